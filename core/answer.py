@@ -1,0 +1,218 @@
+"""From a candidate to the answer: `Step`, `Candidate`, `Solution`, `Verification`, `Answer`.
+
+`Answer` is what the user gets; its JSON is what `reason ask --json` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from .messages import Frozen
+
+Stopped = Literal["done", "budget", "cancelled", "error"]
+Verdict = Literal["supported", "refuted", "not_enough_evidence", "unchecked", "unparsed"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Step(Frozen):
+    """One step of a chain of reasoning.
+
+    Attributes:
+        text: The step.
+        model: Who wrote it, where a strategy uses several models.
+        scores: Named scores; each states its range where it is made.
+    """
+
+    text: str
+    model: str = ""
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Candidate(Frozen):
+    """One complete attempt.
+
+    Attributes:
+        text: What the model wrote.
+        answer: The answer extracted from it; None if none was found.
+        steps: The text cut into steps; empty where a strategy does not work in steps.
+        score: The strategy's ranking score; None if it does not rank. The range is the strategy's.
+        logprob: Summed raw log-probability of the text, in nats; None if unknown.
+        tokens: Generated tokens.
+        finish_reason: How its generation ended.
+    """
+
+    text: str
+    answer: str | None = None
+    steps: tuple[Step, ...] = ()
+    score: float | None = None
+    logprob: float | None = None
+    tokens: int = 0
+    finish_reason: str = "stop"
+
+
+class Solution(Frozen):
+    """What a strategy returns.
+
+    Attributes:
+        chosen: Position of the chosen candidate; None if there is none.
+        candidates: All attempts, in order of creation.
+        confidence: The strategy's own estimate of P(correct); None if it makes none. Not calibrated.
+        stopped: Why the strategy ended: "done", "budget", "cancelled" or "error".
+        notes: What a reader of the trace may want to know (vote counts, rounds, …).
+    """
+
+    chosen: int | None
+    candidates: tuple[Candidate, ...] = ()
+    confidence: Probability | None = None
+    stopped: Stopped = "done"
+    notes: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _chosen_exists(self) -> Self:
+        if self.chosen is not None and not 0 <= self.chosen < len(self.candidates):
+            raise ValueError(f"chosen={self.chosen} is not one of {len(self.candidates)} candidates")
+        return self
+
+    @property
+    def best(self) -> Candidate | None:
+        """The chosen candidate."""
+        return None if self.chosen is None else self.candidates[self.chosen]
+
+
+class Evidence(Frozen):
+    """A span of a text that a verdict rests on.
+
+    Attributes:
+        source: Name of the document.
+        text: The span.
+        start: First character within the document; None if unknown.
+        end: One past the last character.
+    """
+
+    source: str
+    text: str
+    start: int | None = None
+    end: int | None = None
+
+
+class CheckedClaim(Frozen):
+    """One claim of the answer and what became of it.
+
+    A decisive verdict needs evidence: without a span it cannot be constructed.
+    """
+
+    text: str
+    verdict: Verdict
+    confidence: Probability | None = None
+    evidence: tuple[Evidence, ...] = ()
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _decisive_needs_evidence(self) -> Self:
+        if self.verdict in ("supported", "refuted") and not self.evidence:
+            raise ValueError(f"a verdict {self.verdict!r} needs at least one evidence span")
+        return self
+
+
+class Verification(Frozen):
+    """What the verifiers say of an answer.
+
+    Attributes:
+        verdict: Over the whole answer; "unchecked" if no verifier ran.
+        confidence: Calibrated P(the answer is right); None if no verifier gives one.
+        claims: The claims, in order of the answer.
+        verifiers: Names of the verifiers that ran.
+    """
+
+    verdict: Verdict = "unchecked"
+    confidence: Probability | None = None
+    claims: tuple[CheckedClaim, ...] = ()
+    verifiers: tuple[str, ...] = ()
+
+
+class RoleUsage(Frozen):
+    """What one model in one role has cost.
+
+    Attributes:
+        replayed_calls: Part of `model_calls` answered by the run store, not paid again.
+        replayed_tokens: Part of `completion_tokens` answered by the run store.
+        working_s: Seconds the model worked; queues and rate limits are in `waited_s`.
+    """
+
+    model: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    reward_calls: int = 0
+    replayed_calls: int = 0
+    replayed_tokens: int = 0
+    cost_usd: float | None = 0.0
+    working_s: float = 0.0
+    waited_s: float = 0.0
+
+
+class RunUsage(Frozen):
+    """What the whole run has cost: every sample, discarded branches and verifiers included.
+
+    Attributes:
+        model_calls: Requests sent to a model; a request for n samples is one call.
+        cost_usd: US dollars; None if a price is unknown. Models that run here cost 0.
+        wall_seconds: Seconds from start to end, waiting included.
+        by_role: The same by "role:model".
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    reward_calls: int = 0
+    replayed_calls: int = 0
+    replayed_tokens: int = 0
+    cost_usd: float | None = 0.0
+    wall_seconds: float = 0.0
+    by_role: dict[str, RoleUsage] = Field(default_factory=dict)
+
+
+class AnswerCandidate(Frozen):
+    """A candidate as the user sees it."""
+
+    text: str
+    answer: str | None
+    score: float | None
+    logprob: float | None
+    tokens: int
+
+
+class Answer(Frozen):
+    """What the user gets.
+
+    Attributes:
+        answer: The extracted answer; None if none was found.
+        text: The chosen candidate's whole text.
+        strategy: Name of the strategy that made it.
+        model: Name of the main model.
+        confidence: Verification's if there is one, else the strategy's; None if neither makes one.
+        stopped: Why the run ended: "done", "budget", "cancelled" or "error".
+        candidates: All attempts.
+        verification: What the verifiers say; None if none ran.
+        usage: What it cost.
+        run_id: Name of the run in the store: `reason runs show RUN`.
+        seed: The seed used; the same seed gives the same answer.
+        degraded: What could not be done as the method says, and what was done instead.
+    """
+
+    answer: str | None
+    text: str
+    strategy: str
+    model: str
+    confidence: Probability | None
+    stopped: Stopped
+    candidates: tuple[AnswerCandidate, ...]
+    verification: Verification | None
+    usage: RunUsage
+    run_id: str
+    seed: int
+    degraded: tuple[str, ...] = ()

@@ -1,0 +1,228 @@
+"""Every error that `reason` raises on purpose.
+
+The tree; the process exit code and the HTTP status belong to the class and are never guessed from a message:
+
+    ReasonError                     exit 1   http 500
+    ├── UserError                   exit 2   http 400   the caller asked for something impossible
+    │   └── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
+    ├── DataError                   exit 2   http 422   a file or record is not what it should be
+    ├── CapabilityMissing           exit 2   http 400   the model cannot do what the strategy needs
+    ├── BackendError                exit 3   http 502   the model's side failed
+    │   ├── BackendUnavailable      exit 3   http 503
+    │   ├── BackendTimeout          exit 3   http 504
+    │   ├── RateLimited             exit 3   http 429
+    │   ├── ContextTooLong          exit 3   http 400
+    │   └── BadReply                exit 3   http 502
+    ├── LimitExceeded               exit 4   http 402   a budget is spent; carries the best answer so far
+    ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
+    ├── Cancelled                   exit 130 http 499   the application asked to stop; carries the best answer so far
+    └── StoreError                  exit 1   http 500   the run store cannot be read or written
+
+`Cancelled` is the application's wish. `asyncio.CancelledError` belongs to the event loop: it is never swallowed and
+never turned into one of these below the outermost caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ReasonError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: What went wrong, naming the input at fault; one line.
+        hint: What to do about it; one line, may be empty.
+
+    Attributes:
+        code: Stable identifier for programs, `snake_case`.
+        exit_code: Exit status of the command line.
+        http_status: Status of the REST sidecar.
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UserError(ReasonError):
+    """The caller asked for something that cannot be done as asked."""
+
+    code = "user_error"
+    exit_code = 2
+    http_status = 400
+
+
+class UnknownName(UserError):
+    """Nothing is registered under that name.
+
+    Args:
+        kind: What was looked up: "strategy", "model", "parameter", …
+        name: The name as given.
+        nearest: Known names that look like it, best first.
+    """
+
+    code = "unknown_name"
+    http_status = 404
+
+    def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = (), *, hint: str = "") -> None:
+        if nearest:
+            hint = f"did you mean {' or '.join(repr(n) for n in nearest)}?" + (f" {hint}" if hint else "")
+        super().__init__(f"unknown {kind} {name!r}", hint=hint)
+        self.kind = kind
+        self.name = name
+        self.nearest = nearest
+
+
+class DataError(ReasonError):
+    """A file or record is missing, unreadable or not of the shape it should have."""
+
+    code = "data_error"
+    exit_code = 2
+    http_status = 422
+
+
+class CapabilityMissing(ReasonError):
+    """The strategy needs a feature that the model does not have, and no honest substitute exists.
+
+    Args:
+        feature: Name of the missing capability, as in `Capabilities`.
+        model: Name of the model that lacks it.
+        alternative: A model that has it, if one is known.
+    """
+
+    code = "capability_missing"
+    exit_code = 2
+    http_status = 400
+
+    def __init__(self, feature: str, model: str, alternative: str = "local/smollm2-135m") -> None:
+        super().__init__(
+            f"model {model!r} cannot do {feature!r}",
+            hint=f"a model that can: {alternative}" if alternative else "",
+        )
+        self.feature = feature
+        self.model = model
+
+
+class BackendError(ReasonError):
+    """The model's side failed: an engine, a server or a provider."""
+
+    code = "backend_error"
+    exit_code = 3
+    http_status = 502
+
+
+class BackendUnavailable(BackendError):
+    """The engine or server cannot be reached or started."""
+
+    code = "backend_unavailable"
+    http_status = 503
+
+
+class BackendTimeout(BackendError):
+    """The engine or server did not answer in time."""
+
+    code = "backend_timeout"
+    http_status = 504
+
+
+class RateLimited(BackendError):
+    """The provider refused for now.
+
+    Args:
+        retry_after_s: Seconds the provider asked to wait; None if it did not say.
+    """
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ContextTooLong(BackendError):
+    """Prompt and requested tokens do not fit the model's context.
+
+    Args:
+        tokens: Tokens the request needs.
+        limit: Tokens the model's context holds.
+    """
+
+    code = "context_too_long"
+    http_status = 400
+
+    def __init__(self, message: str, *, tokens: int, limit: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class BadReply(BackendError):
+    """The backend answered with something that is not a valid answer."""
+
+    code = "bad_reply"
+
+
+class LimitExceeded(ReasonError):
+    """A budget would be exceeded by the next step, so the step was not taken.
+
+    Args:
+        kind: Which limit: "tokens", "calls", "reward_calls", "seconds" or "usd".
+        used: Amount spent so far, in the limit's unit.
+        limit: The limit.
+        partial: Best answer so far; None if there is none.
+    """
+
+    code = "limit_exceeded"
+    exit_code = 4
+    http_status = 402
+
+    def __init__(self, kind: str, used: float, limit: float, partial: Any = None) -> None:
+        super().__init__(f"the budget of {limit:g} {kind} is spent ({used:g} used)")
+        self.kind = kind
+        self.used = used
+        self.limit = limit
+        self.partial = partial
+
+
+class NotVerified(ReasonError):
+    """The answer did not pass verification and the caller required that it does."""
+
+    code = "not_verified"
+    exit_code = 5
+    http_status = 422
+
+    def __init__(self, message: str, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class Cancelled(ReasonError):
+    """The application asked the run to stop.
+
+    Args:
+        partial: Best answer so far; None if there is none.
+    """
+
+    code = "cancelled"
+    exit_code = 130
+    http_status = 499
+
+    def __init__(self, message: str = "the run was cancelled", *, partial: Any = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.partial = partial
+
+
+class StoreError(ReasonError):
+    """The run store cannot be opened, read or written."""
+
+    code = "store_error"

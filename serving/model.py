@@ -1,0 +1,121 @@
+"""`LanguageModel`: the one protocol behind which every backend stands, and what a backend says it can do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from ..core.messages import Chunk, Completion, Frozen, NextToken, Prompt, Request, Scored
+
+Feature = Literal[
+    "logprobs", "top_logprobs", "full_vocabulary", "scoring", "prefix", "seed", "hooks", "forks", "kv_sharing"
+]
+
+
+class Capabilities(Frozen):
+    """What a model can do. Never optimistic: a feature is listed if it was measured or is documented for this backend.
+
+    Attributes:
+        logprobs: Log-probabilities of generated tokens.
+        top_logprobs: Most alternatives per position; 0 if none.
+        full_vocabulary: `next_token` covers the whole vocabulary, so its entropy is exact.
+        scoring: `score` works.
+        prefix: The reply's beginning can be given and is continued exactly.
+        seed: A seeded sample is reproducible, whatever shares its batch.
+        hooks: Names of the logits hooks that work here.
+        forks: Prompts that share a prefix share its keys and values.
+        kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
+        context_tokens: Most tokens of prompt and completion together; None if unknown.
+        max_batch: Requests that run together; None if the backend decides.
+    """
+
+    logprobs: bool = False
+    top_logprobs: int = 0
+    full_vocabulary: bool = False
+    scoring: bool = False
+    prefix: bool = False
+    seed: bool = False
+    hooks: frozenset[str] = frozenset()
+    forks: bool = False
+    kv_sharing: bool = False
+    context_tokens: int | None = None
+    max_batch: int | None = None
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the feature is there at all."""
+        return bool(getattr(self, feature))
+
+
+class Listener(Protocol):
+    """Hears of tokens and finished samples while `generate` is under way.
+
+    Called on the event loop that awaits `generate`, in order per sample. It must be quick and must not raise.
+    """
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Take the next piece of a sample; the last piece carries the whole completion."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A language model, whatever runs it.
+
+    All methods may be called concurrently from one event loop. Cancelling the awaiting task stops the work on the
+    backend (at the next decode step, or by closing the connection) and frees what it held.
+
+    Attributes:
+        name: The model string, for example `local/smollm2-135m`.
+        identity: What the run store keys on: changes whenever the same request could get another answer (weights,
+            number format, quantisation), and not with the machine or path.
+    """
+
+    name: str
+    identity: str
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this model can do."""
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """Sample every request, all of them as one batch where the backend can.
+
+        Args:
+            requests: What to sample.
+            listener: Told of tokens and finished samples as they come.
+
+        Returns:
+            Per request one completion for each of `request.indices`, in that order. A sample that failed alone is a
+            completion with `failure` set.
+
+        Raises:
+            ContextTooLong: A request does not fit.
+            CapabilityMissing: A request needs what this backend lacks (an unknown hook, too many alternatives).
+            BackendError: Nothing could be generated at all.
+        """
+
+    def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Like `generate` with one request, piece by piece; the last piece of each sample carries its completion."""
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """Log-probabilities of given continuations of one prompt, whose prefix is computed once.
+
+        A text continuation is tokenized together with the prompt where the seam matters (the tokens are those of the
+        whole text, less the longest common run with the prompt's own).
+
+        Raises:
+            CapabilityMissing: The backend cannot score.
+            ContextTooLong: Prompt and continuation do not fit.
+        """
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """Distribution of the token after each prompt, with the `top` most likely ones listed.
+
+        Raises:
+            CapabilityMissing: The backend shows no distribution.
+        """
+
+    def count_tokens(self, prompt: Prompt) -> int | None:
+        """Tokens of a prompt with its template; None if the backend cannot tell without a call."""
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent. Requests under way are cancelled."""
