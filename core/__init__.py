@@ -1,0 +1,1 @@
+"""The nouns that everything speaks; no engine, no network."""

@@ -75,7 +75,7 @@ class Sampling(Frozen):
         max_tokens: Most tokens per sample.
         n: Samples per prompt.
         stop: Strings that end a sample; the text ends before the first of them.
-        seed: Seed; sample `i` draws from its own generator made of (seed, i), whatever shares the batch. None: unseeded.
+        seed: Seed; sample `i` draws from a generator of its own made of (seed, i), whatever shares the batch.
         top_logprobs: Alternatives reported per position.
         logprobs: Whether log-probabilities of the chosen tokens are wanted.
         ignore_eos: Whether to go on after the end-of-text token until `max_tokens` (for measuring).

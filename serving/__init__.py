@@ -1,0 +1,1 @@
+"""How `reason` talks to language models."""

@@ -27,6 +27,8 @@ class Capabilities(Frozen):
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
         context_tokens: Most tokens of prompt and completion together; None if unknown.
         max_batch: Requests that run together; None if the backend decides.
+        usd_per_prompt_token: Price; 0 for models that run here, None if unknown.
+        usd_per_completion_token: Likewise.
     """
 
     logprobs: bool = False
@@ -40,6 +42,13 @@ class Capabilities(Frozen):
     kv_sharing: bool = False
     context_tokens: int | None = None
     max_batch: int | None = None
+    usd_per_prompt_token: float | None = 0.0
+    usd_per_completion_token: float | None = 0.0
+
+    @property
+    def price_known(self) -> bool:
+        """Whether the price of a call can be told."""
+        return self.usd_per_prompt_token is not None and self.usd_per_completion_token is not None
 
     def has(self, feature: Feature) -> bool:
         """Whether the feature is there at all."""

@@ -1,0 +1,360 @@
+"""Everything that happens in a run, as typed events; and the sinks that take them.
+
+The command line, server-sent events, traces, the viewer and the tests all read these. Events are numbered from 1 in
+the order they were emitted; `parent` is the number of the event they belong under (a sample under its call, a call
+under its stage), so that a trace is a tree.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+import anyio
+from pydantic import Field, JsonValue, TypeAdapter
+
+from .answer import Answer, Solution, Verification
+from .errors import DataError, StoreError
+from .messages import Completion, Frozen
+from .question import Question
+
+
+class EventFields(Frozen):
+    """What every event has.
+
+    Attributes:
+        number: Position in the run, from 1; 0 before it is emitted.
+        parent: Number of the event this one belongs under; None at the root.
+        run_id: The run.
+        at_s: Seconds since the run began.
+    """
+
+    number: int = 0
+    parent: int | None = None
+    run_id: str = ""
+    at_s: float = 0.0
+
+
+class RunStarted(EventFields):
+    """A run begins, or goes on after an interruption."""
+
+    type: Literal["run.started"] = "run.started"
+    question: Question
+    strategy: str
+    models: dict[str, str]
+    seed: int
+    resumed: bool = False
+
+
+class StageStarted(EventFields):
+    """A stage of the pipeline begins."""
+
+    type: Literal["stage.started"] = "stage.started"
+    stage: str
+
+
+class StageFinished(EventFields):
+    """A stage of the pipeline ended."""
+
+    type: Literal["stage.finished"] = "stage.finished"
+    stage: str
+    seconds: float
+
+
+class CallStarted(EventFields):
+    """A model is called.
+
+    Attributes:
+        operation: "generate", "score" or "next_token".
+        samples: Samples wanted over all requests of the call.
+        replayed: Samples that the run store already has.
+    """
+
+    type: Literal["call.started"] = "call.started"
+    role: str
+    model: str
+    operation: str
+    requests: int
+    samples: int
+    replayed: int
+    max_tokens: int = 0
+
+
+class CallFinished(EventFields):
+    """A model call ended; its parent is the call's start."""
+
+    type: Literal["call.finished"] = "call.finished"
+    role: str
+    model: str
+    seconds: float
+    tokens: int
+    failed: int = 0
+
+
+class TextDelta(EventFields):
+    """New text of a sample that is being generated. Emitted only to those who listen; not stored."""
+
+    type: Literal["text.delta"] = "text.delta"
+    request: int
+    sample: int
+    text: str
+    tokens: int
+    reasoning: str = ""
+
+
+class SampleFinished(EventFields):
+    """A sample is complete; its parent is the call's start."""
+
+    type: Literal["sample.finished"] = "sample.finished"
+    request: int
+    sample: int
+    completion: Completion
+    replayed: bool = False
+
+
+class BudgetCharged(EventFields):
+    """What the run has spent so far."""
+
+    type: Literal["budget.charged"] = "budget.charged"
+    role: str
+    model: str
+    tokens: int
+    calls: int
+    total_tokens: int
+    total_calls: int
+    total_usd: float | None
+    limits: dict[str, float] = Field(default_factory=dict)
+
+
+class BudgetExhausted(EventFields):
+    """A limit stopped the run; the best answer so far stands."""
+
+    type: Literal["budget.exhausted"] = "budget.exhausted"
+    kind: str
+    used: float
+    limit: float
+
+
+class CandidateFound(EventFields):
+    """A strategy has a complete attempt."""
+
+    type: Literal["candidate.found"] = "candidate.found"
+    index: int
+    answer: str | None
+    score: float | None = None
+
+
+class VoteUpdated(EventFields):
+    """The votes so far.
+
+    Attributes:
+        votes: Votes by answer, most first.
+        total: Candidates counted, those without an answer included.
+    """
+
+    type: Literal["vote.updated"] = "vote.updated"
+    votes: dict[str, int]
+    total: int
+
+
+class StrategyNote(EventFields):
+    """Something a strategy wants in the trace that has no event of its own."""
+
+    type: Literal["strategy.note"] = "strategy.note"
+    strategy: str
+    name: str
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Degraded(EventFields):
+    """Something could not be done as the method says; `what` tells what was done instead."""
+
+    type: Literal["run.degraded"] = "run.degraded"
+    what: str
+
+
+class SolutionFound(EventFields):
+    """The strategy has ended."""
+
+    type: Literal["solution.found"] = "solution.found"
+    solution: Solution
+
+
+class Verified(EventFields):
+    """The verifiers have ended."""
+
+    type: Literal["verification.finished"] = "verification.finished"
+    verification: Verification
+
+
+class RunFailed(EventFields):
+    """The run ended with an error."""
+
+    type: Literal["run.failed"] = "run.failed"
+    code: str
+    message: str
+
+
+class RunFinished(EventFields):
+    """The run ended with an answer, whole or partial."""
+
+    type: Literal["run.finished"] = "run.finished"
+    answer: Answer
+
+
+class EventsDropped(EventFields):
+    """A reader was too slow and missed this many events; the run store has them."""
+
+    type: Literal["events.dropped"] = "events.dropped"
+    count: int
+
+
+Event = Annotated[
+    RunStarted
+    | StageStarted
+    | StageFinished
+    | CallStarted
+    | CallFinished
+    | TextDelta
+    | SampleFinished
+    | BudgetCharged
+    | BudgetExhausted
+    | CandidateFound
+    | VoteUpdated
+    | StrategyNote
+    | Degraded
+    | SolutionFound
+    | Verified
+    | RunFailed
+    | RunFinished
+    | EventsDropped,
+    Field(discriminator="type"),
+]
+"""Any event; the field `type` tells which."""
+
+EVENT: TypeAdapter[Any] = TypeAdapter(Event)
+"""Reads and checks the JSON form of any event."""
+
+Sink = Callable[[EventFields], None]
+"""Takes events as they are emitted; must be quick."""
+
+
+class MemorySink:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[EventFields] = []
+
+    def __call__(self, event: EventFields) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    def of_type(self, kind: str) -> list[Any]:
+        """The events of one type, in order."""
+        return [e for e in self.events if getattr(e, "type", None) == kind]
+
+
+class JsonlSink:
+    """Writes every event but text deltas to a file, one JSON object a line; a context manager.
+
+    Args:
+        path: The file; replaced if it exists.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file: TextIO = path.open("w", encoding="utf-8")
+        except OSError as e:
+            raise StoreError(f"cannot write the trace to {path}: {e.strerror}", hint="choose another --trace") from e
+
+    def __call__(self, event: EventFields) -> None:
+        """Write the event."""
+        if isinstance(event, TextDelta):
+            return
+        try:
+            self._file.write(event.model_dump_json() + "\n")
+        except OSError as e:
+            raise StoreError(f"cannot write the trace to {self._path}: {e.strerror}") from e
+
+    def __enter__(self) -> JsonlSink:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+class LiveSink:
+    """Hands events to one asynchronous reader without ever holding up the run.
+
+    When the reader falls `capacity` events behind, the oldest text delta gives way, and if there is none, the oldest
+    event; the reader is told how many it missed.
+
+    Args:
+        capacity: Most events waiting.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._waiting: deque[EventFields] = deque()
+        self._capacity = capacity
+        self._dropped = 0
+        self._closed = False
+        self._news = anyio.Event()
+
+    def __call__(self, event: EventFields) -> None:
+        """Queue the event."""
+        if len(self._waiting) >= self._capacity:
+            self._make_room()
+        self._waiting.append(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """End the iteration once the waiting events are read."""
+        self._closed = True
+        self._news.set()
+
+    def _make_room(self) -> None:
+        for i, waiting in enumerate(self._waiting):
+            if isinstance(waiting, TextDelta):
+                del self._waiting[i]
+                break
+        else:
+            self._waiting.popleft()
+        self._dropped += 1
+
+    async def __aiter__(self) -> AsyncIterator[EventFields]:
+        """The events, in order, until `close`."""
+        while True:
+            while self._waiting:
+                if self._dropped:
+                    missed, self._dropped = self._dropped, 0
+                    yield EventsDropped(count=missed)
+                yield self._waiting.popleft()
+            if self._closed:
+                return
+            self._news = anyio.Event()
+            await self._news.wait()
+
+
+def read_events(path: Path) -> list[EventFields]:
+    """Read a trace that `JsonlSink` wrote.
+
+    Raises:
+        DataError: The file is missing or a line is not an event; names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"cannot read the trace {path}: {e}") from e
+    events: list[EventFields] = []
+    for n, line in enumerate(lines, 1):
+        try:
+            events.append(EVENT.validate_json(line))
+        except ValueError as e:
+            raise DataError(f"{path}:{n}: not an event", hint="the file may be cut short") from e
+    return events

@@ -1,0 +1,158 @@
+"""`Run`: one question being answered. It is passed down explicitly; nothing in `reason` is global."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from .answer import Solution
+from .budget import Budget, Ledger
+from .errors import ReasonError
+from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
+from .messages import Frozen
+from .question import Question
+from .store import RunStore
+
+
+class RunConfig(Frozen):
+    """Everything that was decided before the run began. Stored with it, so that it can go on or be shown again.
+
+    Attributes:
+        question: What is asked.
+        strategy: Name of the strategy.
+        parameters: The strategy's parameters, complete.
+        models: Model string by role ("main", "small", "judge").
+        verify: Names of the verifiers.
+        require_verified: Whether an answer that is not verified is an error.
+        budget: The limits.
+        seed: The seed from which every random choice follows.
+        reuse: Which stored samples may answer a call: "run" only those of this run, "store" those of any run with the
+            same model, request, seed and index, "none" no sample is looked up.
+    """
+
+    question: Question
+    strategy: str
+    parameters: dict[str, JsonValue]
+    models: dict[str, str]
+    verify: tuple[str, ...] = ()
+    require_verified: bool = False
+    budget: Budget = Budget()
+    seed: int
+    reuse: str = "run"
+
+
+class Run:
+    """One question being answered: frozen configuration, ledger, seeded generator, event sinks and store.
+
+    Args:
+        run_id: Name of the run in the store.
+        config: What was decided before it began.
+        store: Where its calls and events are kept.
+        sinks: Who else hears its events.
+        first_event: Number of the first event; above 1 when an interrupted run goes on.
+        clock: Monotonic seconds; replaced in tests.
+
+    Attributes:
+        rng: Generator seeded by the run's seed, for the strategy's own choices.
+        best: Best answer so far, which stands if the run is stopped.
+        degraded: What could not be done as the method says.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        store: RunStore,
+        *,
+        sinks: Sequence[Sink] = (),
+        first_event: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = run_id
+        self.config = config
+        self.store = store
+        self.ledger = Ledger(config.budget, clock)
+        self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
+        self.best: Solution | None = None
+        self.degraded: list[str] = []
+        self._sinks = tuple(sinks)
+        self._next_event = first_event
+        self._unsaved: list[EventFields] = []
+
+    @property
+    def question(self) -> Question:
+        """What is asked."""
+        return self.config.question
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+    def derive_seed(self, *names: str | int) -> int:
+        """A seed for one purpose, a function of the run's seed and the names alone.
+
+        Returns:
+            An integer in [0, 2^31), which every backend takes.
+        """
+        text = "\x1f".join(str(n) for n in (self.config.seed, *names))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+    def emit(self, event: EventFields, parent: int | None = None) -> int:
+        """Number an event and hand it to every sink.
+
+        Args:
+            event: What happened.
+            parent: Number of the event it belongs under.
+
+        Returns:
+            The event's number.
+        """
+        number = self._next_event
+        self._next_event += 1
+        stamped = event.model_copy(
+            update={"number": number, "parent": parent, "run_id": self.id, "at_s": self.ledger.elapsed_s}
+        )
+        if not isinstance(event, TextDelta):
+            self._unsaved.append(stamped)
+        for sink in self._sinks:
+            sink(stamped)
+        return number
+
+    async def save_events(self) -> None:
+        """Write the events emitted so far to the store."""
+        while self._unsaved:
+            batch, self._unsaved = self._unsaved, []
+            await self.store.add_events(self.id, batch)
+
+    def offer(self, solution: Solution) -> None:
+        """Set the best answer so far; it is what the user gets if the run is stopped now."""
+        self.best = solution
+
+    def degrade(self, what: str) -> None:
+        """Tell, in trace and answer, what could not be done as the method says and what was done instead."""
+        if what not in self.degraded:
+            self.degraded.append(what)
+            self.emit(Degraded(what=what))
+
+    def note_limit(self, error: ReasonError) -> None:
+        """Put a spent budget into the trace."""
+        kind = getattr(error, "kind", None)
+        if kind is not None:
+            self.emit(BudgetExhausted(kind=kind, used=getattr(error, "used", 0), limit=getattr(error, "limit", 0)))
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time and can be typed: `20261124-163512-9f3a1c`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def new_seed() -> int:
+    """A seed for a run that was given none, in [0, 2^31)."""
+    return secrets.randbelow(2**31)

@@ -1,0 +1,183 @@
+"""Settings: flag > environment (`REASON_*`) > `reason.toml` here > the user's own > default.
+
+Nested tables use two underscores in the environment: `REASON_BUDGET__TOKENS=2000`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from .budget import Budget
+from .errors import DataError, UnknownName, UserError
+from .registry import nearest
+
+DEFAULT_MODEL = "local/smollm2-135m"
+
+
+def default_cache_dir() -> Path:
+    """Where model files are kept: `$XDG_CACHE_HOME/reason` or `~/.cache/reason`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reason"
+
+
+def default_store() -> Path:
+    """Where runs are kept: `$XDG_DATA_HOME/reason/runs.sqlite3` or the same under `~/.local/share`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "reason" / "runs.sqlite3"
+
+
+def config_files() -> list[Path]:
+    """The settings files looked at, the weaker first."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [home / "reason" / "reason.toml", Path.cwd() / "reason.toml"]
+
+
+class LocalSettings(BaseModel):
+    """The embedded engine.
+
+    Attributes:
+        weight_format: "auto" is bf16 where the processor has it, else fp32; "int4" is smaller, faster and less exact.
+        threads: Processor threads; None lets the engine choose.
+        kv_bytes: Most memory for keys and values, in bytes; None is a quarter of the free memory.
+        max_rows: Most sequences decoded together.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight_format: Literal["auto", "fp32", "bf16", "int4"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    max_rows: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class Settings(BaseSettings):
+    """Every setting with its default.
+
+    Attributes:
+        model: The main model.
+        small_model: The model for small steps; None is the main model.
+        judge_model: The model that judges; None is the main model.
+        strategy: The strategy.
+        verify: The verifiers.
+        seed: Seed of a run; None draws one and records it.
+        budget: Limits of a run.
+        store: File of the run store.
+        cache_dir: Folder of the model files.
+        reuse: Which stored replies may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
+        local: The embedded engine.
+        strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="REASON_", env_nested_delimiter="__", extra="forbid")
+
+    model: str = DEFAULT_MODEL
+    small_model: str | None = None
+    judge_model: str | None = None
+    strategy: str = "cot"
+    verify: tuple[str, ...] = ()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    budget: Budget = Budget()
+    store: Path = Field(default_factory=default_store)
+    cache_dir: Path = Field(default_factory=default_cache_dir)
+    reuse: Literal["run", "store", "none"] = "run"
+    local: LocalSettings = LocalSettings()
+    strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the files, nearest first."""
+        files = (InitSettingsSource(settings_cls, _read_toml(path)) for path in reversed(config_files()))
+        return (init_settings, env_settings, *files)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from all sources.
+
+    Args:
+        flags: What the caller gave; None means not given.
+
+    Raises:
+        UnknownName: A file or the caller names a setting that does not exist.
+        UserError: A value is not allowed; names the setting.
+        DataError: A settings file cannot be read.
+    """
+    try:
+        return Settings(**{k: v for k, v in flags.items() if v is not None})
+    except ValidationError as e:
+        raise explain(e, "setting", Settings.model_fields) from e
+
+
+def explain(error: ValidationError, kind: str, known: Any) -> UserError:
+    """The first fault of a failed validation as one line.
+
+    Args:
+        error: What pydantic says.
+        kind: What the values are called: "setting", "parameter", …
+        known: The names that exist, to suggest one.
+    """
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return UnknownName(kind, name, nearest(name, known))
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "…"
+    return UserError(f"{kind} {name} = {shown}: {first['msg'].removeprefix('Value error, ').lower()}")
+
+
+def where_set(settings: Settings, flags: dict[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Each setting's value and where it came from, by dotted name."""
+    layers: list[tuple[str, dict[str, Any]]] = [
+        ("flag", {k: v for k, v in flags.items() if v is not None}),
+        ("environment", dict(EnvSettingsSource(Settings)())),
+    ]
+    layers += [(str(path), _read_toml(path)) for path in reversed(config_files())]
+    told: dict[str, tuple[Any, str]] = {}
+    for name, value in _leaves(settings.model_dump(mode="json")):
+        source = next((label for label, layer in layers if _has(layer, name)), "default")
+        told[name] = (value, source)
+    return told
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+def _has(layer: dict[str, Any], dotted: str) -> bool:
+    node: Any = layer
+    for part in dotted.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise DataError(f"cannot read the settings file {path}: {e}") from e
