@@ -1,0 +1,194 @@
+"""Answer extraction: a corpus of nasty outputs, properties, and inputs of a megabyte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason.core.question import Question
+from reason.reasoning.answer_kind import answer_kind
+from reason.reasoning.answers import Extracted, extract
+from reason.reasoning.numerals import read_numeral
+from reason.reasoning.reading import read
+
+ROWS: list[dict[str, Any]] = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "nasty_outputs.jsonl").read_text(encoding="utf-8").splitlines()
+]
+KINDS = ("auto", "choice", "number", "math", "yes_no", "text")
+WAYS = {"boxed", "marker", "choice", "number", "yes_no", "math", "sentence", "text"}
+
+
+def question(kind: str, text: str = "What is the capital of France?", choices: tuple[str, ...] = ()) -> Question:
+    if kind == "choice" and not choices:
+        choices = ("Lyon", "Paris", "Nice", "Lille")
+    return Question.model_validate({"text": text, "kind": kind, "choices": choices})
+
+
+def test_the_corpus_is_large_and_its_rows_are_distinct() -> None:
+    assert len(ROWS) >= 120
+    assert len({row["id"] for row in ROWS}) == len(ROWS)
+    assert {row["kind"] for row in ROWS} == set(KINDS)
+    assert sum(row["expected"] is None for row in ROWS) >= 20
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
+def test_nasty_output(row: dict[str, Any]) -> None:
+    found = extract(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
+    assert (found.value if found else None) == row["expected"], row["why"]
+    if found and "how" in row:
+        assert found.how == row["how"]
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "\\boxed{",
+            "\\boxed",
+            "\\fbox{",
+            "\\text{",
+            "\\frac{3}{4}",
+            "}",
+            "{",
+            "$",
+            "$$",
+            "\\(",
+            "\\)",
+            "\\[",
+            "\\]",
+            "\\",
+        ),
+        *("The answer is ", "Answer: ", "**Final answer**", "not ", "but ", "####", "<think>", "</think>", "答案是"),
+        *("A", "(B)", "C.", "option D", "Paris", "Lyon", "yes", "no", "42", "-7", "1,000", "3/4", "50%", ".5", "€"),
+        *("\n", "\n\n", " ", ".", ",", ":", "=", "**", "`", '"', "\u200b", "\u200f", "４２", "٤", "Step 1:", "1. "),
+    ]
+)
+TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=30).map("".join))
+
+
+@given(text=TEXTS, kind=st.sampled_from(KINDS))
+def test_any_text_gives_an_answer_or_none_and_says_where(text: str, kind: str) -> None:
+    found = extract(text, question(kind))
+    if found is None:
+        return
+    assert found.how in WAYS
+    assert found.value
+    assert found.value == found.value.strip()
+    assert 0 <= found.start < found.end <= len(text)
+    written = read(text[found.start : found.end]).text
+    if kind == "choice":
+        assert found.value in "ABCD"
+    elif found.value in ("yes", "no") and kind in ("yes_no", "auto"):
+        assert written
+    elif found.value != written:  # a number, in plain form
+        numeral = read_numeral(written)
+        assert numeral is not None
+        assert numeral.figure.rstrip("%") == found.value.rstrip("%")
+
+
+@given(text=TEXTS, kind=st.sampled_from(KINDS))
+def test_extraction_is_a_function_of_its_input(text: str, kind: str) -> None:
+    assert extract(text, question(kind)) == extract(text, question(kind))
+
+
+@given(number=st.integers(-(10**12), 10**12), kind=st.sampled_from(["number", "math"]))
+def test_an_extracted_answer_stated_again_is_extracted_again(number: int, kind: str) -> None:
+    first = extract(f"I think it comes to {number}.", question(kind))
+    assert first is not None
+    again = extract(f"The answer is {first.value}.", question(kind))
+    assert again is not None
+    assert again.value == first.value == str(number)
+
+
+@given(text=TEXTS)
+def test_thoughts_change_nothing(text: str) -> None:
+    visible = text.replace("<think>", "").replace("</think>", "")
+    thought = "The answer is \\boxed{99}"
+    plain = extract(visible, question("number"))
+    with_thought = extract(f"<think>{thought}</think>{visible}", question("number"))
+    assert (plain and plain.value) == (with_thought and with_thought.value)
+
+
+@given(value=st.sampled_from(["Paris", "42", "x^2", "\\frac{1}{2}", "\\{1, 2\\}"]), noise=st.text(max_size=40))
+def test_the_last_box_is_the_answer_whatever_stands_before(value: str, noise: str) -> None:
+    noise = noise.replace("<", "").replace("\\", "")
+    found = extract(f"{noise}\n\\boxed{{{value}}}", question("math"))
+    assert found is not None
+    assert (found.value, found.how) == (value, "boxed")
+
+
+REPEATED = [
+    *(
+        "the answer is ",
+        "answer ",
+        "answer to ",
+        "\\boxed{",
+        "\\boxed{1}",
+        "{",
+        "$",
+        "$$",
+        "\\(",
+        "\\[",
+        "1",
+        "1,",
+        "1 ",
+    ),
+    *(" ", "\n", ".", "<think>", "<think></think>", "\u200b", "A ", "(B) ", "Paris ", "option B ", "yes ", "a.", "**"),
+    *("the capital of france is ", "\\text{", "=", "not ", "1/", "-", "####\n", "\n####", "٤", "x", "'", '"'),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REPEATED)))
+@pytest.mark.timeout(60)
+def test_a_megabyte_is_read(number: int) -> None:
+    """Patterns are bounded, so that no repetition makes the work grow faster than the text; the timeout is the guard.
+
+    A pattern quadratic in the text would take 10^12 steps here.
+    """
+    kind = KINDS[number % len(KINDS)]
+    text = REPEATED[number] * (1_000_000 // len(REPEATED[number]))
+    found = extract(text, question(kind))
+    assert found is None or isinstance(found, Extracted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(60)
+def test_long_repetitions_are_read_for_every_kind(kind: str) -> None:
+    for piece in REPEATED:
+        found = extract(piece * (50_000 // len(piece)), question(kind))
+        assert found is None or isinstance(found, Extracted)
+
+
+def test_positions_are_those_of_the_source() -> None:
+    text = "<think>is it 5?</think>The answer is 4\u200b2."
+    found = extract(text, question("number"))
+    assert found == Extracted("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What is the capital of France?", "text"),
+        ("Who wrote Hamlet?", "text"),
+        ("How many apples are left?", "number"),
+        ("What is 2 + 3?", "number"),
+        ("A train goes 60 miles in 2 hours. What is the speed?", "number"),
+        ("Is the sky blue?", "yes_no"),
+        ("Is it a cat or a dog?", "text"),
+        ("Is it true or not?", "yes_no"),
+        ("Simplify $\\frac{x^2}{x}$.", "math"),
+        ("Solve for x: 2x = 4", "math"),
+    ],
+)
+def test_the_kind_of_answer(text: str, expected: str) -> None:
+    assert answer_kind(Question(text=text)) == expected
+
+
+def test_options_make_a_choice_and_an_explicit_kind_stands() -> None:
+    assert answer_kind(Question(text="How many?", choices=("1", "2"))) == "choice"
+    assert answer_kind(Question(text="How many?", kind="text")) == "text"
