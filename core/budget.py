@@ -188,6 +188,16 @@ class Ledger:
         self._by_role[key] = row
         return row
 
+    def restore(self, usage: RunUsage) -> None:
+        """Take over what an interrupted run had spent up to its last checkpoint; none of it is paid again."""
+        self._by_role = {
+            key: row.model_copy(
+                update={"replayed_calls": row.model_calls, "replayed_tokens": row.completion_tokens, "working_s": 0.0}
+            )
+            for key, row in usage.by_role.items()
+        }
+        self._started = self._clock() - usage.wall_seconds
+
     def stop(self) -> None:
         """End the wall clock; what is charged afterwards still counts."""
         if self._stopped is None:

@@ -6,7 +6,8 @@ import hashlib
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
@@ -15,7 +16,7 @@ from .answer import Solution
 from .budget import Budget, Ledger
 from .errors import ReasonError
 from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
-from .messages import Frozen
+from .messages import Completion, Frozen
 from .question import Question
 from .store import RunStore
 
@@ -56,11 +57,14 @@ class Run:
         store: Where its calls and events are kept.
         sinks: Who else hears its events.
         first_event: Number of the first event; above 1 when an interrupted run goes on.
+        wants_text: Whether somebody listens to text deltas.
+        recording: Whether the run is written to the store; a replay is not.
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
         rng: Generator seeded by the run's seed, for the strategy's own choices.
         best: Best answer so far, which stands if the run is stopped.
+        unfinished: Samples that were being generated when the run was cancelled.
         degraded: What could not be done as the method says.
     """
 
@@ -72,6 +76,8 @@ class Run:
         *,
         sinks: Sequence[Sink] = (),
         first_event: int = 1,
+        wants_text: bool = False,
+        recording: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
@@ -80,9 +86,13 @@ class Run:
         self.ledger = Ledger(config.budget, clock)
         self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
         self.best: Solution | None = None
+        self.unfinished: list[Completion] = []
         self.degraded: list[str] = []
+        self.wants_text = wants_text
+        self.recording = recording
         self._sinks = tuple(sinks)
         self._next_event = first_event
+        self._stage: int | None = None
         self._unsaved: list[EventFields] = []
 
     @property
@@ -109,21 +119,31 @@ class Run:
 
         Args:
             event: What happened.
-            parent: Number of the event it belongs under.
+            parent: Number of the event it belongs under; None is the stage under way.
 
         Returns:
             The event's number.
         """
         number = self._next_event
         self._next_event += 1
+        under = self._stage if parent is None else parent
         stamped = event.model_copy(
-            update={"number": number, "parent": parent, "run_id": self.id, "at_s": self.ledger.elapsed_s}
+            update={"number": number, "parent": under, "run_id": self.id, "at_s": self.ledger.elapsed_s}
         )
-        if not isinstance(event, TextDelta):
+        if self.recording and not isinstance(event, TextDelta):
             self._unsaved.append(stamped)
         for sink in self._sinks:
             sink(stamped)
         return number
+
+    @contextmanager
+    def under(self, number: int) -> Iterator[None]:
+        """Put the events emitted inside under the given one, unless they name another parent."""
+        outer, self._stage = self._stage, number
+        try:
+            yield
+        finally:
+            self._stage = outer
 
     async def save_events(self) -> None:
         """Write the events emitted so far to the store."""

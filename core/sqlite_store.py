@@ -238,7 +238,7 @@ class SqliteStore:
             raise StoreError(f"the run store {self.path} is closed")
 
         def guarded() -> T:
-            with _sqlite_errors(self.path):
+            with sqlite_errors(self.path):
                 return work(self._db)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
@@ -267,7 +267,7 @@ def _dump(value: Any) -> str | None:
 
 
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
-    with _sqlite_errors(path):
+    with sqlite_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -308,7 +308,8 @@ def _make_tables(db: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors on this file into `StoreError`, each with its remedy."""
     try:
         yield
     except sqlite3.OperationalError as e:

@@ -1,0 +1,47 @@
+"""Stage checkpoints in the run store's own SQLite file, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from ..core.sqlite_store import BUSY_TIMEOUT_S, sqlite_errors
+
+
+class JsonSerializer:
+    """Writes checkpoints as JSON. LangGraph's own can fall back to other forms; the pipeline's state needs none."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """JSON of a checkpoint or of one written value; an error that a stage raised is written as its text."""
+        return "json", json.dumps(obj, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """What was written."""
+        return json.loads(data[1].decode("utf-8", "surrogatepass"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    raise TypeError(f"the pipeline's state holds a {type(value).__name__}, which has no JSON form")
+
+
+@asynccontextmanager
+async def open_checkpoints(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """The checkpointer on the run store's file.
+
+    Raises:
+        StoreError: The file cannot be used.
+    """
+    with sqlite_errors(path):
+        async with aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S) as connection:
+            await connection.execute("PRAGMA synchronous=NORMAL")
+            yield AsyncSqliteSaver(connection, serde=JsonSerializer())

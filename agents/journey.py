@@ -1,0 +1,111 @@
+"""`Journey`: one run through the pipeline, from its start or its last checkpoint to its end, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from ..core.answer import Answer, Candidate, Solution
+from ..core.errors import NotVerified, ReasonError
+from ..core.events import RunFailed, RunFinished, RunStarted
+from ..core.run import Run
+from ..core.store import RunStatus
+from ..reasoning.strategy import Models
+from ..serving.metered import MeteredModel
+from ..serving.model import LanguageModel
+from .graph import build_graph
+from .nodes import assemble, resume_costs
+from .state import Pipeline, State
+
+
+class Journey:
+    """One run through the pipeline.
+
+    Args:
+        run: The run; the store has it already.
+        models: Its models by role.
+        checkpoints: Where the state is kept after each stage; None for a replay, which writes nothing.
+    """
+
+    def __init__(
+        self, run: Run, models: Mapping[str, LanguageModel], checkpoints: BaseCheckpointSaver[Any] | None
+    ) -> None:
+        self._run = run
+        self._models = dict(models)
+        self._graph = build_graph(checkpoints)
+        self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
+
+    async def start(self) -> Answer:
+        """From the beginning."""
+        identities: dict[str, Any] = {
+            role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
+            for role, m in self._models.items()
+        }
+        if self._run.recording:
+            await self._run.store.set_identities(self._run.id, identities)
+        return await self._travel({"question": self._run.question.model_dump(mode="json")}, resumed=False)
+
+    async def go_on(self) -> Answer:
+        """From the last checkpoint; a run that was killed before it had one starts at the beginning."""
+        reached = await self._graph.aget_state(self._thread)
+        if not reached.values:
+            return await self.start()
+        resume_costs(self._run, cast(State, reached.values))
+        return await self._travel(None, resumed=True)
+
+    async def _travel(self, state: State | None, *, resumed: bool) -> Answer:
+        run, config = self._run, self._run.config
+        run.emit(
+            RunStarted(
+                question=config.question,
+                strategy=config.strategy,
+                models=config.models,
+                seed=config.seed,
+                resumed=resumed,
+            )
+        )
+        models = Models({role: MeteredModel(m, role, run) for role, m in self._models.items()})
+        pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
+        try:
+            reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability="sync")
+            answer = Answer.model_validate(reached["answer"])
+        except asyncio.CancelledError:
+            await self._end("interrupted", self._partial("cancelled"))
+            raise
+        except NotVerified as e:
+            await self._end("finished", e.partial)
+            raise
+        except Exception as e:
+            # whatever it is, the store must not say that the run still goes on
+            code = e.code if isinstance(e, ReasonError) else "internal"
+            message = e.message if isinstance(e, ReasonError) else f"{type(e).__name__}: {e}"
+            run.emit(RunFailed(code=code, message=message))
+            await self._end("failed", self._partial("error"), error={"code": code, "message": message})
+            raise
+        await self._end("finished", answer)
+        return answer
+
+    async def _end(self, status: RunStatus, answer: Answer, error: dict[str, Any] | None = None) -> None:
+        run = self._run
+        run.ledger.stop()
+        if error is None:
+            run.emit(RunFinished(answer=answer))
+        if run.recording:
+            await run.save_events()
+            await run.store.end_run(run.id, status, answer.model_dump(mode="json"), error)
+
+    def _partial(self, stopped: Any) -> Answer:
+        """The best answer so far; where there is none, what was being written when the run was stopped."""
+        run = self._run
+        best = run.best
+        if best is None:
+            begun = [c for c in run.unfinished if c.text]
+            candidates = tuple(
+                Candidate(text=c.text, tokens=c.usage.completion_tokens, finish_reason=c.finish_reason) for c in begun
+            )
+            best = Solution(chosen=0 if candidates else None, candidates=candidates)
+        return assemble(run, best.model_copy(update={"stopped": stopped}), strategy=run.config.strategy)

@@ -1,0 +1,118 @@
+"""The stages of the pipeline: route, solve, verify, finish. Each takes the state and returns what it adds to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from langgraph.runtime import Runtime
+
+from ..core.answer import Answer, AnswerCandidate, RunUsage, Solution, Verification
+from ..core.errors import NotVerified
+from ..core.events import SolutionFound, StageFinished, StageStarted
+from ..core.question import Question
+from ..core.run import Run
+from ..reasoning.strategy import make_strategy, require_features
+from .state import Pipeline, State
+
+Stage = Callable[[State, Pipeline], Awaitable[State]]
+
+
+class Node(Protocol):
+    """A stage in the form that LangGraph calls."""
+
+    def __call__(self, state: State, *, runtime: Runtime[Pipeline]) -> Awaitable[State]:
+        """Run the stage."""
+
+
+async def route(state: State, pipeline: Pipeline) -> State:
+    """Decide the strategy: the one that was asked for."""
+    return {"strategy": pipeline.run.config.strategy}
+
+
+async def solve(state: State, pipeline: Pipeline) -> State:
+    """Run the strategy."""
+    strategy, _ = make_strategy(state["strategy"], pipeline.parameters)
+    require_features(strategy, pipeline.models)
+    solution = await strategy.solve(Question.model_validate(state["question"]), pipeline.models, pipeline.run)
+    pipeline.run.offer(solution)
+    pipeline.run.emit(SolutionFound(solution=solution))
+    return {"solution": solution.model_dump(mode="json")}
+
+
+async def verify(state: State, pipeline: Pipeline) -> State:
+    """Pass the answer through: no verifier was named, or the run would not have begun without it."""
+    return {"verification": None}
+
+
+async def finish(state: State, pipeline: Pipeline) -> State:
+    """Put the answer together."""
+    run = pipeline.run
+    verification = state.get("verification")
+    answer = assemble(
+        run,
+        Solution.model_validate(state["solution"]),
+        strategy=state["strategy"],
+        verification=None if verification is None else Verification.model_validate(verification),
+    )
+    if run.config.require_verified and (answer.verification is None or answer.verification.verdict != "supported"):
+        verdict = answer.verification.verdict if answer.verification is not None else "unchecked"
+        raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+    return {"answer": answer.model_dump(mode="json")}
+
+
+def assemble(run: Run, solution: Solution | None, *, strategy: str, verification: Verification | None = None) -> Answer:
+    """The answer as the user gets it, whole or partial.
+
+    Args:
+        run: The run.
+        solution: What the strategy found; None if it found nothing before it was stopped.
+        strategy: Name of the strategy.
+        verification: What the verifiers say.
+    """
+    solution = solution or Solution(chosen=None, stopped="cancelled")
+    best = solution.best
+    checked = verification.confidence if verification is not None else None
+    return Answer(
+        answer=None if best is None else best.answer,
+        text="" if best is None else best.text,
+        strategy=strategy,
+        model=run.config.models["main"],
+        confidence=solution.confidence if checked is None else checked,
+        stopped=solution.stopped,
+        candidates=tuple(
+            AnswerCandidate(text=c.text, answer=c.answer, score=c.score, logprob=c.logprob, tokens=c.tokens)
+            for c in solution.candidates
+        ),
+        verification=verification,
+        usage=run.ledger.usage(),
+        run_id=run.id,
+        seed=run.seed,
+        degraded=tuple(run.degraded),
+    )
+
+
+def as_node(name: str, stage: Stage) -> Node:
+    """A stage as a LangGraph node: told in the trace, its cost checkpointed with its result."""
+
+    async def node(state: State, *, runtime: Runtime[Pipeline]) -> State:
+        run = runtime.context.run
+        started = time.monotonic()
+        number = run.emit(StageStarted(stage=name))
+        with run.under(number):
+            added = await stage(state, runtime.context)
+        run.emit(StageFinished(stage=name, seconds=time.monotonic() - started), parent=number)
+        await run.save_events()
+        return {**added, "usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
+
+    return node
+
+
+def resume_costs(run: Run, state: State) -> None:
+    """Take over what an interrupted run had spent and lost up to its last checkpoint."""
+    if "usage" in state:
+        run.ledger.restore(RunUsage.model_validate(state["usage"]))
+    run.degraded = list(state.get("degraded", []))
+    if "solution" in state:
+        run.offer(Solution.model_validate(state["solution"]))

@@ -1,0 +1,352 @@
+"""`Reasoner`: the SDK. It opens models and the run store, and takes questions through the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..core.answer import Answer
+from ..core.budget import Budget, refuse_unpriced
+from ..core.errors import DataError, UserError
+from ..core.events import EventFields, LiveSink, Sink
+from ..core.question import MAX_QUESTION_CHARS, Document, Question
+from ..core.registry import Registry
+from ..core.run import Run, RunConfig, new_run_id, new_seed
+from ..core.settings import Settings, load_settings
+from ..core.sqlite_store import SqliteStore
+from ..core.store import RunRecord
+from ..reasoning.strategy import make_strategy
+from ..serving.model import Capabilities, LanguageModel
+from ..serving.open import open_model
+from ..serving.recorded import RecordedModel
+from .checkpoints import open_checkpoints
+from .journey import Journey
+from .portal import Portal
+
+VERIFIERS: Registry[Any] = Registry("reason.verifiers", "verifier")
+
+
+class Reasoner:
+    """Answers questions with one choice of models, strategy and limits.
+
+    Models and store are opened at the first question and kept until `aclose`. Use it from one event loop, or through
+    the synchronous methods from any thread; questions may run at the same time.
+
+        async with Reasoner(strategy="self-consistency", budget={"tokens": 2000}) as reasoner:
+            answer = await reasoner.aask("What is the capital of France?")
+
+    Args:
+        model: The main model; None is the setting.
+        strategy: Name of the strategy; None is the setting.
+        small_model: The model for small steps.
+        judge_model: The model that judges.
+        parameters: Parameters of the strategy that differ from the settings.
+        verify: Names of verifiers.
+        require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
+        budget: Limits of each question.
+        seed: Seed of each question; None draws one and records it.
+        settings: Settings instead of those of environment and files.
+
+    Raises:
+        UserError: Something of this is not allowed; says what.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        strategy: str | None = None,
+        *,
+        small_model: str | None = None,
+        judge_model: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        verify: Sequence[str] | None = None,
+        require_verified: bool = False,
+        budget: Budget | Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = load_settings(
+            **{
+                **({} if settings is None else settings.model_dump()),
+                **_given(
+                    model=model,
+                    strategy=strategy,
+                    small_model=small_model,
+                    judge_model=judge_model,
+                    verify=None if verify is None else tuple(verify),
+                    budget=budget.model_dump() if isinstance(budget, Budget) else budget,
+                    seed=seed,
+                ),
+            }
+        )
+        self._require_verified = require_verified
+        chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
+        _, self._parameters = make_strategy(self.settings.strategy, chosen)
+        for name in self.settings.verify:
+            VERIFIERS.load(name)
+        if require_verified and not self.settings.verify:
+            raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
+        self._opening = threading.Lock()
+        self._models: dict[str, LanguageModel] = {}
+        self._store: SqliteStore | None = None
+        self._portal = Portal()
+
+    # -- asking
+
+    async def aask(
+        self,
+        question: str | Question,
+        *,
+        choices: Sequence[str] = (),
+        documents: Sequence[Document] = (),
+        seed: int | None = None,
+        run_id: str | None = None,
+        sinks: Sequence[Sink] = (),
+        stream_text: bool = False,
+    ) -> Answer:
+        """Answer a question.
+
+        A spent budget is no error: the best answer so far comes back with `stopped="budget"`. Cancelling the task saves
+        the run as it is, with its best answer so far, and `aresume` goes on with it.
+
+        Args:
+            question: The question, or its text.
+            choices: Options of a multiple-choice question.
+            documents: Texts that the answer may rest on.
+            seed: Seed of this question.
+            run_id: Name of the run; None makes one.
+            sinks: Hear of every event.
+            stream_text: Whether the sinks hear of text as it is generated.
+
+        Raises:
+            UserError: The question is empty or too long.
+            BackendError: The model failed altogether.
+            NotVerified: A verified answer is required and this one is not.
+        """
+        asked = check_question(question, choices, documents)
+        settings = self.settings
+        config = RunConfig(
+            question=asked,
+            strategy=settings.strategy,
+            parameters=self._parameters,
+            models=_given(main=settings.model, small=settings.small_model, judge=settings.judge_model),
+            verify=settings.verify,
+            require_verified=self._require_verified,
+            budget=settings.budget,
+            seed=_first(seed, settings.seed, new_seed()),
+            reuse=settings.reuse,
+        )
+        models = await self._open_models(config)
+        store = await self._open_store()
+        run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
+        await store.create_run(run.id, config.model_dump(mode="json"))
+        async with open_checkpoints(store.path) as checkpoints:
+            return await Journey(run, models, checkpoints).start()
+
+    async def astream(
+        self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
+    ) -> AsyncIterator[EventFields]:
+        """Answer a question and tell everything that happens, text as it is generated included.
+
+        The last event is `RunFinished` with the answer. Leaving the loop early cancels the run.
+
+        Raises:
+            ReasonError: As `aask`, after the events so far.
+        """
+        live = LiveSink()
+        work = asyncio.ensure_future(
+            self.aask(question, choices=choices, documents=documents, sinks=(live,), stream_text=True)
+        )
+        work.add_done_callback(lambda _: live.close())
+        try:
+            async for event in live:
+                yield event
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def aresume(self, run_id: str, *, sinks: Sequence[Sink] = (), stream_text: bool = False) -> Answer:
+        """Go on with a run that was interrupted, killed or failed; nothing that it paid for is paid again.
+
+        Raises:
+            UnknownName: There is no such run.
+            UserError: The run is finished, another process works on it, or its model has changed.
+        """
+        store = await self._open_store()
+        record = await store.get_run(run_id)
+        if record.status == "finished":
+            raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
+        config = read_config(record)
+        await store.take_run(record.id)
+        models = await self._open_models(config)
+        for role, model in models.items():
+            known = record.identities.get(role)
+            if isinstance(known, dict) and known.get("identity") != model.identity:
+                raise UserError(
+                    f"model {model.name} is not the one that run {record.id} began with", hint="ask the question anew"
+                )
+        events = await store.events(record.id)
+        first = events[-1].number + 1 if events else 1
+        run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
+        async with open_checkpoints(store.path) as checkpoints:
+            return await Journey(run, models, checkpoints).go_on()
+
+    async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
+        """Take a stored run through the pipeline again without any model: every reply comes from the store.
+
+        Raises:
+            UnknownName: There is no such run.
+            StoreError: The run asks for something that it never got a reply to (it was interrupted).
+        """
+        store = await self._open_store()
+        record = await store.get_run(run_id)
+        config = read_config(record)
+        out_of_time = config.budget.seconds is not None
+        models: dict[str, LanguageModel] = {}
+        for role, name in config.models.items():
+            known = record.identities.get(role)
+            if not isinstance(known, dict):
+                raise DataError(f"run {record.id} was stopped before its models were noted", hint="resume it instead")
+            capabilities = Capabilities.model_validate(known["capabilities"])
+            models[role] = RecordedModel(name, str(known["identity"]), capabilities, out_of_time=out_of_time)
+        timeless = config.model_copy(
+            update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
+        )
+        run = Run(record.id, timeless, store, sinks=sinks, recording=False)
+        return await Journey(run, models, None).start()
+
+    # -- the same for callers that are not asynchronous
+
+    def ask(self, question: str | Question, **options: Any) -> Answer:
+        """`aask` for callers that are not asynchronous; works inside a running event loop (notebooks) too."""
+        return self._portal.call(lambda: self.aask(question, **options))
+
+    def resume(self, run_id: str, **options: Any) -> Answer:
+        """`aresume` likewise."""
+        return self._portal.call(lambda: self.aresume(run_id, **options))
+
+    def replay(self, run_id: str, **options: Any) -> Answer:
+        """`areplay` likewise."""
+        return self._portal.call(lambda: self.areplay(run_id, **options))
+
+    def close(self) -> None:
+        """`aclose` likewise."""
+        self._portal.call(self.aclose)
+        self._portal.close()
+
+    # -- models and store
+
+    async def aclose(self) -> None:
+        """Close models and store; idempotent."""
+        models, self._models = list(self._models.values()), {}
+        store, self._store = self._store, None
+        for model in models:
+            await model.aclose()
+        if store is not None:
+            await store.aclose()
+
+    async def __aenter__(self) -> Reasoner:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Reasoner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _open_models(self, config: RunConfig) -> dict[str, LanguageModel]:
+        """The models by role; two roles with one model string share it."""
+        async with _Turn(self._opening):
+            for name in config.models.values():
+                if name not in self._models:
+                    self._models[name] = await open_model(name, self.settings)
+        models = {role: self._models[name] for role, name in config.models.items()}
+        for model in models.values():
+            refuse_unpriced(config.budget, model.name, model.capabilities.price_known)
+        return models
+
+    async def _open_store(self) -> SqliteStore:
+        async with _Turn(self._opening):
+            if self._store is None:
+                self._store = await SqliteStore.open(self.settings.store)
+        return self._store
+
+
+class _Turn:
+    """Waits for a thread lock without blocking the event loop; cancelling the wait leaves the lock alone.
+
+    An asyncio lock belongs to one loop, and the synchronous methods run on another than the caller's own.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        while not self._lock.acquire(blocking=False):  # noqa: ASYNC110 (the holder may be on another loop)
+            await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def check_question(
+    question: str | Question, choices: Sequence[str] = (), documents: Sequence[Document] = ()
+) -> Question:
+    """A question that can be asked.
+
+    Raises:
+        UserError: It is empty, too long, or its choices are no choice.
+    """
+    text = question.text if isinstance(question, Question) else question
+    if not text.strip():
+        raise UserError("the question is empty", hint="give a question")
+    if len(text) > MAX_QUESTION_CHARS:
+        raise UserError(
+            f"the question has {len(text):,} characters, more than {MAX_QUESTION_CHARS:,}",
+            hint="put long texts into files and give them with --context (documents= in Python)",
+        )
+    if isinstance(question, Question) and not choices and not documents:
+        asked = question
+    else:
+        base = question if isinstance(question, Question) else Question(text=text)
+        asked = base.model_copy(
+            update={"choices": tuple(choices) or base.choices, "documents": tuple(documents) or base.documents}
+        )
+    if asked.choices and (len(asked.choices) < 2 or any(not c.strip() for c in asked.choices)):
+        raise UserError("a multiple-choice question needs at least two choices, none of them empty")
+    if len(asked.choices) > 26:
+        raise UserError(f"{len(asked.choices)} choices are more than there are letters", hint="at most 26")
+    return asked
+
+
+def read_config(record: RunRecord) -> RunConfig:
+    """How a stored run was configured.
+
+    Raises:
+        DataError: It was written by a version of `reason` that this one does not understand.
+    """
+    try:
+        return RunConfig.model_validate(record.config)
+    except ValidationError as e:
+        raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question anew") from e
+
+
+def _first(*values: int | None) -> int:
+    return next(v for v in values if v is not None)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

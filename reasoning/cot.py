@@ -1,0 +1,92 @@
+"""Zero-shot chain of thought: one chain, read for its answer.
+
+Source: Kojima et al., "Large Language Models are Zero-Shot Reasoners" (2022), section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ..core.answer import Candidate, Solution
+from ..core.errors import BadReply, LimitExceeded
+from ..core.events import CandidateFound
+from ..core.messages import Request, Sampling
+from ..core.question import Question
+from ..core.run import Run
+from ..serving.model import Feature
+from .candidates import read_candidate
+from .prompts import ask, step_by_step, therefore
+from .strategy import Models, Parameters, Stability
+
+
+class ChainOfThought:
+    """One chain of thought.
+
+    Model calls: 1, or 2 with `two_stage`.
+
+    Differs: the answer is read out of the chain itself; the paper's second prompt is asked only with `two_stage`, and
+    only where the chain does not state an answer, since instruction-tuned models mostly state it.
+    """
+
+    name: ClassVar[str] = "cot"
+    summary: ClassVar[str] = "one chain of thought (zero-shot)"
+    paper: ClassVar[str] = "Kojima et al. 2022, arXiv:2205.11916"
+    stability: ClassVar[Stability] = "stable"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main",)
+
+    class Config(Parameters):
+        """Parameters of `cot`."""
+
+        temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature; 0 is greedy")] = 0.0
+        top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
+        max_tokens: Annotated[int, Field(ge=1, description="most tokens of the chain")] = 512
+        instruction: Annotated[str | None, Field(description="text behind the question; by default the trigger")] = None
+        system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+        two_stage: Annotated[bool, Field(description="ask for the answer if the chain states none")] = False
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+        config = self.config
+        instruction = step_by_step(question) if config.instruction is None else config.instruction
+        prompt = ask(question, instruction, system=config.system)
+        sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+        try:
+            ((chain,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
+        except LimitExceeded as e:
+            run.note_limit(e)
+            return Solution(chosen=None, stopped="budget")
+        if chain.failure is not None:
+            raise BadReply(f"the model gave no sample: {chain.failure.message}")
+
+        candidate = read_candidate(chain, question)
+        run.offer(_solution(candidate))
+        if config.two_stage and candidate.answer is None and chain.finish_reason == "stop":
+            candidate = await self._conclude(candidate, question, models, run)
+        run.emit(CandidateFound(index=0, answer=candidate.answer))
+        return _solution(candidate)
+
+    async def _conclude(self, chain: Candidate, question: Question, models: Models, run: Run) -> Candidate:
+        """Put the paper's second prompt behind the chain."""
+        instruction = step_by_step(question) if self.config.instruction is None else self.config.instruction
+        prefix = f"{chain.text.rstrip()}\n\n{therefore(question)}"
+        prompt = ask(question, instruction, system=self.config.system, prefix=prefix)
+        sampling = Sampling(temperature=0.0, max_tokens=32, stop=("\n",))
+        try:
+            ((end,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
+        except LimitExceeded as e:
+            run.note_limit(e)
+            return chain.model_copy(update={"finish_reason": "budget"})
+        whole = end.model_copy(update={"text": prefix + end.text, "logprobs": None})
+        concluded = read_candidate(whole, question)
+        return concluded.model_copy(update={"tokens": chain.tokens + concluded.tokens})
+
+
+def _solution(candidate: Candidate) -> Solution:
+    stopped = "budget" if candidate.finish_reason == "budget" else "done"
+    return Solution(chosen=0, candidates=(candidate,), stopped=stopped)

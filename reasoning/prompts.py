@@ -1,0 +1,56 @@
+"""How a question is put to a model.
+
+Texts only. They are part of a run's requests and so of its store keys: changing one makes old samples unfindable for
+new runs, and leaves old runs as they were.
+"""
+
+from __future__ import annotations
+
+from ..core.messages import Prompt
+from ..core.question import AnswerKind, Question
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+THEREFORE = {
+    "choice": "Therefore, the letter of the right choice is (",
+    "number": "Therefore, the answer (a number) is",
+    "math": "Therefore, the answer is \\boxed{",
+    "yes_no": "Therefore, the answer (yes or no) is",
+}
+"""Second prompt of two-stage zero-shot chain of thought, by kind of answer (Kojima et al. 2022, Appendix A.5)."""
+
+
+def ask(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
+    """The question with its documents and choices, and an instruction behind it.
+
+    Args:
+        question: What is asked.
+        instruction: What the model is to do with it; may be empty.
+        system: System message; empty leaves it to the model's chat template.
+        prefix: Beginning of the reply.
+    """
+    parts = [f"Document «{d.name}»:\n{d.text}" for d in question.documents]
+    parts.append(question.text)
+    if question.choices:
+        parts.append("\n".join(f"{letter}) {c}" for letter, c in zip(LETTERS, question.choices, strict=False)))
+    if instruction:
+        parts.append(instruction)
+    return Prompt.user("\n\n".join(parts), system=system, prefix=prefix)
+
+
+def step_by_step(question: Question) -> str:
+    """The zero-shot trigger of Kojima et al. (2022), with the form of the answer where the kind asks for one."""
+    kind: AnswerKind = "choice" if question.choices else question.kind
+    form = {
+        "choice": ', and end with "The answer is" and the letter of the right choice.',
+        "number": ', and end with "The answer is" and the number.',
+        "math": ", and put the final answer within \\boxed{}.",
+        "yes_no": ', and end with "The answer is" and yes or no.',
+    }.get(kind, ".")
+    return "Let's think step by step" + form
+
+
+def therefore(question: Question) -> str:
+    """What is put behind a chain of thought to get the answer out of it."""
+    kind: AnswerKind = "choice" if question.choices else question.kind
+    return THEREFORE.get(kind, "Therefore, the answer is")

@@ -1,0 +1,127 @@
+"""`Strategy`: how a question is turned into a solution; and `Models`, what a strategy works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from ..core.answer import Solution
+from ..core.errors import CapabilityMissing
+from ..core.question import Question
+from ..core.registry import Registry
+from ..core.run import Run
+from ..core.settings import explain
+from ..serving.metered import MeteredModel
+from ..serving.model import Feature
+
+Stability = Literal["stable", "beta", "experimental"]
+
+
+class Parameters(BaseModel):
+    """Parameters of a strategy: checked, frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Models:
+    """The models of one run by role.
+
+    A role that was given no model of its own is played by the main model.
+
+    Args:
+        by_role: The models; "main" is always there.
+    """
+
+    def __init__(self, by_role: Mapping[str, MeteredModel]) -> None:
+        self._by_role = dict(by_role)
+
+    @property
+    def main(self) -> MeteredModel:
+        """The model that reasons."""
+        return self._by_role["main"]
+
+    @property
+    def small(self) -> MeteredModel:
+        """The model for small steps."""
+        return self._by_role.get("small", self.main)
+
+    @property
+    def judge(self) -> MeteredModel:
+        """The model that judges."""
+        return self._by_role.get("judge", self.main)
+
+
+class Strategy(Protocol):
+    """One method. Made anew for every question; holds its parameters and nothing else.
+
+    Attributes:
+        name: Its name in the registry.
+        summary: What it does, in one line.
+        paper: Where it comes from; empty if nowhere.
+        stability: "stable", "beta" or "experimental".
+        requires: What the models must be able to do.
+        roles: The roles whose models it uses.
+        Config: Its parameters.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    stability: ClassVar[Stability]
+    requires: ClassVar[frozenset[Feature]]
+    roles: ClassVar[tuple[str, ...]]
+    Config: ClassVar[type[Parameters]]
+
+    def __init__(self, config: Any) -> None:
+        """Take the parameters, an instance of `Config`."""
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """Answer the question.
+
+        A spent budget is no error here: the best answer so far comes back with `stopped="budget"`. A strategy offers
+        its best answer so far with `run.offer` whenever it has a better one, so that a cancelled run has it too.
+
+        Raises:
+            BackendError: No sample could be had at all.
+        """
+
+
+STRATEGIES: Registry[type[Strategy]] = Registry("reason.strategies", "strategy")
+"""All strategies, ours and other packages'; they register in the entry-point group `reason.strategies`."""
+
+
+def make_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strategy, dict[str, JsonValue]]:
+    """A strategy with its parameters.
+
+    Args:
+        name: Its name in the registry.
+        parameters: Those that differ from the defaults.
+
+    Returns:
+        The strategy, and its parameters complete.
+
+    Raises:
+        UnknownName: There is no such strategy or parameter.
+        UserError: A parameter has a value that is not allowed.
+    """
+    kind = STRATEGIES.load(name)
+    try:
+        config = kind.Config.model_validate(dict(parameters))
+    except ValidationError as e:
+        raise explain(e, f"{name} parameter", kind.Config.model_fields) from e
+    return kind(config), config.model_dump(mode="json")
+
+
+def require_features(strategy: Strategy | type[Strategy], models: Models) -> None:
+    """Refuse a strategy that the models cannot serve, before anything is spent.
+
+    Raises:
+        CapabilityMissing: Names the feature and the model.
+    """
+    for role in strategy.roles:
+        model = getattr(models, role)
+        for feature in sorted(strategy.requires):
+            if not model.capabilities.has(feature):
+                raise CapabilityMissing(feature, model.name)

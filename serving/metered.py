@@ -1,0 +1,479 @@
+"""`MeteredModel`: a model as a strategy sees it, with budget, run store and trace between the two.
+
+Every call of a strategy goes through here. A call is fitted into the budget before it is made; samples that the run
+store already has are not made again; each new sample is stored as soon as it is finished, while its siblings are still
+being generated; and everything is charged and told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import JsonValue
+
+from ..core.budget import Need
+from ..core.errors import UserError
+from ..core.events import BudgetCharged, CallFinished, CallStarted, SampleFinished, TextDelta
+from ..core.messages import Chunk, Completion, FinishReason, NextToken, Prompt, Request, Scored, Usage
+from ..core.run import Run
+from ..core.store import StoredCall, call_key
+from .model import Capabilities, LanguageModel, Listener
+from .recorder import Recorder
+
+MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
+
+Slot = tuple[int, int]
+"""Position of a sample: (request in the batch, sample index)."""
+
+
+@dataclass
+class _Growing:
+    """A sample while it is being generated: what is left of it if it is cut."""
+
+    text: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def cut(self, index: int, reason: FinishReason, prompt_tokens: int = 0) -> Completion:
+        """The sample as far as it got."""
+        known = len(self.logprobs) == len(self.token_ids)
+        return Completion(
+            text="".join(self.text),
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self.logprobs) if known else None,
+            finish_reason=reason,
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=len(self.token_ids)),
+            sample_index=index,
+        )
+
+
+class MeteredModel:
+    """A model in one role of one run. It is a `LanguageModel` itself, with the differences named here.
+
+    A request without a seed gets the run's. Samples are found again by (model, prompt, sampling, seed, index): a
+    strategy that wants new samples of a prompt asks for new indices. Where the token or dollar budget does not cover
+    `max_tokens` for every sample, all samples of the call are bounded by an equal share, and one that meets this bound
+    ends with "budget"; where the time limit strikes, what was generated so far comes back, ended with "budget" too.
+
+    Args:
+        model: The model; it is not closed by this object.
+        role: Part it plays: "main", "small", "judge".
+        run: The run that pays.
+
+    Raises:
+        LimitExceeded: By every method, when the call does not fit the budget at all.
+    """
+
+    def __init__(self, model: LanguageModel, role: str, run: Run) -> None:
+        self._model = model
+        self._run = run
+        self.role = role
+        self.name = model.name
+        self.identity = model.identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do."""
+        return self._model.capabilities
+
+    def count_tokens(self, prompt: Prompt) -> int | None:
+        """Tokens of a prompt; None if unknown."""
+        return self._model.count_tokens(prompt)
+
+    async def aclose(self) -> None:
+        """Do nothing: the model belongs to whoever opened it."""
+
+    # -- sampling
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """See `LanguageModel.generate`."""
+        if not requests:
+            return []
+        fitted = self._fit([self._seeded(r) for r in requests])
+        clamped = [f.sampling.max_tokens < r.sampling.max_tokens for f, r in zip(fitted, requests, strict=True)]
+        keys = {
+            (i, index): call_key(self.identity, _sampled_json(r), r.sampling.seed, index)
+            for i, r in enumerate(fitted)
+            for index in r.indices
+        }
+        with self._run.ledger.reserve(self._most(fitted)):
+            stored = await self._stored(list(keys.values()))
+            done: dict[Slot, Completion] = {
+                slot: Completion.model_validate(stored[key].reply) for slot, key in keys.items() if key in stored
+            }
+            replayed = frozenset(done)
+            call = self._run.emit(
+                CallStarted(
+                    role=self.role,
+                    model=self.name,
+                    operation="generate",
+                    requests=len(fitted),
+                    samples=len(keys),
+                    replayed=len(replayed),
+                    max_tokens=max(r.sampling.max_tokens for r in fitted),
+                )
+            )
+            started = time.monotonic()
+            try:
+                for slot in replayed:
+                    self._tell(call, slot, done[slot], listener, replayed=True)
+                if len(done) < len(keys):
+                    await self._sample(fitted, keys, done, call, listener)
+            finally:
+                self._settle(call, fitted, done, replayed, time.monotonic() - started)
+                await self._run.save_events()
+        return [[self._ended(done[i, x], clamped[i]) for x in request.indices] for i, request in enumerate(fitted)]
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """See `LanguageModel.stream`."""
+        news = asyncio.Event()
+        waiting: list[Chunk] = []
+
+        def hear(chunk: Chunk) -> None:
+            waiting.append(chunk)
+            news.set()
+
+        task = asyncio.ensure_future(self.generate([request], hear))
+        task.add_done_callback(lambda _: news.set())
+        try:
+            while not task.done() or waiting:
+                await news.wait()
+                news.clear()
+                while waiting:
+                    yield waiting.pop(0)
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _sample(
+        self,
+        requests: Sequence[Request],
+        keys: dict[Slot, str],
+        done: dict[Slot, Completion],
+        call: int,
+        listener: Listener | None,
+    ) -> None:
+        """Make the samples that are not `done` yet and add them there; time may cut them short."""
+        run = self._run
+        missing = [
+            (i, r.model_copy(update={"samples": tuple(x for x in r.indices if (i, x) not in done)}))
+            for i, r in enumerate(requests)
+        ]
+        missing = [(i, r) for i, r in missing if r.samples]
+        first = {(i, r.indices[0]) for i, r in missing}
+        growing: dict[Slot, _Growing] = {}
+        recorder = Recorder(run.store, run.id)
+
+        def finish(slot: Slot, completion: Completion, cut: bool = False) -> None:
+            done[slot] = completion
+            growing.pop(slot, None)
+            if completion.ok:
+                recorder.add(self._stored_call(keys[slot], requests[slot[0]], completion, cut))
+
+        def hear(chunk: Chunk) -> None:
+            i = missing[chunk.request][0]
+            slot = (i, chunk.sample_index)
+            sample = growing.setdefault(slot, _Growing())
+            sample.text.append(chunk.text)
+            sample.token_ids += chunk.token_ids
+            sample.logprobs += chunk.logprobs
+            if chunk.completion is not None:
+                finish(slot, chunk.completion)
+            chunk = chunk.model_copy(update={"request": i})
+            self._tell_chunk(call, chunk, listener)
+
+        try:
+            async with recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
+                replies = await self._model.generate([r for _, r in missing], hear)
+                for (i, request), reply in zip(missing, replies, strict=True):
+                    for index, completion in zip(request.indices, reply, strict=True):
+                        if (i, index) not in done:  # the backend did not tell it
+                            finish((i, index), completion)
+                            self._tell(call, (i, index), completion, listener)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            run.ledger.exhausted = "seconds"
+            async with recorder:
+                for slot in [slot for slot in keys if slot not in done]:
+                    # a backend tells of the prompt on the first sample, which has not come
+                    counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
+                    cut = growing.get(slot, _Growing()).cut(slot[1], "budget", counted or 0)
+                    finish(slot, cut, cut=True)
+                    self._tell(call, slot, cut, None)
+        except asyncio.CancelledError:
+            for slot, sample in growing.items():
+                cut = sample.cut(slot[1], "cancelled")
+                run.unfinished.append(cut)
+                self._tell(call, slot, cut, None)
+                run.ledger.charge(self.role, self.name, cut.usage)
+            raise
+
+    # -- measuring
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """See `LanguageModel.score`."""
+        asked: list[JsonValue] = [
+            {"score": prompt.model_dump(mode="json"), "continuation": c if isinstance(c, str) else list(c)}
+            for c in continuations
+        ]
+
+        async def compute(missing: list[int]) -> list[Scored]:
+            return await self._model.score(prompt, [continuations[i] for i in missing])
+
+        return await self._measure("score", Scored, asked, compute, calls=1)
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """See `LanguageModel.next_token`."""
+        asked: list[JsonValue] = [{"next_token": p.model_dump(mode="json"), "top": top} for p in prompts]
+
+        async def compute(missing: list[int]) -> list[NextToken]:
+            return await self._model.next_token([prompts[i] for i in missing], top)
+
+        return await self._measure("next_token", NextToken, asked, compute, calls=len(prompts))
+
+    async def _measure(
+        self,
+        operation: str,
+        reply_type: type[MeasuredT],
+        asked: list[JsonValue],
+        compute: Callable[[list[int]], Awaitable[list[MeasuredT]]],
+        *,
+        calls: int,
+    ) -> list[MeasuredT]:
+        """Answer each question from the store or else by one batched call."""
+        run = self._run
+        keys = [call_key(self.identity, a, None, 0) for a in asked]
+        with run.ledger.reserve(Need(calls=calls)):
+            stored = await self._stored(keys)
+            missing = [i for i, key in enumerate(keys) if key not in stored]
+            call = run.emit(
+                CallStarted(
+                    role=self.role,
+                    model=self.name,
+                    operation=operation,
+                    requests=len(asked),
+                    samples=len(asked),
+                    replayed=len(asked) - len(missing),
+                )
+            )
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(run.ledger.seconds_left()):
+                    computed = await compute(missing) if missing else []
+            except TimeoutError:
+                raise run.ledger.refuse("seconds") from None
+            fresh = dict(zip(missing, computed, strict=True))
+            paid = [self._measured_call(keys[i], asked[i], r.model_dump(mode="json")) for i, r in fresh.items()]
+            await run.store.add_calls(run.id, paid)
+            replies = [
+                fresh[i] if i in fresh else reply_type.model_validate(stored[key].reply) for i, key in enumerate(keys)
+            ]
+            self._charge(
+                call,
+                sum((r.usage for r in replies), Usage()),
+                calls=calls,
+                replayed_calls=0 if missing else calls,
+                seconds=time.monotonic() - started,
+            )
+            await run.save_events()
+        return replies
+
+    # -- budget
+
+    def _seeded(self, request: Request) -> Request:
+        if request.sampling.seed is not None:
+            return request
+        sampling = request.sampling.model_copy(update={"seed": self._run.seed})
+        return request.model_copy(update={"sampling": sampling})
+
+    def _fit(self, requests: list[Request]) -> list[Request]:
+        """Bound `max_tokens` by an equal share of what the budget still allows."""
+        ledger = self._run.ledger
+        samples = sum(len(r.indices) for r in requests)
+        share = ledger.left("tokens") // samples
+        if ledger.budget.usd is not None:
+            prompt_price, price = self._prices()
+            left = ledger.left("usd") - prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests)
+            if left < 0:
+                raise ledger.refuse("usd")
+            if price > 0 and left / price // samples < share:
+                share = left / price // samples
+                if share < 1:
+                    raise ledger.refuse("usd")
+        if share < 1:
+            raise ledger.refuse("tokens")
+        return [
+            r
+            if r.sampling.max_tokens <= share
+            else r.model_copy(update={"sampling": r.sampling.model_copy(update={"max_tokens": int(share)})})
+            for r in requests
+        ]
+
+    def _most(self, requests: Sequence[Request]) -> Need:
+        tokens = sum(len(r.indices) * r.sampling.max_tokens for r in requests)
+        usd = 0.0
+        if self._run.ledger.budget.usd is not None:
+            prompt_price, price = self._prices()
+            usd = prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests) + price * tokens
+        return Need(tokens=tokens, calls=len(requests), usd=usd)
+
+    def _prices(self) -> tuple[float, float]:
+        can = self.capabilities
+        if can.usd_per_prompt_token is None or can.usd_per_completion_token is None:
+            raise UserError(f"the price of model {self.name!r} is unknown", hint="limit tokens or calls instead")
+        return can.usd_per_prompt_token, can.usd_per_completion_token
+
+    def _prompt_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, or where nobody knows them its bytes: no tokenizer makes more of it."""
+        counted = self._model.count_tokens(prompt)
+        if counted is not None:
+            return counted
+        prefix = len(prompt.prefix) if isinstance(prompt.prefix, tuple) else len(prompt.prefix.encode())
+        return prefix + len((prompt.text or "").encode()) + sum(len(m.content.encode()) + 16 for m in prompt.messages)
+
+    def _ended(self, completion: Completion, clamped: bool) -> Completion:
+        if clamped and completion.finish_reason == "length":
+            self._run.ledger.exhausted = self._run.ledger.exhausted or "tokens"
+            return completion.model_copy(update={"finish_reason": "budget"})
+        return completion
+
+    def _settle(
+        self,
+        call: int,
+        requests: Sequence[Request],
+        done: dict[Slot, Completion],
+        replayed: frozenset[Slot],
+        seconds: float,
+    ) -> None:
+        """Charge what a call has made, also when it was cancelled or failed half-way."""
+        whole = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(requests))
+        usage = sum((c.usage for c in done.values()), Usage())
+        self._charge(
+            call,
+            usage,
+            calls=len(requests),
+            replayed_calls=whole,
+            replayed_tokens=sum(done[slot].usage.completion_tokens for slot in replayed),
+            failed=sum(not c.ok for c in done.values()),
+            seconds=seconds,
+        )
+
+    def _charge(
+        self,
+        call: int,
+        usage: Usage,
+        *,
+        calls: int,
+        replayed_calls: int,
+        seconds: float,
+        replayed_tokens: int = 0,
+        failed: int = 0,
+    ) -> None:
+        run = self._run
+        run.ledger.charge(
+            self.role,
+            self.name,
+            usage,
+            calls=calls,
+            replayed_calls=replayed_calls,
+            replayed_tokens=replayed_tokens,
+            working_s=max(0.0, seconds - usage.waited_s),
+        )
+        tokens = usage.completion_tokens
+        run.emit(
+            CallFinished(role=self.role, model=self.name, seconds=seconds, tokens=tokens, failed=failed), parent=call
+        )
+        total = run.ledger.usage()
+        run.emit(
+            BudgetCharged(
+                role=self.role,
+                model=self.name,
+                tokens=tokens,
+                calls=calls,
+                total_tokens=total.completion_tokens,
+                total_calls=total.model_calls,
+                total_usd=total.cost_usd,
+                limits=run.config.budget.model_dump(exclude_none=True),
+            ),
+            parent=call,
+        )
+
+    # -- store and trace
+
+    async def _stored(self, keys: list[str]) -> dict[str, StoredCall]:
+        reuse = self._run.config.reuse
+        if reuse == "none":
+            return {}
+        found = await self._run.store.find_calls(self._run.id, keys, any_run=reuse == "store")
+        if reuse == "store":
+            # this run's own copy, so that it can be replayed when the other run is gone
+            await self._run.store.add_calls(self._run.id, list(found.values()))
+        return found
+
+    def _stored_call(self, key: str, request: Request, completion: Completion, cut: bool) -> StoredCall:
+        asked = {"request": _sampled_json(request), "seed": request.sampling.seed, "index": completion.sample_index}
+        return StoredCall(
+            key=key,
+            role=self.role,
+            model=self.name,
+            request=asked,
+            reply=completion.model_dump(mode="json"),
+            cut=cut,
+        )
+
+    def _measured_call(self, key: str, asked: JsonValue, reply: dict[str, JsonValue]) -> StoredCall:
+        return StoredCall(key=key, role=self.role, model=self.name, request={"request": asked}, reply=reply)
+
+    def _tell_chunk(self, call: int, chunk: Chunk, listener: Listener | None) -> None:
+        if self._run.wants_text and (chunk.text or chunk.token_ids or chunk.reasoning):
+            self._run.emit(
+                TextDelta(
+                    request=chunk.request,
+                    sample=chunk.sample_index,
+                    text=chunk.text,
+                    tokens=len(chunk.token_ids),
+                    reasoning=chunk.reasoning,
+                ),
+                parent=call,
+            )
+        if chunk.completion is not None:
+            self._run.emit(
+                SampleFinished(request=chunk.request, sample=chunk.sample_index, completion=chunk.completion),
+                parent=call,
+            )
+        if listener is not None:
+            listener(chunk)
+
+    def _tell(
+        self, call: int, slot: Slot, completion: Completion, listener: Listener | None, replayed: bool = False
+    ) -> None:
+        """Tell of a sample that was not streamed."""
+        request, sample = slot
+        self._run.emit(
+            SampleFinished(request=request, sample=sample, completion=completion, replayed=replayed), parent=call
+        )
+        if listener is not None:
+            text, ids = completion.text, completion.token_ids
+            listener(
+                Chunk(
+                    request=request,
+                    sample_index=sample,
+                    text=text,
+                    token_ids=ids,
+                    logprobs=completion.logprobs or (),
+                    reasoning=completion.reasoning,
+                    completion=completion,
+                )
+            )
+
+
+def _sampled_json(request: Request) -> JsonValue:
+    """What decides a sample's distribution: the prompt and how it is sampled, without seed, index and count."""
+    sampling: JsonValue = request.sampling.model_dump(mode="json", exclude={"n", "seed"})
+    return {"prompt": request.prompt.model_dump(mode="json"), "sampling": sampling}

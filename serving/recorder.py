@@ -1,0 +1,65 @@
+"""`Recorder`: writes finished samples to the run store while others are still being generated."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from ..core.store import RunStore, StoredCall
+
+
+class Recorder:
+    """Takes finished samples without waiting and writes them as fast as the store does, many at once if it is slow.
+
+    An asynchronous context manager: when it is left, for whatever reason, all that was added is written. What is
+    waiting is bounded by the samples of the call it serves.
+
+    Args:
+        store: Where to.
+        run_id: Whose samples they are.
+
+    Raises:
+        StoreError: When it is left, if the store failed; the work inside is cancelled as soon as it does.
+    """
+
+    def __init__(self, store: RunStore, run_id: str) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._waiting: list[StoredCall] = []
+        self._news = asyncio.Event()
+
+    def add(self, call: StoredCall) -> None:
+        """Take a finished sample."""
+        self._waiting.append(call)
+        self._news.set()
+
+    async def __aenter__(self) -> Recorder:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._writer = self._group.create_task(self._write_as_they_come())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.cancel()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            # the caller's own error or the store's: the group is no more than how they were run
+            raise group.exceptions[0] from None
+        finally:
+            await self._write()
+
+    async def _write_as_they_come(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._write()
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch = list(self._waiting)
+            await self._store.add_calls(self._run_id, batch)
+            # only now: if the wait was cancelled, they are written once more, which changes nothing
+            del self._waiting[: len(batch)]
