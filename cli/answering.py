@@ -1,0 +1,137 @@
+"""One answer on the terminal: live view and streamed text while it is made, the answer and its exit status after.
+
+`ask`, `runs resume` and `runs replay` all go through `answer_here`; they differ in what they ask of the reasoner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from ..agents.reasoner import Reasoner
+from ..core.answer import Answer
+from ..core.budget import Budget
+from ..core.errors import LimitExceeded, NotVerified, ReasonError
+from ..core.events import EventFields, RunFinished, RunStarted, Sink
+from .console import moving_parts, say
+from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .live import LiveView
+from .printing import print_answer, print_json, print_notes
+from .streaming import TextStream
+from .tracing import open_trace
+
+EXIT_BY_STOPPED = {"done": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
+EXIT_NOBODY_READS = 141
+"""What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE."""
+
+Work = Callable[[Reasoner, Sequence[Sink], bool], Awaitable[Answer]]
+"""Asks the reasoner; takes the sinks and whether they want text as it is generated."""
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """How the answer is wanted.
+
+    Attributes:
+        as_json: One JSON object instead of the text.
+        stream: Whether to print text as it is generated; None leaves it to the terminal.
+        trace: Where to write everything that happens; None is nowhere.
+    """
+
+    as_json: bool = False
+    stream: bool | None = None
+    trace: Path | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether text is printed as it is generated."""
+        return not self.as_json and (sys.stdout.isatty() if self.stream is None else self.stream)
+
+
+class Heard:
+    """A sink that keeps what must be said if the run does not come to its end."""
+
+    def __init__(self) -> None:
+        self.run_id: str | None = None
+        self.answer: Answer | None = None
+
+    def __call__(self, event: EventFields) -> None:
+        """Keep the run's name and its answer, whole or partial."""
+        if isinstance(event, RunStarted):
+            self.run_id = event.run_id
+        elif isinstance(event, RunFinished):
+            self.answer = event.answer
+
+
+def answer_here(reasoner: Reasoner, work: Work, outlet: Outlet, budget: Budget | None = None) -> None:
+    """Have a question answered and print the answer.
+
+    Args:
+        reasoner: Who answers; it is closed afterwards.
+        work: What to ask of it.
+        outlet: How the answer is wanted.
+        budget: The limits, for the live view, where they are known before the run begins.
+
+    Raises:
+        typer.Exit: The answer is partial; carries the exit status.
+        ReasonError: There is no answer; a partial one, if there is any, is printed already.
+    """
+    heard = Heard()
+    view = LiveView({} if budget is None else budget.model_dump(exclude_none=True))
+    stream: TextStream | None = None
+
+    async def go() -> Answer:
+        nonlocal stream
+        task = asyncio.current_task()
+        sinks: list[Sink] = [heard, view, *traces]
+        if outlet.streams and task is not None:
+            # on one terminal, moving lines and growing text cannot both be had
+            stream = TextStream(view.close if sys.stdout.isatty() else lambda: None, task.cancel)
+            sinks.append(stream)
+        async with reasoner:
+            return await work(reasoner, sinks, outlet.streams or moving_parts() or bool(traces))
+
+    with open_trace(outlet.trace) as traces:
+        try:
+            with view:
+                answer = run_interruptible(go(), on_first=lambda: view.note("stopping"))
+        except asyncio.CancelledError:
+            if stream is not None and stream.nobody_reads:
+                raise typer.Exit(EXIT_NOBODY_READS) from None
+            _print(heard.answer, outlet, stream)
+            _say_interrupted(heard)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (LimitExceeded, NotVerified) as e:
+            _print(e.partial, outlet, stream)
+            raise
+        except ReasonError:
+            _print(None, outlet, stream)
+            if heard.run_id is not None:
+                say(f"what was done is saved: reason runs resume {heard.run_id}", label="note", style="cyan")
+            raise
+        _print(answer, outlet, stream)
+        print_notes(answer, view.progress.exhausted, streamed=stream.printed if stream else "")
+    if EXIT_BY_STOPPED[answer.stopped]:
+        raise typer.Exit(EXIT_BY_STOPPED[answer.stopped])
+
+
+def _print(answer: Answer | None, outlet: Outlet, stream: TextStream | None) -> None:
+    """Print an answer, or as much of it as there is; text that is printed already is only ended."""
+    printed = stream.printed if stream is not None else ""
+    if outlet.as_json:
+        if answer is not None:
+            print_json(answer)
+    else:
+        print_answer(answer, printed)
+
+
+def _say_interrupted(heard: Heard) -> None:
+    if heard.run_id is None:
+        say("interrupted")
+    else:
+        say(f"interrupted; the partial run is saved: reason runs resume {heard.run_id}")

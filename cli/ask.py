@@ -1,0 +1,211 @@
+"""`reason ask`: a question answered here and now."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .completions import complete_strategy
+
+EXAMPLES = """
+[b]Examples[/b]
+
+reason ask "What is the capital of France?"
+reason ask "What is 17 * 23?" -s self-consistency --set n=16
+reason ask "Which is a prime?" --choices "21|23|25" --json
+cat report.txt | reason ask "What was decided?" --context -
+reason ask - --budget-tokens 2000 --trace trace.html < question.txt
+
+The answer goes to standard output, everything else to standard error.
+
+[b]Exit status[/b]
+
+0 answered   1 internal error   2 wrong usage   3 the model failed
+4 budget spent, the answer is partial   5 not verified   130 interrupted
+"""
+
+
+def above_zero(value: float | None) -> float | None:
+    """Refuse a limit that nothing could keep."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is not a number above 0")
+    return value
+
+
+def _budget(flag: str, metavar: str, help_: str) -> Any:
+    return typer.Option(
+        flag, metavar=metavar, help=help_, callback=above_zero, show_default=False, rich_help_panel=options.BUDGET
+    )
+
+
+def ask(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")],
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            metavar="NAME",
+            help="How to reason: see [b]reason strategies[/b].",
+            autocompletion=complete_strategy,
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Main model: local/…, or any model string of LiteLLM.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    small_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=options.RUNNING),
+    ] = None,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=options.RUNNING),
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Parameter of the strategy; may be repeated. VALUE is JSON where it can be, else text.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    context: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--context",
+            metavar="FILE",
+            help="Text file that the answer may rest on; may be repeated; - is standard input.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    choices: Annotated[
+        str | None,
+        typer.Option(
+            "--choices",
+            metavar="A|B|C",
+            help="Options of a multiple-choice question; the answer is a letter.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Seed: the same seed gives the same answer. (default: drawn, and recorded)",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    verify: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--verify",
+            metavar="NAME",
+            help="Verifier of the answer; may be repeated.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    require_verified: Annotated[
+        bool,
+        typer.Option(
+            "--require-verified",
+            help="Exit with status 5 unless the verifiers support the answer.",
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = False,
+    budget_tokens: Annotated[int | None, _budget("--budget-tokens", "N", "Most tokens generated, all models.")] = None,
+    budget_calls: Annotated[int | None, _budget("--budget-calls", "N", "Most model calls.")] = None,
+    budget_seconds: Annotated[float | None, _budget("--budget-seconds", "S", "Most seconds, waiting included.")] = None,
+    budget_usd: Annotated[float | None, _budget("--budget-usd", "X", "Most US dollars.")] = None,
+    as_json: options.Json = False,
+    stream: options.Stream = None,
+    trace: options.Trace = None,
+    store: options.Store = None,
+    reuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="run|store|none",
+            help="Whose stored replies may answer a model call instead of the model: this run's, any run's, nobody's. "
+            "(default: run)",
+            show_default=False,
+            rich_help_panel=options.ENGINE,
+        ),
+    ] = None,
+    weight_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|fp32|bf16|int4",
+            help="Number format of a local model's weights. (default: auto)",
+            show_default=False,
+            rich_help_panel=options.ENGINE,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processor threads of a local model. (default: the engine's choice)",
+            show_default=False,
+            rich_help_panel=options.ENGINE,
+        ),
+    ] = None,
+) -> None:
+    """Answer a question."""
+    from ..core.settings import load_settings
+    from .inputs import STDIN, check_one_stdin, parse_choices, parse_parameters, read_contexts, read_question
+
+    check_one_stdin([question == STDIN, *(str(path) == STDIN for path in context or ())])
+    asked = read_question(question)
+    options_given = parse_choices(choices)
+    chosen = parse_parameters(parameters or ())
+    documents = read_contexts(context or ())
+    settings = load_settings(
+        strategy=strategy,
+        model=model,
+        small_model=small_model,
+        judge_model=judge_model,
+        verify=tuple(verify) if verify else None,
+        seed=seed,
+        budget=_given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
+        store=store,
+        reuse=reuse,
+        local=_given(weight_format=weight_format, threads=threads),
+    )
+
+    from ..agents.reasoner import Reasoner
+    from .answering import Outlet, answer_here
+
+    answer_here(
+        Reasoner(parameters=chosen, require_verified=require_verified, settings=settings),
+        lambda reasoner, sinks, stream_text: reasoner.aask(
+            asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text
+        ),
+        Outlet(as_json=as_json, stream=stream, trace=trace),
+        settings.budget,
+    )
+
+
+def _given(**values: Any) -> dict[str, Any] | None:
+    """Those that were given; None if none was."""
+    return {name: value for name, value in values.items() if value is not None} or None

@@ -1,0 +1,80 @@
+"""The two sides of the terminal: the answer goes to standard output, all else to standard error.
+
+Colours and moving parts only where a person looks: a terminal, and `NO_COLOR` not set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 160
+"""Columns of a table that goes into a pipe or file, where no terminal says how wide it is."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def out() -> Console:
+    """Console on standard output, for tables."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Console on standard error, for everything that is not the answer."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width)
+
+
+def moving_parts() -> bool:
+    """Whether standard error can show something that moves: a terminal, not a dumb one, `NO_COLOR` not set."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def debugging() -> bool:
+    """Whether the user wants tracebacks: `REASON_DEBUG` is set to anything but 0."""
+    return os.environ.get("REASON_DEBUG", "0") not in ("", "0")
+
+
+def write(text: str) -> None:
+    """Put text on standard output as it is; only a terminal is spared its control characters."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_line(text: str) -> None:
+    """Put text on standard output, ended by one line break."""
+    write(text if text.endswith("\n") else text + "\n")
+
+
+def printable(text: str) -> str:
+    """The text without control characters but tab and line break: what a model says must not steer the terminal."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+
+
+def say(message: str, *, label: str = "", style: str = "") -> None:
+    """One line on standard error.
+
+    Args:
+        message: What to say; line breaks become spaces.
+        label: Word in front, set off by a colon and coloured, for example "error".
+        style: Its colour, as rich names it.
+    """
+    from rich.text import Text
+
+    line = Text()
+    if label:
+        line.append(f"{label}: ", style=style)
+    line.append(printable(" ".join(message.split())))
+    err().print(line, soft_wrap=True)

@@ -1,0 +1,153 @@
+"""The live view of a run: a few moving lines on standard error; without a terminal, a plain line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from ..core.events import EventFields, RunStarted, TextDelta
+from .console import err, moving_parts, printable, say
+from .progress import Progress
+
+FRAMES_PER_S = 8
+PLAIN_EVERY_S = 15.0
+"""Seconds between two plain lines where nothing can move."""
+MOST_PLAIN_LINES = 20
+BAR_WIDTH = 28
+MOST_VOTES = 5
+
+
+class LiveView:
+    """Shows how a run goes on; a sink of events and a context manager.
+
+    Args:
+        limits: The budget's limits by kind, as far as they are known before the run begins.
+        clock: Monotonic seconds; replaced in tests.
+    """
+
+    def __init__(self, limits: Mapping[str, float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.progress = Progress(limits=dict(limits or {}))
+        self._clock = clock
+        self._opened = clock()
+        self._run_began: float | None = None
+        self._note = "starting"
+        self._spinner = Spinner("dots")
+        self._live: Live | None = None
+        self._plain_lines = 0
+        self._next_plain = PLAIN_EVERY_S
+
+    def __enter__(self) -> Self:
+        if moving_parts():
+            self._live = Live(
+                get_renderable=self.render,
+                console=err(),
+                refresh_per_second=FRAMES_PER_S,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __call__(self, event: EventFields) -> None:
+        """Take an event; the picture follows at its own pace."""
+        if isinstance(event, RunStarted):
+            self._run_began = self._clock() - event.at_s
+        if not isinstance(event, TextDelta):
+            self._note = ""
+        self.progress.take(event)
+        if self._live is None:
+            self._plain()
+
+    def note(self, text: str) -> None:
+        """Show what is going on apart from events, such as "stopping"."""
+        self._note = text
+
+    def close(self) -> None:
+        """Take the view off the screen; idempotent."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            self._next_plain = float("inf")  # who had a terminal gets no plain lines afterwards
+
+    # -- drawing
+
+    def render(self) -> RenderableType:
+        """The view as it is now."""
+        p = self.progress
+        elapsed = self._clock() - self._opened
+        head = Table.grid(padding=(0, 1))
+        title = Text.assemble((p.strategy or "reason", "bold"), (f"  {p.model}", "cyan") if p.model else "")
+        title.append(f"  {self._note or p.stage}", "dim")
+        title.append(f"  {elapsed:.1f} s", "dim")
+        head.add_row(self._spinner, title)
+
+        rows = Table.grid(padding=(0, 1))
+        rows.add_column(justify="right", style="dim", min_width=9)
+        rows.add_column(width=BAR_WIDTH)
+        rows.add_column()
+        if p.samples_wanted:
+            rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
+            speed = f"  {p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
+            rows.add_row(
+                "samples",
+                _bar(p.samples_done, p.samples_wanted, "green"),
+                Text.assemble(f"{p.samples_done}/{p.samples_wanted}", (speed, "dim")),
+            )
+        for kind, limit in p.limits.items():
+            spent = self._spent(kind, elapsed)
+            if limit and spent is not None:
+                rows.add_row(kind, _bar(spent, limit, "yellow"), _amount(kind, spent, limit))
+        if p.votes:
+            rows.add_row("votes", _votes(p.votes))
+        return Group(head, rows) if rows.row_count else head
+
+    def _spent(self, kind: str, elapsed: float) -> float | None:
+        if kind == "tokens":
+            return float(self.progress.tokens)
+        if kind == "seconds":
+            return 0.0 if self._run_began is None else self._clock() - self._run_began
+        return self.progress.spent.get(kind, 0.0)
+
+    def _plain(self) -> None:
+        elapsed = self._clock() - self._opened
+        if elapsed < self._next_plain or self._plain_lines >= MOST_PLAIN_LINES:
+            return
+        self._plain_lines += 1
+        self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
+        p = self.progress
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, samples {p.samples_done}/{p.samples_wanted}, {p.tokens:,} tokens")
+
+
+def _bar(done: float, whole: float, colour: str) -> Bar:
+    return Bar(size=max(whole, 1e-9), begin=0, end=min(done, whole), width=BAR_WIDTH, color=colour, bgcolor="grey23")
+
+
+def _amount(kind: str, spent: float, limit: float) -> str:
+    if kind == "seconds":
+        return f"{spent:.1f}/{limit:g} s"
+    if kind == "usd":
+        return f"{spent:.4f}/{limit:g} USD"
+    return f"{spent:,.0f}/{limit:,.0f}"
+
+
+def _votes(votes: Mapping[str, int]) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for i, (answer, count) in enumerate(list(votes.items())[:MOST_VOTES]):
+        shown = printable(" ".join(answer.split()))
+        text.append(shown if len(shown) <= 24 else shown[:23] + "…", "bold" if i == 0 else "")
+        text.append(f" x{count}  ", "dim")
+    return text

@@ -1,0 +1,78 @@
+"""How an answer is printed: its text alone on standard output, what else there is to know on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.text import Text
+
+from ..core.answer import Answer
+from .console import err, printable, say, write_line
+
+LONGEST_ANSWER = 200
+"""Characters of an extracted answer shown in the last line."""
+
+
+def print_json(answer: Answer) -> None:
+    """Print the whole answer as one JSON object."""
+    write_line(answer.model_dump_json(indent=2))
+
+
+def print_answer(answer: Answer | None, printed: str = "") -> None:
+    """Print the answer's text.
+
+    Args:
+        answer: The answer; None if there is none.
+        printed: Text that was printed while it was generated.
+    """
+    text = "" if answer is None else answer.text.strip()
+    if printed:
+        write_line("")
+    if text and text != printed:
+        if printed:
+            write_line("")  # what was streamed is not what was chosen in the end
+        write_line(text)
+
+
+def print_notes(answer: Answer, exhausted: str | None, *, streamed: str = "") -> None:
+    """Say on standard error what the text does not.
+
+    Args:
+        answer: The answer.
+        exhausted: The limit that stopped the run, if one is known.
+        streamed: Text that was printed while it was generated.
+    """
+    for what in answer.degraded:
+        say(what, label="note", style="cyan")
+    if answer.stopped == "budget":
+        limit = f"the limit of {exhausted}" if exhausted else "a limit"
+        found = "the answer is what there was by then" if answer.text else "there is no answer yet"
+        say(f"{limit} stopped the run; {found}", label="budget spent", style="yellow")
+    differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
+    if differs or sys.stderr.isatty():
+        err().print(summary(answer), soft_wrap=True)
+
+
+def summary(answer: Answer) -> Text:
+    """The last line: the extracted answer where it is not the text itself, confidence, cost, and the run's name."""
+    line = Text()
+    if answer.answer is not None and answer.answer.strip() != answer.text.strip():
+        shown = printable(" ".join(answer.answer.split()))
+        shown = shown if len(shown) <= LONGEST_ANSWER else shown[: LONGEST_ANSWER - 1] + "…"
+        line.append("answer: ", "green")
+        line.append(f"{shown}  ", "bold")
+    facts = []
+    if answer.confidence is not None:
+        facts.append(f"confidence {answer.confidence:.2f}")
+    if answer.verification is not None and answer.verification.verdict != "unchecked":
+        facts.append(answer.verification.verdict.replace("_", " "))
+    usage = answer.usage
+    facts.append(f"tokens {usage.completion_tokens:,}")
+    if usage.replayed_tokens:
+        facts.append(f"of them from the store {usage.replayed_tokens:,}")
+    if usage.cost_usd:
+        facts.append(f"{usage.cost_usd:.4f} USD")
+    facts.append(f"{usage.wall_seconds:.1f} s")
+    facts.append(f"run {answer.run_id}")
+    line.append("  ".join(facts), "dim")
+    return line

@@ -1,0 +1,135 @@
+"""Where a run stands, read off its events. No clock and no terminal: the live view draws it, the tests check it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.events import (
+    BudgetCharged,
+    BudgetExhausted,
+    CallStarted,
+    EventFields,
+    RunStarted,
+    SampleFinished,
+    StageStarted,
+    TextDelta,
+    VoteUpdated,
+)
+
+_BUCKETS_PER_S = 4
+_RATE_WINDOW_S = 3.0
+
+
+@dataclass
+class CallProgress:
+    """One model call under way.
+
+    Attributes:
+        samples: Samples wanted.
+        done: Samples finished.
+        tokens: Tokens generated so far, by (request, sample).
+    """
+
+    role: str
+    model: str
+    samples: int
+    done: int = 0
+    tokens: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        limits: The budget's limits by kind ("tokens", "calls", "seconds", "usd").
+        spent: What is charged so far, by kind; the tokens of calls under way come on top.
+        calls: Calls under way, by the number of their first event.
+        samples_done: Samples finished over all calls.
+        samples_wanted: Samples asked for over all calls.
+        votes: Votes by answer, most first.
+        exhausted: The limit that stopped the run; None if none did.
+    """
+
+    strategy: str = ""
+    model: str = ""
+    stage: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    calls: dict[int, CallProgress] = field(default_factory=dict)
+    samples_done: int = 0
+    samples_wanted: int = 0
+    votes: dict[str, int] = field(default_factory=dict)
+    exhausted: str | None = None
+    _fresh: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated so far, those of calls under way included."""
+        return int(self.spent.get("tokens", 0)) + sum(sum(c.tokens.values()) for c in self.calls.values())
+
+    def rate(self, now_s: float) -> float | None:
+        """Tokens a second over the last seconds.
+
+        Args:
+            now_s: Seconds since the run began.
+
+        Returns:
+            None while nothing was generated in that time.
+        """
+        since = now_s - _RATE_WINDOW_S
+        recent = {b: n for b, n in self._fresh.items() if b / _BUCKETS_PER_S >= since}
+        if not recent:
+            return None
+        seconds = max(now_s - min(recent) / _BUCKETS_PER_S, 1 / _BUCKETS_PER_S)
+        return sum(recent.values()) / seconds
+
+    def take(self, event: EventFields) -> None:
+        """Move on by one event."""
+        match event:
+            case RunStarted():
+                self.strategy, self.model = event.strategy, event.models.get("main", "")
+            case StageStarted():
+                self.stage = event.stage
+            case CallStarted():
+                self.calls[event.number] = CallProgress(event.role, event.model, event.samples)
+                self.samples_wanted += event.samples
+            case TextDelta():
+                self._grow(event)
+            case SampleFinished():
+                self._finish(event)
+            case BudgetCharged():
+                self.spent = {"tokens": event.total_tokens, "calls": event.total_calls, "usd": event.total_usd or 0.0}
+                self.limits.update(event.limits)
+                self.calls.pop(event.parent or 0, None)  # its tokens are in the total now
+            case VoteUpdated():
+                self.votes = dict(event.votes)
+            case BudgetExhausted():
+                self.exhausted = event.kind
+            case _:
+                pass
+
+    def _grow(self, event: TextDelta) -> None:
+        call = self.calls.get(event.parent or 0)
+        if call is not None:
+            slot = (event.request, event.sample)
+            call.tokens[slot] = call.tokens.get(slot, 0) + event.tokens
+            self._count(event.at_s, event.tokens)
+
+    def _finish(self, event: SampleFinished) -> None:
+        self.samples_done += 1
+        call = self.calls.get(event.parent or 0)
+        if call is None:
+            return
+        call.done += 1
+        slot = (event.request, event.sample)
+        made = event.completion.usage.completion_tokens
+        if not event.replayed:
+            self._count(event.at_s, max(0, made - call.tokens.get(slot, 0)))
+        call.tokens[slot] = made
+
+    def _count(self, at_s: float, tokens: int) -> None:
+        bucket = int(at_s * _BUCKETS_PER_S)
+        self._fresh[bucket] = self._fresh.get(bucket, 0) + tokens
+        for old in [b for b in self._fresh if b < bucket - _RATE_WINDOW_S * _BUCKETS_PER_S]:
+            del self._fresh[old]

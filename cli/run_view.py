@@ -1,0 +1,197 @@
+"""A stored run as a person sees it: a row in the list, or a page of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..core.answer import Answer
+from ..core.run import RunConfig
+from ..core.store import RunRecord
+from .console import out, printable
+
+STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+
+
+def run_row(record: RunRecord) -> dict[str, Any]:
+    """A run in the list, as JSON."""
+    config, answer = record.config, record.answer or {}
+    return {
+        "id": record.id,
+        "created": record.created,
+        "updated": record.updated,
+        "status": record.status,
+        "strategy": config.get("strategy"),
+        "model": _part(config, "models", "main"),
+        "question": _part(config, "question", "text"),
+        "answer": answer.get("answer"),
+        "stopped": answer.get("stopped"),
+        "error": record.error,
+    }
+
+
+def runs_table(records: Sequence[RunRecord]) -> Table:
+    """The list of runs."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("question", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("answer", no_wrap=True, overflow="ellipsis", ratio=1)
+    now = time.time()
+    for record in records:
+        row = run_row(record)
+        table.add_row(
+            Text(row["id"], "bold"),
+            Text(age(now - record.created), "dim"),
+            _status(record.status, row["stopped"]),
+            Text(str(row["strategy"])),
+            Text(_one_line(row["question"])),
+            Text(_one_line(row["answer"])),
+        )
+    return table
+
+
+def print_run(record: RunRecord) -> None:
+    """Print a run on standard output."""
+    console = out()
+    try:
+        config = RunConfig.model_validate(record.config)
+        answer = None if record.answer is None else Answer.model_validate(record.answer)
+    except ValidationError:
+        console.print_json(data=record.model_dump(mode="json"))  # of another version: still better than nothing
+        return
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    facts.add_row("run", Text(record.id, "bold"))
+    facts.add_row("status", _status(record.status, None if answer is None else answer.stopped))
+    facts.add_row("began", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}")
+    facts.add_row("strategy", _strategy(config))
+    for role, model in config.models.items():
+        facts.add_row("model" if role == "main" else f"{role} model", Text(model))
+    facts.add_row("seed", str(config.seed))
+    limits = config.budget.model_dump(exclude_none=True)
+    if limits:
+        facts.add_row("budget", ", ".join(f"{limit:g} {kind}" for kind, limit in limits.items()))
+    if record.error:
+        facts.add_row("error", Text(str(record.error.get("message", record.error)), "red"))
+    console.print(facts)
+    _section("question", config.question.text)
+    for letter, choice in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", config.question.choices, strict=False):
+        out().print(Padding(Text(f"{letter}. {printable(choice)}"), (0, 0, 0, 2)))
+    if config.question.documents:
+        _section("documents", "\n".join(f"{d.name} ({len(d.text):,} characters)" for d in config.question.documents))
+    if answer is not None:
+        _print_answer(answer)
+
+
+def _print_answer(answer: Answer) -> None:
+    console = out()
+    if answer.text:
+        _section("text", answer.text.strip())
+    confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f})"
+    _section("answer", (answer.answer or "none was found") + confidence)
+    for what in answer.degraded:
+        console.print(Padding(Text(f"note: {what}", "yellow"), (0, 0, 0, 2)))
+    if len(answer.candidates) > 1:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("#", justify="right")
+        table.add_column("answer", overflow="fold", max_width=40)
+        table.add_column("score", justify="right")
+        table.add_column("logprob", justify="right")
+        table.add_column("tokens", justify="right")
+        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+        for i, c in enumerate(answer.candidates, 1):
+            found = Text("-", "dim") if c.answer is None else Text(_one_line(c.answer), "bold")
+            table.add_row(
+                str(i), found, _number(c.score), _number(c.logprob), f"{c.tokens:,}", Text(_one_line(c.text), "dim")
+            )
+        _heading("candidates")
+        console.print(Padding(table, (0, 0, 0, 2)))
+    _heading("usage")
+    console.print(Padding(_usage(answer), (0, 0, 0, 2)))
+
+
+def _usage(answer: Answer) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("role")
+    table.add_column("model", overflow="fold")
+    for head in ("calls", "prompt", "cached", "generated", "from store", "USD", "working"):
+        table.add_column(head, justify="right")
+    total = answer.usage
+    for key, row in total.by_role.items():
+        table.add_row(
+            key.partition(":")[0],
+            Text(row.model),
+            f"{row.model_calls:,}",
+            f"{row.prompt_tokens:,}",
+            f"{row.cached_tokens:,}",
+            f"{row.completion_tokens:,}",
+            f"{row.replayed_tokens:,}",
+            "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
+            f"{row.working_s:.1f} s",
+        )
+    table.add_row(
+        Text("all", "bold"),
+        "",
+        f"{total.model_calls:,}",
+        f"{total.prompt_tokens:,}",
+        f"{total.cached_tokens:,}",
+        f"{total.completion_tokens:,}",
+        f"{total.replayed_tokens:,}",
+        "?" if total.cost_usd is None else f"{total.cost_usd:.4f}",
+        f"{total.wall_seconds:.1f} s wall",
+    )
+    return table
+
+
+def _strategy(config: RunConfig) -> Text:
+    given = ", ".join(f"{name}={value}" for name, value in config.parameters.items() if value not in (None, ""))
+    return Text.assemble(config.strategy, (f"  {given}", "dim"))
+
+
+def _section(title: str, text: str) -> None:
+    _heading(title)
+    out().print(Padding(Text(printable(text)), (0, 0, 0, 2)))
+
+
+def _heading(title: str) -> None:
+    console = out()
+    console.print()
+    console.print(Text(title, "bold"))
+
+
+def _status(status: str, stopped: str | None) -> Text:
+    text = Text(status, STATUS_STYLES.get(status, ""))
+    if stopped == "budget":
+        text.append(" (budget spent)", "yellow")
+    return text
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit that fits: `40 s`, `5 min`, `3 h`, `12 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _one_line(text: Any) -> str:
+    return "" if text is None else printable(" ".join(str(text).split()))
+
+
+def _part(tree: dict[str, Any], key: str, inner: str) -> Any:
+    node = tree.get(key)
+    return node.get(inner) if isinstance(node, dict) else None

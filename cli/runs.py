@@ -1,0 +1,155 @@
+"""`reason runs`: what was asked before; showing it, going on with it, removing it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from .console import out, say, write_line
+from .options import Json, RunName, Store, Stream, Trace
+
+if TYPE_CHECKING:
+    from ..core.sqlite_store import SqliteStore
+    from .answering import Outlet
+
+T = TypeVar("T")
+
+runs_app = typer.Typer(help="List, show, replay, resume and remove runs.")
+
+
+@runs_app.callback(invoke_without_command=True)
+def runs(context: typer.Context) -> None:
+    """List, show, replay, resume and remove runs.
+
+    Every question is a run in the run store, with its model calls and events. RUN is a run's name or its beginning.
+    """
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@runs_app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most runs shown.")] = 20,
+    as_json: Json = False,
+    store: Store = None,
+) -> None:
+    """List the newest runs."""
+    from .run_view import run_row, runs_table
+
+    records = _with_store(store, lambda s: s.list_runs(limit))
+    if as_json:
+        write_line(json.dumps([run_row(r) for r in records], indent=2, ensure_ascii=False))
+    elif records:
+        out().print(runs_table(records))
+    else:
+        say("no runs yet")
+
+
+@runs_app.command()
+def show(
+    run: RunName,
+    as_json: Json = False,
+    events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object a line.")] = False,
+    trace: Trace = None,
+    store: Store = None,
+) -> None:
+    """Show a run: question, models, answer, candidates, and what it cost."""
+    from .run_view import print_run
+    from .tracing import open_trace
+
+    async def look(s: SqliteStore) -> None:
+        record = await s.get_run(run)
+        if trace is not None:
+            with open_trace(trace) as sinks:
+                for event in await s.events(record.id):
+                    for sink in sinks:
+                        sink(event)
+        if events:
+            for event in await s.events(record.id):
+                write_line(event.model_dump_json())
+        elif as_json:
+            write_line(record.model_dump_json(indent=2))
+        elif trace is None:
+            print_run(record)
+
+    _with_store(store, look)
+
+
+@runs_app.command()
+def replay(
+    run: RunName, as_json: Json = False, stream: Stream = None, trace: Trace = None, store: Store = None
+) -> None:
+    """Take a run through its strategy again without a model: every reply comes from the run store.
+
+    Prints what ask printed.
+    """
+    from ..agents.reasoner import Reasoner
+    from ..core.settings import load_settings
+    from .answering import answer_here
+
+    answer_here(
+        Reasoner(settings=load_settings(store=store)),
+        lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
+        _outlet(as_json, stream, trace),
+    )
+
+
+@runs_app.command()
+def resume(
+    run: RunName, as_json: Json = False, stream: Stream = None, trace: Trace = None, store: Store = None
+) -> None:
+    """Go on with a run that was interrupted, killed or failed. What it has paid for is not paid again."""
+    from ..agents.reasoner import Reasoner
+    from ..core.settings import load_settings
+    from .answering import answer_here
+
+    answer_here(
+        Reasoner(settings=load_settings(store=store)),
+        lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
+        _outlet(as_json, stream, trace),
+    )
+
+
+@runs_app.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or their beginnings.")],
+    store: Store = None,
+) -> None:
+    """Remove runs with their model calls and events."""
+
+    async def remove(s: SqliteStore) -> list[str]:
+        found = [(await s.get_run(name)).id for name in names]  # all of them before any is removed
+        found = list(dict.fromkeys(found))
+        for run_id in found:
+            await s.take_run(run_id)  # refuses a run that another process works on
+            await s.delete_run(run_id)
+        return found
+
+    for run_id in _with_store(store, remove):
+        say(f"removed {run_id}")
+
+
+def _outlet(as_json: bool, stream: bool | None, trace: Path | None) -> Outlet:
+    from .answering import Outlet
+
+    return Outlet(as_json=as_json, stream=stream, trace=trace)
+
+
+def _with_store(path: Path | None, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+    """Open the run store, do something with it, close it."""
+    from ..core.settings import load_settings
+    from ..core.sqlite_store import SqliteStore
+
+    async def inside() -> T:
+        store = await SqliteStore.open(load_settings(store=path).store)
+        try:
+            return await work(store)
+        finally:
+            await store.aclose()
+
+    return asyncio.run(inside())

@@ -1,0 +1,54 @@
+"""Text on standard output as it is generated, where the answer is a single sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..core.events import CallStarted, EventFields, TextDelta
+from .console import write
+
+
+class TextStream:
+    """A sink that prints the text of a run's first generation, if that is a single sample.
+
+    Leading white space is dropped and trailing white space held back, so that what was printed is the answer's text.
+
+    Args:
+        on_first: Called before the first text is printed, to clear the screen of moving parts.
+        on_closed: Called once when nobody reads standard output any more.
+    """
+
+    def __init__(self, on_first: Callable[[], None], on_closed: Callable[[], object]) -> None:
+        self._on_first = on_first
+        self._on_closed = on_closed
+        self._call: int | None = None
+        self._seen_generation = False
+        self._held = ""
+        self.printed = ""
+        self.nobody_reads = False
+
+    def __call__(self, event: EventFields) -> None:
+        """Print a text delta of the sample."""
+        if isinstance(event, CallStarted) and event.operation == "generate":
+            self._call = event.number if not self._seen_generation and event.samples == 1 else None
+            self._seen_generation = True
+        elif isinstance(event, TextDelta) and event.parent == self._call:
+            self._print(event.text)
+
+    def _print(self, text: str) -> None:
+        text = self._held + text
+        if not self.printed:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._held = text[len(shown) :]
+        if not shown:
+            return
+        if not self.printed:
+            self._on_first()
+        self.printed += shown
+        try:
+            write(shown)
+        except BrokenPipeError:
+            self._call = None
+            self.nobody_reads = True
+            self._on_closed()

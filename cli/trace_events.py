@@ -1,0 +1,185 @@
+"""The events of a run as a tree of HTML, each under the one it belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple
+
+from ..core.events import (
+    BudgetCharged,
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    CandidateFound,
+    Degraded,
+    EventFields,
+    EventsDropped,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleFinished,
+    SolutionFound,
+    StageFinished,
+    StageStarted,
+    StrategyNote,
+    TextDelta,
+    Verified,
+    VoteUpdated,
+)
+from .trace_samples import sample_html
+
+MOST_SAMPLES_OPEN = 2
+
+
+class Entry(NamedTuple):
+    """One event on the page; `body` is HTML, the others are text."""
+
+    kind: str
+    what: str
+    body: str = ""
+    style: str = ""
+    is_open: bool = False
+
+
+def events_html(events: Sequence[EventFields]) -> str:
+    """The tree of events; text deltas are shown within their samples, ends within their beginnings."""
+    tree = _Tree(events)
+    parts: list[str] = []
+    waiting: list[EventFields | str] = list(reversed(tree.roots))
+    while waiting:  # a stack and no recursion: a search tree may be deeper than Python's
+        next_ = waiting.pop()
+        if isinstance(next_, str):
+            parts.append(next_)
+            continue
+        entry = tree.entry(next_)
+        inner = tree.children[next_.number]
+        at = f'<span class="at">{next_.at_s:.2f} s</span>'
+        style = f" {entry.style}" if entry.style else ""
+        head = f'{at}<span class="kind{style}">{escape(entry.kind)}</span> {escape(entry.what)}'
+        if not entry.body and not inner:
+            parts.append(f'<div class="leaf">{head}</div>\n')
+            continue
+        parts.append(f"<details{' open' if entry.is_open else ''}><summary>{head}</summary>{entry.body}\n")
+        waiting.append("</details>\n")
+        waiting.extend(reversed(inner))
+    return "".join(parts)
+
+
+class _Tree:
+    """Who belongs under whom."""
+
+    def __init__(self, events: Iterable[EventFields]) -> None:
+        self.roots: list[EventFields] = []
+        self.children: dict[int, list[EventFields]] = defaultdict(list)
+        self._ends: dict[int, CallFinished | StageFinished] = {}
+        self._deltas: dict[tuple[int, int, int], list[TextDelta]] = defaultdict(list)
+        seen: set[int] = set()
+        for event in events:
+            parent = event.parent if event.parent in seen else None  # of a trace that begins half-way
+            if isinstance(event, TextDelta):
+                self._deltas[event.parent or 0, event.request, event.sample].append(event)
+            elif isinstance(event, (CallFinished, StageFinished)) and parent is not None:
+                self._ends[parent] = event
+            else:
+                seen.add(event.number)
+                (self.roots if parent is None else self.children[parent]).append(event)
+
+    def entry(self, event: EventFields) -> Entry:
+        """How an event is shown."""
+        match event:
+            case RunStarted():
+                how = "goes on" if event.resumed else "begins"
+                models = ", ".join(f"{role}: {model}" for role, model in event.models.items())
+                return Entry("run", f"{how}: {event.strategy} on {models}, seed {event.seed}")
+            case StageStarted():
+                end = self._ends.get(event.number)
+                took = f"{end.seconds:.2f} s" if isinstance(end, StageFinished) else "not finished"
+                return Entry("stage", f"{event.stage}, {took}", is_open=True)
+            case CallStarted():
+                return self._call(event)
+            case SampleFinished():
+                return self._sample(event)
+            case BudgetCharged():
+                usd = f", {event.total_usd:.4f} USD" if event.total_usd else ""
+                spent = f"{event.total_tokens:,} tokens, {event.total_calls:,} calls{usd} so far"
+                return Entry("budget", f"{event.tokens:,} tokens charged to {event.role}; {spent}")
+            case BudgetExhausted():
+                spent = f"the limit of {event.limit:g} {event.kind} is met ({event.used:g} used)"
+                return Entry("budget spent", spent, style="warn")
+            case CandidateFound():
+                score = "" if event.score is None else f", score {event.score:.3g}"
+                found = "no answer found in it" if event.answer is None else event.answer
+                return Entry(f"candidate {event.index + 1}", f"{_short(found)}{score}")
+            case VoteUpdated():
+                votes = ", ".join(f"{_short(answer, 40)} x{count}" for answer, count in event.votes.items())
+                return Entry("votes", f"{votes or 'none'} (of {event.total})")
+            case _:
+                return self._ending(event)
+
+    def _ending(self, event: EventFields) -> Entry:
+        match event:
+            case StrategyNote():
+                return Entry(event.name, f"({event.strategy})", _json(event.data) if event.data else "")
+            case Degraded():
+                return Entry("degraded", event.what, style="warn")
+            case SolutionFound():
+                best = event.solution.best
+                found = "no candidate" if best is None else _short(best.answer or "no answer found in the text")
+                return Entry("solution", f"{found} ({event.solution.stopped})", _json(event.solution.notes))
+            case Verified():
+                return Entry("verified", event.verification.verdict.replace("_", " "), _json(event.verification))
+            case RunFailed():
+                return Entry("run failed", f"{event.message} ({event.code})", style="bad")
+            case RunFinished():
+                answer = event.answer
+                return Entry("run ended", f"{_short(answer.answer or '-')} ({answer.stopped})", style="good")
+            case EventsDropped():
+                return Entry("missing", f"{event.count} events are missing here", style="warn")
+            case _:
+                return Entry(str(getattr(event, "type", "event")), "", _json(event))
+
+    def _call(self, event: CallStarted) -> Entry:
+        end = self._ends.get(event.number)
+        what = f"{event.operation} as {event.role}, {event.model}, "
+        what += f"{event.samples} sample{'s' if event.samples != 1 else ''}"
+        if event.replayed:
+            what += f" ({event.replayed} from the store)"
+        if isinstance(end, CallFinished):
+            rate = f", {end.tokens / end.seconds:,.0f} tokens/s" if end.tokens and end.seconds > 0.01 else ""
+            what += f": {end.tokens:,} tokens in {end.seconds:.2f} s{rate}"
+            if end.failed:
+                what += f", {end.failed} failed"
+        else:
+            what += ": not finished"
+        return Entry("call", what, is_open=True)
+
+    def _sample(self, event: SampleFinished) -> Entry:
+        done = event.completion
+        what = f"{done.usage.completion_tokens:,} tokens, {done.finish_reason}"
+        if done.logprobs:
+            what += f", mean log-probability {sum(done.logprobs) / len(done.logprobs):.3f}"
+        if event.replayed:
+            what += ", from the store"
+        siblings = sum(isinstance(e, SampleFinished) for e in self.children[event.parent or 0])
+        return Entry(
+            f"sample {event.request + 1}.{event.sample + 1}",
+            what,
+            sample_html(done, self._deltas[event.parent or 0, event.request, event.sample]),
+            style="" if done.ok else "bad",
+            is_open=siblings <= MOST_SAMPLES_OPEN,
+        )
+
+
+def _json(value: object) -> str:
+    data = value.model_dump(mode="json") if isinstance(value, EventFields) or hasattr(value, "model_dump") else value
+    if not data:
+        return ""
+    return f'<pre class="text">{escape(json.dumps(data, indent=2, ensure_ascii=False))}</pre>'
+
+
+def _short(text: str, most: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

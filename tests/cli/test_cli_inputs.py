@@ -1,0 +1,169 @@
+"""What the user gives a question with: parameters, choices, files, the question itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason.cli.inputs import (
+    MAX_CONTEXT_BYTES,
+    check_one_stdin,
+    parse_choices,
+    parse_parameters,
+    read_contexts,
+    read_question,
+)
+from reason.core.errors import DataError, UserError
+from reason.core.question import MAX_QUESTION_CHARS
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ("n=8", {"n": 8}),
+        ("t=0.7", {"t": 0.7}),
+        ("t=-1e-3", {"t": -0.001}),
+        ("x=true", {"x": True}),
+        ("x=null", {"x": None}),
+        ("x=True", {"x": "True"}),
+        ('x="8"', {"x": "8"}),
+        ("x='8'", {"x": "8"}),
+        ("x=1_000", {"x": 1000}),
+        ("x=[1, 2]", {"x": [1, 2]}),
+        ('x={"a": 1}', {"x": {"a": 1}}),
+        ("x=Think step by step.", {"x": "Think step by step."}),
+        ("x=a=b", {"x": "a=b"}),
+        ("x=", {"x": ""}),
+        ("x=8 # eggs", {"x": "8 # eggs"}),
+        ("x=1979-05-27", {"x": "1979-05-27"}),
+        ("x=[1979-05-27]", {"x": "[1979-05-27]"}),
+        ("x=NaN", {"x": "NaN"}),
+        ("x=inf", {"x": "inf"}),
+        ("x=1\ny=2", {"x": "1\ny=2"}),
+        ("x=" + "[" * 100_000, {"x": "[" * 100_000}),
+        ("x=" + "9" * 5000, {"x": "9" * 5000}),
+        ("a.b.c=1", {"a": {"b": {"c": 1}}}),
+    ],
+)
+def test_parameter_values(given_: str, expected: dict[str, object]) -> None:
+    assert parse_parameters([given_]) == expected
+
+
+def test_parameters_add_up_and_the_last_wins() -> None:
+    assert parse_parameters(["a.x=1", "b=2", "a.y=3", "b=4"]) == {"a": {"x": 1, "y": 3}, "b": 4}
+
+
+@pytest.mark.parametrize("given_", [["n"], ["=3"], ["a..b=1"], [".=1"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]])
+def test_parameters_that_make_no_sense(given_: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        parse_parameters(given_)
+    assert repr(given_[-1]) in error.value.message
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(), st.lists, max_leaves=8))
+def test_every_json_value_comes_through(value: object) -> None:
+    assert parse_parameters([f"k={json.dumps(value)}"]) == {"k": value}
+
+
+def test_choices() -> None:
+    assert parse_choices(None) == ()
+    assert parse_choices("red| green |blue") == ("red", "green", "blue")
+    assert parse_choices(r"a\|b|c") == ("a|b", "c")
+
+
+@pytest.mark.parametrize("given_", ["", "only", "a||b", "|", "a|"])
+def test_choices_that_are_none(given_: str) -> None:
+    with pytest.raises(UserError, match="--choices"):
+        parse_choices(given_)
+
+
+def test_question_is_stripped() -> None:
+    assert read_question("  why?\n") == "why?"
+
+
+@pytest.mark.parametrize("given_", ["", " \n\t"])
+def test_empty_question(given_: str) -> None:
+    with pytest.raises(UserError, match="empty"):
+        read_question(given_)
+
+
+def test_question_of_the_longest_length_and_one_more() -> None:
+    assert len(read_question("ä" * MAX_QUESTION_CHARS)) == MAX_QUESTION_CHARS
+    with pytest.raises(UserError, match="--context"):
+        read_question("ä" * (MAX_QUESTION_CHARS + 1))
+
+
+def test_question_of_a_megabyte_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, ("€" * 400_000).encode())
+    with pytest.raises(UserError, match="--context"):
+        read_question("-")
+
+
+def test_question_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, "\ufeffwhy, naïve one?\n".encode())
+    assert read_question("-") == "why, naïve one?"
+
+
+def test_question_on_stdin_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_question("-")
+
+
+def test_question_with_bytes_that_were_no_text() -> None:
+    with pytest.raises(UserError, match="UTF-8"):
+        read_question("a\udcff")
+
+
+def test_contexts(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_bytes(b"\xef\xbb\xbfWith a mark.")
+    two.write_text("Ohne.", encoding="utf-8")
+    documents = read_contexts([two, one])
+    assert [(d.name, d.text) for d in documents] == [(str(two), "Ohne."), (str(one), "With a mark.")]
+
+
+def test_context_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, b"a report")
+    (document,) = read_contexts([Path("-")])
+    assert (document.name, document.text) == ("standard input", "a report")
+
+
+def test_stdin_is_read_once() -> None:
+    check_one_stdin([True, False])
+    with pytest.raises(UserError, match="once"):
+        check_one_stdin([True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "does not exist"),
+        (b"\x89PNG\r\n\x1a\n\xff", "not UTF-8"),
+        (b"text\x00with zero", "binary"),
+        (b"x" * (MAX_CONTEXT_BYTES + 1), "larger than 5 MB"),
+    ],
+)
+def test_contexts_that_cannot_be_read(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "file.bin"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=says) as error:
+        read_contexts([path])
+    assert str(path) in error.value.message
+
+
+def test_context_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read"):
+        read_contexts([tmp_path])

@@ -1,0 +1,92 @@
+"""Text on standard output as it is generated."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason.cli import streaming
+from reason.cli.streaming import TextStream
+from reason.core.events import CallStarted, TextDelta
+
+
+def call(number: int, samples: int = 1, operation: str = "generate") -> CallStarted:
+    return CallStarted(
+        number=number, role="main", model="m", operation=operation, requests=1, samples=samples, replayed=0
+    )
+
+
+def delta(text: str, parent: int = 1) -> TextDelta:
+    return TextDelta(parent=parent, request=0, sample=0, text=text, tokens=1)
+
+
+@given(st.lists(st.text(alphabet="ab \n\t", max_size=4), max_size=12))
+def test_what_is_printed_is_the_stripped_text(pieces: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        written: list[str] = []
+        patch.setattr(streaming, "write", written.append)
+        stream = TextStream(lambda: None, lambda: None)
+        stream(call(1))
+        for piece in pieces:
+            stream(delta(piece))
+    assert stream.printed == "".join(pieces).strip() == "".join(written)
+
+
+def test_screen_is_cleared_before_the_first_text(capsys: pytest.CaptureFixture[str]) -> None:
+    cleared: list[str] = []
+    stream = TextStream(lambda: cleared.append(capsys.readouterr().out), lambda: None)
+    stream(call(1))
+    stream(delta("\n"))
+    assert cleared == []
+    stream(delta("Paris"))
+    stream(delta("."))
+    assert cleared == [""]
+    assert capsys.readouterr().out == "Paris."
+
+
+@pytest.mark.parametrize("first", [call(1, samples=8)])
+def test_several_samples_are_not_printed(first: CallStarted, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = TextStream(lambda: None, lambda: None)
+    stream(first)
+    stream(delta("one of eight"))
+    stream(call(2))
+    stream(delta("a later call", parent=2))
+    assert capsys.readouterr().out == ""
+
+
+def test_scoring_is_no_generation(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = TextStream(lambda: None, lambda: None)
+    stream(call(1, samples=3, operation="score"))
+    stream(call(2))
+    stream(delta("yes", parent=2))
+    assert capsys.readouterr().out == "yes"
+
+
+def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(streaming, "write", broken)
+    stopped: list[int] = []
+    stream = TextStream(lambda: None, lambda: stopped.append(1))
+    stream(call(1))
+    stream(delta("a"))
+    stream(delta("b"))
+    assert stopped == [1]
+    assert stream.nobody_reads
+
+
+def test_a_terminal_is_not_steered_by_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reason.cli.console import write
+
+    text = "a\x1b[2Jb\x07c\td\r\ne\x9bf"
+    write(text)
+    assert capsys.readouterr().out == text
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write(text)
+    assert capsys.readouterr().out == "a[2Jbc\td\nef"
