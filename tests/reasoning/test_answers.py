@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from reason.core.question import Question
 from reason.reasoning.answer_kind import answer_kind
 from reason.reasoning.answers import Extracted, extract

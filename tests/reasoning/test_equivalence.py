@@ -1,0 +1,274 @@
+"""Equivalence by algebra in a process that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.reasoning import math_process
+from reason.reasoning.equivalence import Comparison, Equivalence, is_heavy
+from reason.reasoning.math_process import MathProcess
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def equivalence() -> AsyncIterator[Equivalence]:
+    async with Equivalence(timeout_s=30) as shared:
+        yield shared
+
+
+ALGEBRA = [
+    ("x+1", "1+x", True),
+    ("x^2-1", "(x-1)(x+1)", True),
+    (r"\sqrt{8}", r"2\sqrt{2}", True),
+    ("x=5", "5", True),
+    ("x=3", "y=3", False),
+    (r"\{1,2\}", r"\{2,1\}", True),
+    (r"\{1,2\}", r"\{1,3\}", False),
+    ("1,2", "2,1", True),
+    ("(1,2)", "(2,1)", False),
+    ("[0,1)", "[0,1]", False),
+    (r"(-\infty,1)\cup(2,\infty)", r"(2,\infty)\cup(-\infty,1)", True),
+    ("x>1", "1<x", True),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", True),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", False),
+    ("$x=1$ and $x=2$", "x=1,x=2", True),
+    ("5!", "120", True),
+    (r"\frac{n(n+1)}{2}", r"\frac{n^2+n}{2}", True),
+    (r"\frac{\pi}{2}", r"0.5\pi", True),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("a", "b", "same"), ALGEBRA)
+async def test_algebra(equivalence: Equivalence, a: str, b: str, same: bool) -> None:
+    expected = Comparison("same" if same else "different", "algebra")
+    assert await equivalence.compare(a, b, "math") == expected
+    assert await equivalence.compare(b, a, "math") == expected
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_cannot_be_read_is_undecided(equivalence: Equivalence) -> None:
+    outcome = await equivalence.compare(r"\frac{1}{", r"}{2^", "math")
+    assert outcome == Comparison("undecided", "unreadable")
+    assert await equivalence.same(r"\frac{1}{", r"}{2^", "math") is False
+
+
+BOMBS = [
+    "2^{1000000}",
+    "2^1000000",
+    "10^{10^{10}}",
+    "9^9^9^9",
+    "9**9**9",
+    "9" * 100_000,
+    "(" * 5000 + "x" + ")" * 5000,
+    "{" * 30 + "x" + "}" * 30,
+    "99999!",
+    "(9!)!",
+    "x+" * 400 + "1",
+]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
+async def test_a_bomb_never_reaches_algebra(bomb: str) -> None:
+    quick = Equivalence()
+    outcome = await quick.compare(bomb, "x^2", "math")
+    assert outcome.verdict != "same"
+    assert outcome.why in ("too_heavy", "plain")
+    assert quick._threads is None  # no process was needed
+    await quick.aclose()
+
+
+@given(st.text("x1+^{}()[] \\", max_size=60))
+def test_ordinary_formulas_are_not_heavy_or_have_a_tower(formula: str) -> None:
+    if "^" not in formula and "!" not in formula and len(formula) < 24:
+        assert not is_heavy(formula)
+
+
+def test_ordinary_powers_are_not_heavy() -> None:
+    for formula in ("x^{y^2}", "2^{10}", "10^{-3}", "e^{x^2}", "2^{2n}", "12!", "1.5^2"):
+        assert not is_heavy(formula)
+
+
+async def test_plain_pairs_need_no_process() -> None:
+    quick = Equivalence()
+    answers = ["Paris", "paris.", None, "London", "Paris"]
+    assert await quick.group(answers, "text") == [[0, 1, 4], [3]]
+    assert await quick.group(["1/2", "0.5", "50%", None, "50", r"\frac12"], "number") == [[0, 1, 2, 5], [4]]
+    assert await quick.group(["B", "(b)", "C"], "choice") == [[0, 1], [2]]
+    assert await quick.group([], "math") == []
+    assert await quick.group([None, None], "math") == []
+    assert quick._threads is None
+    await quick.aclose()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_groups_by_algebra(equivalence: Equivalence) -> None:
+    answers = ["x+1", "2x", "1+x", None, "x + x", "\\frac{2x+2}{2}"]
+    assert await equivalence.group(answers, "math") == [[0, 2, 5], [1, 4]]
+
+
+@given(answers=st.lists(st.one_of(st.none(), st.sampled_from(["1/2", "0.5", "2", "2.0", "x", "7%"])), max_size=12))
+def test_groups_are_a_partition_of_what_is_there(answers: list[str | None]) -> None:
+    numbers = [a if a != "x" else "3" for a in answers]
+    groups = asyncio.run(Equivalence().group(numbers, "number"))
+    assert sorted(i for members in groups for i in members) == [i for i, a in enumerate(numbers) if a is not None]
+    assert [members[0] for members in groups] == sorted(members[0] for members in groups)
+    reordered = asyncio.run(Equivalence().group(numbers[::-1], "number"))
+    assert sorted(map(len, groups)) == sorted(map(len, reordered))
+
+
+def worker(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put another program in the worker's place: it says it is ready, then runs `body` for each line."""
+    script = os.path.join(tmp_path, "worker.py")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(f"import os, sys, time, json\nprint('ready', flush=True)\nfor line in sys.stdin:\n    {body}\n")
+    monkeypatch.setattr(math_process, "_WORKER", script)
+
+
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+async def test_a_hanging_comparison_is_killed(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(tmp_path, monkeypatch, "time.sleep(600) if 'x' in line else print('same', flush=True)")
+    async with Equivalence(timeout_s=0.2) as equivalence:
+        assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "timeout")
+        assert await equivalence.same("x+1", "1+x", "math") is False
+        assert await equivalence.compare("y+1", "1+y", "math") == Comparison("same", "algebra")
+
+
+async def test_a_crash_is_undecided_and_the_next_pair_gets_a_new_process(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker(tmp_path, monkeypatch, "os.abort() if 'x' in line else print('different', flush=True)")
+    async with Equivalence() as equivalence:
+        assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "crashed")
+        assert await equivalence.compare("y+1", "1+y", "math") == Comparison("different", "algebra")
+
+
+async def test_nonsense_from_the_worker_is_a_crash(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(tmp_path, monkeypatch, "print('perhaps', flush=True)")
+    async with Equivalence() as equivalence:
+        assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "crashed")
+
+
+async def test_a_worker_that_cannot_start(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(math_process, "_WORKER", os.path.join(tmp_path, "missing.py"))
+    async with Equivalence() as equivalence:
+        assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "unavailable")
+
+
+async def test_cancelling_kills_the_process(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = os.path.join(tmp_path, "started")
+    worker(tmp_path, monkeypatch, f"open({mark!r}, 'w').close(); time.sleep(600)")
+    async with Equivalence(timeout_s=600) as equivalence:
+        task = asyncio.create_task(equivalence.same("x+1", "1+x", "math"))
+        await asyncio.to_thread(wait_for, mark)
+        pid = equivalence._processes[0].pid
+        assert pid is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await equivalence.aclose()  # waits for the process's end
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_closing_is_idempotent_and_frees_whoever_waits(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = os.path.join(tmp_path, "started")
+    worker(tmp_path, monkeypatch, f"open({mark!r}, 'w').close(); time.sleep(600)")
+    equivalence = Equivalence(timeout_s=600)
+    first = asyncio.create_task(equivalence.compare("x+1", "1+x", "math"))
+    second = asyncio.create_task(equivalence.compare("x+2", "2+x", "math"))
+    await asyncio.to_thread(wait_for, mark)
+    await equivalence.aclose()
+    await equivalence.aclose()
+    assert (await first).verdict == "undecided"
+    assert (await second).verdict == "undecided"
+
+
+async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced() -> None:
+    async with Equivalence(timeout_s=60) as equivalence:
+        assert await equivalence.same("x+1", "1+x", "math")
+        pid = equivalence._processes[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await equivalence.same("x+2", "2+x", "math")
+        assert equivalence._processes[0].pid != pid
+
+
+def test_one_object_serves_two_loops_and_a_thread() -> None:
+    equivalence = Equivalence(timeout_s=60)
+    outcomes = [
+        asyncio.run(equivalence.same("x+1", "1+x", "math")),
+        asyncio.run(equivalence.same("x+2", "2+x", "math")),
+    ]
+    thread = threading.Thread(target=lambda: outcomes.append(asyncio.run(equivalence.same("x+3", "3+x", "math"))))
+    thread.start()
+    thread.join()
+    asyncio.run(equivalence.aclose())
+    assert outcomes == [True, True, True]
+
+
+async def test_a_forgotten_object_leaves_no_process() -> None:
+    equivalence = Equivalence(timeout_s=60)
+    assert await equivalence.same("x+1", "1+x", "math")
+    pid = equivalence._processes[0].pid
+    assert pid is not None
+    del equivalence
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_outcomes_are_remembered_and_the_oldest_leave(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = os.path.join(tmp_path, "log")
+    worker(tmp_path, monkeypatch, f"open({log!r}, 'a').write(line); print('same', flush=True)")
+
+    def asked() -> list[list[str]]:
+        with open(log, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    async with Equivalence(remembered=2) as equivalence:
+        for _ in range(2):
+            assert await equivalence.same("x+1", "1+x", "math")
+            assert await equivalence.same("1+x", "x+1", "math")  # the pair has no order
+        assert asked() == [["1+x", "x+1"]]
+        for n in (2, 3):
+            await equivalence.same(f"x+{n}", f"{n}+x", "math")
+        await equivalence.same("x+1", "1+x", "math")
+        assert len(asked()) == 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs address-space limits")
+def test_a_burst_of_memory_stays_in_the_worker() -> None:
+    process = MathProcess(timeout_s=60, memory_bytes=160 << 20)
+    try:
+        # A sum over many symbols, expanded: far beyond the bound.
+        burst = "(" + "+".join(f"x_{{{i}}}" for i in range(60)) + ")^{12}"
+        assert process.compare(burst, burst + "+0") in ("same", "different", "unreadable", "crashed", "timeout")
+        assert process.compare("x+1", "1+x") == "same"
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize("arguments", [{"workers": 0}, {"timeout_s": 0}, {"memory_bytes": -1}, {"remembered": 0}])
+def test_arguments_must_be_positive(arguments: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        Equivalence(**arguments)
