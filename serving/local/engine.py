@@ -1,0 +1,463 @@
+"""`LocalModel`: the embedded engine behind the `LanguageModel` protocol.
+
+What a seed promises. A sample draws from a generator of its own, made of (seed, index), and every matrix product
+gives a row the same bits whatever rows share the step. What is left is the order in which attention sums, which
+depends on where a log holds a sequence's columns. In fp32 that moves a logit by about 1e-6, and a draw changes with a
+probability of about that
+size: the same text, whatever shares the batch. In bf16 attention was measured to be bit-equal while a tree's log is
+    below
+512 columns; requests in other trees never matter. Beyond that, the same call on an otherwise idle engine gives the same
+text, but company within one tree may move a logit in its last bits and so, now and then, change a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
+from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
+from ..hooks import hook_names, make_hooks
+from ..model import Capabilities, Listener
+from .calibrate import default_kv_bytes, default_threads, native_format
+from .families import ModelShape, read_json
+from .forward import Forward
+from .model import Decoder
+from .scheduler import Scheduler
+from .tasks import NextTask, SampleTask, ScoreTask, Task
+from .text import Tokenizer
+from .weights import WeightFormat
+from .worker import Worker
+
+WINDOW = 1024
+"""Requests of one call that are handed to the engine at a time."""
+
+
+class Files(Protocol):
+    """Where a model lies (`serving.files.ModelFiles`)."""
+
+    @property
+    def name(self) -> str:
+        """`local/…`."""
+
+    @property
+    def folder(self) -> Path:
+        """Hugging Face layout."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights."""
+
+
+class _Call:
+    """One awaiting call: collects what the engine's thread tells, and hands it to the event loop once a step."""
+
+    def __init__(self, hear: Callable[[Any], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self.loop.create_future()
+        self.tasks: list[Task] = []
+        self._hear = hear
+        self._told: list[Any] = []
+        self._lock = threading.Lock()
+
+    def tell(self, item: Any) -> None:
+        """On the engine's thread: something to hand on."""
+        self._told.append(item)
+
+    def flush(self) -> bool:
+        """On the engine's thread, after a step: hand on what was told. False if nobody listens any more."""
+        if not self._told:
+            return True
+        items, self._told = self._told, []
+        try:
+            self.loop.call_soon_threadsafe(self._receive, items)
+        except RuntimeError:  # the loop is closed
+            self.cancel()
+            return False
+        return True
+
+    def _receive(self, items: list[Any]) -> None:
+        for item in items:
+            if self.ended.done():
+                return
+            if isinstance(item, ReasonError):
+                self.ended.set_exception(item)
+                return
+            self._hear(item)
+
+    def finish(self) -> None:
+        """On the loop: all has come."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def cancel(self) -> None:
+        """From any thread: drop the work at the next step."""
+        for task in self.tasks:
+            task.cancelled = True
+
+
+class LocalModel:
+    """A language model computed in this process, on the CPU.
+
+    Attributes:
+        name: `local/…`.
+        identity: Fingerprint of the weights and the number format.
+        weight_format: "fp32", "bf16" or "int4".
+        threads: Threads a step may use.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        forward: Forward,
+        tokenizer: Tokenizer,
+        eos: frozenset[int],
+        *,
+        weight_format: WeightFormat,
+        threads: int,
+        kv_bytes: int,
+        max_rows: int,
+    ) -> None:
+        self.name = name
+        self.identity = f"{fingerprint}+{weight_format}"
+        self.weight_format = weight_format
+        self.threads = threads
+        self._tokenizer, self._eos = tokenizer, eos
+        self._shape = forward.shape
+        self._max_rows = max_rows
+        self._scheduler = Scheduler(forward, kv_bytes, max_rows)
+        self._calls: set[_Call] = set()
+        self._calls_lock = threading.Lock()
+        self._worker = Worker(self._scheduler, threads, self._flush)
+
+    @classmethod
+    def load(
+        cls,
+        files: Files,
+        *,
+        weight_format: Literal["auto", "fp32", "bf16", "int4"] = "auto",
+        threads: int | None = None,
+        kv_bytes: int | None = None,
+        max_rows: int = 16,
+    ) -> LocalModel:
+        """Read a model and start its engine.
+
+        Args:
+            files: Where it lies.
+            weight_format: "auto" is bf16 where the CPU has it natively, else fp32. "int4" must be asked for: it is
+                faster at few rows and changes what small models write.
+            threads: Threads a step may use; None chooses (`calibrate.default_threads`).
+            kv_bytes: Bytes for keys and values; None is a quarter of the free memory.
+            max_rows: Samples decoded together.
+
+        Raises:
+            DataError: The files are not a model.
+            UserError: A setting is out of range.
+            CapabilityMissing: The format cannot be computed here.
+        """
+        for setting, value in (("threads", threads), ("kv_bytes", kv_bytes), ("max_rows", max_rows)):
+            if value is not None and value < 1:
+                raise UserError(f"{setting} must be at least 1, not {value}")
+        if weight_format not in ("auto", "fp32", "bf16", "int4"):
+            raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
+        chosen = native_format() if weight_format == "auto" else weight_format
+        shape = ModelShape.read(files.folder)
+        tokenizer = Tokenizer(files.folder, files.name)
+        return cls(
+            files.name,
+            files.fingerprint,
+            _forward(files, shape, chosen),
+            tokenizer,
+            _eos_ids(files.folder, tokenizer),
+            weight_format=chosen,
+            threads=threads or default_threads(),
+            kv_bytes=kv_bytes or default_kv_bytes(),
+            max_rows=max_rows,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return Capabilities(
+            logprobs=True,
+            top_logprobs=min(1000, self._shape.vocab),
+            full_vocabulary=True,
+            scoring=True,
+            prefix=True,
+            seed=True,
+            hooks=hook_names(),
+            forks=True,
+            kv_sharing=False,
+            context_tokens=min(self._shape.context, self._scheduler.prefixes.most_columns),
+            max_batch=self._max_rows,
+        )
+
+    @property
+    def rows_under_way(self) -> int:
+        """Samples being decoded right now."""
+        return self._scheduler.rows
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of keys and values held right now, in use or stored."""
+        return self._scheduler.prefixes.nbytes
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """Sample every request in one batch (see `LanguageModel.generate`)."""
+        prepared = [self._prepare(r) for r in requests]
+        results: list[list[Completion]] = []
+        for start in range(0, len(requests), WINDOW):
+            stop = min(start + WINDOW, len(requests))
+            results.extend(await self._sample(requests, prepared, start, stop, listener))
+        return results
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """One request, piece by piece (see `LanguageModel.stream`)."""
+        pieces = _Pieces()
+        work = asyncio.ensure_future(self.generate([request], pieces.put))
+        work.add_done_callback(lambda _: pieces.close())
+        try:
+            async for piece in pieces:
+                yield piece
+            await work
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError, ReasonError):
+                await work
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """Log-probabilities of continuations (see `LanguageModel.score`)."""
+        if not continuations:
+            return []
+        pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
+        for before, after in pairs:
+            self._check_ids(after)
+            self._check_length(len(before) + len(after), "prompt and continuation")
+        shared = min(len(before) for before, _ in pairs)
+        first = pairs[0][0]
+        while any(before[:shared] != first[:shared] for before, _ in pairs):
+            shared -= 1
+        results: list[Scored] = []
+
+        def hear(scored: list[Scored]) -> None:
+            results.extend(scored)
+            call.finish()
+
+        call = _Call(hear)
+        call.tasks.append(
+            ScoreTask(
+                ids=first[:shared],
+                given=[before[shared:] for before, _ in pairs],
+                scored=[after for _, after in pairs],
+                told=call.tell,
+                failed=call.tell,
+                width=self._max_rows,
+            )
+        )
+        await self._run(call)
+        return results
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """Exact distributions of the next tokens (see `LanguageModel.next_token`)."""
+        if top < 1:
+            raise UserError(f"top must be at least 1, not {top}")
+        if not prompts:
+            return []
+        listed = [self._tokenizer.prompt_ids(p) for p in prompts]
+        for ids in listed:
+            self._check_length(len(ids), "prompt")
+        results: list[NextToken | None] = [None] * len(prompts)
+
+        def hear(item: tuple[int, NextToken]) -> None:
+            results[item[0]] = item[1]
+            if all(r is not None for r in results):
+                call.finish()
+
+        call = _Call(hear)
+
+        def teller(i: int) -> Callable[[NextToken], None]:
+            return lambda value: call.tell((i, value))
+
+        for i, ids in enumerate(listed):
+            call.tasks.append(NextTask(ids=ids, top=top, tokenizer=self._tokenizer, told=teller(i), failed=call.tell))
+        await self._run(call)
+        return [r for r in results if r is not None]
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt with its template and prefix."""
+        return len(self._tokenizer.prompt_ids(prompt))
+
+    async def aclose(self) -> None:
+        """End the engine's thread and forget the cache; calls under way are cancelled. Idempotent."""
+        for call in tuple(self._calls):
+            call.ended.cancel()
+            call.cancel()
+        await asyncio.to_thread(self._worker.close)
+        self._scheduler.prefixes.clear()
+
+    # --- Calls
+
+    def _prepare(self, request: Request) -> tuple[list[int], list[tuple[str, Any]]]:
+        """Tokens and hooks of a request, checked before any work."""
+        sampling = request.sampling
+        ids = self._tokenizer.prompt_ids(request.prompt)
+        self._check_length(
+            len(ids) + sampling.max_tokens, f"prompt ({len(ids)}) and max_tokens ({sampling.max_tokens})"
+        )
+        if sampling.top_logprobs > self.capabilities.top_logprobs:
+            raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
+        return ids, make_hooks(sampling.hooks, self.name)
+
+    async def _sample(
+        self,
+        requests: Sequence[Request],
+        prepared: Sequence[tuple[list[int], list[tuple[str, Any]]]],
+        start: int,
+        stop: int,
+        listener: Listener | None,
+    ) -> list[list[Completion]]:
+        finished: list[dict[int, list[Completion]]] = [{} for _ in range(start, stop)]
+        left = sum(len(r.indices) for r in requests[start:stop])
+
+        def hear(chunk: Chunk) -> None:
+            nonlocal left
+            if chunk.completion is not None:
+                finished[chunk.request - start].setdefault(chunk.sample_index, []).append(chunk.completion)
+                left -= 1
+            if listener is not None:
+                listener(chunk)
+            if not left:
+                call.finish()
+
+        call = _Call(hear)
+        for position in range(start, stop):
+            ids, hooks = prepared[position]
+            if requests[position].indices:
+                call.tasks.append(
+                    SampleTask(
+                        request=requests[position],
+                        position=position,
+                        ids=ids,
+                        eos=self._eos,
+                        hooks=hooks,
+                        tokenizer=self._tokenizer,
+                        tell=call.tell,
+                        failed=call.tell,
+                    )
+                )
+        if call.tasks:
+            await self._run(call)
+        return [[done[index].pop(0) for index in requests[start + i].indices] for i, done in enumerate(finished)]
+
+    async def _run(self, call: _Call) -> None:
+        """Hand a call over and wait for its end; a cancelled wait cancels the work."""
+        with self._calls_lock:
+            self._calls.add(call)
+        try:
+            self._worker.submit(call.tasks)
+            await call.ended
+        finally:
+            call.cancel()
+            with self._calls_lock:
+                self._calls.discard(call)
+            self._worker.wake()
+
+    def _flush(self) -> None:
+        """On the engine's thread, after a step."""
+        with self._calls_lock:
+            calls = tuple(self._calls)
+        for call in calls:
+            call.flush()
+
+    # --- Checks
+
+    def _check_length(self, tokens: int, what: str) -> None:
+        limit = self._shape.context
+        if tokens > limit:
+            raise ContextTooLong(
+                f"{what} need {tokens} tokens; {self.name} holds {limit}",
+                tokens=tokens,
+                limit=limit,
+                hint="shorten the prompt or lower max_tokens",
+            )
+        room = self._scheduler.prefixes.most_columns
+        if tokens > room:
+            raise ContextTooLong(
+                f"{what} need {tokens} tokens; the cache holds {room}",
+                tokens=tokens,
+                limit=room,
+                hint="give the engine a larger kv_bytes",
+            )
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        bad = next((i for i in ids if not 0 <= i < self._shape.vocab), None)
+        if bad is not None:
+            raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._shape.vocab} tokens)")
+
+
+class _Pieces:
+    """Chunks on their way to a reader who may be slow: pieces of one sample are joined while they wait.
+
+    So it never holds more than one chunk for each sample.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Chunk] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def put(self, chunk: Chunk) -> None:
+        """Add a piece."""
+        before = self._waiting.get(chunk.sample_index)
+        if before is not None:
+            chunk = chunk.model_copy(
+                update={
+                    "text": before.text + chunk.text,
+                    "token_ids": before.token_ids + chunk.token_ids,
+                    "logprobs": before.logprobs + chunk.logprobs,
+                }
+            )
+        self._waiting[chunk.sample_index] = chunk
+        self._changed.set()
+
+    def close(self) -> None:
+        """There will be no more."""
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.pop(next(iter(self._waiting)))
+
+
+def _forward(files: Files, shape: ModelShape, weight_format: WeightFormat) -> Forward:
+    """The engine's own forward where it knows the family."""
+    if shape.own:
+        return Decoder.load(files.folder, weight_format)
+    raise CapabilityMissing(f"model family {shape.family}", files.name)
+
+
+def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens that end a text, by the generation settings, the configuration and the tokenizer."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if path.exists():
+            value = read_json(path).get("eos_token_id")
+            found.update(value if isinstance(value, list) else [value] if isinstance(value, int) else [])
+    own = tokenizer.id_of(tokenizer.eos_token) if tokenizer.eos_token else None
+    if own is not None:
+        found.add(own)
+    return frozenset(found)

@@ -1,0 +1,161 @@
+"""What a checkpoint is: its shape, read from `config.json`, and whether the engine's own forward knows its family."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...core.errors import DataError
+
+OWN_FAMILIES: Mapping[str, tuple[bool, bool]] = {
+    "llama": (False, False),
+    "qwen2": (True, False),
+    "qwen3": (False, True),
+}
+"""Model types that `Decoder` computes itself: (queries, keys and values have a bias; queries and keys are normed)."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes and switches of a decoder.
+
+    Attributes:
+        family: `model_type` of the configuration.
+        layers: Number of layers.
+        heads: Query heads.
+        kv_heads: Key/value heads; each serves `heads // kv_heads` query heads.
+        head_dim: Width of a head.
+        hidden: Width of the residual stream.
+        vocab: Rows of the output matrix.
+        norm_eps: Epsilon of the root-mean-square norms.
+        context: Most tokens of a sequence.
+        tied: Whether the output matrix is the embedding.
+        qk_norm: Whether queries and keys are normed per head.
+        inverse_frequencies: Rotation per position, in radians, `[head_dim / 2]`, fp32; None where the family is not
+            ours.
+    """
+
+    family: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vocab: int
+    norm_eps: float
+    context: int
+    tied: bool
+    qk_norm: bool
+    inverse_frequencies: torch.Tensor | None
+
+    @property
+    def own(self) -> bool:
+        """Whether the engine's own forward computes this checkpoint exactly."""
+        return self.inverse_frequencies is not None
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelShape:
+        """Read `config.json` of a Hugging Face folder.
+
+        Raises:
+            DataError: The file is missing, broken or no decoder's.
+        """
+        config = read_json(folder / "config.json")
+        config = config.get("text_config", config) if "num_hidden_layers" not in config else config
+        try:
+            family = str(config["model_type"])
+            heads = int(config["num_attention_heads"])
+            hidden = int(config["hidden_size"])
+            head_dim = int(config.get("head_dim") or hidden // heads)
+            return cls(
+                family=family,
+                layers=int(config["num_hidden_layers"]),
+                heads=heads,
+                kv_heads=int(config.get("num_key_value_heads") or heads),
+                head_dim=head_dim,
+                hidden=hidden,
+                vocab=int(config["vocab_size"]),
+                norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+                context=_context(config),
+                tied=bool(config.get("tie_word_embeddings", True)),
+                qk_norm=OWN_FAMILIES.get(family, (False, False))[1],
+                inverse_frequencies=_inverse_frequencies(config, head_dim) if _is_ours(config) else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{folder / 'config.json'} does not describe a decoder: {error!r}",
+                hint="give the folder of a causal language model in Hugging Face layout",
+            ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: The file is missing or no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="is the model's folder complete?") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is not a JSON object")
+    return value
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether nothing in the configuration asks for arithmetic that `Decoder` does not have."""
+    kind = str(_rope(config).get("rope_type", "default"))
+    sliding = config.get("use_sliding_window", False) and config.get("sliding_window")
+    return (
+        config["model_type"] in OWN_FAMILIES
+        and config.get("hidden_act", "silu") == "silu"
+        and kind in ("default", "linear", "llama3")
+        and not sliding
+        and not config.get("mlp_bias", False)
+        and float(_rope(config).get("partial_rotary_factor") or 1.0) == 1.0
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rotation settings, under the names of old and new configurations."""
+    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    return rope
+
+
+def _context(config: Mapping[str, Any]) -> int:
+    """Longest sequence: a sliding window ends it too, since every position is attended to here."""
+    longest = int(config.get("max_position_embeddings") or config.get("n_positions") or 2048)
+    window = config.get("sliding_window")
+    if isinstance(window, int) and window > 0 and config.get("use_sliding_window", True):
+        return min(longest, window)
+    return longest
+
+
+def _inverse_frequencies(config: Mapping[str, Any], head_dim: int) -> torch.Tensor:
+    """Angular step per position of each pair of a head.
+
+    Source: Su et al. 2021, RoFormer, section 3.2.2; "linear" divides all of them (Chen et al. 2023, Position
+    Interpolation); "llama3" divides those whose wavelength is long and blends between, as the Llama 3.1 model card
+    says.
+    """
+    rope = _rope(config)
+    plain = 1.0 / (float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
+    if rope["rope_type"] == "default":
+        return plain
+    factor = float(rope["factor"])
+    if rope["rope_type"] == "linear":
+        return plain / factor
+    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    trained = float(rope["original_max_position_embeddings"])
+    wavelength = 2 * math.pi / plain
+    blend = ((trained / wavelength - low) / (high - low)).clamp(0, 1)
+    return (1 - blend) * plain / factor + blend * plain

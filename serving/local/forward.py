@@ -1,0 +1,39 @@
+"""`Forward`: what the scheduler needs of a model, whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from .families import ModelShape
+from .kvlog import KVLog
+from .plans import Span
+
+
+class Forward(Protocol):
+    """A decoder that runs spans over logs.
+
+    Attributes:
+        shape: Sizes of the model.
+    """
+
+    shape: ModelShape
+
+    def open_log(self, capacity: int) -> KVLog:
+        """An empty log with room for `capacity` columns."""
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of one column of a log."""
+
+    def run(self, spans: Sequence[Span]) -> Tensor:
+        """Write the spans into their logs and return logits.
+
+        Args:
+            spans: New tokens, those of one log side by side; the logs have room for them.
+
+        Returns:
+            Logits `[wanted, vocab]`, fp32: the wanted positions of the spans, in order.
+        """

@@ -1,0 +1,157 @@
+"""`Decoder`: the engine's own forward of Llama-like models. Attention is the plan's business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .families import ModelShape
+from .kvlog import KVLog
+from .plans import LogPlan, Plan, Rotary, Span
+from .weights import Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
+
+
+class Norm:
+    """Root-mean-square norm.
+
+    Source: Zhang and Sennrich 2019, equation 4. Differs: computed as the layer norm of the row beside its negative,
+    whose mean is zero and whose variance is the mean square; torch has one kernel for that and five for this.
+    """
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        self._twice = torch.cat([weight, weight])
+        self._width, self._eps = weight.shape[0], eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Norm the last dimension."""
+        both = functional.layer_norm(torch.cat([x, -x], -1), (2 * self._width,), self._twice, None, self._eps)
+        return both[..., : self._width]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights of one layer; query and key norms are there in Qwen3 alone."""
+
+    attention_norm: Norm
+    qkv: Linear
+    query_norm: Norm | None
+    key_norm: Norm | None
+    output: Linear
+    feed_norm: Norm
+    gate: Linear
+    up: Linear
+    down: Linear
+
+
+class Decoder:
+    """A decoder in one number format.
+
+    Args:
+        shape: Sizes; `shape.own` must hold.
+        checkpoint: The weights.
+        weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices; the embedding and the norms stay bf16).
+    """
+
+    def __init__(self, shape: ModelShape, checkpoint: Checkpoint, weight_format: WeightFormat) -> None:
+        if weight_format == "int4":
+            require_int4()
+        self.shape = shape
+        self.weight_format = weight_format
+        self.dtype = dtype_of(weight_format)
+        self._prepack = can_prepack(self.dtype)
+        self._rotary = Rotary(shape, self.dtype)
+        self._embedding = checkpoint.tensor("model.embed_tokens.weight", self.dtype)
+        self._layers = [self._layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
+        self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
+        tied = shape.tied or "lm_head.weight" not in checkpoint
+        head = self._embedding if tied else checkpoint.tensor("lm_head.weight", self.dtype)
+        self._head = make_linear(head, None, weight_format, self._prepack)
+
+    @classmethod
+    def load(cls, folder: Path, weight_format: WeightFormat) -> Decoder:
+        """Read a Hugging Face folder."""
+        return cls(ModelShape.read(folder), Checkpoint(folder), weight_format)
+
+    def _layer(self, checkpoint: Checkpoint, prefix: str) -> Layer:
+        attention = prefix + "self_attn."
+
+        def read(name: str) -> Tensor:
+            return checkpoint.tensor(name, self.dtype)
+
+        def norm(name: str) -> Norm:
+            return Norm(read(name), self.shape.norm_eps)
+
+        def linear(name: str) -> Linear:
+            bias = read(name + ".bias") if name + ".bias" in checkpoint else None
+            return make_linear(read(name + ".weight"), bias, self.weight_format, self._prepack)
+
+        biased = attention + "q_proj.bias" in checkpoint
+        fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
+        bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if biased else None
+        return Layer(
+            attention_norm=norm(prefix + "input_layernorm.weight"),
+            qkv=make_linear(fused, bias, self.weight_format, self._prepack),
+            query_norm=norm(attention + "q_norm.weight") if self.shape.qk_norm else None,
+            key_norm=norm(attention + "k_norm.weight") if self.shape.qk_norm else None,
+            output=linear(attention + "o_proj"),
+            feed_norm=norm(prefix + "post_attention_layernorm.weight"),
+            gate=linear(prefix + "mlp.gate_proj"),
+            up=linear(prefix + "mlp.up_proj"),
+            down=linear(prefix + "mlp.down_proj"),
+        )
+
+    def open_log(self, capacity: int) -> KVLog:
+        """An empty log."""
+        return KVLog(self.shape.layers, self.shape.kv_heads, self.shape.head_dim, self.dtype, capacity)
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of keys and values of one token in all layers."""
+        return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self.dtype.itemsize
+
+    def run(self, spans: Sequence[Span]) -> Tensor:
+        """Write the spans into their logs and return fp32 logits `[wanted, vocab]`."""
+        ids: list[int] = []
+        wanted: list[int] = []
+        row = 0
+        for span in spans:
+            ids.extend(span.ids)
+            wanted.extend([row + w for w in span.wanted])
+            row += len(span.ids)
+        return self.compute(ids, LogPlan(self.shape, self._rotary, spans), wanted)
+
+    def compute(self, ids: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
+        """One forward over rows of tokens.
+
+        Args:
+            ids: Token of each row.
+            plan: Knows each row's sequence and position.
+            wanted: Rows whose logits are wanted.
+
+        Returns:
+            `[wanted, vocab]`, fp32.
+        """
+        rows = len(ids)
+        heads = self.shape.heads + 2 * self.shape.kv_heads
+        x = self._embedding[torch.tensor(ids)]
+        for i, layer in enumerate(self._layers):
+            qkv = layer.qkv(layer.attention_norm(x)).view(rows, heads, self.shape.head_dim)
+            if layer.query_norm is not None and layer.key_norm is not None:
+                qkv = self._norm_heads(qkv, layer.query_norm, layer.key_norm)
+            x = layer.output.plus(plan.attend(i, qkv), x)
+            h = layer.feed_norm(x)
+            x = layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
+        if not wanted:
+            return torch.empty(0, self.shape.vocab)
+        if len(wanted) < rows:
+            x = x[torch.tensor(wanted)]
+        return self._head(self._norm(x)).float()
+
+    def _norm_heads(self, qkv: Tensor, query_norm: Norm, key_norm: Norm) -> Tensor:
+        at, end = self.shape.heads, self.shape.heads + self.shape.kv_heads
+        return torch.cat([query_norm(qkv[:, :at]), key_norm(qkv[:, at:end]), qkv[:, end:]], 1)

@@ -1,0 +1,204 @@
+"""Attention plans: what one forward step does with the queries, keys and values of a layer.
+
+The model knows nothing about sequences. A step is a list of `Span`s, runs of new tokens of a sequence; a `Plan`
+writes their keys and values into the logs and attends. All spans of one log are attended by one call, in which the
+query heads that share a key head are folded into rows: what several sequences share is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .families import ModelShape
+from .kvlog import Branch, KVLog
+
+
+@dataclass(frozen=True)
+class Span:
+    """New tokens of one sequence.
+
+    Attributes:
+        log: The log that holds the sequence.
+        branch: The sequence.
+        ids: Its next tokens, at least one.
+        wanted: Positions within `ids` whose logits are wanted, ascending.
+    """
+
+    log: KVLog
+    branch: Branch
+    ids: Sequence[int]
+    wanted: Sequence[int]
+
+
+class Plan(Protocol):
+    """What a decoder layer calls."""
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            layer: Layer, from 0.
+            qkv: `[rows, heads + 2 * kv_heads, head_dim]`, not rotated: queries, keys, values.
+
+        Returns:
+            `[rows, heads * head_dim]`.
+        """
+
+
+class Rotary:
+    """Cosines and sines of every position.
+
+    The rotation of the values is by nothing, so that one call takes queries, keys and values together.
+    """
+
+    def __init__(self, shape: ModelShape, dtype: torch.dtype) -> None:
+        if shape.inverse_frequencies is None:
+            raise ValueError(f"no rotation for family {shape.family!r}")
+        self._inverse, self._dtype = shape.inverse_frequencies, dtype
+        self._rotated = shape.heads + shape.kv_heads
+        self._heads = shape.heads + 2 * shape.kv_heads
+        self._half = shape.head_dim // 2
+
+    def tables(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines `[rows, heads + 2 * kv_heads, head_dim]` of the given positions."""
+        angle = torch.tensor(positions, dtype=torch.float32)[:, None] * self._inverse
+        cos, sin = angle.cos(), angle.sin()
+        rows = len(positions)
+        # The sign of "rotate half" is folded into the sine.
+        cos_table = torch.ones(rows, self._heads, 2 * self._half)
+        sin_table = torch.zeros(rows, self._heads, 2 * self._half)
+        cos_table[:, : self._rotated] = torch.cat([cos, cos], -1)[:, None]
+        sin_table[:, : self._rotated] = torch.cat([-sin, sin], -1)[:, None]
+        return cos_table.to(self._dtype), sin_table.to(self._dtype)
+
+    def rotate(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        """Rotate by tables of the same shape.
+
+        Source: Su et al. 2021, RoFormer, equation 34, with the halves of a head as the pairs.
+        """
+        cos, sin = tables
+        swapped = torch.cat([x[..., self._half :], x[..., : self._half]], -1)
+        return torch.addcmul(x * cos, swapped, sin)
+
+
+class LogPlan:
+    """One step over logs: causal where a log is empty, masked elsewhere.
+
+    The new columns are reserved and shown to their sequences when the plan is made; the keys and values follow layer by
+    layer.
+
+    Args:
+        shape: Sizes of the model.
+        rotary: Rotation.
+        spans: New tokens, those of one log side by side (`by_log`); every log must have room for them.
+    """
+
+    def __init__(self, shape: ModelShape, rotary: Rotary, spans: Sequence[Span]) -> None:
+        self._shape, self._rotary = shape, rotary
+        positions: list[int] = []
+        for span in spans:
+            start = len(span.branch)
+            positions.extend(range(start, start + len(span.ids)))
+        self._tables = rotary.tables(positions)
+        self._groups: list[_LogStep] = []
+        row = 0
+        for log, of_log in _runs(spans):
+            step = _LogStep(shape, log, of_log, row)
+            self._groups.append(step)
+            row = step.stop
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Write keys and values of the step, then attend log by log."""
+        turned = self._rotary.rotate(qkv, self._tables)
+        if len(self._groups) == 1:
+            return self._groups[0].attend(layer, turned)
+        return torch.cat([g.attend(layer, turned[g.start : g.stop]) for g in self._groups])
+
+
+def by_log(spans: Sequence[Span]) -> list[Span]:
+    """The spans with those of one log side by side, logs in order of first appearance."""
+    first: dict[int, int] = {}
+    for i, span in enumerate(spans):
+        first.setdefault(id(span.log), i)
+    return sorted(spans, key=lambda s: first[id(s.log)])
+
+
+class _LogStep:
+    """What one step does with one log."""
+
+    def __init__(self, shape: ModelShape, log: KVLog, spans: Sequence[Span], start: int) -> None:
+        self._log = log
+        self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self._group = shape.heads // shape.kv_heads
+        self._scale = shape.head_dim**-0.5
+        rows = sum(len(s.ids) for s in spans)
+        self.start, self.stop = start, start + rows
+        self._rows = rows
+        before = log.used
+        columns = log.reserve(rows)
+        self._first, self._width = columns.start, columns.stop
+        self._causal = before == 0 and len(spans) == 1 and rows > 1
+        self._mask = self._open(spans, columns)
+
+    def _open(self, spans: Sequence[Span], columns: range) -> Tensor | None:
+        """Show the columns to their sequences; the mask `[1, 1, rows * group, width]`, None where all is seen."""
+        log, rows = self._log, self._rows
+        if all(len(s.ids) == 1 for s in spans):
+            log.show_each([s.branch for s in spans], columns)
+            if rows == 1 and log.sees_all(spans[0].branch):
+                return None
+            bias = log.bias([s.branch for s in spans], self._width)
+        else:
+            bias = torch.full((rows, self._width), float("-inf"), dtype=log.dtype)
+            row = 0
+            for span in spans:
+                count, at = len(span.ids), self._first + row
+                bias[row : row + count, : self._first] = log.bias([span.branch], self._first)
+                block = torch.full((count, count), float("-inf"), dtype=log.dtype).triu_(1)
+                bias[row : row + count, at : at + count] = block
+                log.show(span.branch, columns[row : row + count])
+                row += count
+            if self._causal:
+                return None
+        return bias.repeat_interleave(self._group, 0)[None, None]
+
+    def attend(self, layer: int, turned: Tensor) -> Tensor:
+        """Attend `[rows, heads + 2 * kv_heads, head_dim]`, rotated."""
+        rows, kv_heads, group, dim = self._rows, self._kv_heads, self._group, self._head_dim
+        kv = self._log.kv[layer]
+        kv[:, :, self._first : self._width] = turned[:, self._heads :].view(rows, 2, kv_heads, dim).permute(1, 2, 0, 3)
+        query = turned[:, : self._heads]
+        if self._causal:
+            keys, values = kv[:, None, :, : self._width].unbind(0)
+            out = functional.scaled_dot_product_attention(
+                query.transpose(0, 1)[None], keys, values, is_causal=True, scale=self._scale, enable_gqa=True
+            )
+            return out[0].transpose(0, 1).reshape(rows, self._heads * dim)
+        if rows == 1:
+            folded = query.view(1, kv_heads, group, dim)
+        else:
+            folded = (
+                query.reshape(rows, kv_heads, group, dim).permute(1, 0, 2, 3).reshape(1, kv_heads, rows * group, dim)
+            )
+        keys, values = kv[:, None, :, : self._width].unbind(0)
+        out = functional.scaled_dot_product_attention(folded, keys, values, attn_mask=self._mask, scale=self._scale)
+        if rows == 1:
+            return out.reshape(1, self._heads * dim)
+        return out.view(kv_heads, rows, group, dim).permute(1, 0, 2, 3).reshape(rows, self._heads * dim)
+
+
+def _runs(spans: Sequence[Span]) -> list[tuple[KVLog, list[Span]]]:
+    """Neighbouring spans of the same log."""
+    runs: list[tuple[KVLog, list[Span]]] = []
+    for span in spans:
+        if runs and runs[-1][0] is span.log:
+            runs[-1][1].append(span)
+        else:
+            runs.append((span.log, [span]))
+    return runs

@@ -1,0 +1,296 @@
+"""Which prompts are already in a log: an index over token ids, and the trees it points into.
+
+A tree is one `KVLog` with a trie over the tokens that its columns hold. A new sequence finds the longest stored run
+of its first tokens. Three things can happen then. It *joins* the tree, seeing those columns (beams, branches,
+samples: what they share outweighs what each adds). It leaves with a *copy* of those columns (they share little and
+their private parts would make every step of the tree read much that is hidden). Or nothing useful is stored, and it
+begins a tree of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...core.errors import BackendError
+from .kvlog import MIN_CAPACITY, Branch, KVLog
+
+MIN_SHARED = 16
+"""Fewest shared tokens worth a look: below it, computing them again costs less than the bookkeeping."""
+BAGGAGE = 3
+"""A tree is joined while it holds fewer columns than this many times what the newcomer will see."""
+
+
+class LogMaker(Protocol):
+    """What opens logs (`Forward`)."""
+
+    def open_log(self, capacity: int) -> KVLog:
+        """An empty log."""
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of a column."""
+
+
+class Node:
+    """A stored token; the path from the root spells the tokens before it."""
+
+    __slots__ = ("children", "column", "parent", "token")
+
+    def __init__(self, token: int, column: int, parent: Node | None) -> None:
+        self.token, self.column, self.parent = token, column, parent
+        self.children: dict[int, Node] = {}
+
+
+@dataclass(eq=False)
+class Tree:
+    """A log and the index of what it holds.
+
+    Attributes:
+        log: Keys and values.
+        root: Of the trie; holds no token.
+        used_at: Logical time of the last use.
+    """
+
+    log: KVLog
+    root: Node = field(default_factory=lambda: Node(-1, -1, None))
+    used_at: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no sequence is under way."""
+        return not self.log.branches
+
+    def match(self, ids: Sequence[int]) -> list[int]:
+        """Columns of the longest stored run of the first tokens."""
+        node, columns = self.root, []
+        for token in ids:
+            child = node.children.get(token)
+            if child is None:
+                break
+            columns.append(child.column)
+            node = child
+        return columns
+
+    def find(self, ids: Sequence[int]) -> Node:
+        """The node of a run that `match` found whole."""
+        node = self.root
+        for token in ids:
+            node = node.children[token]
+        return node
+
+    def add(self, node: Node, tokens: Sequence[int], columns: Sequence[int]) -> Node:
+        """Store tokens below a node; what is stored already stays.
+
+        Returns:
+            The node of the last token.
+        """
+        for token, column in zip(tokens, columns, strict=True):
+            child = node.children.get(token)
+            if child is None:
+                child = node.children[token] = Node(token, column, node)
+            node = child
+        return node
+
+    def nodes(self) -> Iterator[Node]:
+        """All stored tokens."""
+        stack = list(self.root.children.values())
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
+
+    def compact(self) -> None:
+        """Drop every column that no sequence under way sees, from the log and from the index."""
+        moved = self.log.compact()
+        stack = [self.root]
+        while stack:
+            node = stack.pop()
+            node.children = {t: c for t, c in node.children.items() if c.column in moved}
+            for child in node.children.values():
+                child.column = moved[child.column]
+                stack.append(child)
+
+
+@dataclass(eq=False)
+class Sequenced:
+    """A sequence under way.
+
+    Attributes:
+        tree: Where it lives.
+        branch: What it sees.
+        node: Its last stored token in the index.
+        cached: Tokens at its beginning that were not computed for it.
+    """
+
+    tree: Tree
+    branch: Branch
+    node: Node
+    cached: int
+
+    def record(self, tokens: Sequence[int]) -> None:
+        """Store the tokens that the branch has just come to see."""
+        self.node = self.tree.add(self.node, tokens, self.branch.columns[-len(tokens) :])
+
+    def fork(self) -> Sequenced:
+        """Another sequence that sees the same."""
+        return Sequenced(self.tree, self.tree.log.fork(self.branch), self.node, self.cached)
+
+    def release(self) -> None:
+        """End it; its tokens stay stored."""
+        self.tree.log.release(self.branch)
+
+
+class OutOfCache(BackendError):
+    """The byte budget cannot hold what is under way."""
+
+    code = "out_of_cache"
+
+
+class Prefixes:
+    """All trees of an engine, under one byte budget.
+
+    Args:
+        maker: Opens logs.
+        budget: Bytes that all logs together may take.
+    """
+
+    def __init__(self, maker: LogMaker, budget: int) -> None:
+        self._maker, self._budget = maker, budget
+        self._trees: list[Tree] = []
+        self._clock = 0
+
+    @property
+    def trees(self) -> Sequence[Tree]:
+        """The trees, in no order."""
+        return tuple(self._trees)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all logs."""
+        return sum(t.log.nbytes for t in self._trees)
+
+    @property
+    def most_columns(self) -> int:
+        """Columns that the budget holds."""
+        return self._budget // self._maker.column_bytes
+
+    def shared(self, ids: Sequence[int]) -> int:
+        """Length of the longest stored run of the first tokens."""
+        return max((len(t.match(ids)) for t in self._trees), default=0)
+
+    def begin(self, ids: Sequence[int], private: int) -> Sequenced:
+        """Begin a sequence whose first tokens may be stored.
+
+        Args:
+            ids: Its tokens so far, all but the last of which may be taken from the store.
+            private: Tokens it will probably add beyond `ids`.
+
+        Returns:
+            The sequence; it sees `cached` tokens, and the rest of `ids` is to be computed.
+
+        Raises:
+            OutOfCache: The budget is taken by sequences under way.
+        """
+        self._clock += 1
+        wanted = list(ids[:-1])
+        best, columns = self._longest(wanted)
+        if best is None or len(columns) < MIN_SHARED:
+            tree = self._open(len(ids) + private)
+            return Sequenced(tree, tree.log.open(), tree.root, 0)
+        best.used_at = self._clock
+        own = len(ids) - len(columns) + private
+        if own <= len(columns) and best.log.used <= BAGGAGE * len(ids):
+            branch = best.log.open(columns)
+            return Sequenced(best, branch, best.find(wanted[: len(columns)]), len(columns))
+        pin = best.log.open(columns)  # so that making room does not take what is about to be copied
+        try:
+            tree = self._open(len(ids) + private)
+            copied = tree.log.copy_from(best.log, pin.columns)
+        finally:
+            best.log.release(pin)
+        node = tree.add(tree.root, wanted[: len(copied)], copied)
+        return Sequenced(tree, tree.log.open(copied), node, len(copied))
+
+    def make_room(self, tree: Tree, count: int) -> None:
+        """See to it that the tree's log can take `count` more columns.
+
+        Raises:
+            OutOfCache: Not even with every idle column dropped.
+        """
+        self._clock += 1
+        tree.used_at = self._clock
+        log = tree.log
+        if not log.missing(count):
+            return
+        bounded = self._grown(log, count)
+        if bounded is None:
+            self._compact_busy()
+            if not log.missing(count):
+                return
+            bounded = self._grown(log, count)
+        if bounded is None:
+            raise OutOfCache(
+                f"the cache of {self._budget >> 20} MiB is full",
+                hint="give the engine a larger kv_bytes, or ask for fewer or shorter samples at a time",
+            )
+        log.grow(bounded)
+
+    def tidy(self, tree: Tree) -> None:
+        """Compact a busy tree when under half of its columns are seen, or forget an empty one."""
+        if tree.idle:
+            if not tree.root.children and tree in self._trees:
+                self._trees.remove(tree)
+            return
+        if tree.log.used > 4 * MIN_CAPACITY and 2 * len(tree.log.live()) < tree.log.used:
+            tree.compact()
+
+    def clear(self) -> None:
+        """Forget everything that is idle."""
+        self._trees = [t for t in self._trees if not t.idle]
+
+    def _longest(self, ids: Sequence[int]) -> tuple[Tree | None, list[int]]:
+        best: Tree | None = None
+        columns: list[int] = []
+        for tree in self._trees:
+            found = tree.match(ids)
+            lighter = best is not None and len(found) == len(columns) and tree.log.used < best.log.used
+            if len(found) > len(columns) or (found and lighter):
+                best, columns = tree, found
+        return best, columns
+
+    def _open(self, columns: int) -> Tree:
+        size = max(MIN_CAPACITY, columns)
+        if not self._evict_for(size * self._maker.column_bytes):
+            self._compact_busy()
+            if not self._evict_for(size * self._maker.column_bytes):
+                raise OutOfCache(f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes")
+        tree = Tree(self._maker.open_log(size), used_at=self._clock)
+        self._trees.append(tree)
+        return tree
+
+    def _grown(self, log: KVLog, count: int) -> int | None:
+        """Capacity the log may grow to so that `count` more fit, evicting idle trees; None if the budget forbids."""
+        for capacity in (log.missing(count), log.used + count):
+            if self._evict_for((capacity - log.capacity) * self._maker.column_bytes):
+                return capacity
+        return None
+
+    def _evict_for(self, more: int) -> bool:
+        """Drop idle trees, oldest first, until `more` bytes fit; drops none in vain."""
+        idle = sorted((t for t in self._trees if t.idle), key=lambda t: t.used_at)
+        if self.nbytes - sum(t.log.nbytes for t in idle) + more > self._budget:
+            return False
+        for tree in idle:
+            if self.nbytes + more <= self._budget:
+                break
+            self._trees.remove(tree)
+        return True
+
+    def _compact_busy(self) -> None:
+        """Drop what no sequence under way sees, and give back the room."""
+        for tree in self._trees:
+            if not tree.idle:
+                tree.compact()
+                tree.log.grow(max(MIN_CAPACITY, tree.log.used + MIN_CAPACITY))

@@ -1,0 +1,155 @@
+"""From logits to a token: raw log-probabilities, temperature, truncation, hooks, one generator for each sample.
+
+A token is drawn by an exponential race (Gumbel-max): each sample owns a generator of (seed, index) that yields one
+noise value per vocabulary entry and step. So the draw depends on the sample alone, and a logit that differs in the
+last bits (another batch, another order of summation) changes the token with a probability of that same small size,
+where drawing by cumulative sums would let it shift the whole tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.messages import Sampling
+from ..hooks import Hook, HookState
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A chosen token.
+
+    Attributes:
+        token: Its id.
+        logprob: Its raw log-probability, in nats.
+        top: The most likely tokens with their raw log-probabilities, best first; empty unless asked for.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """Draws the tokens of one sample.
+
+    Args:
+        sampling: How.
+        index: Which sample of the request: picks the generator.
+        hooks: The request's hooks, by name, in order.
+        prompt_ids: Tokens of the prompt.
+    """
+
+    def __init__(
+        self, sampling: Sampling, index: int, hooks: Sequence[tuple[str, Hook]], prompt_ids: Sequence[int]
+    ) -> None:
+        self._sampling, self._hooks = sampling, hooks
+        self.generated: list[int] = []
+        self.states = {name: HookState(prompt_ids, self.generated, index) for name, _ in hooks}
+        entropy = None if sampling.seed is None else [_unsigned(sampling.seed), index]
+        self._noise = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken, with nothing in the way."""
+        return self._sampling.temperature == 0 and not self._hooks
+
+    def choose(self, logits: Tensor) -> int:
+        """Choose the next token of a row of fp32 logits `[vocab]`, and remember it.
+
+        Raises:
+            ValueError: The hooks leave no token.
+        """
+        token = self._choose(logits)
+        self.generated.append(token)
+        return token
+
+    def _choose(self, logits: Tensor) -> int:
+        sampling = self._sampling
+        for name, hook in self._hooks:
+            changed = hook(logits.numpy(), self.states[name])
+            logits = torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))
+        if self._hooks and not bool((logits > float("-inf")).any()):
+            raise ValueError("the hooks forbid every token")
+        if sampling.temperature == 0:
+            return int(logits.argmax())
+        scores = logits / sampling.temperature
+        candidates = self._truncate(scores)
+        uniform = torch.from_numpy(self._noise.random(logits.shape[0], dtype=np.float32))
+        # -log(1 - u) is a standard exponential; 1 - u lies in (0, 1], so the race has no infinite time.
+        race = uniform.neg_().log1p_().neg_().clamp_min_(1e-38).log_()
+        if candidates is None:
+            return int((scores - race).argmax())
+        return int(candidates[int((scores[candidates] - race[candidates]).argmax())])
+
+    def _truncate(self, scores: Tensor) -> Tensor | None:
+        """Tokens that top-k and then top-p leave; None for all.
+
+        Source: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration, section 3.1 (nucleus): the smallest
+        set of most likely tokens whose mass reaches p. The mass is of the distribution at temperature, cut to the top
+        k.
+        """
+        top_k, top_p = self._sampling.top_k, self._sampling.top_p
+        if not 0 < top_k < scores.shape[0] and top_p >= 1:
+            return None
+        if 0 < top_k < scores.shape[0]:
+            best, ids = scores.topk(top_k)
+        else:
+            best, ids = scores.sort(descending=True, stable=True)
+        if top_p < 1:
+            mass = best.softmax(-1).cumsum(-1)
+            ids = ids[: int((mass < top_p).sum()) + 1]
+        return ids
+
+
+def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> list[Picked | Exception]:
+    """Choose a token for every row.
+
+    Args:
+        logits: `[rows, vocab]`, fp32.
+        samplers: One for each row.
+        tops: Alternatives wanted for each row.
+
+    Returns:
+        For each row the token, or what its hook raised: a hook that fails takes no other sample along.
+    """
+    logprobs = torch.log_softmax(logits, -1)
+    greedy = logits.argmax(-1).tolist() if any(s.greedy for s in samplers) else []
+    tokens: list[int | Exception] = []
+    for i, sampler in enumerate(samplers):
+        if sampler.greedy:
+            sampler.generated.append(greedy[i])
+            tokens.append(greedy[i])
+            continue
+        try:
+            tokens.append(sampler.choose(logits[i]))
+        except Exception as error:  # noqa: BLE001 - a hook is foreign code: its failure belongs to its sample alone
+            tokens.append(error)
+    index = torch.tensor([t if isinstance(t, int) else 0 for t in tokens])
+    chosen = logprobs.gather(1, index[:, None])[:, 0].tolist()
+    return [
+        Picked(token, chosen[i], most_likely(logprobs[i], tops[i])) if isinstance(token, int) else token
+        for i, token in enumerate(tokens)
+    ]
+
+
+def most_likely(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    """The most likely tokens of a row, best first, with their log-probabilities."""
+    if count == 0:
+        return ()
+    values, ids = logprobs.topk(min(count, logprobs.shape[0]))
+    return tuple(zip(ids.tolist(), values.tolist(), strict=True))
+
+
+def entropy(logprobs: Tensor) -> float:
+    """Shannon entropy of a row of log-probabilities, in nats."""
+    return float(-(logprobs.double().exp() * logprobs.double().clamp_min(-1e30)).sum())
+
+
+def _unsigned(seed: int) -> int:
+    """Seeds below zero are seeds of their own: NumPy takes none."""
+    return 2 * seed if seed >= 0 else -2 * seed - 1

@@ -1,0 +1,328 @@
+"""The step loop: who computes what in the next forward pass.
+
+A step decodes one token of every row under way and prefills up to a chunk of new tokens beside it, in one forward
+pass, so that a long prompt delays the others by one chunk at most. Rows join and leave between steps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...core.errors import BackendError, ReasonError
+from ...core.messages import Failure
+from .forward import Forward
+from .plans import Span, by_log
+from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
+from .sampling import pick
+from .tasks import Fill, Row, SampleTask, Task
+
+CHUNK = 256
+"""Most tokens prefilled in one step."""
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What a step computed: rows decoded and tokens prefilled."""
+
+    rows: int
+    filled: int
+
+
+@dataclass(eq=False)
+class _Part:
+    """A span of the step, whose it is, and what to do with its logits."""
+
+    sequence: Sequenced
+    span: Span
+    done: Callable[[Tensor], None] | None
+
+
+class Scheduler:
+    """Decides and runs steps; lives on one thread.
+
+    Args:
+        forward: Computes.
+        kv_bytes: Bytes for keys and values.
+        max_rows: Samples decoded together.
+
+    Attributes:
+        prefixes: The stored prefixes.
+    """
+
+    def __init__(self, forward: Forward, kv_bytes: int, max_rows: int) -> None:
+        self.prefixes = Prefixes(forward, kv_bytes)
+        self._forward, self._max_rows = forward, max_rows
+        self._waiting: deque[Task] = deque()
+        self._fills: list[Fill] = []
+        self._ready: deque[SampleTask] = deque()
+        self._rows: list[Row] = []
+        self._paused: deque[Row] = deque()
+        self._rows_at_pause = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._waiting or self._fills or self._ready or self._rows or self._paused)
+
+    @property
+    def rows(self) -> int:
+        """Samples under way."""
+        return len(self._rows)
+
+    def submit(self, task: Task) -> None:
+        """Add work; it begins in order of arrival."""
+        self._waiting.append(task)
+
+    def fill(self, fill: Fill) -> None:
+        """Have tokens computed (for tasks)."""
+        self._fills.append(fill)
+
+    def ready(self, task: SampleTask) -> None:
+        """Let a prompt's samples begin (for tasks)."""
+        self._ready.append(task)
+
+    def step(self) -> StepSize:
+        """Run one step: drop what was cancelled, admit, decode and prefill.
+
+        Raises:
+            BackendError: The forward pass failed; every task under way has been failed with it.
+        """
+        self._drop_cancelled()
+        self._admit()
+        self._spawn()
+        fills = self._choose_fills()
+        parts = self._make_room(fills)
+        if not parts:
+            return StepSize(0, 0)
+        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows))
+        self._run(parts)
+        self._spawn()
+        return size
+
+    def fail_all(self, error: ReasonError) -> None:
+        """Fail every task, waiting or under way."""
+        tasks: dict[int, Task] = {id(t): t for t in self._waiting}
+        tasks.update((id(f.task), f.task) for f in self._fills)
+        tasks.update((id(t), t) for t in self._ready)
+        tasks.update((id(r.task), r.task) for r in (*self._rows, *self._paused))
+        for task in tasks.values():
+            task.cancelled = True
+        self._drop_cancelled()
+        for task in tasks.values():
+            task.fail(error)
+
+    # --- Admission
+
+    def _drop_cancelled(self) -> None:
+        for fill in self._fills:
+            if fill.task.cancelled:
+                fill.sequence.release()
+                fill.task.release()
+        self._fills = [f for f in self._fills if not f.task.cancelled]
+        for row in self._rows:
+            if row.task.cancelled:
+                row.task.release()
+                self._end(row)
+        self._rows = [r for r in self._rows if not r.finished]
+        for task in self._ready:
+            if task.cancelled:
+                task.release()
+        self._ready = deque(t for t in self._ready if not t.cancelled)
+        self._paused = deque(r for r in self._paused if not r.task.cancelled)
+        self._waiting = deque(t for t in self._waiting if not t.cancelled)
+
+    def _admit(self) -> None:
+        while (
+            self._waiting
+            and not self._paused
+            and self._load() < self._max_rows
+            and not self._awaits_prefix(self._waiting[0])
+        ):
+            task = self._waiting.popleft()
+            try:
+                task.start(self)
+            except OutOfCache as error:
+                if self._rows or self._fills or self._ready:
+                    self._waiting.appendleft(task)  # it fits when something has finished
+                else:
+                    task.fail(error)
+                break
+        if self._paused and not self._fills and len(self._rows) < self._rows_at_pause:
+            self._resume(self._paused.popleft())
+
+    def _load(self) -> int:
+        return len(self._rows) + len(self._fills) + len(self._ready)
+
+    def _awaits_prefix(self, task: Task) -> bool:
+        """Whether a prompt that is being computed right now will spare this one a good part of its own."""
+        if not self._fills:
+            return False
+        stored = self.prefixes.shared(task.ids[:-1])
+        return any(_common(task.ids, f.task.ids) >= stored + MIN_SHARED for f in self._fills if not f.every)
+
+    def _spawn(self) -> None:
+        """Begin samples of computed prompts: the first token comes from the prompt's own logits."""
+        while self._ready and len(self._rows) < self._max_rows:
+            task = self._ready[0]
+            begun: list[Row] = []
+            while task.pending and len(self._rows) + len(begun) < self._max_rows:
+                begun.append(task.spawn())
+            if task.logits is not None:
+                self._choose(begun, task.logits[None].expand(len(begun), -1))
+            self._rows.extend(r for r in begun if not r.finished)
+            if not task.pending:
+                self._ready.popleft()
+                task.logits = None
+
+    def _resume(self, row: Row) -> None:
+        """Compute a paused sample's tokens again, then go on with it."""
+        ids = row.ids
+        try:
+            sequence = self.prefixes.begin(ids, 1)
+        except OutOfCache:
+            self._paused.appendleft(row)
+            return
+        row.sequence = sequence
+
+        def done(logits: Tensor, first: int) -> None:
+            self._choose([row], logits[-1:])
+            if not row.finished:
+                self._rows.append(row)
+
+        self._fills.append(Fill(row.task, sequence, ids[sequence.cached :], False, done))
+
+    # --- One step
+
+    def _choose_fills(self) -> list[tuple[Fill, int]]:
+        chosen, left = [], CHUNK
+        for fill in self._fills:
+            if not left:
+                break
+            count = min(left, len(fill.tokens))
+            chosen.append((fill, count))
+            left -= count
+        return chosen
+
+    def _make_room(self, fills: Sequence[tuple[Fill, int]]) -> list[_Part]:
+        """The step's parts, with room for all of them; samples are paused, the youngest first, until there is."""
+        while True:
+            parts = [self._row_part(row) for row in self._rows] + [self._fill_part(f, n) for f, n in fills]
+            needs: dict[int, tuple[Tree, int]] = {}
+            for part in parts:
+                tree, count = part.sequence.tree, len(part.span.ids)
+                needs[id(tree)] = (tree, needs.get(id(tree), (tree, 0))[1] + count)
+            try:
+                for tree, count in needs.values():
+                    self.prefixes.make_room(tree, count)
+                if any(tree.log.missing(count) for tree, count in needs.values()):
+                    raise OutOfCache("room that was made was taken again")
+            except OutOfCache as error:
+                if not self._relieve(error):
+                    fills = []
+            else:
+                return parts
+
+    def _relieve(self, error: OutOfCache) -> bool:
+        """Make room by pausing a sample, or by failing the one that does not fit alone; False if fills must wait."""
+        if len(self._rows) > 1 or (self._rows and self._fills):
+            row = self._rows.pop()
+            if row.sequence is not None:
+                row.sequence.release()
+                row.sequence = None
+            self._paused.append(row)
+            # It goes on when one of the others has ended: earlier, there would be no room again.
+            self._rows_at_pause = max(1, len(self._rows))
+            return True
+        if self._rows:
+            row = self._rows.pop()
+            row.fail(Failure(code=error.code, message=str(error)))
+            self._end(row)
+            return True
+        fill = self._fills[-1]
+        fill.task.cancelled = True
+        self._drop_cancelled()
+        fill.task.fail(error)
+        return False
+
+    def _row_part(self, row: Row) -> _Part:
+        if row.sequence is None:
+            raise RuntimeError("a row under way has a sequence")
+        return _Part(row.sequence, Span(row.sequence.tree.log, row.sequence.branch, [row.token], [0]), None)
+
+    def _fill_part(self, fill: Fill, count: int) -> _Part:
+        ids = fill.tokens[:count]
+        last = fill.at + count == len(fill.ids)
+        wanted: Sequence[int] = range(count) if fill.every else [count - 1] if last else []
+        first = fill.at if fill.every else len(fill.ids) - 1
+
+        def done(logits: Tensor) -> None:
+            fill.at += count
+            fill.sequence.record(ids)
+            if fill.finished:
+                self._fills.remove(fill)
+            if wanted:
+                fill.done(logits, first)
+            if fill.every and fill.finished:
+                fill.sequence.release()
+
+        return _Part(fill.sequence, Span(fill.sequence.tree.log, fill.sequence.branch, ids, wanted), done)
+
+    def _run(self, parts: Sequence[_Part]) -> None:
+        order = {id(span): i for i, span in enumerate(by_log([p.span for p in parts]))}
+        arranged = sorted(parts, key=lambda p: order[id(p.span)])
+        try:
+            logits = self._forward.run([p.span for p in arranged])
+        except (RuntimeError, IndexError, ValueError, MemoryError) as error:
+            broken = BackendError(f"the forward pass failed: {error}")
+            self.fail_all(broken)
+            self.prefixes.clear()
+            raise broken from error
+        at = 0
+        places: dict[int, int] = {}
+        for part in arranged:
+            places[id(part)] = at
+            at += len(part.span.wanted)
+        rows = self._rows
+        decoded = parts[: len(rows)]
+        for row, part in zip(rows, decoded, strict=True):
+            part.sequence.record([row.token])
+        if rows:
+            self._choose(rows, logits[[places[id(p)] for p in decoded]])
+            self._rows = [r for r in rows if not r.finished]
+        touched = {id(p.sequence.tree): p.sequence.tree for p in parts}
+        for part in parts[len(rows) :]:
+            if part.done is not None:
+                part.done(logits[places[id(part)] : places[id(part)] + len(part.span.wanted)])
+        for tree in touched.values():
+            self.prefixes.tidy(tree)
+
+    def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Choose the next token of every row; ended rows give back their sequence."""
+        tops = [r.task.request.sampling.top_logprobs for r in rows]
+        for row, picked in zip(rows, pick(logits, [r.sampler for r in rows], tops), strict=True):
+            if isinstance(picked, Exception):
+                code = picked.code if isinstance(picked, ReasonError) else "hook_failed"
+                row.fail(Failure(code=code, message=f"a logits hook failed: {picked}"))
+            else:
+                row.take(picked)
+            if row.finished:
+                self._end(row)
+
+    def _end(self, row: Row) -> None:
+        row.finished = True
+        if row.sequence is not None:
+            row.sequence.release()
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n

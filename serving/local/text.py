@@ -1,0 +1,258 @@
+"""Between text and tokens: the tokenizer, the chat template, and text that comes piece by piece."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import DataError, UserError
+from ...core.messages import Prompt
+from .families import read_json
+
+CONTEXT_TOKENS = 6
+"""Tokens before a piece that are decoded with it: some tokenizers write a token differently at the start of a text."""
+LONGEST_WINDOW = 64
+"""Most tokens decoded together; reached only by a run of bytes that are no text."""
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What the beginning of a character decodes to: once, or once for each of its bytes."""
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer with its chat template.
+
+    Args:
+        folder: Holds `tokenizer.json`, `tokenizer_config.json`, and maybe `chat_template.jinja`.
+        model: Name of the model, for messages.
+
+    Raises:
+        DataError: A file is missing or broken.
+    """
+
+    def __init__(self, folder: Path, model: str) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            raise DataError(f"{path} is missing", hint="the model's folder needs a fast tokenizer")
+        try:
+            self._fast = Fast.from_file(str(path))
+        except Exception as error:
+            raise DataError(f"cannot read {path}: {error}", hint="fetch the model again") from error
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        self._model = model
+        config_path = folder / "tokenizer_config.json"
+        self._config = read_json(config_path) if config_path.exists() else {}
+        self._template = _compile(_template_text(folder, self._config))
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token given by its text; None if there is none."""
+        found: int | None = self._fast.token_to_id(token)
+        return found
+
+    @property
+    def eos_token(self) -> str:
+        """The end-of-text token's text; empty if unknown."""
+        return _token_text(self._config.get("eos_token"))
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of a text; `special` adds what the tokenizer puts at the beginning of a raw text."""
+        if not special:
+            return list(self._fast.encode(text, add_special_tokens=False).ids)
+        plain = self._fast.encode(text, add_special_tokens=False).ids
+        framed = list(self._fast.encode(text, add_special_tokens=True).ids)
+        # Only what stands before the text is kept: a closing token would end what is to be continued.
+        before = next((i for i in range(len(framed) - len(plain) + 1) if framed[i : i + len(plain)] == plain), 0)
+        return framed[: before + len(plain)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, without special tokens."""
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, token_id: int) -> str:
+        """Text of one token alone, special or not."""
+        return str(self._fast.decode([token_id], skip_special_tokens=False))
+
+    def render(self, prompt: Prompt) -> str:
+        """Text of a prompt without its prefix.
+
+        Raises:
+            UserError: The model has no chat template, or it refuses the messages.
+        """
+        if prompt.text is not None:
+            return prompt.text
+        if self._template is None:
+            raise UserError(
+                f"model {self._model!r} has no chat template", hint="give raw text (Prompt(text=…)) or a chat model"
+            )
+        from jinja2 import TemplateError
+
+        try:
+            return str(
+                self._template.render(
+                    messages=[{"role": m.role, "content": m.content} for m in prompt.messages],
+                    add_generation_prompt=True,
+                    bos_token=_token_text(self._config.get("bos_token")),
+                    eos_token=self.eos_token,
+                    pad_token=_token_text(self._config.get("pad_token")),
+                    unk_token=_token_text(self._config.get("unk_token")),
+                )
+            )
+        except TemplateError as error:
+            raise UserError(f"the chat template of {self._model!r} refuses the messages: {error}") from error
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt with its prefix.
+
+        Raises:
+            UserError: As `render`; or there is not a single token.
+        """
+        raw = prompt.text is not None
+        if isinstance(prompt.prefix, str):
+            ids = self.encode(self.render(prompt) + prompt.prefix, special=raw)
+        else:
+            ids = [*self.encode(self.render(prompt), special=raw), *prompt.prefix]
+        if not ids:
+            raise UserError("the prompt has no tokens", hint="give at least one character")
+        size = self._fast.get_vocab_size()
+        bad = (
+            next((i for i in prompt.prefix if not 0 <= i < size), None) if not isinstance(prompt.prefix, str) else None
+        )
+        if bad is not None:
+            raise UserError(f"token {bad} in the prompt's prefix is not in a vocabulary of {size}")
+        return ids
+
+    def continuation(self, prompt: Prompt, continuation: str | tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """Tokens before a continuation, and its own.
+
+        A text is tokenized together with the prompt where the prompt's end is text: its tokens are then those of the
+        whole, less the run that the whole shares with the prompt alone.
+        """
+        before = self.prompt_ids(prompt)
+        if not isinstance(continuation, str):
+            return before, list(continuation)
+        if not isinstance(prompt.prefix, str):
+            return before, self.encode(continuation)
+        whole = self.encode(self.render(prompt) + prompt.prefix + continuation, special=prompt.text is not None)
+        shared = 0
+        while shared < min(len(before), len(whole)) and before[shared] == whole[shared]:
+            shared += 1
+        if shared == 0:  # nothing would be left to condition on
+            return before, self.encode(continuation)
+        return whole[:shared], whole[shared:]
+
+
+class TextAssembler:
+    """Text of a sample, token by token: holds back incomplete characters and what may become a stop string.
+
+    Args:
+        tokenizer: Decodes.
+        before: Tokens of the prompt (the last few are decoded along, then cut off).
+        stops: Strings that end the text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int], stops: Sequence[str]) -> None:
+        self._tokenizer, self._stops = tokenizer, tuple(stops)
+        self._window: list[int] = list(before[-CONTEXT_TOKENS:])
+        # A prompt may end within a character: the sample completes it, and then the character is the sample's.
+        self._shown = _certain(tokenizer.decode(self._window))
+        self._fresh = 0
+        self._held = ""
+        self.text = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """Take a token; returns the text that is now certain. `stopped` tells whether a stop string was completed."""
+        self._window.append(token)
+        self._fresh += 1
+        whole = self._tokenizer.decode(self._window)
+        certain = _certain(whole)
+        piece = certain[len(self._shown) :]
+        self._shown = self._shown + piece
+        if (piece and certain == whole) or len(self._window) > LONGEST_WINDOW:
+            self._window = self._window[-max(CONTEXT_TOKENS, self._fresh) :][-LONGEST_WINDOW // 2 :]
+            self._shown = _certain(self._tokenizer.decode(self._window))
+            self._fresh = 0
+        return self._release(piece)
+
+    def finish(self) -> str:
+        """The rest, at the end of the sample: an incomplete character becomes a replacement character."""
+        if self.stopped:
+            return ""
+        certain = self._release(self._tokenizer.decode(self._window)[len(self._shown) :])
+        rest, self._held = self._held, ""
+        self.text += rest
+        return certain + rest
+
+    def _release(self, piece: str) -> str:
+        pending = self._held + piece
+        found = [at for at in (pending.find(s) for s in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            certain, self._held = pending[: min(found)], ""
+        else:
+            keep = max((_overlap(pending, s) for s in self._stops), default=0)
+            certain, self._held = pending[: len(pending) - keep], pending[len(pending) - keep :]
+        self.text += certain
+        return certain
+
+
+def _certain(text: str) -> str:
+    """The text without an end that may be the beginning of a character (three bytes at most)."""
+    end = len(text)
+    while end > max(0, len(text) - 3) and text[end - 1] == INCOMPLETE:
+        end -= 1
+    return text[:end]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _token_text(value: object) -> str:
+    """A token in `tokenizer_config.json`: a text, or an object with `content`."""
+    if isinstance(value, dict):
+        return str(value.get("content", ""))
+    return value if isinstance(value, str) else ""
+
+
+def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {str(t.get("name")): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _compile(text: str | None) -> Any:
+    """A template in jinja2's sandbox, with what chat templates expect to find."""
+    if text is None:
+        return None
+    from jinja2 import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    def to_json(value: object, indent: int | None = None) -> str:
+        import json
+
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    def now(pattern: str) -> str:
+        return datetime.datetime.now().astimezone().strftime(pattern)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = to_json
+    environment.globals.update(raise_exception=refuse, strftime_now=now)
+    try:
+        return environment.from_string(text)
+    except TemplateError as error:
+        raise DataError(f"the chat template is broken: {error}") from error

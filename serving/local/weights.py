@@ -1,0 +1,246 @@
+"""Weights: reading a checkpoint, and the matrix in one of three formats with what can be fused behind it.
+
+A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
+oneDNN give a row the same bits whatever the number of rows beside it (measured for 1 to 256 rows in bf16, and for 2
+and more in fp32, where a single row is therefore computed twice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...core.errors import CapabilityMissing, DataError
+from .families import read_json
+
+WeightFormat = Literal["fp32", "bf16", "int4"]
+INT4_GROUP = 64
+"""Weights that share a scale in the int4 format."""
+
+
+class Linear(Protocol):
+    """A matrix `[outputs, inputs]` applied to rows `[rows, inputs]`, with the elementwise step that follows it."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product, plus the bias if there is one."""
+
+    def silu(self, x: Tensor) -> Tensor:
+        """`silu(product)`."""
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product + other`."""
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product * other`."""
+
+
+class PlainLinear:
+    """torch's own product: where oneDNN's prepacked one is missing."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight.contiguous(), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product."""
+        return functional.linear(x, self._weight, self._bias)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """`silu(product)`."""
+        return functional.silu(self(x))
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product + other`."""
+        return self(x).add_(other)
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product * other`."""
+        return self(x).mul_(other)
+
+
+class PackedLinear:
+    """oneDNN's prepacked product with the elementwise step fused behind it.
+
+    About twice as fast as the plain bf16 product at one row, and four rows cost about as much as one.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        pack: Any = torch.ops.mkldnn._reorder_linear_weight
+        # The hint is the row count the blocked layout is chosen for: fp32 gains much from 16 with several rows.
+        self._weight = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
+        self._bias = bias
+        self._twin = weight.dtype is torch.float32
+        self._op: Any = torch.ops.mkldnn._linear_pointwise.default
+        self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product."""
+        return self._unary(x, "none")
+
+    def silu(self, x: Tensor) -> Tensor:
+        """`silu(product)`."""
+        return self._unary(x, "swish")
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product + other`."""
+        return self._pair(x, other, "add")
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product * other`."""
+        return self._pair(x, other, "mul")
+
+    def _unary(self, x: Tensor, step: str) -> Tensor:
+        if self._twin and x.shape[0] == 1:
+            twice: Tensor = self._op(x.repeat(2, 1), self._weight, self._bias, step, [], "")
+            return twice[:1]
+        result: Tensor = self._op(x, self._weight, self._bias, step, [], "")
+        return result
+
+    def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
+        if self._twin and x.shape[0] == 1:
+            twice: Tensor = self._binary(x.repeat(2, 1), other.repeat(2, 1), self._weight, self._bias, step)
+            return twice[:1]
+        result: Tensor = self._binary(x, other, self._weight, self._bias, step)
+        return result
+
+
+class Int4Linear:
+    """Weights rounded to 4 bits, a scale and a zero for each group of 64 inputs; activations stay bf16.
+
+    Plain rounding to the nearest level changes what a small model writes, so this format is never chosen silently.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._group = next(g for g in (INT4_GROUP, 32) if weight.shape[1] % g == 0)
+        outputs, inputs = weight.shape
+        grouped = weight.float().view(outputs, inputs // self._group, self._group)
+        high, low = grouped.amax(-1), grouped.amin(-1)
+        scale = ((high - low) / 15).clamp_min(1e-8)
+        levels = ((grouped - low[..., None]) / scale[..., None]).round().clamp(0, 15).to(torch.int32)
+        pack: Any = torch.ops.aten._convert_weight_to_int4pack_for_cpu
+        self._weight = pack(levels.view(outputs, inputs), 1)
+        # The kernel computes (level - 8) * scale + zero.
+        self._scales = torch.stack([scale.t(), (low + 8 * scale).t()], -1).to(torch.bfloat16).contiguous()
+        self._bias = bias
+        self._op: Any = torch.ops.aten._weight_int4pack_mm_for_cpu
+
+    @staticmethod
+    def fits(weight: Tensor) -> bool:
+        """Whether the kernel takes a matrix of this shape."""
+        return weight.shape[1] % 32 == 0 and weight.shape[0] % 16 == 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product."""
+        result: Tensor = self._op(x.contiguous(), self._weight, self._group, self._scales)
+        return result if self._bias is None else result.add_(self._bias)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """`silu(product)`."""
+        return functional.silu(self(x), inplace=True)
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product + other`."""
+        return self(x).add_(other)
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """`product * other`."""
+        return self(x).mul_(other)
+
+
+def can_prepack(dtype: torch.dtype) -> bool:
+    """Whether this build and CPU have oneDNN's prepacked product for the number format."""
+    operators = torch.ops.mkldnn
+    if not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
+        return False
+    try:
+        PackedLinear(torch.zeros(16, 32, dtype=dtype))(torch.zeros(2, 32, dtype=dtype))
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return True
+
+
+def make_linear(weight: Tensor, bias: Tensor | None, weight_format: WeightFormat, prepack: bool) -> Linear:
+    """A matrix in the wanted format.
+
+    Args:
+        weight: `[outputs, inputs]`, already in the engine's number format.
+        bias: `[outputs]` or None.
+        weight_format: The engine's format.
+        prepack: Whether oneDNN's prepacked product is there.
+    """
+    if weight_format == "int4" and Int4Linear.fits(weight):
+        return Int4Linear(weight, bias)
+    return PackedLinear(weight, bias) if prepack else PlainLinear(weight, bias)
+
+
+def dtype_of(weight_format: WeightFormat) -> torch.dtype:
+    """Number format of activations and of the cache."""
+    return torch.float32 if weight_format == "fp32" else torch.bfloat16
+
+
+def require_int4() -> None:
+    """Check that this torch has the 4-bit product.
+
+    Raises:
+        CapabilityMissing: It has not.
+    """
+    if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
+        raise CapabilityMissing("int4", f"torch {torch.__version__}", alternative="weight_format='bf16'")
+
+
+class Checkpoint:
+    """Tensors of a Hugging Face folder, read from `model.safetensors` or from its shards.
+
+    Raises:
+        DataError: No weights are there, or a file is broken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file_of: dict[str, Path] = {}
+        for path in _weight_files(folder):
+            with _opened(path) as tensors:
+                self._file_of.update(dict.fromkeys(tensors.keys(), path))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
+        """One tensor, converted.
+
+        Raises:
+            DataError: There is none of that name.
+        """
+        if name not in self._file_of:
+            raise DataError(f"{self._folder} has no tensor {name!r}", hint="the weights do not match config.json")
+        with _opened(self._file_of[name]) as tensors:
+            value: Tensor = tensors.get_tensor(name)
+        return value.to(dtype)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        return [folder / str(name) for name in names]
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise DataError(f"{folder} holds no model*.safetensors", hint="convert the weights to safetensors first")
+    return files
+
+
+def _opened(path: Path) -> Any:
+    """A safetensors file as a context manager."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is not a readable safetensors file: {error}", hint="fetch the model again") from error
