@@ -19,7 +19,7 @@ from fractions import Fraction
 MAX_DIGITS = 400
 """Longest run of digits taken for a number; a longer one is noise."""
 
-_SEPARATOR = r"(?:,|\{,\}|\\[,!]|['’\u00a0\u2009\u202f])"
+_SEPARATOR = r"(?:,(?:\\!)?|\{,\}|\\[,!]|['’\u00a0\u2009\u202f])"
 _THOUSANDS = rf"[0-9]{{1,3}}(?:{_SEPARATOR}[0-9]{{3}})+(?![0-9])"
 _CONTINENTAL = r"[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]{1,6}(?![0-9,])"
 _DECIMAL_COMMA = r"(?<![0-9],)[0-9]{1,12},(?:[0-9]{1,2}|[0-9]{4,12})(?![0-9]|,[0-9])"

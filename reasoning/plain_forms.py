@@ -79,7 +79,7 @@ def formula_form(answer: str) -> str:
     """A formula without its dollars, spacing and size commands; the case of letters stays."""
     text = plain_characters(answer)
     start, end = unwrap(text, 0, len(text))
-    text = text[start:end]
+    text = text[start:end].replace("\\$", "")  # the currency is a unit
     if text.count("$") == 1:  # half of a pair
         text = text.replace("$", "")
     return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").strip()

@@ -38,6 +38,8 @@ DECIDED = [
     ("5 km", "5 m", "math", False),
     ("5 km", "6 km", "number", False),
     (r"90^\circ", "90", "math", True),
+    (r"\$36", "36", "math", True),
+    (r"\$32,\!348", "32348", "math", True),
     ("9" * 300, "9" * 300 + ".0", "number", True),
     ("A", "(a)", "choice", True),
     ("A", "a.", "choice", True),
