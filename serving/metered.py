@@ -296,14 +296,14 @@ class MeteredModel:
         """Bound `max_tokens` by an equal share of what the budget still allows."""
         ledger = self._run.ledger
         samples = sum(len(r.indices) for r in requests)
-        share = ledger.left("tokens") // samples
+        share = ledger.left("tokens") / samples  # infinite without a limit
         if ledger.budget.usd is not None:
             prompt_price, price = self._prices()
             left = ledger.left("usd") - prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests)
             if left < 0:
                 raise ledger.refuse("usd")
-            if price > 0 and left / price // samples < share:
-                share = left / price // samples
+            if price > 0 and left / price / samples < share:
+                share = left / price / samples
                 if share < 1:
                     raise ledger.refuse("usd")
         if share < 1:

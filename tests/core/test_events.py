@@ -1,0 +1,102 @@
+import asyncio
+
+import pytest
+
+from reason.core.budget import Budget
+from reason.core.errors import DataError, StoreError
+from reason.core.events import (
+    EVENT,
+    EventsDropped,
+    JsonlSink,
+    LiveSink,
+    MemorySink,
+    StageStarted,
+    TextDelta,
+    read_events,
+)
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+
+
+def delta(text="x"):
+    return TextDelta(request=0, sample=0, text=text, tokens=1)
+
+
+async def test_events_are_numbered_and_hang_under_their_parents(tmp_path):
+    sink = MemorySink()
+    store = await SqliteStore.open(tmp_path / "s")
+    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
+    run = Run("r", config, store, sinks=[sink])
+    await store.create_run("r", {})
+    stage = run.emit(StageStarted(stage="solve"))
+    with run.under(stage):
+        inner = run.emit(StageStarted(stage="inner"))
+        run.emit(delta(), parent=inner)
+    run.emit(StageStarted(stage="after"))
+    assert [(e.number, e.parent) for e in sink.events] == [(1, None), (2, 1), (3, 2), (4, None)]
+    await run.save_events()
+    assert [e.number for e in await store.events("r")] == [1, 2, 4]  # text deltas are not stored
+    await store.aclose()
+
+
+def test_derived_seeds_depend_on_the_run_and_the_names_alone(tmp_path):
+    def run(seed):
+        config = RunConfig(
+            question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=seed, budget=Budget()
+        )
+        return Run("r", config, store=None)
+
+    assert run(1).derive_seed("a", 2) == run(1).derive_seed("a", 2)
+    assert len({run(s).derive_seed(n, i) for s in (1, 2) for n in "ab" for i in (0, 1)}) == 8
+    assert run(1).rng.random() == run(1).rng.random()
+
+
+def test_a_trace_is_read_back_as_it_was_written(tmp_path):
+    path = tmp_path / "t.jsonl"
+    events = [StageStarted(number=1, stage="route", run_id="r"), StageStarted(number=3, parent=1, stage="sölve")]
+    with JsonlSink(path) as sink:
+        sink(events[0])
+        sink(delta())
+        sink(events[1])
+    assert read_events(path) == events
+    assert all(EVENT.validate_json(line) for line in path.read_text().splitlines())
+
+
+def test_a_cut_trace_names_file_and_line(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(StageStarted(number=1, stage="a").model_dump_json() + '\n{"type": "stage.st')
+    with pytest.raises(DataError, match=r"t\.jsonl:2"):
+        read_events(path)
+    with pytest.raises(DataError, match="cannot read"):
+        read_events(tmp_path / "none.jsonl")
+    with pytest.raises(StoreError, match="cannot write the trace"):
+        JsonlSink(tmp_path / "no" / "t.jsonl")
+
+
+async def test_a_slow_reader_loses_text_first_and_is_told():
+    live = LiveSink(capacity=3)
+    for event in (StageStarted(stage="a"), delta("1"), delta("2"), StageStarted(stage="b")):
+        live(event)
+    live.close()
+    seen = [e async for e in live]
+    assert isinstance(seen[0], EventsDropped)
+    assert seen[0].count == 1
+    assert [getattr(e, "stage", None) or e.text for e in seen[1:]] == ["a", "2", "b"]
+
+
+async def test_a_waiting_reader_hears_of_events_as_they_come():
+    live = LiveSink()
+    seen = []
+
+    async def read():
+        async for event in live:
+            seen.append(event.stage)
+
+    reader = asyncio.create_task(read())
+    for stage in "abc":
+        await asyncio.sleep(0)
+        live(StageStarted(stage=stage))
+    live.close()
+    await reader
+    assert seen == ["a", "b", "c"]

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.registry import Registry, nearest
+from reason.core.settings import load_settings, where_set
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("REASON_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flag_beats_environment_beats_file_beats_user_file_beats_default(monkeypatch, tmp_path):
+    assert load_settings().strategy == "cot"
+    user = tmp_path / "config" / "reason"
+    user.mkdir(parents=True)
+    (user / "reason.toml").write_text('strategy = "user"\nmodel = "user"\njudge_model = "user"\nsmall_model = "user"\n')
+    Path("reason.toml").write_text('strategy = "file"\nmodel = "file"\njudge_model = "file"\n')
+    monkeypatch.setenv("REASON_MODEL", "env")
+    monkeypatch.setenv("REASON_STRATEGY", "env")
+    settings = load_settings(strategy="flag")
+    assert (settings.strategy, settings.model, settings.judge_model, settings.small_model) == (
+        "flag",
+        "env",
+        "file",
+        "user",
+    )
+    told = where_set(settings, {"strategy": "flag"})
+    assert told["strategy"] == ("flag", "flag")
+    assert told["model"] == ("env", "environment")
+    assert told["judge_model"][1].endswith("reason.toml")
+    assert told["small_model"] == ("user", str(user / "reason.toml"))
+    assert told["local.max_rows"] == (16, "default")
+
+
+def test_tables_nest(monkeypatch):
+    monkeypatch.setenv("REASON_BUDGET__TOKENS", "50")
+    Path("reason.toml").write_text("[budget]\ncalls = 3\n[strategies.self-consistency]\nn = 4\n[local]\nthreads = 2\n")
+    settings = load_settings()
+    assert (settings.budget.tokens, settings.budget.calls) == (50, 3)
+    assert settings.strategies == {"self-consistency": {"n": 4}}
+    assert settings.local.threads == 2
+    assert where_set(settings, {})["budget.tokens"] == (50, "environment")
+
+
+def test_an_explicit_zero_is_not_taken_for_unset():
+    assert load_settings(seed=0).seed == 0
+
+
+def test_bad_settings_are_named(monkeypatch):
+    with pytest.raises(UserError, match=r"budget\.tokens = -5: .*greater than 0"):
+        load_settings(budget={"tokens": -5})
+    Path("reason.toml").write_text('modle = "x"\n')
+    with pytest.raises(UnknownName, match="unknown setting 'modle'.*'model'"):
+        load_settings()
+    Path("reason.toml").write_text("model = \n")
+    with pytest.raises(DataError, match=r"reason\.toml"):
+        load_settings()
+
+
+def test_the_nearest_names_are_suggested():
+    assert nearest("self_consistncy", ["cot", "self-consistency", "rpc"]) == ("self-consistency",)
+    assert nearest("zzz", ["cot"]) == ()
+
+
+def test_our_strategies_are_registered():
+    strategies = Registry("reason.strategies", "strategy")
+    assert {"cot", "self-consistency"} <= set(strategies.names())
+    assert strategies.load("cot").name == "cot"
+    assert strategies.load_errors() == {}
+    with pytest.raises(UnknownName, match="did you mean 'self-consistency'"):
+        strategies.load("self-consistancy")
+
+
+def test_a_broken_plugin_is_named_and_takes_nobody_along(monkeypatch, tmp_path):
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[reason.strategies]\nbad = no_such_module_at_all:Thing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    strategies = Registry("reason.strategies", "strategy")
+    assert "no_such_module_at_all" in strategies.load_errors()["bad"]
+    with pytest.raises(UserError, match="'bad' of broken cannot be loaded"):
+        strategies.load("bad")
+    assert strategies.load("cot").name == "cot"

@@ -1,0 +1,245 @@
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from reason.core.errors import StoreError, UnknownName, UserError
+from reason.core.events import StageStarted, StrategyNote
+from reason.core.sqlite_store import SqliteStore
+from reason.core.store import StoredCall, call_key
+
+
+def reply(key, text="hello", cut=False):
+    return StoredCall(key=key, role="main", model="m", request={"q": 1}, reply={"text": text}, cut=cut)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield store
+    await store.aclose()
+
+
+def test_keys_tell_model_request_seed_and_index_apart():
+    keys = {
+        call_key(model, request, seed, index)
+        for model in ("a", "b")
+        for request in ({"x": 1}, {"x": 2})
+        for seed in (0, 1, None)
+        for index in (0, 1)
+    }
+    assert len(keys) == 24
+    assert call_key("a", {"x": 1, "y": 2}, 0, 0) == call_key("a", {"y": 2, "x": 1}, 0, 0)
+
+
+async def test_a_run_is_kept_as_it_was(store):
+    await store.create_run("20260101-a", {"strategy": "cot", "text": "né\u0000\ud83d"[:3]})
+    await store.set_identities("20260101-a", {"main": {"identity": "x"}})
+    await store.end_run("20260101-a", "finished", {"answer": "42"})
+    run = await store.get_run("20260101-a")
+    assert (run.status, run.answer, run.owner) == ("finished", {"answer": "42"}, None)
+    assert run.config["strategy"] == "cot"
+    assert run.identities == {"main": {"identity": "x"}}
+
+
+async def test_runs_are_found_by_the_beginning_of_their_name(store):
+    for name in ("20260101-aa", "20260101-ab", "20260102-aa"):
+        await store.create_run(name, {})
+    assert (await store.get_run("20260102")).id == "20260102-aa"
+    assert (await store.get_run("20260101-aa")).id == "20260101-aa"
+    with pytest.raises(UserError, match="several runs"):
+        await store.get_run("20260101")
+    for wrong in ("2027", "%", "_", ""):
+        with pytest.raises(UnknownName):
+            await store.get_run(wrong)
+    assert [r.id for r in await store.list_runs(2)] == ["20260102-aa", "20260101-ab"]
+
+
+async def test_a_reply_is_kept_once(store):
+    await store.create_run("r", {})
+    await store.add_calls("r", [reply("k1", "first"), reply("k2")])
+    await store.add_calls("r", [reply("k1", "second")])
+    found = await store.find_calls("r", ["k1", "k2", "k3"])
+    assert {k: c.reply["text"] for k, c in found.items()} == {"k1": "first", "k2": "hello"}
+    assert await store.count_calls("r") == 2
+
+
+async def test_other_runs_answer_only_when_asked_and_never_with_a_cut_reply(store):
+    await store.create_run("a", {})
+    await store.create_run("b", {})
+    await store.add_calls("a", [reply("whole", "of a"), reply("cut", cut=True)])
+    assert await store.find_calls("b", ["whole", "cut"]) == {}
+    assert set(await store.find_calls("b", ["whole", "cut"], any_run=True)) == {"whole"}
+    await store.add_calls("b", [reply("whole", "of b")])
+    for run in "ab":
+        found = await store.find_calls(run, ["whole"], any_run=True)
+        assert found["whole"].reply["text"] == f"of {run}"
+
+
+async def test_many_keys_are_found(store):
+    await store.create_run("r", {})
+    keys = [f"k{i}" for i in range(1500)]
+    await store.add_calls("r", [reply(k) for k in keys])
+    assert set(await store.find_calls("r", keys)) == set(keys)
+
+
+async def test_events_come_back_in_order_and_typed(store):
+    await store.create_run("r", {})
+    await store.add_events("r", [StrategyNote(number=2, strategy="s", name="n", data={"a": [1]})])
+    await store.add_events("r", [StageStarted(number=1, stage="route")])
+    assert [(e.number, e.type) for e in await store.events("r")] == [(1, "stage.started"), (2, "strategy.note")]
+
+
+async def test_a_deleted_run_leaves_nothing(store):
+    await store.create_run("r", {})
+    await store.add_calls("r", [reply("k")])
+    await store.add_events("r", [StageStarted(number=1, stage="x")])
+    await store.delete_run("r")
+    assert await store.events("r") == []
+    assert await store.find_calls("r", ["k"], any_run=True) == {}
+
+
+async def test_a_run_of_a_living_process_cannot_be_taken(store, tmp_path):
+    other = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(store.path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "taken\n"
+        with pytest.raises(UserError, match=f"process {other.pid}"):
+            await store.take_run("held")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        await store.take_run("held")
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+        other.stdin.close()
+    with pytest.raises(UnknownName):
+        await store.take_run("none")
+
+
+_HOLD = textwrap.dedent("""
+    import asyncio, sys, pathlib
+    from reason.core.sqlite_store import SqliteStore
+    async def main():
+        store = await SqliteStore.open(pathlib.Path(sys.argv[1]))
+        await store.create_run("held", {})
+        print("taken", flush=True)
+        sys.stdin.read()
+    asyncio.run(main())
+""")
+
+_WRITE = textwrap.dedent("""
+    import asyncio, sys, pathlib
+    from reason.core.sqlite_store import SqliteStore
+    from reason.core.store import StoredCall
+    async def main():
+        path, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+        store = await SqliteStore.open(path)
+        await store.create_run(name, {})
+        for i in range(int(sys.argv[3])):
+            call = StoredCall(key=f"{name}{i}", role="main", model="m", request={}, reply={"i": i, "pad": "x" * 2000})
+            await store.add_calls(name, [call])
+            print(i, flush=True)
+        await store.aclose()
+    asyncio.run(main())
+""")
+
+
+async def test_two_processes_write_the_same_file(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    writers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _WRITE, str(path), name, "60", stdout=asyncio.subprocess.DEVNULL
+        )
+        for name in "ab"
+    ]
+    assert [await w.wait() for w in writers] == [0, 0]
+    store = await SqliteStore.open(path)
+    assert [await store.count_calls(name) for name in "ab"] == [60, 60]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("lines", [1, 7, 40])
+async def test_a_killed_writer_leaves_everything_it_had_written(tmp_path, lines):
+    path = tmp_path / "runs.sqlite3"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITE, str(path), "r", "100000"], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(lines):
+        last = int(writer.stdout.readline())
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    store = await SqliteStore.open(path)
+    found = await store.find_calls("r", [f"r{i}" for i in range(last + 1)])
+    assert len(found) == last + 1
+    assert (await store.get_run("r")).status == "running"
+    await store.aclose()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_file_that_is_no_store_is_named(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    path.write_bytes(b"this is no database, but long enough to look at" * 100)
+    with pytest.raises(StoreError, match="corrupt or no run store"):
+        await SqliteStore.open(path)
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+async def test_a_damaged_store_is_named(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    store = await SqliteStore.open(path)
+    await store.create_run("r", {})
+    await store.add_calls("r", [reply(f"k{i}", "x" * 4000) for i in range(50)])
+    await store.aclose()
+    data = bytearray(path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="corrupt"):
+        store = await SqliteStore.open(path)
+        await store.get_run("r")
+
+
+async def test_a_locked_store_is_named(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    await (await SqliteStore.open(path)).aclose()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        store = await SqliteStore.open(path, busy_timeout_s=0.05)
+        with pytest.raises(StoreError, match="locked"):
+            await store.create_run("r", {})
+        await store.aclose()
+    finally:
+        holder.close()
+
+
+async def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    await (await SqliteStore.open(path)).aclose()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = '99'")
+    with pytest.raises(StoreError, match="newer version"):
+        await SqliteStore.open(path)
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot make the folder"):
+        await SqliteStore.open(tmp_path / "file" / "runs.sqlite3")
+
+
+async def test_a_failed_write_changes_nothing(store):
+    await store.create_run("r", {})
+    with pytest.raises(StoreError):
+        await store.add_calls("no such run", [reply("k")])
+    await store.add_calls("r", [reply("k")])
+    assert await store.count_calls("r") == 1

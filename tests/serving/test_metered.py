@@ -1,0 +1,312 @@
+import asyncio
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted_model import ScriptedModel, replies
+
+from reason.core.budget import Budget
+from reason.core.errors import LimitExceeded, StoreError
+from reason.core.events import MemorySink
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.serving.metered import MeteredModel
+from reason.serving.model import LanguageModel
+
+
+class Desk:
+    """A store, and runs on it."""
+
+    def __init__(self, store):
+        self.store = store
+        self.sink = MemorySink()
+
+    async def run(self, name="r", *, reuse="run", new=True, seed=7, **budget):
+        config = RunConfig(
+            question=Question(text="?"),
+            strategy="cot",
+            parameters={},
+            models={"main": "scripted"},
+            budget=Budget(**budget),
+            seed=seed,
+            reuse=reuse,
+        )
+        if new:
+            await self.store.create_run(name, {})
+        return Run(name, config, self.store, sinks=[self.sink])
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield Desk(store)
+    await store.aclose()
+
+
+def request(n=1, max_tokens=50, text="q", **sampling):
+    return Request(prompt=Prompt.user(text), sampling=Sampling(n=n, max_tokens=max_tokens, **sampling))
+
+
+MANY = replies(*(f"answer {i}" for i in range(9)))
+
+
+async def test_it_is_a_language_model(desk):
+    assert isinstance(MeteredModel(ScriptedModel(MANY), "main", await desk.run()), LanguageModel)
+
+
+async def test_one_request_for_many_samples_is_one_call(desk):
+    model = ScriptedModel(MANY)
+    run = await desk.run()
+    (samples,) = await MeteredModel(model, "main", run).generate([request(n=8)])
+    usage = run.ledger.usage()
+    assert len(model.generate_calls) == 1
+    assert (usage.model_calls, usage.replayed_calls) == (1, 0)
+    assert usage.completion_tokens == sum(c.usage.completion_tokens for c in samples) == 8 * len("answer 0" + "E")
+    assert usage.prompt_tokens == model.count_tokens(Prompt.user("q"))
+    assert [c.sample_index for c in samples] == list(range(8))
+    assert len(desk.sink.of_type("sample.finished")) == 8
+
+
+async def test_what_is_stored_is_not_made_again(desk):
+    model = ScriptedModel(MANY)
+    first = await MeteredModel(model, "main", await desk.run()).generate([request(n=5)])
+    again = await desk.run(new=False)
+    second = await MeteredModel(model, "main", again).generate([request(n=8)])
+    assert second[0][:5] == first[0]
+    assert [index for _, index in model.made] == [0, 1, 2, 3, 4, 5, 6, 7]
+    usage = again.ledger.usage()
+    assert usage.replayed_tokens == sum(c.usage.completion_tokens for c in first[0])
+    assert usage.completion_tokens > usage.replayed_tokens
+    third = await desk.run(new=False)
+    assert await MeteredModel(model, "main", third).generate([request(n=8)]) == second
+    assert third.ledger.usage().replayed_calls == third.ledger.usage().model_calls == 1
+    assert len(model.made) == 8
+
+
+async def test_distinct_samples_replay_as_distinct(desk):
+    model = ScriptedModel(MANY)
+    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([request(n=30)])
+    assert len({c.text for c in samples}) > 3
+    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([request(n=30)])
+    assert again == samples
+
+
+async def test_another_seed_sampling_prompt_or_model_is_another_sample(desk):
+    model, other = ScriptedModel(MANY), ScriptedModel(MANY, name="other")
+    run = await desk.run()
+    for m, r in [
+        (model, request()),
+        (model, request(seed=1)),
+        (model, request(temperature=0.5)),
+        (model, request(text="p")),
+        (other, request()),
+    ]:
+        await MeteredModel(m, "main", run).generate([r])
+    assert len(model.made) == 4
+    assert len(other.made) == 1
+    assert await desk.store.count_calls("r") == 5
+
+
+@pytest.mark.parametrize(("reuse", "made"), [("run", 6), ("store", 3), ("none", 6)])
+async def test_other_runs_answer_if_told_so(desk, reuse, made):
+    model = ScriptedModel(MANY)
+    await MeteredModel(model, "main", await desk.run("a", reuse=reuse)).generate([request(n=3)])
+    await MeteredModel(model, "main", await desk.run("b", reuse=reuse)).generate([request(n=3)])
+    assert len(model.made) == made
+    assert await desk.store.count_calls("b") == 3  # its own copy either way
+
+
+async def test_samples_are_stored_while_others_are_still_written(desk):
+    gate = asyncio.Event()
+    steps = 0
+
+    async def hold():
+        nonlocal steps
+        steps += 1
+        if steps == 12:
+            await gate.wait()
+
+    script = replies("short", "a much longer answer", weights=[1, 1])
+    model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
+    task = asyncio.create_task(MeteredModel(model, "main", await desk.run()).generate([request(n=12)]))
+    while steps < 12:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    stored = await desk.store.count_calls("r")
+    assert 0 < stored < 12
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.running == 0
+    gate.set()
+    again = await desk.run(new=False)
+    before = len(model.made)
+    (samples,) = await MeteredModel(model, "main", again).generate([request(n=12)])
+    assert len(model.made) - before == 12 - stored
+    (fresh,) = await MeteredModel(ScriptedModel(script), "main", await desk.run("x")).generate([request(n=12)])
+    assert [c.text for c in samples] == [c.text for c in fresh]
+
+
+async def test_a_cancelled_call_is_charged_for_what_it_made(desk):
+    async def forever():
+        await asyncio.Event().wait()
+
+    steps = iter(range(100))
+
+    model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(forever()) if next(steps) == 3 else None)
+    run = await desk.run()
+    task = asyncio.create_task(MeteredModel(model, "main", run).generate([request(n=2)]))
+    while run.ledger.left("calls") == math.inf and not model.running:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [c.text for c in run.unfinished] == ["ans", "ans"]
+    assert run.ledger.usage().completion_tokens == 6
+    assert run.ledger.left("tokens") == math.inf
+
+
+async def test_a_token_budget_bounds_every_sample_of_a_call(desk):
+    run = await desk.run(tokens=20)
+    (samples,) = await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(n=4)])
+    assert [c.text for c in samples] == ["answe"] * 4
+    assert {c.finish_reason for c in samples} == {"budget"}
+    assert run.ledger.exhausted == "tokens"
+    with pytest.raises(LimitExceeded):
+        await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(text="more")])
+
+
+async def test_a_budget_that_is_not_met_changes_no_finish(desk):
+    run = await desk.run(tokens=20)
+    (samples,) = await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(n=2)])
+    assert [(c.text, c.finish_reason) for c in samples] == [("abc", "stop")] * 2
+    assert run.ledger.exhausted is None
+    (short,) = await MeteredModel(ScriptedModel(replies("abcdef")), "main", run).generate([request(max_tokens=3)])
+    assert short[0].finish_reason == "length"  # its own limit, not the budget's
+
+
+async def test_a_call_budget_refuses_the_next_call(desk):
+    run = await desk.run(calls=2)
+    model = ScriptedModel(MANY)
+    metered = MeteredModel(model, "main", run)
+    await metered.generate([request(text="a"), request(text="b")])
+    with pytest.raises(LimitExceeded) as refused:
+        await metered.generate([request(text="c")])
+    assert refused.value.kind == "calls"
+    assert len(model.generate_calls) == 1
+
+
+async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(desk):
+    model = ScriptedModel(MANY, price=0.01)
+    prompt = model.count_tokens(Prompt.user("q"))
+    run = await desk.run(usd=0.01 * (prompt + 4))
+    ((sample,),) = await MeteredModel(model, "main", run).generate([request()])
+    assert (sample.text, sample.finish_reason) == ("answ", "budget")
+    assert run.ledger.usage().cost_usd == pytest.approx(0.01 * (prompt + 4))
+    poor = await desk.run("p", usd=0.01 * (prompt - 1))
+    with pytest.raises(LimitExceeded, match="usd"):
+        await MeteredModel(model, "main", poor).generate([request()])
+    assert len(model.made) == 1
+
+
+async def test_time_cuts_a_call_and_what_was_written_stays(desk):
+    async def slow():
+        await asyncio.sleep(0.1)
+
+    model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(slow()))
+    run = await desk.run(seconds=0.35)
+    (samples,) = await MeteredModel(model, "main", run).generate([request(n=2)])
+    assert all(c.finish_reason == "budget" and "answer".startswith(c.text) for c in samples)
+    assert samples[0].usage.prompt_tokens == model.count_tokens(Prompt.user("q"))
+    assert run.ledger.exhausted == "seconds"
+    assert model.running == 0
+    # shown again as it was, but no answer to another run's question
+    again = await desk.run(new=False)
+    assert (await MeteredModel(model, "main", again).generate([request(n=2)]))[0] == samples
+    made = len(model.made)
+    model._step = None
+    other = await desk.run("other", reuse="store")
+    await MeteredModel(model, "main", other).generate([request(n=2)])
+    assert len(model.made) == made + 2
+
+
+async def test_a_failed_sample_is_not_stored_and_takes_nobody_along(desk):
+    model = ScriptedModel(MANY, failing=frozenset({1}))
+    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([request(n=3)])
+    assert [c.ok for c in samples] == [True, False, True]
+    assert await desk.store.count_calls("r") == 2
+    model._failing = frozenset()
+    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([request(n=3)])
+    assert all(c.ok for c in again)
+    assert [i for _, i in model.made] == [0, 1, 2, 1]
+
+
+async def test_a_store_that_fails_stops_the_call(desk):
+    class Full(SqliteStore):
+        async def add_calls(self, run_id, calls):
+            raise StoreError("no space left")
+
+    full = await Full.open(desk.store.path)
+    model = ScriptedModel(MANY)
+    run = await desk.run()
+    run.store = full
+    with pytest.raises(StoreError, match="no space"):
+        await MeteredModel(model, "main", run).generate([request(n=3)])
+    assert model.running == 0
+    assert run.ledger._reserved.tokens == 0
+    await full.aclose()
+
+
+async def test_scores_and_distributions_are_stored_too(desk):
+    model = ScriptedModel(replies("yes", "no", weights=[3, 1]))
+    for turn in (0, 1):
+        run = await desk.run(new=turn == 0)
+        metered = MeteredModel(model, "main", run)
+        yes, no = await metered.score(Prompt.user("q"), ["yes", "no"])
+        assert (yes.logprob, no.logprob) == (pytest.approx(math.log(0.75)), pytest.approx(math.log(0.25)))
+        (token,) = await metered.next_token([Prompt.user("q")])
+        assert token.entropy == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+        assert run.ledger.usage().model_calls == 2
+        assert run.ledger.usage().replayed_calls == 2 * turn
+
+
+async def test_streaming_goes_through_budget_and_store(desk):
+    run = await desk.run(tokens=4)
+    chunks = [c async for c in MeteredModel(ScriptedModel(MANY), "main", run).stream(request())]
+    assert "".join(c.text for c in chunks) == "answ"
+    assert chunks[-1].completion is not None
+    assert await desk.store.count_calls("r") == 1
+
+
+async def test_text_is_told_only_to_those_who_listen(desk):
+    run = await desk.run()
+    await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request()])
+    assert desk.sink.of_type("text.delta") == []
+    run.wants_text = True
+    await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(text="again")])
+    assert "".join(e.text for e in desk.sink.of_type("text.delta")) == "abc"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    tokens=st.integers(1, 120),
+    calls=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=6),
+)
+def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
+    async def scenario():
+        store = await SqliteStore.open(tmp_path_factory.mktemp("s") / "runs.sqlite3")
+        run = await Desk(store).run(tokens=tokens)
+        metered = MeteredModel(ScriptedModel(MANY), "main", run)
+        for i, (n, most) in enumerate(calls):
+            try:
+                await metered.generate([request(n=n, max_tokens=most, text=str(i))])
+            except LimitExceeded:
+                break
+            assert run.ledger.usage().completion_tokens <= tokens
+        await store.aclose()
+
+    asyncio.run(scenario())
