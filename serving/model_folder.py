@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,20 @@ def weight_files(folder: Path) -> list[Path]:
         if not path.is_file():
             raise DataError(f"the model folder {folder} lacks {path.name}", hint="fetch the model again")
     return files
+
+
+def weight_types(folder: Path) -> dict[str, int]:
+    """Number of weights by number format, as safetensors names it: `{"BF16": 134515008}`.
+
+    Raises:
+        DataError: The weights are missing or damaged.
+    """
+    counted: dict[str, int] = {}
+    for path in weight_files(folder):
+        for tensor in read_header(path).values():
+            kind = str(tensor["dtype"])
+            counted[kind] = counted.get(kind, 0) + math.prod(tensor["shape"])
+    return counted
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..core.errors import BackendUnavailable, Cancelled, UserError
+
+T = TypeVar("T")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -19,7 +22,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 class Progress(Protocol):
     """Hears how far a pull is. Called from the pulling thread; it must be quick and must not raise."""
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int | None, /) -> None:
         """Take a report.
 
         Args:
@@ -93,3 +96,25 @@ def disk_full(folder: Path, needed: int | None = None) -> BackendUnavailable:
         f"the disk of {folder} is full; the partial files are removed",
         hint=f"free {room} there (`reason models rm NAME`) or set REASON_CACHE_DIR to another disk",
     )
+
+
+async def run_pull(work: Callable[[threading.Event], T], discard: Callable[[T], Awaitable[None]] | None = None) -> T:
+    """Run blocking work in a thread, such that cancelling the awaiting task stops it and waits until it has cleaned up.
+
+    Args:
+        work: What to do; given the event that tells it to stop.
+        discard: What to do with a result that came after the cancellation, for example close it.
+
+    Raises:
+        ReasonError: What `work` raises.
+    """
+    cancel = threading.Event()
+    running = asyncio.ensure_future(asyncio.to_thread(work, cancel))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        cancel.set()
+        await asyncio.wait([running])
+        if not running.cancelled() and running.exception() is None and discard is not None:
+            await discard(running.result())
+        raise

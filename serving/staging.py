@@ -1,7 +1,7 @@
 """A folder that appears whole or not at all, made by one process at a time.
 
 A folder is built beside its place, under a name that says so, and moved there by one rename. What a crash leaves is
-found and removed by the next process that holds the lock. Locks are the operating system's, so a dead process holds none.
+found and removed by the next process that holds the lock. Locks are the operating system's: a dead process holds none.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def model_config(
     if family not in _FAMILIES:
         raise DataError(
             f"unsupported architecture {family!r} in {metadata.file}",
-            hint=f"GGUF files of {', '.join(_FAMILIES)} are read; for others use the Hugging Face folder: local/<folder>",
+            hint=f"{', '.join(_FAMILIES)} are read from GGUF; for others use the Hugging Face folder: local/<folder>",
         )
     if metadata.get(f"{family}.expert_count", 0):
         raise DataError(

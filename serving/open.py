@@ -1,0 +1,58 @@
+"""`open_model`: from a model string to a `LanguageModel`; the prefix says which backend."""
+
+from __future__ import annotations
+
+import threading
+
+from ..core.errors import BackendUnavailable, UnknownName
+from ..core.registry import nearest
+from ..core.settings import Settings
+from .catalogue import KNOWN, PREFIX
+from .converted import missing_extra
+from .files import ModelFiles, find_model
+from .model import LanguageModel
+from .pulling import Progress, run_pull
+
+
+async def open_model(name: str, settings: Settings, progress: Progress | None = None) -> LanguageModel:
+    """Fetch what is missing, load the model and start its engine, off the event loop.
+
+    Cancelling the awaiting task stops a fetch or conversion, removes its partial files, and closes a model that was
+    loaded in the meantime.
+
+    Args:
+        name: The model string, for example `local/smollm2-135m`.
+        settings: Where the files are kept, and how the engine is set up.
+        progress: Told of the progress, from another thread.
+
+    Raises:
+        UnknownName: No model has that name.
+        UserError: A setting is out of range, or the [local] extra is missing.
+        DataError: A model file is damaged or not supported.
+        BackendUnavailable: The model cannot be had here.
+    """
+    if not name.startswith(PREFIX):
+        if "/" not in name:
+            candidates = nearest(PREFIX + name, KNOWN)
+            raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
+        raise BackendUnavailable(
+            f"model {name!r}: this build runs {PREFIX} models only",
+            hint=f"for example {next(iter(KNOWN))}; `reason models list` shows them",
+        )
+    return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
+
+
+def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
+    files: ModelFiles = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    try:
+        from .local.engine import LocalModel
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    local = settings.local
+    return LocalModel.load(
+        files,
+        weight_format=local.weight_format,
+        threads=local.threads,
+        kv_bytes=local.kv_bytes,
+        max_rows=local.max_rows,
+    )
