@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import Durability
 
 from ..core.answer import Answer, Candidate, Solution
 from ..core.errors import NotVerified, ReasonError
@@ -71,7 +72,8 @@ class Journey:
         models = Models({role: MeteredModel(m, role, run) for role, m in self._models.items()})
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
         try:
-            reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability="sync")
+            durability: Durability | None = None if self._graph.checkpointer is None else "sync"
+            reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
             answer = Answer.model_validate(reached["answer"])
         except asyncio.CancelledError:
             await self._end("interrupted", self._partial("cancelled"))

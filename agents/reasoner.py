@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..core.store import RunRecord
 from ..reasoning.strategy import make_strategy
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.open import open_model
+from ..serving.pulling import Progress
 from ..serving.recorded import RecordedModel
 from .checkpoints import open_checkpoints
 from .journey import Journey
@@ -51,6 +52,7 @@ class Reasoner:
         budget: Limits of each question.
         seed: Seed of each question; None draws one and records it.
         settings: Settings instead of those of environment and files.
+        progress: Told how far a model's files are that must be fetched first; called from another thread.
 
     Raises:
         UserError: Something of this is not allowed; says what.
@@ -69,7 +71,9 @@ class Reasoner:
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
         settings: Settings | None = None,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
         self.settings = load_settings(
             **{
                 **({} if settings is None else settings.model_dump()),
@@ -150,7 +154,7 @@ class Reasoner:
 
     async def astream(
         self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
-    ) -> AsyncIterator[EventFields]:
+    ) -> AsyncGenerator[EventFields, None]:
         """Answer a question and tell everything that happens, text as it is generated included.
 
         The last event is `RunFinished` with the answer. Leaving the loop early cancels the run.
@@ -272,7 +276,7 @@ class Reasoner:
         async with _Turn(self._opening):
             for name in config.models.values():
                 if name not in self._models:
-                    self._models[name] = await open_model(name, self.settings)
+                    self._models[name] = await open_model(name, self.settings, self._progress)
         models = {role: self._models[name] for role, name in config.models.items()}
         for model in models.values():
             refuse_unpriced(config.budget, model.name, model.capabilities.price_known)

@@ -206,9 +206,7 @@ class _Writer:
         self.tokens.append(token)
         self.logprobs.append(math.log(chances[token]))
         self.top.append(
-            tuple(
-                TopToken(token_id=ord(c), token=c, logprob=math.log(p)) for c, p in ranked[: sampling.top_logprobs]
-            )
+            tuple(TopToken(token_id=ord(c), token=c, logprob=math.log(p)) for c, p in ranked[: sampling.top_logprobs])
         )
         before = self.text
         if token == END:

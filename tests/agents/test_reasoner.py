@@ -1,0 +1,387 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from scripted_model import ScriptedModel, replies
+
+import reason.agents.reasoner as reasoner_module
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import (
+    BackendUnavailable,
+    BadReply,
+    StoreError,
+    UnknownName,
+    UserError,
+)
+from reason.core.events import MemorySink, RunFinished
+from reason.core.question import Document, Question
+from reason.core.settings import Settings
+
+PARIS = replies(
+    "It is in France. The answer is Paris.",
+    "I believe the answer is Paris",
+    "The answer is Lyon.",
+    weights=[3, 2, 1],
+)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The models that reasoners open, by name; a test puts scripted ones there."""
+    models = {"scripted": ScriptedModel(PARIS)}
+
+    async def open_model(name, settings, progress):
+        if name not in models:
+            raise BackendUnavailable(f"no model {name}")
+        return models[name]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return models
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+def voting(settings, n=8, **more):
+    return Reasoner(strategy="self-consistency", parameters={"n": n, "max_tokens": 60}, settings=settings, **more)
+
+
+async def test_cot_takes_the_likeliest_chain(opened, settings):
+    async with Reasoner(settings=settings) as reasoner:
+        answer = await reasoner.aask("What is the capital of France?")
+    assert (answer.answer, answer.stopped) == ("Paris", "done")
+    assert answer.text == "It is in France. The answer is Paris."
+    assert (answer.strategy, answer.model, answer.seed) == ("cot", "scripted", 5)
+    assert answer.usage.model_calls == 1
+    assert answer.candidates[0].logprob == pytest.approx(-0.693, abs=1e-3)  # ln 3/6
+
+
+async def test_votes_are_counted_in_one_call(opened, settings):
+    async with voting(settings, n=12) as reasoner:
+        sink = MemorySink()
+        answer = await reasoner.aask("What is the capital of France?", sinks=[sink])
+    assert answer.answer == "Paris"
+    votes = sum(c.answer == "Paris" for c in answer.candidates)
+    assert answer.confidence == pytest.approx(votes / 12)
+    assert len(answer.candidates) == 12
+    assert len({c.text for c in answer.candidates}) > 1
+    assert answer.usage.model_calls == 1
+    assert [len(call) for call in opened["scripted"].generate_calls] == [1]
+    assert sink.of_type("vote.updated")[-1].votes["Paris"] == votes
+
+
+async def test_the_same_seed_gives_the_same_answer_and_another_another(opened, settings):
+    async with voting(settings) as reasoner:
+        one, two, three = [await reasoner.aask("Where?", seed=s) for s in (1, 1, 2)]
+    assert [c.text for c in one.candidates] == [c.text for c in two.candidates]
+    assert [c.text for c in one.candidates] != [c.text for c in three.candidates]
+    assert one.run_id != two.run_id
+
+
+async def test_events_form_one_tree_and_are_stored(opened, settings):
+    sink = MemorySink()
+    async with voting(settings) as reasoner:
+        answer = await reasoner.aask("Where?", sinks=[sink])
+        stored = await reasoner._store.events(answer.run_id)
+    assert stored == sink.events
+    assert [e.number for e in stored] == list(range(1, len(stored) + 1))
+    assert stored[0].type == "run.started"
+    assert isinstance(stored[-1], RunFinished)
+    assert stored[-1].answer == answer
+    assert [e.stage for e in stored if e.type == "stage.started"] == ["route", "solve", "verify", "finish"]
+    solve = next(e.number for e in stored if e.type == "stage.started" and e.stage == "solve")
+    (call,) = [e for e in stored if e.type == "call.started"]
+    assert call.parent == solve
+    assert {e.parent for e in stored if e.type == "sample.finished"} == {call.number}
+
+
+async def test_astream_ends_with_the_answer_and_shows_the_text(opened, settings):
+    async with Reasoner(settings=settings) as reasoner:
+        events = [e async for e in reasoner.astream("Where?")]
+    assert events[-1].type == "run.finished"
+    assert "".join(e.text for e in events if e.type == "text.delta") == events[-1].answer.text
+
+
+async def test_leaving_a_stream_early_cancels_the_run(opened, settings):
+    model = opened["scripted"]
+    async with Reasoner(settings=settings) as reasoner:
+        stream = reasoner.astream("Where?")
+        async for event in stream:
+            if event.type == "text.delta":
+                break
+        await stream.aclose()
+        assert model.running == 0
+        ((run),) = await reasoner._store.list_runs()
+    assert run.status == "interrupted"
+
+
+def test_the_synchronous_face_works_with_and_without_a_loop(opened, settings):
+    with Reasoner(settings=settings) as reasoner:
+        assert reasoner.ask("Where?").answer == "Paris"
+
+        async def notebook_cell():
+            return reasoner.ask("Where?")
+
+        assert asyncio.run(notebook_cell()).answer == "Paris"
+    assert opened["scripted"].closed
+
+
+async def test_a_spent_budget_gives_the_best_so_far(opened, settings):
+    async with voting(settings, n=8, budget={"tokens": 100}) as reasoner:
+        answer = await reasoner.aask("Where?")
+    assert answer.stopped == "budget"
+    assert 0 < len(answer.candidates) < 8
+    assert answer.usage.completion_tokens <= 100
+    async with voting(settings, budget={"tokens": 4}) as reasoner:
+        answer = await reasoner.aask("Where?")
+    assert (answer.stopped, len(answer.candidates), answer.answer) == ("budget", 1, None)
+
+
+async def test_a_budget_that_covers_some_chains_gives_them_their_full_length(opened, settings):
+    async with voting(settings, n=6, budget={"tokens": 130}) as reasoner:
+        answer = await reasoner.aask("Where?")
+        calls = opened["scripted"].generate_calls
+    assert [len(r.indices) for (r,) in calls][0] == 2  # 2 x 60 fit into 130
+    assert all(r.sampling.max_tokens == 60 for (r,) in calls[:-1])
+    assert answer.usage.completion_tokens <= 130
+
+
+async def test_failed_samples_do_not_vote_and_are_told(opened, settings):
+    opened["scripted"]._failing = frozenset({0, 3})
+    async with voting(settings, n=4) as reasoner:
+        answer = await reasoner.aask("Where?")
+        assert len(answer.candidates) == 2
+        assert answer.degraded == ("2 of 4 samples failed and did not vote",)
+        opened["scripted"]._failing = frozenset(range(9))
+        with pytest.raises(BadReply, match="scripted to fail"):
+            await reasoner.aask("Where?", run_id="failing")
+        run = await reasoner._store.get_run("failing")
+    assert (run.status, run.error["code"]) == ("failed", "bad_reply")
+
+
+async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, settings):
+    async def hold():
+        if any(c == "held" for c in held):
+            await asyncio.Event().wait()
+
+    held = []
+    script = replies(*("so " * i + "the answer is Paris" for i in range(8)))
+    model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
+    opened["scripted"] = model
+
+    def stop_after_two(event):
+        if event.type == "candidate.found" and event.index == 1:
+            held.append("held")
+
+    async with voting(settings, n=8) as reasoner:
+        task = asyncio.create_task(reasoner.aask("Where?", run_id="cancelled", sinks=[stop_after_two]))
+        while not held:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        run = await reasoner._store.get_run("cancelled")
+        assert run.status == "interrupted"
+        assert run.answer["stopped"] == "cancelled"
+        assert len(run.answer["candidates"]) >= 2
+        stored = await reasoner._store.count_calls("cancelled")
+        assert 2 <= stored < 8
+        held.clear()
+        begun = len(model.made)
+        answer = await reasoner.aresume("cancelled")
+        assert len(model.made) - begun == 8 - stored
+        assert (answer.stopped, len(answer.candidates)) == ("done", 8)
+        assert answer.usage.replayed_tokens > 0
+        whole = await reasoner.aask("Where?")
+        assert [c.text for c in whole.candidates] == [c.text for c in answer.candidates]
+        with pytest.raises(UserError, match="is finished"):
+            await reasoner.aresume("cancelled")
+
+
+async def test_a_run_that_died_after_solving_does_not_solve_again(opened, settings, monkeypatch):
+    import reason.agents.nodes as nodes
+
+    async def die(state, pipeline):
+        raise RuntimeError("power cut")
+
+    whole = nodes.verify
+    monkeypatch.setattr(nodes, "verify", die)
+    async with voting(settings) as reasoner:
+        with pytest.raises(RuntimeError, match="power cut"):
+            await reasoner.aask("Where?", run_id="died")
+        monkeypatch.setattr(nodes, "verify", whole)
+        calls = len(opened["scripted"].generate_calls)
+        answer = await reasoner.aresume("died")
+    assert len(opened["scripted"].generate_calls) == calls
+    assert answer.answer == "Paris"
+    assert answer.usage.model_calls == answer.usage.replayed_calls == 1
+    assert answer.usage.completion_tokens == answer.usage.replayed_tokens > 0
+
+
+async def test_a_replay_needs_no_model_and_writes_nothing(opened, settings):
+    async with voting(settings, budget={"tokens": 300}) as reasoner:
+        answer = await reasoner.aask("Where?")
+    opened.clear()
+    async with Reasoner(settings=settings) as reasoner:
+        sink = MemorySink()
+        again = await reasoner.areplay(answer.run_id, sinks=[sink])
+        assert len(await reasoner._store.events(answer.run_id)) == len(sink.events)
+        run = await reasoner._store.get_run(answer.run_id)
+    assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+    assert again.usage.completion_tokens == again.usage.replayed_tokens == answer.usage.completion_tokens
+    assert run.answer["usage"]["replayed_tokens"] == 0
+
+
+async def test_a_run_cut_by_time_replays_as_it_was(opened, settings):
+    async def slow():
+        await asyncio.sleep(0.02)
+
+    opened["scripted"] = ScriptedModel(PARIS, step=lambda: asyncio.ensure_future(slow()))
+    async with voting(settings, budget={"seconds": 0.3, "tokens": 10_000}) as reasoner:
+        answer = await reasoner.aask("Where?")
+        assert answer.stopped == "budget"
+        again = await reasoner.areplay(answer.run_id)
+    assert [c.text for c in again.candidates] == [c.text for c in answer.candidates]
+    assert again.stopped == "budget"
+
+
+async def test_an_interrupted_run_cannot_be_replayed_whole(opened, settings):
+    opened["scripted"]._failing = frozenset(range(9))
+    async with Reasoner(settings=settings) as reasoner:
+        with pytest.raises(BadReply):
+            await reasoner.aask("Where?", run_id="f")
+        with pytest.raises(StoreError, match="resume it"):
+            await reasoner.areplay("f")
+
+
+async def test_a_changed_model_does_not_go_on_with_a_run(opened, settings):
+    opened["scripted"]._failing = frozenset({0})
+    async with Reasoner(settings=settings) as reasoner:
+        with pytest.raises(BadReply):
+            await reasoner.aask("Where?", run_id="f")
+        opened["scripted"].identity = "scripted@2"
+        with pytest.raises(UserError, match="not the one that run f began with"):
+            await reasoner.aresume("f")
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "message"),
+    [
+        ("", {}, "the question is empty"),
+        (" \n\t", {}, "the question is empty"),
+        ("x" * 1_000_000, {}, "1,000,000 characters"),
+        ("?", {"choices": ["only"]}, "at least two choices"),
+        ("?", {"choices": ["a", " "]}, "none of them empty"),
+        ("?", {"choices": ["x"] * 27}, "more than there are letters"),
+    ],
+)
+async def test_questions_that_cannot_be_asked(opened, settings, question, options, message):
+    async with Reasoner(settings=settings) as reasoner:
+        with pytest.raises(UserError, match=message):
+            await reasoner.aask(question, **options)
+    assert opened["scripted"].made == []
+
+
+def test_choices_that_cannot_be_made(opened, settings):
+    with pytest.raises(UnknownName, match="unknown strategy 'self-consistancy'.*'self-consistency'"):
+        Reasoner(strategy="self-consistancy", settings=settings)
+    with pytest.raises(UnknownName, match="unknown self-consistency parameter 'nn'"):
+        Reasoner(strategy="self-consistency", parameters={"nn": 3}, settings=settings)
+    with pytest.raises(UserError, match="n = 0: .*greater than or equal to 1"):
+        Reasoner(strategy="self-consistency", parameters={"n": 0}, settings=settings)
+    with pytest.raises(UserError, match=r"budget\.tokens = -1"):
+        Reasoner(budget={"tokens": -1}, settings=settings)
+    with pytest.raises(UnknownName, match="unknown verifier 'davinchi'"):
+        Reasoner(verify=["davinchi"], settings=settings)
+    with pytest.raises(UserError, match="no verifier is named"):
+        Reasoner(require_verified=True, settings=settings)
+
+
+async def test_an_unpriced_model_and_a_money_budget_do_not_go_together(opened, settings):
+    opened["scripted"] = ScriptedModel(PARIS, price=None)
+    async with Reasoner(settings=settings, budget={"usd": 1}) as reasoner:
+        with pytest.raises(UserError, match="price of model 'scripted' is unknown"):
+            await reasoner.aask("Where?")
+
+
+async def test_choices_and_documents_are_shown_and_a_letter_comes_back(opened, settings):
+    opened["scripted"] = model = ScriptedModel(replies("The answer is (B)."))
+    async with Reasoner(settings=settings) as reasoner:
+        answer = await reasoner.aask(
+            Question(text="Capital?", choices=("Lyon", "Paris")),
+            documents=[Document(name="atlas", text="Paris rules.")],
+        )
+    assert answer.answer == "B"
+    prompt, _ = model.made[0]
+    assert "A) Lyon\nB) Paris" in prompt
+    assert "«atlas»:\nParis rules." in prompt
+
+
+async def test_questions_at_once_do_not_mix(opened, settings):
+    async with voting(settings, n=3) as reasoner:
+        answers = await asyncio.gather(*(reasoner.aask(f"Where is {i}?", seed=i) for i in range(12)))
+        assert len({a.run_id for a in answers}) == 12
+        for i, answer in enumerate(answers):
+            alone = await reasoner.aask(f"Where is {i}?", seed=i)
+            assert [c.text for c in alone.candidates] == [c.text for c in answer.candidates]
+            assert answer.usage.completion_tokens == alone.usage.completion_tokens
+
+
+_KILLED = textwrap.dedent("""
+    import asyncio, pathlib, sys
+    sys.path.insert(0, sys.argv[2])
+    from scripted_model import ScriptedModel, replies
+    import reason.agents.reasoner as module
+    from reason.core.settings import Settings
+    texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]
+    async def main():
+        async def slow():
+            await asyncio.sleep(0.004)
+        async def open_model(name, settings, progress):
+            return ScriptedModel(replies(*texts), step=lambda: asyncio.ensure_future(slow()))
+        module.open_model = open_model
+        settings = Settings(model="scripted", store=pathlib.Path(sys.argv[1]), seed=3)
+        def tell(event):
+            print(event.type, flush=True)
+        parameters = {"n": 24, "max_tokens": 60}
+        async with module.Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as r:
+            await r.aask("Which?", run_id="killed", sinks=[tell])
+    asyncio.run(main())
+""")
+
+
+@pytest.mark.parametrize("finished", [0, 1, 5, 15, 23])
+async def test_a_killed_run_goes_on_without_paying_twice(opened, settings, tmp_path, finished):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(settings.store), tests], stdout=subprocess.PIPE, text=True
+    )
+    seen = 0
+    for line in process.stdout:
+        seen += line == "sample.finished\n"
+        if seen >= finished and line in ("sample.finished\n", "call.started\n"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]
+    opened["scripted"] = model = ScriptedModel(replies(*texts))
+    async with voting(settings, n=24) as reasoner:
+        store = await reasoner._open_store()
+        stored = await store.count_calls("killed")
+        answer = await reasoner.aresume("killed")
+        assert len(model.made) == 24 - stored
+        assert (answer.usage.replayed_tokens > 0) == (stored > 0)
+        whole = await reasoner.aask("Which?", seed=3)
+        assert [c.text for c in whole.candidates] == [c.text for c in answer.candidates]
+        assert whole.usage.completion_tokens == answer.usage.completion_tokens
+        events = await store.events("killed")
+        assert [e.number for e in events] == sorted({e.number for e in events})
