@@ -17,10 +17,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
 from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
+from ..files import ModelFiles
 from ..hooks import hook_names, make_hooks
 from ..model import Capabilities, Listener
 from .calibrate import default_kv_bytes, default_threads, native_format
@@ -35,22 +36,6 @@ from .worker import Worker
 
 WINDOW = 1024
 """Requests of one call that are handed to the engine at a time."""
-
-
-class Files(Protocol):
-    """Where a model lies (`serving.files.ModelFiles`)."""
-
-    @property
-    def name(self) -> str:
-        """`local/…`."""
-
-    @property
-    def folder(self) -> Path:
-        """Hugging Face layout."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the weights."""
 
 
 class _Call:
@@ -138,7 +123,7 @@ class LocalModel:
     @classmethod
     def load(
         cls,
-        files: Files,
+        files: ModelFiles,
         *,
         weight_format: Literal["auto", "fp32", "bf16", "int4"] = "auto",
         threads: int | None = None,
@@ -166,12 +151,11 @@ class LocalModel:
         if weight_format not in ("auto", "fp32", "bf16", "int4"):
             raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
         chosen = native_format() if weight_format == "auto" else weight_format
-        shape = ModelShape.read(files.folder)
         tokenizer = Tokenizer(files.folder, files.name)
         return cls(
             files.name,
             files.fingerprint,
-            _forward(files, shape, chosen),
+            _forward(files, chosen),
             tokenizer,
             _eos_ids(files.folder, tokenizer),
             weight_format=chosen,
@@ -442,11 +426,13 @@ class _Pieces:
         return self._waiting.pop(next(iter(self._waiting)))
 
 
-def _forward(files: Files, shape: ModelShape, weight_format: WeightFormat) -> Forward:
-    """The engine's own forward where it knows the family."""
-    if shape.own:
+def _forward(files: ModelFiles, weight_format: WeightFormat) -> Forward:
+    """The engine's own forward where it knows the family, transformers' modules elsewhere."""
+    if ModelShape.is_ours(files.folder):
         return Decoder.load(files.folder, weight_format)
-    raise CapabilityMissing(f"model family {shape.family}", files.name)
+    from .transformers_forward import TransformersForward
+
+    return TransformersForward.load(files.folder, weight_format, files.name)
 
 
 def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:

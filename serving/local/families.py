@@ -13,12 +13,8 @@ import torch
 
 from ...core.errors import DataError
 
-OWN_FAMILIES: Mapping[str, tuple[bool, bool]] = {
-    "llama": (False, False),
-    "qwen2": (True, False),
-    "qwen3": (False, True),
-}
-"""Model types that `Decoder` computes itself: (queries, keys and values have a bias; queries and keys are normed)."""
+OWN_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
+"""Model types that `Decoder` computes itself, and whether their queries and keys are normed per head."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,16 @@ class ModelShape:
     context: int
     tied: bool
     qk_norm: bool
-    inverse_frequencies: torch.Tensor | None
+    inverse_frequencies: torch.Tensor | None = None
 
-    @property
-    def own(self) -> bool:
-        """Whether the engine's own forward computes this checkpoint exactly."""
-        return self.inverse_frequencies is not None
+    @staticmethod
+    def is_ours(folder: Path) -> bool:
+        """Whether `Decoder` computes this checkpoint exactly.
+
+        Raises:
+            DataError: `config.json` is missing or broken.
+        """
+        return _is_ours(read_json(folder / "config.json"))
 
     @classmethod
     def read(cls, folder: Path) -> ModelShape:
@@ -67,7 +67,10 @@ class ModelShape:
             DataError: The file is missing, broken or no decoder's.
         """
         config = read_json(folder / "config.json")
-        config = config.get("text_config", config) if "num_hidden_layers" not in config else config
+        if not _is_ours(config):
+            raise DataError(
+                f"{folder / 'config.json'} is of a family or variant that the engine does not compute itself"
+            )
         try:
             family = str(config["model_type"])
             heads = int(config["num_attention_heads"])
@@ -84,8 +87,8 @@ class ModelShape:
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),
                 context=_context(config),
                 tied=bool(config.get("tie_word_embeddings", True)),
-                qk_norm=OWN_FAMILIES.get(family, (False, False))[1],
-                inverse_frequencies=_inverse_frequencies(config, head_dim) if _is_ours(config) else None,
+                qk_norm=OWN_FAMILIES[family],
+                inverse_frequencies=_inverse_frequencies(config, head_dim),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -114,7 +117,7 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
     kind = str(_rope(config).get("rope_type", "default"))
     sliding = config.get("use_sliding_window", False) and config.get("sliding_window")
     return (
-        config["model_type"] in OWN_FAMILIES
+        config.get("model_type") in OWN_FAMILIES
         and config.get("hidden_act", "silu") == "silu"
         and kind in ("default", "linear", "llama3")
         and not sliding

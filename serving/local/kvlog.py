@@ -100,7 +100,7 @@ class KVLog:
         return 0 if wanted <= self._capacity else max(2 * self._capacity, wanted)
 
     def grow(self, capacity: int) -> None:
-        """Make room for `capacity` columns in all."""
+        """Make room for `capacity` columns in all; fewer than before gives memory back."""
         kv_heads, head_dim = self._shape
         for i, old in enumerate(self.kv):
             new = torch.zeros(2, kv_heads, capacity, head_dim, dtype=self.dtype)

@@ -293,4 +293,6 @@ class Prefixes:
         for tree in self._trees:
             if not tree.idle:
                 tree.compact()
-                tree.log.grow(max(MIN_CAPACITY, tree.log.used + MIN_CAPACITY))
+                enough = tree.log.used + MIN_CAPACITY
+                if enough < tree.log.capacity:
+                    tree.log.grow(enough)

@@ -1,0 +1,184 @@
+"""`LocalModel` on SmolLM2-135M against transformers on the same weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from reason.core.messages import Completion, Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+
+pytestmark = pytest.mark.real
+
+TOPICS = ["rivers", "prime numbers", "bread", "the moon", "trains", "bees", "glass", "chess", "rain", "maps"]
+FORMS = [
+    "What is the most surprising thing about {}?",
+    "Write one sentence about {} for a child.",
+    "List three facts about {}.",
+    "Once upon a time there was a story about {}, which began",
+    "Translate to French: I like {} very much. Then explain, step by step and in detail, how you did it.",
+]
+PROMPTS = [
+    Prompt(text=form.format(topic)) if "Once" in form else Prompt.user(form.format(topic))
+    for topic in TOPICS
+    for form in FORMS
+]
+TOKENS = 16
+
+
+@pytest.fixture(scope="module")
+def hf(smollm2_files: ModelFiles) -> Iterator[Any]:
+    """transformers' model, fp32, on one thread."""
+    from transformers import AutoModelForCausalLM
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.float32).eval()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def fp32(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=2)
+    yield model
+    asyncio.run(model.aclose())
+
+
+@pytest.fixture(scope="module")
+def bf16(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    model = LocalModel.load(smollm2_files, weight_format="bf16", threads=2)
+    yield model
+    asyncio.run(model.aclose())
+
+
+def greedy(prompt: Prompt, tokens: int = TOKENS) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=tokens))
+
+
+def logprobs_of(hf: Any, ids: Sequence[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.log_softmax(hf(torch.tensor([list(ids)])).logits[0].float(), -1)
+
+
+async def test_greedy_tokens_are_those_of_generate_on_fifty_prompts(fp32: LocalModel, hf: Any) -> None:
+    found = [r[0] for r in await fp32.generate([greedy(p) for p in PROMPTS])]
+    assert len(found) == 50
+    worst = 0.0
+    for prompt, completion in zip(PROMPTS, found, strict=True):
+        ids = fp32._tokenizer.prompt_ids(prompt)
+        with torch.inference_mode():
+            out = hf.generate(
+                torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                max_new_tokens=TOKENS,
+                do_sample=False,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        expected = out.sequences[0, len(ids) :].tolist()
+        assert list(completion.token_ids) == expected
+        reference = torch.log_softmax(torch.cat(out.logits).float(), -1)[range(len(expected)), expected]
+        assert completion.logprobs is not None
+        worst = max(worst, float((torch.tensor(completion.logprobs) - reference).abs().max()))
+    assert worst < 1e-3
+
+
+async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
+    requests = [
+        Request(prompt=p, sampling=Sampling(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
+        for i, p in enumerate(PROMPTS[:6])
+    ]
+    batch = [r[0] for r in await fp32.generate(requests)]
+    alone = [(await fp32.generate([r]))[0][0] for r in requests]
+    assert [c.token_ids for c in batch] == [c.token_ids for c in alone]
+
+
+async def test_bf16_seeds_hold_in_company_and_for_samples_asked_later(bf16: LocalModel) -> None:
+    request = Request(prompt=PROMPTS[7], sampling=Sampling(temperature=1.0, seed=11, n=4, max_tokens=40))
+    (whole,) = await bf16.generate([request])
+    (again,) = await bf16.generate([request])
+    (some,) = await bf16.generate([request.model_copy(update={"samples": (2, 3)})])
+    crowd = await bf16.generate([request, *(greedy(p, 30) for p in PROMPTS[10:16])])
+    texts = [c.text for c in whole]
+    assert len(set(texts)) == 4
+    assert [c.text for c in again] == texts
+    assert [c.text for c in some] == texts[2:]
+    assert [c.text for c in crowd[0]] == texts
+
+
+async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(
+    bf16: LocalModel, hf: Any, smollm2_files: ModelFiles
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    theirs = AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.bfloat16).eval()
+    text = "The history of bread begins with the first farmers, who ground wild grains between stones. " * 3
+    ids = bf16._tokenizer.encode(text)
+    exact = logprobs_of(hf, ids)[range(len(ids) - 1), ids[1:]]
+    (scored,) = await bf16.score(Prompt(text="x", prefix=()).model_copy(update={"text": text[:3]}), [text[3:]])
+    tail = list(scored.token_ids)
+    assert tail == ids[-len(tail) :]
+    mine = (torch.tensor(scored.logprobs) - exact[-len(tail) :]).abs().mean()
+    reference = (logprobs_of(theirs, ids)[range(len(ids) - 1), ids[1:]] - exact)[-len(tail) :].abs().mean()
+    assert mine < 1.5 * reference
+
+
+async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> None:
+    prompt = Prompt.user("What is the capital of France?")
+    before = fp32._tokenizer.prompt_ids(prompt)
+    continuations = ["The capital of France is Paris.", "Berlin", " It is Lyon, I think."]
+    scored = await fp32.score(prompt, continuations)
+    for result in scored:
+        ids = list(result.token_ids)
+        expected = logprobs_of(hf, [*before, *ids])[len(before) - 1 : -1]
+        assert result.logprobs == pytest.approx(expected[range(len(ids)), ids].tolist(), abs=1e-3)
+    assert max(scored, key=lambda s: s.logprob / len(s.token_ids)) is scored[0]
+
+
+async def test_entropy_is_exact(fp32: LocalModel, hf: Any) -> None:
+    found = await fp32.next_token(PROMPTS[:5], top=3)
+    for prompt, next_token in zip(PROMPTS, found, strict=False):
+        last = logprobs_of(hf, fp32._tokenizer.prompt_ids(prompt))[-1].double()
+        assert next_token.entropy == pytest.approx(float(-(last.exp() * last).sum()), abs=1e-3)
+        assert list(next_token.token_ids) == last.topk(3).indices.tolist()
+
+
+async def test_the_chat_template_is_the_one_of_transformers(fp32: LocalModel, smollm2_files: ModelFiles) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_files.folder)
+    for prompt in (Prompt.user("héllo\n wörld"), Prompt.user("hi", system="Be brief.")):
+        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        assert fp32._tokenizer.prompt_ids(prompt) == list(expected)
+
+
+async def test_it_knows_the_capital_of_france(bf16: LocalModel) -> None:
+    ((completion,),) = await bf16.generate([greedy(Prompt.user("What is the capital of France?"), 24)])
+    assert "Paris" in completion.text
+    assert completion.finish_reason == "stop"
+
+
+async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any) -> None:
+    """The weights are Q4_1 already, so another rounding to 4 bits must keep most of what the model says."""
+    model = LocalModel.load(smollm2_files, weight_format="int4", threads=2)
+    try:
+        assert model.identity == f"{smollm2_files.fingerprint}+int4"
+        found: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
+        agree = 0
+        for prompt, completion in zip(PROMPTS, found, strict=True):
+            best = int(logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1].argmax())
+            agree += completion.token_ids[0] == best
+        assert agree >= 30
+    finally:
+        await model.aclose()
+
+
+def test_int4_is_never_chosen_silently(smollm2_files: ModelFiles) -> None:
+    model = LocalModel.load(smollm2_files, threads=1)
+    assert model.weight_format in ("bf16", "fp32")
+    asyncio.run(model.aclose())

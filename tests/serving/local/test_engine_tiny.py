@@ -1,0 +1,368 @@
+"""`LocalModel` on a tiny random model, fp32: every promise of the protocol but the real weights."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from reason.core.errors import BackendUnavailable, CapabilityMissing, ContextTooLong, ReasonError, UserError
+from reason.core.messages import Chunk, Completion, HookCall, Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.serving.model import LanguageModel
+
+PROMPTS = ["a", "The quick brown fox", "x" * 90, "Zwölf Boxkämpfer", "b" * 30]
+
+
+def ask(text: str = "The quick brown fox", **sampling: object) -> Request:
+    settings: dict[str, object] = {"max_tokens": 12, "seed": 1, "ignore_eos": True}
+    return Request(prompt=Prompt(text=text), sampling=Sampling(**(settings | sampling)))  # type: ignore[arg-type]
+
+
+async def one(model: LocalModel, request: Request) -> Completion:
+    return (await model.generate([request]))[0][0]
+
+
+def reference_logprobs(files: ModelFiles, ids: Sequence[int]) -> torch.Tensor:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0], -1)
+
+
+def small(files: ModelFiles, **settings: int) -> LocalModel:
+    return LocalModel.load(files, weight_format="fp32", threads=1, **settings)  # type: ignore[arg-type]
+
+
+async def idle(model: LocalModel) -> None:
+    """Wait until nothing is under way (cancellation takes effect at the next step)."""
+    for _ in range(2000):
+        if not model._scheduler.busy and all(t.idle for t in model._scheduler.prefixes.trees):
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the engine never came to rest")
+
+
+def test_it_is_a_language_model(tiny: LocalModel) -> None:
+    assert isinstance(tiny, LanguageModel)
+    assert tiny.identity == "tiny-llama+fp32"
+    assert tiny.capabilities.full_vocabulary
+    assert {"forbid_tokens", "only_tokens"} <= tiny.capabilities.hooks
+    assert not tiny.capabilities.kv_sharing
+    assert tiny.capabilities.context_tokens == 1024
+
+
+async def test_a_batch_is_what_each_request_is_alone(tiny_files: Callable[[str], ModelFiles]) -> None:
+    requests = [ask(t, n=3, temperature=1.3, max_tokens=5 + 4 * i) for i, t in enumerate(PROMPTS)]
+    together = small(tiny_files("llama"))
+    alone = small(tiny_files("llama"), max_rows=1)
+    batch = await together.generate(requests)
+    for request, expected in zip(requests, batch, strict=True):
+        (single,) = await alone.generate([request])
+        assert [c.token_ids for c in single] == [c.token_ids for c in expected]
+        assert [c.text for c in single] == [c.text for c in expected]
+        for mine, theirs in zip(single, expected, strict=True):
+            assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+    await together.aclose()
+    await alone.aclose()
+
+
+async def test_logprobs_are_raw_and_right(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+    completion = await one(tiny, ask(temperature=0.5, top_p=0.9, top_logprobs=4, max_tokens=8))
+    prompt = tiny._tokenizer.prompt_ids(Prompt(text="The quick brown fox"))
+    expected = reference_logprobs(tiny_files("llama"), [*prompt, *completion.token_ids])[len(prompt) - 1 :]
+    assert completion.logprobs is not None
+    assert completion.top_logprobs is not None
+    for i, token in enumerate(completion.token_ids):
+        assert completion.logprobs[i] == pytest.approx(float(expected[i, token]), abs=1e-3)
+        top = completion.top_logprobs[i]
+        assert [t.token_id for t in top] == expected[i].topk(4).indices.tolist()
+        assert [t.logprob for t in top] == pytest.approx(expected[i].topk(4).values.tolist(), abs=1e-3)
+
+
+async def test_samples_asked_for_later_are_the_ones_of_the_first_time(tiny: LocalModel) -> None:
+    request = ask(n=5, temperature=1.2)
+    (whole,) = await tiny.generate([request])
+    assert len({c.token_ids for c in whole}) == 5
+    (some,) = await tiny.generate([request.model_copy(update={"samples": (4, 1)})])
+    assert [c.token_ids for c in some] == [whole[4].token_ids, whole[1].token_ids]
+    assert [c.sample_index for c in some] == [4, 1]
+    assert [c.usage.prompt_tokens > 0 for c in some] == [True, False]
+
+
+async def test_usage_and_reuse(tiny: LocalModel) -> None:
+    first, *rest = (await tiny.generate([ask("y" * 50, n=3)]))[0]
+    assert (first.usage.prompt_tokens, first.usage.cached_tokens, first.usage.completion_tokens) == (50, 0, 12)
+    assert all(c.usage.prompt_tokens == 0 and c.usage.completion_tokens == 12 for c in rest)
+    again = await one(tiny, ask("y" * 50))
+    assert again.usage.cached_tokens == 49
+    assert again.token_ids == first.token_ids
+    longer = await one(tiny, ask("y" * 50 + "z" * 20))
+    assert longer.usage.cached_tokens == 50
+
+
+async def test_samples_of_a_prompt_share_its_keys_and_values(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = small(tiny_files("llama"))
+    await model.generate([ask("y" * 200, n=8, max_tokens=10)])
+    (tree,) = model._scheduler.prefixes.trees
+    # The prompt once, and for each sample all tokens but the last, which is never computed.
+    assert tree.log.used == 200 + 8 * 9
+    await model.aclose()
+
+
+async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny: LocalModel) -> None:
+    results = await tiny.generate([ask("y" * 100 + end, max_tokens=3) for end in "abcd"])
+    assert [r[0].usage.cached_tokens for r in results] == [0, 100, 100, 100]
+
+
+async def test_more_samples_than_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = small(tiny_files("llama"), max_rows=3)
+    most = 0
+
+    def listen(chunk: Chunk) -> None:
+        nonlocal most
+        most = max(most, model.rows_under_way)
+
+    (samples,) = await model.generate([ask(n=10, temperature=1.5)], listen)
+    assert len({c.token_ids for c in samples}) == 10
+    assert most <= 3
+    await model.aclose()
+
+
+async def test_streaming_tells_the_same_text_in_pieces(tiny: LocalModel) -> None:
+    request = ask(n=2, temperature=1.2, max_tokens=30)
+    chunks = [chunk async for chunk in tiny.stream(request)]
+    (expected,) = await tiny.generate([request])
+    for completion in expected:
+        own = [c for c in chunks if c.sample_index == completion.sample_index]
+        assert "".join(c.text for c in own) == completion.text
+        assert tuple(t for c in own for t in c.token_ids) == completion.token_ids
+        assert own[-1].completion is not None
+        assert own[-1].completion.text == completion.text
+
+
+async def test_stop_strings(tiny: LocalModel) -> None:
+    free = await one(tiny, ask(temperature=1.2, max_tokens=40))
+    assert len(free.text) > 12
+    stop = free.text[5:8]
+    cut = free.text.index(stop)
+    chunks = [c async for c in tiny.stream(ask(temperature=1.2, max_tokens=40, stop=(stop, "never")))]
+    stopped = chunks[-1].completion
+    assert stopped is not None
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == "".join(c.text for c in chunks) == free.text[:cut]
+    assert stopped.token_ids == free.token_ids[: len(stopped.token_ids)]
+    assert len(stopped.logprobs or ()) == len(stopped.token_ids)
+
+
+async def test_end_of_text(tiny: LocalModel) -> None:
+    hooks = (HookCall(name="only_tokens", args={"ids": [2]}),)
+    ended = await one(tiny, ask(hooks=hooks, ignore_eos=False))
+    assert (ended.finish_reason, ended.text, ended.token_ids) == ("stop", "", (2,))
+    ignored = await one(tiny, ask(hooks=hooks))
+    assert (ignored.finish_reason, ignored.token_ids) == ("length", (2,) * 12)
+
+
+async def test_hooks_change_what_is_said_and_not_what_is_reported(tiny: LocalModel) -> None:
+    free = await one(tiny, ask(temperature=0, max_tokens=1))
+    hooks = (HookCall(name="forbid_tokens", args={"ids": [free.token_ids[0]]}),)
+    other = await one(tiny, ask(temperature=0, max_tokens=1, hooks=hooks, top_logprobs=2))
+    assert other.top_logprobs is not None
+    assert [t.token_id for t in other.top_logprobs[0]] == [free.token_ids[0], other.token_ids[0]]
+    with pytest.raises(CapabilityMissing, match="forbid_tokens"):
+        await tiny.generate([ask(hooks=(HookCall(name="nothing"),))])
+
+
+async def test_a_failing_hook_fails_its_sample_alone(tiny: LocalModel) -> None:
+    bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+    (failed,), (fine,) = await tiny.generate([bad, ask()])
+    assert failed.finish_reason == "error"
+    assert failed.failure is not None
+    assert "100000" in failed.failure.message
+    assert fine.ok
+
+
+async def test_scores_are_those_of_plain_forward_passes(
+    tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]
+) -> None:
+    prompt = Prompt(text="The quick brown fox " * 5)
+    continuations: list[str | tuple[int, ...]] = ["jumps over", "sits", "", (5, 6, 7), "q", "r" * 300]
+    scored = await tiny.score(prompt, continuations)
+    before = tiny._tokenizer.prompt_ids(prompt)
+    for continuation, result in zip(continuations, scored, strict=True):
+        ids = tiny._tokenizer.encode(continuation) if isinstance(continuation, str) else list(continuation)
+        assert list(result.token_ids) == ids
+        assert result.usage.prompt_tokens == len(before) + len(ids)
+        if not ids:
+            assert (result.logprobs, result.greedy) == ((), True)
+            continue
+        expected = reference_logprobs(tiny_files("llama"), [*before, *ids])[len(before) - 1 : -1]
+        assert result.logprobs == pytest.approx(expected[range(len(ids)), ids].tolist(), abs=1e-3)
+        assert result.greedy == bool((expected.argmax(-1) == torch.tensor(ids)).all())
+    assert scored[1].usage.cached_tokens >= len(before) - 1
+    assert await tiny.score(prompt, []) == []
+
+
+async def test_a_greedy_sample_scores_as_greedy(tiny: LocalModel) -> None:
+    completion = await one(tiny, ask(temperature=0))
+    (scored,) = await tiny.score(Prompt(text="The quick brown fox"), [completion.token_ids])
+    assert scored.greedy
+    assert scored.logprobs == pytest.approx(completion.logprobs, abs=1e-4)
+
+
+async def test_next_token_is_exact(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+    prompts = [Prompt(text=t) for t in PROMPTS]
+    found = await tiny.next_token(prompts, top=5)
+    for prompt, next_token in zip(prompts, found, strict=True):
+        last = reference_logprobs(tiny_files("llama"), tiny._tokenizer.prompt_ids(prompt))[-1].double()
+        assert next_token.support == "full"
+        assert list(next_token.token_ids) == last.topk(5).indices.tolist()
+        assert next_token.logprobs == pytest.approx(last.topk(5).values.tolist(), abs=1e-4)
+        assert next_token.entropy == pytest.approx(float(-(last.exp() * last).sum()), abs=1e-4)
+    whole = (await tiny.next_token([prompts[0]], top=10_000))[0]
+    assert math.fsum(math.exp(lp) for lp in whole.logprobs) == pytest.approx(1, abs=1e-5)
+
+
+async def test_prefixes_continue_exactly(tiny: LocalModel) -> None:
+    prompt = Prompt.user("hello", system="be brief")
+    whole = await one(tiny, Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=10, ignore_eos=True)))
+    rest = await one(
+        tiny,
+        Request(
+            prompt=prompt.with_prefix(whole.token_ids[:4]),
+            sampling=Sampling(temperature=0, max_tokens=6, ignore_eos=True),
+        ),
+    )
+    assert rest.token_ids == whole.token_ids[4:]
+    assert tiny.count_tokens(prompt.with_prefix("abc")) == tiny.count_tokens(prompt) + 3
+
+
+async def test_too_long_is_refused_before_any_work(tiny: LocalModel) -> None:
+    with pytest.raises(ContextTooLong, match="1025 tokens") as caught:
+        await tiny.generate([ask(), ask("x" * 1013)])
+    assert (caught.value.tokens, caught.value.limit) == (1025, 1024)
+    with pytest.raises(ContextTooLong):
+        await tiny.score(Prompt(text="x" * 1000), ["y" * 100])
+    with pytest.raises(ContextTooLong):
+        await tiny.next_token([Prompt(text="x" * 1100)])
+    assert tiny.cache_bytes == 0
+    assert (await one(tiny, ask("x" * 1012))).ok
+
+
+async def test_bad_arguments(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+    with pytest.raises(CapabilityMissing, match="top_logprobs"):
+        await tiny.generate([ask(top_logprobs=1000)])
+    with pytest.raises(UserError, match="token 300"):
+        await tiny.score(Prompt(text="a"), [(300,)])
+    with pytest.raises(UserError, match="top"):
+        await tiny.next_token([Prompt(text="a")], top=0)
+    for settings in ({"threads": 0}, {"max_rows": 0}, {"kv_bytes": 0}, {"weight_format": "int3"}):
+        with pytest.raises(UserError):
+            LocalModel.load(tiny_files("llama"), **settings)  # type: ignore[arg-type]
+
+
+async def test_cancelling_frees_rows_and_cache(tiny: LocalModel) -> None:
+    begun = asyncio.Event()
+
+    def listen(chunk: Chunk) -> None:
+        begun.set()
+
+    work = asyncio.create_task(tiny.generate([ask(n=6, max_tokens=900, temperature=1.0)], listen))
+    await begun.wait()
+    assert tiny.rows_under_way == 6
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await idle(tiny)
+    assert tiny.rows_under_way == 0
+    assert all(not t.log.branches for t in tiny._scheduler.prefixes.trees)
+    assert (await one(tiny, ask())).ok
+
+
+async def test_leaving_a_stream_ends_its_work(tiny: LocalModel) -> None:
+    stream = tiny.stream(ask(max_tokens=900))
+    async for _ in stream:
+        break
+    await stream.aclose()  # type: ignore[attr-defined]
+    await idle(tiny)
+
+
+async def test_a_short_request_need_not_wait_for_a_long_one(tiny: LocalModel) -> None:
+    order: list[str] = []
+
+    async def run(name: str, request: Request) -> None:
+        await tiny.generate([request])
+        order.append(name)
+
+    await asyncio.gather(run("long", ask(max_tokens=300)), run("short", ask("b", max_tokens=3)))
+    assert order == ["short", "long"]
+
+
+async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], ModelFiles]) -> None:
+    column = 2 * 3 * 2 * 16 * 4
+    model = small(tiny_files("llama"), kv_bytes=600 * column)
+    first = await one(model, ask("p" * 100))
+    for letter in "qrstuv":
+        await model.generate([ask(letter * 100, n=2)])
+        assert model.cache_bytes <= 600 * column
+    again = await one(model, ask("p" * 100))
+    assert again.usage.cached_tokens == 0
+    assert again.token_ids == first.token_ids
+    with pytest.raises(ContextTooLong, match="cache holds 600"):
+        await model.generate([ask("p" * 500, max_tokens=101)])
+    await model.aclose()
+
+
+async def test_samples_wait_for_room_and_come_out_the_same(tiny_files: Callable[[str], ModelFiles]) -> None:
+    column = 2 * 3 * 2 * 16 * 4
+    request = ask("p" * 100, n=8, temperature=1.2, max_tokens=150)
+    roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_bytes=520 * column)
+    (expected,) = await roomy.generate([request])
+    (found,) = await tight.generate([request])
+    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
+    assert tight.cache_bytes <= 520 * column
+    for model in (roomy, tight):
+        await model.aclose()
+
+
+async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = small(tiny_files("llama"))
+    begun = asyncio.Event()
+    work = asyncio.create_task(model.generate([ask(max_tokens=900)], lambda chunk: begun.set()))
+    await begun.wait()
+    await model.aclose()
+    with pytest.raises((asyncio.CancelledError, BackendUnavailable)):
+        await work
+    await model.aclose()
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await model.generate([ask()])
+
+
+async def test_a_broken_forward_pass_fails_the_calls_and_not_the_engine(
+    tiny: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = tiny._scheduler._forward
+
+    def broken(spans: object) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forward, "run", broken)
+        with pytest.raises(ReasonError, match="out of memory"):
+            await tiny.generate([ask(n=2), ask("b")])
+    assert (await one(tiny, ask())).ok
+
+
+@pytest.mark.parametrize("variant", ["gemma", "qwen3"])
+async def test_other_families_behave_alike(variant: str, tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = small(tiny_files(variant))
+    request = ask(n=3, temperature=1.1)
+    batch = await model.generate([request, ask("b" * 40)])
+    alone = await model.generate([request])
+    assert [c.token_ids for c in alone[0]] == [c.token_ids for c in batch[0]]
+    assert alone[0][0].usage.cached_tokens == alone[0][0].usage.prompt_tokens - 1
+    await model.aclose()

@@ -1,0 +1,179 @@
+"""Every family's forward, over logs with forks, against transformers on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from reason.core.errors import CapabilityMissing, DataError
+from reason.serving.local.engine import _forward
+from reason.serving.local.families import ModelShape
+from reason.serving.local.forward import Forward
+from reason.serving.local.model import Decoder
+from reason.serving.local.plans import Span, by_log
+from reason.serving.local.transformers_forward import TransformersForward
+from reason.serving.local.weights import Int4Linear, PackedLinear, PlainLinear, can_prepack
+
+FIRST = [(13 * i + 5) % 264 for i in range(100)]
+SECOND = FIRST[:40] + [(17 * i + 3) % 264 for i in range(60)]
+OTHER = [(19 * i + 2) % 264 for i in range(30)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def reference(folder: Path, ids: Sequence[int]) -> torch.Tensor:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        return model(torch.tensor([list(ids)])).logits[0]
+
+
+def load(files: Callable, variant: str, weight_format: str = "fp32") -> Forward:  # type: ignore[type-arg]
+    return _forward(files(variant), weight_format)  # type: ignore[arg-type]
+
+
+def forked(forward: Forward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of the two texts that part at token 40, and of an unrelated one: mixed chunks and steps."""
+    with torch.inference_mode():
+        log, other_log = forward.open_log(64), forward.open_log(64)
+        log.grow(512)
+        one = log.open()
+        parts_one = [forward.run([Span(log, one, FIRST[:25], range(25))])]
+        parts_one.append(forward.run([Span(log, one, FIRST[25:40], range(15))]))
+        two, other = log.fork(one), other_log.open()
+        both = forward.run(
+            by_log(
+                [
+                    Span(log, one, FIRST[40:41], [0]),
+                    Span(other_log, other, OTHER[:20], range(20)),
+                    Span(log, two, SECOND[40:60], range(20)),
+                ]
+            )
+        )
+        parts_one.append(both[:1])
+        parts_two, parts_other = [both[1:21]], [both[21:]]
+        for i in range(10):
+            out = forward.run(
+                by_log(
+                    [
+                        Span(other_log, other, OTHER[20 + i : 21 + i], [0]),
+                        Span(log, one, FIRST[41 + i : 42 + i], [0]),
+                        Span(log, two, SECOND[60 + i : 61 + i], [0]),
+                    ]
+                )
+            )
+            parts_other.append(out[:1])
+            parts_one.append(out[1:2])
+            parts_two.append(out[2:])
+    return torch.cat(parts_one), torch.cat(parts_two), torch.cat(parts_other)
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "gpt_neox", "gemma"])
+def test_logits_equal_those_of_transformers(
+    variant: str, tiny_files: Callable, tiny_folder: Callable[[str], Path]  # type: ignore[type-arg]
+) -> None:
+    forward = load(tiny_files, variant)
+    assert isinstance(forward, TransformersForward if variant in ("gpt_neox", "gemma") else Decoder)
+    one, two, other = forked(forward)
+    folder = tiny_folder(variant)
+    torch.testing.assert_close(one, reference(folder, FIRST[:51]), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(two, reference(folder, SECOND[:70])[40:], atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(other, reference(folder, OTHER), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["llama", "gemma"])
+def test_bf16_is_near(variant: str, tiny_files: Callable, tiny_folder: Callable[[str], Path]) -> None:  # type: ignore[type-arg]
+    one, _, _ = forked(load(tiny_files, variant, "bf16"))
+    expected = reference(tiny_folder(variant), FIRST[:51])
+    assert (one - expected).abs().mean() < 0.1 * expected.abs().mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prepacked_and_plain_products_are_the_same(dtype: torch.dtype) -> None:
+    if not can_prepack(dtype):
+        pytest.skip("no prepacked product here")
+    torch.manual_seed(0)
+    weight, bias = torch.randn(48, 64).to(dtype), torch.randn(48).to(dtype)
+    packed, plain = PackedLinear(weight, bias), PlainLinear(weight, bias)
+    for rows in (1, 2, 5):
+        x, other = torch.randn(rows, 64).to(dtype), torch.randn(rows, 48).to(dtype)
+        for mine, theirs in (
+            (packed(x), plain(x)),
+            (packed.silu(x), plain.silu(x)),
+            (packed.plus(x, other), plain.plus(x, other)),
+            (packed.times(x, other), plain.times(x, other)),
+        ):
+            torch.testing.assert_close(mine.float(), theirs.float(), atol=0.25, rtol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_of_a_product_has_the_same_bits_whatever_is_beside_it(dtype: torch.dtype) -> None:
+    if not can_prepack(dtype):
+        pytest.skip("no prepacked product here")
+    torch.manual_seed(0)
+    linear = PackedLinear(torch.randn(192, 160).to(dtype))
+    x = torch.randn(64, 160).to(dtype)
+    whole = linear(x)
+    for rows in (1, 2, 3, 8, 16, 17):
+        assert torch.equal(linear(x[:rows]), whole[:rows])
+
+
+def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(32, 128), torch.randn(3, 128).bfloat16()
+    grouped = weight.view(32, 2, 64)
+    low, high = grouped.amin(-1, keepdim=True), grouped.amax(-1, keepdim=True)
+    rounded = (low + ((grouped - low) / (high - low) * 15).round() / 15 * (high - low)).view(32, 128)
+    product = Int4Linear(weight)(x).float()
+    torch.testing.assert_close(product, x.float() @ rounded.T, atol=0.3, rtol=0.02)
+    assert (product - x.float() @ weight.T).abs().mean() > 0.3
+
+
+def test_int4_runs_and_is_refused_where_it_is_not_ours(tiny_files: Callable) -> None:  # type: ignore[type-arg]
+    one, _, _ = forked(load(tiny_files, "llama", "int4"))
+    assert bool(one.isfinite().all())
+    with pytest.raises(CapabilityMissing, match="int4"):
+        load(tiny_files, "gemma", "int4")
+
+
+def test_a_family_that_cannot_be_driven_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", **settings)).save_pretrained(tmp_path)
+    with pytest.raises(CapabilityMissing, match="family bloom"):
+        TransformersForward.load(tmp_path, "fp32", "local/bloom")
+
+
+def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    import json
+
+    config = json.loads((tiny_folder("llama") / "config.json").read_text())
+    for change in (
+        {"hidden_act": "gelu"},
+        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
+        {"mlp_bias": True},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        assert not ModelShape.is_ours(tmp_path)
+        with pytest.raises(DataError):
+            ModelShape.read(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert ModelShape.is_ours(tmp_path)
+
+
+def test_broken_folders_are_data_errors(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    with pytest.raises(DataError, match="cannot read"):
+        ModelShape.read(tmp_path)
+    (tmp_path / "config.json").write_text((tiny_folder("llama") / "config.json").read_text())
+    with pytest.raises(DataError, match="safetensors"):
+        Decoder.load(tmp_path, "fp32")
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(DataError, match="not a readable"):
+        Decoder.load(tmp_path, "fp32")

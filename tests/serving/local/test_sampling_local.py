@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from reason.core.messages import HookCall, Sampling
+from reason.serving.hooks import make_hooks
+from reason.serving.local.sampling import Sampler, entropy, most_likely, pick
+
+LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
+
+
+def draws(sampling: Sampling, count: int, logits: torch.Tensor = LOGITS, index: int = 0) -> list[int]:
+    sampler = Sampler(sampling, index, [], [1])
+    return [sampler.choose(logits) for _ in range(count)]
+
+
+def test_the_draws_follow_the_distribution_at_temperature() -> None:
+    count = 20_000
+    found = Counter(draws(Sampling(temperature=2.0, seed=3), count))
+    expected = torch.softmax(LOGITS / 2, -1).tolist()
+    for token, p in enumerate(expected):
+        assert found[token] / count == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / count))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "allowed"),
+    [(2, 1.0, {0, 1}), (0, 0.6, {0}), (0, 0.7, {0, 1}), (3, 0.95, {0, 1, 2}), (0, 1.0, {0, 1, 2, 3})],
+)
+def test_truncation_keeps_the_smallest_set(top_k: int, top_p: float, allowed: set[int]) -> None:
+    assert set(draws(Sampling(top_k=top_k, top_p=top_p, seed=1), 4000)) == allowed
+
+
+def test_a_seed_and_an_index_pick_the_draws() -> None:
+    one = draws(Sampling(seed=5), 50, index=0)
+    assert draws(Sampling(seed=5), 50, index=0) == one
+    assert draws(Sampling(seed=5), 50, index=1) != one
+    assert draws(Sampling(seed=-5), 50, index=0) != one
+    assert draws(Sampling(), 50) != draws(Sampling(), 50)
+
+
+def test_tiny_changes_of_the_logits_leave_the_draws_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50_000, generator=generator)
+    noisy = logits + 1e-6 * torch.randn(50_000, generator=generator)
+    assert draws(Sampling(seed=2), 100, logits) == draws(Sampling(seed=2), 100, noisy)
+
+
+def test_pick_reports_raw_logprobs_whatever_was_done_to_sample() -> None:
+    hooks = make_hooks([HookCall(name="forbid_tokens", args={"ids": [0]})], "m")
+    samplers = [Sampler(Sampling(temperature=0), 0, hooks, [1]), Sampler(Sampling(temperature=0), 0, [], [1])]
+    first, second = pick(torch.stack([LOGITS, LOGITS]), samplers, [2, 0])
+    raw = torch.log_softmax(LOGITS, -1).tolist()
+    assert not isinstance(first, Exception)
+    assert not isinstance(second, Exception)
+    assert (first.token, second.token) == (1, 0)
+    assert first.logprob == pytest.approx(raw[1])
+    assert second.logprob == pytest.approx(raw[0])
+    assert [t for t, _ in first.top] == [0, 1]
+    assert second.top == ()
+
+
+def test_a_failing_hook_takes_no_other_row_along() -> None:
+    def broken(row: np.ndarray, state: object) -> np.ndarray:
+        raise RuntimeError("no")
+
+    samplers = [Sampler(Sampling(), 0, [("broken", broken)], [1]), Sampler(Sampling(temperature=0), 0, [], [1])]
+    first, second = pick(torch.stack([LOGITS, LOGITS]), samplers, [0, 0])
+    assert isinstance(first, RuntimeError)
+    assert not isinstance(second, Exception)
+    assert second.token == 0
+
+
+def test_entropy_and_most_likely() -> None:
+    uniform = torch.full((8,), -math.log(8))
+    assert entropy(uniform) == pytest.approx(math.log(8))
+    certain = torch.tensor([0.0, float("-inf")])
+    assert entropy(certain) == 0
+    assert most_likely(torch.log_softmax(LOGITS, -1), 99)[0] == (0, pytest.approx(-0.4401897))
+    assert most_likely(uniform, 0) == ()
