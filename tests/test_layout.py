@@ -105,11 +105,13 @@ def test_the_public_names_are_the_listed_ones() -> None:
     listed = reason.__all__
     assert len(listed) == len(set(listed))
     for name in listed:
-        assert getattr(reason, name) is not None
-    folders = {folder.name for folder in top_folders()}
-    modules = {n for n in dir(reason) if isinstance(getattr(reason, n), types.ModuleType)}
-    public = {n for n in dir(reason) if not n.startswith("_")} - folders - modules - {"annotations"}
-    assert public == {n for n in listed if not n.startswith("_")}
+        value = getattr(reason, name)
+        assert not isinstance(value, types.ModuleType), name
+    assert set(dir(reason)) == set(listed)
+    homes = [name for names in reason._HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(listed)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        reason.no_such_name
 
 
 def test_the_version_is_one() -> None:
