@@ -39,15 +39,18 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
 
 
 def step_by_step(question: Question) -> str:
-    """The zero-shot trigger of Kojima et al. (2022), with the form of the answer where the kind asks for one."""
+    """The trigger of zero-shot chain of thought, with the form of the answer where the kind asks for one.
+
+    Differs: Kojima et al. (2022) ask for the answer in a second prompt; this asks for it at the end of the chain.
+    """
     kind: AnswerKind = "choice" if question.choices else question.kind
     form = {
-        "choice": ', and end with "The answer is" and the letter of the right choice.',
-        "number": ', and end with "The answer is" and the number.',
-        "math": ", and put the final answer within \\boxed{}.",
-        "yes_no": ', and end with "The answer is" and yes or no.',
-    }.get(kind, ".")
-    return "Let's think step by step" + form
+        "choice": 'and end with "The answer is" and the letter of the right choice.',
+        "number": 'and end with "The answer is" and the number.',
+        "math": "and put the final answer within \\boxed{}.",
+        "yes_no": 'and end with "The answer is" and yes or no.',
+    }.get(kind, "and state the answer at the end.")
+    return f"Let's work this out step by step {form}"
 
 
 def therefore(question: Question) -> str:

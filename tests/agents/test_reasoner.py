@@ -6,8 +6,6 @@ import sys
 import textwrap
 
 import pytest
-from scripted_model import ScriptedModel, replies
-
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import (
@@ -20,6 +18,7 @@ from reason.core.errors import (
 from reason.core.events import MemorySink, RunFinished
 from reason.core.question import Document, Question
 from reason.core.settings import Settings
+from scripted_model import ScriptedModel, replies
 
 PARIS = replies(
     "It is in France. The answer is Paris.",

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
 from reason.core.answer import RunUsage
 from reason.core.budget import Budget, Ledger, Need, refuse_unpriced
 from reason.core.errors import LimitExceeded, UserError

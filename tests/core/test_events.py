@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError
 from reason.core.events import (

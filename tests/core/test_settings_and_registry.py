@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.registry import Registry, nearest
 from reason.core.settings import load_settings, where_set

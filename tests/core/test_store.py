@@ -7,7 +7,6 @@ import sys
 import textwrap
 
 import pytest
-
 from reason.core.errors import StoreError, UnknownName, UserError
 from reason.core.events import StageStarted, StrategyNote
 from reason.core.sqlite_store import SqliteStore

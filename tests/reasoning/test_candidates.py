@@ -1,5 +1,4 @@
 import pytest
-
 from reason.core.messages import Completion, Usage
 from reason.core.question import Question
 from reason.reasoning.candidates import read_candidate, whole_sentences
