@@ -18,16 +18,15 @@ from ..core.answer import Answer
 from ..core.budget import Budget
 from ..core.errors import LimitExceeded, NotVerified, ReasonError
 from ..core.events import EventFields, RunFinished, RunStarted, Sink
+from ..serving.pulling import Progress
 from .console import moving_parts, say
-from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, run_interruptible
 from .live import LiveView
 from .printing import print_answer, print_json, print_notes
 from .streaming import TextStream
 from .tracing import open_trace
 
 EXIT_BY_STOPPED = {"done": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
-EXIT_NOBODY_READS = 141
-"""What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE."""
 
 Work = Callable[[Reasoner, Sequence[Sink], bool], Awaitable[Answer]]
 """Asks the reasoner; takes the sinks and whether they want text as it is generated."""
@@ -68,11 +67,13 @@ class Heard:
             self.answer = event.answer
 
 
-def answer_here(reasoner: Reasoner, work: Work, outlet: Outlet, budget: Budget | None = None) -> None:
+def answer_here(
+    make_reasoner: Callable[[Progress], Reasoner], work: Work, outlet: Outlet, budget: Budget | None = None
+) -> None:
     """Have a question answered and print the answer.
 
     Args:
-        reasoner: Who answers; it is closed afterwards.
+        make_reasoner: Makes who answers, given whom to tell how far a model's files are; it is closed afterwards.
         work: What to ask of it.
         outlet: How the answer is wanted.
         budget: The limits, for the live view, where they are known before the run begins.
@@ -83,6 +84,7 @@ def answer_here(reasoner: Reasoner, work: Work, outlet: Outlet, budget: Budget |
     """
     heard = Heard()
     view = LiveView({} if budget is None else budget.model_dump(exclude_none=True))
+    reasoner = make_reasoner(view.pulled)
     stream: TextStream | None = None
 
     async def go() -> Answer:
@@ -115,7 +117,7 @@ def answer_here(reasoner: Reasoner, work: Work, outlet: Outlet, budget: Budget |
                 say(f"what was done is saved: reason runs resume {heard.run_id}", label="note", style="cyan")
             raise
         _print(answer, outlet, stream)
-        print_notes(answer, view.progress.exhausted, streamed=stream.printed if stream else "")
+        print_notes(answer, view.progress.exhausted, summarised=not outlet.as_json)
     if EXIT_BY_STOPPED[answer.stopped]:
         raise typer.Exit(EXIT_BY_STOPPED[answer.stopped])
 

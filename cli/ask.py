@@ -197,7 +197,9 @@ def ask(
     from .answering import Outlet, answer_here
 
     answer_here(
-        Reasoner(parameters=chosen, require_verified=require_verified, settings=settings),
+        lambda progress: Reasoner(
+            parameters=chosen, require_verified=require_verified, settings=settings, progress=progress
+        ),
         lambda reasoner, sinks, stream_text: reasoner.aask(
             asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text
         ),

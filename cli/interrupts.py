@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 EXIT_INTERRUPTED = 130
+EXIT_NOBODY_READS = 141
+"""What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE."""
 _SHOW_CURSOR = "\x1b[?25h"
+
+
+class Interrupted(BaseException):
+    """A signal came while nothing was under way that could be cancelled."""
 
 
 def run_interruptible(work: Coroutine[Any, Any, T], on_first: Callable[[], None] = lambda: None) -> T:

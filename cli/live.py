@@ -40,6 +40,7 @@ class LiveView:
         self._opened = clock()
         self._run_began: float | None = None
         self._note = "starting"
+        self._pull: tuple[str, int, int | None] | None = None
         self._spinner = Spinner("dots")
         self._live: Live | None = None
         self._plain_lines = 0
@@ -66,6 +67,7 @@ class LiveView:
         """Take an event; the picture follows at its own pace."""
         if isinstance(event, RunStarted):
             self._run_began = self._clock() - event.at_s
+            self._pull = None
         if not isinstance(event, TextDelta):
             self._note = ""
         self.progress.take(event)
@@ -75,6 +77,14 @@ class LiveView:
     def note(self, text: str) -> None:
         """Show what is going on apart from events, such as "stopping"."""
         self._note = text
+
+    def pulled(self, stage: str, done: int, total: int | None) -> None:
+        """Show how far a model's files are; called from another thread."""
+        began = self._pull is None or self._pull[0] != stage
+        self._pull = (stage, done, total)
+        if began and self._live is None:
+            size = f" {_megabytes(total)}" if total else ""
+            say(f"{stage}{size}", label="model")
 
     def close(self) -> None:
         """Take the view off the screen; idempotent."""
@@ -99,6 +109,10 @@ class LiveView:
         rows.add_column(justify="right", style="dim", min_width=9)
         rows.add_column(width=BAR_WIDTH)
         rows.add_column()
+        if self._pull is not None:
+            stage, done, total = self._pull
+            amount = f"{_megabytes(done)} of {_megabytes(total)}" if total else _megabytes(done)
+            rows.add_row("model", _bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
         if p.samples_wanted:
             rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
             speed = f"  {p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
@@ -129,11 +143,16 @@ class LiveView:
         self._plain_lines += 1
         self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, samples {p.samples_done}/{p.samples_wanted}, {p.tokens:,} tokens")
+        samples = f"samples {p.samples_done}/{p.samples_wanted}"
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:
     return Bar(size=max(whole, 1e-9), begin=0, end=min(done, whole), width=BAR_WIDTH, color=colour, bgcolor="grey23")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
 
 
 def _amount(kind: str, spent: float, limit: float) -> str:

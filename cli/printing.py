@@ -34,13 +34,13 @@ def print_answer(answer: Answer | None, printed: str = "") -> None:
         write_line(text)
 
 
-def print_notes(answer: Answer, exhausted: str | None, *, streamed: str = "") -> None:
+def print_notes(answer: Answer, exhausted: str | None, *, summarised: bool = True) -> None:
     """Say on standard error what the text does not.
 
     Args:
         answer: The answer.
         exhausted: The limit that stopped the run, if one is known.
-        streamed: Text that was printed while it was generated.
+        summarised: Whether a last line may sum the answer up.
     """
     for what in answer.degraded:
         say(what, label="note", style="cyan")
@@ -49,7 +49,7 @@ def print_notes(answer: Answer, exhausted: str | None, *, streamed: str = "") ->
         found = "the answer is what there was by then" if answer.text else "there is no answer yet"
         say(f"{limit} stopped the run; {found}", label="budget spent", style="yellow")
     differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
-    if differs or sys.stderr.isatty():
+    if summarised and (differs or sys.stderr.isatty()):
         err().print(summary(answer), soft_wrap=True)
 
 

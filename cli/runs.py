@@ -92,8 +92,9 @@ def replay(
     from ..core.settings import load_settings
     from .answering import answer_here
 
+    settings = load_settings(store=store)
     answer_here(
-        Reasoner(settings=load_settings(store=store)),
+        lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
         _outlet(as_json, stream, trace),
     )
@@ -108,8 +109,9 @@ def resume(
     from ..core.settings import load_settings
     from .answering import answer_here
 
+    settings = load_settings(store=store)
     answer_here(
-        Reasoner(settings=load_settings(store=store)),
+        lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
         _outlet(as_json, stream, trace),
     )

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from reason.cli.inputs import (
     MAX_CONTEXT_BYTES,
     check_one_stdin,

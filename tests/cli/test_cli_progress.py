@@ -6,8 +6,6 @@ import io
 import sys
 
 import pytest
-from rich.console import Console
-
 from reason.cli.live import LiveView
 from reason.cli.progress import Progress
 from reason.core.events import (
@@ -24,6 +22,7 @@ from reason.core.events import (
 )
 from reason.core.messages import Completion, Usage
 from reason.core.question import Question
+from rich.console import Console
 
 
 def completion(tokens: int) -> Completion:

@@ -7,7 +7,6 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from reason.cli import streaming
 from reason.cli.streaming import TextStream
 from reason.core.events import CallStarted, TextDelta

@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from reason.cli.trace_page import render_trace
 from reason.cli.trace_samples import align, sample_html
 from reason.core.answer import Answer, AnswerCandidate, CheckedClaim, Evidence, RoleUsage, RunUsage, Verification

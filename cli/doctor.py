@@ -1,0 +1,61 @@
+"""`reason doctor`: whether a question could be answered here, found out by trying."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import out, write_line
+from .options import Json
+
+if TYPE_CHECKING:
+    from .checks import Check
+
+EXIT_NOT_WELL = 3
+
+
+def doctor(
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch the default model if it is not here.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find out by trying whether a question can be answered here, and say what is missing.
+
+    Exit status 0 if the default model answers, else 3.
+    """
+    from ..core.settings import load_settings
+    from .checks import examine
+    from .interrupts import run_interruptible
+
+    settings = load_settings()
+    found: list[Check] = []
+
+    async def look() -> None:
+        async for check in examine(settings, pull=pull):
+            found.append(check)
+            if not as_json:
+                _print(check)
+
+    run_interruptible(look())
+    well = all(check.state != "fail" for check in found)
+    if as_json:
+        write_line(json.dumps({"ok": well, "checks": [c._asdict() for c in found]}, indent=2, ensure_ascii=False))
+    if not well:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+def _print(check: Check) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    mark, style = {"ok": ("ok", "green"), "note": ("note", "yellow"), "fail": ("FAIL", "bold red")}[check.state]
+    row = Table.grid(padding=(0, 2))
+    row.add_column(width=4)
+    row.add_column(width=10)
+    row.add_column(overflow="fold")
+    text = Text(check.detail)
+    if check.hint:
+        text.append(f"\n→ {check.hint}", "cyan")
+    row.add_row(Text(mark, style), Text(check.name, "bold"), text)
+    out().print(row)

@@ -1,0 +1,186 @@
+"""`reason ask` on a scripted model: what is printed where, and with which exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from reason.core.answer import Answer
+from reason.core.events import read_events
+from scripted_model import ScriptedModel, replies
+
+Cli = Callable[..., tuple[int, str, str]]
+Scripted = Callable[..., ScriptedModel]
+VOTING = ["-s", "self-consistency", "--set", "n=4", "--seed", "3"]
+
+
+def test_text_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("6 times 7.\nThe answer is 42."))
+    status, out, err = cli("ask", "What is 6 * 7?", "--seed", "1")
+    assert status == 0
+    assert out == "6 times 7.\nThe answer is 42.\n"
+    (line,) = err.splitlines()
+    assert line.startswith("answer: 42  tokens 29")
+    assert "run 20" in line
+
+
+def test_stderr_is_silent_where_the_text_is_the_answer(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("Paris"))
+    assert cli("ask", "Capital of France?") == (0, "Paris\n", "")
+
+
+def test_json_is_the_answer_and_nothing_else(cli: Cli, scripted: Scripted) -> None:
+    model = scripted(replies("The answer is 42.", "The answer is 41.", weights=[3, 1]))
+    status, out, _ = cli("ask", "What is 6 * 7?", *VOTING, "--json")
+    assert status == 0
+    answer = Answer.model_validate_json(out)
+    assert answer.answer == "42"
+    assert len(answer.candidates) == 4
+    assert answer.usage.model_calls == 1
+    assert len(model.generate_calls) == 1
+    assert {
+        "answer",
+        "text",
+        "strategy",
+        "model",
+        "confidence",
+        "stopped",
+        "candidates",
+        "verification",
+        "usage",
+    } < set(json.loads(out))
+
+
+def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
+    model = scripted(replies("The answer is B."))
+    (home / "facts.txt").write_text("Blue is best.")
+    arguments = ["ask", "Which?", "--choices", "red|blue", "--context", str(home / "facts.txt"), "--seed", "9"]
+    arguments += ["--budget-tokens", "90", "--budget-calls", "3", "--budget-seconds", "60", "--set", "max_tokens=50"]
+    status, out, err = cli(*arguments, "--store", str(home / "here.sqlite3"), "--reuse", "store")
+    assert status == 0
+    assert out == "The answer is B.\n"
+    assert "answer: B" in err
+    ((request,),) = model.generate_calls
+    prompt = model.render(request.prompt)
+    assert "Blue is best." in prompt
+    assert "red" in prompt
+    (run,) = json.loads(cli("runs", "list", "--json", "--store", str(home / "here.sqlite3"))[1])
+    config = json.loads(cli("runs", "show", run["id"], "--json", "--store", str(home / "here.sqlite3"))[1])["config"]
+    assert config["budget"] == {"tokens": 90, "calls": 3, "reward_calls": None, "seconds": 60.0, "usd": None}
+    assert config["question"]["choices"] == ["red", "blue"]
+    assert (config["seed"], config["reuse"], config["parameters"]["max_tokens"]) == (9, "store", 50)
+
+
+def test_flag_beats_environment_beats_file(
+    cli: Cli, scripted: Scripted, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted()
+    (home / "work" / "reason.toml").write_text("seed = 1\n[strategies.cot]\nmax_tokens = 77\n[budget]\ntokens = 500\n")
+
+    def config(*flags: str) -> dict[str, object]:
+        run = json.loads(cli("ask", "?", "--json", *flags)[1])["run_id"]
+        return dict(json.loads(cli("runs", "show", run, "--json")[1])["config"])
+
+    first = config()
+    assert (first["seed"], first["parameters"]["max_tokens"], first["budget"]["tokens"]) == (1, 77, 500)  # type: ignore[index]
+    monkeypatch.setenv("REASON_SEED", "2")
+    assert config()["seed"] == 2
+    last = config("--seed", "3", "--set", "max_tokens=78", "--budget-calls", "9")
+    assert (last["seed"], last["parameters"]["max_tokens"]) == (3, 78)  # type: ignore[index]
+    assert (last["budget"]["tokens"], last["budget"]["calls"]) == (500, 9)  # type: ignore[index]
+
+
+def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scripted()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"why not?\n")))
+    assert cli("ask", "-")[0] == 0
+    assert "why not?" in model.made[0][0]
+
+
+def test_spent_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
+    status, out, err = cli("ask", "?", "--budget-tokens", "17")
+    assert status == 4
+    assert out == "The answer is 42,\n"
+    assert "budget spent: " in err
+    status, out, _ = cli("ask", "?", "--budget-tokens", "17", "--json")
+    assert status == 4
+    assert json.loads(out)["stopped"] == "budget"
+
+
+def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("So I think.", "So I wonder."))
+    status, out, err = cli(
+        "ask", "?", *VOTING, "--set", "max_tokens=20", "--budget-calls", "1", "--budget-tokens", "40"
+    )
+    assert status == 4
+    assert out in ("So I think.\n", "So I wonder.\n")
+    assert "the limit of calls stopped the run" in err
+
+
+def test_streamed_text_is_the_text(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("\n\nParis\nis it.\n"))
+    streamed = cli("ask", "?", "--stream")
+    assert streamed[:2] == (0, "Paris\nis it.\n")
+    assert cli("ask", "?", "--no-stream")[1] == streamed[1]
+
+
+def test_several_samples_are_not_streamed(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is 42."))
+    assert cli("ask", "?", *VOTING, "--stream")[1] == "The answer is 42.\n"
+
+
+def test_degradation_and_failures_are_told(cli: Cli, scripted: Scripted) -> None:
+    scripted(failing=frozenset({1}))
+    status, _, err = cli("ask", "?", *VOTING)
+    assert status == 0
+    assert "note: 1 of 4 samples failed" in err
+    scripted(failing=frozenset({0}))
+    status, out, err = cli("ask", "?")
+    assert (status, out) == (3, "")
+    assert "scripted to fail" in err
+    assert "reason runs resume 20" in err
+
+
+def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
+    scripted()
+    assert cli("ask", "?", "--trace", "trace.jsonl")[0] == 0
+    kinds = [e.type for e in read_events(home / "work" / "trace.jsonl")]  # type: ignore[attr-defined]
+    assert (kinds[0], kinds[-1]) == ("run.started", "run.finished")
+    assert "sample.finished" in kinds
+
+
+def test_trace_page_has_the_tokens_shaded(cli: Cli, scripted: Scripted, home: Path) -> None:
+    scripted(replies("ab", "ac", weights=[9, 1]))
+    status, out, _ = cli("ask", "<b>?", "--trace", "trace.html")
+    page = (home / "work" / "trace.html").read_text()
+    assert (status, out) == (0, "ab\n")
+    assert "&lt;b&gt;?" in page
+    assert 'title="p = 0.9 (log -0.11)">b</span>' in page
+
+
+def test_trace_is_written_when_the_run_fails(cli: Cli, scripted: Scripted, home: Path) -> None:
+    scripted(failing=frozenset({0}))
+    assert cli("ask", "?", "--trace", "trace.html")[0] == 3
+    assert "The run failed" in (home / "work" / "trace.html").read_text()
+
+
+def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
+    model = scripted()
+    for name in ("no/such/folder/t.html", "no/such/folder/t.jsonl"):
+        status, out, err = cli("ask", "?", "--trace", name)
+        assert (status, out) == (1, "")
+        assert name in err
+    assert model.made == []
+
+
+def test_answer_and_terminal_control(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(replies("\x1b[31mred"))
+    assert cli("ask", "?", "--no-stream")[1] == "\x1b[31mred\n"  # into a pipe, as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"

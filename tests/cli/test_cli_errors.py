@@ -1,0 +1,173 @@
+"""Bad input: one clear line on standard error, the right exit status, nothing on standard output."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reason.cli.interrupts import Interrupted
+from reason.core.errors import (
+    BackendUnavailable,
+    CapabilityMissing,
+    ContextTooLong,
+    LimitExceeded,
+    NotVerified,
+    RateLimited,
+    ReasonError,
+    StoreError,
+)
+from scripted_model import ScriptedModel
+
+Cli = Callable[..., tuple[int, str, str]]
+Scripted = Callable[..., ScriptedModel]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["ask", ""], ["the question is empty"]),
+        (["ask", "  \n "], ["the question is empty"]),
+        (["ask", "x" * 1_000_000], ["200,000 characters", "--context"]),
+        (["ask", "?", "--strategy", "self-consistancy"], ["'self-consistancy'", "'self-consistency'"]),
+        (["ask", "?", "-s", "self-consistency", "--set", "samples=3"], ["parameter 'samples'"]),
+        (["ask", "?", "--set", "temprature=1"], ["'temprature'", "'temperature'"]),
+        (["ask", "?", "--set", "temperature=-1"], ["temperature = -1", "greater than or equal to 0"]),
+        (["ask", "?", "--set", "temperature"], ["'temperature' is not key=value"]),
+        (["ask", "?", "--budget-tokens", "-5"], ["--budget-tokens", "-5 is not a number above 0"]),
+        (["ask", "?", "--budget-tokens", "0"], ["--budget-tokens"]),
+        (["ask", "?", "--budget-calls", "0"], ["--budget-calls"]),
+        (["ask", "?", "--budget-seconds", "nan"], ["--budget-seconds"]),
+        (["ask", "?", "--budget-usd", "-0.01"], ["--budget-usd"]),
+        (["ask", "?", "--budget-usd", "inf"], ["--budget-usd"]),
+        (["ask", "?", "--budget-tokens", "many"], ["--budget-tokens"]),
+        (["ask", "?", "--seed", "-1"], ["--seed"]),
+        (["ask", "?", "--threads", "0"], ["--threads"]),
+        (["ask", "?", "--choices", "only"], ["--choices"]),
+        (["ask", "?", "--context", "nowhere.txt"], ["nowhere.txt", "does not exist"]),
+        (["ask", "-", "--context", "-"], ["standard input"]),
+        (["ask", "?", "--reuse", "always"], ["reuse", "always"]),
+        (["ask", "?", "--weight-format", "fp8"], ["weight_format", "fp8"]),
+        (["ask", "?", "--trace", "trace.xml"], ["trace.xml", ".jsonl"]),
+        (["ask", "?", "--verify", "nobody"], ["verifier", "nobody"]),
+        (["ask", "?", "--require-verified"], ["no verifier"]),
+        (["ask"], ["QUESTION", "reason ask --help"]),
+        (["ask", "?", "--budgets", "5"], ["--budgets"]),
+        (["asks", "?"], ["asks", "reason --help"]),
+        (["strategies", "show", "ct"], ["unknown strategy 'ct'", "'cot'"]),
+        (["runs", "show", "20990101"], ["unknown run '20990101'", "reason runs list"]),
+        (["runs", "replay", "20990101"], ["unknown run '20990101'"]),
+        (["runs", "resume", "20990101"], ["unknown run '20990101'"]),
+        (["runs", "rm", "20990101"], ["unknown run '20990101'"]),
+        (["runs", "list", "--limit", "0"], ["--limit"]),
+    ],
+)
+def test_bad_input(arguments: list[str], says: list[str], cli: Cli, scripted: Scripted) -> None:
+    model = scripted()
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    for part in says:
+        assert part in err
+    assert model.made == []
+
+
+def test_unknown_model(cli: Cli) -> None:
+    status, out, err = cli("ask", "?", "--model", "local/smollm2-135")
+    assert (status, out) == (2, "")
+    assert "'local/smollm2-135'" in err
+    assert "'local/smollm2-135m'" in err
+
+
+def test_binary_context(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\xff\xfe")
+    status, out, err = cli("ask", "?", "--context", str(tmp_path / "cat.png"))
+    assert (status, out) == (2, "")
+    assert "cat.png" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("model = ", "reason.toml"), ("modle = 'x'", "'modle'"), ("[budget]\ntokens = -1", "budget.tokens = -1")],
+)
+def test_bad_settings_file(content: str, says: str, cli: Cli, home: Path) -> None:
+    (home / "work" / "reason.toml").write_text(content)
+    for command in (["ask", "?"], ["config", "show"], ["runs", "list"]):
+        status, out, err = cli(*command)
+        assert (status, out) == (2, "")
+        assert says in err
+
+
+def test_corrupt_and_locked_store(
+    cli: Cli, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted()
+    corrupt = tmp_path / "corrupt.sqlite3"
+    corrupt.write_bytes(b"this is no database, whatever its name says" * 100)
+    for command in (["ask", "?"], ["runs", "list"], ["runs", "show", "x"], ["runs", "resume", "x"]):
+        status, out, err = cli(*command, "--store", str(corrupt))
+        assert (status, out) == (1, "")
+        assert "corrupt" in err
+        assert len(err.splitlines()) == 1
+
+    locked = tmp_path / "locked.sqlite3"
+    assert cli("ask", "?", "--store", str(locked))[0] == 0
+    monkeypatch.setattr("reason.core.sqlite_store.SqliteStore.open.__func__.__kwdefaults__", {"busy_timeout_s": 0.1})
+    holder = sqlite3.connect(locked, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        status, out, err = cli("ask", "?", "--store", str(locked))
+    finally:
+        holder.close()
+    assert (status, out) == (1, "")
+    assert "locked by another process" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BackendUnavailable("no network", hint="plug it in"), 3),
+        (RateLimited("slow down", retry_after_s=2), 3),
+        (ContextTooLong("too long", tokens=10, limit=5), 3),
+        (CapabilityMissing("scoring", "m"), 2),
+        (LimitExceeded("tokens", 50, 50), 4),
+        (NotVerified("not verified: refuted"), 5),
+        (StoreError("disk\nfull"), 1),
+        (RuntimeError("a bug"), 1),
+        (Interrupted(), 130),
+    ],
+)
+def test_errors_have_their_exit_status(
+    error: BaseException, status: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_model(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    got, out, err = cli("ask", "?")
+    assert (got, out) == (status, "")
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    if isinstance(error, ReasonError):
+        assert error.message.replace("\n", " ") in err
+        assert error.hint in err
+    if isinstance(error, RuntimeError):
+        assert err == "internal error: RuntimeError: a bug (REASON_DEBUG=1 shows where)\n"
+
+
+def test_traceback_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASON_DEBUG", "1")
+    status, _, err = cli("ask", "")
+    assert status == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: the question is empty")
+
+
+def test_error_lines_do_not_wrap_and_are_no_markup(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "[red]" + "very-long-name-" * 20
+    _, _, err = cli("strategies", "show", name)
+    assert name in err
+    assert len(err.splitlines()) == 1

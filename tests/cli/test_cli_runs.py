@@ -1,0 +1,196 @@
+"""`reason runs`, `strategies`, `config`, `doctor`: what they show of what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+from reason.cli.parameters import parameters_of
+from reason.cli.run_view import age
+from reason.core.answer import Answer
+from reason.core.events import EVENT
+from scripted_model import ScriptedModel, replies
+
+Cli = Callable[..., tuple[int, str, str]]
+Scripted = Callable[..., ScriptedModel]
+
+
+def ask(cli: Cli, *flags: str) -> Answer:
+    return Answer.model_validate_json(cli("ask", "What is 6 * 7?", "--json", *flags)[1])
+
+
+def test_runs_are_listed_newest_first(cli: Cli, scripted: Scripted) -> None:
+    assert cli("runs") == (0, "", "no runs yet\n")
+    scripted()
+    first, second = ask(cli), ask(cli, "-s", "self-consistency")
+    listed = json.loads(cli("runs", "list", "--json")[1])
+    assert [r["id"] for r in listed] == [second.run_id, first.run_id]
+    assert listed[0]["strategy"] == "self-consistency"
+    assert listed[0]["answer"] == "42"
+    assert listed[0]["status"] == "finished"
+    shown = cli("runs")[1]
+    assert first.run_id in shown
+    assert "What is 6 * 7?" in shown
+    assert len(json.loads(cli("runs", "list", "-n", "1", "--json")[1])) == 1
+
+
+def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is 42.", "The answer is [b]41[/b]."))
+    answer = ask(cli, "-s", "self-consistency", "--set", "n=6", "--seed", "5", "--budget-tokens", "4000")
+    status, out, err = cli("runs", "show", answer.run_id[:-2])
+    assert (status, err) == (0, "")
+    for part in (
+        answer.run_id,
+        "self-consistency",
+        "n=6",
+        "What is 6 * 7?",
+        "4000 tokens",
+        "candidates",
+        "usage",
+        "[b]",
+    ):
+        assert part in out
+    assert out.count("The answer is") >= 6
+    record = json.loads(cli("runs", "show", answer.run_id, "--json")[1])
+    assert Answer.model_validate(record["answer"]) == answer
+    events = [EVENT.validate_json(line) for line in cli("runs", "show", answer.run_id, "--events")[1].splitlines()]
+    assert [e.number for e in events] == sorted(e.number for e in events)
+    assert events[-1].type == "run.finished"
+
+
+def test_a_stored_run_becomes_a_page(cli: Cli, scripted: Scripted, home: Path) -> None:
+    scripted()
+    answer = ask(cli)
+    assert cli("runs", "show", answer.run_id, "--trace", "page.html") == (0, "", "")
+    assert answer.run_id in (home / "work" / "page.html").read_text()
+
+
+def test_replay_prints_what_ask_printed_without_a_model(
+    cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(replies("The answer is 42.", "The answer is 41."))
+    answer = ask(cli, "-s", "self-consistency", "--seed", "5")
+
+    async def gone(*_args: object, **_options: object) -> None:
+        raise AssertionError("a replay opens no model")
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", gone)
+    status, out, err = cli("runs", "replay", answer.run_id, "--json")
+    assert (status, err) == (0, "")
+    again = Answer.model_validate_json(out)
+    assert status == 0
+    assert (again.answer, again.text, again.candidates) == (answer.answer, answer.text, answer.candidates)
+    assert again.usage.replayed_calls == again.usage.model_calls == 1
+    status, out, err = cli("runs", "replay", answer.run_id)
+    assert (status, out) == (0, answer.text + "\n")
+    assert f"run {answer.run_id}" in err
+
+
+def test_a_finished_run_is_not_resumed(cli: Cli, scripted: Scripted) -> None:
+    scripted()
+    answer = ask(cli)
+    status, out, err = cli("runs", "resume", answer.run_id)
+    assert (status, out) == (2, "")
+    assert "is finished" in err
+
+
+def test_a_failed_run_is_resumed(cli: Cli, scripted: Scripted) -> None:
+    scripted(failing=frozenset({0}))
+    assert cli("ask", "What is 6 * 7?")[0] == 3
+    (run,) = json.loads(cli("runs", "list", "--json")[1])
+    assert run["status"] == "failed"
+    scripted()
+    status, out, _ = cli("runs", "resume", run["id"], "--json")
+    assert status == 0
+    assert json.loads(out)["answer"] == "42"
+
+
+def test_runs_are_removed_all_or_none(cli: Cli, scripted: Scripted) -> None:
+    scripted()
+    first, second = ask(cli), ask(cli)
+    assert cli("runs", "rm", first.run_id, "20990101")[0] == 2
+    assert len(json.loads(cli("runs", "list", "--json")[1])) == 2
+    status, out, err = cli("runs", "rm", first.run_id, second.run_id, first.run_id)
+    assert (status, out) == (0, "")
+    assert err.splitlines() == [f"removed {first.run_id}", f"removed {second.run_id}"]
+    assert cli("runs", "list", "--json")[1] == "[]\n"
+
+
+def test_strategies_are_listed_and_shown(cli: Cli) -> None:
+    status, out, err = cli("strategies")
+    assert (status, err) == (0, "")
+    assert "self-consistency" in out
+    assert "stable" in out
+    listed = json.loads(cli("strategies", "list", "--json")[1])
+    assert {"cot", "self-consistency"} <= {s["name"] for s in listed}
+    shown = json.loads(cli("strategies", "show", "self-consistency", "--json")[1])
+    n = next(p for p in shown["parameters"] if p["name"] == "n")
+    assert n == {"name": "n", "type": "integer ≥ 1, ≤ 4096", "default": 8, "required": False, "meaning": "chains"}
+    text = cli("strategies", "show", "self-consistency")[1]
+    assert "integer ≥ 1" in text
+    assert "--set n=8" in text
+
+
+def test_parameters_of_every_shape() -> None:
+    class Inner(BaseModel):
+        depth: Annotated[int, Field(gt=0, description="how deep")] = 3
+
+    class Config(BaseModel):
+        name: str
+        mode: Literal["a", "b"] = "a"
+        ratio: Annotated[float, Field(ge=0, lt=1)] = 0.5
+        seeds: tuple[int, ...] = (1, 2)
+        text: str | None = None
+        flag: bool = False
+        inner: Inner = Inner(depth=7)
+
+    found = {p.name: p for p in parameters_of(Config)}
+    assert list(found) == ["name", "mode", "ratio", "seeds", "text", "flag", "inner.depth"]
+    assert found["name"].required
+    assert [p.type for p in found.values()] == [
+        "text",
+        "a | b",
+        "number ≥ 0, < 1",
+        "list of integer",
+        "text or null",
+        "true or false",
+        "integer > 0",
+    ]
+    assert found["inner.depth"].default == 7
+    assert found["inner.depth"].meaning == "how deep"
+
+
+def test_config_tells_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "work" / "reason.toml").write_text('model = "local/other"\n[strategies.cot]\ntemperature = 0.5\n')
+    (home / "config" / "reason").mkdir(parents=True)
+    (home / "config" / "reason" / "reason.toml").write_text('model = "local/weaker"\nstrategy = "self-consistency"\n')
+    monkeypatch.setenv("REASON_BUDGET__TOKENS", "2000")
+    shown = json.loads(cli("config", "show", "--json")[1])
+    settings = shown["settings"]
+    here, own = str(home / "work" / "reason.toml"), str(home / "config" / "reason" / "reason.toml")
+    assert settings["model"] == {"value": "local/other", "source": here}
+    assert settings["strategy"] == {"value": "self-consistency", "source": own}
+    assert settings["budget.tokens"] == {"value": 2000, "source": "environment"}
+    assert settings["reuse"] == {"value": "run", "source": "default"}
+    assert settings["strategies.cot.temperature"]["value"] == 0.5
+    assert shown["files"] == [{"path": here, "found": True}, {"path": own, "found": True}]
+    changed = cli("config", "show", "--changed")[1]
+    assert "environment" in changed
+    assert "reuse" not in changed
+    assert "reuse" in cli("config")[1]
+
+
+def test_ages() -> None:
+    assert [age(s) for s in (-1, 5, 61, 3600, 90_000)] == ["0 s", "5 s", "1 min", "1 h", "1 d"]
+
+
+@pytest.mark.parametrize("command", [[], ["ask"], ["strategies"], ["runs"], ["runs", "resume"], ["doctor"], ["config"]])
+def test_every_command_has_help(command: list[str], cli: Cli) -> None:
+    status, out, err = cli(*command, "--help")
+    assert (status, err) == (0, "")
+    assert "Usage: reason" in out
+    assert cli("--version") == (0, "reason 0.1.0.dev0\n", "")
