@@ -7,6 +7,7 @@ models shows these and not everything else that happens to lie there.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -175,9 +176,9 @@ def _told_by_us(error: BaseException | None) -> ReasonError | None:
 
 
 def _reporting_bar(pulling: Pulling) -> Any:
-    from huggingface_hub.utils import tqdm
+    tqdm: Any = importlib.import_module("tqdm").tqdm  # it has no type information
 
-    class ReportingBar(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
+    class ReportingBar(tqdm):  # type: ignore[misc]
         """A progress bar that draws nothing and reports bytes."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -22,6 +22,8 @@ from .pulling import Pulling
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_PAGE_BYTES = 50_000_000
+CHUNK_BYTES = 1 << 18
+"""Bytes between two reports, and so between two looks at whether to go on."""
 
 
 def index_url() -> str:
@@ -53,7 +55,7 @@ def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -
         verify = ssl.create_default_context(cafile=certificates)
     except OSError as e:
         raise unreachable(requirement, f"cannot read the certificates {certificates}: {e.strerror}") from e
-    timeout = httpx.Timeout(30, connect=5)
+    timeout = httpx.Timeout(15, connect=5)
     try:
         with httpx.Client(verify=verify, timeout=timeout, follow_redirects=True, max_redirects=5) as client:
             page = client.get(
@@ -78,7 +80,7 @@ def _stream(
         reply.raise_for_status()
         length = reply.headers.get("content-length", "")
         total = int(length) if length.isdigit() else None
-        for chunk in reply.iter_bytes(1 << 18):
+        for chunk in reply.iter_bytes(CHUNK_BYTES):
             sink.write(chunk)
             digest.update(chunk)
             pulling.report("downloading", sink.tell(), total)

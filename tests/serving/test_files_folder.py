@@ -1,0 +1,281 @@
+"""Names, the user's own model folders, and hub models: what is found and what is said when it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
+from reason.serving.catalogue import KNOWN, locate
+from reason.serving.files import find_model, list_models, remove_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("local/smollm2-135m", "known"),
+        ("local/org/model-1.5B", "hub"),
+        ("local/./org/model", "folder"),
+        ("local/../x", "folder"),
+        ("local//abs/folder", "folder"),
+        ("local/~/models/x", "folder"),
+        ("local/.", "folder"),
+        ("local/x.gguf", "gguf"),
+        ("local/a/b/C.GGUF", "gguf"),
+        ("local/~/x.gguf", "gguf"),
+        ("local/kept-one", "kept"),
+    ],
+)
+def test_what_a_name_means(name, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate(name, KNOWN, ["kept-one"]).kind == kind
+
+
+def test_a_folder_that_exists_goes_before_a_hub_id_but_not_before_a_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    (tmp_path / "smollm2-135m").mkdir()
+    assert locate("local/org/model", KNOWN).path == tmp_path / "org" / "model"
+    assert locate("local/smollm2-135m", KNOWN).kind == "known"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("local/smolm2-135m", UnknownName, "did you mean 'local/smollm2-135m'"),
+        ("smollm2-135m", UnknownName, "did you mean 'local/smollm2-135m'"),
+        ("local/a/b/c", UnknownName, "local/<hub id>"),
+        ("local/", UserError, "names no model"),
+        ("local/  ", UserError, "names no model"),
+        ("openai/gpt", UserError, "begin with local/"),
+        ("", UserError, "begin with local/"),
+    ],
+)
+def test_names_that_mean_nothing(name, error, says, tmp_path):
+    with pytest.raises(error, match=says):
+        find_model(name, cache_dir=tmp_path)
+
+
+@pytest.fixture
+def folder(tiny_gguf, tmp_path) -> Path:
+    """A model folder as a user may have it."""
+    made = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "maker").folder
+    target = tmp_path / "mine"
+    shutil.copytree(made, target, ignore=shutil.ignore_patterns("reason.json"))
+    return target
+
+
+def test_a_folder_is_used_in_place_and_left_alone(folder, tmp_path):
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    files = find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
+    assert (files.folder, files.name) == (folder, f"local/{folder}")
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
+    with pytest.raises(UserError, match="left alone"):
+        remove_model(f"local/{folder}", tmp_path / "cache")
+    assert folder.is_dir()
+
+
+def test_fingerprint_of_a_folder_follows_its_content_alone(folder, tmp_path):
+    def fingerprint(path: Path, cache: str = "cache") -> str:
+        return find_model(f"local/{path}", cache_dir=tmp_path / cache).fingerprint
+
+    first = fingerprint(folder)
+    assert fingerprint(shutil.copytree(folder, tmp_path / "copy"), "other") == first
+    (folder / "README.md").write_text("words")
+    assert fingerprint(folder) == first
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
+        old = (folder / name).read_bytes()
+        (folder / name).write_bytes(old[:-1] + bytes([old[-1] ^ 1]) if name.startswith("model") else old + b" ")
+        assert fingerprint(folder) != first
+        (folder / name).write_bytes(old)
+    assert fingerprint(folder) == first
+
+
+def test_a_fingerprint_is_computed_once(folder, tmp_path):
+    stages: list[str] = []
+    for _ in range(2):
+        find_model(f"local/{folder}", cache_dir=tmp_path / "cache", progress=lambda s, _d, _t: stages.append(s))
+        assert stages.count("checking") == len(stages)
+        if _ == 0:
+            first = len(stages)
+    assert len(stages) == first > 0
+
+
+def _shards(folder: Path) -> None:
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda f: (f / "config.json").unlink(), r"has no config\.json"),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "is not a JSON object"),
+        (lambda f: (f / "config.json").write_text("{}"), "names no model_type"),
+        (lambda f: (f / "model.safetensors").unlink(), r"has no \*\.safetensors"),
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), r"has no \*\.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "it has no header"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "it has no header"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"notjson!"), "header is unreadable"),
+        (lambda f: _cut(f / "model.safetensors", -1), "bytes and should have"),
+        (lambda f: _cut(f / "model.safetensors", 2000), "damaged model file"),
+        (_shards, r"lacks model-2\.safetensors"),
+    ],
+)
+def test_a_folder_that_is_not_whole(damage, says, folder, tmp_path):
+    damage(folder)
+    with pytest.raises(DataError, match=says):
+        find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
+
+
+def _cut(path: Path, end: int) -> None:
+    path.write_bytes(path.read_bytes()[:end])
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(DataError, match="no such model folder"):
+        find_model(f"local/{tmp_path / 'none'}", cache_dir=tmp_path)
+
+
+class Hub:
+    """A hub on the loopback that has one model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        self.folder = folder
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self._answer(body=False)
+
+            def do_GET(self) -> None:
+                self._answer(body=True)
+
+            def _answer(self, *, body: bool) -> None:
+                hub.asked.append(self.path)
+                path = self.path.split("?")[0]
+                known = "/org/tiny/" in path
+                name = path.rsplit("/", 1)[-1]
+                if known and path.startswith("/api/models/") and "/tree/" in path:
+                    files = [
+                        {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": f"{p.name:0<40}"}
+                        for p in hub.folder.iterdir()
+                    ]
+                    self._send(json.dumps(files).encode(), {"Content-Type": "application/json"}, body=body)
+                elif known and path.startswith("/api/models/"):
+                    listing = {
+                        "id": "org/tiny",
+                        "sha": COMMIT,
+                        "siblings": [{"rfilename": p.name} for p in hub.folder.iterdir()],
+                    }
+                    self._send(json.dumps(listing).encode(), {"Content-Type": "application/json"}, body=body)
+                elif known and "/resolve/" in path and (hub.folder / name).is_file():
+                    headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{name}-etag"'}
+                    self._send((hub.folder / name).read_bytes(), headers, body=body)
+                else:
+                    self._send(b"{}", {"X-Error-Code": "RepoNotFound"}, body=body, status=404)
+
+            def _send(self, content: bytes, headers: dict[str, str], *, body: bool, status: int = 200) -> None:
+                self.send_response(status)
+                for key, value in {**headers, "Content-Length": str(len(content))}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    (folder / "pytorch_model.bin").write_bytes(b"not wanted")
+    hub = Hub(folder)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()
+
+
+def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    told: list[tuple[str, int, int | None]] = []
+    files = find_model("local/org/tiny", cache_dir=cache, progress=lambda *report: told.append(report))
+    assert {p.name for p in files.folder.iterdir()} == {
+        p.name for p in hub.folder.iterdir() if p.name != "pytorch_model.bin"
+    }
+    assert files.source == "hub org/tiny"
+    assert files.fingerprint == find_model(f"local/{hub.folder}", cache_dir=cache).fingerprint
+    assert any(stage == "downloading" and done > 0 for stage, done, _ in told)
+    assert [m.name for m in list_models(cache, {})] == ["local/org/tiny"]
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    asked = len(hub.asked)
+    assert find_model("local/org/tiny", cache_dir=cache) == files
+    assert len(hub.asked) == asked
+
+    assert remove_model("local/org/tiny", cache) > 0
+    assert list_models(cache, {}) == []
+    assert not files.folder.exists()
+    with pytest.raises(UserError, match="not on this machine"):
+        remove_model("local/org/tiny", cache)
+
+
+def test_a_hub_without_the_model(hub, tmp_path):
+    with pytest.raises(UnknownName, match="local/org/other"):
+        find_model("local/org/other", cache_dir=tmp_path)
+
+
+def test_a_hub_model_without_safetensors(hub, tmp_path):
+    (hub.folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"has no \*\.safetensors"):
+        find_model("local/org/tiny", cache_dir=tmp_path)
+
+
+def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path):
+    cancel = threading.Event()
+
+    def progress(stage: str, done: int, _total: int | None) -> None:
+        if stage == "downloading":
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        find_model("local/org/tiny", cache_dir=tmp_path / "cache", progress=progress, cancel=cancel)
+    assert not list((tmp_path / "hub-cache").rglob("*.incomplete"))
+    assert list_models(tmp_path / "cache", {}) == []
+
+
+def test_no_hub(no_network, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    with pytest.raises(BackendUnavailable, match="cannot reach the hub") as caught:
+        find_model("local/org/tiny", cache_dir=tmp_path)
+    assert "local/smollm2-135m" in caught.value.hint
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BackendUnavailable, match="not on this machine"):
+        find_model("local/org/tiny", cache_dir=tmp_path, pull=False)
+
+
+def test_offline_by_wish(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BackendUnavailable, match="HF_HUB_OFFLINE"):
+        find_model("local/org/tiny", cache_dir=tmp_path)
+    assert hub.asked == []
