@@ -1,0 +1,33 @@
+"""The backends: by which prefix of a model string each is chosen, what it needs, and what it is for."""
+
+from __future__ import annotations
+
+from ..core.messages import Frozen
+
+
+class Backend(Frozen):
+    """One way to run a model.
+
+    Attributes:
+        model_string: Form of the model strings it takes.
+        what: What it is.
+        needs: What must be installed or running.
+        can: What it can do beyond plain text.
+    """
+
+    model_string: str
+    what: str
+    needs: str
+    can: str
+
+
+BACKENDS = (
+    Backend(
+        model_string="local/…",
+        what="embedded engine on torch, on this machine's processor",
+        needs="the extra `[local]`",
+        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        "prefix reuse and forks",
+    ),
+)
+"""Every backend, the default first."""
