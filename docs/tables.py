@@ -1,7 +1,7 @@
 """Writes the tables of README.md that come from the code: strategies from the registry, and the backends.
 
-    python docs/tables.py            writes them
-    python docs/tables.py --check    exits with 1 if they are not up to date
+python docs/tables.py            writes them
+python docs/tables.py --check    exits with 1 if they are not up to date
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def strategies() -> str:
     rows = ["| strategy | what it does | source | needs of the model | stability |", "| --- | --- | --- | --- | --- |"]
     for name in STRATEGIES.names():
         s = STRATEGIES.load(name)
-        rows.append(f"| `{name}` | {s.summary} | {s.paper} | {', '.join(sorted(s.requires)) or 'text'} | {s.stability} |")
+        rows.append(
+            f"| `{name}` | {s.summary} | {s.paper} | {', '.join(sorted(s.requires)) or 'text'} | {s.stability} |"
+        )
     return "\n".join(rows)
 
 

@@ -1,0 +1,25 @@
+"""Ask one question with the default model, then the same by a vote of several chains under a token budget."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reason import Reasoner
+
+
+async def main() -> None:
+    """Ask."""
+    question = "What is the capital of France?"
+    async with Reasoner(seed=1) as reasoner:
+        answer = await reasoner.aask(question)
+        print(f"one chain: {answer.answer} ({answer.usage.completion_tokens} tokens)")
+
+    async with Reasoner(
+        strategy="self-consistency", parameters={"n": 4, "max_tokens": 128}, budget={"tokens": 400}, seed=1
+    ) as reasoner:
+        answer = await reasoner.aask(question)
+        print(f"vote: {answer.answer}, confidence {answer.confidence}, stopped: {answer.stopped}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

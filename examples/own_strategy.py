@@ -1,0 +1,80 @@
+"""A strategy of your own: ask for a short answer, and ask again while the model is unsure of its first token.
+
+A package registers such a class under the entry-point group `reason.strategies`; here it is run by hand, on the same
+models, budget, store and trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from reason import Models, Parameters, Prompt, Question, Request, Sampling, Solution
+from reason.core.run import Run
+from reason.reasoning.candidates import read_candidate
+from reason.serving.model import Feature
+
+
+class AskUntilSure:
+    """Sample short answers until one begins with a token whose distribution has low entropy."""
+
+    name: ClassVar[str] = "ask-until-sure"
+    summary: ClassVar[str] = "sample short answers until the first token is certain"
+    paper: ClassVar[str] = ""
+    stability: ClassVar[str] = "experimental"
+    requires: ClassVar[frozenset[Feature]] = frozenset({"full_vocabulary"})
+    roles: ClassVar[tuple[str, ...]] = ("main",)
+
+    class Config(Parameters):
+        """Parameters."""
+
+        tries: int = 4
+        max_entropy: float = 1.0  # nats
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+        prompt = Prompt.user(question.text)
+        (first,) = await models.main.next_token([prompt])
+        tries = 1 if first.entropy <= self.config.max_entropy else self.config.tries
+        ((*samples,),) = await models.main.generate(
+            [Request(prompt=prompt, sampling=Sampling(n=tries, max_tokens=48, temperature=0.7))]
+        )
+        candidates = tuple(read_candidate(s, question) for s in samples if s.ok)
+        best = max(range(len(candidates)), key=lambda i: (candidates[i].logprob or 0) / max(1, candidates[i].tokens))
+        return Solution(chosen=best, candidates=candidates, notes={"first_token_entropy": first.entropy})
+
+
+async def main() -> None:
+    """Run it on the default model."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from reason import Settings
+    from reason.core.run import RunConfig, new_run_id
+    from reason.core.sqlite_store import SqliteStore
+    from reason.serving.metered import MeteredModel
+    from reason.serving.open import open_model
+
+    settings = Settings()
+    model = await open_model(settings.model, settings)
+    with TemporaryDirectory() as folder:
+        store = await SqliteStore.open(Path(folder) / "runs.sqlite3")
+        question = Question(text="What is the capital of France?")
+        config = RunConfig(
+            question=question, strategy="ask-until-sure", parameters={}, models={"main": model.name}, seed=1
+        )
+        run = Run(new_run_id(), config, store)
+        await store.create_run(run.id, config.model_dump(mode="json"))
+        models = Models({"main": MeteredModel(model, "main", run)})
+        solution = await AskUntilSure(AskUntilSure.Config()).solve(question, models, run)
+        best = solution.best
+        print(f"{best.answer if best else None}  ({solution.notes}, {run.ledger.usage().completion_tokens} tokens)")
+        await store.aclose()
+    await model.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
