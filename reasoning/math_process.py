@@ -47,16 +47,18 @@ class MathProcess:
             The worker's verdict; "unreadable" if it could not read one of them, "timeout" if it was killed at the
             deadline, "crashed" if it died, "unavailable" if it cannot be started.
         """
-        self._killed = False
         used = self._process is not None
-        reply = self._compare(left, right)
-        if reply == "crashed" and used and not self._killed:
-            # It may have died before this pair reached it: a process that served others gets one successor.
-            reply = self._compare(left, right)
-        return reply
+        try:
+            reply: Reply = "crashed" if self._killed else self._compare(left, right)
+            if reply == "crashed" and used and not self._killed:
+                # It may have died before this pair reached it: a process that served others gets one successor.
+                reply = self._compare(left, right)
+            return reply
+        finally:
+            self._killed = False
 
     def kill(self) -> None:
-        """End the process at once; a comparison under way becomes "crashed". The next one starts a new process."""
+        """End the process at once; the comparison under way or just about to begin becomes "crashed"."""
         self._killed = True
         process = self._process
         if process is not None:
@@ -65,6 +67,7 @@ class MathProcess:
 
     def close(self) -> None:
         """End the process and wait for its end; idempotent."""
+        self._killed = False
         process = self._process
         if process is not None:
             self._discard(process)
