@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -40,11 +41,17 @@ class Outlet:
         as_json: One JSON object instead of the text.
         stream: Whether to print text as it is generated; None leaves it to the terminal.
         trace: Where to write everything that happens; None is nowhere.
+        resume_flags: Flags that going on with the run would need again.
     """
 
     as_json: bool = False
     stream: bool | None = None
     trace: Path | None = None
+    resume_flags: tuple[str, ...] = ()
+
+    def resume_command(self, run_id: str) -> str:
+        """The command that goes on with a run."""
+        return shlex.join(["reason", "runs", "resume", run_id, *self.resume_flags])
 
     @property
     def streams(self) -> bool:
@@ -106,7 +113,8 @@ def answer_here(
             if stream is not None and stream.nobody_reads:
                 raise typer.Exit(EXIT_NOBODY_READS) from None
             _print(heard.answer, outlet, stream)
-            _say_interrupted(heard)
+            saved = "" if heard.run_id is None else f"; the partial run is saved: {outlet.resume_command(heard.run_id)}"
+            say(f"interrupted{saved}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (LimitExceeded, NotVerified) as e:
             _print(e.partial, outlet, stream)
@@ -114,7 +122,7 @@ def answer_here(
         except ReasonError:
             _print(None, outlet, stream)
             if heard.run_id is not None:
-                say(f"what was done is saved: reason runs resume {heard.run_id}", label="note", style="cyan")
+                say(f"what was done is saved: {outlet.resume_command(heard.run_id)}", label="note", style="cyan")
             raise
         _print(answer, outlet, stream)
         print_notes(answer, view.progress.exhausted, summarised=not outlet.as_json)
@@ -130,10 +138,3 @@ def _print(answer: Answer | None, outlet: Outlet, stream: TextStream | None) -> 
             print_json(answer)
     else:
         print_answer(answer, printed)
-
-
-def _say_interrupted(heard: Heard) -> None:
-    if heard.run_id is None:
-        say("interrupted")
-    else:
-        say(f"interrupted; the partial run is saved: reason runs resume {heard.run_id}")

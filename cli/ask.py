@@ -151,25 +151,8 @@ def ask(
             rich_help_panel=options.ENGINE,
         ),
     ] = None,
-    weight_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|int4",
-            help="Number format of a local model's weights. (default: auto)",
-            show_default=False,
-            rich_help_panel=options.ENGINE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Processor threads of a local model. (default: the engine's choice)",
-            show_default=False,
-            rich_help_panel=options.ENGINE,
-        ),
-    ] = None,
+    weight_format: options.WeightFormat = None,
+    threads: options.Threads = None,
 ) -> None:
     """Answer a question."""
     from ..core.settings import load_settings
@@ -187,10 +170,10 @@ def ask(
         judge_model=judge_model,
         verify=tuple(verify) if verify else None,
         seed=seed,
-        budget=_given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
+        budget=options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
         store=store,
         reuse=reuse,
-        local=_given(weight_format=weight_format, threads=threads),
+        local=options.given(weight_format=weight_format, threads=threads),
     )
 
     from ..agents.reasoner import Reasoner
@@ -203,11 +186,6 @@ def ask(
         lambda reasoner, sinks, stream_text: reasoner.aask(
             asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text
         ),
-        Outlet(as_json=as_json, stream=stream, trace=trace),
+        Outlet(as_json, stream, trace, options.resume_flags(store, weight_format)),
         settings.budget,
     )
-
-
-def _given(**values: Any) -> dict[str, Any] | None:
-    """Those that were given; None if none was."""
-    return {name: value for name, value in values.items() if value is not None} or None

@@ -22,6 +22,8 @@ FRAMES_PER_S = 8
 PLAIN_EVERY_S = 15.0
 """Seconds between two plain lines where nothing can move."""
 MOST_PLAIN_LINES = 20
+PLAIN_PULL_AFTER_S = 1.5
+"""Seconds after which a model's files get a plain line: checking a small one is not worth it."""
 BAR_WIDTH = 28
 MOST_VOTES = 5
 
@@ -41,6 +43,7 @@ class LiveView:
         self._run_began: float | None = None
         self._note = "starting"
         self._pull: tuple[str, int, int | None] | None = None
+        self._stage_began, self._stage_said = 0.0, False
         self._spinner = Spinner("dots")
         self._live: Live | None = None
         self._plain_lines = 0
@@ -80,11 +83,12 @@ class LiveView:
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
         """Show how far a model's files are; called from another thread."""
-        began = self._pull is None or self._pull[0] != stage
+        if self._pull is None or self._pull[0] != stage:
+            self._stage_began, self._stage_said = self._clock(), False
         self._pull = (stage, done, total)
-        if began and self._live is None:
-            size = f" {_megabytes(total)}" if total else ""
-            say(f"{stage}{size}", label="model")
+        if self._live is None and not self._stage_said and self._clock() - self._stage_began > PLAIN_PULL_AFTER_S:
+            self._stage_said = True
+            say(f"{stage} {_megabytes(total)}" if total else stage, label="model")
 
     def close(self) -> None:
         """Take the view off the screen; idempotent."""

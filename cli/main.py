@@ -81,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(e, str(e), e.exit_code)
     except BrokenPipeError:
         return _nobody_reads()
+    except SystemExit as e:
+        # parser and tables end the process on a closed pipe, with a status that says less than the shell would
+        if isinstance(e.__context__, BrokenPipeError):
+            return _nobody_reads()
+        status = e.code
     except (Interrupted, asyncio.CancelledError, typer.Abort):
         say("interrupted")
         return EXIT_INTERRUPTED

@@ -8,15 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.errors import Cancelled, UserError
-from ..core.settings import Settings, load_settings
 from .console import err, moving_parts, out, say, write_line
 from .interrupts import run_interruptible
 from .options import Json
+
+if TYPE_CHECKING:
+    from ..core.settings import Settings
 
 models_app = typer.Typer(
     help="Models: list, pull, show, remove.",
@@ -37,6 +39,7 @@ Name = Annotated[
 @models_app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List the models that are here, and the known ones that are not."""
+    from ..core.settings import load_settings
     from ..serving.files import list_models
 
     settings = load_settings()
@@ -69,6 +72,7 @@ def list_command(as_json: Json = False) -> None:
 @models_app.command("pull")
 def pull_command(name: Name, as_json: Json = False) -> None:
     """Fetch a model and convert it where needed. Ctrl-C stops and removes the partial files."""
+    from ..core.settings import load_settings
     from ..serving.files import find_model, folder_bytes
     from ..serving.pulling import run_pull
 
@@ -102,6 +106,7 @@ def pull_command(name: Name, as_json: Json = False) -> None:
 @models_app.command("show")
 def show_command(name: Name, as_json: Json = False) -> None:
     """Show what a model on this machine is and can do. Loads it."""
+    from ..core.settings import load_settings
     from ..serving.files import find_model
 
     settings = load_settings()
@@ -133,6 +138,7 @@ def remove_command(
     as_json: Json = False,
 ) -> None:
     """Remove a model's files from this machine."""
+    from ..core.settings import load_settings
     from ..serving.files import remove_model
 
     settings = load_settings()

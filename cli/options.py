@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,3 +43,35 @@ Trace = Annotated[
     ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.", show_default=False)]
+WeightFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--weight-format",
+        metavar="auto|fp32|bf16|int4",
+        help="Number format of a local model's weights. (default: auto)",
+        show_default=False,
+        rich_help_panel=ENGINE,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="Processor threads of a local model. (default: the engine's choice)",
+        show_default=False,
+        rich_help_panel=ENGINE,
+    ),
+]
+
+
+def given(**values: Any) -> dict[str, Any] | None:
+    """The values that were given; None if none was."""
+    return {name: value for name, value in values.items() if value is not None} or None
+
+
+def resume_flags(store: Path | None, weight_format: str | None) -> tuple[str, ...]:
+    """The flags of a run without which it cannot be gone on with."""
+    flags = (("--store", store), ("--weight-format", weight_format))
+    return tuple(part for flag, value in flags if value is not None for part in (flag, str(value)))

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from .console import out, say, write_line
-from .options import Json, RunName, Store, Stream, Trace
+from .options import Json, RunName, Store, Stream, Threads, Trace, WeightFormat, given, resume_flags
 
 if TYPE_CHECKING:
     from ..core.sqlite_store import SqliteStore
-    from .answering import Outlet
 
 T = TypeVar("T")
 
@@ -90,30 +89,39 @@ def replay(
     """
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
-    from .answering import answer_here
+    from .answering import Outlet, answer_here
 
     settings = load_settings(store=store)
     answer_here(
         lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
-        _outlet(as_json, stream, trace),
+        Outlet(as_json, stream, trace, resume_flags(store, None)),
     )
 
 
 @runs_app.command()
 def resume(
-    run: RunName, as_json: Json = False, stream: Stream = None, trace: Trace = None, store: Store = None
+    run: RunName,
+    as_json: Json = False,
+    stream: Stream = None,
+    trace: Trace = None,
+    store: Store = None,
+    weight_format: WeightFormat = None,
+    threads: Threads = None,
 ) -> None:
-    """Go on with a run that was interrupted, killed or failed. What it has paid for is not paid again."""
+    """Go on with a run that was interrupted, killed or failed. What it has paid for is not paid again.
+
+    The model must be the one that the run began with, in the same number format.
+    """
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
-    from .answering import answer_here
+    from .answering import Outlet, answer_here
 
-    settings = load_settings(store=store)
+    settings = load_settings(store=store, local=given(weight_format=weight_format, threads=threads))
     answer_here(
         lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
-        _outlet(as_json, stream, trace),
+        Outlet(as_json, stream, trace, resume_flags(store, weight_format)),
     )
 
 
@@ -134,12 +142,6 @@ def rm(
 
     for run_id in _with_store(store, remove):
         say(f"removed {run_id}")
-
-
-def _outlet(as_json: bool, stream: bool | None, trace: Path | None) -> Outlet:
-    from .answering import Outlet
-
-    return Outlet(as_json=as_json, stream=stream, trace=trace)
 
 
 def _with_store(path: Path | None, work: Callable[[SqliteStore], Awaitable[T]]) -> T:

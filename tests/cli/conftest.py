@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -166,8 +167,9 @@ def process(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         )
         started.append(child)
         if stdin is not None and child.stdin is not None:
-            child.stdin.write(stdin)
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # the command reads no more than it takes
+                child.stdin.write(stdin)
+                child.stdin.close()
             child.stdin = None
         return child
 

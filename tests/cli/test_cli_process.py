@@ -1,0 +1,224 @@
+"""The command as a process of its own, on a real tiny model: interruption, killing, resuming, replaying, pipes."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reason.core.answer import Answer
+
+Process = Callable[..., subprocess.Popen[str]]
+TIMEOUT_S = 120.0
+LONG = ["--set", "max_tokens=60000"]
+"""More tokens than any test waits for."""
+
+
+def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Read what is left, which `communicate` would not: it passes by what was read ahead."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    out, err = child.stdout.read(), child.stderr.read()
+    return child.wait(timeout=TIMEOUT_S), out, err
+
+
+def wait_for(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
+    """Wait until something is so; fail if the process ends first."""
+    end = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert child.poll() is None, f"ended early: {child.communicate()}"
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def query(home: Path, sql: str) -> list[tuple[object, ...]]:
+    """Ask the run store, which may not be there yet."""
+    path = home / "data" / "reason" / "runs.sqlite3"
+    if not path.exists():
+        return []
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return db.execute(sql).fetchall()
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        db.close()
+
+
+def ask(model: Path, *more: str) -> list[str]:
+    return ["ask", "What is 6 * 7?", "--model", f"local/{model}", "--threads", "1", "--seed", "7", *more]
+
+
+def test_quick_commands_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from reason.cli.main import main; status = main(sys.argv[1:]);"
+        "heavy = {'torch', 'litellm', 'langgraph', 'transformers', 'vllm', 'numpy'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else status)"
+    )
+    for arguments in (["--version"], ["--help"], ["ask", "--help"], ["models", "--help"], ["nonsense"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert "loaded" not in done.stderr
+        assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+
+
+def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
+    flags = ["-s", "self-consistency", "--set", "n=4", "--set", "max_tokens=12", "--json"]
+    status, out, err = finish(process(*ask(tiny_model, *flags)))
+    assert (status, err) == (0, "")
+    answer = Answer.model_validate_json(out)
+    assert len(answer.candidates) == 4
+    assert answer.usage.model_calls == 1
+    assert len({c.text for c in answer.candidates}) == 4
+
+
+def test_spent_seconds_exit_with_4(process: Process, tiny_model: Path) -> None:
+    status, out, err = finish(process(*ask(tiny_model, *LONG, "--budget-seconds", "1.5")))
+    assert status == 4
+    assert out.strip()
+    assert "budget spent: " in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_saves_the_partial_run(
+    number: signal.Signals, process: Process, tiny_model: Path, home: Path
+) -> None:
+    store = ["--store", str(home / "data" / "reason" / "runs.sqlite3")]
+    child = process(*ask(tiny_model, *LONG, *store, "--stream"))
+    assert child.stdout is not None
+    first = child.stdout.read(1)  # it is writing
+    child.send_signal(number)
+    status, out, err = finish(child)
+    ((run_id, run_status, answer),) = query(home, "SELECT id, status, answer FROM runs")
+    assert status == 130
+    assert err == f"interrupted; the partial run is saved: reason runs resume {run_id} {' '.join(store)}\n"
+    assert run_status == "interrupted"
+    assert (first + out).strip() == Answer.model_validate_json(str(answer)).text.strip() != ""
+
+
+def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) -> None:
+    child = process(*ask(tiny_model, *LONG, "--json", "--trace", "trace.html"))
+    wait_for(lambda: bool(query(home, "SELECT 1 FROM checkpoints")), child)  # the stage before solving is done
+    child.send_signal(signal.SIGINT)
+    status, out, err = finish(child)
+    assert status == 130
+    assert Answer.model_validate_json(out).stopped == "cancelled"
+    assert "reason runs resume" in err
+    assert "cancelled" in Path("trace.html").read_text()
+
+
+def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, home: Path) -> None:
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "from reason.cli.interrupts import run_interruptible\n"
+        "async def stubborn():\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        "        await asyncio.sleep(1000)\n"
+        "    except asyncio.CancelledError:\n"
+        "        print('stopping', flush=True)\n"
+        "        await asyncio.sleep(1000)\n"
+        "run_interruptible(stubborn())\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == "stopping\n"
+    child.send_signal(signal.SIGINT)
+    assert finish(child) == (130, "", "")
+
+
+def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
+    flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150", "--weight-format", "fp32"]
+    whole = Answer.model_validate_json(finish(process(*ask(tiny_model, *flags, "--json")))[1])
+
+    child = process(*ask(tiny_model, *flags))
+    wait_for(
+        lambda: (query(home, f"SELECT COUNT(*) FROM calls WHERE run_id != '{whole.run_id}'") or [(0,)])[0][0] != 0,
+        child,
+    )
+    child.kill()
+    child.wait()
+    ((run_id, status),) = query(home, f"SELECT id, status FROM runs WHERE id != '{whole.run_id}'")
+    ((paid,),) = query(home, f"SELECT COUNT(*) FROM calls WHERE run_id = '{run_id}'")
+    assert isinstance(paid, int)
+    assert status == "running"
+    assert 0 < paid < 48
+
+    code, out, err = finish(process("runs", "resume", str(run_id), "--weight-format", "fp32", "--json"))
+    assert (code, err) == (0, "")
+    resumed = Answer.model_validate_json(out)
+    assert resumed.candidates == whole.candidates
+    assert resumed.usage.completion_tokens == whole.usage.completion_tokens
+    assert 0 < resumed.usage.replayed_tokens < resumed.usage.completion_tokens
+    ((keys,),) = query(home, f"SELECT COUNT(*) FROM calls WHERE run_id = '{run_id}'")
+    assert keys == 48
+
+
+def test_replay_with_the_model_moved_away(process: Process, tiny_model: Path, home: Path) -> None:
+    here = home / "model"
+    here.mkdir()
+    for file in tiny_model.iterdir():
+        (here / file.name).write_bytes(file.read_bytes())
+    flags = ["-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=12"]
+    _, text, _ = finish(process(*ask(here, *flags)))
+    ((run_id, stored),) = query(home, "SELECT id, answer FROM runs")
+    here.rename(home / "elsewhere")
+    status, out, err = finish(process("runs", "replay", str(run_id)))
+    assert (status, out) == (0, text)
+    status, out, err = finish(process("runs", "replay", str(run_id), "--json"))
+    assert (status, err) == (0, "")
+    assert Answer.model_validate_json(out).candidates == Answer.model_validate_json(str(stored)).candidates
+    status, out, err = finish(process(*ask(here)))
+    assert (status, out) == (2, "")
+    assert str(here) in err
+
+
+def test_closed_pipe_is_no_noise(process: Process, tiny_model: Path, home: Path) -> None:
+    child = process(*ask(tiny_model, *LONG, "--stream"))
+    assert child.stdout is not None
+    assert child.stdout.read(1)
+    child.stdout.close()
+    child.stdout = None
+    assert child.stderr is not None
+    assert child.stderr.read() == ""
+    assert child.wait(timeout=TIMEOUT_S) == 141
+    assert query(home, "SELECT status FROM runs") == [("interrupted",)]
+
+    closed = process("strategies", "list", "--json")
+    assert closed.stdout is not None
+    closed.stdout.close()
+    closed.stdout = None
+    assert closed.stderr is not None
+    assert closed.stderr.read() == ""
+    assert closed.wait(timeout=TIMEOUT_S) in (0, 141)
+
+
+def test_a_megabyte_on_stdin(process: Process) -> None:
+    status, out, err = finish(process("ask", "-", stdin="x" * 1_000_000))
+    assert (status, out) == (2, "")
+    assert "--context" in err
+
+
+def test_not_a_byte_of_colour_in_a_pipe(process: Process) -> None:
+    for child in (process("strategies"), process("nonsense"), process("ask", "--help")):
+        _, out, err = finish(child)
+        assert "\x1b" not in out + err
+
+
+def test_corrupt_model_file(process: Process, tiny_model: Path, home: Path) -> None:
+    broken = home / "broken"
+    broken.mkdir()
+    for file in tiny_model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    status, out, err = finish(process(*ask(broken)))
+    assert (status, out) == (2, "")
+    assert str(broken) in err
+    assert len(err.splitlines()) == 1

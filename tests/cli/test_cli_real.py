@@ -1,0 +1,64 @@
+"""The command on the default model: what the README promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.core.answer import Answer
+
+Process = Callable[..., subprocess.Popen[str]]
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def real(process: Process, smollm2_files: Any) -> Process:
+    """Starts the command with the user's own cache of models."""
+    cache: Path = smollm2_files.folder.parents[1]
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return process(*arguments, REASON_CACHE_DIR=str(cache), OMP_NUM_THREADS=str(os.cpu_count()))
+
+    return start
+
+
+def test_the_capital_of_france(real: Process) -> None:
+    child = real("ask", "What is the capital of France?", "--json")
+    out, err = child.communicate(timeout=300)
+    assert (child.returncode, err) == (0, "")
+    answer = Answer.model_validate_json(out)
+    assert answer.answer == "Paris"
+    assert answer.model == "local/smollm2-135m"
+
+
+def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> None:
+    flags = ["--strategy", "self-consistency", "--set", "n=8", "--set", "max_tokens=60", "--seed", "11", "--json"]
+    answers = []
+    for _ in range(2):
+        out, _ = real("ask", "What is the capital of France?", *flags).communicate(timeout=300)
+        answers.append(Answer.model_validate_json(out))
+    first, second = answers
+    assert first.usage.model_calls == 1
+    assert len(first.candidates) == 8
+    votes = sum(c.answer is not None and c.score == first.confidence for c in first.candidates)
+    assert first.confidence == votes / 8
+    assert first.candidates == second.candidates
+
+
+def test_fifty_tokens_and_no_more(real: Process) -> None:
+    child = real("ask", "Tell me a long story about a cat.", "--budget-tokens", "50", "--json")
+    out, _ = child.communicate(timeout=300)
+    answer = Answer.model_validate_json(out)
+    assert (child.returncode, answer.stopped) == (4, "budget")
+    assert answer.usage.completion_tokens == 50
+    assert answer.text
+
+
+def test_doctor_is_content(real: Process) -> None:
+    child = real("doctor", "--json")
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, out
