@@ -15,9 +15,9 @@ FinishReason = Literal["stop", "length", "budget", "cancelled", "error"]
 
 
 class Frozen(BaseModel):
-    """A value: immutable, compared by content, unknown fields refused."""
+    """A value: immutable, compared by content, unknown fields refused. Its JSON keeps infinities, as strings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Message(Frozen):

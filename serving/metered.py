@@ -16,18 +16,15 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..core.budget import Need
-from ..core.errors import UserError
-from ..core.events import BudgetCharged, CallFinished, CallStarted, SampleFinished, TextDelta
+from ..core.events import CallStarted
 from ..core.messages import Chunk, Completion, FinishReason, NextToken, Prompt, Request, Scored, Usage
 from ..core.run import Run
-from ..core.store import StoredCall, call_key
+from ..core.store import call_key
+from .meter import Meter, Slot, sampled_json
 from .model import Capabilities, LanguageModel, Listener
 from .recorder import Recorder
 
 MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
-
-Slot = tuple[int, int]
-"""Position of a sample: (request in the batch, sample index)."""
 
 
 @dataclass
@@ -70,6 +67,7 @@ class MeteredModel:
 
     def __init__(self, model: LanguageModel, role: str, run: Run) -> None:
         self._model = model
+        self._meter = Meter(model, role, run)
         self._run = run
         self.role = role
         self.name = model.name
@@ -93,15 +91,15 @@ class MeteredModel:
         """See `LanguageModel.generate`."""
         if not requests:
             return []
-        fitted = self._fit([self._seeded(r) for r in requests])
+        fitted = self._meter.fit([self._meter.seeded(r) for r in requests])
         clamped = [f.sampling.max_tokens < r.sampling.max_tokens for f, r in zip(fitted, requests, strict=True)]
         keys = {
-            (i, index): call_key(self.identity, _sampled_json(r), r.sampling.seed, index)
+            (i, index): call_key(self.identity, sampled_json(r), r.sampling.seed, index)
             for i, r in enumerate(fitted)
             for index in r.indices
         }
-        with self._run.ledger.reserve(self._most(fitted)):
-            stored = await self._stored(list(keys.values()))
+        with self._run.ledger.reserve(self._meter.most(fitted)):
+            stored = await self._meter.stored(list(keys.values()))
             done: dict[Slot, Completion] = {
                 slot: Completion.model_validate(stored[key].reply) for slot, key in keys.items() if key in stored
             }
@@ -120,13 +118,15 @@ class MeteredModel:
             started = time.monotonic()
             try:
                 for slot in replayed:
-                    self._tell(call, slot, done[slot], listener, replayed=True)
+                    self._meter.tell(call, slot, done[slot], listener, replayed=True)
                 if len(done) < len(keys):
                     await self._sample(fitted, keys, done, call, listener)
             finally:
-                self._settle(call, fitted, done, replayed, time.monotonic() - started)
+                self._meter.settle(call, fitted, done, replayed, time.monotonic() - started)
                 await self._run.save_events()
-        return [[self._ended(done[i, x], clamped[i]) for x in request.indices] for i, request in enumerate(fitted)]
+        return [
+            [self._meter.ended(done[i, x], clamped[i]) for x in request.indices] for i, request in enumerate(fitted)
+        ]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """See `LanguageModel.stream`."""
@@ -173,7 +173,7 @@ class MeteredModel:
             done[slot] = completion
             growing.pop(slot, None)
             if completion.ok:
-                recorder.add(self._stored_call(keys[slot], requests[slot[0]], completion, cut))
+                recorder.add(self._meter.sample_call(keys[slot], requests[slot[0]], completion, cut))
 
         def hear(chunk: Chunk) -> None:
             i = missing[chunk.request][0]
@@ -185,7 +185,7 @@ class MeteredModel:
             if chunk.completion is not None:
                 finish(slot, chunk.completion)
             chunk = chunk.model_copy(update={"request": i})
-            self._tell_chunk(call, chunk, listener)
+            self._meter.tell_chunk(call, chunk, listener)
 
         try:
             async with recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
@@ -194,7 +194,7 @@ class MeteredModel:
                     for index, completion in zip(request.indices, reply, strict=True):
                         if (i, index) not in done:  # the backend did not tell it
                             finish((i, index), completion)
-                            self._tell(call, (i, index), completion, listener)
+                            self._meter.tell(call, (i, index), completion, listener)
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -205,12 +205,12 @@ class MeteredModel:
                     counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
                     cut = growing.get(slot, _Growing()).cut(slot[1], "budget", counted or 0)
                     finish(slot, cut, cut=True)
-                    self._tell(call, slot, cut, None)
+                    self._meter.tell(call, slot, cut, None)
         except asyncio.CancelledError:
             for slot, sample in growing.items():
                 cut = sample.cut(slot[1], "cancelled")
                 run.unfinished.append(cut)
-                self._tell(call, slot, cut, None)
+                self._meter.tell(call, slot, cut, None)
                 run.ledger.charge(self.role, self.name, cut.usage)
             raise
 
@@ -250,7 +250,7 @@ class MeteredModel:
         run = self._run
         keys = [call_key(self.identity, a, None, 0) for a in asked]
         with run.ledger.reserve(Need(calls=calls)):
-            stored = await self._stored(keys)
+            stored = await self._meter.stored(keys)
             missing = [i for i, key in enumerate(keys) if key not in stored]
             call = run.emit(
                 CallStarted(
@@ -269,12 +269,12 @@ class MeteredModel:
             except TimeoutError:
                 raise run.ledger.refuse("seconds") from None
             fresh = dict(zip(missing, computed, strict=True))
-            paid = [self._measured_call(keys[i], asked[i], r.model_dump(mode="json")) for i, r in fresh.items()]
+            paid = [self._meter.measured_call(keys[i], asked[i], r.model_dump(mode="json")) for i, r in fresh.items()]
             await run.store.add_calls(run.id, paid)
             replies = [
                 fresh[i] if i in fresh else reply_type.model_validate(stored[key].reply) for i, key in enumerate(keys)
             ]
-            self._charge(
+            self._meter.charge(
                 call,
                 sum((r.usage for r in replies), Usage()),
                 calls=calls,
@@ -283,197 +283,3 @@ class MeteredModel:
             )
             await run.save_events()
         return replies
-
-    # -- budget
-
-    def _seeded(self, request: Request) -> Request:
-        if request.sampling.seed is not None:
-            return request
-        sampling = request.sampling.model_copy(update={"seed": self._run.seed})
-        return request.model_copy(update={"sampling": sampling})
-
-    def _fit(self, requests: list[Request]) -> list[Request]:
-        """Bound `max_tokens` by an equal share of what the budget still allows."""
-        ledger = self._run.ledger
-        samples = sum(len(r.indices) for r in requests)
-        share = ledger.left("tokens") / samples  # infinite without a limit
-        if ledger.budget.usd is not None:
-            prompt_price, price = self._prices()
-            left = ledger.left("usd") - prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests)
-            if left < 0:
-                raise ledger.refuse("usd")
-            if price > 0 and left / price / samples < share:
-                share = left / price / samples
-                if share < 1:
-                    raise ledger.refuse("usd")
-        if share < 1:
-            raise ledger.refuse("tokens")
-        return [
-            r
-            if r.sampling.max_tokens <= share
-            else r.model_copy(update={"sampling": r.sampling.model_copy(update={"max_tokens": int(share)})})
-            for r in requests
-        ]
-
-    def _most(self, requests: Sequence[Request]) -> Need:
-        tokens = sum(len(r.indices) * r.sampling.max_tokens for r in requests)
-        usd = 0.0
-        if self._run.ledger.budget.usd is not None:
-            prompt_price, price = self._prices()
-            usd = prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests) + price * tokens
-        return Need(tokens=tokens, calls=len(requests), usd=usd)
-
-    def _prices(self) -> tuple[float, float]:
-        can = self.capabilities
-        if can.usd_per_prompt_token is None or can.usd_per_completion_token is None:
-            raise UserError(f"the price of model {self.name!r} is unknown", hint="limit tokens or calls instead")
-        return can.usd_per_prompt_token, can.usd_per_completion_token
-
-    def _prompt_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, or where nobody knows them its bytes: no tokenizer makes more of it."""
-        counted = self._model.count_tokens(prompt)
-        if counted is not None:
-            return counted
-        prefix = len(prompt.prefix) if isinstance(prompt.prefix, tuple) else len(prompt.prefix.encode())
-        return prefix + len((prompt.text or "").encode()) + sum(len(m.content.encode()) + 16 for m in prompt.messages)
-
-    def _ended(self, completion: Completion, clamped: bool) -> Completion:
-        if clamped and completion.finish_reason == "length":
-            self._run.ledger.exhausted = self._run.ledger.exhausted or "tokens"
-            return completion.model_copy(update={"finish_reason": "budget"})
-        return completion
-
-    def _settle(
-        self,
-        call: int,
-        requests: Sequence[Request],
-        done: dict[Slot, Completion],
-        replayed: frozenset[Slot],
-        seconds: float,
-    ) -> None:
-        """Charge what a call has made, also when it was cancelled or failed half-way."""
-        whole = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(requests))
-        usage = sum((c.usage for c in done.values()), Usage())
-        self._charge(
-            call,
-            usage,
-            calls=len(requests),
-            replayed_calls=whole,
-            replayed_tokens=sum(done[slot].usage.completion_tokens for slot in replayed),
-            failed=sum(not c.ok for c in done.values()),
-            seconds=seconds,
-        )
-
-    def _charge(
-        self,
-        call: int,
-        usage: Usage,
-        *,
-        calls: int,
-        replayed_calls: int,
-        seconds: float,
-        replayed_tokens: int = 0,
-        failed: int = 0,
-    ) -> None:
-        run = self._run
-        run.ledger.charge(
-            self.role,
-            self.name,
-            usage,
-            calls=calls,
-            replayed_calls=replayed_calls,
-            replayed_tokens=replayed_tokens,
-            working_s=max(0.0, seconds - usage.waited_s),
-        )
-        tokens = usage.completion_tokens
-        run.emit(
-            CallFinished(role=self.role, model=self.name, seconds=seconds, tokens=tokens, failed=failed), parent=call
-        )
-        total = run.ledger.usage()
-        run.emit(
-            BudgetCharged(
-                role=self.role,
-                model=self.name,
-                tokens=tokens,
-                calls=calls,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                limits=run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=call,
-        )
-
-    # -- store and trace
-
-    async def _stored(self, keys: list[str]) -> dict[str, StoredCall]:
-        reuse = self._run.config.reuse
-        if reuse == "none":
-            return {}
-        found = await self._run.store.find_calls(self._run.id, keys, any_run=reuse == "store")
-        if reuse == "store":
-            # this run's own copy, so that it can be replayed when the other run is gone
-            await self._run.store.add_calls(self._run.id, list(found.values()))
-        return found
-
-    def _stored_call(self, key: str, request: Request, completion: Completion, cut: bool) -> StoredCall:
-        asked = {"request": _sampled_json(request), "seed": request.sampling.seed, "index": completion.sample_index}
-        return StoredCall(
-            key=key,
-            role=self.role,
-            model=self.name,
-            request=asked,
-            reply=completion.model_dump(mode="json"),
-            cut=cut,
-        )
-
-    def _measured_call(self, key: str, asked: JsonValue, reply: dict[str, JsonValue]) -> StoredCall:
-        return StoredCall(key=key, role=self.role, model=self.name, request={"request": asked}, reply=reply)
-
-    def _tell_chunk(self, call: int, chunk: Chunk, listener: Listener | None) -> None:
-        if self._run.wants_text and (chunk.text or chunk.token_ids or chunk.reasoning):
-            self._run.emit(
-                TextDelta(
-                    request=chunk.request,
-                    sample=chunk.sample_index,
-                    text=chunk.text,
-                    tokens=len(chunk.token_ids),
-                    reasoning=chunk.reasoning,
-                ),
-                parent=call,
-            )
-        if chunk.completion is not None:
-            self._run.emit(
-                SampleFinished(request=chunk.request, sample=chunk.sample_index, completion=chunk.completion),
-                parent=call,
-            )
-        if listener is not None:
-            listener(chunk)
-
-    def _tell(
-        self, call: int, slot: Slot, completion: Completion, listener: Listener | None, replayed: bool = False
-    ) -> None:
-        """Tell of a sample that was not streamed."""
-        request, sample = slot
-        self._run.emit(
-            SampleFinished(request=request, sample=sample, completion=completion, replayed=replayed), parent=call
-        )
-        if listener is not None:
-            text, ids = completion.text, completion.token_ids
-            listener(
-                Chunk(
-                    request=request,
-                    sample_index=sample,
-                    text=text,
-                    token_ids=ids,
-                    logprobs=completion.logprobs or (),
-                    reasoning=completion.reasoning,
-                    completion=completion,
-                )
-            )
-
-
-def _sampled_json(request: Request) -> JsonValue:
-    """What decides a sample's distribution: the prompt and how it is sampled, without seed, index and count."""
-    sampling: JsonValue = request.sampling.model_dump(mode="json", exclude={"n", "seed"})
-    return {"prompt": request.prompt.model_dump(mode="json"), "sampling": sampling}

@@ -4,8 +4,6 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_model import ScriptedModel, replies
-
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, StoreError
 from reason.core.events import MemorySink
@@ -15,6 +13,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.serving.metered import MeteredModel
 from reason.serving.model import LanguageModel
+from scripted_model import ScriptedModel, replies
 
 
 class Desk:
@@ -310,3 +309,12 @@ def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
         await store.aclose()
 
     asyncio.run(scenario())
+
+
+async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(desk):
+    model = ScriptedModel(replies("yes"))
+    for turn in (0, 1):
+        run = await desk.run(new=turn == 0)
+        (no,) = await MeteredModel(model, "main", run).score(Prompt.user("q"), ["n"])
+        assert no.logprobs == (-math.inf,)
+        assert run.ledger.usage().replayed_calls == turn
