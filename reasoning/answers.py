@@ -60,6 +60,15 @@ _MARKER = re.compile(
     """,  # noqa: RUF001 (dashes and letters of other scripts are meant)
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
+_KIND_MARKERS: dict[ResolvedKind, re.Pattern[str]] = {
+    "choice": re.compile(
+        r"(?<![^\W_])(?:correct|right|best|final|my)\s(?:option|choice|letter)\b(?:\s[^\n.:?!=]{0,60}?)?"
+        r"[*_]{0,3}\s{0,3}(?:is(?![^\W_])|:)[\s*_:]{0,8}",
+        re.IGNORECASE,
+    ),
+    "math": re.compile(r"(?<![^\W_])solutions?\s(?:is|are)(?![^\W_])[\s*_:]{0,8}", re.IGNORECASE),
+}
+"""What announces an answer for questions of one kind alone; looked for after the others."""
 _SHORT_MARKER = re.compile(r"^[*_]{0,3}A[*_]{0,3}:[*_]{0,3}[ ]{1,4}", re.MULTILINE)
 _ADVERBS = re.compile(rf"(?:{_ADVERB}\b,?[\s:]{{1,5}}){{1,3}}", re.IGNORECASE)
 _NOT_BUT = re.compile(r"not\s(?P<wrong>[^\n]{1,120}?),?\s(?:but(?:\srather)?|it'?s|it\sis|rather)\s", re.IGNORECASE)
@@ -185,9 +194,12 @@ def _marked(text: str, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
     """What follows the markers, last first."""
     ends = deque((m.end() for m in _MARKER.finditer(text)), maxlen=_MAX_PLACES)
     yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
+    patterns = [_KIND_MARKERS[kind]] if kind in _KIND_MARKERS else []
     if kind != "choice":  # "A: 42" among options would be the first option
-        short = deque((m.end() for m in _SHORT_MARKER.finditer(text)), maxlen=_MAX_PLACES)
-        yield from (span for end in reversed(short) for span in _after_marker(text, end, kind))
+        patterns.append(_SHORT_MARKER)
+    for pattern in patterns:
+        ends = deque((m.end() for m in pattern.finditer(text)), maxlen=_MAX_PLACES)
+        yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
 
 
 def _after_marker(text: str, start: int, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
@@ -296,15 +308,23 @@ def _unmarked_option(text: str, start: int, question: Question) -> Extracted | N
     lines = [span for span in _lines(text, start) if unwrap(text, *span)[0] < unwrap(text, *span)[1]]
     if not lines:
         return None
-    for line_start, line_end in (lines[-1], lines[0]):
-        a, b = unwrap(text, line_start, line_end)
-        lead = _CONNECTIVE.match(text, a, b)
-        a = lead.end() if lead else a
-        option = named_option(text[a:b], question.choices)
-        if option and (len(lines) == 1 or b - a <= 200):
-            return Extracted(option[0], "choice", a + option[1], a + option[2])
-    option = only_option(text[start:], question.choices)
-    return Extracted(option[0], "choice", start + option[1], start + option[2]) if option else None
+    option = _option_of_line(text, lines[-1], question)
+    first = _option_of_line(text, lines[0], question)
+    second = _option_of_line(text, lines[1], question) if len(lines) > 1 else None
+    if option is None and (first is None or second is None or first.value == second.value):  # not a list of options
+        option = first
+    if option is not None:
+        return option
+    only = only_option(text[start:], question.choices)
+    return Extracted(only[0], "choice", start + only[1], start + only[2]) if only else None
+
+
+def _option_of_line(text: str, line: tuple[int, int], question: Question) -> Extracted | None:
+    a, b = unwrap(text, *line)
+    lead = _CONNECTIVE.match(text, a, b)
+    a = lead.end() if lead else a
+    option = named_option(text[a:b], question.choices)
+    return Extracted(option[0], "choice", a + option[1], a + option[2]) if option and b - a <= 400 else None
 
 
 def _last_number(text: str, start: int, question: Question) -> Extracted | None:
@@ -332,14 +352,19 @@ def _unmarked_yes_no(text: str, start: int) -> Extracted | None:
 
 
 def _last_formula(text: str, start: int) -> Extracted | None:
-    last = deque(_FORMULA.finditer(text, start), maxlen=1)
-    if not last:
+    last: tuple[int, int] | None = None
+    joined = False
+    for formula in _FORMULA.finditer(text, start):
+        join = _NEXT_FORMULA.match(text, last[1]) if last else None
+        joined = join is not None and join.end() == formula.start()
+        last = (last[0] if joined and last else formula.start(), formula.end())
+    if last is None:
         return None
-    a, b = unwrap(text, *last[0].span())
+    a, b = unwrap(text, *last)
     sides = text[a:b].split("=")
-    if len(sides) > 2 or (len(sides) == 2 and not _LONE_SIDE.fullmatch(sides[0])):  # "3 + 4 = 7": what it comes to
-        a, b = unwrap(text, text.rfind("=", a, b) + 1, b)
-    return Extracted(text[a:b], "math", a, b) if a < b else None
+    if not joined and (len(sides) > 2 or (len(sides) == 2 and not _LONE_SIDE.fullmatch(sides[0]))):
+        a, b = unwrap(text, text.rfind("=", a, b) + 1, b)  # "3 + 4 = 7": what it comes to
+    return Extracted(text[a:b], "math", a, b) if a < b <= a + MAX_ANSWER_CHARS else None
 
 
 def _unmarked_text(text: str, start: int, question: Question) -> Extracted | None:

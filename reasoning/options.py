@@ -21,6 +21,8 @@ _NEGATION = re.compile(
     r"(?:\bnot|n't|\bneither|\bexclude|\beliminate|\brule out|\bincorrect)\s{1,3}(?:option |choice |be )?$"
 )
 _ALSO = re.compile(r"[\s*)_.\]]{0,6}(?:and|or|&|/|,)\s{0,3}(?:option\s|choice\s)?[(\[*]{0,3}([A-Za-z])(?![^\W_])(?!')")
+_TRAILING = re.compile(r"(?<=\s)[*_(\"']{0,3}([A-Z])[*_)\"'.!]{0,4}\s{0,8}\Z")
+_LETTER_BEFORE = re.compile(r"(?<![^\W_])[A-Z][)*_.\s,/]{1,4}(?:(?:and|or|&)\s{1,2})?[*_(\"']{0,3}$")
 _WORD_BREAKS = re.compile(r"[\s\-_]+")
 
 
@@ -83,15 +85,17 @@ def _ends_letter(text: str, match: re.Match[str]) -> bool:
 
 def _letters(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
     found = []
-    for pattern in (_BRACKETED, _NAMED):
+    for pattern in (_BRACKETED, _NAMED, _TRAILING):
         for match in pattern.finditer(text):
-            group = 1 if match[1] else 2
+            group = 1 if match[1] or pattern.groups == 1 else 2
             letter, start, end = match[group], match.start(group), match.end(group)
             denied = _NEGATION.search(text, max(0, match.start() - 24), match.start())
             if denied or _index(letter, len(choices)) is None:
                 continue
             if pattern is _NAMED and (letter.islower() or letter in "AI") and not _AFTER_BARE.match(text, end):
                 continue
+            if pattern is _TRAILING and _LETTER_BEFORE.search(text, max(0, start - 12), start):
+                continue  # "B, C" and "B or C" name none
             found.append((letter.upper(), start, end))
             also = _ALSO.match(text, end)
             if also and _index(also[1], len(choices)) is not None and _ends_letter(text, also):

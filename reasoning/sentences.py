@@ -87,13 +87,16 @@ _FUNCTION_WORDS = frozenset([
 _COPULAS = frozenset(["is", "are", "was", "were", "be", "equals", "means", "becomes"])
 _QUESTION_WORDS = frozenset(["what", "which", "who", "whom", "whose", "where", "when", "why", "how", "many", "much"])
 _CLAUSE = re.compile(
-    r"\s*(?:[,;]\s+(?:which|who|whose|where|when|and|but|because|since|as|although|while|located|known|with|the|a|an|so)\b"
-    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b)"  # noqa: RUF001
+    r"\s*(?:[,;]\s+(?:which|who|whose|where|when|and|but|because|since|as|although|while|located|known|with|the|a|an|so|at|in"
+    r"|on|from|by)\b"
+    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b"  # noqa: RUF001 (dashes)
+    r"|\s(?:in|around|during)\s(?:the\s)?(?:early|late|mid|year|[0-9]{1,2}th|[0-9]{3,4})\b)"
 )
 _LEAD = re.compile(
     r"(?:(?:[^\W\d_]+\s+)?by\s+|(?:(?:located|found|situated|called|named)\s+)?(?:(?:in|on|at)\s+)?(?:the year\s+)?)",
     re.IGNORECASE,
 )
+_VERB_LEAD = re.compile(r"[^\W\d_]+\s+(?:in|on|at|by)\s+", re.IGNORECASE)
 _PRONOUNS = frozenset({"it", "that", "this"})
 _MAX_ADDED_WORDS = 4  # words of its own that a sentence may put between the question's ("in our solar system")
 _MAX_NEW_WORDS = 8  # longest answer read in front of the repeated question
@@ -168,10 +171,13 @@ def _question_first(sentence: str, words: list[re.Match[str]], asked: set[str]) 
         after = first_new
         if any(_repeated(w[0].lower(), asked) for w in words[after:]):
             return None
+        lead = _VERB_LEAD.match(sentence, words[after].start()) if after < len(words) else None  # "sank on April 15"
+    else:
+        lead = None
     if after >= len(words):
         return None
     start = words[after].start()
-    lead = _LEAD.match(sentence, start)
+    lead = lead or _LEAD.match(sentence, start)
     if lead and lead.end() < len(sentence):
         start = lead.end()
     end = _trimmed_end(sentence, start, clause_end(sentence, start, len(sentence)))
@@ -190,7 +196,8 @@ def _question_last(sentence: str, words: list[re.Match[str]], asked: set[str]) -
         i -= 1
     if i == 0 or 2 * len(repeated) < len(asked):
         return None
-    start, end = words[0].start(), words[i - 1].end()
+    start = words[0].start()
+    end = min(words[i - 1].end(), _trimmed_end(sentence, start, clause_end(sentence, start, len(sentence))))
     return Addition(start, end, len(repeated) / len(asked)) if i <= _MAX_NEW_WORDS else None
 
 
