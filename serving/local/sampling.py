@@ -42,14 +42,20 @@ class Sampler:
         index: Which sample of the request: picks the generator.
         hooks: The request's hooks, by name, in order.
         prompt_ids: Tokens of the prompt.
+        eos: Tokens that end a text, for hooks.
     """
 
     def __init__(
-        self, sampling: Sampling, index: int, hooks: Sequence[tuple[str, Hook]], prompt_ids: Sequence[int]
+        self,
+        sampling: Sampling,
+        index: int,
+        hooks: Sequence[tuple[str, Hook]],
+        prompt_ids: Sequence[int],
+        eos: frozenset[int] = frozenset(),
     ) -> None:
         self._sampling, self._hooks = sampling, hooks
         self.generated: list[int] = []
-        self.states = {name: HookState(prompt_ids, self.generated, index) for name, _ in hooks}
+        self.states = {name: HookState(prompt_ids, self.generated, index, eos_ids=eos) for name, _ in hooks}
         entropy = None if sampling.seed is None else [_unsigned(sampling.seed), index]
         self._noise = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
 

@@ -177,7 +177,7 @@ class Row:
         self.task = task
         self.index = index
         self.sequence: Sequenced | None = sequence
-        self.sampler = Sampler(sampling, index, task.hooks, task.ids)
+        self.sampler = Sampler(sampling, index, task.hooks, task.ids, task.eos)
         self.finished = False
         self._cached = sequence.cached
         self._sampling = sampling

@@ -28,8 +28,8 @@ def test_both_are_registered() -> None:
 
 
 def test_an_unknown_hook_names_those_that_exist() -> None:
-    with pytest.raises(CapabilityMissing, match=r"hook steer.*forbid_tokens, only_tokens"):
-        make_hooks([HookCall(name="steer")], "local/x")
+    with pytest.raises(CapabilityMissing, match=r"hook no_such_hook.*entropy_probe, forbid_tokens, only_tokens"):
+        make_hooks([HookCall(name="no_such_hook")], "local/x")
 
 
 @pytest.mark.parametrize("args", [{}, {"ids": "12"}, {"ids": [-1]}, {"ids": [1], "more": 2}, {"ids": []}])
