@@ -54,7 +54,7 @@ class Decoder:
     Args:
         shape: Sizes; `shape.own` must hold.
         checkpoint: The weights.
-        weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices; the embedding and the norms stay bf16).
+        weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices in the layers).
     """
 
     def __init__(self, shape: ModelShape, checkpoint: Checkpoint, weight_format: WeightFormat) -> None:
@@ -70,7 +70,8 @@ class Decoder:
         self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
         tied = shape.tied or "lm_head.weight" not in checkpoint
         head = self._embedding if tied else checkpoint.tensor("lm_head.weight", self.dtype)
-        self._head = make_linear(head, None, weight_format, self._prepack)
+        # The output matrix is never rounded to 4 bits: on SmolLM2-135M that alone costs 0.06 nats, the rest 0.001.
+        self._head = make_linear(head, None, "bf16" if weight_format == "int4" else weight_format, self._prepack)
 
     @classmethod
     def load(cls, folder: Path, weight_format: WeightFormat) -> Decoder:

@@ -171,11 +171,12 @@ class _LogStep:
     def attend(self, layer: int, turned: Tensor) -> Tensor:
         """Attend `[rows, heads + 2 * kv_heads, head_dim]`, rotated."""
         rows, kv_heads, group, dim = self._rows, self._kv_heads, self._group, self._head_dim
-        kv = self._log.kv[layer]
-        kv[:, :, self._first : self._width] = turned[:, self._heads :].view(rows, 2, kv_heads, dim).permute(1, 2, 0, 3)
+        seen = self._log.kv[layer].narrow(2, 0, self._width)
+        new = turned[:, self._heads :].view(rows, 2, kv_heads, dim)
+        seen.narrow(2, self._first, rows).copy_(new.permute(1, 2, 0, 3))
+        keys, values = seen.narrow(0, 0, 1), seen.narrow(0, 1, 1)
         query = turned[:, : self._heads]
         if self._causal:
-            keys, values = kv[:, None, :, : self._width].unbind(0)
             out = functional.scaled_dot_product_attention(
                 query.transpose(0, 1)[None], keys, values, is_causal=True, scale=self._scale, enable_gqa=True
             )
@@ -186,7 +187,6 @@ class _LogStep:
             folded = (
                 query.reshape(rows, kv_heads, group, dim).permute(1, 0, 2, 3).reshape(1, kv_heads, rows * group, dim)
             )
-        keys, values = kv[:, None, :, : self._width].unbind(0)
         out = functional.scaled_dot_product_attention(folded, keys, values, attn_mask=self._mask, scale=self._scale)
         if rows == 1:
             return out.reshape(1, self._heads * dim)

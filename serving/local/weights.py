@@ -1,8 +1,8 @@
 """Weights: reading a checkpoint, and the matrix in one of three formats with what can be fused behind it.
 
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
-oneDNN give a row the same bits whatever the number of rows beside it (measured for 1 to 256 rows in bf16, and for 2
-and more in fp32, where a single row is therefore computed twice).
+oneDNN give a row the same bits whatever the number of rows beside it (measured for 2 to 256 rows; a single row is
+computed twice where it would take another kernel).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ...core.errors import CapabilityMissing, DataError
 from .families import read_json
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
-INT4_GROUP = 64
-"""Weights that share a scale in the int4 format."""
+INT4_GROUP = 32
+"""Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights which come from such
+a file fall on the same sixteen levels again."""
 
 
 class Linear(Protocol):
@@ -73,7 +74,9 @@ class PackedLinear:
         # The hint is the row count the blocked layout is chosen for: fp32 gains much from 16 with several rows.
         self._weight = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
         self._bias = bias
-        self._twin = weight.dtype is torch.float32
+        # A single row takes other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
+        # twice costs next to nothing and takes the kernel that several rows take.
+        self._twin = weight.dtype is torch.float32 or weight.shape[1] > weight.shape[0]
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
 
@@ -95,29 +98,30 @@ class PackedLinear:
 
     def _unary(self, x: Tensor, step: str) -> Tensor:
         if self._twin and x.shape[0] == 1:
-            twice: Tensor = self._op(x.repeat(2, 1), self._weight, self._bias, step, [], "")
+            twice: Tensor = self._op(torch.cat([x, x]), self._weight, self._bias, step, [], "")
             return twice[:1]
         result: Tensor = self._op(x, self._weight, self._bias, step, [], "")
         return result
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
         if self._twin and x.shape[0] == 1:
-            twice: Tensor = self._binary(x.repeat(2, 1), other.repeat(2, 1), self._weight, self._bias, step)
+            twice: Tensor = self._binary(
+                torch.cat([x, x]), torch.cat([other, other]), self._weight, self._bias, step
+            )
             return twice[:1]
         result: Tensor = self._binary(x, other, self._weight, self._bias, step)
         return result
 
 
 class Int4Linear:
-    """Weights rounded to 4 bits, a scale and a zero for each group of 64 inputs; activations stay bf16.
+    """Weights rounded to 4 bits, a scale and a zero for each group of 32 inputs; activations stay bf16.
 
     Plain rounding to the nearest level changes what a small model writes, so this format is never chosen silently.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._group = next(g for g in (INT4_GROUP, 32) if weight.shape[1] % g == 0)
         outputs, inputs = weight.shape
-        grouped = weight.float().view(outputs, inputs // self._group, self._group)
+        grouped = weight.float().view(outputs, inputs // INT4_GROUP, INT4_GROUP)
         high, low = grouped.amax(-1), grouped.amin(-1)
         scale = ((high - low) / 15).clamp_min(1e-8)
         levels = ((grouped - low[..., None]) / scale[..., None]).round().clamp(0, 15).to(torch.int32)
@@ -131,11 +135,11 @@ class Int4Linear:
     @staticmethod
     def fits(weight: Tensor) -> bool:
         """Whether the kernel takes a matrix of this shape."""
-        return weight.shape[1] % 32 == 0 and weight.shape[0] % 16 == 0
+        return weight.shape[1] % INT4_GROUP == 0 and weight.shape[0] % 16 == 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
-        result: Tensor = self._op(x.contiguous(), self._weight, self._group, self._scales)
+        result: Tensor = self._op(x.contiguous(), self._weight, INT4_GROUP, self._scales)
         return result if self._bias is None else result.add_(self._bias)
 
     def silu(self, x: Tensor) -> Tensor:

@@ -75,6 +75,9 @@ class Worker:
                 size = self._scheduler.step()
             except BackendError:
                 size = None  # every task has been told
+            except Exception as error:  # noqa: BLE001 - whatever breaks, those who wait must hear of it
+                size = None
+                self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
             if size is not None and size.rows and not size.filled:
                 self._watch.observe(size.rows, time.perf_counter() - began)
                 if torch.get_num_threads() != self._watch.threads:

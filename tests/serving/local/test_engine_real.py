@@ -27,7 +27,7 @@ PROMPTS = [
     for topic in TOPICS
     for form in FORMS
 ]
-TOKENS = 16
+TOKENS = 8
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,14 @@ async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
     assert [c.token_ids for c in batch] == [c.token_ids for c in alone]
 
 
-async def test_bf16_seeds_hold_in_company_and_for_samples_asked_later(bf16: LocalModel) -> None:
+async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) -> None:
     request = Request(prompt=PROMPTS[7], sampling=Sampling(temperature=1.0, seed=11, n=4, max_tokens=40))
     (whole,) = await bf16.generate([request])
     (again,) = await bf16.generate([request])
-    (some,) = await bf16.generate([request.model_copy(update={"samples": (2, 3)})])
     crowd = await bf16.generate([request, *(greedy(p, 30) for p in PROMPTS[10:16])])
     texts = [c.text for c in whole]
     assert len(set(texts)) == 4
     assert [c.text for c in again] == texts
-    assert [c.text for c in some] == texts[2:]
     assert [c.text for c in crowd[0]] == texts
 
 
@@ -157,14 +155,14 @@ async def test_the_chat_template_is_the_one_of_transformers(fp32: LocalModel, sm
         assert fp32._tokenizer.prompt_ids(prompt) == list(expected)
 
 
-async def test_it_knows_the_capital_of_france(bf16: LocalModel) -> None:
-    ((completion,),) = await bf16.generate([greedy(Prompt.user("What is the capital of France?"), 24)])
+async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
+    ((completion,),) = await fp32.generate([greedy(Prompt.user("What is the capital of France?"), 24)])
     assert "Paris" in completion.text
     assert completion.finish_reason == "stop"
 
 
 async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any) -> None:
-    """The weights are Q4_1 already, so another rounding to 4 bits must keep most of what the model says."""
+    """The weights were 4-bit blocks of 32 already, so the same rounding again must keep nearly all the model says."""
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=2)
     try:
         assert model.identity == f"{smollm2_files.fingerprint}+int4"
@@ -173,7 +171,7 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
         for prompt, completion in zip(PROMPTS, found, strict=True):
             best = int(logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1].argmax())
             agree += completion.token_ids[0] == best
-        assert agree >= 30
+        assert agree >= 47
     finally:
         await model.aclose()
 

@@ -342,13 +342,14 @@ async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFile
         await model.generate([ask()])
 
 
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), NameError("out of memory")])
 async def test_a_broken_forward_pass_fails_the_calls_and_not_the_engine(
-    tiny: LocalModel, monkeypatch: pytest.MonkeyPatch
+    tiny: LocalModel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     forward = tiny._scheduler._forward
 
     def broken(spans: object) -> torch.Tensor:
-        raise RuntimeError("out of memory")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(forward, "run", broken)
