@@ -67,7 +67,7 @@ def convert(source: Path, folder: Path, pulling: Pulling) -> None:
         rope_factors=None if factors is None else _numbers(factors, source.name).ravel().astype(float).tolist(),
     )
     places = {name: _hugging_face_name(name, config["num_hidden_layers"], source.name) for name in tensors}
-    _complete(set(tensors), config["num_hidden_layers"], source.name)
+    _check_shapes(tensors, config, source.name)
     ids = write_tokenizer(metadata, folder, config["max_position_embeddings"])
     if ids.pop("vocabulary") > config["vocab_size"]:
         raise DataError(f"damaged model file {source.name}: more tokens than rows in the embedding")
@@ -82,7 +82,7 @@ def convert(source: Path, folder: Path, pulling: Pulling) -> None:
             heads = _heads_to_reorder(tensor.name, config)
             return numbers if heads is None else _split_halves(numbers, heads)
 
-        return Planned(places[tensor.name], tuple(int(n) for n in reversed(tensor.shape)), load)
+        return Planned(places[tensor.name], _shape(tensor), load)
 
     write_bf16(folder / "model.safetensors", [planned(t) for t in tensors.values()], pulling)
 
@@ -126,12 +126,56 @@ def _hugging_face_name(name: str, layers: int, file: str) -> str:
     )
 
 
-def _complete(names: set[str], layers: int, file: str) -> None:
-    always = [part for part in _PARTS if part not in ("attn_q_norm", "attn_k_norm")]
-    needed = ["output_norm.weight", *(f"blk.{i}.{part}.weight" for i in range(layers) for part in always)]
-    for name in needed:
-        if name not in names:
+def _check_shapes(tensors: dict[str, gguf.ReaderTensor], config: dict[str, Any], file: str) -> None:
+    """Every tensor that must be there is, and each has the shape that the configuration says.
+
+    Raises:
+        DataError: One is missing or of another shape.
+    """
+    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    table = (config["vocab_size"], hidden)
+    block: dict[str, tuple[int, ...]] = {
+        "attn_norm.weight": (hidden,),
+        "attn_q.weight": (queries, hidden),
+        "attn_k.weight": (keys, hidden),
+        "attn_v.weight": (keys, hidden),
+        "attn_output.weight": (hidden, queries),
+        "ffn_norm.weight": (hidden,),
+        "ffn_gate.weight": (inner, hidden),
+        "ffn_up.weight": (inner, hidden),
+        "ffn_down.weight": (hidden, inner),
+    }
+    optional = {"attn_q_norm.weight": (head,), "attn_k_norm.weight": (head,)}
+    optional |= {
+        "attn_q.bias": (queries,),
+        "attn_k.bias": (keys,),
+        "attn_v.bias": (keys,),
+        "attn_output.bias": (hidden,),
+    }
+
+    def check(name: str, shape: tuple[int, ...]) -> None:
+        if name not in tensors:
             raise _damaged(file, f"the tensor {name} is missing")
+        found = _shape(tensors[name])
+        if found != shape:
+            raise _damaged(file, f"the tensor {name} has the shape {found}, not {shape}")
+
+    check("token_embd.weight", table)
+    check("output_norm.weight", (hidden,))
+    if "output.weight" in tensors:
+        check("output.weight", table)
+    for layer in range(config["num_hidden_layers"]):
+        for part, shape in block.items():
+            check(f"blk.{layer}.{part}", shape)
+        for part, shape in optional.items():
+            if f"blk.{layer}.{part}" in tensors:
+                check(f"blk.{layer}.{part}", shape)
+
+
+def _shape(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
+    """The shape as Hugging Face counts it; GGUF lists the fastest dimension first."""
+    return tuple(int(n) for n in reversed(tensor.shape))
 
 
 def _numbers(tensor: gguf.ReaderTensor, file: str) -> npt.NDArray[np.float32]:
@@ -142,9 +186,7 @@ def _numbers(tensor: gguf.ReaderTensor, file: str) -> npt.NDArray[np.float32]:
             f"unsupported model file {file}: {tensor.name} is stored as {tensor.tensor_type.name}",
             hint="use a file in F16, BF16, Q8_0, Q4_K or another common format",
         ) from e
-    shaped: npt.NDArray[np.float32] = numbers.astype(np.float32, copy=False).reshape(
-        tuple(int(n) for n in reversed(tensor.shape))
-    )
+    shaped: npt.NDArray[np.float32] = numbers.astype(np.float32, copy=False).reshape(_shape(tensor))
     if not np.isfinite(shaped).all():
         raise _damaged(file, f"{tensor.name} holds values that are not finite")
     return shaped

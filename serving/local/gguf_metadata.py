@@ -35,6 +35,39 @@ class Metadata:
         except (UnicodeDecodeError, IndexError, ValueError) as e:
             raise DataError(f"damaged model file {self.file}: {key} is unreadable") from e
 
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number from 1 to 2**31 - 1; must be there if there is no default.
+
+        Raises:
+            DataError: It is missing or something else.
+        """
+        value = self.need(key) if default is None else self.get(key, default)
+        if not isinstance(value, int) or not 1 <= value < 1 << 31:
+            raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A positive, finite number; must be there if there is no default.
+
+        Raises:
+            DataError: It is missing or something else.
+        """
+        value = self.need(key) if default is None else self.get(key, default)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
+        return float(value)
+
+    def strings(self, key: str) -> list[str]:
+        """A list of texts; empty if there is no such key.
+
+        Raises:
+            DataError: It is something else.
+        """
+        value = self.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise DataError(f"damaged model file {self.file}: {key} is no list of texts")
+        return value
+
     def need(self, key: str) -> Any:
         """The value of a key that must be there.
 
@@ -78,22 +111,22 @@ def model_config(
             f"unsupported model {metadata.file}: it is a mixture of experts",
             hint="use the model's Hugging Face folder: local/<folder>",
         )
-    hidden = int(metadata.need(f"{family}.embedding_length"))
-    heads = int(metadata.need(f"{family}.attention.head_count"))
+    hidden = metadata.integer(f"{family}.embedding_length")
+    heads = metadata.integer(f"{family}.attention.head_count")
     config: dict[str, Any] = {
         "architectures": [_FAMILIES[family]],
         "model_type": family,
         "vocab_size": vocabulary,
         "hidden_size": hidden,
-        "intermediate_size": int(metadata.need(f"{family}.feed_forward_length")),
-        "num_hidden_layers": int(metadata.need(f"{family}.block_count")),
+        "intermediate_size": metadata.integer(f"{family}.feed_forward_length"),
+        "num_hidden_layers": metadata.integer(f"{family}.block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": int(metadata.get(f"{family}.attention.head_count_kv", heads)),
-        "head_dim": int(metadata.get(f"{family}.attention.key_length", hidden // max(heads, 1))),
+        "num_key_value_heads": metadata.integer(f"{family}.attention.head_count_kv", heads),
+        "head_dim": metadata.integer(f"{family}.attention.key_length", max(hidden // heads, 1)),
         "hidden_act": "silu",
-        "max_position_embeddings": int(metadata.need(f"{family}.context_length")),
-        "rms_norm_eps": _short(metadata.need(f"{family}.attention.layer_norm_rms_epsilon")),
-        "rope_theta": _short(metadata.get(f"{family}.rope.freq_base", 10000.0)),
+        "max_position_embeddings": metadata.integer(f"{family}.context_length"),
+        "rms_norm_eps": _short(metadata.number(f"{family}.attention.layer_norm_rms_epsilon")),
+        "rope_theta": _short(metadata.number(f"{family}.rope.freq_base", 10000.0)),
         "rope_scaling": _rope_scaling(metadata, family, rope_factors),
         "tie_word_embeddings": tied,
         "attention_bias": attention_bias,
@@ -104,8 +137,8 @@ def model_config(
     }
     if family == "llama":
         config["mlp_bias"] = False
-    if min(config[k] for k in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")) < 1:
-        raise DataError(f"damaged model file {metadata.file}: a dimension of the model is not positive")
+    if config["head_dim"] % 2 or heads % config["num_key_value_heads"]:
+        raise DataError(f"damaged model file {metadata.file}: its attention heads do not divide as they must")
     return config
 
 
@@ -115,11 +148,11 @@ def _rope_scaling(metadata: Metadata, family: str, factors: Sequence[float] | No
         return _llama3_scaling(metadata, family, factors)
     if kind == "none":
         return None
-    factor = float(metadata.get(f"{family}.rope.scaling.factor", 1.0))
+    factor = metadata.number(f"{family}.rope.scaling.factor", 1.0)
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
-        original = int(metadata.need(f"{family}.rope.scaling.original_context_length"))
+        original = metadata.integer(f"{family}.rope.scaling.original_context_length")
         return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
     raise DataError(f"unsupported model {metadata.file}: rotary scaling {kind!r}")
 
@@ -129,7 +162,7 @@ def _llama3_scaling(metadata: Metadata, family: str, factors: Sequence[float]) -
 
     Source: the `rope_scaling` of Llama 3.1 and 3.2: bands at wavelengths 8192/1 and 8192/4 tokens, a ramp between.
     """
-    theta = float(metadata.get(f"{family}.rope.freq_base", 10000.0))
+    theta = metadata.number(f"{family}.rope.freq_base", 10000.0)
     low, high, original = 1.0, 4.0, 8192
     scaling = {
         "rope_type": "llama3",

@@ -42,7 +42,7 @@ def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str,
     Raises:
         DataError: The file has no tokenizer, or one that is not supported.
     """
-    pieces = metadata.get("tokenizer.ggml.tokens")
+    pieces = metadata.strings("tokenizer.ggml.tokens")
     if not pieces:
         raise DataError(
             f"the model file {metadata.file} has no tokenizer", hint="use a file of this model that has one"
@@ -53,8 +53,9 @@ def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str,
             f"unsupported tokenizer {kind!r} in {metadata.file}",
             hint="GGUF files with byte-level BPE are read; for others use the Hugging Face folder: local/<folder>",
         )
-    pieces = [str(p) for p in pieces]
-    types = list(metadata.get("tokenizer.ggml.token_type", [1] * len(pieces)))
+    types = metadata.get("tokenizer.ggml.token_type", [1] * len(pieces))
+    if not isinstance(types, list) or len(types) != len(pieces):
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists do not fit together")
     ids = _special_ids(metadata, pieces, types)
     tokenizer = _byte_level_bpe(metadata, pieces)
     added = [i for i, t in enumerate(types) if t in (_CONTROL, _USER_DEFINED)]
@@ -71,13 +72,14 @@ def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str,
         )
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_config(metadata, folder, pieces, types, ids, context)
+    del ids["unk_token_id"]
     return {**ids, "vocabulary": len(pieces)}
 
 
 def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
     merges = []
-    for line in metadata.need("tokenizer.ggml.merges"):
-        left, _, right = str(line).partition(" ")
+    for line in metadata.strings("tokenizer.ggml.merges"):
+        left, _, right = line.partition(" ")
         merges.append((left, right))
     rule = str(metadata.get("tokenizer.ggml.pre", "default"))
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
@@ -116,9 +118,9 @@ def _cut(rule: str, file: str) -> pre_tokenizers.PreTokenizer:
 def _special_ids(metadata: Metadata, pieces: list[str], types: list[int]) -> dict[str, Any]:
     def known(name: str) -> int | None:
         value = metadata.get(f"tokenizer.ggml.{name}_token_id")
-        if value is not None and not 0 <= int(value) < len(pieces):
+        if value is not None and not (isinstance(value, int) and 0 <= value < len(pieces)):
             raise DataError(f"damaged model file {metadata.file}: its {name} token {value} is not in the vocabulary")
-        return None if value is None else int(value)
+        return None if value is None else value
 
     ends = [i for i in (known("eos"), known("eot"), known("eom")) if i is not None]
     if not ends:
@@ -129,13 +131,13 @@ def _special_ids(metadata: Metadata, pieces: list[str], types: list[int]) -> dic
         "bos_token_id": known("bos"),
         "eos_token_id": list(dict.fromkeys(ends)),
         "pad_token_id": ends[0] if padding is None else padding,
+        "unk_token_id": known("unknown"),
     }
 
 
 def _write_config(
     metadata: Metadata, folder: Path, pieces: list[str], types: list[int], ids: dict[str, Any], context: int
 ) -> None:
-    unknown = metadata.get("tokenizer.ggml.unknown_token_id")
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -143,7 +145,7 @@ def _write_config(
         "bos_token": None if ids["bos_token_id"] is None else pieces[ids["bos_token_id"]],
         "eos_token": pieces[ids["eos_token_id"][0]],
         "pad_token": pieces[ids["pad_token_id"]],
-        "unk_token": None if unknown is None or not 0 <= int(unknown) < len(pieces) else pieces[int(unknown)],
+        "unk_token": None if ids["unk_token_id"] is None else pieces[ids["unk_token_id"]],
         "additional_special_tokens": [p for p, t in zip(pieces, types, strict=True) if t == _CONTROL],
     }
     template = metadata.get("tokenizer.chat_template")

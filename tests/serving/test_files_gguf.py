@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -137,6 +138,32 @@ def test_unsupported_files_are_named(fields, says, tiny_model, tmp_path):
     assert "odd.gguf" in caught.value.message
     assert not list((tmp_path / "cache" / "models").glob("[!.]*"))
     assert not list((tmp_path / "cache" / "models").glob(".partial*"))
+
+
+KEYS = [
+    *(f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "token_type", "merges", "add_bos_token")),
+    *(f"tokenizer.ggml.{key}_token_id" for key in ("bos", "eos", "eot", "padding", "unknown")),
+    *("tokenizer.chat_template", "llama.rope.scaling.type", "llama.expert_count", "llama.attention.key_length"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_metadata_of_another_type_never_ends_in_anything_but_our_errors(key, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for value in (7, 1.5, True, "x", "", [1, 2], ["a", "b"]):
+        path = tiny_model(fields={key: value}).write(tmp_path / "odd.gguf")
+        with contextlib.suppress(ReasonError):
+            convert(path, out, Pulling())
+
+
+@pytest.mark.parametrize("options", [{"heads": 8}, {"kv_heads": 1}, {"hidden": 64}, {"ffn": 128}, {"layers": 3}])
+def test_tensors_that_do_not_fit_the_configuration(options, tiny_model, tmp_path):
+    right = tiny_model()
+    wrong = tiny_model(**options)
+    wrong._tensors = right._tensors
+    with pytest.raises(DataError, match=r"has the shape|is missing"):
+        find_model(f"local/{wrong.write(tmp_path / 'odd.gguf')}", cache_dir=tmp_path)
 
 
 def test_missing_tensor_is_named(tiny_model, tmp_path):
