@@ -1,11 +1,11 @@
 """The embedded engine beside transformers' `generate` and llama.cpp: decode, prefill, tree search, memory.
 
-    python benchmarks/engine.py [--model local/smollm2-135m] [--threads N] [--rounds N] [--tokens N] [--formats bf16,fp32,int4]
+    python benchmarks/engine.py [--model NAME] [--threads N] [--rounds N] [--tokens N] [--formats bf16,fp32,int4]
 
 All contestants run in one process on the same weights, interleaved round by round, so that what else the machine does
 hits all of them alike. A decode rate is taken between a short and a long generation of the same prompts, so prefill and
-set-up cancel. Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by wall
-time and by CPU time. Figures of a loaded machine are printed too; the load is stated beside them.
+set-up cancel. Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by
+wall time and by CPU time. Figures of a loaded machine are printed too; the load is stated beside them.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ class Ours:
         for depth in range(DEPTH):
             if not reuse:
                 self.forget()
-            sampling = Sampling(
-                temperature=TEMPERATURE, max_tokens=STEP_TOKENS, n=WIDTH, seed=depth, ignore_eos=True
-            )
+            sampling = Sampling(temperature=TEMPERATURE, max_tokens=STEP_TOKENS, n=WIDTH, seed=depth, ignore_eos=True)
             requests = [Request(prompt=raw(tokens), sampling=sampling) for _, tokens in beams]
             results = self.loop.run_until_complete(self.model.generate(requests))
             grown = [
@@ -284,7 +282,8 @@ def main() -> None:
         weights = sum(p.numel() for p in theirs["transformers bf16"].model.parameters())
         speed = bandwidth()
         for name, size in (("fp32", 4), ("bf16", 2)):
-            print(f"| memory floor, one row | {name} | {speed / (weights * size):.1f} steps/s | {speed / 1e9:.1f} GB/s | | |")
+            floor = f"{speed / (weights * size):.1f} steps/s | {speed / 1e9:.1f} GB/s"
+            print(f"| memory floor, one row | {name} | {floor} | | |")
         prompts = [random_ids(PROMPT_TOKENS, seed) for seed in range(16)]
         report("1 row", decode_rates(single, prompts[:1], 1, args), 1, "tok/s", baselines)
         for rows in (8, 16):
@@ -303,8 +302,8 @@ def main() -> None:
         contestant.close()
     if "memory" in parts:
         for name in everyone:
-            command = [sys.executable, __file__, "--memory-of", name, "--model", args.model, "--threads", str(args.threads)]
-            run = subprocess.run(command, check=True, capture_output=True, text=True)
+            options = ["--memory-of", name, "--model", args.model, "--threads", str(args.threads)]
+            run = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
             print(f"| peak memory, 8 samples | {name} | {run.stdout.strip().splitlines()[-1]} MiB | | | |")
 
 
@@ -329,15 +328,13 @@ def search_table(ours: dict[str, Ours], theirs: dict[str, Theirs], args: Any) ->
 
 def heading(args: Any) -> None:
     """Where and when."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
+    described = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    cpu = next(described, platform.processor()).split(":")[-1].strip()
     import transformers
 
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
     print(
-        f"{args.model}; {cpu}, {os.cpu_count()} cores, {args.threads} threads; {platform.system()} {platform.release()}; "
+        f"{args.model}; {cpu}, {os.cpu_count()} cores, {args.threads} threads; {platform.system()}; "
         f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; "
         f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; load before: {load}\n"
     )

@@ -1,0 +1,1 @@
+"""The embedded engine: `local/…` models computed in this process, on the CPU."""

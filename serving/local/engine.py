@@ -1,13 +1,14 @@
 """`LocalModel`: the embedded engine behind the `LanguageModel` protocol.
 
-What a seed promises. A sample draws from a generator of its own, made of (seed, index), and every matrix product
-gives a row the same bits whatever rows share the step. What is left is the order in which attention sums, which
-depends on where a log holds a sequence's columns. In fp32 that moves a logit by about 1e-6, and a draw changes with a
-probability of about that
-size: the same text, whatever shares the batch. In bf16 attention was measured to be bit-equal while a tree's log is
-    below
-512 columns; requests in other trees never matter. Beyond that, the same call on an otherwise idle engine gives the same
-text, but company within one tree may move a logit in its last bits and so, now and then, change a token.
+What a seed promises. A sample draws from a generator of its own, made of (seed, index), and every matrix product gives
+a row the same bits whatever rows share the step. What is left is the order in which attention sums, which depends on
+where a log holds the columns a sequence sees.
+
+In fp32 that moves a logit by about 1e-6, and a draw changes with a probability of about that size: the same text,
+whatever shares the batch. In bf16, a freshly loaded engine gives the same call the same text, with any number of
+threads and whatever requests in other trees run beside it. But the samples of a prompt write into one log in turn, so
+in bf16 a sample that is asked for alone, or whose prompt joins a log that other branches have grown, may differ from
+its first self by a rounding of attention, which now and then changes a token. Who needs more than that uses fp32.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import aclosing
 from typing import Any, Literal
 
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
@@ -24,13 +24,14 @@ from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scor
 from ..files import ModelFiles
 from ..hooks import hook_names, make_hooks
 from ..model import Capabilities, Listener
+from ..pieces import stream_of
 from .calibrate import default_kv_bytes, default_threads, native_format
-from .families import ModelShape, read_json
+from .families import ModelShape
 from .forward import Forward
 from .model import Decoder
 from .scheduler import Scheduler
 from .tasks import NextTask, SampleTask, ScoreTask, Task
-from .text import Tokenizer
+from .text import Tokenizer, eos_ids
 from .weights import WeightFormat
 from .worker import Worker
 
@@ -157,7 +158,7 @@ class LocalModel:
             files.fingerprint,
             _forward(files, chosen),
             tokenizer,
-            _eos_ids(files.folder, tokenizer),
+            eos_ids(files.folder, tokenizer),
             weight_format=chosen,
             threads=threads or default_threads(),
             kv_bytes=kv_bytes or default_kv_bytes(),
@@ -202,17 +203,9 @@ class LocalModel:
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """One request, piece by piece (see `LanguageModel.stream`)."""
-        pieces = _Pieces()
-        work = asyncio.ensure_future(self.generate([request], pieces.put))
-        work.add_done_callback(lambda _: pieces.close())
-        try:
+        async with aclosing(stream_of(self.generate, request)) as pieces:
             async for piece in pieces:
                 yield piece
-            await work
-        finally:
-            work.cancel()
-            with suppress(asyncio.CancelledError, ReasonError):
-                await work
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
         """Log-probabilities of continuations (see `LanguageModel.score`)."""
@@ -267,8 +260,11 @@ class LocalModel:
         def teller(i: int) -> Callable[[NextToken], None]:
             return lambda value: call.tell((i, value))
 
+        whose = object()
         for i, ids in enumerate(listed):
-            call.tasks.append(NextTask(ids=ids, top=top, tokenizer=self._tokenizer, told=teller(i), failed=call.tell))
+            call.tasks.append(
+                NextTask(ids=ids, top=top, tokenizer=self._tokenizer, told=teller(i), failed=call.tell, call=whose)
+            )
         await self._run(call)
         return [r for r in results if r is not None]
 
@@ -319,6 +315,7 @@ class LocalModel:
                 call.finish()
 
         call = _Call(hear)
+        whose = object()
         for position in range(start, stop):
             ids, hooks = prepared[position]
             if requests[position].indices:
@@ -332,6 +329,7 @@ class LocalModel:
                         tokenizer=self._tokenizer,
                         tell=call.tell,
                         failed=call.tell,
+                        call=whose,
                     )
                 )
         if call.tasks:
@@ -384,48 +382,6 @@ class LocalModel:
             raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._shape.vocab} tokens)")
 
 
-class _Pieces:
-    """Chunks on their way to a reader who may be slow: pieces of one sample are joined while they wait.
-
-    So it never holds more than one chunk for each sample.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[int, Chunk] = {}
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    def put(self, chunk: Chunk) -> None:
-        """Add a piece."""
-        before = self._waiting.get(chunk.sample_index)
-        if before is not None:
-            chunk = chunk.model_copy(
-                update={
-                    "text": before.text + chunk.text,
-                    "token_ids": before.token_ids + chunk.token_ids,
-                    "logprobs": before.logprobs + chunk.logprobs,
-                }
-            )
-        self._waiting[chunk.sample_index] = chunk
-        self._changed.set()
-
-    def close(self) -> None:
-        """There will be no more."""
-        self._closed = True
-        self._changed.set()
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> Chunk:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        return self._waiting.pop(next(iter(self._waiting)))
-
-
 def _forward(files: ModelFiles, weight_format: WeightFormat) -> Forward:
     """The engine's own forward where it knows the family, transformers' modules elsewhere."""
     if ModelShape.is_ours(files.folder):
@@ -433,17 +389,3 @@ def _forward(files: ModelFiles, weight_format: WeightFormat) -> Forward:
     from .transformers_forward import TransformersForward
 
     return TransformersForward.load(files.folder, weight_format, files.name)
-
-
-def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
-    """Tokens that end a text, by the generation settings, the configuration and the tokenizer."""
-    found: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        if path.exists():
-            value = read_json(path).get("eos_token_id")
-            found.update(value if isinstance(value, list) else [value] if isinstance(value, int) else [])
-    own = tokenizer.id_of(tokenizer.eos_token) if tokenizer.eos_token else None
-    if own is not None:
-        found.add(own)
-    return frozenset(found)

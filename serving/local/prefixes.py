@@ -1,10 +1,12 @@
 """Which prompts are already in a log: an index over token ids, and the trees it points into.
 
-A tree is one `KVLog` with a trie over the tokens that its columns hold. A new sequence finds the longest stored run
-of its first tokens. Three things can happen then. It *joins* the tree, seeing those columns (beams, branches,
-samples: what they share outweighs what each adds). It leaves with a *copy* of those columns (they share little and
-their private parts would make every step of the tree read much that is hidden). Or nothing useful is stored, and it
-begins a tree of its own.
+A tree is one `KVLog` with a trie over the tokens that its columns hold. It belongs to the call that opened it. A new
+sequence finds the longest stored run of its first tokens. It *joins* a tree of its own call, seeing those columns
+(beams, branches, samples: what they share outweighs what each adds), and brings along copies of further columns that
+another call's tree has. Otherwise it begins a tree with *copies* of what is stored, or an empty one.
+
+Calls never share a tree, since the order of a log's columns is the order in which attention sums: so a call's numbers
+do not depend on what was asked before it.
 """
 
 from __future__ import annotations
@@ -49,11 +51,13 @@ class Tree:
 
     Attributes:
         log: Keys and values.
+        call: Whose it is.
         root: Of the trie; holds no token.
         used_at: Logical time of the last use.
     """
 
     log: KVLog
+    call: object
     root: Node = field(default_factory=lambda: Node(-1, -1, None))
     used_at: int = 0
 
@@ -180,12 +184,13 @@ class Prefixes:
         """Length of the longest stored run of the first tokens."""
         return max((len(t.match(ids)) for t in self._trees), default=0)
 
-    def begin(self, ids: Sequence[int], private: int) -> Sequenced:
+    def begin(self, ids: Sequence[int], private: int, call: object) -> Sequenced:
         """Begin a sequence whose first tokens may be stored.
 
         Args:
             ids: Its tokens so far, all but the last of which may be taken from the store.
             private: Tokens it will probably add beyond `ids`.
+            call: Whose it is: sequences of one call may live in one tree.
 
         Returns:
             The sequence; it sees `cached` tokens, and the rest of `ids` is to be computed.
@@ -195,23 +200,33 @@ class Prefixes:
         """
         self._clock += 1
         wanted = list(ids[:-1])
-        best, columns = self._longest(wanted)
-        if best is None or len(columns) < MIN_SHARED:
-            tree = self._open(len(ids) + private)
-            return Sequenced(tree, tree.log.open(), tree.root, 0)
-        best.used_at = self._clock
-        own = len(ids) - len(columns) + private
-        if own <= len(columns) and best.log.used <= BAGGAGE * len(ids):
-            branch = best.log.open(columns)
-            return Sequenced(best, branch, best.find(wanted[: len(columns)]), len(columns))
-        pin = best.log.open(columns)  # so that making room does not take what is about to be copied
-        try:
-            tree = self._open(len(ids) + private)
-            copied = tree.log.copy_from(best.log, pin.columns)
+        source, stored = self._longest(wanted)
+        home, shared = self._longest(wanted, call)
+        own = len(ids) - len(shared) + private
+        if home is None or len(shared) < MIN_SHARED or own > len(shared) or home.log.used > BAGGAGE * len(ids):
+            home, shared = None, []
+        if source is None or len(stored) < MIN_SHARED:
+            stored = []
+        pins = [(tree, tree.log.open(seen)) for tree, seen in ((source, stored), (home, shared)) if tree and seen]
+        try:  # pinned, so that making room does not take what is about to be seen or copied
+            if home is None:
+                home = self._open(len(ids) + private, call)
+            home.used_at = self._clock
+            if source is not None and len(stored) > len(shared):
+                self.make_room(home, len(stored) - len(shared))
+                source.used_at = self._clock
+                kept = len(shared)
+                shared = pins[-1][1].columns if kept else []
+                copied = home.log.copy_from(source.log, pins[0][1].columns[kept:])
+                home.add(home.find(wanted[:kept]), wanted[kept : len(stored)], copied)
+                shared = [*shared, *copied]
+            elif pins:
+                shared = pins[-1][1].columns
+            branch = home.log.open(shared)
         finally:
-            best.log.release(pin)
-        node = tree.add(tree.root, wanted[: len(copied)], copied)
-        return Sequenced(tree, tree.log.open(copied), node, len(copied))
+            for tree, pin in pins:
+                tree.log.release(pin)
+        return Sequenced(home, branch, home.find(wanted[: len(shared)]), len(shared))
 
     def make_room(self, tree: Tree, count: int) -> None:
         """See to it that the tree's log can take `count` more columns.
@@ -250,23 +265,26 @@ class Prefixes:
         """Forget everything that is idle."""
         self._trees = [t for t in self._trees if not t.idle]
 
-    def _longest(self, ids: Sequence[int]) -> tuple[Tree | None, list[int]]:
+    def _longest(self, ids: Sequence[int], call: object = None) -> tuple[Tree | None, list[int]]:
+        """The tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""
         best: Tree | None = None
         columns: list[int] = []
         for tree in self._trees:
+            if call is not None and tree.call is not call:
+                continue
             found = tree.match(ids)
             lighter = best is not None and len(found) == len(columns) and tree.log.used < best.log.used
             if len(found) > len(columns) or (found and lighter):
                 best, columns = tree, found
         return best, columns
 
-    def _open(self, columns: int) -> Tree:
+    def _open(self, columns: int, call: object) -> Tree:
         size = max(MIN_CAPACITY, columns)
         if not self._evict_for(size * self._maker.column_bytes):
             self._compact_busy()
             if not self._evict_for(size * self._maker.column_bytes):
                 raise OutOfCache(f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes")
-        tree = Tree(self._maker.open_log(size), used_at=self._clock)
+        tree = Tree(self._maker.open_log(size), call, used_at=self._clock)
         self._trees.append(tree)
         return tree
 

@@ -182,7 +182,7 @@ class Scheduler:
         """Compute a paused sample's tokens again, then go on with it."""
         ids = row.ids
         try:
-            sequence = self.prefixes.begin(ids, 1)
+            sequence = self.prefixes.begin(ids, 1, row.task.call)
         except OutOfCache:
             self._paused.appendleft(row)
             return

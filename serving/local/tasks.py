@@ -84,10 +84,12 @@ class Task(Protocol):
 
     Attributes:
         ids: Tokens that are looked up in the store and computed first.
+        call: Whose work it is: sequences of one call may share a log.
         cancelled: Set from any thread: the work is dropped at the next step.
     """
 
     ids: Sequence[int]
+    call: object
     cancelled: bool
 
     def start(self, queue: Queue) -> None:
@@ -121,6 +123,7 @@ class SampleTask:
     tokenizer: Tokenizer
     tell: Callable[[Chunk], None]
     failed: Callable[[ReasonError], None]
+    call: object = field(default_factory=object)
     cancelled: bool = False
     trunk: Sequenced | None = None
     logits: Tensor | None = None
@@ -133,7 +136,7 @@ class SampleTask:
         self.waited_s = time.monotonic() - self.asked_at
         self.pending = list(self.request.indices)
         expected = min(self.request.sampling.max_tokens, EXPECTED_TOKENS)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, expected)
+        self.trunk = trunk = queue.prefixes.begin(self.ids, expected, self.call)
 
         def done(logits: Tensor, first: int) -> None:
             self.logits = logits[-1].clone()
@@ -271,6 +274,7 @@ class ScoreTask:
     told: Callable[[list[Scored]], None]
     failed: Callable[[ReasonError], None]
     width: int
+    call: object = field(default_factory=object)
     cancelled: bool = False
     trunk: Sequenced | None = None
     asked_at: float = field(default_factory=time.monotonic)
@@ -284,7 +288,7 @@ class ScoreTask:
         self._waited_s = time.monotonic() - self.asked_at
         self._results = [([], []) for _ in self.scored]
         rest = max((len(g) + len(s) for g, s in zip(self.given, self.scored, strict=True)), default=0)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, rest)
+        self.trunk = trunk = queue.prefixes.begin(self.ids, rest, self.call)
 
         def done(logits: Tensor, first: int) -> None:
             for i, (given, scored) in enumerate(zip(self.given, self.scored, strict=True)):
@@ -372,6 +376,7 @@ class NextTask:
     tokenizer: Tokenizer
     told: Callable[[NextToken], None]
     failed: Callable[[ReasonError], None]
+    call: object = field(default_factory=object)
     cancelled: bool = False
     asked_at: float = field(default_factory=time.monotonic)
     _sequence: Sequenced | None = None
@@ -379,7 +384,7 @@ class NextTask:
     def start(self, queue: Queue) -> None:
         """Compute the prompt."""
         waited_s = time.monotonic() - self.asked_at
-        self._sequence = sequence = queue.prefixes.begin(self.ids, 1)
+        self._sequence = sequence = queue.prefixes.begin(self.ids, 1, self.call)
 
         def done(logits: Tensor, first: int) -> None:
             logprobs = torch.log_softmax(logits[-1], -1)

@@ -199,6 +199,20 @@ class TextAssembler:
         return certain
 
 
+def eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens that end a text, by the generation settings, the configuration and the tokenizer."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if path.exists():
+            value = read_json(path).get("eos_token_id")
+            found.update(value if isinstance(value, list) else [value] if isinstance(value, int) else [])
+    own = tokenizer.id_of(tokenizer.eos_token) if tokenizer.eos_token else None
+    if own is not None:
+        found.add(own)
+    return frozenset(found)
+
+
 def _certain(text: str) -> str:
     """The text without an end that may be the beginning of a character (three bytes at most)."""
     end = len(text)

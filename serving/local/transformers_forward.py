@@ -1,9 +1,10 @@
 """Families outside our table: transformers' own modules compute, over the same logs.
 
-The modules get one row of tokens for each log, with explicit positions and a mask that says which column each token sees,
-and a cache object that writes into the log. So forks, reuse and batching work as they do with `Decoder`; what is lost is
-speed. Not every family can be driven so (one that derives positions or sees the past by other means cannot): at load, two
-interleaved sequences are compared with plain forward passes, and a family that differs is refused.
+The modules get one row of tokens for each log, with explicit positions and a mask that says which column each token
+sees, and a cache object that writes into the log. So forks, reuse and batching work as they do with `Decoder`; what
+is lost is speed. Not every family can be driven so (one that derives positions or sees the past by other means
+cannot): at load, two interleaved sequences are compared with plain forward passes, and a family that differs is
+refused.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class TransformersForward:
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"transformers does not know {folder}: {error}") from error
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
             ).eval()
             shape = _shape(config)
@@ -134,10 +135,7 @@ class TransformersForward:
             wanted.extend(row + w for w in span.wanted)
             ids.extend(span.ids)
             log.show(span.branch, columns[row : row + count])
-        if not wanted:
-            wanted_rows = torch.tensor([rows - 1])
-        else:
-            wanted_rows = torch.tensor(wanted)
+        wanted_rows = torch.tensor(wanted or [rows - 1])
         logits = self._model(
             input_ids=torch.tensor([ids]),
             attention_mask=mask[None, None],

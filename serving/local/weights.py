@@ -20,8 +20,8 @@ from .families import read_json
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
 INT4_GROUP = 32
-"""Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights which come from such
-a file fall on the same sixteen levels again."""
+"""Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights which come from
+such a file fall on the same sixteen levels again."""
 
 
 class Linear(Protocol):
@@ -105,9 +105,7 @@ class PackedLinear:
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
         if self._twin and x.shape[0] == 1:
-            twice: Tensor = self._binary(
-                torch.cat([x, x]), torch.cat([other, other]), self._weight, self._bias, step
-            )
+            twice: Tensor = self._binary(torch.cat([x, x]), torch.cat([other, other]), self._weight, self._bias, step)
             return twice[:1]
         result: Tensor = self._binary(x, other, self._weight, self._bias, step)
         return result

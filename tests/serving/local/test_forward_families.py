@@ -76,7 +76,9 @@ def forked(forward: Forward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "gpt_neox", "gemma"])
 def test_logits_equal_those_of_transformers(
-    variant: str, tiny_files: Callable, tiny_folder: Callable[[str], Path]  # type: ignore[type-arg]
+    variant: str,
+    tiny_files: Callable,
+    tiny_folder: Callable[[str], Path],  # type: ignore[type-arg]
 ) -> None:
     forward = load(tiny_files, variant)
     assert isinstance(forward, TransformersForward if variant in ("gpt_neox", "gemma") else Decoder)
@@ -127,12 +129,12 @@ def test_a_row_of_a_product_has_the_same_bits_whatever_is_beside_it(dtype: torch
 def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(32, 128), torch.randn(3, 128).bfloat16()
-    grouped = weight.view(32, 2, 64)
+    grouped = weight.view(32, 4, 32)
     low, high = grouped.amin(-1, keepdim=True), grouped.amax(-1, keepdim=True)
     rounded = (low + ((grouped - low) / (high - low) * 15).round() / 15 * (high - low)).view(32, 128)
     product = Int4Linear(weight)(x).float()
     torch.testing.assert_close(product, x.float() @ rounded.T, atol=0.3, rtol=0.02)
-    assert (product - x.float() @ weight.T).abs().mean() > 0.3
+    assert (product - x.float() @ weight.T).abs().mean() > 0.15
 
 
 def test_int4_runs_and_is_refused_where_it_is_not_ours(tiny_files: Callable) -> None:  # type: ignore[type-arg]

@@ -21,7 +21,6 @@ def read(log: KVLog, columns: list[int]) -> list[int]:
     return [int(log.kv[1][0, 0, c, 0]) - 1000 for c in columns]
 
 
-
 def test_a_fork_sees_the_same_and_then_its_own() -> None:
     log = make()
     one = log.open()

@@ -31,8 +31,12 @@ def seen(sequence: Sequenced) -> list[int]:
     return [int(kv[0, 0, c, 0]) for c in sequence.branch.columns]
 
 
-def run(prefixes: Prefixes, ids: list[int], private: int = 1) -> Sequenced:
-    sequence = prefixes.begin(ids, private)
+ONE, OTHER = object(), object()
+"""Two calls."""
+
+
+def run(prefixes: Prefixes, ids: list[int], private: int = 1, call: object = ONE) -> Sequenced:
+    sequence = prefixes.begin(ids, private, call)
     compute(prefixes, sequence, ids[sequence.cached :])
     return sequence
 
@@ -44,16 +48,42 @@ def test_the_same_prompt_again_reuses_all_but_its_last_token() -> None:
     prefixes = Prefixes(Maker(), 1 << 20)
     first = run(prefixes, PROMPT)
     first.release()
-    again = prefixes.begin(PROMPT, 1)
+    again = prefixes.begin(PROMPT, 1, ONE)
     assert again.cached == len(PROMPT) - 1
     assert again.tree is first.tree
     assert seen(again) == PROMPT[:-1]
 
 
+def test_another_call_takes_copies_in_the_order_of_a_fresh_prompt() -> None:
+    prefixes = Prefixes(Maker(), 1 << 20)
+    first = run(prefixes, PROMPT)
+    for i in range(5):
+        run(prefixes, [*PROMPT, 900 + i]).release()
+    other = run(prefixes, [*PROMPT, 902, 7], call=OTHER)
+    assert other.cached == len(PROMPT) + 1
+    assert other.tree is not first.tree
+    assert other.branch.columns == list(range(len(PROMPT) + 2))
+    assert seen(other) == [*PROMPT, 902, 7]
+
+
+def test_a_call_brings_further_columns_into_its_own_tree() -> None:
+    prefixes = Prefixes(Maker(), 1 << 20)
+    old = run(prefixes, PROMPT)
+    for tail in ([1, 2, 3], [4, 5, 6]):
+        run(prefixes, [*PROMPT, *tail]).release()
+    left = run(prefixes, [*PROMPT, 1, 2, 3, 8], call=OTHER)
+    right = run(prefixes, [*PROMPT, 4, 5, 6, 9], call=OTHER)
+    assert left.tree is right.tree is not old.tree
+    assert (left.cached, right.cached) == (53, 53)
+    assert left.tree.log.used == 50 + 4 + 4  # the common part once
+    assert seen(left) == [*PROMPT, 1, 2, 3, 8]
+    assert seen(right) == [*PROMPT, 4, 5, 6, 9]
+
+
 def test_little_in_common_is_computed_again() -> None:
     prefixes = Prefixes(Maker(), 1 << 20)
     run(prefixes, PROMPT)
-    other = prefixes.begin([*PROMPT[:10], *range(500, 540)], 1)
+    other = prefixes.begin([*PROMPT[:10], *range(500, 540)], 1, ONE)
     assert other.cached == 0
 
 
@@ -82,7 +112,7 @@ def test_a_tree_with_much_baggage_is_left() -> None:
     first = run(prefixes, PROMPT)
     for i in range(40):
         run(prefixes, [*PROMPT, *range(1000 + 10 * i, 1004 + 10 * i)]).release()
-    last = prefixes.begin([*PROMPT, 1], 1)
+    last = prefixes.begin([*PROMPT, 1], 1, ONE)
     assert last.tree is not first.tree
     assert last.cached == 50
     assert len(prefixes.trees) == 2
@@ -94,7 +124,7 @@ def test_idle_trees_go_oldest_first() -> None:
     for text in texts[:3]:
         run(prefixes, text).release()
     assert [prefixes.shared(t) for t in texts] == [40, 40, 40, 0]
-    prefixes.begin(texts[0], 1).release()
+    prefixes.begin(texts[0], 1, ONE).release()
     run(prefixes, texts[3]).release()
     assert [prefixes.shared(t) for t in texts] == [40, 0, 40, 40]
     assert prefixes.nbytes <= 3 * 64 * COLUMN
@@ -105,7 +135,7 @@ def test_what_is_under_way_is_never_evicted() -> None:
     one = run(prefixes, [1000 + i for i in range(40)])
     two = run(prefixes, [2000 + i for i in range(40)])
     with pytest.raises(OutOfCache):
-        prefixes.begin([3000 + i for i in range(40)], 1)
+        prefixes.begin([3000 + i for i in range(40)], 1, ONE)
     two.release()
     three = run(prefixes, [3000 + i for i in range(40)])
     assert seen(one) == [1000 + i for i in range(40)]

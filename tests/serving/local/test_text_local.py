@@ -16,7 +16,9 @@ def tokenizer(tiny_folder) -> Tokenizer:  # type: ignore[no-untyped-def]
     return Tokenizer(tiny_folder("llama"), "local/tiny")
 
 
-def assemble(tokenizer: Tokenizer, text: str, stops: tuple[str, ...] = (), before: str = "x") -> tuple[list[str], TextAssembler]:
+def assemble(
+    tokenizer: Tokenizer, text: str, stops: tuple[str, ...] = (), before: str = "x"
+) -> tuple[list[str], TextAssembler]:
     assembler = TextAssembler(tokenizer, tokenizer.encode(before), stops)
     pieces = []
     for token in tokenizer.encode(text):
@@ -103,7 +105,10 @@ def test_prompts_that_cannot_be(tokenizer: Tokenizer) -> None:
 def test_a_continuation_is_tokenized_with_its_prompt(tokenizer: Tokenizer) -> None:
     assert tokenizer.continuation(Prompt(text="ab"), "cd") == (tokenizer.encode("ab"), tokenizer.encode("cd"))
     assert tokenizer.continuation(Prompt(text="ab"), (7, 8)) == (tokenizer.encode("ab"), [7, 8])
-    assert tokenizer.continuation(Prompt(text="ab", prefix=(9,)), "c") == ([*tokenizer.encode("ab"), 9], tokenizer.encode("c"))
+    assert tokenizer.continuation(Prompt(text="ab", prefix=(9,)), "c") == (
+        [*tokenizer.encode("ab"), 9],
+        tokenizer.encode("c"),
+    )
 
 
 def test_a_model_without_template_or_tokenizer(tiny_folder, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
