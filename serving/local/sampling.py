@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.messages import Sampling
@@ -76,23 +77,23 @@ class Sampler:
 
     def _choose(self, logits: Tensor) -> int:
         sampling = self._sampling
+        row: NDArray[np.float32] = logits.numpy()
         for name, hook in self._hooks:
-            changed = hook(logits.numpy(), self.states[name])
-            logits = torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))
-        if self._hooks and not bool((logits > float("-inf")).any()):
+            row = np.asarray(hook(row, self.states[name]), dtype=np.float32)
+        best = int(row.argmax())
+        if not row[best] > float("-inf"):
             raise ValueError("the hooks forbid every token")
         if sampling.temperature == 0:
-            return int(logits.argmax())
-        scores = logits / sampling.temperature
-        candidates = self._truncate(scores)
-        uniform = torch.from_numpy(self._noise.random(logits.shape[0], dtype=np.float32))
-        # -log(1 - u) is a standard exponential; 1 - u lies in (0, 1], so the race has no infinite time.
-        race = uniform.neg_().log1p_().neg_().clamp_min_(1e-38).log_()
-        if candidates is None:
-            return int((scores - race).argmax())
-        return int(candidates[int((scores[candidates] - race[candidates]).argmax())])
+            return best
+        scores = row / np.float32(sampling.temperature)
+        uniform = self._noise.random(len(scores))
+        kept = self._truncate(torch.from_numpy(scores))
+        if kept is None:
+            kept = _contenders(scores, uniform, best)
+        values = scores[kept].astype(np.float64) - np.log(_arrivals(uniform[kept]))
+        return int(kept[int(values.argmax())])
 
-    def _truncate(self, scores: Tensor) -> Tensor | None:
+    def _truncate(self, scores: Tensor) -> NDArray[np.int64] | None:
         """Tokens that top-k and then top-p leave; None for all.
 
         Source: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration, section 3.1 (nucleus): the smallest
@@ -109,7 +110,7 @@ class Sampler:
         if top_p < 1:
             mass = best.softmax(-1).cumsum(-1)
             ids = ids[: int((mass < top_p).sum()) + 1]
-        return ids
+        return ids.numpy()
 
 
 def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> list[Picked | Exception]:
@@ -154,6 +155,22 @@ def most_likely(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
 def entropy(logprobs: Tensor) -> float:
     """Shannon entropy of a row of log-probabilities, in nats."""
     return float(-(logprobs.double().exp() * logprobs.double().clamp_min(-1e30)).sum())
+
+
+def _arrivals(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard exponential times of uniform numbers in [0, 1)."""
+    return np.maximum(-np.log1p(-uniform), 1e-300)
+
+
+def _contenders(scores: NDArray[np.float32], uniform: NDArray[np.float64], best: int) -> NDArray[np.int64]:
+    """Tokens that can win the race: those that do not lose to the most likely one by a bound that needs no logarithm.
+
+    Token v beats token b if its time e_v is below e_b * exp(s_v - s_b), and e_v is never below its uniform number.
+    """
+    limit = np.log(_arrivals(uniform[best : best + 1]))[0] - float(scores[best])
+    with np.errstate(over="ignore"):
+        bound = np.exp(scores + np.float32(limit))
+    return np.flatnonzero(uniform <= bound * np.float32(1.001))
 
 
 def _unsigned(seed: int) -> int:

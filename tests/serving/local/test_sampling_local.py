@@ -8,7 +8,7 @@ import pytest
 import torch
 from reason.core.messages import HookCall, Sampling
 from reason.serving.hooks import make_hooks
-from reason.serving.local.sampling import Sampler, entropy, most_likely, pick
+from reason.serving.local.sampling import Sampler, _contenders, entropy, most_likely, pick
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 
@@ -81,3 +81,20 @@ def test_entropy_and_most_likely() -> None:
     assert entropy(certain) == 0
     assert most_likely(torch.log_softmax(LOGITS, -1), 99)[0] == (0, pytest.approx(-0.4401897))
     assert most_likely(uniform, 0) == ()
+
+
+def test_pruning_the_race_changes_no_draw() -> None:
+    generator = torch.Generator().manual_seed(4)
+    for scale in (0.0, 0.5, 3.0, 30.0):
+        scores = (torch.randn(3000, generator=generator) * scale).numpy()
+        for seed in range(30):
+            uniform = np.random.default_rng(seed).random(3000)
+            whole = scores.astype(np.float64) - np.log(-np.log1p(-uniform))
+            kept = _contenders(scores, uniform, int(scores.argmax()))
+            assert int(whole.argmax()) in kept
+
+
+def test_rare_tokens_are_as_rare_as_they_should_be() -> None:
+    logits = torch.full((60_000,), -25.0)
+    logits[5] = 0.0
+    assert set(draws(Sampling(seed=8), 1500, logits)) == {5}
