@@ -322,7 +322,7 @@ def search_table(ours: dict[str, Ours], theirs: dict[str, Theirs], args: Any) ->
             jobs[label] = lambda e=engine, r=reuse: e.search(ids, r)
             baselines[label] = base
     tokens = WIDTH * STEP_TOKENS * (1 + KEEP * (DEPTH - 1))
-    found = whole_jobs(jobs, max(2, args.rounds // 2))
+    found = whole_jobs(jobs, max(1, args.rounds // 2))
     report(f"beam search {DEPTH}x{KEEP}x{WIDTH}x{STEP_TOKENS}", found, tokens, "tok/s", baselines)
 
 

@@ -88,7 +88,8 @@ class TransformersForward:
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
-            ).eval()
+            )
+            model.eval()
             shape = _shape(config)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             if "attention implementation" in str(error):
