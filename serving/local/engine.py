@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
@@ -213,7 +213,7 @@ class LocalModel:
             return []
         pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
         for before, after in pairs:
-            self._check_ids(after)
+            self._check_ids([*before, *after])
             self._check_length(len(before) + len(after), "prompt and continuation")
         shared = min(len(before) for before, _ in pairs)
         first = pairs[0][0]
@@ -247,6 +247,7 @@ class LocalModel:
             return []
         listed = [self._tokenizer.prompt_ids(p) for p in prompts]
         for ids in listed:
+            self._check_ids(ids)
             self._check_length(len(ids), "prompt")
         results: list[NextToken | None] = [None] * len(prompts)
 
@@ -275,8 +276,9 @@ class LocalModel:
     async def aclose(self) -> None:
         """End the engine's thread and forget the cache; calls under way are cancelled. Idempotent."""
         for call in tuple(self._calls):
-            call.ended.cancel()
             call.cancel()
+            with suppress(RuntimeError):  # its loop may be closed
+                call.loop.call_soon_threadsafe(call.ended.cancel)
         await asyncio.to_thread(self._worker.close)
         self._scheduler.prefixes.clear()
 
@@ -286,6 +288,7 @@ class LocalModel:
         """Tokens and hooks of a request, checked before any work."""
         sampling = request.sampling
         ids = self._tokenizer.prompt_ids(request.prompt)
+        self._check_ids(ids)
         self._check_length(
             len(ids) + sampling.max_tokens, f"prompt ({len(ids)}) and max_tokens ({sampling.max_tokens})"
         )

@@ -22,6 +22,8 @@ MIN_SHARED = 16
 """Fewest shared tokens worth a look: below it, computing them again costs less than the bookkeeping."""
 BAGGAGE = 3
 """A tree is joined while it holds fewer columns than this many times what the newcomer will see."""
+MAX_TREES = 256
+"""Most trees kept: every lookup walks into each of them."""
 
 
 class LogMaker(Protocol):
@@ -284,6 +286,10 @@ class Prefixes:
             self._compact_busy()
             if not self._evict_for(size * self._maker.column_bytes):
                 raise OutOfCache(f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes")
+        if len(self._trees) >= MAX_TREES:
+            idle = [t for t in self._trees if t.idle]
+            if idle:
+                self._trees.remove(min(idle, key=lambda t: t.used_at))
         tree = Tree(self._maker.open_log(size), call, used_at=self._clock)
         self._trees.append(tree)
         return tree

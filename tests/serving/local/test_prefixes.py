@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from reason.serving.local.kvlog import KVLog
-from reason.serving.local.prefixes import OutOfCache, Prefixes, Sequenced
+from reason.serving.local.prefixes import MAX_TREES, OutOfCache, Prefixes, Sequenced
 
 COLUMN = 2 * 4
 
@@ -128,6 +128,15 @@ def test_idle_trees_go_oldest_first() -> None:
     run(prefixes, texts[3]).release()
     assert [prefixes.shared(t) for t in texts] == [40, 0, 40, 40]
     assert prefixes.nbytes <= 3 * 64 * COLUMN
+
+
+def test_the_number_of_trees_is_bounded() -> None:
+    prefixes = Prefixes(Maker(), 1 << 30)
+    for n in range(MAX_TREES + 20):
+        run(prefixes, [n * 100 + i for i in range(20)]).release()
+    assert len(prefixes.trees) == MAX_TREES
+    assert prefixes.shared([19 * 100 + i for i in range(20)]) == 0
+    assert prefixes.shared([20 * 100 + i for i in range(20)]) == 20
 
 
 def test_what_is_under_way_is_never_evicted() -> None:
