@@ -41,7 +41,7 @@ class LiveView:
         self._clock = clock
         self._opened = clock()
         self._run_began: float | None = None
-        self._note = "starting"
+        self._note = "loading the model"
         self._pull: tuple[str, int, int | None] | None = None
         self._stage_began, self._stage_said = 0.0, False
         self._spinner = Spinner("dots")
