@@ -1,0 +1,71 @@
+"""`Pieces`: chunks on their way from an engine to a reader who may be slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from ..core.errors import ReasonError
+from ..core.messages import Chunk, Completion, Request
+from .model import Listener
+
+
+class Pieces:
+    """Chunks that wait for their reader; pieces of one sample are joined while they wait.
+
+    So it never holds more than one chunk for each sample.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Chunk] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def put(self, chunk: Chunk) -> None:
+        """Add a piece."""
+        before = self._waiting.get(chunk.sample_index)
+        if before is not None:
+            chunk = chunk.model_copy(
+                update={
+                    "text": before.text + chunk.text,
+                    "token_ids": before.token_ids + chunk.token_ids,
+                    "logprobs": before.logprobs + chunk.logprobs,
+                }
+            )
+        self._waiting[chunk.sample_index] = chunk
+        self._changed.set()
+
+    def close(self) -> None:
+        """There will be no more."""
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.pop(next(iter(self._waiting)))
+
+
+Generate = Callable[[Sequence[Request], Listener | None], Awaitable[list[list[Completion]]]]
+
+
+async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chunk, None]:
+    """`LanguageModel.stream` made of `LanguageModel.generate`: leaving the stream early cancels the work."""
+    pieces = Pieces()
+    work = asyncio.ensure_future(generate([request], pieces.put))
+    work.add_done_callback(lambda _: pieces.close())
+    try:
+        async for piece in pieces:
+            yield piece
+        await work
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError, ReasonError):
+            await work
