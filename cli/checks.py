@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..core.errors import ReasonError
+from ..core.errors import BackendUnavailable, ReasonError
 from ..core.settings import Settings, config_files
 from ..core.version import __version__
 
@@ -145,9 +145,11 @@ def _files(settings: Settings, pull: bool) -> Check:
 
     try:
         files = find_model(settings.model, cache_dir=settings.cache_dir, pull=pull)
-    except ReasonError as e:
+    except BackendUnavailable as e:
         hint = e.hint if pull else f"reason doctor --pull, or reason models pull {settings.model}"
         return Check("model", "fail", e.message, hint)
+    except ReasonError as e:
+        return Check("model", "fail", e.message, e.hint)
     return Check("model", "ok", f"{files.name} in {files.folder}")
 
 

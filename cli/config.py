@@ -54,7 +54,7 @@ def show(
     for name, (value, source) in told.items():
         table.add_row(Text(name), _value(value), Text(source, "dim" if source == "default" else "green"))
     console = out()
-    console.print(table)
+    console.print(table if told else Text("nothing differs from the defaults"))
     console.print()
     for file in files:
         console.print(Text(f"{'read' if file['found'] else 'not there'}: {file['path']}", "dim"))

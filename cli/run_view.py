@@ -38,7 +38,7 @@ def run_row(record: RunRecord) -> dict[str, Any]:
 
 def runs_table(records: Sequence[RunRecord]) -> Table:
     """The list of runs."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("run", no_wrap=True)
     table.add_column("age", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
@@ -102,12 +102,11 @@ def _print_answer(answer: Answer) -> None:
     for what in answer.degraded:
         console.print(Padding(Text(f"note: {what}", "yellow"), (0, 0, 0, 2)))
     if len(answer.candidates) > 1:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("#", justify="right")
-        table.add_column("answer", overflow="fold", max_width=40)
-        table.add_column("score", justify="right")
-        table.add_column("logprob", justify="right")
-        table.add_column("tokens", justify="right")
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)  # the text takes what is left
+        table.add_column("#", justify="right", no_wrap=True)
+        table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=24)
+        for head in ("score", "logprob", "tokens"):
+            table.add_column(head, justify="right", no_wrap=True)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
         for i, c in enumerate(answer.candidates, 1):
             found = Text("-", "dim") if c.answer is None else Text(_one_line(c.answer), "bold")

@@ -55,6 +55,8 @@ def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     ):
         assert part in out
     assert out.count("The answer is") >= 6
+    first = next(line for line in out.splitlines() if line.split()[:1] == ["1"])
+    assert first.split()[1] in ("42", "41")  # the columns before the text are there, however long it is
     record = json.loads(cli("runs", "show", answer.run_id, "--json")[1])
     assert Answer.model_validate(record["answer"]) == answer
     events = [EVENT.validate_json(line) for line in cli("runs", "show", answer.run_id, "--events")[1].splitlines()]
@@ -194,3 +196,22 @@ def test_every_command_has_help(command: list[str], cli: Cli) -> None:
     assert (status, err) == (0, "")
     assert "Usage: reason" in out
     assert cli("--version") == (0, "reason 0.1.0.dev0\n", "")
+
+
+def test_doctor_finds_what_is_missing(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, _ = cli("doctor", "--json")  # the default model is not in this empty home, and is not fetched
+    found = {c["name"]: c for c in json.loads(out)["checks"]}
+    assert status == 3
+    assert found["run store"]["state"] == found["cache"]["state"] == found["strategies"]["state"] == "ok"
+    assert found["model"]["state"] == "fail"
+    assert "reason models pull local/smollm2-135m" in found["model"]["hint"]
+    assert json.loads(cli("runs", "list", "--json")[1]) == []  # its own trial run is gone
+
+    monkeypatch.setenv("REASON_MODEL", "local/smollm2-135")
+    (home / "file").write_text("in the way")
+    monkeypatch.setenv("REASON_CACHE_DIR", str(home / "file"))
+    monkeypatch.setenv("REASON_STORE", str(home / "file" / "runs.sqlite3"))
+    status, out, _ = cli("doctor")
+    assert status == 3
+    assert out.count("FAIL") == 3
+    assert "did you mean 'local/smollm2-135m'" in " ".join(out.split())
