@@ -188,15 +188,20 @@ def bandwidth() -> float:
 
 def decode_rates(contestants: dict[str, Any], prompts: list[list[int]], samples: int, args: Any) -> dict[str, Times]:
     """Seconds for each decoded step, interleaved."""
-    results = {name: Times() for name in contestants}
     short, long = 4, 4 + args.tokens
+    taken: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {n: ([], []) for n in contestants}
     for round_number in range(args.rounds + 1):
         for name, contestant in contestants.items():
-            a = timed(lambda c=contestant: c.decode(prompts, short, samples))
-            b = timed(lambda c=contestant: c.decode(prompts, long, samples))
-            if round_number:  # the first round warms up
-                results[name].wall.append((b[0] - a[0]) / args.tokens)
-                results[name].cpu.append((b[1] - a[1]) / args.tokens)
+            for tokens, times in zip((short, long), taken[name], strict=True):
+                value = timed(lambda c=contestant, t=tokens: c.decode(prompts, t, samples))
+                if round_number:  # the first round warms up
+                    times.append(value)
+    results = {}
+    for name, (shorts, longs) in taken.items():
+        # The median of the short ones is taken off each long one: pairwise differences would double the noise.
+        wall, cpu = (statistics.median(t[i] for t in shorts) for i in (0, 1))
+        steps = [((t[0] - wall) / args.tokens, (t[1] - cpu) / args.tokens) for t in longs]
+        results[name] = Times([s[0] for s in steps], [s[1] for s in steps])
     return results
 
 
@@ -221,8 +226,8 @@ def report(title: str, results: dict[str, Times], amount: float, unit: str, base
         ratios = "| |"
         if against in results:
             other = results[against]
-            wall = statistics.median(o / t for o, t in zip(other.wall, times.wall, strict=True))
-            cpu = statistics.median(o / t for o, t in zip(other.cpu, times.cpu, strict=True))
+            wall = statistics.median(other.wall) / statistics.median(times.wall)
+            cpu = statistics.median(other.cpu) / statistics.median(times.cpu)
             ratios = f"{wall:.2f}x | {cpu:.2f}x |"
         print(f"| {title} | {name} | {rate:.1f} {unit} | {rates[0]:.1f} to {rates[-1]:.1f} | {ratios}", flush=True)
 
