@@ -17,7 +17,7 @@ from ..core.events import EventFields, LiveSink, Sink
 from ..core.question import MAX_QUESTION_CHARS, Document, Question
 from ..core.registry import Registry
 from ..core.run import Run, RunConfig, new_run_id, new_seed
-from ..core.settings import Settings, load_settings
+from ..core.settings import LocalSettings, Settings, load_settings
 from ..core.sqlite_store import SqliteStore
 from ..core.store import RunRecord
 from ..reasoning.strategy import make_strategy
@@ -96,7 +96,7 @@ class Reasoner:
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._opening = threading.Lock()
-        self._models: dict[str, LanguageModel] = {}
+        self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
         self._store: SqliteStore | None = None
         self._portal = Portal()
 
@@ -142,6 +142,7 @@ class Reasoner:
             verify=settings.verify,
             require_verified=self._require_verified,
             budget=settings.budget,
+            local=settings.local,
             seed=_first(seed, settings.seed, new_seed()),
             reuse=settings.reuse,
         )
@@ -274,10 +275,11 @@ class Reasoner:
     async def _open_models(self, config: RunConfig) -> dict[str, LanguageModel]:
         """The models by role; two roles with one model string share it."""
         async with _Turn(self._opening):
+            settings = self.settings.model_copy(update={"local": config.local})
             for name in config.models.values():
-                if name not in self._models:
-                    self._models[name] = await open_model(name, self.settings, self._progress)
-        models = {role: self._models[name] for role, name in config.models.items()}
+                if (name, config.local) not in self._models:
+                    self._models[name, config.local] = await open_model(name, settings, self._progress)
+        models = {role: self._models[name, config.local] for role, name in config.models.items()}
         for model in models.values():
             refuse_unpriced(config.budget, model.name, model.capabilities.price_known)
         return models

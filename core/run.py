@@ -14,10 +14,11 @@ from pydantic import JsonValue
 
 from .answer import Solution
 from .budget import Budget, Ledger
-from .errors import ReasonError
+from .errors import LimitExceeded
 from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
 from .messages import Completion, Frozen
 from .question import Question
+from .settings import LocalSettings
 from .store import RunStore
 
 
@@ -32,6 +33,7 @@ class RunConfig(Frozen):
         verify: Names of the verifiers.
         require_verified: Whether an answer that is not verified is an error.
         budget: The limits.
+        local: How the embedded engine was set up: its number format decides what a seed gives.
         seed: The seed from which every random choice follows.
         reuse: Which stored samples may answer a call: "run" only those of this run, "store" those of any run with the
             same model, request, seed and index, "none" no sample is looked up.
@@ -44,6 +46,7 @@ class RunConfig(Frozen):
     verify: tuple[str, ...] = ()
     require_verified: bool = False
     budget: Budget = Budget()
+    local: LocalSettings = LocalSettings()
     seed: int
     reuse: str = "run"
 
@@ -161,11 +164,9 @@ class Run:
             self.degraded.append(what)
             self.emit(Degraded(what=what))
 
-    def note_limit(self, error: ReasonError) -> None:
+    def note_limit(self, error: LimitExceeded) -> None:
         """Put a spent budget into the trace."""
-        kind = getattr(error, "kind", None)
-        if kind is not None:
-            self.emit(BudgetExhausted(kind=kind, used=getattr(error, "used", 0), limit=getattr(error, "limit", 0)))
+        self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
 
 
 def new_run_id() -> str:

@@ -52,12 +52,71 @@ class LocalSettings(BaseModel):
         max_rows: Most sequences decoded together.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight_format: Literal["auto", "fp32", "bf16", "int4"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     max_rows: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class ProviderSettings(BaseModel):
+    """How the models of one API provider are called (see `Settings.providers`).
+
+    Attributes:
+        api_base: Address of the endpoint, for example `http://127.0.0.1:8000/v1`; None is the provider's own.
+        api_key_env: Environment variable that holds the key; None is the provider's usual one.
+        timeout_s: Longest silence of a request, in seconds.
+        max_retries: Retries of one request after a rate limit or a fault of the server.
+        retry_s: Most seconds from the first attempt of a request to the beginning of its last.
+        concurrency: Requests under way at once to one model.
+        headers: Further HTTP headers.
+        probe: Whether to measure with a few tokens what a model can do when it is opened; None measures at an
+            `api_base` alone and believes what is documented of the others.
+        usd_per_prompt_token: Price, where the price map does not know it.
+        usd_per_completion_token: Likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_base: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    api_key_env: str | None = None
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 6
+    retry_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    headers: dict[str, str] = Field(default_factory=dict)
+    probe: bool | None = None
+    usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class VllmSettings(BaseModel):
+    """vLLM in this process (`vllm/…`).
+
+    Attributes:
+        dtype: Number format; "auto" is the one of the weights.
+        max_model_len: Context in tokens; None is the model's own, on a CPU at most 4096.
+        max_num_seqs: Most samples decoded together.
+        kv_bytes: Memory for keys and values, in bytes; None is 1 GiB on a CPU, else what `gpu_memory_utilization` leaves.
+        gpu_memory_utilization: Share of a GPU's memory that vLLM takes.
+        prefix_caching: Whether prompts that begin alike share keys and values.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: Groups of GPUs that share the layers among them.
+        engine: Further arguments of vLLM's engine by their own names; they win over ours.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: Annotated[int, Field(ge=32)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1, le=4096)] = 64
+    kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    prefix_caching: bool = True
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
+    engine: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Settings(BaseSettings):
@@ -75,6 +134,9 @@ class Settings(BaseSettings):
         cache_dir: Folder of the model files.
         reuse: Which stored replies may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         local: The embedded engine.
+        vllm: vLLM in this process.
+        providers: API providers by name, or single models of theirs by model string, for example
+            `[providers.hosted_vllm] api_base = "http://127.0.0.1:8000/v1"`.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
     """
 
@@ -91,6 +153,8 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=default_cache_dir)
     reuse: Literal["run", "store", "none"] = "run"
     local: LocalSettings = LocalSettings()
+    vllm: VllmSettings = VllmSettings()
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
     @classmethod

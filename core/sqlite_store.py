@@ -249,6 +249,8 @@ _RUN_COLUMNS = "id, created, updated, status, config, identities, answer, error,
 
 def _record(row: Sequence[Any]) -> RunRecord:
     run_id, created, updated, status, config, identities, answer, error, owner = row
+    if status == "running" and not (owner and _lives(owner)):
+        status = "interrupted"  # killed before it could say so
     return RunRecord(
         id=run_id,
         created=created,

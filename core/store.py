@@ -22,7 +22,7 @@ class RunRecord(Frozen):
         id: Its name.
         created: When it began, seconds since the epoch.
         updated: When it was last written.
-        status: "running" (also of a process that was killed), "finished", "interrupted" or "failed".
+        status: "running", "finished", "interrupted" (cancelled, or its process was killed) or "failed".
         config: JSON of its `RunConfig`.
         identities: Identity and capabilities of each model by role, as JSON: enough to show the run without a model.
         answer: JSON of its `Answer`; None before the end.

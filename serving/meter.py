@@ -90,7 +90,8 @@ class Meter:
     def ended(self, completion: Completion, clamped: bool) -> Completion:
         """The sample, ended by the budget if it met a bound that the budget set."""
         if clamped and completion.finish_reason == "length":
-            self.run.ledger.exhausted = self.run.ledger.exhausted or "tokens"
+            if self.run.ledger.exhausted is None:
+                self.run.note_limit(self.run.ledger.refuse("tokens"))
             return completion.model_copy(update={"finish_reason": "budget"})
         return completion
 

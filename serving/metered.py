@@ -198,7 +198,7 @@ class MeteredModel:
         except TimeoutError:
             if not clock.expired():
                 raise
-            run.ledger.exhausted = "seconds"
+            run.note_limit(run.ledger.refuse("seconds"))
             async with recorder:
                 for slot in [slot for slot in keys if slot not in done]:
                     # a backend tells of the prompt on the first sample, which has not come

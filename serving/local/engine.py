@@ -1,14 +1,14 @@
 """`LocalModel`: the embedded engine behind the `LanguageModel` protocol.
 
-What a seed promises. A sample draws from a generator of its own, made of (seed, index), and every matrix product gives
-a row the same bits whatever rows share the step. What is left is the order in which attention sums, which depends on
-where a log holds the columns a sequence sees.
+What a seed promises. A sample draws from a generator of its own, made of (seed, index). A row gets the same bits from
+every matrix product whatever rows share the step, and from attention whatever stands beside it or behind it (`plans`,
+`kvlog.whole_lanes`); what is left is the order of the columns in a log, in which attention sums. A log belongs to one
+call and begins with the prompt, computed now or copied from an earlier call's log. So the same call gives the same text
+in every format, whatever was asked before it and runs beside it, as long as its samples begin together.
 
-In fp32 that moves a logit by about 1e-6, and a draw changes with a probability of about that size: the same text,
-whatever shares the batch. In bf16, a freshly loaded engine gives the same call the same text, with any number of
-threads and whatever requests in other trees run beside it. But the samples of a prompt write into one log in turn, so
-in bf16 a sample that is asked for alone, or whose prompt joins a log that other branches have grown, may differ from
-its first self by a rounding of attention, which now and then changes a token. Who needs more than that uses fp32.
+Asking for some of a call's samples alone, as a resumed run does, puts other columns between theirs: in fp32 that moves
+a logit by about 1e-6, and a draw changes with a probability of about that size; in bf16 a token may change now and
+then once a log is longer than the 512 columns that attention sums at a time.
 """
 
 from __future__ import annotations

@@ -13,6 +13,15 @@ from torch import Tensor
 
 MIN_CAPACITY = 64
 """Columns of the smallest log."""
+LANES = 16
+"""Attention reads columns in groups of this many. Its kernel takes the columns of a last, smaller group by other
+instructions, whose results differ in their last bits: with whole groups a sequence's numbers do not depend on how many
+columns happen to stand behind it."""
+
+
+def whole_lanes(columns: int) -> int:
+    """The number of columns, rounded up to whole groups."""
+    return -(-columns // LANES) * LANES
 
 
 class Branch:
@@ -44,7 +53,8 @@ class KVLog:
         capacity: Columns to make room for at first.
 
     Attributes:
-        kv: Per layer `[2, kv_heads, capacity, head_dim]`: keys, then values.
+        kv: Per layer `[2, kv_heads, columns, head_dim]`: keys, then values; `whole_lanes(capacity)` columns, zero where
+            nothing was written.
         used: Columns written or reserved so far.
     """
 
@@ -52,10 +62,11 @@ class KVLog:
         self._shape = (kv_heads, head_dim)
         self._capacity = max(capacity, MIN_CAPACITY)
         self.dtype = dtype
-        self.kv = [torch.zeros(2, kv_heads, self._capacity, head_dim, dtype=dtype) for _ in range(layers)]
+        wide = whole_lanes(self._capacity)
+        self.kv = [torch.zeros(2, kv_heads, wide, head_dim, dtype=dtype) for _ in range(layers)]
         self.used = 0
         self._branches: dict[int, Branch] = {}
-        self._bias = torch.full((4, self._capacity), float("-inf"), dtype=dtype)
+        self._bias = torch.full((4, wide), float("-inf"), dtype=dtype)
 
     @property
     def capacity(self) -> int:
@@ -102,11 +113,12 @@ class KVLog:
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` columns in all; fewer than before gives memory back."""
         kv_heads, head_dim = self._shape
+        wide = whole_lanes(capacity)
         for i, old in enumerate(self.kv):
-            new = torch.zeros(2, kv_heads, capacity, head_dim, dtype=self.dtype)
+            new = torch.zeros(2, kv_heads, wide, head_dim, dtype=self.dtype)
             new[:, :, : self.used] = old[:, :, : self.used]
             self.kv[i] = new
-        bias = torch.full((self._bias.shape[0], capacity), float("-inf"), dtype=self.dtype)
+        bias = torch.full((self._bias.shape[0], wide), float("-inf"), dtype=self.dtype)
         bias[:, : self.used] = self._bias[:, : self.used]
         self._bias, self._capacity = bias, capacity
 

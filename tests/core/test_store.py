@@ -179,7 +179,7 @@ async def test_a_killed_writer_leaves_everything_it_had_written(tmp_path, lines)
     store = await SqliteStore.open(path)
     found = await store.find_calls("r", [f"r{i}" for i in range(last + 1)])
     assert len(found) == last + 1
-    assert (await store.get_run("r")).status == "running"
+    assert (await store.get_run("r")).status == "interrupted"
     await store.aclose()
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

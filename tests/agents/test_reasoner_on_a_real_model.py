@@ -1,0 +1,103 @@
+"""The main job on real weights, as a user's script would run it."""
+
+import asyncio
+
+import pytest
+from reason import Reasoner, Settings, aask, ask, astream
+from reason.core.settings import LocalSettings
+
+QUESTION = "What is the capital of France?"
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def settings(tmp_path, smollm2_files):
+    return Settings(
+        store=tmp_path / "runs.sqlite3",
+        cache_dir=smollm2_files.folder.parent.parent,
+        seed=1,
+    )
+
+
+async def test_it_knows_the_capital_of_france(settings):
+    answer = await aask(QUESTION, settings=settings)
+    assert (answer.answer, answer.stopped, answer.strategy) == ("Paris", "done", "cot")
+    assert answer.usage.prompt_tokens > 0
+    assert answer.usage.cost_usd == 0
+    assert answer.candidates[0].logprob < 0
+
+
+async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
+    parameters = {"n": 8, "max_tokens": 48}
+    async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
+        one = await reasoner.aask(QUESTION)
+        two = await reasoner.aask(QUESTION)
+        other = await reasoner.aask(QUESTION, seed=2)
+    assert one.usage.model_calls == 1
+    assert len({c.text for c in one.candidates}) > 1
+    assert [c.text for c in two.candidates] == [c.text for c in one.candidates]
+    assert [c.text for c in other.candidates] != [c.text for c in one.candidates]
+    assert two.usage.replayed_tokens == 0  # made again, not read from the store
+    assert two.usage.cached_tokens > 0  # but the prompt was not computed again
+    votes = sum(c.answer == one.answer for c in one.candidates)
+    assert one.confidence >= votes / 8
+
+
+async def test_a_spent_budget_gives_a_partial_answer(settings):
+    answer = await aask(QUESTION, budget={"tokens": 50}, settings=settings)
+    assert answer.stopped == "budget"
+    assert answer.usage.completion_tokens == 50
+    assert answer.text
+
+
+async def test_a_stream_shows_the_text_as_it_comes(settings):
+    events = [e async for e in astream(QUESTION, parameters={"max_tokens": 24}, settings=settings)]
+    deltas = [e for e in events if e.type == "text.delta"]
+    assert len(deltas) > 5
+    assert "".join(e.text for e in deltas) == events[-1].answer.text
+
+
+async def test_cancelling_leaves_the_engine_idle_and_the_run_can_go_on(settings):
+    parameters = {"n": 4, "max_tokens": 200}
+    async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
+        seen = asyncio.Event()
+        task = asyncio.create_task(
+            reasoner.aask(
+                QUESTION, run_id="r", sinks=[lambda e: seen.set() if e.type == "text.delta" else None], stream_text=True
+            )
+        )
+        await seen.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (model,) = reasoner._models.values()
+        for _ in range(100):
+            if model.rows_under_way == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert model.rows_under_way == 0
+        resumed = await reasoner.aresume("r")
+        whole = await reasoner.aask(QUESTION)
+    assert [c.text for c in resumed.candidates] == [c.text for c in whole.candidates]
+
+
+def test_the_synchronous_face(settings):
+    assert ask(QUESTION, settings=settings).answer == "Paris"
+
+
+async def test_a_run_goes_on_in_the_number_format_it_began_with(settings):
+    fp32 = settings.model_copy(update={"local": LocalSettings(weight_format="fp32")})
+    parameters = {"n": 2, "max_tokens": 100}
+    async with Reasoner(strategy="self-consistency", parameters=parameters, settings=fp32) as reasoner:
+        begun = asyncio.Event()
+        tell = lambda e: begun.set() if e.type == "text.delta" else None  # noqa: E731
+        task = asyncio.create_task(reasoner.aask(QUESTION, run_id="r", sinks=[tell], stream_text=True))
+        await begun.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with Reasoner(settings=settings) as reasoner:
+        answer = await reasoner.aresume("r")
+        record = await reasoner._store.get_run("r")
+    assert len(answer.candidates) == 2
+    assert record.identities["main"]["identity"].endswith("+fp32")

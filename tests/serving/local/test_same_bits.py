@@ -1,0 +1,65 @@
+"""What a seed stands on in bf16: a row's bits do not depend on how the tokens before it were computed."""
+
+import pytest
+import torch
+from reason.core.messages import Prompt, Request, Sampling
+from reason.serving.local.calibrate import native_format
+from reason.serving.local.engine import LocalModel
+from reason.serving.local.kvlog import whole_lanes
+from reason.serving.local.model import Decoder
+from reason.serving.local.plans import Span, missing_rows
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(native_format() != "bf16", reason="this processor has no bf16 instructions"),
+]
+
+
+@pytest.fixture(scope="module")
+def decoder(smollm2_files):
+    return Decoder.load(smollm2_files.folder, "bf16")
+
+
+@pytest.mark.parametrize("length", [33, 55, 100, 300])
+def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder, length):
+    ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(length)).tolist()
+
+    def computed(*cuts):
+        log = decoder.open_log(length)
+        branch = log.open()
+        for start, stop in zip((0, *cuts), (*cuts, length), strict=True):
+            logits = decoder.run([Span(log, branch, ids[start:stop], [stop - start - 1])])
+        return logits, [kv[:, :, :length] for kv in log.kv]
+
+    with torch.inference_mode():
+        whole, columns = computed()
+        for cuts in ((length - 1,), (length - 2,), (length - 4,), (20,), (7, 21, length - 1)):
+            logits, again = computed(*cuts)
+            assert torch.equal(logits, whole), cuts
+            assert all(torch.equal(a, b) for a, b in zip(again, columns, strict=True)), cuts
+
+
+async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(smollm2_files):
+    model = LocalModel.load(smollm2_files, weight_format="bf16")
+    asked = Request(prompt=Prompt.user("Name a colour."), sampling=Sampling(n=8, max_tokens=80, seed=3, ignore_eos=True))
+    other = Request(prompt=Prompt.user("Name a large city."), sampling=Sampling(n=5, max_tokens=60, seed=4))
+    (first,) = await model.generate([asked])
+    await model.generate([other])
+    (again,) = await model.generate([asked])
+    assert again[0].usage.cached_tokens > 0
+    assert [c.token_ids for c in again] == [c.token_ids for c in first]
+    assert [c.logprobs for c in again] == [c.logprobs for c in first]
+    assert sum(len(c.token_ids) for c in first) > 512
+    await model.aclose()
+
+
+def test_query_blocks_are_never_left_with_one_to_three_rows():
+    for rows in range(1, 1200):
+        padded = rows + missing_rows(rows)
+        block = 32 if rows < 192 else 64 if rows < 768 else 256
+        assert padded % block not in (1, 2, 3)
+        assert 0 <= padded - rows <= 3
+
+
+def test_columns_come_in_whole_groups():
+    assert [whole_lanes(n) for n in (0, 1, 15, 16, 17, 33)] == [0, 16, 16, 16, 32, 48]
