@@ -186,6 +186,6 @@ def ask(
         lambda reasoner, sinks, stream_text: reasoner.aask(
             asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text
         ),
-        Outlet(as_json, stream, trace, options.resume_flags(store, weight_format)),
+        Outlet(as_json, stream, trace, options.resume_flags(store)),
         settings.budget,
     )

@@ -71,7 +71,6 @@ def given(**values: Any) -> dict[str, Any] | None:
     return {name: value for name, value in values.items() if value is not None} or None
 
 
-def resume_flags(store: Path | None, weight_format: str | None) -> tuple[str, ...]:
+def resume_flags(store: Path | None) -> tuple[str, ...]:
     """The flags of a run without which it cannot be gone on with."""
-    flags = (("--store", store), ("--weight-format", weight_format))
-    return tuple(part for flag, value in flags if value is not None for part in (flag, str(value)))
+    return () if store is None else ("--store", str(store))

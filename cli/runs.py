@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from .console import out, say, write_line
-from .options import Json, RunName, Store, Stream, Threads, Trace, WeightFormat, given, resume_flags
+from .options import Json, RunName, Store, Stream, Trace, resume_flags
 
 if TYPE_CHECKING:
     from ..core.sqlite_store import SqliteStore
@@ -95,7 +95,7 @@ def replay(
     answer_here(
         lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
-        Outlet(as_json, stream, trace, resume_flags(store, None)),
+        Outlet(as_json, stream, trace, resume_flags(store)),
     )
 
 
@@ -106,22 +106,20 @@ def resume(
     stream: Stream = None,
     trace: Trace = None,
     store: Store = None,
-    weight_format: WeightFormat = None,
-    threads: Threads = None,
 ) -> None:
     """Go on with a run that was interrupted, killed or failed. What it has paid for is not paid again.
 
-    The model must be the one that the run began with, in the same number format.
+    The model must be the one that the run began with; its engine is set up as it was.
     """
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
     from .answering import Outlet, answer_here
 
-    settings = load_settings(store=store, local=given(weight_format=weight_format, threads=threads))
+    settings = load_settings(store=store)
     answer_here(
         lambda progress: Reasoner(settings=settings, progress=progress),
         lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
-        Outlet(as_json, stream, trace, resume_flags(store, weight_format)),
+        Outlet(as_json, stream, trace, resume_flags(store)),
     )
 
 

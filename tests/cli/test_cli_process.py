@@ -150,7 +150,7 @@ def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model
     assert status == "running"
     assert 0 < paid < 48
 
-    code, out, err = finish(process("runs", "resume", str(run_id), "--weight-format", "fp32", "--json"))
+    code, out, err = finish(process("runs", "resume", str(run_id), "--json"))
     assert (code, err) == (0, "")
     resumed = Answer.model_validate_json(out)
     # other samples share its batches now, which moves a log-probability in its last digits
