@@ -16,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import httpx
 
-from ..core.errors import DataError
+from ..core.errors import BackendUnavailable, DataError
 from .package_weights import unreachable
 from .pulling import Pulling
 
@@ -26,10 +26,19 @@ CHUNK_BYTES = 1 << 18
 """Bytes between two reports, and so between two looks at whether to go on."""
 
 
-def index_url() -> str:
-    """The index the user has set for uv or pip, or the public one; ends with a slash."""
+def index_url(requirement: str) -> str:
+    """The index that the user has set for uv or pip; ends with a slash.
+
+    Raises:
+        BackendUnavailable: None is set; the package must come another way.
+    """
     names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-    url = next((os.environ[n] for n in names if os.environ.get(n)), "https://pypi.org/simple")
+    url = next((os.environ[n] for n in names if os.environ.get(n)), None)
+    if url is None:
+        raise BackendUnavailable(
+            f"cannot fetch the package {requirement}: this environment has no pip, and {' or '.join(names)} is not set",
+            hint=f"uv pip install --no-deps {requirement}",
+        )
     name, separator, rest = url.partition("=")  # uv allows name=url
     return (rest if separator and "/" not in name else url).rstrip("/") + "/"
 
@@ -50,6 +59,7 @@ def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -
         OSError: The folder cannot be written.
     """
     requirement = f"{package}=={version}"
+    index = index_url(requirement)
     certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
     try:
         verify = ssl.create_default_context(cafile=certificates)
@@ -59,7 +69,7 @@ def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -
     try:
         with httpx.Client(verify=verify, timeout=timeout, follow_redirects=True, max_redirects=5) as client:
             page = client.get(
-                index_url() + re.sub(r"[-_.]+", "-", package).lower() + "/", headers={"Accept": _ACCEPT}
+                index + re.sub(r"[-_.]+", "-", package).lower() + "/", headers={"Accept": _ACCEPT}
             ).raise_for_status()
             if len(page.content) > _MOST_PAGE_BYTES:
                 raise unreachable(requirement, "the index's page is too long")

