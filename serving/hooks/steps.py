@@ -87,12 +87,11 @@ def step_control(
             progress.length += 1
             closing = bool(progress.forced)
             progress.forced = progress.forced[1:]
-            closed = closing and not progress.forced
-            if not closing:
-                tail = list(generated[max(0, progress.read - len(end)) : progress.read])
-                closed = token in delimiters or (bool(end) and progress.length >= len(end) and tail == end)
-            if closed:
-                progress.steps, progress.length = progress.steps + 1, 0
+            tail = list(generated[max(0, progress.read - len(end)) : progress.read])
+            ended = bool(end) and progress.length >= len(end) and tail == end
+            # What the sample had said of the end itself counts: then less of it needs to be forced.
+            if ended or token in delimiters or (closing and not progress.forced):
+                progress.steps, progress.length, progress.forced = progress.steps + 1, 0, []
 
     def hook(row: Row, state: HookState) -> Row:
         progress: _Progress = state.memory.setdefault(key, _Progress())

@@ -113,6 +113,11 @@ def test_no_step_is_longer_than_allowed() -> None:
     assert here.extras["steps"] == 2
 
 
+def test_a_begun_end_is_not_begun_again() -> None:
+    hook = step_control(max_tokens=3, end_ids=[5, 5])
+    assert write(hook, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
+
+
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=60), st.integers(1, 6))
 def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
     said, _ = write(step_control(max_tokens=limit, end_ids=END, delimiter_ids=[9]), want)

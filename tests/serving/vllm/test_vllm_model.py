@@ -1,0 +1,118 @@
+"""`VllmModel` beyond the contract: hooks, scores under the cache's rule, agreement with the local engine, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
+from reason.core.messages import HookCall, Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+ASK = Prompt.user("What is the capital of France?")
+
+
+def request(**sampling: Any) -> Request:
+    return Request(prompt=ASK, sampling=Sampling(**{"temperature": 0.0, "max_tokens": 8} | sampling))
+
+
+async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files: ModelFiles) -> None:
+    from reason.serving.local.engine import LocalModel
+
+    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    try:
+        asked = request(top_logprobs=5, max_tokens=6, hooks=(HookCall(name="entropy_probe"),))
+        [[here]], [[there]] = await local.generate([asked]), await vllm_model.generate([asked])
+        assert there.text == here.text
+        assert there.token_ids == here.token_ids
+        assert here.top_logprobs is not None
+        for mine, theirs in zip(here.top_logprobs, there.top_logprobs, strict=True):
+            assert [t.token_id for t in theirs] == [t.token_id for t in mine]
+            assert [t.token for t in theirs] == [t.token for t in mine]
+            assert [t.logprob for t in theirs] == pytest.approx([t.logprob for t in mine], abs=1e-3)
+        assert there.extras["entropy_probe"]["entropy"] == pytest.approx(
+            here.extras["entropy_probe"]["entropy"], abs=1e-3
+        )
+        [exact], [found] = await local.next_token([ASK]), await vllm_model.next_token([ASK])
+        assert here.extras["entropy_probe"]["entropy"][0] == pytest.approx(exact.entropy, abs=1e-4)
+        assert found.entropy == pytest.approx(exact.entropy, abs=1e-3)
+        assert vllm_model.count_tokens(ASK) == local.count_tokens(ASK)
+    finally:
+        await local.aclose()
+
+
+async def test_samples_made_again_alone_are_what_they_were(vllm_model: Any) -> None:
+    asked = request(temperature=1.0, seed=3, n=8)
+    [whole] = await vllm_model.generate([asked])
+    [again] = await vllm_model.generate([asked.model_copy(update={"samples": (3, 5)})])
+    assert [c.text for c in again] == [whole[3].text, whole[5].text]
+    assert len({c.text for c in whole}) > 4
+
+
+async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) -> None:
+    long = Prompt(text="The fox went to the river. " * 20)
+    told = [vllm_model._tokenizer.encode(t) for t in (" Then it swam away.", " Nobody saw it again " * 12)]
+    ids = [tuple(t) for t in told]
+    cold = await vllm_model.score(long, ids)
+    warm = await vllm_model.score(long, ids)  # the continuations themselves are cached by now
+    assert warm[0].usage.cached_tokens > 0
+    alone = []
+    for at in range(4):
+        [one] = await vllm_model.score(long.with_prefix(ids[0][:at]), [ids[0][at : at + 1]])
+        alone.append(one.logprobs[0])
+    assert cold[0].logprobs[:4] == pytest.approx(alone, abs=1e-3)
+    for first, second in zip(cold, warm, strict=True):
+        assert second.logprobs == pytest.approx(first.logprobs, abs=1e-3)
+        assert second.greedy == first.greedy
+
+
+async def test_a_hook_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
+    bad = request(hooks=(HookCall(name="forbid_tokens", args={"ids": [10_000_000]}),))
+    [[failed], [fine]] = await vllm_model.generate([bad, request()])
+    assert failed.finish_reason == "error"
+    assert failed.failure.code == "user_error"
+    assert fine.ok
+
+
+async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> None:
+    with pytest.raises(CapabilityMissing, match="no_such_hook"):
+        await vllm_model.generate([request(hooks=(HookCall(name="no_such_hook"),))])
+    with pytest.raises(UserError, match="steer"):
+        await vllm_model.generate([request(hooks=(HookCall(name="steer"),))])
+    with pytest.raises(CapabilityMissing, match="top_logprobs"):
+        await vllm_model.next_token([ASK], top=2000)
+    with pytest.raises(UserError, match="not in the vocabulary"):
+        await vllm_model.score(ASK, [(10_000_000,)])
+    assert vllm_model.under_way == 0
+
+
+async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silence(method: str, args: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+        return [{}]
+
+    monkeypatch.setattr(vllm_model.engine, "collective_rpc", silence)
+    from reason.core.errors import BackendError
+
+    with pytest.raises(BackendError, match="ignored the logits hooks"):
+        await vllm_model.check_hooks()
+
+
+async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
+    # The last test of the module: it closes the engine, with work under way.
+    import psutil
+    from reason.serving.vllm.starting import engine_processes
+
+    processes = engine_processes(vllm_model.engine)
+    assert processes
+    under_way = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
+    while not vllm_model.under_way:
+        await asyncio.sleep(0.01)
+    await vllm_model.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    assert not [p for p in processes if psutil.pid_exists(p.pid) and p.status() != psutil.STATUS_ZOMBIE]
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await vllm_model.generate([request()])
+    await vllm_model.aclose()

