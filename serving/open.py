@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ..core.errors import BackendUnavailable, UnknownName
+from ..core.errors import UnknownName
 from ..core.registry import nearest
 from ..core.settings import Settings
 from .catalogue import KNOWN, PREFIX
@@ -27,9 +27,9 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
 
     Raises:
         UnknownName: No model has that name.
-        UserError: A setting is out of range, or the [local] extra is missing.
+        UserError: A setting is out of range, an extra is missing, or a key or address is.
         DataError: A model file is damaged or not supported.
-        BackendUnavailable: The model cannot be had here.
+        BackendUnavailable: The model cannot be had here, or its server cannot be reached.
     """
     if name.startswith("vllm/"):
         return await _open_vllm(name, settings, progress)
@@ -37,11 +37,14 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
         if "/" not in name:
             candidates = nearest(PREFIX + name, KNOWN)
             raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
-        raise BackendUnavailable(
-            f"model {name!r}: this build runs {PREFIX} models only",
-            hint=f"for example {next(iter(KNOWN))}; `reason models list` shows them",
-        )
+        return await _open_provider(name, settings)
     return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
+
+
+async def _open_provider(name: str, settings: Settings) -> LanguageModel:
+    from .litellm.opening import open_litellm
+
+    return await open_litellm(name, settings)
 
 
 async def _open_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:

@@ -31,6 +31,7 @@ class Pieces:
                     "text": before.text + chunk.text,
                     "token_ids": before.token_ids + chunk.token_ids,
                     "logprobs": before.logprobs + chunk.logprobs,
+                    "reasoning": before.reasoning + chunk.reasoning,
                 }
             )
         self._waiting[chunk.sample_index] = chunk

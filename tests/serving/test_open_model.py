@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from reason.core.errors import BackendUnavailable, DataError, UnknownName
+from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.messages import Prompt, Request, Sampling
 from reason.core.settings import LocalSettings, Settings
 from reason.serving import open as opener
@@ -33,12 +33,13 @@ async def test_a_gguf_file_becomes_a_model_that_generates(tiny_gguf, settings):
         await model.aclose()
 
 
-@pytest.mark.parametrize("name", ["openai/gpt-4o", "hosted_vllm/x"])
-async def test_other_backends_are_refused(name, settings):
-    with pytest.raises(BackendUnavailable, match="local/ models only") as caught:
+@pytest.mark.parametrize(("name", "missing"), [("openai/gpt-4o", "OPENAI_API_KEY"), ("hosted_vllm/x", "api_base")])
+async def test_other_names_lead_to_providers(name, missing, settings, monkeypatch):
+    for variable in ("OPENAI_API_KEY", "HOSTED_VLLM_API_BASE"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(UserError, match=missing) as caught:
         await open_model(name, settings)
     assert name in caught.value.message
-    assert "local/smollm2-135m" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "smolm2", "local/smollm2-135"])

@@ -1,0 +1,143 @@
+"""Measuring without sampling: log-probabilities of given continuations, and the next token's distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import BadReply, CapabilityMissing, UserError
+from ...core.messages import NextToken, Prompt, Request, Sampling, Scored, TopToken, Usage
+from .vllm_server import tokenize_text
+
+if TYPE_CHECKING:
+    from .model import LiteLLMModel
+
+
+async def score(model: LiteLLMModel, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    """Score continuations by the server's `prompt_logprobs`, one request for each.
+
+    A text is tokenized together with the prompt's own text or text prefix.
+    """
+    if not model.capabilities.scoring:
+        raise CapabilityMissing("scoring", model.name)
+    if not continuations:
+        return []
+    before, waited = await model.retried(lambda: model.ids_of(prompt))
+    pairs = await model.gather([_splitter(model, prompt, before, c) for c in continuations])
+    scored: list[Scored] = await model.gather([_scorer(model, given, ids) for given, ids in pairs])
+    first = scored[0]
+    usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
+    return [first.model_copy(update={"usage": usage}), *scored[1:]]
+
+
+def _splitter(
+    model: LiteLLMModel, prompt: Prompt, before: list[int], continuation: str | tuple[int, ...]
+) -> Callable[[], Any]:
+    """Finds the tokens before a continuation and its own."""
+
+    async def split() -> tuple[list[int], list[int]]:
+        if not isinstance(continuation, str):
+            return before, list(continuation)
+        if isinstance(prompt.prefix, str):
+            grown = prompt.with_prefix(prompt.prefix + continuation)
+            whole, _ = await model.retried(lambda: model.ids_of(grown))
+            shared = next(
+                (i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), min(len(before), len(whole))
+            )
+            return whole[:shared], whole[shared:]
+        client, served = model.wire.client, model.target.served
+        tail, _ = await model.retried(lambda: tokenize_text(client, served, continuation, special=False))
+        return before, tail
+
+    return split
+
+
+def _scorer(model: LiteLLMModel, given: list[int], scored: list[int]) -> Callable[[], Any]:
+    async def run() -> Scored:
+        if not scored:
+            return Scored(token_ids=(), logprobs=(), greedy=True)
+        ids = [*given, *scored]
+
+        async def call() -> Any:
+            reply = await model.wire.client.completions.create(
+                model=model.target.served,
+                prompt=ids,
+                max_tokens=1,
+                temperature=0,
+                extra_body={"prompt_logprobs": 0},
+            )
+            return _rows(reply, ids, len(given)), reply.usage
+
+        (rows, usage), waited = await model.retried(call)
+        cost = model.prices.cost(len(ids), 0, 1)
+        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        return Scored(
+            token_ids=tuple(scored),
+            logprobs=tuple(value for value, _ in rows),
+            greedy=all(rank == 1 for _, rank in rows),
+            usage=Usage(
+                prompt_tokens=len(ids), cached_tokens=cached, completion_tokens=1, waited_s=waited, cost_usd=cost
+            ),
+        )
+
+    return run
+
+
+def _rows(reply: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
+    """(log-probability, rank) of the tokens from `start` on; the first token of a text has neither.
+
+    Raises:
+        BadReply: The server sent no such rows.
+    """
+    listed = getattr(reply.choices[0], "prompt_logprobs", None) or getattr(reply, "prompt_logprobs", None)
+    if not isinstance(listed, list) or len(listed) != len(ids):
+        raise BadReply("the server sent no log-probabilities of the prompt")
+    rows = []
+    for i in range(start, len(ids)):
+        entry = (listed[i] or {}).get(str(ids[i]))
+        if entry is None:
+            raise BadReply(f"the server sent no log-probability of token {i} of the prompt")
+        rows.append((float(entry["logprob"]), int(entry["rank"])))
+    return rows
+
+
+async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextToken]:
+    """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt."""
+    if top < 1:
+        raise UserError(f"top must be at least 1, not {top}")
+    shown = model.capabilities.top_logprobs
+    if not shown:
+        raise CapabilityMissing("top_logprobs", model.name)
+    sampling = Sampling(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0)
+    replies = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+    return [_distribution(model, reply[0].top_logprobs, reply[0].usage, reply[0].failure) for reply in replies]
+
+
+def _distribution(
+    model: LiteLLMModel, rows: tuple[tuple[TopToken, ...], ...] | None, usage: Usage, failure: Any
+) -> NextToken:
+    if not rows or not rows[0]:
+        raise BadReply(failure.message if failure else f"{model.target.place} showed no alternatives")
+    tokens = rows[0]
+    logprobs = tuple(t.logprob for t in tokens)
+    return NextToken(
+        token_ids=tuple(t.token_id for t in tokens),
+        tokens=tuple(t.token for t in tokens),
+        logprobs=logprobs,
+        entropy=lower_entropy(logprobs),
+        support="top_k",
+        usage=usage,
+    )
+
+
+def lower_entropy(logprobs: Sequence[float]) -> float:
+    """Entropy in nats if the mass that is not shown lay on a single token: the least that it can be, but for rounding.
+
+    Args:
+        logprobs: Log-probabilities of some tokens, in nats.
+    """
+    shown = [p for p in (math.exp(v) for v in logprobs) if p > 0]
+    rest = 1.0 - math.fsum(shown)
+    masses = [*shown, rest] if rest > 0 else shown
+    return max(0.0, -math.fsum(p * math.log(p) for p in masses))

@@ -1,0 +1,349 @@
+"""`LiteLLMModel`: any provider's model behind the `LanguageModel` protocol.
+
+Every request is streamed, so that cancelling closes its connection at once, which is how a server learns that nobody
+waits any more. A sample is told as finished when its request's stream ends, since the usage comes last. Where a stream
+breaks off, the samples that had ended are kept and the others are asked for again; if the new text of such a sample
+differs from what was told of the old, its last chunk brings the new completion without further text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import ContextTooLong, ReasonError
+from ...core.messages import Chunk, Completion, Failure, NextToken, Prompt, Request, Scored, TopToken, Usage
+from ..model import Capabilities, Listener
+from ..pieces import stream_of
+from . import measuring
+from .asking import by_tokens, chat_body, check, completion_body
+from .costs import Prices, share
+from .faults import TooLong, explain
+from .limiter import Limiter
+from .reading import Reading, Sample, completed, last_chunk, token_id
+from .retrying import Fault, Retrying
+from .seeds import consecutive
+from .target import Target
+from .traits import Traits
+from .vllm_server import detokenize, prompt_ids
+from .wire import Wire
+
+
+@dataclass
+class _Part:
+    """Samples of one request that are asked for together.
+
+    Attributes:
+        position: Position of the request in the batch.
+        request: The request.
+        indices: The samples.
+        told: What was told of each sample of its text, so that a second attempt does not tell it again.
+    """
+
+    position: int
+    request: Request
+    indices: tuple[int, ...]
+    told: dict[int, str] = field(default_factory=dict)
+
+
+class LiteLLMModel:
+    """A language model at a provider.
+
+    Args:
+        target: Where it is.
+        wire: The connection.
+        capabilities: What it can do, declared or measured.
+        traits: How it takes requests.
+        prices: What its tokens cost.
+        limiter: How many requests it takes at once; may be shared with other models.
+        identity: What the run store keys on.
+        draw: Uniform numbers in [0, 1) for the backoff's jitter.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        wire: Wire,
+        capabilities: Capabilities,
+        traits: Traits,
+        prices: Prices,
+        limiter: Limiter,
+        identity: str,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = target.name
+        self.identity = identity
+        self.target, self.wire, self.traits, self.prices = target, wire, traits, prices
+        self._can = capabilities
+        self.limiter = limiter
+        self._draw = draw
+        settings = target.settings
+        self._retrying = Retrying(most=settings.max_retries, seconds=settings.retry_s)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._words: dict[int, str] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this model can do."""
+        return self._can
+
+    def count_tokens(self, prompt: Prompt) -> int | None:
+        """None: only the provider can tell, and that takes a call."""
+        return None
+
+    # -- sampling
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """Sample every request (see `LanguageModel.generate`)."""
+        for request in requests:
+            check(request, self.target, self._can, self.traits)
+        parts = iter(self._parts(requests))
+        done: dict[tuple[int, int], Completion] = {}
+        errors: list[ReasonError] = []
+
+        async def work() -> None:
+            for part in parts:
+                error = await self._make(part, done, listener)
+                if error is not None:
+                    errors.append(error)
+
+        wanted = sum(len(r.indices) for r in requests)
+        workers = min(wanted, self.limiter.most)
+        await self._together([work] * workers)
+        if errors and all(not c.ok for c in done.values()):
+            raise errors[0]
+        return [[done[i, index] for index in request.indices] for i, request in enumerate(requests)]
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """One request, piece by piece (see `LanguageModel.stream`)."""
+        return stream_of(self.generate, request)
+
+    def _parts(self, requests: Sequence[Request]) -> Iterator[_Part]:
+        for i, request in enumerate(requests):
+            runs = consecutive(request.indices) if self.traits.many else [(x,) for x in request.indices]
+            yield from (_Part(i, request, run) for run in runs)
+
+    async def _make(
+        self, part: _Part, done: dict[tuple[int, int], Completion], listener: Listener | None
+    ) -> ReasonError | None:
+        """Make the samples of a part; what cannot be made is a failed completion, and its error comes back.
+
+        Raises:
+            ReasonError: Every other request would fail in the same way.
+        """
+        began = time.monotonic()
+        waited, retries = 0.0, 0
+        left = part.indices
+        while True:
+            run = consecutive(left)[0]
+            async with self.limiter.turn() as queued:
+                finished, fault = await self._attempt(part, run, waited + queued, listener)
+            waited += queued
+            if finished:
+                waited = 0.0  # it was told with them
+            done.update({(part.position, c.sample_index): c for c in finished})
+            left = tuple(i for i in left if (part.position, i) not in done)
+            if not left:
+                return None
+            if fault is None:
+                continue
+            wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
+            if wait is None:
+                return await self._give_up(part, left, fault, done, listener)
+            retries += 1
+            await asyncio.sleep(wait)
+            waited += wait
+
+    async def _attempt(
+        self, part: _Part, run: tuple[int, ...], waited: float, listener: Listener | None
+    ) -> tuple[list[Completion], Fault | None]:
+        """One request for some samples: those that were finished, and why not all."""
+        again = any(i in part.told for i in run)
+
+        def tell(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
+            if again:
+                return
+            part.told[index] = part.told.get(index, "") + text
+            if listener is not None:
+                listener(
+                    Chunk(
+                        request=part.position,
+                        sample_index=index,
+                        text=text,
+                        token_ids=ids,
+                        logprobs=logprobs,
+                        reasoning=thought,
+                    )
+                )
+
+        reading = Reading(run, tell, self.target.place)
+        fault: Fault | None = None
+        try:
+            async with await self._send(part.request, run) as chunks:
+                async for chunk in chunks:
+                    reading.take(chunk)
+        except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
+            fault = explain(e, self.target)
+        usages = share(reading.usage, reading.samples, self.prices, self.target, waited)
+        finished = []
+        for sample, usage in zip(reading.samples, usages, strict=True):
+            if sample.finish is None and fault is not None:
+                continue
+            try:
+                completion = await self._completed(sample, usage, part.request)
+            except Exception as e:  # noqa: BLE001 (asking for the tokens' texts may fail like any request)
+                fault = fault or explain(e, self.target)
+                continue
+            finished.append(completion)
+            if listener is not None:
+                told = part.told.get(sample.index, "")
+                rest = completion.text[len(told) :] if completion.text.startswith(told) else ""
+                listener(last_chunk(part.position, completion, rest))
+        return finished, fault
+
+    async def _send(self, request: Request, run: tuple[int, ...]) -> Any:
+        if by_tokens(request.prompt, self.traits):
+            ids = await self.ids_of(request.prompt)
+            return self.wire.complete(completion_body(request, run, ids, self.target))
+        body = chat_body(request, run, self.target, self._can, self.traits)
+        return self.wire.chat(body, wants_usage=self.traits.wants_usage)
+
+    async def _completed(self, sample: Sample, usage: Usage, request: Request) -> Completion:
+        k = request.sampling.top_logprobs
+        top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
+        return completed(
+            sample, usage, top, wants_logprobs=request.sampling.logprobs or bool(k), place=self.target.place
+        )
+
+    async def _give_up(
+        self,
+        part: _Part,
+        left: tuple[int, ...],
+        fault: Fault,
+        done: dict[tuple[int, int], Completion],
+        listener: Listener | None,
+    ) -> ReasonError:
+        error = fault.error
+        if isinstance(error, TooLong):
+            error = await self._too_long(part.request, error)
+        if not isinstance(error, ReasonError) or fault.fatal:
+            raise error
+        for index in left:
+            failed = Completion(
+                text="",
+                finish_reason="error",
+                sample_index=index,
+                usage=Usage(cost_usd=self.prices.cost(0, 0, 0)),
+                failure=Failure(code=error.code, message=str(error)),
+            )
+            done[part.position, index] = failed
+            if listener is not None:
+                listener(last_chunk(part.position, failed))
+        return error
+
+    async def _too_long(self, request: Request, error: TooLong) -> ContextTooLong:
+        """The error with its numbers: the prompt's tokens by the server's count or else by LiteLLM's."""
+        try:
+            tokens = len(await self.ids_of(request.prompt)) if self.traits.tokenizer else None
+        except Exception:  # noqa: BLE001 (the count is for the message alone)
+            tokens = None
+        if tokens is None:
+            whole = (request.prompt.text or "") + "\n".join(m.content for m in request.prompt.messages)
+            tokens = int(self.wire.count(whole))
+        return ContextTooLong(
+            f"model {self.name!r}: {error}",
+            tokens=tokens + request.sampling.max_tokens,
+            limit=self._can.context_tokens or 0,
+            hint="shorten the prompt or lower max_tokens",
+        )
+
+    # -- tokens
+
+    async def ids_of(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt with its prefix, by the server's tokenizer."""
+        return await prompt_ids(self.wire.client, self.target.served, prompt)
+
+    async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
+        """Alternatives with ids and texts; a server that names tokens by id is asked for each id's text once."""
+        ids = {token_id(name) for row in rows for name, _ in row} - {-1} - self._words.keys()
+        if ids and self.traits.tokenizer:
+            for i in sorted(ids):
+                self._words[i] = await detokenize(self.wire.client, self.target.served, [i])
+        return tuple(
+            tuple(
+                TopToken(token_id=token_id(n), token=self._words.get(token_id(n), n), logprob=v)
+                for n, v in sorted(row, key=lambda pair: -pair[1])
+            )
+            for row in rows
+        )
+
+    # -- measuring
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """Log-probabilities of continuations (see `LanguageModel.score`)."""
+        return await measuring.score(self, prompt, continuations)
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """Distributions of the next tokens over the alternatives shown (see `LanguageModel.next_token`)."""
+        return await measuring.next_token(self, prompts, top)
+
+    async def retried(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        """The result of a call that is made again as a request is, and the seconds waited.
+
+        Raises:
+            ReasonError: It failed for good.
+        """
+        began, waited, retries = time.monotonic(), 0.0, 0
+        while True:
+            try:
+                async with self.limiter.turn() as queued:
+                    waited += queued
+                    return await call(), waited
+            except Exception as e:
+                fault = explain(e, self.target)
+                wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
+                if wait is None:
+                    if isinstance(fault.error, TooLong):
+                        limit = self._can.context_tokens or 0
+                        raise ContextTooLong(str(fault.error), tokens=limit + 1, limit=limit) from e
+                    raise fault.error from e
+            retries += 1
+            await asyncio.sleep(wait)
+            waited += wait
+
+    async def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """The results of many calls, as many at once as the limiter allows; the first failure cancels the others."""
+        results: list[Any] = [None] * len(calls)
+        numbered = iter(enumerate(calls))
+
+        async def work() -> None:
+            for i, call in numbered:
+                results[i] = await call()
+
+        await self._together([work] * min(len(calls), self.limiter.most))
+        return results
+
+    async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
+        """Run workers to their end; the first failure, or a cancellation, ends all of them."""
+        tasks = [asyncio.ensure_future(work()) for work in works]
+        self._tasks.update(tasks)
+        try:
+            for next_done in asyncio.as_completed(tasks):
+                await next_done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close the connections; idempotent."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.wire.aclose()

@@ -1,0 +1,107 @@
+"""`open_litellm`: from a model string to a `LiteLLMModel` with its capabilities declared or measured."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...core.errors import BackendError, BadReply
+from ...core.settings import Settings
+from ..model import Capabilities
+from .costs import Prices, find_prices
+from .limiter import Limiters
+from .model import LiteLLMModel
+from .probing import MOST_TOP, find_served, measure, served_models
+from .target import Target, find_target, load_litellm
+from .traits import Traits
+from .vllm_server import version
+from .wire import Wire
+
+OTHERS_TOP = 5
+"""Alternatives that providers with another limit than OpenAI's are trusted to show."""
+
+
+async def open_litellm(name: str, settings: Settings, limiters: Limiters | None = None) -> LiteLLMModel:
+    """Find a model's provider and learn what it can do.
+
+    A server at an `api_base` is asked what it serves and measured with a few tokens; of a provider's own service
+    nothing is asked, and what LiteLLM documents of the model counts.
+
+    Args:
+        name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
+        settings: How providers are called.
+        limiters: Limits to share with other models; None gives the model its own.
+
+    Raises:
+        UnknownName: There is no such provider, or the server does not serve the model.
+        UserError: Key or address are missing or wrong.
+        BackendError: The server cannot be reached.
+    """
+    target = await asyncio.to_thread(find_target, name, settings)
+    prices, context = find_prices(target)
+    wire = Wire(target)
+    try:
+        return await _open(target, wire, prices, context, limiters or Limiters())
+    except BaseException:
+        await wire.aclose()
+        raise
+
+
+async def _open(target: Target, wire: Wire, prices: Prices, context: int | None, limiters: Limiters) -> LiteLLMModel:
+    limiter = limiters.of(target.place, target.served, target.settings.concurrency)
+    identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
+
+    def build(can: Capabilities, traits: Traits) -> LiteLLMModel:
+        return LiteLLMModel(target, wire, _priced(can, prices), traits, prices, limiter, identity)
+
+    probed = target.settings.probe
+    if probed is None:
+        probed = target.openai_wire and target.api_base is not None
+    declared, traits = _declared(target, context)
+    if not probed or not target.openai_wire:
+        return build(declared, traits)
+    plain = build(declared, traits)
+    listed = await served_models(plain)
+    if listed:
+        entry = find_served(listed, target)
+        length = entry.get("max_model_len")
+        context = length if isinstance(length, int) else context
+        if entry.get("root"):  # vLLM tells which weights it serves under the name
+            identity = f"{target.name}={entry['root']}"
+    if target.vllm:
+        identity += await _version(plain)
+    return build(*await measure(build, context, target.vllm))
+
+
+async def _version(model: LiteLLMModel) -> str:
+    try:
+        told, _ = await model.retried(lambda: version(model.wire.client))
+    except (BackendError, BadReply, LookupError):
+        return ""
+    return f"+vllm{told}"
+
+
+def _declared(target: Target, context: int | None) -> tuple[Capabilities, Traits]:
+    """What LiteLLM documents of a model. A provider's seed is its best effort, so none is promised."""
+    known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
+        target.served, {}
+    )
+    prefill = bool(known.get("supports_assistant_prefill"))
+    logprobs = "logprobs" in target.parameters
+    top = MOST_TOP if target.provider == "openai" else OTHERS_TOP
+    return (
+        Capabilities(
+            logprobs=logprobs,
+            top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
+            prefix=prefill,
+            context_tokens=context,
+        ),
+        Traits(
+            many=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
+            prefill=prefill,
+            wants_usage=target.openai_wire or "stream_options" in target.parameters,
+        ),
+    )
+
+
+def _priced(can: Capabilities, prices: Prices) -> Capabilities:
+    return can.model_copy(update={"usd_per_prompt_token": prices.prompt, "usd_per_completion_token": prices.completion})

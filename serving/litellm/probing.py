@@ -1,0 +1,158 @@
+"""Probing: what a server really does, by requests whose effect is visible.
+
+Servers ignore fields that they do not know, so an accepted request proves nothing; each test looks at what came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...core.errors import BackendError, CapabilityMissing, UnknownName
+from ...core.messages import Completion, HookCall, Prompt, Request, Sampling
+from ...core.registry import nearest
+from ..hooks import hook_names
+from ..model import Capabilities
+from .model import LiteLLMModel
+from .target import Target
+from .traits import Traits
+
+PROMPT = Prompt.user("Write a word.", prefix="The word is")
+SEED = 20
+TOKENS = 6
+MOST_TOP = 20
+"""Alternatives that OpenAI's interface gives at most."""
+
+Build = Callable[[Capabilities, Traits], LiteLLMModel]
+
+
+async def served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
+    """What the server lists under `/models`; empty if it has no such list.
+
+    Raises:
+        ReasonError: The server cannot be reached, or refuses the key.
+    """
+
+    async def call() -> Any:
+        return await model.wire.client.get("/models", cast_to=object)
+
+    try:
+        reply, _ = await model.retried(call)
+    except UnknownName:  # no such page
+        return []
+    return [dict(m) for m in reply.get("data") or ()] if isinstance(reply, dict) else []
+
+
+def find_served(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
+    """The entry of the target's model.
+
+    Raises:
+        UnknownName: The server serves others.
+    """
+    names = [str(m.get("id")) for m in listed]
+    if target.served not in names:
+        near = tuple(f"{target.provider}/{n}" for n in nearest(target.served, names))
+        raise UnknownName("model", target.name, near, hint=f"{target.place} serves: {', '.join(names[:5])}")
+    return listed[names.index(target.served)]
+
+
+async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple[Capabilities, Traits]:
+    """What the model at a server does.
+
+    Args:
+        build: Makes the model with given capabilities; its connection is shared.
+        context_tokens: The context's length, if the server told it.
+        vllm: Whether it may know vLLM's own fields.
+
+    Raises:
+        ReasonError: Not even a plain request works.
+    """
+    traits = Traits(vllm=vllm, tokenizer=vllm and await _has_tokenizer(build))
+    plain = PROMPT.with_prefix("")
+    can = Capabilities(
+        logprobs=True, top_logprobs=MOST_TOP, prefix=vllm, context_tokens=context_tokens, hooks=frozenset()
+    )
+    replies: list[Completion] = []
+    for top in (MOST_TOP, 5, 0):
+        can = can.model_copy(update={"logprobs": top > 0})
+        asked = _request(PROMPT if vllm else plain, top=top, n=2)
+        try:
+            [replies] = await build(can, traits.model_copy(update={"many": True})).generate([asked])
+            break
+        except BackendError:
+            if top == 0:
+                raise
+    first = replies[0]
+    shown = first.logprobs is not None
+    top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
+    many = all(r.ok for r in replies)
+    can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
+    single = build(can, traits)
+    [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])
+    seeded = _same(first, zeroth)
+    can = can.model_copy(update={"seed": seeded})
+    if vllm:
+        # with seeds that follow one another, the second sample of one request is the sample of the next seed
+        many = many and seeded and _same(replies[1], second)
+        counted = len(await single.ids_of(PROMPT)) if traits.tokenizer else None
+        can = can.model_copy(
+            update={
+                "prefix": counted is not None and counted == first.usage.prompt_tokens,
+                "scoring": traits.tokenizer and await _scores(single),
+                "hooks": await _hooks(build, can, traits) if traits.tokenizer else frozenset(),
+            }
+        )
+    return can, traits.model_copy(update={"many": many})
+
+
+def _request(prompt: Prompt, *, top: int, n: int, hooks: tuple[HookCall, ...] = ()) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(max_tokens=TOKENS, n=n, seed=SEED, top_logprobs=top, hooks=hooks))
+
+
+def _same(a: Completion, b: Completion) -> bool:
+    """Whether two samples are one and the same; an empty one proves nothing."""
+    return a.ok and b.ok and (a.text, a.token_ids) == (b.text, b.token_ids) and bool(a.text or a.token_ids)
+
+
+async def _has_tokenizer(build: Build) -> bool:
+    model = build(Capabilities(), Traits())
+    try:
+        ids, _ = await model.retried(lambda: model.ids_of(PROMPT))
+    except (UnknownName, BackendError):
+        return False
+    return bool(ids)
+
+
+async def _scores(model: LiteLLMModel) -> bool:
+    able = LiteLLMModel(
+        model.target,
+        model.wire,
+        model.capabilities.model_copy(update={"scoring": True}),
+        model.traits,
+        model.prices,
+        model.limiter,
+        model.identity,
+    )
+    try:
+        [scored] = await able.score(PROMPT, [" a"])
+    except BackendError:
+        return False
+    return bool(scored.logprobs)
+
+
+async def _hooks(build: Build, can: Capabilities, traits: Traits) -> frozenset[str]:
+    """The hooks that work: all that are registered here, if the server lets one of them act.
+
+    Differs from what a model in this process can do: what a hook measures does not come back over HTTP.
+    """
+    if "only_tokens" not in hook_names():
+        return frozenset()
+    able = build(can.model_copy(update={"hooks": hook_names()}), traits)
+    wanted = (await able.ids_of(PROMPT))[-1]
+    call = HookCall(name="only_tokens", args={"ids": [wanted]})
+    try:
+        [[held]] = await able.generate([_request(PROMPT, top=0, n=1, hooks=(call,))])
+    except (BackendError, CapabilityMissing):
+        return frozenset()
+    # no model repeats the prompt's last token so often of its own accord
+    return hook_names() if held.token_ids == (wanted,) * TOKENS else frozenset()

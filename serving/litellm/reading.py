@@ -1,0 +1,150 @@
+"""`Reading`: the samples of one reply while it comes in, from the chunks of any client."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...core.errors import BadReply
+from ...core.messages import Chunk, Completion, FinishReason, TopToken, Usage
+
+HIDDEN = -1
+"""Token id of an alternative whose id the provider does not tell."""
+
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "eos": "stop", "end_turn": "stop"}
+_ID = "token_id:"
+
+
+class Sample:
+    """One sample while it comes in."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.top: list[list[tuple[str, float]]] = []
+        self.pieces = 0
+        self.finish: str | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Generated tokens; None if the provider shows none."""
+        return len(self.token_ids) or len(self.logprobs) or None
+
+
+class Reading:
+    """Collects what comes for some samples of one request and tells of it.
+
+    Args:
+        indices: The samples, in the order of the reply's choices.
+        tell: Told of every new piece as (sample, text, token ids, log-probabilities, thoughts).
+        place: The endpoint, for messages.
+    """
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        tell: Callable[[int, str, tuple[int, ...], tuple[float, ...], str], None],
+        place: str,
+    ) -> None:
+        self.samples = [Sample(i) for i in indices]
+        self.usage: Any = None
+        self._tell = tell
+        self._place = place
+
+    def take(self, chunk: Any) -> None:
+        """Read one chunk, of chat or of plain completion.
+
+        Raises:
+            BadReply: It is about a sample that was not asked for.
+        """
+        usage = getattr(chunk, "usage", None)
+        if usage is not None:
+            self.usage = usage
+        for choice in chunk.choices or ():
+            if not 0 <= choice.index < len(self.samples):
+                raise BadReply(f"{self._place} sent sample {choice.index} of {len(self.samples)}")
+            self._take_choice(self.samples[choice.index], choice)
+
+    def _take_choice(self, sample: Sample, choice: Any) -> None:
+        delta = getattr(choice, "delta", None)
+        shown = choice.logprobs if hasattr(choice, "logprobs") else None
+        if delta is not None:
+            text = getattr(delta, "content", None) or ""
+            # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
+            thought = getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None) or ""
+            logprobs, top = _chat_logprobs(shown)
+        else:
+            text, thought = getattr(choice, "text", None) or "", ""
+            logprobs, top = _completion_logprobs(shown)
+        ids = tuple(getattr(choice, "token_ids", None) or ())
+        if text:
+            sample.text.append(text)
+        if thought:
+            sample.reasoning.append(thought)
+        sample.token_ids += ids
+        sample.logprobs += logprobs
+        sample.top += top
+        if text or ids or logprobs or thought:
+            sample.pieces += 1
+            self._tell(sample.index, text, ids, tuple(logprobs), thought)
+        reason = getattr(choice, "finish_reason", None)
+        if reason is not None:
+            sample.finish = reason
+
+
+def _chat_logprobs(shown: Any) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    entries = getattr(shown, "content", None) if shown is not None else None
+    if not entries:
+        return [], []
+    return [float(e.logprob) for e in entries], [[(t.token, t.logprob) for t in e.top_logprobs or ()] for e in entries]
+
+
+def _completion_logprobs(shown: Any) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    values = getattr(shown, "token_logprobs", None) if shown is not None else None
+    if not values:
+        return [], []
+    top = getattr(shown, "top_logprobs", None) or [{}] * len(values)
+    ranked = [sorted((t or {}).items(), key=lambda pair: -pair[1]) for t in top]
+    return [float(v) for v in values], ranked
+
+
+def token_id(name: str) -> int:
+    """Id in a name such as `token_id:17`; `HIDDEN` if it is the token's text."""
+    number = name.removeprefix(_ID)
+    return int(number) if name.startswith(_ID) and number.isdigit() else HIDDEN
+
+
+def completed(
+    sample: Sample, usage: Usage, top: tuple[tuple[TopToken, ...], ...] | None, *, wants_logprobs: bool, place: str
+) -> Completion:
+    """The finished sample.
+
+    Raises:
+        BadReply: The reply broke off, or its numbers are none.
+    """
+    if sample.finish is None:
+        raise BadReply(f"{place} broke off before the end of the reply")
+    if sample.finish in ("abort", "error"):
+        raise BadReply(f"{place} gave the sample up ({sample.finish})")
+    if any(math.isnan(v) for v in sample.logprobs):
+        raise BadReply(f"{place} sent log-probabilities that are not numbers")
+    return Completion(
+        text="".join(sample.text),
+        token_ids=tuple(sample.token_ids),
+        logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
+        top_logprobs=top,
+        finish_reason=_REASONS.get(sample.finish, "stop"),
+        usage=usage,
+        sample_index=sample.index,
+        reasoning="".join(sample.reasoning),
+        extras={} if sample.finish in _REASONS else {"finish_reason": sample.finish},
+    )
+
+
+def last_chunk(request: int, completion: Completion, rest: str = "") -> Chunk:
+    """The piece that ends a sample."""
+    return Chunk(request=request, sample_index=completion.sample_index, text=rest, completion=completion)

@@ -1,0 +1,95 @@
+"""What a vLLM server offers beside chat: plain functions over one `openai.AsyncOpenAI` client.
+
+The client's address ends in `/v1`; `/tokenize`, `/score` and the others stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...core.errors import BadReply
+from ...core.messages import Prompt
+
+
+def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
+    """A prompt's messages in OpenAI's form, without its prefix."""
+    return [{"role": m.role, "content": m.content} for m in prompt.messages]
+
+
+async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """POST to a path beside `/v1` and read the JSON object that comes back.
+
+    Raises:
+        BadReply: Something else came back.
+    """
+    reply = await client.post(root(client) + path, body=dict(body), cast_to=object)
+    if not isinstance(reply, dict):
+        raise BadReply(f"{path} answered with no JSON object")
+    return reply
+
+
+def root(client: Any) -> str:
+    """The server's address without `/v1`."""
+    return str(client.base_url).rstrip("/").removesuffix("/v1")
+
+
+async def version(client: Any) -> str:
+    """The server's version."""
+    reply = await client.get(root(client) + "/version", cast_to=object)
+    return str(reply["version"])
+
+
+async def tokenize_text(client: Any, model: str, text: str, *, special: bool) -> list[int]:
+    """Tokens of a text; `special` adds what the tokenizer puts at the beginning of a raw text."""
+    reply = await call(client, "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
+    return [int(i) for i in reply["tokens"]]
+
+
+async def tokenize_messages(client: Any, model: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Tokens of a conversation up to where the assistant's reply begins."""
+    body = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+    reply = await call(client, "/tokenize", body)
+    return [int(i) for i in reply["tokens"]]
+
+
+async def detokenize(client: Any, model: str, ids: Sequence[int]) -> str:
+    """Text of tokens."""
+    reply = await call(client, "/detokenize", {"model": model, "tokens": list(ids)})
+    return str(reply["prompt"])
+
+
+async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
+    """Tokens of a prompt with its prefix: the prefix's own tokens follow those of the rendered conversation."""
+    if prompt.text is not None:
+        if isinstance(prompt.prefix, str):
+            return await tokenize_text(client, model, prompt.text + prompt.prefix, special=True)
+        return [*await tokenize_text(client, model, prompt.text, special=True), *prompt.prefix]
+    ids = await tokenize_messages(client, model, messages_of(prompt))
+    if isinstance(prompt.prefix, str):
+        tail = await tokenize_text(client, model, prompt.prefix, special=False) if prompt.prefix else []
+        return [*ids, *tail]
+    return [*ids, *prompt.prefix]
+
+
+async def score_pairs(client: Any, model: str, query: str, texts: Sequence[str]) -> list[float]:
+    """Scores of a query with each text by a server that runs a pooling model (`/score`), in order."""
+    reply = await call(client, "/score", {"model": model, "text_1": query, "text_2": list(texts)})
+    rows = sorted(reply["data"], key=lambda row: row["index"])
+    return [float(row["score"]) for row in rows]
+
+
+async def pool(client: Any, model: str, texts: Sequence[str], task: str | None = None) -> list[Any]:
+    """What a server that runs a pooling model makes of texts (`/pooling`): per text numbers or rows of numbers.
+
+    Args:
+        client: The server's client.
+        model: The served name.
+        texts: Inputs.
+        task: vLLM's pooling task, such as "token_classify"; None is the server's own.
+    """
+    body: dict[str, Any] = {"model": model, "input": list(texts)}
+    if task is not None:
+        body["task"] = task
+    reply = await call(client, "/pooling", body)
+    return [row["data"] for row in sorted(reply["data"], key=lambda row: row["index"])]

@@ -1,0 +1,247 @@
+"""What every backend must keep, run unchanged against each of them.
+
+A test module imports everything from here and gives two fixtures: `backend`, the model, and `probe`, a `Probe` that
+says what to ask it. Where a model's capabilities do not cover a test, the test is skipped and says which is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from reason.core.errors import ContextTooLong
+from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.serving.model import Feature, LanguageModel
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What to ask a model.
+
+    Attributes:
+        prompt: A prompt whose samples differ at temperature 1.
+        others: Prompts with greedy replies of their own.
+        too_long: A prompt that does not fit; None if the model's context is too large to try.
+        under_way: Number of samples that the engine or server works on right now.
+        tolerance: Nats that two computations of one log-probability may differ.
+        max_tokens: Tokens in which a reply of the prompts may end or not.
+    """
+
+    prompt: Prompt
+    others: tuple[Prompt, ...]
+    too_long: Prompt | None
+    under_way: Callable[[], int]
+    tolerance: float = 1e-3
+    max_tokens: int = 12
+
+
+def need(model: LanguageModel, *features: Feature) -> None:
+    """Skip, saying why, where the model lacks a feature."""
+    for feature in features:
+        if not model.capabilities.has(feature):
+            pytest.skip(f"{model.name} has no {feature}")
+
+
+def greedy(prompt: Prompt, max_tokens: int, **more: Any) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=max_tokens, seed=0, **more))
+
+
+async def one(model: LanguageModel, request: Request) -> Any:
+    [[completion]] = await model.generate([request])
+    assert completion.ok, completion.failure
+    return completion
+
+
+async def test_replies_come_in_the_order_of_the_requests(backend: LanguageModel, probe: Probe) -> None:
+    requests = [greedy(p, probe.max_tokens) for p in probe.others]
+    together = await backend.generate(requests)
+    alone = [await one(backend, r) for r in requests]
+    assert [r[0].text for r in together] == [c.text for c in alone]
+    assert len({c.text for c in alone}) > 1, "the probe's prompts must have different replies"
+    assert await backend.generate([]) == []
+
+
+async def test_samples_of_one_request_are_numbered_and_differ(backend: LanguageModel, probe: Probe) -> None:
+    sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=3)
+    [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
+    assert [s.sample_index for s in samples] == list(range(12))
+    assert all(s.ok for s in samples)
+    assert len({s.text for s in samples}) > 1
+
+
+async def test_a_seed_gives_the_same_samples_again_and_another_seed_others(
+    backend: LanguageModel, probe: Probe
+) -> None:
+    need(backend, "seed")
+
+    async def texts(seed: int, samples: tuple[int, ...] | None = None) -> list[str]:
+        sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=seed)
+        [made] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling, samples=samples)])
+        return [s.text for s in made]
+
+    first = await texts(7)
+    assert await texts(7) == first
+    assert await texts(8) != first
+    assert await texts(7, (9, 2, 3)) == [first[9], first[2], first[3]]
+
+
+async def test_a_stop_string_ends_the_text_before_itself(backend: LanguageModel, probe: Probe) -> None:
+    whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    stop = whole.text[2:3]
+    cut = await one(backend, greedy(probe.prompt, probe.max_tokens, stop=(stop,)))
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason == "stop"
+
+
+async def test_max_tokens_bounds_a_sample(backend: LanguageModel, probe: Probe) -> None:
+    cut = await one(backend, greedy(probe.prompt, 2))
+    assert cut.finish_reason == "length"
+    assert cut.usage.completion_tokens == 2
+    assert len(cut.token_ids) in (0, 2)
+
+
+async def test_every_token_has_its_logprob(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "logprobs")
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    assert made.logprobs is not None
+    assert len(made.logprobs) == made.usage.completion_tokens
+    assert len(made.token_ids) in (0, len(made.logprobs))
+    assert all(v <= 1e-6 and math.isfinite(v) for v in made.logprobs)
+    silent = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=False))
+    assert silent.text == made.text
+
+
+async def test_alternatives_are_sorted_and_hold_the_greedy_token(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "top_logprobs")
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens, top_logprobs=3))
+    assert made.top_logprobs is not None
+    assert made.logprobs is not None
+    assert len(made.top_logprobs) == len(made.logprobs)
+    for position, (row, value) in enumerate(zip(made.top_logprobs, made.logprobs, strict=True)):
+        assert 1 <= len(row) <= 3
+        assert [t.logprob for t in row] == sorted((t.logprob for t in row), reverse=True)
+        assert row[0].logprob == pytest.approx(value, abs=probe.tolerance)
+        if made.token_ids:
+            assert row[0].token_id == made.token_ids[position]
+
+
+async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe: Probe) -> None:
+    sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=3, seed=1)
+    [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
+    assert samples[0].usage.prompt_tokens > 0
+    counted = backend.count_tokens(probe.prompt)
+    assert counted in (None, samples[0].usage.prompt_tokens)
+    for sample in samples:
+        assert 0 <= sample.usage.cached_tokens <= sample.usage.prompt_tokens
+        assert 1 <= sample.usage.completion_tokens <= probe.max_tokens
+        if sample.token_ids:
+            assert sample.usage.completion_tokens == len(sample.token_ids)
+    price = backend.capabilities.usd_per_completion_token
+    assert (samples[0].usage.cost_usd is None) == (price is None)
+
+
+async def test_the_listener_hears_everything_once(backend: LanguageModel, probe: Probe) -> None:
+    heard: list[Chunk] = []
+    requests = [
+        Request(prompt=p, sampling=Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5))
+        for p in probe.others
+    ]
+    replies = await backend.generate(requests, heard.append)
+    for i, reply in enumerate(replies):
+        for completion in reply:
+            own = [c for c in heard if (c.request, c.sample_index) == (i, completion.sample_index)]
+            assert [c.completion for c in own if c.completion is not None] == [completion]
+            assert own[-1].completion is not None
+            assert "".join(c.text for c in own) == completion.text
+            assert sum((c.token_ids for c in own), ()) == completion.token_ids
+            if completion.logprobs is not None:
+                assert sum((c.logprobs for c in own), ()) == pytest.approx(completion.logprobs)
+
+
+async def test_a_stream_is_the_sample_in_pieces(backend: LanguageModel, probe: Probe) -> None:
+    request = greedy(probe.prompt, probe.max_tokens)
+    pieces = [piece async for piece in backend.stream(request)]
+    expected = await one(backend, request)
+    assert "".join(p.text for p in pieces) == expected.text
+    assert pieces[-1].completion is not None
+    assert pieces[-1].completion.text == expected.text
+
+
+async def test_cancelling_leaves_nothing_running(backend: LanguageModel, probe: Probe) -> None:
+    begun = asyncio.Event()
+    sampling = Sampling(temperature=1.0, max_tokens=200, n=4, seed=1, ignore_eos=False)
+    requests = [Request(prompt=p, sampling=sampling) for p in probe.others]
+    task = asyncio.create_task(backend.generate(requests, lambda chunk: begun.set()))
+    await asyncio.wait_for(begun.wait(), 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(30):
+        while probe.under_way():
+            await asyncio.sleep(0.01)
+    assert (await one(backend, greedy(probe.prompt, 2))).usage.completion_tokens == 2
+
+
+async def test_a_request_that_does_not_fit_is_refused_with_its_numbers(backend: LanguageModel, probe: Probe) -> None:
+    if probe.too_long is None:
+        pytest.skip(f"{backend.name}: no prompt is too long to try")
+    with pytest.raises(ContextTooLong) as caught:
+        await backend.generate([greedy(probe.too_long, probe.max_tokens)])
+    # a provider that does not tell its limit has 0 there
+    assert caught.value.limit == (backend.capabilities.context_tokens or 0)
+    assert caught.value.tokens > caught.value.limit
+
+
+async def test_a_prefix_is_continued_as_if_the_model_had_written_it(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "prefix")
+    whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    assert len(whole.token_ids) >= 4, "the probe's reply must have four tokens"
+    by_ids = probe.prompt.with_prefix(whole.token_ids[:3])
+    rest = await one(backend, greedy(by_ids, probe.max_tokens - 3))
+    assert rest.token_ids == whole.token_ids[3:]
+    assert whole.text.endswith(rest.text)
+    by_text = probe.prompt.with_prefix(whole.text[: len(whole.text) - len(rest.text)])
+    assert (await one(backend, greedy(by_text, probe.max_tokens - 3))).text == rest.text
+
+
+async def test_scores_agree_with_the_logprobs_of_generation(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "scoring", "logprobs")
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    [scored, short] = await backend.score(probe.prompt, [made.token_ids, made.token_ids[:2]])
+    assert scored.token_ids == made.token_ids
+    assert scored.logprobs == pytest.approx(made.logprobs, abs=probe.tolerance)
+    assert scored.greedy
+    assert short.logprobs == pytest.approx(made.logprobs[:2], abs=probe.tolerance)
+    assert scored.usage.prompt_tokens > short.usage.prompt_tokens
+    assert await backend.score(probe.prompt, []) == []
+
+
+async def test_a_scored_text_has_the_tokens_of_the_whole(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "scoring")
+    made = await one(backend, greedy(probe.prompt, 3))
+    [by_text] = await backend.score(probe.prompt, [made.text])
+    assert len(by_text.logprobs) == len(by_text.token_ids) > 0
+    assert all(v <= 1e-6 for v in by_text.logprobs)
+
+
+async def test_the_next_token_is_the_first_of_a_greedy_sample(backend: LanguageModel, probe: Probe) -> None:
+    need(backend, "top_logprobs", "logprobs")
+    made = await one(backend, greedy(probe.prompt, 1, top_logprobs=1))
+    tokens = await backend.next_token([probe.prompt, *probe.others], top=5)
+    assert len(tokens) == 1 + len(probe.others)
+    first = tokens[0]
+    assert made.top_logprobs is not None
+    assert first.tokens[0] == made.top_logprobs[0][0].token
+    assert first.logprobs[0] == pytest.approx(made.logprobs[0], abs=probe.tolerance)
+    for token in tokens:
+        mass = math.fsum(map(math.exp, token.logprobs))
+        assert 0 < mass <= 1 + 1e-6
+        assert len(token.tokens) == len(token.token_ids) == len(token.logprobs) <= 5
+        assert list(token.logprobs) == sorted(token.logprobs, reverse=True)
+        known = -math.fsum(math.exp(v) * v for v in token.logprobs)
+        assert token.entropy >= known - 1e-6, "the entropy holds at least what is listed"
+        assert token.support == ("full" if backend.capabilities.full_vocabulary else "top_k")

@@ -1,0 +1,71 @@
+"""A scripted model behind a real socket, and ours in front of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from fault_server import FaultServer
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.opening import open_litellm
+from scripted_model import ScriptedModel, replies
+
+Opened = AbstractAsyncContextManager[tuple[FaultServer, LiteLLMModel]]
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key or address of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_API_BASE", "_API_TOKEN")) or name.startswith("REASON_"):
+            monkeypatch.delenv(name)
+
+
+def settings_for(base: str, provider: str = "hosted_vllm", **changes: Any) -> Settings:
+    chosen = {"api_base": base, "timeout_s": 5.0, "retry_s": 60.0, **changes}
+    return Settings(providers={provider: ProviderSettings(**chosen)})
+
+
+def _echo(text: str) -> dict[str, float]:
+    """A script that says what it is told to."""
+    asked, _, written = text.partition("user: echo ")[2].partition("\nassistant: ")
+    return replies(asked)(f"assistant: {written}")
+
+
+@pytest.fixture
+def opened() -> Open:
+    """Opens a model on a server of its own: `async with opened(provider=…, script=…) as (server, model)`."""
+
+    @asynccontextmanager
+    async def open_one(
+        *texts: str,
+        provider: str = "hosted_vllm",
+        settings: dict[str, Any] | None = None,
+        fault: Callable[[int], str | None] | None = None,
+        context_tokens: int = 100_000,
+        **server_options: Any,
+    ) -> AsyncIterator[tuple[FaultServer, LiteLLMModel]]:
+        said = replies(*(texts or ("blue sky", "red rose", "green grass")))
+        script = ScriptedModel(
+            lambda text: _echo(text) if "user: echo " in text else said(text), context_tokens=context_tokens
+        )
+        server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
+        async with server.run() as base:
+            model = await open_litellm(f"{provider}/small", settings_for(base, provider, **(settings or {})))
+            # faults begin when the model is open
+            server.count, server.most_open = 0, 0
+            server.requests.clear()
+            server.answered.clear()
+            if fault is not None:
+                server.fault = fault
+            try:
+                yield server, model
+            finally:
+                await model.aclose()
+
+    return open_one

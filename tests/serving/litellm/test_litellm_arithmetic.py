@@ -1,0 +1,125 @@
+"""The parts of the LiteLLM backend that need no server: waiting, seeds, shares, prices, entropy, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import BackendError, BackendTimeout, BadReply, RateLimited, UserError
+from reason.serving.litellm.costs import Prices, _split
+from reason.serving.litellm.faults import retry_after_s
+from reason.serving.litellm.limiter import Limiters
+from reason.serving.litellm.measuring import lower_entropy
+from reason.serving.litellm.reading import HIDDEN, Reading, token_id
+from reason.serving.litellm.retrying import Fault, Retrying
+from reason.serving.litellm.seeds import consecutive, sample_seed
+
+
+def test_waiting_doubles_up_to_its_bound_and_is_jittered():
+    retrying = Retrying(most=20, seconds=1e9, first_s=1.0, longest_s=8.0)
+    fault = Fault(BackendTimeout("silent"), retryable=True)
+    assert [retrying.wait(fault, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
+    assert [retrying.wait(fault, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
+
+
+def test_a_provider_is_never_asked_earlier_than_it_wished():
+    retrying = Retrying(seconds=60)
+    limited = Fault(RateLimited("slow down", retry_after_s=7), retryable=True)
+    assert retrying.wait(limited, 0, 0, lambda: 0.0) == 7
+    assert retrying.wait(limited, 0, 54, lambda: 0.0) is None
+    assert retrying.wait(Fault(RateLimited("slow down", retry_after_s=0), retryable=True), 0, 0, lambda: 0.0) == 0
+
+
+def test_retries_end_by_count_by_time_and_by_kind():
+    retrying = Retrying(most=2, seconds=10)
+    fault = Fault(BackendError("500"), retryable=True)
+    assert retrying.wait(fault, 1, 0, lambda: 0.5) is not None
+    assert retrying.wait(fault, 2, 0, lambda: 0.5) is None
+    assert retrying.wait(fault, 0, 10, lambda: 0.5) is None
+    assert retrying.wait(Fault(BackendError("400")), 0, 0, lambda: 0.5) is None
+    assert retrying.wait(Fault(UserError("key"), fatal=True), 0, 0, lambda: 0.5) is None
+
+
+def test_retry_after_in_both_forms():
+    assert retry_after_s({"Retry-After": "3.5"}) == 3.5
+    assert retry_after_s({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=784111777 - 4) == 4
+    assert retry_after_s({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=784111777 + 4) == 0
+    assert retry_after_s({"retry-after": "soon"}) is None
+    assert retry_after_s({}) is None
+
+
+@given(st.integers(0, 2**63 - 1), st.sets(st.integers(0, 4095), min_size=2, max_size=20))
+def test_samples_never_share_a_seed(seed, indices):
+    seeds = [sample_seed(seed, i) for i in sorted(indices)]
+    assert len(set(seeds)) == len(indices)
+    assert all(0 <= s < 2**31 for s in seeds)
+    assert seeds == [sample_seed(seed, i) for i in sorted(indices)]
+    assert sample_seed(seed, 8) == sample_seed(seed, 5) + 3
+
+
+@given(st.lists(st.integers(0, 30), unique=True, max_size=12))
+def test_runs_hold_every_index_once_in_order(indices):
+    runs = consecutive(indices)
+    assert [i for run in runs for i in run] == indices
+    assert all(run == tuple(range(run[0], run[0] + len(run))) for run in runs)
+    assert all(a[-1] + 1 != b[0] for a, b in pairwise(runs))
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 50), min_size=1, max_size=9))
+def test_a_split_total_is_whole(total, weights):
+    parts = _split(total, weights)
+    assert sum(parts) == total
+    assert len(parts) == len(weights)
+    assert all(p >= 0 for p in parts)
+
+
+def test_costs():
+    prices = Prices(prompt=2.0, completion=3.0, cached=0.5)
+    assert prices.cost(10, 4, 2) == 6 * 2.0 + 4 * 0.5 + 2 * 3.0
+    assert Prices(prompt=2.0, completion=3.0).cost(10, 4, 2) == 26.0
+    assert Prices(prompt=2.0).cost(0, 0, 0) is None
+    assert Prices(prompt=0.0, completion=0.0).cost(5, 0, 5) == 0.0
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 8))
+def test_the_entropy_of_a_cut_list_is_a_lower_bound(weights, shown):
+    masses = sorted((w / sum(weights) for w in weights), reverse=True)
+    exact = -math.fsum(p * math.log(p) for p in masses)
+    assert -1e-9 <= lower_entropy([math.log(p) for p in masses[:shown]]) <= exact + 1e-9
+    assert lower_entropy([math.log(p) for p in masses]) == pytest.approx(exact, abs=1e-9)
+
+
+def test_names_of_tokens():
+    assert token_id("token_id:17") == 17
+    assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == HIDDEN
+
+
+def test_a_reply_about_an_unknown_sample_is_bad():
+    reading = Reading((0,), lambda *_: None, "here")
+    choice = SimpleNamespace(index=1, delta=None, text="x", logprobs=None, finish_reason=None)
+    with pytest.raises(BadReply, match="sample 1 of 1"):
+        reading.take(SimpleNamespace(choices=[choice], usage=None))
+
+
+async def test_models_of_one_place_share_a_limit():
+    limiters = Limiters()
+    one = limiters.of("http://here/v1", "small", 2)
+    assert limiters.of("http://here/v1", "small", 9) is one
+    assert limiters.of("http://there/v1", "small", 9) is not one
+    under_way = most = 0
+
+    async def work() -> None:
+        nonlocal under_way, most
+        async with one.turn():
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+
+    await asyncio.gather(*(work() for _ in range(10)))
+    assert most == 2

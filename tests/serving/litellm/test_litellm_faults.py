@@ -1,0 +1,285 @@
+"""Servers that fail: what is tried again, what comes back, and that nothing is lost or answered twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from reason.core.errors import (
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    BadReply,
+    CapabilityMissing,
+    ContextTooLong,
+    RateLimited,
+    UnknownName,
+    UserError,
+)
+from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.litellm.opening import open_litellm
+
+PROMPT = Prompt.user("colour?")
+NO_RETRY = {"max_retries": 0}
+
+
+def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(n=n, seed=4, max_tokens=20, **sampling))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("500", BackendError),
+        ("502", BackendError),
+        ("503", BackendUnavailable),
+        ("429", RateLimited),
+        ("truncated", BadReply),
+        ("garbage", BadReply),
+        ("wrong json", BadReply),
+        ("disconnect", BackendUnavailable),
+        ("cut", BackendUnavailable),
+        ("error event", BackendError),
+        ("400", BackendError),
+    ],
+)
+@pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])
+async def test_each_fault_has_its_error(opened, fault, error, provider):
+    async with opened(provider=provider, settings=NO_RETRY, fault=lambda n: fault) as (server, model):
+        with pytest.raises(BackendError) as caught:
+            await model.generate([ask()])
+        assert type(caught.value) is error
+        assert server.count == 1
+        assert server.open == 0
+
+
+async def test_silence_is_a_timeout_and_closes_the_connection(opened):
+    settings = {**NO_RETRY, "timeout_s": 0.5}
+    async with opened(settings=settings, fault=lambda n: "hang") as (server, model):
+        with pytest.raises(BackendTimeout, match=r"0\.5 s"):
+            await model.generate([ask()])
+        async with asyncio.timeout(10):
+            while server.open:
+                await asyncio.sleep(0.01)
+        assert server.disconnects == 1
+
+
+async def test_a_slow_stream_is_no_silence(opened):
+    settings = {**NO_RETRY, "timeout_s": 0.5}
+    async with opened("a" * 60, settings=settings, pause_s=0.02) as (_, model):
+        [[made]] = await model.generate([ask().model_copy(update={"sampling": Sampling(max_tokens=60)})])
+        assert made.text == "a" * 60
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "429", "429 0", "truncated", "wrong json", "disconnect", "cut"])
+async def test_a_passing_fault_is_tried_again(opened, fault):
+    async with opened(fault=lambda n: fault if n == 0 else None) as (server, model):
+        heard: list[Chunk] = []
+        [[made]] = await model.generate([ask()], heard.append)
+        assert made.ok
+        assert server.count == 2
+        assert "".join(c.text for c in heard) == made.text
+        assert [c.completion for c in heard if c.completion] == [made]
+        assert made.usage.waited_s > 0
+
+
+@pytest.mark.parametrize("form", ["429 {}", "429 date {}"])
+async def test_retry_after_is_kept_and_reported_as_waiting(opened, form):
+    fault = form.format(2)
+    async with opened(fault=lambda n: fault if n == 0 else None) as (_, model):
+        [[made]] = await model.generate([ask()])
+        assert made.usage.waited_s >= (2 if "date" not in form else 1)
+
+
+async def test_a_longer_retry_after_than_the_patience_is_told_at_once(opened):
+    async with opened(settings={"retry_s": 5.0}, fault=lambda n: "429 3600") as (server, model):
+        with pytest.raises(RateLimited) as caught:
+            await model.generate([ask()])
+        assert caught.value.retry_after_s == 3600
+        assert server.count == 1
+
+
+async def test_retries_are_bounded(opened):
+    async with opened(settings={"max_retries": 2}, fault=lambda n: "429 0") as (server, model):
+        with pytest.raises(RateLimited):
+            await model.generate([ask()])
+        assert server.count == 3
+
+
+async def test_a_failed_sample_leaves_its_siblings_alone(opened):
+    async with opened(settings=NO_RETRY) as (server, model):
+        indices = (0, 2, 4)  # three requests
+        server.fault = lambda n: "500" if n == 1 else None
+        heard: list[Chunk] = []
+        [made] = await model.generate([ask(5).model_copy(update={"samples": indices})], heard.append)
+        assert [c.sample_index for c in made] == list(indices)
+        assert sorted(c.ok for c in made) == [False, True, True]
+        failed = next(c for c in made if not c.ok)
+        assert failed.failure.code == "backend_error"
+        assert sum(c.completion is not None for c in heard) == 3
+
+
+async def test_what_had_ended_before_a_stream_broke_is_kept(opened):
+    async with opened("", "a long text") as (server, model):
+        [whole] = await model.generate([ask(8)])
+        assert {c.text for c in whole} == {"", "a long text"}
+        before = server.count
+        # the third piece and all after it are missing: only a sample that ended with its first token is there
+        server.fault = lambda n: "cut 8" if n == before else None
+        [again] = await model.generate([ask(8)])
+        assert [c.text for c in again] == [c.text for c in whole]
+        asked = [body.get("n", 1) for _, body in server.requests[1:]]
+        assert asked[0] == 8
+        assert sum(asked[1:]) == sum(c.text != "" for c in whole)
+
+
+async def test_wrong_key_names_the_variable(opened):
+    with pytest.raises(UserError, match="HOSTED_VLLM_API_KEY"):
+        async with opened(key="right"):
+            pass
+
+
+async def test_the_key_is_taken_from_the_variable_that_the_settings_name(opened, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "right")
+    async with opened(key="right", settings={"api_key_env": "MY_KEY"}) as (_, model):
+        [[made]] = await model.generate([ask()])
+        assert made.ok
+
+
+async def test_an_unset_key_variable_is_named(opened):
+    with pytest.raises(UserError, match="MY_KEY"):
+        async with opened(settings={"api_key_env": "MY_KEY"}):
+            pass
+
+
+async def test_a_provider_without_its_key_is_refused_before_any_call():
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        await open_litellm("openai/gpt-4o-mini", Settings())
+    with pytest.raises(UserError, match="ANTHROPIC_API_KEY"):
+        await open_litellm("anthropic/claude-sonnet-4-5", Settings())
+
+
+async def test_a_vllm_server_needs_an_address():
+    with pytest.raises(UserError, match="api_base"):
+        await open_litellm("hosted_vllm/small", Settings())
+
+
+async def test_an_unknown_provider_is_an_unknown_model():
+    with pytest.raises(UnknownName):
+        await open_litellm("nonsense/small", Settings())
+
+
+async def test_a_model_that_is_not_served_is_named_with_those_that_are(opened):
+    async with opened() as (_, model):
+        base = model.target.api_base
+        settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=base)})
+        with pytest.raises(UnknownName, match="small") as caught:
+            await open_litellm("hosted_vllm/smal", settings)
+        assert caught.value.nearest == ("hosted_vllm/small",)
+
+
+async def test_a_model_that_vanishes_is_unknown_and_not_asked_for_again(opened):
+    async with opened() as (server, model):
+        server.served = "other"
+        with pytest.raises(UnknownName, match="hosted_vllm/small"):
+            await model.generate([ask() for _ in range(200)])
+        assert server.count <= model.limiter.most
+
+
+async def test_nobody_listening_is_unavailable():
+    settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)})
+    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
+        await open_litellm("hosted_vllm/small", settings)
+
+
+async def test_a_prompt_that_does_not_fit_tells_how_long_it_is(opened):
+    async with opened(context_tokens=100) as (_, model):
+        with pytest.raises(ContextTooLong) as caught:
+            await model.generate([ask(prompt=Prompt.user("x" * 100))])
+        # "user: " + text + "\n" + "assistant: ", and 20 tokens to come
+        assert (caught.value.tokens, caught.value.limit) == (6 + 100 + 1 + 11 + 20, 100)
+
+
+async def test_what_the_model_lacks_is_refused_before_anything_is_sent(opened):
+    async with opened(provider="openai") as (server, model):
+        for request in (
+            ask(prompt=PROMPT.with_prefix("b")),
+            ask(prompt=Prompt(text="raw")),
+            ask(top_k=3),
+            ask(ignore_eos=True),
+            ask(top_logprobs=21),
+            ask(hooks=(HookCall(name="only_tokens", args={"ids": [1]}),)),
+        ):
+            with pytest.raises(CapabilityMissing):
+                await model.generate([request])
+        with pytest.raises(CapabilityMissing, match="scoring"):
+            await model.score(PROMPT, ["a"])
+        assert server.count == 0
+
+
+async def test_no_usage_is_counted_from_the_tokens(opened):
+    async with opened(fault=lambda n: "no usage") as (_, model):
+        [[made]] = await model.generate([ask()])
+        assert made.usage.completion_tokens == len(made.token_ids) > 0
+        assert made.usage.prompt_tokens == 0
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+async def test_thoughts_are_kept_apart_under_either_name(opened, field):
+    async with opened(provider="openai", reasoning=(field, "let me see")) as (_, model):
+        heard: list[Chunk] = []
+        [[made]] = await model.generate([ask()], heard.append)
+        assert made.reasoning == "let me see"
+        assert made.text in ("blue sky", "red rose", "green grass")
+        assert made.usage.reasoning_tokens == 1
+        assert "".join(c.reasoning for c in heard) == "let me see"
+
+
+async def test_cached_tokens_are_told(opened):
+    async with opened() as (_, model):
+        [made] = await model.generate([ask(3)])
+        assert made[0].usage.prompt_tokens == 6 + 7 + 1 + 11
+        assert made[0].usage.cached_tokens == 16
+        assert [c.usage.prompt_tokens for c in made[1:]] == [0, 0]
+
+
+async def test_concurrency_is_bounded(opened):
+    async with opened(settings={"concurrency": 3}, pause_s=0.005) as (server, model):
+        await model.generate([ask() for _ in range(12)])
+        assert server.most_open == 3
+
+
+async def test_closing_ends_what_is_under_way(opened):
+    async with opened(fault=lambda n: "hang") as (server, model):
+        task = asyncio.create_task(model.generate([ask()]))
+        while not server.open:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(10):
+            while server.open:
+                await asyncio.sleep(0.01)
+        await model.aclose()
+
+
+async def test_no_request_is_lost_or_answered_twice_under_faults(opened):
+    number = 600
+    draw = random.Random(5)
+    faults = {
+        n: draw.choice(["429 0", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"])
+        for n in range(4 * number)
+        if draw.random() < 0.05
+    }
+    async with opened(fault=faults.get, settings={"max_retries": 8}) as (server, model):
+        model._retrying = type(model._retrying)(most=8, first_s=0.01)
+        heard: list[Chunk] = []
+        requests = [ask(prompt=Prompt.user(f"echo {i:04}")) for i in range(number)]
+        replies = await model.generate(requests, heard.append)
+        assert [r[0].text for r in replies] == [f"{i:04}" for i in range(number)]
+        assert Counter(c.request for c in heard if c.completion) == Counter(range(number))
+        assert server.count > number
+        assert Counter(server.answered) == Counter(f"echo {i:04}" for i in range(number))

@@ -1,0 +1,70 @@
+"""A provider whose reply goes through LiteLLM's own stream, and what is kept of LiteLLM's ways."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from reason.core.errors import BackendError
+from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.core.settings import Settings
+from reason.serving.litellm.costs import find_prices
+from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.target import find_target, load_litellm
+
+PROMPT = Prompt.user("colour?")
+
+
+async def test_samples_of_another_provider_are_requests_of_their_own(opened, monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+    async with opened(provider="deepseek", key="key") as (server, model):
+        heard: list[Chunk] = []
+        sampling = Sampling(n=4, seed=2, max_tokens=20)
+        [made] = await model.generate([Request(prompt=PROMPT, sampling=sampling)], heard.append)
+        assert all(c.text in ("blue sky", "red rose", "green grass") for c in made)
+        assert all(c.finish_reason == "stop" for c in made)
+        assert [c.sample_index for c in made] == [0, 1, 2, 3]
+        assert all(c.usage.completion_tokens == len(c.text) + 1 for c in made)
+        assert server.count == 4
+        for completion in made:
+            own = [c for c in heard if c.sample_index == completion.sample_index]
+            assert "".join(c.text for c in own) == completion.text
+
+
+@pytest.mark.parametrize("fault", ["500", "truncated", "cut", "disconnect"])
+async def test_faults_of_another_provider_are_seen(opened, monkeypatch, fault):
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+    settings = {"max_retries": 0}
+    async with opened(provider="deepseek", settings=settings, fault=lambda n: fault) as (server, model):
+        with pytest.raises(BackendError):
+            await model.generate([Request(prompt=PROMPT)])
+        assert server.count == 1
+
+
+async def test_prices_come_from_the_map_and_are_never_made_up(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    model = await open_litellm("openai/gpt-4o-mini", Settings())
+    try:
+        listed = load_litellm().model_cost["gpt-4o-mini"]
+        assert model.capabilities.usd_per_prompt_token == listed["input_cost_per_token"] > 0
+        assert model.capabilities.usd_per_completion_token == listed["output_cost_per_token"]
+        assert model.prices.cost(1000, 1000, 0) == pytest.approx(1000 * listed["cache_read_input_token_cost"])
+        assert model.capabilities.context_tokens == 128_000
+    finally:
+        await model.aclose()
+    own = Settings(providers={"openai": {"api_base": "http://127.0.0.1:9/v1"}})
+    prices, _ = find_prices(find_target("openai/gpt-4o-mini", own))
+    assert prices.cost(1, 0, 1) is None  # somebody's own server under a known name
+    priced = {"api_base": "http://127.0.0.1:9/v1", "usd_per_prompt_token": 0.5, "usd_per_completion_token": 0.25}
+    prices, _ = find_prices(find_target("openai/gpt-4o-mini", Settings(providers={"openai": priced})))
+    assert prices.cost(2, 1, 4) == 2.0
+
+
+def test_nothing_loads_litellm_before_a_model_is_opened():
+    program = (
+        "import sys, reason.serving.litellm.opening\nheavy = {'litellm', 'openai', 'aiohttp'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
