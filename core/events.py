@@ -138,7 +138,7 @@ class BudgetExhausted(EventFields):
 
 
 class CandidateFound(EventFields):
-    """A strategy has a complete attempt."""
+    """A strategy has a complete attempt; `index` is its place among the solution's candidates."""
 
     type: Literal["candidate.found"] = "candidate.found"
     index: int

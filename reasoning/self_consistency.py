@@ -74,7 +74,7 @@ class SelfConsistency:
         def hear(chunk: Chunk) -> None:
             if chunk.completion is not None and chunk.completion.ok:
                 candidates.append(read_candidate(chunk.completion, question))
-                run.emit(CandidateFound(index=len(candidates) - 1, answer=candidates[-1].answer))
+                run.emit(CandidateFound(index=chunk.sample_index, answer=candidates[-1].answer))
                 run.offer(_leader(candidates))
 
         asked = 0
