@@ -174,8 +174,12 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
     model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
     opened["scripted"] = model
 
+    found = []
+
     def stop_after_two(event):
-        if event.type == "candidate.found" and event.index >= 1:
+        if event.type == "candidate.found":
+            found.append(event.index)
+        if len(found) >= 2:
             held.append("held")
 
     async with voting(settings, n=8) as reasoner:
