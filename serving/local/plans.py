@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -17,6 +18,9 @@ from torch.nn import functional
 
 from .families import ModelShape
 from .kvlog import Branch, KVLog, whole_lanes
+
+MOST_GATHERED = 8192
+"""Most columns, those of the longest log times the logs, that are copied in order to be attended by one call."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,19 @@ class LogPlan:
             start = len(span.branch)
             positions.extend(range(start, start + len(span.ids)))
         self._tables = rotary.tables(positions)
-        self._groups: list[_LogStep] = []
+        steps: list[_LogStep] = []
         row = 0
         for log, of_log in _runs(spans):
             step = _LogStep(shape, log, of_log, row)
-            self._groups.append(step)
+            steps.append(step)
             row = step.stop
+        self._groups: list[_LogStep | _GatheredSteps] = []
+        for alone, run in groupby(steps, lambda step: step.stop - step.start == 1):
+            several = list(run)
+            if alone and len(several) > 1 and len(several) * max(s.width for s in several) <= MOST_GATHERED:
+                self._groups.append(_GatheredSteps(shape, several))
+            else:
+                self._groups.extend(several)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write keys and values of the step, then attend log by log."""
@@ -133,7 +144,7 @@ class _LogStep:
     """What one step does with one log."""
 
     def __init__(self, shape: ModelShape, log: KVLog, spans: Sequence[Span], start: int) -> None:
-        self._log = log
+        self.log, self.branches = log, [s.branch for s in spans]
         self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
         self._group = shape.heads // shape.kv_heads
         self._scale = shape.head_dim**-0.5
@@ -142,25 +153,25 @@ class _LogStep:
         self._rows = rows
         before = log.used
         columns = log.reserve(rows)
-        self._first, self._width = columns.start, whole_lanes(columns.stop)
+        self.first, self.width = columns.start, whole_lanes(columns.stop)
         self._causal = before == 0 and len(spans) == 1 and rows > 1
         self._pad = missing_rows(rows if self._causal else rows * self._group)
         self._mask = self._open(spans, columns)
 
     def _open(self, spans: Sequence[Span], columns: range) -> Tensor | None:
         """Show the columns to their sequences; the mask `[1, 1, rows * group, width]`, None where all is seen."""
-        log, rows = self._log, self._rows
+        log, rows = self.log, self._rows
         if all(len(s.ids) == 1 for s in spans):
             log.show_each([s.branch for s in spans], columns)
-            if rows == 1 and log.sees_all(spans[0].branch) and self._width == columns.stop:
+            if rows == 1 and log.sees_all(spans[0].branch) and self.width == columns.stop:
                 return None
-            bias = log.bias([s.branch for s in spans], self._width)
+            bias = log.bias([s.branch for s in spans], self.width)
         else:
-            bias = torch.full((rows, self._width), float("-inf"), dtype=log.dtype)
+            bias = torch.full((rows, self.width), float("-inf"), dtype=log.dtype)
             row = 0
             for span in spans:
-                count, at = len(span.ids), self._first + row
-                bias[row : row + count, : self._first] = log.bias([span.branch], self._first)
+                count, at = len(span.ids), self.first + row
+                bias[row : row + count, : self.first] = log.bias([span.branch], self.first)
                 block = torch.full((count, count), float("-inf"), dtype=log.dtype).triu_(1)
                 bias[row : row + count, at : at + count] = block
                 log.show(span.branch, columns[row : row + count])
@@ -175,9 +186,9 @@ class _LogStep:
     def attend(self, layer: int, turned: Tensor) -> Tensor:
         """Attend `[rows, heads + 2 * kv_heads, head_dim]`, rotated."""
         rows, kv_heads, group, dim = self._rows, self._kv_heads, self._group, self._head_dim
-        seen = self._log.kv[layer].narrow(2, 0, self._width)
+        seen = self.log.kv[layer].narrow(2, 0, self.width)
         new = turned[:, self._heads :].view(rows, 2, kv_heads, dim)
-        seen.narrow(2, self._first, rows).copy_(new.permute(1, 2, 0, 3))
+        seen.narrow(2, self.first, rows).copy_(new.permute(1, 2, 0, 3))
         keys, values = seen.narrow(0, 0, 1), seen.narrow(0, 1, 1)
         query = turned[:, : self._heads]
         if self._causal:
@@ -210,6 +221,43 @@ class _LogStep:
         if not self._pad:
             return query
         return torch.cat([query, query[:, :, -1:].expand(-1, -1, self._pad, -1)], 2)
+
+
+class _GatheredSteps:
+    """One step of several logs with one new token each, attended by one call over copies side by side.
+
+    A call has a price of its own: for logs that are not too long it is above that of copying their columns.
+    """
+
+    def __init__(self, shape: ModelShape, steps: Sequence[_LogStep]) -> None:
+        self._steps = steps
+        self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self._group = shape.heads // shape.kv_heads
+        self._scale = shape.head_dim**-0.5
+        self.start, self.stop = steps[0].start, steps[-1].stop
+        width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].log.dtype
+        self._pad = missing_rows(self._group)
+        self._copies = torch.zeros(rows, 2, shape.kv_heads, width, shape.head_dim, dtype=dtype)
+        mask = torch.full((rows, 1, 1, width), float("-inf"), dtype=dtype)
+        for i, step in enumerate(steps):
+            mask[i, 0, :, : step.width] = step.log.bias(step.branches, step.width)
+        self._mask = mask.expand(-1, -1, self._group + self._pad, -1)
+
+    def attend(self, layer: int, turned: Tensor) -> Tensor:
+        """Attend `[logs, heads + 2 * kv_heads, head_dim]`, rotated."""
+        rows, kv_heads, dim = len(self._steps), self._kv_heads, self._head_dim
+        new = turned[:, self._heads :].view(rows, 2, kv_heads, dim)
+        for i, step in enumerate(self._steps):
+            kv = step.log.kv[layer]
+            kv[:, :, step.first] = new[i]
+            self._copies[i, :, :, : step.width] = kv[:, :, : step.width]
+        query = turned[:, : self._heads].reshape(rows, kv_heads, self._group, dim)
+        if self._pad:
+            query = torch.cat([query, query[:, :, -1:].expand(-1, -1, self._pad, -1)], 2)
+        out = functional.scaled_dot_product_attention(
+            query, self._copies[:, 0], self._copies[:, 1], attn_mask=self._mask, scale=self._scale
+        )
+        return out[:, :, : self._group].reshape(rows, self._heads * dim)
 
 
 def missing_rows(rows: int) -> int:

@@ -63,3 +63,18 @@ def test_query_blocks_are_never_left_with_one_to_three_rows():
 
 def test_columns_come_in_whole_groups():
     assert [whole_lanes(n) for n in (0, 1, 15, 16, 17, 33)] == [0, 16, 16, 16, 32, 48]
+
+
+def test_a_token_has_the_same_bits_alone_and_beside_tokens_of_other_logs(decoder):
+    def prompts():
+        for i, length in enumerate((20, 75, 130, 31)):
+            ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(i)).tolist()
+            log = decoder.open_log(length + 8)
+            branch = log.open()
+            decoder.run([Span(log, branch, ids, [])])
+            yield Span(log, branch, [7 + i], [0])
+
+    with torch.inference_mode():
+        together = decoder.run(list(prompts()))
+        alone = torch.cat([decoder.run([span]) for span in prompts()])
+    assert torch.equal(together, alone)
