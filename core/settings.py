@@ -98,7 +98,8 @@ class VllmSettings(BaseModel):
         dtype: Number format; "auto" is the one of the weights.
         max_model_len: Context in tokens; None is the model's own, on a CPU at most 4096.
         max_num_seqs: Most samples decoded together.
-        kv_bytes: Memory for keys and values, in bytes; None is 1 GiB on a CPU, else what `gpu_memory_utilization` leaves.
+        kv_bytes: Memory for keys and values, in bytes; None is 1 GiB on a CPU, else what `gpu_memory_utilization`
+            leaves.
         gpu_memory_utilization: Share of a GPU's memory that vLLM takes.
         prefix_caching: Whether prompts that begin alike share keys and values.
         tensor_parallel_size: GPUs that share every layer.

@@ -27,7 +27,7 @@ PROMPTS = [
     for topic in TOPICS
     for form in FORMS
 ]
-TOKENS = 8
+TOKENS = 16
 
 
 @pytest.fixture(scope="module")

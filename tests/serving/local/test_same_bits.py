@@ -41,7 +41,9 @@ def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder,
 
 async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
-    asked = Request(prompt=Prompt.user("Name a colour."), sampling=Sampling(n=8, max_tokens=80, seed=3, ignore_eos=True))
+    asked = Request(
+        prompt=Prompt.user("Name a colour."), sampling=Sampling(n=8, max_tokens=80, seed=3, ignore_eos=True)
+    )
     other = Request(prompt=Prompt.user("Name a large city."), sampling=Sampling(n=5, max_tokens=60, seed=4))
     (first,) = await model.generate([asked])
     await model.generate([other])
