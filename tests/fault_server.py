@@ -290,7 +290,7 @@ class FaultServer:
         asked = (body.get("vllm_xargs") or {}).get("reason")
         if not (self.vllm and self.hooks and asked):
             return pieces
-        (call,) = [HookCall.model_validate(c) for c in json.loads(asked)]
+        (call,) = [HookCall.model_validate(c) for c in json.loads(asked)["hooks"]]
         assert call.name == "only_tokens"
         (only,) = call.args["ids"]
         held = Piece(chr(only), only, -1.0, ())

@@ -96,7 +96,7 @@ def vllm_extra(sampling: Sampling) -> dict[str, Any]:
         extra["return_tokens_as_token_ids"] = True
     if sampling.hooks:
         calls = [h.model_dump(mode="json") for h in sampling.hooks]
-        extra["vllm_xargs"] = {"reason": json.dumps(calls)}
+        extra["vllm_xargs"] = {"reason": json.dumps({"hooks": calls})}
     return extra
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 
@@ -24,6 +25,8 @@ from reason.serving.litellm.opening import open_litellm
 
 PROMPT = Prompt.user("colour?")
 NO_RETRY = {"max_retries": 0}
+FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
+"""How many requests the test of lost and doubled ones makes; 10000 takes minutes."""
 
 
 def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
@@ -267,7 +270,7 @@ async def test_closing_ends_what_is_under_way(opened):
 
 
 async def test_no_request_is_lost_or_answered_twice_under_faults(opened):
-    number = 600
+    number = FAULT_REQUESTS
     draw = random.Random(5)
     faults = {
         n: draw.choice(["429 0", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"])

@@ -8,6 +8,7 @@ import math
 import pytest
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
+from reason.serving.vllm.chain import Order
 
 PROMPT = Prompt.user("colour?")
 
@@ -61,7 +62,9 @@ async def test_vllms_own_fields(opened):
         [body] = bodies(server, "/v1/chat/completions")
         assert body["temperature"] == 0.0
         assert (body["top_k"], body["ignore_eos"], body["return_token_ids"]) == (7, False, True)
-        assert json.loads(body["vllm_xargs"]["reason"]) == [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]
+        order = json.loads(body["vllm_xargs"]["reason"])
+        assert order == {"hooks": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
+        assert Order.read(body["vllm_xargs"]).hooks == (hook,)  # what our plug-in reads on the server
 
 
 async def test_a_server_without_our_hooks_has_none(opened):

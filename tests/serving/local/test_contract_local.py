@@ -1,0 +1,35 @@
+"""The backend contract on the default model in the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from backend_contract import *  # noqa: F403
+from backend_contract import Probe
+from reason.core.messages import Prompt
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def backend(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=256 << 20)
+    yield model
+    asyncio.run(model.aclose())
+
+
+@pytest.fixture
+def probe(backend: LocalModel) -> Probe:
+    context = backend.capabilities.context_tokens
+    assert context is not None
+    return Probe(
+        prompt=Prompt.user("Name a colour."),
+        others=(Prompt.user("Name a city in France."), Prompt.user("What is 2 + 3?")),
+        too_long=Prompt.user("word " * (context + 1)),
+        under_way=lambda: backend.rows_under_way,
+        tolerance=1e-3,
+    )
