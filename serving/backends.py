@@ -36,5 +36,18 @@ BACKENDS = (
         can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
         "prefix reuse",
     ),
+    Backend(
+        model_string="hosted_vllm/…",
+        what="a vLLM server, through LiteLLM",
+        needs="the server's address in the settings",
+        can="log-probabilities, scoring, reply prefixes, seeds, logits hooks where the server has the plug-in; measured "
+        "when it is opened",
+    ),
+    Backend(
+        model_string="anything else",
+        what="the provider that LiteLLM knows under this string: `openai/…`, `anthropic/…`, …",
+        needs="the provider's key in the environment",
+        can="what the provider documents; a missing capability is refused by name",
+    ),
 )
 """Every backend, the default first."""
