@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from ..core.run import Run
 from ..core.store import call_key
 from .meter import Meter, Slot, sampled_json
 from .model import Capabilities, LanguageModel, Listener
+from .pieces import stream_of
 from .recorder import Recorder
 
 MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
@@ -130,25 +132,9 @@ class MeteredModel:
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """See `LanguageModel.stream`."""
-        news = asyncio.Event()
-        waiting: list[Chunk] = []
-
-        def hear(chunk: Chunk) -> None:
-            waiting.append(chunk)
-            news.set()
-
-        task = asyncio.ensure_future(self.generate([request], hear))
-        task.add_done_callback(lambda _: news.set())
-        try:
-            while not task.done() or waiting:
-                await news.wait()
-                news.clear()
-                while waiting:
-                    yield waiting.pop(0)
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async with aclosing(stream_of(self.generate, request)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _sample(
         self,
