@@ -40,8 +40,8 @@ BACKENDS = (
         model_string="hosted_vllm/…",
         what="a vLLM server, through LiteLLM",
         needs="the server's address in the settings",
-        can="log-probabilities, scoring, reply prefixes, seeds, logits hooks where the server has the plug-in; measured "
-        "when it is opened",
+        can="log-probabilities, scoring, reply prefixes, seeds, logits hooks where the server has the plug-in; "
+        "measured when it is opened",
     ),
     Backend(
         model_string="anything else",
