@@ -28,12 +28,14 @@ def native_format() -> WeightFormat:
 
 
 def default_threads() -> int:
-    """Physical cores, less one above two; one where the machine is busy already.
+    """Physical cores less one; one where the machine is busy already.
 
-    Threads that wait for one another on a busy machine were seen to be tens of times slower than a single one.
+    Threads that wait for one another on a busy machine were seen to be tens of times slower than a single one. Differs:
+    the engine's specification gives a machine of two cores both of them; there one thread decoded faster at every
+    number of rows that was measured (docs/results/engine.md).
     """
     cores = _physical_cores()
-    usable = cores - 1 if cores > 2 else cores
+    usable = cores - 1
     try:
         busy = os.getloadavg()[0] > 0.75 * cores
     except OSError:

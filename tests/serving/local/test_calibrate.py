@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+from reason.serving.local import calibrate
 from reason.serving.local.calibrate import RETRY, StepWatch, default_kv_bytes, default_threads, native_format
 
 
@@ -45,3 +47,10 @@ def test_defaults_are_sane() -> None:
     assert native_format() in ("bf16", "fp32")
     assert default_threads() >= 1
     assert default_kv_bytes() >= 64 << 20
+
+
+@pytest.mark.parametrize(("cores", "load", "threads"), [(1, 0.0, 1), (2, 0.0, 1), (8, 0.0, 7), (8, 7.0, 1)])
+def test_threads_leave_a_core_and_give_way_to_others(monkeypatch, cores: int, load: float, threads: int) -> None:
+    monkeypatch.setattr(calibrate, "_physical_cores", lambda: cores)
+    monkeypatch.setattr(calibrate.os, "getloadavg", lambda: (load, load, load))
+    assert default_threads() == threads
