@@ -276,7 +276,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
             raise StoreError(f"cannot make the folder {path.parent}: {e.strerror}", hint="set --store") from e
         db = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA journal_mode=WAL")
+            _use_wal(db, busy_timeout_s)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA foreign_keys=ON")
             _make_tables(db, path)
@@ -284,6 +284,24 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
             db.close()
             raise
         return db
+
+
+def _use_wal(db: sqlite3.Connection, patience_s: float) -> None:
+    """Set the journal mode, waiting for others here: SQLite's own timeout does not hold for a change of mode."""
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as e:
+            if not _is_busy(e) or time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _make_tables(db: sqlite3.Connection, path: Path) -> None:
@@ -315,7 +333,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as e:
-        if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if _is_busy(e):
             raise StoreError(
                 f"the run store {path} is locked by another process", hint="try again, or set --store"
             ) from e

@@ -151,6 +151,29 @@ _WRITE = textwrap.dedent("""
 """)
 
 
+async def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN IMMEDIATE")  # not in WAL mode yet: a change of mode is refused at once while this goes on
+    opening = asyncio.create_task(SqliteStore.open(path))
+    done, _ = await asyncio.wait([opening], timeout=0.3)
+    assert not done
+    other.execute("COMMIT")
+    await (await opening).aclose()
+    other.close()
+
+
+async def test_a_file_that_stays_locked_is_told_of(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked by another process"):
+        await SqliteStore.open(path, busy_timeout_s=0.05)
+    other.close()
+
+
 async def test_two_processes_write_the_same_file(tmp_path):
     path = tmp_path / "runs.sqlite3"
     writers = [
