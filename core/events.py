@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any, Literal, TextIO
 
 import anyio
@@ -259,11 +260,14 @@ class MemorySink:
 class JsonlSink:
     """Writes every event but text deltas to a file, one JSON object a line; a context manager.
 
+    A file that cannot be written any more (a full disk) does not stop the run, which has its events in the store as
+    well: the trace ends there, and leaving the context tells so.
+
     Args:
         path: The file; replaced if it exists.
 
     Raises:
-        StoreError: The file cannot be written.
+        StoreError: The file cannot be opened; on leaving the context, it could not be written to its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -272,21 +276,32 @@ class JsonlSink:
             self._file: TextIO = path.open("w", encoding="utf-8")
         except OSError as e:
             raise StoreError(f"cannot write the trace to {path}: {e.strerror}", hint="choose another --trace") from e
+        self._broken: OSError | None = None
 
     def __call__(self, event: EventFields) -> None:
         """Write the event."""
-        if isinstance(event, TextDelta):
+        if isinstance(event, TextDelta) or self._broken is not None:
             return
         try:
             self._file.write(event.model_dump_json() + "\n")
         except OSError as e:
-            raise StoreError(f"cannot write the trace to {self._path}: {e.strerror}") from e
+            self._broken = e
 
     def __enter__(self) -> JsonlSink:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as e:
+            self._broken = self._broken or e
+        if self._broken is not None and error is None:
+            raise StoreError(
+                f"the trace {self._path} is incomplete: {self._broken.strerror}",
+                hint="`reason runs show RUN --trace FILE` writes it again from the run store",
+            ) from self._broken
 
 
 class LiveSink:

@@ -1,4 +1,5 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 from reason.core.budget import Budget
@@ -60,6 +61,22 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path):
         sink(events[1])
     assert read_events(path) == events
     assert all(EVENT.validate_json(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_ends_the_trace_and_not_the_run():
+    sink = JsonlSink(Path("/dev/full"))
+    with pytest.raises(StoreError, match="incomplete"), sink:
+        for _ in range(2000):  # more than a buffer of the file holds
+            sink(StageStarted(stage="solve"))
+        told = True
+    assert told
+
+
+def test_a_full_disk_does_not_hide_why_the_run_ended():
+    with pytest.raises(KeyError), JsonlSink(Path("/dev/full")) as sink:
+        sink(StageStarted(stage="solve"))
+        raise KeyError("the run's own")
 
 
 def test_a_cut_trace_names_file_and_line(tmp_path):
