@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..hooks import hook_names
 from .processor import Hooks
 
 
@@ -23,3 +24,7 @@ class ReasonWorker:
             if isinstance(processor, Hooks):
                 found |= processor.take_reports(ids)
         return found
+
+    def reason_hook_names(self) -> list[str]:
+        """Names of the hooks that are installed where the worker runs."""
+        return sorted(hook_names())
