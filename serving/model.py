@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 from ..core.messages import Chunk, Completion, Frozen, NextToken, Prompt, Request, Scored
 
 Feature = Literal[
-    "logprobs", "top_logprobs", "full_vocabulary", "scoring", "prefix", "seed", "hooks", "forks", "kv_sharing"
+    "logprobs", "top_logprobs", "full_vocabulary", "scoring", "prefix", "seed", "hooks", "forks", "kv_sharing", "pins"
 ]
 
 
@@ -25,6 +25,8 @@ class Capabilities(Frozen):
         hooks: Names of the logits hooks that work here.
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
+        pins: Prefixes can be kept under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
+            the same results and computes more.
         context_tokens: Most tokens of prompt and completion together; None if unknown.
         max_batch: Requests that run together; None if the backend decides.
         usd_per_prompt_token: Price; 0 for models that run here, None if unknown.
@@ -40,6 +42,7 @@ class Capabilities(Frozen):
     hooks: frozenset[str] = frozenset()
     forks: bool = False
     kv_sharing: bool = False
+    pins: bool = False
     context_tokens: int | None = None
     max_batch: int | None = None
     usd_per_prompt_token: float | None = 0.0
