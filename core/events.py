@@ -68,7 +68,7 @@ class CallStarted(EventFields):
     """A model is called.
 
     Attributes:
-        operation: "generate", "score" or "next_token".
+        operation: "generate", "score", "next_token", "reward" or "embed".
         samples: Samples wanted over all requests of the call.
         replayed: Samples that the run store already has.
     """
@@ -115,6 +115,21 @@ class SampleFinished(EventFields):
     replayed: bool = False
 
 
+class StepsScored(EventFields):
+    """A reward model has scored steps; its parent is the call's start.
+
+    Attributes:
+        log_odds: Per solution the log-odds that each step is right, in nats; empty for one that could not be scored.
+        replayed: Solutions that the run store had scored.
+    """
+
+    type: Literal["steps.scored"] = "steps.scored"
+    role: str
+    model: str
+    log_odds: tuple[tuple[float, ...], ...]
+    replayed: int = 0
+
+
 class BudgetCharged(EventFields):
     """What the run has spent so far."""
 
@@ -126,6 +141,8 @@ class BudgetCharged(EventFields):
     total_tokens: int
     total_calls: int
     total_usd: float | None
+    reward_calls: int = 0
+    total_reward_calls: int = 0
     limits: dict[str, float] = Field(default_factory=dict)
 
 
@@ -220,6 +237,7 @@ Event = Annotated[
     | CallFinished
     | TextDelta
     | SampleFinished
+    | StepsScored
     | BudgetCharged
     | BudgetExhausted
     | CandidateFound

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from .budget import Budget
 from .errors import DataError, UnknownName, UserError
 from .registry import nearest
+from .scorer_settings import DEFAULT_EMBEDDING_MODEL, EncoderSettings, RewardSettings
 
 DEFAULT_MODEL = "local/smollm2-135m"
 
@@ -127,6 +128,8 @@ class Settings(BaseSettings):
         model: The main model.
         small_model: The model for small steps; None is the main model.
         judge_model: The model that judges; None is the main model.
+        reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
+        embedding_model: The model that embeds texts.
         strategy: The strategy.
         verify: The verifiers.
         seed: Seed of a run; None draws one and records it.
@@ -138,6 +141,8 @@ class Settings(BaseSettings):
         vllm: vLLM in this process.
         providers: API providers by name, or single models of theirs by model string, for example
             `[providers.hosted_vllm] api_base = "http://127.0.0.1:8000/v1"`.
+        rewards: How single reward models are asked, by model string.
+        encoders: How single embedding models and cross-encoders are asked, by model string.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
     """
 
@@ -146,6 +151,8 @@ class Settings(BaseSettings):
     model: str = DEFAULT_MODEL
     small_model: str | None = None
     judge_model: str | None = None
+    reward_model: str | None = None
+    embedding_model: str = DEFAULT_EMBEDDING_MODEL
     strategy: str = "cot"
     verify: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -156,6 +163,8 @@ class Settings(BaseSettings):
     local: LocalSettings = LocalSettings()
     vllm: VllmSettings = VllmSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    rewards: dict[str, RewardSettings] = Field(default_factory=dict)
+    encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
     @classmethod
