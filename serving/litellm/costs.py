@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,9 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
     return prices, context if isinstance(context, int) else None
 
 
-def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float) -> list[Usage]:
+def share(
+    usage: Mapping[str, Any] | None, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float
+) -> list[Usage]:
     """Each sample's part of a reply's usage; the prompt belongs to the first.
 
     Where the provider gives no usage, the tokens are those that were seen, or else LiteLLM's count of the text.
@@ -71,10 +73,10 @@ def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target,
     seen = [s.tokens for s in samples]
     prompt = cached = thoughts = 0
     if usage is not None:
-        prompt = getattr(usage, "prompt_tokens", None) or 0
-        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
-        thoughts = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None) or 0
-        total = getattr(usage, "completion_tokens", None) or 0
+        prompt = usage.get("prompt_tokens") or 0
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        thoughts = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+        total = usage.get("completion_tokens") or 0
         if len(samples) == 1:
             made = [total]
         elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:

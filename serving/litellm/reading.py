@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...core.errors import BadReply
@@ -55,59 +55,63 @@ class Reading:
         self._tell = tell
         self._place = place
 
-    def take(self, chunk: Any) -> None:
-        """Read one chunk, of chat or of plain completion.
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Read one chunk, of chat or of plain completion, in OpenAI's JSON.
 
         Raises:
             BadReply: It is about a sample that was not asked for.
         """
-        usage = getattr(chunk, "usage", None)
+        usage = event.get("usage")
         if usage is not None:
             self.usage = usage
-        for choice in chunk.choices or ():
-            if not 0 <= choice.index < len(self.samples):
-                raise BadReply(f"{self._place} sent sample {choice.index} of {len(self.samples)}")
-            self._take_choice(self.samples[choice.index], choice)
+        for choice in event.get("choices") or ():
+            index = choice["index"]
+            if not 0 <= index < len(self.samples):
+                raise BadReply(f"{self._place} sent sample {index} of {len(self.samples)}")
+            self._take_choice(self.samples[index], choice)
 
-    def _take_choice(self, sample: Sample, choice: Any) -> None:
-        delta = getattr(choice, "delta", None)
-        shown = choice.logprobs if hasattr(choice, "logprobs") else None
+    def _take_choice(self, sample: Sample, choice: Mapping[str, Any]) -> None:
+        delta = choice.get("delta")
+        shown = choice.get("logprobs")
+        logprobs: list[float] = []
+        top: list[list[tuple[str, float]]] = []
         if delta is not None:
-            text = getattr(delta, "content", None) or ""
+            text = delta.get("content") or ""
             # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
-            thought = getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None) or ""
-            logprobs, top = _chat_logprobs(shown)
+            thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+            if shown:
+                logprobs, top = _chat_logprobs(shown)
         else:
-            text, thought = getattr(choice, "text", None) or "", ""
-            logprobs, top = _completion_logprobs(shown)
-        ids = tuple(getattr(choice, "token_ids", None) or ())
-        if text:
-            sample.text.append(text)
-        if thought:
-            sample.reasoning.append(thought)
-        sample.token_ids += ids
-        sample.logprobs += logprobs
-        sample.top += top
+            text, thought = choice.get("text") or "", ""
+            if shown:
+                logprobs, top = _completion_logprobs(shown)
+        ids = tuple(choice.get("token_ids") or ())
         if text or ids or logprobs or thought:
+            if text:
+                sample.text.append(text)
+            if thought:
+                sample.reasoning.append(thought)
+            sample.token_ids += ids
+            sample.logprobs += logprobs
+            sample.top += top
             sample.pieces += 1
             self._tell(sample.index, text, ids, tuple(logprobs), thought)
-        reason = getattr(choice, "finish_reason", None)
+        reason = choice.get("finish_reason")
         if reason is not None:
             sample.finish = reason
 
 
-def _chat_logprobs(shown: Any) -> tuple[list[float], list[list[tuple[str, float]]]]:
-    entries = getattr(shown, "content", None) if shown is not None else None
-    if not entries:
-        return [], []
-    return [float(e.logprob) for e in entries], [[(t.token, t.logprob) for t in e.top_logprobs or ()] for e in entries]
+def _chat_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    entries = shown.get("content") or ()
+    return (
+        [float(e["logprob"]) for e in entries],
+        [[(t["token"], float(t["logprob"])) for t in e.get("top_logprobs") or ()] for e in entries],
+    )
 
 
-def _completion_logprobs(shown: Any) -> tuple[list[float], list[list[tuple[str, float]]]]:
-    values = getattr(shown, "token_logprobs", None) if shown is not None else None
-    if not values:
-        return [], []
-    top = getattr(shown, "top_logprobs", None) or [{}] * len(values)
+def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    values = shown.get("token_logprobs") or ()
+    top = shown.get("top_logprobs") or [{}] * len(values)
     ranked = [sorted((t or {}).items(), key=lambda pair: -pair[1]) for t in top]
     return [float(v) for v in values], ranked
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
+from .mapping import ParameterMap
+from .posting import CONNECT_S, Poster
 from .target import Target
 
-CONNECT_S = 10.0
-"""Longest time to wait for a connection, in seconds."""
+Event = Mapping[str, Any]
+"""A piece of a reply: the JSON object that OpenAI's format has for it."""
+STREAMED = {"stream": True}
+COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 class Wire:
     """The connection to one target.
 
-    Providers that speak OpenAI's format are read from the `openai` client's stream, below LiteLLM's own: LiteLLM joins
-    all samples of a reply under one finish reason, makes up a finish where the stream broke off, and drops fields.
+    To providers that speak OpenAI's format, the request that LiteLLM's parameter map makes is sent and its stream is
+    read here, below LiteLLM's own: LiteLLM joins all samples of a reply under one finish reason, makes up a finish
+    where the stream broke off, drops fields, and takes milliseconds for each call. All other providers go through
+    `litellm.acompletion`.
 
     Attributes:
-        client: The `openai` client; None for a provider with another format.
+        client: The `openai` client, for the pages beside chat; None for a provider with another format.
     """
 
     def __init__(self, target: Target) -> None:
@@ -39,45 +45,40 @@ class Wire:
                 timeout=openai.Timeout(target.settings.timeout_s, connect=min(CONNECT_S, target.settings.timeout_s)),
                 default_headers=target.settings.headers,
             )
+            self._poster = Poster(target, self.client)
+            self._map = ParameterMap(target)
+
+    def chat(self, body: Mapping[str, Any], *, wants_usage: bool) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """A chat request; its chunks."""
+        how = COUNTED if wants_usage else STREAMED
+        if self.client is None:
+            return self._through_litellm({**body, **how})
+        return self._poster.stream("/chat/completions", self._map.chat({**body, **how}))
+
+    def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """A request to `/v1/completions`; its chunks."""
+        named = {k: v for k, v in body.items() if k != "extra_body"}
+        whole = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
+        return self._poster.stream("/completions", whole)
 
     @asynccontextmanager
-    async def chat(self, body: Mapping[str, Any], *, wants_usage: bool) -> AsyncIterator[AsyncIterator[Any]]:
-        """A chat request; its chunks."""
+    async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Event]]:
         target = self._target
         how: dict[str, Any] = {
-            "model": f"openai/{target.served}" if target.openai_wire else target.name,
-            "stream": True,
+            "model": target.name,
             "timeout": target.settings.timeout_s,
             "max_retries": 0,
             "num_retries": 0,
             "drop_params": False,
             "caching": False,
             "no-log": True,
+            "api_base": target.api_base,
+            "api_key": target.api_key,
+            "extra_headers": target.settings.headers,
         }
-        if wants_usage:
-            how["stream_options"] = {"include_usage": True}
-        if self.client is not None:
-            how["client"] = self.client
-        else:
-            how |= {"api_base": target.api_base, "api_key": target.api_key, "extra_headers": target.settings.headers}
         async with self._deadline() as renew:
             stream = await self._litellm.acompletion(**body, **how)
-            inner = getattr(stream, "completion_stream", None)
-            is_raw = self.client is not None and type(inner).__module__.partition(".")[0] == "openai"
-            async with aclosing(_renewing(inner if is_raw else _whole(stream), renew)) as chunks:
-                try:
-                    yield chunks
-                finally:
-                    await _close(inner if is_raw else stream)
-
-    @asynccontextmanager
-    async def complete(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
-        """A request to `/v1/completions`; its chunks."""
-        async with self._deadline() as renew:
-            stream = await self.client.completions.create(
-                model=self._target.served, stream=True, stream_options={"include_usage": True}, **body
-            )
-            async with aclosing(_renewing(stream, renew)) as chunks:
+            async with aclosing(_whole(stream, renew)) as chunks:
                 try:
                     yield chunks
                 finally:
@@ -90,6 +91,7 @@ class Wire:
     async def aclose(self) -> None:
         """Close the connections."""
         if self.client is not None:
+            await self._poster.aclose()
             await self.client.close()
 
     @asynccontextmanager
@@ -101,25 +103,21 @@ class Wire:
             yield lambda: clock.reschedule(loop.time() + seconds)
 
 
-async def _renewing(stream: Any, renew: Any) -> AsyncGenerator[Any, None]:
-    async for chunk in stream:
-        renew()
-        yield chunk
-
-
-async def _whole(stream: Any) -> AsyncIterator[Any]:
+async def _whole(stream: Any, renew: Any) -> AsyncGenerator[Event, None]:
     """LiteLLM's stream without the finish that it makes up where the provider's stream broke off."""
     held: Any = None
     async for chunk in stream:
+        renew()
         if held is not None:
             yield held
         held = None
+        event = chunk.model_dump(warnings=False)
         if any(choice.finish_reason is not None for choice in chunk.choices):
-            held = chunk
+            held = event
             if getattr(stream, "received_finish_reason", None) is None:
                 return
         else:
-            yield chunk
+            yield event
     if held is not None:
         yield held
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -101,9 +100,8 @@ def test_names_of_tokens():
 
 def test_a_reply_about_an_unknown_sample_is_bad():
     reading = Reading((0,), lambda *_: None, "here")
-    choice = SimpleNamespace(index=1, delta=None, text="x", logprobs=None, finish_reason=None)
     with pytest.raises(BadReply, match="sample 1 of 1"):
-        reading.take(SimpleNamespace(choices=[choice], usage=None))
+        reading.take({"choices": [{"index": 1, "text": "x", "finish_reason": None}]})
 
 
 async def test_models_of_one_place_share_a_limit():
