@@ -135,7 +135,8 @@ class Settings(BaseSettings):
         seed: Seed of a run; None draws one and records it.
         budget: Limits of a run.
         store: File of the run store.
-        cache_dir: Folder of the model files.
+        cache_dir: Folder of the model files, and of pinned prefixes (`prefixes` in it).
+        prefix_bytes: Most bytes that pinned prefixes take on disk; the least recently used go first.
         reuse: Which stored replies may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         local: The embedded engine.
         vllm: vLLM in this process.
@@ -159,6 +160,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     store: Path = Field(default_factory=default_store)
     cache_dir: Path = Field(default_factory=default_cache_dir)
+    prefix_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     reuse: Literal["run", "store", "none"] = "run"
     local: LocalSettings = LocalSettings()
     vllm: VllmSettings = VllmSettings()

@@ -61,11 +61,12 @@ class Pulling:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path, what: str = "model files") -> Iterator[None]:
     """Turn what the operating system says of our own folder into errors that name a remedy.
 
     Args:
         folder: The folder that is written to.
+        what: What is written there.
 
     Raises:
         BackendUnavailable: The disk is full or a quota is reached.
@@ -78,7 +79,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise disk_full(folder) from e
         if e.errno in _FORBIDDEN or isinstance(e, FileExistsError | NotADirectoryError):
             raise UserError(
-                f"cannot write model files to {folder}: {e.strerror}",
+                f"cannot write {what} to {folder}: {e.strerror}",
                 hint="set REASON_CACHE_DIR to a folder that you may write to",
             ) from e
         raise
