@@ -81,9 +81,10 @@ class Poster:
             from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
 
             seconds = self._target.settings.timeout_s
+            certificates: Any = get_ssl_configuration()
             self._session = aiohttp.ClientSession(
                 # the limiter bounds the requests, so the connections are not bounded once more
-                connector=aiohttp.TCPConnector(limit=0, ssl=get_ssl_configuration(), keepalive_timeout=KEEP_S),
+                connector=aiohttp.TCPConnector(limit=0, ssl=certificates, keepalive_timeout=KEEP_S),
                 timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_S, seconds), sock_read=seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
