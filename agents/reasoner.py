@@ -98,6 +98,7 @@ class Reasoner:
         self._opening = threading.Lock()
         self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
         self._store: SqliteStore | None = None
+        self._borrowing = False
         self._portal = Portal()
 
     # -- asking
@@ -226,6 +227,34 @@ class Reasoner:
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
         return await Journey(run, models, None).start()
 
+    async def variant(
+        self,
+        strategy: str | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+    ) -> Reasoner:
+        """A reasoner with another strategy, parameters or limits over the same opened models and store.
+
+        It is used while this one is open and closed with it; closing it alone does nothing.
+
+        Args:
+            strategy: Name of the strategy; None is this one's.
+            parameters: Parameters of the strategy that differ from the settings.
+            budget: Limits of each question; None are this one's.
+        """
+        other = Reasoner(
+            strategy=strategy,
+            parameters=parameters,
+            budget=budget,
+            require_verified=self._require_verified,
+            settings=self.settings,
+            progress=self._progress,
+        )
+        other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
+        other._borrowing = True
+        return other
+
     # -- the same for callers that are not asynchronous
 
     def ask(self, question: str | Question, **options: Any) -> Answer:
@@ -249,7 +278,10 @@ class Reasoner:
 
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
-        models, self._models = list(self._models.values()), {}
+        if self._borrowing:
+            return
+        models = list(self._models.values())
+        self._models.clear()  # the same dictionary serves the variants
         store, self._store = self._store, None
         for model in models:
             await model.aclose()

@@ -194,6 +194,24 @@ class SqliteStore:
         ((count,),) = await self._read("SELECT COUNT(*) FROM calls WHERE run_id = ?", (run_id,))
         return int(count)
 
+    async def calls(self, run_id: str) -> list[StoredCall]:
+        """See `RunStore`."""
+        sql = "SELECT key, role, model, request, reply, cut FROM calls WHERE run_id = ? ORDER BY key"
+        return [
+            StoredCall(
+                key=key, role=role, model=model, request=json.loads(request), reply=json.loads(reply), cut=bool(cut)
+            )
+            for key, role, model, request, reply, cut in await self._read(sql, (run_id,))
+        ]
+
+    async def keys_paid_before(self, run_id: str) -> frozenset[str]:
+        """See `RunStore`."""
+        sql = (
+            "SELECT key FROM calls AS mine WHERE run_id = ? AND EXISTS (SELECT 1 FROM calls AS theirs "
+            "WHERE theirs.key = mine.key AND theirs.run_id <> mine.run_id AND theirs.created < mine.created)"
+        )
+        return frozenset(row[0] for row in await self._read(sql, (run_id,)))
+
     async def add_events(self, run_id: str, events: Sequence[EventFields]) -> None:
         """See `RunStore`."""
         await self._write(

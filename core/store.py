@@ -107,6 +107,12 @@ class RunStore(Protocol):
     async def count_calls(self, run_id: str) -> int:
         """Number of stored replies of a run."""
 
+    async def calls(self, run_id: str) -> list[StoredCall]:
+        """All stored replies of a run, by key."""
+
+    async def keys_paid_before(self, run_id: str) -> frozenset[str]:
+        """Keys of those replies of a run that another run had stored before: this one copied them and paid nothing."""
+
     async def add_events(self, run_id: str, events: Sequence[EventFields]) -> None:
         """Store events."""
 

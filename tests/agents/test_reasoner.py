@@ -388,3 +388,17 @@ async def test_a_killed_run_goes_on_without_paying_twice(opened, settings, tmp_p
         assert whole.usage.completion_tokens == answer.usage.completion_tokens
         events = await store.events("killed")
         assert [e.number for e in events] == sorted({e.number for e in events})
+
+
+async def test_a_variant_shares_models_and_store(opened, settings):
+    async with Reasoner(settings=settings) as reasoner:
+        await reasoner.aask("What is the capital of France?", run_id="first")
+        other = await reasoner.variant(
+            "self-consistency", parameters={"n": 2, "max_tokens": 60}, budget={"tokens": 200}
+        )
+        answer = await other.aask("What is the capital of France?", run_id="second")
+        assert (answer.strategy, len(answer.candidates)) == ("self-consistency", 2)
+        await other.aclose()
+        assert not opened["scripted"].closed
+        assert (await reasoner.areplay("second")).answer == answer.answer
+    assert opened["scripted"].closed

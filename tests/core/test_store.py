@@ -265,3 +265,21 @@ async def test_a_failed_write_changes_nothing(store):
         await store.add_calls("no such run", [reply("k")])
     await store.add_calls("r", [reply("k")])
     assert await store.count_calls("r") == 1
+
+
+async def test_calls_of_a_run_and_who_paid_for_them(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    reply = {"text": "x"}
+    first = [StoredCall(key=k, role="main", model="m", request={}, reply=reply) for k in ("b", "a")]
+    try:
+        for run_id in ("one", "two"):
+            await store.create_run(run_id, {})
+        await store.add_calls("one", first)
+        own = StoredCall(key="c", role="main", model="m", request={}, reply=reply)
+        await store.add_calls("two", [first[0], own])
+        assert [c.key for c in await store.calls("one")] == ["a", "b"]
+        assert [c.key for c in await store.calls("two")] == ["b", "c"]
+        assert await store.keys_paid_before("one") == frozenset()
+        assert await store.keys_paid_before("two") == {"b"}
+    finally:
+        await store.aclose()
