@@ -1,0 +1,1 @@
+"""The evaluation harness: datasets, scoring, runs, statistics and reports."""

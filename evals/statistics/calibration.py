@@ -1,0 +1,177 @@
+"""Calibration of confidences: ECE, adaptive ECE, Brier, NLL, AUROC and the risk-coverage curve.
+
+All take `confidence`, the stated probability of being right in [0, 1], and `correct`, 0 or 1, both `[answers]`. None of
+them depends on the order of the answers; where confidences tie, tied answers are treated alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from ...core.errors import UserError
+from .outcomes import Array
+
+BINS = 10
+
+
+class Bin(NamedTuple):
+    """One bar of the calibration diagram: answers with a confidence in (low, high] (the first one from low on)."""
+
+    low: float
+    high: float
+    count: float
+    confidence: float
+    accuracy: float
+
+
+class Calibration(NamedTuple):
+    """All of it at once.
+
+    Attributes:
+        n: Answers with a confidence.
+        ece: Expected calibration error over ten bins of equal width.
+        adaptive_ece: The same over ten bins of equal count.
+        brier: Mean squared distance of confidence and correctness.
+        nll: Mean negative log-likelihood, in nats; the confidences are cut to [2^-52, 1 - 2^-52].
+        auroc: Chance that a right answer has the higher confidence than a wrong one, ties half; None if all answers
+            are right or all are wrong.
+        aurc: Mean error among the most confident k answers, over all k.
+        bins: The ten bins of equal width.
+    """
+
+    n: int
+    ece: float
+    adaptive_ece: float
+    brier: float
+    nll: float
+    auroc: float | None
+    aurc: float
+    bins: tuple[Bin, ...]
+
+
+def calibration(confidence: Array, correct: Array, bins: int = BINS) -> Calibration:
+    """Every measure of these answers.
+
+    Raises:
+        UserError: There are none, or a value is outside its range.
+    """
+    _check(confidence, correct)
+    return Calibration(
+        n=len(confidence),
+        ece=ece(confidence, correct, bins),
+        adaptive_ece=adaptive_ece(confidence, correct, bins),
+        brier=float(np.mean((confidence - correct) ** 2)),
+        nll=nll(confidence, correct),
+        auroc=auroc(confidence, correct),
+        aurc=aurc(confidence, correct),
+        bins=reliability(confidence, correct, bins),
+    )
+
+
+def reliability(confidence: Array, correct: Array, bins: int = BINS) -> tuple[Bin, ...]:
+    """Mean confidence and accuracy in bins of equal width; empty bins are left out.
+
+    Bin b holds the confidences in (b/bins, (b+1)/bins], the first one 0 too.
+    """
+    _check(confidence, correct)
+    edges = np.arange(bins + 1) / bins
+    at = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    found = []
+    for b in range(bins):
+        inside = at == b
+        if inside.any():
+            means = float(confidence[inside].mean()), float(correct[inside].mean())
+            found.append(Bin(float(edges[b]), float(edges[b + 1]), float(inside.sum()), *means))
+    return tuple(found)
+
+
+def ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
+    """Expected calibration error: Σ_b n_b/n · |accuracy_b - confidence_b| over bins of equal width.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+    """
+    found = reliability(confidence, correct, bins)
+    return float(sum(b.count * abs(b.accuracy - b.confidence) for b in found) / len(confidence))
+
+
+def adaptive_ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
+    """Expected calibration error over bins of as equal a count as can be.
+
+    Answers of equal confidence share their mean correctness, so that it does not matter which of them falls into which
+    bin. With fewer answers than bins, every answer has a bin of its own.
+
+    Source: Nixon et al. 2019, "Measuring Calibration in Deep Learning", section 3 (for two classes).
+    """
+    _check(confidence, correct)
+    order = np.argsort(confidence, kind="stable")
+    sorted_confidence, shared = confidence[order], _mean_within_ties(confidence, correct)[order]
+    error = 0.0
+    for part in np.array_split(np.arange(len(order)), min(bins, len(order))):
+        error += len(part) * abs(float(shared[part].mean() - sorted_confidence[part].mean()))
+    return error / len(order)
+
+
+def nll(confidence: Array, correct: Array) -> float:
+    """Mean negative log-likelihood in nats."""
+    _check(confidence, correct)
+    eps = float(np.finfo(float).eps)
+    p = np.clip(confidence, eps, 1 - eps)
+    return float(-np.mean(correct * np.log(p) + (1 - correct) * np.log1p(-p)))
+
+
+def auroc(confidence: Array, correct: Array) -> float | None:
+    """Area under the ROC curve, by ranks (Mann and Whitney 1947); None if only one kind of answer is there."""
+    _check(confidence, correct)
+    right = int(correct.sum())
+    wrong = len(correct) - right
+    if not right or not wrong:
+        return None
+    ranks = stats.rankdata(confidence)
+    return float((ranks[correct == 1].sum() - right * (right + 1) / 2) / (right * wrong))
+
+
+class Kept(NamedTuple):
+    """A point of the risk-coverage curve: the most confident share of answers, and the share of them that is wrong."""
+
+    coverage: float
+    risk: float
+    threshold: float
+
+
+def risk_coverage(confidence: Array, correct: Array) -> tuple[Kept, ...]:
+    """Risk at every coverage that a threshold on the confidence can reach, by rising coverage.
+
+    Source: El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification".
+    """
+    _check(confidence, correct)
+    points = []
+    for threshold in np.unique(confidence)[::-1]:
+        kept = confidence >= threshold
+        points.append(Kept(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
+    return tuple(points)
+
+
+def aurc(confidence: Array, correct: Array) -> float:
+    """Area under the risk-coverage curve: mean over k of the error among the k most confident; tied answers share."""
+    _check(confidence, correct)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = 1 - _mean_within_ties(confidence, correct)[order]
+    return float(np.mean(np.cumsum(wrong) / np.arange(1, len(order) + 1)))
+
+
+def _mean_within_ties(confidence: Array, correct: Array) -> Array:
+    _, group = np.unique(confidence, return_inverse=True)
+    means: Array = (np.bincount(group, weights=correct) / np.bincount(group))[group]
+    return means
+
+
+def _check(confidence: Array, correct: Array) -> None:
+    if not len(confidence) or confidence.shape != correct.shape:
+        raise UserError("calibration needs one confidence and one correctness per answer, and at least one answer")
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise UserError("a confidence lies outside [0, 1]")
+    if not np.isin(correct, (0.0, 1.0)).all():
+        raise UserError("correctness must be 0 or 1")

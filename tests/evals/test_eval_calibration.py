@@ -1,0 +1,119 @@
+"""Calibration against scikit-learn where it has the measure, by hand and by property where not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.evals.statistics.calibration import (
+    adaptive_ece,
+    aurc,
+    auroc,
+    calibration,
+    ece,
+    nll,
+    reliability,
+    risk_coverage,
+)
+
+EXACT = {"rel": 0, "abs": 1e-9}
+answers = st.lists(
+    st.tuples(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0])), st.integers(0, 1)),
+    min_size=1,
+    max_size=40,
+)
+
+
+def split(pairs: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([c for c, _ in pairs], dtype=float), np.array([y for _, y in pairs], dtype=float)
+
+
+def test_ece_by_hand() -> None:
+    """Bins (0.5, 0.6] and (0.8, 0.9]: |0.5 - 0.55|·2/4 + |1 - 0.875|·2/4."""
+    c, y = np.array([0.55, 0.55, 0.85, 0.9]), np.array([1.0, 0.0, 1.0, 1.0])
+    assert ece(c, y) == pytest.approx(0.05 * 0.5 + 0.125 * 0.5, **EXACT)
+    bins = reliability(c, y)
+    assert [(b.low, b.count) for b in bins] == [(0.5, 2.0), (0.8, 2.0)]
+
+
+def test_edges_belong_to_the_lower_bin() -> None:
+    c = np.array([0.0, 0.1, 0.3, 0.7, 1.0])
+    assert [b.high for b in reliability(c, np.ones(5))] == pytest.approx([0.1, 0.3, 0.7, 1.0], **EXACT)
+
+
+def test_adaptive_ece_by_hand() -> None:
+    """Two bins of two: |0.15 - 0.5| and |0.75 - 0.5|, halved each."""
+    c, y = np.array([0.9, 0.1, 0.6, 0.2]), np.array([1.0, 0.0, 0.0, 1.0])
+    assert adaptive_ece(c, y, bins=2) == pytest.approx((0.35 + 0.25) / 2, **EXACT)
+
+
+def test_scikit_learn_agrees() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(8)
+    c = np.round(rng.random(200), 2)  # with ties
+    y = (rng.random(200) < c).astype(float)
+    found = calibration(c, y)
+    assert found.brier == pytest.approx(metrics.brier_score_loss(y, c), **EXACT)
+    assert found.nll == pytest.approx(metrics.log_loss(y, c), **EXACT)
+    assert found.auroc == pytest.approx(metrics.roc_auc_score(y, c), **EXACT)
+
+
+def test_auroc_needs_both_kinds() -> None:
+    assert auroc(np.array([0.1, 0.9]), np.ones(2)) is None
+
+
+def test_a_wrong_certainty_costs_much_but_not_infinitely() -> None:
+    assert nll(np.array([1.0]), np.array([0.0])) == pytest.approx(52 * math.log(2), **EXACT)
+
+
+def test_risk_and_coverage_by_hand() -> None:
+    c, y = np.array([0.9, 0.8, 0.8, 0.1]), np.array([1.0, 1.0, 0.0, 0.0])
+    points = risk_coverage(c, y)
+    assert [p.coverage for p in points] == pytest.approx([0.25, 0.75, 1.0], **EXACT)
+    assert [p.risk for p in points] == pytest.approx([0.0, 1 / 3, 0.5], **EXACT)
+    # errors 0, then two that share 1/2, then 1: risks 0, 1/4, 1/3, 1/2
+    assert aurc(c, y) == pytest.approx((0 + 0.25 + 1 / 3 + 0.5) / 4, **EXACT)
+
+
+@given(answers, st.randoms())
+def test_the_order_of_answers_does_not_matter(pairs: list[tuple[float, int]], random) -> None:
+    before = calibration(*split(pairs))
+    after = calibration(*split(random.sample(pairs, len(pairs))))
+    for name in ("ece", "adaptive_ece", "brier", "nll", "aurc"):
+        assert getattr(after, name) == pytest.approx(getattr(before, name), **EXACT), name
+    assert (after.auroc is None) == (before.auroc is None)
+    if after.auroc is not None:
+        assert after.auroc == pytest.approx(before.auroc, **EXACT)
+
+
+@given(answers)
+def test_bounds_and_ends(pairs: list[tuple[float, int]]) -> None:
+    c, y = split(pairs)
+    found = calibration(c, y)
+    assert 0 <= found.ece <= 1
+    assert 0 <= found.adaptive_ece <= 1
+    assert 0 <= found.brier <= 1
+    assert 0 <= found.aurc <= 1
+    assert sum(b.count for b in found.bins) == len(pairs)
+    last = risk_coverage(c, y)[-1]
+    assert (last.coverage, last.risk) == pytest.approx((1.0, 1 - y.mean()), **EXACT)
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=30))
+def test_one_confidence_for_all_is_one_bin(correct: list[int]) -> None:
+    y = np.array(correct, dtype=float)
+    c = np.full(len(y), 0.7)
+    expected = abs(float(y.mean()) - 0.7)
+    assert ece(c, y) == pytest.approx(expected, **EXACT)
+    assert adaptive_ece(c, y) == pytest.approx(expected, **EXACT)
+    assert aurc(c, y) == pytest.approx(1 - float(y.mean()), **EXACT)
+
+
+def test_bad_input_is_refused() -> None:
+    for c, y in (([], []), ([0.5], [0.5]), ([1.5], [1.0]), ([math.nan], [1.0]), ([0.5, 0.5], [1.0])):
+        with pytest.raises(UserError):
+            calibration(np.array(c, dtype=float), np.array(y, dtype=float))

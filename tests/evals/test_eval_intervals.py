@@ -1,0 +1,144 @@
+"""Intervals and standard errors against scipy, statsmodels and the definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.evals.statistics.intervals import (
+    bootstrap,
+    bootstrap_means,
+    standard_error,
+    t_interval,
+    wilson,
+)
+from reason.evals.statistics.outcomes import Outcomes, number_groups
+from scipy import stats
+
+EXACT = {"rel": 0, "abs": 1e-9}
+scores = st.lists(st.floats(0, 1), min_size=3, max_size=30)
+
+
+def own(n: int) -> np.ndarray:
+    return np.arange(n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 10), (10, 10), (7, 10), (33, 60), (512, 1319)])
+def test_wilson_is_statsmodels(k: int, n: int) -> None:
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    low, high = proportion.proportion_confint(k, n, method="wilson")
+    found = wilson(k, n)
+    assert (found.low, found.high) == pytest.approx((low, high), **EXACT)
+
+
+def test_wilson_by_hand() -> None:
+    """8 of 10 at z = 1.959964: centre (0.8 + z²/20) / (1 + z²/10), from the formula with pen and paper."""
+    z = stats.norm.ppf(0.975)
+    centre = (0.8 + z * z / 20) / (1 + z * z / 10)
+    reach = z / (1 + z * z / 10) * np.sqrt(0.8 * 0.2 / 10 + z * z / 400)
+    found = wilson(8, 10)
+    assert (found.low, found.high) == pytest.approx((centre - reach, centre + reach), **EXACT)
+
+
+def test_wilson_needs_a_trial() -> None:
+    with pytest.raises(UserError):
+        wilson(0, 0)
+
+
+def test_clustered_error_is_statsmodels() -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(3)
+    values = rng.random(40)
+    clusters = number_groups(list(rng.integers(0, 9, 40)))
+    fit = sm.OLS(values, np.ones((40, 1))).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
+    # statsmodels multiplies by G/(G-1) · (N-1)/(N-1) for one regressor
+    assert standard_error(values, clusters) == pytest.approx(float(fit.bse[0]), **EXACT)
+    interval = t_interval(values, clusters)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(tuple(map(float, fit.conf_int()[0])), **EXACT)
+
+
+@given(scores)
+def test_without_groups_it_is_the_sample_error(values: list[float]) -> None:
+    array = np.array(values)
+    assert standard_error(array, own(len(array))) == pytest.approx(float(stats.sem(array)), **EXACT)
+
+
+@given(scores)
+def test_duplicating_every_item_changes_the_naive_error_alone(values: list[float]) -> None:
+    array = np.array(values)
+    n = len(array)
+    twice, groups = np.concatenate([array, array]), np.concatenate([own(n), own(n)])
+    naive, naive_twice = standard_error(array, own(n)), standard_error(twice, own(2 * n))
+    assert standard_error(twice, groups) == pytest.approx(naive, **EXACT)
+    assert naive_twice**2 == pytest.approx(naive**2 * (n - 1) / (2 * n - 1), **EXACT)  # half, but for n - 1
+
+
+@given(scores, st.randoms())
+def test_the_order_of_items_does_not_matter(values: list[float], random) -> None:
+    groups = [i % 3 for i in range(len(values))]
+    order = list(range(len(values)))
+    random.shuffle(order)
+    array, shuffled = np.array(values), np.array(values)[order]
+    before = standard_error(array, number_groups(groups))
+    assert standard_error(shuffled, number_groups([groups[i] for i in order])) == pytest.approx(before, **EXACT)
+
+
+def test_one_cluster_is_not_estimable() -> None:
+    values, one = np.array([0.0, 1.0, 1.0]), np.zeros(3, dtype=np.intp)
+    assert standard_error(values, one) is None
+    assert t_interval(values, one) is None
+    assert bootstrap(values, one) is None
+
+
+def test_the_bootstrap_is_scipys() -> None:
+    values = np.random.default_rng(5).random(17)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=3000, method="percentile", rng=np.random.default_rng(11), vectorized=True
+    ).confidence_interval
+    ours = bootstrap(values, own(17), resamples=3000, seed=11)
+    assert ours is not None
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
+
+
+def test_the_bootstrap_draws_whole_clusters() -> None:
+    """Two clusters of three and one item: a resample's mean can only be one of three values."""
+    values, clusters = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1])
+    means = bootstrap_means(values, clusters, resamples=500)
+    assert sorted({round(float(m), 12) for m in means}) == [0.0, 0.75, 1.0]
+
+
+def test_drawing_in_pieces_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).random(13)
+    whole = bootstrap_means(values, own(13), resamples=300, seed=4)
+    monkeypatch.setattr("reason.evals.statistics.intervals._CHUNK", 13 * 7)
+    assert np.array_equal(bootstrap_means(values, own(13), resamples=300, seed=4), whole)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_several_columns_share_the_resamples(values: list[float]) -> None:
+    array = np.array(values)
+    both = bootstrap_means(np.stack([array, 1 - array], axis=1), own(len(array)), resamples=50)
+    assert both.sum(axis=1) == pytest.approx(np.ones(50), **EXACT)
+
+
+def test_outcomes_refuse_what_is_no_score() -> None:
+    with pytest.raises(UserError, match="no scores"):
+        Outcomes.of({})
+    with pytest.raises(UserError, match="outside"):
+        Outcomes.of({"a": {0: 1.5}})
+    with pytest.raises(UserError, match="no score"):
+        Outcomes.of({"a": {0: 1.0}, "b": {}})
+
+
+def test_outcomes_select_items_and_renumber_groups() -> None:
+    outcomes = Outcomes.of({"a": {0: 1, 1: 0}, "b": {0: 1}, "c": {1: 0}}, {"a": "x", "c": "x"})
+    assert outcomes.clustered
+    assert list(outcomes.p) == [0.5, 1.0, 0.0]
+    assert list(outcomes.seeds_per_item) == [2, 1, 1]
+    some = outcomes.only(["c", "b"])
+    assert (some.ids, list(some.clusters), list(some.p)) == (("c", "b"), [0, 1], [0.0, 1.0])
+    assert not some.clustered
