@@ -4,25 +4,37 @@ A hook is `(logits_row, state) -> logits_row`: `logits_row` is a NumPy array `[v
 change in place, and `state` tells where the sample stands. Hooks act on the sampling alone: log-probabilities are
 reported from the raw distribution. They run in the order in which a request names them, each on the row the one before
 left, so a hook that measures comes before those that change. Ours and third parties' are found through the entry-point
-group `reason.hooks`, whose entries name a factory that takes the call's arguments and returns the hook.
+group `reason.hooks`, whose entries name a factory that takes the call's arguments and returns the hook. A hook over
+several requests in lock-step is a `GroupHook`, found through the group `reason.group_hooks`.
 """
 
+from .companions import companions
 from .confidence import stop_on_confidence
+from .contrast import contrast
+from .groups import GroupHook, Line, OutOfStep, Peer, run_hooks
 from .probe import entropy_probe
-from .registry import GROUP, Hook, HookFactory, HookState, hook_names, make_hooks
+from .registry import GROUP, GROUPS, Hook, HookFactory, HookState, hook_names, make_hooks
 from .steps import step_control
 from .tokens import forbid_tokens, only_tokens, steer
 
 __all__ = [
     "GROUP",
+    "GROUPS",
+    "GroupHook",
     "Hook",
     "HookFactory",
     "HookState",
+    "Line",
+    "OutOfStep",
+    "Peer",
+    "companions",
+    "contrast",
     "entropy_probe",
     "forbid_tokens",
     "hook_names",
     "make_hooks",
     "only_tokens",
+    "run_hooks",
     "steer",
     "step_control",
     "stop_on_confidence",

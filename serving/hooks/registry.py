@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .groups import Peer
+
     Row = NDArray[np.float32]
 
 GROUP = "reason.hooks"
 """Entry-point group of the factories."""
+
+GROUPS = "reason.group_hooks"
+"""Entry-point group of the factories of hooks over several requests (`GroupHook`)."""
 
 
 @dataclass
@@ -32,6 +37,8 @@ class HookState:
         eos_ids: Tokens that end a text.
         memory: What a hook remembers of the sample between two tokens, under a key of its own. An engine may ask for
             the same position twice (a prompt computed in pieces): the second time counts.
+        peers: For a hook over a group, all members at this step; empty if they are not together.
+        together: Whether the engine has begun the group as a whole.
     """
 
     prompt_ids: Sequence[int]
@@ -40,15 +47,22 @@ class HookState:
     extras: dict[str, Any] = field(default_factory=dict)
     eos_ids: frozenset[int] = frozenset()
     memory: dict[object, Any] = field(default_factory=dict)
+    peers: Sequence[Peer] = ()
+    together: bool = False
 
 
 Hook = Callable[["Row", HookState], "Row"]
 HookFactory = Callable[..., Hook]
 
 
-def hook_names() -> frozenset[str]:
-    """Names of all registered hooks."""
-    return frozenset(entry_points(group=GROUP).names)
+def hook_names(*, groups: bool = True) -> frozenset[str]:
+    """Names of all registered hooks.
+
+    Args:
+        groups: Whether hooks over several requests count, which must start in one step.
+    """
+    names = frozenset(entry_points(group=GROUP).names)
+    return names | frozenset(entry_points(group=GROUPS).names) if groups else names
 
 
 def make_hooks(calls: Sequence[HookCall], model: str, also: Iterable[str] = ()) -> list[tuple[str, Hook]]:
@@ -67,7 +81,10 @@ def make_hooks(calls: Sequence[HookCall], model: str, also: Iterable[str] = ()) 
 
 
 def _make(call: HookCall, model: str, also: Iterable[str]) -> Hook:
-    found: tuple[EntryPoint, ...] = tuple(entry_points(group=GROUP, name=call.name))
+    found: tuple[EntryPoint, ...] = (
+        *entry_points(group=GROUP, name=call.name),
+        *entry_points(group=GROUPS, name=call.name),
+    )
     if not found:
         error = CapabilityMissing(f"hook {call.name}", model, alternative="")
         error.hint = f"hooks that exist: {', '.join(sorted(hook_names().union(also))) or 'none'}"
