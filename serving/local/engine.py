@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Literal
 
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
 from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
 from ..files import ModelFiles
-from ..hooks import hook_names, make_hooks
+from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
 from .calibrate import default_kv_bytes, default_threads, native_format
 from .families import ModelShape
 from .forward import Forward
+from .measure_tasks import NextTask, ScoreTask
 from .model import Decoder
+from .sample_task import SampleTask
 from .scheduler import Scheduler
-from .tasks import NextTask, SampleTask, ScoreTask, Task
+from .tasks import Task
 from .text import Tokenizer, eos_ids
 from .weights import WeightFormat
 from .worker import Worker
@@ -195,10 +197,14 @@ class LocalModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         """Sample every request in one batch (see `LanguageModel.generate`)."""
         prepared = [self._prepare(r) for r in requests]
+        groups = companions(requests, self.name)
+        if (size := max(map(len, groups), default=0)) > self._max_rows:
+            raise UserError(f"{size} requests in lock-step need as many rows", hint=f"max_rows is {self._max_rows}")
         results: list[list[Completion]] = []
-        for start in range(0, len(requests), WINDOW):
-            stop = min(start + WINDOW, len(requests))
-            results.extend(await self._sample(requests, prepared, start, stop, listener))
+        window = len(requests) if groups else WINDOW  # a group must not be cut
+        for start in range(0, len(requests), max(1, window)):
+            stop = min(start + window, len(requests))
+            results.extend(await self._sample(requests, prepared, start, stop, listener, groups))
         return results
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
@@ -303,6 +309,7 @@ class LocalModel:
         start: int,
         stop: int,
         listener: Listener | None,
+        groups: Sequence[tuple[int, ...]],
     ) -> list[list[Completion]]:
         finished: list[dict[int, list[Completion]]] = [{} for _ in range(start, stop)]
         left = sum(len(r.indices) for r in requests[start:stop])
@@ -319,22 +326,26 @@ class LocalModel:
 
         call = _Call(hear)
         whose = object()
-        for position in range(start, stop):
+        made: dict[int, SampleTask] = {}
+        for position in in_order(range(start, stop), groups):
             ids, hooks = prepared[position]
             if requests[position].indices:
-                call.tasks.append(
-                    SampleTask(
-                        request=requests[position],
-                        position=position,
-                        ids=ids,
-                        eos=self._eos,
-                        hooks=hooks,
-                        tokenizer=self._tokenizer,
-                        tell=call.tell,
-                        failed=call.tell,
-                        call=whose,
-                    )
+                made[position] = SampleTask(
+                    request=requests[position],
+                    position=position,
+                    ids=ids,
+                    eos=self._eos,
+                    hooks=hooks,
+                    tokenizer=self._tokenizer,
+                    tell=call.tell,
+                    failed=call.tell,
+                    call=whose,
                 )
+        for group in groups:
+            mates = [made[i] for i in group if i in made]
+            for mate in mates:
+                mate.mates = mates
+        call.tasks.extend(made.values())
         if call.tasks:
             await self._run(call)
         return [[done[index].pop(0) for index in requests[start + i].indices] for i, done in enumerate(finished)]
@@ -383,6 +394,12 @@ class LocalModel:
         bad = next((i for i in ids if not 0 <= i < self._shape.vocab), None)
         if bad is not None:
             raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._shape.vocab} tokens)")
+
+
+def in_order(positions: Iterable[int], groups: Sequence[tuple[int, ...]]) -> list[int]:
+    """The positions, those of a group one behind the other: so no half of a group keeps the other from its place."""
+    group_of = {i: group for group in groups for i in group}
+    return list(dict.fromkeys(j for i in positions for j in group_of.get(i, (i,))))
 
 
 def _forward(files: ModelFiles, weight_format: WeightFormat) -> Forward:

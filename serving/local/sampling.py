@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.messages import Sampling
-from ..hooks import Hook, HookState
+from ..hooks import Hook, HookState, Line, run_hooks
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Sampler:
         hooks: The request's hooks, by name, in order.
         prompt_ids: Tokens of the prompt.
         eos: Tokens that end a text, for hooks.
+        together: What the samples of a group that is begun as a whole have in common; None for a sample alone.
     """
 
     def __init__(
@@ -53,10 +54,15 @@ class Sampler:
         hooks: Sequence[tuple[str, Hook]],
         prompt_ids: Sequence[int],
         eos: frozenset[int] = frozenset(),
+        together: object = None,
     ) -> None:
         self._sampling, self._hooks = sampling, hooks
+        self._prompt_ids, self._scope = prompt_ids, self if together is None else together
         self.generated: list[int] = []
-        self.states = {name: HookState(prompt_ids, self.generated, index, eos_ids=eos) for name, _ in hooks}
+        self.states = {
+            name: HookState(prompt_ids, self.generated, index, eos_ids=eos, together=together is not None)
+            for name, _ in hooks
+        }
         entropy = None if sampling.seed is None else [_unsigned(sampling.seed), index]
         self._noise = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
 
@@ -65,21 +71,22 @@ class Sampler:
         """Whether the most likely token is taken, with nothing in the way."""
         return self._sampling.temperature == 0 and not self._hooks
 
-    def choose(self, logits: Tensor) -> int:
-        """Choose the next token of a row of fp32 logits `[vocab]`, and remember it.
+    def line(self, logits: Tensor) -> Line:
+        """A row of fp32 logits `[vocab]` that is to go through the hooks."""
+        return Line(logits.numpy(), self._prompt_ids, self.generated, self._hooks, self.states, self._scope)
+
+    def choose(self, row: NDArray[np.float32]) -> int:
+        """Choose the next token of a row of logits `[vocab]` that the hooks have left, and remember it.
 
         Raises:
             ValueError: The hooks leave no token.
         """
-        token = self._choose(logits)
+        token = self._choose(row)
         self.generated.append(token)
         return token
 
-    def _choose(self, logits: Tensor) -> int:
+    def _choose(self, row: NDArray[np.float32]) -> int:
         sampling = self._sampling
-        row: NDArray[np.float32] = logits.numpy()
-        for name, hook in self._hooks:
-            row = np.asarray(hook(row, self.states[name]), dtype=np.float32)
         best = int(row.argmax())
         if not row[best] > float("-inf"):
             raise ValueError("the hooks forbid every token")
@@ -126,15 +133,18 @@ def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> li
     """
     logprobs = torch.log_softmax(logits, -1)
     greedy = logits.argmax(-1).tolist() if any(s.greedy for s in samplers) else []
+    lines = {i: s.line(logits[i]) for i, s in enumerate(samplers) if not s.greedy}
+    run_hooks(list(lines.values()))
     tokens: list[int | Exception] = []
     for i, sampler in enumerate(samplers):
         if sampler.greedy:
             sampler.generated.append(greedy[i])
             tokens.append(greedy[i])
             continue
+        line = lines[i]
         try:
-            tokens.append(sampler.choose(logits[i]))
-        except Exception as error:  # noqa: BLE001 - a hook is foreign code: its failure belongs to its sample alone
+            tokens.append(line.error or sampler.choose(line.row))
+        except Exception as error:  # noqa: BLE001 - a row that a hook has broken belongs to its sample alone
             tokens.append(error)
     index = torch.tensor([t if isinstance(t, int) else 0 for t in tokens])
     chosen = logprobs.gather(1, index[:, None])[:, 0].tolist()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ...core.errors import BackendError, ReasonError
@@ -17,8 +18,9 @@ from ...core.messages import Failure
 from .forward import Forward
 from .plans import Span, by_log
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
+from .sample_task import Row, SampleTask
 from .sampling import pick
-from .tasks import Fill, Row, SampleTask, Task
+from .tasks import Fill, Task
 
 CHUNK = 256
 """Most tokens prefilled in one step."""
@@ -41,6 +43,14 @@ class _Part:
     done: Callable[[Tensor], None] | None
 
 
+@dataclass(eq=False)
+class _Rejoining:
+    """Rows that go on in one step, as soon as the tokens of all of them are computed again."""
+
+    rows: list[Row]
+    logits: dict[int, Tensor] = field(default_factory=dict)
+
+
 class Scheduler:
     """Decides and runs steps; lives on one thread.
 
@@ -60,7 +70,8 @@ class Scheduler:
         self._fills: list[Fill] = []
         self._ready: deque[SampleTask] = deque()
         self._rows: list[Row] = []
-        self._paused: deque[Row] = deque()
+        self._paused: deque[list[Row]] = deque()
+        self._rejoining: list[_Rejoining] = []
         self._rows_at_pause = 0
 
     @property
@@ -108,7 +119,8 @@ class Scheduler:
         tasks: dict[int, Task] = {id(t): t for t in self._waiting}
         tasks.update((id(f.task), f.task) for f in self._fills)
         tasks.update((id(t), t) for t in self._ready)
-        tasks.update((id(r.task), r.task) for r in (*self._rows, *self._paused))
+        held = [*(r for rows in self._paused for r in rows), *(r for j in self._rejoining for r in j.rows)]
+        tasks.update((id(r.task), r.task) for r in (*self._rows, *held))
         for task in tasks.values():
             task.cancelled = True
         self._drop_cancelled()
@@ -132,7 +144,12 @@ class Scheduler:
             if task.cancelled:
                 task.release()
         self._ready = deque(t for t in self._ready if not t.cancelled)
-        self._paused = deque(r for r in self._paused if not r.task.cancelled)
+        self._paused = deque(rows for rows in self._paused if not rows[0].task.cancelled)
+        for rejoining in self._rejoining:
+            if rejoining.rows[0].task.cancelled:
+                for row in rejoining.rows:
+                    self._end(row)
+        self._rejoining = [j for j in self._rejoining if not j.rows[0].task.cancelled]
         self._waiting = deque(t for t in self._waiting if not t.cancelled)
 
     def _admit(self) -> None:
@@ -146,7 +163,7 @@ class Scheduler:
             try:
                 task.start(self)
             except OutOfCache as error:
-                if self._rows or self._fills or self._ready:
+                if self._rows or self._fills or any(self._may_begin(t) for t in self._ready):
                     self._waiting.appendleft(task)  # it fits when something has finished
                 else:
                     task.fail(error)
@@ -164,36 +181,59 @@ class Scheduler:
         stored = self.prefixes.shared(task.ids[:-1])
         return any(_common(task.ids, f.task.ids) >= stored + MIN_SHARED for f in self._fills if not f.every)
 
+    def _may_begin(self, task: SampleTask) -> bool:
+        """Whether the prompts of a task and of its mates are computed."""
+        return all(any(t is mate for t in self._ready) for mate in task.mates)
+
     def _spawn(self) -> None:
         """Begin samples of computed prompts: the first token comes from the prompt's own logits."""
-        while self._ready and len(self._rows) < self._max_rows:
-            task = self._ready[0]
+        for task in list(self._ready):
+            if task.logits is None or not self._may_begin(task):
+                continue  # its mates have begun it, or are not there yet
+            group = task.mates or [task]
             begun: list[Row] = []
-            while task.pending and len(self._rows) + len(begun) < self._max_rows:
-                begun.append(task.spawn())
-            if task.logits is not None:
-                self._choose(begun, task.logits[None].expand(len(begun), -1))
+            while task.pending and len(self._rows) + len(begun) + len(group) <= self._max_rows:
+                begun += [mate.spawn() for mate in group]
+            logits = {id(mate): mate.logits for mate in group}
+            if begun:
+                self._choose(begun, torch.stack([_there(logits[id(r.task)]) for r in begun]))
             self._rows.extend(r for r in begun if not r.finished)
-            if not task.pending:
-                self._ready.popleft()
-                task.logits = None
+            if task.pending:
+                break
+            for mate in group:
+                mate.logits = None
+        self._ready = deque(t for t in self._ready if t.pending)
 
-    def _resume(self, row: Row) -> None:
-        """Compute a paused sample's tokens again, then go on with it."""
-        ids = row.ids
-        try:
-            sequence = self.prefixes.begin(ids, 1, row.task.call)
-        except OutOfCache:
-            self._paused.appendleft(row)
-            return
-        row.sequence = sequence
+    def _resume(self, rows: list[Row]) -> None:
+        """Compute the tokens of paused samples again, then go on with them in one step."""
+        begun: list[tuple[Row, Sequenced]] = []
+        for row in rows:
+            try:
+                begun.append((row, self.prefixes.begin(row.ids, 1, row.task.call)))
+            except OutOfCache as error:
+                for _, sequence in begun:
+                    sequence.release()
+                if self._rows or self._fills or self._rejoining:
+                    self._paused.appendleft(rows)
+                else:
+                    self._give_up(rows, error)
+                return
+        rejoining = _Rejoining(rows)
+        self._rejoining.append(rejoining)
+        for row, sequence in begun:
+            row.sequence = sequence
+            ids = row.ids
+            self._fills.append(Fill(row.task, sequence, ids[sequence.cached :], False, self._rejoiner(rejoining, row)))
 
+    def _rejoiner(self, rejoining: _Rejoining, row: Row) -> Callable[[Tensor, int], None]:
         def done(logits: Tensor, first: int) -> None:
-            self._choose([row], logits[-1:])
-            if not row.finished:
-                self._rows.append(row)
+            rejoining.logits[id(row)] = logits[-1].clone()
+            if len(rejoining.logits) == len(rejoining.rows):
+                self._rejoining.remove(rejoining)
+                self._choose(rejoining.rows, torch.stack([rejoining.logits[id(r)] for r in rejoining.rows]))
+                self._rows.extend(r for r in rejoining.rows if not r.finished)
 
-        self._fills.append(Fill(row.task, sequence, ids[sequence.cached :], False, done))
+        return done
 
     # --- One step
 
@@ -228,25 +268,32 @@ class Scheduler:
 
     def _relieve(self, error: OutOfCache) -> bool:
         """Make room by pausing a sample, or by failing the one that does not fit alone; False if fills must wait."""
-        if len(self._rows) > 1 or (self._rows and self._fills):
-            row = self._rows.pop()
-            if row.sequence is not None:
-                row.sequence.release()
-                row.sequence = None
-            self._paused.append(row)
+        youngest = [r for r in self._rows if r.is_mate(self._rows[-1])]
+        others = [r for r in self._rows if r not in youngest]
+        if youngest and (others or self._fills):
+            for row in youngest:
+                if row.sequence is not None:
+                    row.sequence.release()
+                    row.sequence = None
+            self._rows = others
+            self._paused.append(youngest)
             # It goes on when one of the others has ended: earlier, there would be no room again.
             self._rows_at_pause = max(1, len(self._rows))
             return True
-        if self._rows:
-            row = self._rows.pop()
-            row.fail(Failure(code=error.code, message=str(error)))
-            self._end(row)
+        if youngest:
+            self._rows = []
+            self._give_up(youngest, error)
             return True
         fill = self._fills[-1]
         fill.task.cancelled = True
         self._drop_cancelled()
         fill.task.fail(error)
         return False
+
+    def _give_up(self, rows: Sequence[Row], error: OutOfCache) -> None:
+        for row in rows:
+            row.fail(Failure(code=error.code, message=str(error)))
+            self._end(row)
 
     def _row_part(self, row: Row) -> _Part:
         if row.sequence is None:
@@ -316,6 +363,12 @@ class Scheduler:
         row.finished = True
         if row.sequence is not None:
             row.sequence.release()
+
+
+def _there(logits: Tensor | None) -> Tensor:
+    if logits is None:
+        raise RuntimeError("a sample cannot begin before its prompt is computed")
+    return logits
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

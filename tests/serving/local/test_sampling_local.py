@@ -15,7 +15,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 
 def draws(sampling: Sampling, count: int, logits: torch.Tensor = LOGITS, index: int = 0) -> list[int]:
     sampler = Sampler(sampling, index, [], [1])
-    return [sampler.choose(logits) for _ in range(count)]
+    return [sampler.choose(logits.numpy()) for _ in range(count)]
 
 
 def test_the_draws_follow_the_distribution_at_temperature() -> None:
