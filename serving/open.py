@@ -11,6 +11,7 @@ from .catalogue import KNOWN, PREFIX
 from .converted import missing_extra
 from .files import ModelFiles, find_model
 from .model import LanguageModel
+from .prefix_folder import PrefixPlace
 from .pulling import Progress, run_pull
 
 
@@ -69,4 +70,5 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         threads=local.threads,
         kv_bytes=local.kv_bytes,
         max_rows=local.max_rows,
+        prefixes=PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes),
     )

@@ -13,79 +13,32 @@ then once a log is longer than the 512 columns that attention sums at a time.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Literal
 
-from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError, UserError
+from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
 from ..files import ModelFiles
 from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
+from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from .bounds import Bounds
 from .calibrate import default_kv_bytes, default_threads, native_format
+from .calls import Call, Calls
 from .families import ModelShape
 from .forward import Forward
 from .measure_tasks import NextTask, ScoreTask
 from .model import Decoder
+from .pins import LAYOUT, LocalPrefixes
 from .sample_task import SampleTask
 from .scheduler import Scheduler
-from .tasks import Task
 from .text import Tokenizer, eos_ids
 from .weights import WeightFormat
-from .worker import Worker
 
 WINDOW = 1024
 """Requests of one call that are handed to the engine at a time."""
-
-
-class _Call:
-    """One awaiting call: collects what the engine's thread tells, and hands it to the event loop once a step."""
-
-    def __init__(self, hear: Callable[[Any], None]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self.loop.create_future()
-        self.tasks: list[Task] = []
-        self._hear = hear
-        self._told: list[Any] = []
-        self._lock = threading.Lock()
-
-    def tell(self, item: Any) -> None:
-        """On the engine's thread: something to hand on."""
-        self._told.append(item)
-
-    def flush(self) -> bool:
-        """On the engine's thread, after a step: hand on what was told. False if nobody listens any more."""
-        if not self._told:
-            return True
-        items, self._told = self._told, []
-        try:
-            self.loop.call_soon_threadsafe(self._receive, items)
-        except RuntimeError:  # the loop is closed
-            self.cancel()
-            return False
-        return True
-
-    def _receive(self, items: list[Any]) -> None:
-        for item in items:
-            if self.ended.done():
-                return
-            if isinstance(item, ReasonError):
-                self.ended.set_exception(item)
-                return
-            self._hear(item)
-
-    def finish(self) -> None:
-        """On the loop: all has come."""
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def cancel(self) -> None:
-        """From any thread: drop the work at the next step."""
-        for task in self.tasks:
-            task.cancelled = True
 
 
 class LocalModel:
@@ -110,6 +63,7 @@ class LocalModel:
         threads: int,
         kv_bytes: int,
         max_rows: int,
+        prefixes: PrefixPlace | None = None,
     ) -> None:
         self.name = name
         self.identity = f"{fingerprint}+{weight_format}"
@@ -119,9 +73,13 @@ class LocalModel:
         self._shape = forward.shape
         self._max_rows = max_rows
         self._scheduler = Scheduler(forward, kv_bytes, max_rows)
-        self._calls: set[_Call] = set()
-        self._calls_lock = threading.Lock()
-        self._worker = Worker(self._scheduler, threads, self._flush)
+        self._bounds = Bounds(name, self._shape.context, self._scheduler.prefixes.most_columns, self._shape.vocab)
+        self._calls = Calls(self._scheduler, threads)
+        self._kv_store: LocalPrefixes | None = None
+        if prefixes is not None:
+            dtype = str(forward.open_log(0).dtype).removeprefix("torch.")
+            folder = PrefixFolder(prefixes, Owner(name, self.identity, dtype, LAYOUT))
+            self._kv_store = LocalPrefixes(self._calls, self._tokenizer, self._bounds, self._shape, folder)
 
     @classmethod
     def load(
@@ -132,6 +90,7 @@ class LocalModel:
         threads: int | None = None,
         kv_bytes: int | None = None,
         max_rows: int = 16,
+        prefixes: PrefixPlace | None = None,
     ) -> LocalModel:
         """Read a model and start its engine.
 
@@ -142,6 +101,7 @@ class LocalModel:
             threads: Threads a step may use; None chooses (`calibrate.default_threads`).
             kv_bytes: Bytes for keys and values; None is a quarter of the free memory.
             max_rows: Samples decoded together.
+            prefixes: Where named prefixes are kept; None is an engine without them.
 
         Raises:
             DataError: The files are not a model.
@@ -165,6 +125,7 @@ class LocalModel:
             threads=threads or default_threads(),
             kv_bytes=kv_bytes or default_kv_bytes(),
             max_rows=max_rows,
+            prefixes=prefixes,
         )
 
     @property
@@ -180,9 +141,21 @@ class LocalModel:
             hooks=hook_names(),
             forks=True,
             kv_sharing=False,
-            context_tokens=min(self._shape.context, self._scheduler.prefixes.most_columns),
+            pins=self._kv_store is not None,
+            context_tokens=self._bounds.tokens,
             max_batch=self._max_rows,
         )
+
+    @property
+    def kv_store(self) -> LocalPrefixes:
+        """Its named prefixes (see `kv_store.KVStore`).
+
+        Raises:
+            CapabilityMissing: It was given no place for them.
+        """
+        if self._kv_store is None:
+            raise CapabilityMissing("pins", self.name, alternative="")
+        return self._kv_store
 
     @property
     def rows_under_way(self) -> int:
@@ -219,8 +192,8 @@ class LocalModel:
             return []
         pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
         for before, after in pairs:
-            self._check_ids([*before, *after])
-            self._check_length(len(before) + len(after), "prompt and continuation")
+            self._bounds.check_ids([*before, *after])
+            self._bounds.check_length(len(before) + len(after), "prompt and continuation")
         shared = min(len(before) for before, _ in pairs)
         first = pairs[0][0]
         while any(before[:shared] != first[:shared] for before, _ in pairs):
@@ -231,7 +204,7 @@ class LocalModel:
             results.extend(scored)
             call.finish()
 
-        call = _Call(hear)
+        call = Call(hear)
         call.tasks.append(
             ScoreTask(
                 ids=first[:shared],
@@ -242,7 +215,7 @@ class LocalModel:
                 width=self._max_rows,
             )
         )
-        await self._run(call)
+        await self._calls.run(call)
         return results
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
@@ -253,8 +226,8 @@ class LocalModel:
             return []
         listed = [self._tokenizer.prompt_ids(p) for p in prompts]
         for ids in listed:
-            self._check_ids(ids)
-            self._check_length(len(ids), "prompt")
+            self._bounds.check_ids(ids)
+            self._bounds.check_length(len(ids), "prompt")
         results: list[NextToken | None] = [None] * len(prompts)
 
         def hear(item: tuple[int, NextToken]) -> None:
@@ -262,7 +235,7 @@ class LocalModel:
             if all(r is not None for r in results):
                 call.finish()
 
-        call = _Call(hear)
+        call = Call(hear)
 
         def teller(i: int) -> Callable[[NextToken], None]:
             return lambda value: call.tell((i, value))
@@ -272,7 +245,7 @@ class LocalModel:
             call.tasks.append(
                 NextTask(ids=ids, top=top, tokenizer=self._tokenizer, told=teller(i), failed=call.tell, call=whose)
             )
-        await self._run(call)
+        await self._calls.run(call)
         return [r for r in results if r is not None]
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -281,11 +254,7 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """End the engine's thread and forget the cache; calls under way are cancelled. Idempotent."""
-        for call in tuple(self._calls):
-            call.cancel()
-            with suppress(RuntimeError):  # its loop may be closed
-                call.loop.call_soon_threadsafe(call.ended.cancel)
-        await asyncio.to_thread(self._worker.close)
+        await self._calls.aclose()
         self._scheduler.prefixes.clear()
 
     # --- Calls
@@ -294,8 +263,8 @@ class LocalModel:
         """Tokens and hooks of a request, checked before any work."""
         sampling = request.sampling
         ids = self._tokenizer.prompt_ids(request.prompt)
-        self._check_ids(ids)
-        self._check_length(
+        self._bounds.check_ids(ids)
+        self._bounds.check_length(
             len(ids) + sampling.max_tokens, f"prompt ({len(ids)}) and max_tokens ({sampling.max_tokens})"
         )
         if sampling.top_logprobs > self.capabilities.top_logprobs:
@@ -324,7 +293,7 @@ class LocalModel:
             if not left:
                 call.finish()
 
-        call = _Call(hear)
+        call = Call(hear)
         whose = object()
         made: dict[int, SampleTask] = {}
         for position in in_order(range(start, stop), groups):
@@ -347,53 +316,8 @@ class LocalModel:
                 mate.mates = mates
         call.tasks.extend(made.values())
         if call.tasks:
-            await self._run(call)
+            await self._calls.run(call)
         return [[done[index].pop(0) for index in requests[start + i].indices] for i, done in enumerate(finished)]
-
-    async def _run(self, call: _Call) -> None:
-        """Hand a call over and wait for its end; a cancelled wait cancels the work."""
-        with self._calls_lock:
-            self._calls.add(call)
-        try:
-            self._worker.submit(call.tasks)
-            await call.ended
-        finally:
-            call.cancel()
-            with self._calls_lock:
-                self._calls.discard(call)
-            self._worker.wake()
-
-    def _flush(self) -> None:
-        """On the engine's thread, after a step."""
-        with self._calls_lock:
-            calls = tuple(self._calls)
-        for call in calls:
-            call.flush()
-
-    # --- Checks
-
-    def _check_length(self, tokens: int, what: str) -> None:
-        limit = self._shape.context
-        if tokens > limit:
-            raise ContextTooLong(
-                f"{what} need {tokens} tokens; {self.name} holds {limit}",
-                tokens=tokens,
-                limit=limit,
-                hint="shorten the prompt or lower max_tokens",
-            )
-        room = self._scheduler.prefixes.most_columns
-        if tokens > room:
-            raise ContextTooLong(
-                f"{what} need {tokens} tokens; the cache holds {room}",
-                tokens=tokens,
-                limit=room,
-                hint="give the engine a larger kv_bytes",
-            )
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        bad = next((i for i in ids if not 0 <= i < self._shape.vocab), None)
-        if bad is not None:
-            raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._shape.vocab} tokens)")
 
 
 def in_order(positions: Iterable[int], groups: Sequence[tuple[int, ...]]) -> list[int]:

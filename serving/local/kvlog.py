@@ -181,3 +181,15 @@ class KVLog:
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             mine[:, :, target.start : target.stop] = theirs[:, :, index]
         return target
+
+    def read(self, columns: Sequence[int]) -> list[Tensor]:
+        """Copies of columns, per layer `[2, kv_heads, columns, head_dim]`: keys, then values."""
+        index = torch.tensor(list(columns), dtype=torch.long)
+        return [kv[:, :, index] for kv in self.kv]
+
+    def write(self, layers: Sequence[Tensor]) -> range:
+        """Append columns as `read` gave them; there must be room."""
+        target = self.reserve(layers[0].shape[2])
+        for mine, theirs in zip(self.kv, layers, strict=True):
+            mine[:, :, target.start : target.stop] = theirs
+        return target

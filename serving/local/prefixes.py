@@ -15,13 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from torch import Tensor
+
 from ...core.errors import BackendError
-from .kvlog import MIN_CAPACITY, Branch, KVLog
+from ..kv_store import PrefixTooLarge
+from .kvlog import MIN_CAPACITY, Branch, KVLog, whole_lanes
 
 MIN_SHARED = 16
 """Fewest shared tokens worth a look: below it, computing them again costs less than the bookkeeping."""
 BAGGAGE = 3
 """A tree is joined while it holds fewer columns than this many times what the newcomer will see."""
+HELD_SHARE = 2
+"""Named prefixes that are held take at most the budget divided by this: the rest is for what is under way."""
 MAX_TREES = 256
 """Most trees kept: every lookup walks into each of them."""
 
@@ -165,6 +170,7 @@ class Prefixes:
     def __init__(self, maker: LogMaker, budget: int) -> None:
         self._maker, self._budget = maker, budget
         self._trees: list[Tree] = []
+        self._held: list[Sequenced] = []
         self._clock = 0
 
     @property
@@ -230,6 +236,52 @@ class Prefixes:
                 tree.log.release(pin)
         return Sequenced(home, branch, home.find(wanted[: len(shared)]), len(shared))
 
+    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object) -> Sequenced:
+        """Begin a sequence whose keys and values were computed elsewhere, in a tree of its own.
+
+        Args:
+            ids: Its tokens.
+            layers: Per layer `[2, kv_heads, tokens, head_dim]`, as `KVLog.read` gives them.
+            call: Whose it is; no other sequence's.
+
+        Raises:
+            OutOfCache: The budget is taken by sequences under way.
+        """
+        self._clock += 1
+        tree = self._open(len(ids), call)
+        columns = tree.log.write(layers)
+        return Sequenced(tree, tree.log.open(columns), tree.add(tree.root, ids, columns), len(ids))
+
+    def check_hold(self, count: int) -> None:
+        """See whether `count` more columns may be held.
+
+        Raises:
+            PrefixTooLarge: They may not.
+        """
+        trees = {id(s.tree): s.tree.log.nbytes for s in self._held}
+        more = whole_lanes(max(MIN_CAPACITY, count)) * self._maker.column_bytes
+        if HELD_SHARE * (sum(trees.values()) + more) > self._budget:
+            raise PrefixTooLarge(
+                f"{count} tokens need {more:,} bytes beside the {sum(trees.values()):,} of pinned prefixes; these may "
+                f"take {self._budget // HELD_SHARE:,}",
+                hint="drop others (with keep_file they stay on disk), or give the engine a larger kv_bytes",
+            )
+
+    def hold(self, sequence: Sequenced) -> None:
+        """Keep a sequence until `let_go`: its columns are never evicted."""
+        self._held.append(sequence)
+
+    def holds(self, sequence: Sequenced) -> bool:
+        """Whether it is held."""
+        return any(s is sequence for s in self._held)
+
+    def let_go(self, sequence: Sequenced) -> None:
+        """End a held sequence; idempotent. Its tokens stay stored while there is room."""
+        if self.holds(sequence):
+            self._held = [s for s in self._held if s is not sequence]
+            sequence.release()
+            self.tidy(sequence.tree)
+
     def make_room(self, tree: Tree, count: int) -> None:
         """See to it that the tree's log can take `count` more columns.
 
@@ -250,7 +302,7 @@ class Prefixes:
         if bounded is None:
             raise OutOfCache(
                 f"the cache of {self._budget >> 20} MiB is full",
-                hint="give the engine a larger kv_bytes, or ask for fewer or shorter samples at a time",
+                hint="give the engine a larger kv_bytes, ask for fewer or shorter samples at a time, or unpin prefixes",
             )
         log.grow(bounded)
 
@@ -264,7 +316,7 @@ class Prefixes:
             tree.compact()
 
     def clear(self) -> None:
-        """Forget everything that is idle."""
+        """Forget everything that is idle; what is held is not."""
         self._trees = [t for t in self._trees if not t.idle]
 
     def _longest(self, ids: Sequence[int], call: object = None) -> tuple[Tree | None, list[int]]:

@@ -1,0 +1,145 @@
+"""Named prefixes on the engine's thread: computing one to hold it, putting one in, giving some back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...core.errors import ReasonError
+from ...core.messages import Usage
+from .prefixes import Sequenced
+from .tasks import Fill, Queue
+
+
+@dataclass(frozen=True)
+class Held:
+    """A prefix that the engine holds (`Prefixes.hold`) until it is given back by a `ReleaseTask`.
+
+    Attributes:
+        sequence: What holds it.
+        layers: Copies of its keys and values, per layer `[2, kv_heads, tokens, head_dim]`; empty if not asked for.
+        usage: Its tokens, and how many of them were not computed.
+    """
+
+    sequence: Sequenced
+    layers: Sequence[Tensor]
+    usage: Usage
+
+
+@dataclass(eq=False)
+class HoldTask:
+    """A prompt whose keys and values are computed where they are missing, held, and copied out.
+
+    Attributes:
+        ids: Tokens of the prompt.
+        same: A held sequence of exactly these tokens, which nothing needs to be computed for; None if there is none.
+        told: Takes what is held. Whoever cancels the task gives it back.
+    """
+
+    ids: Sequence[int]
+    same: Sequenced | None
+    told: Callable[[Held], None]
+    failed: Callable[[ReasonError], None]
+    call: object = field(default_factory=object)
+    cancelled: bool = False
+    asked_at: float = field(default_factory=time.monotonic)
+    _give_back: Callable[[], None] | None = None
+
+    def start(self, queue: Queue) -> None:
+        """Look up the prompt and have the rest of it computed."""
+        waited_s = time.monotonic() - self.asked_at
+        prefixes = queue.prefixes
+        if self.same is not None and prefixes.holds(self.same):
+            sequence = self.same.fork()
+            prefixes.hold(sequence)
+            self._tell(sequence, len(self.ids), waited_s)
+            return
+        try:
+            prefixes.check_hold(len(self.ids))
+        except ReasonError as error:
+            self.fail(error)
+            return
+        begun = prefixes.begin(self.ids, 0, self.call)
+        prefixes.hold(begun)  # at once, so that what others may hold beside it is right
+        self._give_back = lambda: prefixes.let_go(begun)
+
+        def done(logits: Tensor, first: int) -> None:
+            self._give_back = None  # from here on that is the listener's part
+            self._tell(begun, begun.cached, waited_s)
+
+        queue.fill(Fill(self, begun, self.ids[begun.cached :], False, done))
+
+    def fail(self, error: ReasonError) -> None:
+        """Nothing is held."""
+        self.failed(error)
+
+    def release(self) -> None:
+        """Give back what is not computed whole."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def _tell(self, sequence: Sequenced, cached: int, waited_s: float) -> None:
+        usage = Usage(prompt_tokens=len(self.ids), cached_tokens=cached, waited_s=waited_s)
+        self.told(Held(sequence, sequence.tree.log.read(sequence.branch.columns), usage))
+
+
+@dataclass(eq=False)
+class AdoptTask:
+    """Keys and values that were computed elsewhere: they are put into a log of their own and held.
+
+    Attributes:
+        tokens: The tokens they belong to.
+        layers: Per layer `[2, kv_heads, tokens, head_dim]`.
+    """
+
+    tokens: Sequence[int]
+    layers: Sequence[Tensor]
+    told: Callable[[Held], None]
+    failed: Callable[[ReasonError], None]
+    ids: Sequence[int] = ()
+    call: object = field(default_factory=object)
+    cancelled: bool = False
+
+    def start(self, queue: Queue) -> None:
+        """Put them in."""
+        try:
+            queue.prefixes.check_hold(len(self.tokens))
+        except ReasonError as error:
+            self.fail(error)
+            return
+        sequence = queue.prefixes.adopt(self.tokens, self.layers, self.call)
+        queue.prefixes.hold(sequence)
+        count = len(self.tokens)
+        self.told(Held(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
+
+    def fail(self, error: ReasonError) -> None:
+        """Nothing is held."""
+        self.failed(error)
+
+    def release(self) -> None:
+        """Nothing to do: it begins and ends in one."""
+
+
+@dataclass(eq=False)
+class ReleaseTask:
+    """Held prefixes are given back; nobody waits for it."""
+
+    sequences: Sequence[Sequenced]
+    ids: Sequence[int] = ()
+    call: object = field(default_factory=object)
+    cancelled: bool = False
+
+    def start(self, queue: Queue) -> None:
+        """Give them back."""
+        for sequence in self.sequences:
+            queue.prefixes.let_go(sequence)
+
+    def fail(self, error: ReasonError) -> None:
+        """Nothing to tell."""
+
+    def release(self) -> None:
+        """Nothing to do."""
