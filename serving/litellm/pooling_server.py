@@ -1,0 +1,153 @@
+"""A vLLM server that runs a pooling model (`--runner pooling`): where it is, and a client for its pages.
+
+Retries, limits and errors are those of all other requests (`LiteLLMModel.retried`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.errors import BadReply, UnknownName, UserError
+from ...core.registry import nearest
+from ...core.settings import ProviderSettings, Settings
+from ..model import Capabilities
+from .costs import Prices
+from .limiter import Limiter
+from .model import LiteLLMModel
+from .probing import served_models
+from .target import Target, load_litellm
+from .traits import Traits
+from .vllm_server import call, score_pairs, tokenize_text, version
+from .wire import Wire
+
+POOLING_PREFIX = "hosted_vllm_pooling/"
+_PROVIDER = POOLING_PREFIX.removesuffix("/")
+
+
+@dataclass(frozen=True)
+class PoolingServer:
+    """One served pooling model.
+
+    Attributes:
+        client: Sends the requests.
+        served: The model's name at the server.
+        weights: What is served under it, as far as the server tells: part of an identity.
+        context: Longest input in tokens; None if the server does not tell.
+    """
+
+    client: LiteLLMModel
+    served: str
+    weights: str
+    context: int | None
+
+    async def tokenize(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Tokens of a whole conversation.
+
+        Raises:
+            ReasonError: The server refuses, for example as its tokenizer has no chat template.
+        """
+        body = {"model": self.served, "messages": list(messages), "add_generation_prompt": False}
+        reply = await self._post("/tokenize", body)
+        return [int(i) for i in reply["tokens"]]
+
+    async def tokens_of(self, text: str) -> list[int]:
+        """Tokens of a text alone."""
+        wire = self.client.wire
+        ids, _ = await self.client.retried(lambda: tokenize_text(wire.client, self.served, text, special=False))
+        return [int(i) for i in ids]
+
+    async def pool(self, ids: Sequence[int], *, activated: bool) -> Any:
+        """Rows that the model makes of an input's tokens (`/pooling`), with or without its activation."""
+        body = {
+            "model": self.served,
+            "input": list(ids),
+            "task": "token_classify",
+            "use_activation": activated,
+            "encoding_format": "float",
+        }
+        return _only(await self._post("/pooling", body), "data")
+
+    async def classify(self, ids: Sequence[int], *, activated: bool) -> Any:
+        """Numbers of the classes of an input (`/classify`), with or without the model's activation."""
+        body = {"model": self.served, "input": list(ids), "use_activation": activated}
+        return _only(await self._post("/classify", body), "probs")
+
+    async def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Scores of a query with each text (`/score`)."""
+        wire = self.client.wire
+        scores, _ = await self.client.retried(lambda: score_pairs(wire.client, self.served, query, texts))
+        return [float(x) for x in scores]
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close the connections; idempotent."""
+        await self.client.aclose()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        reply, _ = await self.client.retried(lambda: call(self.client.wire.client, path, body))
+        found: dict[str, Any] = reply
+        return found
+
+
+async def open_pooling_server(name: str, settings: Settings) -> PoolingServer:
+    """Find the server of `hosted_vllm_pooling/<served name>` and see that it serves the model.
+
+    Raises:
+        UserError: Its address is not set, or it refuses the key.
+        UnknownName: It serves other models.
+        BackendError: It cannot be reached.
+    """
+    served = name.removeprefix(POOLING_PREFIX)
+    await asyncio.to_thread(load_litellm)
+    target = _target(name, served, settings)
+    limiter = Limiter(target.settings.concurrency)
+    client = LiteLLMModel(target, Wire(target), Capabilities(), Traits(vllm=True), Prices(), limiter, name)
+    try:
+        listed = await served_models(client)
+        names = [str(m.get("id")) for m in listed]
+        if served not in names:
+            near = tuple(POOLING_PREFIX + n for n in nearest(served, names))
+            raise UnknownName("model", name, near, hint=f"{target.place} serves: {', '.join(names[:5]) or 'nothing'}")
+        entry = listed[names.index(served)]
+        told, _ = await client.retried(lambda: version(client.wire.client))
+    except BaseException:
+        await client.aclose()
+        raise
+    length = entry.get("max_model_len")
+    weights = f"{name}={entry.get('root') or target.place}+vllm{told}"
+    return PoolingServer(client, served, weights, length if isinstance(length, int) else None)
+
+
+def _target(name: str, served: str, settings: Settings) -> Target:
+    chosen = settings.providers.get(name) or settings.providers.get(_PROVIDER) or ProviderSettings()
+    base = chosen.api_base or os.environ.get(f"{_PROVIDER.upper()}_API_BASE")
+    if not served or base is None:
+        raise UserError(
+            f"model {name!r}: " + ("the server's address is not set" if served else "no served model is named"),
+            hint=f"set api_base under [providers.{_PROVIDER}] in reason.toml, or {_PROVIDER.upper()}_API_BASE, "
+            "as in http://127.0.0.1:8001/v1",
+        )
+    key_env = chosen.api_key_env or f"{_PROVIDER.upper()}_API_KEY"
+    key = os.environ.get(key_env)
+    if chosen.api_key_env is not None and not key:
+        raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
+    return Target(
+        name=name,
+        provider="hosted_vllm",
+        served=served,
+        api_base=base,
+        api_key=key or "none",
+        key_env=key_env,
+        settings=chosen,
+        parameters=frozenset(),
+    )
+
+
+def _only(reply: dict[str, Any], field: str) -> Any:
+    rows = reply.get("data")
+    if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict) or field not in rows[0]:
+        raise BadReply("the pooling server's reply to one input is not one result")
+    return rows[0][field]

@@ -1,0 +1,167 @@
+"""`MeteredReward`: a reward model as a strategy sees it, with budget, run store and trace between the two."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from ..core.budget import Need, refuse_unpriced
+from ..core.events import BudgetCharged, CallFinished, CallStarted, StepsScored
+from ..core.messages import Usage
+from ..core.run import Run
+from ..core.store import StoredCall, call_key
+from .rewards import RewardCapabilities, RewardModel, StepScores, Which, check_solutions, count_passes
+
+
+class MeteredReward:
+    """A reward model in one role of one run; it is a `RewardModel` itself.
+
+    Before anything is computed, the passes of the whole call are fitted into `Budget.reward_calls`. Solutions whose
+    scores the run store has are not scored again, but count all the same, so that a resumed run spends what it would
+    have spent; equal solutions of one call are scored once. What could not be scored is neither stored nor charged.
+
+    Args:
+        model: The reward model; it is not closed by this object.
+        role: Part it plays: "reward".
+        run: The run that pays.
+
+    Raises:
+        UserError: The run limits dollars, and the model's price is unknown.
+    """
+
+    def __init__(self, model: RewardModel, role: str, run: Run) -> None:
+        refuse_unpriced(run.config.budget, model.name, model.capabilities.price_known)
+        self._model = model
+        self._run = run
+        self.role = role
+        self.name = model.name
+        self.identity = model.identity
+
+    @property
+    def capabilities(self) -> RewardCapabilities:
+        """What the model is."""
+        return self._model.capabilities
+
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+        """See `RewardModel.most_usd`."""
+        return self._model.most_usd(problem, solutions, which)
+
+    async def aclose(self) -> None:
+        """Do nothing: the model belongs to whoever opened it."""
+
+    async def score_steps(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+    ) -> list[StepScores]:
+        """Score solutions, as far as the store does not have them (see `RewardModel.score_steps`).
+
+        Raises:
+            LimitExceeded: The passes do not fit the budget, or the time is over.
+        """
+        check_solutions(solutions)
+        if not solutions:
+            return []
+        run = self._run
+        asked: list[dict[str, JsonValue]] = [
+            {"reward": {"problem": problem, "steps": list(steps), "which": which}} for steps in solutions
+        ]
+        keys = [call_key(self.identity, dict(a), None, 0) for a in asked]
+        passes = count_passes(self.capabilities.one_pass, solutions, which)
+        usd = 0.0 if run.config.budget.usd is None else self.most_usd(problem, solutions, which)
+        with run.ledger.reserve(Need(reward_calls=passes, usd=usd)):
+            stored = {k: StepScores.model_validate(c.reply) for k, c in (await self._stored(keys)).items()}
+            missing: dict[str, int] = {}
+            for i, key in enumerate(keys):
+                if key not in stored:
+                    missing.setdefault(key, i)
+            call = run.emit(
+                CallStarted(
+                    role=self.role,
+                    model=self.name,
+                    operation="reward",
+                    requests=len(solutions),
+                    samples=passes,
+                    replayed=sum(key in stored for key in keys),
+                )
+            )
+            started = time.monotonic()
+            fresh: dict[str, StepScores] = {}
+            try:
+                async with asyncio.timeout(run.ledger.seconds_left()) as clock:
+                    wanted = [solutions[i] for i in missing.values()]
+                    made = await self._model.score_steps(problem, wanted, which) if wanted else []
+                    fresh = dict(zip(missing, made, strict=True))
+            except TimeoutError:
+                if not clock.expired():
+                    raise
+                raise run.ledger.refuse("seconds") from None
+            finally:
+                seconds = time.monotonic() - started
+                paid = [
+                    StoredCall(
+                        key=key,
+                        role=self.role,
+                        model=self.name,
+                        request=asked[missing[key]],
+                        reply=scores.model_dump(mode="json"),
+                    )
+                    for key, scores in fresh.items()
+                    if scores.ok
+                ]
+                await run.store.add_calls(run.id, paid)
+                results = [found for key in keys if (found := stored.get(key) or fresh.get(key)) is not None]
+                self._charge(call, results, sum(key in stored for key in keys), seconds)
+                await run.save_events()
+        return results
+
+    async def _stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
+        run = self._run
+        if run.config.reuse == "none":
+            return {}
+        found = await run.store.find_calls(run.id, keys, any_run=run.config.reuse == "store")
+        if run.config.reuse == "store":
+            # this run's own copy, so that it can be replayed when the other run is gone
+            await run.store.add_calls(run.id, list(found.values()))
+        return found
+
+    def _charge(self, call: int, results: Sequence[StepScores], replayed: int, seconds: float) -> None:
+        """Book what the call has spent, and tell of it."""
+        run = self._run
+        good = [scores for scores in results if scores.ok]
+        usage = sum((scores.usage for scores in good), Usage())
+        passes = sum(scores.passes for scores in good)
+        run.ledger.charge(
+            self.role,
+            self.name,
+            usage,
+            reward_calls=passes,
+            working_s=max(0.0, seconds - usage.waited_s),
+        )
+        if results:
+            odds = tuple(scores.log_odds for scores in results)
+            run.emit(StepsScored(role=self.role, model=self.name, log_odds=odds, replayed=replayed), parent=call)
+        failed = len(results) - len(good)
+        run.emit(
+            CallFinished(
+                role=self.role, model=self.name, seconds=seconds, tokens=usage.completion_tokens, failed=failed
+            ),
+            parent=call,
+        )
+        total = run.ledger.usage()
+        run.emit(
+            BudgetCharged(
+                role=self.role,
+                model=self.name,
+                tokens=usage.completion_tokens,
+                calls=0,
+                total_tokens=total.completion_tokens,
+                total_calls=total.model_calls,
+                total_usd=total.cost_usd,
+                reward_calls=passes,
+                total_reward_calls=total.reward_calls,
+                limits=run.config.budget.model_dump(exclude_none=True),
+            ),
+            parent=call,
+        )

@@ -1,0 +1,92 @@
+"""From a reward model's string to the model (see `serving.rewards.open_reward`)."""
+
+from __future__ import annotations
+
+import threading
+
+from ...core.errors import UnknownName, UserError
+from ...core.registry import nearest
+from ...core.scorer_settings import RewardSettings
+from ...core.settings import Settings
+from ..catalogue import PREFIX
+from ..converted import missing_extra
+from ..files import find_model
+from ..open import open_model
+from ..pulling import Progress, run_pull
+from ..rewards import RewardModel
+
+JUDGE_PREFIX = "judge/"
+VLLM_PREFIX = "vllm-pooling/"
+SERVED_PREFIX = "hosted_vllm_pooling/"
+PREFIXES = (PREFIX, VLLM_PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
+
+
+async def open_by_name(name: str, settings: Settings, progress: Progress | None) -> RewardModel:
+    """See `open_reward`."""
+    chosen = settings.rewards.get(name, RewardSettings())
+    prefix = next((p for p in PREFIXES if name.startswith(p)), None)
+    if prefix is None:
+        head, slash, rest = name.partition("/")
+        near = tuple(p + rest for p in nearest(head + "/", PREFIXES)) if slash else (JUDGE_PREFIX + PREFIX + name,)
+        raise UnknownName("reward model", name, near, hint="it begins with " + ", ".join(PREFIXES))
+    if not name.removeprefix(prefix).strip():
+        raise UserError(f"reward model {name!r} names no model", hint=f"for example {JUDGE_PREFIX}local/smollm2-135m")
+    if prefix == JUDGE_PREFIX:
+        return await _open_judge(name, settings, chosen, progress)
+    if chosen.form == "judge":
+        raise UserError(f'reward model {name!r} is asked as a judge by the name "{JUDGE_PREFIX}{name}"')
+    if prefix == SERVED_PREFIX:
+        return await _open_served(name, settings, chosen)
+    if prefix == VLLM_PREFIX:
+        from ..vllm.installed import require_main_guard, require_vllm
+
+        require_vllm()
+        require_main_guard()
+        return await run_pull(lambda cancel: _load_vllm(name, settings, chosen, progress, cancel), lambda m: m.aclose())
+    return await run_pull(lambda cancel: _load_local(name, settings, chosen, progress, cancel), lambda m: m.aclose())
+
+
+async def _open_judge(name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None) -> RewardModel:
+    from .judge import JudgeReward
+
+    if chosen.form not in ("auto", "judge") or chosen.step_tag is not None:
+        raise UserError(f"{name} is a judge; form and step_tag are for trained reward models")
+    model = await open_model(name.removeprefix(JUDGE_PREFIX), settings, progress)
+    try:
+        return JudgeReward(name, model, chosen)
+    except BaseException:
+        await model.aclose()
+        raise
+
+
+async def _open_served(name: str, settings: Settings, chosen: RewardSettings) -> RewardModel:
+    from ..litellm.pooling_server import open_pooling_server
+    from .served import ServedReward
+
+    server = await open_pooling_server(name, settings)
+    try:
+        return await ServedReward.open(name, server, chosen)
+    except BaseException:
+        await server.aclose()
+        raise
+
+
+def _load_vllm(
+    name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None, cancel: threading.Event
+) -> RewardModel:
+    from .vllm_engine import VllmReward
+
+    place = PREFIX + name.removeprefix(VLLM_PREFIX)
+    files = find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    return VllmReward.load(name, files, chosen, settings.vllm)
+
+
+def _load_local(
+    name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None, cancel: threading.Event
+) -> RewardModel:
+    try:
+        from .local import LocalReward
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    files = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    return LocalReward.load(name, files, chosen)

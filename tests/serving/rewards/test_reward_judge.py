@@ -1,0 +1,163 @@
+"""A language model as a judge of steps, over a model whose every probability is known."""
+
+import math
+
+import pytest
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import Prompt
+from reason.core.scorer_settings import RewardSettings
+from reason.core.settings import Settings
+from reason.serving.reward_models.judge import JudgeReward
+from reason.serving.rewards import RewardModel, open_reward
+from scripted_model import ScriptedModel
+
+WORDS = RewardSettings(good_token="Y", bad_token="N")
+
+
+def script(chances):
+    """Says Y with the chance of the last step shown, N with nearly all of the rest, Z with a little."""
+
+    def after(text):
+        last = next(c for step, c in reversed(chances) if step in text.rpartition("Solution:")[2])
+        return {"Y": last * 0.9, "N": (1 - last) * 0.9, "Z": 0.1}
+
+    return after
+
+
+def judge(chances, **more):
+    model = ScriptedModel(script(chances), **more)
+    return JudgeReward("judge/scripted", model, WORDS), model
+
+
+class Blind(ScriptedModel):
+    """Shows alternatives or scores, not both."""
+
+    def __init__(self, *args, top=0, scoring=False, **more):
+        super().__init__(*args, **more)
+        self._top, self._can_score = top, scoring
+        self.asked = []
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"top_logprobs": self._top, "scoring": self._can_score})
+
+    async def next_token(self, prompts, top=20):
+        self.asked.append((len(prompts), top))
+        return await super().next_token(prompts, min(top, self._top))
+
+
+CHANCES = [("first", 0.9), ("second", 0.2)]
+SOLUTIONS = [["first", "second"], ["first"]]
+
+
+async def test_odds_are_those_of_the_two_words():
+    model, scripted = judge(CHANCES)
+    assert isinstance(model, RewardModel)
+    scores = await model.score_steps("p", SOLUTIONS)
+    assert scores[0].probabilities == pytest.approx((0.9, 0.2))
+    assert scores[0].log_odds == pytest.approx((math.log(9), math.log(0.25)))
+    assert scores[1].log_odds == pytest.approx((math.log(9),))
+    assert [s.passes for s in scores] == [2, 1]
+    assert scores[0].usage.prompt_tokens == sum(
+        scripted.count_tokens(model.prompt("p", SOLUTIONS[0][:n])) for n in (1, 2)
+    )
+    [last] = await model.score_steps("p", SOLUTIONS[:1], "last")
+    assert (last.log_odds, last.passes) == (pytest.approx((math.log(0.25),)), 1)
+
+
+async def test_all_steps_are_one_batch_and_share_what_they_can():
+    asked = Blind(script(CHANCES), top=20)
+    model = JudgeReward("judge/scripted", asked, WORDS)
+    await model.score_steps("p", SOLUTIONS)
+    assert asked.asked == [(3, 20)]
+    a, b = (model.prompt("the problem", ["first", "second"][:n]).messages[0].content for n in (1, 2))
+    shared = a[: a.index("Is step")]
+    assert b.startswith(shared)
+    assert "the problem" in shared
+    assert "first" in shared
+
+
+async def test_scoring_alone_is_enough():
+    model = JudgeReward("judge/scripted", Blind(script(CHANCES), scoring=True), WORDS)
+    [scores] = await model.score_steps("p", SOLUTIONS[:1])
+    assert scores.probabilities == pytest.approx((0.9, 0.2))
+
+
+async def test_a_word_that_is_not_shown_is_scored():
+    model = JudgeReward("judge/scripted", Blind(script(CHANCES), top=1, scoring=True), WORDS)
+    [scores] = await model.score_steps("p", SOLUTIONS[:1])
+    assert scores.probabilities == pytest.approx((0.9, 0.2))
+
+
+async def test_a_word_that_cannot_be_had_is_bounded_by_the_least_shown():
+    def after(text):
+        return {"Y": 0.8, "Z": 0.15, "N": 0.05}
+
+    model = JudgeReward("judge/scripted", Blind(after, top=2), WORDS)
+    [scores] = await model.score_steps("p", [["s"]])
+    assert scores.log_odds == pytest.approx((math.log(0.8 / 0.15),))
+
+
+async def test_no_verdict_fails_alone():
+    def after(text):
+        return {"Z": 1.0} if "odd" in text else {"Y": 0.5, "N": 0.5}
+
+    model = JudgeReward("judge/scripted", Blind(after, top=1), WORDS)
+    fine, odd = await model.score_steps("p", [["s"], ["odd"]])
+    assert fine.ok
+    assert odd.failure.code == "bad_reply"
+    assert "'Y'" in odd.failure.message
+
+
+async def test_a_model_that_shows_nothing_is_refused():
+    with pytest.raises(CapabilityMissing):
+        JudgeReward("judge/scripted", Blind(script(CHANCES)), WORDS)
+
+
+async def test_too_long_fails_alone():
+    model, _ = judge(CHANCES, context_tokens=900)
+    fine, long = await model.score_steps("p", [["first"], ["first" * 200]])
+    assert fine.ok
+    assert long.failure.code == "context_too_long"
+
+
+async def test_price_is_bounded_from_above():
+    model, _ = judge(CHANCES, price=0.01)
+    most = model.most_usd("p", SOLUTIONS)
+    scores = await model.score_steps("p", SOLUTIONS)
+    assert 0 < 0.01 * sum(s.usage.prompt_tokens for s in scores) <= most
+    free, _ = judge(CHANCES)
+    assert free.most_usd("p", SOLUTIONS) == 0
+    unknown, _ = judge(CHANCES, price=None)
+    assert not unknown.capabilities.price_known
+
+
+async def test_it_closes_what_it_owns():
+    scripted = ScriptedModel(script(CHANCES))
+    await JudgeReward("judge/scripted", scripted, WORDS, owns=False).aclose()
+    assert not scripted.closed
+    await JudgeReward("judge/scripted", scripted, WORDS).aclose()
+    assert scripted.closed
+
+
+@pytest.mark.real
+async def test_a_real_model_judges_on_the_engine(smollm2_files):
+    """Every prompt alone and exactly by scoring gives the same odds; common prefixes are computed once."""
+    settings = Settings(local={"weight_format": "fp32", "threads": 1})
+    model = await open_reward("judge/local/smollm2-135m", settings)
+    steps = ["3 * 4 = 12.", "2 + 12 = 15.", "So the answer is 15."]
+    try:
+        [scores] = await model.score_steps("What is 2 + 3 * 4?", [steps])
+        assert len(scores.log_odds) == 3
+        language_model = model._model
+        for n, odds in enumerate(scores.log_odds, 1):
+            told, *_ = await language_model.next_token([model.prompt("What is 2 + 3 * 4?", steps[:n])], 200)
+            sums = {}
+            for word in ("yes", "no"):
+                shown = [p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip().lower() == word]
+                sums[word] = math.log(math.fsum(map(math.exp, shown)))
+            assert odds == pytest.approx(sums["yes"] - sums["no"], abs=1e-3)
+        assert scores.usage.cached_tokens > 0.4 * scores.usage.prompt_tokens
+        assert language_model.count_tokens(Prompt.user("x")) > 0
+    finally:
+        await model.aclose()

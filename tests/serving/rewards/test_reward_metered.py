@@ -1,0 +1,209 @@
+"""The meter of reward models: budget, store, trace."""
+
+import asyncio
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import LimitExceeded, UserError
+from reason.core.events import MemorySink
+from reason.core.messages import Failure, Usage
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.serving.metered_rewards import MeteredReward
+from reason.serving.rewards import RewardCapabilities, RewardModel, StepScores, count_passes
+
+
+class Lengths:
+    """Scores each step by its length; a step "bad" cannot be scored."""
+
+    name, identity = "lengths", "lengths@1"
+
+    def __init__(self, *, one_pass=True, price=0.0, pause=None):
+        self.one_pass, self.price, self.pause = one_pass, price, pause
+        self.asked = []
+
+    @property
+    def capabilities(self):
+        return RewardCapabilities(kind="process", one_pass=self.one_pass, price_known=self.price is not None)
+
+    async def score_steps(self, problem, solutions, which="all"):
+        self.asked.append([list(s) for s in solutions])
+        if self.pause is not None:
+            await self.pause()
+        return [self._score(s, which) for s in solutions]
+
+    def _score(self, steps, which):
+        if "bad" in steps:
+            return StepScores(passes=0, failure=Failure(code="context_too_long", message="bad"))
+        odds = tuple(float(len(s)) for s in steps)
+        tokens = sum(map(len, steps))
+        return StepScores(
+            log_odds=odds[-1:] if which == "last" else odds,
+            passes=count_passes(self.one_pass, [steps], which),
+            usage=Usage(prompt_tokens=tokens, cost_usd=tokens * (self.price or 0)),
+        )
+
+    def most_usd(self, problem, solutions, which="all"):
+        return sum(len(s) for steps in solutions for s in steps) * (self.price or 0)
+
+    async def aclose(self):
+        raise AssertionError("the meter does not own the model")
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    sink = MemorySink()
+
+    async def make(name="r", *, reuse="run", new=True, **budget):
+        config = RunConfig(
+            question=Question(text="?"), strategy="x", parameters={}, models={}, budget=Budget(**budget), seed=1,
+            reuse=reuse,
+        )  # fmt: skip
+        if new:
+            await store.create_run(name, {})
+        return Run(name, config, store, sinks=[sink])
+
+    make.sink = sink
+    yield make
+    await store.aclose()
+
+
+async def test_it_is_a_reward_model_and_charges_passes(desk):
+    run = await desk(reward_calls=10)
+    model = MeteredReward(Lengths(), "reward", run)
+    assert isinstance(model, RewardModel)
+    scores = await model.score_steps("p", [["a", "bb"], ["ccc"]])
+    assert [s.log_odds for s in scores] == [(1.0, 2.0), (3.0,)]
+    usage = run.ledger.usage()
+    assert (usage.reward_calls, usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (2, 0, 6, 0)
+    [told] = desk.sink.of_type("steps.scored")
+    assert told.log_odds == ((1.0, 2.0), (3.0,))
+    [charged] = desk.sink.of_type("budget.charged")
+    assert (charged.reward_calls, charged.total_reward_calls, charged.limits) == (2, 2, {"reward_calls": 10})
+    assert desk.sink.of_type("call.started")[0].operation == "reward"
+    assert told.parent == desk.sink.of_type("call.started")[0].number
+    await model.aclose()
+    assert await model.score_steps("p", []) == []
+
+
+async def test_the_budget_is_looked_at_before(desk):
+    run = await desk(reward_calls=3)
+    inner = Lengths(one_pass=False)
+    model = MeteredReward(inner, "reward", run)
+    with pytest.raises(LimitExceeded) as told:
+        await model.score_steps("p", [["a", "b"], ["c", "d"]])
+    assert (told.value.kind, inner.asked) == ("reward_calls", [])
+    await model.score_steps("p", [["a", "b"], ["c", "d"]], "last")
+    with pytest.raises(LimitExceeded):
+        await model.score_steps("p", [["x", "y"]])
+    assert run.ledger.usage().reward_calls == 2
+
+
+async def test_two_calls_at_once_cannot_both_have_the_last_pass(desk):
+    run = await desk(reward_calls=1)
+    gate = asyncio.Event()
+    model = MeteredReward(Lengths(pause=gate.wait), "reward", run)
+    first = asyncio.create_task(model.score_steps("p", [["a"]]))
+    while not desk.sink.of_type("call.started"):
+        await asyncio.sleep(0)
+    with pytest.raises(LimitExceeded):
+        await model.score_steps("p", [["b"]])
+    gate.set()
+    assert (await first)[0].ok
+
+
+async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(desk):
+    run = await desk()
+    inner = Lengths()
+    await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["bb"]])
+    again = await desk(new=False)
+    scores = await MeteredReward(inner, "reward", again).score_steps("p", [["bb"], ["ccc"], ["a"]])
+    assert [s.log_odds for s in scores] == [(2.0,), (3.0,), (1.0,)]
+    assert inner.asked == [[["a"], ["bb"]], [["ccc"]]]
+    assert again.ledger.usage().reward_calls == 3
+    assert desk.sink.of_type("steps.scored")[-1].replayed == 2
+
+
+async def test_the_key_is_problem_steps_and_what_was_wanted(desk):
+    run = await desk()
+    inner = Lengths()
+    model = MeteredReward(inner, "reward", run)
+    for problem, steps, which in [
+        ("p", ["a", "b"], "all"),
+        ("q", ["a", "b"], "all"),
+        ("p", ["a", "b"], "last"),
+        ("p", ["ab"], "all"),
+    ]:
+        await model.score_steps(problem, [steps], which)
+    assert len(inner.asked) == 4
+    inner.identity = "lengths@2"
+    await MeteredReward(inner, "reward", run).score_steps("p", [["a", "b"]])
+    assert len(inner.asked) == 5
+
+
+async def test_equal_solutions_are_scored_once_and_count_each(desk):
+    run = await desk()
+    inner = Lengths()
+    scores = await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["b"], ["a"]])
+    assert [s.log_odds for s in scores] == [(1.0,), (1.0,), (1.0,)]
+    assert inner.asked == [[["a"], ["b"]]]
+    assert run.ledger.usage().reward_calls == 3
+
+
+async def test_what_failed_is_asked_again(desk):
+    run = await desk()
+    inner = Lengths()
+    model = MeteredReward(inner, "reward", run)
+    good, bad = await model.score_steps("p", [["a"], ["bad"]])
+    assert (good.ok, bad.ok) == (True, False)
+    assert run.ledger.usage().reward_calls == 1
+    await model.score_steps("p", [["a"], ["bad"]])
+    assert inner.asked[-1] == [["bad"]]
+    assert desk.sink.of_type("call.finished")[-1].failed == 1
+
+
+async def test_reuse_from_other_runs_and_from_none(desk):
+    inner = Lengths()
+    await MeteredReward(inner, "reward", await desk("a")).score_steps("p", [["a"]])
+    await MeteredReward(inner, "reward", await desk("b", reuse="store")).score_steps("p", [["a"]])
+    assert len(inner.asked) == 1
+    await MeteredReward(inner, "reward", await desk("c")).score_steps("p", [["a"]])
+    never = MeteredReward(inner, "reward", await desk("d", reuse="none"))
+    await never.score_steps("p", [["a"]])
+    await never.score_steps("p", [["a"]])
+    assert len(inner.asked) == 4
+
+
+async def test_money(desk):
+    with pytest.raises(UserError, match="unknown"):
+        MeteredReward(Lengths(price=None), "reward", await desk("a", usd=1.0))
+    run = await desk("b", usd=1.0)
+    model = MeteredReward(Lengths(price=0.1), "reward", run)
+    await model.score_steps("p", [["a" * 6]])
+    assert run.ledger.usage().cost_usd == pytest.approx(0.6)
+    with pytest.raises(LimitExceeded) as told:
+        await model.score_steps("p", [["b" * 6]])
+    assert told.value.kind == "usd"
+
+
+async def test_the_time_limit_ends_it(desk):
+    run = await desk(seconds=0.2)
+    model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
+    with pytest.raises(LimitExceeded) as told:
+        await model.score_steps("p", [["a"]])
+    assert told.value.kind == "seconds"
+    assert run.ledger.usage().reward_calls == 0
+
+
+async def test_cancelling_passes_through_and_frees_the_reserve(desk):
+    run = await desk(reward_calls=1)
+    model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
+    task = asyncio.create_task(model.score_steps("p", [["a"]]))
+    while not desk.sink.of_type("call.started"):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert run.ledger.left("reward_calls") == 1
