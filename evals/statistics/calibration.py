@@ -6,7 +6,7 @@ them depends on the order of the answers; where confidences tie, tied answers ar
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -17,17 +17,19 @@ from .outcomes import Array
 BINS = 10
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """One bar of the calibration diagram: answers with a confidence in (low, high] (the first one from low on)."""
 
     low: float
     high: float
-    count: float
+    answers: float
     confidence: float
     accuracy: float
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True)
+class Calibration:
     """All of it at once.
 
     Attributes:
@@ -94,7 +96,7 @@ def ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
     """
     found = reliability(confidence, correct, bins)
-    return float(sum(b.count * abs(b.accuracy - b.confidence) for b in found) / len(confidence))
+    return float(sum(b.answers * abs(b.accuracy - b.confidence) for b in found) / len(confidence))
 
 
 def adaptive_ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
@@ -133,7 +135,8 @@ def auroc(confidence: Array, correct: Array) -> float | None:
     return float((ranks[correct == 1].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True)
+class Kept:
     """A point of the risk-coverage curve: the most confident share of answers, and the share of them that is wrong."""
 
     coverage: float

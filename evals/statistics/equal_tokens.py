@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +32,8 @@ class Curve:
     tokens: Array
 
 
-class At(NamedTuple):
+@dataclass(frozen=True)
+class At:
     """An interpolated value with its band."""
 
     tokens: float

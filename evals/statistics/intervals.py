@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -17,7 +17,8 @@ _CHUNK = 2_000_000
 """Most indices drawn at once: bounds memory, and does not change what is drawn."""
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A confidence interval; `method` says how it was made."""
 
     low: float

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Latency(NamedTuple):
+@dataclass(frozen=True)
+class Latency:
     """Quantiles of seconds, linearly interpolated between order statistics; `n` items were measured."""
 
     p50: float

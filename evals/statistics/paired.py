@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -14,7 +14,8 @@ from .outcomes import Outcomes, number_groups
 POWER = 0.8
 
 
-class Paired(NamedTuple):
+@dataclass(frozen=True)
+class Paired:
     """The comparison of a with b; differences are a less b.
 
     Attributes:

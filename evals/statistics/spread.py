@@ -6,7 +6,7 @@ Song et al. 2024 ("The Good, The Bad, and The Greedy", arXiv:2407.10457).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from .outcomes import Outcomes
 BINS = 10
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """How a run's accuracy varies from seed to seed. None is "not estimable", never 0.
 
     Attributes:

@@ -8,7 +8,7 @@ is used, raw probabilities are those of another model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from ...core.errors import UserError
 from .outcomes import Array
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """A yes-or-no judgement as a probability.
 
     Attributes:

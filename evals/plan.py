@@ -1,0 +1,93 @@
+"""`EvalPlan`: everything that was decided before an evaluation began, and the names that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from ..core.budget import Budget
+from ..core.messages import Frozen
+from ..core.settings import LocalSettings
+
+
+class DatasetUse(Frozen):
+    """Which questions are asked.
+
+    Attributes:
+        name: Name of the dataset, or the file's.
+        source: Where the rows came from: a hub id with its revision, or a file.
+        fingerprint: SHA-256 over all items in order, golds included, before any limit: what a score can be compared on.
+        size: Items before any limit.
+        options: How the rows were read: variant, seed of the shuffled choices, field map, …
+        scorer: Name of the scorer.
+        licence: Of the data.
+        warning: What a reader of the score should know, contamination above all.
+        sha256: Of the local file, if the rows came from one.
+        revision: On the hub, if they came from there.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    size: int
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    scorer: str = ""
+    licence: str = ""
+    warning: str = ""
+    sha256: str = ""
+    revision: str = ""
+
+
+class EvalPlan(Frozen):
+    """One evaluation: one dataset, one strategy, one set of models.
+
+    Attributes:
+        dataset: Which questions are asked.
+        limit: Only that many items, the first ones; None is all.
+        strategy: Name of the strategy.
+        parameters: Its parameters, complete.
+        models: Model string by role.
+        verify: Names of verifiers.
+        budget: Limits of each item.
+        local: How the embedded engine is set up.
+        seeds: The seeds; every item is asked once under each.
+        reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run answer
+            another of the same model, prompt, sampling, seed and index.
+    """
+
+    dataset: DatasetUse
+    limit: Annotated[int, Field(ge=1)] | None = None
+    strategy: str
+    parameters: dict[str, JsonValue]
+    models: dict[str, str]
+    verify: tuple[str, ...] = ()
+    budget: Budget = Budget()
+    local: LocalSettings = LocalSettings()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    reuse: str = "store"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over all of it but the limit: more items of the same evaluation go on with it."""
+        plain = self.model_dump(mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning"}})
+        return _sha256(plain)[:12]
+
+    def run_id(self, item: str, seed: int) -> str:
+        """Name of an item's run in the run store: the same whenever the evaluation goes on, so that nothing is repaid."""
+        return f"eval-{self.digest}-{_sha256([item, seed])[:20]}"
+
+    def item_seed(self, item: str, seed: int) -> int:
+        """Seed of an item's run, in [0, 2^31): a function of seed and item alone.
+
+        So items with the same text draw apart, every method under the same seed draws the same samples where it asks
+        the same, and a shard or a resumed run draws what the whole would have drawn.
+        """
+        return int(_sha256([seed, item])[:8], 16) & 0x7FFFFFFF
+
+
+def _sha256(value: JsonValue) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,215 @@
+"""`Row`: one item under one seed, with everything that led to its score. A run's `items.jsonl` holds one a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from ..core.answer import Answer, AnswerCandidate, Probability, Stopped
+from ..core.messages import Failure, Frozen
+from ..core.store import StoredCall
+
+
+class RowLedger(Frozen):
+    """What an item has cost, whoever paid. It does not depend on when the run was interrupted.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompts, each counted once.
+        completion_tokens: Generated tokens, all samples: those that the run store answered count as if they had been
+            generated now, so that a method's cost does not depend on what was recorded before it.
+        model_calls: Model calls likewise.
+        reward_calls: Passes of reward models likewise.
+        replies: Replies that the store holds for this item: each was paid once, by this run or another.
+        paid_replies: Those that this run paid.
+        paid_tokens: Generated tokens of those.
+        tokens_by_role: Generated tokens by "role:model".
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    reward_calls: int = 0
+    replies: int = 0
+    paid_replies: int = 0
+    paid_tokens: int = 0
+    tokens_by_role: dict[str, int] = Field(default_factory=dict)
+
+
+class RowTiming(Frozen):
+    """What depends on machine, load and interruptions: no two runs agree on it.
+
+    Attributes:
+        wall_s: Seconds from start to end of the item, other items under way at the same time.
+        working_s: Seconds that models worked for it.
+        waited_s: Seconds in queues and on rate limits.
+        whole: Whether it was computed in one go, with no reply from the store: only then are the seconds a latency.
+        cached_tokens: Prompt tokens whose keys and values were reused.
+        cost_usd: US dollars that this run paid; None if a price is unknown.
+    """
+
+    wall_s: float = 0.0
+    working_s: float = 0.0
+    waited_s: float = 0.0
+    whole: bool = True
+    cached_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+class Row(Frozen):
+    """One item under one seed.
+
+    Attributes:
+        id: Name of the item.
+        seed: Seed of the run.
+        item_seed: The seed that the item's own run had, which follows from the two.
+        run_id: Name of the item's run in the run store: `reason runs show RUN`.
+        group: What the item is clustered under; empty if it stands alone.
+        subject: Subject of the item, for the breakdown.
+        question: Its text.
+        choices: Its options in the order shown.
+        gold: The right answer as the scorer takes it.
+        prompt_hash: SHA-256 over all prompts that were sent, in an order of their own.
+        sampling: Every set of sampling settings that was sent, without seed.
+        strategy: Name of the strategy.
+        models: Model string by role.
+        engines: Identity of each model by role: weights, number format, engine and its version.
+        version: Version of `reason`.
+        text: The chosen candidate's raw text.
+        answer: The answer extracted from it.
+        candidates: All attempts.
+        confidence: The answer's stated probability of being right.
+        stopped: Why its run ended.
+        degraded: What could not be done as the method says.
+        score: What the scorer says, as it says it.
+        value: The main score, in [0, 1].
+        metrics: Scores by name.
+        parsed: Whether an answer was found.
+        error: Why there is no answer at all; such an item counts as wrong.
+        attempts: How often it was begun anew after an error; 1 is the first.
+        ledger: What it has cost.
+        timing: What it has taken.
+    """
+
+    id: str
+    seed: int
+    item_seed: int
+    run_id: str
+    group: str = ""
+    subject: str = ""
+    question: str
+    choices: tuple[str, ...] = ()
+    gold: JsonValue = None
+    prompt_hash: str = ""
+    sampling: tuple[dict[str, JsonValue], ...] = ()
+    strategy: str
+    models: dict[str, str]
+    engines: dict[str, str] = Field(default_factory=dict)
+    version: str
+    text: str = ""
+    answer: str | None = None
+    candidates: tuple[AnswerCandidate, ...] = ()
+    confidence: Probability | None = None
+    stopped: Stopped = "done"
+    degraded: tuple[str, ...] = ()
+    score: JsonValue = None
+    value: float = Field(ge=0, le=1)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    parsed: bool
+    error: Failure | None = None
+    attempts: int = 1
+    ledger: RowLedger = RowLedger()
+    timing: RowTiming = RowTiming()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What names the row within its run."""
+        return self.id, self.seed
+
+    def without_times(self) -> dict[str, Any]:
+        """What two runs of the same plan agree on."""
+        return self.model_dump(mode="json", exclude={"timing"})
+
+
+def ledger_of(answer: Answer, calls: Sequence[StoredCall], paid_before: frozenset[str]) -> RowLedger:
+    """What an item has cost.
+
+    Args:
+        answer: The answer, with what its run counted.
+        calls: Every reply that the store holds for the run.
+        paid_before: Keys of those that another run had paid.
+    """
+    paid = [c for c in calls if c.key not in paid_before]
+    return RowLedger(
+        prompt_tokens=_prompt_tokens(calls),
+        completion_tokens=answer.usage.completion_tokens,
+        model_calls=answer.usage.model_calls,
+        reward_calls=answer.usage.reward_calls,
+        replies=len(calls),
+        paid_replies=len(paid),
+        paid_tokens=sum(_usage(c, "completion_tokens") for c in paid),
+        tokens_by_role={k: r.completion_tokens for k, r in sorted(answer.usage.by_role.items())},
+    )
+
+
+def timing_of(answer: Answer) -> RowTiming:
+    """What an item has taken."""
+    usage = answer.usage
+    return RowTiming(
+        wall_s=usage.wall_seconds,
+        working_s=sum(r.working_s for r in usage.by_role.values()),
+        waited_s=sum(r.waited_s for r in usage.by_role.values()),
+        whole=not usage.replayed_calls and not usage.replayed_tokens,
+        cached_tokens=usage.cached_tokens,
+        cost_usd=usage.cost_usd,
+    )
+
+
+def prompt_hash(calls: Sequence[StoredCall]) -> str:
+    """SHA-256 over the prompts of all calls, whatever order they were stored in; empty if there were none."""
+    prompts = sorted({_canonical(_prompt(c)) for c in calls})
+    return hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest() if prompts else ""
+
+
+def sampling_of(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue], ...]:
+    """The sampling settings of all calls, each once; a measurement has none."""
+    found: dict[str, dict[str, JsonValue]] = {}
+    for call in calls:
+        asked = call.request.get("request")
+        settings = asked.get("sampling") if isinstance(asked, dict) else None
+        if isinstance(settings, dict):
+            found[_canonical(settings)] = settings
+    return tuple(found[k] for k in sorted(found))
+
+
+def _prompt_tokens(calls: Sequence[StoredCall]) -> int:
+    """Samples of one request share its prompt: the backend tells it on one of them, and again when it was cut off."""
+    most: dict[str, int] = {}
+    total = 0
+    for call in calls:
+        if "index" in call.request:
+            name = _canonical([call.role, call.request.get("request"), call.request.get("seed")])
+            most[name] = max(most.get(name, 0), _usage(call, "prompt_tokens"))
+        else:
+            total += _usage(call, "prompt_tokens")
+    return total + sum(most.values())
+
+
+def _usage(call: StoredCall, name: str) -> int:
+    usage = call.reply.get("usage")
+    value = usage.get(name, 0) if isinstance(usage, dict) else 0
+    return value if isinstance(value, int) else 0
+
+
+def _prompt(call: StoredCall) -> JsonValue:
+    asked = call.request.get("request")
+    if not isinstance(asked, dict):
+        return asked
+    return next((asked[name] for name in ("prompt", "score", "next_token") if name in asked), asked)
+
+
+def _canonical(value: JsonValue) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

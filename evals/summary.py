@@ -1,0 +1,198 @@
+"""`Summary`: what the rows of one run say, in numbers. Reports and the command line print it; its JSON is a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from ..core.messages import Frozen
+from .rows import Row
+from .statistics.attempts import fail_at_k, pass_at_k
+from .statistics.calibration import Calibration, calibration
+from .statistics.intervals import Interval, bootstrap, standard_error, wilson
+from .statistics.latency import Latency, latency
+from .statistics.outcomes import Outcomes
+from .statistics.spread import Spread, spread
+
+UNPARSED_ALARM = 0.05
+"""Share of rows without an answer above which the score says more about the format than about the method."""
+
+
+class Mean(Frozen):
+    """A mean over items with its 95% interval.
+
+    Attributes:
+        items: Number of items.
+        value: The mean over items of their mean over seeds.
+        se: Standard error, clustered by group where items have one; None if not estimable.
+        interval: Wilson's where one seed answered independent items right or wrong, else the bootstrap's over items (or
+            groups); None if not estimable.
+    """
+
+    items: int
+    value: float
+    se: float | None
+    interval: Interval | None
+
+
+class Cost(Frozen):
+    """What an item has cost on average.
+
+    Attributes:
+        tokens: Generated tokens per item and seed, as if none had come from the store.
+        prompt_tokens: Prompt tokens likewise.
+        calls: Model calls likewise.
+        total_tokens: Generated tokens of all rows, likewise.
+        paid_tokens: Of those, what this run paid itself.
+        paid_replies: Replies that this run paid.
+        replies: All replies.
+        usd: US dollars that this run paid; None if a price is unknown.
+    """
+
+    tokens: float
+    prompt_tokens: float
+    calls: float
+    total_tokens: int
+    paid_tokens: int
+    paid_replies: int
+    replies: int
+    usd: float | None
+
+
+class Summary(Frozen):
+    """One run in numbers.
+
+    Attributes:
+        items: Items with a row.
+        rows: Rows: items times seeds.
+        accuracy: Of the main score.
+        metrics: The other scores by name.
+        subjects: The main score by subject.
+        spread: Over seeds.
+        pass_at: pass@k by k, for every k up to the number of seeds.
+        fail_at: At least one failure in k tries, likewise.
+        unparsed: Share of rows without an answer.
+        failed: Rows that ended with an error; they count as wrong.
+        retried: Rows that were begun anew after an error.
+        accuracy_without_retried: Accuracy over the rows that were not; None if that is all or none of them.
+        out_of_budget: Rows that the budget stopped.
+        degraded: What could not be done as the method says, with the number of rows.
+        cost: What it has cost.
+        latency: Of rows that were computed in one go; None if there are none.
+        calibration: Of the stated confidences; None if none is stated.
+        confident: Rows with a stated confidence.
+    """
+
+    items: int
+    rows: int
+    accuracy: Mean
+    metrics: dict[str, Mean] = Field(default_factory=dict)
+    subjects: dict[str, Mean] = Field(default_factory=dict)
+    spread: Spread
+    pass_at: dict[int, float] = Field(default_factory=dict)
+    fail_at: dict[int, float] = Field(default_factory=dict)
+    unparsed: float
+    failed: int
+    retried: int
+    accuracy_without_retried: float | None
+    out_of_budget: int
+    degraded: dict[str, int] = Field(default_factory=dict)
+    cost: Cost
+    latency: Latency | None
+    calibration: Calibration | None
+    confident: int
+
+    @property
+    def alarming(self) -> bool:
+        """Whether too many answers could not be read."""
+        return self.unparsed > UNPARSED_ALARM
+
+
+def outcomes_of(rows: Sequence[Row], value: Callable[[Row], float] = lambda r: r.value) -> Outcomes:
+    """The scores of rows, items by seeds, clustered by the items' groups.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    scores: dict[str, dict[Any, float]] = {}
+    for row in rows:
+        scores.setdefault(row.id, {})[row.seed] = value(row)
+    return Outcomes.of(scores, {r.id: r.group for r in rows if r.group})
+
+
+def mean_of(outcomes: Outcomes) -> Mean:
+    """The mean of outcomes with its interval."""
+    p = outcomes.p
+    if outcomes.binary and outcomes.scores.shape[1] == 1 and not outcomes.clustered:
+        interval: Interval | None = wilson(int(p.sum()), len(p))
+    else:
+        interval = bootstrap(p, outcomes.clusters)
+    return Mean(items=len(p), value=float(p.mean()), se=standard_error(p, outcomes.clusters), interval=interval)
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """The numbers of one run.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    outcomes = outcomes_of(rows)
+    seeds = outcomes.scores.shape[1]
+    retried = [r for r in rows if r.attempts > 1]
+    steady = [r.value for r in rows if r.attempts == 1]
+    notes: dict[str, int] = {}
+    for row in rows:
+        for what in row.degraded:
+            notes[what] = notes.get(what, 0) + 1
+    names = sorted({name for row in rows for name in row.metrics})
+    subjects = sorted({row.subject for row in rows if row.subject})
+    confident = [r for r in rows if r.confidence is not None and r.value in (0.0, 1.0)]
+    attempts = range(1, seeds + 1)
+    return Summary(
+        items=len(outcomes.ids),
+        rows=len(rows),
+        accuracy=mean_of(outcomes),
+        metrics={
+            name: mean_of(outcomes_of([r for r in rows if name in r.metrics], lambda r, n=name: r.metrics[n]))
+            for name in names
+        },
+        subjects={s: mean_of(outcomes_of([r for r in rows if r.subject == s])) for s in subjects}
+        if len(subjects) > 1
+        else {},
+        spread=spread(outcomes),
+        pass_at={k: v for k in attempts if (v := pass_at_k(outcomes, k)) is not None},
+        fail_at={k: v for k in attempts if (v := fail_at_k(outcomes, k)) is not None},
+        unparsed=sum(not r.parsed for r in rows) / len(rows),
+        failed=sum(r.error is not None for r in rows),
+        retried=len(retried),
+        accuracy_without_retried=sum(steady) / len(steady) if retried and steady else None,
+        out_of_budget=sum(r.stopped == "budget" for r in rows),
+        degraded=notes,
+        cost=_cost(rows),
+        latency=latency([r.timing.wall_s for r in rows if r.timing.whole and r.error is None]),
+        calibration=calibration(
+            np.array([r.confidence for r in confident], dtype=float), np.array([r.value for r in confident])
+        )
+        if confident
+        else None,
+        confident=len(confident),
+    )
+
+
+def _cost(rows: Sequence[Row]) -> Cost:
+    n = len(rows)
+    ledgers = [r.ledger for r in rows]
+    prices = [r.timing.cost_usd for r in rows]
+    return Cost(
+        tokens=sum(x.completion_tokens for x in ledgers) / n,
+        prompt_tokens=sum(x.prompt_tokens for x in ledgers) / n,
+        calls=sum(x.model_calls for x in ledgers) / n,
+        total_tokens=sum(x.completion_tokens for x in ledgers),
+        paid_tokens=sum(x.paid_tokens for x in ledgers),
+        paid_replies=sum(x.paid_replies for x in ledgers),
+        replies=sum(x.replies for x in ledgers),
+        usd=None if any(p is None for p in prices) else sum(p or 0.0 for p in prices),
+    )
