@@ -99,10 +99,10 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
     compared, besides = split_differences(settings_of(a), settings_of(b))
     refused = [d for d in besides if not force and not _is_allowed(d.name, allow)]
     if refused:
-        names = " ".join(f"--allow-different {d.name}" for d in refused)
+        flags = " ".join(f"--allow-different {d.name}" for d in refused)
         raise UserError(
             f"{a.label} and {b.label} cannot be compared: they differ in " + "; ".join(map(str, refused)),
-            hint=f"make them alike, or say {names} (or --force)",
+            hint=f"make them alike, or say {flags} (or --force)",
         )
     keys = {r.key for r in a.rows} & {r.key for r in b.rows}
     same_seeds = a.manifest.plan.seeds == b.manifest.plan.seeds
@@ -122,13 +122,7 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
         allowed=tuple(besides),
         missing=len(a.rows) + len(b.rows) - len(left) - len(right),
         score=compare(outcomes_of(left), outcomes_of(right)),
-        by_metric={
-            m: compare(
-                outcomes_of([r for r in left if m in r.metrics], lambda r, m=m: r.metrics[m]),
-                outcomes_of([r for r in right if m in r.metrics], lambda r, m=m: r.metrics[m]),
-            )
-            for m in metrics
-        },
+        by_metric={m: compare(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
     )
 
 

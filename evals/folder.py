@@ -1,7 +1,8 @@
 """`RunFolder`: an evaluation on disk. `run.json` holds what was decided, `items.jsonl` a row a line, as they finish.
 
-A row is written by one write of one whole line, so a process killed at any moment leaves at most a torn last line, which
-is cut off when the run goes on. When all rows are there, the file is put into the items' order, whole or not at all.
+A row is written by one write of one whole line, so a process killed at any moment leaves at most a torn last line,
+which is cut off when the run goes on. When all rows are there, the file is put into the items' order, whole or not at
+all.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class EvalPlan(Frozen):
         budget: Limits of each item.
         local: How the embedded engine is set up.
         seeds: The seeds; every item is asked once under each.
-        reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run answer
-            another of the same model, prompt, sampling, seed and index.
+        reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
+            answer another of the same model, prompt, sampling, seed and index.
     """
 
     dataset: DatasetUse
@@ -76,7 +76,7 @@ class EvalPlan(Frozen):
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:
-        """Name of an item's run in the run store: the same whenever the evaluation goes on, so that nothing is repaid."""
+        """Name of an item's run in the run store: the same whenever the evaluation goes on, so nothing is repaid."""
         return f"eval-{self.digest}-{_sha256([item, seed])[:20]}"
 
     def item_seed(self, item: str, seed: int) -> int:

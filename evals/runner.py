@@ -1,8 +1,8 @@
 """`Runner`: asks every item under every seed, many at a time, and writes a row for each as it finishes.
 
-Each item is a run of its own in the run store, under a name that follows from plan, item and seed. However an evaluation
-ends, going on with it finds those runs again: a finished one is read, one that was cut off goes on, and no reply that was
-stored is asked for again.
+Each item is a run of its own in the run store, under a name that follows from plan, item and seed. However an
+evaluation ends, going on with it finds those runs again: a finished one is read, one that was cut off goes on, and no
+reply that was stored is asked for again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from ..core.messages import Failure
 from ..core.sqlite_store import SqliteStore
 from ..core.store import RunRecord
 from ..core.version import __version__
-from .items import Item
 from .plan import EvalPlan
 from .rows import Row, ledger_of, prompt_hash, sampling_of, timing_of
-from .scoring import Scorer
+from .task import Asked, Task
 
 ENDS_THE_RUN = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
 """What would befall the next item as well: the evaluation stops, and goes on with --resume."""
@@ -67,8 +66,7 @@ class Runner:
 
     Args:
         plan: What was decided.
-        items: The items by name.
-        scorer: Scores an answer.
+        task: The items, and how an answer is judged.
         reasoner: Answers; its strategy, parameters and limits are the plan's.
         store: The run store that the reasoner uses.
         concurrency: Most items under way at a time.
@@ -78,8 +76,7 @@ class Runner:
     def __init__(
         self,
         plan: EvalPlan,
-        items: dict[str, Item],
-        scorer: Scorer,
+        task: Task,
         reasoner: Reasoner,
         store: SqliteStore,
         *,
@@ -87,8 +84,7 @@ class Runner:
         watcher: Watcher | None = None,
     ) -> None:
         self._plan = plan
-        self._items = items
-        self._scorer = scorer
+        self._task = task
         self._reasoner = reasoner
         self._store = store
         self._concurrency = concurrency
@@ -138,7 +134,7 @@ class Runner:
     async def _ask(self, key: tuple[str, int], attempts: int) -> Row:
         """Ask one item, or read what was answered before."""
         name, seed = key
-        item, run_id = self._items[name], self._plan.run_id(name, seed)
+        item, run_id = self._task.items[name], self._plan.run_id(name, seed)
         error: ReasonError | None = None
         record = await self._find(run_id)
         if record is None or record.status != "finished":
@@ -167,12 +163,12 @@ class Runner:
         except UnknownName:
             return None
 
-    async def _row(self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
+    async def _row(self, item: Asked, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
         """The row, made of what the store holds, so that it does not matter when the run was interrupted."""
         calls = await self._store.calls(record.id)
         paid_before = await self._store.keys_paid_before(record.id)
         answer = Answer.model_validate(record.answer)
-        score = await self._scorer.score(item, answer)
+        score = await self._task.judge(item.id, answer)
         return Row(
             id=item.id,
             seed=seed,
@@ -182,7 +178,7 @@ class Runner:
             subject=item.subject,
             question=item.question.text,
             choices=item.question.choices,
-            gold=item.gold.model_dump(mode="json"),
+            gold=item.gold,
             prompt_hash=prompt_hash(calls),
             sampling=sampling_of(calls),
             strategy=answer.strategy,
@@ -195,7 +191,7 @@ class Runner:
             confidence=answer.confidence,
             stopped=answer.stopped,
             degraded=answer.degraded,
-            score=score.model_dump(mode="json"),
+            score=score.detail,
             value=0.0 if error is not None else score.value,
             metrics=score.metrics,
             parsed=error is None and score.parsed,

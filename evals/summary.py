@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,15 +111,22 @@ class Summary(Frozen):
         return self.unparsed > UNPARSED_ALARM
 
 
-def outcomes_of(rows: Sequence[Row], value: Callable[[Row], float] = lambda r: r.value) -> Outcomes:
+def outcomes_of(rows: Sequence[Row], metric: str | None = None) -> Outcomes:
     """The scores of rows, items by seeds, clustered by the items' groups.
+
+    Args:
+        rows: The rows.
+        metric: Which score; rows that do not have it are left out. None is the main one.
 
     Raises:
         UserError: There are no rows.
     """
     scores: dict[str, dict[Any, float]] = {}
     for row in rows:
-        scores.setdefault(row.id, {})[row.seed] = value(row)
+        if metric is None:
+            scores.setdefault(row.id, {})[row.seed] = row.value
+        elif metric in row.metrics:
+            scores.setdefault(row.id, {})[row.seed] = row.metrics[metric]
     return Outcomes.of(scores, {r.id: r.group for r in rows if r.group})
 
 
@@ -155,10 +162,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         items=len(outcomes.ids),
         rows=len(rows),
         accuracy=mean_of(outcomes),
-        metrics={
-            name: mean_of(outcomes_of([r for r in rows if name in r.metrics], lambda r, n=name: r.metrics[n]))
-            for name in names
-        },
+        metrics={name: mean_of(outcomes_of(rows, name)) for name in names},
         subjects={s: mean_of(outcomes_of([r for r in rows if r.subject == s])) for s in subjects}
         if len(subjects) > 1
         else {},
