@@ -1,0 +1,1 @@
+"""Read the rows of datasets into items."""

@@ -1,0 +1,1 @@
+"""Turn an item and its answer into a score."""
