@@ -17,11 +17,15 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..core.budget import Need
-from ..core.events import CallStarted
+from ..core.errors import BackendUnavailable, CapabilityMissing, UserError
+from ..core.events import CallStarted, StrategyNote
 from ..core.messages import Chunk, Completion, FinishReason, NextToken, Prompt, Request, Scored, Usage
 from ..core.run import Run
 from ..core.store import call_key
+from .hooks import companions
+from .kv_store import KVStore, Pinned, PinsPrefixes, check_name
 from .meter import Meter, Slot, sampled_json
+from .metered_prefixes import MeteredPrefixes
 from .model import Capabilities, LanguageModel, Listener
 from .pieces import stream_of
 from .recorder import Recorder
@@ -80,6 +84,44 @@ class MeteredModel:
         """What the model can do."""
         return self._model.capabilities
 
+    # -- named prefixes
+
+    @property
+    def kv_store(self) -> KVStore:
+        """Named prefixes of the model, charged to the run.
+
+        Raises:
+            CapabilityMissing: It has none.
+        """
+        if not self.capabilities.pins:
+            raise CapabilityMissing("pins", self.name)
+        return MeteredPrefixes(self._model.kv_store if isinstance(self._model, PinsPrefixes) else None, self._meter)
+
+    async def pin(self, name: str, prompt: Prompt) -> Pinned | None:
+        """Pin what later prompts of the run will begin with, where that can be done.
+
+        It saves computing and changes no result. So a model that cannot do it, a prefix that is too large and a disk
+        that cannot be written stop nothing: they leave a note in the trace.
+
+        Args:
+            name: The prefix's name.
+            prompt: The beginning.
+
+        Returns:
+            What is pinned; None if nothing is.
+
+        Raises:
+            UserError: The name is not allowed.
+            ReasonError: Whatever would stop the next call with this prompt too.
+        """
+        check_name(name)
+        try:
+            return await self.kv_store.save(name, prompt)
+        except (CapabilityMissing, UserError, BackendUnavailable) as e:
+            data: dict[str, JsonValue] = {"role": self.role, "prefix": name, "why": e.message}
+            self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="prefix.not_pinned", data=data))
+            return None
+
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt; None if unknown."""
         return self._model.count_tokens(prompt)
@@ -95,8 +137,10 @@ class MeteredModel:
             return []
         fitted = self._meter.fit([self._meter.seeded(r) for r in requests])
         clamped = [f.sampling.max_tokens < r.sampling.max_tokens for f, r in zip(fitted, requests, strict=True)]
+        groups = companions(fitted, self.name)
+        asked = _asked(fitted, groups)
         keys = {
-            (i, index): call_key(self.identity, sampled_json(r), r.sampling.seed, index)
+            (i, index): call_key(self.identity, asked[i], r.sampling.seed, index)
             for i, r in enumerate(fitted)
             for index in r.indices
         }
@@ -105,6 +149,11 @@ class MeteredModel:
             done: dict[Slot, Completion] = {
                 slot: Completion.model_validate(stored[key].reply) for slot, key in keys.items() if key in stored
             }
+            for group in groups:  # samples in lock-step are made together or not at all
+                for index in fitted[group[0]].indices:
+                    if not all((i, index) in done for i in group):
+                        for i in group:
+                            done.pop((i, index), None)
             replayed = frozenset(done)
             call = self._run.emit(
                 CallStarted(
@@ -269,3 +318,18 @@ class MeteredModel:
             )
             await run.save_events()
         return replies
+
+
+def _asked(requests: Sequence[Request], groups: Sequence[tuple[int, ...]]) -> list[JsonValue]:
+    """What decides the samples of each request; for one in lock-step with others, theirs belongs to it.
+
+    Args:
+        requests: The requests of one call.
+        groups: Positions of those that go together.
+    """
+    own = [sampled_json(r) for r in requests]
+    asked = list(own)
+    for group in groups:
+        for i in group:
+            asked[i] = {"request": own[i], "together": [own[j] for j in group if j != i]}
+    return asked

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, StoreError
 from reason.core.events import MemorySink
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
@@ -318,3 +318,42 @@ async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(desk)
         (no,) = await MeteredModel(model, "main", run).score(Prompt.user("q"), ["n"])
         assert no.logprobs == (-math.inf,)
         assert run.ledger.usage().replayed_calls == turn
+
+
+def pair(expert="good", amateur="bad"):
+    def one(text, role):
+        hook = HookCall(name="contrast", args={"pair": "p", "role": role})
+        return Request(prompt=Prompt.user(text), sampling=Sampling(n=2, max_tokens=50, hooks=(hook,)))
+
+    return [one(expert, "expert"), one(amateur, "amateur")]
+
+
+async def test_requests_in_lock_step_are_replayed_together_or_made_again_together(desk):
+    model = ScriptedModel(MANY)
+    await MeteredModel(model, "main", await desk.run("a")).generate(pair())
+    assert len(model.made) == 4
+    again = await desk.run("a", new=False)
+    await MeteredModel(model, "main", again).generate(pair())
+    assert len(model.made) == 4
+
+    found = await desk.store.calls("a")
+    lost = next(c for c in found if c.request["request"]["prompt"]["messages"][0]["content"] == "bad")
+    await desk.run("b")
+    await desk.store.add_calls("b", [c for c in found if c is not lost])  # as if it had been killed in between
+    await MeteredModel(model, "main", await desk.run("b", new=False)).generate(pair())
+    made = model.generate_calls[-1]
+    assert [r.samples for r in made] == [made[0].samples] * 2
+    assert len(made[0].samples) == 1
+
+
+async def test_another_partner_makes_it_another_sample(desk):
+    model = ScriptedModel(MANY)
+    await MeteredModel(model, "main", await desk.run("a")).generate(pair())
+    await MeteredModel(model, "main", await desk.run("b", reuse="store")).generate(pair())
+    assert len(model.generate_calls) == 1
+    await MeteredModel(model, "main", await desk.run("c", reuse="store")).generate(pair(amateur="worse"))
+    assert len(model.made) == 8
+    await MeteredModel(model, "main", await desk.run("d", reuse="store")).generate(
+        pair()[:1]
+    )  # alone, it is a plain one
+    assert len(model.made) == 10
