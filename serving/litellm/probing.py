@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...core.errors import BackendError, CapabilityMissing, UnknownName
-from ...core.messages import Completion, HookCall, Prompt, Request, Sampling
+from ...core.errors import BackendError, UnknownName
+from ...core.messages import Completion, Prompt, Request, Sampling
 from ...core.registry import nearest
 from ..hooks import hook_names
 from ..model import Capabilities
 from .model import LiteLLMModel
+from .probing_hooks import SEED, TOKENS, working_hooks
 from .target import Target
 from .traits import Traits
+from .vllm_server import listed_hooks
 
 PROMPT = Prompt.user("Write a word.", prefix="The word is")
-SEED = 20
-TOKENS = 6
 MOST_TOP = 20
 """Alternatives that OpenAI's interface gives at most."""
 
@@ -95,18 +95,23 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
         # with seeds that follow one another, the second sample of one request is the sample of the next seed
         many = many and seeded and _same(replies[1], second)
         counted = len(await single.ids_of(PROMPT)) if traits.tokenizer else None
+        listed = await _listed(single)
+        traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
+        able = build(can.model_copy(update={"hooks": hook_names(groups=False)}), traits)
+        hooks = await working_hooks(able, PROMPT, listed) if traits.tokenizer else frozenset()
         can = can.model_copy(
             update={
                 "prefix": counted is not None and counted == first.usage.prompt_tokens,
                 "scoring": traits.tokenizer and await _scores(single),
-                "hooks": await _hooks(build, can, traits) if traits.tokenizer else frozenset(),
+                "hooks": hooks,
+                "full_vocabulary": "entropy_probe" in hooks and top > 0,
             }
         )
     return can, traits.model_copy(update={"many": many})
 
 
-def _request(prompt: Prompt, *, top: int, n: int, hooks: tuple[HookCall, ...] = ()) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(max_tokens=TOKENS, n=n, seed=SEED, top_logprobs=top, hooks=hooks))
+def _request(prompt: Prompt, *, top: int, n: int) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(max_tokens=TOKENS, n=n, seed=SEED, top_logprobs=top))
 
 
 def _same(a: Completion, b: Completion) -> bool:
@@ -140,19 +145,10 @@ async def _scores(model: LiteLLMModel) -> bool:
     return bool(scored.logprobs)
 
 
-async def _hooks(build: Build, can: Capabilities, traits: Traits) -> frozenset[str]:
-    """The hooks that work: all that are registered here, if the server lets one of them act.
-
-    Differs from what a model in this process can do: what a hook measures does not come back over HTTP.
-    """
-    if "only_tokens" not in hook_names():
-        return frozenset()
-    able = build(can.model_copy(update={"hooks": hook_names()}), traits)
-    wanted = (await able.ids_of(PROMPT))[-1]
-    call = HookCall(name="only_tokens", args={"ids": [wanted]})
+async def _listed(model: LiteLLMModel) -> frozenset[str] | None:
+    """The hooks that the server lists; None if it does not have our pages."""
     try:
-        [[held]] = await able.generate([_request(PROMPT, top=0, n=1, hooks=(call,))])
-    except (BackendError, CapabilityMissing):
-        return frozenset()
-    # no model repeats the prompt's last token so often of its own accord
-    return hook_names() if held.token_ids == (wanted,) * TOKENS else frozenset()
+        names, _ = await model.retried(lambda: listed_hooks(model.wire.client))
+    except (UnknownName, BackendError):
+        return None
+    return frozenset(names)

@@ -16,11 +16,9 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..hooks import hook_names
-from .options import WORKER
+from .options import HOOKS_PAGE, REPORTS_PAGE, WORKER
 from .worker import ReasonWorker
 
-REPORTS_PAGE = "/v1/reason/reports"
-HOOKS_PAGE = "/v1/reason/hooks"
 MOST_IDS = 4096
 
 
@@ -74,5 +72,5 @@ class ReasonEndpoint:
         return {"reports": found}
 
     async def list_hooks(self) -> dict[str, list[str]]:
-        """Names of the hooks that are installed here."""
-        return {"hooks": sorted(hook_names())}
+        """Names of the hooks that are installed here, but for those over several requests, which must start at once."""
+        return {"hooks": sorted(hook_names(groups=False))}
