@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,15 @@ _OFFLINE_HINT = (
 )
 
 
-def hub_folder(repository: str, cache_dir: Path, pulling: Pulling, *, pull: bool) -> tuple[Path, str]:
+def hub_folder(
+    repository: str,
+    cache_dir: Path,
+    pulling: Pulling,
+    *,
+    pull: bool,
+    also: Sequence[str] = (),
+    check: Callable[[Path], None] = check_folder,
+) -> tuple[Path, str]:
     """The folder of a hub model and where it came from; fetched if it is not wholly here.
 
     Args:
@@ -46,6 +55,8 @@ def hub_folder(repository: str, cache_dir: Path, pulling: Pulling, *, pull: bool
         cache_dir: Our cache, where the pull is noted.
         pulling: Told of the progress; may cancel.
         pull: Whether to fetch what is not here.
+        also: Patterns of files that are wanted beside those of a language model.
+        check: Raises `DataError` if the folder is not whole.
 
     Raises:
         UserError: The [local] extra is missing, or the hub's cache must not be written.
@@ -61,8 +72,8 @@ def hub_folder(repository: str, cache_dir: Path, pulling: Pulling, *, pull: bool
         raise missing_extra(e) from e
     source = f"hub {repository}"
     with contextlib.suppress(LocalEntryNotFoundError, DataError):
-        folder = Path(snapshot_download(repository, allow_patterns=_WANTED, local_files_only=True))
-        check_folder(folder)
+        folder = Path(snapshot_download(repository, allow_patterns=[*_WANTED, *also], local_files_only=True))
+        check(folder)
         _note(repository, folder, cache_dir)
         return folder, source
     if not pull:
@@ -77,8 +88,8 @@ def hub_folder(repository: str, cache_dir: Path, pulling: Pulling, *, pull: bool
     _probe(endpoint, repository)
     hub_cache = Path(constants.HF_HUB_CACHE)
     with disk_errors(hub_cache):
-        folder = _download(repository, endpoint, hub_cache, pulling)
-    check_folder(folder)
+        folder = _download(repository, endpoint, hub_cache, pulling, also)
+    check(folder)
     _note(repository, folder, cache_dir)
     return folder, source
 
@@ -128,7 +139,7 @@ def remove_from_hub_cache(repository: str, cache_dir: Path) -> int:
     return freed
 
 
-def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling) -> Path:
+def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling, also: Sequence[str]) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -137,7 +148,7 @@ def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling)
     try:
         folder = snapshot_download(
             repository,
-            allow_patterns=_WANTED,
+            allow_patterns=[*_WANTED, *also],
             endpoint=endpoint,
             etag_timeout=_PROBE_S,
             cache_dir=hub_cache,

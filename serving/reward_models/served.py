@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ...core.errors import BackendError, BackendUnavailable, RateLimited, ReasonError, UnknownName, UserError
+from ...core.errors import (
+    BackendError,
+    BackendUnavailable,
+    ContextTooLong,
+    RateLimited,
+    ReasonError,
+    UnknownName,
+    UserError,
+)
 from ...core.messages import Usage
 from ...core.scorer_settings import RewardSettings
 from ..litellm.pooling_server import PoolingServer
@@ -66,7 +74,7 @@ class ServedReward:
                 # a server that does not know the field leaves the activation on: the same numbers come twice
                 model._activated = raw == odds
                 return model
-            except (BackendUnavailable, RateLimited, UnknownName):
+            except (BackendUnavailable, ContextTooLong, RateLimited, UnknownName):
                 raise
             except ReasonError as e:
                 wrong.append(e)
@@ -99,9 +107,9 @@ class ServedReward:
 
         made = await self._server.client.gather([partial(score, steps) for steps in solutions])
         found: list[StepScores] = made
-        backend = [e for e in errors if isinstance(e, BackendError | UserError)]
-        if len(backend) == len(found) > 0 and all(not isinstance(e, UserError) for e in backend):
-            raise backend[0]
+        down = [e for e in errors if isinstance(e, BackendError) and not isinstance(e, ContextTooLong)]
+        if down and len(down) == len(found):
+            raise down[0]
         return found
 
     def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
