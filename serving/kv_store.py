@@ -98,7 +98,7 @@ class Pinned(Frozen):
     """What `save`, `restore` and `fork` return.
 
     Attributes:
-        saved: The prefix, which is now pinned and on disk.
+        saved: The prefix, which is now pinned.
         usage: What it cost: `prompt_tokens` are the prefix's, `cached_tokens` those of them that were not computed.
             `completion_tokens` is 0, or 1 in an engine that cannot compute a prompt without a token after it.
     """
@@ -117,8 +117,9 @@ class PrefixTooLarge(UserError):
 class KVStore(Protocol):
     """Named prefixes of one model.
 
-    All methods may be called concurrently. Cancelling the awaiting task leaves the name as it was before, and no
-    partial file. Several processes may share a folder. Disk work is done off the event loop. Names follow `NAME_RULE`.
+    All methods may be called concurrently. Cancelling the awaiting task leaves the name as it was before or, if it came
+    too late, as it was to be; never a partial file. Several processes may share a folder. Disk work is done off the
+    event loop. Names follow `NAME_RULE`.
     """
 
     async def save(self, name: str, prompt: Prompt) -> Pinned:

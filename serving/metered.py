@@ -17,7 +17,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..core.budget import Need
-from ..core.errors import BackendUnavailable, CapabilityMissing, UserError
+from ..core.errors import BackendUnavailable, CapabilityMissing, StoreError, UserError
 from ..core.events import CallStarted, StrategyNote
 from ..core.messages import Chunk, Completion, FinishReason, NextToken, Prompt, Request, Scored, Usage
 from ..core.run import Run
@@ -117,7 +117,7 @@ class MeteredModel:
         check_name(name)
         try:
             return await self.kv_store.save(name, prompt)
-        except (CapabilityMissing, UserError, BackendUnavailable) as e:
+        except (CapabilityMissing, UserError, BackendUnavailable, StoreError) as e:
             data: dict[str, JsonValue] = {"role": self.role, "prefix": name, "why": e.message}
             self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="prefix.not_pinned", data=data))
             return None

@@ -337,7 +337,7 @@ class PrefixFolder:
     @contextmanager
     def _locked(self, cancel: threading.Event | None) -> Iterator[None]:
         root = self.place.root
-        with disk_errors(root, "prefixes"), locked(root, Pulling(cancel=cancel)):
+        with disk_errors(root, "prefixes"), locked(root, Pulling(cancel=cancel), "prefixes"):
             root.mkdir(mode=0o700, exist_ok=True)  # prompts may be private
             yield
 

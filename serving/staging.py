@@ -21,19 +21,20 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def locked(place: Path, pulling: Pulling) -> Iterator[None]:
+def locked(place: Path, pulling: Pulling, what: str = "model files") -> Iterator[None]:
     """Hold the lock of a place while the block runs; waits for other processes and can be cancelled meanwhile.
 
     Args:
         place: What is locked; need not exist. The lock file lies in `.locks` beside it.
         pulling: Tells of the waiting, and when to give up.
+        what: What is kept there.
 
     Raises:
         Cancelled: Cancelled while waiting.
         UserError: The folder must not be written.
         BackendUnavailable: The disk is full.
     """
-    with disk_errors(place.parent):
+    with disk_errors(place.parent, what):
         locks = place.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{place.name}.lock")

@@ -255,7 +255,7 @@ class LocalModel:
     async def aclose(self) -> None:
         """End the engine's thread and forget the cache; calls under way are cancelled. Idempotent."""
         await self._calls.aclose()
-        self._scheduler.prefixes.clear()
+        self._scheduler.prefixes.close()
 
     # --- Calls
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class LocalPrefixes:
         """See `KVStore.save`."""
         check_name(name)
         ids = tuple(self._tokenizer.prompt_ids(prompt))
-        return await self._save(name, ids, None)
+        return await self._save(name, ids)
 
     async def restore(self, name: str) -> Pinned:
         """See `KVStore.restore`."""
@@ -124,9 +125,7 @@ class LocalPrefixes:
             raise UserError(f"prefix {name!r} cannot be forked to its own name", hint="give another one, or save it")
         added = tuple(self._tokenizer.encode(more)) if isinstance(more, str) else more
         base = (await self.restore(name)).saved
-        pin = self._pins.get(name)
-        same = pin.sequence if pin is not None and pin.saved.token_ids == base.token_ids and not added else None
-        return await self._save(new_name, (*base.token_ids, *added), same)
+        return await self._save(new_name, (*base.token_ids, *added))
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`."""
@@ -163,8 +162,8 @@ class LocalPrefixes:
 
     # --- Within
 
-    async def _save(self, name: str, ids: tuple[int, ...], same: Sequenced | None) -> Pinned:
-        """Save tokens under a name; `same` is a held sequence of exactly these, if there is one."""
+    async def _save(self, name: str, ids: tuple[int, ...]) -> Pinned:
+        """Save tokens under a name."""
         self._bounds.check_ids(ids)
         self._bounds.check_length(len(ids), f"prefix {name!r} would")
         pin = self._pins.get(name)
@@ -173,15 +172,12 @@ class LocalPrefixes:
         if pin is not None and pin.saved.token_ids == ids:
             if written:
                 return _untouched(pin.saved)
-            same = pin.sequence
         elif written:
-            try:
+            with suppress(DataError, UnknownName):  # damaged, or gone since: it is computed again
                 restored = await self._adopt(name)
                 if restored.saved.token_ids == ids:
                     return restored
-            except (DataError, UnknownName):  # damaged, or gone since: it is computed again
-                same = None
-        box = await self._held(lambda told, failed: HoldTask(ids=ids, same=same, told=told, failed=failed))
+        box = await self._held(lambda told, failed: HoldTask(ids=ids, told=told, failed=failed))
         try:
             usage = box.held.usage
             saved = await run_pull(lambda cancel: self._write(name, ids, box, cancel))

@@ -35,12 +35,10 @@ class HoldTask:
 
     Attributes:
         ids: Tokens of the prompt.
-        same: A held sequence of exactly these tokens, which nothing needs to be computed for; None if there is none.
-        told: Takes what is held. Whoever cancels the task gives it back.
+        told: Takes what is held; it is the taker's to give back.
     """
 
     ids: Sequence[int]
-    same: Sequenced | None
     told: Callable[[Held], None]
     failed: Callable[[ReasonError], None]
     call: object = field(default_factory=object)
@@ -52,10 +50,8 @@ class HoldTask:
         """Look up the prompt and have the rest of it computed."""
         waited_s = time.monotonic() - self.asked_at
         prefixes = queue.prefixes
-        if self.same is not None and prefixes.holds(self.same):
-            sequence = self.same.fork()
-            prefixes.hold(sequence)
-            self._tell(sequence, len(self.ids), waited_s)
+        if (again := prefixes.hold_again(self.ids)) is not None:
+            self._tell(again, len(self.ids), waited_s)
             return
         try:
             prefixes.check_hold(len(self.ids))
@@ -63,7 +59,7 @@ class HoldTask:
             self.fail(error)
             return
         begun = prefixes.begin(self.ids, 0, self.call)
-        prefixes.hold(begun)  # at once, so that what others may hold beside it is right
+        prefixes.hold(self.ids, begun)  # at once, so that what others may hold beside it is right
         self._give_back = lambda: prefixes.let_go(begun)
 
         def done(logits: Tensor, first: int) -> None:
@@ -105,14 +101,16 @@ class AdoptTask:
     cancelled: bool = False
 
     def start(self, queue: Queue) -> None:
-        """Put them in."""
-        try:
-            queue.prefixes.check_hold(len(self.tokens))
-        except ReasonError as error:
-            self.fail(error)
-            return
-        sequence = queue.prefixes.adopt(self.tokens, self.layers, self.call)
-        queue.prefixes.hold(sequence)
+        """Put them in, unless the tokens are held already."""
+        prefixes = queue.prefixes
+        sequence = prefixes.hold_again(self.tokens)
+        if sequence is None:
+            try:
+                prefixes.check_hold(len(self.tokens))
+            except ReasonError as error:
+                self.fail(error)
+                return
+            sequence = prefixes.hold(self.tokens, prefixes.adopt(self.tokens, self.layers, self.call))
         count = len(self.tokens)
         self.told(Held(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
 

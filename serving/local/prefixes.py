@@ -159,6 +159,14 @@ class OutOfCache(BackendError):
     code = "out_of_cache"
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A sequence that stays, and its tokens."""
+
+    ids: tuple[int, ...]
+    sequence: Sequenced
+
+
 class Prefixes:
     """All trees of an engine, under one byte budget.
 
@@ -170,7 +178,7 @@ class Prefixes:
     def __init__(self, maker: LogMaker, budget: int) -> None:
         self._maker, self._budget = maker, budget
         self._trees: list[Tree] = []
-        self._held: list[Sequenced] = []
+        self._held: list[_Held] = []
         self._clock = 0
 
     @property
@@ -253,32 +261,40 @@ class Prefixes:
         return Sequenced(tree, tree.log.open(columns), tree.add(tree.root, ids, columns), len(ids))
 
     def check_hold(self, count: int) -> None:
-        """See whether `count` more columns may be held.
+        """See whether a sequence of `count` tokens may be held in a tree of its own.
 
         Raises:
-            PrefixTooLarge: They may not.
+            PrefixTooLarge: It may not.
         """
-        trees = {id(s.tree): s.tree.log.nbytes for s in self._held}
+        held = sum({id(h.sequence.tree): h.sequence.tree.log.nbytes for h in self._held}.values())
         more = whole_lanes(max(MIN_CAPACITY, count)) * self._maker.column_bytes
-        if HELD_SHARE * (sum(trees.values()) + more) > self._budget:
+        if HELD_SHARE * (held + more) > self._budget:
             raise PrefixTooLarge(
-                f"{count} tokens need {more:,} bytes beside the {sum(trees.values()):,} of pinned prefixes; these may "
-                f"take {self._budget // HELD_SHARE:,}",
+                f"{count} tokens need {more:,} bytes beside the {held:,} of pinned prefixes; these may take "
+                f"{self._budget // HELD_SHARE:,}",
                 hint="drop others (with keep_file they stay on disk), or give the engine a larger kv_bytes",
             )
 
-    def hold(self, sequence: Sequenced) -> None:
-        """Keep a sequence until `let_go`: its columns are never evicted."""
-        self._held.append(sequence)
+    def hold(self, ids: Sequence[int], sequence: Sequenced) -> Sequenced:
+        """Keep a sequence of these tokens until `let_go`: its columns are never evicted."""
+        self._held.append(_Held(tuple(ids), sequence))
+        return sequence
 
-    def holds(self, sequence: Sequenced) -> bool:
-        """Whether it is held."""
-        return any(s is sequence for s in self._held)
+    def hold_again(self, ids: Sequence[int]) -> Sequenced | None:
+        """Hold another sequence of tokens that are held already, over the same columns; None if they are not.
+
+        It is found by all its tokens: what is held stands in the order of a prompt computed alone, and must do so.
+        """
+        wanted = tuple(ids)
+        for held in self._held:
+            if held.ids == wanted and len(held.sequence.branch) == len(wanted):
+                return self.hold(wanted, held.sequence.fork())
+        return None
 
     def let_go(self, sequence: Sequenced) -> None:
         """End a held sequence; idempotent. Its tokens stay stored while there is room."""
-        if self.holds(sequence):
-            self._held = [s for s in self._held if s is not sequence]
+        if any(h.sequence is sequence for h in self._held):
+            self._held = [h for h in self._held if h.sequence is not sequence]
             sequence.release()
             self.tidy(sequence.tree)
 
@@ -318,6 +334,10 @@ class Prefixes:
     def clear(self) -> None:
         """Forget everything that is idle; what is held is not."""
         self._trees = [t for t in self._trees if not t.idle]
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._trees, self._held = [], []
 
     def _longest(self, ids: Sequence[int], call: object = None) -> tuple[Tree | None, list[int]]:
         """The tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""

@@ -1,0 +1,245 @@
+"""Named prefixes on disk, without an engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import Cancelled, DataError, UnknownName, UserError
+from reason.serving.kv_store import PrefixTooLarge, SavedPrefix, check_name
+from reason.serving.prefix_folder import DESCRIPTION, Owner, PrefixFolder, PrefixPlace
+
+OWNER = Owner("local/x", "x+bf16", "bfloat16", "t/1")
+ROOM = 10_000
+
+
+def folder_at(root: Path, limit: int = ROOM, owner: Owner = OWNER) -> PrefixFolder:
+    return PrefixFolder(PrefixPlace(root, limit), owner)
+
+
+def put(folder: PrefixFolder, name: str, size: int = 1000, pinned: tuple[str, ...] = ()) -> SavedPrefix:
+    with folder.begin(name, size, pinned) as attempt:
+        (attempt.folder / "a.safetensors").write_bytes(name[:1].encode() * size)
+        return folder.publish(attempt, (1, 2, 3), 3, pinned)
+
+
+def names(folder: PrefixFolder) -> list[str]:
+    return [s.saved.name for s in folder.states()]
+
+
+def content(saved: SavedPrefix, folder: Path) -> bytes:
+    return (folder / saved.files[0].name).read_bytes()
+
+
+def age(folder: PrefixFolder, *in_order: str) -> None:
+    """Let the names have been used in this order."""
+    paths = {s.saved.name: s.folder for s in folder.states()}
+    for i, name in enumerate(in_order):
+        path = paths[name]
+        assert path is not None
+        os.utime(path / DESCRIPTION, (1000 + i, 1000 + i))
+
+
+def test_what_is_put_is_found(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "p")
+    assert folder.describe("a") is None
+    assert folder.states() == []
+    assert not folder.remove("a")
+    assert not (tmp_path / "p").exists(), "looking makes nothing"
+    saved = put(folder, "a")
+    assert folder.describe("a") == saved
+    assert folder.read("a", content) == (saved, b"a" * 1000)
+    assert names(folder) == ["a"]
+    assert folder.remove("a")
+    assert names(folder) == []
+    assert (tmp_path / "p").stat().st_mode & 0o077 == 0, "prompts may be private"
+
+
+def test_several_files_are_one_prefix(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    with folder.begin("a", 20) as attempt:
+        for i in range(2):
+            (attempt.folder / f"rank{i}.safetensors").write_bytes(bytes(10))
+        (attempt.folder / "notes.txt").write_text("no part of it")
+        saved = folder.publish(attempt, (1,), 1)
+    assert [f.name for f in saved.files] == ["rank0.safetensors", "rank1.safetensors"]
+    assert saved.nbytes == 20
+
+
+def test_the_least_recently_used_goes_first_and_no_pinned_one(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, limit=5_000)
+    for name in "abc":
+        put(folder, name)
+    age(folder, "a", "c", "b")
+    folder.read("a", content)
+    put(folder, "d", pinned=("c",))
+    assert names(folder) == ["a", "c", "d"]
+    put(folder, "e", size=1900, pinned=("c",))
+    assert names(folder) == ["c", "d", "e"]
+
+
+def test_names_of_other_models_go_too(tmp_path: Path) -> None:
+    theirs = folder_at(tmp_path, 3_000, Owner("local/y", "y+bf16", "bfloat16", "t/1"))
+    put(theirs, "a")
+    put(folder_at(tmp_path, 3_000), "a")
+    age(theirs, "a")
+    put(folder_at(tmp_path, 3_000), "b")
+    assert names(theirs) == []
+    assert names(folder_at(tmp_path, 3_000)) == ["a", "b"]
+
+
+def test_what_cannot_fit_is_refused_and_nothing_removed(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, limit=5_000)
+    put(folder, "a")
+    with pytest.raises(PrefixTooLarge, match=r"'b' takes 6,000 bytes on disk; the bound is 5,000"):
+        put(folder, "b", size=6_000)
+    with pytest.raises(PrefixTooLarge, match="pinned prefixes"):
+        put(folder, "b", size=4_000, pinned=("a",))
+    with pytest.raises(PrefixTooLarge), folder.begin("b", 10) as attempt:  # more than was said
+        (attempt.folder / "a.safetensors").write_bytes(bytes(9_000))
+        folder.publish(attempt, (1,), 1)
+    assert names(folder) == ["a"]
+    assert list(tmp_path.rglob(".partial*")) == []
+
+
+def test_its_own_predecessor_does_not_count(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, limit=3_000)
+    for size in (2_000, 2_100, 1_900):
+        put(folder, "a", size=size, pinned=("a",))
+    assert len(folder.read("a", content)[1]) == 1_900
+
+
+def test_an_attempt_that_fails_leaves_the_name_as_it_was(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    saved = put(folder, "a")
+    with pytest.raises(ZeroDivisionError), folder.begin("a", 10) as attempt:
+        (attempt.folder / "a.safetensors").write_bytes(bytes(10))
+        raise ZeroDivisionError
+    stop = threading.Event()
+    with pytest.raises(Cancelled), folder.begin("a", 10) as attempt:
+        (attempt.folder / "a.safetensors").write_bytes(bytes(10))
+        stop.set()
+        folder.publish(attempt, (9,), 1, cancel=stop)
+    assert folder.read("a", content)[0] == saved
+    assert list(tmp_path.rglob(".partial*")) == []
+
+
+def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "p")
+    put(folder, "a")
+    stop = threading.Event()
+    stop.set()
+    with FileLock(tmp_path / ".locks" / "p.lock"), pytest.raises(Cancelled):
+        folder.read("a", content, cancel=stop)
+
+
+def test_what_a_crash_left_is_removed_and_what_is_under_way_is_not(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    put(folder, "a")
+    [state] = folder.states()
+    assert state.folder is not None
+    home = state.folder.parent
+    for name in ("dead=1-aa", "dead=1-aa.old", "other=2-bb.old"):
+        (home / f".partial-{name}").mkdir()
+        (home / f".partial-{name}" / "a.safetensors").write_bytes(bytes(10))
+    (home / ".partial-x=3-cc.lock").touch()
+    with folder.begin("b", 10) as under_way:
+        assert [p.name for p in home.glob(".partial*") if not p.name.endswith(".lock")] == [under_way.folder.name]
+        put(folder, "c")
+        assert under_way.folder.exists()
+    assert list(home.glob(".partial*")) == []
+    assert names(folder) == ["a", "c"]
+
+
+def test_a_folder_that_must_not_be_written_names_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write prefixes") as caught:
+        put(folder_at(tmp_path / "file" / "p"), "a")
+    assert "REASON_CACHE_DIR" in caught.value.hint
+
+
+def test_strange_things_in_the_folder_are_passed_over(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    put(folder, "a")
+    [state] = folder.states()
+    assert state.folder is not None
+    (state.folder.parent / "empty").mkdir()
+    (state.folder.parent / "file").write_text("x")
+    (tmp_path / "a").write_text("x")
+    assert names(folder) == ["a"]
+    with pytest.raises(UnknownName):
+        folder.read("file", content)
+    with pytest.raises(UnknownName):
+        folder.read("empty", content)
+    assert folder.describe("empty") is None
+
+
+def test_another_models_file_in_this_ones_place_is_not_read(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    put(folder, "a")
+    for changed in ("identity", "dtype", "layout"):
+        other = Owner(**{**vars(OWNER), changed: "z"})
+        reader = folder_at(tmp_path, owner=other)
+        reader._home = folder._home
+        with pytest.raises(DataError, match="here it is"):
+            reader.read("a", content)
+        assert reader.describe("a") is None
+        assert reader.states() == []
+
+
+@given(st.text(max_size=90))
+def test_a_name_that_is_taken_is_a_plain_file_name(name: str) -> None:
+    try:
+        check_name(name)
+    except UserError:
+        return
+    assert name == name.lower() == Path(name).name
+    assert 0 < len(name) <= 80
+    assert name.isascii()
+    assert name[0].isalnum()
+    assert name[-1].isalnum()
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?", fullmatch=True))
+def test_ordinary_names_are_taken(name: str) -> None:
+    if name.split(".")[0][:3] not in ("con", "prn", "aux", "nul", "com", "lpt"):
+        assert check_name(name) == name
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from reason.core.errors import UnknownName
+from reason.serving.prefix_folder import Owner, PrefixFolder, PrefixPlace
+
+me = int(sys.argv[2])
+folder = PrefixFolder(PrefixPlace(Path(sys.argv[1]), 3 * 4200), Owner("local/x", "x+bf16", "bfloat16", "t/1"))
+for i in range(25):
+    name = f"n{(i + me) % 5}"
+    with folder.begin(name, 4000) as attempt:
+        (attempt.folder / "a.safetensors").write_bytes(bytes([65 + me]) * 4000)
+        folder.publish(attempt, (me,), 1)
+    try:
+        saved, data = folder.read(f"n{i % 5}", lambda s, f: (f / s.files[0].name).read_bytes())
+        assert data == bytes([65 + saved.token_ids[0]]) * 4000
+    except UnknownName:
+        pass
+    if i % 7 == 0:
+        folder.remove(name)
+    assert sum(s.saved.nbytes for s in folder.states()) <= 3 * 4200
+"""
+
+
+def test_processes_that_share_a_folder_find_whole_prefixes(tmp_path: Path) -> None:
+    """They write, read, evict and remove the same names: every sum is checked at every reading."""
+    root = tmp_path / "prefixes"
+    running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(root), str(i)]) for i in range(3)]
+    assert [p.wait(120) for p in running] == [0, 0, 0]
+    assert list(root.rglob(".partial*")) == []
