@@ -1,4 +1,4 @@
-"""The hooks of one sample inside vLLM, apart from vLLM: read from a request, applied to rows, reported."""
+"""The hooks of one sample inside vLLM, apart from vLLM: read from a request, put to rows, reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, ValidationError
 from ...core.errors import ReasonError, UserError
 from ...core.messages import Frozen, HookCall
 from ...core.settings import explain
-from ..hooks import Hook, HookState, make_hooks
+from ..hooks import Hook, HookState, Line, make_hooks
 from ..hooks.tokens import just
 from .options import KEY, PROCESSOR
 
@@ -27,6 +27,8 @@ class Order(Frozen):
         sample: Which sample of its request.
         hooks: The hooks, in order.
         eos: Tokens that end a text; None takes those that vLLM stops at.
+        scope: Groups of requests that have the same name are different ones in different scopes.
+        together: Whether the request is one of a group that is begun as a whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,8 @@ class Order(Frozen):
     sample: int = 0
     hooks: tuple[HookCall, ...] = ()
     eos: tuple[int, ...] | None = None
+    scope: str = ""
+    together: bool = False
 
     @classmethod
     def read(cls, extra_args: Mapping[str, Any] | None) -> Order | None:
@@ -77,39 +81,40 @@ class Chain:
         self.failure: tuple[str, str] | None = None
         self._hooks = order.make()
         self._eos = frozenset(eos if order.eos is None else order.eos)
-        self._states = {name: HookState((), (), order.sample, eos_ids=self._eos) for name, _ in self._hooks}
-        self._prompt: Sequence[int] = ()
-        self._generated: Sequence[int] = ()
+        self._states = {
+            name: HookState((), (), order.sample, eos_ids=self._eos, together=order.together) for name, _ in self._hooks
+        }
 
-    def place(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> None:
-        """Say where the sample stands. A list that grows may be given once."""
-        self._prompt, self._generated = prompt_ids, generated_ids
-        for state in self._states.values():
-            state.prompt_ids, state.generated_ids = prompt_ids, generated_ids
+    def line(self, row: Row, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> Line:
+        """A row of logits, and where its sample stands, ready for the hooks.
 
-    def __call__(self, row: Row) -> Row:
-        """Apply the hooks to a row of logits. A hook that fails ends its own sample and touches no other."""
-        if self.failure is None:
-            try:
-                return self._apply(row)
-            except ReasonError as e:
-                self.failure = e.code, f"a logits hook failed: {e}"
-            except Exception as e:  # noqa: BLE001 - a hook is foreign code: its failure belongs to its sample alone
-                self.failure = "hook_failed", f"a logits hook failed: {e}"
-        ends = sorted(i for i in self._eos if i < len(row))
-        return just(row, ends) if ends else row
+        The first hook that fails ends its own sample and touches no other: the others then do not run.
+        """
+        stale = bool(generated_ids) and generated_ids[-1] < 0
+        if stale and self.failure is None:
+            error = UserError("vLLM does not tell the hooks what was said", hint=f"--logits-processors {PROCESSOR}")
+            self.failure = error.code, f"a logits hook failed: {error}"
+        hooks = self._hooks if self.failure is None else ()
+        return Line(row, prompt_ids, generated_ids, hooks, self._states, self.order.scope)
 
-    def _apply(self, row: Row) -> Row:
+    def changed(self, line: Line, row: Row) -> Row:
+        """The row after the hooks; one that ends the text if a hook has failed.
+
+        Args:
+            line: What `line` gave, its hooks run.
+            row: The row as it was.
+        """
         import numpy as np
 
-        if self._generated and self._generated[-1] < 0:
-            raise UserError("vLLM does not tell the hooks what was said", hint=f"--logits-processors {PROCESSOR}")
-        changed = row
-        for name, hook in self._hooks:
-            changed = hook(changed, self._states[name])
-        if changed is not row and not bool(np.isfinite(changed).any()):
-            raise UserError("the hooks forbid every token")
-        return changed
+        if self.failure is None and line.error is not None:
+            code = line.error.code if isinstance(line.error, ReasonError) else "hook_failed"
+            self.failure = code, f"a logits hook failed: {line.error}"
+        if self.failure is None and line.row is not row and not bool(np.isfinite(line.row).any()):
+            self.failure = UserError.code, "a logits hook failed: the hooks forbid every token"
+        if self.failure is None:
+            return line.row
+        ends = sorted(i for i in self._eos if i < len(row))
+        return just(row, ends) if ends else row
 
     def report(self) -> dict[str, Any]:
         """What the hooks measured, by name, and what failed."""

@@ -2,7 +2,7 @@
 
 vLLM has two incompatible interfaces, and its model runner decides which is used. Runner V1 (always on a CPU) follows
 batch rows that move; runner V2 gives every request a slot for its lifetime. The class tells them apart by how it is
-constructed, keeps one `Chain` for each sample, and hands it the sample's row.
+constructed, keeps one `Chain` for each sample, and hands the rows of a step to the hooks together.
 
 `vllm serve` finds `HooksPlugin` through the entry-point group `vllm.logits_processors`; an engine of ours, or a command
 line, names `Hooks`, and then the plugin does nothing. Runner V2 was only exercised with stand-ins for its state.
@@ -11,6 +11,8 @@ line, names `Hooks`, and then the plugin does nothing. Runner V2 was only exerci
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2
 
+from ..hooks import Line, run_hooks
 from .chain import Chain, Order
 from .options import PROCESSOR
 
@@ -26,12 +29,21 @@ KEPT_REPORTS = 4096
 """Reports of ended samples that wait to be fetched; beyond that the oldest is dropped."""
 
 
+@dataclass(frozen=True)
+class _Seat:
+    """A sample in a batch row or a slot; runner V1 hands over its lists of tokens, which grow, once."""
+
+    chain: Chain
+    prompt_ids: Sequence[int] = ()
+    output_ids: Sequence[int] = ()
+
+
 class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
     """Applies the hooks that requests name in their `extra_args`."""
 
     def __init__(self, vllm_config: Any, *rest: Any) -> None:
         self._states = None if len(rest) == 2 else rest[0]
-        self._chains: dict[int, Chain] = {}
+        self._seats: dict[int, _Seat] = {}
         self._reports: OrderedDict[str, Chain] = OrderedDict()
 
     @classmethod
@@ -64,13 +76,11 @@ class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
     def update_state(self, batch_update: Any) -> None:
         """Follow the rows."""
 
-        def enter(params: Any, prompt_ids: list[int] | None, output_ids: list[int]) -> Chain | None:
+        def enter(params: Any, prompt_ids: list[int] | None, output_ids: list[int]) -> _Seat | None:
             chain = self._chain(params)
-            if chain is not None:
-                chain.place(prompt_ids or (), output_ids)
-            return chain
+            return None if chain is None else _Seat(chain, prompt_ids or (), output_ids)
 
-        process_dict_updates(self._chains, batch_update, enter)
+        process_dict_updates(self._seats, batch_update, enter)
 
     # --- Runner V2: slots, which stay
 
@@ -78,9 +88,9 @@ class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
         """Take a slot over; False if the request has no hooks."""
         chain = self._chain(params)
         if chain is None:
-            self._chains.pop(slot, None)
+            self._seats.pop(slot, None)
         else:
-            self._chains[slot] = chain
+            self._seats[slot] = _Seat(chain)
         return chain is not None
 
     def apply_staged_writes(self) -> None:
@@ -90,30 +100,39 @@ class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
 
     def apply(self, logits: torch.Tensor, ctx: Any = None) -> torch.Tensor:
         """Change the rows `[rows, vocab]` in place."""
-        if not self._chains:
+        if not self._seats:
             return logits
-        for i, chain in self._of_rows(logits) if ctx is None else self._of_slots(ctx):
-            row = logits[i].float().cpu().numpy()
-            changed = chain(row)
+        work = self._of_rows(logits) if ctx is None else self._of_slots(logits, ctx)
+        before = [line.row for _, _, line in work]
+        run_hooks([line for _, _, line in work])
+        for (i, chain, line), row in zip(work, before, strict=True):
+            changed = chain.changed(line, row)
             if changed is not row:
                 logits[i] = torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)).to(logits)
         return logits
 
-    def _of_rows(self, logits: torch.Tensor) -> list[tuple[int, Chain]]:
-        return [(i, chain) for i, chain in self._chains.items() if i < logits.shape[0]]
+    def _of_rows(self, logits: torch.Tensor) -> list[tuple[int, Chain, Line]]:
+        return [
+            (i, seat.chain, seat.chain.line(_row(logits, i), seat.prompt_ids, seat.output_ids))
+            for i, seat in sorted(self._seats.items())
+            if i < logits.shape[0]
+        ]
 
-    def _of_slots(self, ctx: Any) -> list[tuple[int, Chain]]:
+    def _of_slots(self, logits: torch.Tensor, ctx: Any) -> list[tuple[int, Chain, Line]]:
         states = self._states
-        if states is None or not any(slot in self._chains for slot in ctx.idx_mapping_np.tolist()):
+        if states is None or not any(slot in self._seats for slot in ctx.idx_mapping_np.tolist()):
             return []
         found = []
         for i, (slot, position) in enumerate(zip(ctx.expanded_idx_mapping.tolist(), ctx.pos.tolist(), strict=True)):
-            chain, length = self._chains.get(slot), int(states.prompt_len.np[slot])
-            if chain is not None and position + 1 >= length:  # else a piece of a prompt that goes on
+            seat, length = self._seats.get(slot), int(states.prompt_len.np[slot])
+            if seat is not None and position + 1 >= length:  # else a piece of a prompt that goes on
                 ids = states.all_token_ids.gpu[slot, : position + 1].tolist()
-                chain.place(ids[:length], ids[length:])
-                found.append((i, chain))
+                found.append((i, seat.chain, seat.chain.line(_row(logits, i), ids[:length], ids[length:])))
         return found
+
+
+def _row(logits: torch.Tensor, i: int) -> Any:
+    return logits[i].float().cpu().numpy()
 
 
 class HooksPlugin(Hooks):

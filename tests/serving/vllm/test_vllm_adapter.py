@@ -154,3 +154,53 @@ def test_reports_that_nobody_fetches_are_bounded(adapter: Any, monkeypatch: pyte
     for slot in range(5):
         hooks.add_request(slot, params(PROBE, name=str(slot)))
     assert hooks.take_reports([str(i) for i in range(5)]).keys() == {"2", "3", "4"}
+
+
+def pair_order(role: str, name: str, *, together: bool = False, scope: str = "s") -> Any:
+    hook = {"name": "contrast", "args": {"pair": "p", "role": role, "plausible": 0, "strength": 1}}
+    order = {KEY: {"id": name, "hooks": [hook], "scope": scope, "together": together}}
+    return SimpleNamespace(extra_args=order, all_stop_token_ids={0})
+
+
+def test_contrast_mixes_rows_of_runner_v1(adapter: Any) -> None:
+    import torch
+    from vllm.v1.sample.logits_processor import BatchUpdate
+
+    hooks = adapter.Hooks(config(), "cpu", False)
+    added = [(0, pair_order("amateur", "a"), [1], []), (1, params(), [1], []), (2, pair_order("expert", "e"), [2], [])]
+    hooks.update_state(BatchUpdate(3, [], added, []))
+    rows = logits(3)
+    changed = hooks.apply(rows.clone())
+    assert torch.allclose(changed[2], 2 * rows[2] - rows[0])
+    assert torch.equal(changed[0], changed[2])
+    assert torch.equal(changed[1], rows[1])
+    hooks.update_state(BatchUpdate(2, [0], [], []))  # the partner leaves
+    assert torch.equal(hooks.apply(rows.clone())[2], rows[2])
+    assert hooks.take_reports(["e"])["e"]["extras"] == {"contrast": {"mixed": 1}}
+
+
+def test_contrast_mixes_slots_of_runner_v2_in_any_order(adapter: Any) -> None:
+    import torch
+
+    ids = torch.zeros(8, 16, dtype=torch.int64)
+    states = SimpleNamespace(
+        prompt_len=SimpleNamespace(np=np.array([0, 0, 3, 0, 0, 5, 0, 0])), all_token_ids=SimpleNamespace(gpu=ids)
+    )
+    hooks = adapter.Hooks(config(), states)
+    assert hooks.add_request(2, pair_order("expert", "e", together=True))
+    assert hooks.add_request(5, pair_order("amateur", "a", together=True))
+
+    def step(slots: list[int], positions: list[int]) -> Any:
+        ctx = SimpleNamespace(
+            idx_mapping_np=np.array(slots), expanded_idx_mapping=torch.tensor(slots), pos=torch.tensor(positions)
+        )
+        return hooks.apply(logits(len(slots)), ctx)
+
+    for said in (0, 1):
+        rows = logits(2)
+        changed = step([5, 2], [4 + said, 2 + said])
+        assert torch.allclose(changed[1], 2 * rows[1] - rows[0])
+        assert torch.equal(changed[0], changed[1])
+    changed = step([5, 2], [6, 5])  # one is a token ahead
+    assert [int(torch.isfinite(row).sum()) for row in changed] == [1, 1]  # both are ended
+    assert hooks.take_reports(["e"])["e"]["failure"][0] == "out_of_step"

@@ -115,6 +115,29 @@ def test_requests_without_hooks_are_untouched(
     assert with_processor == values()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_contrastive_pair_says_the_same_and_alone_it_changes_nothing(
+    llm: Any, prompts: list[list[int]], temperature: float
+) -> None:
+    plain = {"temperature": temperature, "seed": 9, "max_tokens": 16, "ignore_eos": True}
+
+    def member(name: str, role: str, scope: str) -> dict[str, Any]:
+        hook = HookCall(name="contrast", args={"pair": "p", "role": role, "strength": 1.0})
+        arguments = order(name, hook)
+        arguments[KEY]["scope"] = scope
+        return plain | {"extra_args": arguments}
+
+    listed = [member("e", "expert", "1"), plain, member("a", "amateur", "1")]
+    expert, _, amateur = (list(o.outputs[0].token_ids) for o in run(llm, prompts[:3], listed))
+    assert expert == amateur
+    assert [r["extras"]["contrast"]["mixed"] for r in reports(llm, "e", "a").values()] == [16, 16]
+    without = list(run(llm, prompts[:1], [plain])[0].outputs[0].token_ids)
+    assert expert != without
+    alone = run(llm, [prompts[0], prompts[2]], [member("x", "expert", "2"), member("y", "amateur", "3")])
+    assert list(alone[0].outputs[0].token_ids) == without
+    assert [r["extras"] for r in reports(llm, "x", "y").values()] == [{}, {}]
+
+
 def test_a_failing_hook_ends_its_own_sample_alone(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
     bad = order("bad", HookCall(name="forbid_tokens", args={"ids": [10_000_000]}), eos=eos)
     plain = {"temperature": 0.0, "max_tokens": 6, "stop_token_ids": eos}
