@@ -19,7 +19,7 @@ from .rows import Row
 from .statistics.paired import Paired, compare
 from .summary import outcomes_of
 
-NOT_SETTINGS = frozenset({"limit", "reuse", "dataset.source", "dataset.licence", "dataset.warning", "dataset.size"})
+NOT_SETTINGS = frozenset({"limit", "reuse", "dataset.source", "dataset.licence", "dataset.warning", "dataset.sha256"})
 """What a plan notes that cannot move a score."""
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from ..core.errors import DataError, StoreError, UserError
 from ..core.messages import Frozen
-from .plan import EvalPlan
+from .plan import EvalPlan, TaskSource
 from .rows import Row
 
 MANIFEST = "run.json"
@@ -33,6 +33,7 @@ class Manifest(Frozen):
 
     Attributes:
         plan: What was decided.
+        task: Where its questions come from.
         label: What reports call the run.
         keys: Every (item, seed) of the run in order; where it is one shard of several, those of the shard.
         shard: Which shard of how many; None if it is the whole.
@@ -43,6 +44,7 @@ class Manifest(Frozen):
     """
 
     plan: EvalPlan
+    task: TaskSource
     label: str
     keys: tuple[tuple[str, int], ...]
     shard: tuple[int, int] | None = None

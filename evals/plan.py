@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, JsonValue
@@ -18,6 +19,7 @@ class DatasetUse(Frozen):
 
     Attributes:
         name: Name of the dataset, or the file's.
+        variant: Which reading of it; empty if there is one alone.
         source: Where the rows came from: a hub id with its revision, or a file.
         fingerprint: SHA-256 over all items in order, golds included, before any limit: what a score can be compared on.
         size: Items before any limit.
@@ -30,6 +32,7 @@ class DatasetUse(Frozen):
     """
 
     name: str
+    variant: str = ""
     source: str
     fingerprint: str
     size: int
@@ -39,6 +42,24 @@ class DatasetUse(Frozen):
     warning: str = ""
     sha256: str = ""
     revision: str = ""
+
+
+class TaskSource(Frozen):
+    """Where questions come from: what a user says to have a dataset opened.
+
+    Attributes:
+        dataset: Name of a dataset, or of the user's own.
+        data: A local file instead of the hub.
+        map: Which field of the file is what, where its names are others.
+        variant: Which reading of the dataset; empty is its default.
+        choice_seed: Seed of the shuffled choices; None leaves them as the source has them.
+    """
+
+    dataset: str
+    data: Path | None = None
+    map: dict[str, str] = Field(default_factory=dict)
+    variant: str = ""
+    choice_seed: int | None = 0
 
 
 class EvalPlan(Frozen):
@@ -71,8 +92,10 @@ class EvalPlan(Frozen):
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over all of it but the limit: more items of the same evaluation go on with it."""
-        plain = self.model_dump(mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning"}})
+        """Twelve hexadecimal digits over all but the limit, and of the data over what is asked, not where it lies."""
+        plain = self.model_dump(
+            mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning", "sha256", "options"}}
+        )
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:

@@ -86,6 +86,9 @@ class Row(Frozen):
         degraded: What could not be done as the method says.
         score: What the scorer says, as it says it.
         value: The main score, in [0, 1].
+        correct: Whether it is right; None where nothing is right or wrong.
+        label: The right answer in short.
+        prediction: The given one likewise.
         metrics: Scores by name.
         parsed: Whether an answer was found.
         error: Why there is no answer at all; such an item counts as wrong.
@@ -117,6 +120,9 @@ class Row(Frozen):
     degraded: tuple[str, ...] = ()
     score: JsonValue = None
     value: float = Field(ge=0, le=1)
+    correct: bool | None = None
+    label: str | None = None
+    prediction: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     parsed: bool
     error: Failure | None = None

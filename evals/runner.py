@@ -27,9 +27,10 @@ from ..core.messages import Failure
 from ..core.sqlite_store import SqliteStore
 from ..core.store import RunRecord
 from ..core.version import __version__
+from .items import Item
 from .plan import EvalPlan
 from .rows import Row, ledger_of, prompt_hash, sampling_of, timing_of
-from .task import Asked, Task
+from .task import Task
 
 ENDS_THE_RUN = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
 """What would befall the next item as well: the evaluation stops, and goes on with --resume."""
@@ -163,12 +164,12 @@ class Runner:
         except UnknownName:
             return None
 
-    async def _row(self, item: Asked, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
+    async def _row(self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
         """The row, made of what the store holds, so that it does not matter when the run was interrupted."""
         calls = await self._store.calls(record.id)
         paid_before = await self._store.keys_paid_before(record.id)
         answer = Answer.model_validate(record.answer)
-        score = await self._task.judge(item.id, answer)
+        score = await self._task.judge(item, answer)
         return Row(
             id=item.id,
             seed=seed,
@@ -178,7 +179,7 @@ class Runner:
             subject=item.subject,
             question=item.question.text,
             choices=item.question.choices,
-            gold=item.gold,
+            gold=item.gold.model_dump(mode="json"),
             prompt_hash=prompt_hash(calls),
             sampling=sampling_of(calls),
             strategy=answer.strategy,
@@ -188,11 +189,14 @@ class Runner:
             text=answer.text,
             answer=answer.answer,
             candidates=answer.candidates,
-            confidence=answer.confidence,
+            confidence=score.confidence if answer.confidence is None else answer.confidence,
             stopped=answer.stopped,
             degraded=answer.degraded,
-            score=score.detail,
+            score=score.model_dump(mode="json", exclude={"metrics"}),
             value=0.0 if error is not None else score.value,
+            correct=False if error is not None else score.correct,
+            label=score.label,
+            prediction=score.prediction,
             metrics=score.metrics,
             parsed=error is None and score.parsed,
             error=None if error is None else Failure(code=error.code, message=str(error)),

@@ -156,7 +156,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
             notes[what] = notes.get(what, 0) + 1
     names = sorted({name for row in rows for name in row.metrics})
     subjects = sorted({row.subject for row in rows if row.subject})
-    confident = [r for r in rows if r.confidence is not None and r.value in (0.0, 1.0)]
+    stated = [(r.confidence, r.correct) for r in rows if r.confidence is not None and r.correct is not None]
     attempts = range(1, seeds + 1)
     return Summary(
         items=len(outcomes.ids),
@@ -177,12 +177,8 @@ def summarise(rows: Sequence[Row]) -> Summary:
         degraded=notes,
         cost=_cost(rows),
         latency=latency([r.timing.wall_s for r in rows if r.timing.whole and r.error is None]),
-        calibration=calibration(
-            np.array([r.confidence for r in confident], dtype=float), np.array([r.value for r in confident])
-        )
-        if confident
-        else None,
-        confident=len(confident),
+        calibration=calibration(*np.array(stated, dtype=float).T) if stated else None,
+        confident=len(stated),
     )
 
 

@@ -5,51 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pydantic import JsonValue
-
 from ..core.answer import Answer
-from ..core.question import Question
+from .items import Dataset, Item, Score
 from .plan import DatasetUse
 
-
-@dataclass(frozen=True)
-class Asked:
-    """One item as it is asked.
-
-    Attributes:
-        id: Its name.
-        question: What is asked; holds nothing of the right answer.
-        gold: The right answer as its scorer takes it.
-        group: What it is clustered under; empty if it stands alone.
-        subject: Its subject, for the breakdown.
-    """
-
-    id: str
-    question: Question
-    gold: JsonValue
-    group: str = ""
-    subject: str = ""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a scorer says of one answer.
-
-    Attributes:
-        value: The main score, in [0, 1].
-        parsed: Whether an answer was found in the text.
-        metrics: Scores by name.
-        detail: What the scorer says, as it says it.
-    """
-
-    value: float
-    parsed: bool
-    metrics: dict[str, float]
-    detail: JsonValue
-
-
-Judge = Callable[[str, Answer], Awaitable[Judged]]
-"""Judges the answer to the item of that name."""
+Judge = Callable[[Item, Answer], Awaitable[Score]]
+"""Scores the answer to an item."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +20,27 @@ class Task:
     Attributes:
         use: Which it is.
         items: Its items by name, in order.
-        judge: How an answer is judged.
+        judge: How an answer is scored.
     """
 
     use: DatasetUse
-    items: dict[str, Asked]
+    items: dict[str, Item]
     judge: Judge
+
+
+def task_of(dataset: Dataset, judge: Judge) -> Task:
+    """A dataset with its scorer, as a runner takes it."""
+    use = DatasetUse(
+        name=dataset.name,
+        variant=dataset.variant,
+        source=dataset.source,
+        fingerprint=dataset.fingerprint,
+        size=dataset.size,
+        options=dataset.options,
+        scorer=dataset.scorer,
+        licence=dataset.licence,
+        warning=dataset.warning,
+        sha256=dataset.sha256,
+        revision=dataset.revision,
+    )
+    return Task(use, dataset.by_id, judge)

@@ -1,0 +1,177 @@
+"""A sweep: strategies by parameters by budgets by models on one dataset, from a TOML file, as runs beside one another.
+
+All runs of a model share its opened engine and one run store, and those with more samples go first: what they recorded
+answers the runs with fewer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, ValidationError
+
+from ..core.budget import Budget
+from ..core.errors import DataError, UserError
+from ..core.messages import Frozen
+from ..core.settings import Settings, explain
+from .evaluation import label_of, make_plan
+from .plan import EvalPlan, TaskSource
+from .task import Task
+
+MOST_RUNS = 1000
+
+
+class SweptStrategy(Frozen):
+    """One strategy of a sweep.
+
+    Attributes:
+        name: Its name.
+        parameters: Parameters that all its runs have.
+        vary: Lists of values by parameter; every combination is a run.
+    """
+
+    name: str
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    vary: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default_factory=dict)
+
+
+class SweptModels(Frozen):
+    """The models of some runs by role."""
+
+    main: str
+    small: str | None = None
+    judge: str | None = None
+
+
+class SweptDataset(Frozen):
+    """A dataset of a sweep; the fields are what `reason eval` takes as flags."""
+
+    name: str
+    data: Path | None = None
+    map: dict[str, str] = Field(default_factory=dict)
+    variant: str = ""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    choice_seed: int | None = 0
+
+    @property
+    def source(self) -> TaskSource:
+        """Where its questions come from."""
+        return TaskSource(
+            dataset=self.name, data=self.data, map=self.map, variant=self.variant, choice_seed=self.choice_seed
+        )
+
+
+class Sweep(Frozen):
+    """What a sweep's file holds.
+
+    Attributes:
+        dataset: Which questions are asked; several give every run on each.
+        models: The models; several give every run on each. Empty is the settings' model.
+        strategy: The strategies.
+        budget: Limits of each item; several give every run under each. Empty is the settings' budget.
+        seeds: Seeds of every run.
+    """
+
+    dataset: Annotated[list[SweptDataset], Field(min_length=1)]
+    strategy: Annotated[list[SweptStrategy], Field(min_length=1)]
+    models: list[SweptModels] = Field(default_factory=list)
+    budget: list[Budget] = Field(default_factory=list)
+    seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
+
+
+class SweptRun(Frozen):
+    """One run of a sweep, not yet planned: its place in the file and its settings."""
+
+    dataset: SweptDataset
+    models: SweptModels | None
+    strategy: str
+    parameters: dict[str, JsonValue]
+    budget: Budget | None
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep's file. Paths in it are relative to the file.
+
+    Raises:
+        DataError: It cannot be read.
+        UserError: It names something that does not exist, or a value that is not allowed.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise DataError(f"cannot read the sweep {path}: {e}") from e
+    try:
+        sweep = Sweep.model_validate(raw)
+    except ValidationError as e:
+        raise explain(e, f"{path.name}:", Sweep.model_fields) from e
+    located = [
+        d if d.data is None or d.data.is_absolute() else d.model_copy(update={"data": path.parent / d.data})
+        for d in sweep.dataset
+    ]
+    return sweep.model_copy(update={"dataset": located})
+
+
+def runs_of(sweep: Sweep) -> list[SweptRun]:
+    """Every run: models outermost, so that each is opened once; and what may answer others before what it may answer.
+
+    Raises:
+        UserError: There are too many.
+    """
+    models_or_settings: list[SweptModels | None] = [*sweep.models] or [None]
+    budgets: list[Budget | None] = [*sweep.budget] or [None]
+    runs = [
+        SweptRun(dataset=dataset, models=models, strategy=s.name, parameters={**s.parameters, **chosen}, budget=budget)
+        for models in models_or_settings
+        for dataset in sweep.dataset
+        for s in sweep.strategy
+        for chosen in _combinations(s.vary)
+        for budget in budgets
+    ]
+    if len(runs) > MOST_RUNS:
+        raise UserError(f"the sweep has {len(runs)} runs, more than {MOST_RUNS}", hint="cut it into several files")
+    order = {id(run): i for i, run in enumerate(runs)}
+    models_at = {str(m): i for i, m in enumerate(sweep.models)}
+    return sorted(runs, key=lambda r: (models_at.get(str(r.models), 0), -_samples(r), order[id(r)]))
+
+
+def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> EvalPlan:
+    """The plan of one run.
+
+    Raises:
+        UserError: A strategy or parameter does not exist, or a value is not allowed.
+    """
+    changed: dict[str, Any] = {"strategy": run.strategy}
+    if run.models is not None:
+        changed |= {
+            "model": run.models.main,
+            "small_model": run.models.small,
+            "judge_model": run.models.judge,
+        }
+    if run.budget is not None:
+        changed["budget"] = run.budget
+    return make_plan(
+        task,
+        settings.model_copy(update=changed),
+        parameters=run.parameters,
+        limit=run.dataset.limit,
+        seeds=seeds,
+    )
+
+
+def folder_name(plan: EvalPlan, run: SweptRun) -> str:
+    """Name of a run's folder in the sweep's: readable, and different for different plans."""
+    said = f"{run.dataset.name}-{plan.models['main'].rpartition('/')[2]}-{label_of(plan)}"
+    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', said).strip('-').lower()[:80]}-{plan.digest[:6]}"
+
+
+def _samples(run: SweptRun) -> int:
+    n = run.parameters.get("n", 1)
+    return n if isinstance(n, int) else 1
+
+
+def _combinations(vary: dict[str, list[JsonValue]]) -> list[dict[str, JsonValue]]:
+    return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]

@@ -1,0 +1,280 @@
+"""Runs of an evaluation on a scripted model: rows, going on, reuse of samples, errors, shards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from eval_tasks import SOURCE, adder, judge, sums, sums_task
+from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
+from reason.core.settings import Settings
+from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
+from reason.evals.folder import ITEMS, read_manifest, read_rows
+from reason.evals.sharding import merge
+from reason.evals.summary import summarise
+from reason.evals.task import task_of
+from scripted_model import ScriptedModel
+
+VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    scripted = ScriptedModel(adder)
+
+    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+        return scripted
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return scripted
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        model="scripted/adder",
+        strategy="self-consistency",
+        store=tmp_path / "unused",
+        cache_dir=tmp_path / "cache",
+        reuse="store",
+    )
+
+
+def plan(settings: Settings, items: int = 12, *, seeds: tuple[int, ...] = (0,), **parameters: object):
+    return make_plan(sums_task(items), settings, parameters={**VOTES, **parameters}, seeds=seeds)
+
+
+async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_path) -> None:
+    out = tmp_path / "run"
+    decided = plan(settings, seeds=(3, 4))
+    rows = await evaluate(decided, sums_task(12), SOURCE, out, settings)
+    assert [r.key for r in rows] == [(f"sum-{i:03}", seed) for seed in (3, 4) for i in range(12)]
+    assert read_rows(out) == rows
+    row = rows[0]
+    assert row.ledger.model_calls == 1
+    assert row.ledger.replies == row.ledger.paid_replies == 4
+    assert row.ledger.completion_tokens == row.ledger.paid_tokens > 0
+    assert row.engines == {"main": "scripted@1"}
+    assert row.sampling[0]["max_tokens"] == 40
+    assert row.timing.whole
+    assert len(row.prompt_hash) == 64
+    assert rows[0].prompt_hash == rows[12].prompt_hash != rows[1].prompt_hash
+    assert rows[0].item_seed != rows[12].item_seed
+    manifest = read_manifest(out)
+    assert manifest.complete
+    assert manifest.environment["reason"]
+    found = summarise(rows)
+    assert (found.items, found.rows, found.spread.seeds) == (12, 24, 2)
+    assert found.accuracy.value == pytest.approx(sum(r.value for r in rows) / 24, abs=1e-12)
+    assert set(found.subjects) == {"even", "odd"}
+    assert found.cost.total_tokens == found.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
+
+
+async def test_the_number_of_items_at_a_time_changes_nothing(model, settings, tmp_path) -> None:
+    decided = plan(settings)
+    one = await evaluate(decided, sums_task(12), SOURCE, tmp_path / "one", settings, concurrency=1)
+    many = await evaluate(decided, sums_task(12), SOURCE, tmp_path / "many", settings, concurrency=12)
+    assert [r.without_times() for r in one] == [r.without_times() for r in many]
+
+
+async def test_no_more_items_than_allowed_are_under_way(model, settings, tmp_path) -> None:
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, model.running)
+
+    model._step = look
+    await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings, concurrency=3)
+    assert 1 < most <= 3
+
+
+async def test_a_cancelled_run_goes_on_without_paying_twice(model, settings, tmp_path) -> None:
+    decided, task, out = plan(settings), sums_task(12), tmp_path / "run"
+    whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
+    model.made.clear()
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 60:
+            work.cancel()
+
+    model._step = count
+    work = asyncio.ensure_future(evaluate(decided, task, SOURCE, out, settings, concurrency=2))
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    model._step = None
+    begun = read_rows(out)
+    assert 0 < len(begun) < 12
+    with pytest.raises(UserError, match="--resume"):
+        await evaluate(decided, task, SOURCE, out, settings)
+    rows = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+    assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
+    assert sum(r.ledger.paid_replies for r in rows) == 48
+
+
+async def test_a_torn_last_line_is_cut_off_and_made_again(model, settings, tmp_path) -> None:
+    decided, task, out = plan(settings), sums_task(12), tmp_path / "run"
+    rows = await evaluate(decided, task, SOURCE, out, settings)
+    whole = (out / ITEMS).read_bytes()
+    (out / ITEMS).write_bytes(whole[:-40])
+    with pytest.raises(DataError, match=rf"{ITEMS}:12"):
+        read_rows(out)
+    made = len(model.made)
+    again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+    assert len(model.made) == made
+    assert [r.without_times() for r in again] == [r.without_times() for r in rows]
+    assert (out / ITEMS).read_bytes() == whole
+
+
+async def test_a_broken_line_within_is_named(model, settings, tmp_path) -> None:
+    decided, task, out = plan(settings, 3), sums_task(3), tmp_path / "run"
+    await evaluate(decided, task, SOURCE, out, settings)
+    lines = (out / ITEMS).read_text().splitlines()
+    (out / ITEMS).write_text("\n".join([lines[0], lines[1][:50], lines[2]]) + "\n")
+    with pytest.raises(DataError, match=rf"{ITEMS}:2"):
+        await evaluate(decided, task, SOURCE, out, settings, resume=True)
+
+
+async def test_another_run_does_not_go_on_in_its_folder(model, settings, tmp_path) -> None:
+    out = tmp_path / "run"
+    await evaluate(plan(settings, 3), sums_task(3), SOURCE, out, settings)
+    with pytest.raises(UserError, match=r"parameters\.n 4 → 5"):
+        await evaluate(plan(settings, 3, n=5), sums_task(3), SOURCE, out, settings, resume=True)
+    with pytest.raises(DataError, match="not those"):
+        await evaluate(plan(settings, 3), sums_task(4), SOURCE, out, settings, resume=True)
+
+
+async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path) -> None:
+    """n = 8 recorded, then n = 4 and 1 from the store: nothing new, and the tokens count as if they were generated."""
+    from reason.agents.reasoner import Reasoner
+
+    task, store = sums_task(6), tmp_path / "runs.sqlite3"
+    plans = [make_plan(task, settings, parameters={**VOTES, "n": n}) for n in (8, 4, 1)]
+    apart = [await evaluate(p, task, SOURCE, tmp_path / f"apart{i}", settings) for i, p in enumerate(plans)]
+    model.made.clear()
+    async with Reasoner(settings=settings_for(plans[0], settings, store)) as reasoner:
+        sharing = Sharing(reasoner, store)
+        rows = [
+            await evaluate(p, task, SOURCE, tmp_path / f"shared{i}", settings, sharing=sharing)
+            for i, p in enumerate(plans)
+        ]
+    assert len(model.made) == 6 * 8
+    for mine, alone in zip(rows, apart, strict=True):
+        assert [r.answer for r in mine] == [r.answer for r in alone]
+        assert [r.ledger.completion_tokens for r in mine] == [r.ledger.completion_tokens for r in alone]
+    for mine in rows[1:]:
+        assert all(r.ledger.paid_replies == r.ledger.paid_tokens == 0 and not r.timing.whole for r in mine)
+        found = summarise(mine)
+        assert found.latency is None
+        assert found.cost.total_tokens > 0 == found.cost.paid_tokens
+
+
+async def test_an_item_that_fails_is_wrong_and_made_again(model, settings, tmp_path, monkeypatch) -> None:
+    out, task, decided = tmp_path / "run", sums_task(4), plan(settings, 4)
+    generate = model.generate
+
+    async def failing(requests, listener=None):
+        if "2 + 3" in requests[0].prompt.messages[0].content:
+            raise ContextTooLong("too long", tokens=2, limit=1)
+        return await generate(requests, listener)
+
+    monkeypatch.setattr(model, "generate", failing)
+    rows = await evaluate(decided, task, SOURCE, out, settings)
+    assert rows[2].error is not None
+    assert rows[2].error.code == "context_too_long"
+    assert (rows[2].value, rows[2].parsed) == (0.0, False)
+    assert summarise(rows).failed == 1
+    monkeypatch.setattr(model, "generate", generate)
+    again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+    assert (again[2].error, again[2].attempts) == (None, 2)
+    found = summarise(again)
+    assert (found.failed, found.retried) == (0, 1)
+    assert found.accuracy_without_retried == pytest.approx(sum(again[i].value for i in (0, 1, 3)) / 3, abs=1e-12)
+
+
+async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, tmp_path, monkeypatch) -> None:
+    out, task, decided = tmp_path / "run", sums_task(6), plan(settings, 6)
+    generate = model.generate
+
+    async def dying(requests, listener=None):
+        if len(model.made) >= 12:
+            raise BackendUnavailable("the server is gone")
+        return await generate(requests, listener)
+
+    monkeypatch.setattr(model, "generate", dying)
+    with pytest.raises(BackendUnavailable):
+        await evaluate(decided, task, SOURCE, out, settings, concurrency=1)
+    assert len(read_rows(out)) == 3
+    monkeypatch.setattr(model, "generate", generate)
+    assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
+
+
+async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
+    from reason.evals.folder import RunFolder
+
+    with RunFolder(tmp_path / "run"), pytest.raises(UserError, match="another process"):
+        await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+async def test_merged_shards_are_the_run(count, model, settings, tmp_path) -> None:
+    decided, task = plan(settings, seeds=(0, 1)), sums_task(12)
+    whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
+    folders = [tmp_path / f"shard{i}" for i in range(count)]
+    for i, folder in enumerate(folders):
+        await evaluate(decided, task, SOURCE, folder, settings, shard=(i, count))
+    rows = merge(folders[::-1], tmp_path / "merged")
+    assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
+    assert read_rows(tmp_path / "merged") == rows
+    assert read_manifest(tmp_path / "merged").keys == keys_of(decided, task)
+
+
+async def test_what_is_no_set_of_shards_is_refused(model, settings, tmp_path) -> None:
+    decided, task = plan(settings), sums_task(12)
+    for i in range(2):
+        await evaluate(decided, task, SOURCE, tmp_path / f"s{i}", settings, shard=(i, 3))
+    await evaluate(plan(settings, n=2), task, SOURCE, tmp_path / "other", settings, shard=(2, 3))
+    await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
+    two = [tmp_path / "s0", tmp_path / "s1"]
+    for folders, message in (
+        ([], "no shard"),
+        (two, "shard 3 of 3 is missing"),
+        ([*two, two[0]], "given twice"),
+        ([*two, tmp_path / "other"], r"parameters\.n"),
+        ([*two, tmp_path / "whole"], "not a shard"),
+    ):
+        with pytest.raises(UserError, match=message):
+            merge(folders, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+async def test_rows_are_plain_json(model, settings, tmp_path) -> None:
+    await evaluate(plan(settings, 2), sums_task(2), SOURCE, tmp_path / "run", settings)
+    for line in (tmp_path / "run" / ITEMS).read_text().splitlines():
+        row = json.loads(line)
+        assert {
+            "id",
+            "prompt_hash",
+            "sampling",
+            "text",
+            "answer",
+            "score",
+            "ledger",
+            "timing",
+            "seed",
+            "engines",
+        } <= set(row)
+
+
+def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
+    with pytest.raises(UserError, match="twice"):
+        plan(settings, seeds=(1, 1))
+    empty = task_of(sums(1), judge)
+    with pytest.raises(UserError, match="empty"):
+        make_plan(type(empty)(empty.use, {}, judge), settings)
