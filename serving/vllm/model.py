@@ -17,10 +17,11 @@ from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, 
 from ...core.messages import Chunk, Completion, Failure, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
 from ...core.settings import VllmSettings
 from ..files import ModelFiles
-from ..hooks import hook_names, make_hooks
+from ..hooks import OutOfStep, companions, hook_names, make_hooks
 from ..local.text import Tokenizer, eos_ids
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
+from .admission import Admission, Attempt, reached
 from .installed import require_vllm
 from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
 from .sample import Growing, outputs_of
@@ -29,6 +30,10 @@ from .starting import start_engine, stop_engine
 
 WINDOW = 1024
 """Samples of one call that are handed to the engine at a time."""
+
+TRIES = 4
+"""Attempts to begin a group of requests in one step. The first one leaves their prompts in the cache, so that the next
+need no room of the step for them."""
 
 T = TypeVar("T")
 
@@ -54,6 +59,7 @@ class VllmModel:
         self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
         self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._work: set[asyncio.Task[Any]] = set()
+        self._admission = Admission(self._running)
 
     @classmethod
     def load(cls, name: str, files: ModelFiles, settings: VllmSettings) -> VllmModel:
@@ -113,9 +119,23 @@ class VllmModel:
             async with gate:
                 return await self._sample(requests[position], position, index, prepared[position], listener)
 
-        samples = [sample(i, index) for i, request in enumerate(requests) for index in request.indices]
-        made = iter(await self._all(samples))
-        return [[next(made) for _ in request.indices] for request in requests]
+        groups = companions(requests, self.name)
+        if (size := max(map(len, groups), default=0)) > self._rows:
+            raise UserError(f"{size} requests in lock-step need as many rows", hint=f"max_num_seqs is {self._rows}")
+        pairs = asyncio.Semaphore(max(1, self._rows // max(1, size)))
+        scope = uuid.uuid4().hex
+
+        async def together(group: tuple[int, ...], index: int) -> list[Completion]:
+            async with pairs:
+                return await self._together([(requests[i], i, prepared[i]) for i in group], index, scope, listener)
+
+        grouped = {i for group in groups for i in group}
+        slots = [(i, x) for i, request in enumerate(requests) for x in request.indices if i not in grouped]
+        gangs = [(group, x) for group in groups for x in requests[group[0]].indices]
+        made = await self._all([self._listed(sample(i, x)) for i, x in slots] + [together(g, x) for g, x in gangs])
+        order = [[slot] for slot in slots] + [[(i, x) for i in group] for group, x in gangs]
+        done = {slot: c for slots_, cs in zip(order, made, strict=True) for slot, c in zip(slots_, cs, strict=True)}
+        return [[done[i, x] for x in request.indices] for i, request in enumerate(requests)]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """One request, piece by piece (see `LanguageModel.stream`)."""
@@ -178,17 +198,69 @@ class VllmModel:
         make_hooks(sampling.hooks, self.name)
         return ids
 
+    @staticmethod
+    async def _listed(sample: Coroutine[Any, Any, Completion]) -> list[Completion]:
+        return [await sample]
+
+    async def _together(
+        self,
+        members: Sequence[tuple[Request, int, list[int]]],
+        index: int,
+        scope: str,
+        listener: Listener | None,
+    ) -> list[Completion]:
+        """The samples of a group, one of each request, begun in one step of the engine.
+
+        Under load a step may have no room for all of them: as long as nothing was said, they are begun again.
+        """
+        for attempt in range(TRIES):
+            attempted = Attempt(listener, self._eos)
+            names = [_fresh_name() for _ in members]
+            tasks: list[asyncio.Task[Completion]] = []
+
+            async def start(
+                tasks: list[asyncio.Task[Completion]] = tasks,
+                names: list[str] = names,
+                attempted: Attempt = attempted,
+                scope: str = f"{scope}-{attempt}",
+            ) -> None:
+                for (request, position, ids), name in zip(members, names, strict=True):
+                    sample = self._sample(request, position, index, ids, attempted.hear, name, scope)
+                    tasks.append(asyncio.ensure_future(sample))
+                await reached(self._running(), names, tasks)
+
+            try:
+                await self._admission.admit(start)
+                made = list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            lost = any(c.failure is not None and c.failure.code == OutOfStep.code for c in made)
+            if not lost or attempted.told or attempt + 1 == TRIES:
+                break
+        attempted.tell_rest()
+        return made
+
     async def _sample(
-        self, request: Request, position: int, index: int, ids: list[int], listener: Listener | None
+        self,
+        request: Request,
+        position: int,
+        index: int,
+        ids: list[int],
+        listener: Listener | None,
+        name: str = "",
+        scope: str = "",
     ) -> Completion:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        name = f"reason-{uuid.uuid4().hex}"
+        name = name or _fresh_name()
         arguments = sampling_arguments(request.sampling, index, self._eos)
         if request.sampling.hooks:
             hooks = [hook.model_dump(mode="json") for hook in request.sampling.hooks]
-            arguments["extra_args"] = {KEY: {"id": name, "sample": index, "hooks": hooks, "eos": sorted(self._eos)}}
+            order = {"id": name, "sample": index, "hooks": hooks, "eos": sorted(self._eos), "scope": scope or name}
+            arguments["extra_args"] = {KEY: order | {"together": bool(scope)}}
         params = SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
         growing = Growing(request, position, index, ids, self._eos, self._tokenizer)
         chunk = Chunk(request=position, sample_index=index)
@@ -231,7 +303,7 @@ class VllmModel:
         for cached in (True, False):
             params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **scoring_arguments(cached))
             last: Any = None
-            async with aclosing(outputs_of(self._running(), ids, params, f"reason-{uuid.uuid4().hex}")) as outputs:
+            async with aclosing(outputs_of(self._running(), ids, params, _fresh_name())) as outputs:
                 async for output in outputs:
                     last = output
             if last is not None and last.prompt_logprobs is not None and is_valid(last, len(before)):
@@ -302,3 +374,8 @@ class VllmModel:
         bad = next((i for i in ids if not 0 <= i < self._vocabulary), None)
         if bad is not None:
             raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._vocabulary} tokens)")
+
+
+def _fresh_name() -> str:
+    """A name that no other request has."""
+    return f"reason-{uuid.uuid4().hex}"
