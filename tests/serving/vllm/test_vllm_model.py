@@ -88,6 +88,72 @@ async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> N
     assert vllm_model.under_way == 0
 
 
+def pair(name: str, expert: Prompt, amateur: Prompt, **sampling: Any) -> list[Request]:
+    made = []
+    for prompt, role in ((expert, "expert"), (amateur, "amateur")):
+        hook = HookCall(name="contrast", args={"pair": name, "role": role, "strength": 1.0})
+        settings = {"temperature": 1.0, "seed": 5, "max_tokens": 16, "ignore_eos": True} | sampling
+        made.append(Request(prompt=prompt, sampling=Sampling(hooks=(hook,), **settings)))
+    return made
+
+
+async def test_contrastive_pairs_are_in_step_also_beside_others(vllm_model: Any) -> None:
+    other = Prompt.user("Tell me a long story about a fox and a river, and do not stop early.")
+    traffic = asyncio.ensure_future(vllm_model.generate([request(max_tokens=200, ignore_eos=True)] * 3))
+    heard: list[Any] = []
+    pairs = [r for i in range(3) for r in pair(f"p{i}", ASK, other, n=2, temperature=float(i > 0))]
+    made, [[alone, _]] = await asyncio.gather(vllm_model.generate(pairs, heard.append), vllm_model.generate(pairs[2:3]))
+    for expert, amateur in zip(made[::2], made[1::2], strict=True):
+        for a, b in zip(expert, amateur, strict=True):
+            assert a.failure is None, a.failure
+            assert a.token_ids == b.token_ids
+            assert a.extras["contrast"] == b.extras["contrast"] == {"mixed": 16}
+    assert made[2][0].token_ids != made[2][1].token_ids
+    assert (alone.extras, alone.failure) == ({}, None)
+    assert alone.token_ids != made[2][0].token_ids
+    assert sum(c.completion is not None for c in heard) == 12
+    told: dict[Any, tuple[int, ...]] = {}
+    for chunk in heard:
+        slot = (chunk.request, chunk.sample_index)
+        told[slot] = told.get(slot, ()) + chunk.token_ids
+    assert all(told[i, x] == made[i][x].token_ids for i in range(6) for x in range(2))
+    await traffic
+
+
+async def test_pairs_that_get_no_common_step_are_begun_again(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[list[str]] = []
+    real = vllm_model._sample
+
+    async def late(request: Any, position: int, *rest: Any) -> Any:
+        tries.append([])
+        if position == 1 and len(tries) <= 2:  # it comes when the first has spoken
+            await vllm_model.engine.resume_generation()
+            await asyncio.sleep(1)
+        return await real(request, position, *rest)
+
+    monkeypatch.setattr(vllm_model, "_sample", late)
+    heard: list[Any] = []
+    [[expert], [amateur]] = await vllm_model.generate(pair("p", ASK, Prompt.user("Name a colour.")), heard.append)
+    assert len(tries) == 4
+    assert expert.failure is amateur.failure is None
+    assert expert.token_ids == amateur.token_ids
+    assert sum(c.completion is not None for c in heard) == 2
+    assert sum(len(c.token_ids) for c in heard) == 32
+
+
+async def test_a_cancelled_pair_leaves_the_engine_idle_and_running(vllm_model: Any) -> None:
+    for _ in range(3):
+        task = asyncio.ensure_future(vllm_model.generate(pair("p", ASK, Prompt.user("Hello"), max_tokens=400)))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not await vllm_model.engine.is_paused()
+    [[expert], [amateur]] = await vllm_model.generate(pair("p", ASK, Prompt.user("Hello")))
+    assert expert.token_ids == amateur.token_ids
+    assert vllm_model.under_way == 0
+
+
 async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(method: str, args: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         return [{}]
