@@ -1,1 +1,1 @@
-"""Embedding models and cross-encoders: the ways to run them, behind `serving.embeddings` and `serving.cross_encoders`."""
+"""Embedding models and cross-encoders: the ways to run them, behind `embeddings` and `cross_encoders`."""

@@ -21,7 +21,7 @@ from .model import LiteLLMModel
 from .probing import served_models
 from .target import Target, load_litellm
 from .traits import Traits
-from .vllm_server import call, score_pairs, tokenize_text, version
+from .vllm_server import call, tokenize_text, version
 from .wire import Wire
 
 POOLING_PREFIX = "hosted_vllm_pooling/"
@@ -76,11 +76,19 @@ class PoolingServer:
         body = {"model": self.served, "input": list(ids), "use_activation": activated}
         return _only(await self._post("/classify", body), "probs")
 
-    async def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Scores of a query with each text (`/score`)."""
-        wire = self.client.wire
-        scores, _ = await self.client.retried(lambda: score_pairs(wire.client, self.served, query, texts))
-        return [float(x) for x in scores]
+    async def score_pairs(self, pairs: Sequence[tuple[str, str]], *, activated: bool) -> list[float]:
+        """Scores of pairs of texts (`/score`), in order, with or without the model's activation."""
+        body = {
+            "model": self.served,
+            "text_1": [a for a, _ in pairs],
+            "text_2": [b for _, b in pairs],
+            "use_activation": activated,
+        }
+        reply = await self._post("/score", body)
+        rows = sorted(reply["data"], key=lambda row: row["index"])
+        if len(rows) != len(pairs):
+            raise BadReply(f"the pooling server sent {len(rows)} scores for {len(pairs)} pairs")
+        return [float(row["score"]) for row in rows]
 
     async def aclose(self) -> None:
         """Cancel requests under way and close the connections; idempotent."""

@@ -1,4 +1,5 @@
 """Reward models through transformers, against computations that share nothing with them but the weights."""
+# ruff: noqa: E402
 
 import asyncio
 

@@ -51,7 +51,8 @@ async def test_cancelling_leaves_the_engine_idle(vllm_reward):
     assert scores.ok
 
 
-async def test_a_token_based_model_is_sent_to_transformers(_vllm, tmp_path, pooling_settings):
+@pytest.mark.usefixtures("_vllm")
+async def test_a_token_based_model_is_sent_to_transformers(tmp_path, pooling_settings):
     import tiny_rewards
 
     folder = tiny_rewards.speaking_model(tmp_path / "shepherd")

@@ -1,0 +1,109 @@
+"""Cross-encoders against transformers, and one behind HTTP."""
+# ruff: noqa: E402
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sentence_transformers")
+
+import numpy as np
+from fault_server import FaultServer
+from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.cross_encoders import CrossEncoder, open_cross_encoder, probabilities, rank
+from scripted_model import ScriptedModel, replies
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+PAIRS = [("a query", "one text"), ("a query", "another, much longer text " * 8), ("q", "t"), ("a query", "third")]
+
+
+def plain(folder, pairs):
+    """Each pair alone, by transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    rows = []
+    for a, b in pairs:
+        with torch.no_grad():
+            ids = tokenizer(a, b, return_tensors="pt")
+            rows.append(model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits[0].numpy())
+    return np.array(rows)
+
+
+async def opened(folder, **settings):
+    name = f"local/{folder}"
+    return await open_cross_encoder(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
+
+
+async def test_reranker(reranker_folder):
+    model = await opened(reranker_folder, batch_texts=3)
+    assert isinstance(model, CrossEncoder)
+    assert len(model.labels) == 1
+    expected = plain(reranker_folder, PAIRS)
+    found = await model.logits(PAIRS)
+    assert (found.shape, found.dtype) == ((4, 1), np.float32)
+    assert np.abs(found - expected).max() < 1e-5
+    assert np.ptp(found) > 0.01, "the tiny model tells nothing apart"
+    assert np.allclose(await probabilities(model, PAIRS), 1 / (1 + np.exp(-expected)), atol=1e-6)
+    ranked = await rank(model, "a query", [t for _, t in PAIRS])
+    scores = plain(reranker_folder, [("a query", t) for _, t in PAIRS])[:, 0]
+    assert [i for i, _ in ranked] == sorted(range(4), key=lambda i: -scores[i])
+    assert (await model.logits([])).shape == (0, 1)
+    assert (await probabilities(model, [])).shape == (0, 1)
+    await model.aclose()
+    await model.aclose()
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await model.logits(PAIRS)
+
+
+async def test_classes_have_their_names(nli_folder):
+    model = await opened(nli_folder)
+    assert model.labels == ("contradiction", "entailment", "neutral")
+    expected = torch.tensor(plain(nli_folder, PAIRS)).softmax(-1).numpy()
+    found = await probabilities(model, PAIRS)
+    assert np.abs(found - expected).max() < 1e-6
+    assert np.allclose(found.sum(1), 1)
+    with pytest.raises(UserError, match="does not rank"):
+        await rank(model, "q", ["t"])
+    await model.aclose()
+
+
+async def test_what_is_no_pair_or_no_cross_encoder(nli_folder, prompted_folder, tmp_path):
+    model = await opened(nli_folder)
+    for wrong in ("ab", ("a",), ("a", 1)):
+        with pytest.raises(UserError, match="pair 0 is not two texts"):
+            await model.logits([wrong])
+    await model.aclose()
+    with pytest.raises(DataError, match="BertModel"):
+        await opened(prompted_folder)
+    with pytest.raises(UnknownName) as told:
+        await open_cross_encoder("lokal/x", Settings(cache_dir=tmp_path))
+    assert told.value.nearest == ("local/x",)
+
+
+class ScoreFake(FaultServer):
+    """Scores a pair by the difference of the lengths of its texts."""
+
+    def __init__(self, *, knows_activation):
+        super().__init__(ScriptedModel(replies("x")), served="reranker")
+        self.knows_activation = knows_activation
+
+    def _score(self, body):
+        odds = [(len(a) - len(b)) / 10 for a, b in zip(body["text_1"], body["text_2"], strict=True)]
+        if body.get("use_activation") is not False or not self.knows_activation:
+            odds = [1 / (1 + math.exp(-x)) for x in odds]
+        return {"data": [{"index": i, "score": x} for i, x in reversed(list(enumerate(odds)))]}
+
+
+@pytest.mark.parametrize("knows_activation", [True, False])
+async def test_served_reranker(knows_activation):
+    name = "hosted_vllm_pooling/reranker"
+    async with ScoreFake(knows_activation=knows_activation).run() as base:
+        providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
+        model = await open_cross_encoder(name, Settings(providers=providers, encoders={name: {"batch_texts": 2}}))
+        assert isinstance(model, CrossEncoder)
+        found = await model.logits([("abc", "a"), ("a", "abcd"), ("ab", "ab")])
+        assert found.tolist() == [pytest.approx([0.2]), pytest.approx([-0.3]), pytest.approx([0.0], abs=1e-6)]
+        assert [i for i, _ in await rank(model, "abc", ["ab", "a", "abcd"])] == [1, 0, 2]
+        await model.aclose()

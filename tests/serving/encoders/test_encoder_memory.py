@@ -1,0 +1,215 @@
+"""What an embedding model remembers, and its meter, over a source that counts."""
+# ruff: noqa: E402
+
+import asyncio
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.budget import Budget
+from reason.core.errors import BackendError, LimitExceeded, UserError
+from reason.core.events import MemorySink
+from reason.core.messages import Usage
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.serving.embeddings import EmbeddingModel
+from reason.serving.encoders.remembering import Remembering
+from reason.serving.metered_embeddings import MeteredEmbedding
+
+
+class Counting:
+    """Vector of a text: (length, number of a's, 1)."""
+
+    name, identity, dimension, max_tokens = "counting", "counting@1", 3, None
+
+    def __init__(self, *, pause=None, price=0.0, at_once=1, failing=()):
+        self.pause, self.price, self.at_once = pause, price, at_once
+        self.price_known = price is not None
+        self.failing = list(failing)
+        self.batches = []
+        self.closed = False
+
+    def prompt(self, kind):
+        return {"text": "", "query": "q:", "document": ""}[kind]
+
+    async def compute(self, texts, prompt):
+        self.batches.append([prompt + t for t in texts])
+        if self.pause is not None:
+            await self.pause()
+        if self.failing:
+            raise self.failing.pop(0)
+        rows = [(len(prompt + t), (prompt + t).count("a"), 1) for t in texts]
+        return np.array(rows, dtype=np.float32), Usage(
+            prompt_tokens=len(texts), cost_usd=(self.price or 0) * len(texts)
+        )
+
+    async def count_tokens(self, texts):
+        return [len(t) for t in texts]
+
+    def most_usd(self, texts):
+        return (self.price or 0) * len(texts)
+
+    async def aclose(self):
+        self.closed = True
+
+    @property
+    def seen(self):
+        return [t for batch in self.batches for t in batch]
+
+
+async def test_vectors_are_in_order_and_of_length_one():
+    source = Counting()
+    model = Remembering(source, batch_texts=2)
+    assert isinstance(model, EmbeddingModel)
+    raw = await model.embed(["aaa", "b", "ca"], unit=False)
+    assert raw.tolist() == [[3, 3, 1], [1, 0, 1], [2, 1, 1]]
+    assert raw.dtype == np.float32
+    unit = await model.embed(["aaa", "b", "ca"])
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1)
+    assert np.allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True))
+    assert source.batches == [["aaa", "ca"], ["b"]]
+    assert (await model.embed([])).shape == (0, 3)
+    unit[0] = 0  # the caller's own array
+    assert (await model.embed(["aaa"], unit=False)).tolist() == [[3, 3, 1]]
+    await model.aclose()
+    assert source.closed
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=5), st.integers(1, 4), st.integers(0, 5))
+def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors):
+    async def check():
+        source = Counting()
+        model = Remembering(source, batch_texts=batch, remembered_bytes=vectors * 12)
+        everything = Remembering(lasting := Counting(), batch_texts=batch)
+        for texts in calls:
+            expected = [[len(t), t.count("a"), 1] for t in texts]
+            assert (await model.embed(texts, unit=False)).tolist() == expected
+            await everything.embed(texts)
+            assert len(model._memory) <= vectors
+        assert sorted(lasting.seen) == sorted({t for texts in calls for t in texts})
+
+    asyncio.run(check())
+
+
+async def test_the_least_lately_used_gives_way():
+    source = Counting()
+    model = Remembering(source, batch_texts=1, remembered_bytes=2 * 12)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        await model.embed([text])
+    assert source.seen == ["a", "b", "c", "b"]
+
+
+async def test_prompts_make_another_text():
+    source = Counting()
+    model = Remembering(source)
+    query = await model.embed(["a"], kind="query", unit=False)
+    document = await model.embed(["a"], kind="document", unit=False)
+    text = await model.embed(["a"], unit=False)
+    assert (query[0, 0], document[0, 0], text[0, 0]) == (3, 1, 1)
+    assert source.seen == ["q:a", "a"]
+
+
+async def test_calls_at_the_same_time_share_what_is_under_way():
+    gate = asyncio.Event()
+    source = Counting(pause=gate.wait)
+    model = Remembering(source, remembered_bytes=0)  # even if nothing is remembered
+    first = asyncio.create_task(model.embed(["a", "b"], unit=False))
+    second = asyncio.create_task(model.embed(["b", "c"], unit=False))
+    await asyncio.sleep(0.01)
+    gate.set()
+    assert (await first).tolist() == [[1, 1, 1], [1, 0, 1]]
+    assert (await second).tolist() == [[1, 0, 1], [1, 0, 1]]
+    assert sorted(source.seen) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+async def test_who_waited_for_one_that_gave_up_computes_it(how):
+    gate = asyncio.Event()
+    source = Counting(pause=gate.wait, failing=[BackendError("down")] if how == "failed" else [])
+    model = Remembering(source)
+    first = asyncio.create_task(model.embed(["a"]))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(model.embed(["a"], unit=False))
+    await asyncio.sleep(0.01)
+    if how == "cancelled":
+        first.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError if how == "cancelled" else BackendError):
+        await first
+    assert (await second).tolist() == [[1, 1, 1]]
+    assert model._under_way == {}
+
+
+async def test_batches_run_together_where_it_is_worth_it():
+    running = most = 0
+
+    async def pause():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    for at_once in (1, 3):
+        most = 0
+        await Remembering(Counting(pause=pause, at_once=at_once), batch_texts=1).embed(list("abcdefg"))
+        assert most == at_once
+
+
+async def test_what_is_no_list_of_texts():
+    model = Remembering(Counting())
+    for wrong in ("one text", [1], [None]):
+        with pytest.raises(UserError, match="list of texts"):
+            await model.embed(wrong)
+    with pytest.raises(UserError, match="'question'"):
+        await model.embed(["a"], kind="question")
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    sink = MemorySink()
+
+    async def make(name="r", **budget):
+        config = RunConfig(
+            question=Question(text="?"), strategy="x", parameters={}, models={}, budget=Budget(**budget), seed=1
+        )
+        await store.create_run(name, {})
+        return Run(name, config, store, sinks=[sink])
+
+    make.sink = sink
+    yield make
+    await store.aclose()
+
+
+async def test_the_meter_charges_what_was_computed(desk):
+    run = await desk(usd=1.0)
+    model = MeteredEmbedding(Remembering(Counting(price=0.1)), "embedding", run)
+    assert isinstance(model, EmbeddingModel)
+    heard = []
+    await model.embed(["a", "b"], charged=heard.append)
+    await model.embed(["a", "b"], charged=heard.append)
+    usage = run.ledger.usage()
+    assert (usage.prompt_tokens, usage.model_calls, usage.completion_tokens) == (2, 0, 0)
+    assert usage.cost_usd == pytest.approx(0.2)
+    assert [u.prompt_tokens for u in heard] == [2]
+    assert [e.operation for e in desk.sink.of_type("call.started")] == ["embed", "embed"]
+    with pytest.raises(LimitExceeded) as told:
+        await model.embed([str(i) for i in range(9)])
+    assert told.value.kind == "usd"
+    await model.aclose()
+
+
+async def test_the_meter_keeps_time_and_refuses_unknown_prices(desk):
+    with pytest.raises(UserError, match="unknown"):
+        MeteredEmbedding(Remembering(Counting(price=None)), "embedding", await desk("a", usd=1.0))
+    run = await desk("b", seconds=0.1)
+    model = MeteredEmbedding(Remembering(Counting(pause=asyncio.Event().wait)), "embedding", run)
+    with pytest.raises(LimitExceeded) as told:
+        await model.embed(["a"])
+    assert told.value.kind == "seconds"
