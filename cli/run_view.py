@@ -15,6 +15,7 @@ from ..core.answer import Answer
 from ..core.run import RunConfig
 from ..core.store import RunRecord
 from .console import out, printable
+from .usage_cells import USAGE_HEADS, usage_cells
 
 STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
@@ -123,32 +124,12 @@ def _usage(answer: Answer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("role")
     table.add_column("model", overflow="fold")
-    for head in ("calls", "prompt", "cached", "generated", "from store", "USD", "working"):
+    for head in USAGE_HEADS:
         table.add_column(head, justify="right")
     total = answer.usage
     for key, row in total.by_role.items():
-        table.add_row(
-            key.partition(":")[0],
-            Text(row.model),
-            f"{row.model_calls:,}",
-            f"{row.prompt_tokens:,}",
-            f"{row.cached_tokens:,}",
-            f"{row.completion_tokens:,}",
-            f"{row.replayed_tokens:,}",
-            "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
-            f"{row.working_s:.1f} s",
-        )
-    table.add_row(
-        Text("all", "bold"),
-        "",
-        f"{total.model_calls:,}",
-        f"{total.prompt_tokens:,}",
-        f"{total.cached_tokens:,}",
-        f"{total.completion_tokens:,}",
-        f"{total.replayed_tokens:,}",
-        "?" if total.cost_usd is None else f"{total.cost_usd:.4f}",
-        f"{total.wall_seconds:.1f} s wall",
-    )
+        table.add_row(key.partition(":")[0], Text(row.model), *usage_cells(row))
+    table.add_row(Text("all", "bold"), "", *usage_cells(total))
     return table
 
 

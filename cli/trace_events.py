@@ -143,8 +143,9 @@ class _Tree:
 
     def _call(self, event: CallStarted) -> Entry:
         end = self._ends.get(event.number)
-        what = f"{event.operation} as {event.role}, {event.model}, "
-        what += f"{event.samples} sample{'s' if event.samples != 1 else ''}"
+        what = f"{event.operation} as {event.role}, {event.model}"
+        if event.samples:  # a prefix that is pinned has none
+            what += f", {event.samples} sample{'s' if event.samples != 1 else ''}"
         if event.replayed:
             what += f" ({event.replayed} from the store)"
         if isinstance(end, CallFinished):

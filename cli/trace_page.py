@@ -20,6 +20,7 @@ from ..core.version import __version__
 from .trace_events import events_html
 from .trace_samples import legend_html
 from .trace_style import STYLE
+from .usage_cells import USAGE_HEADS, usage_cells
 
 E = TypeVar("E", bound=EventFields)
 
@@ -148,19 +149,9 @@ def _claims(verification: Verification) -> str:
 
 
 def _usage(usage: RunUsage) -> str:
-    heads = ("calls", "prompt", "cached", "generated", "from store", "USD", "working")
-    rows = ["<tr><th>role</th><th>model</th>" + "".join(f'<th class="n">{head}</th>' for head in heads) + "</tr>"]
+    rows = ["<tr><th>role</th><th>model</th>" + "".join(f'<th class="n">{h}</th>' for h in USAGE_HEADS) + "</tr>"]
     for key, row in usage.by_role.items():
-        cells = (
-            f"{row.model_calls:,}",
-            f"{row.prompt_tokens:,}",
-            f"{row.cached_tokens:,}",
-            f"{row.completion_tokens:,}",
-            f"{row.replayed_tokens:,}",
-            "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
-            f"{row.working_s:.1f} s",
-        )
-        figures = "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        figures = "".join(f'<td class="n">{cell}</td>' for cell in usage_cells(row))
         rows.append(f"<tr><td>{escape(key.partition(':')[0])}</td><td>{escape(row.model)}</td>{figures}</tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
