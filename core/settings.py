@@ -74,6 +74,10 @@ class ProviderSettings(BaseModel):
         headers: Further HTTP headers.
         probe: Whether to measure with a few tokens what a model can do when it is opened; None measures at an
             `api_base` alone and believes what is documented of the others.
+        cache_salt: `hosted_vllm` alone: requests share the server's prefix cache with those of the same salt and with
+            no others. One for each tenant.
+        priority: `hosted_vllm` alone: a lower number is served earlier, if the server's scheduling policy is
+            `priority`; one with another policy refuses any number but 0.
         usd_per_prompt_token: Price, where the price map does not know it.
         usd_per_completion_token: Likewise.
     """
@@ -88,6 +92,8 @@ class ProviderSettings(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     headers: dict[str, str] = Field(default_factory=dict)
     probe: bool | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    priority: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
@@ -103,6 +109,9 @@ class VllmSettings(BaseModel):
             leaves.
         gpu_memory_utilization: Share of a GPU's memory that vLLM takes.
         prefix_caching: Whether prompts that begin alike share keys and values.
+        pins: Whether prefixes can be kept under names (`KVStore`); None is yes on a CPU, where nothing measurable is
+            paid for it while it is not used, and no on a GPU, where that has not been measured.
+        kv_events: Whether the blocks that the cache stores and evicts are counted.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Groups of GPUs that share the layers among them.
         engine: Further arguments of vLLM's engine by their own names; they win over ours.
@@ -116,6 +125,8 @@ class VllmSettings(BaseModel):
     kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     prefix_caching: bool = True
+    pins: bool | None = None
+    kv_events: bool = True
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
     engine: dict[str, JsonValue] = Field(default_factory=dict)

@@ -9,12 +9,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
+import numpy as np
+from reason.core.errors import UserError
 from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling, TopToken
-from scripted_model import ScriptedModel
+from reason.serving.hooks import HookState, hook_names, make_hooks
+from scripted_model import END, ScriptedModel
+
+VOCABULARY = 256
+"""Tokens of a sample under hooks."""
 
 Fault = str
 """One of: "429 <seconds>", "429 date <seconds>", "429", "<status>", "truncated", "garbage", "wrong json", "hang",
@@ -32,6 +38,7 @@ class FaultServer:
         reasoning: (field, text) sent as thoughts before the text.
         pause_s: Seconds before each token.
         hooks: Whether hooks are installed; else `vllm_xargs` are ignored, as vLLM does.
+        reports: Whether our endpoint plug-in is installed, which hands out what hooks measured.
         logprobs: Whether log-probabilities are shown.
     """
 
@@ -46,6 +53,7 @@ class FaultServer:
         reasoning: tuple[str, str] | None = None,
         pause_s: float = 0.0,
         hooks: bool = True,
+        reports: bool = True,
         logprobs: bool = True,
     ) -> None:
         self.model = model
@@ -56,6 +64,9 @@ class FaultServer:
         self.reasoning = reasoning
         self.pause_s = pause_s
         self.hooks = hooks
+        self.reports = reports
+        self.told: dict[str, dict[str, Any]] = {}
+        """What hooks have reported and nobody has fetched."""
         self.logprobs = logprobs
         self.open = 0
         """Requests for text under way."""
@@ -123,6 +134,7 @@ class FaultServer:
                 "/detokenize": self._detokenize,
                 "/score": self._score,
                 "/pooling": self._pooling,
+                **({"/v1/reason/hooks": self._hooks, "/v1/reason/reports": self._reports} if self.reports else {}),
             }.get(path)
             if page is not None:
                 await reply.json(200, page(body))
@@ -149,6 +161,12 @@ class FaultServer:
     def _pooling(self, body: Any) -> Any:
         return {"data": [{"index": i, "data": [float(len(t))]} for i, t in enumerate(body["input"])]}
 
+    def _hooks(self, body: Any) -> Any:
+        return {"hooks": sorted(hook_names(groups=False)) if self.hooks else []}
+
+    def _reports(self, body: Any) -> Any:
+        return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}
+
     def _rendered(self, messages: Any, body: Any) -> str:
         return self.model.render(self._prompt(messages, body))
 
@@ -174,10 +192,11 @@ class FaultServer:
                 raise ConnectionResetError
             await work
         finally:
+            # before anything is awaited: a client may act on the last bytes at once
+            self.open -= 1
             for task in (gone, work):
                 task.cancel()
             await asyncio.gather(gone, work, return_exceptions=True)
-            self.open -= 1
 
     async def _writing(self, reply: _Reply, path: str, body: Any, fault: Fault | None) -> None:
         if body.get("model") != self.served:
@@ -245,8 +264,12 @@ class FaultServer:
         for i in range(n):
             # like vLLM: sample i of a request with seed s is the sample of seed s + i
             changed = request.sampling.model_copy(update={"seed": base + i, "n": 1})
+            hooked = (body.get("vllm_xargs") or {}).get("reason") if self.vllm and self.hooks else None
+            if hooked:
+                writers.append(self._hooked(request.prompt, changed, bool(body.get("ignore_eos")), json.loads(hooked)))
+                continue
             [[made]] = await self.model.generate([request.model_copy(update={"sampling": changed})])
-            writers.append(self._held(_pieces(made), body))
+            writers.append(_pieces(made))
         shape = "chat.completion.chunk" if chat else "text_completion"
         frame = {"id": f"r{self.count}", "object": shape, "created": 1, "model": self.served}
         await reply.start("text/event-stream")
@@ -285,16 +308,43 @@ class FaultServer:
         await reply.event("[DONE]")
         await reply.end()
 
-    def _held(self, pieces: list[Piece], body: Any) -> list[Piece]:
-        """What a hook makes of the pieces: `only_tokens` with one token repeats it."""
-        asked = (body.get("vllm_xargs") or {}).get("reason")
-        if not (self.vllm and self.hooks and asked):
-            return pieces
-        (call,) = [HookCall.model_validate(c) for c in json.loads(asked)["hooks"]]
-        assert call.name == "only_tokens"
-        (only,) = call.args["ids"]
-        held = Piece(chr(only), only, -1.0, ())
-        return [held] * (body["max_tokens"] - 1) + [replace(held, finish="length")]
+    def _hooked(self, prompt: Prompt, sampling: Sampling, endless: bool, order: Any) -> list[Piece]:
+        """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
+        hooks = make_hooks([HookCall.model_validate(c) for c in order["hooks"]], "fault server")
+        before = self.model.render(prompt)
+        said: list[int] = []
+        ends = frozenset({ord(END)})
+        states = {n: HookState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in hooks}
+        draw = random.Random(f"{sampling.seed}/hooked")
+        pieces: list[Piece] = []
+        failure = None
+        while len(said) < sampling.max_tokens:
+            chances = self.model._script(before + "".join(map(chr, said)))
+            # as good as impossible, but a hook can allow it
+            exact = [math.log(chances[chr(i)]) if chances.get(chr(i)) else -60.0 for i in range(VOCABULARY)]
+            row = np.array(exact, dtype=np.float32)
+            try:
+                for name, hook in hooks:
+                    row = hook(row, states[name])
+            except UserError as e:
+                failure = ["user_error", f"a logits hook failed: {e}"]
+            if failure is not None:
+                row = np.full(VOCABULARY, -np.inf, dtype=np.float32)
+                row[ord(END)] = 0.0
+            weights = np.exp((row - row.max()).astype(float) / (sampling.temperature or 1.0))
+            token = int(row.argmax()) if not sampling.temperature else draw.choices(range(VOCABULARY), weights)[0]
+            best = sorted(range(VOCABULARY), key=exact.__getitem__, reverse=True)[: sampling.top_logprobs]
+            top = tuple(TopToken(token_id=i, token=chr(i), logprob=exact[i]) for i in best)
+            said.append(token)
+            ended = token == ord(END) and not endless
+            finish = "stop" if ended else "length" if len(said) == sampling.max_tokens else None
+            pieces.append(Piece("" if token == ord(END) else chr(token), token, exact[token], top, finish))
+            if ended:
+                break
+        extras = {name: state.extras for name, state in states.items() if state.extras}
+        if order.get("id"):
+            self.told[order["id"]] = {"extras": extras, "failure": failure}
+        return pieces
 
     def _choice(self, chat: bool, index: int, piece: Piece, body: Any, first: bool) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": index, "finish_reason": piece.finish, "logprobs": None}

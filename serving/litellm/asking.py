@@ -9,7 +9,7 @@ from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Prompt, Request, Sampling
 from ..model import Capabilities
 from .seeds import sample_seed
-from .target import Target
+from .target import VLLM_ONLY, Target
 from .traits import Traits
 from .vllm_server import messages_of
 
@@ -25,7 +25,7 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
     if any(not 0 <= i < 1 << 20 for i in request.indices):
         raise UserError("a sample's index must be between 0 and 1048575")
     lacks = [
-        ("hooks", bool(sampling.hooks) and not {h.name for h in sampling.hooks} <= can.hooks),
+        *((f"hook {h.name}", h.name not in can.hooks) for h in sampling.hooks),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
         ("prefix", bool(prompt.prefix) and not can.prefix),
         ("prefix of token ids", not isinstance(prompt.prefix, str) and not traits.tokenizer),
@@ -56,8 +56,37 @@ def by_tokens(prompt: Prompt, traits: Traits) -> bool:
     return prompt.text is not None or not isinstance(prefix, str) or prefix != prefix.strip()
 
 
-def chat_body(request: Request, indices: tuple[int, ...], target: Target, can: Capabilities, traits: Traits) -> Any:
-    """Arguments of `litellm.acompletion` for some samples of a request, without the connection's own."""
+def may_not_fit(request: Request, can: Capabilities, traits: Traits) -> bool:
+    """Whether a prompt has so many bytes that only its exact count can tell whether it fits the context.
+
+    No tokenizer makes more tokens of a text than it has bytes.
+    """
+    if can.context_tokens is None or not traits.tokenizer:
+        return False
+    prompt = request.prompt
+    texts = [*(m.content for m in prompt.messages), prompt.prefix if isinstance(prompt.prefix, str) else ""]
+    most = sum(len(t.encode()) + traits.frame_tokens for t in texts)
+    return most + request.sampling.max_tokens > can.context_tokens
+
+
+def chat_body(
+    request: Request,
+    indices: tuple[int, ...],
+    target: Target,
+    can: Capabilities,
+    traits: Traits,
+    report: str = "",
+) -> Any:
+    """Arguments of `litellm.acompletion` for some samples of a request, without the connection's own.
+
+    Args:
+        request: The request.
+        indices: The samples; a request with hooks is for one alone.
+        target: Where it goes.
+        can: What the model can do.
+        traits: How it takes requests.
+        report: Name under which the hooks' report will be fetched; empty if it will not.
+    """
     sampling, prompt = request.sampling, request.prompt
     messages = messages_of(prompt)
     body: dict[str, Any] = {"messages": messages, **_sampling(sampling, indices, target)}
@@ -74,30 +103,42 @@ def chat_body(request: Request, indices: tuple[int, ...], target: Target, can: C
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
-        extra |= vllm_extra(sampling)
+        extra |= vllm_extra(sampling, indices, target, report)
     if extra:
         body["extra_body"] = extra
     return body
 
 
-def completion_body(request: Request, indices: tuple[int, ...], ids: list[int], target: Target) -> Any:
-    """Arguments of the client's `completions.create` for some samples of a request."""
+def completion_body(
+    request: Request, indices: tuple[int, ...], ids: list[int], target: Target, report: str = ""
+) -> Any:
+    """Arguments of the client's `completions.create` for some samples of a request. Arguments as `chat_body`."""
     sampling = request.sampling
-    body: dict[str, Any] = {"prompt": ids, **_sampling(sampling, indices, target), "extra_body": vllm_extra(sampling)}
+    extra = vllm_extra(sampling, indices, target, report)
+    body: dict[str, Any] = {"prompt": ids, **_sampling(sampling, indices, target), "extra_body": extra}
     if sampling.logprobs or sampling.top_logprobs:
         body["logprobs"] = sampling.top_logprobs
     return body
 
 
-def vllm_extra(sampling: Sampling) -> dict[str, Any]:
+def vllm_extra(sampling: Sampling, indices: tuple[int, ...], target: Target, report: str = "") -> dict[str, Any]:
     """Fields of a request that only vLLM knows."""
     extra: dict[str, Any] = {"return_token_ids": True, "top_k": sampling.top_k, "ignore_eos": sampling.ignore_eos}
+    extra |= placed(target)
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
     if sampling.hooks:
         calls = [h.model_dump(mode="json") for h in sampling.hooks]
-        extra["vllm_xargs"] = {"reason": json.dumps({"hooks": calls})}
+        extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "hooks": calls})}
     return extra
+
+
+def placed(target: Target) -> dict[str, Any]:
+    """Whose cache a request shares and how soon it is served, where the settings say so.
+
+    Neither changes what is said, so neither is part of a request, of a model's identity or of the run store's keys.
+    """
+    return {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
 
 
 def _sampling(sampling: Sampling, indices: tuple[int, ...], target: Target) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 from ...core.errors import BadReply
 
@@ -11,6 +12,7 @@ LONGEST = 64 << 20
 """Most bytes of one event: more is no reply."""
 DONE = b"[DONE]"
 """What OpenAI's format sends in place of a last object."""
+_EMPTY = (b"", b"\r")
 
 
 class EventReader:
@@ -45,11 +47,14 @@ class EventReader:
             lines[0] = bytes(self._tail) + lines[0]
         self._tail = bytearray(lines.pop())
         found: list[dict[str, Any]] = []
+        data = self._data
         for line in lines:
             if line.startswith(b"data:"):
-                self._data.append(line[5:].strip())
-            elif line in (b"", b"\r"):
-                self._dispatch(found)
+                data.append(line[5:])
+            elif data and line in _EMPTY:
+                whole = data[0] if len(data) == 1 else b"\n".join(data)
+                data.clear()
+                self._take(whole.strip(), found)
         return found
 
     def end(self) -> list[dict[str, Any]]:
@@ -61,15 +66,11 @@ class EventReader:
         """
         return self.feed(b"\n\n") if self._tail or self._data else []
 
-    def _dispatch(self, found: list[dict[str, Any]]) -> None:
-        if not self._data:
-            return
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data = []
+    def _take(self, data: bytes, found: list[dict[str, Any]]) -> None:
         if data == DONE:
             self.done = True
-        elif not self.done and data:
-            value = json.loads(data)
+        elif data and not self.done:
+            value = from_json(data)
             if not isinstance(value, dict):
                 raise BadReply("an event of the stream is no JSON object")
             found.append(value)

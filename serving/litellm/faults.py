@@ -6,7 +6,6 @@ import email.utils
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from ...core.errors import (
     BackendError,
@@ -24,6 +23,8 @@ from .target import Target, load_litellm
 
 NO_CONTEXT = "context_length_exceeded"
 """OpenAI's code of a request that does not fit."""
+VLLM_NO_CONTEXT = "input_tokens"
+"""What vLLM names as the parameter at fault then."""
 NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """OpenAI's codes of an account that waiting does not help."""
 
@@ -54,7 +55,11 @@ def explain(error: Exception, target: Target) -> Fault:
         )
     if isinstance(error, litellm.UnsupportedParamsError):
         return Fault(CapabilityMissing(_said(error), target.name, alternative=""), fatal=True)
-    if isinstance(error, litellm.ContextWindowExceededError) or _code(error) == NO_CONTEXT:
+    if (
+        isinstance(error, litellm.ContextWindowExceededError)
+        or _told(error, "code") == NO_CONTEXT
+        or (target.vllm and _told(error, "param") == VLLM_NO_CONTEXT)
+    ):
         return Fault(TooLong(_said(error)))
     unconnected = any(isinstance(e, openai.APIConnectionError) for e in chain)
     status = None if unconnected else _status(error)
@@ -88,7 +93,7 @@ def _by_status(status: int, error: Exception, target: Target) -> Fault:
         return Fault(UnknownName("model", target.name, hint=f"{target.place} does not serve it: {said}"), fatal=True)
     if status == 408:
         return Fault(BackendTimeout(f"{target.place} took too long: {said}"), retryable=True)
-    if status == 429 and _code(error) not in NO_MONEY:
+    if status == 429 and _told(error, "code") not in NO_MONEY:
         return Fault(
             RateLimited(f"{target.place} limits the rate: {said}", retry_after_s=retry_after_s(_headers(error))),
             retryable=True,
@@ -158,14 +163,15 @@ def _headers(error: Exception) -> Mapping[str, str]:
     return {}
 
 
-def _code(error: Exception) -> Any:
+def _told(error: Exception, field: str) -> str | None:
+    """A field of the provider's own error, such as its code; None if it is not there."""
     for holder in reversed(_chain(error)):
-        code = getattr(holder, "code", None)
-        if isinstance(code, str):
-            return code
+        value = getattr(holder, field, None)
+        if isinstance(value, str):
+            return value
         body = getattr(holder, "body", None)
-        if isinstance(body, dict) and isinstance(body.get("code"), str):
-            return body["code"]
+        if isinstance(body, dict) and isinstance(body.get(field), str):
+            return str(body[field])
     return None
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Limiter:
@@ -13,18 +11,45 @@ class Limiter:
 
     Args:
         most: Requests at once.
+
+    Attributes:
+        busy: Requests that hold a place or wait for one.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.busy = 0
         self._free = asyncio.Semaphore(most)
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[float]:
-        """Hold a place; gives the seconds waited for it."""
+    @property
+    def full(self) -> bool:
+        """Whether the next request would have to wait."""
+        return self.busy >= self.most
+
+    def turn(self) -> Turn:
+        """Hold a place: `async with` gives the seconds waited for it."""
+        return Turn(self, self._free)
+
+
+class Turn:
+    """A place among the requests under way, held inside an `async with`."""
+
+    def __init__(self, limiter: Limiter, free: asyncio.Semaphore) -> None:
+        self._limiter, self._free = limiter, free
+
+    async def __aenter__(self) -> float:
         asked = time.monotonic()
-        async with self._free:
-            yield time.monotonic() - asked
+        self._limiter.busy += 1
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._limiter.busy -= 1
+            raise
+        return time.monotonic() - asked
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._free.release()
+        self._limiter.busy -= 1
 
 
 class Limiters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,9 @@ class ParameterMap:
     """From the arguments of `litellm.acompletion` to the JSON that LiteLLM would send to a provider in OpenAI's format.
 
     What LiteLLM decides from the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that
-    a model refuses) is the same for every request with these parameters, whatever the seed; so it is asked once.
-    Messages are transformed by LiteLLM each time.
+    a model refuses) is the same for every request with these parameters, whatever the seed; so it is asked once. What
+    it makes of messages depends on their roles alone, since their contents are plain text: where it leaves them as they
+    are, it is not asked again for these roles.
     """
 
     def __init__(self, target: Target) -> None:
@@ -28,7 +30,8 @@ class ParameterMap:
         self._config: Any = ProviderConfigManager.get_provider_chat_config(
             model=target.served, provider=LlmProviders(target.provider)
         )
-        self._sets: dict[str, dict[str, Any]] = {}
+        self._sets: dict[object, dict[str, Any]] = {}
+        self._plain: set[object] = set()
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON of a chat request.
@@ -41,25 +44,35 @@ class ParameterMap:
         """
         named = {k: v for k, v in body.items() if k not in ("messages", "extra_body", "seed")}
         seed = body.get("seed")
-        key = f"{seed is None}{named}"
+        key = (seed is None, *((k, tuple(v) if isinstance(v, list) else str(v)) for k, v in named.items()))
         mapped = self._sets.get(key)
         if mapped is None:
             mapped = self._ask(named if seed is None else {**named, "seed": seed})
             if len(self._sets) >= MOST_SETS:
                 del self._sets[next(iter(self._sets))]
             self._sets[key] = mapped
-        optional = dict(mapped)
+        messages = body["messages"]
+        whole = {"model": self._target.served, "messages": messages, **mapped}
         if seed is not None:
-            optional["seed"] = seed
-        whole: dict[str, Any] = self._config.transform_request(
+            whole["seed"] = seed
+        form = (key, *((m["role"], len(m)) for m in messages))
+        if form not in self._plain:
+            transformed = self._transform(messages, {k: v for k, v in whole.items() if k not in ("model", "messages")})
+            if transformed == whole:
+                self._plain = {*self._plain, form} if len(self._plain) < MOST_SETS else {form}
+            whole = transformed
+        whole.update(body.get("extra_body") or {})
+        return whole
+
+    def _transform(self, messages: Any, optional: dict[str, Any]) -> dict[str, Any]:
+        transformed: dict[str, Any] = self._config.transform_request(
             model=self._target.served,
-            messages=body["messages"],
+            messages=copy.deepcopy(messages),
             optional_params=optional,
             litellm_params={},
             headers={},
         )
-        whole.update(body.get("extra_body") or {})
-        return whole
+        return transformed
 
     def _ask(self, named: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = self._litellm.get_optional_params(

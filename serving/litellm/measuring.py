@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import BadReply, CapabilityMissing, UserError
-from ...core.messages import NextToken, Prompt, Request, Sampling, Scored, TopToken, Usage
+from ...core.messages import Completion, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
+from .asking import placed
 from .vllm_server import tokenize_text
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int]) -> Callabl
                 prompt=ids,
                 max_tokens=1,
                 temperature=0,
-                extra_body={"prompt_logprobs": 0},
+                extra_body={"prompt_logprobs": 0, **placed(model.target)},
             )
             return _rows(reply, ids, len(given)), reply.usage
 
@@ -103,31 +104,35 @@ def _rows(reply: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
 
 
 async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextToken]:
-    """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt."""
+    """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt.
+
+    Where the hook `entropy_probe` works, the entropy is that of the whole vocabulary.
+    """
     if top < 1:
         raise UserError(f"top must be at least 1, not {top}")
     shown = model.capabilities.top_logprobs
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
-    sampling = Sampling(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0)
+    hooks = (HookCall(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
+    sampling = Sampling(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, hooks=hooks)
     replies = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-    return [_distribution(model, reply[0].top_logprobs, reply[0].usage, reply[0].failure) for reply in replies]
+    return [_distribution(model, reply[0]) for reply in replies]
 
 
-def _distribution(
-    model: LiteLLMModel, rows: tuple[tuple[TopToken, ...], ...] | None, usage: Usage, failure: Any
-) -> NextToken:
+def _distribution(model: LiteLLMModel, made: Completion) -> NextToken:
+    rows = made.top_logprobs
     if not rows or not rows[0]:
-        raise BadReply(failure.message if failure else f"{model.target.place} showed no alternatives")
+        raise BadReply(made.failure.message if made.failure else f"{model.target.place} showed no alternatives")
     tokens = rows[0]
+    probe: Any = made.extras.get("entropy_probe")
     logprobs = tuple(t.logprob for t in tokens)
     return NextToken(
         token_ids=tuple(t.token_id for t in tokens),
         tokens=tuple(t.token for t in tokens),
         logprobs=logprobs,
-        entropy=lower_entropy(logprobs),
-        support="top_k",
-        usage=usage,
+        entropy=lower_entropy(logprobs) if probe is None else probe["entropy"][0],
+        support="top_k" if probe is None else "full",
+        usage=made.usage,
     )
 
 

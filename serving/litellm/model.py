@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,16 +21,16 @@ from ...core.messages import Chunk, Completion, Failure, NextToken, Prompt, Requ
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
 from . import measuring
-from .asking import by_tokens, chat_body, check, completion_body
+from .asking import by_tokens, chat_body, check, completion_body, may_not_fit
 from .costs import Prices, share
 from .faults import TooLong, explain
 from .limiter import Limiter
-from .reading import Reading, Sample, completed, last_chunk, token_id
+from .reading import Reading, Sample, completed, last_chunk, token_id, with_report
 from .retrying import Fault, Retrying
 from .seeds import consecutive
 from .target import Target
 from .traits import Traits
-from .vllm_server import detokenize, prompt_ids
+from .vllm_server import detokenize, prompt_ids, take_report
 from .wire import Wire
 
 
@@ -124,7 +125,9 @@ class LiteLLMModel:
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[_Part]:
         for i, request in enumerate(requests):
-            runs = consecutive(request.indices) if self.traits.many else [(x,) for x in request.indices]
+            # a hook's state is a sample's own, and vLLM tells it the same of all samples of one request
+            many = self.traits.many and not request.sampling.hooks
+            runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
             yield from (_Part(i, request, run) for run in runs)
 
     async def _make(
@@ -182,10 +185,11 @@ class LiteLLMModel:
 
         reading = Reading(run, tell, self.target.place)
         fault: Fault | None = None
+        report = uuid.uuid4().hex if part.request.sampling.hooks and self.traits.reports else ""
         try:
-            async with await self._send(part.request, run) as chunks:
-                async for chunk in chunks:
-                    reading.take(chunk)
+            async with await self._send(part.request, run, report) as chunks:
+                async for events in chunks:
+                    reading.take(events)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = explain(e, self.target)
         usages = share(reading.usage, reading.samples, self.prices, self.target, waited)
@@ -194,7 +198,7 @@ class LiteLLMModel:
             if sample.finish is None and fault is not None:
                 continue
             try:
-                completion = await self._completed(sample, usage, part.request)
+                completion = await self._completed(sample, usage, part.request, report)
             except Exception as e:  # noqa: BLE001 (asking for the tokens' texts may fail like any request)
                 fault = fault or explain(e, self.target)
                 continue
@@ -205,19 +209,23 @@ class LiteLLMModel:
                 listener(last_chunk(part.position, completion, rest))
         return finished, fault
 
-    async def _send(self, request: Request, run: tuple[int, ...]) -> Any:
+    async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
         if by_tokens(request.prompt, self.traits):
             ids = await self.ids_of(request.prompt)
-            return self.wire.complete(completion_body(request, run, ids, self.target))
-        body = chat_body(request, run, self.target, self._can, self.traits)
+            self._check_length(request, len(ids))
+            return self.wire.complete(completion_body(request, run, ids, self.target, report))
+        if may_not_fit(request, self._can, self.traits):
+            self._check_length(request, len(await self.ids_of(request.prompt)))
+        body = chat_body(request, run, self.target, self._can, self.traits, report)
         return self.wire.chat(body, wants_usage=self.traits.wants_usage)
 
-    async def _completed(self, sample: Sample, usage: Usage, request: Request) -> Completion:
+    async def _completed(self, sample: Sample, usage: Usage, request: Request, report: str) -> Completion:
         k = request.sampling.top_logprobs
         top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
-        return completed(
+        made = completed(
             sample, usage, top, wants_logprobs=request.sampling.logprobs or bool(k), place=self.target.place
         )
+        return with_report(made, await take_report(self.wire.client, report)) if report else made
 
     async def _give_up(
         self,
@@ -244,6 +252,21 @@ class LiteLLMModel:
             if listener is not None:
                 listener(last_chunk(part.position, failed))
         return error
+
+    def _check_length(self, request: Request, tokens: int) -> None:
+        """Refuse what does not fit: a vLLM server would cut `max_tokens` without a word.
+
+        Raises:
+            ContextTooLong: Prompt and `max_tokens` exceed the context.
+        """
+        limit, most = self._can.context_tokens, request.sampling.max_tokens
+        if limit is not None and tokens + most > limit:
+            raise ContextTooLong(
+                f"prompt ({tokens}) and max_tokens ({most}) need {tokens + most} tokens; {self.name} holds {limit}",
+                tokens=tokens + most,
+                limit=limit,
+                hint="shorten the prompt or lower max_tokens",
+            )
 
     async def _too_long(self, request: Request, error: TooLong) -> ContextTooLong:
         """The error with its numbers: the prompt's tokens by the server's count or else by LiteLLM's."""
@@ -329,15 +352,23 @@ class LiteLLMModel:
 
     async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
         """Run workers to their end; the first failure, or a cancellation, ends all of them."""
+        if not works:
+            return
         tasks = [asyncio.ensure_future(work()) for work in works]
         self._tasks.update(tasks)
         try:
-            for next_done in asyncio.as_completed(tasks):
-                await next_done
+            if len(tasks) == 1:
+                await tasks[0]
+            else:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
         finally:
-            for task in tasks:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if left:
+                await asyncio.gather(*left, return_exceptions=True)
             self._tasks.difference_update(tasks)
 
     async def aclose(self) -> None:

@@ -51,7 +51,8 @@ async def _open(target: Target, wire: Wire, prices: Prices, context: int | None,
     identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
 
     def build(can: Capabilities, traits: Traits) -> LiteLLMModel:
-        return LiteLLMModel(target, wire, _priced(can, prices), traits, prices, limiter, identity)
+        priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.many})
+        return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity)
 
     probed = target.settings.probe
     if probed is None:

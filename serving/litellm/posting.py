@@ -12,9 +12,11 @@ import asyncio
 import json
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from .events import EventReader
 from .target import Target, load_litellm
@@ -41,34 +43,40 @@ class Poster:
     """
 
     def __init__(self, target: Target, client: Any) -> None:
+        from yarl import URL
+
         self._target = target
-        self._base = str(client.base_url).rstrip("/")
+        base = str(client.base_url).rstrip("/")
         told = {**client.default_headers, **client.auth_headers}
-        self._headers = {k: v for k, v in told.items() if isinstance(v, str)}
-        self._proxy = _proxy_of(self._base)
+        # all but what the `openai` client tells of itself
+        self._headers = {
+            k: v for k, v in told.items() if isinstance(v, str) and not k.lower().startswith(("x-stainless", "user-"))
+        }
+        self._urls = {path: URL(base + path) for path in ("/chat/completions", "/completions")}
+        self._proxy = _proxy_of(base)
         self._session: aiohttp.ClientSession | None = None
 
-    @asynccontextmanager
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """POST and read the events that come back; leaving the block before their end closes the connection.
+    def stream(self, path: str, body: Mapping[str, Any]) -> Stream:
+        """A POST whose reply comes as events; it is sent when the stream is entered."""
+        return Stream(self, path, to_json(body))
+
+    async def post(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+        """The reply to a POST of JSON, when its head is there.
 
         Raises:
             openai.APIStatusError: The endpoint refused, or LiteLLM's own error of the same reply.
-            aiohttp.ClientError: It cannot be reached or broke off.
+            aiohttp.ClientError: It cannot be reached.
             TimeoutError: It was silent for too long.
         """
-        data = json.dumps(body).encode()
-        async with self._opened().post(
-            self._base + path, data=data, headers=self._headers, proxy=self._proxy
-        ) as response:
+        session = self._session or self._opened()
+        response = await session.post(self._urls[path], data=data, headers=self._headers, proxy=self._proxy)
+        if response.status >= 400:
             try:
-                if response.status >= 400:
-                    raise await self._refusal(response)
-                async with aclosing(_events(response)) as events:
-                    yield events
+                raise await self._refusal(response)
             finally:
                 if not response.content.at_eof():
                     response.close()
+        return response
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -121,17 +129,44 @@ class Poster:
         return made
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, Any], None]:
-    reader = EventReader()
-    async for piece in response.content.iter_any():
-        for event in reader.feed(piece):
-            yield _checked(event)
-        if reader.done:
-            break
-    for event in reader.end():
-        yield _checked(event)
-    if not response.content.at_eof():
-        await _drain(response)
+class Stream:
+    """The events of one reply, as many as come at once; leaving the block before their end closes the connection.
+
+    Raises:
+        aiohttp.ClientError: While iterated: the endpoint broke off.
+        TimeoutError: Likewise: it was silent for too long.
+        ValueError: Likewise: what came is no JSON.
+        BadReply: Likewise: what came is no JSON object.
+    """
+
+    def __init__(self, poster: Poster, path: str, data: bytes) -> None:
+        self._poster, self._path, self._data = poster, path, data
+        self._reader = EventReader()
+        self._response: Any = None
+
+    async def __aenter__(self) -> Stream:
+        self._response = await self._poster.post(self._path, self._data)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if not self._response.content.at_eof():
+            self._response.close()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> list[dict[str, Any]]:
+        reader, content = self._reader, self._response.content
+        while not reader.done:
+            piece = await content.readany()
+            events = reader.feed(piece) if piece else reader.end()
+            if events:
+                return events
+            if not piece:
+                raise StopAsyncIteration
+        if not content.at_eof():
+            await _drain(self._response)
+        raise StopAsyncIteration
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
@@ -141,23 +176,6 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     with suppress(TimeoutError, OSError, aiohttp.ClientError):
         async with asyncio.timeout(DRAIN_S):
             await response.content.read()
-
-
-def _checked(event: dict[str, Any]) -> dict[str, Any]:
-    """The event, if it does not tell of an error.
-
-    Raises:
-        openai.APIError: It does.
-    """
-    error = event.get("error")
-    if error:
-        import httpx
-        import openai
-
-        message = error.get("message") if isinstance(error, dict) else error
-        request: Any = httpx.Request("POST", "stream:")
-        raise openai.APIError(str(message), request, body=error)
-    return event
 
 
 def _proxy_of(url: str) -> str | None:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...core.errors import BadReply
-from ...core.messages import Chunk, Completion, FinishReason, TopToken, Usage
+from ...core.messages import Chunk, Completion, Failure, FinishReason, TopToken, Usage
 
 HIDDEN = -1
 """Token id of an alternative whose id the provider does not tell."""
 
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "eos": "stop", "end_turn": "stop"}
 _ID = "token_id:"
+
+
+_Fresh = tuple[list[str], list[int], list[float], list[str]]
+"""What came of a sample at once: texts, token ids, log-probabilities, thoughts."""
 
 
 class Sample:
@@ -55,22 +59,40 @@ class Reading:
         self._tell = tell
         self._place = place
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Read one chunk, of chat or of plain completion, in OpenAI's JSON.
+    def take(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Read chunks of chat or of plain completion in OpenAI's JSON; what came at once is told at once.
 
         Raises:
-            BadReply: It is about a sample that was not asked for.
+            BadReply: One is about a sample that was not asked for.
+            openai.APIError: One tells of an error.
         """
-        usage = event.get("usage")
-        if usage is not None:
-            self.usage = usage
-        for choice in event.get("choices") or ():
-            index = choice["index"]
-            if not 0 <= index < len(self.samples):
-                raise BadReply(f"{self._place} sent sample {index} of {len(self.samples)}")
-            self._take_choice(self.samples[index], choice)
+        fresh: dict[int, _Fresh] = {}
+        try:
+            for event in events:
+                if event.get("error"):
+                    raise _told(event["error"])
+                usage = event.get("usage")
+                if usage is not None:
+                    self.usage = usage
+                for choice in event.get("choices") or ():
+                    index = choice["index"]
+                    if not 0 <= index < len(self.samples):
+                        raise BadReply(f"{self._place} sent sample {index} of {len(self.samples)}")
+                    self._take_choice(index, choice, fresh)
+        finally:
+            for index, came in fresh.items():
+                self._keep(self.samples[index], came)
 
-    def _take_choice(self, sample: Sample, choice: Mapping[str, Any]) -> None:
+    def _keep(self, sample: Sample, came: _Fresh) -> None:
+        texts, ids, logprobs, thoughts = came
+        sample.text += texts
+        sample.token_ids += ids
+        sample.logprobs += logprobs
+        sample.reasoning += thoughts
+        self._tell(sample.index, "".join(texts), tuple(ids), tuple(logprobs), "".join(thoughts))
+
+    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, _Fresh]) -> None:
+        sample = self.samples[index]
         delta = choice.get("delta")
         shown = choice.get("logprobs")
         logprobs: list[float] = []
@@ -85,20 +107,30 @@ class Reading:
             text, thought = choice.get("text") or "", ""
             if shown:
                 logprobs, top = _completion_logprobs(shown)
-        ids = tuple(choice.get("token_ids") or ())
+        ids = choice.get("token_ids") or ()
         if text or ids or logprobs or thought:
-            if text:
-                sample.text.append(text)
-            if thought:
-                sample.reasoning.append(thought)
-            sample.token_ids += ids
-            sample.logprobs += logprobs
             sample.top += top
             sample.pieces += 1
-            self._tell(sample.index, text, ids, tuple(logprobs), thought)
+            came = fresh.get(index)
+            if came is None:
+                fresh[index] = [text], [*ids], logprobs, [thought]
+            else:
+                came[0].append(text)
+                came[1].extend(ids)
+                came[2].extend(logprobs)
+                came[3].append(thought)
         reason = choice.get("finish_reason")
         if reason is not None:
             sample.finish = reason
+
+
+def _told(error: Any) -> Exception:
+    import httpx
+    import openai
+
+    message = error.get("message") if isinstance(error, dict) else error
+    request: Any = httpx.Request("POST", "stream:")
+    return openai.APIError(str(message), request, body=error)
 
 
 def _chat_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
@@ -146,6 +178,23 @@ def completed(
         sample_index=sample.index,
         reasoning="".join(sample.reasoning),
         extras={} if sample.finish in _REASONS else {"finish_reason": sample.finish},
+    )
+
+
+def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
+    """The sample with what its hooks measured; a hook that failed makes it a failed one.
+
+    Args:
+        made: The sample.
+        report: `extras` by hook, and `failure` as (code, message) or None.
+    """
+    failed = report["failure"]
+    return made.model_copy(
+        update={
+            "extras": {**made.extras, **report["extras"]},
+            "finish_reason": made.finish_reason if failed is None else "error",
+            "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
+        }
     )
 
 

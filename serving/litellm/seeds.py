@@ -19,5 +19,7 @@ def sample_seed(seed: int, index: int) -> int:
 
 def consecutive(indices: Sequence[int]) -> list[tuple[int, ...]]:
     """The indices cut into runs of neighbours: each can be one request whose seeds follow one another."""
+    if len(indices) == 1:
+        return [tuple(indices)]
     cuts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(indices)) if b != a + 1), len(indices)]
     return [tuple(indices[start:stop]) for start, stop in pairwise(cuts) if start < stop]

@@ -13,6 +13,9 @@ from ...core.settings import ProviderSettings, Settings
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format, whose stream is read as it comes."""
 
+VLLM_ONLY = ("cache_salt", "priority")
+"""Settings that no other provider's server understands."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -94,6 +97,8 @@ def find_target(name: str, settings: Settings) -> Target:
         if not key:
             raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
     base = chosen.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
+    if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(chosen, n) is not None]):
+        raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
         raise UserError(
             f"model {name!r}: the server's address is not set",

@@ -15,6 +15,9 @@ class Traits(Frozen):
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
         prefill: Whether a last message of the assistant is continued (documented, for other providers).
         wants_usage: Whether the stream is asked for its usage.
+        reports: Whether the server hands out what hooks measured (`serving/vllm/endpoint.py`).
+        frame_tokens: Most tokens that a chat template is known to put around one short message; a longer prompt may
+            need the exact count to see whether it fits. 0 if unknown.
     """
 
     many: bool = False
@@ -22,3 +25,5 @@ class Traits(Frozen):
     tokenizer: bool = False
     prefill: bool = False
     wants_usage: bool = True
+    reports: bool = False
+    frame_tokens: int = 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.errors import BadReply
+from ...core.errors import BackendError, BadReply
 from ...core.messages import Prompt
+from ..vllm.options import HOOKS_PAGE, REPORTS_PAGE
 
 
 def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
@@ -38,6 +39,32 @@ async def version(client: Any) -> str:
     """The server's version."""
     reply = await client.get(root(client) + "/version", cast_to=object)
     return str(reply["version"])
+
+
+async def listed_hooks(client: Any) -> frozenset[str]:
+    """Names of the hooks that are installed on the server, by our endpoint plug-in.
+
+    vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
+    ends vLLM's engine (seen with 0.32).
+    """
+    reply = await client.get(root(client) + HOOKS_PAGE, cast_to=object)
+    return frozenset(str(name) for name in reply["hooks"])
+
+
+async def take_report(client: Any, name: str) -> dict[str, Any]:
+    """What the hooks say of one sample; it can be taken once.
+
+    Raises:
+        BackendError: They say nothing: the server ran without them, or has dropped it.
+    """
+    reply = await call(client, REPORTS_PAGE, {"ids": [name]})
+    found = reply["reports"].get(name)
+    if found is None:
+        raise BackendError(
+            "the vLLM server has no report of a sample's hooks",
+            hint="with data parallelism, or after a restart, reports are lost",
+        )
+    return dict(found)
 
 
 async def tokenize_text(client: Any, model: str, text: str, *, special: bool) -> list[int]:

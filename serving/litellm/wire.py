@@ -11,8 +11,6 @@ from .mapping import ParameterMap
 from .posting import CONNECT_S, Poster
 from .target import Target
 
-Event = Mapping[str, Any]
-"""A piece of a reply: the JSON object that OpenAI's format has for it."""
 STREAMED = {"stream": True}
 COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -48,21 +46,23 @@ class Wire:
             self._poster = Poster(target, self.client)
             self._map = ParameterMap(target)
 
-    def chat(self, body: Mapping[str, Any], *, wants_usage: bool) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """A chat request; its chunks."""
+    def chat(
+        self, body: Mapping[str, Any], *, wants_usage: bool
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+        """A chat request; its chunks in OpenAI's JSON, as many as come at once."""
         how = COUNTED if wants_usage else STREAMED
         if self.client is None:
             return self._through_litellm({**body, **how})
         return self._poster.stream("/chat/completions", self._map.chat({**body, **how}))
 
-    def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """A request to `/v1/completions`; its chunks."""
+    def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+        """A request to `/v1/completions`; its chunks likewise."""
         named = {k: v for k, v in body.items() if k != "extra_body"}
         whole = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
         return self._poster.stream("/completions", whole)
 
     @asynccontextmanager
-    async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Event]]:
+    async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Any]]]:
         target = self._target
         how: dict[str, Any] = {
             "model": target.name,
@@ -103,13 +103,13 @@ class Wire:
             yield lambda: clock.reschedule(loop.time() + seconds)
 
 
-async def _whole(stream: Any, renew: Any) -> AsyncGenerator[Event, None]:
+async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
     """LiteLLM's stream without the finish that it makes up where the provider's stream broke off."""
     held: Any = None
     async for chunk in stream:
         renew()
         if held is not None:
-            yield held
+            yield [held]
         held = None
         event = chunk.model_dump(warnings=False)
         if any(choice.finish_reason is not None for choice in chunk.choices):
@@ -117,9 +117,9 @@ async def _whole(stream: Any, renew: Any) -> AsyncGenerator[Event, None]:
             if getattr(stream, "received_finish_reason", None) is None:
                 return
         else:
-            yield event
+            yield [event]
     if held is not None:
-        yield held
+        yield [held]
 
 
 async def _close(stream: Any) -> None:

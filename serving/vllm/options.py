@@ -21,6 +21,10 @@ MOST_ALTERNATIVES = 1000
 CPU_CONTEXT = 4096
 """Context on a CPU unless the settings say otherwise: a whole prompt is computed in one step there."""
 
+REPORTS_PAGE = "/v1/reason/reports"
+HOOKS_PAGE = "/v1/reason/hooks"
+"""Pages of our endpoint plug-in on a vLLM server: what hooks measured, and which there are."""
+
 PROCESSOR = "reason.serving.vllm.processor:Hooks"
 WORKER = "reason.serving.vllm.worker.ReasonWorker"
 _OURS = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner")
@@ -77,6 +81,24 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
     if length is not None:
         arguments["max_model_len"] = length
     return arguments | settings.engine
+
+
+def keeps_prefixes(settings: VllmSettings, cpu: bool) -> bool:
+    """Whether an engine is started with our KV connector.
+
+    Args:
+        settings: What the user chose.
+        cpu: Whether vLLM runs on the processor.
+
+    Raises:
+        UserError: It is asked for, but its place is taken.
+    """
+    foreign = "kv_transfer_config" in settings.engine
+    if settings.pins and (foreign or not settings.prefix_caching):
+        taken = "vllm.engine.kv_transfer_config is set" if foreign else "vllm.prefix_caching is off"
+        raise UserError(f"setting vllm.pins needs vLLM's own prefix cache and connector, but {taken}")
+    wanted = cpu if settings.pins is None else settings.pins
+    return wanted and settings.prefix_caching and not foreign
 
 
 def sampling_arguments(sampling: Sampling, index: int, eos: Iterable[int]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from ..hooks import hook_names
 from .processor import Hooks
 
 
@@ -22,9 +22,14 @@ class ReasonWorker:
         found: dict[str, Any] = {}
         for processor in processors:
             if isinstance(processor, Hooks):
-                found |= processor.take_reports(ids)
+                found |= {i: sendable(report) for i, report in processor.take_reports(ids).items()}
         return found
 
-    def reason_hook_names(self) -> list[str]:
-        """Names of the hooks that are installed where the worker runs."""
-        return sorted(hook_names())
+
+def sendable(report: dict[str, Any]) -> dict[str, Any]:
+    """A report that can be sent: an error of a worker's method, as by a value that is no JSON, ends vLLM's engine."""
+    try:
+        json.dumps(report)
+    except (TypeError, ValueError, RecursionError) as e:
+        return {"extras": {}, "failure": ["hook_failed", f"a logits hook reported what is no JSON: {e}"]}
+    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -57,6 +58,9 @@ def opened() -> Open:
         server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
         async with server.run() as base:
             model = await open_litellm(f"{provider}/small", settings_for(base, provider, **(settings or {})))
+            async with asyncio.timeout(10):  # the last reply may be here before the server is done with it
+                while server.open:
+                    await asyncio.sleep(0.001)
             # faults begin when the model is open
             server.count, server.most_open = 0, 0
             server.requests.clear()

@@ -101,7 +101,7 @@ def test_names_of_tokens():
 def test_a_reply_about_an_unknown_sample_is_bad():
     reading = Reading((0,), lambda *_: None, "here")
     with pytest.raises(BadReply, match="sample 1 of 1"):
-        reading.take({"choices": [{"index": 1, "text": "x", "finish_reason": None}]})
+        reading.take([{"choices": [{"index": 1, "text": "x", "finish_reason": None}]}])
 
 
 async def test_models_of_one_place_share_a_limit():

@@ -27,6 +27,7 @@ async def test_samples_of_another_provider_are_requests_of_their_own(opened, mon
         assert [c.sample_index for c in made] == [0, 1, 2, 3]
         assert all(c.usage.completion_tokens == len(c.text) + 1 for c in made)
         assert server.count == 4
+        assert model.capabilities.prompt_per_sample
         for completion in made:
             own = [c for c in heard if c.sample_index == completion.sample_index]
             assert "".join(c.text for c in own) == completion.text
@@ -51,6 +52,7 @@ async def test_prices_come_from_the_map_and_are_never_made_up(monkeypatch):
         assert model.capabilities.usd_per_completion_token == listed["output_cost_per_token"]
         assert model.prices.cost(1000, 1000, 0) == pytest.approx(1000 * listed["cache_read_input_token_cost"])
         assert model.capabilities.context_tokens == 128_000
+        assert not model.capabilities.prompt_per_sample
     finally:
         await model.aclose()
     own = Settings(providers={"openai": {"api_base": "http://127.0.0.1:9/v1"}})

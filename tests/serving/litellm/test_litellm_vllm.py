@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
 from reason.serving.vllm.chain import Order
@@ -63,8 +64,111 @@ async def test_vllms_own_fields(opened):
         assert body["temperature"] == 0.0
         assert (body["top_k"], body["ignore_eos"], body["return_token_ids"]) == (7, False, True)
         order = json.loads(body["vllm_xargs"]["reason"])
-        assert order == {"hooks": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
+        assert order.pop("id")
+        assert order == {"sample": 0, "hooks": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
         assert Order.read(body["vllm_xargs"]).hooks == (hook,)  # what our plug-in reads on the server
+
+
+async def test_what_hooks_measured_comes_back(opened):
+    async with opened("ab", "cd") as (server, model):
+        hooks = (HookCall(name="entropy_probe"), HookCall(name="only_tokens", args={"ids": [ord("a")]}))
+        [made] = await model.generate([ask(n=3, hooks=hooks)])
+        for sample in made:
+            probe = sample.extras["entropy_probe"]
+            assert probe["positions"] == list(range(len(sample.token_ids)))
+            assert probe["entropy"][0] == pytest.approx(math.log(2))
+        asked = [json.loads(b["vllm_xargs"]["reason"]) for b in bodies(server, "/v1/chat/completions")]
+        assert [a["sample"] for a in asked] == [0, 1, 2]  # a request for each: its hooks are a sample's own
+        assert len({a["id"] for a in asked}) == 3
+        assert server.told == {}
+
+
+async def test_hooks_see_which_sample_they_are_of(opened):
+    async with opened() as (server, model):
+        hook = HookCall(name="only_tokens", args={"ids": [ord("z")]})
+        request = ask(n=6, hooks=(hook,)).model_copy(update={"samples": (4, 1)})
+        [made] = await model.generate([request])
+        assert [c.sample_index for c in made] == [4, 1]
+        told = {
+            b["seed"]: json.loads(b["vllm_xargs"]["reason"])["sample"] for b in bodies(server, "/v1/chat/completions")
+        }
+        assert sorted(told.values()) == [1, 4]
+        assert len(told) == 2
+
+
+async def test_a_hook_that_fails_fails_its_sample_alone(opened):
+    async with opened() as (_, model):
+        bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+        [[failed], [fine]] = await model.generate([bad, ask()])
+        assert (failed.finish_reason, failed.failure.code) == ("error", "user_error")
+        assert "100000" in failed.failure.message
+        assert fine.ok
+
+
+async def test_a_lost_report_is_no_success(opened):
+    async with opened() as (server, model):
+        server._reports = lambda body: {"reports": {}}
+        with pytest.raises(BackendError, match="no report"):
+            await model.generate([ask(hooks=(HookCall(name="entropy_probe"),))])
+
+
+async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opened):
+    async with opened(reports=False) as (_, model):
+        assert model.capabilities.hooks == {"only_tokens", "forbid_tokens", "steer"}
+        with pytest.raises(CapabilityMissing, match="entropy_probe"):
+            await model.generate([ask(hooks=(HookCall(name="entropy_probe"),))])
+
+
+@pytest.mark.parametrize("broken", ["forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"])
+async def test_a_hook_that_does_nothing_on_the_server_is_not_declared(opened, monkeypatch, broken):
+    import fault_server
+
+    real = fault_server.make_hooks
+    monkeypatch.setattr(
+        fault_server, "make_hooks", lambda calls, name: real([c for c in calls if c.name != broken], name)
+    )
+    async with opened() as (_, model):
+        assert broken not in model.capabilities.hooks
+        assert {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"} == (
+            model.capabilities.hooks | {broken}
+        )
+
+
+async def test_salt_and_priority_are_sent_and_change_nothing_that_is_stored(opened):
+    async with opened() as (_, plain), opened(settings={"cache_salt": "tenant", "priority": -3}) as (server, model):
+        [[made]] = await model.generate([ask()])
+        await model.generate([ask(PROMPT.with_prefix((ord("b"),)))])
+        await model.score(PROMPT, ["blue"])
+        sent = bodies(server, "/v1/chat/completions") + bodies(server, "/v1/completions")
+        assert len(sent) == 3
+        assert all((b["cache_salt"], b["priority"]) == ("tenant", -3) for b in sent)
+        assert model.identity.partition("=")[2] == plain.identity.partition("=")[2]
+        [[again]] = await plain.generate([ask()])
+        assert again.text == made.text
+
+
+async def test_only_vllm_servers_take_salt_and_priority(opened):
+    with pytest.raises(UserError, match="cache_salt"):
+        async with opened(provider="openai", settings={"cache_salt": "tenant"}):
+            pass
+
+
+async def test_a_prompt_that_the_server_would_cut_short_is_refused(opened):
+    # a vLLM server lowers max_tokens without a word where the rest of the context is shorter
+    async with opened(context_tokens=100) as (server, model):
+        frame = len("user: \nassistant: ")
+        [[made]] = await model.generate([ask(Prompt.user("x" * (100 - frame - 20)))])
+        assert made.ok
+        with pytest.raises(ContextTooLong) as caught:
+            await model.generate([ask(Prompt.user("x" * (100 - frame - 19)))])
+        assert (caught.value.tokens, caught.value.limit) == (101, 100)
+        assert len(bodies(server, "/v1/chat/completions")) == 1
+
+
+async def test_short_prompts_are_not_counted_first(opened):
+    async with opened() as (server, model):
+        await model.generate([ask()])
+        assert not bodies(server, "/tokenize")
 
 
 async def test_a_server_without_our_hooks_has_none(opened):
@@ -83,9 +187,18 @@ async def test_a_server_that_hides_logprobs_has_none(opened):
 async def test_alternatives_have_ids_and_texts(opened):
     async with opened("ab", "cd") as (_, model):
         [token] = await model.next_token([PROMPT])
-        assert dict(zip(token.tokens, token.token_ids, strict=True)) == {"a": 97, "c": 99}
-        assert token.logprobs == pytest.approx([math.log(0.5)] * 2)
+        assert dict(zip(token.tokens, token.token_ids, strict=True))["a"] == 97
+        assert set(token.tokens[:2]) == {"a", "c"}
+        assert token.logprobs[:2] == pytest.approx([math.log(0.5)] * 2)
         assert token.entropy == pytest.approx(math.log(2))
+        assert token.support == "full"
+
+
+async def test_without_reports_the_entropy_is_a_lower_bound(opened):
+    async with opened("ab", "cd", reports=False) as (_, model):
+        assert not model.capabilities.full_vocabulary
+        [token] = await model.next_token([PROMPT], top=1)
+        assert token.entropy == pytest.approx(math.log(2))  # the unseen half lies on one token
         assert token.support == "top_k"
 
 
