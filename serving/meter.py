@@ -48,7 +48,7 @@ class Meter:
         share = ledger.left("tokens") / samples  # infinite without a limit
         if ledger.budget.usd is not None:
             prompt_price, price = self._prices()
-            left = ledger.left("usd") - prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests)
+            left = ledger.left("usd") - prompt_price * sum(map(self._paid_prompt_tokens, requests))
             if left < 0:
                 raise ledger.refuse("usd")
             if price > 0 and left / price / samples < share:
@@ -70,7 +70,7 @@ class Meter:
         usd = 0.0
         if self.run.ledger.budget.usd is not None:
             prompt_price, price = self._prices()
-            usd = prompt_price * sum(self._prompt_tokens(r.prompt) for r in requests) + price * tokens
+            usd = prompt_price * sum(map(self._paid_prompt_tokens, requests)) + price * tokens
         return Need(tokens=tokens, calls=len(requests), usd=usd)
 
     def _prices(self) -> tuple[float, float]:
@@ -78,6 +78,14 @@ class Meter:
         if can.usd_per_prompt_token is None or can.usd_per_completion_token is None:
             raise UserError(f"the price of model {self.model.name!r} is unknown", hint="limit tokens or calls instead")
         return can.usd_per_prompt_token, can.usd_per_completion_token
+
+    def _paid_prompt_tokens(self, request: Request) -> int:
+        """Prompt tokens that a request may be charged for: a backend may have to ask for each sample by itself.
+
+        It does where a provider takes no n, where hooks are a sample's own, and where the wanted samples have gaps.
+        """
+        apart = self.model.capabilities.prompt_per_sample or bool(request.sampling.hooks) or request.samples is not None
+        return self._prompt_tokens(request.prompt) * (len(request.indices) if apart else 1)
 
     def _prompt_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt, or where nobody knows them its bytes: no tokenizer makes more of it."""

@@ -31,6 +31,7 @@ class Capabilities(Frozen):
         max_batch: Requests that run together; None if the backend decides.
         usd_per_prompt_token: Price; 0 for models that run here, None if unknown.
         usd_per_completion_token: Likewise.
+        prompt_per_sample: Every sample of a request pays for the prompt again; else the prompt is paid for once.
     """
 
     logprobs: bool = False
@@ -47,6 +48,7 @@ class Capabilities(Frozen):
     max_batch: int | None = None
     usd_per_prompt_token: float | None = 0.0
     usd_per_completion_token: float | None = 0.0
+    prompt_per_sample: bool = False
 
     @property
     def price_known(self) -> bool:

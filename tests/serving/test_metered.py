@@ -357,3 +357,23 @@ async def test_another_partner_makes_it_another_sample(desk):
         pair()[:1]
     )  # alone, it is a plain one
     assert len(model.made) == 10
+
+
+@pytest.mark.parametrize("apart", ["provider", "hooks", "gaps", None])
+async def test_dollars_are_reserved_for_every_prompt_that_is_paid(desk, monkeypatch, apart):
+    model = ScriptedModel(MANY, price=0.01)
+    if apart == "provider":
+        can = model.capabilities.model_copy(update={"prompt_per_sample": True})
+        monkeypatch.setattr(ScriptedModel, "capabilities", can)
+    asked = request(n=4, max_tokens=5)
+    if apart == "hooks":
+        asked = request(n=4, max_tokens=5, hooks=(HookCall(name="entropy_probe"),))
+    if apart == "gaps":
+        asked = asked.model_copy(update={"samples": (0, 2, 4, 6)})
+    prompts = model.count_tokens(Prompt.user("q")) * (1 if apart is None else 4)
+    run = await desk.run(usd=0.01 * (prompts + 4 * 5 + 0.5))
+    [made] = await MeteredModel(model, "main", run).generate([asked])
+    assert [c.usage.completion_tokens for c in made] == [5] * 4  # all of it was left for them
+    poor = await desk.run("p", usd=0.01 * (prompts - 1))
+    with pytest.raises(LimitExceeded, match="usd"):
+        await MeteredModel(model, "main", poor).generate([asked])
