@@ -133,8 +133,8 @@ class Item(Frozen):
         question: What is asked: text, choices in the order shown, documents, kind.
         gold: What is right.
         subject: What breakdowns group by; empty if nothing.
-        group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the item
-            stands alone. Standard errors are clustered by it.
+        group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the
+            item stands alone. Standard errors are clustered by it.
     """
 
     id: Annotated[str, Field(min_length=1)]

@@ -1,0 +1,174 @@
+"""FEVER: claims against sentences of Wikipedia, with gold evidence or with what a retriever found.
+
+Source: Thorne et al., "FEVER: a Large-scale Dataset for Fact Extraction and VERification" (NAACL 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ...core.errors import DataError, UserError
+from ...core.question import Document
+from ..items import EvidenceSets, Item
+from .claims import CLAIM_ONLY, NOT_ENOUGH, REFUTES, SUPPORTS, THREE, claim_item, label_of, sentence
+from .files import read_file
+from .hub import HubSource
+from .recipe import Reading, Recipe
+from .rows import RawRow
+
+MOST_SENTENCES = 5
+"""Sentences that a retriever's list has."""
+
+_HUB = HubSource("copenlu/fever_gold_evidence", "validation", revision="a6b8d891d393e97a4efac791afffb2d7de5e57c6")
+_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-COLON-": ":"}
+
+
+def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    two = reading.variant == "oracle-sr"
+    labels = (SUPPORTS, REFUTES) if two else THREE
+    padded = reading.variant in ("oracle", "retrieval")
+    corpus = _corpus(reading) if padded else {}
+    count = reading.whole("sentences", MOST_SENTENCES, least=1, most=MOST_SENTENCES)
+    for row in rows:
+        label = label_of(row, "label", THREE)
+        if label not in labels:
+            continue
+        gold, sets = _evidence(row) if label != NOT_ENOUGH else ((), ())
+        if reading.variant == "retrieval":
+            shown = [_lookup(row, corpus, name) for name in row.texts("retrieved")[:count]]
+        elif padded:
+            shown = _padded(row, gold, sets, corpus, count)
+        else:
+            shown = list(gold)
+        names = {d.name for d in shown}
+        whole = reading.variant == "retrieval"  # a retriever's misses are misses; an oracle's are not asked for
+        yield claim_item(
+            reading,
+            name=row.text("id"),
+            claim=row.text("claim"),
+            label=label,
+            labels=labels,
+            documents=shown,
+            evidence=EvidenceSets(
+                names=tuple(d.name for d in gold if whole or d.name in names),
+                sets=tuple(s for s in sets if whole or set(s) <= names),
+            ),
+        )
+
+
+def _evidence(row: RawRow) -> tuple[tuple[Document, ...], tuple[tuple[str, ...], ...]]:
+    """The gold sentences, and which of them are enough together."""
+    value = row.value("evidence")
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return _hub_evidence(row, value), ()
+    found = tuple(sentence(e.text("doc_id"), e.optional("page"), e.text("text")) for e in row.rows("evidence"))
+    if not found:
+        raise row.bad("a claim that is supported or refuted has no evidence")
+    sets: list[tuple[str, ...]] = []
+    given = row.values.get("evidence_sets") or []
+    for indices in given if isinstance(given, list) else []:
+        if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < len(found) for i in indices):
+            raise row.bad("the field 'evidence_sets' must be lists of positions within 'evidence'")
+        sets.append(tuple(found[i].name for i in indices if isinstance(i, int)))
+    return _once(found), tuple(s for s in sets if s)
+
+
+def _hub_evidence(row: RawRow, value: Sequence[object]) -> tuple[Document, ...]:
+    """The hub's copy: lists of page, number and text, brackets spelled out."""
+    found = []
+    for entry in value:
+        if not isinstance(entry, list) or len(entry) < 3:
+            raise row.bad("an entry of 'evidence' must be page, number and text")
+        page, number, text = (str(part) for part in entry[:3])
+        found.append(sentence(f"{page}:{number}", _spoken(page.replace("_", " ")), _spoken(text)))
+    return _once(found)
+
+
+def _once(documents: Sequence[Document]) -> tuple[Document, ...]:
+    return tuple({d.name: d for d in documents}.values())
+
+
+def _spoken(text: str) -> str:
+    for spelled, sign in _BRACKETS.items():
+        text = text.replace(spelled, sign)
+    return text
+
+
+def _padded(
+    row: RawRow,
+    gold: Sequence[Document],
+    sets: Sequence[tuple[str, ...]],
+    corpus: Mapping[str, Document],
+    count: int,
+) -> list[Document]:
+    """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found."""
+    smallest = min(sets, key=len, default=())
+    first = sorted(gold, key=lambda d: d.name not in smallest)
+    names = {d.name for d in gold}
+    filling = [_lookup(row, corpus, name) for name in row.texts("retrieved") if name not in names]
+    shown = [*first, *filling][:count]
+    if len(shown) < count:
+        raise row.bad(f"evidence and 'retrieved' have {len(shown)} sentences, fewer than {count}")
+    return shown
+
+
+def _corpus(reading: Reading) -> dict[str, Document]:
+    """The sentences by name."""
+    if reading.data is None:
+        raise UserError(
+            f"fever:{reading.variant} needs the retriever's lists and their sentences, which the hub does not have",
+            hint="give them with --data, or ask fever:oracle-sr",
+        )
+    given = reading.options.get("corpus")
+    path = Path(given) if given else _beside(reading.data)
+    if not path.is_file():
+        raise DataError(
+            f"the sentences that 'retrieved' names are not at {path}",
+            hint="name their file with the option corpus=FILE",
+        )
+    found: dict[str, Document] = {}
+    for row in read_file(path):
+        name = row.text("id")
+        if name in found:
+            raise row.bad(f"the id {name!r} occurs twice")
+        found[name] = sentence(name, row.optional("page"), row.text("text"))
+    return found
+
+
+def _beside(data: Path) -> Path:
+    """Where the corpus lies: in a folder beside the dataset's."""
+    root = data if data.is_dir() and (data / "corpus").is_dir() else (data if data.is_dir() else data.parent).parent
+    return root / "corpus" / "sentences.jsonl"
+
+
+def _lookup(row: RawRow, corpus: Mapping[str, Document], name: str) -> Document:
+    if name not in corpus:
+        raise row.bad(f"'retrieved' names {name!r}, which the corpus does not have")
+    return corpus[name]
+
+
+FEVER = Recipe(
+    name="fever",
+    summary="FEVER: is a claim supported or refuted by sentences of Wikipedia?",
+    licence="CC BY-SA 3.0 (FEVER, Wikipedia)",
+    warning=(
+        "Public for years: models may have seen claims and labels in training, and know much of Wikipedia; compare "
+        "with fever:claim-only. NOT ENOUGH INFO carries label noise: some of these claims are contradicted by a "
+        "sentence that the annotators did not see."
+    ),
+    read=_read,
+    hub=partial(lambda sources, variant: sources, (_HUB,)),
+    variants={
+        "oracle": "gold sentences, filled up with retrieved ones so that every class has as many; needs a local corpus",
+        "oracle-sr": "gold sentences alone, supported and refuted claims alone",
+        "retrieval": "what a plain retriever found, all three classes; needs a local corpus",
+        CLAIM_ONLY: "without evidence",
+    },
+    folders=("fever",),
+    options={
+        "corpus": "file of the sentences; by default corpus/sentences.jsonl in the folder beside the dataset's",
+        "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MOST_SENTENCES}",
+    },
+)
