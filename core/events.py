@@ -84,13 +84,22 @@ class CallStarted(EventFields):
 
 
 class CallFinished(EventFields):
-    """A model call ended; its parent is the call's start."""
+    """A model call ended; its parent is the call's start.
+
+    Attributes:
+        tokens: Generated tokens.
+        prompt_tokens: Tokens of the prompts.
+        cached_tokens: Those of them whose keys and values were reused.
+        failed: Samples that failed.
+    """
 
     type: Literal["call.finished"] = "call.finished"
     role: str
     model: str
     seconds: float
     tokens: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
     failed: int = 0
 
 

@@ -148,7 +148,15 @@ class Meter:
         )
         tokens = usage.completion_tokens
         run.emit(
-            CallFinished(role=self.role, model=self.model.name, seconds=seconds, tokens=tokens, failed=failed),
+            CallFinished(
+                role=self.role,
+                model=self.model.name,
+                seconds=seconds,
+                tokens=tokens,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                failed=failed,
+            ),
             parent=call,
         )
         total = run.ledger.usage()
