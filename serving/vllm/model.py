@@ -21,12 +21,16 @@ from ..hooks import OutOfStep, companions, hook_names, make_hooks
 from ..local.text import Tokenizer, eos_ids
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
+from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
 from .admission import Admission, Attempt, reached
+from .counters import CacheCounters, counters
 from .installed import require_vllm
+from .kv_orders import BlockShape
 from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
+from .prefixes import Host, VllmPrefixes, describe
 from .sample import Growing, outputs_of
 from .scoring import is_valid, scored, scoring_arguments
-from .starting import start_engine, stop_engine
+from .starting import Started, start_engine, stop_engine
 
 WINDOW = 1024
 """Samples of one call that are handed to the engine at a time."""
@@ -47,7 +51,15 @@ class VllmModel:
         engine: vLLM's `AsyncLLM`; None once closed.
     """
 
-    def __init__(self, name: str, files: ModelFiles, engine: Any, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: ModelFiles,
+        started: Started,
+        tokenizer: Tokenizer,
+        prefixes: PrefixPlace | None = None,
+    ) -> None:
+        engine = started.engine
         config = engine.model_config
         self.name = name
         self.identity = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
@@ -57,20 +69,44 @@ class VllmModel:
         self._context: int = config.max_model_len
         self._vocabulary: int = config.get_vocab_size()
         self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
+        self._block_tokens: int = engine.vllm_config.cache_config.block_size
         self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
+        self._started, self._place = started, prefixes
+        self._prefixes: VllmPrefixes | None = None
         self._work: set[asyncio.Task[Any]] = set()
         self._admission = Admission(self._running)
 
     @classmethod
-    def load(cls, name: str, files: ModelFiles, settings: VllmSettings) -> VllmModel:
-        """Start the engine; blocks. `check_hooks` should follow.
+    def load(
+        cls, name: str, files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlace | None = None
+    ) -> VllmModel:
+        """Start the engine; blocks. `check_engine` should follow.
+
+        Args:
+            name: `vllm/…`.
+            files: The model.
+            settings: How the engine is set up.
+            prefixes: Where named prefixes are kept; None if they are not.
 
         Raises:
             UserError: vLLM is missing or refuses the settings.
             BackendUnavailable: The engine did not come up.
             DataError: The files are not a model.
         """
-        return cls(name, files, start_engine(files, settings), Tokenizer(files.folder, name))
+        started = start_engine(files, settings, prefixes)
+        return cls(name, files, started, Tokenizer(files.folder, name), prefixes)
+
+    async def check_engine(self) -> None:
+        """Prove that hooks work, and learn whether prefixes can be kept under names.
+
+        Raises:
+            BackendUnavailable: Hooks were ignored.
+        """
+        await self.check_hooks()
+        if self._place is not None:
+            told = await self._one(describe(self._running()))
+            if told is not None and told.shape is not None and not told.shape.refusal:
+                self._prefixes = self._make_prefixes(self._place, told.shape)
 
     async def check_hooks(self) -> None:
         """Prove that hooks reach the engine's sampler: one that forces a token, and one that measures.
@@ -101,9 +137,26 @@ class VllmModel:
             seed=True,
             hooks=hook_names(),
             forks=self._forks,
+            pins=self._prefixes is not None,
             context_tokens=self._context,
             max_batch=self._rows,
         )
+
+    @property
+    def kv_store(self) -> VllmPrefixes:
+        """The named prefixes.
+
+        Raises:
+            CapabilityMissing: `capabilities.pins` is false.
+        """
+        if self._prefixes is None:
+            raise CapabilityMissing("pins", self.name)
+        return self._prefixes
+
+    @property
+    def cache(self) -> CacheCounters:
+        """How often the prefix cache helped since the engine was started."""
+        return counters(self._block_tokens, self._started.statistics, self._started.events)
 
     @property
     def under_way(self) -> int:
@@ -182,6 +235,8 @@ class VllmModel:
         if work:
             await asyncio.wait(work)
         await stop_engine(engine)
+        if self._started.events is not None:
+            await asyncio.to_thread(self._started.events.close)
 
     # --- Calls
 
@@ -341,6 +396,9 @@ class VllmModel:
         finally:
             self._work.difference_update(tasks)
 
+    async def _one(self, work: Coroutine[Any, Any, T]) -> T:
+        return (await self._all([work]))[0]
+
     def _translated(self, error: BaseException) -> BaseException:
         """An error of vLLM's as one of ours; any other as it is."""
         from vllm.exceptions import VLLMClientError, VLLMServerError
@@ -358,6 +416,19 @@ class VllmModel:
         if self.engine is None:
             raise BackendUnavailable(f"the engine of {self.name} is closed", hint="load the model again")
         return self.engine
+
+    def _make_prefixes(self, place: PrefixPlace, shape: BlockShape) -> VllmPrefixes:
+        host = Host(
+            engine=self._running,
+            run=self._one,
+            ids_of=self._tokenizer.prompt_ids,
+            encode=self._tokenizer.encode,
+            check_ids=self._check_ids,
+            context_tokens=self._context,
+            block_tokens=self._block_tokens,
+            block_bytes=shape.nbytes,
+        )
+        return VllmPrefixes(PrefixFolder(place, Owner(self.name, self.identity, shape.dtype, shape.layout)), host)
 
     # --- Checks
 

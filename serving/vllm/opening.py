@@ -7,6 +7,7 @@ import threading
 from ...core.settings import Settings
 from ..catalogue import PREFIX
 from ..files import find_model
+from ..prefix_folder import PrefixPlace
 from ..pulling import Progress, run_pull
 from .installed import require_main_guard, require_vllm
 from .model import VllmModel
@@ -33,13 +34,13 @@ async def open_vllm(name: str, settings: Settings, progress: Progress | None = N
 
     def load(cancel: threading.Event) -> VllmModel:
         place = PREFIX + name.removeprefix(VLLM_PREFIX)
-        return VllmModel.load(
-            name, find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel), settings.vllm
-        )
+        files = find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+        prefixes = PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes)
+        return VllmModel.load(name, files, settings.vllm, prefixes)
 
     model = await run_pull(load, lambda model: model.aclose())
     try:
-        await model.check_hooks()
+        await model.check_engine()
     except BaseException:
         await model.aclose()
         raise

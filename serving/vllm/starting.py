@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import BackendUnavailable, UserError
 from ...core.settings import VllmSettings
 from ..files import ModelFiles
 from ..model_folder import read_config
+from ..prefix_folder import PrefixPlace
+from .counters import CacheEvents, CacheStatistics
 from .installed import quiet_environment, require_main_guard, require_vllm
-from .options import engine_arguments
+from .options import engine_arguments, keeps_prefixes
 
 PATIENCE_S = 10.0
 """Seconds that an engine's processes get to end by themselves."""
 
 
-def start_engine(files: ModelFiles, settings: VllmSettings) -> Any:
+@dataclass(frozen=True)
+class Started:
+    """A running engine and what listens to it.
+
+    Attributes:
+        engine: vLLM's `AsyncLLM`.
+        statistics: What its scheduler tells of the cache.
+        events: Its KV-cache events; None if they are off.
+    """
+
+    engine: Any
+    statistics: CacheStatistics = field(default_factory=CacheStatistics)
+    events: CacheEvents | None = None
+
+
+def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlace | None = None) -> Started:
     """Start `AsyncLLM`; blocks for half a minute or more.
+
+    Args:
+        files: The model.
+        settings: What the user chose.
+        prefixes: Where named prefixes are kept; None if they are not.
 
     Raises:
         UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
@@ -41,8 +64,13 @@ def start_engine(files: ModelFiles, settings: VllmSettings) -> Any:
     arguments = engine_arguments(
         files.folder, settings, context if isinstance(context, int) else None, current_platform.is_cpu()
     )
+    statistics, events = CacheStatistics(), _listen(settings, arguments)
+    if prefixes is not None and keeps_prefixes(settings, current_platform.is_cpu()):
+        arguments["kv_transfer_config"] = _connector(prefixes)
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[statistics])
+        started, events = Started(engine, statistics, events), None
+        return started
     except (TypeError, ValueError) as e:
         raise UserError(f"vLLM refuses to start {files.name}: {_first_line(e)}", hint="see the settings vllm.*") from e
     except (RuntimeError, OSError) as e:
@@ -50,6 +78,9 @@ def start_engine(files: ModelFiles, settings: VllmSettings) -> Any:
             f"vLLM did not start {files.name}: {_first_line(e)}",
             hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
         ) from e
+    finally:
+        if events is not None:
+            events.close()
 
 
 async def stop_engine(engine: Any) -> None:
@@ -88,6 +119,33 @@ def _reap(processes: list[Any]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(left, timeout=PATIENCE_S)
+
+
+def _listen(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEvents | None:
+    """Have the engine publish its events to us."""
+    several = settings.engine.get("data_parallel_size", 1) != 1
+    if not settings.kv_events or not settings.prefix_caching or several or "kv_events_config" in settings.engine:
+        return None
+    from vllm.config import KVEventsConfig
+
+    events = CacheEvents()
+    arguments["kv_events_config"] = KVEventsConfig(
+        enable_kv_cache_events=True, publisher="zmq", endpoint=events.endpoint
+    )
+    return events
+
+
+def _connector(prefixes: PrefixPlace) -> Any:
+    """Our connector, which keeps no names itself."""
+    from vllm.config import KVTransferConfig
+
+    return KVTransferConfig(
+        kv_connector="PrefixConnector",
+        kv_connector_module_path="reason.serving.vllm.connector",
+        kv_role="kv_both",
+        kv_load_failure_policy="recompute",
+        kv_connector_extra_config={"root": str(prefixes.root.absolute()), "limit": prefixes.limit, "identity": ""},
+    )
 
 
 def _first_line(error: BaseException) -> str:

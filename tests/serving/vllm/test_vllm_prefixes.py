@@ -1,0 +1,177 @@
+"""The connector on a real model: prefixes that go by name, as a server's clients ask for them, and fresh engines."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.core.messages import Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.local.text import Tokenizer
+
+pytestmark = pytest.mark.real
+BLOCK = 32
+MIND = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
+PROMPT = Prompt(text=MIND * 9 + "\nThe old")
+
+
+@pytest.fixture(scope="module")
+def ids(smollm2_files: ModelFiles) -> list[int]:
+    return Tokenizer(smollm2_files.folder, smollm2_files.name).prompt_ids(PROMPT)
+
+
+def ask(llm: Any, ids: Sequence[int], max_tokens: int = 8, **asked: Any) -> tuple[Any, Any]:
+    """The output of a greedy request, and what the connector told."""
+    from reason.serving.vllm.kv_orders import Ask, Told
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    extra = {"kv_transfer_params": Ask(**asked).params()} if asked else None
+    params = SamplingParams(
+        max_tokens=max_tokens, temperature=0, ignore_eos=True, logprobs=0, detokenize=False, extra_args=extra
+    )
+    [output] = llm.generate([TokensPrompt(prompt_token_ids=list(ids))], params, use_tqdm=False)
+    return output, Told.of(output.kv_transfer_params)
+
+
+def said(output: Any) -> tuple[list[int], list[float]]:
+    completion = output.outputs[0]
+    ids = list(completion.token_ids)
+    return ids, [row[i].logprob for row, i in zip(completion.logprobs, ids, strict=True)]
+
+
+def cold(llm: Any, ids: Sequence[int], **asked: Any) -> tuple[Any, Any]:
+    """Ask with nothing in the cache."""
+    assert llm.reset_prefix_cache()
+    return ask(llm, ids, **asked)
+
+
+@pytest.fixture(scope="module")
+def reference(llm: Any, ids: list[int]) -> tuple[list[int], list[float]]:
+    """What the model says, and a prefix under the name `mind`."""
+    output, told = cold(llm, ids, save="mind")
+    assert output.num_cached_tokens == 0
+    assert (told.code, told.stored_tokens) == ("", len(ids) // BLOCK * BLOCK)
+    return said(output)
+
+
+@pytest.fixture
+def folder(prefix_root: Path, reference: Any) -> Path:
+    [folder] = prefix_root.glob("*/mind")
+    return folder
+
+
+def test_a_named_prefix_is_restored_and_says_the_same(llm: Any, ids: list[int], reference: Any) -> None:
+    output, told = cold(llm, ids, restore="mind")
+    stored = (len(ids) - 1) // BLOCK * BLOCK
+    assert (told.code, told.read_tokens, output.num_cached_tokens) == ("", stored, stored)
+    assert said(output)[0] == reference[0]
+    assert said(output)[1] == pytest.approx(reference[1], abs=1e-3)
+
+
+def test_a_changed_prompt_loads_the_common_whole_blocks_alone(llm: Any, ids: list[int], reference: Any) -> None:
+    changed = [*ids[:100], *ids[40:90]]
+    without, _ = cold(llm, changed)
+    output, told = cold(llm, changed, restore="mind")
+    assert (told.code, told.read_tokens, output.num_cached_tokens) == ("", 96, 96)
+    assert said(output)[0] == said(without)[0]
+    assert said(output)[1] == pytest.approx(said(without)[1], abs=1e-3)
+    other, told = cold(llm, ids[50:], restore="mind")
+    assert (told.read_tokens, other.num_cached_tokens) == (0, 0)
+
+
+def test_blocks_in_memory_are_not_read_again(llm: Any, ids: list[int], reference: Any) -> None:
+    cold(llm, ids[:100])
+    output, told = ask(llm, ids, restore="mind")
+    assert told.read_tokens == output.num_cached_tokens - 96
+    assert said(output)[0] == reference[0]
+
+
+def test_a_damaged_prefix_is_a_miss(llm: Any, ids: list[int], reference: Any, folder: Path) -> None:
+    [file] = folder.glob("*.safetensors")
+    sound = file.read_bytes()
+    damaged = bytearray(sound)
+    damaged[len(sound) // 3] ^= 16
+    try:
+        file.write_bytes(damaged)
+        output, told = cold(llm, ids, restore="mind")
+    finally:
+        file.write_bytes(sound)
+    assert (told.code, told.read_tokens, output.num_cached_tokens) == ("data_error", 0, 0)
+    assert "SHA-256" in told.message
+    assert said(output)[0] == reference[0]
+
+
+def test_damage_that_only_the_worker_sees_is_computed_instead(
+    llm: Any, ids: list[int], reference: Any, folder: Path
+) -> None:
+    """The blocks were set aside and counted as cached; the engine must take that back."""
+    attempt = folder.parent / ".partial-mind=test"
+    shutil.copytree(folder, attempt)
+    try:
+        [file] = attempt.glob("*.safetensors")
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        output, told = cold(llm, ids, read=str(attempt), pin="mind")
+        again, _ = ask(llm, ids)
+    finally:
+        shutil.rmtree(attempt)
+    assert (told.code, told.read_tokens, told.pinned_blocks) == ("data_error", 0, 0)
+    assert "SHA-256" in told.message
+    for made in (output, again):
+        assert said(made)[0] == reference[0]
+        assert said(made)[1] == pytest.approx(reference[1], abs=1e-3)
+
+
+def test_what_makes_no_sense_is_told_and_changes_nothing(
+    llm: Any, ids: list[int], reference: Any, folder: Path
+) -> None:
+    for asked, words in (
+        ({"restore": "mnid"}, "mind"),
+        ({"restore": "../mind"}, "cannot name"),
+        ({"save": "UP"}, "cannot name"),
+        ({"read": str(folder)}, "no folder for prefixes"),
+        ({"write": "/tmp"}, "no folder for prefixes"),
+    ):
+        output, told = ask(llm, ids, **asked)
+        assert words in told.message
+        assert told.code in ("unknown_name", "user_error")
+        assert said(output)[0] == reference[0]
+    _, told = ask(llm, ids[:20], save="short")
+    assert "no whole block" in told.message
+
+
+def test_a_save_of_a_single_step_is_published_too(llm: Any, ids: list[int], prefix_root: Path, reference: Any) -> None:
+    _, told = cold(llm, ids[:70], max_tokens=1, save="one-step")
+    assert told.stored_tokens == 0  # not known yet when the reply was made
+    ask(llm, ids[:40])
+    _, told = cold(llm, ids[:70], restore="one-step")
+    assert told.read_tokens == 64
+    assert not list(prefix_root.glob("*/.partial*"))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_engine_takes_it_over(vllm_model: Any, ids: list[int], reference: Any) -> None:
+    """Saved by name in one engine, restored in a fresh one in processes of its own, through `KVStore`."""
+    before = vllm_model.cache
+    made = await vllm_model.kv_store.restore("mind")
+    stored = len(ids) // BLOCK * BLOCK
+    assert made.saved.stored == made.usage.cached_tokens == stored
+    assert (vllm_model.cache - before).restored_tokens == stored
+    sampling = Sampling(temperature=0, max_tokens=8, ignore_eos=True)
+    [[reply]] = await vllm_model.generate([Request(prompt=PROMPT, sampling=sampling)])
+    assert reply.usage.cached_tokens == (len(ids) - 1) // BLOCK * BLOCK
+    assert list(reply.token_ids) == reference[0]
+    assert reply.logprobs == pytest.approx(reference[1], abs=1e-3)
+    await vllm_model.kv_store.save("asked", Prompt(text=MIND * 5))
+    await vllm_model.kv_store.drop("mind", keep_file=True)
+
+
+def test_and_back(llm: Any, ids: list[int], smollm2_files: ModelFiles, reference: Any) -> None:
+    saved = Tokenizer(smollm2_files.folder, smollm2_files.name).prompt_ids(Prompt(text=MIND * 5))
+    _, told = cold(llm, [*saved, 1, 2, 3], restore="asked")
+    assert (told.code, told.read_tokens) == ("", len(saved) // BLOCK * BLOCK)
