@@ -124,7 +124,7 @@ class AdoptTask:
 
 @dataclass(eq=False)
 class ReleaseTask:
-    """Held prefixes are given back; nobody waits for it."""
+    """Held prefixes are given back; nobody waits for it, and it begins and ends when it is submitted."""
 
     sequences: Sequence[Sequenced]
     ids: Sequence[int] = ()

@@ -357,7 +357,9 @@ class Prefixes:
         if not self._evict_for(size * self._maker.column_bytes):
             self._compact_busy()
             if not self._evict_for(size * self._maker.column_bytes):
-                raise OutOfCache(f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes")
+                raise OutOfCache(
+                    f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes, or unpin prefixes"
+                )
         if len(self._trees) >= MAX_TREES:
             idle = [t for t in self._trees if t.idle]
             if idle:

@@ -17,6 +17,7 @@ from ...core.errors import BackendError, ReasonError
 from ...core.messages import Failure
 from .forward import Forward
 from .plans import Span, by_log
+from .prefix_tasks import ReleaseTask
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
 from .sample_task import Row, SampleTask
 from .sampling import pick
@@ -85,8 +86,11 @@ class Scheduler:
         return len(self._rows)
 
     def submit(self, task: Task) -> None:
-        """Add work; it begins in order of arrival."""
-        self._waiting.append(task)
+        """Add work; it begins in order of arrival. What gives room back is done at once: others may wait for it."""
+        if isinstance(task, ReleaseTask):
+            task.start(self)
+        else:
+            self._waiting.append(task)
 
     def fill(self, fill: Fill) -> None:
         """Have tokens computed (for tasks)."""
