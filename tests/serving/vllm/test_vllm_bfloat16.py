@@ -1,4 +1,4 @@
-"""In the weights' own number format: agreement with the local engine and with exact entropies; a tree's cached tokens."""
+"""In bf16: agreement with the local engine and with exact entropies; a tree's cached tokens in ledger and engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROMPTS = (
     Prompt(text="The old lighthouse keeper wrote down the height of every wave. " * 4),
 )
 TOLERANCE = 0.25
-"""Nats: logits of 16 to 32, as this model has them, are multiples of 1/8 in bf16, and a difference takes two of them."""
+"""Nats: in bf16 the logits of this model, 16 to 32, are multiples of 1/8, and two of them stand in a difference."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -90,10 +90,8 @@ async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model:
             extra_args={KEY: order},
         )
         ids = model._tokenizer.prompt_ids(prompt)
-        output: Any = None
-        async for output in outputs_of(model.engine, ids, params, f"exact{i}"):
-            pass
-        flat = output.outputs[0].logprobs
+        outputs = [output async for output in outputs_of(model.engine, ids, params, f"exact{i}")]
+        flat = outputs[-1].outputs[0].logprobs
         exact = [
             -math.fsum(math.exp(v) * v for v in flat.logprobs[start + 1 : end] if v > -1e30)  # the first is the chosen
             for start, end in zip(flat.start_indices, flat.end_indices, strict=True)

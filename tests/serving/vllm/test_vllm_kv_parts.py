@@ -1,0 +1,441 @@
+"""The connector's two halves with stand-ins for the engine: nothing is started, and vLLM is not needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from reason.core.errors import BackendError, UserError
+from reason.core.settings import VllmSettings
+from reason.serving.kv_store import PayloadFile
+from reason.serving.prefix_folder import Owner, PrefixFolder, PrefixPlace
+from reason.serving.vllm.counters import CacheCounters, CacheStatistics, counters
+from reason.serving.vllm.kv_orders import KEY, Ask, BlockShape, ReadOrder, Told, WorkerReport, WriteOrder, tokens_sum
+from reason.serving.vllm.kv_scheduler import Pins, PrefixDesk
+from reason.serving.vllm.options import keeps_prefixes
+
+torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
+
+BLOCKS, BLOCK = 10, 4
+
+
+def caches(seed: int, *, layers: int = 2, width: int = 6, blocks: int = BLOCKS) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"layer.{i}": torch.randn(blocks, 3, width, generator=generator, dtype=torch.float32) for i in range(layers)
+    }
+
+
+def files_of(cache: dict[str, Any], *, rank: int = 0, ranks: int = 1) -> Any:
+    from reason.serving.vllm.kv_worker import BlockFiles
+
+    return BlockFiles(cache, BLOCKS, BLOCK, "cpu TEST", rank, ranks)
+
+
+def written(folder: Path, tokens: str = "t") -> tuple[dict[str, Any], PayloadFile]:
+    """Blocks 2, 5 and 3 of a cache, written."""
+    cache = caches(1)
+    worker = files_of(cache)
+    worker.write(WriteOrder("r", folder, tokens, (2, 5, 3)))
+    assert worker.take_report().written == {"r": 1}
+    assert worker.take_report() is None
+    [path] = folder.iterdir()
+    data = path.read_bytes()
+    return cache, PayloadFile(name=path.name, nbytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+# --- The worker's half
+
+
+def test_blocks_come_back_into_other_blocks_bit_for_bit(tmp_path: Path) -> None:
+    source, file = written(tmp_path)
+    target = caches(2)
+    before = {name: c.clone() for name, c in target.items()}
+    worker = files_of(target)
+    worker.read(ReadOrder("r", tmp_path, (file,), "t", 1, (8, 0)))
+    assert worker.take_report() is None
+    assert worker.take_bad_blocks() == set()
+    for name, cache in target.items():
+        assert torch.equal(cache[8], source[name][5])
+        assert torch.equal(cache[0], source[name][3])
+        rest = [i for i in range(BLOCKS) if i not in (0, 8)]
+        assert torch.equal(cache[rest], before[name][rest])
+
+
+def refused(target: dict[str, Any], order: ReadOrder, words: str, **more: Any) -> None:
+    before = {name: c.clone() for name, c in target.items()}
+    worker = files_of(target, **more)
+    worker.read(order)
+    code, message = worker.take_report().failed["r"]
+    assert code == "data_error"
+    assert words in message
+    assert worker.take_bad_blocks() == set(order.blocks)
+    assert worker.take_bad_blocks() == set()
+    assert all(torch.equal(c, before[name]) for name, c in target.items()), "a damaged file must change nothing"
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
+    folder = tmp_path_factory.mktemp("flip")
+    _, file = written(folder)
+    data = bytearray((folder / file.name).read_bytes())
+    data[place % len(data)] ^= 1 << bit
+    (folder / file.name).write_bytes(data)
+    refused(caches(2), ReadOrder("r", folder, (file,), "t", 0, (1,)), "SHA-256")
+
+
+def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
+    _, file = written(tmp_path)
+    order = ReadOrder("r", tmp_path, (file,), "t", 0, (1, 4))
+    refused(caches(2, layers=3), order, "other layers")
+    refused(caches(2, width=7), order, "other blocks")
+    refused({n: c.to(torch.bfloat16) for n, c in caches(2).items()}, order, "other blocks")
+    refused(caches(2), ReadOrder("r", tmp_path, (file,), "t", 2, (1, 4)), "other blocks")
+    refused(caches(2), ReadOrder("r", tmp_path, (file,), "u", 0, (1,)), "other tokens")
+    refused(caches(2), order, "number of workers", ranks=2)
+    refused(caches(2), order, "number of workers", rank=1)
+    short = file.model_copy(update={"nbytes": file.nbytes - 1})
+    refused(caches(2), ReadOrder("r", tmp_path, (short,), "t", 0, (1,)), "bytes instead of")
+    path = tmp_path / file.name
+    path.write_bytes(b"no tensors")
+    nonsense = PayloadFile(name=file.name, nbytes=10, sha256=hashlib.sha256(b"no tensors").hexdigest())
+    refused(caches(2), ReadOrder("r", tmp_path, (nonsense,), "t", 0, (1,)), "no file of ours")
+    path.unlink()
+    refused(caches(2), order, "cannot be read")
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    worker = files_of(caches(1))
+    worker.write(WriteOrder("r", tmp_path / "gone", "t", (1,)))
+    report = worker.take_report()
+    assert report.failed["r"][0] in ("backend_error", "backend_unavailable")
+    assert not report.written
+
+
+def test_caches_that_are_no_blocks_are_refused_and_shared_ones_kept_once() -> None:
+    from reason.serving.vllm.kv_worker import shared_shape
+
+    assert "blocks" in files_of(caches(1, blocks=BLOCKS + 1)).shape.refusal
+    assert "several kinds" in files_of(caches(1, layers=1) | {"other": caches(1, width=8)["layer.0"]}).shape.refusal
+    cache = caches(1)
+    cache["twin"] = cache["layer.0"]
+    shape = files_of(cache).shape
+    assert shape.nbytes == 2 * 3 * 6 * 4
+    assert shape == files_of(caches(3)).shape
+    assert shape.layout != files_of(caches(3), ranks=2).shape.layout
+    both = shared_shape([shape, shape])
+    assert (both.nbytes, both.layout) == (2 * shape.nbytes, shape.layout)
+    assert shared_shape([shape, BlockShape(refusal="no")]).refusal == "no"
+    assert shared_shape([]).refusal
+
+
+# --- The scheduler's half
+
+
+class Pool:
+    """vLLM's block pool, as far as pins use it."""
+
+    def __init__(self, count: int, hashed: set[int] | None = None) -> None:
+        self.num_gpu_blocks, self.enable_caching = count, True
+        known = set(range(1, count)) if hashed is None else hashed
+        self.blocks = [
+            SimpleNamespace(block_id=i, is_null=i == 0, block_hash=i if i in known else None, uses=0)
+            for i in range(count)
+        ]
+
+    def touch(self, blocks: list[Any]) -> None:
+        for b in blocks:
+            b.uses += 1
+
+    def free_blocks(self, blocks: Any) -> None:
+        for b in blocks:
+            assert b.uses > 0, "freed more often than held"
+            b.uses -= 1
+
+    def used(self) -> dict[int, int]:
+        return {b.block_id: b.uses for b in self.blocks if b.uses}
+
+
+def test_pins_count_every_block_once_against_the_bound() -> None:
+    pool = Pool(20)
+    pins = Pins(pool, 5)
+    pins.hold("a", [1, 2, 3])
+    pins.hold("b", [1, 2, 4])
+    assert pool.used() == {1: 2, 2: 2, 3: 1, 4: 1}
+    with pytest.raises(UserError, match="at most 5") as caught:
+        pins.hold("c", [5, 6])
+    assert caught.value.code == "prefix_too_large"
+    pins.hold("a", [1, 5])  # takes the place of what it held
+    assert pool.used() == {1: 2, 2: 1, 4: 1, 5: 1}
+    with pytest.raises(BackendError, match="does not have"):
+        pins.hold("d", [0])
+    pins.release(["a", "unknown", "b", "a"])
+    assert pool.used() == {}
+    assert pins.names == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.lists(st.integers(1, 7), unique=True))), max_size=30
+    )
+)
+def test_pins_hold_what_their_names_hold_whatever_happens(moves: list[tuple[str, list[int] | None]]) -> None:
+    pool, held = Pool(8), {}
+    pins = Pins(pool, 100)
+    for name, blocks in moves:
+        if blocks is None:
+            pins.release([name])
+            held.pop(name, None)
+        else:
+            pins.hold(name, blocks)
+            held[name] = blocks
+        expected: dict[int, int] = {}
+        for own in held.values():
+            for b in own:
+                expected[b] = expected.get(b, 0) + 1
+        assert pool.used() == expected
+
+
+def request(name: str, prompt: list[int], ask: Ask | None = None, params: Any = None) -> Any:
+    return SimpleNamespace(
+        request_id=name,
+        prompt_token_ids=prompt,
+        kv_transfer_params=params if params is not None else None if ask is None else ask.params(),
+    )
+
+
+def step(name: str, computed: int, tokens: int, *, new: bool = True) -> Any:
+    fresh = [SimpleNamespace(req_id=name, num_computed_tokens=computed)] if new else []
+    old = SimpleNamespace(req_ids=[] if new else [name], num_computed_tokens=[] if new else [computed])
+    return SimpleNamespace(num_scheduled_tokens={name: tokens}, scheduled_new_reqs=fresh, scheduled_cached_reqs=old)
+
+
+class Bed:
+    """A desk, its workers and its pool."""
+
+    def __init__(self, root: Path, *, names: bool = True, ranks: int = 1) -> None:
+        self.root = root
+        self.owner = Owner("m", "id", "float32", "l")
+        self.folder = PrefixFolder(PrefixPlace(root, 1 << 20), self.owner)
+        self.desk = PrefixDesk(root, BLOCK, (lambda shape: self.folder) if names else None)
+        self.desk.meet(BlockShape(dtype="float32", layout="l", nbytes=144), ranks)
+        self.pool = Pool(40)
+        self.tables: dict[str, list[int]] = {}
+        manager = SimpleNamespace(block_pool=self.pool, get_block_ids=lambda name: (self.tables[name],))
+        self.desk.bind(manager, 24)
+
+    def save(self, name: str, prompt: list[int]) -> dict[str, Any]:
+        """A whole request that saves, by name."""
+        self.desk.enter(request("s", prompt, Ask(save=name)))
+        self.tables["s"] = list(range(1, len(prompt) // BLOCK + 2))
+        _, [order] = self.desk.orders(step("s", 0, len(prompt)))
+        cache = caches(5)
+        files_of(cache).write(order)
+        self.desk.hear(WorkerReport(written={"s": 1}))
+        told = self.desk.leave(request("s", prompt), self.tables["s"], True)
+        assert told is not None
+        return told
+
+
+def told(params: dict[str, Any] | None) -> Told:
+    found = Told.of(params)
+    assert found is not None
+    return found
+
+
+def test_a_prefix_is_saved_by_name_and_found_again(tmp_path: Path) -> None:
+    bed, prompt = Bed(tmp_path / "p"), list(range(100, 111))
+    assert told(bed.save("rules", prompt)).stored_tokens == 8
+    saved = bed.folder.describe("rules")
+    assert saved is not None
+    assert (saved.token_ids, saved.stored) == (tuple(prompt), 8)
+    asking = request("r", [*prompt[:6], 7, 7, 7, 7], Ask(restore="rules", pin="x"))
+    bed.desk.enter(asking)
+    assert bed.desk.matched(asking, 0) == 4  # six tokens are common: one whole block
+    assert bed.desk.matched(asking, 4) == 0
+    assert bed.desk.matched(asking, 0) == 4
+    bed.desk.allotted(asking, lambda: [11, 12, 13], 4)
+    [read], writes = bed.desk.orders(step("r", 4, 6))
+    assert (read.first, read.blocks, read.tokens) == (0, (11,), tokens_sum(prompt[:8]))
+    assert not writes
+    assert bed.desk.orders(step("r", 10, 1, new=False)) == ([], [])
+    answer = told(bed.desk.leave(asking, [11, 12, 13], True))
+    assert (answer.read_tokens, answer.pinned_blocks, answer.code) == (4, 2, "")
+    assert bed.desk.pinned == ["x"]
+
+
+def test_one_token_is_always_left_to_compute(tmp_path: Path) -> None:
+    bed, prompt = Bed(tmp_path / "p"), list(range(8))
+    bed.save("rules", prompt)
+    same = request("r", prompt, Ask(restore="rules"))
+    bed.desk.enter(same)
+    assert bed.desk.matched(same, 0) == 4
+    bed.desk.leave(same, [], True)
+
+
+def test_blocks_are_written_when_the_prompt_is_complete_and_only_once(tmp_path: Path) -> None:
+    bed, prompt = Bed(tmp_path / "p"), list(range(10))
+    bed.desk.enter(request("s", prompt, Ask(save="rules")))
+    bed.tables["s"] = [4, 5, 6]
+    assert bed.desk.orders(step("s", 0, 6)) == ([], [])  # a chunk
+    _, [order] = bed.desk.orders(step("s", 6, 4, new=False))
+    assert order.blocks == (4, 5)
+    assert bed.desk.orders(step("s", 10, 1, new=False)) == ([], [])
+
+
+def test_an_aborted_save_leaves_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    bed, prompt = Bed(root), list(range(10))
+    for ordered in (False, True):
+        bed.desk.enter(request("s", prompt, Ask(save="rules", pin="rules")))
+        bed.tables["s"] = [4, 5, 6]
+        if ordered:
+            bed.desk.orders(step("s", 0, 10))
+        bed.desk.leave(request("s", prompt), [4, 5, 6], False)
+        bed.desk.hear(WorkerReport(written={"s": 1}))
+    assert bed.folder.describe("rules") is None
+    assert bed.pool.used() == {}
+    assert not [p for p in root.rglob("*") if "partial" in p.name]
+
+
+def test_all_workers_must_have_written(tmp_path: Path) -> None:
+    bed, prompt = Bed(tmp_path / "p", ranks=2), list(range(10))
+    bed.desk.enter(request("s", prompt, Ask(save="rules")))
+    bed.tables["s"] = [4, 5, 6]
+    _, [order] = bed.desk.orders(step("s", 0, 10))
+    for rank in range(2):
+        assert bed.folder.describe("rules") is None
+        files_of(caches(rank), rank=rank, ranks=2).write(order)
+        report = WorkerReport(written={"s": 1})
+        report.add(WorkerReport())
+        bed.desk.hear(report)
+    saved = bed.folder.describe("rules")
+    assert saved is not None
+    assert len(saved.files) == 2
+
+
+def test_a_worker_that_fails_ends_the_save_and_keeps_the_old(tmp_path: Path) -> None:
+    bed = Bed(tmp_path / "p")
+    bed.save("rules", list(range(10)))
+    other = list(range(50, 60))
+    bed.desk.enter(request("s", other, Ask(save="rules", pin="x")))
+    bed.tables["s"] = [4, 5, 6]
+    bed.desk.orders(step("s", 0, 10))
+    bed.desk.hear(WorkerReport(failed={"s": ("backend_unavailable", "the disk is full")}))
+    answer = told(bed.desk.leave(request("s", other), [4, 5, 6], True))
+    assert (answer.code, answer.message, answer.pinned_blocks) == ("backend_unavailable", "the disk is full", 0)
+    saved = bed.folder.describe("rules")
+    assert saved is not None
+    assert saved.token_ids == tuple(range(10))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({KEY: {"save": "a", "write": "b"}}, "not by both"),
+        ({KEY: {"sav": "a"}}, "sav"),
+        ({KEY: 5}, "kv_transfer_params.reason"),
+        (Ask(restore="unknown").params(), "unknown"),
+        (Ask(restore="../x").params(), "cannot name"),
+        (Ask(write="/etc").params(), "no folder"),
+        (Ask(read="/etc/passwd").params(), "no folder"),
+    ],
+)
+def test_nonsense_is_answered_and_never_raised(tmp_path: Path, params: Any, words: str) -> None:
+    bed = Bed(tmp_path / "p")
+    asking = request("r", list(range(10)), params=params)
+    bed.desk.enter(asking)
+    assert bed.desk.matched(asking, 0) == 0
+    assert bed.desk.orders(step("r", 0, 10)) == ([], [])
+    answer = told(bed.desk.leave(asking, [1, 2], True))
+    assert words in answer.message
+    assert answer.code
+
+
+def test_a_folder_must_be_an_attempts_own(tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    bed = Bed(root, names=False)
+    with bed.folder.begin("rules", 10) as attempt:
+        for path, fine in (
+            (str(attempt.folder), True),
+            (f"{attempt.folder}/..", False),
+            (str(attempt.folder.parent / ".." / "x" / ".partial-y"), False),
+            (str(root / ".partial-x"), False),
+            (str(tmp_path / ".partial-x"), False),
+        ):
+            asking = request("r", list(range(10)), Ask(write=path))
+            bed.desk.enter(asking)
+            assert bool(told(bed.desk.leave(asking, [], False)).code) is not fine
+        link = attempt.folder.parent / ".partial-link"
+        link.symlink_to(tmp_path)
+        asking = request("r", list(range(10)), Ask(write=str(link)))
+        bed.desk.enter(asking)
+        assert "no folder" in told(bed.desk.leave(asking, [], False)).message
+    asking = request("r", list(range(10)), Ask(save="x"))
+    bed.desk.enter(asking)
+    assert "takes no names" in told(bed.desk.leave(asking, [], True)).message
+
+
+def test_a_refusal_is_told_to_everyone_and_others_are_not_touched(tmp_path: Path) -> None:
+    bed = Bed(tmp_path / "p")
+    bed.desk.refuse("of a reason")
+    bed.desk.enter(asking := request("r", [1], Ask(describe=True)))
+    shape = told(bed.desk.leave(asking, [], True)).shape
+    assert shape is not None
+    assert shape.refusal == "of a reason"
+    bed.desk.enter(asking := request("r", list(range(9)), Ask(save="x")))
+    assert "of a reason" in told(bed.desk.leave(asking, [], True)).message
+    for plain in (request("p", [1]), request("p", [1], params={"do_remote_prefill": True})):
+        bed.desk.enter(plain)
+        assert bed.desk.matched(plain, 0) == 0
+        assert bed.desk.leave(plain, [], True) is None
+
+
+# --- Counters and settings
+
+
+def test_the_schedulers_statistics_are_added_up() -> None:
+    statistics = CacheStatistics()
+    assert statistics(None, 3) is statistics
+    statistics.record(None, None)
+    own, disk = SimpleNamespace(queries=100, hits=60), SimpleNamespace(queries=40, hits=20)
+    for connector in (None, disk):
+        statistics.record(SimpleNamespace(prefix_cache_stats=own, connector_prefix_cache_stats=connector), None)
+    found = counters(32, statistics, None)
+    assert found == CacheCounters(block_tokens=32, queried_tokens=200, hit_tokens=120, restored_tokens=20)
+    assert found.hit_share == pytest.approx(0.7)
+    assert CacheCounters(block_tokens=32).hit_share == 0
+    since = found - CacheCounters(block_tokens=32, queried_tokens=50)
+    assert (since.queried_tokens, since.stored_blocks) == (150, None)
+    later = counters(32, statistics, SimpleNamespace(stored=9, removed=4, lost=0))  # type: ignore[arg-type]
+    assert (later - later).stored_blocks == 0
+    assert json.loads(later.model_dump_json())["evicted_blocks"] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "cpu", "kept"),
+    [
+        (VllmSettings(), True, True),
+        (VllmSettings(), False, False),
+        (VllmSettings(pins=True), False, True),
+        (VllmSettings(pins=False), True, False),
+        (VllmSettings(prefix_caching=False), True, False),
+        (VllmSettings(engine={"kv_transfer_config": {}}), True, False),
+    ],
+)
+def test_where_prefixes_are_kept(settings: VllmSettings, cpu: bool, kept: bool) -> None:
+    assert keeps_prefixes(settings, cpu) is kept
+
+
+@pytest.mark.parametrize("more", [{"prefix_caching": False}, {"engine": {"kv_transfer_config": {}}}])
+def test_pins_that_cannot_be_had_are_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"vllm\.pins"):
+        keeps_prefixes(VllmSettings(pins=True, **more), True)
