@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Prompt, Request, Sampling
+from ..hooks import make_hooks
 from ..model import Capabilities
 from .seeds import sample_seed
 from .target import VLLM_ONLY, Target
@@ -19,7 +20,7 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
 
     Raises:
         CapabilityMissing: The request needs what this model lacks.
-        UserError: The samples' indices are out of range.
+        UserError: The samples' indices are out of range, or a hook does not take its arguments.
     """
     sampling, prompt = request.sampling, request.prompt
     if any(not 0 <= i < 1 << 20 for i in request.indices):
@@ -39,6 +40,7 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
     for feature, missing in lacks:
         if missing:
             raise CapabilityMissing(feature, target.name)
+    make_hooks(sampling.hooks, target.name)
 
 
 def _takes(target: Target, parameter: str) -> bool:

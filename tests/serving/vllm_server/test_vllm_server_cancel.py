@@ -1,0 +1,97 @@
+"""A run that is cancelled leaves the server idle: its gauge of running requests is 0 within a second, 50 times."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
+from vllm_server import RealServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+IDLE_S = 1.0
+TIMES = 10
+"""Of each kind; there are five."""
+
+
+def endless(i: int, **more: Any) -> Request:
+    sampling = Sampling(**{"temperature": 1.0, "seed": i, "max_tokens": 600, "ignore_eos": True} | more)
+    return Request(prompt=Prompt.user(f"Tell story number {i}."), sampling=sampling)
+
+
+async def idle(server: RealServer) -> None:
+    async with asyncio.timeout(IDLE_S):
+        while await asyncio.to_thread(server.under_way):
+            await asyncio.sleep(0.01)
+
+
+async def cancelled(server: RealServer, hosted: Any, requests: list[Request], when: Callable[[int], bool]) -> None:
+    """Cancel when so many tokens have come; at 0 tokens, as soon as the server has the request."""
+    tokens = 0
+    ready = asyncio.Event()
+
+    def hear(chunk: Chunk) -> None:
+        nonlocal tokens
+        tokens += len(chunk.token_ids)
+        if when(tokens):
+            ready.set()
+
+    task = asyncio.create_task(hosted.generate(requests, hear))
+    async with asyncio.timeout(60):
+        if when(0):
+            while not await asyncio.to_thread(server.under_way) and not tokens:
+                await asyncio.sleep(0.001)
+        else:
+            await ready.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await idle(server)
+
+
+@pytest.mark.parametrize("kind", ["before the first token", "in the middle", "n > 1", "a batch", "under hooks"])
+async def test_cancelling_leaves_the_server_idle(server: RealServer, hosted: Any, kind: str) -> None:
+    draw = random.Random(kind)
+    await idle(server)
+    for i in range(TIMES):
+        after = draw.randint(1, 24)
+        requests = [endless(i)]
+        when: Callable[[int], bool] = lambda n, after=after: n >= after  # noqa: E731
+        if kind == "before the first token":
+            requests = [endless(i).model_copy(update={"prompt": Prompt.user(f"{i} " + "word " * 300)})]
+            when = lambda n: True  # noqa: E731
+        elif kind == "n > 1":
+            requests = [endless(i, n=5)]
+        elif kind == "a batch":
+            requests = [endless(100 * i + k, n=2) for k in range(12)]  # more than the server runs at once
+        elif kind == "under hooks":
+            requests = [endless(i, n=2, hooks=(HookCall(name="entropy_probe"),))]
+        await cancelled(server, hosted, requests, when)
+    [[after]] = await hosted.generate([endless(0, max_tokens=2)])
+    assert after.ok
+
+
+async def test_leaving_a_stream_early_does_too(server: RealServer, hosted: Any) -> None:
+    for i in range(5):
+        async with aclosing(hosted.stream(endless(i))) as pieces:
+            async for _ in pieces:
+                break
+        await idle(server)
+
+
+async def test_closing_the_model_does_too(server: RealServer, settings_for: Any, hosted: Any) -> None:
+    from reason.serving.litellm.opening import open_litellm
+
+    model = await open_litellm(hosted.name, settings_for())
+    task = asyncio.create_task(model.generate([endless(1, n=3)]))
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(server.under_way):
+            await asyncio.sleep(0.01)
+    await model.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await idle(server)

@@ -1,0 +1,39 @@
+"""The backend contract on a real vLLM server through `hosted_vllm/…`, fp32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from backend_contract import *  # noqa: F403
+from backend_contract import Probe
+from reason.core.messages import Prompt
+from vllm_server import CONTEXT, RealServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+
+
+@pytest.fixture
+def backend(hosted: Any) -> Any:
+    return hosted
+
+
+@pytest.fixture
+def probe(server: RealServer) -> Probe:
+    return Probe(
+        prompt=Prompt.user("What is the capital of France?"),
+        others=(Prompt.user("Name a colour."), Prompt.user("Say hello."), Prompt.user("Count to five.")),
+        too_long=Prompt.user("word " * 2 * CONTEXT),
+        under_way=server.under_way,
+        tolerance=1e-3,
+    )
+
+
+async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> None:
+    can = hosted.capabilities
+    assert (can.logprobs, can.top_logprobs, can.full_vocabulary) == (True, 20, True)
+    assert (can.scoring, can.prefix, can.seed) == (True, True, True)
+    assert can.context_tokens == CONTEXT
+    ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"}
+    assert ours <= can.hooks
+    assert (hosted.traits.many, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
