@@ -36,7 +36,8 @@ def above_zero(value: float | None) -> float | None:
     return value
 
 
-def _budget(flag: str, metavar: str, help_: str) -> Any:
+def limit_option(flag: str, metavar: str, help_: str) -> Any:
+    """A limit of the budget as an option."""
     return typer.Option(
         flag, metavar=metavar, help=help_, callback=above_zero, show_default=False, rich_help_panel=options.BUDGET
     )
@@ -133,10 +134,14 @@ def ask(
             rich_help_panel=options.RUNNING,
         ),
     ] = False,
-    budget_tokens: Annotated[int | None, _budget("--budget-tokens", "N", "Most tokens generated, all models.")] = None,
-    budget_calls: Annotated[int | None, _budget("--budget-calls", "N", "Most model calls.")] = None,
-    budget_seconds: Annotated[float | None, _budget("--budget-seconds", "S", "Most seconds, waiting included.")] = None,
-    budget_usd: Annotated[float | None, _budget("--budget-usd", "X", "Most US dollars.")] = None,
+    budget_tokens: Annotated[
+        int | None, limit_option("--budget-tokens", "N", "Most tokens generated, all models.")
+    ] = None,
+    budget_calls: Annotated[int | None, limit_option("--budget-calls", "N", "Most model calls.")] = None,
+    budget_seconds: Annotated[
+        float | None, limit_option("--budget-seconds", "S", "Most seconds, waiting included.")
+    ] = None,
+    budget_usd: Annotated[float | None, limit_option("--budget-usd", "X", "Most US dollars.")] = None,
     as_json: options.Json = False,
     stream: options.Stream = None,
     trace: options.Trace = None,

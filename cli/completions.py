@@ -8,3 +8,10 @@ def complete_strategy(begun: str) -> list[str]:
     from importlib.metadata import entry_points
 
     return sorted({e.name for e in entry_points(group="reason.strategies") if e.name.startswith(begun)})
+
+
+def complete_dataset(begun: str) -> list[str]:
+    """Names of datasets likewise."""
+    from importlib.metadata import entry_points
+
+    return sorted({e.name for e in entry_points(group="reason.datasets") if e.name.startswith(begun)})

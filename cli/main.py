@@ -20,6 +20,7 @@ from .ask import EXAMPLES, ask
 from .config import config_app
 from .console import debugging, say
 from .doctor import doctor
+from .eval import eval_app
 from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
 from .models import models_app
 from .runs import runs_app
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("ask", epilog=EXAMPLES)(ask)
+app.add_typer(eval_app, name="eval")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -108,6 +109,13 @@ def label_of(plan: EvalPlan) -> str:
     if plan.budget.tokens is not None:
         parts.append(f"≤{plan.budget.tokens} tokens")
     return " ".join(parts)
+
+
+def run_name(plan: EvalPlan) -> str:
+    """Name of a run's folder: readable, and another for another plan."""
+    data = plan.dataset.name + (f"-{plan.dataset.variant}" if plan.dataset.variant else "")
+    said = f"{data}-{plan.models['main'].rpartition('/')[2]}-{label_of(plan)}"
+    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', said).strip('-').lower()[:80]}-{plan.digest[:6]}"
 
 
 @dataclass(frozen=True)

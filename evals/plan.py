@@ -53,6 +53,9 @@ class TaskSource(Frozen):
         map: Which field of the file is what, where its names are others.
         variant: Which reading of the dataset; empty is its default.
         choice_seed: Seed of the shuffled choices; None leaves them as the source has them.
+        split: Another split of the hub's.
+        revision: Another commit of the hub's.
+        options: The dataset's own options, as texts.
     """
 
     dataset: str
@@ -60,6 +63,9 @@ class TaskSource(Frozen):
     map: dict[str, str] = Field(default_factory=dict)
     variant: str = ""
     choice_seed: int | None = 0
+    split: str = ""
+    revision: str = ""
+    options: dict[str, str] = Field(default_factory=dict)
 
 
 class EvalPlan(Frozen):

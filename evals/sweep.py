@@ -7,7 +7,6 @@ answers the runs with fewer.
 from __future__ import annotations
 
 import itertools
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from ..core.budget import Budget
 from ..core.errors import DataError, UserError
 from ..core.messages import Frozen
 from ..core.settings import Settings, explain
-from .evaluation import label_of, make_plan
+from .evaluation import make_plan
 from .plan import EvalPlan, TaskSource
 from .task import Task
 
@@ -56,12 +55,22 @@ class SweptDataset(Frozen):
     variant: str = ""
     limit: Annotated[int, Field(ge=1)] | None = None
     choice_seed: int | None = 0
+    split: str = ""
+    revision: str = ""
+    options: dict[str, str] = Field(default_factory=dict)
 
     @property
     def source(self) -> TaskSource:
         """Where its questions come from."""
         return TaskSource(
-            dataset=self.name, data=self.data, map=self.map, variant=self.variant, choice_seed=self.choice_seed
+            dataset=self.name,
+            data=self.data,
+            map=self.map,
+            variant=self.variant,
+            choice_seed=self.choice_seed,
+            split=self.split,
+            revision=self.revision,
+            options=self.options,
         )
 
 
@@ -160,12 +169,6 @@ def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> 
         limit=run.dataset.limit,
         seeds=seeds,
     )
-
-
-def folder_name(plan: EvalPlan, run: SweptRun) -> str:
-    """Name of a run's folder in the sweep's: readable, and different for different plans."""
-    said = f"{run.dataset.name}-{plan.models['main'].rpartition('/')[2]}-{label_of(plan)}"
-    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', said).strip('-').lower()[:80]}-{plan.digest[:6]}"
 
 
 def _samples(run: SweptRun) -> int:

@@ -1,0 +1,150 @@
+"""How evaluations are printed: the result of a run, a table of runs, a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from ..evals.comparison import Comparison, StoredRun
+from ..evals.plan import DatasetUse
+from ..evals.statistics.intervals import Interval
+from ..evals.summary import Mean, Summary
+from .console import out, say
+
+
+def say_data(use: DatasetUse) -> None:
+    """Licence and warnings of the data, on standard error."""
+    say(f"{use.name}: licence {use.licence or 'not stated'}", label="data", style="cyan")
+    if use.warning:
+        say(use.warning, label="warning", style="yellow")
+
+
+def say_alarms(label: str, summary: Summary) -> None:
+    """What makes a score doubtful, on standard error."""
+    if summary.alarming:
+        say(
+            f"{label}: {100 * summary.unparsed:.1f}% of the answers could not be read; above 5% the score says more "
+            "about the form of the answers than about the method",
+            label="warning",
+            style="bold red",
+        )
+    if summary.failed:
+        say(
+            f"{label}: {summary.failed} rows failed and count as wrong; --resume makes them again",
+            label="warning",
+            style="yellow",
+        )
+    for what, rows in summary.degraded.items():
+        say(f"{label}: {what} ({rows} rows)", label="note", style="cyan")
+
+
+def print_runs(runs: Sequence[tuple[str, Summary]]) -> None:
+    """A table of runs."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, right in (
+        ("run", False),
+        ("items", True),
+        ("seeds", True),
+        ("accuracy %", True),
+        ("95% interval", True),
+        ("tokens/item", True),
+        ("paid tokens", True),
+        ("calls/item", True),
+        ("p50 s", True),
+        ("p95 s", True),
+        ("unread %", True),
+    ):
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for label, s in runs:
+        latency = s.latency
+        table.add_row(
+            Text(label, "bold"),
+            str(s.items),
+            str(s.spread.seeds),
+            f"{100 * s.accuracy.value:.1f}",
+            interval(s.accuracy.interval),
+            f"{s.cost.tokens:,.0f}",
+            f"{s.cost.paid_tokens:,}",
+            f"{s.cost.calls:.2f}",
+            "-" if latency is None else f"{latency.p50:.2f}",
+            "-" if latency is None else f"{latency.p95:.2f}",
+            Text(f"{100 * s.unparsed:.1f}", "bold red" if s.alarming else ""),
+        )
+    out().print(table)
+
+
+def print_details(summary: Summary) -> None:
+    """The other scores of a run, its seeds and its subjects."""
+    rows: list[tuple[str, Mean]] = [*summary.metrics.items(), *summary.subjects.items()]
+    if rows:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for head in ("score or subject", "items", "%", "95% interval"):
+            table.add_column(head, justify="left" if head.startswith("score") else "right")
+        for name, mean in rows:
+            table.add_row(Text(name), str(mean.items), f"{100 * mean.value:.1f}", interval(mean.interval))
+        out().print()
+        out().print(table)
+    s = summary.spread
+    if s.seeds > 1:
+        unstable = "not estimable" if s.instability is None else f"{100 * s.instability:.1f}%"
+        out().print()
+        out().print(
+            Text(
+                f"seeds: mean {100 * s.mean:.1f}%, sd {100 * (s.sd or 0):.1f}, from {100 * s.low:.1f} to "
+                f"{100 * s.high:.1f}; two seeds disagree on {unstable} of the items"
+            )
+        )
+        passes = "  ".join(f"pass@{k} {100 * v:.1f}%" for k, v in summary.pass_at.items())
+        if passes:
+            out().print(Text(passes))
+    c = summary.calibration
+    if c is not None:
+        auroc = "-" if c.auroc is None else f"{c.auroc:.3f}"
+        out().print()
+        out().print(
+            Text(
+                f"confidence ({c.n} rows): ECE {c.ece:.3f}, adaptive ECE {c.adaptive_ece:.3f}, Brier {c.brier:.3f}, "
+                f"NLL {c.nll:.3f}, AUROC {auroc}"
+            )
+        )
+
+
+def print_comparison(found: Comparison) -> None:
+    """Two runs side by side."""
+    console = out()
+    a, b, p = found.a.label, found.b.label, found.score
+    console.print(Text.assemble((a, "bold"), " less ", (b, "bold"), f", on {p.items} items"))
+    for title, differences in (("compared", found.compared), ("differs besides", found.allowed)):
+        for d in differences:
+            console.print(Text(f"  {title}: {d}", "yellow" if title != "compared" else ""))
+    if found.missing:
+        console.print(Text(f"  {found.missing} rows are in one of the two alone and do not count", "yellow"))
+    table = Table.grid(padding=(0, 2))
+    table.add_row("difference", f"{100 * p.difference:+.2f} points")
+    table.add_row(
+        "95% interval", f"{interval(p.t, signed=True)} (t)   {interval(p.bootstrap, signed=True)} (bootstrap)"
+    )
+    table.add_row(
+        "wins / losses", f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}"
+    )
+    exact = "McNemar, exact" if _one_seed(found.a) and _one_seed(found.b) else "sign test, exact"
+    table.add_row(exact, f"p = {p.p:.4f}")
+    detectable = "not estimable" if p.detectable is None else f"{100 * p.detectable:.2f} points"
+    table.add_row("could have been seen", f"{detectable} (80% power)")
+    for name, other in found.by_metric.items():
+        table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.t, signed=True)}")
+    console.print(table)
+
+
+def interval(ends: Interval | None, *, signed: bool = False) -> str:
+    """An interval in per cent."""
+    if ends is None:
+        return "not estimable"
+    form = "+.1f" if signed else ".1f"
+    return f"[{100 * ends.low:{form}}, {100 * ends.high:{form}}]"
+
+
+def _one_seed(run: StoredRun) -> bool:
+    return len(run.manifest.plan.seeds) == 1

@@ -1,0 +1,134 @@
+"""Running a sweep: its plans made, its models opened once each, its samples recorded once for all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from ..agents.reasoner import Reasoner
+from ..core.errors import UserError
+from ..core.settings import Settings
+from ..serving.pulling import Progress
+from .evaluation import Sharing, evaluate, label_of, run_name, settings_for
+from .folder import MANIFEST, read_manifest, read_rows
+from .plan import EvalPlan, TaskSource
+from .rows import Row
+from .runner import Watcher
+from .sweep import Sweep, plan_of, runs_of
+from .task import Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep, planned.
+
+    Attributes:
+        plan: What was decided.
+        task: The dataset.
+        source: Where it was opened from.
+        out: The run's folder.
+        label: What reports call it.
+    """
+
+    plan: EvalPlan
+    task: Task
+    source: TaskSource
+    out: Path
+    label: str
+
+
+def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[TaskSource], Task]) -> list[Job]:
+    """Plan every run of a sweep before any is begun; a dataset is opened once.
+
+    Raises:
+        UserError: Two runs are the same, or one cannot be.
+        DataError: A dataset cannot be read.
+    """
+    tasks: dict[str, Task] = {}
+    jobs: list[Job] = []
+    many = len(sweep.dataset) > 1
+    for run in runs_of(sweep):
+        source = run.dataset.source
+        key = source.model_dump_json()
+        if key not in tasks:
+            tasks[key] = open_task(source)
+        plan = plan_of(run, tasks[key], settings, sweep.seeds)
+        label = f"{plan.dataset.name} {label_of(plan)}" if many else label_of(plan)
+        if len(sweep.models) > 1:
+            label += f" {plan.models['main']}"
+        jobs.append(Job(plan, tasks[key], source, out / run_name(plan), label))
+    twice = [j for j in jobs if sum(j.plan == other.plan for other in jobs) > 1]
+    if twice:
+        raise UserError(f"the sweep has the run {twice[0].label!r} twice")
+    return jobs
+
+
+async def run_sweep(
+    jobs: Sequence[Job],
+    settings: Settings,
+    store: Path,
+    *,
+    resume: bool,
+    concurrency: int,
+    watcher: Watcher,
+    announce: Callable[[str], None],
+    progress: Progress | None = None,
+) -> list[list[Row]]:
+    """Run the jobs in order; jobs of the same models, one after the other, share them opened.
+
+    A finished run is read and not made again when the sweep goes on.
+
+    Args:
+        jobs: What is to be run.
+        settings: How backends are set up.
+        store: The run store of all of them.
+        resume: Whether to go on with what the folders hold.
+        concurrency: Most items under way at a time.
+        watcher: Hears how each goes on.
+        announce: Told the name of each before it begins.
+        progress: Told how far a model's files are.
+
+    Raises:
+        ReasonError: As `evaluate`.
+    """
+    made: list[list[Row]] = []
+    for _, group in groupby(jobs, key=lambda job: (job.plan.models, job.plan.local)):
+        several = list(group)
+        async with Reasoner(
+            parameters=several[0].plan.parameters,
+            settings=settings_for(several[0].plan, settings, store),
+            progress=progress,
+        ) as reasoner:
+            for job in several:
+                announce(f"{job.label} ({len(made) + 1} of {len(jobs)})")
+                finished = _finished(job) if resume else None
+                made.append(
+                    finished
+                    if finished is not None
+                    else await evaluate(
+                        job.plan,
+                        job.task,
+                        job.source,
+                        job.out,
+                        settings,
+                        label=job.label,
+                        resume=resume,
+                        concurrency=concurrency,
+                        sharing=Sharing(reasoner, store),
+                        watcher=watcher,
+                    )
+                )
+    return made
+
+
+def _finished(job: Job) -> list[Row] | None:
+    """The rows of a run that is there whole; None if it is not."""
+    if not (job.out / MANIFEST).exists():
+        return None
+    manifest = read_manifest(job.out)
+    if not manifest.complete or manifest.plan.digest != job.plan.digest or manifest.plan.limit != job.plan.limit:
+        return None
+    rows = read_rows(job.out)
+    return rows if all(row.error is None for row in rows) else None
