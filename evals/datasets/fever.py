@@ -6,7 +6,6 @@ Source: Thorne et al., "FEVER: a Large-scale Dataset for Fact Extraction and VER
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from ...core.errors import DataError, UserError
@@ -21,15 +20,26 @@ from .rows import RawRow
 MOST_SENTENCES = 5
 """Sentences that a retriever's list has."""
 
-_HUB = HubSource("copenlu/fever_gold_evidence", "validation", revision="a6b8d891d393e97a4efac791afffb2d7de5e57c6")
+_PADDED = ("oracle", "retrieval")
+"""Variants that need the retriever's lists and the corpus."""
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-COLON-": ":"}
+
+
+def _hub(variant: str) -> tuple[HubSource, ...]:
+    if variant in _PADDED:
+        raise UserError(
+            f"fever:{variant} needs a retriever's lists and their sentences, which the hub does not have",
+            hint="give them with --data, or ask fever:oracle-sr",
+        )
+    revision = "a6b8d891d393e97a4efac791afffb2d7de5e57c6"
+    return (HubSource("copenlu/fever_gold_evidence", "validation", revision=revision),)
 
 
 def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
     two = reading.variant == "oracle-sr"
     labels = (SUPPORTS, REFUTES) if two else THREE
-    padded = reading.variant in ("oracle", "retrieval")
-    corpus = _corpus(reading) if padded else {}
+    padded = reading.variant in _PADDED
+    corpus = _corpus(reading.data, reading.options.get("corpus")) if padded and reading.data else {}
     count = reading.whole("sentences", MOST_SENTENCES, least=1, most=MOST_SENTENCES)
     for row in rows:
         label = label_of(row, "label", THREE)
@@ -37,9 +47,9 @@ def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
             continue
         gold, sets = _evidence(row) if label != NOT_ENOUGH else ((), ())
         if reading.variant == "retrieval":
-            shown = [_lookup(row, corpus, name) for name in row.texts("retrieved")[:count]]
+            shown = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0)[:count]]
         elif padded:
-            shown = _padded(row, gold, sets, corpus, count)
+            shown = _padded(row, gold, sets, corpus, count, reading)
         else:
             shown = list(gold)
         names = {d.name for d in shown}
@@ -102,27 +112,30 @@ def _padded(
     sets: Sequence[tuple[str, ...]],
     corpus: Mapping[str, Document],
     count: int,
+    reading: Reading,
 ) -> list[Document]:
-    """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found."""
+    """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found.
+
+    For a few claims it found less; any other sentences then make up the number.
+    """
     smallest = min(sets, key=len, default=())
     first = sorted(gold, key=lambda d: d.name not in smallest)
     names = {d.name for d in gold}
-    filling = [_lookup(row, corpus, name) for name in row.texts("retrieved") if name not in names]
+    filling = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0) if name not in names]
     shown = [*first, *filling][:count]
     if len(shown) < count:
-        raise row.bad(f"evidence and 'retrieved' have {len(shown)} sentences, fewer than {count}")
+        taken = names | {d.name for d in filling}
+        others = [name for name in corpus if name not in taken]
+        order = reading.order(f"{row.text('id')}\x1ffilling", len(others))
+        shown += [corpus[others[i]] for i in order[: count - len(shown)]]
+    if len(shown) < count:
+        raise row.bad(f"evidence, 'retrieved' and the corpus have {len(shown)} sentences, fewer than {count}")
     return shown
 
 
-def _corpus(reading: Reading) -> dict[str, Document]:
+def _corpus(data: Path, given: str | None) -> dict[str, Document]:
     """The sentences by name."""
-    if reading.data is None:
-        raise UserError(
-            f"fever:{reading.variant} needs the retriever's lists and their sentences, which the hub does not have",
-            hint="give them with --data, or ask fever:oracle-sr",
-        )
-    given = reading.options.get("corpus")
-    path = Path(given) if given else _beside(reading.data)
+    path = Path(given) if given else _beside(data)
     if not path.is_file():
         raise DataError(
             f"the sentences that 'retrieved' names are not at {path}",
@@ -159,7 +172,7 @@ FEVER = Recipe(
         "sentence that the annotators did not see."
     ),
     read=_read,
-    hub=partial(lambda sources, variant: sources, (_HUB,)),
+    hub=_hub,
     variants={
         "oracle": "gold sentences, filled up with retrieved ones so that every class has as many; needs a local corpus",
         "oracle-sr": "gold sentences alone, supported and refuted claims alone",

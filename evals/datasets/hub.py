@@ -46,21 +46,21 @@ def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple
 
     Raises:
         UserError: The package `datasets` is not installed, or the hub asks for an account.
-        BackendUnavailable: The hub cannot be reached and no copy is cached.
+        BackendUnavailable: The hub cannot be reached; with `HF_HUB_OFFLINE=1`, nothing is cached.
         DataError: The hub has no such dataset, split or commit, or its files cannot be read.
     """
     datasets, hub = _packages()
     wanted, split = revision or source.revision, split or source.split
     name = f"{source.repo} on the Hugging Face hub"
-    commit, reachable = _commit(hub, source, wanted, name)
-    options: dict[str, Any] = {"split": split, "revision": commit or None}
-    if not reachable:  # without this, the package retries for minutes
-        options["download_config"] = datasets.DownloadConfig(local_files_only=True, max_retries=0)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    commit = wanted if offline else _commit(hub, source, wanted, name)
     try:
-        table = datasets.load_dataset(source.repo, source.config, **options)
+        table = datasets.load_dataset(source.repo, source.config, split=split, revision=commit or None)
     except Exception as e:  # the package raises whatever its readers raise
-        if not reachable:
-            raise _unreachable(name) from e
+        if offline:
+            raise BackendUnavailable(
+                f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it", hint=_hint(source)
+            ) from e
         raise DataError(f"cannot read {name}: {type(e).__name__}: {_line(e)}", hint=_hint(source)) from e
     where = f"{source.repo}@{commit[:12]} {split}" if commit else f"{source.repo} {split}"
     return _rows(table, source.repo, where), commit
@@ -76,10 +76,8 @@ def _packages() -> tuple[Any, Any]:
         ) from e
 
 
-def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> tuple[str, bool]:
-    """The commit meant, and whether the hub can be reached."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return wanted, False
+def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> str:
+    """The commit meant. It is asked for first, since the package itself would try an unreachable hub for minutes."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
         found = hub.HfApi().dataset_info(source.repo, revision=wanted or None, timeout=TIMEOUT_S)
@@ -89,15 +87,12 @@ def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> tuple[str, b
         raise DataError(f"{name} has no revision {wanted!r}", hint=_hint(source)) from e
     except errors.RepositoryNotFoundError as e:
         raise DataError(f"there is no {name}, or it is private", hint=_hint(source)) from e
-    except Exception:  # noqa: BLE001 (each version raises its HTTP client's own errors; what is cached may still do)
-        return wanted, False
-    return str(found.sha), True
-
-
-def _unreachable(name: str) -> BackendUnavailable:
-    return BackendUnavailable(
-        f"{name} cannot be reached and no copy of this commit is cached", hint="give a local copy with --data FILE"
-    )
+    except Exception as e:  # each version raises its HTTP client's own errors
+        raise BackendUnavailable(
+            f"{name} cannot be reached: {_line(e)}",
+            hint="give a local copy with --data FILE; or, if it was fetched before, set HF_HUB_OFFLINE=1",
+        ) from e
+    return str(found.sha)
 
 
 def _hint(source: HubSource) -> str:
