@@ -74,6 +74,7 @@ class MeteredModel:
     def __init__(self, model: LanguageModel, role: str, run: Run) -> None:
         self._model = model
         self._meter = Meter(model, role, run)
+        self._prefixes: MeteredPrefixes | None = None
         self._run = run
         self.role = role
         self.name = model.name
@@ -95,7 +96,10 @@ class MeteredModel:
         """
         if not self.capabilities.pins:
             raise CapabilityMissing("pins", self.name)
-        return MeteredPrefixes(self._model.kv_store if isinstance(self._model, PinsPrefixes) else None, self._meter)
+        if self._prefixes is None:
+            store = self._model.kv_store if isinstance(self._model, PinsPrefixes) else None
+            self._prefixes = MeteredPrefixes(store, self._meter)
+        return self._prefixes
 
     async def pin(self, name: str, prompt: Prompt) -> Pinned | None:
         """Pin what later prompts of the run will begin with, where that can be done.

@@ -34,6 +34,8 @@ class MeteredPrefixes:
 
     def __init__(self, store: KVStore | None, meter: Meter) -> None:
         self._store, self._meter = store, meter
+        self._paid: set[str] = set()
+        """What this run has paid for since it began or went on, by its key in the run store."""
 
     async def save(self, name: str, prompt: Prompt) -> Pinned:
         """See `KVStore.save`."""
@@ -77,10 +79,10 @@ class MeteredPrefixes:
             missing: What is raised without a model and without a record: that it was not done, or failed.
         """
         meter, run = self._meter, self._meter.run
-        key = call_key(meter.model.identity, asked, None, 0)
+        key = call_key(meter.model.identity, [meter.role, asked], None, 0)
         with run.ledger.reserve(Need()):
             record = (await meter.stored([key])).get(key)
-            paid = None if record is None else Pinned.model_validate(record.reply)
+            known = None if record is None else Pinned.model_validate(record.reply)
             call = run.emit(
                 CallStarted(
                     role=meter.role,
@@ -96,20 +98,27 @@ class MeteredPrefixes:
                 if self._store is not None:
                     async with asyncio.timeout(run.ledger.seconds_left()):
                         made = await act(self._store)
-                elif paid is not None:
-                    made = paid
+                elif known is not None:
+                    made = known
                 else:
                     raise missing
             except TimeoutError:
                 raise run.ledger.refuse("seconds") from None
-            if paid is None:
+            if known is None:
                 stored = meter.measured_call(key, asked, made.model_dump(mode="json"))
                 await run.store.add_calls(run.id, [stored])
-            meter.charge(
-                call, _computed((paid or made).usage), calls=0, replayed_calls=0, seconds=time.monotonic() - started
-            )
+            usage = self._due(key, made, known)
+            meter.charge(call, usage, calls=0, replayed_calls=0, seconds=time.monotonic() - started)
             await run.save_events()
         return made
+
+    def _due(self, key: str, made: Pinned, known: Pinned | None) -> Usage:
+        """What is to be charged: the first time in a run that goes on or is shown, what was paid for it then."""
+        again = key in self._paid
+        self._paid.add(key)
+        if again:
+            return Usage() if self._store is None else _computed(made.usage)
+        return _computed((known or made).usage)
 
 
 def _computed(usage: Usage) -> Usage:

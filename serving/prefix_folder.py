@@ -189,7 +189,7 @@ class PrefixFolder:
     # -- reading
 
     def describe(self, name: str, cancel: threading.Event | None = None) -> SavedPrefix | None:
-        """What is saved under a name, without a look into its files; None if nothing of this model's is."""
+        """What is saved under a name, without a look into its files; None if nothing whole of this model's is."""
         check_name(name)
         if not self.place.root.exists():
             return None
@@ -197,9 +197,10 @@ class PrefixFolder:
             try:
                 saved = _described(self._home / name)
                 self._check_owner(saved)
+                whole = all((self._home / name / f.name).stat().st_size == f.nbytes for f in saved.files)
             except (FileNotFoundError, DataError):
                 return None
-        return saved
+        return saved if whole else None
 
     def read(
         self, name: str, load: Callable[[SavedPrefix, Path], T], cancel: threading.Event | None = None

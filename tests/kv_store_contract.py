@@ -87,7 +87,7 @@ class Bench:
 
 
 @pytest.fixture(autouse=True)
-async def _no_name_stays(bench: Bench) -> Any:
+async def no_name_stays(bench: Bench) -> Any:
     yield
     for state in await bench.store.saved():
         await bench.store.drop(state.saved.name)
@@ -187,6 +187,18 @@ async def test_a_changed_prompt_takes_over_what_it_still_has_in_common(bench: Be
     reply = await bench.reply(changed)
     assert 0 < reply.usage.cached_tokens <= bench.tokens(Prompt(text=text[: len(text) // 2])) < len(saved.token_ids)
     bench.same(reply, without, pieces=True)
+
+
+async def test_a_file_that_is_lost_is_written_again(bench: Bench) -> None:
+    saved = (await bench.store.save("rules", bench.prompt)).saved
+    state = await bench.state("rules")
+    assert state is not None
+    assert state.folder is not None
+    _lose(state.folder)
+    again = await bench.store.save("rules", bench.prompt)
+    assert again.usage.cached_tokens >= bench.reusable(len(saved.token_ids))
+    await bench.fresh()
+    assert (await bench.store.restore("rules")).saved == again.saved
 
 
 async def test_another_prompt_takes_the_place_of_the_first(bench: Bench) -> None:

@@ -164,6 +164,25 @@ async def test_a_resumed_run_pins_again_and_pays_once(desk: Desk) -> None:
     assert again.ledger.usage().prompt_tokens == paid
 
 
+async def test_the_same_pin_is_paid_for_once_in_a_run(desk: Desk) -> None:
+    model = PinningModel()
+    metered = MeteredModel(model, "main", run := await desk.run())
+    await metered.kv_store.save("p", PROMPT)
+    await metered.kv_store.fork("p", "q", "xyz")
+    paid = run.ledger.usage().prompt_tokens
+    for _ in range(2):
+        await metered.kv_store.restore("p")
+    assert run.ledger.usage().prompt_tokens == paid
+    await metered.kv_store.fork("p", "q", "xyz")
+    assert run.ledger.usage().prompt_tokens == paid + 3, "the engine computed it again"
+    shown = await desk.run(new=False)
+    without = MeteredModel(RecordedModel(model.name, model.identity, model.capabilities), "main", shown)
+    for _ in range(2):
+        await without.kv_store.save("p", PROMPT)
+        await without.kv_store.fork("p", "q", "xyz")
+    assert shown.ledger.usage().prompt_tokens == paid
+
+
 async def test_a_run_without_its_model_takes_pins_from_the_record(desk: Desk) -> None:
     model = PinningModel()
     metered = MeteredModel(model, "main", run := await desk.run())
