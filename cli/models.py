@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..core.errors import Cancelled, UserError
-from .console import err, moving_parts, out, say, write_line
+from .console import err, moving_parts, out, say
 from .interrupts import run_interruptible
+from .model_show import show
 from .options import Json
-
-if TYPE_CHECKING:
-    from ..core.settings import Settings
+from .tables import megabytes, plain_table, write_json
 
 models_app = typer.Typer(
     help="Models: list, pull, show, remove.",
@@ -45,7 +42,7 @@ def list_command(as_json: Json = False) -> None:
     settings = load_settings()
     listed = list_models(settings.cache_dir)
     if as_json:
-        _write_json(
+        write_json(
             {
                 "cache_dir": str(settings.cache_dir),
                 "models": [
@@ -62,7 +59,7 @@ def list_command(as_json: Json = False) -> None:
             }
         )
         return
-    table = _table("name", "state", "size", "source", "where")
+    table = plain_table("name", "state", "size", "source", "where")
     for m in listed:
         size = "" if m.size_bytes is None else megabytes(m.size_bytes)
         table.add_row(m.name, m.state, size, m.source, "" if m.folder is None else str(m.folder))
@@ -90,7 +87,7 @@ def pull_command(name: Name, as_json: Json = False) -> None:
         raise Cancelled("the pull was cancelled; its partial files are removed") from None
     size = folder_bytes(files.folder)
     if as_json:
-        _write_json(
+        write_json(
             {
                 "name": files.name,
                 "folder": str(files.folder),
@@ -103,32 +100,7 @@ def pull_command(name: Name, as_json: Json = False) -> None:
         say(f"{files.name} is ready ({megabytes(size)}, {files.folder})")
 
 
-@models_app.command("show")
-def show_command(name: Name, as_json: Json = False) -> None:
-    """Show what a model on this machine is and can do. Loads it."""
-    from ..core.settings import load_settings
-    from ..serving.files import find_model
-
-    settings = load_settings()
-    files = find_model(name, cache_dir=settings.cache_dir, pull=False)
-    try:
-        facts = run_interruptible(_facts(name, files.folder, settings))
-    except asyncio.CancelledError:
-        raise Cancelled("cancelled") from None
-    facts = {"name": files.name, "source": files.source, "folder": str(files.folder), **facts}
-    facts["fingerprint"] = files.fingerprint
-    if as_json:
-        _write_json(facts)
-        return
-    table = _table("fact", "value")
-    for fact, value in facts.items():
-        if fact != "capabilities":
-            table.add_row(fact, f"{value:,}" if isinstance(value, int) else str(value))
-    out().print(table)
-    table = _table("capability", "value")
-    for capability, value in facts["capabilities"].items():
-        table.add_row(capability, _shown(value))
-    out().print(table)
+models_app.command("show")(show)
 
 
 @models_app.command("rm")
@@ -150,43 +122,9 @@ def remove_command(
             return
     freed = remove_model(name, settings.cache_dir)
     if as_json:
-        _write_json({"name": name, "freed_bytes": freed})
+        write_json({"name": name, "freed_bytes": freed})
     else:
         say(f"{name} is removed; {megabytes(freed)} are free again")
-
-
-def megabytes(size_bytes: int) -> str:
-    """A size for people, in powers of ten as disks are sold."""
-    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
-
-
-async def _facts(name: str, folder: Path, settings: Settings) -> dict[str, Any]:
-    from ..serving.files import folder_bytes
-    from ..serving.model_folder import read_config, weight_types
-    from ..serving.open import open_model
-
-    config = read_config(folder)
-    types = weight_types(folder)
-    model = await open_model(name, settings)
-    try:
-        capabilities = model.capabilities.model_dump(mode="json")
-        identity = model.identity
-    finally:
-        await model.aclose()
-    return {
-        "family": config["model_type"],
-        "layers": config.get("num_hidden_layers"),
-        "hidden_size": config.get("hidden_size"),
-        "attention_heads": config.get("num_attention_heads"),
-        "key_value_heads": config.get("num_key_value_heads"),
-        "vocabulary": config.get("vocab_size"),
-        "context_tokens": config.get("max_position_embeddings"),
-        "parameters": sum(types.values()),
-        "weights": " + ".join(sorted(types)),
-        "size_bytes": folder_bytes(folder),
-        "identity": identity,
-        "capabilities": capabilities,
-    }
 
 
 @contextmanager
@@ -222,24 +160,3 @@ def _lines() -> Callable[[str, int, int | None], None]:
             say(f"{stage} {megabytes(total)}" if total else stage)
 
     return tell
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0, overflow="fold", justify="right" if column == "size" else "left")
-    return table
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(sorted(map(str, value))) or "none"
-    return "unknown" if value is None else f"{value:,}"
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    write_line(json.dumps(value, ensure_ascii=False))

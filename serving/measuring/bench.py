@@ -25,7 +25,7 @@ class Bench:
         model: The model.
         can: What it declares.
         first: Its most likely reply to `ASK`, `TOKENS` tokens long; set by `begin`.
-        usage: What all requests so far have used.
+        usage: What all samples so far have used.
     """
 
     def __init__(self, model: LanguageModel) -> None:

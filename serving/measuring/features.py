@@ -55,7 +55,6 @@ async def full_vocabulary(bench: Bench) -> Finding:
     if not declared and not bench.can.top_logprobs:
         return judged("full_vocabulary", False, False)
     [token] = await bench.model.next_token([ASK], top=max(1, min(20, bench.can.top_logprobs)))
-    bench.usage.append(token.usage)
     shown = [math.exp(v) for v in token.logprobs]
     rest = max(0.0, 1 - math.fsum(shown))
     least = -math.fsum(p * math.log(p) for p in (*shown, rest) if p > 0)
@@ -69,7 +68,6 @@ async def scoring(bench: Bench) -> Finding:
     said = bench.first
     what: str | tuple[int, ...] = said.token_ids or said.text
     scored = await bench.model.score(ASK, [what, " zqx zqx zqx"])
-    bench.usage += [s.usage for s in scored]
     good = len(scored) == 2 and bool(scored[0].logprobs) and scored[0].logprob > scored[1].logprob
     note = ""
     if good and said.token_ids and said.logprobs and len(said.logprobs) == len(scored[0].logprobs):
@@ -212,7 +210,7 @@ async def prices(bench: Bench) -> Finding:
     )
     cached = any(u.cached_tokens for u in bench.usage)  # these may cost less
     good = cost is not None and (cost <= expected * 1.01 if cached else math.isclose(cost, expected, rel_tol=0.01))
-    told = "no cost was told" if cost is None else f"${cost:.6f} for the requests so far"
+    told = "no cost was told" if cost is None else f"${cost:.6f} for the requests above" if cost else "nothing charged"
     state = "ok" if good else "differs"
     return Finding(feature="prices", declared=declared, measured=cost, state=state, note=told)
 

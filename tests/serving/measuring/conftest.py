@@ -1,0 +1,42 @@
+"""The tiny engine of the embedded engine's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def measured_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with a byte-level tokenizer and a long context."""
+    import importlib.util
+
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    path = Path(__file__).parents[1] / "local" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("local_models_for_measuring", path)
+    assert spec is not None
+    assert spec.loader is not None
+    local = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(local)
+    folder = tmp_path_factory.mktemp("measured")
+    torch.manual_seed(7)
+    config = transformers.AutoConfig.for_model(**(local.SIZES | local.VARIANTS["llama"]))
+    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    local.write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+async def tiny(measured_folder: Path) -> AsyncIterator[Any]:
+    """An engine on it, fp32, one thread."""
+    from reason.serving.files import ModelFiles
+    from reason.serving.local.engine import LocalModel
+
+    files = ModelFiles("local/tiny", measured_folder, "tiny", "")
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    yield model
+    await model.aclose()
