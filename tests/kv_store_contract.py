@@ -1,6 +1,7 @@
 """What named prefixes must keep, run unchanged against every engine that has them.
 
-A test module imports everything from here and gives the fixture `bench`, a `Bench`. Each test leaves no name behind.
+A test module imports everything from here and gives the fixture `bench`, a `Bench` without names, which calls
+`Bench.clear` after the test.
 """
 
 from __future__ import annotations
@@ -82,17 +83,15 @@ class Bench:
         tolerance = max(self.pieces, self.tolerance) if pieces else self.tolerance
         assert a.logprobs == (pytest.approx(b.logprobs, abs=tolerance) if tolerance else b.logprobs)
 
+    async def clear(self) -> None:
+        """Drop all names, and see that nothing is left."""
+        for state in await self.store.saved():
+            await self.store.drop(state.saved.name)
+        assert await self.store.saved() == []
+        assert self.partial() == []
+
     def partial(self) -> list[Path]:
         return list(self.root.rglob(".partial*")) if self.root.exists() else []
-
-
-@pytest.fixture(autouse=True)
-async def no_name_stays(bench: Bench) -> Any:
-    yield
-    for state in await bench.store.saved():
-        await bench.store.drop(state.saved.name)
-    assert await bench.store.saved() == []
-    assert bench.partial() == []
 
 
 def test_the_model_says_that_it_pins(bench: Bench) -> None:

@@ -46,6 +46,7 @@ async def bench(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> Asyn
 
     bench = Bench(load(tiny_files("llama"), root), root, open_again, push_out, too_large=Prompt(text="x" * 1000))
     yield bench
+    await bench.clear()
     await bench.model.aclose()
 
 
