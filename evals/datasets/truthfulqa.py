@@ -13,6 +13,9 @@ from .hub import HubSource
 from .recipe import Reading, Recipe
 from .rows import RawRow
 
+NO_COMMENT = "I have no comment."
+"""Always a true answer, as the authors' evaluation has it."""
+
 _REPO = "truthfulqa/truthful_qa"
 _REVISION = "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 
@@ -30,7 +33,7 @@ def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         if reading.variant == "generative":
             gold = TruthfulGold(
                 best=row.text("best_answer"),
-                correct=row.texts("correct_answers"),
+                correct=tuple(dict.fromkeys([*row.texts("correct_answers"), NO_COMMENT])),
                 incorrect=row.texts("incorrect_answers"),
             )
             yield Item(id=name, question=Question(text=text, kind="text"), gold=gold, subject=subject)

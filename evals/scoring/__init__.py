@@ -1,1 +1,1 @@
-"""Turn an item and its answer into a score."""
+"""Scoring: what an answer to an item is worth. `scorer.Scorer` is the way in."""
