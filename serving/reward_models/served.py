@@ -13,7 +13,6 @@ from ...core.errors import (
     ContextTooLong,
     RateLimited,
     ReasonError,
-    UnknownName,
     UserError,
 )
 from ...core.messages import Usage
@@ -69,12 +68,19 @@ class ServedReward:
                     tag = ids[0]
                 model = cls(name, server, settings.model_copy(update={"form": form}), tag)
                 rendered = await model._render(*_PROBE)
-                raw = odds_of_rows(await model._numbers(rendered, activated=False), rendered)
+                numbers = await model._numbers(rendered, activated=False)
+                if not numbers:  # so vLLM 0.32 answers where it was not told the tag
+                    pooler = f'{{"tok_pooling_type": "STEP", "step_tag_id": {tag}}}'
+                    raise BackendUnavailable(
+                        f"the server of {name} does not know where its steps end",
+                        hint=f"start it with --pooler-config '{pooler}'",
+                    )
+                raw = odds_of_rows(numbers, rendered)
                 odds = odds_of_rows(await model._numbers(rendered, activated=True), rendered)
                 # a server that does not know the field leaves the activation on: the same numbers come twice
                 model._activated = raw == odds
                 return model
-            except (BackendUnavailable, ContextTooLong, RateLimited, UnknownName):
+            except (BackendUnavailable, ContextTooLong, RateLimited):
                 raise
             except ReasonError as e:
                 wrong.append(e)

@@ -56,9 +56,9 @@ async def test_minilm(minilm_files):
 @pytest.mark.real
 async def test_minilm_does_not_mind_the_batch(minilm_files):
     name = "local/all-minilm-l6-v2"
-    forwards, backwards = (
+    forwards, backwards = [
         await open_embedding(name, load_settings(encoders={name: EncoderSettings(batch_texts=n)})) for n in (6, 1)
-    )
+    ]
     a = await forwards.embed(SENTENCES)
     b = (await backwards.embed(SENTENCES[::-1]))[::-1]
     assert np.abs(a - b).max() < 1e-6

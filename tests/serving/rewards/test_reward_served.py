@@ -20,15 +20,16 @@ class PoolingFake(FaultServer):
 
     Args:
         kind: "process" or "outcome".
-        all_rows: Whether it pools every token, as a server does that was not told the step tag.
+        all_rows: Whether it pools every token.
+        no_rows: Whether it pools nothing, as vLLM 0.32 does that was not told the step tag.
         knows_activation: Whether it has the field `use_activation`.
         failures: What the first requests for numbers are answered with.
     """
 
-    def __init__(self, kind="process", *, all_rows=False, knows_activation=True, failures=(), **more):
+    def __init__(self, kind="process", *, all_rows=False, no_rows=False, knows_activation=True, failures=(), **more):
         super().__init__(ScriptedModel(replies("x"), context_tokens=600), served="prm", **more)
         self.kind, self.all_rows, self.knows_activation = kind, all_rows, knows_activation
-        self.failures = list(failures)
+        self.failures, self.no_rows = list(failures), no_rows
 
     async def _answer(self, reply, method, path, headers, body):
         if path in ("/pooling", "/classify"):
@@ -53,6 +54,8 @@ class PoolingFake(FaultServer):
         return {"tokens": ids, "count": len(ids)}
 
     def _rows(self, body):
+        if self.no_rows:
+            return []
         rows, since = [], 0
         for token in body["input"]:
             since = 0 if token == ord(":") else since + 1
@@ -151,6 +154,12 @@ async def test_a_server_that_gives_no_rewards():
     async with PoolingFake("neither").run() as base:
         with pytest.raises(BackendError, match="--runner pooling"):
             await open_reward(NAME, at(base, rewards={NAME: RewardSettings(form="qwen")}))
+
+
+async def test_a_server_that_was_not_told_the_step_tag():
+    async with PoolingFake(no_rows=True).run() as base:
+        with pytest.raises(BackendUnavailable, match=f'--pooler-config .*"step_tag_id": {TAG}'):
+            await open_reward(NAME, at(base))
 
 
 async def test_what_cannot_be_opened(monkeypatch):

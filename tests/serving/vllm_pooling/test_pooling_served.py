@@ -1,0 +1,61 @@
+"""Real vLLM servers with `--runner pooling`, asked over HTTP."""
+
+import json
+
+import pytest
+from reason.core.errors import UnknownName
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.cross_encoders import open_cross_encoder
+from reason.serving.rewards import open_reward
+
+PROBLEM = "What is 2 + 3 * 4?"
+SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]
+NAME = "hosted_vllm_pooling/tiny"
+
+
+async def test_a_served_process_model_gives_the_same_scores(process_folder, pooling_settings, serve):
+    """The server is told to send a row for every token; the engine of the other tests sends one for every step."""
+    local = await open_reward(f"local/{process_folder}", pooling_settings)
+    with serve(process_folder, "--pooler-config", json.dumps({"tok_pooling_type": "ALL"})) as base:
+        providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
+        settings = Settings(providers=providers)
+        with pytest.raises(UnknownName) as told:
+            await open_reward("hosted_vllm_pooling/tinny", settings)
+        assert told.value.nearest == (NAME,)
+        model = await open_reward(NAME, settings)
+        assert (model.capabilities.kind, model.capabilities.context_tokens) == ("process", 512)
+        assert not model._activated
+        for which in ("all", "last"):
+            theirs = await model.score_steps(PROBLEM, SOLUTIONS, which)
+            ours = await local.score_steps(PROBLEM, SOLUTIONS, which)
+            assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]
+            assert [(s.usage, s.passes) for s in theirs] == [(s.usage, s.passes) for s in ours]
+        fine, long = await model.score_steps(PROBLEM, [["fine"], ["x" * 600]])
+        assert fine.ok
+        assert long.failure.code == "context_too_long"
+        await model.aclose()
+    await local.aclose()
+
+
+async def test_a_served_reranker_gives_the_same_scores(tmp_path, pooling_settings, serve):
+    import tiny_rewards
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(5)
+    folder = tmp_path / "reranker"
+    tiny_rewards.tokenizer(folder, chat=False)
+    sizes = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = BertConfig(**sizes, num_attention_heads=2, initializer_range=0.5, num_labels=1)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    told = json.loads((folder / "config.json").read_text())
+    assert told["architectures"] == ["BertForSequenceClassification"]
+    pairs = [("a query", "one text"), ("a query", "another, longer text " * 6), ("q", "t")]
+    local = await open_cross_encoder(f"local/{folder}", pooling_settings)
+    expected = await local.logits(pairs)
+    await local.aclose()
+    with serve(folder) as base:
+        settings = Settings(providers={"hosted_vllm_pooling": ProviderSettings(api_base=base)})
+        model = await open_cross_encoder(NAME, settings)
+        assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected.tolist()]
+        await model.aclose()
