@@ -65,7 +65,7 @@ def position_of(question: Question, answer: Answer) -> int | None:
 
 
 def logprobs_of(question: Question, answer: Answer) -> Sequence[float] | None:
-    """Summed log-probability of each choice, in nats, in the order shown; None where the candidates are not the choices.
+    """Summed log-probability of each choice, in nats, in the order shown; None if the candidates are not the choices.
 
     They are if there is one for each choice, with its letter and its very text, and nothing was generated for it.
     """

@@ -18,7 +18,7 @@ def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Sc
     return Score(
         value=value,
         correct=set(named) == set(gold.evidence.names),
-        parsed=bool(named),
+        parsed=bool(named) or not gold.evidence.names,
         label=", ".join(gold.evidence.names),
         prediction=", ".join(named) or None,
         confidence=answer.confidence,
@@ -28,7 +28,7 @@ def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Sc
 
 
 def names_in(question: Question, answer: Answer) -> tuple[str, ...]:
-    """Names of the texts that an answer rests on: those of the verification's evidence, else those its text mentions."""
+    """Names of the texts that an answer rests on: those of its verification's evidence, else those it mentions."""
     if answer.verification is not None and answer.verification.claims:
         sources = [e.source for claim in answer.verification.claims for e in claim.evidence]
         return tuple(dict.fromkeys(sources))
