@@ -21,6 +21,7 @@ from ..core.settings import LocalSettings, Settings, load_settings
 from ..core.sqlite_store import SqliteStore
 from ..core.store import RunRecord
 from ..reasoning.strategy import make_strategy
+from ..serving.litellm.limiter import Limiters
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.open import open_model
 from ..serving.pulling import Progress
@@ -96,6 +97,7 @@ class Reasoner:
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._opening = threading.Lock()
+        self._limiters = Limiters()
         self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
         self._store: SqliteStore | None = None
         self._borrowing = False
@@ -310,7 +312,7 @@ class Reasoner:
             settings = self.settings.model_copy(update={"local": config.local})
             for name in config.models.values():
                 if (name, config.local) not in self._models:
-                    self._models[name, config.local] = await open_model(name, settings, self._progress)
+                    self._models[name, config.local] = await open_model(name, settings, self._progress, self._limiters)
         models = {role: self._models[name, config.local] for role, name in config.models.items()}
         for model in models.values():
             refuse_unpriced(config.budget, model.name, model.capabilities.price_known)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -61,12 +61,35 @@ class LocalSettings(BaseModel):
     max_rows: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
+class EndpointSettings(BaseModel):
+    """One of several endpoints that serve the same model.
+
+    Attributes:
+        api_base: Its address.
+        api_key_env: Environment variable that holds its key; None is the provider's.
+        weight: Its share of the requests, relative to the others'.
+        concurrency: Requests under way at once there; None is the provider's.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_base: Annotated[str, Field(pattern=r"^https?://")]
+    api_key_env: str | None = None
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
 class ProviderSettings(BaseModel):
     """How the models of one API provider are called (see `Settings.providers`).
 
     Attributes:
         api_base: Address of the endpoint, for example `http://127.0.0.1:8000/v1`; None is the provider's own.
         api_key_env: Environment variable that holds the key; None is the provider's usual one.
+        endpoints: Several endpoints that serve the same model, instead of `api_base`: the least busy one takes a
+            request, and one that fails is left alone for a while.
+        affinity: Of several endpoints, prefer for a prompt the one that had prompts with the same beginning, whose
+            prefix cache may hold it.
+        cooldown_s: Seconds that one of several endpoints is left alone at first after it failed.
         timeout_s: Longest silence of a request, in seconds.
         max_retries: Retries of one request after a rate limit or a fault of the server.
         retry_s: Most seconds from the first attempt of a request to the beginning of its last.
@@ -86,6 +109,9 @@ class ProviderSettings(BaseModel):
 
     api_base: Annotated[str, Field(pattern=r"^https?://")] | None = None
     api_key_env: str | None = None
+    endpoints: tuple[EndpointSettings, ...] = ()
+    affinity: bool = False
+    cooldown_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     max_retries: Annotated[int, Field(ge=0, le=100)] = 6
     retry_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
@@ -96,6 +122,15 @@ class ProviderSettings(BaseModel):
     priority: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place_or_several(self) -> Self:
+        places = [e.api_base.rstrip("/") for e in self.endpoints]
+        if places and self.api_base is not None:
+            raise ValueError("give api_base or endpoints, not both")
+        if len(set(places)) < len(places):
+            raise ValueError("two endpoints have the same api_base")
+        return self
 
 
 class VllmSettings(BaseModel):

@@ -10,12 +10,15 @@ from ..core.settings import Settings
 from .catalogue import KNOWN, PREFIX
 from .converted import missing_extra
 from .files import ModelFiles, find_model
+from .litellm.limiter import Limiters
 from .model import LanguageModel
 from .prefix_folder import PrefixPlace
 from .pulling import Progress, run_pull
 
 
-async def open_model(name: str, settings: Settings, progress: Progress | None = None) -> LanguageModel:
+async def open_model(
+    name: str, settings: Settings, progress: Progress | None = None, limiters: Limiters | None = None
+) -> LanguageModel:
     """Fetch what is missing, load the model and start its engine, off the event loop.
 
     Cancelling the awaiting task stops a fetch or conversion, removes its partial files, and closes a model that was
@@ -25,6 +28,7 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
         name: The model string, for example `local/smollm2-135m`.
         settings: Where the files are kept, and how the engine is set up.
         progress: Told of the progress, from another thread.
+        limiters: Bounds of the requests under way at once to providers, shared with other models of one owner.
 
     Raises:
         UnknownName: No model has that name.
@@ -38,14 +42,14 @@ async def open_model(name: str, settings: Settings, progress: Progress | None = 
         if "/" not in name:
             candidates = nearest(PREFIX + name, KNOWN)
             raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
-        return await _open_provider(name, settings)
+        return await _open_provider(name, settings, limiters)
     return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
 
 
-async def _open_provider(name: str, settings: Settings) -> LanguageModel:
+async def _open_provider(name: str, settings: Settings, limiters: Limiters | None) -> LanguageModel:
     from .litellm.opening import open_litellm
 
-    return await open_litellm(name, settings)
+    return await open_litellm(name, settings, limiters)
 
 
 async def _open_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:

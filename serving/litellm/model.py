@@ -3,7 +3,7 @@
 Every request is streamed, so that cancelling closes its connection at once, which is how a server learns that nobody
 waits any more. A sample is told as finished when its request's stream ends, since the usage comes last. Where a stream
 breaks off, the samples that had ended are kept and the others are asked for again; if the new text of such a sample
-differs from what was told of the old, its last chunk brings the new completion without further text.
+differs from what was told of the old, its last chunk brings the new completion without further text, else the rest.
 """
 
 from __future__ import annotations
@@ -34,21 +34,40 @@ from .vllm_server import detokenize, prompt_ids, take_report
 from .wire import Wire
 
 
+@dataclass(slots=True)
+class Told:
+    """What was told of a sample: its text, and how many token ids and log-probabilities."""
+
+    text: str = ""
+    ids: int = 0
+    logprobs: int = 0
+
+    def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
+        """What of a sample is still to be told; nothing if it is not the one that was begun."""
+        if not completion.text.startswith(self.text):
+            return "", (), ()
+        return (
+            completion.text[len(self.text) :],
+            completion.token_ids[self.ids :],
+            (completion.logprobs or ())[self.logprobs :],
+        )
+
+
 @dataclass
-class _Part:
+class Part:
     """Samples of one request that are asked for together.
 
     Attributes:
         position: Position of the request in the batch.
         request: The request.
         indices: The samples.
-        told: What was told of each sample of its text, so that a second attempt does not tell it again.
+        told: What was told of each sample, so that a second attempt does not tell it again.
     """
 
     position: int
     request: Request
     indices: tuple[int, ...]
-    told: dict[int, str] = field(default_factory=dict)
+    told: dict[int, Told] = field(default_factory=dict)
 
 
 class LiteLLMModel:
@@ -63,6 +82,9 @@ class LiteLLMModel:
         limiter: How many requests it takes at once; may be shared with other models.
         identity: What the run store keys on.
         draw: Uniform numbers in [0, 1) for the backoff's jitter.
+
+    Attributes:
+        mark: What its completions have as the extra `endpoint`; empty if there is only one.
     """
 
     def __init__(
@@ -84,6 +106,7 @@ class LiteLLMModel:
         self._draw = draw
         settings = target.settings
         self._retrying = Retrying(most=settings.max_retries, seconds=settings.retry_s)
+        self.mark = ""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._words: dict[int, str] = {}
 
@@ -123,15 +146,15 @@ class LiteLLMModel:
         """One request, piece by piece (see `LanguageModel.stream`)."""
         return stream_of(self.generate, request)
 
-    def _parts(self, requests: Sequence[Request]) -> Iterator[_Part]:
+    def _parts(self, requests: Sequence[Request]) -> Iterator[Part]:
         for i, request in enumerate(requests):
             # a hook's state is a sample's own, and vLLM tells it the same of all samples of one request
             many = self.traits.many and not request.sampling.hooks
             runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
-            yield from (_Part(i, request, run) for run in runs)
+            yield from (Part(i, request, run) for run in runs)
 
     async def _make(
-        self, part: _Part, done: dict[tuple[int, int], Completion], listener: Listener | None
+        self, part: Part, done: dict[tuple[int, int], Completion], listener: Listener | None
     ) -> ReasonError | None:
         """Make the samples of a part; what cannot be made is a failed completion, and its error comes back.
 
@@ -144,7 +167,7 @@ class LiteLLMModel:
         while True:
             run = consecutive(left)[0]
             async with self.limiter.turn() as queued:
-                finished, fault = await self._attempt(part, run, waited + queued, listener)
+                finished, fault = await self.attempt(part, run, waited + queued, listener)
             waited += queued
             if finished:
                 waited = 0.0  # it was told with them
@@ -161,8 +184,8 @@ class LiteLLMModel:
             await asyncio.sleep(wait)
             waited += wait
 
-    async def _attempt(
-        self, part: _Part, run: tuple[int, ...], waited: float, listener: Listener | None
+    async def attempt(
+        self, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> tuple[list[Completion], Fault | None]:
         """One request for some samples: those that were finished, and why not all."""
         again = any(i in part.told for i in run)
@@ -170,7 +193,12 @@ class LiteLLMModel:
         def tell(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
             if again:
                 return
-            part.told[index] = part.told.get(index, "") + text
+            told = part.told.get(index)
+            if told is None:
+                told = part.told[index] = Told()
+            told.text += text
+            told.ids += len(ids)
+            told.logprobs += len(logprobs)
             if listener is not None:
                 listener(
                     Chunk(
@@ -204,9 +232,8 @@ class LiteLLMModel:
                 continue
             finished.append(completion)
             if listener is not None:
-                told = part.told.get(sample.index, "")
-                rest = completion.text[len(told) :] if completion.text.startswith(told) else ""
-                listener(last_chunk(part.position, completion, rest))
+                told = part.told.get(sample.index, Told())
+                listener(last_chunk(part.position, completion, *told.rest(completion)))
         return finished, fault
 
     async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
@@ -225,11 +252,13 @@ class LiteLLMModel:
         made = completed(
             sample, usage, top, wants_logprobs=request.sampling.logprobs or bool(k), place=self.target.place
         )
+        if self.mark:
+            made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.mark}})
         return with_report(made, await take_report(self.wire.client, report)) if report else made
 
     async def _give_up(
         self,
-        part: _Part,
+        part: Part,
         left: tuple[int, ...],
         fault: Fault,
         done: dict[tuple[int, int], Completion],

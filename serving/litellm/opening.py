@@ -8,6 +8,7 @@ from ...core.errors import BackendError, BadReply
 from ...core.settings import Settings
 from ..model import Capabilities
 from .costs import Prices, find_prices
+from .joining import open_endpoints, settings_of
 from .limiter import Limiters
 from .model import LiteLLMModel
 from .probing import MOST_TOP, find_served, measure, served_models
@@ -24,7 +25,7 @@ async def open_litellm(name: str, settings: Settings, limiters: Limiters | None 
     """Find a model's provider and learn what it can do.
 
     A server at an `api_base` is asked what it serves and measured with a few tokens; of a provider's own service
-    nothing is asked, and what LiteLLM documents of the model counts.
+    nothing is asked, and what LiteLLM documents of the model counts. Of several endpoints, each is opened.
 
     Args:
         name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
@@ -36,11 +37,19 @@ async def open_litellm(name: str, settings: Settings, limiters: Limiters | None 
         UserError: Key or address are missing or wrong.
         BackendError: The server cannot be reached.
     """
+    shared = limiters or Limiters()
+    several = settings_of(name, settings)
+    if several is not None:
+        return await open_endpoints(name, settings, several, shared, _open_one)
+    return await _open_one(name, settings, shared)
+
+
+async def _open_one(name: str, settings: Settings, limiters: Limiters) -> LiteLLMModel:
     target = await asyncio.to_thread(find_target, name, settings)
     prices, context = find_prices(target)
     wire = Wire(target)
     try:
-        return await _open(target, wire, prices, context, limiters or Limiters())
+        return await _open(target, wire, prices, context, limiters)
     except BaseException:
         await wire.aclose()
         raise

@@ -198,6 +198,19 @@ def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
     )
 
 
-def last_chunk(request: int, completion: Completion, rest: str = "") -> Chunk:
-    """The piece that ends a sample."""
-    return Chunk(request=request, sample_index=completion.sample_index, text=rest, completion=completion)
+def last_chunk(
+    request: int,
+    completion: Completion,
+    text: str = "",
+    ids: tuple[int, ...] = (),
+    logprobs: tuple[float, ...] = (),
+) -> Chunk:
+    """The piece that ends a sample, with what of it was not told before."""
+    return Chunk(
+        request=request,
+        sample_index=completion.sample_index,
+        text=text,
+        token_ids=ids,
+        logprobs=logprobs,
+        completion=completion,
+    )

@@ -33,7 +33,7 @@ def opened(monkeypatch):
     """The models that reasoners open, by name; a test puts scripted ones there."""
     models = {"scripted": ScriptedModel(PARIS)}
 
-    async def open_model(name, settings, progress):
+    async def open_model(name, settings, *_):
         if name not in models:
             raise BackendUnavailable(f"no model {name}")
         return models[name]
@@ -347,7 +347,7 @@ _KILLED = textwrap.dedent("""
     async def main():
         async def slow():
             await asyncio.sleep(0.004)
-        async def open_model(name, settings, progress):
+        async def open_model(name, settings, *_):
             return ScriptedModel(replies(*texts), step=lambda: asyncio.ensure_future(slow()))
         module.open_model = open_model
         settings = Settings(model="scripted", store=pathlib.Path(sys.argv[1]), seed=3)

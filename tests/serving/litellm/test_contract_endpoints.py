@@ -1,0 +1,46 @@
+"""The backend contract on one name with two endpoints, one of which fails now and then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import pytest
+from backend_contract import *  # noqa: F403
+from backend_contract import Probe
+from fault_server import FaultServer
+from reason.core.messages import Prompt
+from reason.core.settings import Settings
+from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.retrying import Retrying
+from scripted_model import ScriptedModel, replies
+
+
+@pytest.fixture
+async def trio() -> AsyncIterator[SimpleNamespace]:
+    texts = ("blue sky", "blue rose", "red grass")
+    servers = [FaultServer(ScriptedModel(replies(*texts), context_tokens=1000), pause_s=0.001) for _ in range(2)]
+    async with servers[0].run() as one, servers[1].run() as other:
+        given = {"endpoints": [{"api_base": one}, {"api_base": other}], "cooldown_s": 0.01}
+        model = await open_litellm("hosted_vllm/small", Settings(providers={"hosted_vllm": given}))
+        model._retrying = Retrying(first_s=0.01)
+        servers[0].fault = lambda n: "cut" if n % 3 == 0 else None
+        yield SimpleNamespace(servers=servers, model=model)
+        await model.aclose()
+
+
+@pytest.fixture
+def backend(trio):
+    return trio.model
+
+
+@pytest.fixture
+def probe(trio) -> Probe:
+    ask = Prompt.user("colour?")
+    return Probe(
+        prompt=ask,
+        others=(ask.with_prefix("re"), ask.with_prefix("blue r"), ask),
+        too_long=Prompt.user("x" * 1000),
+        under_way=lambda: sum(s.open for s in trio.servers),
+        tolerance=1e-9,
+    )

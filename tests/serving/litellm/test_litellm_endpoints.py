@@ -1,0 +1,304 @@
+"""Several endpoints behind one name: failing, slow, dead and different ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from fault_server import FaultServer
+from reason.core.errors import BackendUnavailable, RateLimited, UnknownName, UserError
+from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.serving.litellm.limiter import Limiters
+from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.retrying import Retrying
+from reason.serving.litellm.spread import SpreadModel
+from scripted_model import ScriptedModel, replies
+
+FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
+"""How many requests the test of lost and doubled ones makes; 10000 takes minutes."""
+
+
+def _echo(text: str) -> dict[str, float]:
+    asked, _, written = text.partition("user: echo ")[2].partition("\nassistant: ")
+    return replies(asked)(f"assistant: {written}")
+
+
+def script(context_tokens: int = 1000) -> ScriptedModel:
+    said = replies("blue sky", "red rose")
+    return ScriptedModel(lambda t: _echo(t) if "user: echo " in t else said(t), context_tokens=context_tokens)
+
+
+def echoes(number: int, first: int = 0) -> list[Request]:
+    sampling = Sampling(seed=4, max_tokens=20)
+    return [Request(prompt=Prompt.user(f"echo {i:04}"), sampling=sampling) for i in range(first, first + number)]
+
+
+@asynccontextmanager
+async def spread(
+    *servers: FaultServer, weights: tuple[float, ...] = (), **changes: Any
+) -> AsyncIterator[tuple[SpreadModel, list[str]]]:
+    """The servers behind one name, with waits short enough for tests."""
+    async with AsyncExitStack() as stack:
+        bases = [await stack.enter_async_context(s.run()) for s in servers]
+        given = [{"api_base": b, "weight": w} for b, w in zip(bases, weights or (1.0,) * len(bases), strict=True)]
+        chosen = {"endpoints": given, "timeout_s": 5.0, "cooldown_s": 0.05, **changes}
+        settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
+        model = await open_litellm("hosted_vllm/small", settings)
+        assert isinstance(model, SpreadModel)
+        model._retrying = Retrying(most=model._retrying.most, seconds=model._retrying.seconds, first_s=0.01)
+        for server in servers:
+            server.answered.clear()
+            server.count = server.most_open = 0
+        try:
+            yield model, bases
+        finally:
+            await model.aclose()
+
+
+async def ask(model: SpreadModel, requests: list[Request]) -> list[str]:
+    """The replies; each sample is told as finished once, and its text is told once."""
+    heard: list[Chunk] = []
+    made = await model.generate(requests, heard.append)
+    assert all(c.ok for reply in made for c in reply), [c.failure for reply in made for c in reply if not c.ok]
+    assert Counter(c.request for c in heard if c.completion) == Counter(range(len(requests)))
+    for i, reply in enumerate(made):
+        assert "".join(c.text for c in heard if c.request == i) == reply[0].text
+    return [reply[0].text for reply in made]
+
+
+async def test_requests_are_spread_evenly_and_tell_their_endpoint():
+    servers = [FaultServer(script(), pause_s=0.002) for _ in range(3)]
+    async with spread(*servers) as (model, bases):
+        made = await model.generate(echoes(60))
+        assert [c.text for [c] in made] == [f"{i:04}" for i in range(60)]
+        assert [len(s.answered) for s in servers] == pytest.approx([20, 20, 20], abs=2)
+        served = Counter(c.extras["endpoint"] for [c] in made)
+        assert served == Counter({b: len(s.answered) for b, s in zip(bases, servers, strict=True)})
+
+
+async def test_a_slow_endpoint_gets_less_and_a_heavy_one_more():
+    slow, fast = FaultServer(script(), pause_s=0.05), FaultServer(script(), pause_s=0.001)
+    async with spread(slow, fast, concurrency=4) as (model, _):
+        await ask(model, echoes(60))
+        assert len(slow.answered) < len(fast.answered)
+    one, other = FaultServer(script(), pause_s=0.005), FaultServer(script(), pause_s=0.005)
+    async with spread(one, other, weights=(3.0, 1.0)) as (model, _):
+        await ask(model, echoes(40))
+        assert len(one.answered) == pytest.approx(30, abs=4)
+
+
+async def test_one_dies_one_limits_one_is_slow_and_nothing_is_lost_or_doubled():
+    dies, limits, slow = (FaultServer(script(), pause_s=p) for p in (0.001, 0.001, 0.005))
+    async with spread(dies, limits, slow) as (model, _):
+        dies.fault = lambda n: "cut 2" if n >= 3 else None
+        limits.fault = lambda n: "429 0.05" if n % 2 else None
+        texts = await ask(model, echoes(90))
+        assert texts == [f"{i:04}" for i in range(90)]
+        answered = Counter(dies.answered + limits.answered + slow.answered)
+        assert answered == Counter(f"echo {i:04}" for i in range(90))
+
+
+async def test_a_dead_endpoint_is_left_alone_and_taken_back_when_it_answers():
+    one, other = FaultServer(script()), FaultServer(script())
+    async with spread(one, other, concurrency=1) as (model, _):
+        one.fault = lambda n: "disconnect"
+        await ask(model, echoes(40))
+        assert 3 <= one.count < 20, "each request would have tried it if it were not left alone"
+        one.fault = lambda n: None
+        async with asyncio.timeout(20):
+            while not one.answered:
+                await ask(model, echoes(2))
+        before = len(one.answered)
+        await ask(model, echoes(20))
+        assert len(one.answered) > before + 5
+
+
+async def test_all_down_names_each_endpoint_and_why():
+    one, other = FaultServer(script()), FaultServer(script())
+    async with spread(one, other, max_retries=1, retry_s=2.0) as (model, bases):
+        one.fault, other.fault = (lambda n: "503"), (lambda n: "disconnect")
+        with pytest.raises(BackendUnavailable) as caught:
+            await model.generate(echoes(1))
+        told = str(caught.value)
+        assert all(base in told for base in bases)
+        assert "status 503" in told
+        assert "broke off" in told
+        one.fault = other.fault = lambda n: None
+        assert await ask(model, echoes(3)) == ["0000", "0001", "0002"]
+
+
+async def test_all_limiting_is_a_rate_limit():
+    servers = [FaultServer(script()), FaultServer(script())]
+    async with spread(*servers, retry_s=1.0) as (model, _):
+        servers[0].fault, servers[1].fault = (lambda n: "429 30"), (lambda n: "429 20")
+        with pytest.raises(RateLimited) as caught:
+            await model.generate(echoes(1))
+        assert caught.value.retry_after_s == 20
+
+
+async def test_a_bad_request_is_not_sent_to_the_others():
+    servers = [FaultServer(script(), fault=lambda n: None) for _ in range(3)]
+    async with spread(*servers) as (model, _):
+        for server in servers:
+            server.fault = lambda n: "400"
+        with pytest.raises(Exception, match="status 400"):
+            await model.generate(echoes(1))
+        assert sum(s.count for s in servers) == 1
+
+
+async def test_a_key_that_is_revoked_at_one_endpoint_moves_its_requests(monkeypatch):
+    monkeypatch.setenv("ONE_KEY", "right")
+    one, other = FaultServer(script()), FaultServer(script())
+    async with spread(one, other, api_key_env="ONE_KEY") as (model, _):
+        one.key = "changed"
+        assert await ask(model, echoes(20)) == [f"{i:04}" for i in range(20)]
+        other.key = "changed"
+        with pytest.raises((UserError, BackendUnavailable)):
+            await model.generate(echoes(1))
+
+
+async def test_endpoints_of_different_models_are_refused():
+    with pytest.raises(UserError, match="context of 1000 tokens, .* of 900"):
+        async with spread(FaultServer(script()), FaultServer(script(900))):
+            pass
+    with pytest.raises(UnknownName, match="serves: large"):
+        async with spread(FaultServer(script()), FaultServer(script(), served="large")):
+            pass
+
+
+async def test_what_all_can_do_counts():
+    async with spread(FaultServer(script()), FaultServer(script(), hooks=False)) as (model, _):
+        assert model.capabilities.hooks == frozenset()
+        assert model.capabilities.logprobs
+        assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
+    async with spread(FaultServer(script(), logprobs=False), FaultServer(script())) as (model, _):
+        assert (model.capabilities.logprobs, model.capabilities.top_logprobs) == (False, 0)
+
+
+async def test_an_endpoint_that_was_down_joins_later():
+    late = FaultServer(script(), fault=lambda n: "503")
+    async with spread(late, FaultServer(script())) as (model, _):
+        assert await ask(model, echoes(4)) == ["0000", "0001", "0002", "0003"]
+        assert late.answered == []
+        late.fault = lambda n: None
+        async with asyncio.timeout(20):
+            while not any(text.startswith("echo") for text in late.answered):
+                await ask(model, echoes(4))
+
+
+async def test_an_endpoint_that_joins_with_less_is_not_asked():
+    late = FaultServer(script(), fault=lambda n: "503", hooks=False, logprobs=False)
+    async with spread(late, FaultServer(script())) as (model, _):
+        late.fault = lambda n: None
+        async with asyncio.timeout(20):
+            while not model.endpoints.all[0].excluded:
+                await ask(model, echoes(4))
+        assert "logprobs" in model.endpoints.all[0].excluded
+        assert not any(text.startswith("echo") for text in late.answered)
+
+
+async def test_none_there_at_the_start_names_each():
+    servers = [FaultServer(script(), fault=lambda n: "503") for _ in range(2)]
+    with pytest.raises(BackendUnavailable, match=r"no endpoint answers: http.*503.*; http.*503"):
+        async with spread(*servers):
+            pass
+
+
+async def test_scoring_goes_to_another_endpoint_too():
+    one, other = FaultServer(script()), FaultServer(script())
+    async with spread(one, other) as (model, _):
+        one.fault = lambda n: "disconnect"
+        for _ in range(6):
+            [scored] = await model.score(Prompt.user("echo ab"), ["ab"])
+            assert len(scored.logprobs) == 2
+
+
+async def test_a_question_stays_at_one_endpoint_where_that_is_wanted():
+    async def places(affinity: bool) -> int:
+        servers = [FaultServer(script()) for _ in range(3)]
+        async with spread(*servers, affinity=affinity) as (model, _):
+            seen: dict[str, set[str]] = {}
+            for _ in range(6):
+                for request in echoes(5):
+                    [[made]] = await model.generate([request])
+                    seen.setdefault(made.text, set()).add(made.extras["endpoint"])
+            return sum(map(len, seen.values()))
+
+    assert await places(True) == 5
+    assert await places(False) > 5
+
+
+async def test_cancelling_closes_the_connections_to_all():
+    servers = [FaultServer(script()) for _ in range(3)]
+    async with spread(*servers) as (model, _):
+        for server in servers:
+            server.fault = lambda n: "hang"
+        task = asyncio.create_task(model.generate(echoes(9)))
+        async with asyncio.timeout(10):
+            while sum(s.open for s in servers) < 9:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(10):
+            while any(s.open for s in servers):
+                await asyncio.sleep(0.005)
+        assert all(e.limiter.busy == 0 for e in model.endpoints.all)
+
+
+async def test_models_of_one_owner_share_their_endpoints_limits():
+    server = FaultServer(script(), pause_s=0.002)
+    async with server.run() as base:
+        limiters = Limiters()
+        several = Settings(providers={"hosted_vllm": {"endpoints": [{"api_base": base}], "concurrency": 3}})
+        single = Settings(providers={"hosted_vllm": {"api_base": base, "concurrency": 3}})
+        one = await open_litellm("hosted_vllm/small", several, limiters)
+        other = await open_litellm("hosted_vllm/small", single, limiters)
+        server.most_open = 0
+        await asyncio.gather(one.generate(echoes(20)), other.generate(echoes(20)))
+        assert server.most_open == 3
+        await one.aclose()
+        await other.aclose()
+
+
+def test_wrong_lists_of_endpoints_are_refused(monkeypatch):
+    base = {"api_base": "http://a/v1"}
+    for given, told in (
+        ({"endpoints": [base, {"api_base": "http://a/v1/"}]}, "same api_base"),
+        ({"endpoints": [base], "api_base": "http://b/v1"}, "not both"),
+        ({"endpoints": [{"api_base": "a/v1"}]}, "api_base"),
+        ({"endpoints": [{**base, "weight": 0}]}, "weight"),
+        ({"endpoints": [{**base, "url": "x"}]}, "url"),
+    ):
+        monkeypatch.setenv("REASON_PROVIDERS", json.dumps({"hosted_vllm": given}))
+        with pytest.raises(UserError, match=told):
+            load_settings()
+
+
+async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoints():
+    number = FAULT_REQUESTS
+    kinds = ["429 0", "429", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"]
+
+    def some(seed: int) -> dict[int, str]:
+        draw = random.Random(seed)
+        return {n: draw.choice(kinds) for n in range(4 * number) if draw.random() < 0.05}
+
+    servers = [FaultServer(script()) for _ in range(3)]
+    async with spread(*servers, max_retries=8) as (model, _):
+        for seed, server in enumerate(servers):
+            server.fault = some(seed).get
+        assert await ask(model, echoes(number)) == [f"{i:04}" for i in range(number)]
+        answered: Counter[str] = Counter()
+        for server in servers:
+            answered.update(server.answered)
+        assert answered == Counter(f"echo {i:04}" for i in range(number))
+        assert sum(s.count for s in servers) > number
+        assert min(len(s.answered) for s in servers) > number / 5

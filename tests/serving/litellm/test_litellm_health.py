@@ -1,0 +1,153 @@
+"""Health and choice of endpoints, on a clock of the tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.messages import Prompt
+from reason.serving.litellm.endpoints import SLACK, Endpoint, Endpoints, beginning
+from reason.serving.litellm.health import IN_A_ROW, LONGEST_S, Health
+from reason.serving.litellm.limiter import Limiter
+
+ERROR = RuntimeError("down")
+
+
+def down(health: Health, now: float = 0.0) -> Health:
+    for _ in range(IN_A_ROW):
+        health.failed(now, ERROR)
+    return health
+
+
+def endpoints(*weights: float, most: int = 64) -> Endpoints:
+    return Endpoints([Endpoint(f"http://{i}/v1", Limiter(most), w) for i, w in enumerate(weights)], clock=lambda: 0.0)
+
+
+def test_a_single_failure_may_be_chance():
+    health = Health()
+    for _ in range(IN_A_ROW - 1):
+        health.failed(0, ERROR)
+    assert health.usable(0)
+    health.succeeded()
+    for _ in range(IN_A_ROW - 1):
+        health.failed(0, ERROR)
+    assert health.usable(0)
+    health.failed(0, ERROR)
+    assert not health.usable(0)
+
+
+def test_failures_in_a_row_rest_it_twice_as_long_each_time():
+    health = down(Health(cooldown_s=2.0))
+    now, rests = 0.0, []
+    for _ in range(8):
+        rest = health.due_s(now)
+        assert not health.usable(now + rest * 0.999)
+        now += rest
+        rests.append(rest)
+        assert health.usable(now)
+        assert health.begin()
+        assert not health.usable(now), "one request tries it, the others wait"
+        assert health.due_s(now) is None
+        health.failed(now, ERROR)
+    assert rests == [2, 4, 8, 16, 32, LONGEST_S, LONGEST_S, LONGEST_S]
+    health.begin()
+    health.succeeded()
+    assert health.usable(now)
+    assert down(health, now).due_s(now) == 2.0, "it starts anew"
+
+
+def test_requests_under_way_when_it_was_given_up_do_not_count_again():
+    health = down(Health(cooldown_s=1.0))
+    for _ in range(100):
+        health.failed(0.5, ERROR)
+    assert health.due_s(0.5) == 0.5
+
+
+def test_it_is_left_alone_as_long_as_it_asks_for():
+    health = Health()
+    health.failed(10, ERROR, rest_s=7)
+    assert health.due_s(10) == 7
+    health.failed(11, ERROR, rest_s=2)
+    assert health.due_s(11) == 6
+    other = Health()
+    other.failed(10, ERROR, rest_s=0)
+    assert other.usable(10)
+
+
+def test_a_refused_key_is_enough_once():
+    health = Health(cooldown_s=3)
+    health.failed(0, ERROR, hard=True)
+    assert health.due_s(0) == 3
+
+
+def test_a_cancelled_trial_lets_another_one_try():
+    health = down(Health())
+    assert health.begin()
+    health.abandoned()
+    assert health.usable(1.0)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=5), st.integers(1, 300))
+def test_requests_are_spread_by_weight(weights, number):
+    chosen = endpoints(*weights, most=10_000)
+    counts: Counter[str] = Counter()
+    for _ in range(number):
+        endpoint = chosen.choose(None, ())
+        endpoint.limiter.busy += 1
+        counts[endpoint.place] += 1
+    for endpoint in chosen.all:
+        assert counts[endpoint.place] == pytest.approx(number * endpoint.weight / sum(weights), abs=len(weights) + 1)
+
+
+def test_a_full_endpoint_is_passed_over():
+    chosen = endpoints(100.0, 1.0, most=2)
+    places = []
+    for _ in range(4):
+        endpoint = chosen.choose(None, ())
+        endpoint.limiter.busy += 1
+        places.append(endpoint.place)
+    assert places == ["http://0/v1", "http://0/v1", "http://1/v1", "http://1/v1"]
+
+
+def test_what_is_down_tried_or_excluded_is_not_chosen():
+    chosen = endpoints(1, 1, 1)
+    down(chosen.all[0].health)
+    chosen.all[1].excluded = "another model"
+    assert chosen.choose(None, ()) is chosen.all[2]
+    assert chosen.choose("key", {chosen.all[2]: None}) is None
+    assert "another model" in chosen.account()
+
+
+@given(st.sets(st.text(max_size=5), min_size=1, max_size=30), st.integers(0, 3))
+def test_a_key_keeps_its_endpoint_and_a_lost_endpoint_moves_its_own_keys_alone(keys, lost):
+    before, after = endpoints(1, 1, 1, 1), endpoints(1, 1, 1, 1)
+    down(after.all[lost].health)
+    for key in keys:
+        place = before.choose(key, ()).place
+        assert before.choose(key, ()).place == place
+        if place != before.all[lost].place:
+            assert after.choose(key, ()).place == place
+
+
+def test_keys_fall_on_endpoints_by_weight():
+    chosen = endpoints(3, 1)
+    counts = Counter(chosen.choose(str(i), ()).place for i in range(4000))
+    assert counts["http://0/v1"] == pytest.approx(3000, abs=120)
+
+
+def test_the_endpoint_of_a_key_may_be_busier_but_not_by_much():
+    chosen = endpoints(1, 1)
+    own = chosen.choose("key", ())
+    own.limiter.busy = SLACK
+    assert chosen.choose("key", ()) is own
+    own.limiter.busy = SLACK + 1
+    assert chosen.choose("key", ()) is not own
+
+
+def test_prompts_of_one_question_begin_alike():
+    one = Prompt.user("why?", system="be brief")
+    assert beginning(one) == beginning(one.with_prefix("Because"))
+    assert beginning(one) != beginning(Prompt.user("how?", system="be brief"))
+    assert beginning(Prompt(text="a" * 5000)) == beginning(Prompt(text="a" * 6000))
