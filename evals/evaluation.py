@@ -201,7 +201,8 @@ async def evaluate(
             reasoner = await sharing.reasoner.variant(plan.strategy, parameters=plan.parameters, budget=plan.budget)
         reading = await SqliteStore.open(place)
         stack.push_async_callback(reading.aclose)
-        runner = Runner(plan, task, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
+        judge = await stack.enter_async_context(task.open_judge())
+        runner = Runner(plan, task, judge, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
         made = await runner.run(keys, rows, folder.add)
         folder.finish(manifest, made)
     return made

@@ -28,7 +28,7 @@ def open_task(source: TaskSource) -> Task:
         revision=source.revision,
         options=source.options or None,
     )
-    return task_of(dataset, Scorer().score)
+    return task_of(dataset, Scorer)
 
 
 def absolute(source: TaskSource) -> TaskSource:

@@ -30,7 +30,7 @@ from ..core.version import __version__
 from .items import Item
 from .plan import EvalPlan
 from .rows import Row, ledger_of, prompt_hash, sampling_of, timing_of
-from .task import Task
+from .task import Judge, Task
 
 ENDS_THE_RUN = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
 """What would befall the next item as well: the evaluation stops, and goes on with --resume."""
@@ -67,7 +67,8 @@ class Runner:
 
     Args:
         plan: What was decided.
-        task: The items, and how an answer is judged.
+        task: The items.
+        judge: Scores their answers.
         reasoner: Answers; its strategy, parameters and limits are the plan's.
         store: The run store that the reasoner uses.
         concurrency: Most items under way at a time.
@@ -78,6 +79,7 @@ class Runner:
         self,
         plan: EvalPlan,
         task: Task,
+        judge: Judge,
         reasoner: Reasoner,
         store: SqliteStore,
         *,
@@ -86,6 +88,7 @@ class Runner:
     ) -> None:
         self._plan = plan
         self._task = task
+        self._judge = judge
         self._reasoner = reasoner
         self._store = store
         self._concurrency = concurrency
@@ -169,7 +172,7 @@ class Runner:
         calls = await self._store.calls(record.id)
         paid_before = await self._store.keys_paid_before(record.id)
         answer = Answer.model_validate(record.answer)
-        score = await self._task.judge(item, answer)
+        score = await self._judge.score(item, answer)
         return Row(
             id=item.id,
             seed=seed,

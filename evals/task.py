@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..core.answer import Answer
 from .items import Dataset, Item, Score
 from .plan import DatasetUse
 
-Judge = Callable[[Item, Answer], Awaitable[Score]]
-"""Scores the answer to an item."""
+
+class Judge(Protocol):
+    """Scores answers."""
+
+    async def score(self, item: Item, answer: Answer) -> Score:
+        """What the answer to an item is worth."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,15 @@ class Task:
     Attributes:
         use: Which it is.
         items: Its items by name, in order.
-        judge: How an answer is scored.
+        open_judge: Opens who scores the answers; what it holds is given back when it is left.
     """
 
     use: DatasetUse
     items: dict[str, Item]
-    judge: Judge
+    open_judge: Callable[[], AbstractAsyncContextManager[Judge]]
 
 
-def task_of(dataset: Dataset, judge: Judge) -> Task:
+def task_of(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextManager[Judge]]) -> Task:
     """A dataset with its scorer, as a runner takes it."""
     use = DatasetUse(
         name=dataset.name,
@@ -43,4 +49,4 @@ def task_of(dataset: Dataset, judge: Judge) -> Task:
         sha256=dataset.sha256,
         revision=dataset.revision,
     )
-    return Task(use, dataset.by_id, judge)
+    return Task(use, dataset.by_id, open_judge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Self
 
 from reason.core.answer import Answer
 from reason.core.question import Question
@@ -37,23 +38,31 @@ def sums(n: int) -> Dataset:
     )
 
 
-async def judge(item: Item, answer: Answer) -> Score:
+class TextJudge:
     """Right or wrong, as text."""
-    assert isinstance(item.gold, MathGold)
-    right = answer.answer == item.gold.answer
-    return Score(
-        value=float(right),
-        correct=right,
-        parsed=answer.answer is not None,
-        label=item.gold.answer,
-        prediction=answer.answer,
-        metrics={"exact": float(right)},
-    )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Hold nothing."""
+
+    async def score(self, item: Item, answer: Answer) -> Score:
+        assert isinstance(item.gold, MathGold)
+        right = answer.answer == item.gold.answer
+        return Score(
+            value=float(right),
+            correct=right,
+            parsed=answer.answer is not None,
+            label=item.gold.answer,
+            prediction=answer.answer,
+            metrics={"exact": float(right)},
+        )
 
 
 def sums_task(n: int) -> Task:
     """The sums with their scorer."""
-    return task_of(sums(n), judge)
+    return task_of(sums(n), TextJudge)
 
 
 def adder(text: str) -> Distribution:

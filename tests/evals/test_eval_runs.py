@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from eval_tasks import SOURCE, adder, judge, sums, sums_task
+from eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
@@ -275,6 +275,6 @@ async def test_rows_are_plain_json(model, settings, tmp_path) -> None:
 def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
     with pytest.raises(UserError, match="twice"):
         plan(settings, seeds=(1, 1))
-    empty = task_of(sums(1), judge)
+    empty = task_of(sums(1), TextJudge)
     with pytest.raises(UserError, match="empty"):
-        make_plan(type(empty)(empty.use, {}, judge), settings)
+        make_plan(type(empty)(empty.use, {}, TextJudge), settings)

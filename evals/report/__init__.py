@@ -1,0 +1,1 @@
+"""Reports of runs: one JSON, Markdown or HTML file."""

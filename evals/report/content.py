@@ -1,0 +1,290 @@
+"""`Content`: everything a report shows, gathered once and rendered in several forms. Its JSON is the JSON report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from pydantic import Field, JsonValue
+
+from ...core.errors import UserError
+from ...core.messages import Frozen
+from ...core.version import __version__
+from ..comparison import StoredRun, compare_runs, settings_of
+from ..plan import DatasetUse
+from ..rows import Row
+from ..statistics.calibration import Kept, risk_coverage
+from ..statistics.equal_tokens import At, Curve, accuracy_at, shared_tokens
+from ..statistics.outcomes import number_groups
+from ..statistics.paired import Paired
+from ..summary import Summary, outcomes_of, summarise
+
+MOST_DISAGREEMENTS = 200
+"""Most items on which runs disagree whose traces a report carries."""
+MOST_PAIRS = 15
+LONGEST_TEXT = 6000
+"""Characters of a trace that a report carries."""
+
+
+class RunContent(Frozen):
+    """One run.
+
+    Attributes:
+        label: What it is called.
+        family: The runs of one method at several budgets share it: a curve is drawn through them.
+        settings: Everything that can move its score.
+        environment: What it ran on.
+        dataset: What was asked.
+        complete: Whether every row is there.
+        summary: Its numbers.
+        risk_coverage: Error among the most confident answers; empty without confidences.
+    """
+
+    label: str
+    family: str
+    settings: dict[str, JsonValue]
+    environment: dict[str, str]
+    dataset: DatasetUse
+    complete: bool
+    summary: Summary
+    risk_coverage: tuple[Kept, ...] = ()
+
+
+class PairContent(Frozen):
+    """Two runs compared.
+
+    Attributes:
+        compared: The one thing in which they differ.
+        besides: What differs besides; a reader must know.
+        score: The difference, the first's less the second's.
+    """
+
+    a: str
+    b: str
+    compared: tuple[str, ...]
+    besides: tuple[str, ...]
+    score: Paired
+
+
+class CurveContent(Frozen):
+    """One method at the same tokens as the others: at each number of tokens its accuracy, None beyond its ends."""
+
+    dataset: str
+    family: str
+    at: tuple[At | None, ...]
+
+
+class Side(Frozen):
+    """One run's answer to an item."""
+
+    run: str
+    value: float
+    prediction: str | None
+    confidence: float | None
+    tokens: int
+    votes: dict[str, int] = Field(default_factory=dict)
+    text: str
+    run_id: str
+    error: str = ""
+
+
+class Disagreement(Frozen):
+    """An item that some runs got right and others wrong."""
+
+    id: str
+    subject: str
+    question: str
+    choices: tuple[str, ...]
+    gold: str
+    sides: tuple[Side, ...]
+
+
+class Content(Frozen):
+    """A report's content.
+
+    Attributes:
+        title: Its title.
+        made_with: Version of `reason`.
+        runs: The runs, in the order given.
+        pairs: Comparisons of every two runs of a dataset, up to a bound.
+        equal_tokens: Accuracy at the same tokens, where curves overlap.
+        disagreements: Items on which runs of a dataset disagree, up to a bound.
+        disagreeing: How many there are.
+        warnings: What a reader must know before the numbers.
+    """
+
+    title: str
+    made_with: str
+    runs: tuple[RunContent, ...]
+    pairs: tuple[PairContent, ...]
+    equal_tokens: tuple[CurveContent, ...]
+    disagreements: tuple[Disagreement, ...]
+    disagreeing: int
+    warnings: tuple[str, ...]
+
+
+def gather(runs: Sequence[StoredRun], title: str) -> Content:
+    """Gather a report.
+
+    Raises:
+        UserError: There is no run.
+    """
+    if not runs:
+        raise UserError("there is no run to report")
+    contents = tuple(_run(run) for run in runs)
+    by_data: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        by_data.setdefault(run.manifest.plan.dataset.fingerprint, []).append(run)
+    pairs: list[PairContent] = []
+    curves: list[CurveContent] = []
+    disagreements: list[Disagreement] = []
+    for same in by_data.values():
+        for a, b in combinations(same, 2):
+            if len(pairs) < MOST_PAIRS:
+                found = compare_runs(b, a, force=True)
+                pairs.append(
+                    PairContent(
+                        a=b.label,
+                        b=a.label,
+                        compared=tuple(map(str, found.compared)),
+                        besides=tuple(map(str, found.allowed)),
+                        score=found.score,
+                    )
+                )
+        curves += _equal_tokens(same)
+        disagreements += _disagreements(same)
+    return Content(
+        title=title,
+        made_with=__version__,
+        runs=contents,
+        pairs=tuple(pairs),
+        equal_tokens=tuple(curves),
+        disagreements=tuple(disagreements[:MOST_DISAGREEMENTS]),
+        disagreeing=len(disagreements),
+        warnings=tuple(_warnings(contents)),
+    )
+
+
+def family_of(run: StoredRun) -> str:
+    """What runs of one method at several budgets have in common: dataset, strategy, models."""
+    plan = run.manifest.plan
+    models = " + ".join(re.sub(r"^.*/", "", name) for name in plan.models.values())
+    return f"{plan.strategy}, {models}"
+
+
+def _run(run: StoredRun) -> RunContent:
+    stated = [(r.confidence, r.correct) for r in run.rows if r.confidence is not None and r.correct is not None]
+    return RunContent(
+        label=run.label,
+        family=family_of(run),
+        settings=settings_of(run),
+        environment=run.manifest.environment,
+        dataset=run.manifest.plan.dataset,
+        complete=run.manifest.complete,
+        summary=summarise(run.rows),
+        risk_coverage=risk_coverage(*np.array(stated, dtype=float).T) if stated else (),
+    )
+
+
+def _warnings(runs: Sequence[RunContent]) -> list[str]:
+    found = [f"{r.dataset.name}: {r.dataset.warning}" for r in runs if r.dataset.warning]
+    for run in runs:
+        s = run.summary
+        if not run.complete:
+            found.append(f"{run.label} is not finished: {s.rows} rows so far")
+        if s.alarming:
+            found.append(f"{run.label}: {100 * s.unparsed:.1f}% of the answers could not be read")
+        if s.failed:
+            found.append(f"{run.label}: {s.failed} rows failed and count as wrong")
+        found += [f"{run.label}: {what} ({n} rows)" for what, n in s.degraded.items()]
+    return list(dict.fromkeys(found))
+
+
+def _equal_tokens(runs: Sequence[StoredRun]) -> list[CurveContent]:
+    """Every family's accuracy at the same tokens, over the items that all its runs and all others have."""
+    families: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        families.setdefault(family_of(run), []).append(run)
+    shared = set.intersection(*({r.id for r in run.rows} for run in runs))
+    ids = [i for i in dict.fromkeys(r.id for r in runs[0].rows) if i in shared]
+    if len(families) < 2 or not ids:
+        return []
+    curves = [
+        Curve(
+            name,
+            np.stack([outcomes_of(r.rows).only(ids).p for r in members], axis=1),
+            np.stack([_mean_tokens(r.rows, ids) for r in members], axis=1),
+        )
+        for name, members in families.items()
+    ]
+    if any((c.tokens.mean(axis=0) <= 0).any() for c in curves):
+        return []
+    # one curve that is a single point can be met by another curve there
+    meeting = shared_tokens(curves)
+    if not meeting:
+        return []
+    groups = {r.id: r.group or r.id for r in runs[0].rows}
+    values = accuracy_at(curves, number_groups([groups[i] for i in ids]), meeting)
+    dataset = runs[0].manifest.plan.dataset.name
+    return [
+        CurveContent(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)
+    ]
+
+
+def _mean_tokens(rows: Sequence[Row], ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    by_item: dict[str, list[int]] = {}
+    for row in rows:
+        by_item.setdefault(row.id, []).append(row.ledger.completion_tokens)
+    return np.array([sum(by_item[i]) / len(by_item[i]) for i in ids], dtype=np.float64)
+
+
+def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
+    """Items whose rows of the runs' first common seed do not all have the same score."""
+    if len(runs) < 2:
+        return []
+    by_run = [{r.key: r for r in run.rows} for run in runs]
+    seeds = [s for s in runs[0].manifest.plan.seeds if all(any(k[1] == s for k in rows) for rows in by_run)]
+    if not seeds:
+        return []
+    found = []
+    for key, row in by_run[0].items():
+        if key[1] != seeds[0] or not all(key in rows for rows in by_run):
+            continue
+        sides = [rows[key] for rows in by_run]
+        if len({s.value for s in sides}) > 1:
+            found.append(
+                Disagreement(
+                    id=row.id,
+                    subject=row.subject,
+                    question=_cut(row.question),
+                    choices=row.choices,
+                    gold=row.label or "",
+                    sides=tuple(_side(run.label, s) for run, s in zip(runs, sides, strict=True)),
+                )
+            )
+    return found
+
+
+def _side(label: str, row: Row) -> Side:
+    votes: dict[str, int] = {}
+    if len(row.candidates) > 1:
+        for candidate in row.candidates:
+            name = "none" if candidate.answer is None else candidate.answer
+            votes[name] = votes.get(name, 0) + 1
+    return Side(
+        run=label,
+        value=row.value,
+        prediction=row.prediction if row.prediction is not None else row.answer,
+        confidence=row.confidence,
+        tokens=row.ledger.completion_tokens,
+        votes=dict(sorted(votes.items(), key=lambda kv: -kv[1])),
+        text=_cut(row.text),
+        run_id=row.run_id,
+        error="" if row.error is None else row.error.message,
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
