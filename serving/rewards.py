@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args, runtime_checkable
+
+from pydantic import model_validator
 
 from ..core.errors import BackendError, UserError
 from ..core.messages import Failure, Frozen, Usage
@@ -59,6 +61,12 @@ class StepScores(Frozen):
     passes: int = 1
     usage: Usage = Usage()
     failure: Failure | None = None
+
+    @model_validator(mode="after")
+    def _scores_or_a_reason(self) -> Self:
+        if bool(self.log_odds) == (self.failure is not None):
+            raise ValueError("step scores are either scores or a failure")
+        return self
 
     @property
     def ok(self) -> bool:

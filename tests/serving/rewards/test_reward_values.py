@@ -48,6 +48,8 @@ def test_scores_survive_json():
 
 
 def test_no_value_without_scores():
+    with pytest.raises(ValueError, match="either scores or a failure"):
+        StepScores()
     failed = StepScores(failure=Failure(code="context_too_long", message="too long"))
     with pytest.raises(BackendError, match="too long"):
         failed.value()

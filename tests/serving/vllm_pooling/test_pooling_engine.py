@@ -77,3 +77,19 @@ async def test_outcome_model_and_closing(outcome_folder, pooling_settings):
     with pytest.raises(BackendUnavailable, match="closed"):
         await model.score_steps(PROBLEM, SOLUTIONS)
     await local.aclose()
+
+
+@pytest.mark.usefixtures("_vllm")
+async def test_scalar_model_is_read_at_the_last_token(tmp_path, pooling_settings):
+    """vLLM pools every token of it; the last one's number is the score."""
+    import tiny_rewards
+
+    folder = tiny_rewards.process_model(tmp_path / "scalar", labels=1)
+    model = await open_reward(f"vllm-pooling/{folder}", pooling_settings)
+    local = await open_reward(f"local/{folder}", pooling_settings)
+    theirs = await model.score_steps(PROBLEM, SOLUTIONS)
+    ours = await local.score_steps(PROBLEM, SOLUTIONS)
+    assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]
+    assert model.capabilities == local.capabilities
+    await model.aclose()
+    await local.aclose()
