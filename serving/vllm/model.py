@@ -93,8 +93,8 @@ class VllmModel:
             BackendUnavailable: The engine did not come up.
             DataError: The files are not a model.
         """
-        started = start_engine(files, settings, prefixes)
-        return cls(name, files, started, Tokenizer(files.folder, name), prefixes)
+        tokenizer = Tokenizer(files.folder, name)  # first: what it may raise leaves no engine behind
+        return cls(name, files, start_engine(files, settings, prefixes), tokenizer, prefixes)
 
     async def check_engine(self) -> None:
         """Prove that hooks work, and learn whether prefixes can be kept under names.
