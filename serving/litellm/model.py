@@ -108,6 +108,7 @@ class LiteLLMModel:
         self._retrying = Retrying(most=settings.max_retries, seconds=settings.retry_s)
         self.mark = ""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._callers: dict[asyncio.Task[Any], asyncio.Event] = {}
         self._words: dict[int, str] = {}
 
     @property
@@ -381,14 +382,13 @@ class LiteLLMModel:
 
     async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
         """Run workers to their end; the first failure, or a cancellation, ends all of them."""
-        if not works:
+        if len(works) == 1:
+            await self._alone(works[0])
             return
         tasks = [asyncio.ensure_future(work()) for work in works]
         self._tasks.update(tasks)
         try:
-            if len(tasks) == 1:
-                await tasks[0]
-            else:
+            if tasks:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 for task in done:
                     task.result()
@@ -400,10 +400,33 @@ class LiteLLMModel:
                 await asyncio.gather(*left, return_exceptions=True)
             self._tasks.difference_update(tasks)
 
+    async def _alone(self, work: Callable[[], Any]) -> None:
+        """Run a single worker in the caller's own task, which spares a task for each call.
+
+        What `aclose` cancels is this call, as if it were a task of its own: the caller's task is not left marked.
+        """
+        task = asyncio.current_task()
+        if task is None or task in self._callers:
+            await work()
+            return
+        left = self._callers[task] = asyncio.Event()
+        try:
+            await work()
+        except asyncio.CancelledError:
+            if task not in self._callers:
+                task.uncancel()
+            raise
+        finally:
+            self._callers.pop(task, None)
+            left.set()
+
     async def aclose(self) -> None:
         """Cancel requests under way and close the connections; idempotent."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
+        tasks, callers = tuple(self._tasks), dict(self._callers)
+        self._callers.clear()
+        for task in (*tasks, *callers):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for left in callers.values():
+            await left.wait()
         await self.wire.aclose()

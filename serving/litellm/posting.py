@@ -43,8 +43,10 @@ class Poster:
     """
 
     def __init__(self, target: Target, client: Any) -> None:
+        from aiohttp import BytesPayload
         from yarl import URL
 
+        self._payload = BytesPayload
         self._target = target
         base = str(client.base_url).rstrip("/")
         told = {**client.default_headers, **client.auth_headers}
@@ -69,7 +71,8 @@ class Poster:
             TimeoutError: It was silent for too long.
         """
         session = self._session or self._opened()
-        response = await session.post(self._urls[path], data=data, headers=self._headers, proxy=self._proxy)
+        payload = self._payload(data, content_type="application/json")
+        response = await session.post(self._urls[path], data=payload, proxy=self._proxy)
         if response.status >= 400:
             try:
                 raise await self._refusal(response)
@@ -93,8 +96,9 @@ class Poster:
             self._session = aiohttp.ClientSession(
                 # the limiter bounds the requests, so the connections are not bounded once more
                 connector=aiohttp.TCPConnector(limit=0, ssl=certificates, keepalive_timeout=KEEP_S),
-                timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_S, seconds), sock_read=seconds),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, seconds), sock_read=seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
             )
         return self._session
 

@@ -67,6 +67,7 @@ class Reading:
             openai.APIError: One tells of an error.
         """
         fresh: dict[int, _Fresh] = {}
+        number = len(self.samples)
         try:
             for event in events:
                 if event.get("error"):
@@ -76,7 +77,7 @@ class Reading:
                     self.usage = usage
                 for choice in event.get("choices") or ():
                     index = choice["index"]
-                    if not 0 <= index < len(self.samples):
+                    if not 0 <= index < number:
                         raise BadReply(f"{self._place} sent sample {index} of {len(self.samples)}")
                     self._take_choice(index, choice, fresh)
         finally:
