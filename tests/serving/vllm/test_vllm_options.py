@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.messages import Sampling
 from reason.core.settings import Settings, VllmSettings
+from reason.serving.hooks import run_hooks
 from reason.serving.open import open_model
 from reason.serving.vllm import installed
 from reason.serving.vllm.chain import Chain, Order
@@ -134,10 +135,11 @@ def test_a_chain_that_fails_ends_the_text_and_says_why() -> None:
     order = Order.read({"reason": {"hooks": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}})
     assert order is not None
     chain = Chain(order, eos=[2])
-    chain.place([1], [])
     row = np.zeros(4, dtype=np.float32)
     for _ in range(2):
-        assert np.isfinite(chain(row)).tolist() == [False, False, True, False]
+        line = chain.line(row, [1], [])
+        run_hooks([line])
+        assert np.isfinite(chain.changed(line, row)).tolist() == [False, False, True, False]
     assert chain.report() == {
         "extras": {},
         "failure": ["user_error", "a logits hook failed: the hooks forbid every token"],
