@@ -8,46 +8,29 @@ import os
 import platform
 import shutil
 import tempfile
-import time
-from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from ..core.errors import BackendUnavailable, ReasonError
+from ..core.errors import ReasonError
 from ..core.settings import Settings, config_files
 from ..core.version import __version__
+from .backend_checks import LOCAL, VLLM, look_at_providers, try_embedding, try_local, try_provider, try_vllm
+from .check import Check
 
-State = Literal["ok", "note", "fail"]
-LOCAL = "local/"
-TRIAL_TOKENS = 4
 LEAST_FREE_BYTES = 1_000_000_000
 """Room below which a cache folder gets a note: the default model takes a third of this."""
 
 
-class Check(NamedTuple):
-    """One finding.
-
-    Attributes:
-        name: What was looked at.
-        state: "ok"; "note" is worth knowing and stops nothing; "fail" stops the default way of answering.
-        detail: What was found.
-        hint: What to do about it; empty if nothing.
-    """
-
-    name: str
-    state: State
-    detail: str
-    hint: str = ""
-
-
-async def examine(settings: Settings, *, pull: bool) -> AsyncIterator[Check]:
+async def examine(settings: Settings, *, pull: bool, quick: bool, tell: Callable[[str], None]) -> AsyncIterator[Check]:
     """Look at everything, the quick things first.
 
     Args:
         settings: The settings in force.
-        pull: Whether to fetch the default model if it is not here.
+        pull: Whether to fetch the default models that are not here.
+        quick: Whether to leave out what takes more than a few seconds.
+        tell: Told what is being done.
     """
+    tell("looking at this machine")
     yield _python()
     yield _settings_files()
     yield await _store(settings.store)
@@ -56,14 +39,18 @@ async def examine(settings: Settings, *, pull: bool) -> AsyncIterator[Check]:
     is_local = settings.model.startswith(LOCAL)
     torch = await asyncio.to_thread(_torch, is_local)
     yield torch
-    yield _package("litellm", "hosted models")
-    yield _package("vllm", "models on a GPU")
-    if is_local:
-        files = await asyncio.to_thread(_files, settings, pull)
-        yield files
-        if "fail" in (torch.state, files.state):
-            return
-    yield await _trial(settings)
+    tell("asking endpoints")
+    for check in await look_at_providers(settings):
+        yield check
+    if torch.state == "ok":
+        tell("loading a local model")
+        for check in await try_local(settings, pull):
+            yield check
+        tell("embedding texts")
+        yield await try_embedding(settings, pull)
+    if not is_local and not settings.model.startswith(VLLM):
+        yield await try_provider(settings)
+    yield await try_vllm(settings, pull=pull, quick=quick, tell=tell)
 
 
 def _python() -> Check:
@@ -131,47 +118,3 @@ def _torch(needed: bool) -> Check:
     chosen = native_format()
     native = "native bf16" if chosen == "bf16" else "no native bf16 (fp32 is used)"
     return Check("torch", "ok", f"{torch.__version__}, {default_threads()} threads, {native}")
-
-
-def _package(name: str, what_for: str) -> Check:
-    try:
-        return Check(name, "ok", f"{version(name)} ({what_for})")
-    except PackageNotFoundError:
-        return Check(name, "note", f"not installed: no {what_for}")
-
-
-def _files(settings: Settings, pull: bool) -> Check:
-    from ..serving.files import find_model
-
-    try:
-        files = find_model(settings.model, cache_dir=settings.cache_dir, pull=pull)
-    except BackendUnavailable as e:
-        hint = e.hint if pull else f"reason doctor --pull, or reason models pull {settings.model}"
-        return Check("model", "fail", e.message, hint)
-    except ReasonError as e:
-        return Check("model", "fail", e.message, e.hint)
-    return Check("model", "ok", f"{files.name} in {files.folder}")
-
-
-async def _trial(settings: Settings) -> Check:
-    """Open the default model as a question would, and let it write a few tokens."""
-    from ..core.messages import Prompt, Request, Sampling
-    from ..serving.open import open_model
-
-    began = time.monotonic()
-    try:
-        model = await open_model(settings.model, settings)
-        try:
-            opened = time.monotonic()
-            sampling = Sampling(temperature=0.0, max_tokens=TRIAL_TOKENS)
-            ((reply,),) = await model.generate([Request(prompt=Prompt.user("Say hello."), sampling=sampling)])
-            ended = time.monotonic()
-        finally:
-            await model.aclose()
-    except ReasonError as e:
-        return Check("answering", "fail", e.message, e.hint)
-    if reply.failure is not None:
-        return Check("answering", "fail", reply.failure.message)
-    tokens = reply.usage.completion_tokens
-    took = f"loaded in {opened - began:.1f} s, {tokens} tokens in {ended - opened:.2f} s"
-    return Check("answering", "ok", f"{settings.model} wrote {reply.text!r} ({took})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,31 +12,35 @@ from .console import out, write_line
 from .options import Json
 
 if TYPE_CHECKING:
-    from .checks import Check
+    from .check import Check
 
 EXIT_NOT_WELL = 3
 
 
 def doctor(
-    pull: Annotated[bool, typer.Option("--pull", help="Fetch the default model if it is not here.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch the default models if they are not here.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not start vLLM, which takes half a minute.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find out by trying whether a question can be answered here, and say what is missing.
+    """Find out by trying what works here, and say what is missing.
 
-    Exit status 0 if the default model answers, else 3.
+    Starts each backend that is installed; no request is made that could cost money. Exit status 0 if everything
+    installed or chosen works, else 3.
     """
     from ..core.settings import load_settings
     from .checks import examine
     from .interrupts import run_interruptible
+    from .status_line import status_line
 
     settings = load_settings()
     found: list[Check] = []
 
     async def look() -> None:
-        async for check in examine(settings, pull=pull):
-            found.append(check)
-            if not as_json:
-                _print(check)
+        with status_line() if not as_json else nullcontext(lambda text: None) as tell:
+            async for check in examine(settings, pull=pull, quick=quick, tell=tell):
+                found.append(check)
+                if not as_json:
+                    _print(check)
 
     run_interruptible(look())
     well = all(check.state != "fail" for check in found)

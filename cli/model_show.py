@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.errors import Cancelled
-from .console import err, moving_parts, out, say
+from .console import out, say
 from .interrupts import run_interruptible
 from .options import Json
+from .status_line import Tell, status_line
 from .tables import megabytes, plain_table, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 EXIT_DIFFERS = 3
 """Exit status if a model lacks what it declares: the model's side failed, as elsewhere."""
 
-Tell = Callable[[str], None]
 ON_DISK = ("local/", "vllm/")
 _STYLES = {"ok": "green", "differs": "bold red", "more": "yellow", "declared": "dim"}
 
@@ -53,7 +51,7 @@ def show(
 
     settings = load_settings()
     try:
-        with _progress() as tell:
+        with status_line() as tell:
             facts = run_interruptible(_look(name, settings, measured, seconds, tell))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
@@ -176,22 +174,3 @@ def _shown(value: Any) -> str:
 
 def _price(usd: float | None) -> str:
     return "unknown" if usd is None else "$0" if usd == 0 else f"${usd:.3g}"
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """One line on standard error that changes; where nothing can move, one line at the start of each part."""
-    if moving_parts():
-        with err().status("") as status:
-            yield lambda text: status.update(text)
-        return
-    last = ""
-
-    def tell(text: str) -> None:
-        nonlocal last
-        part = text.partition(" ")[0]
-        if part != last:
-            last = part
-            say(text if part == "opening" else "measuring")
-
-    yield tell

@@ -1,0 +1,75 @@
+"""A program of its own that starts an engine, lets it write with a hook, and ends it: `reason doctor`'s trial of vLLM.
+
+Run as `python -m reason.cli.engine_trial MODEL`. Settings come as JSON on the first line of standard input; the result
+is one line of JSON on standard output. The rest of standard input is only waited for: when it ends, so does everything
+here, however whoever holds the other end has ended. The program leads a process group, which the engine's processes
+belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from ..core.errors import ReasonError
+from ..core.messages import HookCall, Prompt, Request, Sampling
+from ..core.settings import Settings
+from ..serving.open import open_model
+
+TOKENS = 4
+
+
+async def trial(name: str, settings: Settings) -> dict[str, Any]:
+    """Open a model, have it write two samples, one of them with a hook, and close it."""
+    began = time.monotonic()
+    model = await open_model(name, settings)
+    try:
+        opened = time.monotonic()
+        prompt = Prompt.user("Say hello.")
+        plain = Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=TOKENS))
+        [[said]] = await model.generate([plain])
+        if said.failure is not None:
+            return {"error": said.failure.message}
+        token = said.token_ids[-1]
+        only = HookCall(name="only_tokens", args={"ids": [token]})
+        hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
+        [[held]] = await model.generate([hooked])
+        written = time.monotonic()
+    finally:
+        await model.aclose()
+    return {
+        "text": said.text,
+        "tokens": len(said.token_ids),
+        "hooks": set(held.token_ids) == {token},
+        "started_s": opened - began,
+        "wrote_s": written - opened,
+        "ended_s": time.monotonic() - written,
+    }
+
+
+def _end_with_the_other_side() -> None:
+    while sys.stdin.buffer.read(4096):
+        continue
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Run the trial of the model named on the command line."""
+    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_other_side, daemon=True).start()
+    try:
+        result = asyncio.run(trial(sys.argv[1], settings))
+    except ReasonError as e:
+        result = {"error": e.message, "hint": e.hint}
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
