@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 from pydantic import Field, JsonValue
@@ -23,7 +23,8 @@ from ..summary import Summary, outcomes_of, summarise
 
 MOST_DISAGREEMENTS = 200
 """Most items on which runs disagree whose traces a report carries."""
-MOST_PAIRS = 15
+MOST_PAIRS = 28
+"""Most comparisons of the runs on one dataset: eight runs with one another."""
 LONGEST_TEXT = 6000
 """Characters of a trace that a report carries."""
 
@@ -141,18 +142,17 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
     curves: list[CurveContent] = []
     disagreements: list[Disagreement] = []
     for same in by_data.values():
-        for a, b in combinations(same, 2):
-            if len(pairs) < MOST_PAIRS:
-                found = compare_runs(b, a, force=True)
-                pairs.append(
-                    PairContent(
-                        a=b.label,
-                        b=a.label,
-                        compared=tuple(map(str, found.compared)),
-                        besides=tuple(map(str, found.allowed)),
-                        score=found.score,
-                    )
+        for a, b in islice(combinations(same, 2), MOST_PAIRS):
+            found = compare_runs(b, a, force=True)
+            pairs.append(
+                PairContent(
+                    a=b.label,
+                    b=a.label,
+                    compared=tuple(map(str, found.compared)),
+                    besides=tuple(map(str, found.allowed)),
+                    score=found.score,
                 )
+            )
         curves += _equal_tokens(same)
         disagreements += _disagreements(same)
     return Content(
@@ -228,9 +228,7 @@ def _equal_tokens(runs: Sequence[StoredRun]) -> list[CurveContent]:
     groups = {r.id: r.group or r.id for r in runs[0].rows}
     values = accuracy_at(curves, number_groups([groups[i] for i in ids]), meeting)
     dataset = runs[0].manifest.plan.dataset.name
-    return [
-        CurveContent(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)
-    ]
+    return [CurveContent(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)]
 
 
 def _mean_tokens(rows: Sequence[Row], ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

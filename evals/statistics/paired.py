@@ -32,7 +32,8 @@ class Paired:
         p: Two-sided exact p-value of as many wins and losses, if either were as likely. With one seed each this is
             McNemar's exact test; with several it is the sign test on success rates. It takes items as independent: with
             clusters, trust the interval.
-        detectable: Smallest true difference that a test at this level would have seen with a chance of 80 per cent.
+        detectable: Smallest true difference that a test at this level would have seen with a chance of 80 per cent;
+            None where no item differs, which leaves nothing to estimate it by.
     """
 
     items: int
@@ -78,7 +79,7 @@ def compare(a: Outcomes, b: Outcomes, level: float = LEVEL, *, resamples: int = 
         neither=neither,
         other=len(shared) - wins - losses - both - neither,
         p=exact_sign_test(wins, losses),
-        detectable=detectable_difference(se, level) if se is not None else None,
+        detectable=detectable_difference(se, level) if se else None,
     )
 
 

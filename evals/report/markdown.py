@@ -1,0 +1,134 @@
+"""The Markdown report: the same tables without figures and traces, for pull requests and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..statistics.intervals import Interval
+from .content import Content, RunContent
+
+
+def render_markdown(content: Content) -> str:
+    """The report as Markdown."""
+    lines = [f"# {_t(content.title)}", ""]
+    lines += [f"> {_t(w)}" for w in content.warnings]
+    for fingerprint, dataset in {r.dataset.fingerprint: r.dataset for r in content.runs}.items():
+        runs = [r for r in content.runs if r.dataset.fingerprint == fingerprint]
+        names = {r.label for r in runs}
+        lines += ["", f"## {_t(dataset.name)}{f' ({dataset.variant})' if dataset.variant else ''}", ""]
+        lines += _results(runs)
+        pairs = [p for p in content.pairs if p.a in names and p.b in names]
+        if pairs:
+            lines += ["", "Item by item, in points:", ""]
+            lines += _table(
+                ("difference", "mean", "95% (t)", "wins/losses", "exact p", "could have been seen", "differs besides"),
+                [
+                    (
+                        f"{p.a} less {p.b}",
+                        f"{100 * p.score.difference:+.1f}",
+                        _interval(p.score.t, signed=True),
+                        f"{p.score.wins}/{p.score.losses}",
+                        f"{p.score.p:.3f}",
+                        "not estimable" if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
+                        "; ".join(p.besides) or "-",
+                    )
+                    for p in pairs
+                ],
+            )
+        curves = [c for c in content.equal_tokens if c.dataset == dataset.name]
+        tokens = list(dict.fromkeys(a.tokens for c in curves for a in c.at if a is not None))
+        if curves and tokens:
+            lines += ["", "Accuracy % at equal tokens, with 95% band:", ""]
+            lines += _table(
+                ("method", *(f"{t:,.0f} tokens" for t in tokens)),
+                [
+                    (
+                        c.family,
+                        *(
+                            "-" if a is None else f"{100 * a.value:.1f} [{100 * a.low:.1f}, {100 * a.high:.1f}]"
+                            for a in c.at
+                        ),
+                    )
+                    for c in curves
+                ],
+            )
+        lines += _subjects(runs)
+    lines += ["", f"{content.disagreeing} items on which runs disagree.", "", "## Data", ""]
+    for use in {r.dataset.name: r.dataset for r in content.runs}.values():
+        lines.append(
+            f"- {_t(use.name)}: {use.size} items, licence {_t(use.licence)}, fingerprint `{use.fingerprint[:16]}`"
+        )
+    lines += ["", f"Made by reason {content.made_with}; definitions: docs/statistics.md."]
+    return "\n".join(lines) + "\n"
+
+
+def _results(runs: Sequence[RunContent]) -> list[str]:
+    rows = []
+    for run in runs:
+        s = run.summary
+        c = s.calibration
+        rows.append(
+            (
+                run.label,
+                str(s.items),
+                str(s.spread.seeds),
+                f"{100 * s.accuracy.value:.1f}",
+                _interval(s.accuracy.interval),
+                f"{s.cost.tokens:,.0f}",
+                f"{s.cost.paid_tokens / s.rows:,.0f}",
+                "-" if s.latency is None else f"{s.latency.p50:.2f} / {s.latency.p95:.2f}",
+                f"**{100 * s.unparsed:.1f}**" if s.alarming else f"{100 * s.unparsed:.1f}",
+                "-" if c is None else f"{c.ece:.3f}",
+            )
+        )
+    heads = (
+        "run", "items", "seeds", "accuracy %", "95% interval", "tokens/item", "paid here", "p50 / p95 s", "unread %",
+        "ECE",
+    )  # fmt: skip
+    return _table(heads, rows)
+
+
+def _subjects(runs: Sequence[RunContent]) -> list[str]:
+    lines: list[str] = []
+    for title, by_run in (
+        ("Accuracy % by subject:", [r.summary.subjects for r in runs]),
+        ("Other scores, %:", [r.summary.metrics for r in runs]),
+    ):
+        names = list(dict.fromkeys(name for found in by_run for name in found))
+        if names:
+            lines += ["", title, ""]
+            lines += _table(
+                ("", *(r.label for r in runs)),
+                [
+                    (
+                        name,
+                        *(
+                            f"{100 * found[name].value:.1f} {_interval(found[name].interval)}" if name in found else "-"
+                            for found in by_run
+                        ),
+                    )
+                    for name in names
+                ],
+            )
+    return lines
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(map(_t, heads)) + " |",
+        "| --- |" + " ---: |" * (len(heads) - 1),
+        *("| " + " | ".join(map(_t, row)) + " |" for row in rows),
+    ]
+
+
+def _interval(ends: Interval | None, *, signed: bool = False) -> str:
+    if ends is None:
+        return "not estimable"
+    form = "+.1f" if signed else ".1f"
+    return f"[{100 * ends.low:{form}}, {100 * ends.high:{form}}]"
+
+
+def _t(text: str) -> str:
+    """Text within a table: nothing in it may end a cell or begin markup."""
+    plain = " ".join(text.split())
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

@@ -1,0 +1,176 @@
+"""The figures of a report as SVG text: accuracy against tokens and latency, calibration, success rates, risk.
+
+Drawn by matplotlib with colours as CSS variables, so that one drawing serves a light and a dark page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...core.errors import UserError
+from .content import Content, RunContent
+
+COLOURS = ("#4269d0", "#d9822b", "#3a9d5d", "#b5487a", "#8250c4", "#1f9ea3", "#9c6b4e", "#7a7f87")
+"""Lines of methods: alike in lightness, on white and on near-black."""
+INK = "#010203"
+FAINT = "#040506"
+"""Stand for the page's own colours while matplotlib draws; replaced by CSS variables afterwards."""
+
+
+def accuracy_against_tokens(content: Content, dataset: str) -> str:
+    """Accuracy against generated tokens per item, a curve for each method, 95% intervals as bands."""
+    runs = _of(content, dataset)
+    return _curves(runs, lambda r: r.summary.cost.tokens, "generated tokens per item (log scale)")
+
+
+def accuracy_against_latency(content: Content, dataset: str) -> str:
+    """Accuracy against the median seconds per item; empty where fewer than two runs were computed in one go."""
+    runs = [r for r in _of(content, dataset) if r.summary.latency is not None]
+    if len(runs) < 2:
+        return ""
+    return _curves(runs, _median_seconds, "median seconds per item (log scale)")
+
+
+def calibration_diagram(run: RunContent) -> str:
+    """Accuracy against stated confidence in ten bins, with the number of answers in each; empty without confidences."""
+    found = run.summary.calibration
+    if found is None:
+        return ""
+    figure, axes = _figure(3.4, 3.1)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    most = max(b.answers for b in found.bins)
+    for b in found.bins:
+        axes.bar((b.low + b.high) / 2, b.accuracy, width=0.085, color=COLOURS[0], alpha=0.25 + 0.65 * b.answers / most)
+        axes.plot([b.confidence], [b.accuracy], marker="o", markersize=4, color=COLOURS[1], clip_on=False, zorder=3)
+        axes.annotate(
+            f"{b.answers:.0f}",
+            ((b.low + b.high) / 2, b.accuracy),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+            color=INK,
+        )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.08)
+    axes.set_xlabel("stated confidence")
+    axes.set_ylabel("share right")
+    return _svg(figure)
+
+
+def risk_coverage_diagram(run: RunContent) -> str:
+    """Error among the most confident answers against their share; empty without confidences."""
+    if not run.risk_coverage:
+        return ""
+    figure, axes = _figure(3.4, 3.1)
+    points = run.risk_coverage
+    axes.step(
+        [0.0, *(p.coverage for p in points)], [points[0].risk, *(p.risk for p in points)], where="pre", color=COLOURS[0]
+    )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("share of answers kept, most confident first")
+    axes.set_ylabel("share wrong among them")
+    return _svg(figure)
+
+
+def success_rates(run: RunContent) -> str:
+    """How many items are right under how many of the seeds; empty with one seed, where it says nothing new."""
+    spread = run.summary.spread
+    if spread.seeds < 2:
+        return ""
+    figure, axes = _figure(3.4, 2.4)
+    axes.bar([i / 10 + 0.05 for i in range(10)], spread.histogram, width=0.088, color=COLOURS[0])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of seeds that are right")
+    axes.set_ylabel("items")
+    return _svg(figure)
+
+
+def _curves(runs: Sequence[RunContent], at: Callable[[RunContent], float], label: str) -> str:
+    figure, axes = _figure(5.0, 3.1)
+    families = list(dict.fromkeys(r.family for r in runs))
+    for i, family in enumerate(families):
+        colour = COLOURS[i % len(COLOURS)]
+        members = sorted((r for r in runs if r.family == family and at(r) > 0), key=at)
+        if not members:
+            continue
+        x = [at(r) for r in members]
+        y = [100 * r.summary.accuracy.value for r in members]
+        ends = [r.summary.accuracy.interval for r in members]
+        low = [v if e is None else 100 * e.low for v, e in zip(y, ends, strict=True)]
+        high = [v if e is None else 100 * e.high for v, e in zip(y, ends, strict=True)]
+        if len(members) > 1:
+            axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        else:
+            axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2)
+        axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=1.8, label=family)
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy %")
+    _plain_numbers(axes)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return _svg(figure)
+
+
+def _plain_numbers(axes: Any) -> None:
+    """Numbers on a logarithmic axis as people write them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    near = high / low < 30
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _median_seconds(run: RunContent) -> float:
+    return 0.0 if run.summary.latency is None else run.summary.latency.p50
+
+
+def _of(content: Content, dataset: str) -> list[RunContent]:
+    return [r for r in content.runs if r.dataset.fingerprint == dataset]
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as e:
+        raise UserError(
+            "the figures of a report need matplotlib", hint="pip install 'reason-orchestrator[eval]'"
+        ) from e
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=INK, which="both", labelsize=8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
+    axes.grid(visible=True, axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    """The figure as SVG that takes its colours and size from the page; the same figure is always the same text."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "reason", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
+    text = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", text)
+    return re.sub(
+        r'<svg([^>]*?) width="[^"]*"', r"<svg\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )

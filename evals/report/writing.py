@@ -1,0 +1,71 @@
+"""A report written to a file, in the form that its name asks for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...core.errors import UserError
+from ..folder import MANIFEST, write_whole
+from .content import Content
+
+FORMS = (".html", ".md", ".json")
+
+
+def render(content: Content, form: str) -> str:
+    """A report as text.
+
+    Args:
+        content: What it shows.
+        form: ".html", ".md" or ".json".
+
+    Raises:
+        UserError: There is no such form, or the figures need a package that is not installed.
+    """
+    if form == ".html":
+        from .html import render_html
+
+        return render_html(content)
+    if form == ".md":
+        from .markdown import render_markdown
+
+        return render_markdown(content)
+    if form == ".json":
+        return content.model_dump_json(indent=2) + "\n"
+    raise UserError(
+        f"a report cannot be written as {form or 'a file without an ending'}", hint="one of .html .md .json"
+    )
+
+
+def write_report(content: Content, path: Path) -> None:
+    """Write a report, whole or not at all.
+
+    Raises:
+        UserError: As `render`.
+        StoreError: The file cannot be written.
+    """
+    write_whole(path, render(content, path.suffix.lower()))
+
+
+def run_folders(paths: list[Path]) -> list[Path]:
+    """The runs that folders hold: a folder is a run, or holds runs (a sweep's), by name.
+
+    Raises:
+        UserError: One holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if (path / MANIFEST).is_file():
+            found.append(path)
+            continue
+        inside = sorted((p.parent for p in path.glob(f"*/{MANIFEST}")), key=_numbers_as_numbers)
+        if not inside:
+            raise UserError(f"{path} holds no evaluation", hint=f"a run's folder has a file {MANIFEST}")
+        found += inside
+    return found
+
+
+def _numbers_as_numbers(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts n=2 before n=16."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
