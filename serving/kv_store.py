@@ -100,7 +100,7 @@ class Pinned(Frozen):
     Attributes:
         saved: The prefix, which is now pinned.
         usage: What it cost: `prompt_tokens` are the prefix's, `cached_tokens` those of them that were not computed.
-            `completion_tokens` is 0, or 1 in an engine that cannot compute a prompt without a token after it.
+            `completion_tokens` is 0, or 1 or 2 in an engine that cannot compute a prompt without a token after it.
     """
 
     saved: SavedPrefix
