@@ -16,6 +16,8 @@ from typing import Any
 from ...core.messages import Frozen
 
 _WAIT_MS = 200
+_LONGEST_FOLDER = 70
+"""Characters of a folder in which a socket's path still fits, which may have some hundred."""
 
 
 class CacheCounters(Frozen):
@@ -117,7 +119,9 @@ class CacheEvents:
     def __init__(self) -> None:
         import zmq
 
-        self._folder = Path(tempfile.mkdtemp(prefix="reason-kv-"))  # readable by this user alone
+        long = len(tempfile.gettempdir()) > _LONGEST_FOLDER
+        shorter = "/tmp" if long else None  # noqa: S108 - the folder within is this user's alone
+        self._folder = Path(tempfile.mkdtemp(prefix="reason-kv-", dir=shorter))
         self.endpoint = f"ipc://{self._folder}/events"
         self.stored = self.removed = self.lost = 0
         self._next = 0

@@ -172,6 +172,22 @@ def test_steps_by_token_ids_are_the_whole(llm: Any, prompts: list[list[int]], eo
     assert said[: len(whole)] == whole
 
 
+def test_steps_that_end_at_a_token_are_the_whole(llm: Any, prompts: list[list[int]]) -> None:
+    greedy = {"temperature": 0.0, "ignore_eos": True}
+    whole = list(run(llm, prompts[2:3], [greedy | {"max_tokens": 24}])[0].outputs[0].token_ids)
+    ends = [whole[5], whole[14]]
+    said: list[int] = []
+    steps = 0
+    while len(said) < 24:
+        left = greedy | {"max_tokens": 24 - len(said), "stop_token_ids": ends}
+        step = run(llm, [[*prompts[2], *said]], [left])[0].outputs[0].token_ids
+        assert all(t not in ends for t in step[:-1])
+        said += step
+        steps += 1
+    assert said == whole
+    assert steps > 2
+
+
 def test_children_of_a_tree_find_their_parents_in_the_cache(llm: Any, prompts: list[list[int]]) -> None:
     root = (prompts[2] * 4)[:120]
     step = {"temperature": 1.0, "max_tokens": 40, "ignore_eos": True}

@@ -68,6 +68,20 @@ async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) ->
         assert second.greedy == first.greedy
 
 
+async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None:
+    [[whole]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
+    said: tuple[int, ...] = ()
+    steps = 0
+    while len(said) < 24:
+        left = Sampling(temperature=0.0, max_tokens=24 - len(said), ignore_eos=True, stop=(" is", ".", "\n"))
+        [[step]] = await vllm_model.generate([Request(prompt=ASK.with_prefix(said), sampling=left)])
+        assert not any(stop in step.text for stop in left.stop)
+        said += step.token_ids
+        steps += 1
+    assert said == whole.token_ids
+    assert steps > 1
+
+
 async def test_a_hook_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
     bad = request(hooks=(HookCall(name="forbid_tokens", args={"ids": [10_000_000]}),))
     [[failed], [fine]] = await vllm_model.generate([bad, request()])
