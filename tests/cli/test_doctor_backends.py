@@ -1,0 +1,176 @@
+"""What `reason doctor` finds of backends: endpoints on real sockets, vLLM's trial, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.cli import backend_checks
+from reason.core.settings import ProviderSettings, Settings, load_settings
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """A server whose `/models` answers as it is told; it keeps the headers it saw."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.seen.append((self.path, dict(self.headers)))  # type: ignore[attr-defined]
+            status, body = server.reply  # type: ignore[attr-defined]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.reply, server.seen = (200, b'{"data": [{"id": "small"}]}'), []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def settings_of(port: int, **provider: Any) -> Settings:
+    chosen = ProviderSettings(api_base=f"http://127.0.0.1:{port}/v1", **provider)
+    return load_settings().model_copy(update={"providers": {"hosted_vllm": chosen}})
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "says"),
+    [
+        ((200, b'{"data": [{"id": "small"}]}'), "ok", "serves small"),
+        ((200, b"hello"), "note", "no list"),
+        ((401, b""), "fail", "refuses the key"),
+        ((404, b""), "note", "lists no models"),
+        ((500, b""), "fail", "status 500"),
+    ],
+)
+async def test_endpoints_are_asked_what_they_serve(
+    home: Path, endpoint: Any, reply: tuple[int, bytes], state: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOX_KEY", "secret-value")
+    endpoint.reply = reply
+    settings = settings_of(endpoint.server_port, api_key_env="BOX_KEY", headers={"X-Team": "a"})
+    litellm, found = await backend_checks.look_at_providers(settings)
+    assert (found.state, says in found.detail) == (state, True)
+    [(path, headers)] = endpoint.seen
+    assert (path, headers["Authorization"], headers["X-Team"]) == ("/v1/models", "Bearer secret-value", "a")
+    assert "hosted_vllm (BOX_KEY)" in litellm.detail
+    assert "secret-value" not in litellm.detail + found.detail + found.hint
+
+
+async def test_an_endpoint_that_is_not_there_is_a_failure(home: Path) -> None:
+    _, found = await backend_checks.look_at_providers(settings_of(9))
+    assert found.state == "fail"
+    assert "127.0.0.1:9" in found.detail
+
+
+def test_a_providers_model_is_never_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASON_MODEL", "openai/gpt-4o-mini")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a request would fail
+    status, out, _ = cli("doctor", "--quick", "--json")
+    found = {c["name"]: c for c in json.loads(out)["checks"]}
+    assert status == 0, found
+    assert found["model"]["state"] == "note"  # the local model is not here, and not needed
+    assert "it was not" in found["answering"]["detail"]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert cli("doctor", "--quick", "--json")[0] == 3
+
+
+async def test_a_trial_whose_process_dies_is_a_failure(home: Path) -> None:
+    result = await backend_checks._run_trial("local/no-such-model", load_settings())
+    assert "no-such-model" in result["error"]
+
+
+async def test_the_trial_runs_with_a_model_and_leaves_nothing(home: Path, tiny_model: Path) -> None:
+    result = await backend_checks._run_trial(f"local/{tiny_model}", load_settings())
+    assert (result["hooks"], result["left"], result["tokens"]) == (True, False, 4)
+
+
+SLOW = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(1)"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
+async def test_cancelling_ends_the_whole_group(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    create = asyncio.create_subprocess_exec
+
+    async def remembered(*command: str, **options: Any) -> Any:
+        code = f"{SLOW}; sys.stdout.flush(); time.sleep(600)"
+        started.append(await create(sys.executable, "-c", code, **options))
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", remembered)
+    task = asyncio.ensure_future(backend_checks._run_trial("vllm/x", load_settings()))
+    while not started:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await backend_checks._gone(started[0].pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
+def test_the_trial_ends_with_whoever_started_it(home: Path, tiny_model: Path) -> None:
+    code = (
+        "import sys, threading, time, reason.cli.engine_trial as t\n"
+        "async def slow(name, settings):\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(600)\n"
+        "t.trial = slow\n"
+        "sys.argv = ['x', 'local/x']\n"
+        "t.main()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(load_settings().model_dump_json().encode() + b"\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == b"begun\n"
+    child.stdin.close()
+    assert child.wait(timeout=60) == -signal.SIGKILL
+    child.stdout.close()
+
+
+def test_show_reports_a_liar_in_red_and_by_its_status(
+    cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reason.serving.local.engine import LocalModel
+
+    declared = LocalModel.capabilities
+
+    def more(self: LocalModel) -> Any:
+        return declared.fget(self).model_copy(update={"context_tokens": 10_000_000})  # type: ignore[misc]
+
+    monkeypatch.setattr(LocalModel, "capabilities", property(more))
+    status, out, err = cli("models", "show", f"local/{tiny_model}", "--json")
+    told = json.loads(out)
+    states = {f["feature"]: f["state"] for f in told["findings"]}
+    assert (status, told["ok"]) == (3, False)
+    assert states["context_tokens"] == "differs"
+    assert "error: " in err
+    assert "context_tokens" in err
+    status, out, _ = cli("models", "show", f"local/{tiny_model}", "--no-measure")
+    assert status == 0
+    assert "DIFFERS" not in out
+    assert os.environ.get("NO_COLOR") or "not measured" in out
