@@ -225,7 +225,8 @@ class FaultServer:
         request = self._request(path, body)
         need = self.model.count_tokens(request.prompt) + request.sampling.max_tokens
         if need > (self.model.capabilities.context_tokens or need):
-            await reply.error(400, f"this model's maximum context length is exceeded by {need} tokens")
+            told = f"this model's maximum context length is exceeded by {need} tokens"
+            await reply.error(400, told, param="input_tokens" if self.vllm else None)
             return
         if request.sampling.top_logprobs > 20:
             await reply.error(400, "top_logprobs is at most 20")
@@ -431,9 +432,15 @@ class _Reply:
         await self.raw(status, "application/json", json.dumps(value).encode(), headers)
 
     async def error(
-        self, status: int, message: str, *, code: Any = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: Any = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        error = {"message": message, "type": "error", "param": None, "code": code or status}
+        error = {"message": message, "type": "error", "param": param, "code": code or status}
         await self.json(status, {"error": error}, headers)
 
     async def start(self, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -92,13 +93,21 @@ def real_server(folder: Path, log: Path, *more: str, key: str = "right") -> Iter
     }
     with log.open("w") as out:
         # a session of its own: ending it ends the engine's processes too
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True, preexec_fn=_end_with_parent
+        )
     try:
         root = f"http://127.0.0.1:{port}"
         _wait(process, root, log)
         yield RealServer(root, key, process.pid)
     finally:
         _end(process)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end the server when the tests are killed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _wait(process: subprocess.Popen[bytes], root: str, log: Path) -> None:

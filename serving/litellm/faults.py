@@ -75,7 +75,10 @@ def explain(error: Exception, target: Target) -> Fault:
             ),
             retryable=True,
         )
-    if isinstance(error, openai.APIError):  # an error that came inside a stream, without a status
+    if isinstance(error, openai.APIError):  # an error that came inside a stream, whose status may stand in it
+        status = error.body.get("code") if isinstance(error.body, dict) else None
+        if isinstance(status, int) and 400 <= status < 600:
+            return _by_status(status, error, target)
         return Fault(BackendError(f"{target.place} failed: {_said(error)}"), retryable=True)
     if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
         return Fault(BadReply(f"{target.place} sent a reply of an unknown shape: {error!r}"), retryable=True)
