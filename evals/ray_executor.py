@@ -1,0 +1,194 @@
+"""An evaluation spread over Ray: a task a shard, each with an engine or a server of its own.
+
+A shard is a run of its own, in a folder below the whole one's. A worker that dies is replaced by Ray, and its shard
+goes on from that folder where the new worker sees the same disk; elsewhere it begins anew, with the same result. The
+merged rows are those of the run in one piece, since an item's seed depends on the item and the run's seed alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BackendError, ReasonError, UserError
+from ..core.settings import ProviderSettings, Settings
+from .evaluation import evaluate, keys_of, label_of
+from .folder import MANIFEST, Manifest, read_manifest, read_rows
+from .opening import open_task
+from .plan import EvalPlan, TaskSource
+from .rows import Row
+from .runner import Nobody, Watcher
+from .sharding import write_merged
+from .task import Task
+
+RETRIES = 3
+"""How often the shard of a dead worker is begun again."""
+POLL_S = 0.5
+SHARDS = "shards"
+
+
+async def evaluate_on_ray(
+    plan: EvalPlan,
+    task: Task,
+    source: TaskSource,
+    out: Path,
+    settings: Settings,
+    *,
+    label: str = "",
+    resume: bool = False,
+    workers: int = 2,
+    endpoints: Sequence[str] = (),
+    concurrency: int = 16,
+    watcher: Watcher | None = None,
+) -> list[Row]:
+    """Run an evaluation on Ray's workers, or go on with it.
+
+    Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine and ends it again.
+
+    Args:
+        plan: What was decided.
+        task: The dataset; every worker opens it anew from `source`.
+        source: Where it is opened from; a file must be where the workers see it.
+        out: The run's folder.
+        settings: How backends are set up.
+        label: What reports call the run.
+        resume: Whether to go on with what the folder holds.
+        workers: Number of shards, and of tasks at a time.
+        endpoints: Servers of the main model, one a worker in turn; empty gives every worker an engine of its own.
+        concurrency: Most items under way at a time, in each worker.
+        watcher: Hears of rows as they are found in the shards' folders.
+
+    Raises:
+        UserError: Ray is not installed, or the folder holds another run.
+        BackendError: A worker died more often than it may.
+        ReasonError: What a shard raised.
+    """
+    ray = _ray()
+    folders = [out / SHARDS / str(i) for i in range(workers)]
+    if (out / MANIFEST).exists():
+        before = read_manifest(out)
+        if not resume or before.plan.digest != plan.digest:
+            raise UserError(f"{out} holds a run already", hint="--resume goes on with it; or choose another --out")
+        if before.complete:
+            return read_rows(out)
+    elif not resume and any((f / MANIFEST).exists() for f in folders):
+        raise UserError(f"{out} holds a run already", hint="--resume goes on with it; or choose another --out")
+    watching = watcher or Nobody()
+    started = not ray.is_initialized()
+    if started:
+        await asyncio.to_thread(ray.init, log_to_driver=False, include_dashboard=False, configure_logging=False)
+    try:
+        on_gpu = plan.models["main"].startswith("vllm/") and "GPU" in ray.cluster_resources()
+        remote = ray.remote(max_retries=RETRIES, retry_exceptions=False, num_cpus=1, num_gpus=1 if on_gpu else 0)(
+            run_shard
+        )
+        shares = [_with_endpoint(settings, plan, endpoints, i) for i in range(workers)]
+        tasks = [
+            remote.remote(
+                plan.model_dump_json(),
+                source.model_dump_json(),
+                str(folder),
+                shares[i].model_dump(mode="json"),
+                label or label_of(plan),
+                (i, workers),
+                concurrency,
+            )
+            for i, folder in enumerate(folders)
+        ]
+        try:
+            parts = await _gather(ray, tasks, folders, len(keys_of(plan, task)), watching)
+        except BaseException:
+            for one in tasks:
+                ray.cancel(one, force=False)
+            raise
+    finally:
+        if started:
+            await asyncio.to_thread(ray.shutdown)
+    return write_merged(parts, out, resume=resume)
+
+
+def run_shard(
+    plan: str, source: str, folder: str, settings: dict[str, Any], label: str, shard: tuple[int, int], concurrency: int
+) -> tuple[str, list[str]]:
+    """One shard, in a worker. Takes and returns JSON, so that nothing depends on how Ray moves objects.
+
+    Returns:
+        The manifest and the rows.
+    """
+    decided, where = EvalPlan.model_validate_json(plan), TaskSource.model_validate_json(source)
+    out = Path(folder)
+    rows = asyncio.run(
+        evaluate(
+            decided,
+            open_task(where),
+            where,
+            out,
+            Settings(**settings),
+            label=label,
+            resume=True,
+            shard=shard,
+            concurrency=concurrency,
+        )
+    )
+    return read_manifest(out).model_dump_json(), [row.model_dump_json() for row in rows]
+
+
+async def _gather(
+    ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, watcher: Watcher
+) -> list[tuple[Manifest, list[Row]]]:
+    """Wait for all shards; tell of rows as they appear in their folders, where this machine sees them."""
+    told: set[tuple[str, int]] = set()
+    begun = [row for folder in folders for row in read_rows(folder, torn_end=True)]
+    watcher.begin(total, begun)
+    told.update(row.key for row in begun)
+    waiting = list(tasks)
+    while waiting:
+        done, waiting = await asyncio.to_thread(ray.wait, waiting, num_returns=len(waiting), timeout=POLL_S)
+        for one in done:
+            await asyncio.to_thread(_result, ray, one)  # an error ends the whole at once
+        for folder in folders:
+            for row in read_rows(folder, torn_end=True):
+                if row.key not in told:
+                    told.add(row.key)
+                    watcher.row(row)
+    parts = []
+    for one in tasks:
+        manifest, rows = _result(ray, one)
+        parts.append((Manifest.model_validate_json(manifest), [Row.model_validate_json(row) for row in rows]))
+    return parts
+
+
+def _result(ray: Any, task: Any) -> tuple[str, list[str]]:
+    try:
+        found: tuple[str, list[str]] = ray.get(task)
+        return found
+    except ray.exceptions.RayTaskError as e:
+        if isinstance(e.cause, ReasonError):
+            raise e.cause from None
+        raise BackendError(f"a shard failed: {e.cause}") from e
+    except ray.exceptions.RayError as e:
+        raise BackendError(
+            f"a worker died more than {RETRIES} times: {type(e).__name__}", hint="--resume goes on with what is saved"
+        ) from e
+
+
+def _with_endpoint(settings: Settings, plan: EvalPlan, endpoints: Sequence[str], worker: int) -> Settings:
+    """The settings of one worker: the main model's provider at its own server."""
+    if not endpoints:
+        return settings
+    provider = plan.models["main"].partition("/")[0]
+    if provider in ("local", "vllm"):
+        raise UserError(f"a model {provider}/… has no server", hint="leave --endpoint away, or use hosted_vllm/…")
+    known = settings.providers.get(provider, ProviderSettings())
+    mine = known.model_copy(update={"api_base": endpoints[worker % len(endpoints)], "endpoints": ()})
+    return settings.model_copy(update={"providers": {**settings.providers, provider: mine}})
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError as e:
+        raise UserError("--executor ray needs Ray", hint="pip install 'reason-orchestrator[ray]'") from e
+    return ray
