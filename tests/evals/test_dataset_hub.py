@@ -1,0 +1,161 @@
+"""The hub through stand-ins for the packages: what is asked of them, and what becomes of their errors."""
+
+import importlib
+import sys
+import types
+
+import pytest
+from reason.core.errors import BackendUnavailable, DataError, UserError
+from reason.evals.datasets.loading import load_dataset
+
+SHA = "a" * 40
+
+
+class Names:
+    """A feature whose numbers stand for names."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def int2str(self, value):
+        return self.names[value]
+
+
+class Table(list):
+    def __init__(self, rows, features=None):
+        super().__init__(rows)
+        self.features = features or {}
+
+
+class HubError(Exception):
+    pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Stand-ins for `datasets` and `huggingface_hub`; what they were asked, and what they answer, is in the result."""
+    state = types.SimpleNamespace(table=Table([]), error=None, info_error=None, asked=[], offline="")
+    errors = types.ModuleType("huggingface_hub.errors")
+    for name in ("GatedRepoError", "RevisionNotFoundError", "RepositoryNotFoundError"):
+        setattr(errors, name, type(name, (HubError,), {}))
+
+    class HfApi:
+        def dataset_info(self, repo, revision, timeout):
+            state.asked.append(("info", repo, revision))
+            assert 0 < timeout <= 30
+            if state.info_error is not None:
+                raise state.info_error
+            return types.SimpleNamespace(sha=revision or SHA)
+
+    def load(repo, config, split, revision):
+        state.asked.append(("load", repo, config, split, revision))
+        if state.error is not None:
+            raise state.error
+        return state.table
+
+    package = types.ModuleType("datasets")
+    package.load_dataset = load
+    client = types.ModuleType("huggingface_hub")
+    client.HfApi, client.errors = HfApi, errors
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    state.errors = errors
+    return state
+
+
+def test_a_dataset_is_read_at_its_pinned_commit(hub):
+    hub.table = Table([{"question": "2 + 2?", "answer": "It is #### 4"}])
+    dataset = load_dataset("gsm8k")
+    revision = "740312add88f781978c0658806c59bc2815b9866"
+    assert hub.asked == [("info", "openai/gsm8k", revision), ("load", "openai/gsm8k", "main", "test", revision)]
+    assert (dataset.source, dataset.revision) == (f"openai/gsm8k@{revision}", revision)
+    assert dataset.items[0].gold.answer == "4"
+
+
+def test_another_commit_and_split_can_be_asked_for(hub):
+    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
+    dataset = load_dataset("gsm8k", revision="b" * 40, split="train")
+    assert hub.asked[-1] == ("load", "openai/gsm8k", "main", "train", "b" * 40)
+    assert dataset.options["split"] == "train"
+
+
+def test_where_no_commit_is_pinned_the_newest_is_read_and_recorded(hub):
+    evidence = [
+        {"evidence_id": "e", "evidence_label": 0, "article": "P", "evidence": "T", "entropy": 0.0, "votes": [None]}
+    ]
+    labels = Names("SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO", "DISPUTED")
+    hub.table = Table(
+        [{"claim_id": "0", "claim": "C", "claim_label": 0, "evidences": evidence}],
+        {"claim_label": labels, "evidences": [{"evidence_label": labels}]},
+    )
+    dataset = load_dataset("climate-fever")
+    assert dataset.revision == SHA
+    assert hub.asked[-1] == ("load", "tdiggelm/climate_fever", None, "test", SHA)
+    (item,) = dataset.items
+    assert item.gold.label == "SUPPORTS"
+    assert item.gold.evidence.names == ("0-0",)
+
+
+def test_a_bad_row_of_the_hub_is_named(hub):
+    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}, {"question": None, "answer": "#### 4"}])
+    with pytest.raises(DataError, match=r"openai/gsm8k@740312add88f test row 2: the field 'question' is missing"):
+        load_dataset("gsm8k")
+
+
+def test_aime_takes_each_year_from_one_source(hub):
+    hub.table = Table([{"Year": 2023, "Problem Number": 1, "Question": "Q", "Answer": "5", "Part": "I"}])
+    assert [i.id for i in load_dataset("aime:2023").items] == ["aime-2023-I-1"]
+    hub.table = Table([{"problem": "Q", "answer": "70"}, {"problem": "R", "answer": "71"}])
+    assert [i.id for i in load_dataset("aime:2026").items] == ["aime-2026-1", "aime-2026-2"]
+    hub.table = Table([{"ID": "2024-II-4", "Problem": "Q", "Answer": 33}])
+    assert [i.id for i in load_dataset("aime:2024").items] == ["aime-2024-II-4"]
+    with pytest.raises(UserError, match="comes from 4 sources"):
+        load_dataset("aime", revision="b" * 40)
+
+
+@pytest.mark.parametrize(
+    ("info", "kind", "message"),
+    [
+        ("GatedRepoError", UserError, "accept its terms"),
+        ("RevisionNotFoundError", DataError, "no revision"),
+        ("RepositoryNotFoundError", DataError, "there is no Idavidrein/gpqa"),
+        (None, BackendUnavailable, "cannot be reached: no route"),
+    ],
+)
+def test_refusals_of_the_hub_name_the_way_out(hub, info, kind, message):
+    hub.info_error = getattr(hub.errors, info)("no") if info else OSError("no route")
+    with pytest.raises(kind) as caught:
+        load_dataset("gpqa")
+    assert message in str(caught.value)
+    assert "--data FILE" in str(caught.value)
+
+
+def test_offline_only_the_cache_is_asked(hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
+    assert load_dataset("gsm8k").size == 1
+    assert [a[0] for a in hub.asked] == ["load"]
+    hub.error = OSError("not there")
+    with pytest.raises(BackendUnavailable, match="is not in the cache"):
+        load_dataset("gsm8k")
+
+
+def test_files_that_cannot_be_read_are_told(hub):
+    hub.error = ValueError("Unknown\nsplit")
+    with pytest.raises(DataError, match="ValueError: Unknown split"):
+        load_dataset("gsm8k")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    real = importlib.import_module
+
+    def import_module(name, *rest):
+        if name == "datasets":
+            raise ModuleNotFoundError("no", name="datasets")
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with pytest.raises(UserError, match=r"reason-orchestrator\[eval\]"):
+        load_dataset("gsm8k")

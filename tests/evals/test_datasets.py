@@ -1,0 +1,321 @@
+"""Each family of datasets, on rows written for these tests in the sources' shapes."""
+
+import json
+
+import pytest
+from reason.core.errors import DataError, UserError
+from reason.evals.datasets.loading import load_dataset
+
+
+def write(path, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+# -- mathematics
+
+
+def problem(year, part, number, answer=7):
+    return {
+        "id": f"aime-{year}-{part}-{number}",
+        "year": year,
+        "part": part,
+        "number": number,
+        "problem": f"Find n of {year}.",
+        "answer": answer,
+    }
+
+
+def test_aime_takes_the_years_asked_for_from_both_folders(tmp_path):
+    write(tmp_path / "aime" / "dev.jsonl", problem(2024, "I", 3, 204))
+    write(tmp_path / "aime_hist" / "dev.jsonl", problem(1983, "", 1), problem(1999, "", 2), problem(2000, "II", 15))
+    ids = {v: [i.id for i in load_dataset(f"aime:{v}", data=tmp_path).items] for v in ("all", "2024", "1983-1999")}
+    assert ids["all"] == ["aime-2024-I-3", "aime-1983-1", "aime-1999-2", "aime-2000-II-15"]
+    assert ids["2024"] == ["aime-2024-I-3"]
+    assert ids["1983-1999"] == ["aime-1983-1", "aime-1999-2"]
+    (item,) = load_dataset("aime", variant="2024", data=tmp_path).items
+    assert (item.gold.answer, item.question.kind, item.subject) == ("204", "math", "2024")
+    with pytest.raises(DataError, match="has no item of aime:1990"):
+        load_dataset("aime:1990", data=tmp_path)
+
+
+@pytest.mark.parametrize("answer", [1000, -1, "many", 3.5])
+def test_an_answer_that_aime_cannot_have_is_refused(tmp_path, answer):
+    path = write(tmp_path / "a.jsonl", problem(2001, "I", 1, answer))
+    with pytest.raises(DataError, match=r"a\.jsonl line 1"):
+        load_dataset("aime", data=path)
+
+
+def test_math500_and_gsm8k(tmp_path):
+    path = write(
+        tmp_path / "m.jsonl", {"id": "test/x/1.json", "problem": "P", "answer": "\\frac{1}{2}", "subject": "Algebra"}
+    )
+    (item,) = load_dataset("math500", data=path).items
+    assert (item.id, item.gold.answer, item.gold.kind, item.subject) == (
+        "test/x/1.json",
+        "\\frac{1}{2}",
+        "math",
+        "Algebra",
+    )
+    path = write(
+        tmp_path / "g.jsonl",
+        {"id": "g1", "question": "Q", "answer": "18"},
+        {"question": "Q", "answer": "…\n#### 1,234"},
+    )
+    one, two = load_dataset("gsm8k", data=path).items
+    assert (one.gold.answer, two.gold.answer, two.id) == ("18", "1234", "gsm8k-test-0002")
+    assert one.question.kind == one.gold.kind == "number"
+
+
+# -- TruthfulQA
+
+
+def truth(**changes):
+    return {
+        "id": "t1",
+        "question": "What is the sky made of?",
+        "category": "Nature",
+        "best_answer": "Air",
+        "correct_answers": ["Air", "Gases"],
+        "incorrect_answers": ["Glass", "Water"],
+        "mc1": {"choices": ["Glass.", "Air.", "Water."], "labels": [0, 1, 0]},
+        "mc2": {"choices": ["Glass.", "Air.", "Gases.", "Water."], "labels": [0, 1, 1, 0]},
+    } | changes
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
+def test_truthfulqa_shuffles_and_records_where_the_right_ones_are(tmp_path, seed):
+    path = write(tmp_path / "t.jsonl", truth())
+    (mc1,) = load_dataset("truthfulqa", data=path, seed=seed).items
+    assert [mc1.question.choices[i] for i in mc1.gold_positions] == ["Air."]
+    (mc2,) = load_dataset("truthfulqa:mc2", data=path, seed=seed).items
+    shown = mc2.question.choices
+    assert {shown[i] for i in mc2.gold_positions} == {"Air.", "Gases."}
+    assert {shown[i] for i in mc2.gold.mc1} == {"Glass.", "Air.", "Water."}
+    assert shown[mc2.gold.mc1_correct] == "Air."
+    if seed is None:
+        assert shown == ("Glass.", "Air.", "Gases.", "Water.")
+
+
+def test_the_shuffle_moves_choices_and_neither_row_nor_limit_does(tmp_path):
+    rows = [truth(id=f"t{i}") for i in range(40)]
+    path = write(tmp_path / "t.jsonl", *rows)
+    items = {i.id: i for i in load_dataset("truthfulqa", data=path).items}
+    assert len({i.question.choices for i in items.values()}) == 6  # all orders of three
+    other = write(tmp_path / "u.jsonl", *reversed(rows))
+    assert {i.id: i for i in load_dataset("truthfulqa", data=other).items} == items
+    assert load_dataset("truthfulqa", data=path, limit=1).items[0] == items["t0"]
+    assert {i.id: i for i in load_dataset("truthfulqa", data=path, seed=1).items} != items
+
+
+def test_truthfulqa_in_the_hubs_shape_and_answered_freely(tmp_path):
+    row = truth()
+    hub = {"question": row["question"], "mc1_targets": row["mc1"], "mc2_targets": row["mc2"]}
+    (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "h.jsonl", hub)).items
+    assert item.id == "tqa-0001"
+    assert len(item.gold.correct) == 2
+    assert item.subject == ""
+    (free,) = load_dataset("truthfulqa:generative", data=write(tmp_path / "t.jsonl", row)).items
+    assert free.gold.correct == ("Air", "Gases", "I have no comment.")
+    assert free.question.choices == ()
+
+
+def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
+    row = truth(mc1={"choices": ["Elsewhere.", "Air."], "labels": [0, 1]})
+    (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "t.jsonl", row)).items
+    assert item.gold.mc1 == ()
+    assert item.gold.mc1_correct is None
+
+
+@pytest.mark.parametrize(
+    ("mc1", "message"),
+    [
+        ({"choices": ["a", "b"], "labels": [1, 1]}, "exactly one right choice, not 2 right of 2"),
+        ({"choices": ["a", "b"], "labels": [0, 0]}, "exactly one right choice, not 0 right of 2"),
+        ({"choices": ["a", "b"], "labels": [1]}, "2 zeros and ones"),
+        ({"choices": ["a", "b"], "labels": [1, 2]}, "2 zeros and ones"),
+        ({"choices": ["a"], "labels": [1]}, "fewer than 2"),
+        ("a, b", "must be a record"),
+    ],
+)
+def test_targets_that_are_none_are_refused(tmp_path, mc1, message):
+    path = write(tmp_path / "t.jsonl", truth(mc1=mc1))
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset("truthfulqa", data=path)
+    assert f"{path} line 1" in str(caught.value)
+
+
+# -- claims
+
+
+def corpus(root, count=12):
+    write(
+        root / "corpus" / "sentences.jsonl",
+        *({"id": f"s{i}", "page": f"Page {i}" if i % 2 else None, "text": f"Text {i}."} for i in range(count)),
+    )
+
+
+def claim(label="SUPPORTS", gold=("s1",), retrieved=("s1", "s2", "s3", "s4", "s5"), sets=None, **changes):
+    return {
+        "id": 11,
+        "claim": "A claim.",
+        "label": label,
+        "evidence": [{"doc_id": g, "page": "Page", "sent_id": 0, "text": f"Text of {g}."} for g in gold],
+        "evidence_sets": sets,
+        "retrieved": list(retrieved),
+    } | changes
+
+
+def fever(root, variant, *rows, **options):
+    path = write(root / "fever" / "dev.jsonl", *rows)
+    return load_dataset("fever", variant=variant, data=path, options=options).items
+
+
+def test_fever_oracle_shows_every_class_as_many_sentences(tmp_path):
+    corpus(tmp_path)
+    rows = (
+        claim(id=1),
+        claim("NOT ENOUGH INFO", gold=(), id=2),
+        claim("REFUTES", gold=("s6", "s7", "s8"), sets=[[0, 1], [2]], id=3),
+        claim(id=4, retrieved=("s2",)),
+        claim(id=5, gold=tuple(f"s{i}" for i in range(12)), sets=[list(range(12)), [11]]),
+    )
+    items = fever(tmp_path, "oracle", *rows)
+    assert [len(i.question.documents) for i in items] == [5] * 5
+    for item in items:
+        shown = {d.name for d in item.question.documents}
+        assert set(item.gold.evidence.names) <= shown
+        assert all(set(s) <= shown for s in item.gold.evidence.sets)
+    assert items[1].gold.evidence.names == ()
+    assert items[2].gold.evidence.sets == (("s6", "s7"), ("s8",))
+    assert "s11" in {d.name for d in items[4].question.documents}  # the smallest sufficient set comes first
+    assert {len(i.question.documents) for i in fever(tmp_path, "oracle", *rows, sentences="2")} == {2}
+
+
+def test_fever_oracle_does_not_show_gold_first(tmp_path):
+    corpus(tmp_path)
+    items = fever(tmp_path, "oracle", *(claim(id=i) for i in range(60)))
+    places = [next(k for k, d in enumerate(i.question.documents) if d.name == "s1") for i in items]
+    assert set(places) == set(range(5))
+
+
+def test_fever_retrieval_shows_what_was_found_and_knows_what_was_missed(tmp_path):
+    corpus(tmp_path)
+    item, none = fever(tmp_path, "retrieval", claim(gold=("s1", "s9")), claim(id=12, retrieved=()))
+    assert {d.name for d in item.question.documents} == {"s1", "s2", "s3", "s4", "s5"}
+    assert {d.text for d in item.question.documents} >= {"Page 1: Text 1.", "Text 2."}
+    assert item.gold.evidence.names == ("s1", "s9")
+    assert none.question.documents == ()
+
+
+def test_fever_without_a_corpus(tmp_path):
+    (item,) = fever(tmp_path, "oracle-sr", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
+    assert item.gold.labels == ("SUPPORTS", "REFUTES")
+    assert len(item.question.choices) == 2
+    assert [d.name for d in item.question.documents] == ["s1"]
+    alone, _ = fever(tmp_path, "claim-only", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
+    assert alone.question.documents == ()
+    assert alone.gold.evidence is None
+    assert len(alone.question.choices) == 3
+    with pytest.raises(DataError, match="corpus/sentences.jsonl"):
+        fever(tmp_path, "oracle", claim())
+    with pytest.raises(UserError, match="fever:oracle-sr"):
+        load_dataset("fever")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (claim("MAYBE"), "the field 'label' is 'MAYBE'"),
+        (claim(gold=()), "has no evidence"),
+        (claim(sets=[[0, 1]]), "positions within 'evidence'"),
+        (claim(retrieved=("s99",)), "'s99', which the corpus does not have"),
+    ],
+)
+def test_bad_rows_of_fever_are_named(tmp_path, row, message):
+    corpus(tmp_path)
+    with pytest.raises(DataError, match=message) as caught:
+        fever(tmp_path, "oracle", row)
+    assert "dev.jsonl line 1" in str(caught.value)
+
+
+def test_fever_in_the_hubs_shape(tmp_path):
+    row = {
+        "id": 5,
+        "claim": "C",
+        "label": "REFUTES",
+        "evidence": [["A_-LRB-film-RRB-", "3", "It -LRB-really-RRB- is."]],
+    }
+    (item,) = fever(tmp_path, "oracle-sr", row)
+    assert [(d.name, d.text) for d in item.question.documents] == [("A_-LRB-film-RRB-:3", "A (film): It (really) is.")]
+
+
+def climate(label, *labels):
+    evidence = [{"page": "P", "text": f"T{i}", "label": one, "doc_id": f"d{i}"} for i, one in enumerate(labels)]
+    return {"id": f"cf-{label}", "claim": "C", "label": label, "evidence": evidence}
+
+
+def test_climate_fever_three_and_four_ways(tmp_path):
+    rows = climate("DISPUTED", "SUPPORTS", "REFUTES"), climate("NOT_ENOUGH_INFO", "NOT_ENOUGH_INFO", "NOT_ENOUGH_INFO")
+    path = write(tmp_path / "c.jsonl", *rows)
+    disputed, lacking = load_dataset("climate-fever", data=path).items
+    assert disputed.gold.evidence.names == ("d0", "d1")
+    assert len(disputed.question.choices) == 4
+    assert lacking.gold.label == "NOT ENOUGH INFO"
+    assert lacking.gold.evidence.names == ()
+    (three,) = load_dataset("climate-fever:three-way", data=path).items
+    assert three.id == lacking.id
+    assert len(three.question.choices) == 3
+
+
+def test_pairs_are_grouped(tmp_path):
+    path = write(
+        tmp_path / "v.jsonl",
+        {"id": "a_1", "case_id": "a", "claim": "C", "label": "SUPPORTS", "evidence": "E", "page": "P"},
+    )
+    (item,) = load_dataset("vitaminc", data=path).items
+    assert (item.group, item.question.documents[0].text) == ("a", "P: E")
+    rows = [
+        {"id": f"7{i}", "claim": "C", "label": lab, "evidence": "E", "base_id": "7"}
+        for i, lab in enumerate(("SUPPORTS", "REFUTES"))
+    ]
+    path = write(tmp_path / "s.jsonl", *rows)
+    assert [(i.group, i.gold.label) for i in load_dataset("fever-symmetric", data=path).items] == [
+        ("7", "SUPPORTS"),
+        ("7", "REFUTES"),
+    ]
+    rows = [
+        {
+            "id": str(i),
+            "part": "hover",
+            "claim": "C",
+            "evidence": [{"page": "P", "text": "T"}],
+            "label_full": "SUPPORTED",
+            "sufficiency": s,
+        }
+        for i, s in enumerate(("NOT ENOUGH", "ENOUGH -- IRRELEVANT"))
+    ]
+    path = write(tmp_path / "f.jsonl", *rows)
+    assert [i.gold.label for i in load_dataset("sufficient-facts", data=path).items] == ["NOT ENOUGH INFO", "SUPPORTS"]
+
+
+def test_choices_of_a_claim_stand_for_its_labels(tmp_path):
+    corpus(tmp_path)
+    for item in fever(tmp_path, "oracle", *(claim(id=i) for i in range(8))):
+        (position,) = item.gold_positions
+        assert item.question.choices[position] == "The documents support the claim."
+        assert item.gold.shown[position] == item.gold.label
+
+
+def test_gpqa_from_csv(tmp_path):
+    path = tmp_path / "gpqa.csv"
+    path.write_text(
+        "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,High-level domain\n"
+        'r1,"Which,\nthen?"," right ",w1,w2,w3,Physics\n'
+    )
+    (item,) = load_dataset("gpqa", data=path).items
+    assert item.question.text == "Which,\nthen?"
+    assert item.subject == "Physics"
+    assert item.question.choices[item.gold.correct[0]] == "right"
+    assert len(item.question.choices) == 4
