@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,11 +35,12 @@ def doctor(
     found: list[Check] = []
 
     async def look() -> None:
-        with status_line() if not as_json else nullcontext(lambda text: None) as tell:
-            async for check in examine(settings, pull=pull, quick=quick, tell=tell):
+        with status_line(quiet=as_json) as line:
+            async for check in examine(settings, pull=pull, quick=quick, tell=line):
                 found.append(check)
                 if not as_json:
-                    _print(check)
+                    with line.hidden():
+                        _print(check)
 
     run_interruptible(look())
     well = all(check.state != "fail" for check in found)

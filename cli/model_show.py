@@ -11,7 +11,7 @@ from ..core.errors import Cancelled
 from .console import out, say
 from .interrupts import run_interruptible
 from .options import Json
-from .status_line import Tell, status_line
+from .status_line import StatusLine, status_line
 from .tables import megabytes, plain_table, write_json
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def show(
         raise typer.Exit(EXIT_DIFFERS)
 
 
-async def _look(name: str, settings: Settings, measured: bool | None, seconds: float, tell: Tell) -> dict[str, Any]:
+async def _look(
+    name: str, settings: Settings, measured: bool | None, seconds: float, tell: StatusLine
+) -> dict[str, Any]:
     from ..serving.measuring import measure, measure_speed, resident_bytes, worst_cost_usd
     from ..serving.open import open_model
 

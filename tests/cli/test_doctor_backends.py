@@ -174,3 +174,32 @@ def test_show_reports_a_liar_in_red_and_by_its_status(
     assert status == 0
     assert "DIFFERS" not in out
     assert os.environ.get("NO_COLOR") or "not measured" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
+def test_checks_go_to_standard_output_also_while_a_line_moves_on_the_terminal(home: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        code = "import sys; from reason.cli.main import main; sys.exit(main(['doctor', '--quick']))"
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        )
+        drained = threading.Thread(target=_drain, args=(ours,), daemon=True)
+        drained.start()
+        out, _ = child.communicate(timeout=120)
+    finally:
+        os.close(theirs)
+    assert child.returncode == 3  # the default model is not in this empty home
+    assert b"run store" in out
+    assert b"FAIL  model" in out
+    assert b"\x1b" not in out
+
+
+def _drain(terminal: int) -> None:
+    try:
+        while os.read(terminal, 4096):
+            continue
+    except OSError:  # the other side is closed
+        os.close(terminal)
