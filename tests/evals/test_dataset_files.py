@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.evals.datasets.loading import load_dataset
@@ -172,6 +172,7 @@ def test_the_limit_leaves_size_and_fingerprint(tmp_path):
     assert load_dataset(str(other)).fingerprint != whole.fingerprint
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 1000), st.text(max_size=20))
 def test_an_order_is_a_permutation_drawn_by_seed_and_name(count, seed, name):
     order = Reading("x", seed=seed).order(name, count)

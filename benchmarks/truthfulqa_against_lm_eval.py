@@ -1,0 +1,237 @@
+"""TruthfulQA MC1 and MC2 by log-probability: `reason` and lm-evaluation-harness on the same weights, prompt and rows.
+
+    pip install 'reason-orchestrator[local,eval]' lm_eval
+    python benchmarks/truthfulqa_against_lm_eval.py --model FOLDER --data truthfulqa/dev.jsonl --threads 1
+
+Both run in this process one after the other, in the same number format and with the same threads. lm-evaluation-harness
+runs its own tasks `truthfulqa_mc1` and `truthfulqa_mc2` on its `hf` backend; only the place of the rows is changed. Its
+time is that of `loglikelihood` alone, without task building and metrics; ours is everything from the question to the
+score, run store included. Loading of models counts for neither. Markdown goes to standard output.
+
+A long run can be cut into parts: `--rows 0:40 --part a.json`, `--rows 40:80 --part b.json`; `--merge a.json b.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+TASKS = ("mc1", "mc2")
+
+
+def main() -> None:
+    """Run, merge or both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="folder of the weights")
+    parser.add_argument("--data", type=Path, help="rows of TruthfulQA as JSON lines")
+    parser.add_argument("--rows", default=":", help="which rows, as A:B")
+    parser.add_argument("--format", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1, help="batch size of lm-evaluation-harness (its default is 1)")
+    parser.add_argument("--concurrency", type=int, default=8, help="questions under way at once in reason")
+    parser.add_argument("--part", type=Path, help="write what was measured there instead of the table")
+    parser.add_argument("--merge", type=Path, nargs="+", help="print the table of these parts; nothing is run")
+    args = parser.parse_args()
+    if args.merge:
+        print(table([json.loads(p.read_text()) for p in args.merge]))
+        return
+    if not args.model or not args.data:
+        parser.error("--model and --data are needed")
+    part = measure(args)
+    if args.part:
+        args.part.write_text(json.dumps(part))
+    else:
+        print(table([part]))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run both on the rows."""
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(args.threads))
+    import torch
+
+    torch.set_num_threads(args.threads)
+    begin, end = (int(x) if x else None for x in args.rows.split(":"))
+    lines = args.data.read_text(encoding="utf-8").splitlines()[begin:end]
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        ours = asyncio.run(run_reason(args, here))
+        theirs = run_lm_eval(args, [json.loads(line) for line in lines], here)
+    return {
+        "setting": {
+            "model": args.model.name,
+            "format": args.format,
+            "threads": args.threads,
+            "batch": args.batch,
+            "concurrency": args.concurrency,
+            "data": f"{args.data.parent.name}/{args.data.name}",
+            "processor": processor(),
+            "versions": {p: version(p) for p in ("torch", "transformers", "lm_eval", "reason-orchestrator")},
+        },
+        "ours": ours,
+        "theirs": theirs,
+    }
+
+
+async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
+    """Our numbers: per task the seconds, and per item the score and each choice's log-probability."""
+    from reason.agents.reasoner import Reasoner
+    from reason.core.settings import LocalSettings, load_settings
+    from reason.evals.datasets.loading import load_dataset
+    from reason.evals.scoring.scorer import Scorer
+
+    settings = load_settings(
+        model=f"local/{args.model.resolve()}",
+        store=here / "runs.sqlite3",
+        local=LocalSettings(weight_format=args.format, threads=args.threads),
+    )
+    found: dict[str, Any] = {}
+    async with (
+        Reasoner(strategy="logprob", parameters={"prompt": "truthfulqa"}, settings=settings, seed=0) as reasoner,
+        Scorer() as scorer,
+    ):
+        await reasoner.aask("Warm up?", choices=("yes", "no"))
+        for task in TASKS:
+            dataset = load_dataset("truthfulqa", variant=task, data=here / "rows.jsonl")
+            gate = asyncio.Semaphore(args.concurrency)
+
+            async def ask(item: Any, gate: asyncio.Semaphore = gate) -> tuple[str, dict[str, Any]]:
+                async with gate:
+                    answer = await reasoner.aask(item.question)
+                    score = await scorer.score(item, answer)
+                logprobs = {c.text: c.logprob for c in answer.candidates}
+                return item.id, {"score": score.value, "logprobs": logprobs}
+
+            started = time.perf_counter()
+            items = dict(await asyncio.gather(*(ask(item) for item in dataset.items)))
+            found[task] = {"seconds": time.perf_counter() - started, "items": items}
+    return found
+
+
+def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path) -> dict[str, Any]:
+    """Their numbers in the same shape."""
+    os.environ["HF_DATASETS_CACHE"] = str(here / "cache")
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    (here / "hub.jsonl").write_text("".join(json.dumps(as_on_the_hub(row)) + "\n" for row in rows), encoding="utf-8")
+    stock = Path(lm_eval.__file__).parent / "tasks" / "truthfulqa"
+    for task in TASKS:
+        (here / f"{task}.yaml").write_text(
+            f"include: {stock}/truthfulqa_{task}.yaml\ntask: truthfulqa_{task}_local\ndataset_path: json\n"
+            f"dataset_name: null\ndataset_kwargs:\n  data_files:\n    validation: {here}/hub.jsonl\n"
+        )
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}[args.format]
+    model = HFLM(pretrained=str(args.model), device="cpu", dtype=dtype, batch_size=args.batch)
+    seconds: list[float] = []
+    model.loglikelihood = timed(model.loglikelihood, seconds)  # type: ignore[method-assign]
+    manager = TaskManager(include_path=str(here))
+    found: dict[str, Any] = {}
+    for task in TASKS:
+        name = f"truthfulqa_{task}_local"
+        result = lm_eval.simple_evaluate(
+            model=model, tasks=[name], task_manager=manager, num_fewshot=0, log_samples=True, bootstrap_iters=0
+        )
+        assert result is not None
+        items = {}
+        for sample in result["samples"][name]:
+            doc = sample["doc"]
+            logprobs = [float(r[0]) for r in sample["filtered_resps"]]
+            texts = doc[f"{task}_targets"]["choices"]
+            items[doc["id"]] = {"score": float(sample["acc"]), "logprobs": dict(zip(texts, logprobs, strict=True))}
+        found[task] = {"seconds": seconds[-1], "items": items, "printed": result["results"][name]["acc,none"]}
+    return found
+
+
+def timed(work: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    """The same, noting how long each call took."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return work(*args, **options)
+        finally:
+            seconds.append(time.perf_counter() - started)
+
+    return call
+
+
+def as_on_the_hub(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in the hub's shape: the right choices first, which the task `truthfulqa_mc1` takes for granted."""
+    shaped = {"id": row["id"], "question": row["question"]}
+    for task in TASKS:
+        pairs = sorted(zip(row[task]["labels"], row[task]["choices"], strict=True), key=lambda pair: -pair[0])
+        shaped[f"{task}_targets"] = {"choices": [c for _, c in pairs], "labels": [label for label, _ in pairs]}
+    return shaped
+
+
+def table(parts: list[dict[str, Any]]) -> str:
+    """Markdown over all parts."""
+    setting = parts[0]["setting"]
+    if any(p["setting"] != setting for p in parts):
+        sys.exit("the parts were made under different settings")
+    lines = [
+        f"{setting['model']} on {setting['data']}, {setting['format']}, {setting['threads']} thread(s), "
+        f"{setting['processor']}; lm-evaluation-harness with batches of {setting['batch']}, reason with "
+        f"{setting['concurrency']} questions at once; " + ", ".join(f"{p} {v}" for p, v in setting["versions"].items()),
+        "",
+        "| | rows | choices | reason | lm-evaluation-harness | items that differ | largest difference of an item | "
+        "largest difference of a log-probability | reason s | lm-evaluation-harness s | ratio |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    differing: list[str] = []
+    totals = [0.0, 0.0]
+    for task in TASKS:
+        ours = {k: v for p in parts for k, v in p["ours"][task]["items"].items()}
+        theirs = {k: v for p in parts for k, v in p["theirs"][task]["items"].items()}
+        assert ours.keys() == theirs.keys(), "the two did not score the same rows"
+        times = [sum(p[side][task]["seconds"] for p in parts) for side in ("ours", "theirs")]
+        totals = [a + b for a, b in zip(totals, times, strict=True)]
+        gaps = {i: abs(ours[i]["score"] - theirs[i]["score"]) for i in ours}
+        tolerance = 0.0 if task == "mc1" else 1e-4
+        off = [i for i, gap in gaps.items() if gap > tolerance]
+        nats = max(abs(ours[i]["logprobs"][c] - logprob) for i in ours for c, logprob in theirs[i]["logprobs"].items())
+        means = [sum(v["score"] for v in side.values()) / len(side) for side in (ours, theirs)]
+        lines.append(
+            f"| {task.upper()} | {len(ours)} | {sum(len(v['logprobs']) for v in ours.values())} | {means[0]:.6f} | "
+            f"{means[1]:.6f} | {len(off)} | {max(gaps.values()):.1e} | {nats:.1e} | {times[0]:.1f} | {times[1]:.1f} | "
+            f"{times[1] / times[0]:.1f} |"
+        )
+        differing += [f"- {task.upper()} {i}: {told(ours[i], theirs[i])}" for i in off]
+    lines += ["", f"Both together: {totals[0]:.1f} s and {totals[1]:.1f} s, {totals[1] / totals[0]:.1f} times as fast."]
+    lines += ["", "Items that differ (MC1: at all; MC2: by more than 1e-4):", "", *(differing or ["- none"])]
+    return "\n".join(lines)
+
+
+def told(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Why an item differs: both scores, and the two choices that lead on either side."""
+    best = [sorted(side["logprobs"].items(), key=lambda pair: -pair[1])[:2] for side in (ours, theirs)]
+    margins = [pair[0][1] - pair[1][1] for pair in best]
+    return (
+        f"{ours['score']:.4f} and {theirs['score']:.4f}; the likeliest choice leads by {margins[0]:.4f} and "
+        f"{margins[1]:.4f} nats"
+    )
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
