@@ -37,10 +37,10 @@ async def test_a_served_process_model_gives_the_same_scores(process_folder, pool
     await local.aclose()
 
 
-async def test_a_served_reranker_gives_the_same_scores(tmp_path, pooling_settings, serve):
+async def test_a_served_reranker_gives_the_same_scores(tmp_path, serve):
     import tiny_rewards
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     torch.manual_seed(5)
     folder = tmp_path / "reranker"
@@ -51,11 +51,14 @@ async def test_a_served_reranker_gives_the_same_scores(tmp_path, pooling_setting
     told = json.loads((folder / "config.json").read_text())
     assert told["architectures"] == ["BertForSequenceClassification"]
     pairs = [("a query", "one text"), ("a query", "another, longer text " * 6), ("q", "t")]
-    local = await open_cross_encoder(f"local/{folder}", pooling_settings)
-    expected = await local.logits(pairs)
-    await local.aclose()
+    tokenizer, plain = AutoTokenizer.from_pretrained(folder), BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        expected = [
+            plain.eval()(**tokenizer(a, b, return_tensors="pt", return_token_type_ids=False)).logits[0].tolist()
+            for a, b in pairs
+        ]
     with serve(folder) as base:
         settings = Settings(providers={"hosted_vllm_pooling": ProviderSettings(api_base=base)})
         model = await open_cross_encoder(NAME, settings)
-        assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected.tolist()]
+        assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected]
         await model.aclose()
