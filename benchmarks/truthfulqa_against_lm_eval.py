@@ -112,9 +112,10 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
                 logprobs = {c.text: c.logprob for c in answer.candidates}
                 return item.id, {"score": score.value, "logprobs": logprobs}
 
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             items = dict(await asyncio.gather(*(ask(item) for item in dataset.items)))
-            found[task] = {"seconds": time.perf_counter() - started, "items": items}
+            seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+            found[task] = {"seconds": seconds, "items": items}
     return found
 
 
@@ -134,7 +135,7 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
         )
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[args.format]
     model = HFLM(pretrained=str(args.model), device="cpu", dtype=dtype, batch_size=args.batch)
-    seconds: list[float] = []
+    seconds: list[dict[str, float]] = []
     model.loglikelihood = timed(model.loglikelihood, seconds)  # type: ignore[method-assign]
     manager = TaskManager(include_path=str(here))
     found: dict[str, Any] = {}
@@ -154,15 +155,15 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
     return found
 
 
-def timed(work: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+def timed(work: Callable[..., Any], seconds: list[dict[str, float]]) -> Callable[..., Any]:
     """The same, noting how long each call took."""
 
     def call(*args: Any, **options: Any) -> Any:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         try:
             return work(*args, **options)
         finally:
-            seconds.append(time.perf_counter() - started)
+            seconds.append({"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu})
 
     return call
 
@@ -181,37 +182,46 @@ def table(parts: list[dict[str, Any]]) -> str:
     setting = parts[0]["setting"]
     if any(p["setting"] != setting for p in parts):
         sys.exit("the parts were made under different settings")
+    rows = {task: [p["ours"][task]["items"] for p in parts] for task in TASKS}
     lines = [
-        f"{setting['model']} on {setting['data']}, {setting['format']}, {setting['threads']} thread(s), "
-        f"{setting['processor']}; lm-evaluation-harness with batches of {setting['batch']}, reason with "
-        f"{setting['concurrency']} questions at once; " + ", ".join(f"{p} {v}" for p, v in setting["versions"].items()),
+        f"{setting['model']} on {sum(map(len, rows['mc1']))} rows of {setting['data']}, {setting['format']}, "
+        f"{setting['threads']} thread(s), {setting['processor']}, in {len(parts)} part(s); lm-evaluation-harness with "
+        f"batches of {setting['batch']}, reason with {setting['concurrency']} questions at once; "
+        + ", ".join(f"{p} {v}" for p, v in setting["versions"].items()),
         "",
-        "| | rows | choices | reason | lm-evaluation-harness | items that differ | largest difference of an item | "
-        "largest difference of a log-probability | reason s | lm-evaluation-harness s | ratio |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| | choices | reason | lm-evaluation-harness | items that differ | largest difference of an item | largest "
+        "difference of a log-probability (nats) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    times = ["", "| seconds | reason | lm-evaluation-harness | ratio |", "| --- | --- | --- | --- |"]
     differing: list[str] = []
-    totals = [0.0, 0.0]
+    spent = {kind: [0.0, 0.0] for kind in ("wall", "cpu")}
     for task in TASKS:
-        ours = {k: v for p in parts for k, v in p["ours"][task]["items"].items()}
+        ours = {k: v for items in rows[task] for k, v in items.items()}
         theirs = {k: v for p in parts for k, v in p["theirs"][task]["items"].items()}
-        assert ours.keys() == theirs.keys(), "the two did not score the same rows"
-        times = [sum(p[side][task]["seconds"] for p in parts) for side in ("ours", "theirs")]
-        totals = [a + b for a, b in zip(totals, times, strict=True)]
+        if ours.keys() != theirs.keys():
+            sys.exit("the two did not score the same rows")
         gaps = {i: abs(ours[i]["score"] - theirs[i]["score"]) for i in ours}
-        tolerance = 0.0 if task == "mc1" else 1e-4
-        off = [i for i, gap in gaps.items() if gap > tolerance]
+        off = [i for i, gap in gaps.items() if gap > (0.0 if task == "mc1" else 1e-4)]
         nats = max(abs(ours[i]["logprobs"][c] - logprob) for i in ours for c, logprob in theirs[i]["logprobs"].items())
         means = [sum(v["score"] for v in side.values()) / len(side) for side in (ours, theirs)]
         lines.append(
-            f"| {task.upper()} | {len(ours)} | {sum(len(v['logprobs']) for v in ours.values())} | {means[0]:.6f} | "
-            f"{means[1]:.6f} | {len(off)} | {max(gaps.values()):.1e} | {nats:.1e} | {times[0]:.1f} | {times[1]:.1f} | "
-            f"{times[1] / times[0]:.1f} |"
+            f"| {task.upper()} | {sum(len(v['logprobs']) for v in ours.values())} | {means[0]:.6f} | {means[1]:.6f} | "
+            f"{len(off)} | {max(gaps.values()):.1e} | {nats:.1e} |"
         )
         differing += [f"- {task.upper()} {i}: {told(ours[i], theirs[i])}" for i in off]
-    lines += ["", f"Both together: {totals[0]:.1f} s and {totals[1]:.1f} s, {totals[1] / totals[0]:.1f} times as fast."]
-    lines += ["", "Items that differ (MC1: at all; MC2: by more than 1e-4):", "", *(differing or ["- none"])]
+        for kind, total in spent.items():
+            both = [sum(p[side][task]["seconds"][kind] for p in parts) for side in ("ours", "theirs")]
+            spent[kind] = [a + b for a, b in zip(total, both, strict=True)]
+            times.append(timing(f"{task.upper()}, {kind}", both))
+    times += [timing(f"both, {kind}", total) for kind, total in spent.items()]
+    lines += [*times, "", "Items that differ (MC1: at all; MC2: by more than 1e-4):", "", *(differing or ["- none"])]
     return "\n".join(lines)
+
+
+def timing(name: str, both: list[float]) -> str:
+    """A row of seconds."""
+    return f"| {name} | {both[0]:.1f} | {both[1]:.1f} | {both[1] / both[0]:.1f} |"
 
 
 def told(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
