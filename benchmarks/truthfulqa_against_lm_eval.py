@@ -100,7 +100,9 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
         Reasoner(strategy="logprob", parameters={"prompt": "truthfulqa"}, settings=settings, seed=0) as reasoner,
         Scorer() as scorer,
     ):
-        await reasoner.aask("Warm up?", choices=("yes", "no"))
+        # opens the model; with another prompt, so that the six examples are not in its cache yet
+        opening = await reasoner.variant(parameters={"prompt": "qa"})
+        await opening.aask("Is it open?", choices=("yes", "no"))
         for task in TASKS:
             dataset = load_dataset("truthfulqa", variant=task, data=here / "rows.jsonl")
             gate = asyncio.Semaphore(args.concurrency)
