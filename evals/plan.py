@@ -114,7 +114,12 @@ class EvalPlan(Frozen):
         So items with the same text draw apart, every method under the same seed draws the same samples where it asks
         the same, and a shard or a resumed run draws what the whole would have drawn.
         """
-        return int(_sha256([seed, item])[:8], 16) & 0x7FFFFFFF
+        return seed_of_item(item, seed)
+
+
+def seed_of_item(item: str, seed: int) -> int:
+    """Seed of one item's run, in [0, 2^31): a function of the run's seed and the item's name alone."""
+    return int(_sha256([seed, item])[:8], 16) & 0x7FFFFFFF
 
 
 def _sha256(value: JsonValue) -> str:

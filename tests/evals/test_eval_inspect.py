@@ -1,0 +1,60 @@
+"""Strategies as Inspect's solvers, in Inspect's own runner, with its scorers and its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.core.settings import Settings
+from scripted_model import ScriptedModel, replies
+
+inspect_ai = pytest.importorskip("inspect_ai")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    model = ScriptedModel(replies("The answer is B.", "The answer is C.", weights=[3, 1]))
+
+    async def open_model(*_: object) -> ScriptedModel:
+        return model
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return model
+
+
+def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: Path) -> None:
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.log import read_eval_log
+    from inspect_ai.scorer import choice
+    from reason.agents.reasoner import Reasoner
+    from reason.evals.inspect_solvers import strategy_solver
+
+    settings = Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache")
+    reasoner = Reasoner(strategy="self-consistency", parameters={"n": 5, "max_tokens": 40}, settings=settings)
+    task = Task(
+        dataset=[Sample(input="Which is a prime?", choices=["21", "23", "25"], target="B", id="p")],
+        solver=strategy_solver("self-consistency", reasoner=reasoner),
+        scorer=choice(),
+    )
+    (log,) = eval(task, model="none/none", log_dir=str(tmp_path / "logs"), display="none", epochs=2)
+    assert log.status == "success"
+    read = read_eval_log(log.location)
+    samples = read.samples or []
+    assert [s.epoch for s in samples] == [1, 2]
+    for sample in samples:
+        told = sample.metadata["reason"]
+        assert sample.scores["choice"].value == "C"  # correct, as Inspect writes it
+        assert (told["answer"], len(told["candidates"])) == ("B", 5)
+        assert told["ledger"]["model_calls"] == 1
+        assert sample.output.completion.startswith("The answer is B")
+        assert sample.output.usage.output_tokens == told["ledger"]["completion_tokens"]
+    assert samples[0].metadata["reason"]["seed"] != samples[1].metadata["reason"]["seed"]
+
+
+def test_every_strategy_has_a_solver() -> None:
+    from reason.evals.inspect_solvers import SOLVERS
+    from reason.reasoning.strategy import STRATEGIES
+
+    assert set(SOLVERS) == set(STRATEGIES.names())
