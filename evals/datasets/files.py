@@ -17,8 +17,6 @@ from .rows import RawRow
 FILE = "dev.jsonl"
 """Name of a dataset's file inside its folder."""
 
-csv.field_size_limit(1 << 24)
-
 
 def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
     """The files that a path means.
