@@ -3,8 +3,8 @@
     inspect eval task.py --model none --solver reason/self-consistency -S model=local/smollm2-135m -S n=8
 
 Inspect finds this module through its entry-point group. The strategy's own model answers, not Inspect's, hence
-`--model none`. The log holds, for each sample, the chosen text as the model's output, and in its metadata the extracted answer, the
-confidence, the candidates, the ledger and the name of the run in `reason`'s store.
+`--model none`. The log holds, for each sample, the chosen text as the model's output, and in its metadata the extracted
+answer, the confidence, the candidates, the ledger and the name of the run in `reason`'s store.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class CloseReasoners(Hooks):
             await reasoner.aclose()
 
 
+@solver(name=_PREFIX + "strategy")
 def strategy_solver(
     strategy: str,
     model: str | None = None,

@@ -24,7 +24,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 
 
 def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: Path) -> None:
-    from inspect_ai import Task, eval
+    from inspect_ai import Task
+    from inspect_ai import eval as run_eval
     from inspect_ai.dataset import Sample
     from inspect_ai.log import read_eval_log
     from inspect_ai.scorer import choice
@@ -38,8 +39,8 @@ def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: 
         solver=strategy_solver("self-consistency", reasoner=reasoner),
         scorer=choice(),
     )
-    (log,) = eval(task, model="none/none", log_dir=str(tmp_path / "logs"), display="none", epochs=2)
-    assert log.status == "success"
+    (log,) = run_eval(task, model="none/none", log_dir=str(tmp_path / "logs"), display="none", epochs=2)
+    assert log.status == "success", log.error
     read = read_eval_log(log.location)
     samples = read.samples or []
     assert [s.epoch for s in samples] == [1, 2]

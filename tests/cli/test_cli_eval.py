@@ -1,0 +1,218 @@
+"""`reason eval` as a user types it: run, resume, sweep, compare, report, merge; and every way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from eval_tasks import adder
+from reason.cli.eval_inputs import parse_shard, parse_texts
+from reason.cli.eval_live import EvalProgress, duration
+from reason.core.errors import UserError
+from reason.core.events import SampleFinished
+from reason.core.messages import Completion, Usage
+from reason.evals.rows import Row
+
+SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "scripted/adder")
+
+
+@pytest.fixture
+def sums(home: Path) -> Path:
+    path = home / "sums.jsonl"
+    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
+    model = scripted(adder)
+    status, out, err = cli(
+        "eval", str(sums), "--map", "question=q", "-s", "self-consistency", *SET, "--out", "votes", "--seeds", "2"
+    )
+    assert status == 0, err
+    assert "self-consistency n=3" in out
+    assert "two seeds disagree on" in out
+    assert "licence" in err
+    assert err.count("licence") == 1
+    made = len(model.made)
+    assert made == 8 * 2 * 3
+
+    status, out, err = cli("eval", "--resume", "--out", "votes", "--json")
+    assert status == 0, err
+    summary = json.loads(out)
+    assert (summary["items"], summary["rows"], summary["cost"]["paid_replies"]) == (8, 16, 48)
+    assert len(model.made) == made
+
+    status, out, err = cli(
+        "eval", "run", str(sums), "--map", "question=q", "-s", "cot", *SET[2:], "--out", "cot", "--seeds", "2"
+    )
+    assert status == 0, err
+    status, out, err = cli("eval", "compare", "cot", "votes")
+    assert status == 0, err
+    assert "differs besides" not in out
+    assert "sign test, exact" in out
+    status, out, err = cli("eval", "compare", "cot", "votes", "--json")
+    assert json.loads(out)[0]["score"]["items"] == 8
+
+    status, out, err = cli("eval", "report", "votes", "cot", "--out", "report.html")
+    assert status == 0, err
+    assert Path("report.html").read_text().startswith("<!doctype html>")
+    status, out, err = cli("eval", "report", "votes", "cot")
+    assert (status, "self-consistency n=3" in out) == (0, True)
+
+
+def test_runs_that_differ_in_more_are_refused(cli, scripted, sums) -> None:
+    scripted(adder)
+    common = ("eval", str(sums), "--map", "question=q", "-s", "self-consistency")
+    assert cli(*common, *SET, "--out", "a")[0] == 0
+    assert cli(*common, *SET, "--set", "n=2", "--set", "top_p=0.9", "--out", "b")[0] == 0
+    status, _, err = cli("eval", "compare", "a", "b")
+    assert status == 2
+    assert "parameters.n: 2 and 3" in err
+    assert "--allow-different" in err
+    status, out, _ = cli("eval", "compare", "a", "b", "--force")
+    assert (status, "differs besides: parameters.top_p" in out) == (0, True)
+
+
+def test_shards_are_merged(cli, scripted, sums) -> None:
+    scripted(adder)
+    common = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:])
+    for i in (1, 2, 3):
+        assert cli(*common, "--shard", f"{i}/3", "--out", f"part{i}")[0] == 0
+    assert cli(*common, "--out", "whole")[0] == 0
+    status, _, err = cli("eval", "merge", "part3", "part1", "part2", "--out", "merged")
+    assert status == 0, err
+
+    def rows(folder: str) -> list[dict[str, object]]:
+        lines = Path(folder, "items.jsonl").read_text().splitlines()
+        return [Row.model_validate_json(line).without_times() for line in lines]
+
+    assert rows("merged") == rows("whole")
+
+
+def test_a_sweep(cli, scripted, sums) -> None:
+    model = scripted(adder)
+    Path("sweep.toml").write_text(
+        f"""
+models = [{{main = "scripted/adder"}}]
+[[dataset]]
+name = "{sums}"
+map = {{question = "q"}}
+limit = 5
+[[strategy]]
+name = "self-consistency"
+parameters = {{max_tokens = 40, temperature = 1.0}}
+vary = {{n = [1, 4]}}
+"""
+    )
+    status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
+    assert status == 0, err
+    runs = json.loads(out)
+    assert [r["summary"]["cost"]["paid_replies"] for r in runs] == [20, 0]
+    assert len(model.made) == 20
+    status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--resume")
+    assert (status, len(model.made)) == (0, 20)
+    assert cli("eval", "report", "swept", "--out", "r.md")[0] == 0
+
+
+def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
+    scripted()  # says "The answer is 42." to everything
+    status, _, err = cli("eval", str(sums), "--map", "question=q", "-s", "cot", "-m", "scripted/x", "--out", "run")
+    assert status == 0
+    assert "could not be read" not in err
+    from scripted_model import replies
+
+    scripted(replies("Hm."))
+    numbers = ("--map", "question=q", "--option", "kind=number", "--out", "run2")
+    status, _, err = cli("eval", str(sums), *numbers, "-s", "cot", "-m", "scripted/y")
+    assert status == 0
+    assert "100.0% of the answers could not be read" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eval", "run"], "no dataset is named"),
+        (["eval", "--resume", "--out", "nowhere"], "holds no evaluation"),
+        (["eval", "gsm9k"], "unknown dataset 'gsm9k'"),
+        (["eval", "sums.jsonl"], "sums.jsonl"),
+        (["eval", "x.jsonl", "--shard", "3/2"], "no shard 3 of 2"),
+        (["eval", "x.jsonl", "--shard", "a"], "is not I/N"),
+        (["eval", "x.jsonl", "--executor", "slurm"], "no executor"),
+        (["eval", "x.jsonl", "--option", "kind"], "is not key=value"),
+        (["eval", "compare", "nowhere"], "holds no evaluation"),
+        (["eval", "report", "nowhere", "--out", "r.pdf"], "not a form of a report"),
+        (["eval", "sweep", "nowhere.toml"], "nowhere.toml"),
+        (["eval", "merge", "nowhere", "--out", "x"], "holds no evaluation"),
+        (["eval", "x.jsonl", "--limit", "0"], "limit"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, said, cli, scripted) -> None:
+    scripted(adder)
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert not Path("eval-runs").exists()
+
+
+def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
+    scripted(adder)
+    for name, content, said in (
+        ("empty.jsonl", b"", "empty"),
+        ("twice.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n' * 2, "twice.jsonl line 2"),
+        ("cut.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n{"id": "b", "quest', "cut.jsonl line 2"),
+        ("latin.jsonl", '{"id": "a", "question": "é", "answer": "1"}\n'.encode("latin-1"), "latin.jsonl line 1"),
+        ("lacks.jsonl", b'{"id": "a", "question": "q"}\n', "lacks.jsonl line 1"),
+    ):
+        Path(name).write_bytes(content)
+        status, _, err = cli("eval", name, "-m", "scripted/adder")
+        assert status == 2, name
+        assert said in err, name
+    assert not Path("eval-runs").exists()
+
+
+def test_a_run_is_not_begun_twice(cli, scripted, sums) -> None:
+    scripted(adder)
+    command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:])
+    assert cli(*command)[0] == 0
+    (folder,) = Path("eval-runs").iterdir()
+    assert folder.name.startswith("sums-adder-cot-")
+    status, _, err = cli(*command)
+    assert status == 2
+    assert "--resume" in err
+    assert cli(*command, "--resume")[0] == 0
+    status, _, err = cli("eval", "--resume", "--out", str(folder), "--set", "temperature=0")
+    assert (status, "goes on with what it began with" in err) == (2, True)
+
+
+def test_shards_and_texts() -> None:
+    assert parse_shard(None) is None
+    assert parse_shard("2/3") == (1, 3)
+    assert parse_texts(["a=1", "b = x=y"], "--option") == {"a": "1", "b": "x=y"}
+    with pytest.raises(UserError, match="twice"):
+        parse_texts(["a=1", "a=2"], "--option")
+
+
+def test_progress_counts_what_is_made_now() -> None:
+    now = [100.0]
+    progress = EvalProgress(lambda: now[0])
+
+    def row(name: str, value: float, *, parsed: bool = True) -> Row:
+        return Row(
+            id=name, seed=0, item_seed=1, run_id="r", question="q", strategy="cot", models={"main": "m"}, version="1",
+            value=value, parsed=parsed,
+        )  # fmt: skip
+
+    progress.begin(10, [row("a", 1.0), row("b", 0.0)])
+    assert (progress.done, progress.accuracy, progress.seconds_left, progress.tokens_per_s) == (2, 0.5, None, None)
+    now[0] = 110.0
+    completion = Completion(text="x", finish_reason="stop", usage=Usage(completion_tokens=50))
+    progress.event(SampleFinished(request=0, sample=0, completion=completion))
+    progress.event(SampleFinished(request=0, sample=1, completion=completion, replayed=True))
+    progress.row(row("c", 1.0))
+    progress.row(row("d", 1.0, parsed=False))
+    assert progress.seconds_left == pytest.approx(30.0)
+    assert progress.tokens_per_s == pytest.approx(5.0)
+    assert progress.line() == ("4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s to go, unread answers 1")
+    assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")

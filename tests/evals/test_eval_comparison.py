@@ -1,0 +1,219 @@
+"""When two runs may be compared, what is said when not, and what a report holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from eval_tasks import SOURCE, adder, sums_task
+from reason.core.budget import Budget
+from reason.core.errors import DataError, UserError
+from reason.core.settings import Settings
+from reason.evals.comparison import compare_runs, load_run, load_runs, split_differences
+from reason.evals.evaluation import evaluate, make_plan
+from reason.evals.report.content import gather
+from reason.evals.report.html import render_html
+from reason.evals.report.markdown import render_markdown
+from reason.evals.report.writing import render, run_folders, write_report
+from reason.evals.runner import Nobody
+from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy, read_sweep, runs_of
+from reason.evals.sweeping import plan_sweep, run_sweep
+from scripted_model import ScriptedModel
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    scripted = ScriptedModel(adder)
+
+    async def open_model(*_: object) -> ScriptedModel:
+        return scripted
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return scripted
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        model="scripted/adder", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
+    )
+
+
+async def make(settings: Settings, out: Path, items: int = 10, **parameters: object) -> Path:
+    task = sums_task(items)
+    plan = make_plan(task, settings, parameters={"max_tokens": 40, "temperature": 1.0, **parameters})
+    await evaluate(plan, task, SOURCE, out, settings)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "compared", "besides"),
+    [
+        ({"parameters.n": 1}, {"parameters.n": 4}, ["parameters.n"], []),
+        ({"budget.tokens": 100}, {"budget.tokens": None}, ["budget.tokens"], []),
+        ({"models.main": "a", "engine.main": "x"}, {"models.main": "b", "engine.main": "y"},
+         ["models.main", "engine.main"], []),
+        ({"strategy": "cot", "parameters.two_stage": False}, {"strategy": "sc", "parameters.n": 4},
+         ["strategy", "parameters.two_stage", "parameters.n"], []),
+        ({"strategy": "cot", "parameters.max_tokens": 1}, {"strategy": "sc", "parameters.max_tokens": 2},
+         ["strategy"], ["parameters.max_tokens"]),
+        ({"parameters.n": 1, "parameters.top_p": 1}, {"parameters.n": 4, "parameters.top_p": 0.9},
+         [], ["parameters.n", "parameters.top_p"]),
+        ({"engine.main": "vllm-1"}, {"engine.main": "vllm-2"}, [], ["engine.main"]),
+        ({"version": "1"}, {"version": "2"}, [], ["version"]),
+        ({"dataset.fingerprint": "1"}, {"dataset.fingerprint": "2"}, [], ["dataset.fingerprint"]),
+        ({"a": 1}, {"a": 1}, [], []),
+    ],
+)  # fmt: skip
+def test_one_thing_may_differ(left, right, compared, besides) -> None:
+    found = split_differences(left, right)
+    assert [[d.name for d in part] for part in found] == [compared, besides]
+
+
+async def test_different_settings_are_refused_by_name_and_allowed_by_name(model, settings, tmp_path) -> None:
+    cot = await make(settings, tmp_path / "cot")
+    voting = settings.model_copy(update={"strategy": "self-consistency"})
+    votes = await make(voting, tmp_path / "votes", n=4, temperature=0.5)
+    a, b = load_runs([votes, cot])
+    with pytest.raises(UserError, match=r"parameters\.temperature: 0\.5 and 1\.0") as refused:
+        compare_runs(a, b)
+    assert "--allow-different parameters.temperature" in refused.value.hint
+    for found in (compare_runs(a, b, ["temperature"]), compare_runs(a, b, force=True)):
+        assert [d.name for d in found.allowed] == ["parameters.temperature"]
+        assert found.score.items == 10
+        assert found.by_metric["exact"].difference == found.score.difference
+    same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
+    found = compare_runs(load_run(same), b)
+    assert {d.name for d in found.compared} == {"strategy", "parameters.n", "parameters.two_stage", "parameters.top_k"}
+    assert found.allowed == ()
+
+
+async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -> None:
+    whole = await make(settings, tmp_path / "whole")
+    part = await make(settings, tmp_path / "part", max_tokens=30)
+    lines = (part / "items.jsonl").read_text().splitlines()
+    (part / "items.jsonl").write_text("\n".join(lines[:6]) + "\n")
+    found = compare_runs(load_run(whole), load_run(part))
+    assert (found.score.items, found.missing) == (6, 4)
+
+
+async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
+    out = tmp_path / "sweep"
+    sweep = Sweep(
+        dataset=[SweptDataset(name="sums")],
+        seeds=[0, 1],
+        strategy=[
+            SweptStrategy(
+                name="self-consistency",
+                parameters={"max_tokens": 40, "temperature": 1.0},
+                vary={"n": [1, 4]},
+            ),
+            SweptStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0}),
+        ],
+    )
+    jobs = plan_sweep(sweep, settings, out, lambda _: sums_task(12))
+    assert [j.label for j in jobs] == ["self-consistency n=4", "self-consistency n=1", "cot"]
+    await run_sweep(
+        jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watcher=Nobody(), announce=lambda _: None
+    )
+    return out
+
+
+async def test_a_sweep_pays_once_and_goes_on(model, settings, tmp_path) -> None:
+    out = await sweep_runs(settings, tmp_path)
+    assert len(model.made) == 12 * 2 * 4  # n=1 and cot ask what n=4 asked first
+    sweep_again = Sweep(
+        dataset=[SweptDataset(name="sums")],
+        seeds=[0, 1],
+        strategy=[SweptStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0})],
+    )
+    jobs = plan_sweep(sweep_again, settings, out, lambda _: sums_task(12))
+    opened = len(model.generate_calls)
+    await run_sweep(
+        jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watcher=Nobody(), announce=lambda _: None
+    )
+    assert len(model.generate_calls) == opened
+
+
+async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    out = await sweep_runs(settings, tmp_path)
+    runs = load_runs(run_folders([out]))
+    content = gather(runs, "Sums <b>&</b> more")
+    assert len(content.runs) == 3
+    assert len(content.pairs) == 3
+    assert {c.family for c in content.equal_tokens} == {"cot, adder", "self-consistency, adder"}
+    assert content.disagreeing == len(content.disagreements) > 0
+    page = render_html(content)
+    assert page == render_html(gather(runs, "Sums <b>&</b> more"))
+    assert "Sums &lt;b&gt;&amp;&lt;/b&gt; more" in page
+    assert "<script" not in page
+    outside = set(re.findall(r"(?:src|href)=\"(?!#)[^\"]+", page)) | set(re.findall(r"url\((?!#)[^)]+", page))
+    assert outside == set()
+    assert page.count("<svg") >= 2
+    assert "prefers-color-scheme: dark" in page
+    item = content.disagreements[0]
+    assert item.id in page
+    assert all(s.run_id in page for s in item.sides)
+    markdown = render_markdown(content)
+    assert "| self-consistency n=4 | 12 | 2 |" in markdown
+    plain = json.loads(render(content, ".json"))
+    run = next(r for r in plain["runs"] if r["label"] == "self-consistency n=4")
+    assert run["summary"]["accuracy"]["interval"]["method"] == "bootstrap"
+    assert run["summary"]["spread"]["seeds"] == 2
+    write_report(content, tmp_path / "deep" / "report.html")
+    assert (tmp_path / "deep" / "report.html").read_text() == page
+    with pytest.raises(UserError, match=r"\.pdf"):
+        write_report(content, tmp_path / "report.pdf")
+
+
+async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    run = await make(settings, tmp_path / "one", items=1)
+    page = render_html(gather([load_run(run)], "One"))
+    assert "<h1>One</h1>" in page
+
+
+def test_folders_without_runs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no evaluation"):
+        run_folders([tmp_path])
+    with pytest.raises(DataError, match="holds no evaluation"):
+        load_run(tmp_path)
+
+
+def test_a_sweep_file(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(
+        """
+seeds = [1, 2]
+models = [{main = "local/a"}, {main = "local/b", small = "local/c"}]
+budget = [{tokens = 100}, {tokens = 200}]
+[[dataset]]
+name = "gsm8k"
+data = "rows.jsonl"
+[[strategy]]
+name = "cot"
+[[strategy]]
+name = "self-consistency"
+vary = {n = [1, 2, 4]}
+"""
+    )
+    sweep = read_sweep(file)
+    assert sweep.dataset[0].data == tmp_path / "rows.jsonl"
+    runs = runs_of(sweep)
+    assert len(runs) == 2 * 4 * 2
+    assert [r.models.main for r in runs] == ["local/a"] * 8 + ["local/b"] * 8
+    assert [r.parameters.get("n", 1) for r in runs[:8]] == [4, 4, 2, 2, 1, 1, 1, 1]
+    assert runs[0].budget == Budget(tokens=100)
+    assert runs[0].models == SweptModels(main="local/a")
+    file.write_text("strategies = 1")
+    with pytest.raises(UserError, match=r"s\.toml"):
+        read_sweep(file)
+    file.write_text("= broken")
+    with pytest.raises(DataError, match=r"s\.toml"):
+        read_sweep(file)
+    with pytest.raises(DataError, match="nowhere"):
+        read_sweep(tmp_path / "nowhere.toml")
