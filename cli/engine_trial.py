@@ -53,15 +53,23 @@ async def trial(name: str, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _first_line() -> bytes:
+    # Not through sys.stdin: its lock, held by a waiting thread, would stop a forked process, which closes it first.
+    line = b""
+    while not line.endswith(b"\n") and (more := os.read(0, 65_536)):
+        line += more
+    return line
+
+
 def _end_with_the_other_side() -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):
         continue
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def main() -> None:
     """Run the trial of the model named on the command line."""
-    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    settings = Settings.model_validate_json(_first_line())
     threading.Thread(target=_end_with_the_other_side, daemon=True).start()
     try:
         result = asyncio.run(trial(sys.argv[1], settings))
