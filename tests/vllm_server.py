@@ -19,7 +19,7 @@ import httpx
 
 SERVED = "small"
 CONTEXT = 1024
-START_S = 150.0
+START_S = 240.0
 
 
 @dataclass(frozen=True)

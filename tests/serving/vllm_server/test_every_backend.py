@@ -48,7 +48,7 @@ class Place:
     key_env: str | None
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["local", "vllm", "hosted_vllm", "fault server"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["vllm", "local", "hosted_vllm", "fault server"])
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         kind = request.param
