@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..prefix_folder import PrefixPlace
 from .counters import CacheEvents, CacheStatistics
 from .installed import quiet_environment, require_main_guard, require_vllm
 from .options import engine_arguments, keeps_prefixes
+from .orphans import OWNER
 
 PATIENCE_S = 10.0
 """Seconds that an engine's processes get to end by themselves."""
@@ -67,6 +69,7 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlac
     statistics, events = CacheStatistics(), _listen(settings, arguments)
     if prefixes is not None and keeps_prefixes(settings, current_platform.is_cpu()):
         arguments["kv_transfer_config"] = _connector(prefixes)
+    os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
     try:
         engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[statistics])
         started, events = Started(engine, statistics, events), None
@@ -79,6 +82,7 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlac
             hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
         ) from e
     finally:
+        os.environ.pop(OWNER, None)
         if events is not None:
             events.close()
 

@@ -1,0 +1,72 @@
+"""An engine ends with the program that started it, even if that program is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from reason.serving.files import ModelFiles
+from reason.serving.vllm.orphans import OWNER, PATIENCE_S, end_with_owner
+
+PROGRAM = """
+import pathlib, sys, time
+from reason.core.settings import VllmSettings
+from reason.serving.files import ModelFiles
+from reason.serving.vllm.model import VllmModel
+from reason.serving.vllm.starting import engine_processes
+
+if __name__ == "__main__":
+    files = ModelFiles("vllm/tiny", pathlib.Path(sys.argv[1]), "tiny", "")
+    model = VllmModel.load("vllm/tiny", files, VllmSettings(kv_bytes=64 << 20, max_model_len=256))
+    print("engine:", *(process.pid for process in engine_processes(model.engine)), flush=True)
+    time.sleep(600)
+"""
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # whoever adopted it may not have asked for its end yet
+
+
+def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    program = subprocess.Popen([sys.executable, script, tiny_vllm_files.folder], stdout=subprocess.PIPE, text=True)
+    pids: list[int] = []
+    try:
+        assert program.stdout is not None
+        for line in program.stdout:
+            if line.startswith("engine:"):
+                pids = [int(pid) for pid in line.split()[1:]]
+                break
+        assert pids
+        assert all(lives(pid) for pid in pids)
+    finally:
+        program.kill()
+        program.wait()
+        if program.stdout is not None:
+            program.stdout.close()
+    deadline = time.monotonic() + 2 * PATIENCE_S + 10
+    while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [pid for pid in pids if lives(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+@pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())])
+def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("reason.serving.vllm.orphans.threading.Thread", lambda **k: started.append(k))
+    monkeypatch.setenv(OWNER, owner)
+    end_with_owner()
+    assert started == []
