@@ -14,13 +14,13 @@ from typing import Any
 
 from ..core.errors import BackendError, ReasonError, UserError
 from ..core.settings import ProviderSettings, Settings
+from .environment import environment
 from .evaluation import evaluate, keys_of, label_of
-from .folder import MANIFEST, Manifest, read_manifest, read_rows
+from .folder import STORE, Manifest, RunFolder, read_rows
 from .opening import open_task
 from .plan import EvalPlan, TaskSource
 from .rows import Row
 from .runner import Nobody, Watcher
-from .sharding import write_merged
 from .task import Task
 
 RETRIES = 3
@@ -67,38 +67,55 @@ async def evaluate_on_ray(
     """
     ray = _ray()
     folders = [out / SHARDS / str(i) for i in range(workers)]
-    if (out / MANIFEST).exists():
-        before = read_manifest(out)
-        if not resume or before.plan.digest != plan.digest:
-            raise UserError(f"{out} holds a run already", hint="--resume goes on with it; or choose another --out")
-        if before.complete:
-            return read_rows(out)
-    elif not resume and any((f / MANIFEST).exists() for f in folders):
-        raise UserError(f"{out} holds a run already", hint="--resume goes on with it; or choose another --out")
-    watching = watcher or Nobody()
+    whole = Manifest(
+        plan=plan,
+        task=source,
+        label=label or label_of(plan),
+        keys=keys_of(plan, task),
+        merged=workers,
+        environment=environment(),
+        store=", ".join(f"{SHARDS}/{i}/{STORE}" for i in range(workers)),
+    )
+    shares = [_with_endpoint(settings, plan, endpoints, i) for i in range(workers)]
+    with RunFolder(out) as folder:
+        before = {row.key: row for row in folder.begin(whole, resume=resume) if row.error is None}
+        if not all(key in before for key in whole.keys):
+            before = await _compute(ray, whole, folders, shares, concurrency, watcher or Nobody())
+        folder.finish(whole, list(before.values()))
+    return [before[key] for key in whole.keys]
+
+
+async def _compute(
+    ray: Any,
+    whole: Manifest,
+    folders: Sequence[Path],
+    shares: Sequence[Settings],
+    concurrency: int,
+    watcher: Watcher,
+) -> dict[tuple[str, int], Row]:
+    """All rows, from one task a shard."""
     started = not ray.is_initialized()
     if started:
         await asyncio.to_thread(ray.init, log_to_driver=False, include_dashboard=False, configure_logging=False)
     try:
-        on_gpu = plan.models["main"].startswith("vllm/") and "GPU" in ray.cluster_resources()
+        on_gpu = whole.plan.models["main"].startswith("vllm/") and "GPU" in ray.cluster_resources()
         remote = ray.remote(max_retries=RETRIES, retry_exceptions=False, num_cpus=1, num_gpus=1 if on_gpu else 0)(
             run_shard
         )
-        shares = [_with_endpoint(settings, plan, endpoints, i) for i in range(workers)]
         tasks = [
             remote.remote(
-                plan.model_dump_json(),
-                source.model_dump_json(),
-                str(folder),
+                whole.plan.model_dump_json(),
+                whole.task.model_dump_json(),
+                str(folder.absolute()),
                 shares[i].model_dump(mode="json"),
-                label or label_of(plan),
-                (i, workers),
+                whole.label,
+                (i, len(folders)),
                 concurrency,
             )
             for i, folder in enumerate(folders)
         ]
         try:
-            parts = await _gather(ray, tasks, folders, len(keys_of(plan, task)), watching)
+            return await _gather(ray, tasks, folders, len(whole.keys), watcher)
         except BaseException:
             for one in tasks:
                 ray.cancel(one, force=False)
@@ -106,17 +123,12 @@ async def evaluate_on_ray(
     finally:
         if started:
             await asyncio.to_thread(ray.shutdown)
-    return write_merged(parts, out, resume=resume)
 
 
 def run_shard(
     plan: str, source: str, folder: str, settings: dict[str, Any], label: str, shard: tuple[int, int], concurrency: int
-) -> tuple[str, list[str]]:
-    """One shard, in a worker. Takes and returns JSON, so that nothing depends on how Ray moves objects.
-
-    Returns:
-        The manifest and the rows.
-    """
+) -> list[str]:
+    """The rows of one shard, in a worker. Takes and returns JSON, so that nothing depends on how Ray moves objects."""
     decided, where = EvalPlan.model_validate_json(plan), TaskSource.model_validate_json(source)
     out = Path(folder)
     rows = asyncio.run(
@@ -132,12 +144,12 @@ def run_shard(
             concurrency=concurrency,
         )
     )
-    return read_manifest(out).model_dump_json(), [row.model_dump_json() for row in rows]
+    return [row.model_dump_json() for row in rows]
 
 
 async def _gather(
     ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, watcher: Watcher
-) -> list[tuple[Manifest, list[Row]]]:
+) -> dict[tuple[str, int], Row]:
     """Wait for all shards; tell of rows as they appear in their folders, where this machine sees them."""
     told: set[tuple[str, int]] = set()
     begun = [row for folder in folders for row in read_rows(folder, torn_end=True)]
@@ -153,16 +165,13 @@ async def _gather(
                 if row.key not in told:
                     told.add(row.key)
                     watcher.row(row)
-    parts = []
-    for one in tasks:
-        manifest, rows = _result(ray, one)
-        parts.append((Manifest.model_validate_json(manifest), [Row.model_validate_json(row) for row in rows]))
-    return parts
+    rows = [Row.model_validate_json(row) for one in tasks for row in _result(ray, one)]
+    return {row.key: row for row in rows}
 
 
-def _result(ray: Any, task: Any) -> tuple[str, list[str]]:
+def _result(ray: Any, task: Any) -> list[str]:
     try:
-        found: tuple[str, list[str]] = ray.get(task)
+        found: list[str] = ray.get(task)
         return found
     except ray.exceptions.RayTaskError as e:
         if isinstance(e.cause, ReasonError):

@@ -29,7 +29,8 @@ class Mean(Frozen):
         value: The mean over items of their mean over seeds.
         se: Standard error, clustered by group where items have one; None if not estimable.
         interval: Wilson's where one seed answered independent items right or wrong, else the bootstrap's over items (or
-            groups); None if not estimable.
+            groups); where every item is right, or every one wrong, under all seeds, Wilson's with each group as one
+            trial. None if not estimable.
     """
 
     items: int
@@ -137,6 +138,10 @@ def mean_of(outcomes: Outcomes) -> Mean:
         interval: Interval | None = wilson(int(p.sum()), len(p))
     else:
         interval = bootstrap(p, outcomes.clusters)
+        if interval is not None and interval.low == interval.high and p[0] in (0.0, 1.0):
+            # no resample of nothing but 0, or nothing but 1, holds anything else: each group then counts as one trial
+            groups = int(outcomes.clusters.max()) + 1
+            interval = wilson(int(p[0]) * groups, groups)
     return Mean(items=len(p), value=float(p.mean()), se=standard_error(p, outcomes.clusters), interval=interval)
 
 

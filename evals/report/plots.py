@@ -91,6 +91,8 @@ def success_rates(run: RunContent) -> str:
 
 
 def _curves(runs: Sequence[RunContent], at: Callable[[RunContent], float], label: str) -> str:
+    if not any(at(r) > 0 for r in runs):
+        return ""  # a strategy that generates nothing has no place on this axis
     figure, axes = _figure(5.0, 3.1)
     families = list(dict.fromkeys(r.family for r in runs))
     for i, family in enumerate(families):

@@ -21,7 +21,7 @@ from reason.evals.ray_executor import SHARDS, evaluate_on_ray
 from tiny_llama import write_tiny_llama
 
 ray = pytest.importorskip("ray")
-ITEMS = 16
+ITEMS = 12
 
 
 @pytest.fixture

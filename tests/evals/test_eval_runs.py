@@ -14,7 +14,9 @@ from reason.core.settings import Settings
 from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
 from reason.evals.folder import ITEMS, read_manifest, read_rows
 from reason.evals.sharding import merge
-from reason.evals.summary import summarise
+from reason.evals.statistics.intervals import wilson
+from reason.evals.statistics.outcomes import Outcomes
+from reason.evals.summary import mean_of, summarise
 from reason.evals.task import task_of
 from scripted_model import ScriptedModel
 
@@ -278,3 +280,13 @@ def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
     empty = task_of(sums(1), TextJudge)
     with pytest.raises(UserError, match="empty"):
         make_plan(type(empty)(empty.use, {}, TextJudge), settings)
+
+
+def test_all_wrong_is_not_certain_to_be_wrong() -> None:
+    """Every seed of every item wrong: the bootstrap would say [0, 0]."""
+    outcomes = Outcomes.of({f"i{i}": {0: 0.0, 1: 0.0} for i in range(10)})
+    found = mean_of(outcomes).interval
+    assert found == wilson(0, 10)
+    mixed = mean_of(Outcomes.of({"a": {0: 1.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}})).interval
+    assert mixed is not None
+    assert mixed.method == "bootstrap"
