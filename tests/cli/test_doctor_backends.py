@@ -152,6 +152,34 @@ def test_the_trial_ends_with_whoever_started_it(home: Path, tiny_model: Path) ->
     child.stdout.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="processes of POSIX are forked")
+def test_a_process_that_the_engine_forks_is_not_held_up(home: Path) -> None:
+    code = (
+        "import multiprocessing, sys, time, reason.cli.engine_trial as t\n"
+        "async def forking(name, settings):\n"
+        "    time.sleep(0.2)\n"  # the thread that waits for the end of standard input is waiting by now
+        "    child = multiprocessing.get_context('fork').Process(target=print, args=('from the child',))\n"
+        "    child.start()\n"
+        "    child.join(20)\n"
+        "    return {'code': child.exitcode}\n"
+        "t.trial = forking\n"
+        "sys.argv = ['x', 'vllm/x']\n"
+        "t.main()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(load_settings().model_dump_json().encode() + b"\n")
+    child.stdin.flush()
+    told = child.stdout.read()
+    child.wait(timeout=60)
+    child.stdin.close()
+    child.stdout.close()
+    assert b'{"code": 0}' in told
+
+
 def test_show_reports_a_liar_in_red_and_by_its_status(
     cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
