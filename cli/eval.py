@@ -182,6 +182,14 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help="Which reading of the dataset.", show_default=False, rich_help_panel=DATA),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another split of the hub's.", show_default=False, rich_help_panel=DATA),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(metavar="COMMIT", help="Another commit of the hub's.", show_default=False, rich_help_panel=DATA),
+    ] = None,
     dataset_options: Annotated[
         list[str] | None,
         typer.Option(
@@ -278,12 +286,16 @@ def run(
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
+    data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)
+    asked = (*given.values(), parameters, seeds, seed, reuse, *data_flags)
     run_here(
         Request(
             dataset=dataset,
             data=data,
             map=map_ or "",
             variant=variant or "",
+            split=split or "",
+            revision=revision or "",
             options=parse_texts(dataset_options or (), "--option"),
             choice_seed=0 if choice_seed is None else None if choice_seed < 0 else choice_seed,
             limit=limit,
@@ -296,11 +308,7 @@ def run(
             resume=resume,
             store=store,
             as_json=as_json,
-            fresh_flags=bool(
-                any(v is not None for v in (*given.values(), reuse, seeds, seed, limit, data, map_, variant))
-                or parameters
-                or dataset_options
-            ),
+            fresh_flags=any(said is not None and said != [] for said in asked),
         ),
         Scale(
             concurrency=concurrency,

@@ -37,6 +37,8 @@ class Request:
     data: Path | None
     map: str
     variant: str
+    split: str
+    revision: str
     options: dict[str, str]
     choice_seed: int | None
     limit: int | None
@@ -135,6 +137,8 @@ def prepare(request: Request, scale: Scale) -> Prepared:
             data=request.data,
             map=parse_map(request.map),
             variant=request.variant,
+            split=request.split,
+            revision=request.revision,
             choice_seed=request.choice_seed,
             options=request.options,
         )

@@ -86,6 +86,16 @@ def print_details(summary: Summary) -> None:
             table.add_row(Text(name), str(mean.items), f"{100 * mean.value:.1f}", interval(mean.interval))
         out().print()
         out().print(table)
+    if summary.labels is not None:
+        labels = summary.labels
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for head in ("label", "items", "given", "precision %", "recall %", "F1 %"):
+            table.add_column(head, justify="left" if head == "label" else "right")
+        for name, f in labels.labels.items():
+            table.add_row(Text(name), str(f.support), str(f.given), *map(_share, (f.precision, f.recall, f.f1)))
+        out().print()
+        out().print(Text(f"macro F1 {100 * labels.macro_f1:.1f}%, weighted F1 {100 * labels.weighted_f1:.1f}%"))
+        out().print(table)
     s = summary.spread
     if s.seeds > 1:
         unstable = "not estimable" if s.instability is None else f"{100 * s.instability:.1f}%"
@@ -144,6 +154,10 @@ def interval(ends: Interval | None, *, signed: bool = False) -> str:
         return "not estimable"
     form = "+.1f" if signed else ".1f"
     return f"[{100 * ends.low:{form}}, {100 * ends.high:{form}}]"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _one_seed(run: StoredRun) -> bool:

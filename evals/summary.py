@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..core.messages import Frozen
 from .rows import Row
+from .scoring.labels import LabelReport, label_report
 from .statistics.attempts import fail_at_k, pass_at_k
 from .statistics.calibration import Calibration, calibration
 from .statistics.intervals import Interval, bootstrap, standard_error, wilson
@@ -72,6 +73,7 @@ class Summary(Frozen):
         accuracy: Of the main score.
         metrics: The other scores by name.
         subjects: The main score by subject.
+        labels: Macro F1 and the confusion of labels, over all rows; None where nothing is labelled.
         spread: Over seeds.
         pass_at: pass@k by k, for every k up to the number of seeds.
         fail_at: At least one failure in k tries, likewise.
@@ -92,6 +94,7 @@ class Summary(Frozen):
     accuracy: Mean
     metrics: dict[str, Mean] = Field(default_factory=dict)
     subjects: dict[str, Mean] = Field(default_factory=dict)
+    labels: LabelReport | None = None
     spread: Spread
     pass_at: dict[int, float] = Field(default_factory=dict)
     fail_at: dict[int, float] = Field(default_factory=dict)
@@ -128,7 +131,7 @@ def outcomes_of(rows: Sequence[Row], metric: str | None = None) -> Outcomes:
             scores.setdefault(row.id, {})[row.seed] = row.value
         elif metric in row.metrics:
             scores.setdefault(row.id, {})[row.seed] = row.metrics[metric]
-    return Outcomes.of(scores, {r.id: r.group for r in rows if r.group})
+    return Outcomes.of(scores, {r.id: r.group for r in rows if r.group}, bounded=metric is None)
 
 
 def mean_of(outcomes: Outcomes) -> Mean:
@@ -171,6 +174,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         subjects={s: mean_of(outcomes_of([r for r in rows if r.subject == s])) for s in subjects}
         if len(subjects) > 1
         else {},
+        labels=_labels(rows),
         spread=spread(outcomes),
         pass_at={k: v for k in attempts if (v := pass_at_k(outcomes, k)) is not None},
         fail_at={k: v for k in attempts if (v := fail_at_k(outcomes, k)) is not None},
@@ -185,6 +189,15 @@ def summarise(rows: Sequence[Row]) -> Summary:
         calibration=calibration(*np.array(stated, dtype=float).T) if stated else None,
         confident=len(stated),
     )
+
+
+def _labels(rows: Sequence[Row]) -> LabelReport | None:
+    golds = [(row, row.gold) for row in rows if isinstance(row.gold, dict) and row.gold.get("type") == "label"]
+    if not golds:
+        return None
+    first = golds[0][1].get("labels")
+    named = [str(label) for label in first] if isinstance(first, list) else []
+    return label_report([(row.label or "", row.prediction) for row, _ in golds], named)
 
 
 def _cost(rows: Sequence[Row]) -> Cost:

@@ -243,7 +243,31 @@ def _breakdown(runs: Sequence[RunContent]) -> str:
             rows.append(f'<tr><td>{_t(name)}</td><td class="num">{items}</td>{cells}</tr>')
         table = _table((title.lower(), "items", *(r.label for r in runs)), rows)
         parts.append(f"<details><summary><b>{title}</b>, accuracy % with 95% interval</summary>{table}</details>")
+    labelled = [r for r in runs if r.summary.labels is not None]
+    if labelled:
+        parts.append(f"<details><summary><b>Labels</b></summary>{_labels(labelled)}</details>")
     return "".join(parts)
+
+
+def _labels(runs: Sequence[RunContent]) -> str:
+    rows = []
+    for run in runs:
+        found = run.summary.labels
+        if found is None:
+            continue
+        macro = f"macro F1 {100 * found.macro_f1:.1f}, weighted {100 * found.weighted_f1:.1f}"
+        rows.append(f'<tr><td><b>{_t(run.label)}</b></td><td class="text" colspan="6">{macro}</td></tr>')
+        for name, f in found.labels.items():
+            shares = "".join(
+                f'<td class="num">{NOTHING if v is None else f"{100 * v:.1f}"}</td>'
+                for v in (f.precision, f.recall, f.f1)
+            )
+            taken = ", ".join(f"{given or 'unread'} {n}" for given, n in found.confusion.get(name, {}).items())
+            rows.append(
+                f'<tr><td>{_t(name)}</td><td class="num">{f.support}</td><td class="num">{f.given}</td>{shares}'
+                f'<td class="text small">{_t(taken)}</td></tr>'
+            )
+    return _table(("label", "items", "given", "precision %", "recall %", "F1 %", "taken for"), rows)
 
 
 def _disagreements(content: Content) -> str:

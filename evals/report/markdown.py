@@ -53,6 +53,9 @@ def render_markdown(content: Content) -> str:
                 ],
             )
         lines += _subjects(runs)
+        for run in runs:
+            if run.summary.labels is not None:
+                lines += ["", f"{_t(run.label)}: macro F1 {100 * run.summary.labels.macro_f1:.1f}%"]
     lines += ["", f"{content.disagreeing} items on which runs disagree.", "", "## Data", ""]
     for use in {r.dataset.name: r.dataset for r in content.runs}.values():
         lines.append(

@@ -22,7 +22,8 @@ class Outcomes:
         ids: Name of each item.
         clusters: Group of each item, numbered from 0: items that share a source stand or fall together. Without groups
             every item is its own.
-        scores: `[items, seeds]`, each in [0, 1]; NaN where a run is incomplete. Every item has at least one score.
+        scores: `[items, seeds]`, each in [0, 1] unless it is a margin; NaN where a run is incomplete. Every item has at
+            least one score.
     """
 
     ids: tuple[str, ...]
@@ -30,12 +31,19 @@ class Outcomes:
     scores: Array
 
     @classmethod
-    def of(cls, scores: Mapping[str, Mapping[Hashable, float]], clusters: Mapping[str, str] | None = None) -> Outcomes:
+    def of(
+        cls,
+        scores: Mapping[str, Mapping[Hashable, float]],
+        clusters: Mapping[str, str] | None = None,
+        *,
+        bounded: bool = True,
+    ) -> Outcomes:
         """Outcomes from scores by item and seed.
 
         Args:
             scores: By item name, then seed.
             clusters: Group by item name; an item that is not named is its own group.
+            bounded: Whether a score must lie in [0, 1]; a margin need not.
 
         Raises:
             UserError: There is no score at all, or one lies outside [0, 1].
@@ -50,7 +58,7 @@ class Outcomes:
                 if seed in scores[name]:
                     table[i, j] = scores[name][seed]
         given = table[~np.isnan(table)]
-        if given.size and (given.min() < 0 or given.max() > 1):
+        if bounded and given.size and (given.min() < 0 or given.max() > 1):
             raise UserError("a score lies outside [0, 1]")
         if np.isnan(table).all(axis=1).any():
             raise UserError("an item has no score")
