@@ -132,7 +132,7 @@ def test_control_c_saves_what_there_is_and_frees_the_server(run: Any, server: Re
     assert resume, shown
     kept = run("runs", "show", resume[1])
     assert kept.status() == 0, kept.seen
-    assert "cancelled" in plain(kept.seen)
+    assert "interrupted" in plain(kept.seen)
 
 
 def test_a_model_that_is_not_served_is_one_line_with_its_remedy(run: Any) -> None:
