@@ -36,20 +36,15 @@ class Bounds:
             tokens: Tokens needed.
             what: What needs them, for the message.
         """
-        if tokens > self.context:
-            raise ContextTooLong(
-                f"{what} need {tokens} tokens; {self.model} holds {self.context}",
-                tokens=tokens,
-                limit=self.context,
-                hint="shorten the prompt or lower max_tokens",
-            )
-        if tokens > self.columns:
-            raise ContextTooLong(
-                f"{what} need {tokens} tokens; the cache holds {self.columns}",
-                tokens=tokens,
-                limit=self.columns,
-                hint="give the engine a larger kv_bytes",
-            )
+        if tokens <= self.tokens:
+            return
+        model_is_less = self.context <= self.columns
+        raise ContextTooLong(
+            f"{what} need {tokens} tokens; {self.model if model_is_less else 'the cache'} holds {self.tokens}",
+            tokens=tokens,
+            limit=self.tokens,
+            hint="shorten the prompt or lower max_tokens" if model_is_less else "give the engine a larger kv_bytes",
+        )
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raises `UserError` if a token is not in the vocabulary."""
