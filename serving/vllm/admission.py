@@ -49,13 +49,33 @@ class Admission:
 
     async def _admit_all(self) -> None:
         engine = self._engine()
-        await engine.pause_generation(mode="keep", clear_cache=False)
+        paused = asyncio.ensure_future(engine.pause_generation(mode="keep", clear_cache=False))
         try:
+            await asyncio.shield(paused)
             while self._waiting:
                 await self._waiting[0]()
                 self._waiting.pop(0)
         finally:
-            await asyncio.shield(engine.resume_generation())
+            await _to_its_end(asyncio.ensure_future(_resume(engine, paused)))
+
+
+async def _resume(engine: Any, paused: asyncio.Task[None]) -> None:
+    """Let the engine go on once the pause has taken hold: a pause that came after would stay."""
+    await asyncio.wait([paused])
+    await engine.resume_generation()
+
+
+async def _to_its_end(work: asyncio.Task[None]) -> None:
+    """Wait for `work` even if the waiting is cancelled, which is passed on after: the engine must not stay paused."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as e:
+            cancelled = e
+    work.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class Attempt:
