@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,8 @@ from reason.core.answer import Answer
 
 Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0
+PROGRESS = re.compile(r"^\d+ s: .*\n", re.M)
+"""What a slow machine says every few seconds."""
 LONG = ["--set", "max_tokens=60000"]
 """More tokens than any test waits for."""
 
@@ -24,7 +27,7 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     assert child.stdout is not None
     assert child.stderr is not None
     out, err = child.stdout.read(), child.stderr.read()
-    return child.wait(timeout=TIMEOUT_S), out, err
+    return child.wait(timeout=TIMEOUT_S), out, PROGRESS.sub("", err)
 
 
 def wait_for(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,8 @@ def real(process: Process, smollm2_files: Any) -> Process:
 def test_the_capital_of_france(real: Process) -> None:
     child = real("ask", "What is the capital of France?", "--json")
     out, err = child.communicate(timeout=300)
-    assert (child.returncode, err) == (0, "")
+    told = [line for line in err.splitlines() if not re.match(r"\d+ s: ", line)]  # a slow machine tells its progress
+    assert (child.returncode, told) == (0, [])
     answer = Answer.model_validate_json(out)
     assert answer.answer == "Paris"
     assert answer.model == "local/smollm2-135m"
