@@ -33,10 +33,6 @@ _OURS = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", 
 def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs`.
 
-    On a CPU, seeds and prompts computed in chunks end the engine (vLLM to 0.33), so chunks are off there; blocks have
-    32 tokens, the fewest it takes, so that most of a common prefix is reused; and nothing is compiled, which would take
-    over a minute at every start.
-
     Args:
         folder: The model's folder.
         settings: What the user chose.
@@ -51,10 +47,7 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
     arguments: dict[str, Any] = {
         "model": str(folder),
         "dtype": settings.dtype,
-        "max_num_seqs": settings.max_num_seqs,
         "enable_prefix_caching": settings.prefix_caching,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "pipeline_parallel_size": settings.pipeline_parallel_size,
         "max_logprobs": MOST_ALTERNATIVES,
         "logprobs_mode": "raw_logprobs",
         "logits_processors": [PROCESSOR],
@@ -63,6 +56,26 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
         "generation_config": "vllm",
         "seed": secrets.randbits(31),  # of the samples without a seed: they differ from start to start
         "enable_log_requests": False,
+    }
+    return arguments | sizes(settings, context, cpu) | settings.engine
+
+
+def sizes(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
+    """What of the engine's arguments follows from the machine: lengths, memory, devices.
+
+    On a CPU, seeds and prompts computed in chunks end the engine (vLLM to 0.33), so chunks are off there; blocks have
+    32 tokens, the fewest it takes, so that most of a common prefix is reused; and nothing is compiled, which would take
+    over a minute at every start.
+
+    Args:
+        settings: What the user chose.
+        context: Tokens the model was made for; None if its configuration does not say.
+        cpu: Whether vLLM runs on the processor.
+    """
+    arguments: dict[str, Any] = {
+        "max_num_seqs": settings.max_num_seqs,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
     }
     length = settings.max_model_len
     if cpu:
@@ -80,7 +93,7 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if length is not None:
         arguments["max_model_len"] = length
-    return arguments | settings.engine
+    return arguments
 
 
 def keeps_prefixes(settings: VllmSettings, cpu: bool) -> bool:

