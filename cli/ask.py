@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .completions import complete_strategy
 
 EXAMPLES = """
 [b]Examples[/b]
@@ -45,47 +44,11 @@ def limit_option(flag: str, metavar: str, help_: str) -> Any:
 
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")],
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy",
-            "-s",
-            metavar="NAME",
-            help="How to reason: see [b]reason strategies[/b].",
-            autocompletion=complete_strategy,
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="Main model: local/…, or any model string of LiteLLM.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    small_model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=options.RUNNING),
-    ] = None,
-    judge_model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=options.RUNNING),
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Parameter of the strategy; may be repeated. VALUE is JSON where it can be, else text.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
+    strategy: options.Strategy = None,
+    model: options.MainModel = None,
+    small_model: options.SmallModel = None,
+    judge_model: options.JudgeModel = None,
+    parameters: options.Parameters = None,
     context: Annotated[
         list[Path] | None,
         typer.Option(

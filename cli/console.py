@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
 PIPE_WIDTH = 160
 """Columns of a table that goes into a pipe or file, where no terminal says how wide it is."""
@@ -40,6 +42,23 @@ def _console(*, stderr: bool) -> Console:
 def moving_parts() -> bool:
     """Whether standard error can show something that moves: a terminal, not a dumb one, `NO_COLOR` not set."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def moving_picture(render: Callable[[], RenderableType], frames_per_s: float) -> Live | None:
+    """A picture on standard error that has begun to move; None where nothing can."""
+    if not moving_parts():
+        return None
+    from rich.live import Live
+
+    picture = Live(
+        get_renderable=render,
+        console=err(),
+        refresh_per_second=frames_per_s,
+        transient=True,
+        redirect_stdout=False,
+    )
+    picture.start()
+    return picture
 
 
 def debugging() -> bool:

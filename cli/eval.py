@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from . import options
 from .ask import limit_option
-from .completions import complete_dataset, complete_strategy
+from .completions import complete_dataset
 
 DATA = "Data"
 SCALE = "Scale"
@@ -97,47 +97,11 @@ def run(
             show_default=False,
         ),
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy",
-            "-s",
-            metavar="NAME",
-            help="How to reason: see [b]reason strategies[/b].",
-            autocompletion=complete_strategy,
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="Main model: local/…, vllm/…, or any model string of LiteLLM.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    small_model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=options.RUNNING),
-    ] = None,
-    judge_model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=options.RUNNING),
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Parameter of the strategy; may be repeated.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
+    strategy: options.Strategy = None,
+    model: options.MainModel = None,
+    small_model: options.SmallModel = None,
+    judge_model: options.JudgeModel = None,
+    parameters: options.Parameters = None,
     seeds: Annotated[
         int | None,
         typer.Option(

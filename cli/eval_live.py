@@ -18,7 +18,7 @@ from rich.text import Text
 from ..core.events import EventFields, SampleFinished
 from ..evals.rows import Row
 from ..evals.statistics.intervals import wilson
-from .console import err, moving_parts, say
+from .console import moving_picture, say
 
 FRAMES_PER_S = 4
 PLAIN_EVERY_S = 30.0
@@ -143,15 +143,7 @@ class EvalView:
         self._next_plain = clock() + self._gap
 
     def __enter__(self) -> Self:
-        if moving_parts():
-            self._live = Live(
-                get_renderable=self.render,
-                console=err(),
-                refresh_per_second=FRAMES_PER_S,
-                transient=True,
-                redirect_stdout=False,
-            )
-            self._live.start()
+        self._live = moving_picture(self.render, FRAMES_PER_S)
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.events import EventFields, RunStarted, TextDelta
-from .console import err, moving_parts, printable, say
+from .console import moving_picture, printable, say
 from .progress import Progress
 
 FRAMES_PER_S = 8
@@ -50,15 +50,7 @@ class LiveView:
         self._next_plain = PLAIN_EVERY_S
 
     def __enter__(self) -> Self:
-        if moving_parts():
-            self._live = Live(
-                get_renderable=self.render,
-                console=err(),
-                refresh_per_second=FRAMES_PER_S,
-                transient=True,
-                redirect_stdout=False,
-            )
-            self._live.start()
+        self._live = moving_picture(self.render, FRAMES_PER_S)
         return self
 
     def __exit__(

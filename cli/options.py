@@ -7,11 +7,48 @@ from typing import Annotated, Any
 
 import typer
 
+from .completions import complete_strategy
+
 RUNNING = "What runs"
 BUDGET = "Budget"
 OUTPUT = "Output"
 ENGINE = "Store and engine"
 
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        "-s",
+        metavar="NAME",
+        help="How to reason: see [b]reason strategies[/b].",
+        autocompletion=complete_strategy,
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+MainModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="Main model: local/…, vllm/…, or any model string of LiteLLM.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+SmallModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=RUNNING)]
+JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=RUNNING)]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Parameter of the strategy; may be repeated. VALUE is JSON where it can be, else text.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
 Store = Annotated[
     Path | None,
