@@ -85,13 +85,15 @@ async def test_the_number_of_items_at_a_time_changes_nothing(model, settings, tm
 async def test_no_more_items_than_allowed_are_under_way(model, settings, tmp_path) -> None:
     most = 0
 
-    def look() -> None:
+    async def look() -> None:
         nonlocal most
+        while model.running < 2 and most < 2:  # until a second item is under way, however slow the machine
+            await asyncio.sleep(0.001)
         most = max(most, model.running)
 
     model._step = look
     await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings, concurrency=3)
-    assert 1 <= most <= 3  # how many overlap is the machine's affair
+    assert 1 < most <= 3
 
 
 async def test_a_cancelled_run_goes_on_without_paying_twice(model, settings, tmp_path) -> None:
