@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...core.messages import Chunk
+from ...core.unbroken import to_its_end
 from ..model import Listener
 
 POLL_S = 0.001
@@ -56,26 +57,13 @@ class Admission:
                 await self._waiting[0]()
                 self._waiting.pop(0)
         finally:
-            await _to_its_end(asyncio.ensure_future(_resume(engine, paused)))
+            await to_its_end(_resume(engine, paused))  # else the engine would stay paused
 
 
 async def _resume(engine: Any, paused: asyncio.Task[None]) -> None:
     """Let the engine go on once the pause has taken hold: a pause that came after would stay."""
     await asyncio.wait([paused])
     await engine.resume_generation()
-
-
-async def _to_its_end(work: asyncio.Task[None]) -> None:
-    """Wait for `work` even if the waiting is cancelled, which is passed on after: the engine must not stay paused."""
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as e:
-            cancelled = e
-    work.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 class Attempt:
