@@ -71,7 +71,7 @@ class Terminal:
 @pytest.fixture
 def run(server: RealServer, tmp_path: Path) -> Iterator[Any]:
     opened: list[Terminal] = []
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("REASON_", "CI"))} | {
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("REASON_", "CI", "NO_COLOR"))} | {
         "HOSTED_VLLM_API_BASE": server.base,
         "HOSTED_VLLM_API_KEY": server.key,
         "XDG_CONFIG_HOME": str(tmp_path),
