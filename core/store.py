@@ -48,7 +48,7 @@ class StoredCall(Frozen):
         key: Hash of model, request, seed and sample index.
         request: What was asked, for people to read.
         reply: What came back.
-        cut: Whether time, not the request, ended it: then it answers no other run.
+        cut: Whether time or a caller that had enough, not the request, ended it: then it answers no other run.
     """
 
     key: str

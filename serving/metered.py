@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
@@ -22,6 +22,7 @@ from ..core.events import CallStarted, StrategyNote
 from ..core.messages import Chunk, Completion, FinishReason, NextToken, Prompt, Request, Scored, Usage
 from ..core.run import Run
 from ..core.store import call_key
+from ..core.unbroken import to_its_end
 from .hooks import companions
 from .kv_store import KVStore, Pinned, PinsPrefixes, check_name
 from .meter import Meter, Slot, sampled_json
@@ -31,6 +32,7 @@ from .pieces import stream_of
 from .recorder import Recorder
 
 MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
+WorkT = TypeVar("WorkT")
 
 
 @dataclass
@@ -61,6 +63,8 @@ class MeteredModel:
     strategy that wants new samples of a prompt asks for new indices. Where the token or dollar budget does not cover
     `max_tokens` for every sample, all samples of the call are bounded by an equal share, and one that meets this bound
     ends with "budget"; where the time limit strikes, what was generated so far comes back, ended with "budget" too.
+    A caller that has `enough` before all samples are finished gets the rest as far as they got, ended with "cancelled";
+    the backend stops generating them, and what they have cost is charged.
 
     Args:
         model: The model; it is not closed by this object.
@@ -135,8 +139,17 @@ class MeteredModel:
 
     # -- sampling
 
-    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """See `LanguageModel.generate`."""
+    async def generate(
+        self, requests: Sequence[Request], listener: Listener | None = None, *, enough: asyncio.Event | None = None
+    ) -> list[list[Completion]]:
+        """See `LanguageModel.generate`.
+
+        Args:
+            requests: What to sample.
+            listener: Told of tokens and finished samples as they come.
+            enough: Ends the samples that are still being generated once it is set. They are kept for this run alone, so
+                that it replays as it went; no other run is answered by them.
+        """
         if not requests:
             return []
         fitted = self._meter.fit([self._meter.seeded(r) for r in requests])
@@ -172,10 +185,10 @@ class MeteredModel:
             )
             started = time.monotonic()
             try:
-                for slot in replayed:
+                for slot in sorted(replayed):
                     self._meter.tell(call, slot, done[slot], listener, replayed=True)
                 if len(done) < len(keys):
-                    await self._sample(fitted, keys, done, call, listener)
+                    await self._sample(fitted, keys, done, call, listener, enough)
             finally:
                 self._meter.settle(call, fitted, done, replayed, time.monotonic() - started)
                 await self._run.save_events()
@@ -196,8 +209,9 @@ class MeteredModel:
         done: dict[Slot, Completion],
         call: int,
         listener: Listener | None,
+        enough: asyncio.Event | None,
     ) -> None:
-        """Make the samples that are not `done` yet and add them there; time may cut them short."""
+        """Make the samples that are not `done` yet and add them there; time or the caller may cut them short."""
         run = self._run
         missing = [
             (i, r.model_copy(update={"samples": tuple(x for x in r.indices if (i, x) not in done)}))
@@ -226,25 +240,30 @@ class MeteredModel:
             chunk = chunk.model_copy(update={"request": i})
             self._meter.tell_chunk(call, chunk, listener)
 
-        try:
-            async with recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
-                replies = await self._model.generate([r for _, r in missing], hear)
-                for (i, request), reply in zip(missing, replies, strict=True):
-                    for index, completion in zip(request.indices, reply, strict=True):
-                        if (i, index) not in done:  # the backend did not tell it
-                            finish((i, index), completion)
-                            self._meter.tell(call, (i, index), completion, listener)
-        except TimeoutError:
-            if not clock.expired():
-                raise
-            run.note_limit(run.ledger.refuse("seconds"))
+        async def cut_the_rest(reason: FinishReason) -> None:
             async with recorder:
                 for slot in [slot for slot in keys if slot not in done]:
                     # a backend tells of the prompt on the first sample, which has not come
                     counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
-                    cut = growing.get(slot, _Growing()).cut(slot[1], "budget", counted or 0)
+                    cut = growing.get(slot, _Growing()).cut(slot[1], reason, counted or 0)
                     finish(slot, cut, cut=True)
                     self._meter.tell(call, slot, cut, None)
+
+        try:
+            async with recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
+                replies = await _until(enough, self._model.generate([r for _, r in missing], hear))
+                for (i, request), reply in zip(missing, replies or [], strict=replies is not None):
+                    for index, completion in zip(request.indices, reply, strict=True):
+                        if (i, index) not in done:  # the backend did not tell it
+                            finish((i, index), completion)
+                            self._meter.tell(call, (i, index), completion, listener)
+            if replies is None:
+                await cut_the_rest("cancelled")
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            run.note_limit(run.ledger.refuse("seconds"))
+            await cut_the_rest("budget")
         except asyncio.CancelledError:
             for slot, sample in growing.items():
                 cut = sample.cut(slot[1], "cancelled")
@@ -322,6 +341,27 @@ class MeteredModel:
             )
             await run.save_events()
         return replies
+
+
+async def _until(enough: asyncio.Event | None, work: Coroutine[Any, Any, WorkT]) -> WorkT | None:
+    """What the work gives; None if there was enough before it was done: it has been cancelled then, and has ended."""
+    if enough is None:
+        return await work
+    if enough.is_set():
+        work.close()
+        return None
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(enough.wait())
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+        watch.cancel()
+        await to_its_end(_ended(task, watch))
+    return None if task.cancelled() else task.result()
+
+
+async def _ended(*tasks: asyncio.Future[Any]) -> None:
+    await asyncio.wait(tasks)
 
 
 def _asked(requests: Sequence[Request], groups: Sequence[tuple[int, ...]]) -> list[JsonValue]:
