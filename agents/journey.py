@@ -17,7 +17,10 @@ from ..core.run import Run
 from ..core.store import RunStatus
 from ..reasoning.strategy import Models
 from ..serving.metered import MeteredModel
+from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
+from ..serving.rewards import RewardModel
+from .calibrated import doubts
 from .graph import build_graph
 from .nodes import assemble, resume_costs
 from .state import Pipeline, State
@@ -28,15 +31,21 @@ class Journey:
 
     Args:
         run: The run; the store has it already.
-        models: Its models by role.
+        models: Its language models by role.
         checkpoints: Where the state is kept after each stage; None for a replay, which writes nothing.
+        reward: Its reward model, if it has one.
     """
 
     def __init__(
-        self, run: Run, models: Mapping[str, LanguageModel], checkpoints: BaseCheckpointSaver[Any] | None
+        self,
+        run: Run,
+        models: Mapping[str, LanguageModel],
+        checkpoints: BaseCheckpointSaver[Any] | None,
+        reward: RewardModel | None = None,
     ) -> None:
         self._run = run
         self._models = dict(models)
+        self._reward = reward
         self._graph = build_graph(checkpoints)
         self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
 
@@ -44,7 +53,7 @@ class Journey:
         """From the beginning."""
         identities: dict[str, Any] = {
             role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
-            for role, m in self._models.items()
+            for role, m in self._used().items()
         }
         if self._run.recording:
             await self._run.store.set_identities(self._run.id, identities)
@@ -69,9 +78,13 @@ class Journey:
                 resumed=resumed,
             )
         )
-        models = Models({role: MeteredModel(m, role, run) for role, m in self._models.items()})
+        reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
+        models = Models({role: MeteredModel(m, role, run) for role, m in self._models.items()}, reward)
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
         try:
+            doubt = doubts(config, {role: model.identity for role, model in self._used().items()})
+            if doubt:
+                run.degrade(doubt)
             durability: Durability | None = None if self._graph.checkpointer is None else "sync"
             reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
             answer = Answer.model_validate(reached["answer"])
@@ -90,6 +103,13 @@ class Journey:
             raise
         await self._end("finished", answer)
         return answer
+
+    def _used(self) -> dict[str, LanguageModel | RewardModel]:
+        """All models by role, the reward model too."""
+        used: dict[str, LanguageModel | RewardModel] = {**self._models}
+        if self._reward is not None:
+            used["reward"] = self._reward
+        return used
 
     async def _end(self, status: RunStatus, answer: Answer, error: dict[str, Any] | None = None) -> None:
         run = self._run

@@ -74,12 +74,14 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
     solution = solution or Solution(chosen=None, stopped="cancelled")
     best = solution.best
     checked = verification.confidence if verification is not None else None
+    confidence = solution.confidence if checked is None else checked
+    curve = run.config.calibration
     return Answer(
         answer=None if best is None else best.answer,
         text="" if best is None else best.text,
         strategy=strategy,
         model=run.config.models["main"],
-        confidence=solution.confidence if checked is None else checked,
+        confidence=confidence,
         stopped=solution.stopped,
         candidates=tuple(
             AnswerCandidate(text=c.text, answer=c.answer, score=c.score, logprob=c.logprob, tokens=c.tokens)
@@ -90,6 +92,8 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         run_id=run.id,
         seed=run.seed,
         degraded=tuple(run.degraded),
+        calibrated_confidence=None if curve is None or confidence is None else curve.apply(confidence),
+        calibration="" if curve is None else str(curve),
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..core.answer import Answer
-from ..core.budget import Budget, refuse_unpriced
+from ..core.budget import Budget, LimitKind, refuse_unpriced
+from ..core.calibration import CalibrationMap
 from ..core.errors import DataError, UserError
 from ..core.events import EventFields, LiveSink, Sink
 from ..core.question import MAX_QUESTION_CHARS, Document, Question
@@ -26,6 +28,9 @@ from ..serving.model import Capabilities, LanguageModel
 from ..serving.open import open_model
 from ..serving.pulling import Progress
 from ..serving.recorded import RecordedModel
+from ..serving.recorded_rewards import RecordedReward
+from ..serving.rewards import RewardCapabilities, RewardModel, open_reward
+from .calibrated import NO_MAP, chosen_map, refuse_other_model
 from .checkpoints import open_checkpoints
 from .journey import Journey
 from .portal import Portal
@@ -47,16 +52,19 @@ class Reasoner:
         strategy: Name of the strategy; None is the setting.
         small_model: The model for small steps.
         judge_model: The model that judges.
+        reward_model: The model that scores steps, for example `judge/local/smollm2-135m`.
         parameters: Parameters of the strategy that differ from the settings.
         verify: Names of verifiers.
         require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
         budget: Limits of each question.
         seed: Seed of each question; None draws one and records it.
+        calibration: The strategy's calibration map, or its file; None is the setting, "none" is no map.
         settings: Settings instead of those of environment and files.
         progress: Told how far a model's files are that must be fetched first; called from another thread.
 
     Raises:
         UserError: Something of this is not allowed; says what.
+        DataError: The calibration map cannot be read.
     """
 
     def __init__(
@@ -66,11 +74,13 @@ class Reasoner:
         *,
         small_model: str | None = None,
         judge_model: str | None = None,
+        reward_model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         verify: Sequence[str] | None = None,
         require_verified: bool = False,
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
+        calibration: CalibrationMap | Path | str | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -83,6 +93,7 @@ class Reasoner:
                     strategy=strategy,
                     small_model=small_model,
                     judge_model=judge_model,
+                    reward_model=reward_model,
                     verify=None if verify is None else tuple(verify),
                     budget=budget.model_dump() if isinstance(budget, Budget) else budget,
                     seed=seed,
@@ -96,9 +107,11 @@ class Reasoner:
             VERIFIERS.load(name)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
+        self._calibration = chosen_map(self.settings, calibration)
         self._opening = threading.Lock()
         self._limiters = Limiters()
         self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
+        self._rewards: dict[tuple[str, LocalSettings], RewardModel] = {}
         self._store: SqliteStore | None = None
         self._borrowing = False
         self._portal = Portal()
@@ -131,7 +144,7 @@ class Reasoner:
             stream_text: Whether the sinks hear of text as it is generated.
 
         Raises:
-            UserError: The question is empty or too long.
+            UserError: The question is empty or too long, or the calibration map is for another model.
             BackendError: The model failed altogether.
             NotVerified: A verified answer is required and this one is not.
         """
@@ -141,20 +154,27 @@ class Reasoner:
             question=asked,
             strategy=settings.strategy,
             parameters=self._parameters,
-            models=_given(main=settings.model, small=settings.small_model, judge=settings.judge_model),
+            models=_given(
+                main=settings.model,
+                small=settings.small_model,
+                judge=settings.judge_model,
+                reward=settings.reward_model,
+            ),
             verify=settings.verify,
             require_verified=self._require_verified,
             budget=settings.budget,
             local=settings.local,
             seed=_first(seed, settings.seed, new_seed()),
             reuse=settings.reuse,
+            calibration=self._calibration,
         )
-        models = await self._open_models(config)
+        models, reward = await self._open_models(config)
+        refuse_other_model(config, models["main"].identity)
         store = await self._open_store()
         run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
         await store.create_run(run.id, config.model_dump(mode="json"))
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints).start()
+            return await Journey(run, models, checkpoints, reward).start()
 
     async def astream(
         self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
@@ -192,18 +212,22 @@ class Reasoner:
             raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
         config = read_config(record)
         await store.take_run(record.id)
-        models = await self._open_models(config)
-        for role, model in models.items():
+        models, reward = await self._open_models(config)
+        opened: dict[str, LanguageModel | RewardModel] = {**models}
+        if reward is not None:
+            opened["reward"] = reward
+        for role, model in opened.items():
             known = record.identities.get(role)
             if isinstance(known, dict) and known.get("identity") != model.identity:
                 raise UserError(
                     f"model {model.name} is not the one that run {record.id} began with", hint="ask the question anew"
                 )
+        refuse_other_model(config, models["main"].identity)
         events = await store.events(record.id)
         first = events[-1].number + 1 if events else 1
         run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints).go_on()
+            return await Journey(run, models, checkpoints, reward).go_on()
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Take a stored run through the pipeline again without any model: every reply comes from the store.
@@ -217,17 +241,21 @@ class Reasoner:
         config = read_config(record)
         out_of_time = config.budget.seconds is not None
         models: dict[str, LanguageModel] = {}
+        reward: RewardModel | None = None
         for role, name in config.models.items():
             known = record.identities.get(role)
             if not isinstance(known, dict):
                 raise DataError(f"run {record.id} was stopped before its models were noted", hint="resume it instead")
+            if role == "reward":
+                reward = _recorded_reward(name, known, record, config.budget)
+                continue
             capabilities = Capabilities.model_validate(known["capabilities"])
             models[role] = RecordedModel(name, str(known["identity"]), capabilities, out_of_time=out_of_time)
         timeless = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
-        return await Journey(run, models, None).start()
+        return await Journey(run, models, None, reward).start()
 
     async def variant(
         self,
@@ -235,6 +263,7 @@ class Reasoner:
         *,
         parameters: Mapping[str, Any] | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
+        calibration: CalibrationMap | Path | str | None = None,
     ) -> Reasoner:
         """A reasoner with another strategy, parameters or limits over the same opened models and store.
 
@@ -244,16 +273,21 @@ class Reasoner:
             strategy: Name of the strategy; None is this one's.
             parameters: Parameters of the strategy that differ from the settings.
             budget: Limits of each question; None are this one's.
+            calibration: The strategy's calibration map, as for a `Reasoner`; None is this one's for the same strategy.
         """
+        if calibration is None and strategy in (None, self.settings.strategy):
+            calibration = self._calibration or NO_MAP
         other = Reasoner(
             strategy=strategy,
             parameters=parameters,
             budget=budget,
             require_verified=self._require_verified,
+            calibration=calibration,
             settings=self.settings,
             progress=self._progress,
         )
         other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
+        other._rewards = self._rewards
         other._borrowing = True
         return other
 
@@ -282,10 +316,11 @@ class Reasoner:
         """Close models and store; idempotent."""
         if self._borrowing:
             return
-        models = list(self._models.values())
-        self._models.clear()  # the same dictionary serves the variants
+        opened: list[RewardModel | LanguageModel] = [*self._rewards.values(), *self._models.values()]
+        self._rewards.clear()
+        self._models.clear()  # the same dictionaries serve the variants
         store, self._store = self._store, None
-        for model in models:
+        for model in opened:
             await model.aclose()
         if store is not None:
             await store.aclose()
@@ -306,17 +341,32 @@ class Reasoner:
     ) -> None:
         self.close()
 
-    async def _open_models(self, config: RunConfig) -> dict[str, LanguageModel]:
-        """The models by role; two roles with one model string share it."""
+    async def _open_models(self, config: RunConfig) -> tuple[dict[str, LanguageModel], RewardModel | None]:
+        """The language models by role, and the reward model; roles with one model string share it, a judge included."""
+        settings = self.settings.model_copy(update={"local": config.local})
+        models: dict[str, LanguageModel] = {}
+        reward: RewardModel | None = None
+
+        async def language_model(name: str) -> LanguageModel:
+            key = name, config.local
+            if key not in self._models:
+                self._models[key] = await open_model(name, settings, self._progress, self._limiters)
+            return self._models[key]
+
         async with _Turn(self._opening):
-            settings = self.settings.model_copy(update={"local": config.local})
-            for name in config.models.values():
-                if (name, config.local) not in self._models:
-                    self._models[name, config.local] = await open_model(name, settings, self._progress, self._limiters)
-        models = {role: self._models[name, config.local] for role, name in config.models.items()}
+            for role, name in config.models.items():
+                if role != "reward":
+                    models[role] = await language_model(name)
+                    continue
+                key = name, config.local
+                if key not in self._rewards:
+                    self._rewards[key] = await open_reward(name, settings, self._progress, language_model)
+                reward = self._rewards[key]
         for model in models.values():
             refuse_unpriced(config.budget, model.name, model.capabilities.price_known)
-        return models
+        if reward is not None:
+            refuse_unpriced(config.budget, reward.name, reward.capabilities.price_known)
+        return models, reward
 
     async def _open_store(self) -> SqliteStore:
         async with _Turn(self._opening):
@@ -382,6 +432,21 @@ def read_config(record: RunRecord) -> RunConfig:
         return RunConfig.model_validate(record.config)
     except ValidationError as e:
         raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question anew") from e
+
+
+def _recorded_reward(name: str, known: Mapping[str, Any], record: RunRecord, budget: Budget) -> RecordedReward:
+    """The reward model of a stored run, as a replay has it."""
+    capabilities = RewardCapabilities.model_validate(known["capabilities"])
+    stopped = record.answer is not None and record.answer.get("stopped") == "budget"
+    # what other limits stopped, the ledger of the replay stops too
+    spent: LimitKind | None = "seconds" if budget.seconds is not None else "usd" if budget.usd is not None else None
+    return RecordedReward(
+        name,
+        str(known["identity"]),
+        capabilities,
+        finished=record.status == "finished",
+        spent=spent if stopped else None,
+    )
 
 
 def _first(*values: int | None) -> int:

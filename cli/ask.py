@@ -48,7 +48,9 @@ def ask(
     model: options.MainModel = None,
     small_model: options.SmallModel = None,
     judge_model: options.JudgeModel = None,
+    reward_model: options.RewardModel = None,
     parameters: options.Parameters = None,
+    calibration: options.Calibration = None,
     context: Annotated[
         list[Path] | None,
         typer.Option(
@@ -136,6 +138,7 @@ def ask(
         model=model,
         small_model=small_model,
         judge_model=judge_model,
+        reward_model=reward_model,
         verify=tuple(verify) if verify else None,
         seed=seed,
         budget=options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
@@ -149,7 +152,11 @@ def ask(
 
     answer_here(
         lambda progress: Reasoner(
-            parameters=chosen, require_verified=require_verified, settings=settings, progress=progress
+            parameters=chosen,
+            require_verified=require_verified,
+            calibration=calibration,
+            settings=settings,
+            progress=progress,
         ),
         lambda reasoner, sinks, stream_text: reasoner.aask(
             asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text

@@ -25,6 +25,7 @@ reason eval --resume --out runs/sc8
 reason eval sweep sweep.toml --out runs/sweep
 reason eval compare runs/sc8 runs/cot
 reason eval report runs/sc8 runs/cot --out report.html
+reason eval calibrate runs/sc8 --method platt --out sc8.json
 
 [b]Exit status[/b]
 
@@ -101,7 +102,9 @@ def run(
     model: options.MainModel = None,
     small_model: options.SmallModel = None,
     judge_model: options.JudgeModel = None,
+    reward_model: options.RewardModel = None,
     parameters: options.Parameters = None,
+    calibration: options.Calibration = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -246,12 +249,15 @@ def run(
         "model": model,
         "small_model": small_model,
         "judge_model": judge_model,
+        "reward_model": reward_model,
         "budget": options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
+    if calibration is not None:
+        settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
     data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)
-    asked = (*given.values(), parameters, seeds, seed, reuse, *data_flags)
+    asked = (*given.values(), parameters, calibration, seeds, seed, reuse, *data_flags)
     run_here(
         Request(
             dataset=dataset,
@@ -367,6 +373,31 @@ def compare(
     from .eval_reporting import compare_here
 
     compare_here(runs, allow or [], force=force, as_json=as_json)
+
+
+@eval_app.command()
+def calibrate(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run on development data.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option("--out", metavar="FILE", help="Map to write, a JSON file.", show_default=False)],
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="temperature|platt|isotonic",
+            help="One number on the log-odds, two, or any function that never falls.",
+        ),
+    ] = "temperature",
+    folds: Annotated[int, typer.Option(min=2, metavar="K", help="Folds of the cross-validation.")] = 5,
+    as_json: options.Json = False,
+) -> None:
+    """Fit a map from a strategy's stated confidence to how often it is right, and say what it is worth out of sample.
+
+    The map is used by --calibration FILE of ask and eval, or by the settings: calibration.STRATEGY = "FILE".
+    """
+    from .eval_calibrating import calibrate_here
+
+    calibrate_here(run, method, to, folds=folds, as_json=as_json)
 
 
 @eval_app.command()

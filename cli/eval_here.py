@@ -17,7 +17,7 @@ from ..evals.datasets.own import parse_map
 from ..evals.evaluation import CONCURRENCY, evaluate, make_plan, run_name
 from ..evals.folder import read_manifest
 from ..evals.opening import absolute, open_task
-from ..evals.plan import EvalPlan, TaskSource
+from ..evals.plan import IN_SAMPLE, EvalPlan, TaskSource
 from ..evals.rows import Row
 from ..evals.summary import summarise
 from ..evals.task import Task
@@ -172,6 +172,9 @@ def show(out: Path, label: str, rows: Sequence[Row], *, as_json: bool) -> None:
         print_runs([(named, found)])
         print_details(found)
     say_alarms(named, found)
+    plan = read_manifest(out).plan
+    if plan.in_sample:
+        say(f"{named}: {IN_SAMPLE.format(plan.calibration)}", label="warning", style="yellow")
     say(f"{found.rows} rows in {out}; reason eval report {shlex.quote(str(out))} --out report.html")
 
 

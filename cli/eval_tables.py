@@ -42,21 +42,22 @@ def say_alarms(label: str, summary: Summary) -> None:
 
 def print_runs(runs: Sequence[tuple[str, Summary]]) -> None:
     """A table of runs."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head, right in (
-        ("run", False),
-        ("items", True),
-        ("seeds", True),
-        ("accuracy %", True),
-        ("95% interval", True),
-        ("tokens/item", True),
-        ("paid tokens", True),
-        ("calls/item", True),
-        ("p50 s", True),
-        ("p95 s", True),
-        ("unread %", True),
+    # heads of two lines leave a narrow terminal room for names and intervals in one piece
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for head in (
+        "run",
+        "items",
+        "seeds",
+        "acc.\n%",
+        "95%\ninterval",
+        "tokens\n/ item",
+        "paid\ntokens",
+        "calls\n/ item",
+        "p50\ns",
+        "p95\ns",
+        "unread\n%",
     ):
-        table.add_column(head, justify="right" if right else "left", overflow="fold")
+        table.add_column(head, justify="left" if head == "run" else "right", overflow="fold", vertical="bottom")
     for label, s in runs:
         latency = s.latency
         table.add_row(
@@ -77,7 +78,8 @@ def print_runs(runs: Sequence[tuple[str, Summary]]) -> None:
 
 def print_details(summary: Summary) -> None:
     """The other scores of a run, its seeds and its subjects."""
-    rows: list[tuple[str, Mean]] = [*summary.metrics.items(), *summary.subjects.items()]
+    levels = [(f"level {name}", mean) for name, mean in summary.levels.items()]
+    rows: list[tuple[str, Mean]] = [*summary.metrics.items(), *summary.subjects.items(), *levels]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for head in ("score or subject", "items", "%", "95% interval"):
@@ -109,13 +111,19 @@ def print_details(summary: Summary) -> None:
         passes = "  ".join(f"pass@{k} {100 * v:.1f}%" for k, v in summary.pass_at.items())
         if passes:
             out().print(Text(passes))
-    c = summary.calibration
-    if c is not None:
-        auroc = "-" if c.auroc is None else f"{c.auroc:.3f}"
+    else:
         out().print()
+        out().print(Text("one seed: what another would give is not estimable", "dim"))
+    stated = [("confidence", summary.calibration), ("calibrated", summary.calibrated)]
+    for name, c in stated:
+        if c is None:
+            continue
+        auroc = "-" if c.auroc is None else f"{c.auroc:.3f}"
+        if name == "confidence":
+            out().print()
         out().print(
             Text(
-                f"confidence ({c.n} rows): ECE {c.ece:.3f}, adaptive ECE {c.adaptive_ece:.3f}, Brier {c.brier:.3f}, "
+                f"{name} ({c.n} rows): ECE {c.ece:.3f}, adaptive ECE {c.adaptive_ece:.3f}, Brier {c.brier:.3f}, "
                 f"NLL {c.nll:.3f}, AUROC {auroc}"
             )
         )

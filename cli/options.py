@@ -39,12 +39,29 @@ MainModel = Annotated[
 ]
 SmallModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=RUNNING)]
 JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=RUNNING)]
+RewardModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Model that scores steps, as in judge/local/smollm2-135m.", rich_help_panel=RUNNING
+    ),
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
         help="Parameter of the strategy; may be repeated. VALUE is JSON where it can be, else text.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Map that calibrates the strategy's confidence, from [b]reason eval calibrate[/b]; none is no map. "
+        "(default: from the settings)",
         show_default=False,
         rich_help_panel=RUNNING,
     ),

@@ -63,7 +63,9 @@ def summary(answer: Answer) -> Text:
         line.append(f"{shown}  ", "bold")
     facts = []
     if answer.confidence is not None:
-        facts.append(f"confidence {answer.confidence:.2f}")
+        calibrated = answer.calibrated_confidence
+        beside = "" if calibrated is None else f" (calibrated {calibrated:.2f})"
+        facts.append(f"confidence {answer.confidence:.2f}{beside}")
     if answer.verification is not None and answer.verification.verdict != "unchecked":
         facts.append(answer.verification.verdict.replace("_", " "))
     usage = answer.usage

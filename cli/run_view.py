@@ -98,7 +98,9 @@ def _print_answer(answer: Answer) -> None:
     console = out()
     if answer.text:
         _section("text", answer.text.strip())
-    confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f})"
+    calibrated = answer.calibrated_confidence
+    beside = "" if calibrated is None else f", calibrated {calibrated:.2f} by {answer.calibration}"
+    confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f}{beside})"
     _section("answer", (answer.answer or "none was found") + confidence)
     for what in answer.degraded:
         console.print(Padding(Text(f"note: {what}", "yellow"), (0, 0, 0, 2)))

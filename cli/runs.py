@@ -93,7 +93,7 @@ def replay(
 
     settings = load_settings(store=store)
     answer_here(
-        lambda progress: Reasoner(settings=settings, progress=progress),
+        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # a run has its own
         lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
         Outlet(as_json, stream, trace, resume_flags(store)),
     )
@@ -117,7 +117,7 @@ def resume(
 
     settings = load_settings(store=store)
     answer_here(
-        lambda progress: Reasoner(settings=settings, progress=progress),
+        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # a run has its own
         lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
         Outlet(as_json, stream, trace, resume_flags(store)),
     )

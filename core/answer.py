@@ -194,7 +194,7 @@ class Answer(Frozen):
         text: The chosen candidate's whole text.
         strategy: Name of the strategy that made it.
         model: Name of the main model.
-        confidence: Verification's if there is one, else the strategy's; None if neither makes one.
+        confidence: Verification's if there is one, else the strategy's; None if neither makes one. As it was stated.
         stopped: Why the run ended: "done", "budget", "cancelled" or "error".
         candidates: All attempts.
         verification: What the verifiers say; None if none ran.
@@ -202,6 +202,8 @@ class Answer(Frozen):
         run_id: Name of the run in the store: `reason runs show RUN`.
         seed: The seed used; the same seed gives the same answer.
         degraded: What could not be done as the method says, and what was done instead.
+        calibrated_confidence: What the run's calibration map makes of `confidence`; None without a map or a confidence.
+        calibration: The map: its name, method and dataset; empty if the run had none.
     """
 
     answer: str | None
@@ -216,3 +218,5 @@ class Answer(Frozen):
     run_id: str
     seed: int
     degraded: tuple[str, ...] = ()
+    calibrated_confidence: Probability | None = None
+    calibration: str = ""

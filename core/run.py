@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from .answer import Solution
 from .budget import Budget, Ledger
+from .calibration import CalibrationMap
 from .errors import LimitExceeded
 from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
 from .messages import Completion, Frozen
@@ -29,7 +30,7 @@ class RunConfig(Frozen):
         question: What is asked.
         strategy: Name of the strategy.
         parameters: The strategy's parameters, complete.
-        models: Model string by role ("main", "small", "judge").
+        models: Model string by role ("main", "small", "judge", "reward").
         verify: Names of the verifiers.
         require_verified: Whether an answer that is not verified is an error.
         budget: The limits.
@@ -37,6 +38,7 @@ class RunConfig(Frozen):
         seed: The seed from which every random choice follows.
         reuse: Which stored samples may answer a call: "run" only those of this run, "store" those of any run with the
             same model, request, seed and index, "none" no sample is looked up.
+        calibration: The map that calibrates the answer's confidence, whole: its file may change or go.
     """
 
     question: Question
@@ -49,6 +51,7 @@ class RunConfig(Frozen):
     local: LocalSettings = LocalSettings()
     seed: int
     reuse: str = "run"
+    calibration: CalibrationMap | None = None
 
 
 class Run:

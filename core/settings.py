@@ -191,6 +191,7 @@ class Settings(BaseSettings):
         rewards: How single reward models are asked, by model string.
         encoders: How single embedding models and cross-encoders are asked, by model string.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
+        calibration: File of the calibration map by strategy, for example `[calibration] self-consistency = "map.json"`.
     """
 
     model_config = SettingsConfigDict(env_prefix="REASON_", env_nested_delimiter="__", extra="forbid")
@@ -214,6 +215,7 @@ class Settings(BaseSettings):
     rewards: dict[str, RewardSettings] = Field(default_factory=dict)
     encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    calibration: dict[str, Path] = Field(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(

@@ -19,7 +19,9 @@ from .rows import Row
 from .statistics.paired import Paired, compare
 from .summary import outcomes_of
 
-NOT_SETTINGS = frozenset({"limit", "reuse", "dataset.source", "dataset.licence", "dataset.warning", "dataset.sha256"})
+NOT_SETTINGS = frozenset(
+    {"limit", "reuse", "calibration", "dataset.source", "dataset.licence", "dataset.warning", "dataset.sha256"}
+)
 """What a plan notes that cannot move a score."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..agents.calibrated import NO_MAP, chosen_map
 from ..agents.reasoner import Reasoner
 from ..core.errors import DataError, UserError
 from ..core.settings import Settings
@@ -44,7 +45,8 @@ def make_plan(
         seeds: The seeds.
 
     Raises:
-        UserError: A parameter is not allowed, or there is nothing to ask.
+        UserError: A parameter is not allowed, the calibration map is for another strategy, or there is nothing to ask.
+        DataError: The settings' calibration map cannot be read.
     """
     if not task.items:
         raise UserError(f"the dataset {task.use.name} is empty")
@@ -52,7 +54,12 @@ def make_plan(
         raise UserError("a seed was named twice")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = make_strategy(settings.strategy, chosen)
-    models = {"main": settings.model, "small": settings.small_model, "judge": settings.judge_model}
+    models = {
+        "main": settings.model,
+        "small": settings.small_model,
+        "judge": settings.judge_model,
+        "reward": settings.reward_model,
+    }
     return EvalPlan(
         dataset=task.use,
         limit=limit,
@@ -64,6 +71,7 @@ def make_plan(
         local=settings.local,
         seeds=tuple(seeds),
         reuse=settings.reuse,
+        calibration=chosen_map(settings),
     )
 
 
@@ -74,6 +82,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "model": plan.models["main"],
             "small_model": plan.models.get("small"),
             "judge_model": plan.models.get("judge"),
+            "reward_model": plan.models.get("reward"),
             "strategy": plan.strategy,
             "strategies": {},  # the plan's parameters are complete
             "verify": plan.verify,
@@ -194,11 +203,19 @@ async def evaluate(
         rows = folder.begin(manifest, resume=resume)
         if sharing is None:
             reasoner = Reasoner(
-                parameters=plan.parameters, settings=settings_for(plan, settings, place), progress=progress
+                parameters=plan.parameters,
+                calibration=plan.calibration or NO_MAP,
+                settings=settings_for(plan, settings, place),
+                progress=progress,
             )
             await stack.enter_async_context(reasoner)
         else:
-            reasoner = await sharing.reasoner.variant(plan.strategy, parameters=plan.parameters, budget=plan.budget)
+            reasoner = await sharing.reasoner.variant(
+                plan.strategy,
+                parameters=plan.parameters,
+                budget=plan.budget,
+                calibration=plan.calibration or NO_MAP,
+            )
         reading = await SqliteStore.open(place)
         stack.push_async_callback(reading.aclose)
         judge = await stack.enter_async_context(task.open_judge())

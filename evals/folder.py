@@ -213,8 +213,10 @@ def what_differs(a: EvalPlan, b: EvalPlan) -> str:
 
 
 def flat_settings(plan: EvalPlan) -> dict[str, JsonValue]:
-    """A plan as dotted names and plain values."""
-    return _flat(plan.model_dump(mode="json"), "")
+    """A plan as dotted names and plain values; of a calibration map what it is called."""
+    plain = plan.model_dump(mode="json")
+    plain["calibration"] = None if plan.calibration is None else f"{plan.calibration} {plan.calibration.digest}"
+    return _flat(plain, "")
 
 
 def _flat(tree: Mapping[str, JsonValue], prefix: str) -> dict[str, JsonValue]:

@@ -51,6 +51,7 @@ def strategy_solver(
     *,
     small_model: str | None = None,
     judge_model: str | None = None,
+    reward_model: str | None = None,
     seed: int = 0,
     budget: dict[str, Any] | None = None,
     parameters: dict[str, Any] | None = None,
@@ -63,6 +64,7 @@ def strategy_solver(
         model: Its main model; None is the setting.
         small_model: Its model for small steps.
         judge_model: Its model that judges.
+        reward_model: Its model that scores steps.
         seed: Seed; every sample and epoch derives its own from it.
         budget: Limits of each sample.
         parameters: Parameters of the strategy.
@@ -78,6 +80,7 @@ def strategy_solver(
             strategy,
             small_model=small_model,
             judge_model=judge_model,
+            reward_model=reward_model,
             parameters=parameters,
             budget=budget,
         )
@@ -128,6 +131,7 @@ def _register(strategy: str) -> Callable[..., Solver]:
         model: str | None = None,
         small_model: str | None = None,
         judge_model: str | None = None,
+    reward_model: str | None = None,
         seed: int = 0,
         budget: dict[str, Any] | None = None,
         **parameters: Any,
@@ -137,6 +141,7 @@ def _register(strategy: str) -> Callable[..., Solver]:
             model,
             small_model=small_model,
             judge_model=judge_model,
+            reward_model=reward_model,
             seed=seed,
             budget=budget,
             parameters=parameters,

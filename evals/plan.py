@@ -10,8 +10,11 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from ..core.budget import Budget
+from ..core.calibration import CalibrationMap
 from ..core.messages import Frozen
 from ..core.settings import LocalSettings
+
+IN_SAMPLE = "the calibration map {} was fitted on this dataset: unless to other items, calibrated scores are in sample"
 
 
 class DatasetUse(Frozen):
@@ -83,6 +86,7 @@ class EvalPlan(Frozen):
         seeds: The seeds; every item is asked once under each.
         reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
             answer another of the same model, prompt, sampling, seed and index.
+        calibration: The map that calibrates the answers' confidences, whole.
     """
 
     dataset: DatasetUse
@@ -95,6 +99,12 @@ class EvalPlan(Frozen):
     local: LocalSettings = LocalSettings()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     reuse: str = "store"
+    calibration: CalibrationMap | None = None
+
+    @property
+    def in_sample(self) -> bool:
+        """Whether the calibration map was fitted on this very dataset, be it other items of it."""
+        return self.calibration is not None and self.calibration.fingerprint == self.dataset.fingerprint
 
     @property
     def digest(self) -> str:
@@ -102,6 +112,8 @@ class EvalPlan(Frozen):
         plain = self.model_dump(
             mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning", "sha256", "options"}}
         )
+        if self.calibration is None:
+            del plain["calibration"]  # plans that were made before there were maps keep their names
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:

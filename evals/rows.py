@@ -69,6 +69,7 @@ class Row(Frozen):
         run_id: Name of the item's run in the run store: `reason runs show RUN`.
         group: What the item is clustered under; empty if it stands alone.
         subject: Subject of the item, for the breakdown.
+        level: How hard the source says the item is, likewise.
         question: Its text.
         choices: Its options in the order shown.
         gold: The right answer as the scorer takes it.
@@ -82,6 +83,7 @@ class Row(Frozen):
         answer: The answer extracted from it.
         candidates: All attempts.
         confidence: The answer's stated probability of being right.
+        calibrated_confidence: The same after the run's calibration map; None if it used none.
         stopped: Why its run ended.
         degraded: What could not be done as the method says.
         score: What the scorer says, as it says it.
@@ -103,6 +105,7 @@ class Row(Frozen):
     run_id: str
     group: str = ""
     subject: str = ""
+    level: str = ""
     question: str
     choices: tuple[str, ...] = ()
     gold: JsonValue = None
@@ -116,6 +119,7 @@ class Row(Frozen):
     answer: str | None = None
     candidates: tuple[AnswerCandidate, ...] = ()
     confidence: Probability | None = None
+    calibrated_confidence: Probability | None = None
     stopped: Stopped = "done"
     degraded: tuple[str, ...] = ()
     score: JsonValue = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ class Summary(Frozen):
         rows: Rows: items times seeds.
         accuracy: Of the main score.
         metrics: The other scores by name.
-        subjects: The main score by subject.
+        subjects: The main score by subject; empty where there is one alone.
+        levels: The main score by how hard the source says the items are, likewise.
         labels: Macro F1 and the confusion of labels, over all rows; None where nothing is labelled.
         spread: Over seeds.
         pass_at: pass@k by k, for every k up to the number of seeds.
@@ -86,6 +87,7 @@ class Summary(Frozen):
         cost: What it has cost.
         latency: Of rows that were computed in one go; None if there are none.
         calibration: Of the stated confidences; None if none is stated.
+        calibrated: Of the confidences after the run's calibration map; None if it used none.
         confident: Rows with a stated confidence.
     """
 
@@ -94,6 +96,7 @@ class Summary(Frozen):
     accuracy: Mean
     metrics: dict[str, Mean] = Field(default_factory=dict)
     subjects: dict[str, Mean] = Field(default_factory=dict)
+    levels: dict[str, Mean] = Field(default_factory=dict)
     labels: LabelReport | None = None
     spread: Spread
     pass_at: dict[int, float] = Field(default_factory=dict)
@@ -107,6 +110,7 @@ class Summary(Frozen):
     cost: Cost
     latency: Latency | None
     calibration: Calibration | None
+    calibrated: Calibration | None = None
     confident: int
 
     @property
@@ -163,17 +167,17 @@ def summarise(rows: Sequence[Row]) -> Summary:
         for what in row.degraded:
             notes[what] = notes.get(what, 0) + 1
     names = sorted({name for row in rows for name in row.metrics})
-    subjects = sorted({row.subject for row in rows if row.subject})
-    stated = [(r.confidence, r.correct) for r in rows if r.confidence is not None and r.correct is not None]
+    decided = [r for r in rows if r.correct is not None]
+    stated = [(r.confidence, r.correct) for r in decided if r.confidence is not None]
+    mapped = [(r.calibrated_confidence, r.correct) for r in decided if r.calibrated_confidence is not None]
     attempts = range(1, seeds + 1)
     return Summary(
         items=len(outcomes.ids),
         rows=len(rows),
         accuracy=mean_of(outcomes),
         metrics={name: mean_of(outcomes_of(rows, name)) for name in names},
-        subjects={s: mean_of(outcomes_of([r for r in rows if r.subject == s])) for s in subjects}
-        if len(subjects) > 1
-        else {},
+        subjects=_by(rows, lambda r: r.subject),
+        levels=_by(rows, lambda r: r.level),
         labels=_labels(rows),
         spread=spread(outcomes),
         pass_at={k: v for k in attempts if (v := pass_at_k(outcomes, k)) is not None},
@@ -187,8 +191,17 @@ def summarise(rows: Sequence[Row]) -> Summary:
         cost=_cost(rows),
         latency=latency([r.timing.wall_s for r in rows if r.timing.whole and r.error is None]),
         calibration=calibration(*np.array(stated, dtype=float).T) if stated else None,
+        calibrated=calibration(*np.array(mapped, dtype=float).T) if mapped else None,
         confident=len(stated),
     )
+
+
+def _by(rows: Sequence[Row], name_of: Callable[[Row], str]) -> dict[str, Mean]:
+    """The main score by what the rows are named; empty where that is one name alone."""
+    names = sorted({name for row in rows if (name := name_of(row))})
+    if len(names) < 2:
+        return {}
+    return {name: mean_of(outcomes_of([r for r in rows if name_of(r) == name])) for name in names}
 
 
 def _labels(rows: Sequence[Row]) -> LabelReport | None:

@@ -44,6 +44,7 @@ class SweptModels(Frozen):
     main: str
     small: str | None = None
     judge: str | None = None
+    reward: str | None = None
 
 
 class SweptDataset(Frozen):
@@ -159,6 +160,7 @@ def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> 
             "model": run.models.main,
             "small_model": run.models.small,
             "judge_model": run.models.judge,
+            "reward_model": run.models.reward,
         }
     if run.budget is not None:
         changed["budget"] = run.budget

@@ -8,15 +8,18 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core.answer import Solution
-from ..core.errors import CapabilityMissing
+from ..core.errors import CapabilityMissing, UserError
 from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.settings import explain
 from ..serving.metered import MeteredModel
+from ..serving.metered_rewards import MeteredReward
 from ..serving.model import Feature
 
 Stability = Literal["stable", "beta", "experimental"]
+EXAMPLE_REWARD = "judge/local/smollm2-135m"
+"""A reward model that everybody can have."""
 
 
 class Parameters(BaseModel):
@@ -28,14 +31,17 @@ class Parameters(BaseModel):
 class Models:
     """The models of one run by role.
 
-    A role that was given no model of its own is played by the main model.
+    A role of a language model that was given none of its own is played by the main model. A reward model is there only
+    if one was given.
 
     Args:
-        by_role: The models; "main" is always there.
+        by_role: The language models; "main" is always there.
+        reward: The reward model.
     """
 
-    def __init__(self, by_role: Mapping[str, MeteredModel]) -> None:
+    def __init__(self, by_role: Mapping[str, MeteredModel], reward: MeteredReward | None = None) -> None:
         self._by_role = dict(by_role)
+        self._reward = reward
 
     @property
     def main(self) -> MeteredModel:
@@ -52,6 +58,24 @@ class Models:
         """The model that judges."""
         return self._by_role.get("judge", self.main)
 
+    @property
+    def reward(self) -> MeteredReward:
+        """The model that scores steps.
+
+        Raises:
+            UserError: None was given.
+        """
+        if self._reward is None:
+            raise UserError(
+                "steps are to be scored, and no reward model was given",
+                hint=f"name one with --reward-model (reward_model= in Python), for example {EXAMPLE_REWARD}",
+            )
+        return self._reward
+
+    def has(self, role: str) -> bool:
+        """Whether a role was given a model of its own."""
+        return self._reward is not None if role == "reward" else role in self._by_role
+
 
 class Strategy(Protocol):
     """One method. Made anew for every question; holds its parameters and nothing else.
@@ -61,8 +85,8 @@ class Strategy(Protocol):
         summary: What it does, in one line.
         paper: Where it comes from; empty if nowhere.
         stability: "stable", "beta" or "experimental".
-        requires: What the models must be able to do.
-        roles: The roles whose models it uses.
+        requires: What its language models must be able to do.
+        roles: The roles whose models it uses, "reward" for the reward model included.
         Config: Its parameters.
     """
 
@@ -121,6 +145,8 @@ def require_features(strategy: Strategy | type[Strategy], models: Models) -> Non
         CapabilityMissing: Names the feature and the model.
     """
     for role in strategy.roles:
+        if role == "reward":  # no language model; a strategy that cannot do without it asks for it first of all
+            continue
         model = getattr(models, role)
         for feature in sorted(strategy.requires):
             if not model.capabilities.has(feature):

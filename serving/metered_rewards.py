@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from ..core.budget import Need, refuse_unpriced
+from ..core.errors import LimitExceeded
 from ..core.events import BudgetCharged, CallFinished, CallStarted, StepsScored
-from ..core.messages import Usage
+from ..core.messages import Failure, Usage
 from ..core.run import Run
 from ..core.store import StoredCall, call_key
 from .rewards import RewardCapabilities, RewardModel, StepScores, Which, check_solutions, count_passes
@@ -91,7 +92,7 @@ class MeteredReward:
             try:
                 async with asyncio.timeout(run.ledger.seconds_left()) as clock:
                     wanted = [solutions[i] for i in missing.values()]
-                    made = await self._model.score_steps(problem, wanted, which) if wanted else []
+                    made = await self._made(problem, wanted, which, bool(stored))
                     fresh = dict(zip(missing, made, strict=True))
             except TimeoutError:
                 if not clock.expired():
@@ -115,6 +116,18 @@ class MeteredReward:
                 self._charge(call, results, sum(key in stored for key in keys), seconds)
                 await run.save_events()
         return results
+
+    async def _made(
+        self, problem: str, wanted: Sequence[Sequence[str]], which: Which, others: bool
+    ) -> list[StepScores]:
+        """The scores that the store does not have."""
+        try:
+            return await self._model.score_steps(problem, wanted, which) if wanted else []
+        except LimitExceeded as e:
+            # a replay: the recorded run could not pay for these any more; if it had others of the call, they stand
+            if not others:
+                raise
+            return [StepScores(passes=0, failure=Failure(code=e.code, message=e.message)) for _ in wanted]
 
     async def _stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
         run = self._run

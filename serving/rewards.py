@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args, runtime_checkable
 
 from pydantic import model_validator
@@ -19,6 +19,7 @@ from ..core.messages import Failure, Frozen, Usage
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
+    from .model import LanguageModel
     from .pulling import Progress
 
 Aggregation = Literal["last", "min", "prod", "mean", "model"]
@@ -153,7 +154,12 @@ class RewardModel(Protocol):
         """Release everything; idempotent."""
 
 
-async def open_reward(name: str, settings: Settings, progress: Progress | None = None) -> RewardModel:
+async def open_reward(
+    name: str,
+    settings: Settings,
+    progress: Progress | None = None,
+    language_model: Callable[[str], Awaitable[LanguageModel]] | None = None,
+) -> RewardModel:
     """Open a reward model by its string, off the event loop.
 
     | string | model |
@@ -167,6 +173,8 @@ async def open_reward(name: str, settings: Settings, progress: Progress | None =
         name: One of these strings.
         settings: Where files are kept; the section `rewards` for this name; providers.
         progress: Told of a fetch, from another thread.
+        language_model: Gives the language model behind a judge, by its string, and goes on owning it; None opens one
+            that is closed with the judge.
 
     Raises:
         UnknownName: No reward model has that name.
@@ -176,7 +184,7 @@ async def open_reward(name: str, settings: Settings, progress: Progress | None =
     """
     from .reward_models.opening import open_by_name
 
-    return await open_by_name(name, settings, progress)
+    return await open_by_name(name, settings, progress, language_model)
 
 
 async def score_solutions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
@@ -11,6 +12,7 @@ from ...core.settings import Settings
 from ..catalogue import PREFIX
 from ..converted import missing_extra
 from ..files import find_model
+from ..model import LanguageModel
 from ..open import open_model
 from ..pulling import Progress, run_pull
 from ..rewards import RewardModel
@@ -21,7 +23,12 @@ SERVED_PREFIX = "hosted_vllm_pooling/"
 PREFIXES = (PREFIX, VLLM_PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
 
 
-async def open_by_name(name: str, settings: Settings, progress: Progress | None) -> RewardModel:
+async def open_by_name(
+    name: str,
+    settings: Settings,
+    progress: Progress | None,
+    language_model: Callable[[str], Awaitable[LanguageModel]] | None = None,
+) -> RewardModel:
     """See `open_reward`."""
     chosen = settings.rewards.get(name, RewardSettings())
     prefix = next((p for p in PREFIXES if name.startswith(p)), None)
@@ -32,7 +39,7 @@ async def open_by_name(name: str, settings: Settings, progress: Progress | None)
     if not name.removeprefix(prefix).strip():
         raise UserError(f"reward model {name!r} names no model", hint=f"for example {JUDGE_PREFIX}local/smollm2-135m")
     if prefix == JUDGE_PREFIX:
-        return await _open_judge(name, settings, chosen, progress)
+        return await _open_judge(name, settings, chosen, progress, language_model)
     if chosen.form == "judge":
         raise UserError(f'reward model {name!r} is asked as a judge by the name "{JUDGE_PREFIX}{name}"')
     if prefix == SERVED_PREFIX:
@@ -46,12 +53,21 @@ async def open_by_name(name: str, settings: Settings, progress: Progress | None)
     return await run_pull(lambda cancel: _load_local(name, settings, chosen, progress, cancel), lambda m: m.aclose())
 
 
-async def _open_judge(name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None) -> RewardModel:
+async def _open_judge(
+    name: str,
+    settings: Settings,
+    chosen: RewardSettings,
+    progress: Progress | None,
+    language_model: Callable[[str], Awaitable[LanguageModel]] | None,
+) -> RewardModel:
     from .judge import JudgeReward
 
     if chosen.form not in ("auto", "judge") or chosen.step_tag is not None:
         raise UserError(f"{name} is a judge; form and step_tag are for trained reward models")
-    model = await open_model(name.removeprefix(JUDGE_PREFIX), settings, progress)
+    behind = name.removeprefix(JUDGE_PREFIX)
+    if language_model is not None:
+        return JudgeReward(name, await language_model(behind), chosen, owns=False)
+    model = await open_model(behind, settings, progress)
     try:
         return JudgeReward(name, model, chosen)
     except BaseException:

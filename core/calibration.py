@@ -1,0 +1,217 @@
+"""`CalibrationMap`: what a strategy's stated confidences turned out to be worth, a small monotone function in a file.
+
+`evals/calibrating.py` fits one to the rows of an evaluation; `Answer.calibrated_confidence` is what it makes of a
+confidence. Applying one needs neither numpy nor scipy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, FiniteFloat, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
+
+from .answer import Probability
+from .errors import DataError, UserError
+from .messages import Frozen
+
+CalibrationMethod = Literal["temperature", "platt", "isotonic"]
+KIND: Final = "reason calibration map"
+FORMAT: Final = 1
+MADE_BY = "reason eval calibrate RUN --out FILE makes one"
+STEEPEST = 700.0
+"""Most that a log-odds may be negative: e^700 is still a number."""
+
+
+class CalibrationCurve(Frozen):
+    """A function from stated to calibrated confidence: monotone, from [0, 1] to [0, 1], finite at 0 and 1.
+
+    "temperature" and "platt" are sigmoid(intercept + slope * logit(c)), with c first cut to [clip, 1 - clip]; the
+    intercept of "temperature" is 0. "isotonic" is linear between its knots and constant outside them.
+
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, here on the log-odds of a
+    probability; with the slope alone Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Zadrozny
+    and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", section 3.
+
+    Attributes:
+        method: Which function.
+        intercept: Added to the log-odds, in nats.
+        slope: What the log-odds are multiplied by, at least 0; 1 over the temperature.
+        clip: How close to 0 and 1 a confidence is taken as it is; in [1e-12, 0.5).
+        knots: (stated, calibrated) of "isotonic": the first rising, the second never falling.
+    """
+
+    method: CalibrationMethod
+    intercept: FiniteFloat = 0.0
+    slope: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(ge=1e-12, lt=0.5)] = 1e-6
+    knots: tuple[tuple[Probability, Probability], ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> Self:
+        if (self.method == "isotonic") != bool(self.knots):
+            raise ValueError("knots belong to the method isotonic, and it needs at least one")
+        if self.method == "temperature" and self.intercept:
+            raise ValueError("the method temperature has no intercept")
+        if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(self.knots)):
+            raise ValueError("the knots must rise")
+        return self
+
+    @property
+    def constant(self) -> bool:
+        """Whether every confidence becomes the same: then the stated ones told nothing."""
+        if self.method == "isotonic":
+            return self.knots[0][1] == self.knots[-1][1]
+        return self.slope == 0
+
+    def apply(self, confidence: float) -> float:
+        """The calibrated confidence, in [0, 1].
+
+        Args:
+            confidence: The stated one, in [0, 1].
+
+        Raises:
+            UserError: It is outside.
+        """
+        if not 0 <= confidence <= 1:
+            raise UserError(f"a confidence of {confidence:g} lies outside [0, 1]")
+        if self.method == "isotonic":
+            return self._between_knots(confidence)
+        c = min(max(confidence, self.clip), 1 - self.clip)
+        odds = self.intercept + self.slope * (math.log(c) - math.log1p(-c))
+        return 1 / (1 + math.exp(min(-odds, STEEPEST)))
+
+    def _between_knots(self, confidence: float) -> float:
+        after = bisect_right(self.knots, confidence, key=lambda knot: knot[0])
+        if after == 0:
+            return self.knots[0][1]
+        x, y = self.knots[after - 1]
+        if after == len(self.knots):
+            return y
+        next_x, next_y = self.knots[after]
+        # rounding may carry the end of a line past its knot, and the function would fall there
+        return min(y + (next_y - y) * ((confidence - x) / (next_x - x)), next_y)
+
+
+class CalibrationScores(Frozen):
+    """How far confidences are from what they say; definitions in docs/statistics.md.
+
+    Attributes:
+        ece: Expected calibration error over ten bins of equal width.
+        brier: Mean squared distance of confidence and correctness.
+        nll: Mean negative log-likelihood, in nats.
+    """
+
+    ece: float
+    brier: float
+    nll: float
+
+
+class CalibrationMap(Frozen):
+    """A curve with where it comes from: what it may be used for, and how well it did on answers it had not seen.
+
+    Attributes:
+        kind: What the file is.
+        format: Version of the file's form.
+        name: The file's name without its ending; empty before it lies in one.
+        curve: The function.
+        strategy: The strategy whose confidences it is for.
+        parameters: Its parameters, complete: the scale of its confidences depends on them.
+        verify: Names of verifiers that had a say in them.
+        models: Model string by role.
+        engines: Identity of each model by role: weights, number format, engine and its version.
+        dataset: The dataset it was fitted on, with its variant.
+        fingerprint: The dataset's fingerprint.
+        items: Items with a confidence.
+        answers: Answers with a confidence: one an item and seed.
+        seeds: The seeds of the run.
+        version: Version of `reason`.
+        made: The day it was fitted, in UTC.
+        folds: Folds of the cross-validation, cut between groups of items.
+        before: The scores of the stated confidences.
+        after: The scores of the calibrated ones out of sample: each by a curve fitted without the answer's fold.
+    """
+
+    kind: Literal["reason calibration map"] = KIND
+    format: Literal[1] = FORMAT
+    name: str = ""
+    curve: CalibrationCurve
+    strategy: str
+    parameters: dict[str, JsonValue]
+    verify: tuple[str, ...] = ()
+    models: dict[str, str]
+    engines: dict[str, str]
+    dataset: str
+    fingerprint: str
+    items: Annotated[int, Field(ge=1)]
+    answers: Annotated[int, Field(ge=1)]
+    seeds: tuple[int, ...]
+    version: str
+    made: date
+    folds: Annotated[int, Field(ge=2)]
+    before: CalibrationScores
+    after: CalibrationScores
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> Self:
+        if "main" not in self.models or "main" not in self.engines:
+            raise ValueError("a map must name its main model and the model's identity")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.curve.method}, {self.dataset})".lstrip()
+
+    def apply(self, confidence: float) -> float:
+        """See `CalibrationCurve.apply`."""
+        return self.curve.apply(confidence)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits over all of it but the name."""
+        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
+
+    @property
+    def worse(self) -> tuple[str, ...]:
+        """The scores that got worse out of sample: of "ece", "brier", "nll"."""
+        return tuple(n for n in ("ece", "brier", "nll") if getattr(self.after, n) > getattr(self.before, n))
+
+
+def load_map(path: Path) -> CalibrationMap:
+    """Read a map from its file.
+
+    Raises:
+        DataError: There is no such file, it cannot be read, it is cut short, it is no map, or a map of another version
+            or with impossible values; names the file.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as e:
+        raise DataError(f"there is no calibration map {path}", hint=MADE_BY) from e
+    except OSError as e:
+        raise DataError(f"cannot read the calibration map {path}: {e.strerror}", hint=MADE_BY) from e
+    try:
+        plain = from_json(raw)
+    except ValueError as e:
+        raise DataError(f"{path} is not a whole JSON file, so no calibration map", hint=MADE_BY) from e
+    if not isinstance(plain, dict) or plain.get("kind") != KIND:
+        raise DataError(f"{path} is no calibration map", hint=MADE_BY)
+    if plain.get("format") != FORMAT:
+        raise DataError(
+            f"the calibration map {path} has format {plain.get('format')}; this version of reason reads {FORMAT}",
+            hint="calibrate anew: reason eval calibrate",
+        )
+    try:
+        return CalibrationMap.model_validate_json(raw).model_copy(update={"name": path.stem})
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "map"
+        raise DataError(
+            f"the calibration map {path} is damaged: {where}: {first['msg'].removeprefix('Value error, ').lower()}",
+            hint="calibrate anew: reason eval calibrate",
+        ) from e

@@ -1,0 +1,239 @@
+"""A calibration map in use: what it does to an answer, what it refuses, and that a run keeps its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from calibration_maps import PARAMETERS, make_map
+from eval_tasks import SOURCE, adder, sums_task
+from reason.agents.reasoner import Reasoner, read_config
+from reason.core.calibration import CalibrationCurve
+from reason.core.errors import DataError, UserError
+from reason.core.events import MemorySink, RunFinished
+from reason.core.settings import Settings
+from reason.evals.calibrating import save_map
+from reason.evals.evaluation import evaluate, make_plan
+from scripted_model import ScriptedModel, replies
+
+LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    scripted = ScriptedModel(LIKELY)
+
+    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+        return scripted
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return scripted
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+@pytest.fixture
+def votes(tmp_path: Path) -> Path:
+    path = tmp_path / "votes.json"
+    save_map(make_map(), path)
+    return path
+
+
+def voting(settings: Settings, **more: Any) -> Reasoner:
+    parameters = {"n": 8, "max_tokens": 60} | more.pop("parameters", {})
+    return Reasoner(strategy="self-consistency", parameters=parameters, settings=settings, **more)
+
+
+async def test_both_confidences_are_in_the_answer(model, settings, votes) -> None:
+    sink = MemorySink()
+    async with voting(settings, calibration=votes) as reasoner:
+        answer = await reasoner.aask("Where?", sinks=[sink])
+    async with voting(settings) as reasoner:
+        plain = await reasoner.aask("Where?")
+    assert answer.confidence == plain.confidence
+    assert answer.calibrated_confidence == pytest.approx(plain.confidence / 2, abs=1e-12)
+    assert answer.calibration == "votes (isotonic, sums)"
+    assert (plain.calibrated_confidence, plain.calibration) == (None, "")
+    assert answer.degraded == ()
+    assert sink.events[-1].answer == answer
+    assert json.loads(answer.model_dump_json())["calibrated_confidence"] == answer.calibrated_confidence
+
+
+async def test_the_settings_name_a_map_by_strategy_and_none_leaves_it_away(model, settings, votes, tmp_path) -> None:
+    named = settings.model_copy(update={"calibration": {"self-consistency": votes, "cot": tmp_path / "missing.json"}})
+    async with voting(named) as reasoner:
+        assert (await reasoner.aask("Where?")).calibration == "votes (isotonic, sums)"
+    async with voting(named, calibration="none") as reasoner:
+        assert (await reasoner.aask("Where?")).calibration == ""
+    with pytest.raises(DataError, match=r"missing\.json"):
+        Reasoner(strategy="cot", settings=named)
+
+
+def test_a_map_in_the_settings_file(model, settings, votes, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reason.toml").write_text('[calibration]\nself-consistency = "votes.json"\n')
+    with voting(settings) as reasoner:
+        assert reasoner.ask("Where?").calibration == "votes (isotonic, sums)"
+    with voting(settings, calibration="none") as reasoner:
+        assert reasoner.ask("Where?").calibration == ""
+
+
+def test_a_map_of_another_strategy_is_refused(model, settings, votes) -> None:
+    with pytest.raises(UserError, match=r"votes .* fitted to strategy 'self-consistency', not to 'cot'"):
+        Reasoner(strategy="cot", settings=settings, calibration=votes)
+
+
+async def test_a_map_of_another_model_is_refused_before_anything_is_spent(model, settings, votes) -> None:
+    model.identity = "scripted@2"
+    async with voting(settings, calibration=votes) as reasoner:
+        with pytest.raises(UserError, match=r"model scripted \(scripted@1\), not to scripted \(scripted@2\)"):
+            await reasoner.aask("Where?")
+        assert await (await reasoner._open_store()).list_runs() == []
+    assert model.generate_calls == []
+
+
+async def test_other_settings_leave_a_note_that_names_them(model, settings, votes) -> None:
+    sink = MemorySink()
+    async with voting(settings, parameters={"n": 4, "temperature": 1.0}, calibration=votes) as reasoner:
+        answer = await reasoner.aask("Where?", sinks=[sink])
+        replayed = await reasoner.areplay(answer.run_id)
+    note = (
+        "the calibration map votes (isotonic, sums) was fitted under other settings: "
+        "n was 8 and is 4; temperature was 0.7 and is 1.0"
+    )
+    assert answer.degraded == replayed.degraded == (note,)
+    assert [e.what for e in sink.of_type("run.degraded")] == [note]
+    assert answer.calibrated_confidence == pytest.approx(answer.confidence / 2, abs=1e-12)
+
+
+async def test_a_parameter_that_was_not_there_yet_was_at_its_default(model, settings) -> None:
+    older = {name: value for name, value in PARAMETERS.items() if name != "top_k"}
+    async with voting(settings, calibration=make_map(parameters=older)) as reasoner:
+        assert (await reasoner.aask("Where?")).degraded == ()
+    async with voting(settings, calibration=make_map(parameters=older), parameters={"top_k": 3}) as reasoner:
+        (note,) = (await reasoner.aask("Where?")).degraded
+    assert note.endswith("other settings: top_k was 0 and is 3")
+
+
+async def test_other_verifiers_and_models_are_named(model, settings) -> None:
+    found = make_map(verify=("nli",), models={"main": "scripted"}, engines={"main": "scripted@1", "judge": "j@1"})
+    async with voting(settings, calibration=found) as reasoner:
+        (note,) = (await reasoner.aask("Where?")).degraded
+    assert note.endswith("other settings: verify was ['nli'] and is []")  # self-consistency asks no judge
+
+
+async def test_an_answer_without_a_confidence_has_none_calibrated(model, settings) -> None:
+    curve = make_map(strategy="cot", parameters={})
+    async with Reasoner(strategy="cot", settings=settings, calibration=curve) as reasoner:
+        answer = await reasoner.aask("Where?")
+    assert answer.confidence is None
+    assert answer.calibrated_confidence is None
+
+
+async def test_a_replay_keeps_the_map_when_its_file_is_gone(model, settings, votes) -> None:
+    async with voting(settings, calibration=votes) as reasoner:
+        answer = await reasoner.aask("Where?")
+    votes.unlink()
+    async with Reasoner(settings=settings) as reasoner:
+        replayed = await reasoner.areplay(answer.run_id)
+        record = await reasoner._store.get_run(answer.run_id)
+    assert replayed.calibrated_confidence == answer.calibrated_confidence
+    assert replayed.calibration == answer.calibration
+    assert read_config(record).calibration == make_map(name="votes")
+
+
+async def test_a_resumed_run_keeps_the_map_it_began_with(model, settings, votes) -> None:
+    async with voting(settings, calibration=votes) as reasoner:
+        whole = await reasoner.aask("Where?")
+    left = [10]
+
+    def stop() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            task.cancel()
+
+    model._step = stop
+    async with voting(settings, calibration=votes) as reasoner:
+        task = asyncio.ensure_future(reasoner.aask("Where?", run_id="cut"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        partial = (await reasoner._store.get_run("cut")).answer
+    assert partial["calibration"] == whole.calibration
+    model._step = None
+    # the file holds another map by now
+    save_map(make_map(curve=CalibrationCurve(method="temperature")), votes)
+    async with voting(settings, calibration=votes) as reasoner:
+        resumed = await reasoner.aresume("cut")
+    assert resumed.calibrated_confidence == whole.calibrated_confidence == pytest.approx(whole.confidence / 2)
+    assert resumed.calibration == whole.calibration
+
+
+async def test_a_resumed_run_refuses_another_model(model, settings) -> None:
+    async with voting(settings, calibration=make_map()) as reasoner:
+        model._step = lambda: task.cancel()
+        task = asyncio.ensure_future(reasoner.aask("Where?", run_id="cut"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        model._step = None
+        model.identity = "scripted@2"
+        before = len(model.generate_calls)
+        with pytest.raises(UserError, match="not the one that run cut began with"):
+            await reasoner.aresume("cut")
+    assert len(model.generate_calls) == before
+
+
+async def test_a_variant_has_the_map_of_its_strategy(model, settings, votes) -> None:
+    async with voting(settings, calibration=votes) as reasoner:
+        same = await reasoner.variant(parameters={"n": 2, "max_tokens": 60})
+        other = await reasoner.variant("cot")
+        without = await reasoner.variant(calibration="none", parameters={"max_tokens": 60})
+        assert (await same.aask("Where?")).calibration == "votes (isotonic, sums)"
+        assert (await other.aask("Where?")).calibration == ""
+        assert (await without.aask("Where?")).calibration == ""
+
+
+async def test_runs_from_before_there_were_maps_can_be_read(model, settings) -> None:
+    async with voting(settings) as reasoner:
+        answer = await reasoner.aask("Where?")
+        record = await reasoner._store.get_run(answer.run_id)
+    del record.config["calibration"]
+    assert read_config(record).calibration is None
+    old = {n: v for n, v in answer.model_dump(mode="json").items() if not n.startswith("calibrat")}
+    assert RunFinished.model_validate({"type": "run.finished", "answer": old}).answer == answer
+
+
+# -- evaluations
+
+
+async def test_an_evaluation_keeps_both_confidences(model, settings, tmp_path) -> None:
+    model._script = adder
+    task = sums_task(6)
+    known = make_map(parameters={**PARAMETERS, "max_tokens": 40}, fingerprint="0" * 64, name="votes")
+    path = tmp_path / "votes.json"
+    save_map(known, path)
+    mapped = settings.model_copy(
+        update={"strategy": "self-consistency", "reuse": "store", "calibration": {"self-consistency": path}}
+    )
+    plan = make_plan(task, mapped, parameters={"max_tokens": 40})
+    assert plan.calibration == known
+    path.unlink()  # the plan has all of it
+    rows = await evaluate(plan, task, SOURCE, tmp_path / "with", mapped)
+    assert [r.calibrated_confidence for r in rows] == [pytest.approx((r.confidence or 0) / 2) for r in rows]
+    assert all(r.degraded == () for r in rows)
+    made = len(model.made)
+    again = await evaluate(plan, task, SOURCE, tmp_path / "with", mapped, resume=True)
+    assert again == rows
+
+    # without a map in the plan none is used, whatever the settings say; samples of the same store answer
+    plain = plan.model_copy(update={"calibration": None})
+    bare = await evaluate(plain, task, SOURCE, tmp_path / "plain", mapped, store=tmp_path / "with" / "store.sqlite3")
+    assert [r.calibrated_confidence for r in bare] == [None] * 6
+    assert [r.confidence for r in bare] == [r.confidence for r in rows]
+    assert len(model.made) == made

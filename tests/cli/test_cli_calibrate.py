@@ -1,0 +1,185 @@
+"""`reason eval calibrate` and `--calibration` as a user types them, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from calibration_maps import failed_row, make_row, write_run
+from eval_tasks import adder
+from reason.core.calibration import load_map
+from reason.evals.folder import read_rows
+from reason.evals.rows import Row
+
+VOTES = ("-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "adder")
+
+
+def overconfident(items: int) -> list[Row]:
+    """Votes of eight that are right half as often as they say, in even turns."""
+    rng = random.Random(1)
+    rows = []
+    for i in range(items):
+        votes = rng.randint(2, 8)
+        rows.append(make_row(f"item-{i:03}", votes / 8, rng.random() < votes / 16))
+    return rows
+
+
+@pytest.fixture
+def sums(home: Path) -> Path:
+    path = home / "sums.jsonl"
+    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(24)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_a_map_of_a_run_folder(cli, method: str) -> None:
+    run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
+    status, out, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "maps/votes.json")
+    assert status == 0, err
+    found = load_map(Path("maps/votes.json"))
+    assert (found.curve.method, found.items, found.folds) == (method, 120, 5)
+    assert f"{found.before.ece:.4f}" in out
+    assert f"{found.after.ece:.4f}" in out
+    assert "out of sample (5 folds)" in out
+    assert "1 rows without a confidence are left out" in err
+    assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
+
+
+def test_json_has_the_map(cli) -> None:
+    run = write_run(overconfident(60), Path("votes"))
+    status, out, err = cli(
+        "eval", "calibrate", str(run), "--method", "platt", "--out", "m.json", "--folds", "3", "--json"
+    )
+    assert status == 0, err
+    told = json.loads(out)
+    assert told["file"] == "m.json"
+    assert told["worse"] == []
+    assert told["rows_without_confidence"] == 0
+    assert told["map"] == load_map(Path("m.json")).model_dump(mode="json")
+    assert told["map"]["folds"] == 3
+
+
+def test_a_map_that_made_it_worse_is_told_in_so_many_words(cli) -> None:
+    rng = random.Random(3)
+    rows = []
+    for i in range(40):
+        c = rng.uniform(0.05, 0.95)
+        rows.append(make_row(f"i{i}", c, rng.random() < c))
+    run = write_run(rows, Path("fine"))
+    status, _, err = cli("eval", "calibrate", str(run), "--method", "isotonic", "--out", "m.json")
+    assert status == 0
+    assert "out of sample the map made ECE, Brier worse; the stated confidence may be the better one" in err
+
+
+def test_a_constant_map_is_told(cli) -> None:
+    rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
+    status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
+    assert status == 0
+    assert "every confidence the same value" in err
+
+
+def test_what_cannot_be_calibrated(cli) -> None:
+    few = write_run(overconfident(10), Path("few"))
+    silent = write_run([make_row(f"i{i}", None, True) for i in range(30)], Path("silent"))
+    whole = write_run(overconfident(30), Path("whole"))
+    for arguments, said in (
+        ((few, "--out", "m.json"), "at least 20 items"),
+        ((silent, "--out", "m.json"), "nothing to calibrate"),
+        ((whole, "--out", "m.json", "--method", "beta"), "one of temperature platt isotonic"),
+        ((whole, "--out", "m.json", "--folds", "31"), "cannot be cut into 31 folds"),
+        (("nowhere", "--out", "m.json"), "holds no evaluation"),
+        ((whole,), "--out"),
+    ):
+        status, out, err = cli("eval", "calibrate", *map(str, arguments))
+        assert (status, out) == (2, ""), err
+        assert said in err
+    assert not Path("m.json").exists()
+    Path("file").write_text("")
+    status, _, err = cli("eval", "calibrate", str(whole), "--out", "file/m.json")
+    assert status == 1
+    assert "file/m.json" in err
+
+
+def test_from_development_to_an_answer(cli, scripted, sums) -> None:
+    """A run, its map, another run with it, a report of it, a question with it, and the question's run shown again."""
+    model = scripted(adder)
+    common = ("eval", str(sums), "--map", "question=q", *VOTES)
+    assert cli(*common, "--out", "dev", "--seeds", "2")[0] == 0
+    status, _, err = cli("eval", "calibrate", "dev", "--method", "platt", "--out", "map.json")
+    assert status == 0, err
+    found = load_map(Path("map.json"))
+    assert found.engines["main"] == model.identity
+
+    status, out, err = cli(*common, "--out", "test", "--seed", "7", "--calibration", "map.json")
+    assert status == 0, err
+    assert "calibrated (" in out
+    assert "the calibration map map (platt, sums) was fitted on this dataset" in err
+    rows = read_rows(Path("test"))
+    assert all(r.calibrated_confidence == found.apply(r.confidence or 0.0) for r in rows)
+    status, out, err = cli("eval", "--resume", "--out", "test", "--json")
+    assert status == 0, err
+    summary = json.loads(out)
+    assert summary["calibration"]["n"] == summary["calibrated"]["n"] == 24
+    for form in ("html", "md", "json"):
+        assert cli("eval", "report", "dev", "test", "--out", f"r.{form}")[0] == 0
+    assert "calibrated: map (platt, sums)" in Path("r.html").read_text()
+    assert "(calibrated 0." in Path("r.md").read_text()
+    assert "was fitted on this dataset" in Path("r.json").read_text()
+    assert cli("eval", "compare", "dev", "test")[0] == 0  # they differ in the seeds alone
+
+    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["calibrated_confidence"] == found.apply(answer["confidence"])
+    assert answer["calibration"] == "map (platt, sums)"
+    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1")
+    assert f"confidence {answer['confidence']:.2f} (calibrated {answer['calibrated_confidence']:.2f})" in err
+    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--seed", "1", "--json")
+    assert json.loads(out)["calibrated_confidence"] is None
+
+    Path("map.json").unlink()
+    status, out, err = cli("runs", "replay", answer["run_id"], "--json")
+    assert status == 0, err
+    assert json.loads(out)["calibrated_confidence"] == answer["calibrated_confidence"]
+    status, out, _ = cli("runs", "show", answer["run_id"])
+    assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
+
+
+def test_settings_name_a_map_and_a_run_is_shown_without_its_file(cli, scripted, sums) -> None:
+    scripted(adder)
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
+    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
+    Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
+    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["calibration"] == "map (temperature, sums)"
+    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "none", "--json")
+    assert json.loads(out)["calibration"] == ""
+    Path("map.json").unlink()
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES)
+    assert status == 2
+    assert "no calibration map map.json" in err
+    assert cli("runs", "replay", answer["run_id"])[0] == 0
+
+
+def test_maps_for_something_else_are_refused_before_anything_is_asked(cli, scripted, sums) -> None:
+    model = scripted(adder)
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
+    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
+    made = len(model.made)
+    status, _, err = cli("ask", "What is 3 + 4?", "-s", "cot", "-m", "adder", "--calibration", "map.json")
+    assert status == 2
+    assert "fitted to strategy 'self-consistency', not to 'cot'" in err
+    model.identity = "another@1"
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
+    assert status == 2
+    assert "(scripted@1), not to adder (another@1)" in err
+    Path("map.json").write_text("{")
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
+    assert status == 2
+    assert "map.json is not a whole JSON file" in err
+    assert len(model.made) == made

@@ -1,0 +1,321 @@
+"""Fitting calibration maps: against direct minima and an algorithm written here, never on a fold's own answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calibration_maps import failed_row, make_plan, make_row, make_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.calibration import CalibrationCurve, load_map
+from reason.core.errors import UserError
+from reason.evals.calibrating import (
+    RIDGE,
+    answers_of,
+    fit_curve,
+    fit_map,
+    folds_of,
+    out_of_fold,
+    save_map,
+    scores,
+)
+from reason.evals.comparison import settings_of
+from reason.evals.rows import Row
+from reason.evals.summary import summarise
+from scipy.optimize import minimize_scalar
+
+METHODS = ("temperature", "platt", "isotonic")
+pairs = st.lists(
+    st.tuples(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.125, 0.5, 0.875, 1.0])), st.integers(0, 1)),
+    min_size=2,
+    max_size=40,
+)
+
+
+def split(found: Sequence[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([c for c, _ in found], dtype=float), np.array([y for _, y in found], dtype=float)
+
+
+def overconfident(items: int, seed: int = 0, seeds: int = 1) -> list[Row]:
+    """Votes of eight that are right less often than they say: with a chance of sigmoid(logit(c)/2)."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(items):
+        for s in range(seeds):
+            votes = rng.randint(1, 7)
+            chance = 1 / (1 + math.sqrt((8 - votes) / votes))
+            rows.append(make_row(f"item-{i:04}", votes / 8, rng.random() < chance, s))
+    return rows
+
+
+def log_loss(c: np.ndarray, y: np.ndarray, clip: float, intercept: float, slope: float) -> float:
+    """The summed loss as the docstring says it, written the plain way."""
+    total = RIDGE / 2 * (intercept**2 + (slope - 1) ** 2)
+    for confidence, right in zip(c, y, strict=True):
+        cut = min(max(confidence, clip), 1 - clip)
+        p = 1 / (1 + math.exp(-(intercept + slope * math.log(cut / (1 - cut)))))
+        total -= math.log(p) if right else math.log(1 - p)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_temperature_is_the_direct_minimum(seed: int) -> None:
+    c, y = split([(r.confidence or 0.0, int(bool(r.correct))) for r in overconfident(60, seed)])
+    curve = fit_curve("temperature", c, y)
+    assert curve.clip == 1 / 16
+    direct = minimize_scalar(
+        lambda b: log_loss(c, y, 1 / 16, 0, b), bounds=(0, 10), method="bounded", options={"xatol": 1e-10}
+    )
+    assert curve.slope == pytest.approx(max(direct.x, 0), abs=1e-5)
+    grid = min(np.arange(0, 4, 0.01), key=lambda b: log_loss(c, y, 1 / 16, 0, b))
+    assert curve.slope == pytest.approx(grid, abs=0.0051)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_platt_has_no_better_neighbour(seed: int) -> None:
+    c, y = split([(r.confidence or 0.0, int(bool(r.correct))) for r in overconfident(60, seed)])
+    curve = fit_curve("platt", c, y)
+    best = log_loss(c, y, curve.clip, curve.intercept, curve.slope)
+    assert best <= log_loss(c, y, curve.clip, 0, fit_curve("temperature", c, y).slope)
+    for da, db in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)):
+        for step in (1e-3, 0.1, 1.0):
+            slope = max(curve.slope + step * db, 0)
+            assert log_loss(c, y, curve.clip, curve.intercept + step * da, slope) >= best - 1e-9
+
+
+def test_a_known_temperature_is_found() -> None:
+    """As many right answers in each bin as a slope of 1/2 expects, to a part in 400: the slope comes back."""
+    shares = {votes: 1 / (1 + math.sqrt((8 - votes) / votes)) for votes in range(1, 8)}
+    found = [(votes / 8, int(i < round(400 * p))) for votes, p in shares.items() for i in range(400)]
+    assert fit_curve("temperature", *split(found)).slope == pytest.approx(0.5, abs=0.005)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_that_a_threshold_separates_stay_finite(method: str) -> None:
+    c, y = split([(0.25, 0)] * 30 + [(0.75, 1)] * 30)
+    curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+    assert curve.apply(0.25) < 0.01
+    assert curve.apply(0.75) > 0.99
+    assert 0 <= curve.apply(0.0) <= curve.apply(1.0) <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> None:
+    c, y = split([(0.25, 1)] * 20 + [(0.25, 0)] * 10 + [(0.75, 1)] * 10 + [(0.75, 0)] * 20)
+    curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+    assert curve.constant
+    assert curve.apply(0.9) == pytest.approx(0.5, abs=1e-4)
+
+
+@given(pairs)
+@settings(max_examples=30, deadline=None)
+def test_every_method_gives_a_curve_for_any_answers(found: list[tuple[float, int]]) -> None:
+    c, y = split(found)
+    for method in METHODS:
+        curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+        values = [curve.apply(x) for x in np.linspace(0, 1, 33)]
+        assert values == sorted(values)
+        assert values[0] >= 0
+        assert values[-1] <= 1
+
+
+def pooled(c: Sequence[float], y: Sequence[float]) -> dict[float, float]:
+    """The value at each confidence, by pooling neighbours that fall until none does."""
+    at = sorted(set(c))
+    blocks = [[sum(r for x, r in zip(c, y, strict=True) if x == a), float(list(c).count(a)), 1.0] for a in at]
+    i = 0
+    while i < len(blocks) - 1:
+        if blocks[i][0] / blocks[i][1] > blocks[i + 1][0] / blocks[i + 1][1]:
+            blocks[i : i + 2] = [[p + q for p, q in zip(blocks[i], blocks[i + 1], strict=True)]]
+            i = max(i - 1, 0)
+        else:
+            i += 1
+    values = [right / n for right, n, points in blocks for _ in range(int(points))]
+    return dict(zip(at, values, strict=True))
+
+
+@given(pairs)
+@settings(max_examples=200, deadline=None)
+def test_isotonic_is_what_pooling_gives(found: list[tuple[float, int]]) -> None:
+    c, y = split(found)
+    curve = fit_curve("isotonic", c, y)
+    for x, value in pooled(c.tolist(), y.tolist()).items():
+        assert curve.apply(x) == pytest.approx(value, abs=1e-12)
+
+
+def test_level_stretches_keep_their_ends_alone() -> None:
+    c, y = split([(0.1, 0), (0.2, 1), (0.3, 0), (0.4, 1), (0.5, 0), (0.9, 1)])
+    knots = fit_curve("isotonic", c, y).knots
+    assert [x for x, _ in knots] == [0.1, 0.2, 0.5, 0.9]
+    assert [v for _, v in knots] == pytest.approx([0, 0.5, 0.5, 1], abs=1e-12)
+
+
+# -- cross-validation
+
+
+def test_folds_hold_groups_whole_and_depend_on_names_and_seed_alone() -> None:
+    groups = [f"g{i % 23}" for i in range(80)]
+    fold = folds_of(groups, 5, seed=3)
+    by_group = {g: {int(f) for f, h in zip(fold, groups, strict=True) if h == g} for g in groups}
+    assert all(len(found) == 1 for found in by_group.values())
+    sizes = [sum(next(iter(f)) == k for f in by_group.values()) for k in range(5)]
+    assert (min(sizes), max(sizes), sum(sizes)) == (4, 5, 23)
+    assert folds_of(groups[::-1], 5, seed=3).tolist() == fold.tolist()[::-1]
+    assert folds_of(groups, 5, seed=4).tolist() != fold.tolist()
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_impossible_folds_are_refused(folds: int) -> None:
+    with pytest.raises(UserError, match=f"3 groups of items cannot be cut into {folds} folds .between 2 and 3"):
+        folds_of(["a", "b", "c"], folds)
+
+
+def test_a_fold_is_never_fitted_on_itself() -> None:
+    rows = [r.model_copy(update={"group": f"g{int(r.id[-4:]) // 2}"}) for r in overconfident(40, seeds=2)]
+    answers = answers_of(rows)
+    fold = folds_of(answers.groups, 4, seed=1)
+    # a confidence of its own for each answer, so that an answer can be found in what is fitted
+    own = np.linspace(0.01, 0.99, len(rows))
+    marked = type(answers)(own, answers.correct, answers.groups, answers.items, 0, 0)
+    seen: list[set[float]] = []
+
+    def spy(confidence: np.ndarray, correct: np.ndarray) -> CalibrationCurve:
+        assert correct.tolist() == answers.correct[np.isin(own, confidence)].tolist()
+        seen.append(set(confidence.tolist()))
+        return CalibrationCurve(method="temperature")
+
+    out_of_fold(marked, spy, 4, seed=1)
+    assert len(seen) == 4
+    for i, trained in enumerate(seen):
+        held = set(own[fold == i].tolist())
+        assert len(held) == 20
+        assert trained == set(own.tolist()) - held
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_items_own_outcomes_do_not_move_its_confidence(method: str) -> None:
+    """Turning all outcomes of one fold round changes nothing in it, and something elsewhere."""
+    answers = answers_of(overconfident(40, seeds=2))
+    fold = folds_of(answers.groups, 5)
+
+    def fit(confidence: np.ndarray, correct: np.ndarray) -> CalibrationCurve:
+        return fit_curve(method, confidence, correct)  # type: ignore[arg-type]
+
+    before = out_of_fold(answers, fit, 5)
+    turned = np.where(fold == 2, 1 - answers.correct, answers.correct)
+    after = out_of_fold(type(answers)(answers.confidence, turned, answers.groups, answers.items, 0, 0), fit, 5)
+    assert before[fold == 2].tolist() == after[fold == 2].tolist()
+    assert before[fold != 2].tolist() != after[fold != 2].tolist()
+
+
+def test_scores_after_are_out_of_sample() -> None:
+    """Confidences without any meaning: isotonic learns them by heart, and on unseen folds does worse than it seems."""
+    rng = random.Random(7)
+    rows = [make_row(f"i{i}", rng.random(), rng.random() < 0.5) for i in range(60)]
+    found, answers = fit_map(make_run(rows), "isotonic")
+    by_heart = scores(np.array([found.apply(float(c)) for c in answers.confidence]), answers.correct)
+    assert by_heart.ece < 1e-9
+    assert found.after.ece > 0.05
+    assert found.after.brier > by_heart.brier
+
+
+# -- maps of runs
+
+
+def test_a_map_of_a_run(tmp_path: Path) -> None:
+    rows = [
+        *overconfident(200, seeds=2),
+        failed_row("gone", 0.875),
+        failed_row("silent", None),
+        make_row("unread", 0.5, None, parsed=False),
+        make_row("neither", 0.5, None),
+    ]
+    found, answers = fit_map(make_run(rows), "platt", folds=4)
+    assert (answers.unstated, answers.undecided) == (1, 1)
+    assert (found.items, found.answers, found.seeds, found.folds) == (202, 402, (0, 1), 4)
+    assert answers.correct[-2:].tolist() == [0, 0]
+    assert (found.strategy, found.parameters["n"], found.dataset) == ("self-consistency", 8, "sums")
+    assert (found.models, found.engines) == ({"main": "scripted"}, {"main": "scripted@1"})
+    assert found.before == scores(answers.confidence, answers.correct)
+    assert found.after.ece < found.before.ece
+    assert found.worse == ()
+    save_map(found, tmp_path / "votes.json")
+    assert load_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
+    assert fit_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(found.after.brier, abs=1e-9)
+
+
+def test_a_map_that_makes_it_worse_says_so() -> None:
+    """Confidences that are right as they are: a curve with a knot for each answer can only spoil them."""
+    rng = random.Random(3)
+    rows = []
+    for i in range(40):
+        c = rng.uniform(0.05, 0.95)
+        rows.append(make_row(f"i{i}", c, rng.random() < c))
+    found, _ = fit_map(make_run(rows), "isotonic")
+    assert found.after.ece > found.before.ece
+    assert "ece" in found.worse
+    assert found.worse == tuple(
+        n for n in ("ece", "brier", "nll") if getattr(found.after, n) > getattr(found.before, n)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (overconfident(19, seeds=3), r"at least 20 items .*there are 19 .run the evaluation on more items"),
+        ([make_row(f"i{i}", None, True) for i in range(30)], r"no row of self-consistency has a confidence"),
+        ([make_row(f"i{i}", 0.5, True) for i in range(30)], r"every answer is right.*run on more items"),
+        ([failed_row(f"i{i}", 0.5) for i in range(30)], r"every answer is wrong"),
+        ([make_row(f"i{i}", 0.5, None) for i in range(30)], r"there are 0"),
+    ],
+)
+def test_runs_that_allow_no_map_are_refused(rows: list[Row], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        fit_map(make_run(rows), "platt")
+
+
+def test_rows_of_two_models_are_refused() -> None:
+    rows = overconfident(30)
+    other = rows[0].model_copy(update={"engines": {"main": "scripted@2"}})
+    with pytest.raises(UserError, match=r"several main models: scripted@1, scripted@2"):
+        fit_map(make_run([other, *rows[1:]]), "platt")
+    with pytest.raises(UserError, match="which model answered"):
+        fit_map(make_run([r.model_copy(update={"engines": {}}) for r in rows]), "platt")
+
+
+# -- what evaluations keep
+
+
+def test_summaries_show_both_confidences() -> None:
+    rows = [make_row(f"i{i}", 0.8, i % 2 == 0, calibrated_confidence=0.5) for i in range(20)]
+    found = summarise(rows)
+    assert found.calibration is not None
+    assert found.calibrated is not None
+    assert found.calibration.ece == pytest.approx(0.3, abs=1e-12)
+    assert found.calibrated.ece == pytest.approx(0.0, abs=1e-12)
+    assert summarise([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
+
+
+def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
+    found, _ = fit_map(make_run(overconfident(40)), "platt")
+    plain, mapped = make_plan(), make_plan(calibration=found)
+    assert plain.digest != mapped.digest
+    assert mapped.in_sample
+    assert not plain.in_sample
+    rows = overconfident(40)
+    assert settings_of(make_run(rows)) == settings_of(make_run(rows, calibration=found))
+
+
+def test_plans_without_a_map_keep_the_names_they_had() -> None:
+    """As a plan was named before there were maps; else no old run could go on."""
+    where = {"source", "licence", "warning", "sha256", "options"}
+    plain = make_plan().model_dump(mode="json", exclude={"limit": True, "calibration": True, "dataset": where})
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert make_plan().digest == hashlib.sha256(text.encode()).hexdigest()[:12]
