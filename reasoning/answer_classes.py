@@ -1,0 +1,29 @@
+"""Candidates by the answer they reach: classes of equal answers, and the one that most of them reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.answer import Candidate
+from ..core.question import Question
+from .answer_kind import answer_kind
+from .equivalence import Equivalence
+
+
+async def answer_classes(answers: Sequence[str | None], question: Question) -> list[list[int]]:
+    """Positions of equal answers, by first member; those without an answer are in no class."""
+    async with Equivalence() as equivalence:
+        return await equivalence.group(answers, answer_kind(question))
+
+
+async def most_reached(candidates: Sequence[Candidate], question: Question) -> tuple[int, float] | None:
+    """The first candidate of the largest class of answers, of equals the one reached first; and its share of all.
+
+    Returns:
+        Its position and share; None if no candidate has an answer.
+    """
+    classes = await answer_classes([candidate.answer for candidate in candidates], question)
+    if not classes:
+        return None
+    largest = max(classes, key=len)
+    return largest[0], len(largest) / len(candidates)

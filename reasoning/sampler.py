@@ -1,0 +1,339 @@
+"""`draw`: samples of one prompt, as few as a stopping rule allows, in rounds or in a race.
+
+Every sampling strategy draws here, so that budgets, failures, cancelled samples and stopping mean the same in all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from ..core.answer import Candidate, Solution, Stopped
+from ..core.errors import BadReply, CapabilityMissing, LimitExceeded
+from ..core.events import CandidateFound, StrategyNote
+from ..core.messages import Chunk, Completion, Prompt, Request, Sampling
+from ..core.question import Question
+from ..core.run import Run
+from ..serving.metered import MeteredModel
+from .answer_kind import answer_kind
+from .candidates import read_candidate
+from .equivalence import Equivalence
+from .stopping.choice import Mode, NoStop
+from .stopping.confidence import HOOK
+from .stopping.rule import StoppingRule
+from .stopping.tally import Tally
+
+Sample = tuple[Completion, Candidate]
+"""A finished sample, and what was read in it."""
+
+Judge = Callable[[Sequence[Candidate]], Awaitable[Sequence[float | None]]]
+"""Gives each candidate the chance that it is as good as another attempt; None where there is no signal."""
+
+
+@dataclass
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        candidates: The samples that are whole, in order of asking.
+        chains: The same as the model gave them.
+        failures: Samples that failed alone.
+        cancelled: Samples that were cut when there was enough; their tokens are charged.
+        given_up: Samples that a rule's hook ended; they have no vote.
+        asked: Samples asked for.
+        calls: Model calls.
+        stopped: "done", or "budget".
+        mode: "rounds" or "race".
+        early: Whether the rule stopped before all samples were drawn.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    chains: list[Completion] = field(default_factory=list)
+    failures: list[Completion] = field(default_factory=list)
+    cancelled: list[Completion] = field(default_factory=list)
+    given_up: list[Completion] = field(default_factory=list)
+    asked: int = 0
+    calls: int = 0
+    stopped: Stopped = "done"
+    mode: str = "rounds"
+    early: bool = False
+
+    @property
+    def weights(self) -> list[float]:
+        """Weight of each candidate's vote: its lowest group confidence where the rule measured it, else 1."""
+        lowest = [_lowest(chain) for chain in self.chains]
+        return [1.0 if value is None else value for value in lowest]
+
+    def notes(self, rule: StoppingRule) -> dict[str, JsonValue]:
+        """What became of the samples, for the solution's notes."""
+        return {
+            "rule": rule.model_dump(mode="json"),
+            "mode": self.mode,
+            "asked": self.asked,
+            "finished": len(self.candidates),
+            "cancelled": len(self.cancelled),
+            "given_up": len(self.given_up),
+            "early": self.early,
+        }
+
+
+async def draw(
+    model: MeteredModel,
+    prompt: Prompt,
+    sampling: Sampling,
+    question: Question,
+    run: Run,
+    *,
+    rule: StoppingRule | None = None,
+    mode: Mode = "auto",
+    width: int | None = None,
+    judge: Judge | None = None,
+    on_candidate: Callable[[list[Candidate]], None] | None = None,
+) -> Drawn:
+    """Draw up to `sampling.n` samples.
+
+    A token budget that does not cover all of them is spent on as many as it covers at a time: samples are mostly
+    shorter than their limit, so later calls spend what earlier ones left.
+
+    Args:
+        model: The model.
+        prompt: What is sampled.
+        sampling: How; `n` is the most samples.
+        question: What they answer.
+        run: The run that pays.
+        rule: When there is enough; None draws all.
+        mode: In rounds or in a race.
+        width: Samples under way at once in a race: as one finishes the next begins, each as a call of its own. None is
+            all at once, as one call: soonest done, but most of what is cancelled has been paid by then.
+        judge: Judges finished samples, for a rule that wants it.
+        on_candidate: Told the candidates so far whenever one is added, in order of finishing.
+
+    Raises:
+        BadReply: No sample could be had at all.
+        CapabilityMissing: The rule needs what the model cannot do.
+    """
+    rule = rule or NoStop()
+    for feature in sorted(rule.needs):
+        if not model.capabilities.has(feature):
+            raise CapabilityMissing(feature, model.name)
+    drawn = Drawn(mode=_mode(mode, model))
+    async with Equivalence() as equivalence:
+        counting = _Counting(question, equivalence, judge if rule.judges else None, sampling.n)
+        while drawn.asked < sampling.n and drawn.stopped == "done" and not drawn.early:
+            tally = counting.tally
+            left = sampling.n - drawn.asked
+            wave = rule.race(tally, left) if drawn.mode == "race" else rule.round(tally, left)
+            wave = run.ledger.affordable_samples(wave, sampling.max_tokens)
+            hooked = sampling.model_copy(update={"hooks": (*sampling.hooks, *rule.hooks(tally))})
+            request = Request(prompt=prompt, sampling=hooked, samples=tuple(range(drawn.asked, drawn.asked + wave)))
+            wave_of = _Wave(request, width, question, run, drawn, on_candidate)
+            try:
+                if drawn.mode == "race" and not isinstance(rule, NoStop):
+                    drawn.early = await _race(model, wave_of, counting, rule)
+                else:
+                    await wave_of.generate(model, None)
+            except LimitExceeded as e:
+                run.note_limit(e)
+                drawn.stopped = "budget"
+                break
+            if not isinstance(rule, NoStop):
+                await counting.count(wave_of.finished)
+                drawn.early = drawn.early or (counting.tally.finished > 0 and rule.enough(counting.tally))
+    if not drawn.candidates and drawn.failures and (failure := drawn.failures[0].failure) is not None:
+        raise BadReply(f"no sample could be had: {failure.message}")
+    if drawn.failures:
+        run.degrade(f"{len(drawn.failures)} of {drawn.asked} samples failed and did not vote")
+    if not isinstance(rule, NoStop):
+        data = drawn.notes(rule)
+        run.emit(StrategyNote(strategy=run.config.strategy, name="sampling.stopped", data=data))
+    return drawn
+
+
+async def _race(model: MeteredModel, wave: _Wave, counting: _Counting, rule: StoppingRule) -> bool:
+    """Draw a wave and ask the rule at each sample that finishes; once there is enough, the rest are cancelled.
+
+    Returns:
+        Whether there was enough.
+    """
+    enough = asyncio.Event()
+
+    async def watch() -> bool:
+        while True:
+            await wave.news.wait()
+            wave.news.clear()
+            while wave.finished:
+                await counting.count([wave.finished.pop(0)])
+                if rule.enough(counting.tally):
+                    return True
+
+    watching = asyncio.ensure_future(watch())
+    watching.add_done_callback(lambda _: enough.set())  # also a watcher that failed must not leave the race running
+    try:
+        await wave.generate(model, enough)
+        return watching.result() if watching.done() else False
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+class _Wave:
+    """Samples asked for at once, on their way."""
+
+    def __init__(
+        self,
+        request: Request,
+        width: int | None,
+        question: Question,
+        run: Run,
+        drawn: Drawn,
+        on_candidate: Callable[[list[Candidate]], None] | None,
+    ) -> None:
+        self.news = asyncio.Event()
+        self._read: dict[int, Candidate] = {}
+        self._request = request
+        self._width = width
+        self._question = question
+        self._run = run
+        self._drawn = drawn
+        self._on_candidate = on_candidate
+        self.finished: list[Sample] = []
+        """Those that nobody has counted yet, in order of finishing."""
+
+    async def generate(self, model: MeteredModel, enough: asyncio.Event | None) -> None:
+        """Draw the wave into `drawn`."""
+        drawn, so_far = self._drawn, list(self._drawn.candidates)
+        if enough is None or self._width is None or self._width >= len(self._request.indices):
+            (chains,) = await model.generate([self._request], self._hear, enough=enough)
+            drawn.calls += 1
+        else:
+            chains = await self._in_lanes(model, enough, self._width)
+        drawn.asked += len(chains)
+        # the order of asking, not of finishing, so that the same seed gives the same list
+        drawn.candidates[:] = so_far
+        for chain in chains:
+            if not chain.ok:
+                drawn.failures.append(chain)
+            elif chain.finish_reason == "cancelled":
+                drawn.cancelled.append(chain)
+            elif _given_up(chain):
+                drawn.given_up.append(chain)
+            else:
+                drawn.chains.append(chain)
+                drawn.candidates.append(self._read.get(chain.sample_index) or read_candidate(chain, self._question))
+        if any(chain.finish_reason == "budget" for chain in chains):
+            drawn.stopped = "budget"
+
+    async def _in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> list[Completion]:
+        """The samples that were begun before there was enough, in order of asking; `width` of them at a time."""
+        indices = iter(self._request.indices)
+        made: dict[int, Completion] = {}
+        spent: list[LimitExceeded] = []
+
+        async def lane() -> None:
+            while not enough.is_set() and not spent and (index := next(indices, None)) is not None:
+                one = self._request.model_copy(update={"samples": (index,)})
+                try:
+                    ((made[index],),) = await model.generate([one], self._hear, enough=enough)
+                except LimitExceeded as e:
+                    spent.append(e)
+                self._drawn.calls += 1
+                await asyncio.sleep(0)  # the rule looks at what has finished before the next one begins
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(width):
+                    lanes.create_task(lane())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if spent and not made:
+            raise spent[0]
+        if spent:
+            self._run.note_limit(spent[0])
+            self._drawn.stopped = "budget"
+        return [made[index] for index in sorted(made)]
+
+    def _hear(self, chunk: Chunk) -> None:
+        chain = chunk.completion
+        if chain is None or not chain.ok or chain.finish_reason == "cancelled":
+            return
+        found = self._read[chain.sample_index] = read_candidate(chain, self._question)
+        self.finished.append((chain, found))
+        self.news.set()
+        if _given_up(chain):
+            return
+        self._drawn.candidates.append(found)
+        self._run.emit(CandidateFound(index=chunk.sample_index, answer=found.answer))
+        if self._on_candidate is not None:
+            self._on_candidate(self._drawn.candidates)
+
+
+class _Counting:
+    """Counts finished samples into a tally, equal answers under one label."""
+
+    def __init__(self, question: Question, equivalence: Equivalence, judge: Judge | None, most: int) -> None:
+        self.tally = Tally(most=most)
+        self._kind = answer_kind(question)
+        self._equivalence = equivalence
+        self._judge = judge
+        self._firsts: list[str] = []
+
+    async def count(self, samples: Sequence[Sample]) -> None:
+        """Add samples in the order in which they finished."""
+        found = [candidate for _, candidate in samples]
+        quality = [None] * len(found) if self._judge is None else list(await self._judge(found))
+        before = self.tally
+        labels = [None if _given_up(chain) else await self._label(candidate.answer) for chain, candidate in samples]
+        lowest = [_lowest(chain) for chain, _ in samples]
+        self.tally = Tally(
+            labels=(*before.labels, *labels),
+            weights=(*before.weights, *(1.0 if value is None else value for value in lowest)),
+            quality=(*before.quality, *quality),
+            lowest=(*before.lowest, *lowest),
+            most=before.most,
+        )
+
+    async def _label(self, answer: str | None) -> int | None:
+        if answer is None:
+            return None
+        for label, first in enumerate(self._firsts):
+            if first == answer or await self._equivalence.same(first, answer, self._kind):
+                return label
+        self._firsts.append(answer)
+        return len(self._firsts) - 1
+
+
+def leader(candidates: Sequence[Candidate]) -> Solution:
+    """Best answer while samples are still coming: votes by the answer's text alone, which needs no waiting."""
+    votes: dict[str, int] = {}
+    for candidate in candidates:
+        if candidate.answer is not None:
+            votes[candidate.answer] = votes.get(candidate.answer, 0) + 1
+    if not votes:
+        return Solution(chosen=0 if candidates else None, candidates=tuple(candidates), confidence=0.0)
+    answer = max(votes, key=lambda a: votes[a])
+    chosen = next(i for i, c in enumerate(candidates) if c.answer == answer)
+    return Solution(chosen=chosen, candidates=tuple(candidates), confidence=votes[answer] / len(candidates))
+
+
+def _mode(mode: Mode, model: MeteredModel) -> str:
+    if mode != "auto":
+        return mode
+    can = model.capabilities
+    return "race" if can.usd_per_completion_token == 0 and not can.prompt_per_sample else "rounds"
+
+
+def _report(chain: Completion) -> dict[str, JsonValue]:
+    found = chain.extras.get(HOOK)
+    return found if isinstance(found, dict) else {}
+
+
+def _lowest(chain: Completion) -> float | None:
+    value = _report(chain).get("lowest")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _given_up(chain: Completion) -> bool:
+    return _report(chain).get("stopped_at") is not None

@@ -1,0 +1,262 @@
+"""The strategy `adaptive` on a model whose answers and judgements are known exactly."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.budget import Budget
+from reason.core.events import MemorySink
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.adaptive import Adaptive, annealed
+from reason.reasoning.pruning import pruned_tokens, survivors
+from reason.reasoning.self_evaluation import Requests
+from reason.reasoning.stopping.self_evaluated import SelfEvaluated
+from reason.reasoning.stopping.tally import Tally
+from reason.reasoning.strategy import Models
+from reason.serving.metered import MeteredModel
+from scripted_model import END, ScriptedModel
+
+RESTART, RIGHT = zip(*(Requests().pair(unfinished) for unfinished in (False, True)), strict=True)
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+
+
+def judging(answers, believed, text_of=lambda answer: f"The answer is {answer}."):
+    """A script that answers with the given chances, and says yes to "correct?" with the believed probability."""
+
+    def script(text):
+        context, _, written = text.rpartition("assistant: ")
+        asked = context.rpartition("\nuser: ")[2].strip()
+        if asked in RESTART + RIGHT:
+            response = context.rpartition("assistant: ")[2].rpartition("\nuser: ")[0]
+            chance = next(
+                (p for answer, p in believed.items() if text_of(answer)[: max(1, len(response))] == response), 0.5
+            )
+            yes = 1 - chance if asked in RESTART else chance
+            return {"Y": yes, "N": 1 - yes}
+        left = [(text_of(answer) + END, weight) for answer, weight in answers.items()]
+        left = [(whole, weight) for whole, weight in left if whole.startswith(written)]
+        total = sum(weight for _, weight in left)
+        chances = {}
+        for whole, weight in left:
+            chances[whole[len(written)]] = chances.get(whole[len(written)], 0.0) + weight / total
+        return chances or {END: 1.0}
+
+    return script
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def solve(store, model, *, name="r", seed=3, budget=None, new=True, **parameters):
+    config = RunConfig(
+        question=QUESTION,
+        strategy="adaptive",
+        parameters={},
+        models={"main": "scripted"},
+        budget=budget or Budget(),
+        seed=seed,
+    )
+    if new:
+        await store.create_run(name, {})
+    sink = MemorySink()
+    run = Run(name, config, store, sinks=[sink])
+    models = Models({"main": MeteredModel(model, "main", run)})
+    strategy = Adaptive(Adaptive.Config(**parameters))
+    return await strategy.solve(QUESTION, models, run), run, sink
+
+
+MIXED = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1})
+
+
+async def test_a_threshold_of_nothing_is_one_greedy_sample(store):
+    model = ScriptedModel(MIXED)
+    solution, run, _ = await solve(store, model, threshold=0)
+    assert [c.answer for c in solution.candidates] == ["5"]  # the most likely text
+    (request,) = model.generate_calls[0]
+    assert request.sampling.temperature == 0
+    assert len(model.generate_calls) == 1
+    assert run.degraded == []
+
+
+async def test_a_threshold_above_one_is_best_of_all(store):
+    model = ScriptedModel(MIXED)
+    solution, _, _ = await solve(store, model, threshold=1.1, n=16, select="best")
+    assert len(solution.candidates) == 16
+    assert [len(call) for call in model.generate_calls] == [1, 1, 2, 4, 8]
+    assert solution.best.answer == "4"
+    assert solution.chosen == min(i for i, c in enumerate(solution.candidates) if c.answer == "4")  # the earliest
+    assert solution.confidence == pytest.approx(solution.candidates[solution.chosen].score)
+
+
+async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
+    model = ScriptedModel(MIXED)
+    solution, _, _ = await solve(store, model, threshold=0.85, n=64)
+    everything, _, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, n=64, name="all")
+    first = [c.answer for c in everything.candidates].index("4")
+    used = len(solution.candidates)
+    assert first < used <= max(1, 2 * first)  # the round in which it came
+    assert solution.candidates == everything.candidates[:used]
+
+
+async def test_temperatures_rise_as_the_paper_s(store):
+    model = ScriptedModel(MIXED)
+    await solve(store, model, threshold=1.1, n=5, t_max=0.8)
+    asked = [r.sampling.temperature for call in model.generate_calls for r in call]
+    assert asked == pytest.approx([0, 0.4, 0.6, 0.7, 0.75])
+    assert [annealed(k, 1.0) for k in (1, 2, 3)] == [0, 0.5, 0.75]
+
+
+async def test_classes_are_weighed_by_quality(store):
+    # 5 is reached most often, but the model does not believe it
+    model = ScriptedModel(MIXED)
+    by_class, _, _ = await solve(store, model, threshold=1.1, n=32)
+    counts = [c.answer for c in by_class.candidates]
+    assert counts.count("5") > counts.count("4")
+    assert by_class.best.answer == "4"
+    weights = {a: math.fsum(c.score for c in by_class.candidates if c.answer == a) for a in ("4", "5", "6")}
+    assert by_class.confidence == pytest.approx(weights["4"] / sum(weights.values()))
+
+
+async def test_an_uncalibrated_signal_stops_nothing_unless_told_to(store):
+    sure = judging({"4": 1.0}, {"4": 0.999})
+    solution, run, _ = await solve(store, ScriptedModel(sure), n=16)
+    assert len(solution.candidates) == 4  # what the Beta rule needs
+    assert "not calibrated" in run.degraded[0]
+    calibrated, run, _ = await solve(store, ScriptedModel(sure), n=16, beta=0.9, name="c")
+    assert len(calibrated.candidates) == 1
+    assert run.degraded == []
+
+
+async def test_evaluating_changes_no_sample(store):
+    silent = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {})
+    one, _, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, n=8, name="a")
+    other, _, _ = await solve(store, ScriptedModel(silent), threshold=1.1, n=8, name="b")
+    assert [c.text for c in one.candidates] == [c.text for c in other.candidates]
+
+
+async def test_a_resumed_run_pays_nothing_twice(store):
+    model = ScriptedModel(MIXED)
+    first, _, _ = await solve(store, model, threshold=1.1, n=8)
+    made = len(model.made)
+    again, run, _ = await solve(store, model, threshold=1.1, n=8, new=False)
+    assert again == first
+    assert len(model.made) == made
+    usage = run.ledger.usage()
+    assert usage.replayed_tokens == usage.completion_tokens
+
+
+async def test_a_small_budget_gives_the_best_so_far(store):
+    solution, run, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, max_tokens=20, budget=Budget(tokens=60))
+    assert solution.stopped == "budget"
+    assert solution.best is not None
+    assert run.ledger.usage().completion_tokens <= 60
+
+
+# -- pruning
+
+
+def long_text(answer):
+    """All of one length, and told apart from the first character."""
+    return f"{answer} it is, I am sure. The answer is {answer}."
+
+
+LONG = len(long_text("4")) + 1  # and the end of text
+
+
+async def test_pruning_costs_what_the_formula_says(store):
+    script = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1}, long_text)
+    model = ScriptedModel(script)
+    solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5)
+    assert run.ledger.usage().completion_tokens == pruned_tokens(8, LONG, [10, 20], 0.5)
+    assert len(solution.candidates) == 2
+    whole, _, _ = await solve(store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
+    begun = [c.text[0] for c in whole.candidates]
+    assert "4" in begun
+    assert solution.candidates[0].answer == "4"
+    assert [n.data["checkpoint"]["live"] for n in sink.of_type("strategy.note")] == [8, 4]
+    assert model.running == 0
+
+
+async def test_keeping_all_prunes_nothing(store):
+    script = judging({"4": 0.5, "5": 0.5}, {"4": 0.9, "5": 0.2}, long_text)
+    solution, run, _ = await solve(store, ScriptedModel(script), n=6, max_tokens=80, prune_at=[12], keep=1)
+    assert len(solution.candidates) == 6
+    assert run.ledger.usage().completion_tokens == 6 * LONG
+    assert all(c.text == long_text(c.answer) for c in solution.candidates)
+
+
+async def test_what_is_finished_before_a_checkpoint_is_never_pruned(store):
+    script = judging({"4": 0.5, "5": 0.5}, {"4": 0.01, "5": 0.01})
+    solution, _, _ = await solve(store, ScriptedModel(script), n=6, max_tokens=80, prune_at=[40], keep=0.1)
+    assert len(solution.candidates) == 6
+
+
+async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
+    script = judging({"4": 0.5, "5": 0.5}, {"4": 0.9, "5": 0.2}, long_text)
+    budget = Budget(tokens=130)
+    solution, run, _ = await solve(
+        store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[12], keep=1, budget=budget
+    )
+    assert solution.stopped == "budget"
+    assert solution.candidates
+    assert run.ledger.usage().completion_tokens <= 130
+
+
+@given(
+    st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=20),
+    st.floats(0.01, 1),
+)
+def test_survivors_are_the_best_and_at_least_one(quality, keep):
+    stay = survivors(quality, keep)
+    assert len(stay) == max(1, math.ceil(round(keep * len(quality), 9)))
+    assert stay == sorted(set(stay))
+    out = [quality[i] for i in range(len(quality)) if i not in stay]
+    worst = min((-1.0 if quality[i] is None else quality[i]) for i in stay)
+    assert all((-1.0 if q is None else q) <= worst for q in out)
+    assert survivors([None if q is None else q**3 / 7 for q in quality], keep) == stay or len(set(quality)) < len(
+        quality
+    )
+
+
+def test_the_spec_s_example():
+    assert pruned_tokens(16, 512, [128], 0.25) == 128 * 16 + 384 * 4 == 3584
+    assert pruned_tokens(16, 100, [128], 0.25) == 1600
+
+
+def test_checkpoints_must_rise():
+    with pytest.raises(ValidationError, match="must rise"):
+        Adaptive.Config(prune_at=[20, 10])
+
+
+# -- the closed form of a perfect signal
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.1, 0.9), st.integers(1, 12), st.integers(0, 2**31))
+def test_a_perfect_signal_is_geometric_sampling(chance, most, seed):
+    """Spec g.9: with a threshold between 1 - c and 1, E[k] = (1 - (1-c)^N) / c and accuracy 1 - (1-c)^N."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    rule, trials = SelfEvaluated(threshold=1 - chance / 2), 1500
+    used, right = [], []
+    for _ in range(trials):
+        quality = []
+        while len(quality) < most:
+            quality.append(1.0 if rng.random() < chance else 1 - chance)
+            tally = Tally((0,) * len(quality), (1.0,) * len(quality), tuple(quality), (None,) * len(quality), most)
+            if rule.enough(tally):
+                break
+        used.append(len(quality))
+        right.append(max(quality) == 1.0)
+    expected = 1 - (1 - chance) ** most
+    assert np.mean(right) == pytest.approx(expected, abs=6 * math.sqrt(0.25 / trials))
+    assert np.mean(used) == pytest.approx(expected / chance, abs=6 * np.std(used) / math.sqrt(trials) + 1e-9)

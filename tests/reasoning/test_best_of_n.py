@@ -1,0 +1,254 @@
+"""`best-of-n` and `weighted-vote` on a model and a reward model whose every number is known."""
+
+import math
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from hypothesis import given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import UserError
+from reason.core.events import MemorySink
+from reason.core.question import Question
+from reason.core.settings import Settings
+from reason.reasoning.best_of_n import best_of
+from reason.reasoning.candidate_scores import Score
+from scripted_model import ScriptedModel, replies
+from scripted_reward import ScriptedReward
+
+CHAINS = ("The answer is 4.", "Surely the answer is 5.", "I guess the answer is 6.")
+CHANCES = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.4, "I guess the answer is 6.": 0.9}
+QUESTION = Question(text="How many?", kind="number")
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The model and the reward model that reasoners open; a test may put others there."""
+    models = {"model": ScriptedModel(replies(*CHAINS)), "reward": ScriptedReward(CHANCES.get)}
+
+    async def open_model(name, settings, *_):
+        return models["model"]
+
+    async def open_reward(name, settings, *_):
+        return models["reward"]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "open_reward", open_reward)
+    return models
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+async def ask(
+    settings, strategy="best-of-n", *, reward="local/scripted-reward", budget=None, replay=True, **parameters
+):
+    sink = MemorySink()
+    parameters = {"n": 12, "max_tokens": 60, **parameters}
+    async with Reasoner(
+        strategy=strategy, parameters=parameters, reward_model=reward, settings=settings, budget=budget
+    ) as reasoner:
+        answer = await reasoner.aask(QUESTION, sinks=[sink])
+        if replay:
+            again = await reasoner.areplay(answer.run_id)
+            assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+    return answer, sink
+
+
+def verdicts(right):
+    """Chains, and verdicts about each: it is right with the given chance, a fresh one better with the opposite."""
+    chains = replies(*right)
+
+    def script(text):
+        if "user: Consider your response" not in text:
+            return chains(text)
+        said = text.partition("assistant: ")[2].partition("\nuser: ")[0]
+        p = right.get(said, 0.5)
+        p = p if "Is it correct?" in text else 1 - p
+        return {"Y": p, "N": 1 - p}
+
+    return script
+
+
+async def test_the_highest_score_wins_and_is_the_confidence(opened, settings):
+    answer, sink = await ask(settings)
+    assert {c.answer for c in answer.candidates} == {"4", "5", "6"}
+    assert (answer.answer, answer.text) == ("6", "I guess the answer is 6.")
+    assert answer.confidence == pytest.approx(0.9)
+    assert all(c.score == pytest.approx(CHANCES[c.text]) for c in answer.candidates)
+    assert (answer.usage.model_calls, answer.usage.reward_calls) == (1, 3)
+    assert answer.degraded == ()
+    ((problem, solutions, which),) = opened["reward"].asked
+    assert (problem, which) == ("How many?", "last")
+    assert {s for (s,) in solutions} == set(CHAINS)
+    assert len(sink.of_type("candidate.found")) == 12
+    (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
+    assert note.data == {"score": "reward", "unscored": 0}
+
+
+async def test_of_equal_scores_the_first_wins(opened, settings):
+    opened["reward"] = ScriptedReward(lambda step: 0.5)
+    answer, _ = await ask(settings)
+    assert answer.text == answer.candidates[0].text
+
+
+@pytest.mark.parametrize("strategy", ["best-of-n", "weighted-vote"])
+async def test_votes_weigh_what_they_score(opened, settings, strategy):
+    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[4, 1, 1]))
+    parameters = {"select": "weighted"} if strategy == "best-of-n" else {}
+    answer, sink = await ask(settings, strategy, n=16, **parameters)
+    counts = {a: sum(c.answer == a for c in answer.candidates) for a in "456"}
+    weights = {"4": 0.5 * counts["4"], "5": 0.4 * counts["5"], "6": 0.9 * counts["6"]}
+    assert answer.answer == max(weights, key=weights.get) == "4"
+    assert answer.confidence == pytest.approx(weights["4"] / sum(weights.values()))
+    (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
+    assert note.data["weights"] == pytest.approx({a: w for a, w in weights.items() if w})
+
+
+async def test_equal_answers_are_one_class_and_its_best_chain_stands_for_it(opened, settings):
+    chances = {"The answer is 1/2.": 0.3, "The answer is 0.5.": 0.4, "The answer is 7.": 0.5}
+    opened["model"] = ScriptedModel(replies(*chances))
+    opened["reward"] = ScriptedReward(chances.get)
+    answer, _ = await ask(settings, "weighted-vote", n=30)
+    assert answer.text == "The answer is 0.5."
+    sums = {t: p * sum(c.text == t for c in answer.candidates) for t, p in chances.items()}
+    half = sums["The answer is 1/2."] + sums["The answer is 0.5."]
+    assert answer.confidence == pytest.approx(half / sum(sums.values()))
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "value", "passes"),
+    [("last", 0.8, 1), ("min", 0.5, 2), ("prod", 0.4, 2), ("mean", 0.65, 2), ("model", 0.8, 1)],
+)
+async def test_steps_become_one_number(opened, settings, aggregate, value, passes):
+    chances = {"First think.": 0.5, "The answer is 4.": 0.8, "First think.\nThe answer is 4.": 0.8}
+    opened["model"] = ScriptedModel(replies("First think.\n\nThe answer is 4."))
+    opened["reward"] = ScriptedReward(chances.get, one_pass=False)
+    answer, _ = await ask(settings, n=1, aggregate=aggregate)
+    assert answer.confidence == pytest.approx(value)
+    assert answer.usage.reward_calls == passes
+
+
+async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along(opened, settings):
+    opened["reward"] = ScriptedReward({**CHANCES, "I guess the answer is 6.": None}.get)
+    answer, _ = await ask(settings)
+    failed = sum(c.answer == "6" for c in answer.candidates)
+    assert failed > 0
+    assert answer.answer == "4"
+    assert answer.degraded == (f"{failed} of 12 samples could not be scored and ranked last",)
+    assert all((c.score is None) == (c.answer == "6") for c in answer.candidates)
+
+
+async def test_without_any_score_the_majority_decides(opened, settings):
+    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 6, 1]))
+    opened["reward"] = ScriptedReward(lambda step: None)
+    answer, _ = await ask(settings)
+    share = sum(c.answer == "5" for c in answer.candidates) / 12
+    assert (answer.answer, answer.confidence) == ("5", pytest.approx(share))
+    assert answer.degraded == ("no sample could be scored; the answer that most samples reach was taken",)
+
+
+async def test_a_budget_of_passes_scores_the_chains_that_came_first(opened, settings):
+    answer, sink = await ask(settings, budget={"reward_calls": 2})
+    reached = list(dict.fromkeys(c.text for c in answer.candidates))
+    assert len(reached) == 3
+    assert {c.text for c in answer.candidates if c.score is not None} == set(reached[:2])
+    assert answer.stopped == "budget"
+    assert answer.usage.reward_calls == 2
+    assert sink.of_type("budget.exhausted")[0].kind == "reward_calls"
+    assert answer.text == max(reached[:2], key=CHANCES.get)
+    answer, _ = await ask(settings, budget={"reward_calls": 0})
+    assert (answer.stopped, answer.usage.reward_calls) == ("budget", 0)
+    assert answer.answer is not None
+
+
+async def test_a_budget_of_dollars_bounds_the_scores(opened, settings):
+    opened["reward"] = ScriptedReward(CHANCES.get, price=0.01)
+    answer, _ = await ask(settings, budget={"usd": 0.45})
+    reached = list(dict.fromkeys(c.text for c in answer.candidates))
+    costs = [0.01 * sum(map(len, reached[:k])) for k in range(4)]
+    scored = {c.text for c in answer.candidates if c.score is not None}
+    assert scored == set(reached[: sum(cost <= 0.45 for cost in costs) - 1])
+    assert 0 < len(scored) < 3
+    assert answer.stopped == "budget"
+    assert answer.usage.cost_usd == pytest.approx(costs[len(scored)])
+
+
+async def test_a_spent_token_budget_scores_what_there_is(opened, settings):
+    opened["reward"] = ScriptedReward(lambda step: CHANCES.get(step, 0.1))  # the last chain is cut
+    answer, _ = await ask(settings, budget={"tokens": 100})
+    assert answer.stopped == "budget"
+    assert 0 < len(answer.candidates) < 12
+    assert all(c.score is not None for c in answer.candidates)
+    answer, _ = await ask(settings, budget={"seconds": 1e-9}, replay=False)
+    assert (answer.answer, answer.stopped, answer.candidates) == (None, "budget", ())
+
+
+async def test_without_a_reward_model_the_model_judges_itself(opened, settings):
+    right = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.8, "I guess the answer is 6.": 0.3}
+    opened["model"] = ScriptedModel(verdicts(right))
+    answer, _ = await ask(settings, reward=None)
+    assert answer.answer == "5"
+    assert answer.confidence == pytest.approx(0.8)  # u = logit(p), and the empty response has 0.5
+    assert all(c.score == pytest.approx(right[c.text]) for c in answer.candidates)
+    assert answer.usage.model_calls == 1 + 2 * 3 + 2
+    assert opened["reward"].asked == []
+
+
+async def test_judging_changes_no_sample(opened, settings):
+    opened["model"] = ScriptedModel(verdicts(dict.fromkeys(CHAINS, 0.6)))
+    judged, _ = await ask(settings, score="self-evaluation")
+    plain, _ = await ask(settings, "self-consistency")
+    assert [c.text for c in judged.candidates] == [c.text for c in plain.candidates]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(-2.0, 1.0), (0.0, 0.1), (3.0, 4.0)])
+async def test_calibration_changes_no_choice(opened, settings, alpha, beta):
+    opened["model"] = ScriptedModel(verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True))))
+    answer, _ = await ask(settings, score="self-evaluation", alpha=alpha, beta=beta)
+    assert answer.answer == "5"
+    assert answer.confidence == pytest.approx(1 / (1 + math.exp(-(alpha + beta * math.log(0.7 / 0.3)))))
+
+
+async def test_a_budget_of_calls_judges_the_first_ones(opened, settings):
+    opened["model"] = ScriptedModel(verdicts(CHANCES))
+    answer, _ = await ask(settings, reward=None, budget={"calls": 6})  # the samples, 2 for nothing, 2 for one chain
+    assert (answer.stopped, answer.usage.model_calls) == ("budget", 5)
+    assert {c.text for c in answer.candidates if c.score is not None} == {answer.candidates[0].text}
+    answer, _ = await ask(settings, reward=None, budget={"calls": 1})
+    assert (answer.stopped, answer.usage.model_calls) == ("budget", 1)
+    assert answer.answer is not None
+
+
+async def test_probability_as_the_score(opened, settings):
+    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 2, 7]))
+    answer, _ = await ask(settings, reward=None, score="logprob", n=24)
+    means = {c.text: c.logprob / c.tokens for c in answer.candidates}
+    assert answer.text == max(means, key=means.get) == CHAINS[2]
+    assert answer.confidence == pytest.approx(math.exp(math.log(0.7) / (len(CHAINS[2]) + 1)))
+    assert answer.usage.model_calls == 1
+
+
+async def test_a_reward_model_that_is_missing_is_told_before_anything_is_paid_for(opened, settings):
+    with pytest.raises(UserError, match=r"--reward-model .*judge/local/smollm2-135m"):
+        await ask(settings, reward=None, score="reward")
+    assert opened["model"].made == []
+
+
+def test_what_cannot_be_chosen(settings):
+    with pytest.raises(UserError, match="select"):
+        Reasoner(strategy="weighted-vote", parameters={"select": "best"}, settings=settings)
+    with pytest.raises(UserError, match="aggregate"):
+        Reasoner(strategy="best-of-n", parameters={"aggregate": "median"}, settings=settings)
+
+
+@given_settings(deadline=None)
+@given(st.lists(st.none() | st.floats(-1e6, 0), min_size=1, max_size=20))
+def test_the_best_is_a_first_maximum(keys):
+    scores = [None if key is None else Score(key=key, value=0.5) for key in keys]
+    chosen = best_of(scores, range(len(scores)))
+    known = [key for key in keys if key is not None]
+    assert chosen == (keys.index(max(known)) if known else 0)

@@ -1,0 +1,241 @@
+"""Counting ranked ballots, by hand and by property; rankings read from chains; the strategy on the scripted model."""
+
+from fractions import Fraction
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.agents.reasoner import Reasoner
+from reason.core.answer import Candidate
+from reason.core.errors import UserError
+from reason.core.events import MemorySink
+from reason.core.question import Question
+from reason.core.settings import Settings
+from reason.reasoning.ranked_vote import rank_answers, ranking_of
+from reason.reasoning.ranked_voting import elect, first_places
+from scripted_model import ScriptedModel, replies
+
+RULES = ("borda", "irv", "mrr")
+BALLOTS = [[0, 1, 2]] * 4 + [[1, 2, 0]] * 3 + [[2, 1, 0]] * 2  # plurality 0, but most prefer 1 to 0
+many_ballots = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True), min_size=1, max_size=12)
+
+
+def test_borda_sums():
+    election = elect(BALLOTS, "borda")
+    assert election.scores == {1: 4 * 2 + 3 * 3 + 2 * 2, 0: 4 * 3 + 3 + 2, 2: 4 + 3 * 2 + 2 * 3}
+    assert (election.winner, election.most, election.share) == (1, 27, Fraction(21, 27))
+    assert list(election.scores) == [1, 0, 2]
+
+
+def test_instant_runoff_passes_ballots_on():
+    election = elect(BALLOTS, "irv")
+    assert (election.winner, election.eliminated) == (1, (2,))  # 2's two ballots go to 1: 5 against 4
+    assert election.scores == {1: 5, 0: 4, 2: 2}
+    assert election.share == Fraction(5, 9)
+
+
+def test_mean_reciprocal_rank():
+    election = elect(BALLOTS, "mrr")
+    assert election.scores == {
+        1: Fraction(4, 1) / 2 / 9 + Fraction(3, 9) + Fraction(2, 2) / 9,
+        0: Fraction(4, 9) + Fraction(3, 27) + Fraction(2, 27),
+        2: Fraction(4, 27) + Fraction(3, 18) + Fraction(2, 9),
+    }
+    assert election.winner == 1
+
+
+def test_ballots_of_unequal_length_have_one_scale():
+    election = elect([[0], [1, 0, 2], [1]], "borda")
+    assert election.scores == {1: 6, 0: 5, 2: 1}
+    exhausted = elect([[0], [0], [1], [1], [2]], "irv")
+    assert (exhausted.winner, exhausted.eliminated) == (0, (2, 1))  # nobody has more than half of what counts
+    assert exhausted.share == Fraction(2, 5)
+
+
+def test_ties_fall_to_the_smallest():
+    for rule in RULES:
+        assert elect([[0, 1], [1, 0]], rule).winner == 0
+        assert elect([[2], [1]], rule).winner == 1
+    # 1 and 2 have equally few first places; 2 has fewer points and falls out, so that its ballot decides for 1
+    assert elect([[0], [0], [1], [2, 1], [1, 0], [2]], "irv").eliminated[0] == 2
+
+
+def test_first_places_list_everybody():
+    assert first_places([[1, 0], [1], [2]]) == {1: 2, 2: 1, 0: 0}
+
+
+@pytest.mark.parametrize("ballots", [[], [[]], [[1, 1]]])
+def test_what_is_no_ballot(ballots):
+    with pytest.raises(UserError, match="a count needs ballots"):
+        elect(ballots, "borda")
+
+
+def test_there_is_no_such_rule():
+    with pytest.raises(UserError, match="no rule of counting is called 'approval'"):
+        elect([[1]], "approval")
+
+
+@given(many_ballots, st.randoms(use_true_random=False), st.sampled_from(RULES))
+def test_the_order_of_ballots_does_not_matter(ballots, random, rule):
+    mixed = list(ballots)
+    random.shuffle(mixed)
+    assert elect(mixed, rule) == elect(ballots, rule)
+
+
+@given(many_ballots, st.sampled_from(RULES))
+def test_a_count_is_sane(ballots, rule):
+    election = elect(ballots, rule)
+    named = {answer for ballot in ballots for answer in ballot}
+    assert set(election.scores) == named
+    assert next(iter(election.scores)) == election.winner
+    assert 0 < election.share <= 1
+    if all(ballot[0] == ballots[0][0] for ballot in ballots):
+        assert (election.winner, election.share) == (ballots[0][0], 1)
+    if rule == "irv":
+        firsts = first_places(ballots)
+        over_half = [answer for answer, count in firsts.items() if 2 * count > len(ballots)]
+        assert over_half in ([], [election.winner])
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=15), st.sampled_from(RULES))
+def test_single_answers_make_a_plurality_vote(answers, rule):
+    election = elect([[a] for a in answers], rule)
+    assert election.winner == min(set(answers), key=lambda a: (-answers.count(a), a))
+    assert election.share == Fraction(answers.count(election.winner), len(answers))
+
+
+@given(st.lists(st.permutations(range(4)), min_size=1, max_size=8))
+def test_whole_ballots_count_as_in_the_authors_program(ballots):
+    points = {a: sum(len(b) - b.index(a) for b in ballots) for a in range(4)}
+    assert elect(ballots, "borda").scores == points
+
+
+NUMBER = Question(text="How many?", kind="number")
+CHOICE = Question(text="Which?", choices=("red", "green", "blue"))
+TEXT = Question(text="What is the capital of Australia?", kind="text")
+MATH = Question(text="Simplify.", kind="math")
+
+
+def ranked(text, question, most=3, finish="stop"):
+    from reason.core.messages import Completion
+    from reason.reasoning.candidates import read_candidate
+
+    return ranking_of(read_candidate(Completion(text=text, finish_reason=finish), question), question, most)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "expected"),
+    [
+        ("2 + 2.\nRanking:\n1. 4\n2. 5\n3. 3\nThe answer is 4.", NUMBER, ["4", "5", "3"]),
+        ("Ranking:\n1. 1,000 (80%)\n2. 100 (likely)\n\nThe answer is 1,000.", NUMBER, ["1000", "100"]),
+        ("**Ranked answers:**\n- 4\n- 4\n- 5\n", NUMBER, ["4", "5"]),
+        ("Ranking: 4 > 5 > 3. The answer is 4.", NUMBER, ["4", "5", "3"]),
+        ("Ranking: 1. 4 2. 5 3. 3", NUMBER, ["4", "5", "3"]),
+        ("Ranking:\n1. B) green\n2. A\nThe answer is B.", CHOICE, ["B", "A"]),
+        ("Ranking: B, A, C\nThe answer is (B).", CHOICE, ["B", "A", "C"]),
+        ("Ranking:\n(1) Canberra\n(2) Sydney\nThe answer is Canberra.", TEXT, ["Canberra", "Sydney"]),
+        ("Ranking:\n1. $\\boxed{x+1}$\n2. $\\boxed{x-1}$\n\\boxed{x+1}", MATH, ["x+1", "x-1"]),
+        ("My ranking: none yet.\nRanking:\n1. 7\n2. 8\nThe answer is 7.", NUMBER, ["7", "8"]),
+        ("No list here. The answer is 4.", NUMBER, ["4"]),
+        ("Ranking:\nnothing comes to mind\nThe answer is 4.", NUMBER, ["4"]),
+        ("I do not know.", NUMBER, []),
+        ("<think>Ranking:\n1. 9</think>Ranking:\n1. 4\n2. 5", NUMBER, ["4", "5"]),
+        ("Ranking:\n1. 4\n2. 5\n3. 6\n4. 7", NUMBER, ["4", "5", "6"]),
+    ],
+)
+def test_rankings_are_read(text, question, expected):
+    assert ranked(text, question) == expected
+
+
+def test_a_ranking_that_was_cut_is_read_to_its_last_whole_line():
+    assert ranked("Ranking:\n1. 4\n2. 5\n3. 1", NUMBER, finish="length") == ["4", "5"]
+
+
+@given(st.text(alphabet="Ranking: 123.\n>-;,*()ABtheanswris", max_size=120), st.sampled_from([NUMBER, CHOICE, TEXT]))
+def test_no_text_breaks_the_reading(text, question):
+    found = ranked("Ranking:" + text, question)
+    assert len(found) <= 3
+    assert len(set(found)) == len(found)
+
+
+def test_the_instruction_names_the_form():
+    assert "up to 4 different answers" in rank_answers(NUMBER, 4)
+    assert "letters of the choices" in rank_answers(CHOICE, 3)
+    assert rank_answers(MATH, 3).endswith("\\boxed{}.")
+    assert Candidate(text="x").answer is None
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    made = {}
+
+    async def open_model(name, settings, *_):
+        return made["model"]
+
+    def of(*texts, weights=None, **options):
+        made["model"] = ScriptedModel(replies(*texts, weights=weights), **options)
+        return made["model"]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return of
+
+
+async def ask(settings, question=NUMBER, budget=None, **parameters):
+    sink = MemorySink()
+    parameters = {"max_tokens": 60, **parameters}
+    async with Reasoner(strategy="ranked-vote", parameters=parameters, settings=settings, budget=budget) as reasoner:
+        answer = await reasoner.aask(question, sinks=[sink], run_id="r")
+        replayed = await reasoner.areplay("r")
+    assert replayed.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+    return answer, sink
+
+
+async def test_second_places_can_win(settings, scripted):
+    scripted("Ranking:\n1. 4\n2. 6\nThe answer is 4.", "Ranking:\n1. 5\n2. 6.0\nThe answer is 5.", weights=[1, 1])
+    answer, sink = await ask(settings, n=12, rule="borda")
+    is_four = [c.text.endswith("4.") for c in answer.candidates]
+    first, other, six = ("4", "5", "6") if is_four[0] else ("5", "4", "6.0")  # named as they were first reached
+    counts = {"4": sum(is_four), "5": 12 - sum(is_four)}
+    points = {first: 2 * counts[first], six: 12, other: 2 * counts[other]}
+    winner = max(points, key=points.get)
+    (note,) = [e for e in sink.of_type("strategy.note") if e.name == "rankings.counted"]
+    assert note.data["scores"] == points
+    assert (answer.answer, answer.confidence) == (winner, pytest.approx(points[winner] / 24))
+    assert sink.of_type("vote.updated")[-1].votes == {**counts, six: 0}
+
+
+async def test_an_answer_that_is_nobodys_first_is_given_by_the_chain_that_ranks_it_best(settings, scripted):
+    texts = [f"Ranking:\n1. {i}\n2. 9\nThe answer is {i}." for i in (4, 5, 6, 7)]
+    scripted(*texts)
+    answer, _ = await ask(settings, n=40)
+    assert answer.answer == "9"
+    assert answer.confidence == pytest.approx(0.5)
+    assert sum(c.answer == "9" for c in answer.candidates) == 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_chains_without_a_ranking_vote_with_their_answer(settings, scripted, rule):
+    scripted("The answer is 4.", "I cannot tell.", weights=[3, 1])
+    answer, _ = await ask(settings, n=16, rule=rule)
+    share = sum(c.answer == "4" for c in answer.candidates) / 16
+    assert (answer.answer, answer.confidence) == ("4", pytest.approx(share))
+    assert 0 < share < 1
+
+
+async def test_without_any_answer_there_is_a_candidate_and_no_confidence(settings, scripted):
+    scripted("I cannot tell.")
+    answer, _ = await ask(settings, n=2)
+    assert (answer.answer, answer.text, answer.confidence) == (None, "I cannot tell.", 0.0)
+
+
+async def test_a_spent_budget_gives_the_best_so_far(settings, scripted):
+    scripted("Ranking:\n1. 4\n2. 5\nThe answer is 4.")
+    answer, _ = await ask(settings, n=8, budget={"tokens": 130})
+    assert (answer.answer, answer.stopped) == ("4", "budget")
+    assert 0 < len(answer.candidates) < 8

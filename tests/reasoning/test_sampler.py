@@ -1,0 +1,239 @@
+"""Drawing samples: rounds, races, budgets, failures, replay."""
+
+import asyncio
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import BackendUnavailable, BadReply, CapabilityMissing
+from reason.core.events import MemorySink
+from reason.core.messages import Prompt, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.sampler import draw
+from reason.reasoning.stopping.agreement import Agreement
+from reason.reasoning.stopping.beta import Beta
+from reason.reasoning.stopping.confidence import OnlineConfidence
+from reason.reasoning.stopping.self_evaluated import SelfEvaluated
+from reason.serving.metered import MeteredModel
+from scripted_model import ScriptedModel, replies
+
+ALWAYS = replies("The answer is 4.")
+QUICK_AND_SLOW = replies("The answer is 4.", "Let me think about it for very long. The answer is 5.", weights=[1, 1])
+SCATTERED = replies(*(f"The answer is {i}." for i in range(10, 40)))
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+PROMPT = Prompt.user("What is 2 + 2?")
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Desk:
+    def __init__(self, store, model):
+        self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
+
+    async def draw(self, *, n=16, max_tokens=80, name="r", seed=3, budget=None, **options):
+        config = RunConfig(
+            question=QUESTION,
+            strategy="self-consistency",
+            parameters={},
+            models={"main": "scripted"},
+            budget=budget or Budget(),
+            seed=seed,
+        )
+        if name not in self.begun:
+            await self.store.create_run(name, {})
+            self.begun.add(name)
+        self.run = Run(name, config, self.store, sinks=[self.sink])
+        sampling = Sampling(n=n, max_tokens=max_tokens, temperature=1.0)
+        return await draw(MeteredModel(self.model, "main", self.run), PROMPT, sampling, QUESTION, self.run, **options)
+
+
+async def test_without_a_rule_all_are_drawn_in_one_call(store):
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(n=12)
+    assert len(desk.model.generate_calls) == drawn.calls == 1
+    assert (drawn.asked, len(drawn.candidates), drawn.early, drawn.stopped) == (12, 12, False, "done")
+    assert [c.sample_index for c in drawn.chains] == list(range(12))
+    assert [c.text for c in drawn.candidates] == [c.text for c in drawn.chains]
+
+
+async def test_rounds_draw_no_sample_that_could_not_matter(store):
+    desk = Desk(store, ScriptedModel(ALWAYS))
+    drawn = await desk.draw(rule=Beta(), mode="rounds")
+    assert drawn.early
+    assert [len(r[0].indices) for r in desk.model.generate_calls] == [4]
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(rule=Agreement(window=3), mode="rounds", name="s")
+    assert not drawn.early
+    assert drawn.asked == len(drawn.candidates) == 16
+    assert sum(len(r[0].indices) for r in desk.model.generate_calls) == 16
+
+
+async def test_a_race_cancels_the_rest(store):
+    desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
+    drawn = await desk.draw(rule=Beta(), mode="race")
+    assert drawn.early
+    assert drawn.mode == "race"
+    assert len(desk.model.generate_calls) == 1
+    assert desk.model.running == 0
+    assert drawn.cancelled
+    assert drawn.asked == 16 == len(drawn.candidates) + len(drawn.cancelled)
+    assert {c.answer for c in drawn.candidates} == {"4"}  # the slow ones never came to their answer
+    spent = desk.run.ledger.usage().completion_tokens
+    assert spent == sum(len(c.token_ids) for c in (*drawn.chains, *drawn.cancelled))
+    whole = await Desk(store, ScriptedModel(QUICK_AND_SLOW)).draw(name="whole")
+    assert spent < 0.7 * sum(len(c.token_ids) for c in whole.chains)
+    assert {c.text for c in drawn.candidates} <= {c.text for c in whole.candidates}
+    (note,) = [e for e in desk.sink.of_type("strategy.note") if e.name == "sampling.stopped"]
+    assert note.data["cancelled"] == len(drawn.cancelled)
+
+
+async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
+    desk, most = Desk(store, ScriptedModel(SCATTERED)), 0
+    step = desk.model.generate
+
+    async def watched(requests, listener=None):
+        nonlocal most
+        most = max(most, desk.model.running + 1)
+        return await step(requests, listener)
+
+    desk.model.generate = watched
+    drawn = await desk.draw(n=10, rule=Agreement(window=9), mode="race", width=3)
+    plain = await Desk(store, ScriptedModel(SCATTERED)).draw(n=10, name="plain")
+    assert most == 3
+    assert drawn.calls == drawn.asked == 10
+    assert drawn.chains == [
+        c.model_copy(update={"usage": d.usage}) for c, d in zip(plain.chains, drawn.chains, strict=True)
+    ]
+
+
+async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
+    desk = Desk(store, ScriptedModel(ALWAYS))
+    drawn = await desk.draw(rule=Beta(), mode="race", width=2)
+    assert drawn.early
+    assert desk.model.running == 0
+    assert len(desk.model.made) == drawn.asked <= 6  # four that agree, and at most two under way
+    assert drawn.asked == len(drawn.candidates) + len(drawn.cancelled)
+    again = await desk.draw(rule=Beta(), mode="race", width=2)
+    assert again.chains[:4] == drawn.chains[:4]
+
+
+async def test_a_narrow_race_keeps_within_a_budget(store):
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(
+        n=16, max_tokens=40, budget=Budget(tokens=100), rule=Agreement(window=9), mode="race", width=3
+    )
+    assert drawn.stopped == "budget"
+    assert drawn.candidates
+    assert desk.run.ledger.usage().completion_tokens <= 100
+
+
+async def test_a_narrow_race_hears_a_backend_that_fails(store):
+    def fail():
+        raise BackendUnavailable("the engine is gone")
+
+    desk = Desk(store, ScriptedModel(SCATTERED, step=fail))
+    with pytest.raises(BackendUnavailable, match="is gone"):
+        await desk.draw(rule=Beta(), mode="race", width=3)
+    assert desk.model.running == 0
+
+
+async def test_a_race_that_nobody_wins_is_an_ordinary_call(store):
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(rule=Agreement(window=5), mode="race")
+    plain = await desk.draw(name="plain")
+    assert not drawn.early
+    assert drawn.cancelled == []
+    assert drawn.chains == plain.chains
+
+
+async def test_a_race_replays_as_it_went(store):
+    desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
+    first = await desk.draw(rule=Beta(), mode="race")
+    made = len(desk.model.made)
+    again = await desk.draw(rule=Beta(), mode="race")
+    assert len(desk.model.made) == made
+    assert again.chains == first.chains
+    assert again.cancelled == first.cancelled
+    assert again.early
+
+
+async def test_auto_races_where_tokens_cost_nothing(store):
+    assert (await Desk(store, ScriptedModel(ALWAYS)).draw(rule=Beta())).mode == "race"
+    assert (await Desk(store, ScriptedModel(ALWAYS, price=1e-6)).draw(rule=Beta(), name="p")).mode == "rounds"
+    assert (await Desk(store, ScriptedModel(ALWAYS, price=None)).draw(rule=Beta(), name="q")).mode == "rounds"
+
+
+async def test_a_small_budget_is_spent_in_waves_and_never_overspent(store):
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(n=16, max_tokens=40, budget=Budget(tokens=100), rule=Agreement(window=9), mode="race")
+    assert drawn.stopped == "budget"
+    assert drawn.candidates
+    assert desk.run.ledger.usage().completion_tokens <= 100
+
+
+async def test_failed_samples_neither_vote_nor_stop(store):
+    desk = Desk(store, ScriptedModel(ALWAYS, failing=frozenset({0, 2})))
+    drawn = await desk.draw(n=6, rule=Beta(), mode="rounds")
+    assert [f.sample_index for f in drawn.failures] == [0, 2]
+    assert len(drawn.candidates) == 4
+    assert desk.run.degraded == ["2 of 6 samples failed and did not vote"]
+    with pytest.raises(BadReply, match="no sample could be had"):
+        await Desk(store, ScriptedModel(ALWAYS, failing=frozenset(range(4)))).draw(n=4, name="f", rule=Beta())
+
+
+async def test_a_rule_that_needs_hooks_is_refused_without_them(store):
+    desk = Desk(store, ScriptedModel(ALWAYS))
+    with pytest.raises(CapabilityMissing, match="hooks"):
+        await desk.draw(rule=OnlineConfidence())
+    assert desk.model.made == []
+
+
+async def test_the_judge_is_asked_once_for_each_sample_and_stops(store):
+    desk, judged = Desk(store, ScriptedModel(SCATTERED)), []
+
+    async def judge(candidates):
+        judged.extend(c.text for c in candidates)
+        return [0.9 if len(judged) >= 4 else 0.1 for _ in candidates]
+
+    drawn = await desk.draw(rule=SelfEvaluated(threshold=0.8), mode="rounds", judge=judge)
+    assert drawn.early
+    assert [len(r[0].indices) for r in desk.model.generate_calls] == [1, 1, 2]
+    assert judged == [c.text for c in drawn.candidates]
+
+
+async def test_a_judge_that_fails_ends_the_race(store):
+    desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
+
+    async def judge(candidates):
+        raise BadReply("the judge is confused")
+
+    with pytest.raises(BadReply, match="confused"):
+        await desk.draw(rule=SelfEvaluated(threshold=0.85), mode="race", judge=judge)
+    assert desk.model.running == 0
+
+
+async def test_a_cancelled_race_leaves_nothing_running(store):
+    hold = asyncio.Event()
+    desk = Desk(store, ScriptedModel(QUICK_AND_SLOW, step=lambda: asyncio.ensure_future(hold.wait())))
+    task = asyncio.create_task(desk.draw(rule=Beta(), mode="race"))
+    while not desk.model.running:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert desk.model.running == 0
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_candidates_are_offered_as_they_come(store):
+    seen = []
+    desk = Desk(store, ScriptedModel(SCATTERED))
+    drawn = await desk.draw(n=5, on_candidate=lambda found: seen.append(len(found)))
+    assert seen == [1, 2, 3, 4, 5]
+    assert len(desk.sink.of_type("candidate.found")) == len(drawn.candidates) == 5

@@ -1,0 +1,60 @@
+"""Scoring and choosing among samples on real weights: a judge that shares the engine, self-evaluation, the others."""
+
+import pytest
+from reason import Reasoner, Settings
+from reason.core.settings import LocalSettings
+
+QUESTION = "What is the capital of France?"
+JUDGE = "judge/local/smollm2-135m"
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def settings(tmp_path, smollm2_files):
+    return Settings(
+        model="local/smollm2-135m",
+        store=tmp_path / "runs.sqlite3",
+        cache_dir=smollm2_files.folder.parent.parent,
+        seed=1,
+        local=LocalSettings(threads=1),
+    )
+
+
+async def ask(settings, strategy, reward=None, **parameters):
+    parameters = {"n": 3, "max_tokens": 24, **parameters}
+    async with Reasoner(strategy=strategy, parameters=parameters, reward_model=reward, settings=settings) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+        replayed = await reasoner.areplay(answer.run_id)
+        engines = len(reasoner._models)
+    assert replayed.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+    return answer, engines
+
+
+async def test_a_judge_scores_and_loads_no_weights_of_its_own(settings):
+    answer, engines = await ask(settings, "best-of-n", JUDGE)
+    assert engines == 1
+    scores = [c.score for c in answer.candidates]
+    assert all(0 < score < 1 for score in scores)
+    assert answer.text == answer.candidates[scores.index(max(scores))].text
+    assert answer.confidence == max(scores)
+    assert answer.usage.reward_calls == len({c.text for c in answer.candidates})
+    assert answer.degraded == ()
+
+
+async def test_the_model_evaluates_itself(settings):
+    answer, _ = await ask(settings, "best-of-n", score="self-evaluation")
+    different = len({c.text for c in answer.candidates})
+    assert answer.usage.model_calls == 1 + 2 * different + 2
+    assert [c.score is None for c in answer.candidates] == [False] * 3
+    assert answer.degraded == ()
+    alone, _ = await ask(settings, "self-consistency")
+    assert [c.text for c in alone.candidates] == [c.text for c in answer.candidates]
+
+
+@pytest.mark.parametrize("strategy", ["universal-self-consistency", "ranked-vote"])
+async def test_the_others_end_with_a_candidate(settings, strategy):
+    answer, _ = await ask(settings, strategy)
+    assert len(answer.candidates) == 3
+    assert answer.text in {c.text for c in answer.candidates}
+    assert answer.confidence is None or 0 <= answer.confidence <= 1

@@ -1,0 +1,292 @@
+"""The self-evaluation signal on a model whose every probability is known."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+from reason.core.budget import Budget
+from reason.core.errors import LimitExceeded
+from reason.core.messages import Completion, NextToken
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.fitting import GAP, shortened
+from reason.reasoning.self_evaluation import (
+    TAIL_CHARS,
+    Evaluating,
+    Requests,
+    SelfEvaluator,
+    count_verdicts,
+    read_verdict,
+)
+from reason.serving.metered import MeteredModel
+from scripted_model import END, ScriptedModel
+
+RESTART, RIGHT = Requests().pair(unfinished=False)
+
+
+def distribution(**shares):
+    """A next-token distribution that shows these tokens, best first."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    return NextToken(
+        token_ids=tuple(range(len(ranked))),
+        tokens=tuple(t for t, _ in ranked),
+        logprobs=tuple(math.log(p) for _, p in ranked),
+        entropy=0.0,
+        support="top_k",
+    )
+
+
+def script_of(opinions, otherwise=(0.5, 0.5)):
+    """Verdicts: by response, the chances of "Y" about (restart, right); the rest is "N"."""
+
+    def script(text):
+        _, _, behind = text.partition("assistant: ")
+        response, _, asked = behind.partition("\nuser: ")
+        restart, right = opinions.get(response, otherwise)
+        yes = restart if "better than it?" in asked else right
+        return {"Y": yes, "N": 1 - yes}
+
+    return script
+
+
+def odds(p):
+    return math.log(p / (1 - p))
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    count = 0
+
+    async def make(model, *, name=None, budget=None, **evaluating):
+        nonlocal count
+        count += 1
+        config = RunConfig(
+            question=Question(text="What is 2 + 2?"), strategy="x", parameters={}, models={}, seed=1,
+            budget=budget or Budget(),
+        )  # fmt: skip
+        run = Run(name or f"r{count}", config, store)
+        if name is None:
+            await store.create_run(run.id, {})
+        metered = MeteredModel(model, "main", run)
+        return SelfEvaluator(metered, config.question, run, Evaluating(**evaluating)), run
+
+    yield make
+    await store.aclose()
+
+
+async def test_both_logits_the_prior_and_their_sum(desk):
+    model = ScriptedModel(script_of({"It is 4.": (0.2, 0.9), "It is 5.": (0.7, 0.6), "": (0.4, 0.8)}))
+    evaluator, run = await desk(model)
+    good, bad = await evaluator.evaluate(["It is 4.", "It is 5."])
+    prior = (odds(0.8) - odds(0.4)) / 2
+    assert (good.restart, good.right) == (pytest.approx(odds(0.2)), pytest.approx(odds(0.9)))
+    assert good.u == pytest.approx((odds(0.9) - odds(0.2)) / 2)
+    assert good.prior == pytest.approx(prior)
+    assert good.v == pytest.approx(good.u - prior)
+    assert good.q == pytest.approx(1 / (1 + math.exp(-good.v)))
+    assert (good.coverage, good.calibrated, good.sampled) == (pytest.approx(1), False, False)
+    assert bad.v == pytest.approx((odds(0.6) - odds(0.7)) / 2 - prior)
+    assert run.ledger.usage().model_calls == 6
+    assert run.ledger.usage().completion_tokens == 0
+
+
+async def test_one_batch_and_the_empty_response_once_for_each_form(desk, monkeypatch):
+    model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
+    batches = []
+    ask = model.next_token
+
+    async def noted(prompts, top=20):
+        batches.append(list(prompts))
+        return await ask(prompts, top)
+
+    monkeypatch.setattr(model, "next_token", noted)
+    evaluator, _ = await desk(model)
+    await evaluator.evaluate(["a", "b", "a", "c"])
+    await evaluator.evaluate(["d"])
+    await evaluator.evaluate(["d"], unfinished=True)
+    assert [len(batch) for batch in batches] == [8, 2, 4]  # 3 different and the empty one; 1; 1 and the empty one
+    restart, right = batches[0][:2]
+    assert [m.role for m in restart.messages] == ["user", "assistant", "user"]
+    assert [m.content for m in right.messages] == ["What is 2 + 2?", "a", RIGHT]
+    assert restart.messages[2].content == RESTART
+    assert all("unfinished" in p.messages[2].content for p in batches[2])
+    assert all(p.prefix == "Answer:" for batch in batches for p in batch)
+
+
+async def test_a_model_that_always_prefers_yes_says_nothing(desk):
+    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.9, "N": 0.1}))
+    (made,) = await evaluator.evaluate(["It is 4."])
+    assert (made.u, made.v, made.q) == (0.0, 0.0, 0.5)
+    assert made.restart == made.right == pytest.approx(odds(0.9))
+
+
+async def test_swapping_the_words_negates_the_score_before_the_prior(desk):
+    opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
+    plain, _ = await desk(ScriptedModel(script_of(opinions)))
+    swapped, _ = await desk(ScriptedModel(script_of(opinions)), requests=Requests(yes="No", no="Yes"))
+    (one,), (other,) = await plain.evaluate(["It is 4."]), await swapped.evaluate(["It is 4."])
+    assert other.u == -one.u != 0
+    assert (other.restart, other.right) == (-one.restart, -one.right)
+
+
+@given_settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=6),
+    st.floats(-3, 3),
+    st.floats(0.1, 3),
+)
+async def test_calibration_keeps_the_order(tmp_path_factory, shares, alpha, beta):
+    responses = [f"r{i}" for i in range(len(shares))]
+    model = ScriptedModel(script_of(dict(zip(responses, shares, strict=True))))
+    store = await SqliteStore.open(tmp_path_factory.mktemp("runs") / "runs.sqlite3")
+    question = Question(text="?")
+    run = Run("r", RunConfig(question=question, strategy="x", parameters={}, models={}, seed=1), store)
+    await store.create_run("r", {})
+    metered = MeteredModel(model, "main", run)
+    raw = await SelfEvaluator(metered, question, run).evaluate(responses)
+    fitted = await SelfEvaluator(metered, question, run, Evaluating(alpha=alpha, beta=beta)).evaluate(responses)
+    await store.aclose()
+    assert [e.v for e in fitted] == [e.v for e in raw]
+    assert all(e.q == pytest.approx(1 / (1 + math.exp(-(alpha + beta * e.v)))) for e in fitted)
+    assert all(e.calibrated == ((alpha, beta) != (0, 1)) for e in fitted)
+    assert sorted(range(len(raw)), key=lambda i: (raw[i].q, i)) == sorted(
+        range(len(raw)), key=lambda i: (fitted[i].v, i)
+    )
+
+
+async def test_without_a_verdict_there_is_no_signal(desk):
+    def script(text):
+        return {"H": 0.6, "Y": 0.3, "N": 0.1} if "vague" in text else {"Y": 0.6, "N": 0.4}
+
+    evaluator, _ = await desk(ScriptedModel(script))
+    vague, empty, clear = await evaluator.evaluate(["vague", " \n", "clear"])
+    assert (vague, empty) == (None, None)
+    assert clear.coverage == pytest.approx(1)
+    assert await evaluator.qualities([]) == []
+
+
+async def test_a_prior_without_a_verdict_is_not_taken_away(desk):
+    def script(text):
+        return {"Y": 0.8, "N": 0.2} if "It is 4." in text else {"T": 1.0}
+
+    evaluator, _ = await desk(ScriptedModel(script))
+    (made,) = await evaluator.evaluate(["It is 4."])
+    assert (made.prior, made.v) == (None, made.u)
+
+
+async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(desk, monkeypatch):
+    model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
+    seen = []
+    ask = model.next_token
+
+    async def noted(prompts, top=20):
+        seen.extend(p.messages[1].content for p in prompts)
+        return await ask(prompts, top)
+
+    monkeypatch.setattr(model, "next_token", noted)
+    evaluator, _ = await desk(model, opening="<think>\n\n</think>\n\n")
+    thought = "<think>" + "x" * 5000
+    await evaluator.evaluate(["<think>hm</think>It is 4.", thought])
+    assert seen[0] == "It is 4."
+    assert seen[2] == thought[-TAIL_CHARS:]
+
+
+async def test_a_response_that_does_not_fit_loses_its_middle_and_replays_so(desk):
+    model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}, context_tokens=400)
+    seen = []
+    ask = model.next_token
+
+    async def noted(prompts, top=20):
+        seen.extend(prompts)
+        return await ask(prompts, top)
+
+    model.next_token = noted
+    evaluator, run = await desk(model)
+    (made,) = await evaluator.evaluate(["a" * 300 + "b" * 300])
+    assert made is not None
+    for prompt in seen[:2]:
+        assert model.count_tokens(prompt) == 400 - 4  # room for the verdict, and not a character less
+        shown = prompt.messages[1].content
+        assert shown.startswith("aaa")
+        assert GAP in shown
+        assert shown.endswith("bbb")
+    before = len(seen)
+    model.count_tokens = lambda prompt: None  # as in a replay
+    again, _ = await desk(model, name=run.id)
+    assert await again.evaluate(["a" * 300 + "b" * 300]) == [made]
+    assert len(seen) == before
+
+
+async def test_a_question_that_fills_the_context_leaves_no_signal(desk):
+    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 1.0}, context_tokens=60))
+    assert await evaluator.evaluate(["It is 4."]) == [None]
+
+
+async def test_a_spent_budget_is_told(desk):
+    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}), budget=Budget(calls=3))
+    with pytest.raises(LimitExceeded):
+        await evaluator.evaluate(["It is 4."])
+
+
+async def test_verdicts_are_sampled_where_no_distribution_is_shown(desk, monkeypatch):
+    def script(text):
+        written = text.rpartition("assistant: Answer:")[2]
+        word = "no" if RESTART in text else "Yes."
+        return {word[len(written)]: 1.0} if len(written) < len(word) else {END: 1.0}
+
+    model = ScriptedModel(script)
+    can = model.capabilities.model_copy(update={"top_logprobs": 4})
+    monkeypatch.setattr(ScriptedModel, "capabilities", can)
+    evaluator, run = await desk(model, verdicts=6)
+    (made,) = await evaluator.evaluate(["It is 4."])
+    expected = math.log(6.5 / 0.5)
+    assert (made.restart, made.right) == (pytest.approx(-expected), pytest.approx(expected))
+    assert (made.sampled, made.prior, made.coverage) == (True, None, 1.0)
+    assert made.v == pytest.approx(expected)
+    assert [len(r.indices) for (r1, r2) in model.generate_calls for r in (r1, r2)] == [6, 6]
+    assert run.ledger.usage().model_calls == 2
+
+
+def test_spellings_are_summed_and_beginnings_count():
+    told = distribution(
+        **{"Yes": 0.3, " yes": 0.2, "\u2581YES": 0.1, "No": 0.1, "\u0120no": 0.1, "n": 0.05, "Maybe": 0.1}
+    )
+    log_odds, coverage = read_verdict(told)
+    assert log_odds == pytest.approx(math.log(0.6 / 0.25))
+    assert coverage == pytest.approx(0.85)
+
+
+def test_a_word_that_is_not_shown_has_at_most_what_the_last_one_has_and_what_is_left():
+    log_odds, coverage = read_verdict(distribution(Yes=0.9, Well=0.06))
+    assert log_odds == pytest.approx(math.log(0.9 / 0.04))  # 0.04 are left, less than the last one's 0.06
+    assert coverage == pytest.approx(0.9)
+    log_odds, _ = read_verdict(distribution(Yes=0.5, Well=0.01))
+    assert log_odds == pytest.approx(math.log(0.5 / 0.01))
+    neither, coverage = read_verdict(distribution(Well=0.5, So=0.2))
+    assert (neither, coverage) == (0.0, 0.0)
+
+
+def test_an_ambiguous_beginning_is_no_word():
+    log_odds, coverage = read_verdict(distribution(t=0.6, true=0.3, typo=0.1), "true", "typo")
+    assert (log_odds, coverage) == (pytest.approx(math.log(3)), pytest.approx(0.4))
+
+
+def test_sampled_verdicts_are_counted_with_a_half():
+    said = [Completion(text=t, finish_reason="stop") for t in ("Yes", " no.", "**yes**", "Perhaps", "")]
+    log_odds, share = count_verdicts(said)
+    assert (log_odds, share) == (math.log(2.5 / 1.5), 0.6)
+    assert count_verdicts([]) == (0.0, 0.0)
+
+
+@given(st.text(max_size=200), st.integers(len(GAP), 220))
+def test_a_shortened_text_keeps_its_ends(text, most):
+    short = shortened(text, most)
+    assert len(short) == min(len(text), most)
+    if len(text) > most:
+        start, _, end = short.partition(GAP)
+        assert text.startswith(start) or GAP in text
+        assert text.endswith(end) or GAP in text

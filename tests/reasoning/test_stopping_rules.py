@@ -1,0 +1,243 @@
+"""Stopping rules as pure functions: exact values, and properties over random tallies."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+from reason.reasoning.stopping.agreement import Agreement
+from reason.reasoning.stopping.beta import Beta, leads
+from reason.reasoning.stopping.choice import NoStop, Stopping
+from reason.reasoning.stopping.confidence import OnlineConfidence, percentile
+from reason.reasoning.stopping.dirichlet import Dirichlet, expected_gain
+from reason.reasoning.stopping.self_evaluated import SelfEvaluated
+from reason.reasoning.stopping.tally import Tally
+from scipy import stats
+from scipy.special import betainc
+
+STOPPING = TypeAdapter(Stopping)
+
+
+def tally(*labels, weights=None, quality=None, lowest=None, most=64):
+    n = len(labels)
+    return Tally(
+        labels=labels,
+        weights=weights or (1.0,) * n,
+        quality=quality or (None,) * n,
+        lowest=lowest or (None,) * n,
+        most=most,
+    )
+
+
+@st.composite
+def tallies(draw):
+    labels, classes = [], 0
+    for _ in range(draw(st.integers(1, 24))):
+        label = draw(st.none() | st.integers(0, classes))
+        classes = max(classes, 0 if label is None else label + 1)
+        labels.append(label)
+    return tally(*labels)
+
+
+VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, least=1)]
+
+
+def test_a_rule_is_named_or_given_with_its_parameters():
+    assert STOPPING.validate_python("beta") == Beta()
+    assert STOPPING.validate_python({"rule": "beta", "confidence": 0.99}) == Beta(confidence=0.99)
+    assert STOPPING.validate_python("none") == NoStop()
+    for rule in (Agreement(), Beta(), Dirichlet(), SelfEvaluated(threshold=0.85), OnlineConfidence(), NoStop()):
+        assert STOPPING.validate_json(rule.model_dump_json()) == rule
+    for wrong in ("bet", {"rule": "beta", "confidence": 0.4}, {"rule": "beta", "window": 3}, 3):
+        with pytest.raises(ValidationError):
+            STOPPING.validate_python(wrong)
+
+
+# -- agreement
+
+
+def test_agreement_wants_a_run_of_equal_answers():
+    rule = Agreement(window=3)
+    assert not rule.enough(tally(0, 0))
+    assert rule.enough(tally(0, 0, 0))
+    assert rule.enough(tally(1, 0, 0, 0))
+    assert not rule.enough(tally(0, 0, 1, 0))
+    assert not rule.enough(tally(None, None, None))
+    assert not rule.enough(tally(0, 0, None, 0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
+)
+def test_agreement_draws_what_the_run_lacks(labels, wanted):
+    assert Agreement(window=3).round(tally(*labels), 10) == wanted
+
+
+# -- beta
+
+
+def test_the_spec_s_values():
+    assert leads(3, 0) == 1 - 1 / 16
+    assert leads(4, 0) == 0.96875
+    assert not Beta().enough(tally(0, 0, 0))
+    assert Beta().enough(tally(0, 0, 0, 0))
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_it_is_the_incomplete_beta_function(first, second):
+    assert leads(first, second) == pytest.approx(1 - betainc(first + 1, second + 1, 0.5), abs=1e-9)
+
+
+@given(st.integers(0, 24), st.integers(0, 24))
+def test_it_is_antisymmetric_and_grows_with_the_leader(first, second):
+    assert leads(first, second) + leads(second, first) == pytest.approx(1, abs=1e-12)
+    assert leads(first + 1, second) > leads(first, second)
+
+
+def test_beta_looks_at_the_two_largest_alone():
+    assert Beta().enough(tally(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leads(6, 1) >= 0.95)
+
+
+# -- dirichlet
+
+
+@given(st.integers(0, 40))
+def test_with_one_answer_seen_the_gain_has_a_closed_form(votes):
+    # p ~ Beta(v + 1, 1), density (v + 1) p^v: E[(1 - 2p)+] is an integral of a polynomial
+    a = votes + 1
+    exact = 0.5**a - 2 * a / (a + 1) * 0.5 ** (a + 1)
+    assert expected_gain((votes,)) == pytest.approx(exact, abs=1e-10)
+
+
+def test_the_gain_is_that_of_simulated_posteriors():
+    rng = np.random.default_rng(5)
+    for votes in [(3, 2), (2, 1, 1, 1, 1), (1,) * 8, (8, 7), (4, 3, 2, 1), (40, 30, 2)]:
+        a = np.array([*votes, 0]) + 1.0
+        largest = rng.dirichlet(a, 200_000).max(axis=1)
+        error = 5 * largest.std() / math.sqrt(len(largest))
+        assert expected_gain(votes) == pytest.approx(largest.mean() - a[0] / a.sum(), abs=error)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
+def test_the_gain_is_a_small_share_and_a_vote_for_the_leader_lowers_it_in_the_end(votes):
+    votes = sorted(votes, reverse=True)
+    gain = expected_gain(tuple(votes))
+    assert 0 <= gain < 1
+    assert expected_gain((votes[0] + 400, *votes[1:])) <= gain + 1e-9
+
+
+def test_scattered_answers_stop_too():
+    rule = Dirichlet(cost=0.1)
+    assert rule.enough(tally(*range(16)))
+    assert not rule.enough(tally(0, 1, 2))
+    assert not Dirichlet(cost=0.1, least=5).enough(tally(0, 0, 0, 0))
+    assert Dirichlet(cost=0.1, least=5).enough(tally(0, 0, 0, 0, 0))
+
+
+# -- rounds
+
+
+@settings(deadline=None, max_examples=60)
+@given(tallies(), st.integers(1, 30), st.sampled_from(VOTING_RULES))
+def test_a_round_is_the_fewest_that_could_be_enough(so_far, left, rule):
+    wanted = rule.round(so_far, left)
+    assert 1 <= wanted <= left
+    if isinstance(rule, Agreement):
+        return  # its run is at the end, not the leader's: its own test
+    for fewer in range(1, wanted):
+        assert not rule.enough(so_far.with_more(fewer, agreeing=True))
+        assert not rule.enough(so_far.with_more(fewer, agreeing=False))
+    if wanted < left:
+        assert rule.enough(so_far.with_more(wanted, agreeing=True)) or rule.enough(
+            so_far.with_more(wanted, agreeing=False)
+        )
+
+
+def test_the_first_round_of_beta_is_four():
+    assert Beta().round(Tally(most=16), 16) == 4
+    assert Beta().round(Tally(most=3), 3) == 3
+
+
+@given(tallies())
+def test_no_stop_draws_all_and_never_stops(so_far):
+    assert not NoStop().enough(so_far)
+    assert NoStop().round(so_far, 17) == NoStop().race(so_far, 17) == 17
+
+
+@settings(deadline=None)
+@given(tallies(), st.permutations(range(24)), st.sampled_from(VOTING_RULES[1:]))
+def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, order, rule):
+    shuffled = [so_far.labels[i] for i in order if i < so_far.finished]
+    names = {}
+    renamed = tuple(None if label is None else names.setdefault(label, len(names)) for label in shuffled)
+    assert rule.enough(tally(*renamed)) == rule.enough(so_far)
+
+
+# -- self-evaluation
+
+
+def test_self_evaluation_looks_at_the_best():
+    assert SelfEvaluated(threshold=0.8).enough(tally(0, 1, quality=(0.2, 0.8)))
+    assert not SelfEvaluated(threshold=0.8).enough(tally(0, 1, quality=(0.2, 0.79)))
+    assert not SelfEvaluated(threshold=0.8).enough(tally(0, quality=(None,)))
+    assert SelfEvaluated(threshold=0).enough(tally(None, quality=(None,)))
+    assert not SelfEvaluated(threshold=1.01).enough(tally(0, quality=(1.0,)))
+
+
+def test_self_evaluation_doubles_its_rounds():
+    rule, drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
+    while drawn < 16:
+        rounds.append(rule.round(tally(*[0] * drawn), 16 - drawn))
+        drawn += rounds[-1]
+    assert rounds == [1, 1, 2, 4, 8]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=16), st.floats(0, 1.2), st.floats(0, 1.2))
+def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
+    def used(threshold):
+        rule = SelfEvaluated(threshold=threshold)
+        for k in range(1, len(quality) + 1):
+            if rule.enough(tally(*[0] * k, quality=tuple(quality[:k]))):
+                return k
+        return len(quality)
+
+    low, high = sorted((one, other))
+    assert used(low) <= used(high)
+    assert max(quality[: used(low)]) <= max(quality[: used(high)])
+
+
+# -- confidence
+
+
+def test_the_bound_keeps_the_share_of_the_first_samples():
+    rule = OnlineConfidence(warm_up=5, keep=0.75)
+    warm = tally(0, 1, 2, 3, 4, lowest=(5.0, 1.0, 3.0, 2.0, 4.0))
+    assert rule.bound(warm) == 2.0
+    assert rule.bound(tally(0, 1, lowest=(5.0, 1.0))) == 0.0
+    assert rule.bound(tally(*[None] * 5)) == 0.0
+    (hook,) = rule.hooks(warm)
+    assert (hook.name, hook.args["threshold"], hook.args["window"]) == ("stop_on_confidence", 2.0, 64)
+    assert rule.round(Tally(most=16), 16) == rule.race(Tally(most=16), 16) == 5
+    assert rule.race(warm, 11) == 11
+    assert rule.round(warm, 11) == 1
+
+
+def test_confidence_stops_by_weight_not_by_count():
+    rule = OnlineConfidence(warm_up=3, share=0.9)
+    assert not rule.enough(tally(0, 0, 1))
+    assert rule.enough(tally(0, 1, 1, weights=(20.0, 1.0, 1.0)))
+    assert not rule.enough(tally(0, 0))  # the first samples are not there yet
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(0, 1))
+def test_the_percentile_is_numpy_s(values, share):
+    assert percentile(values, share) == pytest.approx(np.percentile(values, 100 * share), abs=1e-9)
+
+
+def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
+    # without the unseen answer the leader's share has the Beta posterior of the other rule
+    first, second = 7, 3
+    assert leads(first, second) == pytest.approx(stats.beta(first + 1, second + 1).sf(0.5), abs=1e-12)
