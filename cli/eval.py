@@ -416,6 +416,23 @@ def report(
 
 
 @eval_app.command()
+def signal(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of a run whose samples the model judged.", show_default=False),
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model's judgement of its own samples: does it rank them, and what calibrates it?
+
+    RUN is one of adaptive, or of best-of-n with --set score=self-evaluation.
+    """
+    from .eval_signal import signal_here
+
+    signal_here(run, as_json=as_json)
+
+
+@eval_app.command()
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Folders of all shards of one run.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the whole.", show_default=False)],

@@ -65,6 +65,9 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         return " | ".join(str(value) for value in field["enum"])
     if "const" in field:
         return str(field["const"])
+    if "discriminator" in field:  # objects told apart by the name in one field
+        key, kinds = field["discriminator"]["propertyName"], field["discriminator"]["mapping"]
+        return f'{" | ".join(kinds)}, as "{key}" of an object'
     for union in ("anyOf", "oneOf"):
         if union in field:
             return " or ".join(_type(kind, definitions) for kind in field[union])

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.files import ModelFiles, find_model
+
+# A busy machine is no failure: no example has a deadline.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

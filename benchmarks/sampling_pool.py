@@ -1,0 +1,138 @@
+r"""Record samples of a model once, and keep of each what a vote needs: its answer's class, probability and length.
+
+    python benchmarks/sampling_pool.py record --model vllm/<folder> --data <folder> --dataset gsm8k --limit 60 \
+        --samples 32 --out <folder of the run> [--without POOL]
+    python benchmarks/sampling_pool.py summarise <folder of the run>... --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl
+
+`record` is an evaluation of `self-consistency` and can be stopped and started again; `--without` leaves out questions
+that a pool has. `summarise` writes a line for each question that is whole: its name and, for each sample, the number of
+its answer's class (null: no answer), the mean log-probability of its tokens, its tokens, the number of its text; and
+which classes are right. Neither questions nor answers nor texts are in it. Questions that a pool has are kept as they
+are, so that it can grow in pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from reason.cli.eval_live import EvalView
+from reason.core.settings import load_settings
+from reason.evals.evaluation import evaluate, make_plan
+from reason.evals.folder import read_manifest, read_rows
+from reason.evals.opening import absolute, open_task
+from reason.evals.plan import TaskSource
+from reason.evals.rows import Row
+from reason.reasoning.equivalence import Equivalence
+
+
+def main() -> int:
+    """Record or summarise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    record = commands.add_parser("record")
+    record.add_argument("--model", required=True)
+    record.add_argument("--dataset", required=True)
+    record.add_argument("--data", type=Path, default=None)
+    record.add_argument("--limit", type=int, default=60)
+    record.add_argument("--samples", type=int, default=32)
+    record.add_argument("--max-tokens", type=int, default=400)
+    record.add_argument("--temperature", type=float, default=0.7)
+    record.add_argument("--concurrency", type=int, default=2)
+    record.add_argument("--out", type=Path, required=True)
+    record.add_argument("--without", type=Path, default=None, help="pool whose questions are left out")
+    summarise = commands.add_parser("summarise")
+    summarise.add_argument("runs", type=Path, nargs="+")
+    summarise.add_argument("--pool", type=Path, required=True)
+    given = parser.parse_args()
+    if given.command == "record":
+        record_samples(given)
+    else:
+        lines = asyncio.run(summaries(given.runs, read_pool(given.pool)))
+        given.pool.parent.mkdir(parents=True, exist_ok=True)
+        given.pool.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+        print(f"{len(lines) - 1} questions in {given.pool}", file=sys.stderr)
+    return 0
+
+
+def record_samples(given: argparse.Namespace) -> None:
+    """Draw what is missing."""
+    source = absolute(TaskSource(dataset=given.dataset, data=given.data))
+    task = open_task(source)
+    if given.without is not None:
+        known = {line.get("id") for line in read_pool(given.without)}
+        wanted = dict(itertools.islice(task.items.items(), given.limit))
+        given.limit = None
+        task = dataclasses.replace(task, items={name: item for name, item in wanted.items() if name not in known})
+    settings = load_settings(strategy="self-consistency", model=given.model, reuse="store")
+    drawn = {"n": given.samples, "max_tokens": given.max_tokens, "temperature": given.temperature}
+    plan = make_plan(task, settings, parameters=drawn, limit=given.limit)
+    with EvalView() as view:
+        asyncio.run(
+            evaluate(plan, task, source, given.out, settings, resume=True, concurrency=given.concurrency, watcher=view)
+        )
+
+
+def read_pool(pool: Path) -> list[dict[str, Any]]:
+    """The lines of a pool; none if it is not there."""
+    return [json.loads(line) for line in pool.read_text().splitlines()] if pool.exists() else []
+
+
+async def summaries(runs: list[Path], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a pool and those of the runs."""
+    lines = list(lines)
+    have = {line["id"] for line in lines if "id" in line}
+    async with Equivalence() as equivalence:
+        for folder in runs:
+            manifest = read_manifest(folder)
+            for row in read_rows(folder):
+                if row.error is None and row.id not in have:
+                    lines.append({"dataset": manifest.plan.dataset.name, **await summary(row, equivalence)})
+                    have.add(row.id)
+    if not lines or "setting" not in lines[0]:
+        first = read_rows(runs[0])[0]
+        made = {
+            "model": Path(first.models["main"]).name,
+            "engine": first.engines["main"],
+            "sampling": first.sampling[0],
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "versions": read_manifest(runs[0]).environment,
+        }
+        lines.insert(0, {"setting": made})
+    return lines
+
+
+async def summary(row: Row, equivalence: Equivalence) -> dict[str, Any]:
+    """What a vote needs of one question's samples."""
+    assert isinstance(row.gold, dict)
+    kind: Any = row.gold["kind"]
+    answers = [c.answer for c in row.candidates]
+    classes = await equivalence.group(answers, kind)
+    number = {i: c for c, members in enumerate(classes) for i in members}
+    accepted = [row.gold["answer"], *row.gold["equivalents"]]
+    right = []
+    for c, members in enumerate(classes):
+        answer = str(answers[members[0]])
+        if any([await equivalence.same(answer, str(gold), kind) for gold in accepted]):
+            right.append(c)
+    texts: dict[str, int] = {}
+    return {
+        "id": row.id,
+        "right": right,
+        "class": [number.get(i) for i in range(len(answers))],
+        "logprob": [None if c.logprob is None else round(c.logprob / c.tokens, 7) for c in row.candidates],
+        "tokens": [c.tokens for c in row.candidates],
+        "text": [texts.setdefault(c.text, len(texts)) for c in row.candidates],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
