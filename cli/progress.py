@@ -93,7 +93,8 @@ class Progress:
                 self.stage = event.stage
             case CallStarted():
                 self.calls[event.number] = CallProgress(event.role, event.model, event.samples)
-                self.samples_wanted += event.samples
+                if event.operation == "generate":  # what is measured or scored finishes no sample
+                    self.samples_wanted += event.samples
             case TextDelta():
                 self._grow(event)
             case SampleFinished():

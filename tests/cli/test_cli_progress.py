@@ -150,3 +150,12 @@ def test_nothing_moves_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> No
     assert moving_parts()
     monkeypatch.setenv("NO_COLOR", "1")
     assert not moving_parts()
+
+
+def test_what_is_scored_is_no_sample() -> None:
+    progress = Progress()
+    progress.take(call(1, 4))
+    progress.take(call(2, 10).model_copy(update={"operation": "next_token"}))
+    assert progress.samples_wanted == 4
+    progress.take(charged(2, 0))
+    assert list(progress.calls) == [1]
