@@ -110,7 +110,7 @@ def run_here(request: Request, scale: Scale) -> None:
         say(f"interrupted; what there is is saved: {resume}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        if (ready.out / "run.json").exists():
+        if view.progress.total:  # it began: what is refused before has done nothing
             say(f"what was done is saved: {resume}", label="note", style="cyan")
         raise
     show(ready.out, ready.label, rows, as_json=request.as_json)

@@ -64,4 +64,4 @@ def report_here(paths: Sequence[Path], to: Path | None, title: str) -> None:
             say_alarms(label, summary)
         return
     write_report(gather(runs, title), to)
-    say(f"{len(runs)} runs reported in {to}")
+    say(f"{len(runs)} run{'s' if len(runs) != 1 else ''} reported in {to}")

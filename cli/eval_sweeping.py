@@ -82,7 +82,8 @@ def sweep_here(
         say(f"interrupted; what there is is saved: {shlex.join(again)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        say(f"what was done is saved: {shlex.join(again)}", label="note", style="cyan")
+        if view.progress.total:  # as in `run_here`
+            say(f"what was done is saved: {shlex.join(again)}", label="note", style="cyan")
         raise
     found = [(job, summarise(made)) for job, made in zip(jobs, rows, strict=True)]
     if as_json:

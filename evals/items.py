@@ -133,6 +133,7 @@ class Item(Frozen):
         question: What is asked: text, choices in the order shown, documents, kind.
         gold: What is right.
         subject: What breakdowns group by; empty if nothing.
+        level: How hard the source says it is; breakdowns group by it as well; empty if it does not say.
         group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the
             item stands alone. Standard errors are clustered by it.
     """
@@ -141,6 +142,7 @@ class Item(Frozen):
     question: Question
     gold: Gold
     subject: str = ""
+    level: str = ""
     group: str = ""
 
     @property
@@ -221,10 +223,10 @@ class Score(Frozen):
 
 
 def fingerprint(items: tuple[Item, ...]) -> str:
-    """SHA-256 over items in order, golds included."""
+    """SHA-256 over items in order, golds included; their levels change neither what is asked nor what is right."""
     digest = hashlib.sha256()
     for item in items:
-        plain = item.model_dump(mode="json")
+        plain = item.model_dump(mode="json", exclude={"level"})
         text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

@@ -163,6 +163,8 @@ def _items(recipe: Recipe, rows: Iterator[RawRow], reading: Reading, source: str
         raise DataError(f"{watched.where}: {field or 'the record'}: {first['msg']}") from e
     if not places:
         what = f"{reading.name}:{reading.variant}" if reading.variant else reading.name
+        if recipe.name == OWN.name:
+            raise DataError(f"{source} has no question in it", hint="one record a line; a CSV file needs a header too")
         raise DataError(
             f"{source} has no item of {what}", hint="the file is empty, or the variant leaves all of it out"
         )

@@ -13,7 +13,10 @@ from .recipe import Reading, Recipe
 from .rows import RawRow
 
 FIRST_YEAR, LAST_YEAR = 1983, 2026
+EASIEST, HARDEST = 1, 5
 _YEARS = re.compile(r"([0-9]{4})(?:-([0-9]{4}))?")
+_LEVELS = re.compile(r"([1-5])(?:-([1-5]))?")
+_LEVEL = re.compile(r"(?:Level )?([1-5])")
 _AIME_ID = re.compile(r"(?P<year>[0-9]{4})-(?:(?P<part>I{1,2})-)?(?P<number>[0-9]{1,2})")
 _TRAINED_ON = "Public for years: models may have seen it in training. Compare methods on the same model."
 
@@ -101,25 +104,64 @@ AIME = Recipe(
 # -- MATH-500
 
 
+def levels_of(variant: str) -> tuple[int, int] | None:
+    """Lowest and highest level of a variant such as `3` or `1-3`; None is every level, stated or not.
+
+    Raises:
+        UserError: It is no level from 1 to 5, or a range that runs backwards.
+    """
+    if not variant:
+        return None
+    match = _LEVELS.fullmatch(variant)
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not EASIEST <= low <= high <= HARDEST:
+        raise UserError(
+            f"math500:{variant} names no levels",
+            hint=f"from {EASIEST} to {HARDEST}: math500:5, math500:1-3; math500 alone is all of them",
+        )
+    return low, high
+
+
+def _math500_hub(variant: str) -> tuple[HubSource, ...]:
+    levels_of(variant)
+    return (HubSource("HuggingFaceH4/MATH-500", "test", revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"),)
+
+
 def _read_math500(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    levels = levels_of(reading.variant)
     for row in rows:
+        level = _level(row)
+        if levels is not None:
+            if level is None:
+                raise row.bad(
+                    f"the record has no level from {EASIEST} to {HARDEST}, and math500:{reading.variant} asks for some",
+                    hint="--map level=… names its field; or ask for math500 alone",
+                )
+            if not levels[0] <= level <= levels[1]:
+                continue
         yield Item(
             id=row.text(row.first("id", "unique_id")),
             question=Question(text=row.text("problem"), kind="math"),
             gold=MathGold(answer=row.text("answer"), kind="math"),
             subject=row.optional("subject"),
+            level="" if level is None else str(level),
         )
+
+
+def _level(row: RawRow) -> int | None:
+    """The level that a record states, as `3` or as MATH's `Level 3`; None if it states none."""
+    match = _LEVEL.fullmatch(str(row.values.get("level")).strip())
+    return int(match[1]) if match else None
 
 
 MATH500 = Recipe(
     name="math500",
-    summary="MATH-500: 500 competition problems with a formula or number as answer",
+    summary="MATH-500: 500 competition problems with a formula or number as answer, by level",
     licence="MATH: MIT; the split is PRM800K's: MIT",
     warning=_TRAINED_ON,
     read=_read_math500,
-    hub=lambda variant: (
-        HubSource("HuggingFaceH4/MATH-500", "test", revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"),
-    ),
+    hub=_math500_hub,
+    free_variant="a level or a range of levels, such as 5 or 1-3",
     folders=("math500",),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import combinations, islice
 
@@ -13,13 +12,16 @@ from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.version import __version__
 from ..comparison import StoredRun, compare_runs, settings_of
-from ..plan import DatasetUse
+from ..folder import STORE
+from ..greedy import Greedy, greedy_beside_sampled
+from ..plan import IN_SAMPLE, DatasetUse
 from ..rows import Row
 from ..statistics.calibration import Kept, risk_coverage
 from ..statistics.equal_tokens import At, Curve, accuracy_at, shared_tokens
 from ..statistics.outcomes import number_groups
 from ..statistics.paired import Paired
 from ..summary import Summary, outcomes_of, summarise
+from .families import families_of
 
 MOST_DISAGREEMENTS = 200
 """Most items on which runs disagree whose traces a report carries."""
@@ -39,6 +41,8 @@ class RunContent(Frozen):
         environment: What it ran on.
         dataset: What was asked.
         complete: Whether every row is there.
+        calibration: Its calibration map; empty if it used none.
+        in_sample: Whether that map was fitted on this very dataset.
         summary: Its numbers.
         risk_coverage: Error among the most confident answers; empty without confidences.
     """
@@ -49,6 +53,8 @@ class RunContent(Frozen):
     environment: dict[str, str]
     dataset: DatasetUse
     complete: bool
+    calibration: str = ""
+    in_sample: bool = False
     summary: Summary
     risk_coverage: tuple[Kept, ...] = ()
 
@@ -70,7 +76,10 @@ class PairContent(Frozen):
 
 
 class CurveContent(Frozen):
-    """One method at the same tokens as the others: at each number of tokens its accuracy, None beyond its ends."""
+    """One method at the same tokens as the others: at each number of tokens its accuracy, None beyond its ends.
+
+    `dataset` is the fingerprint of what was asked: two variants of a dataset share its name.
+    """
 
     dataset: str
     family: str
@@ -78,7 +87,7 @@ class CurveContent(Frozen):
 
 
 class Side(Frozen):
-    """One run's answer to an item."""
+    """One run's answer to an item; `store` is the run store's file, empty where the run has several."""
 
     run: str
     value: float
@@ -88,6 +97,7 @@ class Side(Frozen):
     votes: dict[str, int] = Field(default_factory=dict)
     text: str
     run_id: str
+    store: str = ""
     error: str = ""
 
 
@@ -111,6 +121,7 @@ class Content(Frozen):
         runs: The runs, in the order given.
         pairs: Comparisons of every two runs of a dataset, up to a bound.
         equal_tokens: Accuracy at the same tokens, where curves overlap.
+        greedy: Greedy runs beside sampled ones of the same method.
         disagreements: Items on which runs of a dataset disagree, up to a bound.
         disagreeing: How many there are.
         warnings: What a reader must know before the numbers.
@@ -121,6 +132,7 @@ class Content(Frozen):
     runs: tuple[RunContent, ...]
     pairs: tuple[PairContent, ...]
     equal_tokens: tuple[CurveContent, ...]
+    greedy: tuple[Greedy, ...] = ()
     disagreements: tuple[Disagreement, ...]
     disagreeing: int
     warnings: tuple[str, ...]
@@ -134,14 +146,17 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
     """
     if not runs:
         raise UserError("there is no run to report")
-    contents = tuple(_run(run) for run in runs)
-    by_data: dict[str, list[StoredRun]] = {}
-    for run in runs:
-        by_data.setdefault(run.manifest.plan.dataset.fingerprint, []).append(run)
+    families = families_of(runs)
+    contents = tuple(_run(run, family) for run, family in zip(runs, families, strict=True))
+    by_data: dict[str, list[tuple[StoredRun, str]]] = {}
+    for run, family in zip(runs, families, strict=True):
+        by_data.setdefault(run.manifest.plan.dataset.fingerprint, []).append((run, family))
     pairs: list[PairContent] = []
     curves: list[CurveContent] = []
+    greedy: list[Greedy] = []
     disagreements: list[Disagreement] = []
-    for same in by_data.values():
+    for members in by_data.values():
+        same = [run for run, _ in members]
         for a, b in islice(combinations(same, 2), MOST_PAIRS):
             found = compare_runs(b, a, force=True)
             pairs.append(
@@ -153,7 +168,8 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
                     score=found.score,
                 )
             )
-        curves += _equal_tokens(same)
+        curves += _equal_tokens(same, [family for _, family in members])
+        greedy += greedy_beside_sampled(same)
         disagreements += _disagreements(same)
     return Content(
         title=title,
@@ -161,28 +177,24 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
         runs=contents,
         pairs=tuple(pairs),
         equal_tokens=tuple(curves),
+        greedy=tuple(greedy),
         disagreements=tuple(disagreements[:MOST_DISAGREEMENTS]),
         disagreeing=len(disagreements),
         warnings=tuple(_warnings(contents)),
     )
 
 
-def family_of(run: StoredRun) -> str:
-    """What runs of one method at several budgets have in common: dataset, strategy, models."""
-    plan = run.manifest.plan
-    models = " + ".join(re.sub(r"^.*/", "", name) for name in plan.models.values())
-    return f"{plan.strategy}, {models}"
-
-
-def _run(run: StoredRun) -> RunContent:
+def _run(run: StoredRun, family: str) -> RunContent:
     stated = [(r.confidence, r.correct) for r in run.rows if r.confidence is not None and r.correct is not None]
     return RunContent(
         label=run.label,
-        family=family_of(run),
+        family=family,
         settings=settings_of(run),
         environment=run.manifest.environment,
         dataset=run.manifest.plan.dataset,
         complete=run.manifest.complete,
+        calibration="" if run.manifest.plan.calibration is None else str(run.manifest.plan.calibration),
+        in_sample=run.manifest.plan.in_sample,
         summary=summarise(run.rows),
         risk_coverage=risk_coverage(*np.array(stated, dtype=float).T) if stated else (),
     )
@@ -198,15 +210,17 @@ def _warnings(runs: Sequence[RunContent]) -> list[str]:
             found.append(f"{run.label}: {100 * s.unparsed:.1f}% of the answers could not be read")
         if s.failed:
             found.append(f"{run.label}: {s.failed} rows failed and count as wrong")
+        if run.in_sample:
+            found.append(f"{run.label}: {IN_SAMPLE.format(run.calibration)}")
         found += [f"{run.label}: {what} ({n} rows)" for what, n in s.degraded.items()]
     return list(dict.fromkeys(found))
 
 
-def _equal_tokens(runs: Sequence[StoredRun]) -> list[CurveContent]:
+def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[CurveContent]:
     """Every family's accuracy at the same tokens, over the items that all its runs and all others have."""
     families: dict[str, list[StoredRun]] = {}
-    for run in runs:
-        families.setdefault(family_of(run), []).append(run)
+    for run, name in zip(runs, names, strict=True):
+        families.setdefault(name, []).append(run)
     shared = set.intersection(*({r.id for r in run.rows} for run in runs))
     ids = [i for i in dict.fromkeys(r.id for r in runs[0].rows) if i in shared]
     if len(families) < 2 or not ids:
@@ -227,7 +241,7 @@ def _equal_tokens(runs: Sequence[StoredRun]) -> list[CurveContent]:
         return []
     groups = {r.id: r.group or r.id for r in runs[0].rows}
     values = accuracy_at(curves, number_groups([groups[i] for i in ids]), meeting)
-    dataset = runs[0].manifest.plan.dataset.name
+    dataset = runs[0].manifest.plan.dataset.fingerprint
     return [CurveContent(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)]
 
 
@@ -259,20 +273,20 @@ def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
                     question=_cut(row.question),
                     choices=row.choices,
                     gold=row.label or "",
-                    sides=tuple(_side(run.label, s) for run, s in zip(runs, sides, strict=True)),
+                    sides=tuple(_side(run, s) for run, s in zip(runs, sides, strict=True)),
                 )
             )
     return found
 
 
-def _side(label: str, row: Row) -> Side:
+def _side(run: StoredRun, row: Row) -> Side:
     votes: dict[str, int] = {}
     if len(row.candidates) > 1:
         for candidate in row.candidates:
             name = "none" if candidate.answer is None else candidate.answer
             votes[name] = votes.get(name, 0) + 1
     return Side(
-        run=label,
+        run=run.label,
         value=row.value,
         prediction=row.prediction if row.prediction is not None else row.answer,
         confidence=row.confidence,
@@ -280,8 +294,16 @@ def _side(label: str, row: Row) -> Side:
         votes=dict(sorted(votes.items(), key=lambda kv: -kv[1])),
         text=_cut(row.text),
         run_id=row.run_id,
+        store=_store_of(run),
         error="" if row.error is None else row.error.message,
     )
+
+
+def _store_of(run: StoredRun) -> str:
+    store = run.manifest.store
+    if run.manifest.merged:
+        return ""
+    return str(run.path / store) if store == STORE else store
 
 
 def _cut(text: str) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..greedy import Greedy
 from ..statistics.intervals import Interval
 from .content import Content, RunContent
+
+NOT_ESTIMABLE = "not estimable"
 
 
 def render_markdown(content: Content) -> str:
     """The report as Markdown."""
     lines = [f"# {_t(content.title)}", ""]
-    lines += [f"> {_t(w)}" for w in content.warnings]
+    lines += [f"> - {_t(w)}" for w in content.warnings]
     for fingerprint, dataset in {r.dataset.fingerprint: r.dataset for r in content.runs}.items():
         runs = [r for r in content.runs if r.dataset.fingerprint == fingerprint]
         names = {r.label for r in runs}
@@ -28,14 +31,14 @@ def render_markdown(content: Content) -> str:
                         f"{100 * p.score.difference:+.1f}",
                         _interval(p.score.t, signed=True),
                         f"{p.score.wins}/{p.score.losses}",
-                        f"{p.score.p:.3f}",
+                        "under 0.001" if p.score.p < 0.001 else f"{p.score.p:.3f}",
                         "not estimable" if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
                         "; ".join(p.besides) or "-",
                     )
                     for p in pairs
                 ],
             )
-        curves = [c for c in content.equal_tokens if c.dataset == dataset.name]
+        curves = [c for c in content.equal_tokens if c.dataset == fingerprint]
         tokens = list(dict.fromkeys(a.tokens for c in curves for a in c.at if a is not None))
         if curves and tokens:
             lines += ["", "Accuracy % at equal tokens, with 95% band:", ""]
@@ -54,12 +57,17 @@ def render_markdown(content: Content) -> str:
             )
         lines += _subjects(runs)
         for run in runs:
-            if run.summary.labels is not None:
-                lines += ["", f"{_t(run.label)}: macro F1 {100 * run.summary.labels.macro_f1:.1f}%"]
-    lines += ["", f"{content.disagreeing} items on which runs disagree.", "", "## Data", ""]
-    for use in {r.dataset.name: r.dataset for r in content.runs}.values():
+            lines += _labels(run)
+        lines += _seeds(runs)
+        lines += _greedy([g for g in content.greedy if g.greedy in names])
+    if content.pairs:
+        lines += ["", f"{content.disagreeing} items on which runs disagree."]
+    lines += ["", "## Data", ""]
+    for use in {r.dataset.fingerprint: r.dataset for r in content.runs}.values():
+        variant = f" ({use.variant})" if use.variant else ""
         lines.append(
-            f"- {_t(use.name)}: {use.size} items, licence {_t(use.licence)}, fingerprint `{use.fingerprint[:16]}`"
+            f"- {_t(use.name + variant)}: {use.size} items, licence {_t(use.licence)}, "
+            f"fingerprint `{use.fingerprint[:16]}`"
         )
     lines += ["", f"Made by reason {content.made_with}; definitions: docs/statistics.md."]
     return "\n".join(lines) + "\n"
@@ -69,7 +77,7 @@ def _results(runs: Sequence[RunContent]) -> list[str]:
     rows = []
     for run in runs:
         s = run.summary
-        c = s.calibration
+        c, k = s.calibration, s.calibrated
         rows.append(
             (
                 run.label,
@@ -81,7 +89,7 @@ def _results(runs: Sequence[RunContent]) -> list[str]:
                 f"{s.cost.paid_tokens / s.rows:,.0f}",
                 "-" if s.latency is None else f"{s.latency.p50:.2f} / {s.latency.p95:.2f}",
                 f"**{100 * s.unparsed:.1f}**" if s.alarming else f"{100 * s.unparsed:.1f}",
-                "-" if c is None else f"{c.ece:.3f}",
+                ("-" if c is None else f"{c.ece:.3f}") + ("" if k is None else f" (calibrated {k.ece:.3f})"),
             )
         )
     heads = (
@@ -95,6 +103,7 @@ def _subjects(runs: Sequence[RunContent]) -> list[str]:
     lines: list[str] = []
     for title, by_run in (
         ("Accuracy % by subject:", [r.summary.subjects for r in runs]),
+        ("Accuracy % by level:", [r.summary.levels for r in runs]),
         ("Other scores, %:", [r.summary.metrics for r in runs]),
     ):
         names = list(dict.fromkeys(name for found in by_run for name in found))
@@ -114,6 +123,68 @@ def _subjects(runs: Sequence[RunContent]) -> list[str]:
                 ],
             )
     return lines
+
+
+def _labels(run: RunContent) -> list[str]:
+    found = run.summary.labels
+    if found is None:
+        return []
+    said = f"{_t(run.label)}: macro F1 {100 * found.macro_f1:.1f}%, weighted F1 {100 * found.weighted_f1:.1f}%"
+    rows = []
+    for name, f in found.labels.items():
+        taken = ", ".join(f"{given or 'unread'} {n}" for given, n in found.confusion.get(name, {}).items())
+        shares = map(_share, (f.precision, f.recall, f.f1))
+        rows.append((name, str(f.support), str(f.given), *shares, taken or "-"))
+    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", "taken for")
+    return ["", f"{said}:", "", *_table(heads, rows)]
+
+
+def _seeds(runs: Sequence[RunContent]) -> list[str]:
+    if all(r.summary.spread.seeds == 1 for r in runs):
+        return ["", f"One seed a run: what another seed would give is {NOT_ESTIMABLE}."]
+    rows = []
+    for run in runs:
+        s = run.summary.spread
+        rows.append(
+            (
+                run.label,
+                str(s.seeds),
+                _share(s.mean),
+                _share(s.sd, NOT_ESTIMABLE),
+                f"{_share(s.low)} … {_share(s.high)}" if s.seeds > 1 else NOT_ESTIMABLE,
+                _share(s.instability, NOT_ESTIMABLE),
+                f"{_share(s.always)} / {_share(s.never)}" if s.seeds > 1 else NOT_ESTIMABLE,
+                ", ".join(f"@{k} {100 * v:.1f}" for k, v in run.summary.pass_at.items()) or NOT_ESTIMABLE,
+                ", ".join(f"@{k} {100 * v:.1f}" for k, v in run.summary.fail_at.items()) or NOT_ESTIMABLE,
+            )
+        )
+    heads = (
+        "run", "seeds", "mean %", "sd", "range", "two seeds disagree %", "always / never right %", "pass@k %",
+        "fail@k %",
+    )  # fmt: skip
+    return ["", "Seeds:", "", *_table(heads, rows)]
+
+
+def _greedy(pairs: Sequence[Greedy]) -> list[str]:
+    if not pairs:
+        return []
+    rows = [
+        (
+            f"{p.greedy} beside {p.sampled}",
+            _share(p.greedy_accuracy),
+            _share(p.sampled_accuracy),
+            _share(p.best, NOT_ESTIMABLE),
+            NOT_ESTIMABLE if p.sampling_gap is None else f"{100 * p.sampling_gap:+.1f}",
+            f"{100 * p.fragility:+.1f}",
+        )
+        for p in pairs
+    ]
+    heads = ("run", "greedy %", "sampled mean %", "right under any seed %", "sampling gap", "fragility")
+    return ["", "Greedy beside sampled:", "", *_table(heads, rows)]
+
+
+def _share(value: float | None, missing: str = "-") -> str:
+    return missing if value is None else f"{100 * value:.1f}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -21,8 +21,10 @@ FAINT = "#040506"
 
 
 def accuracy_against_tokens(content: Content, dataset: str) -> str:
-    """Accuracy against generated tokens per item, a curve for each method, 95% intervals as bands."""
+    """Accuracy against generated tokens per item, a curve for each method, 95% intervals as bands; none for one run."""
     runs = _of(content, dataset)
+    if len(runs) < 2:
+        return ""
     return _curves(runs, lambda r: r.summary.cost.tokens, "generated tokens per item (log scale)")
 
 
@@ -85,6 +87,7 @@ def success_rates(run: RunContent) -> str:
     figure, axes = _figure(3.4, 2.4)
     axes.bar([i / 10 + 0.05 for i in range(10)], spread.histogram, width=0.088, color=COLOURS[0])
     axes.set_xlim(0, 1)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("share of seeds that are right")
     axes.set_ylabel("items")
     return _svg(figure)
@@ -114,7 +117,8 @@ def _curves(runs: Sequence[RunContent], at: Callable[[RunContent], float], label
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy %")
     _plain_numbers(axes)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    columns = 2 if max(map(len, families)) < 40 else 1
+    figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
     return _svg(figure)
 
 

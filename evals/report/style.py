@@ -30,9 +30,11 @@ p { margin: 6px 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; }
+th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child, td.text { text-align: left; white-space: normal; }
+td.text { min-width: 110px; max-width: 340px; overflow-wrap: anywhere; }
 td:first-child { min-width: 190px; }
+@media (max-width: 600px) { td:first-child { min-width: 120px; } }
 td.num { font-variant-numeric: tabular-nums; }
 tbody tr:hover { background: var(--card); }
 td.best { font-weight: 700; }
@@ -43,9 +45,12 @@ td.best { font-weight: 700; }
 .whisker b { position: absolute; top: 3px; width: 8px; height: 8px; margin-left: -4px; border-radius: 50%;
   background: var(--bar); }
 .whisker u { position: absolute; top: 0; width: 1px; height: 14px; background: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px; }
-.figures.wide { grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); }
-figure { margin: 0; max-width: 620px; background: var(--card); border-radius: 8px; padding: 12px; }
+.besides { color: var(--wrong); }
+td.right { font-weight: 700; color: var(--right); }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 18px;
+  margin: 8px 0; }
+.figures.wide { grid-template-columns: repeat(auto-fill, minmax(min(430px, 100%), 1fr)); }
+figure { margin: 0; background: var(--card); border-radius: 8px; padding: 12px; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; }
 details { border-bottom: 1px solid var(--line); }
@@ -56,7 +61,8 @@ details > summary:hover { color: var(--accent); }
 .mark { display: inline-block; min-width: 20px; text-align: center; font-weight: 700; }
 .question { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border-radius: 6px;
   padding: 10px 12px; margin: 6px 0; }
-.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; padding: 4px 0 14px; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 12px;
+  padding: 4px 0 14px; }
 .side { border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0; }
 .side pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 12.5px/1.45 ui-monospace, monospace;
   max-height: 340px; overflow-y: auto; background: var(--card); border-radius: 6px; padding: 8px 10px;

@@ -22,8 +22,9 @@ class Paired:
         items: Items that both have.
         difference: Mean of d_i = p_i(a) - p_i(b).
         se: Its standard error, clustered; None with fewer than two clusters.
-        t: Interval by Student's t.
-        bootstrap: Percentile interval over resampled clusters.
+        t: Interval by Student's t; None where every item (or group) has the same difference, which tells nothing of
+            how much another would differ.
+        bootstrap: Percentile interval over resampled clusters; None likewise.
         wins: Items where a has the higher success rate.
         losses: Items where b has.
         both: Items that both get right under every seed.
@@ -33,7 +34,7 @@ class Paired:
             McNemar's exact test; with several it is the sign test on success rates. It takes items as independent: with
             clusters, trust the interval.
         detectable: Smallest true difference that a test at this level would have seen with a chance of 80 per cent;
-            None where no item differs, which leaves nothing to estimate it by.
+            None likewise.
     """
 
     items: int
@@ -67,19 +68,20 @@ def compare(a: Outcomes, b: Outcomes, level: float = LEVEL, *, resamples: int = 
     both = int(((pa == 1) & (pb == 1)).sum())
     neither = int(((pa == 0) & (pb == 0)).sum())
     se = standard_error(d, clusters)
+    spread = se is not None and se > 1e-12  # the mean of equal numbers may miss them by a last bit
     return Paired(
         items=len(shared),
         difference=float(d.mean()),
         se=se,
-        t=t_interval(d, clusters, level),
-        bootstrap=bootstrap(d, clusters, level, resamples=resamples, seed=seed),
+        t=t_interval(d, clusters, level) if spread else None,
+        bootstrap=bootstrap(d, clusters, level, resamples=resamples, seed=seed) if spread else None,
         wins=wins,
         losses=losses,
         both=both,
         neither=neither,
         other=len(shared) - wins - losses - both - neither,
         p=exact_sign_test(wins, losses),
-        detectable=detectable_difference(se, level) if se else None,
+        detectable=detectable_difference(se, level) if se is not None and spread else None,
     )
 
 

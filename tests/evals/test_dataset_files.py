@@ -74,7 +74,7 @@ def test_two_items_of_one_name_are_both_named(tmp_path):
 @pytest.mark.parametrize("content", ["", "\n\n", "question,answer\n"])
 def test_a_file_without_items_is_refused(tmp_path, content):
     path = write(tmp_path / ("mine.csv" if "," in content else "mine.jsonl"), content)
-    with pytest.raises(DataError, match="has no item of file"):
+    with pytest.raises(DataError, match="has no question in it"):
         load_dataset(str(path))
 
 

@@ -68,6 +68,48 @@ def test_math500_and_gsm8k(tmp_path):
     assert one.question.kind == one.gold.kind == "number"
 
 
+def levelled(number, **level):
+    return {"id": f"p{number}", "problem": "P", "answer": "1", "subject": "Algebra"} | level
+
+
+def test_math500_takes_the_levels_asked_for(tmp_path):
+    rows = [levelled(i, level=level) for i, level in enumerate((3, 5, "1", "Level 3", 2))]
+    path = write(tmp_path / "math500" / "dev.jsonl", *rows)
+    ids = {v: [i.id for i in load_dataset(f"math500{v}", data=tmp_path).items] for v in ("", ":3", ":1-3", ":5-5")}
+    assert ids == {
+        "": ["p0", "p1", "p2", "p3", "p4"], ":3": ["p0", "p3"], ":1-3": ["p0", "p2", "p3", "p4"], ":5-5": ["p1"],
+    }  # fmt: skip
+    chosen = load_dataset("math500", variant="1-3", data=path)
+    assert (chosen.variant, chosen.size) == ("1-3", 4)
+    assert [(i.subject, i.level) for i in chosen.items] == [("Algebra", level) for level in ("3", "1", "3", "2")]
+    with pytest.raises(DataError, match="has no item of math500:4"):
+        load_dataset("math500:4", data=tmp_path)
+
+
+@pytest.mark.parametrize("variant", ["0", "6", "3-1", "1-", "-3", "hard", "1,2", "03", "all"])
+def test_levels_that_math500_does_not_have_are_refused(tmp_path, variant):
+    write(tmp_path / "dev.jsonl", levelled(1, level=1))
+    for data in (tmp_path, None):  # None would be the hub, which is not asked
+        with pytest.raises(UserError, match=f"math500:{variant} names no levels") as caught:
+            load_dataset(f"math500:{variant}", data=data)
+        assert "math500:1-3" in caught.value.hint
+
+
+@pytest.mark.parametrize("level", [{}, {"level": None}, {"level": "Level ?"}, {"level": 7}, {"level": [3]}])
+def test_a_problem_without_a_level_is_refused_where_levels_are_asked_for(tmp_path, level):
+    path = write(tmp_path / "m.jsonl", levelled(1, level=3), levelled(2, **level))
+    assert [i.level for i in load_dataset("math500", data=path).items] == ["3", ""]
+    with pytest.raises(DataError, match=r"m\.jsonl line 2: the record has no level from 1 to 5") as caught:
+        load_dataset("math500:1-5", data=path)
+    assert "--map level=" in caught.value.hint
+
+
+def test_a_level_is_no_part_of_what_is_asked(tmp_path):
+    with_it = load_dataset("math500", data=write(tmp_path / "a.jsonl", levelled(1, level=3)))
+    without = load_dataset("math500", data=write(tmp_path / "b.jsonl", levelled(1)))
+    assert with_it.fingerprint == without.fingerprint
+
+
 # -- TruthfulQA
 
 

@@ -87,7 +87,8 @@ async def test_different_settings_are_refused_by_name_and_allowed_by_name(model,
         assert found.by_metric["exact"].difference == found.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
     found = compare_runs(load_run(same), b)
-    assert {d.name for d in found.compared} == {"strategy", "parameters.n", "parameters.two_stage", "parameters.top_k"}
+    own = {"n", "top_k", "two_stage", "stopping.rule", "mode"}  # width is unset in both
+    assert {d.name for d in found.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
     assert found.allowed == ()
 
 
@@ -157,7 +158,7 @@ async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
     assert "prefers-color-scheme: dark" in page
     item = content.disagreements[0]
     assert item.id in page
-    assert all(s.run_id in page for s in item.sides)
+    assert all(f"reason runs show {s.run_id} --store {out / 'store.sqlite3'}" in page for s in item.sides)
     markdown = render_markdown(content)
     assert "| self-consistency n=4 | 12 | 2 |" in markdown
     plain = json.loads(render(content, ".json"))

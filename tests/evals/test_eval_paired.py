@@ -60,10 +60,23 @@ def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int
     assert forth.difference == pytest.approx(-back.difference, **EXACT)
     assert (forth.wins, forth.losses) == (back.losses, back.wins)
     assert forth.p == pytest.approx(back.p, **EXACT)
-    assert (forth.t.low, forth.t.high) == pytest.approx((-back.t.high, -back.t.low), **EXACT)
+    if len({x - y for x, y in pairs}) == 1:
+        assert forth.t is back.t is forth.bootstrap is forth.detectable is None
+    else:
+        assert (forth.t.low, forth.t.high) == pytest.approx((-back.t.high, -back.t.low), **EXACT)
     names = random.sample(a.ids, len(a.ids))
     again = compare(a.only(names), b, resamples=10)
     assert (again.difference, again.se) == pytest.approx((forth.difference, forth.se), **EXACT)
+
+
+@pytest.mark.parametrize("scores", [[1, 1, 1, 1], [0, 1, 0, 1]])
+def test_equal_differences_bound_nothing(scores: list[int]) -> None:
+    """Four items on which two runs agree do not show that they always do: an interval of no width would say so."""
+    for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
+        found = compare(of(scores), of(other))
+        assert found.se == pytest.approx(0, **EXACT)
+        assert (found.t, found.bootstrap, found.detectable) == (None, None, None)
+        assert found.difference == scores[0] - other[0]
 
 
 def test_what_could_have_been_seen() -> None:

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="REASON_TEST_DATA name
 @pytest.mark.parametrize(
     "name",
     [
-        "aime", "aime:2024", "math500", "gsm8k", "truthfulqa", "truthfulqa:mc2", "truthfulqa:generative", "fever",
-        "fever:oracle-sr", "fever:retrieval", "climate-fever", "climate-fever:three-way", "vitaminc",
+        "aime", "aime:2024", "math500", "math500:1-3", "gsm8k", "truthfulqa", "truthfulqa:mc2", "truthfulqa:generative",
+        "fever", "fever:oracle-sr", "fever:retrieval", "climate-fever", "climate-fever:three-way", "vitaminc",
         "fever-symmetric", "sufficient-facts",
     ],
 )  # fmt: skip
