@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pydantic import JsonValue
+
 from ..core.messages import Prompt
 from ..core.run import Run
-from ..core.store import StoredCall, call_key
 from ..serving.metered import MeteredModel
+from .decisions import keep, recall
 
 GAP = " […] "
 LEAST = 40
@@ -59,11 +61,10 @@ async def fit(
         tokens = model.count_tokens(prompt)
         return None if tokens is None else tokens + reply_tokens <= limit
 
-    key = call_key(model.identity, {"fit": whole.model_dump(mode="json"), "reply_tokens": reply_tokens}, None, 0)
+    what: dict[str, JsonValue] = {"fit": whole.model_dump(mode="json"), "reply_tokens": reply_tokens}
     found = fits(whole)
     if found is None:
-        noted = (await run.store.find_calls(run.id, [key])).get(key)
-        kept = noted.reply.get("kept") if noted is not None else None
+        kept = (await recall(run, model, what) or {}).get("kept")
         if not isinstance(kept, int):
             return whole, None
         return (_with(make, texts, kept), kept) if kept else (None, None)
@@ -76,10 +77,7 @@ async def fit(
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(_with(make, texts, middle)) else (low, middle)
-    note = StoredCall(
-        key=key, role=model.role, model=model.name, request={"request": {"fit": list(texts)}}, reply={"kept": low}
-    )
-    await run.store.add_calls(run.id, [note])
+    await keep(run, model, what, {"kept": low})
     return (_with(make, texts, low), low) if low else (None, None)
 
 

@@ -17,9 +17,11 @@ from ..core.events import CandidateFound, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, Sampling
 from ..core.question import Question
 from ..core.run import Run
+from ..serving.meter import sampled_json
 from ..serving.metered import MeteredModel
 from .answer_kind import answer_kind
 from .candidates import read_candidate
+from .decisions import keep, recall
 from .equivalence import Equivalence
 from .stopping.choice import Mode, NoStop
 from .stopping.confidence import HOOK
@@ -129,12 +131,12 @@ async def draw(
             wave = run.ledger.affordable_samples(wave, sampling.max_tokens)
             hooked = sampling.model_copy(update={"hooks": (*sampling.hooks, *rule.hooks(tally))})
             request = Request(prompt=prompt, sampling=hooked, samples=tuple(range(drawn.asked, drawn.asked + wave)))
-            wave_of = _Wave(request, width, question, run, drawn, on_candidate)
+            wave_of = _Wave(request, question, run, drawn, on_candidate)
             try:
                 if drawn.mode == "race" and not isinstance(rule, NoStop):
-                    drawn.early = await _race(model, wave_of, counting, rule)
+                    drawn.early = await _race(model, wave_of, counting, rule, width)
                 else:
-                    await wave_of.generate(model, None)
+                    await wave_of.generate(model)
             except LimitExceeded as e:
                 run.note_limit(e)
                 drawn.stopped = "budget"
@@ -152,12 +154,18 @@ async def draw(
     return drawn
 
 
-async def _race(model: MeteredModel, wave: _Wave, counting: _Counting, rule: StoppingRule) -> bool:
+async def _race(model: MeteredModel, wave: _Wave, counting: _Counting, rule: StoppingRule, width: int | None) -> bool:
     """Draw a wave and ask the rule at each sample that finishes; once there is enough, the rest are cancelled.
+
+    Which samples finish first depends on the machine. So a finished race is noted, and a replay goes by the note.
 
     Returns:
         Whether there was enough.
     """
+    what: dict[str, JsonValue] = {"race": wave.asked, "rule": rule.model_dump(mode="json"), "width": width}
+    decided = await recall(wave.run, model, what)
+    if decided is not None:
+        return await wave.again(model, decided)
     enough = asyncio.Event()
 
     async def watch() -> bool:
@@ -172,44 +180,103 @@ async def _race(model: MeteredModel, wave: _Wave, counting: _Counting, rule: Sto
     watching = asyncio.ensure_future(watch())
     watching.add_done_callback(lambda _: enough.set())  # also a watcher that failed must not leave the race running
     try:
-        await wave.generate(model, enough)
-        return watching.result() if watching.done() else False
+        await (wave.generate(model, enough) if width is None else wave.in_lanes(model, enough, width))
+        early = watching.result() if watching.done() else False
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+    await keep(wave.run, model, what, {**wave.outcome(), "early": early})
+    return early
 
 
 class _Wave:
-    """Samples asked for at once, on their way."""
+    """Samples asked for at once, on their way into what is drawn."""
 
     def __init__(
         self,
         request: Request,
-        width: int | None,
         question: Question,
         run: Run,
         drawn: Drawn,
         on_candidate: Callable[[list[Candidate]], None] | None,
     ) -> None:
+        self.run = run
         self.news = asyncio.Event()
-        self._read: dict[int, Candidate] = {}
-        self._request = request
-        self._width = width
-        self._question = question
-        self._run = run
-        self._drawn = drawn
-        self._on_candidate = on_candidate
         self.finished: list[Sample] = []
         """Those that nobody has counted yet, in order of finishing."""
+        self._request = request
+        self._question = question
+        self._drawn = drawn
+        self._on_candidate = on_candidate
+        self._read: dict[int, Candidate] = {}
+        self._made: list[int] = []
 
-    async def generate(self, model: MeteredModel, enough: asyncio.Event | None) -> None:
-        """Draw the wave into `drawn`."""
-        drawn, so_far = self._drawn, list(self._drawn.candidates)
-        if enough is None or self._width is None or self._width >= len(self._request.indices):
-            (chains,) = await model.generate([self._request], self._hear, enough=enough)
-            drawn.calls += 1
-        else:
-            chains = await self._in_lanes(model, enough, self._width)
+    @property
+    def asked(self) -> JsonValue:
+        """What names the wave."""
+        return {"request": sampled_json(self._request), "samples": list(self._request.indices)}
+
+    def outcome(self) -> dict[str, JsonValue]:
+        """What a replay needs: the samples that were begun, those that finished in their order, and why it ended."""
+        return {"begun": list(self._made), "finished": list(self._read), "stopped": self._drawn.stopped}
+
+    async def generate(self, model: MeteredModel, enough: asyncio.Event | None = None) -> None:
+        """Draw all in one call."""
+        so_far = list(self._drawn.candidates)
+        (chains,) = await model.generate([self._request], self._hear, enough=enough)
+        self._drawn.calls += 1
+        self._take(chains, so_far)
+
+    async def in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
+        """Draw `width` at a time, each in a call of its own; none is begun once there is enough.
+
+        Raises:
+            LimitExceeded: The budget covers none of them.
+        """
+        indices, so_far = iter(self._request.indices), list(self._drawn.candidates)
+        made: dict[int, Completion] = {}
+        spent: list[LimitExceeded] = []
+
+        async def lane() -> None:
+            while not enough.is_set() and not spent and (index := next(indices, None)) is not None:
+                one = self._request.model_copy(update={"samples": (index,)})
+                try:
+                    ((made[index],),) = await model.generate([one], self._hear, enough=enough)
+                except LimitExceeded as e:
+                    spent.append(e)
+                self._drawn.calls += 1
+                await asyncio.sleep(0)  # the rule looks at what has finished before the next one begins
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(min(width, len(self._request.indices))):
+                    lanes.create_task(lane())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if spent and not made:
+            raise spent[0]
+        if spent:
+            self.run.note_limit(spent[0])
+            self._drawn.stopped = "budget"
+        self._take([made[index] for index in sorted(made)], so_far)
+
+    async def again(self, model: MeteredModel, outcome: dict[str, JsonValue]) -> bool:
+        """Draw what was drawn before: all of it is in the run store. Returns whether there was enough."""
+        begun, finished = outcome["begun"], outcome["finished"]
+        assert isinstance(begun, list)
+        assert isinstance(finished, list)
+        self._request = self._request.model_copy(update={"samples": tuple(begun)})
+        await self.generate(model)
+        heard = {chain.sample_index: (chain, candidate) for chain, candidate in self.finished}
+        self.finished = [heard[index] for index in finished if isinstance(index, int)]
+        if outcome["stopped"] == "budget":
+            self._drawn.stopped = "budget"
+        return outcome["early"] is True
+
+    def _take(self, chains: Sequence[Completion], so_far: list[Candidate]) -> None:
+        """Sort what came back."""
+        drawn = self._drawn
+        self._made = [chain.sample_index for chain in chains]
         drawn.asked += len(chains)
         # the order of asking, not of finishing, so that the same seed gives the same list
         drawn.candidates[:] = so_far
@@ -226,35 +293,6 @@ class _Wave:
         if any(chain.finish_reason == "budget" for chain in chains):
             drawn.stopped = "budget"
 
-    async def _in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> list[Completion]:
-        """The samples that were begun before there was enough, in order of asking; `width` of them at a time."""
-        indices = iter(self._request.indices)
-        made: dict[int, Completion] = {}
-        spent: list[LimitExceeded] = []
-
-        async def lane() -> None:
-            while not enough.is_set() and not spent and (index := next(indices, None)) is not None:
-                one = self._request.model_copy(update={"samples": (index,)})
-                try:
-                    ((made[index],),) = await model.generate([one], self._hear, enough=enough)
-                except LimitExceeded as e:
-                    spent.append(e)
-                self._drawn.calls += 1
-                await asyncio.sleep(0)  # the rule looks at what has finished before the next one begins
-
-        try:
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(width):
-                    lanes.create_task(lane())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        if spent and not made:
-            raise spent[0]
-        if spent:
-            self._run.note_limit(spent[0])
-            self._drawn.stopped = "budget"
-        return [made[index] for index in sorted(made)]
-
     def _hear(self, chunk: Chunk) -> None:
         chain = chunk.completion
         if chain is None or not chain.ok or chain.finish_reason == "cancelled":
@@ -265,7 +303,7 @@ class _Wave:
         if _given_up(chain):
             return
         self._drawn.candidates.append(found)
-        self._run.emit(CandidateFound(index=chunk.sample_index, answer=found.answer))
+        self.run.emit(CandidateFound(index=chunk.sample_index, answer=found.answer))
         if self._on_candidate is not None:
             self._on_candidate(self._drawn.candidates)
 

@@ -20,6 +20,16 @@ def settings(tmp_path, smollm2_files):
     )
 
 
+async def comes_to_rest(reasoner):
+    """Whether the engine stops decoding: it looks for what was cancelled after the step that it is in."""
+    (model,) = reasoner._models.values()
+    for _ in range(100):
+        if model.rows_under_way == 0:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
 async def test_it_knows_the_capital_of_france(settings):
     answer = await aask(QUESTION, settings=settings)
     assert (answer.answer, answer.stopped, answer.strategy) == ("Paris", "done", "cot")
@@ -42,6 +52,51 @@ async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
     assert two.usage.cached_tokens > 0  # but the prompt was not computed again
     votes = sum(c.answer == one.answer for c in one.candidates)
     assert one.confidence >= votes / 8
+
+
+@pytest.mark.parametrize("width", [None, 3])
+async def test_a_race_that_has_enough_stops_the_engine(settings, width):
+    question = "What is the capital of France? Answer with one word."
+    parameters = {"n": 12, "max_tokens": 400, "stopping": {"rule": "agreement", "window": 2}, "mode": "race"}
+    async with Reasoner(
+        strategy="self-consistency", parameters={**parameters, "width": width}, settings=settings
+    ) as reasoner:
+        answer = await reasoner.aask(question, run_id="r")
+        assert await comes_to_rest(reasoner)
+        calls = await reasoner._store.calls("r")
+        replayed = await reasoner.areplay("r")
+    made = [c for c in calls if "index" in c.request]
+    cut = [c for c in made if c.cut]
+    assert cut
+    assert {c.reply["finish_reason"] for c in cut} == {"cancelled"}
+    # the ledger has every token that was generated, and a cut sample is no candidate
+    assert answer.usage.completion_tokens == sum(len(c.reply["token_ids"]) for c in made)
+    assert len(answer.candidates) == len(made) - len(cut)
+    assert answer.answer == "Paris"
+    assert [c.text for c in replayed.candidates] == [c.text for c in answer.candidates]
+
+
+async def test_rpc_weighs_the_chains_that_self_consistency_counts(settings):
+    parameters = {"n": 8, "max_tokens": 48}
+    async with Reasoner(strategy="rpc", parameters=parameters, settings=settings) as reasoner:
+        weighed = await reasoner.aask(QUESTION)
+        counted = await (await reasoner.variant("self-consistency", parameters=parameters)).aask(QUESTION)
+    assert [c.text for c in weighed.candidates] == [c.text for c in counted.candidates]
+    assert weighed.degraded == ()
+    assert 0 < weighed.confidence <= 1
+
+
+async def test_adaptive_begins_greedy_and_prunes_on_real_weights(settings):
+    async with Reasoner(
+        strategy="adaptive", parameters={"threshold": 0, "max_tokens": 32}, settings=settings
+    ) as reasoner:
+        one = await reasoner.aask(QUESTION)
+        greedy = await (await reasoner.variant("cot", parameters={"max_tokens": 32})).aask(QUESTION)
+        pruning = {"n": 6, "max_tokens": 40, "prune_at": [12], "keep": 0.5}
+        pruned = await (await reasoner.variant("adaptive", parameters=pruning)).aask(QUESTION)
+    assert [c.text for c in one.candidates] == [c.text for c in greedy.candidates]
+    assert 3 <= len(pruned.candidates) <= 6
+    assert pruned.usage.completion_tokens <= 6 * 12 + 3 * 28
 
 
 async def test_a_spent_budget_gives_a_partial_answer(settings):
@@ -71,12 +126,7 @@ async def test_cancelling_leaves_the_engine_idle_and_the_run_can_go_on(settings)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        (model,) = reasoner._models.values()
-        for _ in range(100):
-            if model.rows_under_way == 0:
-                break
-            await asyncio.sleep(0.02)
-        assert model.rows_under_way == 0
+        assert await comes_to_rest(reasoner)
         resumed = await reasoner.aresume("r")
         whole = await reasoner.aask(QUESTION)
     assert [c.text for c in resumed.candidates] == [c.text for c in whole.candidates]

@@ -119,8 +119,24 @@ async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
     assert desk.model.running == 0
     assert len(desk.model.made) == drawn.asked <= 6  # four that agree, and at most two under way
     assert drawn.asked == len(drawn.candidates) + len(drawn.cancelled)
+    made = len(desk.model.made)
     again = await desk.draw(rule=Beta(), mode="race", width=2)
-    assert again.chains[:4] == drawn.chains[:4]
+    assert (again.chains, again.cancelled, again.early) == (drawn.chains, drawn.cancelled, True)
+    assert len(desk.model.made) == made
+
+
+async def test_a_race_replays_by_who_finished_first_not_by_who_was_asked_first(store):
+    # in order of asking the answers are 5 4 4 5 4 …, and no two in a row agree as early as in order of finishing
+    desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
+    for width in (None, 3, 5):
+        drawn = await desk.draw(rule=Agreement(window=2), mode="race", width=width, name=f"w{width}")
+        made = len(desk.model.made)
+        again = await desk.draw(rule=Agreement(window=2), mode="race", width=width, name=f"w{width}")
+        assert len(desk.model.made) == made
+        assert again.chains == drawn.chains
+        assert again.cancelled == drawn.cancelled
+        assert again.early == drawn.early
+        assert again.asked == drawn.asked
 
 
 async def test_a_narrow_race_keeps_within_a_budget(store):
