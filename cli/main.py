@@ -25,6 +25,8 @@ from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
 from .models import models_app
 from .runs import runs_app
 from .strategies import strategies_app
+from .vote import EXAMPLES as VOTE_EXAMPLES
+from .vote import vote
 
 # The exceptions of the parser, by way of typer's public name: some versions of typer carry their own copy of click.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -38,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("ask", epilog=EXAMPLES)(ask)
+app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.add_typer(eval_app, name="eval")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(models_app, name="models")

@@ -175,7 +175,8 @@ class ClassCalibration:
     Attributes:
         ece: Expected calibration error over bins of equal width.
         brier: Mean over questions of the squared distance of confidence and credit.
-        nll: Mean over questions of the negative log-likelihood, in nats; confidence and credit are cut to [1e-6, 1 - 1e-6].
+        nll: Mean over questions of the negative log-likelihood, in nats; confidence and credit are cut to
+            [1e-6, 1 - 1e-6].
     """
 
     ece: float

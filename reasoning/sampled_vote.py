@@ -1,0 +1,144 @@
+"""`sample_and_vote`: the one code path of `self-consistency`, `pc`, `ppl` and `rpc`: draw chains, let them vote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import JsonValue
+
+from ..core.answer import Candidate, Solution
+from ..core.errors import LimitExceeded
+from ..core.events import VoteUpdated
+from ..core.messages import Completion, Prompt
+from ..core.question import Question
+from ..core.run import Run
+from ..serving.metered import MeteredModel
+from .answer_kind import answer_kind
+from .consistency.paths import Path
+from .consistency.voting import Method, Vote, VoteOptions, vote
+from .equivalence import Equivalence
+from .reading import thoughts_end
+from .sampled_chains import SampledChains
+from .sampler import Drawn
+from .stopping.choice import NoStop
+from .strategy import Models
+
+Scope = Literal["all", "answer"]
+"""Which tokens make a chain's probability: all, or those behind its thoughts."""
+
+
+async def sample_and_vote(
+    method: Method,
+    config: SampledChains,
+    options: VoteOptions,
+    question: Question,
+    models: Models,
+    run: Run,
+    scope: Scope = "all",
+) -> Solution:
+    """Draw chains and count their votes.
+
+    Args:
+        method: How votes count.
+        config: What is drawn.
+        options: How the probabilities of chains are read.
+        question: The question.
+        models: The models; "main" is sampled.
+        run: The run.
+        scope: Which tokens make a chain's probability.
+    """
+    drawn = await config.draw(question, models, run)
+    extra: dict[str, JsonValue] = {}
+    if not isinstance(config.stopping, NoStop):
+        extra["stopping"] = drawn.notes(config.stopping)
+    if not drawn.candidates:
+        return Solution(chosen=None, stopped=drawn.stopped, notes=extra)
+
+    means = (
+        [None] * len(drawn.chains)
+        if method == "sc"
+        else (await mean_logprobs(models.main, config.prompt(question), drawn.chains, scope))
+    )
+    paths = [Path(c.text, c.answer, s) for c, s in zip(drawn.candidates, means, strict=True)]
+    async with Equivalence() as equivalence:
+        classes = await equivalence.group([p.answer for p in paths], answer_kind(question))
+    counted = vote(paths, classes, method, options)
+    for what in counted.degraded:
+        run.degrade(what)
+    return _solution(counted, drawn, classes, run, extra)
+
+
+async def mean_logprobs(
+    model: MeteredModel, prompt: Prompt, chains: Sequence[Completion], scope: Scope = "all"
+) -> list[float | None]:
+    """Mean log-probability of each chain's tokens, in nats.
+
+    Where the backend hides those of what it generated but can score given text, the chains are scored in a second pass.
+    With scope "answer", so is what stands behind a chain's thoughts; a chain without thoughts counts whole. None where
+    neither can be had.
+    """
+    begins = [thoughts_end(c.text) if scope == "answer" else 0 for c in chains]
+    means = [
+        math.fsum(c.logprobs) / len(c.logprobs) if c.logprobs and not begin else None
+        for c, begin in zip(chains, begins, strict=True)
+    ]
+    lacking = [i for i, mean in enumerate(means) if mean is None and chains[i].text[begins[i] :].strip()]
+    if not lacking or not model.capabilities.scoring:
+        return means
+    # chains without a beginning of their own share one prompt, and are scored as one call
+    by_thought: dict[str, list[int]] = {}
+    for i in lacking:
+        by_thought.setdefault(chains[i].text[: begins[i]], []).append(i)
+    try:
+        for thought, members in by_thought.items():
+            asked = prompt.with_prefix(thought) if thought else prompt
+            scored = await model.score(asked, [chains[i].text[begins[i] :] for i in members])
+            for i, found in zip(members, scored, strict=True):
+                means[i] = found.logprob / len(found.logprobs) if found.logprobs else None
+    except LimitExceeded:
+        pass  # what could not be paid for stays unknown, and the vote says so
+    return means
+
+
+def _solution(
+    counted: Vote, drawn: Drawn, classes: Sequence[Sequence[int]], run: Run, extra: dict[str, JsonValue]
+) -> Solution:
+    """The vote as a solution: every chain scored by its class's confidence."""
+    candidates, total = drawn.candidates, len(drawn.candidates)
+    if counted.used == "sc":
+        shares = _weighed_shares(drawn, classes)
+        ranked = sorted(classes, key=lambda members: -shares[members[0]])  # stable: the one reached first stays first
+        votes = {str(candidates[members[0]].answer): len(members) for members in ranked}
+        chosen = ranked[0][0] if ranked else 0
+        score = {i: shares[members[0]] for members in classes for i in members}
+    else:
+        votes = {str(c.answer): len(c.members) for c in counted.classes}
+        chosen = counted.classes[0].representative if counted.classes else 0
+        score = {i: c.confidence for c in counted.classes for i in c.members}
+    run.emit(VoteUpdated(votes=votes, total=total))
+    notes: dict[str, JsonValue] = {"votes": dict(votes), **extra}
+    if counted.method != "sc":
+        notes["vote"] = {
+            "method": counted.used,
+            "confidences": {str(c.answer): c.confidence for c in counted.classes},
+            "pruned": list(counted.pruned),
+            "unparsed": counted.unparsed,
+            "fit": None if counted.fit is None else counted.fit.diagnostics(),
+        }
+    scored: list[Candidate] = [c.model_copy(update={"score": score.get(i)}) for i, c in enumerate(candidates)]
+    return Solution(
+        chosen=chosen,
+        candidates=tuple(scored),
+        confidence=score.get(chosen, 0.0),
+        stopped=drawn.stopped,
+        notes=notes,
+    )
+
+
+def _weighed_shares(drawn: Drawn, classes: Sequence[Sequence[int]]) -> dict[int, float]:
+    """Share of all samples' weight by class (under its first member), samples without an answer included."""
+    weights = drawn.weights
+    total = math.fsum(weights)
+    return {members[0]: math.fsum(weights[i] for i in members) / total if total else 0.0 for members in classes}

@@ -1,0 +1,197 @@
+"""`reason vote` as a user types it: tables, JSON, standard input, several questions; and every way to get it wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+S = [-0.05, -0.06, -0.07, -0.20, -0.22, -0.50, -0.55, -0.60]
+GOLDEN = [
+    {"text": f"path {i}", "answer": a, "mean_logprob": s} for i, (a, s) in enumerate(zip("77333999", S, strict=True))
+]
+UNPARSED = {"text": "I do not know.", "mean_logprob": -0.01}
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def samples(home: Path) -> str:
+    return write(home / "samples.jsonl", *GOLDEN, UNPARSED)
+
+
+def test_the_table_goes_to_stdout_and_the_rest_to_stderr(cli, samples: str) -> None:
+    status, out, err = cli("vote", samples)
+    assert status == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["confidence", "paths", "answer"],
+        ["0.5743", "3", "3"],
+        ["0.4257", "2", "7"],
+        ["0.0000", "3", "9"],
+    ]
+    pruned, unparsed, fit = err.splitlines()
+    assert pruned == "pruned 3 of 9: lines 6, 7, 8"
+    assert unparsed == "without an answer: 1 of 9"
+    assert fit.startswith("fit: 0.626 of the paths around 0.8917 (shape 18.12, scale 0.9183), the others around 0.5773")
+
+
+def test_json(cli, samples: str) -> None:
+    status, out, err = cli("vote", samples, "--json", "--method", "rpc", "--kind", "number")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert set(found) == {
+        "answer", "confidence", "method", "classes", "ties", "pruned", "unparsed", "fit", "degraded"
+    }  # fmt: skip
+    assert (found["answer"], found["pruned"], found["unparsed"], found["degraded"]) == ("3", [6, 7, 8], 1, [])
+    assert found["confidence"] == pytest.approx(0.574286, abs=1e-6)
+    assert [(c["answer"], c["paths"]) for c in found["classes"]] == [("3", [3, 4, 5]), ("7", [1, 2]), ("9", [6, 7, 8])]
+    assert found["fit"]["k1"] == pytest.approx(18.1159, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "confidence"), [("pc", "3", 0.413282), ("ppl", "7", 0.951229), ("sc", "3", 0.375)]
+)
+def test_methods(cli, samples: str, method: str, answer: str, confidence: float) -> None:
+    _, out, _ = cli("vote", samples, "--method", method, "--json")
+    found = json.loads(out)
+    assert (found["answer"], found["method"], found["fit"]) == (answer, method, None)
+    assert found["confidence"] == pytest.approx(confidence, abs=1e-6)
+
+
+def test_ties_are_told(cli, samples: str) -> None:
+    _, _, err = cli("vote", samples, "--method", "sc")
+    assert "2 answers share the first place" in err
+    assert json.loads(cli("vote", samples, "--method", "sc", "--json")[1])["ties"] == 2
+
+
+def test_options(cli, samples: str) -> None:
+    status, out, _ = cli("vote", samples, "--set", "unparsed=class", "--method", "ppl")
+    assert status == 0
+    assert out.splitlines()[1].split() == ["0.9900", "1", "no", "answer"]
+    _, out, _ = cli("vote", samples, "--set", "min_paths=20", "--json")
+    found = json.loads(out)
+    assert (found["method"], found["degraded"]) == ("pc", ["rpc: 8 paths, fewer than min_paths = 20, used pc"])
+
+
+def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"text": "The answer is 1/2.", "logprobs": [-0.1, -0.3]},
+        {"text": "So \\boxed{0.5}", "logprobs": [-0.2]},
+        {"text": "The answer is 3.", "logprobs": [-0.4]},
+    ]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    status, out, _ = cli("vote", "-", "--json", "--method", "pc")
+    found = json.loads(out)
+    assert status == 0
+    assert [(c["answer"], c["paths"]) for c in found["classes"]] == [("1/2", [1, 2]), ("3", [3])]
+
+
+def test_without_log_probabilities(cli, home: Path) -> None:
+    path = write(home / "bare.jsonl", *({k: v for k, v in row.items() if k != "mean_logprob"} for row in GOLDEN))
+    status, out, err = cli("vote", path)
+    assert status == 0
+    assert "note: rpc: no logprobs, used self-consistency" in err
+    assert out.splitlines()[1].split() == ["0.3750", "3", "3"]
+
+
+def test_one_result_for_each_question(cli, home: Path) -> None:
+    rows = [{"question": q, "text": str(n), "answer": str(n)} for q, n in (("Q1?", 1), ("Q2?", 2), ("Q1?", 1))]
+    path = write(home / "two.jsonl", *rows)
+    _, out, _ = cli("vote", path, "--method", "sc", "--json")
+    assert [(r["question"], r["answer"], r["classes"][0]["paths"]) for r in map(json.loads, out.splitlines())] == [
+        ("Q1?", "1", [1, 3]),
+        ("Q2?", "2", [2]),
+    ]
+    _, out, _ = cli("vote", path, "--method", "sc")
+    assert out.index("Q1?") < out.index("Q2?")
+
+
+def test_no_answer_at_all(cli, home: Path) -> None:
+    path = write(home / "none.jsonl", UNPARSED)
+    status, out, err = cli("vote", path)
+    assert (status, out) == (0, "")
+    assert "no sample has an answer" in err
+    assert json.loads(cli("vote", path, "--json")[1])["answer"] is None
+
+
+def test_all_pruned_is_null_in_json(cli, home: Path) -> None:
+    """The authors' arithmetic on equal probabilities: 0/0 is no number in JSON."""
+    for tenth in range(1, 200):
+        path = write(
+            home / "equal.jsonl", *({"text": str(i), "answer": "1", "mean_logprob": -tenth / 100} for i in range(11))
+        )
+        status, out, _ = cli("vote", path, "--json", "--set", "guards=reference")
+        assert status == 0
+        found = json.loads(out)
+        if len(found["pruned"]) == 11:
+            assert (found["answer"], found["confidence"]) == ("1", None)
+            return
+    pytest.fail("no pool was pruned whole")
+
+
+def test_an_answer_cannot_steer_the_terminal(cli, home: Path) -> None:
+    path = write(home / "evil.jsonl", {"text": "a", "answer": "\x1b[2J[bold]4", "mean_logprob": -0.1})
+    status, out, _ = cli("vote", path, "--kind", "text", "--method", "sc")
+    assert status == 0
+    assert "\x1b" not in out
+    assert "[bold]4" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", ["bad.jsonl", "no path"]),
+        (b"\xff\xfe{\x00", ["bad.jsonl line 1", "UTF-8"]),
+        (b'{"text": "a"}\n7\n', ["bad.jsonl line 2", "no JSON object"]),
+        (b'{"text": "a"}\n{"text": "b"', ["bad.jsonl line 2", "ends within"]),
+        (b'{"text": 1}\n', ["bad.jsonl line 1", "'text'"]),
+        (b'{"text": "a", "mean_logprob": NaN}\n', ["bad.jsonl line 1", "NaN"]),
+        (b'{"text": "a", "mean_logprob": 0.5}\n', ["bad.jsonl line 1", "above 0"]),
+    ],
+)
+def test_bad_files_are_one_line_and_status_2(cli, home: Path, content: bytes, says: list[str]) -> None:
+    path = home / "bad.jsonl"
+    path.write_bytes(content)
+    status, out, err = cli("vote", str(path))
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    for words in says:
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.jsonl"], ["nowhere.jsonl", "No such file"]),
+        (["."], ["directory"]),
+        (["FILE", "--method", "rcp"], ["unknown voting method 'rcp'", "'rpc'"]),
+        (["FILE", "--kind", "nuber"], ["'nuber'", "'number'"]),
+        (["FILE", "--set", "dedupe=max"], ["'dedupe'", "'dedup'"]),
+        (["FILE", "--set", "dedup=min"], ["dedup = 'min'"]),
+        (["FILE", "--set", "min_paths=many"], ["min_paths = 'many'"]),
+        (["FILE", "--set", "min_paths"], ["not key=value"]),
+        ([], ["FILE", "reason vote --help"]),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(cli, samples: str, arguments: list[str], says: list[str]) -> None:
+    status, out, err = cli("vote", *(samples if a == "FILE" else a for a in arguments))
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    for words in says:
+        assert words in line
+
+
+def test_help_has_examples(cli) -> None:
+    status, out, _ = cli("vote", "--help")
+    assert status == 0
+    assert "reason vote samples.jsonl" in out
+    assert '"logprobs": [-0.1, -0.02]' in out

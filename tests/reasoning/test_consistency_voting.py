@@ -1,0 +1,390 @@
+"""Voting over paths: golden vectors, the exact properties of each method, guards, options, bad input."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.reasoning.consistency.paths import Path
+from reason.reasoning.consistency.pruning import prune
+from reason.reasoning.consistency.voting import METHODS, REFERENCE, Vote, VoteOptions, options_from, vote
+
+CLOSE = {"rel": 0, "abs": 1e-6}
+A = [
+    Path(f"path {i}", answer, s)
+    for i, (answer, s) in enumerate(
+        zip("77333999", [-0.05, -0.06, -0.07, -0.20, -0.22, -0.50, -0.55, -0.60], strict=True)
+    )
+]
+
+
+def classes_of(paths: list[Path]) -> list[list[int]]:
+    """Equal answers are equal texts here."""
+    found: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        if path.answer is not None:
+            found.setdefault(path.answer, []).append(i)
+    return list(found.values())
+
+
+def count(paths: list[Path], method: str = "rpc", **options: object) -> Vote:
+    return vote(paths, classes_of(paths), method, VoteOptions(**options))
+
+
+def confidences(found: Vote) -> dict[str | None, float]:
+    return {voted.answer: voted.confidence for voted in found.classes}
+
+
+logprobs = st.one_of(st.floats(-3, 0), st.sampled_from([-0.5, -0.25, -0.125, 0.0]))
+pools = st.lists(
+    st.builds(Path, st.sampled_from("abcdefghijklmnop"), st.sampled_from([*"123", None]), logprobs),
+    min_size=1,
+    max_size=24,
+).map(lambda paths: [Path(f"{p.text}{p.answer}", p.answer, p.mean_logprob) for p in paths])  # a text states one answer
+answered = pools.filter(lambda paths: any(p.answer is not None for p in paths))
+
+
+@pytest.mark.parametrize("options", [{}, REFERENCE.model_dump()])
+def test_golden_vector_a(options: dict[str, object]) -> None:
+    rpc = count(A, "rpc", **options)
+    assert rpc.pruned == (5, 6, 7)
+    assert confidences(rpc) == pytest.approx({"7": 0.425714, "3": 0.574286, "9": 0.0}, **CLOSE)
+    assert rpc.fit is not None
+    assert rpc.fit.parameters == pytest.approx((0.62551, 18.1159, 0.918283, 27.8942, 0.588753), abs=1e-3)
+    assert rpc.fit.nll == pytest.approx(-8.582082, abs=1e-5)
+    assert (rpc.answer, rpc.degraded, rpc.ties) == ("3", (), (0,))
+    pc = count(A, "pc", **options)
+    assert confidences(pc) == pytest.approx({"7": 0.306363, "3": 0.413282, "9": 0.280355}, **CLOSE)
+    assert (pc.answer, pc.pruned, pc.fit) == ("3", (), None)
+    sc = count(A, "sc", **options)
+    assert confidences(sc) == {"7": 0.25, "3": 0.375, "9": 0.375}
+    assert [(c.answer, c.credit) for c in sc.classes] == [("3", 0.5), ("9", 0.5), ("7", 0.0)]
+    assert sc.ties == (0, 1)
+    ppl = count(A, "ppl", **options)
+    assert (ppl.answer, ppl.confidence) == ("7", pytest.approx(math.exp(-0.05)))
+
+
+def test_golden_vector_b() -> None:
+    same = [Path("a", "1", -0.10), Path("a", "1", -0.10), Path("b", "2", -0.12)]
+    other = [Path("a", "1", -0.10), Path("a", "1", -0.1000001), Path("b", "2", -0.12)]
+    for dedup in ("max", "reference"):
+        assert confidences(count(same, "pc", dedup=dedup)) == pytest.approx({"1": 0.5049998, "2": 0.4950002}, **CLOSE)
+    assert confidences(count(other, "pc", dedup="reference")) == pytest.approx(
+        {"1": 0.6710962, "2": 0.3289038}, **CLOSE
+    )
+    assert confidences(count(other, "pc")) == pytest.approx({"1": 0.5049998, "2": 0.4950002}, **CLOSE)
+
+
+@settings(deadline=None)
+@given(answered, st.sampled_from(["rpc", "pc", "sc"]), st.sampled_from(["drop", "class"]))
+@example([Path("a1", "1", -800.0), Path("b1", "2", -900.0)], "pc", "drop")
+@example([Path("a1", "1", -math.inf), Path("b1", "2", -math.inf)], "pc", "drop")
+def test_confidences_are_shares_and_the_likeliest_path_votes(paths: list[Path], method: str, unparsed: str) -> None:
+    """Property 1."""
+    found = count(paths, method, unparsed=unparsed, min_paths=1)
+    assert all(c.confidence >= 0 for c in found.classes)
+    assert math.fsum(c.confidence for c in found.classes) == pytest.approx(1)
+    voters = [i for c in found.classes for i in c.members]
+    likeliest = max(paths[i].mean_logprob for i in voters)
+    assert not any(paths[i].mean_logprob == likeliest for i in found.pruned)
+    assert math.fsum(c.credit for c in found.classes) == pytest.approx(1)
+    assert list(found.classes) == sorted(found.classes, key=lambda c: -round(c.confidence, 9))
+
+
+@given(st.lists(st.sampled_from("1234"), min_size=1, max_size=30), st.floats(-5, 0))
+def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers: list[str], s: float) -> None:
+    """Property 2."""
+    paths = [Path(f"text {i}", answer, s) for i, answer in enumerate(answers)]
+    sc = count(paths, "sc")
+    for method in ("rpc", "pc"):
+        found = count(paths, method)
+        assert [c.answer for c in found.classes] == [c.answer for c in sc.classes]
+        assert [c.confidence for c in found.classes] == pytest.approx([c.confidence for c in sc.classes])
+        assert found.ties == sc.ties
+
+
+@settings(deadline=None)
+@given(answered, st.randoms(use_true_random=False), st.sampled_from(METHODS))
+def test_the_order_of_paths_changes_nothing(paths: list[Path], rng: random.Random, method: str) -> None:
+    """Property 3, exactly: sums are exactly rounded, and the fit sees sorted probabilities."""
+    order = list(range(len(paths)))
+    rng.shuffle(order)
+    before, after = count(paths, method), count([paths[i] for i in order], method)
+    assert {c.answer: (c.confidence, c.credit) for c in before.classes} == {
+        c.answer: (c.confidence, c.credit) for c in after.classes
+    }
+    assert {c.answer: set(c.members) for c in before.classes} == {
+        c.answer: {order[i] for i in c.members} for c in after.classes
+    }
+    assert set(before.pruned) == {order[i] for i in after.pruned}
+    assert (before.fit, before.degraded, before.unparsed) == (after.fit, after.degraded, after.unparsed)
+
+
+@given(answered, st.data(), st.sampled_from(["max", "reference"]))
+def test_an_exact_duplicate_weighs_nothing_in_pc(paths: list[Path], data: st.DataObject, dedup: str) -> None:
+    """Property 4."""
+    again = data.draw(st.sampled_from(paths))
+    before, after = count(paths, "pc", dedup=dedup), count([*paths, again], "pc", dedup=dedup)
+    assert confidences(before) == confidences(after)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("12"), st.lists(st.floats(-4, 0), min_size=1, max_size=6)), min_size=1),
+    st.integers(2, 5),
+)
+def test_repeating_all_tokens_changes_nothing(rows: list[tuple[str, list[float]]], times: int) -> None:
+    """Property 5: the length of a path does not count."""
+    once = [Path.of_tokens(str(i), answer, tokens) for i, (answer, tokens) in enumerate(rows)]
+    longer = [Path.of_tokens(str(i), answer, tokens * times) for i, (answer, tokens) in enumerate(rows)]
+    assert [p.mean_logprob for p in longer] == pytest.approx([p.mean_logprob for p in once], rel=1e-12, abs=1e-15)
+    for method in ("pc", "ppl", "sc"):
+        assert confidences(count(longer, method)) == pytest.approx(confidences(count(once, method)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-3, 0), min_size=1, max_size=30), st.sampled_from(["full", "reference"]))
+def test_only_paths_below_the_mean_are_pruned(logs: list[float], guards: str) -> None:
+    """Property 6; that swapping components changes no posterior stands with the mixture's tests."""
+    p = [math.exp(s) for s in logs]
+    found = prune(p, guards=guards)
+    assert all(p[i] < found.mean for i in found.pruned)
+    assert all(found.posterior[i] <= 0.5 for i in found.pruned)
+    assert list(found.pruned) == sorted(set(found.pruned))
+
+
+@given(answered)
+def test_ppl_takes_the_likeliest_path(paths: list[Path]) -> None:
+    """Property 7."""
+    found = count(paths, "ppl")
+    voters = [i for c in found.classes for i in c.members]
+    top = max(paths[i].mean_logprob for i in voters)
+    winners = [i for i in voters if paths[i].mean_logprob == top]
+    assert found.classes[0].representative in winners
+    assert found.confidence == math.exp(top)
+    for voted in found.classes:
+        assert voted.credit == pytest.approx(len(set(winners) & set(voted.members)) / len(winners))
+
+
+@given(st.floats(-20, 0), st.integers(1, 400), st.integers(1, 3), st.sampled_from(["rpc", "pc", "ppl", "sc"]))
+def test_equal_probabilities_never_end_in_nothing(s: float, paths: int, answers: int, method: str) -> None:
+    """Guard h.2: the mean of equal numbers can exceed all of them in floating point."""
+    found = count([Path(str(i), str(i % answers), s) for i in range(paths)], method)
+    assert found.pruned == ()
+    assert all(c.confidence > 0 for c in found.classes)
+    if method == "rpc" and paths >= 4:
+        assert found.degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
+        assert found.fit is None
+
+
+def test_the_authors_arithmetic_can_prune_everything_and_says_so() -> None:
+    """The case behind the guard is reachable: all pruned, 0/0."""
+    for seed in range(400):
+        rng = random.Random(seed)
+        paths = [Path(str(i), "1", s) for s in [-rng.uniform(0.01, 2)] for i in range(rng.randint(4, 64))]
+        found = vote(paths, classes_of(paths), "rpc", REFERENCE)
+        if len(found.pruned) == len(paths):
+            assert math.isnan(found.confidence)
+            assert count(paths).confidence == 1
+            return
+    pytest.fail("no pool of equal probabilities was pruned whole")
+
+
+def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
+    two = [Path(str(i), "1", s) for i, s in enumerate([-0.1, -0.1, -2.0, -2.0])]
+    three = [*two, Path("x", "1", -1.9)]
+    assert count(two).degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
+    assert count(three).degraded == ()
+    assert count(three).fit is not None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    import dataclasses
+
+    from reason.reasoning.consistency import pruning
+
+    broken = dataclasses.replace(pruning.fit_mixture([0.2, 0.5, 0.9]), k2=value)
+    monkeypatch.setattr(pruning, "fit_mixture", lambda *_: broken)
+    found = count(A)
+    assert (found.pruned, found.degraded) == ((), ("rpc: the fit is not finite, nothing pruned",))
+    assert confidences(found) == confidences(count(A, "pc"))
+
+
+def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, k2: float, lam2: float) -> None:
+    """Make this the mixture that is found."""
+    from reason.reasoning.consistency import pruning
+    from reason.reasoning.consistency.weibull import Fit
+
+    fit = Fit(w, k1, lam1, k2, lam2, nll=0.0, start_nll=0.0, iterations=1, converged=True, swapped=False)
+    monkeypatch.setattr(pruning, "fit_mixture", lambda *_: fit)
+
+
+@pytest.mark.parametrize("guards", ["full", "reference"])
+def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, guards: str) -> None:
+    p = [0.25, 0.5, 0.75]
+    give_fit(monkeypatch, 0.5, 2.0, 0.5, 2.0, 0.5)
+    assert prune(p, guards=guards).posterior == (0.5, 0.5, 0.5)
+    assert prune(p, guards=guards).pruned == ()
+    give_fit(monkeypatch, 0.5, 20.0, 5.0, 2.0, 0.5)  # all are of the lower component; the second is the mean
+    assert prune(p, guards=guards).pruned == (0,)
+
+
+def test_the_likeliest_path_stays_where_the_mean_is_rounded_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    top = 0.6062280159478368
+    p = [top] * 219 + [math.nextafter(top, 0), math.nextafter(math.nextafter(top, 0), 0)]
+    give_fit(monkeypatch, 0.5, 20.0, 5.0, 2.0, 0.5)
+    assert math.fsum(p) / len(p) > top
+    assert prune(p).pruned == (219, 220)
+
+
+def test_of_one_text_the_largest_probability_counts() -> None:
+    paths = [Path("a", "1", math.log(0.2)), Path("a", "1", math.log(0.6)), Path("b", "2", math.log(0.2))]
+    assert confidences(count(paths, "pc")) == pytest.approx({"1": 0.75, "2": 0.25})
+    assert confidences(count(paths, "pc", dedup="reference")) == pytest.approx({"1": 0.8, "2": 0.2})
+
+
+def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reason.reasoning.consistency import pruning
+
+    fit = pruning.fit_mixture([p.probability for p in A])
+    monkeypatch.setattr(pruning, "fit_mixture", lambda *_: fit)
+    p = [*(path.probability for path in A), 0.0]
+    kept = prune(p, guards="reference")
+    assert (kept.pruned, math.isnan(kept.posterior[8])) == ((5, 6, 7), True)
+    assert not math.isnan(prune(p).posterior[8])
+
+
+@pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
+def test_a_path_of_probability_0_does_no_harm(method: str) -> None:
+    found = count([*A, Path("zero", "0", -math.inf)], method)
+    assert found.answer == count(A, method).answer
+    assert confidences(found)["0"] == 0
+
+
+@pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
+def test_without_log_probabilities_votes_are_counted_and_it_is_said(method: str) -> None:
+    bare = [Path(p.text, p.answer) for p in A]
+    for paths in (bare, [*A[:7], bare[7]]):
+        found = count(paths, method)
+        assert found.degraded == (f"{method}: no logprobs, used self-consistency",)
+        assert (found.method, found.used, found.pruned, found.fit) == (method, "sc", (), None)
+        assert confidences(found) == confidences(count(A, "sc"))
+    assert count(bare, "sc").degraded == ()
+
+
+def test_a_path_that_does_not_vote_needs_no_log_probability() -> None:
+    found = count([*A, Path("no idea", None)])
+    assert (found.used, found.unparsed, found.degraded) == ("rpc", 1, ())
+    assert confidences(found) == confidences(count(A))
+
+
+def test_too_few_paths_count_as_pc() -> None:
+    few = [A[0], A[3], A[5], Path("none", None, -0.1)]
+    found = count(few)
+    assert (found.used, found.pruned) == ("pc", ())
+    assert found.degraded == ("rpc: 3 paths, fewer than min_paths = 4, used pc",)
+    assert confidences(found) == confidences(count(few, "pc"))
+    assert count(few, min_paths=3).used == "rpc"
+    assert count(few, unparsed="class").used == "rpc"
+    assert count(A, min_paths=9).used == "pc"
+
+
+def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
+    paths = [Path("a", "1", -0.3), Path("b", None, -0.1), Path("c", None, -0.2)]
+    dropped, kept = count(paths, "pc"), count(paths, "pc", unparsed="class")
+    assert (dropped.answer, dropped.confidence, dropped.unparsed) == ("1", 1.0, 2)
+    assert (kept.answer, kept.unparsed) == (None, 2)
+    assert [c.members for c in kept.classes] == [(1, 2), (0,)]
+    nothing = count(paths[1:])
+    assert (nothing.classes, nothing.answer, nothing.confidence, nothing.unparsed) == ((), None, 0.0, 2)
+    assert vote([], []).answer is None
+
+
+def test_who_names_a_class() -> None:
+    paths = [Path("a", "1/2", -0.2), Path("b", "0.5", -0.1), Path("c", "50%", -0.1), Path("d", "2/4", -0.3)]
+    classes = [[0, 1, 2, 3]]
+    assert vote(paths, classes, "pc").answer == "0.5"  # of equals the first
+    assert vote(paths, classes, "pc", VoteOptions(representative="reference")).answer == "2/4"
+    assert vote(paths, classes, "ppl", VoteOptions(representative="reference")).answer == "0.5"
+    assert vote([Path(p.text, p.answer) for p in paths], classes, "sc").answer == "1/2"
+
+
+def test_a_pruned_path_can_name_a_class_and_stays_a_member() -> None:
+    found = count(A)
+    (nine,) = [c for c in found.classes if c.answer == "9"]
+    assert (nine.members, nine.confidence, nine.representative) == ((5, 6, 7), 0.0, 5)
+
+
+def test_masses_that_differ_by_rounding_tie() -> None:
+    halves = [Path("a", "1", math.log(0.1)), Path("b", "1", math.log(0.2)), Path("c", "2", math.log(0.3))]
+    found = count(halves, "pc")
+    assert found.ties == (0, 1)
+    assert [c.credit for c in found.classes] == [0.5, 0.5]
+    assert found.answer == "1"  # of equals, the one whose first path came first
+
+
+@pytest.mark.parametrize(
+    "classes", [[[0, 1]], [[0, 1], [2], [1]], [[0, 1], [2, 3]], [[0, 1], [2], []], [[0, 1], [2], [4]], [[-1]]]
+)
+def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
+    paths = [Path("a", "1", -0.1), Path("b", "1", -0.1), Path("c", "2", -0.1), Path("d", None, -0.1)]
+    assert vote(paths, [[0, 1], [2]]).unparsed == 1
+    with pytest.raises(UserError, match="classes hold the positions"):
+        vote(paths, classes)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UnknownName, match="'rcp'.*'rpc'"):
+        vote([], [], "rcp")
+    with pytest.raises(UnknownName, match="'dedupe'.*'dedup'"):
+        options_from({"dedupe": "max"})
+    with pytest.raises(UserError, match="min_paths = 0"):
+        options_from({"min_paths": 0})
+    assert options_from({"init": "multistart"}) == VoteOptions(init="multistart")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(math.nan, "NaN"), (0.1, "above 0"), (math.inf, "above 0"), (True, "not a number")]
+)
+def test_log_probabilities_that_are_none_are_refused(value: float, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        Path("a", "1", value)
+    with pytest.raises(DataError, match=f"token 2.*{says}"):
+        Path.of_tokens("a", "1", [-0.1, value])
+
+
+def test_paths() -> None:
+    path = Path.of_tokens("a", "1", [-0.1, -0.3])
+    assert (path.mean_logprob, path.probability, path.perplexity) == pytest.approx(
+        (-0.2, math.exp(-0.2), math.exp(0.2))
+    )
+    assert Path("a", "1", 5e-5).probability == 1.0  # a sure token, summed in 32 bits
+    assert (Path("a", "1").probability, Path("a", "1").perplexity) == (None, None)
+    assert (Path("a", "1", -math.inf).probability, Path("a", "1", -math.inf).perplexity) == (0.0, math.inf)
+    with pytest.raises(DataError, match="empty"):
+        Path.of_tokens("a", "1", [])
+
+
+@settings(deadline=None, max_examples=25)
+@given(answered)
+def test_multistart_keeps_the_properties(paths: list[Path]) -> None:
+    found = count(paths, "rpc", init="multistart", min_paths=1)
+    assume(found.fit is not None)
+    assert math.fsum(c.confidence for c in found.classes) == pytest.approx(1)
+    assert found.fit.nll <= count(paths, "rpc", min_paths=1).fit.nll
+
+
+def test_importing_it_loads_no_solver() -> None:
+    script = (
+        "import sys, reason.reasoning.consistency.voting, reason.reasoning.consistency.reading, reason.cli.main\n"
+        "print(*{'numpy', 'scipy', 'torch', 'sympy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == ""

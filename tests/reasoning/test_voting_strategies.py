@@ -1,0 +1,187 @@
+"""`self-consistency`, `pc`, `ppl` and `rpc` on a model whose probabilities are known."""
+
+import math
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.events import MemorySink
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.consistency.paths import Path
+from reason.reasoning.consistency.voting import vote
+from reason.reasoning.sampled_vote import mean_logprobs
+from reason.reasoning.self_evaluation import Requests
+from reason.reasoning.strategy import STRATEGIES, Models
+from reason.serving.metered import MeteredModel
+from scripted_model import ScriptedModel, replies
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+# three spellings of 4, each rarer than the one of 5: a vote says 4, the most probable text says 5
+TEXTS = ("The answer is 5.", "Sum: the answer is 4.", "Adding, the answer is 4.", "We get: the answer is 4.")
+SPLIT = replies(*TEXTS, weights=[0.4, 0.25, 0.2, 0.15])
+
+
+class Hiding(ScriptedModel):
+    """Shows no log-probabilities of what it generates."""
+
+    scoring = False
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"logprobs": False, "scoring": self.scoring, "top_logprobs": 0})
+
+    async def generate(self, requests, listener=None):
+        def bare(chunk):
+            whole = chunk.completion and chunk.completion.model_copy(update={"logprobs": None})
+            listener(chunk.model_copy(update={"logprobs": (), "completion": whole}))
+
+        made = await super().generate(requests, bare if listener else None)
+        return [[c.model_copy(update={"logprobs": None}) for c in chains] for chains in made]
+
+
+class Scoring(Hiding):
+    scoring = True
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def solve(store, name, model, *, run_id="r", budget=None, **parameters):
+    config = RunConfig(
+        question=QUESTION,
+        strategy=name,
+        parameters={},
+        models={"main": "scripted"},
+        budget=budget or Budget(),
+        seed=5,
+    )
+    await store.create_run(run_id, {})
+    run = Run(run_id, config, store, sinks=[MemorySink()])
+    kind = STRATEGIES.load(name)
+    solution = await kind(kind.Config(**parameters)).solve(
+        QUESTION, Models({"main": MeteredModel(model, "main", run)}), run
+    )
+    return solution, run
+
+
+async def test_the_methods_disagree_as_they_should(store):
+    answers = {}
+    for name in ("self-consistency", "pc", "ppl", "rpc"):
+        solution, run = await solve(store, name, ScriptedModel(SPLIT), run_id=name, n=40, temperature=1)
+        answers[name] = solution
+        assert run.degraded == []
+        assert len(solution.candidates) == 40
+    assert answers["ppl"].best.text == "The answer is 5."
+    assert answers["ppl"].confidence == pytest.approx(math.exp(math.log(0.4) / 17))
+    votes = [c.answer for c in answers["self-consistency"].candidates]
+    assert votes.count("4") > votes.count("5")
+    assert answers["self-consistency"].best.answer == answers["pc"].best.answer == "4"
+    assert answers["self-consistency"].confidence == votes.count("4") / 40
+    # four distinct texts: 5 has one of them, 4 the other three, whatever their counts
+    p = {t: math.exp(math.log(w) / (len(t) + 1)) for t, w in zip(TEXTS, (0.4, 0.25, 0.2, 0.15), strict=True)}
+    assert answers["pc"].confidence == pytest.approx(1 - p[TEXTS[0]] / sum(p.values()))
+    assert answers["pc"].notes["vote"]["method"] == "pc"
+
+
+async def test_all_draw_the_same_samples(store):
+    texts = []
+    for name in ("self-consistency", "pc", "ppl", "rpc"):
+        solution, _ = await solve(store, name, ScriptedModel(SPLIT), run_id=name, n=12)
+        texts.append([c.text for c in solution.candidates])
+    assert texts[1:] == texts[:-1]
+
+
+async def test_rpc_is_the_vote_over_its_own_candidates(store):
+    solution, _ = await solve(store, "rpc", ScriptedModel(SPLIT), n=64, temperature=1.3)
+    paths = [Path(c.text, c.answer, c.logprob / c.tokens) for c in solution.candidates]
+    answers = list(dict.fromkeys(c.answer for c in solution.candidates))
+    classes = [[i for i, c in enumerate(solution.candidates) if c.answer == a] for a in answers]
+    expected = vote(paths, classes, "rpc")
+    assert solution.confidence == pytest.approx(expected.confidence)
+    assert solution.best.answer == expected.answer
+    assert solution.notes["vote"]["pruned"] == list(expected.pruned)
+    assert {c.score for c in solution.candidates} == {c.confidence for c in expected.classes}
+
+
+@pytest.mark.parametrize("name", ["rpc", "pc", "ppl"])
+async def test_without_logprobs_it_is_self_consistency_and_says_so(store, name):
+    solution, run = await solve(store, name, Hiding(SPLIT), n=20)
+    plain, _ = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=20, run_id="sc")
+    assert run.degraded == [f"{name}: no logprobs, used self-consistency"]
+    assert solution.best.answer == plain.best.answer
+    assert solution.confidence == plain.confidence
+    assert solution.notes["vote"]["method"] == "sc"
+
+
+async def test_hidden_logprobs_are_had_by_scoring(store):
+    model = Scoring(SPLIT)
+    solution, run = await solve(store, "ppl", model, n=10)
+    assert run.degraded == []
+    assert solution.best.text == "The answer is 5."
+    # a text that is scored ends without the end of text, whose chance is 1 here
+    assert solution.confidence == pytest.approx(math.exp(math.log(0.4) / 16))
+    assert run.ledger.usage().model_calls == 2
+
+
+async def test_the_scope_answer_leaves_thoughts_out(store):
+    thinking = replies("<think>ab</think>The answer is 4.", "<think>cd</think>The answer is 5.", weights=[0.9, 0.1])
+    model = ScriptedModel(thinking)
+    solution, run = await solve(store, "rpc", model, n=12, temperature=1, scope="answer", max_tokens=80)
+    # behind the thought everything is certain, so every chain weighs the same, whatever its thought's probability
+    by_answer = solution.notes["vote"]["confidences"]
+    assert by_answer == {"4": pytest.approx(0.5), "5": pytest.approx(0.5)}
+    assert run.ledger.usage().model_calls == 3  # the samples, and a score for each different thought
+    plain, _ = await solve(store, "rpc", ScriptedModel(thinking), n=12, temperature=1, max_tokens=80, run_id="all")
+    assert plain.notes["vote"]["confidences"]["4"] > 0.5
+
+
+async def test_means_are_none_where_nothing_is_known(store):
+    solution, run = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=3)
+    model = MeteredModel(Hiding(SPLIT), "main", run)
+    assert await mean_logprobs(model, None, []) == []
+    assert solution.candidates[0].logprob is not None
+
+
+async def test_a_stopping_rule_is_a_parameter_of_all(store):
+    always = replies("The answer is 4.")
+    for name in ("self-consistency", "pc", "ppl", "rpc"):
+        solution, run = await solve(
+            store, name, ScriptedModel(always), run_id=name, n=32, stopping="beta", mode="rounds"
+        )
+        assert len(solution.candidates) == 4
+        assert solution.notes["stopping"]["early"] is True
+        assert solution.stopped == "done"
+        assert run.ledger.usage().model_calls == 1
+
+
+async def test_self_evaluation_as_a_stopping_rule_asks_the_model(store):
+    restart, right = Requests().pair(unfinished=False)
+
+    def sure(text):
+        if restart in text or right in text:
+            return {"N": 0.999, "Y": 0.001} if restart in text else {"Y": 0.999, "N": 0.001}
+        return replies("The answer is 4.")(text)
+
+    solution, _ = await solve(
+        store,
+        "self-consistency",
+        ScriptedModel(sure),
+        n=8,
+        stopping={"rule": "self-evaluation", "threshold": 0.4},
+        mode="rounds",
+    )
+    assert len(solution.candidates) == 1  # the prior of the same requests is as sure, so v = 0 and q = 1/2
+
+
+async def test_a_spent_budget_is_a_vote_of_what_there_is(store):
+    solution, run = await solve(
+        store, "rpc", ScriptedModel(SPLIT), n=50, max_tokens=30, budget=Budget(tokens=200), temperature=1
+    )
+    assert solution.stopped == "budget"
+    assert solution.best is not None
+    assert run.ledger.usage().completion_tokens <= 200
