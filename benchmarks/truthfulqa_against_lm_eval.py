@@ -9,6 +9,8 @@ time is that of `loglikelihood` alone, without task building and metrics; ours i
 score, run store included. Loading of models counts for neither. Markdown goes to standard output.
 
 A long run can be cut into parts: `--rows 0:40 --part a.json`, `--rows 40:80 --part b.json`; `--merge a.json b.json`.
+`--memo` lets lm-evaluation-harness score a choice that is in both tasks once (its own `use_cache`): for parts that are
+to compare numbers alone, since their seconds then say nothing and are left out of the table.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="batch size of lm-evaluation-harness (its default is 1)")
     parser.add_argument("--concurrency", type=int, default=8, help="questions under way at once in reason")
     parser.add_argument("--part", type=Path, help="write what was measured there instead of the table")
+    parser.add_argument("--memo", action="store_true", help="lm-evaluation-harness scores what both tasks have once")
     parser.add_argument("--merge", type=Path, nargs="+", help="print the table of these parts; nothing is run")
     args = parser.parse_args()
     if args.merge:
@@ -78,6 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "processor": processor(),
             "versions": {p: version(p) for p in ("torch", "transformers", "lm_eval", "reason-orchestrator")},
         },
+        "memo": args.memo,
         "ours": ours,
         "theirs": theirs,
     }
@@ -144,7 +148,13 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
     for task in TASKS:
         name = f"truthfulqa_{task}_local"
         result = lm_eval.simple_evaluate(
-            model=model, tasks=[name], task_manager=manager, num_fewshot=0, log_samples=True, bootstrap_iters=0
+            model=model,
+            tasks=[name],
+            task_manager=manager,
+            num_fewshot=0,
+            log_samples=True,
+            bootstrap_iters=0,
+            use_cache=str(here / "replies") if args.memo else None,
         )
         assert result is not None
         items = {}
@@ -153,7 +163,8 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
             logprobs = [float(r[0]) for r in sample["filtered_resps"]]
             texts = doc[f"{task}_targets"]["choices"]
             items[doc["id"]] = {"score": float(sample["acc"]), "logprobs": dict(zip(texts, logprobs, strict=True))}
-        found[task] = {"seconds": seconds[-1], "items": items, "printed": result["results"][name]["acc,none"]}
+        took = seconds[-1] if seconds else {"wall": 0.0, "cpu": 0.0}
+        found[task] = {"seconds": took, "items": items, "printed": result["results"][name]["acc,none"]}
     return found
 
 
@@ -195,7 +206,10 @@ def table(parts: list[dict[str, Any]]) -> str:
         "difference of a log-probability (nats) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    times = ["", "| seconds | reason | lm-evaluation-harness | ratio |", "| --- | --- | --- | --- |"]
+    timed_parts = [p for p in parts if not p.get("memo")]
+    timed_rows = sum(len(p["ours"]["mc1"]["items"]) for p in timed_parts)
+    head = f"| seconds, {timed_rows} rows | reason | lm-evaluation-harness | ratio |"
+    times = ["", head, "| --- | --- | --- | --- |"]
     differing: list[str] = []
     spent = {kind: [0.0, 0.0] for kind in ("wall", "cpu")}
     for task in TASKS:
@@ -213,7 +227,7 @@ def table(parts: list[dict[str, Any]]) -> str:
         )
         differing += [f"- {task.upper()} {i}: {told(ours[i], theirs[i])}" for i in off]
         for kind, total in spent.items():
-            both = [sum(p[side][task]["seconds"][kind] for p in parts) for side in ("ours", "theirs")]
+            both = [sum(p[side][task]["seconds"][kind] for p in timed_parts) for side in ("ours", "theirs")]
             spent[kind] = [a + b for a, b in zip(total, both, strict=True)]
             times.append(timing(f"{task.upper()}, {kind}", both))
     times += [timing(f"both, {kind}", total) for kind, total in spent.items()]
@@ -223,7 +237,8 @@ def table(parts: list[dict[str, Any]]) -> str:
 
 def timing(name: str, both: list[float]) -> str:
     """A row of seconds."""
-    return f"| {name} | {both[0]:.1f} | {both[1]:.1f} | {both[1] / both[0]:.1f} |"
+    ratio = f"{both[1] / both[0]:.1f}" if both[0] else "not timed"
+    return f"| {name} | {both[0]:.1f} | {both[1]:.1f} | {ratio} |"
 
 
 def told(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
