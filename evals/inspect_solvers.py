@@ -131,7 +131,7 @@ def _register(strategy: str) -> Callable[..., Solver]:
         model: str | None = None,
         small_model: str | None = None,
         judge_model: str | None = None,
-    reward_model: str | None = None,
+        reward_model: str | None = None,
         seed: int = 0,
         budget: dict[str, Any] | None = None,
         **parameters: Any,
