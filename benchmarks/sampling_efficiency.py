@@ -46,7 +46,7 @@ RULES: dict[str, StoppingRule] = {
     "beta 0.95": Beta(),
     "dirichlet, cost 0.025": Dirichlet(cost=0.025),
     "dirichlet, cost 0.05": Dirichlet(),
-    "dirichlet, cost 0.075": Dirichlet(cost=0.075),
+    "dirichlet, cost 0.09": Dirichlet(cost=0.09),
     "dirichlet, cost 0.1": Dirichlet(cost=0.1),
 }
 

@@ -1,0 +1,88 @@
+r"""What a race saves: the tokens of a run with a stopping rule against those of a run that draws all samples.
+
+    reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --reuse store --store POOL --out fixed
+    reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --set mode=race --set width=4 \
+        --set 'stopping={"rule": "dirichlet", "cost": 0.09}' --reuse run --out race
+    python benchmarks/race_saving.py fixed race
+
+Both runs ask the same questions under the same seeds. The race has to be live (`--reuse run`): stored samples are
+finished at once, so nothing could be cancelled. Its tokens are those of the ledger, cancelled samples included; the
+script also counts the tokens of every reply in the race's run store and says whether the two agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import numpy as np
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.comparison import StoredRun, load_run
+from reason.evals.folder import STORE
+from reason.evals.statistics.paired import compare
+from reason.evals.summary import outcomes_of
+
+RESAMPLES = 10_000
+
+
+def main() -> int:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("fixed", type=Path, help="folder of the run that draws all samples")
+    parser.add_argument("race", type=Path, help="folder of the run with a stopping rule")
+    given = parser.parse_args()
+    fixed, race = load_run(given.fixed), load_run(given.race)
+    tokens = {r.key: r.ledger.completion_tokens for r in fixed.rows}
+    shared = [r for r in race.rows if r.key in tokens and r.error is None]
+    spent = np.array([[tokens[r.key], r.ledger.completion_tokens] for r in shared], dtype=float)
+    rng = np.random.default_rng(0)
+    sums = spent[rng.integers(0, len(spent), (RESAMPLES, len(spent)))].sum(axis=1)
+    low, high = np.quantile(1 - sums[:, 1] / sums[:, 0], [0.025, 0.975])
+    saved = 1 - spent[:, 1].sum() / spent[:, 0].sum()
+    keys = {r.key for r in shared}
+    found = compare(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
+    span = (
+        "not estimable"
+        if found.bootstrap is None
+        else f"{100 * found.bootstrap.low:.1f}, {100 * found.bootstrap.high:.1f}"
+    )
+    calls, cut, cut_tokens, stored = asyncio.run(replies_of(race))
+    plan = race.manifest.plan
+    print(
+        f"{plan.dataset.name}, {len(shared)} questions, {plan.models['main'].rpartition('/')[2]}; {plan.parameters}\n"
+    )
+    print("| | all samples | race |\n| --- | ---: | ---: |")
+    print(f"| tokens a question | {spent[:, 0].mean():,.0f} | {spent[:, 1].mean():,.0f} |")
+    a, b = (100 * np.mean([r.value for r in rows if r.key in keys]) for rows in (fixed.rows, shared))
+    print(f"| accuracy % | {a:.1f} | {b:.1f} |\n")
+    print(
+        f"Saved: {100 * saved:.1f} % of the tokens (95 % interval over questions {100 * low:.1f} to {100 * high:.1f})."
+    )
+    print(
+        f"Accuracy of the race less all samples: {100 * found.difference:+.1f} points [{span}], {found.wins} won, "
+        f"{found.losses} lost, exact p = {found.p:.2f}."
+    )
+    print(
+        f"{calls} samples were begun, {cut} of them cancelled after {cut_tokens / max(cut, 1):.0f} tokens on average. "
+        f"Tokens in the store {stored:,}, in the ledger {int(spent[:, 1].sum()):,}: "
+        + ("they agree." if stored == int(spent[:, 1].sum()) else "THEY DIFFER.")
+    )
+    return 0
+
+
+async def replies_of(run: StoredRun) -> tuple[int, int, int, int]:
+    """Samples begun, samples cut, their tokens, and the tokens of all samples, as the run store has them."""
+    store = await SqliteStore.open(run.path / STORE)
+    try:
+        calls = [c for row in run.rows for c in await store.calls(row.run_id) if "index" in c.request]
+    finally:
+        await store.aclose()
+    tokens = [(c.cut, len(ids) if isinstance(ids := c.reply.get("token_ids"), list) else 0) for c in calls]
+    cut = [n for was_cut, n in tokens if was_cut]
+    return len(calls), len(cut), sum(cut), sum(n for _, n in tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
