@@ -268,8 +268,8 @@ def simulated(questions: int, samples: int, seed: int) -> list[Pool]:
     """Pools whose truth is known.
 
     The chance of the right answer is Beta(1.5, 2.5) by question; wrong answers are Zipf with exponent 1.2 over 12. The
-    mean log-probability of a right chain is -0.25, of a wrong one -0.40, with a standard deviation of 0.12 in the
-    logarithm of its negative (shared 0.5 by question): so the two overlap, as they do for real models.
+    mean log-probability of a right chain is -0.25, of a wrong one -0.40, times a log-normal factor: standard deviation
+    0.5 by question and 0.35 by chain. So the two overlap, and probability tells more than it does for a small model.
     """
     rng = np.random.default_rng(seed)
     wrong = 1.0 / np.arange(1, 13) ** 1.2
@@ -301,7 +301,8 @@ def main() -> int:
         by_dataset.setdefault(line["dataset"], []).append(pool)
     sizes = [1, 2, 4, 8, 16, 32]
     both = [pool for pools in by_dataset.values() for pool in pools]
-    for name, pools in {**by_dataset, "both": both}.items():
+    together = {"all": both} if len(by_dataset) > 1 else {}
+    for name, pools in {**by_dataset, **together}.items():
         print(f"### {name}: {len(pools)} questions, {len(pools[0].labels)} recorded samples each\n")
         rows, credit = accuracy_table(pools, sizes)
         print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
