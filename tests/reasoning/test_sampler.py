@@ -94,12 +94,15 @@ async def test_a_race_cancels_the_rest(store):
 
 
 async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
-    desk, most = Desk(store, ScriptedModel(SCATTERED)), 0
+    full, most = asyncio.Event(), 0  # nothing is written before all three are under way
+    desk = Desk(store, ScriptedModel(SCATTERED, step=lambda: asyncio.ensure_future(full.wait())))
     step = desk.model.generate
 
     async def watched(requests, listener=None):
         nonlocal most
         most = max(most, desk.model.running + 1)
+        if most == 3:
+            full.set()
         return await step(requests, listener)
 
     desk.model.generate = watched
