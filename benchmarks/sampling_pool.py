@@ -28,9 +28,11 @@ from reason.cli.eval_live import EvalView
 from reason.core.settings import load_settings
 from reason.evals.evaluation import evaluate, make_plan
 from reason.evals.folder import read_manifest, read_rows
+from reason.evals.items import MathGold
 from reason.evals.opening import absolute, open_task
 from reason.evals.plan import TaskSource
 from reason.evals.rows import Row
+from reason.evals.scoring.mathematics import compare_with_gold, is_same
 from reason.reasoning.equivalence import Equivalence
 
 
@@ -112,17 +114,15 @@ async def summaries(runs: list[Path], lines: list[dict[str, Any]]) -> list[dict[
 
 async def summary(row: Row, equivalence: Equivalence) -> dict[str, Any]:
     """What a vote needs of one question's samples."""
-    assert isinstance(row.gold, dict)
-    kind: Any = row.gold["kind"]
+    gold = MathGold.model_validate(row.gold)
     answers = [c.answer for c in row.candidates]
-    classes = await equivalence.group(answers, kind)
+    classes = await equivalence.group(answers, gold.kind)
     number = {i: c for c, members in enumerate(classes) for i in members}
-    accepted = [row.gold["answer"], *row.gold["equivalents"]]
-    right = []
-    for c, members in enumerate(classes):
-        answer = str(answers[members[0]])
-        if any([await equivalence.same(answer, str(gold), kind) for gold in accepted]):
-            right.append(c)
+    right = [
+        c
+        for c, members in enumerate(classes)
+        if is_same(await compare_with_gold(answers[members[0]], gold, equivalence))
+    ]
     texts: dict[str, int] = {}
     return {
         "id": row.id,

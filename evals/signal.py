@@ -24,6 +24,7 @@ from .calibrating import on_log_odds
 from .comparison import StoredRun
 from .items import ChoiceGold, Gold, MathGold
 from .rows import Row
+from .scoring.mathematics import compare_with_gold, is_same
 from .statistics.intervals import Interval, percentiles, resample_groups
 from .statistics.outcomes import Array
 
@@ -198,8 +199,7 @@ def _interval(won: Array, pairs: Array) -> Interval | None:
 
 async def _is_right(answer: str | None, gold: Gold, name: str, equivalence: Equivalence) -> bool:
     if isinstance(gold, MathGold):
-        accepted = (gold.answer, *gold.equivalents)
-        return answer is not None and any([await equivalence.same(answer, right, gold.kind) for right in accepted])
+        return is_same(await compare_with_gold(answer, gold, equivalence))
     if isinstance(gold, ChoiceGold) and gold.rule == "one":
         return answer is not None and len(answer) == 1 and ord(answer.upper()) - ord("A") in gold.correct
     raise UserError(f"{name} has no single right answer", hint="measure the signal on questions with one right answer")

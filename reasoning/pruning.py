@@ -1,4 +1,4 @@
-"""The arithmetic of mid-generation pruning: which of several samples go on at a checkpoint, and what it costs.
+"""The arithmetic of mid-generation pruning: which of several samples go on at a checkpoint.
 
 Source: Manvi et al., "Adaptive Inference-Time Compute" (2024, arXiv:2410.02725), section on pruning mid-generation.
 """
@@ -22,15 +22,3 @@ def survivors(quality: Sequence[float | None], keep: float) -> list[int]:
     count = max(1, math.ceil(round(keep * len(quality), 9)))
     ranked = sorted(range(len(quality)), key=lambda i: (quality[i] is None, -(quality[i] or 0.0), i))
     return sorted(ranked[:count])
-
-
-def pruned_tokens(samples: int, length: int, checkpoints: Sequence[int], keep: float) -> int:
-    """Tokens generated where every sample would be `length` tokens long.
-
-    `sum_i live_i (t_i - t_(i-1)) + survivors (length - t_last)`; checkpoints at or beyond the length change nothing.
-    """
-    live, at, total = samples, 0, 0
-    for checkpoint in (t for t in checkpoints if t < length):
-        total += live * (checkpoint - at)
-        live, at = max(1, math.ceil(round(keep * live, 9))), checkpoint
-    return total + live * (length - at)

@@ -15,10 +15,9 @@ from ..core.messages import Completion, Prompt
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
-from .answer_kind import answer_kind
+from .answer_classes import answer_classes
 from .consistency.paths import Path
 from .consistency.voting import Method, Vote, VoteOptions, vote
-from .equivalence import Equivalence
 from .reading import thoughts_end
 from .sampled_chains import SampledChains
 from .sampler import Drawn
@@ -62,8 +61,7 @@ async def sample_and_vote(
         else (await mean_logprobs(models.main, config.prompt(question), drawn.chains, scope))
     )
     paths = [Path(c.text, c.answer, s) for c, s in zip(drawn.candidates, means, strict=True)]
-    async with Equivalence() as equivalence:
-        classes = await equivalence.group([p.answer for p in paths], answer_kind(question))
+    classes = await answer_classes([p.answer for p in paths], question)
     counted = vote(paths, classes, method, options)
     for what in counted.degraded:
         run.degrade(what)

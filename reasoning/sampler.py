@@ -118,6 +118,7 @@ async def draw(
         CapabilityMissing: The rule needs what the model cannot do.
     """
     rule = rule or NoStop()
+    stops = not isinstance(rule, NoStop)
     for feature in sorted(rule.needs):
         if not model.capabilities.has(feature):
             raise CapabilityMissing(feature, model.name)
@@ -133,7 +134,7 @@ async def draw(
             request = Request(prompt=prompt, sampling=hooked, samples=tuple(range(drawn.asked, drawn.asked + wave)))
             wave_of = _Wave(request, question, run, drawn, on_candidate)
             try:
-                if drawn.mode == "race" and not isinstance(rule, NoStop):
+                if stops and drawn.mode == "race":
                     drawn.early = await _race(model, wave_of, counting, rule, width)
                 else:
                     await wave_of.generate(model)
@@ -141,14 +142,14 @@ async def draw(
                 run.note_limit(e)
                 drawn.stopped = "budget"
                 break
-            if not isinstance(rule, NoStop):
+            if stops:
                 await counting.count(wave_of.finished)
                 drawn.early = drawn.early or (counting.tally.finished > 0 and rule.enough(counting.tally))
     if not drawn.candidates and drawn.failures and (failure := drawn.failures[0].failure) is not None:
         raise BadReply(f"no sample could be had: {failure.message}")
     if drawn.failures:
         run.degrade(f"{len(drawn.failures)} of {drawn.asked} samples failed and did not vote")
-    if not isinstance(rule, NoStop):
+    if stops:
         data = drawn.notes(rule)
         run.emit(StrategyNote(strategy=run.config.strategy, name="sampling.stopped", data=data))
     return drawn

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from ...core.errors import DataError
+from ...core.json_lines import decoded, json_lines
 from .rows import RawRow
 
 FILE = "dev.jsonl"
@@ -64,44 +64,14 @@ def sha256_of(paths: Sequence[Path]) -> str:
 
 
 def _jsonl(path: Path) -> Iterator[RawRow]:
-    content = _bytes(path)
-    lines = content.split(b"\n")
-    number = 0
-    for at, raw in enumerate(lines, 1):
-        text = _decoded(raw, path, at)
-        if at == 1:
-            text = text.removeprefix("\ufeff")
-        if not text.strip():
-            continue
-        number += 1
-        yield RawRow(_record(text, path, at, last=at == len(lines)), f"{path} line {at}", number, path.parent.name)
-
-
-def _record(text: str, path: Path, line: int, *, last: bool) -> dict[str, JsonValue]:
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as e:
-        raise DataError(f"{path} line {line}: the record is nested too deep") from e
-    except ValueError as e:
-        if last:  # a whole file ends with a newline
-            raise DataError(
-                f"{path} line {line}: the file ends within this record", hint="it was cut off; fetch or write it again"
-            ) from e
-        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
-        raise DataError(f"{path} line {line}: this is no JSON: {reason}", hint="one JSON object per line") from e
-    if not isinstance(value, dict):
-        raise DataError(f"{path} line {line}: this is no JSON object", hint="one JSON object per line")
-    return value
-
-
-def _refuse_constant(name: str) -> JsonValue:
-    raise ValueError(f"{name} is not a number in JSON")
+    for position, line in enumerate(json_lines(_bytes(path), str(path)), 1):
+        yield RawRow(line.values, line.where, position, path.parent.name)
 
 
 def _csv(path: Path) -> Iterator[RawRow]:
     content = _bytes(path)
     for at, raw in enumerate(content.split(b"\n"), 1):
-        _decoded(raw, path, at)
+        decoded(raw, f"{path} line {at}")
     reader = csv.reader(io.StringIO(content.decode("utf-8").removeprefix("\ufeff"), newline=""), strict=True)
     line = 1
     try:
@@ -131,10 +101,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror}") from e
-
-
-def _decoded(raw: bytes, path: Path, line: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} line {line}: byte {e.start + 1} is not UTF-8", hint="save the file as UTF-8") from e

@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from ...core.answer import Answer
-from ...reasoning.equivalence import Comparison, Equivalence
+from ...reasoning.equivalence import Equivalence
 from ..items import ChoiceGold, EvidenceGold, Item, LabelGold, MathGold, Score, TextGold, TruthfulGold
 from .choices import score_choice
 from .evidence import score_evidence
 from .labels import score_label
+from .mathematics import compare_with_gold, is_same
 from .texts import score_text, score_truthful
 
 
@@ -47,13 +48,8 @@ class Scorer:
 
     async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
         given = answer.answer
-        compared: list[Comparison] = []
-        if given is not None:
-            for right in (gold.answer, *gold.equivalents):
-                compared.append(await self._equivalence.compare(given, right, gold.kind))
-                if compared[-1].verdict == "same":
-                    break
-        hit = bool(compared) and compared[-1].verdict == "same"
+        compared = await compare_with_gold(given, gold, self._equivalence)
+        hit = is_same(compared)
         undecided = [c.why for c in compared if c.verdict == "undecided"]
         return Score(
             value=float(hit),

@@ -11,6 +11,7 @@ from typing import Final, get_args
 from pydantic import JsonValue
 
 from ...core.errors import DataError, UnknownName
+from ...core.json_lines import json_lines
 from ...core.question import AnswerKind, Question
 from ...core.registry import nearest
 from ..answer_kind import ResolvedKind, answer_kind
@@ -81,62 +82,22 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Poo
     """
     rows: dict[str | None, list[tuple[int, Path]]] = {}
     kinds: dict[str | None, ResolvedKind] = {}
-    raw_lines = content.split(b"\n")
-    for number, raw in enumerate(raw_lines, 1):
-        where = f"{name} line {number}"
-        line = _decoded(raw, where)
-        if number == 1:
-            line = line.removeprefix("\ufeff")
-        if not line.strip():
-            continue
-        row = _record(line, where, last=number == len(raw_lines))
-        question = _question(row, where)
+    for line in json_lines(content, name):
+        question = _question(line.values, line.where)
         if rows and (question is None) != (None in rows):
-            raise DataError(f"{where}: some rows have the field 'question', others not", hint="name it in all or none")
+            raise DataError(
+                f"{line.where}: some rows have the field 'question', others not", hint="name it in all or none"
+            )
         if question not in rows:
             rows[question] = []
             kinds[question] = _resolved(question, kind)
-        rows[question].append((number, _path(row, where, question, kinds[question])))
+        rows[question].append((line.number, _path(line.values, line.where, question, kinds[question])))
     if not rows:
         raise DataError(f"{name}: there is no path in it", hint='one JSON object per line, such as {"text": "…"}')
     return [
         Pool(question, kinds[question], tuple(path for _, path in found), tuple(number for number, _ in found))
         for question, found in rows.items()
     ]
-
-
-def _decoded(raw: bytes, where: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{where}: byte {e.start + 1} is not UTF-8", hint="save the file as UTF-8") from e
-
-
-def _record(line: str, where: str, *, last: bool) -> Mapping[str, JsonValue]:
-    try:
-        value = json.loads(line, parse_constant=_refuse_constant)
-    except RecursionError as e:
-        raise DataError(f"{where}: the record is nested too deep") from e
-    except _NotANumber as e:
-        raise DataError(f"{where}: {e} is not a number in JSON", hint="leave away what is unknown") from e
-    except ValueError as e:
-        if last:  # a whole file ends with a newline
-            raise DataError(
-                f"{where}: the file ends within this record", hint="it was cut off, or is no JSON lines"
-            ) from e
-        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
-        raise DataError(f"{where}: this is no JSON: {reason}", hint="one JSON object per line") from e
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: this is no JSON object", hint="one JSON object per line")
-    return value
-
-
-class _NotANumber(ValueError):
-    pass
-
-
-def _refuse_constant(name: str) -> JsonValue:
-    raise _NotANumber(name)
 
 
 def _question(row: Mapping[str, JsonValue], where: str) -> str | None:

@@ -29,6 +29,7 @@ def write(path, text):
         (f"{GOOD}\n{GOOD[:-7]}\n{GOOD}\n", 2, "this is no JSON"),
         (f"{GOOD}\n[1, 2]\n", 2, "this is no JSON object"),
         (f'{GOOD}\n{{"question": "Q?", "answer": NaN}}\n', 2, "NaN is not a number in JSON"),
+        (f'{GOOD}\n{{"question": "Q?", "answer": NaN}}', 2, "NaN is not a number in JSON"),  # whole, without a newline
         (GOOD.encode() + b'\n{"question": "caf\xe9?", "answer": "1"}\n', 2, "byte 18 is not UTF-8"),
         (GOOD.encode("utf-16"), 1, "byte 1 is not UTF-8"),
         (f"{GOOD}\n{'[' * 100_000}", 2, "nested too deep"),
