@@ -177,6 +177,8 @@ class Completion(Frozen):
         top_logprobs: Per position the most likely tokens, best first; None unless asked for.
         finish_reason: "stop" (end of text or a stop string), "length" (`max_tokens`), "budget" (the run's budget cut it
             short), "cancelled", "error".
+        stopped_by: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None if
+            the backend does not tell, and wherever `finish_reason` is not "stop".
         usage: Tokens; `prompt_tokens` and `cached_tokens` are given on the call's first sample alone.
         sample_index: Which sample of the request this is.
         reasoning: Thoughts that the backend returned apart from the text.
@@ -189,6 +191,7 @@ class Completion(Frozen):
     logprobs: tuple[float, ...] | None = None
     top_logprobs: tuple[tuple[TopToken, ...], ...] | None = None
     finish_reason: FinishReason
+    stopped_by: str | None = None
     usage: Usage = Usage()
     sample_index: int = 0
     reasoning: str = ""

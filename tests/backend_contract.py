@@ -17,6 +17,9 @@ from reason.core.errors import ContextTooLong
 from reason.core.messages import Chunk, Prompt, Request, Sampling
 from reason.serving.model import Feature, LanguageModel
 
+ENOUGH = 200
+"""Tokens in which one of the probe's greedy replies comes to its end."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -29,6 +32,7 @@ class Probe:
         under_way: Number of samples that the engine or server works on right now.
         tolerance: Nats that two computations of one log-probability may differ.
         max_tokens: Tokens in which a reply of the prompts may end or not.
+        tells_stop: Whether the backend knows what ended a sample.
     """
 
     prompt: Prompt
@@ -37,6 +41,7 @@ class Probe:
     under_way: Callable[[], int]
     tolerance: float = 1e-3
     max_tokens: int = 12
+    tells_stop: bool = True
 
 
 def need(model: LanguageModel, *features: Feature) -> None:
@@ -95,6 +100,23 @@ async def test_a_stop_string_ends_the_text_before_itself(backend: LanguageModel,
     cut = await one(backend, greedy(probe.prompt, probe.max_tokens, stop=(stop,)))
     assert cut.text == whole.text[: whole.text.index(stop)]
     assert cut.finish_reason == "stop"
+
+
+async def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(backend: LanguageModel, probe: Probe) -> None:
+    whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    stop = whole.text[2:4]
+    request = greedy(probe.prompt, probe.max_tokens, stop=("never said", stop))
+    cut = await one(backend, request)
+    [*_, last] = [piece async for piece in backend.stream(request)]
+    assert last.completion is not None
+    assert (cut.finish_reason, cut.stopped_by) == ("stop", stop if probe.tells_stop else None)
+    assert last.completion.stopped_by == cut.stopped_by
+    short = await one(backend, greedy(probe.prompt, 1, stop=("never said",)))
+    assert (short.finish_reason, short.stopped_by) == ("length", None)
+    asked = [greedy(p, ENOUGH, stop=("never said",)) for p in (probe.prompt, *probe.others)]
+    ended = [c for [c] in await backend.generate(asked) if c.finish_reason == "stop"]
+    assert ended, "one of the probe's greedy replies must come to its end"
+    assert {c.stopped_by for c in ended} == {"" if probe.tells_stop else None}
 
 
 async def test_max_tokens_bounds_a_sample(backend: LanguageModel, probe: Probe) -> None:

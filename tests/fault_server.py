@@ -351,6 +351,8 @@ class FaultServer:
         choice: dict[str, Any] = {"index": index, "finish_reason": piece.finish, "logprobs": None}
         if self.vllm and body.get("return_token_ids"):
             choice["token_ids"] = [piece.token_id]
+        if self.vllm and (piece.finish is not None or not chat):
+            choice["stop_reason"] = piece.stopped_by or None
         if chat:
             choice["delta"] = {"content": piece.text, **({"role": "assistant"} if first else {})}
             if first and self.reasoning is not None:
@@ -401,6 +403,7 @@ class Piece:
     logprob: float
     top: tuple[TopToken, ...]
     finish: str | None = None
+    stopped_by: str | None = None
 
 
 def _pieces(made: Completion) -> list[Piece]:
@@ -408,7 +411,14 @@ def _pieces(made: Completion) -> list[Piece]:
     last = len(made.token_ids) - 1
     tops = made.top_logprobs or ((),) * len(made.token_ids)
     return [
-        Piece(made.text[i : i + 1], token, logprob, top, made.finish_reason if i == last else None)
+        Piece(
+            made.text[i : i + 1],
+            token,
+            logprob,
+            top,
+            made.finish_reason if i == last else None,
+            made.stopped_by if i == last else None,
+        )
         for i, (token, logprob, top) in enumerate(zip(made.token_ids, made.logprobs or (), tops, strict=True))
     ]
 

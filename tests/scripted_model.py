@@ -210,18 +210,18 @@ class _Writer:
         )
         before = self.text
         if token == END:
-            self._end("stop")
+            self._end("stop", "")
         else:
             self.text += token
             stop = next((s for s in sampling.stop if self.text.endswith(s)), None)
             if stop is not None:
                 self.text = self.text[: -len(stop)]
-                self._end("stop")
+                self._end("stop", stop)
             elif len(self.tokens) >= sampling.max_tokens:
                 self._end("length")
         return self._chunk(self.text[len(before) :], (token,))
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, stopped_by: str | None = None) -> None:
         asked = self.request.sampling
         first = self.index == self.request.indices[0]
         prompt_tokens = self.model.count_tokens(self.request.prompt) if first else 0
@@ -232,6 +232,7 @@ class _Writer:
             logprobs=tuple(self.logprobs),
             top_logprobs=tuple(self.top) if asked.top_logprobs else None,
             finish_reason=reason,
+            stopped_by=stopped_by,
             usage=Usage(
                 prompt_tokens=prompt_tokens,
                 completion_tokens=len(self.tokens),

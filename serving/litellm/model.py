@@ -251,7 +251,12 @@ class LiteLLMModel:
         k = request.sampling.top_logprobs
         top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
         made = completed(
-            sample, usage, top, wants_logprobs=request.sampling.logprobs or bool(k), place=self.target.place
+            sample,
+            usage,
+            top,
+            wants_logprobs=request.sampling.logprobs or bool(k),
+            tells_stop=self.target.vllm,
+            place=self.target.place,
         )
         if self.mark:
             made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.mark}})

@@ -21,7 +21,12 @@ _Fresh = tuple[list[str], list[int], list[float], list[str]]
 
 
 class Sample:
-    """One sample while it comes in."""
+    """One sample while it comes in.
+
+    Attributes:
+        finish: The finish reason; None as long as none came.
+        stopped_by: What vLLM says of a sample that ended with "stop", as in `Completion`; None if nothing was said.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -32,6 +37,7 @@ class Sample:
         self.top: list[list[tuple[str, float]]] = []
         self.pieces = 0
         self.finish: str | None = None
+        self.stopped_by: str | None = None
 
     @property
     def tokens(self) -> int | None:
@@ -123,6 +129,10 @@ class Reading:
         reason = choice.get("finish_reason")
         if reason is not None:
             sample.finish = reason
+            if reason == "stop" and "stop_reason" in choice:
+                # vLLM's: the stop string, or null or the token's id at the end of the text
+                told = choice["stop_reason"]
+                sample.stopped_by = told if isinstance(told, str) else ""
 
 
 def _told(error: Any) -> Exception:
@@ -156,9 +166,23 @@ def token_id(name: str) -> int:
 
 
 def completed(
-    sample: Sample, usage: Usage, top: tuple[tuple[TopToken, ...], ...] | None, *, wants_logprobs: bool, place: str
+    sample: Sample,
+    usage: Usage,
+    top: tuple[tuple[TopToken, ...], ...] | None,
+    *,
+    wants_logprobs: bool,
+    tells_stop: bool,
+    place: str,
 ) -> Completion:
     """The finished sample.
+
+    Args:
+        sample: What came of it.
+        usage: Its tokens.
+        top: Its alternatives.
+        wants_logprobs: Whether log-probabilities were asked for.
+        tells_stop: Whether a `stop_reason` is vLLM's, which tells a stop string from the end of the text.
+        place: The endpoint, for messages.
 
     Raises:
         BadReply: The reply broke off, or its numbers are none.
@@ -175,6 +199,7 @@ def completed(
         logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
         top_logprobs=top,
         finish_reason=_REASONS.get(sample.finish, "stop"),
+        stopped_by=sample.stopped_by if tells_stop else None,
         usage=usage,
         sample_index=sample.index,
         reasoning="".join(sample.reasoning),
@@ -194,6 +219,7 @@ def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
         update={
             "extras": {**made.extras, **report["extras"]},
             "finish_reason": made.finish_reason if failed is None else "error",
+            "stopped_by": made.stopped_by if failed is None else None,
             "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
         }
     )

@@ -169,6 +169,7 @@ class Row:
             logprobs=tuple(self._logprobs) if self._sampling.logprobs else None,
             top_logprobs=tuple(self._tops) if self._sampling.top_logprobs else None,
             finish_reason=reason,
+            stopped_by=self._text.stopped_by if reason == "stop" else None,
             usage=Usage(
                 prompt_tokens=len(self.task.ids) if first else 0,
                 cached_tokens=self._cached if first else 0,

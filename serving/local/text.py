@@ -151,6 +151,10 @@ class TextAssembler:
         tokenizer: Decodes.
         before: Tokens of the prompt (the last few are decoded along, then cut off).
         stops: Strings that end the text.
+
+    Attributes:
+        text: All text that is certain.
+        stopped_by: The stop string that was completed, the first in the text if a token completed several; "" if none.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int], stops: Sequence[str]) -> None:
@@ -161,7 +165,12 @@ class TextAssembler:
         self._fresh = 0
         self._held = ""
         self.text = ""
-        self.stopped = False
+        self.stopped_by = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was completed."""
+        return bool(self.stopped_by)
 
     def push(self, token: int) -> str:
         """Take a token; returns the text that is now certain. `stopped` tells whether a stop string was completed."""
@@ -188,10 +197,10 @@ class TextAssembler:
 
     def _release(self, piece: str) -> str:
         pending = self._held + piece
-        found = [at for at in (pending.find(s) for s in self._stops) if at >= 0]
+        found = [(at, s) for s in self._stops if (at := pending.find(s)) >= 0]
         if found:
-            self.stopped = True
-            certain, self._held = pending[: min(found)], ""
+            end, self.stopped_by = min(found, key=lambda place: place[0])
+            certain, self._held = pending[:end], ""
         else:
             keep = max((_overlap(pending, s) for s in self._stops), default=0)
             certain, self._held = pending[: len(pending) - keep], pending[len(pending) - keep :]

@@ -131,6 +131,7 @@ class Growing:
             logprobs=tuple(self._logprobs) if sampling.logprobs else None,
             top_logprobs=tuple(self._tops) if sampling.top_logprobs else None,
             finish_reason=reason,
+            stopped_by=self._text.stopped_by if reason == "stop" else None,
             usage=Usage(
                 prompt_tokens=self._prompt_tokens if first else 0,
                 cached_tokens=self._cached if first else 0,

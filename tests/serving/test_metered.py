@@ -93,6 +93,31 @@ async def test_distinct_samples_replay_as_distinct(desk):
     assert again == samples
 
 
+async def test_what_ended_a_sample_is_stored_and_replayed(desk):
+    model = ScriptedModel(replies("one, two", "three"))
+    asked = request(n=12, stop=(", ",))
+    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([asked])
+    assert {(c.text, c.stopped_by) for c in samples} == {("one", ", "), ("three", "")}
+    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([asked])
+    assert again == samples
+    assert len(model.generate_calls) == 1
+
+
+async def test_replies_stored_before_they_said_what_ended_them_are_read(desk):
+    model = ScriptedModel(replies("one, two", "three"))
+    asked = request(n=12, stop=(", ",))
+    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([asked])
+    stored = [
+        c.model_copy(update={"reply": {k: v for k, v in c.reply.items() if k != "stopped_by"}})
+        for c in await desk.store.calls("r")
+    ]
+    old = await desk.run("old")
+    await desk.store.add_calls("old", stored)
+    (again,) = await MeteredModel(model, "main", old).generate([asked])
+    assert again == [c.model_copy(update={"stopped_by": None}) for c in samples]
+    assert len(model.generate_calls) == 1
+
+
 async def test_another_seed_sampling_prompt_or_model_is_another_sample(desk):
     model, other = ScriptedModel(MANY), ScriptedModel(MANY, name="other")
     run = await desk.run()
@@ -173,7 +198,7 @@ async def test_a_token_budget_bounds_every_sample_of_a_call(desk):
     run = await desk.run(tokens=20)
     (samples,) = await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(n=4)])
     assert [c.text for c in samples] == ["answe"] * 4
-    assert {c.finish_reason for c in samples} == {"budget"}
+    assert {(c.finish_reason, c.stopped_by) for c in samples} == {("budget", None)}
     assert run.ledger.exhausted == "tokens"
     with pytest.raises(LimitExceeded):
         await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(text="more")])
@@ -220,6 +245,7 @@ async def test_time_cuts_a_call_and_what_was_written_stays(desk):
     run = await desk.run(seconds=0.35)
     (samples,) = await MeteredModel(model, "main", run).generate([request(n=2)])
     assert all(c.finish_reason == "budget" and "answer".startswith(c.text) for c in samples)
+    assert {c.stopped_by for c in samples} == {None}
     assert samples[0].usage.prompt_tokens == model.count_tokens(Prompt.user("q"))
     assert run.ledger.exhausted == "seconds"
     assert model.running == 0

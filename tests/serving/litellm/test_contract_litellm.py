@@ -32,5 +32,10 @@ def probe(pair) -> Probe:
     else:
         others = (Prompt.user("echo one"), Prompt.user("echo another"), ask)
     return Probe(
-        prompt=ask, others=others, too_long=Prompt.user("x" * 1000), under_way=lambda: server.open, tolerance=1e-9
+        prompt=ask,
+        others=others,
+        too_long=Prompt.user("x" * 1000),
+        under_way=lambda: server.open,
+        tolerance=1e-9,
+        tells_stop=server.vllm,
     )

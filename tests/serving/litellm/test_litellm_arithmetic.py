@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, BackendTimeout, BadReply, RateLimited, UserError
+from reason.core.messages import Usage
 from reason.serving.litellm.costs import Prices, _split
 from reason.serving.litellm.faults import retry_after_s
 from reason.serving.litellm.limiter import Limiters
 from reason.serving.litellm.measuring import lower_entropy
-from reason.serving.litellm.reading import HIDDEN, Reading, token_id
+from reason.serving.litellm.reading import HIDDEN, Reading, completed, token_id
 from reason.serving.litellm.retrying import Fault, Retrying
 from reason.serving.litellm.seeds import consecutive, sample_seed
 
@@ -102,6 +103,28 @@ def test_a_reply_about_an_unknown_sample_is_bad():
     reading = Reading((0,), lambda *_: None, "here")
     with pytest.raises(BadReply, match="sample 1 of 1"):
         reading.take([{"choices": [{"index": 1, "text": "x", "finish_reason": None}]}])
+
+
+@pytest.mark.parametrize(
+    ("told", "stopped_by"),
+    [
+        ({"finish_reason": "stop", "stop_reason": "\n\n"}, "\n\n"),
+        ({"finish_reason": "stop", "stop_reason": None}, ""),
+        ({"finish_reason": "stop", "stop_reason": 128009}, ""),  # one of several tokens that end texts
+        ({"finish_reason": "stop"}, None),
+        ({"finish_reason": "length", "stop_reason": None}, None),
+        ({"finish_reason": "repetition", "stop_reason": "repetition_detected"}, None),
+    ],
+)
+@pytest.mark.parametrize("page", [{"delta": {"content": "x"}}, {"text": "x"}])
+def test_what_vllm_says_of_the_end_of_a_sample(told, stopped_by, page):
+    reading = Reading((0,), lambda *_: None, "here")
+    reading.take([{"choices": [{"index": 0, **page, "finish_reason": None, "stop_reason": None}]}])
+    reading.take([{"choices": [{"index": 0, **page, **told}]}])
+    [sample] = reading.samples
+    for tells in (True, False):  # other providers' field of this name means something else
+        made = completed(sample, Usage(), None, wants_logprobs=False, tells_stop=tells, place="here")
+        assert made.stopped_by == (stopped_by if tells else None)
 
 
 async def test_models_of_one_place_share_a_limit():

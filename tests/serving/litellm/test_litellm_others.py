@@ -23,7 +23,7 @@ async def test_samples_of_another_provider_are_requests_of_their_own(opened, mon
         sampling = Sampling(n=4, seed=2, max_tokens=20)
         [made] = await model.generate([Request(prompt=PROMPT, sampling=sampling)], heard.append)
         assert all(c.text in ("blue sky", "red rose", "green grass") for c in made)
-        assert all(c.finish_reason == "stop" for c in made)
+        assert all((c.finish_reason, c.stopped_by) == ("stop", None) for c in made)
         assert [c.sample_index for c in made] == [0, 1, 2, 3]
         assert all(c.usage.completion_tokens == len(c.text) + 1 for c in made)
         assert server.count == 4

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from fault_server import FaultServer
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
@@ -44,6 +45,37 @@ async def test_raw_text_is_sent_as_tokens(opened):
     async with opened("blue sky") as (_, model):
         [[made]] = await model.generate([ask(Prompt(text="assistant: blue"))])
         assert made.text == " sky"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "page"), [(PROMPT, "chat/completions"), (Prompt(text="assistant: "), "completions")]
+)
+async def test_each_sample_of_a_request_says_what_ended_it(opened, prompt, page):
+    async with opened("one, two", "three; four", "five") as (server, model):
+        [made] = await model.generate([ask(prompt, n=24, stop=(", ", ";"))])
+        assert len(bodies(server, f"/v1/{page}")) == 1
+        assert {(c.text, c.stopped_by) for c in made} == {("one", ", "), ("three", ";"), ("five", "")}
+        [short] = await model.generate([ask(prompt).model_copy(update={"sampling": Sampling(max_tokens=2, seed=1)})])
+        assert (short[0].finish_reason, short[0].stopped_by) == ("length", None)
+
+
+async def test_a_sample_whose_hook_failed_was_stopped_by_nothing(opened):
+    async with opened() as (_, model):
+        bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+        [[failed], [fine]] = await model.generate([bad, ask()])
+        assert (failed.finish_reason, failed.stopped_by) == ("error", None)
+        assert (fine.finish_reason, fine.stopped_by) == ("stop", "")
+
+
+async def test_a_server_without_vllms_field_does_not_tell_what_ended_a_sample(opened, monkeypatch):
+    real = FaultServer._choice
+    monkeypatch.setattr(FaultServer, "_choice", lambda *a: {k: v for k, v in real(*a).items() if k != "stop_reason"})
+    async with opened("one, two") as (_, model):
+        [[cut], [whole]] = await model.generate([ask(stop=(", ",)), ask()])
+        assert [(c.text, c.finish_reason, c.stopped_by) for c in (cut, whole)] == [
+            ("one", "stop", None),
+            ("one, two", "stop", None),
+        ]
 
 
 async def test_samples_share_one_request_and_are_those_of_their_index(opened):

@@ -153,7 +153,7 @@ async def test_stop_strings(tiny: LocalModel) -> None:
     chunks = [c async for c in tiny.stream(ask(temperature=1.2, max_tokens=40, stop=(stop, "never")))]
     stopped = chunks[-1].completion
     assert stopped is not None
-    assert stopped.finish_reason == "stop"
+    assert (stopped.finish_reason, stopped.stopped_by) == ("stop", stop)
     assert stopped.text == "".join(c.text for c in chunks) == free.text[:cut]
     assert stopped.token_ids == free.token_ids[: len(stopped.token_ids)]
     assert len(stopped.logprobs or ()) == len(stopped.token_ids)
@@ -163,8 +163,10 @@ async def test_end_of_text(tiny: LocalModel) -> None:
     hooks = (HookCall(name="only_tokens", args={"ids": [2]}),)
     ended = await one(tiny, ask(hooks=hooks, ignore_eos=False))
     assert (ended.finish_reason, ended.text, ended.token_ids) == ("stop", "", (2,))
+    assert ended.stopped_by == ""
     ignored = await one(tiny, ask(hooks=hooks))
     assert (ignored.finish_reason, ignored.token_ids) == ("length", (2,) * 12)
+    assert ignored.stopped_by is None
 
 
 async def test_hooks_change_what_is_said_and_not_what_is_reported(tiny: LocalModel) -> None:
