@@ -26,6 +26,7 @@ PLAIN_PULL_AFTER_S = 1.5
 """Seconds after which a model's files get a plain line: checking a small one is not worth it."""
 BAR_WIDTH = 28
 MOST_VOTES = 5
+MOST_SEARCHES = 3
 
 
 class LiveView:
@@ -123,7 +124,14 @@ class LiveView:
                 rows.add_row(kind, _bar(spent, limit, "yellow"), _amount(kind, spent, limit))
         if p.votes:
             rows.add_row("votes", _votes(p.votes))
-        return Group(head, rows) if rows.row_count else head
+        if not p.searches:
+            return Group(head, rows) if rows.row_count else head
+        searches = Table.grid(padding=(0, 1))  # of its own: the lines are longer than a bar
+        searches.add_column(justify="right", style="dim", min_width=9)
+        searches.add_column(no_wrap=True, overflow="ellipsis")
+        for line in _searches(p):
+            searches.add_row("search", Text(line))
+        return Group(head, rows, searches) if rows.row_count else Group(head, searches)
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
@@ -140,7 +148,8 @@ class LiveView:
         self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
         samples = f"samples {p.samples_done}/{p.samples_wanted}"
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens")
+        searches = "".join(f"; {line}" for line in _searches(p))
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{searches}")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:
@@ -157,6 +166,11 @@ def _amount(kind: str, spent: float, limit: float) -> str:
     if kind == "usd":
         return f"{spent:.4f}/{limit:g} USD"
     return f"{spent:,.0f}/{limit:,.0f}"
+
+
+def _searches(progress: Progress) -> list[str]:
+    """Where the searches heard of last stand."""
+    return [printable(search.line(name)) for name, search in list(progress.searches.items())[-MOST_SEARCHES:]]
 
 
 def _votes(votes: Mapping[str, int]) -> Text:

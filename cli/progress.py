@@ -9,12 +9,15 @@ from ..core.events import (
     BudgetExhausted,
     CallStarted,
     EventFields,
+    NodesSearched,
     RunStarted,
     SampleFinished,
+    SearchEnded,
     StageStarted,
     TextDelta,
     VoteUpdated,
 )
+from .search_figures import plural
 
 _BUCKETS_PER_S = 4
 _RATE_WINDOW_S = 3.0
@@ -38,6 +41,44 @@ class CallProgress:
 
 
 @dataclass
+class SearchProgress:
+    """One search under way, or the last one of its name.
+
+    Attributes:
+        expanded: Nodes continued so far, each as often as it was.
+        nodes: Ids of the nodes so far.
+        complete: Those of them that are complete solutions.
+        best: Highest score of a node so far; None while none has one.
+        stopped: Why it ended; None while it goes on.
+    """
+
+    expanded: int = 0
+    nodes: set[int] = field(default_factory=set)
+    complete: set[int] = field(default_factory=set)
+    best: float | None = None
+    stopped: str | None = None
+
+    def take(self, event: NodesSearched) -> None:
+        """Count what the search has taken in; a node told again counts once."""
+        self.expanded += len(event.expanded)
+        self.nodes.update(node.id for node in event.nodes)
+        self.complete.update(node.id for node in event.nodes if node.terminal)
+        scores = [node.score for node in event.nodes if node.score is not None]
+        self.best = max(scores if self.best is None else [self.best, *scores], default=None)
+
+    def line(self, search: str) -> str:
+        """Where it stands: `best-first: 12 expanded, 37 nodes, 2 complete, best 0.83`."""
+        parts = [f"{self.expanded:,} expanded", plural(len(self.nodes), "node")]
+        if self.complete:
+            parts.append(f"{len(self.complete):,} complete")
+        if self.best is not None:
+            parts.append(f"best {self.best:.2f}")
+        if self.stopped is not None:
+            parts.append("ended" if self.stopped == "done" else f"ended: {self.stopped}")
+        return f"{search}: {', '.join(parts)}"
+
+
+@dataclass
 class Progress:
     """Where a run stands.
 
@@ -48,6 +89,7 @@ class Progress:
         samples_done: Samples finished over all calls.
         samples_wanted: Samples asked for over all calls.
         votes: Votes by answer, most first.
+        searches: The last search of each name, the one heard of last at the end.
         exhausted: The limit that stopped the run; None if none did.
     """
 
@@ -60,6 +102,7 @@ class Progress:
     samples_done: int = 0
     samples_wanted: int = 0
     votes: dict[str, int] = field(default_factory=dict)
+    searches: dict[str, SearchProgress] = field(default_factory=dict)
     exhausted: str | None = None
     _fresh: dict[int, int] = field(default_factory=dict)
 
@@ -105,10 +148,22 @@ class Progress:
                 self.calls.pop(event.parent or 0, None)  # its tokens are in the total now
             case VoteUpdated():
                 self.votes = dict(event.votes)
+            case NodesSearched() | SearchEnded():
+                self._search(event)
             case BudgetExhausted():
                 self.exhausted = event.kind
             case _:
                 pass
+
+    def _search(self, event: NodesSearched | SearchEnded) -> None:
+        search = self.searches.pop(event.search, None)
+        if search is None or search.stopped is not None:
+            search = SearchProgress()
+        self.searches[event.search] = search
+        if isinstance(event, NodesSearched):
+            search.take(event)
+        else:
+            search.stopped = event.stopped
 
     def _grow(self, event: TextDelta) -> None:
         call = self.calls.get(event.parent or 0)

@@ -54,11 +54,17 @@ def show(
     run: RunName,
     as_json: Json = False,
     events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object a line.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Draw the trees that the run's searches grew.")] = False,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=0, metavar="N", help="With --tree: most nodes of a tree off the chosen path.")
+    ] = 60,
+    all_nodes: Annotated[bool, typer.Option("--all", help="With --tree: every node.")] = False,
     trace: Trace = None,
     store: Store = None,
 ) -> None:
     """Show a run: question, models, answer, candidates, and what it cost."""
     from .run_view import print_run
+    from .search_print import print_search_trees
     from .tracing import open_trace
 
     async def look(s: SqliteStore) -> None:
@@ -68,7 +74,9 @@ def show(
                 for event in await s.events(record.id):
                     for sink in sinks:
                         sink(event)
-        if events:
+        if tree:
+            print_search_trees(record, await s.events(record.id), as_json, None if all_nodes else nodes)
+        elif events:
             for event in await s.events(record.id):
                 write_line(event.model_dump_json())
         elif as_json:

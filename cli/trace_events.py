@@ -17,10 +17,12 @@ from ..core.events import (
     Degraded,
     EventFields,
     EventsDropped,
+    NodesSearched,
     RunFailed,
     RunFinished,
     RunStarted,
     SampleFinished,
+    SearchEnded,
     SolutionFound,
     StageFinished,
     StageStarted,
@@ -29,9 +31,12 @@ from ..core.events import (
     Verified,
     VoteUpdated,
 )
+from .search_figures import figure, plural
 from .trace_samples import sample_html
 
 MOST_SAMPLES_OPEN = 2
+MOST_NAMED = 6
+"""Expanded nodes named in an entry."""
 
 
 class Entry(NamedTuple):
@@ -116,6 +121,11 @@ class _Tree:
             case VoteUpdated():
                 votes = ", ".join(f"{_short(answer, 40)} x{count}" for answer, count in event.votes.items())
                 return Entry("votes", f"{votes or 'none'} (of {event.total})")
+            case NodesSearched():
+                return Entry("search", _searched(event))
+            case SearchEnded():
+                chosen = "no node" if event.chosen is None else f"node {event.chosen}"
+                return Entry("search ended", f"{event.search}: {event.stopped}, {chosen} chosen")
             case _:
                 return self._ending(event)
 
@@ -172,6 +182,24 @@ class _Tree:
             style="" if done.ok else "bad",
             is_open=siblings <= MOST_SAMPLES_OPEN,
         )
+
+
+def _searched(event: NodesSearched) -> str:
+    """What a search took in: new nodes of `expanded` ones, or new values of old ones."""
+    parts = []
+    if event.expanded:
+        which = ", ".join(map(str, event.expanded[:MOST_NAMED])) + (", …" if len(event.expanded) > MOST_NAMED else "")
+        parts.append(f"node{'s' if len(event.expanded) > 1 else ''} {which} expanded")
+    parts.append(f"{plural(len(event.nodes), 'node')} told")
+    complete = sum(node.terminal for node in event.nodes)
+    if complete:
+        parts.append(f"{complete} complete")
+    scores = [node.score for node in event.nodes if node.score is not None]
+    if scores:
+        parts.append(f"best score {figure(max(scores), 2)}")
+    if event.discarded:
+        parts.append(f"{event.discarded} discarded")
+    return f"{event.search}: {', '.join(parts)}"
 
 
 def _json(value: object) -> str:

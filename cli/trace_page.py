@@ -1,4 +1,7 @@
-"""A run's trace as one page of HTML to look at: no script, nothing loaded from elsewhere, every text escaped."""
+"""A run's trace as one page of HTML to look at: nothing loaded from elsewhere, every text escaped.
+
+A page has no script, but for that of its search trees; its policy allows that one alone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ from ..core.events import (
     RunStarted,
     SampleFinished,
 )
+from ..core.search_tree import search_trees
 from ..core.version import __version__
+from .search_script import SCRIPT, SCRIPT_SOURCE
+from .search_section import searches_html
+from .search_style import SEARCH_STYLE
 from .trace_events import events_html
 from .trace_samples import legend_html
 from .trace_style import STYLE
@@ -48,6 +55,9 @@ def render_trace(events: Sequence[EventFields]) -> str:
         parts.append(f'<ol type="A" class="soft">{options}</ol>')
     parts.append(_answer_html(answer, failed))
     parts.append(_chips(_facts(started, answer)))
+    searches = search_trees(events)
+    if searches:
+        parts.append(_section("Search", searches_html(searches)))
     charged = _last(events, BudgetCharged)
     if charged is not None and charged.limits:
         parts.append(_section("Budget", _meters(charged, _last(events, BudgetExhausted), events[-1].at_s)))
@@ -61,14 +71,18 @@ def render_trace(events: Sequence[EventFields]) -> str:
         parts.append(legend_html())
     parts.append(events_html(events))
     run_id = "" if started is None else started.run_id
+    policy, style, script = "default-src 'none'; style-src 'unsafe-inline'", STYLE, ""
+    if searches:
+        policy += f"; script-src {SCRIPT_SOURCE}"
+        style, script = STYLE + SEARCH_STYLE, f"<script>{SCRIPT}</script>\n"
     title = question if len(question) <= 80 else question[:79] + "…"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)} · reason</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{escape(title)} · reason</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(parts)
-        + f"\n<footer>run {escape(run_id)} · reason {escape(__version__)}</footer>\n</main>\n</body>\n</html>\n"
+        + f"\n<footer>run {escape(run_id)} · reason {escape(__version__)}</footer>\n</main>\n{script}</body>\n</html>\n"
     )
 
 

@@ -186,6 +186,66 @@ class VoteUpdated(EventFields):
     total: int
 
 
+class SearchNode(Frozen):
+    """A node of a search tree: the beginning of a solution, of which it holds the last step.
+
+    Attributes:
+        id: Its number within the search, from 0.
+        parent: The node that it continues; None for a root.
+        depth: Steps up to here; 0 for a root.
+        text: The last step; empty for a root.
+        tokens: Tokens generated for this step.
+        score: What the reward source says of the solution up to here, in [0, 1]; None if it was not asked or cannot say.
+        terminal: Whether the solution is complete.
+        forced: Whether the step is a final answer asked for since steps or budget had run out.
+        values: What the search orders its nodes by, under the names of its method.
+    """
+
+    id: int
+    parent: int | None
+    depth: int
+    text: str = ""
+    tokens: int = 0
+    score: float | None = None
+    terminal: bool = False
+    forced: bool = False
+    values: dict[str, float] = Field(default_factory=dict)
+
+
+class NodesSearched(EventFields):
+    """A search has taken in what it had asked for.
+
+    Attributes:
+        search: Name of the search's method.
+        expanded: Nodes that were continued, in the order in which they were asked for.
+        nodes: Nodes that are new, or whose values changed; a node told again replaces the former.
+        discarded: Continuations that became no node: duplicates and empty ones.
+    """
+
+    type: Literal["search.nodes"] = "search.nodes"
+    search: str
+    expanded: tuple[int, ...] = ()
+    nodes: tuple[SearchNode, ...] = ()
+    discarded: int = 0
+
+
+class SearchEnded(EventFields):
+    """A search has ended.
+
+    Attributes:
+        search: Name of the search's method.
+        chosen: The node whose solution it returns; None if there is none.
+        stopped: Why it ended: "done", "exhausted", or the limit that it met.
+        cost: What it has cost: tokens, passes of the reward source, expansions, …
+    """
+
+    type: Literal["search.ended"] = "search.ended"
+    search: str
+    chosen: int | None = None
+    stopped: str = "done"
+    cost: dict[str, int] = Field(default_factory=dict)
+
+
 class StrategyNote(EventFields):
     """Something a strategy wants in the trace that has no event of its own."""
 
@@ -251,6 +311,8 @@ Event = Annotated[
     | BudgetExhausted
     | CandidateFound
     | VoteUpdated
+    | NodesSearched
+    | SearchEnded
     | StrategyNote
     | Degraded
     | SolutionFound

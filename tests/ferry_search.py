@@ -1,0 +1,174 @@
+"""A search as its events tell it: best-first over the steps of an invented arithmetic problem."""
+
+from __future__ import annotations
+
+from reason.core.answer import Answer, RoleUsage, RunUsage, Verification
+from reason.core.events import (
+    CallFinished,
+    CallStarted,
+    EventFields,
+    NodesSearched,
+    RunFinished,
+    RunStarted,
+    SearchEnded,
+    SearchNode,
+    StageFinished,
+    StageStarted,
+)
+from reason.core.question import Question
+
+QUESTION = (
+    "A ferry has room for 18 cars. It crosses 7 times before noon and 5 times after noon, always full, except that 4 "
+    "places stay empty on the last crossing. Each car pays 6 euros. How many euros does the ferry take that day?"
+)
+Step = tuple[str, int, float]
+"""Text, tokens, score; a text that announces the answer is complete."""
+
+EXPANSIONS: tuple[tuple[int, int, tuple[Step, ...]], ...] = (
+    # node, continuations discarded, continuations kept
+    (
+        0,
+        0,
+        (
+            ("First, count the crossings: 7 before noon and 5 after noon make 7 + 5 = 12 crossings.\n\n", 27, 0.93),
+            ("Before noon the ferry carries 7 * 18 = 126 cars.\n\n", 16, 0.88),
+            ("The ferry makes 7 * 5 = 35 crossings that day.\n\n", 15, 0.07),
+            ("Let me find how many cars fit on the ferry on one day: 18 + 7 + 5 = 30 cars.\n\n", 26, 0.04),
+        ),
+    ),
+    (
+        1,
+        1,
+        (
+            ("With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n", 22, 0.91),
+            ("On 12 crossings the ferry carries 12 * 18 = 206 cars.\n\n", 19, 0.22),
+            ("The last crossing carries 18 - 4 = 14 cars, the other 11 are full.\n\n", 22, 0.87),
+        ),
+    ),
+    (
+        5,
+        0,
+        (
+            ("On the last crossing 4 places stay empty, so 216 + 4 = 220 cars pay.\n\n", 23, 0.12),
+            ("Each car pays 6 euros, so the ferry takes 216 * 6 = 1296 euros.\n\n", 22, 0.41),
+            ("The last crossing has 4 empty places, so 216 - 4 = 212 cars pay.\n\n", 23, 0.86),
+            ("Now subtract the empty places of every crossing: 216 - 12 * 4 = 168 cars.\n\n", 23, 0.09),
+        ),
+    ),
+    (
+        2,
+        1,
+        (
+            ("After noon it carries 5 * 18 = 90 cars, but 4 fewer at the end: 90 - 4 = 86 cars.\n\n", 30, 0.84),
+            ("After noon it carries 5 * 18 = 80 cars.\n\n", 15, 0.15),
+            ("So it takes 126 * 6 = 756 euros before noon.\n\n", 16, 0.71),
+        ),
+    ),
+    (
+        7,
+        1,
+        (
+            ("11 * 18 = 198 cars on the full crossings, and 198 + 14 = 212 cars in all.\n\n", 29, 0.83),
+            ("11 * 18 + 14 = 198 + 14 = 202 cars.\n\n", 18, 0.18),
+            ("So 11 + 14 = 25 cars are carried that day.\n\n", 15, 0.03),
+        ),
+    ),
+    (
+        12,
+        1,
+        (
+            ("That makes 126 + 86 = 212 cars, which pay 212 * 6 = 1272 euros.\n\nThe answer is 1272.", 33, 0.80),
+            ("126 + 86 = 202 cars.\n\n", 9, 0.13),
+            ("126 + 86 = 212, and 212 - 4 = 208 cars pay.\n\n", 17, 0.19),
+        ),
+    ),
+    (
+        10,
+        1,
+        (
+            ("212 cars at 6 euros make 212 * 6 = 1272 euros.\n\nThe answer is 1272.", 25, 0.95),
+            ("212 * 6 = 1262.\n\nThe answer is 1262.", 17, 0.16),
+            ("Each car pays 6 euros: 212 / 6 is about 35 euros.\n\n", 18, 0.05),
+        ),
+    ),
+)
+
+
+def search_events(name: str = "best-first", *, ended: bool = True) -> list[EventFields]:
+    """The search alone, as a strategy would tell it, batch by batch."""
+    nodes = [SearchNode(id=0, parent=None, depth=0)]
+    events: list[EventFields] = []
+    for parent, discarded, steps in EXPANSIONS:
+        told = [] if events else [nodes[0]]
+        for text, tokens, score in steps:
+            above = nodes[parent]
+            h = 1 - score
+            g = above.values.get("g", 0.0) + (max(0.0, h - above.values["h"]) if above.depth else 0.0)
+            nodes.append(
+                SearchNode(
+                    id=len(nodes),
+                    parent=parent,
+                    depth=above.depth + 1,
+                    text=text,
+                    tokens=tokens,
+                    score=score,
+                    terminal="answer is" in text,
+                    values={"f": g + h, "g": g, "h": h},
+                )
+            )
+            told.append(nodes[-1])
+        events.append(NodesSearched(search=name, expanded=(parent,), nodes=tuple(told), discarded=discarded))
+    if ended:
+        cost = {"gen_tokens": sum(node.tokens for node in nodes) + 141, "prm_passes": len(nodes) - 1, "unscored": 0}
+        events.append(SearchEnded(search=name, chosen=21, stopped="done", cost=cost))
+    return events
+
+
+def ferry_run() -> list[EventFields]:
+    """A whole run around the search, numbered and under its stage."""
+    model = "local/qwen2.5-1.5b"
+    usage = RunUsage(
+        completion_tokens=690,
+        wall_seconds=41.8,
+        by_role={
+            f"main:{model}": RoleUsage(model=model, completion_tokens=690, prompt_tokens=2110),
+            "reward:prm": RoleUsage(model="prm/local/skywork-1.5b", prompt_tokens=4821),
+        },
+    )
+    answer = Answer(
+        answer="1272",
+        text="The answer is 1272.",
+        strategy="astar",
+        model=model,
+        confidence=0.95,
+        stopped="done",
+        candidates=(),
+        verification=Verification(verdict="unchecked"),
+        usage=usage,
+        run_id="20261125-101500-ferry1",
+        seed=7,
+    )
+    inner: list[EventFields] = []
+    for event in search_events():
+        if isinstance(event, NodesSearched):
+            n = len(event.nodes)
+            call = CallStarted(role="main", model=model, operation="generate", requests=1, samples=n, replayed=0)
+            tokens = sum(node.tokens for node in event.nodes)
+            inner += [call, CallFinished(role="main", model=model, seconds=2.1, tokens=tokens)]
+        inner.append(event)
+    models = {"main": model, "reward": "prm/local/skywork-1.5b"}
+    events: list[EventFields] = [
+        RunStarted(question=Question(text=QUESTION), strategy="astar", models=models, seed=7),
+        StageStarted(stage="solve"),
+        *inner,
+        StageFinished(stage="solve", seconds=41.6),
+        RunFinished(answer=answer),
+    ]
+    numbered: list[EventFields] = []
+    for number, event in enumerate(events, 1):
+        parent = None if number <= 2 or isinstance(event, RunFinished) else 2
+        if isinstance(event, CallFinished):
+            parent = number - 1
+        stamp = {"number": number, "parent": parent, "run_id": answer.run_id, "at_s": 0.8 * number}
+        numbered.append(event.model_copy(update=stamp))
+    return numbered
