@@ -19,7 +19,7 @@ from ..reasoning.strategy import Models
 from ..serving.metered import MeteredModel
 from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
-from ..serving.rewards import RewardModel
+from ..serving.rewards import RewardModel, own_judge
 from .calibrated import doubts
 from .graph import build_graph
 from .nodes import assemble, resume_costs
@@ -79,7 +79,11 @@ class Journey:
             )
         )
         reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
-        models = Models({role: MeteredModel(m, role, run) for role, m in self._models.items()}, reward)
+        models = Models(
+            {role: MeteredModel(m, role, run) for role, m in self._models.items()},
+            reward,
+            lambda: MeteredReward(own_judge(self._models["main"]), "reward", run),
+        )
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
         try:
             doubt = doubts(config, {role: model.identity for role, model in self._used().items()})

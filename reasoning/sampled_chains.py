@@ -30,7 +30,7 @@ class SampledChains(Parameters):
         Stopping, Field(description="when there are enough chains: a rule's name, or the rule with its parameters")
     ] = NoStop()
     mode: Annotated[Mode, Field(description="how chains are drawn under a stopping rule: rounds, race, auto")] = "auto"
-    width: Annotated[int | None, Field(ge=1, description="chains under way at once in a race; by default all")] = None
+    width: Annotated[int | None, Field(ge=1, description="chains under way at once in a race; null is all")] = 4
 
     def prompt(self, question: Question) -> Prompt:
         """What is sampled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -37,11 +37,19 @@ class Models:
     Args:
         by_role: The language models; "main" is always there.
         reward: The reward model.
+        own_judge: Makes the main model a reward model that judges its own steps; raises `CapabilityMissing` if it
+            cannot be one.
     """
 
-    def __init__(self, by_role: Mapping[str, MeteredModel], reward: MeteredReward | None = None) -> None:
+    def __init__(
+        self,
+        by_role: Mapping[str, MeteredModel],
+        reward: MeteredReward | None = None,
+        own_judge: Callable[[], MeteredReward] | None = None,
+    ) -> None:
         self._by_role = dict(by_role)
         self._reward = reward
+        self._own_judge = own_judge
 
     @property
     def main(self) -> MeteredModel:
@@ -71,6 +79,16 @@ class Models:
                 hint=f"name one with --reward-model (reward_model= in Python), for example {EXAMPLE_REWARD}",
             )
         return self._reward
+
+    def own_judge(self) -> MeteredReward:
+        """The main model as a reward model: it is asked of each of its steps whether that is right.
+
+        Raises:
+            CapabilityMissing: It shows neither likely tokens nor scores of given text.
+        """
+        if self._own_judge is None:
+            raise CapabilityMissing("top_logprobs", self.main.name)
+        return self._own_judge()
 
     def has(self, role: str) -> bool:
         """Whether a role was given a model of its own."""

@@ -187,6 +187,17 @@ async def open_reward(
     return await open_by_name(name, settings, progress, language_model)
 
 
+def own_judge(model: LanguageModel) -> RewardModel:
+    """A language model as the judge of its own steps: `judge/<model string>`, which closing leaves open.
+
+    Raises:
+        CapabilityMissing: It shows neither likely tokens nor scores of given text.
+    """
+    from .reward_models.judge import JudgeReward
+
+    return JudgeReward(f"judge/{model.name}", model, owns=False)
+
+
 async def score_solutions(
     model: RewardModel, problem: str, solutions: Sequence[Sequence[str]], how: Aggregation = "last"
 ) -> list[StepScores]:

@@ -28,9 +28,10 @@ TOP = 200
 _INSTRUCTION = (
     "You check the work of others. Below are a problem and the beginning of a solution, step by step. Judge the last "
     "step that is shown: it is right if it follows from the problem and the steps before it, all of its facts and "
-    "calculations are true, and it helps to solve the problem."
+    "calculations are true, and it helps to solve the problem. Answer with one word: {yes} or {no}."
 )
-_QUESTION = "Is step {number} right? Answer with one word: {yes} or {no}."
+# all that is the same for every step stands in front of it: what follows the step is computed anew for each
+_QUESTION = "Is step {number} right?"
 
 
 class JudgeReward:
@@ -73,8 +74,9 @@ class JudgeReward:
     def prompt(self, problem: str, steps: Sequence[str]) -> Prompt:
         """The question about the last of the steps."""
         shown = "\n\n".join(f"Step {i}: {step}" for i, step in enumerate(steps, 1))
-        asked = _QUESTION.format(number=len(steps), yes=self._yes, no=self._no)
-        return Prompt.user(f"{_INSTRUCTION}\n\nProblem:\n{problem}\n\nSolution:\n{shown}\n\n{asked}")
+        asked = _QUESTION.format(number=len(steps))
+        instruction = _INSTRUCTION.format(yes=self._yes, no=self._no)
+        return Prompt.user(f"{instruction}\n\nProblem:\n{problem}\n\nSolution:\n{shown}\n\n{asked}")
 
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"

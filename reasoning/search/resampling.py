@@ -1,0 +1,104 @@
+"""Weights of particles and how they are resampled: log-potentials, softmax, effective sample size, two schemes.
+
+Source: Puri et al., "Rollout Roulette: A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using
+Particle-Based Monte Carlo Methods" (2025, arXiv:2502.01618), section 3; Doucet and Johansen, "A Tutorial on Particle
+Filtering and Smoothing" (2009) for the schemes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from random import Random
+from typing import Literal
+
+from ...core.errors import UserError
+
+CLIP = 1e-4
+"""Scores count as at least this, and as logits at most 1 less this. Differs: the authors' programs clip at 2e-16 and
+1e-7, so that a single saturated score takes all the weight."""
+
+WeightMode = Literal["odds", "likelihood", "telescoped"]
+Level = Literal["log", "logit"]
+
+
+def log_level(r: float, level: Level, clip: float = CLIP) -> float:
+    """The logarithm or the logit of a score in [0, 1], finite at both ends."""
+    low = max(r, clip)
+    if level == "log":
+        return math.log(low)
+    low = min(low, 1 - clip)
+    return math.log(low) - math.log1p(-low)
+
+
+def log_potential(mode: WeightMode, r: float, before: float | None, level: Level = "log", clip: float = CLIP) -> float:
+    """The logarithm of a step's potential G, at temperature 1.
+
+    - "odds": logit(r). The published method; r is the score of the whole prefix and acts at every step anew.
+    - "likelihood": log r, the paper's model; r is the score of the step, or of the prefix.
+    - "telescoped": l(r) - l(r of the prefix before), with l the log or the logit and 0 for the empty prefix; along a
+      path they sum to l of the last score, so that alone counts.
+
+    Args:
+        mode: Which.
+        r: Score in [0, 1].
+        before: Score of the prefix before the step; None for the first step.
+        level: l of "telescoped".
+        clip: How close to 0 and 1 a score may come.
+    """
+    if mode == "odds":
+        return log_level(r, "logit", clip)
+    if mode == "likelihood":
+        return log_level(r, "log", clip)
+    return log_level(r, level, clip) - (0.0 if before is None else log_level(before, level, clip))
+
+
+def softmax(log_weights: Sequence[float]) -> list[float]:
+    """theta_i = exp(w_i - max w) / sum_j exp(w_j - max w).
+
+    Args:
+        log_weights: w, `[particles]`, at least one; -inf is a weight of 0, but not for all of them.
+
+    Raises:
+        UserError: There are none, one is NaN or +inf, or all are -inf.
+    """
+    top = max(log_weights, default=math.nan)
+    if not math.isfinite(top) or any(math.isnan(w) for w in log_weights):
+        raise UserError("log-weights need one finite value, and neither NaN nor +inf")
+    raised = [math.exp(w - top) for w in log_weights]
+    total = math.fsum(raised)
+    return [value / total for value in raised]
+
+
+def log_sum(log_weights: Sequence[float]) -> float:
+    """The logarithm of sum_i exp(w_i), without overflow."""
+    top = max(log_weights)
+    return top + math.log(math.fsum(math.exp(w - top) for w in log_weights))
+
+
+def effective_size(theta: Sequence[float]) -> float:
+    """ESS = 1 / sum theta_i^2, from 1 to the number of particles; theta sums to 1."""
+    return 1 / math.fsum(value * value for value in theta)
+
+
+def multinomial(theta: Sequence[float], n: int, rng: Random) -> list[int]:
+    """`n` indices drawn from theta with replacement; one uniform each."""
+    return rng.choices(range(len(theta)), weights=theta, k=n)
+
+
+def systematic(theta: Sequence[float], n: int, rng: Random) -> list[int]:
+    """`n` indices at evenly spaced places of theta's distribution function, ascending; one uniform in all.
+
+    Index i comes floor or ceil of `n * theta_i` times, without exception, since the sums are exact.
+    """
+    shares = [Fraction(value) for value in theta]
+    total = sum(shares, Fraction())
+    start = Fraction(rng.random())
+    chosen: list[int] = []
+    reached = Fraction()
+    for i, share in enumerate(shares):
+        reached += share
+        while len(chosen) < n and (start + len(chosen)) * total < reached * n:
+            chosen.append(i)
+    return chosen

@@ -1,0 +1,115 @@
+"""Worlds of known probabilities, in which what a particle method samples from can be computed."""
+
+from __future__ import annotations
+
+import math
+
+from reason.reasoning.search.tree import Continuation
+
+
+class KnownSteps:
+    """Steps of known probabilities and potentials.
+
+    Args:
+        steps: From each prefix the steps that can follow, with their probabilities; a text without any is complete.
+        g: Potential of each prefix, which is also its score.
+    """
+
+    def __init__(self, steps, g):
+        self.steps, self.g = steps, g
+
+    def posterior(self, tau=1.0):
+        """The distribution of complete texts: p_M times the product of the potentials to the power of 1/tau."""
+        raw = {}
+
+        def grow(text, weight):
+            if text not in self.steps:
+                raw[text] = weight
+                return
+            for step, p in self.steps[text].items():
+                grow(text + step, weight * p * self.g[text + step] ** (1 / tau))
+
+        grow("", 1.0)
+        total = math.fsum(raw.values())
+        return {text: value / total for text, value in raw.items()}
+
+    def step(self, prefix, step, *, tokens=1):
+        """A step as a search is told it."""
+        text = prefix + step
+        logprob = math.log(self.steps[prefix][step]) if step in self.steps.get(prefix, {}) else -math.inf
+        return Continuation(step, tokens, text not in self.steps, self.g.get(text, 0.0), logprob)
+
+    def serve(self, chance):
+        """What answers a search, with `chance.pick(probabilities)` for luck."""
+
+        def world(search, expand):
+            prefix, told = search.tree.text(expand.node), []
+            if expand.given:
+                for step in expand.given:
+                    told.append(self.step(prefix, step, tokens=0))
+                    prefix += step
+                return told
+            ways = self.steps[prefix]
+            picks = [list(ways)[chance.pick(list(ways.values()))] for _ in range(expand.n)]
+            return [self.step(prefix, pick) for pick in picks]
+
+        return world
+
+    def begin_beside(self, search, references, chance):
+        """Let the first pass of a search find nothing but these texts, one of each chain: the references of the second.
+
+        The search has asked for the first step of its second pass then; chance was not asked.
+        """
+        chance.counting = False
+        chance.choices = lambda population, weights, k: list(population)[:k]
+        for expand in (batch := search.ask()):
+            assert not search.tree[expand.node].depth
+        roots = {expand.node: text for expand, text in zip(batch, references, strict=True)}
+        while True:
+            batch = search.ask()
+            if search.sweeps:
+                break
+            for expand in batch:
+                prefix = search.tree.text(expand.node)
+                path = search.tree.path(search.tree[expand.node])
+                root = path[0].parent if path else expand.node
+                search.tell(expand, [self.step(prefix, roots[root][len(prefix)])] * expand.n)
+        del chance.choices
+        chance.counting = True
+
+
+class Luck:
+    """Stands for chance where it is to be random: draws from a generator."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def pick(self, probabilities):
+        return self.rng.choices(range(len(probabilities)), probabilities)[0]
+
+
+UNEVEN = KnownSteps(
+    {"": {"a": 0.5, "b": 0.3, "s": 0.2}, "a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.2, "y": 0.8}},
+    {"a": 0.3, "b": 0.9, "s": 0.5, "ax": 0.2, "ay": 0.6, "bx": 0.9, "by": 0.1},
+)
+"""Two steps, or one; what can follow, and how good it is, depends on the first."""
+
+THREE = KnownSteps(
+    {
+        "": {"a": 0.6, "b": 0.3, "s": 0.1},
+        "a": {"x": 0.5, "y": 0.5},
+        "b": {"x": 0.2, "y": 0.7, "t": 0.1},
+        "ax": {"u": 0.3, "v": 0.7},
+        "ay": {"u": 1.0},
+        "bx": {"u": 0.6, "v": 0.4},
+        "by": {"u": 0.1, "v": 0.9},
+    },
+    {
+        text: tenths / 10
+        for text, tenths in (
+            *(("a", 3), ("b", 9), ("s", 4), ("ax", 2), ("ay", 6), ("bx", 9), ("by", 3), ("bt", 7)),
+            *(("axu", 8), ("axv", 1), ("ayu", 5), ("bxu", 3), ("bxv", 9), ("byu", 2), ("byv", 6)),
+        )
+    },
+)
+"""Up to three steps; probabilities and potentials depend on all steps, and some steps cannot follow some others."""

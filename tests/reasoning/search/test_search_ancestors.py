@@ -1,0 +1,293 @@
+"""Ancestor sampling: the target stays what it is, by enumeration and in the long run; what is asked and counted."""
+
+import math
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_steps import THREE, UNEVEN, KnownSteps, Luck
+from pydantic import ValidationError
+from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.resampling import log_potential
+from reason.reasoning.search.tree import Continuation
+from scipy import stats
+from search_worlds import Chooser, RandomWorld, executions, play, through_json
+
+EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
+
+
+def gibbs(rng, *, ancestor_sampling=True, **options):
+    return ParticleGibbs(GibbsOptions(ancestor_sampling=ancestor_sampling, **options), rng)
+
+
+def moved_by_a_pass(world, target, **options):
+    """By enumeration: where a pass takes what is distributed as `target`, and how often references are re-attached."""
+    moved, attached = dict.fromkeys(target, 0.0), 0.0
+
+    def after(chance, reference):
+        search = gibbs(chance, iterations=2, **EXACT, **options)
+        world.begin_beside(search, [reference], chance)
+        return play(search, world.serve(chance))
+
+    for reference, probability in target.items():
+        for p, search in executions(lambda chance, reference=reference: after(chance, reference)):
+            sweep = search.sweeps[1]
+            if not p:
+                continue  # what cannot follow was put behind a prefix
+            for node_id, weight in zip(sweep.nodes, sweep.theta, strict=True):
+                moved[search.tree.text(node_id)] += probability * p * weight
+            attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in sweep.generations)
+    return moved, attached
+
+
+@pytest.mark.parametrize(
+    ("world", "n", "options"),
+    [
+        (UNEVEN, 2, {}),
+        (UNEVEN, 3, {}),
+        (UNEVEN, 2, {"tau": 0.6}),
+        (THREE, 2, {}),
+        (THREE, 2, {"anneal": (1.5, 0.5, 3)}),
+        (THREE, 2, {"ess_trigger": 0.8}),
+    ],
+)
+def test_a_pass_with_ancestor_sampling_leaves_the_target_unchanged(world, n, options):
+    if "anneal" in options:
+        taus = {depth: 1.5 - 0.5 * (depth - 1) for depth in (1, 2, 3)}
+        tempered = KnownSteps(world.steps, {text: g ** (1 / taus[len(text)]) for text, g in world.g.items()})
+        target = tempered.posterior()
+    else:
+        target = world.posterior(options.get("tau", 1.0))
+    moved, attached = moved_by_a_pass(world, target, n=n, **options)
+    assert sum(moved.values()) == pytest.approx(1, abs=1e-12)
+    assert moved == pytest.approx(target, abs=1e-12)
+    assert attached > 0.01
+
+
+@pytest.mark.parametrize("ancestor_sampling", [False, True])
+def test_references_follow_the_target_in_the_long_run(ancestor_sampling):
+    every, rng = 8, Random(19)
+    search = gibbs(rng, n=5, iterations=6000, ancestor_sampling=ancestor_sampling, **EXACT)
+    serve = THREE.serve(Luck(rng))
+    while batch := search.ask():
+        for expand in batch:
+            search.tell(expand, serve(search, expand))
+    roots = [node.id for node in search.tree if node.parent is None]
+    drawn = [search.tree.text(first_reference(search, root)) for root in roots[1::every]]  # far apart
+    target = THREE.posterior()
+    counts = Counter(drawn)
+    expected = [len(drawn) * p for p in target.values()]
+    assert min(expected) > 5
+    assert stats.chisquare([counts[text] for text in target], expected).pvalue > 0.01
+
+
+def first_reference(search, root):
+    """The reference that a pass began with: copies of copies, each the first child of what is before it."""
+    node_id = root
+    while True:
+        copies = (i for i in range(node_id + 1, min(node_id + 2, len(search.tree))) if search.tree[i].parent == node_id)
+        after = next((i for i in copies if search.tree[i].copied is not None), None)
+        if after is None:
+            return node_id
+        node_id = after
+
+
+def test_the_first_steps_are_renewed_where_all_particles_descend_from_the_reference():
+    length = 12
+    texts = [""]
+    steps, g = {}, {}
+    for _ in range(length):
+        for text in texts:
+            steps[text] = {"a": 0.5, "b": 0.5}
+        texts = [text + step for text in texts for step in "ab"]
+        g |= {text: 0.8 if text[-1] == "a" else 0.3 for text in texts}
+    world = KnownSteps(steps, g)
+
+    def renewed(ancestor_sampling):
+        rng = Random(3)
+        search = gibbs(rng, n=4, iterations=120, ancestor_sampling=ancestor_sampling, **EXACT)
+        play(search, world.serve(Luck(rng)))
+        firsts = []
+        for sweep in search.sweeps[1:]:
+            held = {search.tree.path(search.tree[i])[0].copied is None for i in sweep.nodes}
+            firsts.append(True in held)  # some particle's first step is new
+        return sum(firsts) / len(firsts)
+
+    assert renewed(False) < 0.1
+    assert renewed(True) > 0.4
+
+
+# -- one re-attachment in numbers
+
+
+def at_the_first_step(told, chance, *, reference=("a", "b", "c"), free="z", **options):
+    """A search beside a reference whose free particle took another first step; `told` is what weighing comes to."""
+    search = gibbs(chance, n=2, iterations=2, weight_mode="likelihood", **options)
+    scores = {"a": 0.9, "b": 0.8, "c": 0.7}
+    chance.choices = lambda population, weights, k: list(population)[:k]
+    for i, step in enumerate(reference):
+        last = i + 1 == len(reference)
+        for expand in search.ask():
+            search.tell(expand, [Continuation(step, 3, last, scores[step], -0.5 - i)] * expand.n)
+    (expand,) = search.ask()
+    search.tell(expand, [Continuation(free, 1, False, 0.6, -1.0)])
+    del chance.choices
+    return search, search.ask(), told
+
+
+def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials():
+    told = [Continuation("b", 0, False, 0.4, -2.0), Continuation("c", 0, True, 0.5, -3.0)]
+    own = math.log(0.9) - 1.5 - 2.5 + math.log(0.8) + math.log(0.7)
+    other = math.log(0.6) - 2.0 - 3.0 + math.log(0.4) + math.log(0.5)
+    outcomes = {}
+
+    def run(chance):
+        search, batch, results = at_the_first_step(told, chance)
+        chance.p, chance.counting = 1.0, True
+        weighed = [expand for expand in batch if expand.given]
+        for expand in batch:
+            if not expand.given:
+                search.tell(expand, [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
+        chance.counting, before = True, chance.p
+        (expand,) = weighed
+        assert (search.tree[expand.node].text, expand.given, expand.n, expand.first) == ("z", ("b", "c"), 2, 0)
+        search.tell(expand, results)
+        chance.counting = False
+        return before, search, search.passes[-1].reference
+
+    for p, (_, search, reference) in executions(run):
+        texts = "".join(search.tree[i].text for i in reference)
+        outcomes[texts] = outcomes.get(texts, 0.0) + p
+        if texts == "zbc":
+            grafted = [search.tree[i] for i in reference[1:]]
+            assert [node.log_g for node in grafted] == [log_potential("likelihood", r, None) for r in (0.4, 0.5)]
+            assert [(node.tokens, node.score, node.logprob) for node in grafted] == [(3, 0.4, -2.0), (3, 0.5, -3.0)]
+            assert [search.tree[node.copied].text for node in grafted] == ["b", "c"]
+            assert grafted[-1].terminal
+        assert search.ledger.weighings == 1
+        assert search.ledger.unweighed == 0
+    odds = math.exp(other - own)
+    assert set(outcomes) == {"abc", "zbc"}
+    assert outcomes["zbc"] / outcomes["abc"] == pytest.approx(odds, rel=1e-9)
+
+
+def test_what_says_the_same_as_the_reference_need_not_be_weighed():
+    search, batch, _ = at_the_first_step(None, Chooser([]), free="a")
+    assert not any(expand.given for expand in batch)
+    assert search.ledger.unweighed == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Continuation("b", 0, False, 0.4), Continuation("c", 0, True, 0.5, -3.0)],
+        [Continuation("b", 0, False, None, -2.0), Continuation("c", 0, True, 0.5, -3.0)],
+    ],
+)
+def test_without_a_probability_or_a_score_the_reference_stays(told):
+    search, batch, _ = at_the_first_step(told, Chooser([]))
+    for expand in batch:
+        search.tell(expand, told if expand.given else [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
+    assert [search.tree[i].text for i in search.passes[-1].reference] == ["a", "b", "c"]
+    assert (search.ledger.weighings, search.ledger.unweighed) == (1, 1)
+    assert search.outcome().ledger.unweighed == 1
+
+
+# -- what is asked and counted
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 5),
+    st.sampled_from(["odds", "likelihood", "telescoped"]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2]),
+    st.sampled_from([0.0, 0.3]),
+)
+@settings(max_examples=100)
+def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, blank):
+    world = RandomWorld(seed, ending=0.15, words=3, unknown=unknown, unscored=unknown, blank=blank)
+    search = gibbs(Random(seed), n=n, iterations=4, weight_mode=mode, resample_stopped=resample_stopped, max_depth=8)
+    weighed = scored = 0
+    while batch := search.ask():
+        assert len({expand.key for expand in batch}) == len(batch)
+        for expand in batch:
+            told = world(search, expand)
+            if expand.given:
+                assert (expand.first, expand.max_tokens, expand.finish) == (0, 0, False)
+                assert search.tree[expand.node].depth + expand.n == len(search.passes[-1].reference)
+                weighed += 1
+            scored += sum(step.score is not None for step in told)
+            search.tell(expand, told)
+    tree = search.tree
+    for before, sweep in zip(search.sweeps, search.sweeps[1:], strict=False):
+        original = tree[tree[sweep.generations[0].nodes[-1]].copied]
+        assert original.depth == 1
+        held = [tree[i].parent for i in sweep.generations[0].nodes]
+        for t, generation in enumerate(sweep.generations, 1):
+            mine = tree[generation.nodes[-1]]
+            assert mine.copied is not None
+            assert mine.text == tree[mine.copied].text
+            assert mine.tokens == tree[mine.copied].tokens
+            if mine.depth == t:
+                assert mine.parent == held[-1]
+            held = [generation.nodes[a] for a in generation.ancestors]
+            if mine.depth < t or mine.terminal:
+                assert generation.ancestors[-1] == n - 1  # what has ended has no rest to put elsewhere
+            chosen = tree[held[-1]]
+            assert chosen.depth == mine.depth
+            assert chosen.terminal == mine.terminal
+        assert held == sweep.nodes
+        assert len(before.nodes) == n
+    born = [node for node in tree if node.parent is not None and node.copied is None]
+    ledger = search.ledger
+    assert ledger.samples == len(born)
+    assert ledger.gen_tokens == sum(node.tokens for node in born)
+    assert ledger.prm_passes == scored
+    assert ledger.weighings == weighed
+    if unknown == 0:
+        assert ledger.unweighed == 0
+    assert len(set(world.served)) == len(world.served)
+
+
+def test_a_node_may_be_continued_and_weighed_in_one_batch():
+    both = 0
+    for seed in range(8):
+        search, world = gibbs(Random(seed), n=4, iterations=3, max_depth=8), RandomWorld(seed, ending=0.1)
+        while batch := search.ask():
+            turns = Counter(expand.node for expand in batch)
+            for expand in batch:
+                if turns[expand.node] == 2:
+                    assert expand.turn == bool(expand.given)
+                    both += 1
+            for expand in reversed(batch):
+                search.tell(expand, world(search, expand))
+                search = through_json(search)
+    assert both > 10
+
+
+def test_where_nothing_gives_probabilities_it_is_plain_particle_gibbs():
+    blind = play(gibbs(Random(4), n=4, iterations=4), RandomWorld(4, ending=0.1, unknown=1.0))
+    plain = play(gibbs(Random(4), n=4, iterations=4, ancestor_sampling=False), RandomWorld(4, ending=0.1, unknown=1.0))
+    assert blind.sweeps == plain.sweeps
+    assert blind.ledger.weighings == 0
+    assert blind.ledger.unweighed > 0
+    assert plain.ledger.unweighed == 0
+
+
+def test_weighing_keeps_within_the_passes_of_the_reward_model():
+    stayed = 0
+    for most in (30, 60, 90, 150):
+        limits = Limits(prm_passes=most)
+        search = play(gibbs(Random(2), n=4, iterations=6, limits=limits), RandomWorld(2, ending=0.15))
+        assert search.ledger.prm_passes <= most
+        stayed += search.ledger.unweighed
+    assert stayed > 0
+
+
+def test_temperatures_that_are_not_known_ahead_are_refused():
+    with pytest.raises(ValidationError, match="temperatures of steps to come"):
+        GibbsOptions(ancestor_sampling=True, entropic="size")

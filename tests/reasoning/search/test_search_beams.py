@@ -1,0 +1,184 @@
+"""Beam search and diverse verifier tree search: what is kept, how much is drawn, and their degenerate cases."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.reasoning.search.beam import Beam, BeamOptions
+from reason.reasoning.search.dvts import DVTS, DVTSOptions
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.tree import Continuation
+from search_worlds import FixedTree, RandomWorld, play, random_tree
+
+seeds = st.integers(0, 10**6)
+
+
+def beam(**options):
+    return Beam(BeamOptions(**options))
+
+
+def dvts(**options):
+    return DVTS(DVTSOptions(**options))
+
+
+def plain_beam(tree, width):
+    """Beam search over a fixed tree, with complete solutions keeping their places: paths and scores at the end."""
+    kept = [((), 0.0, False)]
+    while any(not terminal for _, _, terminal in kept):
+        pool = [entry for entry in kept if entry[2]]
+        for path, _, terminal in kept:
+            if not terminal:
+                pool += [((*path, name), 1 - h, ends) for name, h, ends in tree.children[path]]
+        kept = sorted(pool, key=lambda entry: -entry[1])[:width]
+    return kept
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_beam_search_keeps_what_a_plain_implementation_keeps(width):
+    rng = Random(21)
+    for _ in range(100):
+        tree = random_tree(rng)
+        done = play(beam(width=width, k=3), tree)
+        wanted = plain_beam(tree, width)
+        assert [tuple(done.tree.steps(i)) for i in done.beam] == [path for path, _, _ in wanted]
+        outcome = done.outcome()
+        assert outcome.stopped == "done"
+        assert outcome.chosen.value == max(node.value for node in outcome.terminals)
+
+
+def greedy(tree):
+    path, score, terminal = (), 0.0, False
+    while not terminal:
+        name, h, terminal = min(tree.children[path], key=lambda entry: entry[1])
+        path, score = (*path, name), 1 - h
+    return path, score
+
+
+def test_dvts_runs_a_greedy_beam_in_each_subtree():
+    rng = Random(22)
+    for _ in range(50):
+        parts = [random_tree(rng) for _ in range(3)]
+        children = {}
+        for i, part in enumerate(parts):  # one tree, whose first steps are those of all parts in turn
+            for path, listed in part.children.items():
+                renamed = tuple(f"{i}{name}" for name in path)
+                children.setdefault(renamed, []).extend((f"{i}{name}", h, ends) for name, h, ends in listed)
+        done = play(dvts(subtrees=3, k=3), FixedTree(children))
+        wanted = [greedy(part) for part in parts]
+        reached = [tuple(step[1:] for step in done.tree.steps(leaf)) for leaf in done.leaves]
+        assert reached == [path for path, _ in wanted]
+        assert done.outcome().chosen.value == max(score for _, score in wanted)
+
+
+def test_subtrees_score_what_another_subtree_says_too():
+    search = dvts(subtrees=2, k=2)
+    (expand,) = search.ask()
+    told = [Continuation(text, 1) for text in ("a", "a", "a", "b")]
+    assert search.to_score(expand, told) == [0, 2, 3]
+    search.tell(
+        expand, [Continuation(text, 1, False, r) for text, r in (("a", 0.4), ("a", 0.3), ("a", 0.6), ("b", 0.5))]
+    )
+    assert [search.tree[leaf].score for leaf in search.leaves] == [0.4, 0.6]
+    assert (search.ledger.duplicates, search.ledger.unscored) == (1, 0)
+
+
+@given(seeds, st.integers(1, 4))
+@settings(max_examples=40)
+def test_one_subtree_is_a_beam_of_width_one(seed, k):
+    one = play(dvts(subtrees=1, k=k, max_depth=6), RandomWorld(seed, words=3))
+    other = play(beam(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
+    assert one.tree.to_json() == other.tree.to_json()
+    assert one.ledger == other.ledger
+    assert one.leaves == other.beam
+
+
+@given(seeds, st.integers(1, 5))
+@settings(max_examples=40)
+def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
+    world = RandomWorld(seed, ending=0.3, words=2)
+    chains = []
+    drawn = {}  # samples that a prefix was asked for, as nodes of one text share their indices
+    running = [("", None)] * n
+    while running:
+        after = []
+        for prefix, _ in running:
+            index = drawn.get(prefix, 0)
+            drawn[prefix] = index + 1
+            step = world.sample(prefix, index, type("Ask", (), {"finish": False, "max_tokens": 512}))
+            (chains if step.terminal else after).append((prefix + step.text, step.score))
+        running = after
+    for search in (
+        beam(width=n, k=1, distinct=False, max_depth=99),
+        dvts(subtrees=n, k=1, distinct=False, max_depth=99),
+    ):
+        done = play(search, RandomWorld(seed, ending=0.3, words=2))
+        outcome = done.outcome()
+        found = sorted((done.tree.text(node.id), node.score) for node in outcome.terminals)
+        assert len(found) == n
+        assert sorted(text for text, _ in found) == sorted(text for text, _ in chains)
+        assert done.ledger.prm_passes == n  # finished chains alone
+        assert outcome.chosen.score == max(score for _, score in found)
+        assert done.ledger.duplicates == 0
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=100)
+def test_ledger_of_both(seed, width, k, max_depth, blank):
+    for search, most in (
+        (beam(width=width, k=k, max_depth=max_depth), width * k),
+        (dvts(subtrees=width, k=k, max_depth=max_depth), width * k),
+    ):
+        world = RandomWorld(seed, blank=blank, words=3, unscored=blank)
+        asked = []
+        while batch := search.ask():
+            assert sum(expand.n for expand in batch) <= most
+            asked += batch
+            for expand in batch:
+                search.tell(expand.node, world(search, expand))
+        ledger, outcome = search.ledger, search.outcome()
+        assert len({expand.node for expand in asked}) == len(asked)
+        assert ledger.samples == sum(expand.n for expand in asked)
+        assert len(search.tree) - 1 == ledger.samples - ledger.duplicates - ledger.empties
+        assert ledger.prm_passes == sum(node.score is not None for node in search.tree)
+        assert len(set(world.served)) == len(world.served)
+        assert max(node.depth - node.forced for node in search.tree) <= max_depth
+        if not blank:
+            assert outcome.chosen.terminal
+            assert outcome.stopped == "done"
+
+
+def test_a_complete_solution_can_lose_its_place_and_still_counts():
+    tree = FixedTree({(): [("A", 0.5, True), ("B", 0.6, False)], ("B",): [("C", 0.1, False), ("D", 0.2, False)]})
+    search = beam(width=2, k=2)
+    for _ in range(2):
+        for expand in search.ask():
+            results = tree(search, expand)
+            search.tell(expand.node, results)
+    assert [search.tree[i].text for i in search.beam] == ["C", "D"]
+    assert [node.text for node in search.outcome().terminals] == ["A"]
+    search.end("seconds")
+    assert search.ask() == []
+    assert search.outcome().chosen.text == "A"
+
+
+@pytest.mark.parametrize("make", [lambda **o: beam(width=2, k=2, **o), lambda **o: dvts(subtrees=2, k=2, **o)])
+def test_a_spent_budget_completes_the_best_prefix(make):
+    done = play(make(limits=Limits(expansions=3, finish_tokens=5)), RandomWorld(5, ending=0.0))
+    outcome = done.outcome()
+    assert (outcome.stopped, outcome.chosen.forced) == ("expansions", True)
+    assert done.ledger.completions == 1
+    going = [node for node in done.tree if node.depth == 2]
+    kept = sorted(going, key=lambda node: -node.value)
+    assert outcome.chosen.parent in {node.id for node in kept}
+
+
+def test_where_nothing_follows_a_subtree_ends():
+    def world(search, expand):
+        if search.tree[expand.node].depth:
+            return [Continuation("", 0)] * expand.n
+        return [Continuation(f"{i}", 1, False, 0.1 * i) for i in range(expand.n)]
+
+    for search in (beam(width=2, k=2), dvts(subtrees=2, k=2)):
+        outcome = play(search, world).outcome()
+        assert (outcome.stopped, outcome.chosen.text, outcome.terminals) == ("exhausted", "3", ())

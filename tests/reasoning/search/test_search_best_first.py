@@ -1,0 +1,438 @@
+"""A*-decoding: closed forms, guarantees on enumerated trees, equivalences, limits."""
+
+import heapq
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.reasoning.search.best_first import BestFirst, BestFirstOptions, State, costs
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.siblings import said
+from reason.reasoning.search.tree import Continuation
+from search_worlds import FixedTree, RandomWorld, play, random_tree
+
+KINDS = ["rise", "fall", "abs", "none"]
+EVERYTHING = {"open_limit": None, "max_depth": 99}
+
+
+def search(**options):
+    return BestFirst(BestFirstOptions(**{"k": 3, **EVERYTHING, **options}))
+
+
+def along(kind, hs):
+    """(g, f) of every prefix of a path with these h."""
+    state, seen = State(0, None, 0), []
+    for depth, h in enumerate(hs, 1):
+        g, f = costs(kind, state, h)
+        state = State(depth, depth - 1, depth, g=g, h=h, f=f)
+        seen.append((g, f))
+    return seen
+
+
+def closed_form(kind, hs):
+    rises = sum(max(0.0, b - a) for a, b in pairwise(hs))
+    return {"rise": hs[-1] + rises, "fall": hs[0] + rises, "abs": hs[0] + 2 * rises, "none": hs[-1]}[kind]
+
+
+def f_of(kind, hs):
+    return along(kind, hs)[-1][1]
+
+
+# -- costs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_costs_along_a_path(kind, hs):
+    seen = along(kind, hs)
+    edge = {"rise": lambda d: max(0, d), "fall": lambda d: max(0, -d), "abs": abs, "none": lambda d: 0}[kind]
+    for i, (g, f) in enumerate(seen):
+        assert f == pytest.approx(closed_form(kind, hs[: i + 1]), abs=1e-9)
+        assert g == pytest.approx(sum(edge(b - a) for a, b in pairwise(hs[: i + 1])), abs=1e-9)
+        assert f == pytest.approx(g + hs[i], abs=1e-9)
+        assert f >= hs[i] - 1e-12
+        if kind == "none":
+            assert f == hs[i]
+    for (g, f), (g2, f2) in pairwise(seen):
+        assert g2 >= g
+        if kind in ("fall", "abs"):
+            assert f2 >= f  # exactly: no rounding may break a tie
+
+
+def test_rise_is_also_the_first_h_plus_twice_the_rises_less_the_falls():
+    hs = [0.5, 0.2, 0.7, 0.6, 0.9]
+    rises, falls = 0.5 + 0.3, 0.3 + 0.1
+    assert f_of("rise", hs) == pytest.approx(0.5 + 2 * rises - falls, abs=1e-12)
+
+
+def test_the_two_paths_that_tell_rise_from_fall():
+    failing, recovering = [0.1, 0.5], [0.6, 0.05]  # r = 0.9 then 0.5; r = 0.4 then 0.95
+    assert [f_of("fall", hs) for hs in (failing, recovering)] == pytest.approx([0.5, 0.6])
+    assert [f_of("rise", hs) for hs in (failing, recovering)] == pytest.approx([0.9, 0.05])
+
+
+# -- the first solution popped
+
+COUNTER_EXAMPLE = FixedTree(
+    {
+        (): [("s", 0.5, False)],
+        ("s",): [("A", 0.3, True), ("B", 0.6, False)],
+        ("s", "B"): [("C", 0.0, True)],
+    }
+)
+
+
+@pytest.mark.parametrize(("kind", "popped"), [("rise", "A"), ("fall", "A"), ("none", "A")])
+def test_the_counter_example(kind, popped):
+    done = play(search(k=2, edge_cost=kind), COUNTER_EXAMPLE)
+    assert done.outcome().chosen.text == popped
+    everything = play(search(k=2, edge_cost=kind, stop="best_of_m", m=2), COUNTER_EXAMPLE)
+    f = {node.text: node.f for node in everything.tree if node.terminal}
+    wanted = {"rise": {"A": 0.3, "C": 0.1}, "fall": {"A": 0.5, "C": 0.6}, "none": {"A": 0.3, "C": 0.0}}[kind]
+    assert f == pytest.approx(wanted)
+    assert everything.outcome().chosen.text == min(wanted, key=wanted.get)
+
+
+def first_solutions(kind, count=2000, **options):
+    """For random trees: the f of the solution returned, the smallest there is, and the search."""
+    rng = Random(7)
+    for _ in range(count):
+        tree = random_tree(rng)
+        done = play(search(edge_cost=kind, **options), tree)
+        best = min(closed_form(kind, hs) for _, hs in tree.terminals())
+        yield done.outcome().chosen.f, best, done
+
+
+@pytest.mark.parametrize("kind", ["fall", "abs"])
+def test_with_consistent_costs_the_first_solution_is_the_best_of_the_tree(kind):
+    checked = 0
+    for f, best, done in first_solutions(kind):
+        assert f == pytest.approx(best, abs=1e-9)
+        popped = [done.tree[node_id].f for node_id in done.popped]
+        assert all(a <= b for a, b in pairwise(popped))
+        checked += 1
+    assert checked == 2000
+
+
+@pytest.mark.parametrize("kind", ["rise", "none"])
+def test_with_the_other_costs_it_often_is_not(kind):
+    assert sum(f > best + 1e-9 for f, best, _ in first_solutions(kind)) > 1000  # 2,000 trees
+
+
+@pytest.mark.parametrize("kind", ["fall", "abs"])
+def test_the_guarantee_holds_for_any_batch_and_for_solutions_at_all_depths(kind):
+    rng = Random(11)
+    for pop in (2, 3, 5):
+        for _ in range(60):
+            tree = random_tree(rng)
+            done = play(search(edge_cost=kind, beam_pop=pop), tree)
+            best = min(closed_form(kind, hs) for _, hs in tree.terminals())
+            assert done.outcome().chosen.f == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1.5, 3.0])
+def test_a_weight_costs_at_most_its_factor(weight):
+    looser = 0
+    for f, best, _ in first_solutions("fall", 300, weight=weight):
+        assert f <= weight * best + 1e-9
+        looser += f > best + 1e-9
+    assert (looser > 0) == (weight > 1)
+
+
+# -- against a plain implementation
+
+
+def plain(kind, tree):
+    """A* over a fixed tree with a heap: the order in which prefixes are popped, up to the first solution."""
+    heap, order, seq = [((0.0, 0, 0.0, 0), (), [], False)], [], 0
+    while True:
+        _, path, hs, terminal = heapq.heappop(heap)
+        order.append(path)
+        if terminal:
+            return order
+        for name, h, ends in tree.children[path]:
+            seq += 1
+            key = (f_of(kind, [*hs, h]), -len(path) - 1, -(1 - h), seq)
+            heapq.heappush(heap, (key, (*path, name), [*hs, h], ends))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_popping_is_that_of_a_plain_implementation(kind):
+    rng = Random(3)
+    for coarse in (False, True):  # few values of h make many ties
+        for _ in range(100):
+            tree = random_tree(rng, draw=(lambda: rng.randrange(5) / 4) if coarse else None)
+            done = play(search(edge_cost=kind), tree)
+            assert [tuple(done.tree.steps(node_id)) for node_id in done.popped] == plain(kind, tree)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_options_that_change_nothing(kind):
+    rng = Random(5)
+    for _ in range(50):
+        tree = random_tree(rng)
+        base = play(search(edge_cost=kind), tree)
+        for same in ({"beam_pop": 1}, {"open_limit": 10_000}, {"weight": 1.0}, {"stop": "best_of_m", "m": 1}):
+            other = play(search(edge_cost=kind, **same), tree)
+            assert (other.popped, other.outcome().chosen.f) == (base.popped, base.outcome().chosen.f)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_siblings_matters_to_exact_ties_alone(kind):
+    rng = Random(9)
+    for _ in range(50):
+        tree = random_tree(rng)
+        turned = FixedTree({path: listed[::-1] for path, listed in tree.children.items()})
+        paths = []
+        for world in (tree, turned):
+            done = play(search(edge_cost=kind), world)
+            keys = [done._key(done.tree[node_id])[:3] for node_id in done.popped]
+            paths.append((keys, [tuple(done.tree.steps(node_id)) for node_id in done.popped]))
+        # "fall" ties by f along a path; depth and r tell those apart, so no tie here is exact
+        assert paths[0] == paths[1]
+
+
+# -- what a search does
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 7])
+def test_a_perfect_reward_model_is_followed_straight_to_the_end(k):
+    right = ["x1\n\n", "x2\n\n", "x3\n\n", "x4\n\n"]
+
+    def world(done, expand):
+        steps = done.tree.steps(expand.node)
+        depth = len(steps)
+        texts = [f"wrong {i}\n\n" for i in range(expand.n - 1)]
+        texts.insert(depth % expand.n, right[depth])
+        return [
+            Continuation(text, 5, depth + 1 == len(right), float([*steps, text] == right[: depth + 1]))
+            for text in texts
+        ]
+
+    for kind in KINDS:
+        done = play(search(k=k, edge_cost=kind), world)
+        assert done.tree.steps(done.outcome().chosen.id) == right
+        assert done.ledger.expansions == len(right)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reexpand", [None, 0.2])
+def test_a_reward_model_that_likes_nothing_that_ends_cannot_keep_a_search_from_ending(kind, reexpand):
+    def world(done, expand):
+        texts = [f"{expand.node}.{expand.first + i}\n\n" for i in range(expand.n)]
+        return [Continuation(text, 5, expand.finish or i == 0, 0.0 if i == 0 else 1.0) for i, text in enumerate(texts)]
+
+    limits = Limits(gen_tokens=400, finish_tokens=20, least_step_tokens=5)
+    done = play(search(k=3, edge_cost=kind, reexpand=reexpand, limits=limits, max_step_tokens=5), world)
+    outcome = done.outcome()
+    assert outcome.stopped == "tokens"
+    assert done.ledger.gen_tokens <= 400
+    assert outcome.chosen.terminal
+    assert outcome.chosen.f == min(node.f for node in outcome.terminals)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constant_scores_give_depth_first(kind):
+    done = play(search(edge_cost=kind), random_tree(Random(1), depth=4, ending=0.0, draw=lambda: 0.4))
+    assert done.ledger.expansions == 4
+    assert [done.tree[node_id].depth for node_id in done.popped] == [0, 1, 2, 3, 4]
+    assert done.outcome().chosen.id == min(node.id for node in done.tree if node.depth == 4)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30)
+def test_one_continuation_each_is_plain_sampling(seed):
+    world = RandomWorld(seed)
+    done = play(search(k=1), world)
+    assert len(done.tree) == done.ledger.expansions + 1
+    prefix, again = "", RandomWorld(seed)
+    for node in list(done.tree)[1:]:
+        step = again.sample(prefix, 0, type("Ask", (), {"finish": False, "max_tokens": 512}))
+        assert (node.text, node.terminal) == (step.text, step.terminal)
+        prefix += step.text
+    assert done.outcome().chosen.terminal
+
+
+worlds = st.builds(
+    RandomWorld,
+    st.integers(0, 10**6),
+    words=st.sampled_from([2, 8]),
+    blank=st.sampled_from([0.0, 0.3]),
+    unscored=st.sampled_from([0.0, 0.4]),
+    ending=st.sampled_from([0.05, 0.3]),
+)
+some_options = st.fixed_dictionaries(
+    {
+        "k": st.integers(1, 4),
+        "edge_cost": st.sampled_from(KINDS),
+        "beam_pop": st.integers(1, 3),
+        "open_limit": st.sampled_from([None, 2, 8]),
+        "stop": st.sampled_from(["first", "best_of_m"]),
+        "frontier": st.sampled_from(["global", "local"]),
+        "max_depth": st.integers(1, 6),
+        "weight": st.sampled_from([1.0, 2.0]),
+        "reexpand": st.sampled_from([None, 0.3]),
+        "temperature_ladder": st.sampled_from([(), (1.2, 1.6)]),
+    }
+)
+some_limits = st.builds(
+    Limits,
+    gen_tokens=st.none() | st.integers(20, 200),
+    prm_passes=st.none() | st.integers(0, 30),
+    expansions=st.none() | st.integers(0, 15),
+    finish_tokens=st.integers(1, 20),
+    least_step_tokens=st.integers(1, 9),
+)
+
+
+@given(worlds, some_options, some_limits)
+@settings(max_examples=200)
+def test_ledger_and_limits(world, options, limits):
+    if limits.gen_tokens is limits.expansions is limits.prm_passes is None:
+        limits = limits.model_copy(update={"expansions": 30})
+    done = search(**options, limits=limits, max_step_tokens=9)
+    spent, asked = 0, []
+    while batch := done.ask():
+        for expand in batch:
+            told = world(done, expand)
+            spent += sum(step.tokens for step in told)
+            asked.append(expand)
+            done.tell(expand, told)
+        if limits.gen_tokens is not None and not done.stopped:
+            assert limits.gen_tokens - done.ledger.gen_tokens >= limits.finish_tokens
+    ledger, outcome = done.ledger, done.outcome()
+    assert len({expand.key for expand in asked}) == len(asked)
+    if options["reexpand"] is None:
+        assert len({expand.node for expand in asked}) == len(asked)  # expanded at most once
+    for node in done.tree:
+        own = [expand for expand in asked if expand.node == node.id]
+        assert [expand.turn for expand in own] == list(range(len(own)))
+        assert sum(not expand.finish for expand in own) == node.expanded
+        children = [said(child) for child in done.tree if child.parent == node.id and not child.forced]
+        assert len(set(children)) == len(children)
+    assert ledger.gen_tokens == spent
+    assert ledger.samples == sum(expand.n for expand in asked)
+    assert ledger.expansions == sum(not expand.finish for expand in asked)
+    assert len(done.tree) - 1 == ledger.samples - ledger.duplicates - ledger.empties
+    scored = [node for node in done.tree if node.score is not None]
+    assert ledger.prm_passes == len(scored)
+    if world.blank == world.unscored == 0:
+        assert len(scored) == len(done.tree) - 1 - sum(expand.score == "none" for expand in asked)
+        assert ledger.unscored == 0
+    assert limits.gen_tokens is None or spent <= limits.gen_tokens
+    assert limits.prm_passes is None or ledger.prm_passes <= limits.prm_passes
+    assert limits.expansions is None or ledger.expansions <= limits.expansions
+    assert len(set(world.served)) == len(world.served)  # no sample is asked for twice
+    # well-formed whatever the scores say
+    assert outcome.stopped in ("done", "exhausted", "tokens", "prm_passes", "expansions")
+    assert outcome.chosen is None or outcome.chosen.terminal == bool(outcome.terminals)
+    if outcome.chosen is not None and outcome.chosen.terminal:
+        pool = [done.tree[i] for i in done.done] if outcome.stopped == "done" else list(outcome.terminals)
+        assert outcome.chosen.f == min(node.f for node in pool)
+    for node in done.tree:
+        assert node.depth <= done.options.max_depth + node.forced
+        assert node.parent is None or 0 <= node.h <= 1
+
+
+def test_at_the_depth_limit_the_final_answer_is_asked_for_and_competes():
+    endless = RandomWorld(4, ending=0.0)
+    done = search(k=2, max_depth=3, limits=Limits(finish_tokens=7))
+    finishing = []
+    while batch := done.ask():
+        for expand in batch:
+            if expand.finish:
+                finishing.append((done.tree[expand.node].depth, expand.n, expand.max_tokens, expand.score))
+            done.tell(expand.node, endless(done, expand))
+    chosen = done.outcome().chosen
+    assert set(finishing) == {(3, 1, 7, "all")}
+    assert (chosen.forced, chosen.terminal, chosen.depth) == (True, True, 4)
+    assert done.popped[-1] == chosen.id  # pushed back and popped, not returned at once
+    assert done.ledger.completions == len(finishing)
+
+
+def test_a_spent_budget_completes_the_best_open_prefix():
+    endless = RandomWorld(4, ending=0.0)
+    done = search(k=2, limits=Limits(expansions=3))
+    play(done, endless)
+    outcome = done.outcome()
+    forced = outcome.chosen
+    assert (outcome.stopped, forced.forced, done.ledger.completions) == ("expansions", True, 1)
+    opened = [node for node in done.tree if node.depth and not node.forced and node.id not in done.popped]
+    assert forced.parent == min(opened, key=done._key).id
+
+
+def test_a_spent_budget_returns_the_best_solution_there_is_popped_or_not():
+    tree = FixedTree({(): [("A", 0.9, True), ("B", 0.1, False)], ("B",): [("C", 0.2, False), ("D", 0.8, True)]})
+    done = play(search(k=2, edge_cost="none", limits=Limits(expansions=2)), tree)
+    assert done.outcome().chosen.text == "D"
+    assert [node.text for node in done.outcome().terminals] == ["D", "A"]
+    assert done.ledger.completions == 0
+
+
+def test_steps_are_cut_shorter_as_the_tokens_run_out():
+    caps = []
+
+    def world(done, expand):
+        caps.append((expand.finish, expand.max_tokens))
+        return [Continuation(f"{expand.node}.{i}\n\n", expand.max_tokens, False, 0.5) for i in range(expand.n)]
+
+    done = search(k=2, max_step_tokens=50, limits=Limits(gen_tokens=340, finish_tokens=40, least_step_tokens=20))
+    play(done, world)
+    # 300 beside the reserve: two expansions of 100, then one of 2 x 50, and nothing for a fourth
+    assert caps == [(False, 50), (False, 50), (False, 50), (True, 40)]
+    done = search(k=2, max_step_tokens=50, limits=Limits(gen_tokens=290, finish_tokens=40, least_step_tokens=20))
+    caps.clear()
+    play(done, world)
+    assert caps == [(False, 50), (False, 50), (False, 25), (True, 40)]
+    assert done.outcome().stopped == "tokens"
+
+
+def test_a_full_frontier_drops_the_worst():
+    tree = random_tree(Random(2), ending=0.0)
+    done = search(open_limit=2)
+    while batch := done.ask():
+        for expand in batch:
+            done.tell(expand.node, tree(done, expand))
+            assert len(done._open) <= 2
+    assert done.evicted > 0
+    assert done.outcome().chosen.terminal
+
+
+def test_a_local_frontier_never_turns_back():
+    rng = Random(8)
+    turned_back = 0
+    for _ in range(50):
+        tree = random_tree(rng, ending=0.0)
+        local = play(search(frontier="local"), tree)
+        path = [node.id for node in local.tree.path(local.outcome().chosen)]
+        assert local.popped == [0, *path]
+        assert local.ledger.expansions == 4
+        turned_back += play(search(), tree).ledger.expansions > 4
+    assert turned_back > 0
+
+
+def test_best_of_m_goes_on_until_it_has_m():
+    rng = Random(6)
+    for _ in range(20):
+        tree = random_tree(rng)
+        first = play(search(edge_cost="rise"), tree)
+        three = play(search(edge_cost="rise", stop="best_of_m", m=3), tree)
+        assert three.popped[: len(first.popped)] == first.popped
+        assert len(three.done) == 3
+        assert three.outcome().chosen.f == min(three.tree[i].f for i in three.done)
+
+
+def test_where_everything_ends_in_nothing_the_best_dead_end_is_chosen():
+    def world(done, expand):
+        if done.tree[expand.node].depth:
+            return [Continuation("  \n", 1)] * expand.n
+        return [Continuation(name, 1, False, r) for name, r in (("a", 0.2), ("b", 0.7), ("c", 0.4))]
+
+    done = play(search(), world)
+    outcome = done.outcome()
+    assert (outcome.stopped, outcome.chosen.text, outcome.chosen.terminal) == ("exhausted", "b", False)
+    assert (done.ledger.empties, done.ledger.completions) == (9, 0)
+    nothing = play(search(), lambda done, expand: [Continuation("", 0)] * expand.n).outcome()
+    assert (nothing.chosen, nothing.terminals, nothing.stopped) == (None, (), "exhausted")

@@ -1,0 +1,133 @@
+"""Particle Gibbs: the target is left unchanged (by enumeration), and what holds for the reference."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_steps import UNEVEN
+from pydantic import ValidationError
+from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
+from reason.reasoning.search.resampling import softmax
+from search_worlds import RandomWorld, executions, play
+
+
+def gibbs(rng, **options):
+    return ParticleGibbs(GibbsOptions(**options), rng)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_pass_beside_a_reference_leaves_the_target_unchanged(n):
+    def after(chance, reference):
+        search = gibbs(chance, n=n, iterations=2, weight_mode="likelihood", stopped_weight="one")
+        UNEVEN.begin_beside(search, [reference], chance)
+        play(search, UNEVEN.serve(chance))
+        held = {}
+        for node_id, weight in zip(search.sweeps[1].nodes, search.sweeps[1].theta, strict=True):
+            text = search.tree.text(node_id)
+            held[text] = held.get(text, 0.0) + weight
+        return held
+
+    target = UNEVEN.posterior()
+    moved = dict.fromkeys(target, 0.0)
+    for reference, probability in target.items():
+        for p, held in executions(lambda chance, reference=reference: after(chance, reference)):
+            for text, weight in held.items():
+                moved[text] += probability * p * weight
+    assert sum(moved.values()) == pytest.approx(1, abs=1e-12)
+    assert moved == pytest.approx(target, abs=1e-12)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 5),
+    st.integers(1, 4),
+    st.sampled_from(["odds", "likelihood", "telescoped"]),
+    st.booleans(),
+)
+@settings(max_examples=100)
+def test_what_holds_for_the_reference(seed, n, iterations, mode, resample_stopped):
+    world = RandomWorld(seed, ending=0.3, words=3)
+    search = gibbs(
+        Random(seed),
+        n=n,
+        iterations=iterations,
+        weight_mode=mode,
+        resample_stopped=resample_stopped,
+        max_depth=8,
+    )
+    roots = 0
+    while batch := search.ask():
+        for expand in batch:
+            if search.tree[expand.node].depth == 0 and not expand.finish:
+                assert expand.n == n - (roots > 0)  # N·J particles in all, the references included
+                roots += 1
+            search.tell(expand.node, world(search, expand))
+    tree = search.tree
+    assert len(search.sweeps) == roots == iterations
+    assert len(set(world.served)) == len(world.served)
+    for before, sweep in zip(search.sweeps, search.sweeps[1:], strict=False):
+        reference = tree.path(tree[sweep.nodes[-1]])
+        originals = [tree[node.copied] for node in reference]
+        assert originals[-1].id in before.nodes
+        assert originals == tree.path(originals[-1])
+        for copy, original in zip(reference, originals, strict=True):
+            for name in ("text", "tokens", "score", "terminal", "log_g", "level", "depth"):
+                assert getattr(copy, name) == getattr(original, name)
+        for t, generation in enumerate(sweep.generations, 1):
+            # in every population, unchanged, at its step t, with its potential of step t
+            assert generation.nodes[-1] == reference[min(t, len(reference)) - 1].id
+            assert generation.ancestors[-1] == n - 1
+            if t <= len(reference) and mode != "telescoped" and resample_stopped:
+                gains = [tree[i].log_g for i in generation.nodes]
+                assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
+        assert len(sweep.generations) >= len(reference)
+    # copies cost nothing
+    born = [node for node in tree if node.parent is not None and node.copied is None]
+    assert search.ledger.samples == len(born)
+    assert search.ledger.gen_tokens == sum(node.tokens for node in born)
+
+
+def test_a_copy_of_the_reference_cut_short_goes_on():
+    forks = alone = 0
+    for seed in range(60):
+        search = gibbs(Random(seed), n=3, iterations=3, max_depth=12)
+        play(search, RandomWorld(seed, ending=0.4))
+        for sweep in search.sweeps[1:]:
+            reference = [node.id for node in search.tree.path(search.tree[sweep.nodes[-1]])]
+            for t, generation in enumerate(sweep.generations, 1):
+                from_reference = [a for a in generation.ancestors[:-1] if a == 2]
+                if t < len(reference) and from_reference:
+                    # it was active again: the next step of that prefix was asked for
+                    assert search.tree[reference[t - 1]].asked == len(from_reference)
+                    forks += 1
+                alone += t > 1 and not any(search.tree[i].depth == t for i in generation.nodes[:-1])
+    assert forks > 10
+    assert alone > 0  # the reference went on where all others had finished
+
+
+def test_one_iteration_is_the_filter():
+    from reason.reasoning.search.particles import ParticleFilter
+    from reason.reasoning.search.population import ParticleOptions
+
+    one = play(gibbs(Random(4), n=4, iterations=1), RandomWorld(4))
+    other = play(ParticleFilter(ParticleOptions(n=4), Random(4)), RandomWorld(4))
+    assert one.sweeps == other.sweeps
+    assert one.outcome() == other.outcome()
+
+
+def test_the_answer_is_of_the_last_pass():
+    search = play(gibbs(Random(4), n=4, iterations=3), RandomWorld(4))
+    last = search.sweeps[-1]
+    outcome = search.outcome()
+    assert {node.id for node in outcome.terminals} <= set(last.nodes)
+    best = max(range(4), key=lambda i: (last.theta[i], search.tree[last.nodes[i]].log_g))
+    assert outcome.chosen.log_g == search.tree[last.nodes[best]].log_g
+    assert math.fsum(outcome.weights) == pytest.approx(1)
+
+
+def test_what_would_be_biased_is_refused():
+    for wrong in ({"resampling": "systematic"}, {"n": 1}, {"iterations": 0}):
+        with pytest.raises(ValidationError):
+            GibbsOptions(**wrong)

@@ -1,0 +1,340 @@
+"""The particle filter: unbiasedness by enumeration, lineage, weights, equivalences."""
+
+import math
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.errors import UserError
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.particles import ParticleFilter
+from reason.reasoning.search.population import ParticleOptions
+from reason.reasoning.search.resampling import effective_size, log_level, softmax
+from reason.reasoning.search.tree import Continuation
+from search_worlds import RandomWorld, executions, play
+
+seeds = st.integers(0, 10**6)
+
+
+def particles(rng=None, **options):
+    return ParticleFilter(ParticleOptions(**options), Random(1) if rng is None else rng)
+
+
+# -- the toy of two steps
+
+FIRST = {"a": 0.7, "b": 0.3}
+SECOND = {"a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.2, "y": 0.8}}
+G = {"a": 0.3, "b": 0.9, "ax": 0.2, "ay": 0.6, "bx": 0.9, "by": 0.1}
+
+
+def toy(chance):
+    def world(search, expand):
+        prefix = search.tree.text(expand.node)
+        ways = SECOND[prefix] if prefix else FIRST
+        picks = [list(ways)[chance.pick(list(ways.values()))] for _ in range(expand.n)]
+        return [Continuation(pick, 1, bool(prefix), G[prefix + pick]) for pick in picks]
+
+    return world
+
+
+def one_pass(chance, **options):
+    """(estimate of Z, estimate of the share of those whose second symbol is x)."""
+    search = play(particles(chance, weight_mode="likelihood", **options), toy(chance))
+    sweep = search.sweeps[0]
+    share = sum(w for i, w in zip(sweep.nodes, sweep.theta, strict=True) if search.tree.text(i).endswith("x"))
+    return math.exp(sweep.log_z), share
+
+
+@pytest.mark.parametrize("trigger", [None, 0.8])
+def test_unnormalised_estimates_are_unbiased(trigger):
+    runs = list(executions(lambda chance: one_pass(chance, n=2, ess_trigger=trigger)))
+    assert sum(p for p, _ in runs) == pytest.approx(1, abs=1e-12)
+    assert sum(p * z for p, (z, _) in runs) == pytest.approx(0.1542, abs=1e-12)
+    assert sum(p * z * f for p, (z, f) in runs) == pytest.approx(0.0696, abs=1e-12)
+    if trigger is None:
+        assert len(runs) == 64
+        biased = sum(p * f for p, (_, f) in runs)
+        assert biased == pytest.approx(0.367804, abs=5e-7)  # the posterior has 0.451362
+    else:
+        assert len(runs) < 64  # where the weights are even enough, nothing is drawn
+
+
+def test_one_particle_is_importance_sampling_without_weights():
+    runs = list(executions(lambda chance: one_pass(chance, n=1)))
+    assert sum(p * z for p, (z, _) in runs) == pytest.approx(0.1542, abs=1e-12)
+    assert sum(p * f for p, (_, f) in runs) == pytest.approx(0.7 * 0.5 + 0.3 * 0.2, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "mean", "runs"), [(4, 0.396, 2000), (16, 0.437, 600)])
+def test_the_bias_shrinks_with_more_particles(n, mean, runs):
+    class Sampled(Random):
+        def pick(self, probabilities):
+            return self.choices(range(len(probabilities)), probabilities)[0]
+
+    chance = Sampled(5)
+    shares = [one_pass(chance, n=n)[1] for _ in range(runs)]
+    assert sum(shares) / runs == pytest.approx(mean, abs=0.02)
+
+
+def test_unbiased_with_solutions_of_several_lengths_only_if_the_stopped_weigh_one():
+    # "s" ends at once; "g" goes on to "x" or "y"
+    potentials = {"s": 0.5, "g": 0.8, "gx": 0.9, "gy": 0.2}
+    exact = 0.4 * 0.5 + 0.6 * 0.8 * (0.3 * 0.9 + 0.7 * 0.2)
+
+    def estimate(chance, **options):
+        def world(search, expand):
+            prefix = search.tree.text(expand.node)
+            ways = {"x": 0.3, "y": 0.7} if prefix else {"s": 0.4, "g": 0.6}
+            picks = [list(ways)[chance.pick(list(ways.values()))] for _ in range(expand.n)]
+            return [Continuation(pick, 1, pick != "g", potentials[prefix + pick]) for pick in picks]
+
+        done = play(particles(chance, n=2, weight_mode="likelihood", **options), world)
+        return done.sweeps[0].log_z
+
+    means = {}
+    for stopped in ("one", "last"):
+        runs = executions(lambda chance, stopped=stopped: estimate(chance, stopped_weight=stopped))
+        means[stopped] = sum(p * math.exp(z) for p, z in runs)
+    assert means["one"] == pytest.approx(exact, abs=1e-12)
+    assert abs(means["last"] - exact) > 0.01
+    assert {z for _, z in executions(lambda chance: estimate(chance, resample_stopped=False))} == {None}
+
+
+# -- one population
+
+worlds = st.builds(
+    RandomWorld,
+    seeds,
+    words=st.sampled_from([2, 8]),
+    blank=st.sampled_from([0.0, 0.3]),
+    unscored=st.sampled_from([0.0, 0.4, 1.0]),
+    ending=st.sampled_from([0.1, 0.5]),
+)
+some_options = st.fixed_dictionaries(
+    {
+        "n": st.integers(1, 6),
+        "weight_mode": st.sampled_from(["odds", "likelihood", "telescoped"]),
+        "tau": st.sampled_from([0.5, 1.0, 2.0]),
+        "entropic": st.sampled_from([None, "size", "entropy"]),
+        "anneal": st.sampled_from([None, (1.5, 0.7, 3)]),
+        "resampling": st.sampled_from(["multinomial", "systematic"]),
+        "ess_trigger": st.sampled_from([None, 0.5]),
+        "resample_stopped": st.booleans(),
+        "stopped_weight": st.sampled_from(["last", "one"]),
+        "select": st.sampled_from(["argmax", "sample"]),
+        "max_depth": st.integers(1, 6),
+    }
+)
+
+
+@given(worlds, some_options, seeds)
+@settings(max_examples=200)
+def test_lineage_and_ledger(world, options, seed):
+    search = particles(Random(seed), **options)
+    active = []
+    while batch := search.ask():
+        if not batch[0].finish:
+            active.append(sum(expand.n for expand in batch))
+        for expand in batch:
+            search.tell(expand.node, world(search, expand))
+    sweep, tree = search.sweeps[0], search.tree
+    assert len(sweep.generations) == len(active) <= options["max_depth"]
+    held = [0] * options["n"]
+    for t, generation in enumerate(sweep.generations, 1):
+        assert math.fsum(generation.theta) == pytest.approx(1, abs=1e-12)
+        assert active[t - 1] == sum(tree[i].depth == t for i in generation.nodes)
+        for before, after in zip(held, generation.nodes, strict=True):
+            if after == before:  # stopped particles stay what they are
+                assert tree[after].terminal
+            else:
+                assert (tree[after].parent, tree[after].depth) == (before, t)
+        held = [generation.nodes[a] for a in generation.ancestors]
+    assert held == sweep.nodes
+    last = sweep.generations[-1]
+    if all(tree[i].terminal or tree[i].depth == options["max_depth"] for i in last.nodes):
+        assert last.ancestors == list(range(options["n"]))  # where all have finished, nothing is resampled
+    # what it cost: once for each step that was generated, whatever was copied afterwards
+    born = list(tree)[1:]
+    assert search.ledger.samples == len(born)
+    assert search.ledger.gen_tokens == sum(node.tokens for node in born)
+    assert search.ledger.prm_passes == sum(node.score is not None for node in born)
+    if world.unscored == 0:
+        assert search.ledger.prm_passes == sum(active) - sum(not node.text.strip() for node in born if not node.forced)
+    assert len(set(world.served)) == len(world.served)
+    outcome = search.outcome()
+    assert outcome.stopped == "done"
+    assert outcome.chosen.terminal
+    if not outcome.chosen.forced:
+        assert outcome.chosen.id in sweep.nodes
+        complete = sum(w for i, w in zip(sweep.nodes, sweep.theta, strict=True) if tree[i].terminal)
+        assert math.fsum(outcome.weights) == pytest.approx(complete, abs=1e-12)
+        assert list(outcome.weights) == sorted(outcome.weights, reverse=True)
+    else:
+        assert not any(tree[i].terminal for i in sweep.nodes)
+
+
+@given(seeds, st.sampled_from([0.5, 1.0, 2.0]))
+@settings(max_examples=40)
+def test_weights_are_the_odds_of_the_current_scores(seed, tau):
+    search = play(particles(Random(seed), n=5, tau=tau), RandomWorld(seed, ending=0.3))
+    for generation in search.sweeps[0].generations:
+        logits = [log_level(search.tree[i].score, "logit") / tau for i in generation.nodes]
+        assert generation.theta == pytest.approx(softmax(logits), abs=1e-12)
+        assert generation.ess == pytest.approx(effective_size(generation.theta))
+        assert generation.distinct == len(set(generation.ancestors))
+    sweep = search.sweeps[0]
+    if all(search.tree[i].terminal for i in sweep.generations[-1].nodes):
+        assert sweep.theta == sweep.generations[-1].theta
+    else:  # the last resampling drew finished ones alone
+        assert sweep.theta == [1 / 5] * 5
+        potentials = [search.tree[i].log_g for i in sweep.nodes]
+        assert search.tree[search.outcome().chosen.id].log_g == max(potentials)
+
+
+@given(seeds)
+@settings(max_examples=40)
+def test_telescoped_weights_follow_the_last_score_alone(seed):
+    world = RandomWorld(seed, ending=0.3, unscored=0.3)
+    search = play(particles(Random(seed), n=4, weight_mode="telescoped", max_depth=99), world)
+    for node in search.tree:
+        if node.score is not None:
+            assert search.log_target(node.id) == pytest.approx(log_level(node.score, "log"), abs=1e-9)
+
+
+@given(seeds)
+@settings(max_examples=20)
+def test_one_particle_is_plain_sampling(seed):
+    search = play(particles(Random(0), n=1, max_depth=99), RandomWorld(seed))
+    prefix, terminal, world = "", False, RandomWorld(seed)
+    while not terminal:
+        step = world.sample(prefix, 0, type("Ask", (), {"finish": False, "max_tokens": 512}))
+        prefix, terminal = prefix + step.text, step.terminal
+    assert search.tree.text(search.outcome().chosen.id) == prefix
+    assert search.outcome().weights == (1.0,)
+
+
+@pytest.mark.parametrize("mode", ["odds", "likelihood"])
+def test_constant_scores_weigh_all_alike(mode):
+    search = play(particles(n=6, weight_mode=mode), RandomWorld(3, scores=lambda text: 0.7))
+    for generation in search.sweeps[0].generations:
+        assert generation.theta == pytest.approx([1 / 6] * 6, abs=1e-12)
+        assert generation.ess == pytest.approx(6)
+
+
+def test_constant_scores_with_systematic_resampling_run_side_by_side():
+    search = play(particles(n=6, resampling="systematic"), RandomWorld(3, scores=lambda text: 0.5))
+    assert all(generation.ancestors == list(range(6)) for generation in search.sweeps[0].generations)
+
+
+def told(search, *scores, terminal=False):
+    (expand,) = search.ask()
+    search.tell(expand.node, [Continuation(f"{i}\n\n", 1, terminal, r) for i, r in enumerate(scores)])
+
+
+def test_a_missing_score_is_the_mean_potential_of_its_step():
+    search = particles(n=3)
+    told(search, 0.9, None, 0.6)
+    logits = [log_level(0.9, "logit"), log_level(0.6, "logit")]
+    mean = sum(logits) / 2
+    assert [node.log_g for node in list(search.tree)[1:]] == pytest.approx([logits[0], mean, logits[1]])
+    assert search.ledger.unscored == 1
+
+
+def test_a_step_without_any_score_is_not_resampled():
+    search = particles(n=3)
+    told(search, None, None, None)
+    (generation,) = search.generations
+    assert (generation.ancestors, generation.theta) == ([0, 1, 2], pytest.approx([1 / 3] * 3))
+    assert search.rng.getstate() == Random(1).getstate()
+    assert search.ledger.unscored == 3
+
+
+def test_finished_particles_set_aside_keep_their_weight():
+    search = particles(n=3, resample_stopped=False, weight_mode="likelihood")
+    (expand,) = search.ask()
+    steps = [Continuation("a", 1, True, 0.5), Continuation("b", 1, False, 0.9), Continuation("c", 1, False, 0.8)]
+    search.tell(expand.node, steps)
+    assert search.generations[0].theta[0] == 0
+    assert search.generations[0].ancestors[0] == 0
+    for expand in search.ask():
+        search.tell(expand.node, [Continuation("d", 1, True, 0.25)] * expand.n)
+    assert search.ask() == []
+    assert search.sweeps[0].theta == pytest.approx([0.5, 0.25, 0.25])
+    assert search.outcome().chosen.text == "a"
+
+
+def test_weights_are_carried_where_nothing_is_resampled():
+    search = particles(n=2, ess_trigger=0.1, weight_mode="likelihood")
+    told(search, 0.9, 0.3)
+    assert search.generations[0].ancestors == [0, 1]
+    for expand, r in zip(search.ask(), (0.2, 0.8), strict=True):
+        search.tell(expand.node, [Continuation("e", 1, True, r)])
+    search.ask()
+    assert search.sweeps[0].theta == pytest.approx([0.9 * 0.2 / 0.42, 0.3 * 0.8 / 0.42])
+    assert math.exp(search.sweeps[0].log_z) == pytest.approx(0.42 / 2)
+
+
+def test_the_entropic_temperature_softens_early_steps_alone():
+    high = {"0\n\n": 0.9999}
+    search = particles(n=4, entropic="size", max_depth=8)
+    told(search, *(high.get(f"{i}\n\n", 0.1) for i in range(4)))
+    assert search.generations[0].tau > 2
+    assert max(search.generations[0].theta) < max(softmax([log_level(r, "logit") for r in (0.9999, 0.1, 0.1, 0.1)]))
+    late = particles(n=4, entropic="size", max_depth=2)
+    told(late, 0.9999, 0.1, 0.1, 0.1)
+    assert late.generations[0].tau == 1
+
+
+def test_where_nothing_is_complete_the_answer_of_the_heaviest_is_asked_for():
+    search = play(particles(n=4, max_depth=3), RandomWorld(2, ending=0.0))
+    outcome = search.outcome()
+    sweep = search.sweeps[0]
+    assert outcome.chosen.forced
+    assert outcome.chosen.parent == sweep.nodes[max(range(4), key=sweep.theta.__getitem__)]
+    assert (search.ledger.completions, outcome.weights, outcome.stopped) == (1, (1.0,), "done")
+
+
+def test_a_spent_budget_ends_between_steps():
+    search = play(particles(n=4, limits=Limits(prm_passes=11)), RandomWorld(2, ending=0.0))
+    assert (search.outcome().stopped, search.ledger.prm_passes) == ("prm_passes", 8)
+    assert search.outcome().chosen.forced
+
+
+def test_selection_by_sampling_follows_the_weights():
+    counts = [0, 0]
+    for seed in range(400):
+        search = particles(Random(seed), n=2, select="sample", weight_mode="likelihood")
+        told(search, 0.9, 0.3, terminal=True)
+        assert search.ask() == []
+        counts[search.outcome().chosen.text == "1\n\n"] += 1
+    assert counts[1] / 400 == pytest.approx(0.25, abs=0.08)
+
+
+def test_all_steps_of_a_pass_have_log_z_of_their_means():
+    search = play(particles(n=5, weight_mode="likelihood"), RandomWorld(9, ending=0.0))
+    means = [sum(math.exp(search.tree[i].log_g) for i in g.nodes) / 5 for g in search.sweeps[0].generations]
+    assert search.sweeps[0].log_z == pytest.approx(sum(map(math.log, means)))
+    assert all(
+        len(search.tree.path(search.tree[a])) < len(search.tree.path(search.tree[b]))
+        for a, b in pairwise([g.nodes[0] for g in search.sweeps[0].generations])
+    )
+
+
+def test_randomness_must_be_given():
+    with pytest.raises(UserError, match="randomness"):
+        ParticleFilter(ParticleOptions(), None)
+
+
+def test_annealing_multiplies_the_temperature_of_each_step():
+    search = play(particles(n=3, tau=2.0, anneal=(1.5, 0.7, 3)), RandomWorld(9, ending=0.0))
+    generations = search.sweeps[0].generations
+    assert [g.tau for g in generations[:4]] == pytest.approx([3.0, 2.2, 1.4, 1.4])
+    for generation in generations:
+        gains = [search.tree[i].log_g / generation.tau for i in generation.nodes]
+        assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
+    for wrong in ((0.0, 1.0, 3), (1.0, -1.0, 3), (1.0, 1.0, 0), (1.0, 1.0)):
+        with pytest.raises(ValidationError):
+            ParticleOptions(anneal=wrong)

@@ -1,0 +1,107 @@
+"""Duplicates among siblings, what is dropped, and what stands for a missing score."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.reasoning.search.siblings import UNKNOWN, filled, said, survivors
+from reason.reasoning.search.tree import Continuation, Node, Tree
+from reason.reasoning.step_text import normal_step
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Step 3: We add  two.\n\n", "We add two."),
+        ("**Step 3:** We add two.", "We add two."),
+        ("## Step 12 - We add two.", "We add two."),
+        ("STEP 1. We add two.", "We add two."),
+        ("3. We add two.", "We add two."),
+        ("(3) We add two.", "We add two."),
+        ("\t3)\u00a0We add\n two.", "We add two."),
+        ("We add two.", "We add two."),
+        ("ﬁve", "five"),
+        ("3.5 kg of flour", "3.5 kg of flour"),
+        ("Stepping up", "Stepping up"),
+        ("2024 was wet", "2024 was wet"),
+        ("Step 3: Step 4: x", "Step 4: x"),
+        ("Step 3.1 - add", "add"),
+        ("Step 3 add", "add"),
+        ("- 3. add", "add"),
+        ("**3.** add", "add"),
+        ("3.) add", "add"),
+        ("-3 + 4", "-3 + 4"),
+        ("-3. So it falls", "-3. So it falls"),
+        ("(2)(3) = 6", "(2)(3) = 6"),
+        ("3.x = 5", "3.x = 5"),
+        ("Step 2x = 4", "Step 2x = 4"),
+        ("", ""),
+    ],
+)
+def test_what_two_steps_share_that_say_the_same(text, wanted):
+    assert normal_step(text) == wanted
+
+
+@given(st.text(max_size=40))
+def test_collapsing_is_stable_but_for_further_labels(text):
+    once = normal_step(text)
+    assert once == " ".join(once.split())
+    assert normal_step(f"  {once} ") == normal_step(once)
+
+
+def test_survivors():
+    results = [
+        Continuation("Step 1: add\n\n", 3),
+        Continuation(" \n", 1),
+        Continuation("add", 1),
+        Continuation("add", 1, terminal=True),
+        Continuation("", 1, terminal=True),
+        Continuation("\n", 1, terminal=True),
+        Continuation("carry", 1),
+    ]
+    assert survivors(results) == [0, 3, 4, 6]
+    assert survivors(results, at_root=True) == [0, 3, 6]
+    assert survivors(results, distinct=False) == [0, 2, 3, 4, 5, 6]
+
+
+@given(st.lists(st.builds(Continuation, st.sampled_from(["a", "a ", "b", " "]), st.just(1), st.booleans())))
+def test_no_two_survivors_say_the_same_and_none_is_lost(results):
+    kept = survivors(results)
+    keys = [said(results[i]) for i in kept]
+    assert len(set(keys)) == len(keys)
+    assert kept == sorted(kept)
+    all_keys = {said(step) for step in results if not step.blank or step.terminal}
+    assert set(keys) == all_keys
+
+
+def node(text, score):
+    return Node(1, 0, 1, text, score=score)
+
+
+def test_missing_scores():
+    assert filled([node("a", 0.2), node("b", None), node("c", 0.6)], 0.9) == pytest.approx([0.2, 0.4, 0.6])
+    assert filled([node("a", None), node("b", None)], 0.9) == [0.9, 0.9]
+    assert filled([node("a", None)], None) == [UNKNOWN]
+    assert filled([node("a", 0.2), node(" ", None)], 0.9) == [0.2, 0.9]
+    assert filled([], 0.9) == []
+
+
+def test_a_continuation_is_checked():
+    for score in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match="outside"):
+            Continuation("a", 1, score=score)
+    with pytest.raises(UserError, match="-1 tokens"):
+        Continuation("a", -1)
+    assert type(Continuation("a", 1, score=1).score) is float
+
+
+def test_nodes_of_the_same_text_share_their_sample_indices():
+    tree = Tree(Node)
+    root = tree.add_root()
+    one, two = (tree.add(root, Continuation("ab", 1)) for _ in range(2))
+    longer = tree.add(tree.add(root, Continuation("a", 1)), Continuation("b", 1))
+    assert [tree.draw(node, 3) for node in (one, two, longer, one, root)] == [0, 3, 6, 9, 0]
+    again = Tree(Node)
+    again.load(tree.to_json())
+    assert again.draw(again[2], 1) == 12
+    assert [node.asked for node in again] == [3, 6, 4, 0, 3]

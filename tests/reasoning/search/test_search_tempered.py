@@ -1,0 +1,236 @@
+"""Parallel tempering: the joint target of the chains is left unchanged, and they run in lock-step as one search."""
+
+from collections import Counter
+from itertools import pairwise, product
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_steps import KnownSteps, Luck
+from pydantic import ValidationError
+from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.resampling import softmax
+from reason.reasoning.search.tempered import TemperedGibbs, TemperedOptions
+from reason.reasoning.search.tempering import swap_probability
+from reason.reasoning.search.tree import Continuation
+from search_worlds import RandomWorld, executions, play
+
+EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
+SMALL = KnownSteps(
+    {"": {"a": 0.7, "b": 0.3}, "a": {"x": 0.5, "y": 0.5}},
+    {"a": 0.3, "b": 0.2, "ax": 0.2, "ay": 0.9},
+)
+
+
+def tempered(rng, **options):
+    return TemperedGibbs(TemperedOptions(**options), rng)
+
+
+def references(search):
+    return tuple(search.tree.text(one.reference[-1]) for one in search.passes)
+
+
+@pytest.mark.parametrize("ancestor_sampling", [False, True])
+def test_a_pass_and_the_swaps_leave_the_joint_target_unchanged(ancestor_sampling):
+    taus = (2.0, 0.5)
+    targets = [SMALL.posterior(tau) for tau in taus]
+
+    def after(chance, held):
+        search = tempered(chance, n=2, iterations=3, taus=taus, ancestor_sampling=ancestor_sampling, **EXACT)
+        SMALL.begin_beside(search, held, chance)
+        serve = SMALL.serve(chance)
+        while len(search.sweeps) < 2:
+            for expand in search.ask():
+                if len(search.sweeps) == 2:
+                    break
+                search.tell(expand, serve(search, expand))
+        chance.counting = False
+        return references(search), search.swaps[-1][0]
+
+    joint = {(x, y): targets[0][x] * targets[1][y] for x, y in product(*targets)}
+    moved, swapped = dict.fromkeys(joint, 0.0), 0.0
+    for held, probability in joint.items():
+        for p, (now, swap) in executions(lambda chance, held=held: after(chance, held)):
+            if p:
+                moved[now] += probability * p
+                swapped += probability * p * swap.done
+    assert sum(moved.values()) == pytest.approx(1, abs=1e-12)
+    assert moved == pytest.approx(joint, abs=1e-12)
+    assert swapped > 0.1
+
+
+def test_swaps_are_tried_between_neighbours_from_the_hottest_on():
+    taus, done, tried = (4.0, 2.0, 1.0), 0, 0
+    for seed in range(20):
+        search, world = tempered(Random(seed), n=3, iterations=4, taus=taus), RandomWorld(seed, ending=0.3)
+        seen = 0
+        while batch := search.ask():
+            if len(search.swaps) > seen:  # a pass has begun beside references that were swapped
+                seen += 1
+                levels = [search.log_target(one.reference[-1]) for one in search.passes]
+                assert [swap.chain for swap in search.swaps[-1]] == [0, 1]
+                for swap in reversed(search.swaps[-1]):
+                    k = swap.chain
+                    if swap.done:  # what it was decided by is what it undoes
+                        levels[k], levels[k + 1] = levels[k + 1], levels[k]
+                    chance = swap_probability(taus[k], taus[k + 1], levels[k], levels[k + 1])
+                    assert swap.chance == pytest.approx(chance)
+                    done, tried = done + swap.done, tried + 1
+            for expand in batch:
+                search.tell(expand, world(search, expand))
+        assert len(search.swaps) == seen == 3
+    assert 0 < done < tried == 120
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.sampled_from([(1.0,), (2.0, 1.0), (4.0, 2.0, 0.5)]),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_the_chains_are_one_search(seed, n, iterations, taus, ancestor_sampling):
+    world = RandomWorld(seed, ending=0.25, words=3)
+    search = tempered(
+        Random(seed), n=n, iterations=iterations, taus=taus, ancestor_sampling=ancestor_sampling, max_depth=7
+    )
+    batches = 0
+    while batch := search.ask():
+        batches += not batch[0].finish
+        for expand in batch:
+            search.tell(expand, world(search, expand))
+    tree, m = search.tree, len(taus)
+    roots = [node.id for node in tree if node.parent is None]
+    assert len(roots) == m * iterations
+    asked = [tree[root].asked for root in roots]
+    assert asked == [n] * m + [n - 1] * (m * (iterations - 1))  # N·J·M particles in all, the references included
+    assert [len(history) for history in search.histories] == [iterations] * m
+    # in lock-step: as many batches as the longest of the passes that run at once has steps, weighing alone apart
+    longest = [max(len(h[j].generations) for h in search.histories) for j in range(iterations)]
+    assert batches <= sum(longest)
+    for tau, history in zip(taus, search.histories, strict=True):
+        for sweep in history:
+            for generation in sweep.generations:
+                assert generation.tau == tau
+                gains = [tree[i].log_g / tau for i in generation.nodes]
+                assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
+    for j in range(1, iterations):
+        assert set(origins(search, j)) <= {i for history in search.histories for i in history[j - 1].nodes}
+    born = [node for node in tree if node.parent is not None and node.copied is None]
+    assert search.ledger.samples == len(born)
+    assert search.ledger.gen_tokens == sum(node.tokens for node in born)
+    assert len(set(world.served)) == len(world.served)
+    outcome = search.outcome()
+    if not outcome.chosen.forced:
+        assert {node.id for node in outcome.terminals} <= set(search.histories[-1][-1].nodes)  # of the coldest
+
+
+def origins(search, j):
+    """What the references of pass `j` are copies of."""
+    m = len(search.histories)
+    roots = [node.id for node in search.tree if node.parent is None][m * j : m * (j + 1)]
+    for root in roots:
+        node_id = root
+        while node_id + 1 < len(search.tree) and search.tree[node_id + 1].parent == node_id:
+            if search.tree[node_id + 1].copied is None:
+                break
+            node_id += 1
+        yield search.tree[node_id].copied
+
+
+def test_one_temperature_is_particle_gibbs():
+    for ancestor_sampling in (False, True):
+        shared = {"n": 3, "iterations": 4, "ancestor_sampling": ancestor_sampling}
+        one = play(tempered(Random(4), taus=(1.0,), **shared), RandomWorld(4))
+        other = play(ParticleGibbs(GibbsOptions(**shared), Random(4)), RandomWorld(4))
+        assert one.sweeps == other.sweeps
+        assert one.outcome() == other.outcome()
+        assert one.tree.to_json() == other.tree.to_json()
+        half = play(tempered(Random(4), taus=(0.5,), **shared), RandomWorld(4))
+        colder = play(ParticleGibbs(GibbsOptions(tau=0.5, **shared), Random(4)), RandomWorld(4))
+        assert half.sweeps == colder.sweeps != one.sweeps
+
+
+def test_a_pooled_outcome_is_that_of_all_chains():
+    pooled = own = 0
+    for seed in range(20):
+        shared = {"n": 3, "iterations": 2, "taus": (3.0, 1.0)}
+        apart = play(tempered(Random(seed), **shared), RandomWorld(seed, ending=0.4))
+        search = play(tempered(Random(seed), pool=True, **shared), RandomWorld(seed, ending=0.4))
+        assert search.histories == apart.histories
+        weights = Counter()
+        for history in search.histories:
+            for node_id, theta in zip(history[-1].nodes, history[-1].theta, strict=True):
+                weights[node_id] += theta / 2
+        outcome = search.outcome()
+        told = {node.id: w for node, w in zip(outcome.terminals, outcome.weights, strict=True)}
+        assert told == pytest.approx({i: w for i, w in weights.items() if search.tree[i].terminal})
+        assert outcome.chosen.id in told
+        pooled += outcome.chosen.id in search.histories[0][-1].nodes
+        own += apart.outcome().chosen.id in apart.histories[1][-1].nodes
+    assert 0 < pooled < 20
+    assert own == 20
+
+
+def test_limits_are_those_of_all_chains_together():
+    search = play(
+        tempered(Random(1), n=3, iterations=3, taus=(2.0, 1.0), limits=Limits(prm_passes=20)),
+        RandomWorld(1, ending=0.05),
+    )
+    assert search.outcome().stopped == "prm_passes"
+    assert 14 < search.ledger.prm_passes <= 20
+    assert search.outcome().chosen.terminal
+
+
+def test_swaps_follow_the_targets_where_temperatures_are_annealed():
+    search = tempered(Random(1), anneal=(2.0, 0.5, 2), n=2)
+    node = search.tree[0]
+    for log_g in (0.8, -0.3, 0.2):
+        node = search.tree.add(node, Continuation("a", 1))
+        node.log_g = log_g
+    assert search.log_target(node.id) == pytest.approx(0.8 / 2 - 0.3 / 0.5 + 0.2 / 0.5)
+
+
+def test_hot_chains_hand_down_what_the_cold_one_would_not_find():
+    # "b" is a trap: good at once, worthless later; "a" is the other way round
+    g = {"a": 0.05, "b": 0.9} | {"ax": 0.9, "ay": 0.9, "bx": 0.02, "by": 0.02}
+    world = KnownSteps({"": {"a": 0.5, "b": 0.5}, "a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.5, "y": 0.5}}, g)
+    target = world.posterior(0.2)
+
+    def share(taus, iterations=400):
+        rng = Random(6)
+        search = tempered(rng, n=2, iterations=iterations, taus=taus, **EXACT)
+        play(search, world.serve(Luck(rng)))
+        held = Counter()
+        for sweep in search.sweeps[1:]:
+            for node_id, theta in zip(sweep.nodes, sweep.theta, strict=True):
+                held[search.tree.text(node_id)[0]] += theta / iterations
+        moves = sum(
+            search.tree.text(a.nodes[-1])[0] != search.tree.text(b.nodes[-1])[0] for a, b in pairwise(search.sweeps[1:])
+        )
+        return held["b"], moves
+
+    exact = sum(p for text, p in target.items() if text.startswith("b"))
+    alone, few = share((0.2,))
+    together, many = share((2.0, 0.7, 0.2))
+    assert exact == pytest.approx(0.01, abs=0.001)
+    assert (alone > 0.9, few) == (True, 0)  # it never leaves the trap
+    assert together == pytest.approx(exact, abs=0.01)
+    assert many > 0
+
+
+def test_what_would_be_wrong_is_refused():
+    for wrong, match in (
+        ({"taus": (1.0, 2.0)}, "fall"),
+        ({"taus": (1.0, 1.0)}, "fall"),
+        ({"taus": ()}, "at least 1"),
+        ({"taus": (1.0, 0.0)}, "greater than 0"),
+        ({"tau": 2.0}, "no meaning"),
+        ({"entropic": "size"}, "no swap would be right"),
+        ({"resampling": "systematic"}, "multinomial"),
+    ):
+        with pytest.raises(ValidationError, match=match):
+            TemperedOptions(**wrong)

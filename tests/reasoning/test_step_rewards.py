@@ -1,0 +1,416 @@
+"""What a search scores with: reward models, exact arithmetic, rollouts, log-probabilities; nothing is scored twice."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import UserError
+from reason.core.events import MemorySink
+from reason.core.messages import Prompt
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.exact_rewards import ByArithmetic
+from reason.reasoning.likelihood_rewards import ByLogprob
+from reason.reasoning.outcome_rewards import ByRollouts
+from reason.reasoning.process_rewards import ByRewardModel
+from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.rollouts import Finisher
+from reason.reasoning.step_rewards import StepReward, aggregated
+from reason.reasoning.step_sampler import StepOptions, StepSampler
+from reason.serving.metered import MeteredModel
+from reason.serving.metered_rewards import MeteredReward
+from scripted_model import ScriptedModel, replies
+from scripted_reward import ScriptedReward
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+PROMPT = Prompt.user("What is 2 + 2?")
+CHANCES = {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.2, "bad": None}
+
+
+def chance(step):
+    return CHANCES[step]
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Desk:
+    def __init__(self, store):
+        self.store, self.sink, self.begun = store, MemorySink(), set()
+
+    async def run(self, name="r", *, seed=3, **budget):
+        config = RunConfig(
+            question=QUESTION,
+            strategy="astar",
+            parameters={},
+            models={"main": "scripted"},
+            budget=Budget(**budget),
+            seed=seed,
+        )
+        if name not in self.begun:
+            await self.store.create_run(name, {})
+            self.begun.add(name)
+        return Run(name, config, self.store, sinks=[self.sink])
+
+
+@pytest.fixture
+def desk(store):
+    return Desk(store)
+
+
+def by_model(reward, run):
+    return ByRewardModel(MeteredReward(reward, "reward", run), run)
+
+
+# -- aggregation
+
+
+@pytest.mark.parametrize(
+    ("how", "value"), [("last", 0.8), ("min", 0.5), ("prod", 0.36), ("mean", 2.2 / 3), ("model", 0.8)]
+)
+def test_values_become_one(how, value):
+    assert aggregated([0.9, 0.5, 0.8], how) == pytest.approx(value)
+
+
+def test_nothing_cannot_be_aggregated():
+    with pytest.raises(UserError, match="no step"):
+        aggregated([], "min")
+    with pytest.raises(UserError, match="'most'"):
+        aggregated([0.5], "most")
+
+
+# -- reward models
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize(("how", "value"), [("last", 0.8), ("min", 0.5), ("prod", 0.36), ("mean", 2.2 / 3)])
+async def test_a_reward_model_scores_the_steps(desk, one_pass, how, value):
+    source = by_model(ScriptedReward(chance, one_pass=one_pass), await desk.run())
+    scores = await source.score("q", [["a", "b", "c"], ["d"]], how)
+    assert scores == [pytest.approx(value), pytest.approx(0.2)]
+
+
+async def test_the_whole_prefix_as_one_step(desk):
+    reward = ScriptedReward(lambda step: 0.7 if step == "a\nb" else 0.1)
+    source = by_model(reward, await desk.run())
+    assert await source.score("q", [["a", "b"], ["a"]], "model") == [pytest.approx(0.7), pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize("how", ["last", "min", "prod", "mean"])
+async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(desk, how):
+    reward = ScriptedReward(chance, one_pass=False)
+    run = await desk.run()
+    source = by_model(reward, run)
+    await source.score("q", [["a"], ["b"], ["a"]], how)
+    await source.score("q", [["a", "b"], ["a", "c"], ["b", "d"], ["a"]], how)
+    scores = await source.score("q", [["a", "b", "c"], ["a", "b"]], how)
+    assert [[tuple(s) for s in solutions] for _, solutions, _ in reward.asked] == [
+        [("a",), ("b",)],
+        [("a", "b"), ("a", "c"), ("b", "d")],
+        [("a", "b", "c")],
+    ]
+    assert {which for _, _, which in reward.asked} == {"last"}
+    assert source.passes == run.ledger.usage().reward_calls == 6
+    values = [CHANCES[s] for s in "abc"]
+    assert scores == [pytest.approx(aggregated(values, how)), pytest.approx(aggregated(values[:2], how))]
+
+
+async def test_the_last_step_alone_takes_one_pass(desk):
+    reward = ScriptedReward(chance, one_pass=False)
+    source = by_model(reward, await desk.run())
+    assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
+    assert source.passes == 1
+
+
+async def test_what_is_known_of_the_steps_serves_every_aggregation(desk):
+    reward = ScriptedReward(chance, one_pass=False)
+    source = by_model(reward, await desk.run())
+    for how in ("mean", "prod", "min", "last"):
+        await source.score("q", [["a", "b", "c"]], how)
+    assert source.passes == 3
+
+
+async def test_a_model_of_one_pass_takes_one_pass_a_prefix(desk):
+    reward = ScriptedReward(chance)
+    run = await desk.run()
+    source = by_model(reward, run)
+    await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
+    await source.score("q", [["a"], ["a", "b"]], "prod")
+    assert source.passes == run.ledger.usage().reward_calls == 3
+
+
+async def test_one_that_fails_takes_no_sibling_along_and_is_not_asked_again(desk):
+    for one_pass in (True, False):
+        reward = ScriptedReward(chance, one_pass=one_pass)
+        source = by_model(reward, await desk.run(str(one_pass)))
+        assert await source.score("q", [["a"], ["bad"], ["c"]], "min") == [
+            pytest.approx(0.9),
+            None,
+            pytest.approx(0.8),
+        ]
+        calls = len(reward.asked)
+        assert await source.score("q", [["bad"]], "min") == [None]
+        assert len(reward.asked) == calls
+        assert not source.spent
+
+
+async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(desk):
+    reward = ScriptedReward(chance)
+    source = by_model(reward, await desk.run())
+    assert await source.score("q", [[], [" \n"], ["a\n\n", " "]], "last") == [None, None, pytest.approx(0.9)]
+    assert await source.score("q", [], "last") == []
+    assert reward.asked == [("q", [["a"]], "last")]
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+async def test_a_budget_of_passes_scores_the_first_ones_and_says_so(desk, one_pass):
+    run = await desk.run(reward_calls=2)
+    source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
+    assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
+    assert source.spent
+    assert await source.score("q", [["d"], ["a"]], "min") == [None, pytest.approx(0.9)]
+    assert run.ledger.usage().reward_calls == 2
+    assert run.ledger.exhausted == "reward_calls"
+
+
+async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(desk):
+    source = by_model(ScriptedReward(chance, one_pass=False), await desk.run(reward_calls=2))
+    assert await source.score("q", [["a", "b", "c"]], "prod") == [None]
+    assert await source.score("q", [["a", "b"]], "prod") == [pytest.approx(0.45)]
+
+
+async def test_another_problem_is_another_score(desk):
+    reward = ScriptedReward(chance)
+    source = by_model(reward, await desk.run())
+    await source.score("p", [["a"]])
+    await source.score("q", [["a"]])
+    assert [problem for problem, _, _ in reward.asked] == ["p", "q"]
+
+
+async def test_a_resumed_run_scores_nothing_again(desk):
+    reward = ScriptedReward(chance, one_pass=False)
+    first = await by_model(reward, await desk.run()).score("q", [["a", "b"], ["c"]], "prod")
+    assert await by_model(reward, await desk.run()).score("q", [["a", "b"], ["c"]], "prod") == first
+    assert len(reward.asked) == 1
+
+
+async def test_the_record_names_what_scored(desk):
+    run = await desk.run()
+    model = MeteredModel(ScriptedModel(replies("The answer is 4.")), "main", run)
+    sources: list[StepReward] = [
+        by_model(ScriptedReward(chance), run),
+        ByArithmetic(run),
+        ByLogprob(run),
+        ByRollouts(Finisher(model, PROMPT, QUESTION, run), QUESTION, run),
+    ]
+    for source in sources:
+        await source.score("q", [["a"]], "min")
+    notes = [e.data for e in desk.sink.of_type("strategy.note") if e.name == "prefixes.scored"]
+    assert [note["by"] for note in notes] == [
+        "process reward model local/scripted-reward",
+        "arithmetic, checked exactly",
+        "mean log-probability of the model's own words",
+        "agreement with the majority of rollouts, 4 each",
+    ]
+    assert notes[0] == {
+        "by": sources[0].name,
+        "aggregate": "min",
+        "prefixes": 1,
+        "fresh": 1,
+        "unscored": 0,
+        "scores": [pytest.approx(0.9)],
+    }
+    assert notes[2]["unscored"] == 1
+
+
+# -- exact arithmetic
+
+CALCULATION = ["2 + 2 = 4 and 4 * 2 = 8", "so far, so good", "8 - 1 = 6", "6 + 1 = 7"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "how", "value"),
+    [
+        (4, "last", 1.0),
+        (3, "last", 0.0),
+        (2, "last", 1.0),
+        (4, "min", 0.0),
+        (4, "prod", 0.0),
+        (4, "mean", 2 / 3),
+        (4, "model", 0.0),
+    ],
+)
+async def test_arithmetic_is_checked_step_by_step(desk, steps, how, value):
+    assert await ByArithmetic(await desk.run()).score("q", [CALCULATION[:steps]], how) == [pytest.approx(value)]
+
+
+async def test_the_share_of_right_calculations(desk):
+    source = ByArithmetic(await desk.run(), strict=False)
+    assert await source.score("q", [CALCULATION, ["1 + 1 = 2, 1 + 2 = 4"]], "model") == [0.75, 0.5]
+
+
+async def test_a_prefix_that_calculates_nothing_is_unknown(desk):
+    run = await desk.run()
+    assert await ByArithmetic(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
+    assert await ByArithmetic(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
+
+
+# -- log-probabilities
+
+
+def grown(*steps):
+    """A prefix with the probability of each step and its number of tokens."""
+    return Prefix(
+        tuple(f"s{i}" for i in range(len(steps))),
+        "text",
+        None,
+        tuple(None if p is None else math.log(p) for p, _ in steps),
+        tuple(n for _, n in steps),
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "value"),
+    [("last", 0.25**0.5), ("min", 0.5), ("prod", 0.25), ("mean", 0.5), ("model", (0.125 * 0.25) ** (1 / 5))],
+)
+async def test_mean_log_probabilities(desk, how, value):
+    source = ByLogprob(await desk.run())
+    assert await source.score("q", [grown((0.125, 3), (0.25, 2))], how) == [pytest.approx(value)]
+
+
+async def test_unknown_log_probabilities_have_no_score(desk):
+    source = ByLogprob(await desk.run())
+    partly = grown((None, 0), (0.25, 2))
+    assert await source.score("q", [["a"], partly], "min") == [None, None]
+    assert await source.score("q", [partly, grown((0.25, 2), (None, 3))], "last") == [pytest.approx(0.5), None]
+
+
+async def test_the_steps_of_a_sampler_carry_their_log_probabilities(desk):
+    run = await desk.run()
+    model = MeteredModel(ScriptedModel(replies("a.\n\nz", "bb.\n\nz", weights=[1, 3])), "main", run)
+    made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0)).expand([Prefix()], 12)
+    found = {s.text: s.after for s in made.expansions[0].distinct}
+    scores = await ByLogprob(run).score("q", [found["a."], found["bb."]])
+    assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]
+
+
+# -- rollouts
+
+
+def outcome(text):
+    """What follows "good" is mostly 4, what follows "poor" 5 or 6 or nothing."""
+    written = text.rpartition("assistant: ")[2]
+    step, _, rest = written.partition("\n\n")
+    ends = {"good": ["The answer is 4."], "poor": ["The answer is 5.", "The answer is 6.", "I give up"]}[step]
+    return replies(*ends)("assistant: " + rest)
+
+
+def rollouts(model, run, **options):
+    finisher = Finisher(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=1.0)
+    return ByRollouts(finisher, QUESTION, run, **options)
+
+
+async def test_rollouts_are_scored_by_the_answer_of_the_majority(desk):
+    model, run = ScriptedModel(outcome), await desk.run()
+    source = rollouts(model, run, times=6)
+    assert await source.score("q", [["good"], ["poor"]]) == [1.0, 0.0]
+    assert len(model.generate_calls) == 1
+    assert [len(r.indices) for r in model.generate_calls[0]] == [6, 6]
+    assert source.tokens == run.ledger.usage().completion_tokens > 0
+    assert source.passes == 2
+    assert await source.score("q", [["poor"], ["good"]], "min") == [0.0, 1.0]
+
+
+async def test_a_prefix_keeps_its_rollouts_and_its_score(desk):
+    model, run = ScriptedModel(outcome), await desk.run()
+    source = rollouts(model, run, times=5)
+    (before,) = await source.score("q", [["poor"]])
+    assert 0 < before <= 1  # its own answers are the majority so far
+    assert await source.score("q", [["poor"], ["good"]]) == [before, 1.0]
+    assert [len(r.indices) for call in model.generate_calls for r in call] == [5, 5]
+
+
+async def test_a_scorer_judges_rollouts_in_place_of_the_majority(desk):
+    run = await desk.run()
+    source = rollouts(
+        ScriptedModel(outcome), run, times=8, scorer=lambda candidate: 0.25 if candidate.answer == "4" else 0.5
+    )
+    assert await source.score("q", [["good"], ["poor"]]) == [0.25, 0.5]
+    assert source.name == "a scorer of rollouts, 8 each"
+
+
+async def test_a_reply_that_has_ended_is_its_own_rollout(desk):
+    model, run = ScriptedModel(outcome), await desk.run()
+    source = rollouts(model, run, times=3)
+    right = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
+    wrong = Prefix(("good", "The answer is 7."), "good\n\nThe answer is 7.", None, terminal=True)
+    assert await source.score("q", [right, wrong, ["good"]]) == [1.0, 0.0, 1.0]
+    assert [len(r.indices) for r in model.generate_calls[0]] == [3]
+
+
+async def test_a_prefix_whose_rollouts_all_fail_has_no_score(desk):
+    model, run = ScriptedModel(outcome, failing=frozenset({0, 1})), await desk.run()
+    source = rollouts(model, run, times=2)
+    assert await source.score("q", [["good"]]) == [None]
+    assert not source.spent
+
+
+async def test_without_any_answer_nobody_agrees(desk):
+    source = rollouts(ScriptedModel(replies("I give up")), await desk.run(), times=2)
+    assert await source.score("q", [["I"]]) == [0.0]
+
+
+async def test_rollouts_that_the_budget_does_not_cover_leave_no_score(desk):
+    model, run = ScriptedModel(outcome), await desk.run(calls=1)
+    source = rollouts(model, run, times=2)
+    assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
+    assert source.spent
+    run = await desk.run("s", tokens=35)
+    source = rollouts(ScriptedModel(outcome), run, times=1)
+    assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
+    assert source.spent
+    assert run.ledger.usage().completion_tokens <= 35
+
+
+async def test_a_resumed_run_finishes_nothing_again(desk):
+    model = ScriptedModel(outcome)
+    first = await rollouts(model, await desk.run(), times=4).score("q", [["poor"], ["good"]])
+    assert await rollouts(model, await desk.run(), times=4).score("q", [["poor"], ["good"]]) == first
+    assert len(model.generate_calls) == 1
+
+
+# -- finishing
+
+
+async def test_an_answer_can_be_forced(desk):
+    model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await desk.run()
+    finisher = Finisher(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=0.0)
+    begun = Prefix(("good",), "good\n\n", tuple(map(ord, "good\n\n")))
+    made = await finisher.finish([begun, begun], opener="Therefore, the answer is ")
+    assert [c.answer for f in made.finished for c in f.candidates] == ["4", "4"]
+    assert made.finished[0].candidates[0].text == "good\n\nTherefore, the answer is 4."
+    assert [r.prompt.prefix for r in model.generate_calls[0]] == ["good\n\nTherefore, the answer is "]
+    assert model.generate_calls[0][0].indices == (0, 1)
+    assert made.tokens == 2 * len("4.E")
+    exact = await finisher.finish([begun])
+    assert model.generate_calls[1][0].prompt.prefix == begun.token_ids
+    assert exact.finished[0].candidates[0].answer == "4"
+    with pytest.raises(UserError, match="0 times"):
+        await finisher.finish([begun], 0)
+
+
+async def test_finishing_keeps_what_is_to_be_kept(desk):
+    run = await desk.run(tokens=100)
+    model = MeteredModel(ScriptedModel(replies("x" * 200)), "main", run)
+    made = await Finisher(model, PROMPT, QUESTION, run, max_tokens=80).finish([Prefix()], 2, keep_tokens=50)
+    assert made.spent
+    assert run.ledger.usage().completion_tokens == 50
+    assert made.finished[0].unasked == 1
+    assert made.finished[0].candidates[0].finish_reason == "budget"

@@ -1,0 +1,131 @@
+"""Step sampling on models that cannot be given a beginning, hide their tokens or take no stop strings."""
+
+from __future__ import annotations
+
+import pytest
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import Prompt
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.reply_prefix import GO_ON
+from scripted_model import END, ScriptedModel, replies
+from step_desk import CHAIN, ROOT, Desk, walk
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Chat(ScriptedModel):
+    """Cannot be given the beginning of its reply, and hides its tokens and what ended them."""
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"prefix": False, "top_logprobs": 0, "logprobs": False})
+
+    async def generate(self, requests, listener=None):
+        made = await super().generate(requests, listener=None)
+        hidden = {"token_ids": (), "logprobs": None, "stopped_by": None}
+        return [[c.model_copy(update=hidden) for c in row] for row in made]
+
+
+class Open(ScriptedModel):
+    """Cannot be given the beginning of its reply, and shows its tokens."""
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"prefix": False})
+
+
+async def test_a_model_without_prefixes_goes_on_from_them_and_what_it_repeats_is_cut(store):
+    desk = Desk(store, Chat(replies(CHAIN)))  # it always begins its reply anew
+    steps = await walk(await desk.sampler())
+    assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
+    assert steps[-1].terminal
+    sent = desk.model.generate_calls[1][0].prompt
+    assert [(m.role, m.content) for m in sent.messages[1:]] == [("assistant", "Step 1: two.\n\n"), ("user", GO_ON)]
+    assert sent.prefix == ""
+    assert any(what.startswith("approximate prefix") for what in desk.run.degraded)
+    assert steps[1].token_ids is None
+    assert steps[1].after.token_ids is None
+    assert desk.spent.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
+
+
+async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(store):
+    desk = Desk(store, Open(replies("One.\n\nTwo.")))
+    first, second, *_ = await walk(await desk.sampler())
+    assert first.after.token_ids == tuple(map(ord, "One.\n\n"))  # nothing stood before it
+    assert (second.text, second.token_ids, second.after.token_ids) == ("Two.", None, None)
+
+
+async def test_a_model_without_prefixes_that_goes_on_properly(store):
+    def script(text):
+        turns = text.split(GO_ON)
+        said = turns[0].count("two") if len(turns) > 1 else 0
+        reply = ["Step 1: two.\n\nx", "Step 2: and two.\n\nx", "The answer is 4."][said - 1 if said > 1 else said]
+        written = text.rpartition("assistant: ")[2]
+        return {(reply + END)[len(written)]: 1.0}
+
+    desk = Desk(store, Open(script))
+    sampler = await desk.sampler()
+    (first,) = (await sampler.expand([ROOT])).expansions[0].samples
+    (second,) = (await sampler.expand([first.after])).expansions[0].samples
+    assert second.text == "Step 2: and two."
+    assert len(desk.model.generate_calls) == 2
+    assert second.after.text == "Step 1: two.\n\nStep 2: and two.\n\n"
+    assert (second.token_ids, second.after.token_ids) == (None, None)
+
+
+async def test_where_tokens_are_hidden_the_backend_may_still_tell_the_end_of_the_text(store):
+    class Telling(ScriptedModel):
+        async def generate(self, requests, listener=None):
+            made = await super().generate(requests, listener=None)
+            return [[c.model_copy(update={"token_ids": (), "logprobs": None}) for c in row] for row in made]
+
+    desk = Desk(store, Telling(replies("One.\n\nTwo.")))
+    steps = await walk(await desk.sampler())
+    assert [(s.text, s.ended, s.token_ids) for s in steps] == [("One.", "delimiter", None), ("Two.", "end", None)]
+    assert desk.spent.model_calls == len(desk.model.generate_calls) == 2
+    assert desk.run.degraded == []
+
+
+async def test_where_nobody_tells_what_ended_a_sample_it_is_taken_for_a_step(store):
+    class Hiding(Chat):
+        @property
+        def capabilities(self):
+            return super().capabilities.model_copy(update={"prefix": True})
+
+    desk = Desk(store, Hiding(replies("One.\n\nTwo.")))
+    sampler = await desk.sampler()
+    (first,) = (await sampler.expand([ROOT])).expansions[0].samples
+    (second,) = (await sampler.expand([first.after])).expansions[0].samples
+    assert (second.text, second.ended) == ("Two.", "delimiter")
+    assert desk.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
+    assert any("does not tell the end of a step" in what for what in desk.run.degraded)
+
+
+async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store):
+    class Stopless(ScriptedModel):
+        async def generate(self, requests, listener=None):
+            if any(r.sampling.stop for r in requests):
+                raise CapabilityMissing("stop", self.name)
+            return await super().generate(requests, listener)
+
+    desk = Desk(store, Stopless(replies("```\na\n\nb\n```\n\nTwo.\n\nThe answer is 4.")))
+    steps = await walk(await desk.sampler())
+    assert [s.text for s in steps] == ["```\na\n\nb\n```", "Two.", "The answer is 4."]
+    assert [s.ended for s in steps] == ["delimiter", "delimiter", "end"]
+    assert len(desk.model.generate_calls) == 3
+    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
+    assert any("no stop strings" in what for what in desk.run.degraded)
+
+
+async def test_a_prompt_of_raw_text_and_one_with_a_beginning_of_its_own(store):
+    desk = Desk(store, ScriptedModel(replies(CHAIN)))
+    steps = await walk(await desk.sampler(prompt=Prompt(text="assistant: ")))
+    assert steps[-1].after.text == CHAIN
+    steps = await walk(await desk.sampler("s", prompt=Prompt.user("q", prefix="Step 1:")))
+    assert "Step 1:" + steps[-1].after.text == CHAIN
+    assert desk.model.generate_calls[-1][0].prompt.prefix == CHAIN.rpartition("The answer")[0]

@@ -1,0 +1,142 @@
+"""Step sampling on real weights: exact continuation, the end of the text, and how much of the prompts is cached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.likelihood_rewards import ByLogprob
+from reason.reasoning.prompts import ask
+from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.step_sampler import StepOptions, StepSampler
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.serving.metered import MeteredModel
+
+pytestmark = pytest.mark.real
+
+QUESTION = Question(
+    text="Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+    "How many clips did Natalia sell altogether in April and May?",
+    kind="number",
+)
+INSTRUCTION = (
+    "Solve the problem in short numbered steps. Put a blank line between two steps, calculate in every step, and do "
+    'not repeat the problem. End with a line that says "The answer is" and the number.'
+)
+PROMPT = ask(QUESTION, INSTRUCTION)
+
+
+@pytest.fixture(scope="module")
+def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    opened = LocalModel.load(smollm2_files, weight_format="fp32", threads=2)
+    yield opened
+    asyncio.run(opened.aclose())
+
+
+class Desk:
+    def __init__(self, store, model):
+        self.store, self.model = store, model
+
+    async def sampler(self, name, *, new=True, budget=None, prompt=PROMPT, **options):
+        config = RunConfig(
+            question=QUESTION,
+            strategy="astar",
+            parameters={},
+            models={"main": self.model.name},
+            budget=budget or Budget(),
+            seed=5,
+        )
+        if new:
+            await self.store.create_run(name, {})
+        self.run = Run(name, config, self.store)
+        return StepSampler(
+            MeteredModel(self.model, "main", self.run), prompt, QUESTION, self.run, StepOptions(**options)
+        )
+
+
+@pytest.fixture
+async def desk(tmp_path, model):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield Desk(store, model)
+    await store.aclose()
+
+
+async def grow(sampler, levels, k, widest=3):
+    """A tree, its levels cut to the first `widest` prefixes."""
+    frontier, samples, tokens = [Prefix()], [], 0
+    for _ in range(levels):
+        made = await sampler.expand(frontier, k)
+        tokens += made.tokens
+        new = [s for e in made.expansions for s in e.distinct]
+        samples += [s for e in made.expansions for s in (*e.samples, *e.empties)]
+        frontier = [s.after for s in new if not s.terminal][:widest]
+        if not frontier:
+            break
+    return samples, tokens
+
+
+async def test_at_least_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(desk):
+    sampler = await desk.sampler("tree", max_step_tokens=32)
+    samples, tokens = await grow(sampler, levels=4, k=3)
+    usage = desk.run.ledger.usage()
+    assert max(len(s.after) for s in samples) == 4
+    assert tokens == usage.completion_tokens
+    assert usage.cached_tokens / usage.prompt_tokens >= 0.85
+    assert desk.run.degraded == []
+
+
+async def test_prefixes_are_continued_as_one_whole_reply_would_be(desk, model):
+    """Greedy steps, joined, are the greedy reply: same tokens, same log-probabilities."""
+    sampler = await desk.sampler("greedy", temperature=0.0, max_step_tokens=32)
+    prefix, steps = Prefix(), []
+    while not prefix.terminal and len(steps) < 4:
+        ((sample,),) = [e.samples for e in (await sampler.expand([prefix])).expansions]
+        steps.append(sample)
+        prefix = sample.after
+    length = len(prefix.token_ids)
+    asked = Sampling(temperature=0.0, max_tokens=length, seed=0)
+    [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=asked)])
+    assert len(steps) > 1
+    assert prefix.token_ids == whole.token_ids
+    assert sum(prefix.logprobs) == pytest.approx(whole.logprob, abs=0.01)
+    assert prefix.text.strip() == whole.text.strip()
+    scores = await ByLogprob(desk.run).score(QUESTION.text, [prefix], "model")
+    assert 0 < scores[0] < 1
+
+
+async def test_the_end_of_the_text_is_told_from_the_end_of_a_step(desk, model):
+    """The backend tells it; nothing is asked besides."""
+    prompt = Prompt.user("Say hello.")
+    sampler = await desk.sampler("end", prompt=prompt, temperature=0.0, max_step_tokens=60)
+    [[whole]] = await model.generate(
+        [Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=200, seed=0))]
+    )
+    assert (whole.finish_reason, whole.stopped_by) == ("stop", "")
+    prefix, ends, tokens = Prefix(), [], 0
+    while not prefix.terminal:
+        made = await sampler.expand([prefix])
+        (sample,) = made.expansions[0].samples
+        tokens += made.tokens
+        ends.append(sample.ended)
+        prefix = sample.after
+    assert ends[-1] == "end"
+    assert prefix.token_ids == whole.token_ids
+    assert prefix.text.split() == whole.text.split()
+    assert tokens == desk.run.ledger.usage().completion_tokens == len(whole.token_ids)
+    assert desk.run.ledger.usage().model_calls == len(ends)
+    assert desk.run.degraded == []
+
+
+async def test_a_tree_is_the_same_when_the_run_is_resumed(desk):
+    first, _ = await grow(await desk.sampler("again", max_step_tokens=32), levels=2, k=3, widest=2)
+    again, _ = await grow(await desk.sampler("again", new=False, max_step_tokens=32), levels=2, k=3, widest=2)
+    assert again == first
+    usage = desk.run.ledger.usage()
+    assert usage.replayed_tokens == usage.completion_tokens > 0

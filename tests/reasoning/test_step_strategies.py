@@ -1,0 +1,449 @@
+"""`astar`, `beam`, `dvts`, `particle-filter` and `particle-gibbs` on a model whose probabilities are known."""
+
+import asyncio
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import CapabilityMissing, UserError
+from reason.core.events import MemorySink, NodesSearched, SearchEnded
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.step_sampler import StepSampler
+from reason.reasoning.step_samples import StepOptions
+from reason.reasoning.strategy import STRATEGIES, Models
+from reason.serving.metered import MeteredModel
+from reason.serving.metered_rewards import MeteredReward
+from reason.serving.rewards import own_judge
+from scripted_model import END, ScriptedModel, replies
+from scripted_reward import ScriptedReward
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+RIGHT = "2 + 2 = 4.\n\nSo it is 4.\n\nThe answer is 4."
+WRONG = "2 + 2 = 5.\n\nSo it is 5.\n\nThe answer is 5."
+MOSTLY_WRONG = replies(RIGHT, WRONG, weights=[0.3, 0.7])
+SIZES = {
+    "astar": {"k": 10},
+    "beam": {"width": 2, "k": 6},
+    "dvts": {"subtrees": 3, "k": 6},
+    "particle-filter": {"n": 16},
+    "particle-gibbs": {"n": 12, "iterations": 2},
+}
+
+
+def by_figure(step):
+    """Likes fours, dislikes fives."""
+    return 0.9 if "4" in step else 0.1
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Desk:
+    """One run of one strategy; the same run again if its name is given again."""
+
+    def __init__(self, store, model=None, reward=by_figure):
+        self.store, self.model = store, model or ScriptedModel(MOSTLY_WRONG)
+        self.reward = ScriptedReward(reward) if reward else None
+        self.sink = MemorySink()
+        self.begun = set()
+
+    async def begin(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION):
+        config = RunConfig(
+            question=question,
+            strategy=name,
+            parameters={},
+            models={"main": "scripted"},
+            budget=budget or Budget(),
+            seed=seed,
+        )
+        if run_id not in self.begun:
+            self.begun.add(run_id)
+            await self.store.create_run(run_id, {})
+        self.run = Run(run_id, config, self.store, sinks=[self.sink])
+        reward = None if self.reward is None else MeteredReward(self.reward, "reward", self.run)
+        return Models(
+            {"main": MeteredModel(self.model, "main", self.run)},
+            reward,
+            lambda: MeteredReward(own_judge(self.model), "reward", self.run),
+        )
+
+    async def solve(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION, **parameters):
+        models = await self.begin(name, run_id, budget=budget, seed=seed, question=question)
+        kind = STRATEGIES.load(name)
+        config = kind.Config(**{"temperature": 1.0, **SIZES[name], **parameters})
+        return await kind(config).solve(question, models, self.run)
+
+    def nodes(self):
+        return {node.id: node for e in self.sink.events if isinstance(e, NodesSearched) for node in e.nodes}
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_a_score_that_knows_better_outweighs_what_the_model_likes(store, name):
+    desk = Desk(store)
+    solution = await desk.solve(name)
+    assert solution.best.answer == "4"
+    assert solution.best.text == RIGHT
+    assert [step.text for step in solution.best.steps] == RIGHT.split("\n\n")
+    assert solution.stopped == "done"
+    assert desk.run.degraded == []
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_what_a_search_counts_is_what_the_run_was_charged(store, name):
+    desk = Desk(store)
+    solution = await desk.solve(name)
+    usage = desk.run.ledger.usage()
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    assert ended.cost["gen_tokens"] == usage.completion_tokens == solution.notes["search"]["tokens"]
+    # the same words are scored once, and searches count each continuation that came with a score
+    assert 0 < usage.reward_calls <= ended.cost["prm_passes"]
+    assert solution.candidates[solution.chosen].tokens == len(RIGHT) + 1
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_the_trace_holds_the_whole_tree(store, name):
+    desk = Desk(store)
+    solution = await desk.solve(name)
+    nodes = desk.nodes()
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    text, node = "", nodes[ended.chosen]
+    while node.parent is not None:
+        text, node = node.text + text, nodes[node.parent]
+    assert text in [c.text for c in solution.candidates]
+    assert all(n.parent is None or n.depth == nodes[n.parent].depth + 1 for n in nodes.values())
+    assert all(set(n.values) for n in nodes.values() if n.depth)
+    expanded = [i for e in desk.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
+    assert len(expanded) == len(set(expanded)) == ended.cost["expansions"] + ended.cost["completions"]
+
+
+@pytest.mark.parametrize("name", ["astar", "beam", "dvts", "particle-filter"])
+async def test_a_search_of_one_is_plain_sampling(store, name):
+    size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "dvts": {"subtrees": 1, "k": 1}}.get(name, {"n": 1})
+    for seed in range(6):
+        desk = Desk(store)
+        solution = await desk.solve(name, f"{name}-{seed}", seed=seed, **size)
+        models = await desk.begin("plain", f"plain-{name}-{seed}", seed=seed)
+        config = STRATEGIES.load(name).Config(temperature=1.0)
+        sampler = StepSampler(models.main, config.prompt(QUESTION), QUESTION, desk.run, StepOptions(temperature=1.0))
+        prefix = Prefix()
+        while not prefix.terminal:
+            (expansion,) = (await sampler.expand([prefix])).expansions
+            prefix = expansion.samples[0].after
+        assert [c.text for c in solution.candidates] == [prefix.text]
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_equal_seeds_search_alike_and_others_differently(store, name):
+    texts = []
+    for run_id, seed in (("a", 1), ("b", 1), ("c", 2)):
+        desk = Desk(store)
+        await desk.solve(name, f"{name}-{run_id}", seed=seed)
+        texts.append([(n.parent, n.text) for n in desk.nodes().values()])
+    assert texts[0] == texts[1]
+    seeds = []
+    for seed in range(3, 9):
+        desk = Desk(store)
+        await desk.solve(name, f"{name}-{seed}", seed=seed)
+        seeds.append([(n.parent, n.text) for n in desk.nodes().values()])
+    assert any(tree != texts[0] for tree in [*seeds, texts[2]])
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, name):
+    whole = Desk(store)
+    expected = await whole.solve(name, "whole")
+    spent = whole.run.ledger.usage()
+
+    model, calls = ScriptedModel(MOSTLY_WRONG), 0
+
+    def step():
+        nonlocal calls
+        calls += 1
+        return asyncio.sleep(3600) if calls > spent.completion_tokens // len(SIZES) // 4 else None
+
+    model._step = step
+    desk = Desk(store, model)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.solve(name, "killed"), 0.5)
+    before, killed_in = list(model.made), model.generate_calls[-1]
+    assert before
+    model._step = None
+    solution = await desk.solve(name, "killed")
+    assert solution == expected
+    usage = desk.run.ledger.usage()
+    assert usage.completion_tokens == spent.completion_tokens
+    again = {sample for sample in before if model.made.count(sample) > 1}
+    # only what was being generated when it was killed
+    assert len(again) <= sum(len(request.indices) for request in killed_in)
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_no_budget_of_tokens_is_exceeded_and_an_answer_is_still_given(store, name):
+    for tokens in (20, 60, 90, 150, 300):
+        desk = Desk(store)
+        solution = await desk.solve(name, f"{name}-{tokens}", budget=Budget(tokens=tokens))
+        assert desk.run.ledger.usage().completion_tokens <= tokens
+        assert solution.stopped == "budget" or desk.run.ledger.usage().completion_tokens < tokens
+        if solution.stopped == "budget":
+            assert desk.run.ledger.exhausted == "tokens"
+    assert solution.chosen is not None
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name):
+    desk = Desk(store)
+    solution = await desk.solve(name, budget=Budget(reward_calls=3))
+    assert desk.run.ledger.usage().reward_calls <= 3
+    assert solution.stopped == "budget"
+    assert solution.best.answer in ("4", "5")
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_at_the_depth_limit_the_answer_is_asked_for(store, name):
+    endless = replies("Hm 4.\n\n" * 40)
+    desk = Desk(store, ScriptedModel(endless))
+    size = {"n": 2} if name.startswith("particle") else {}
+    parameters = {"max_depth": 2, "limits": {"finish_tokens": 40}, **size}
+    solution = await desk.solve(name, **parameters)
+    best = solution.best
+    assert best.text.startswith("Hm 4.\n\nHm 4.\n\nHm 4.")
+    assert "Therefore, the answer (a number) is" in best.text
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    assert desk.nodes()[ended.chosen].forced
+    assert ended.cost["completions"] >= 1
+    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
+
+
+async def test_rollouts_count_towards_the_tokens_of_a_search(store):
+    desk = Desk(store, reward=None)
+    limits = {"gen_tokens": 1500, "finish_tokens": 60}
+    solution = await desk.solve("beam", score="rollouts", rollouts=2, limits=limits)
+    assert desk.run.ledger.usage().completion_tokens > solution.notes["search"]["tokens"]
+    assert desk.run.ledger.usage().completion_tokens <= 1500 + 12 * 2 * len(RIGHT)  # one batch of rollouts
+    assert solution.notes["ended"] in ("budget", "done")
+    assert solution.best.answer in ("4", "5")
+
+
+async def test_the_arithmetic_of_steps_is_a_score(store):
+    desk = Desk(store, reward=None)
+    solution = await desk.solve("astar", score="arithmetic")
+    assert solution.best.answer == "4"
+    assert desk.run.ledger.usage().reward_calls == 0
+    assert [step.scores["reward"] for step in solution.best.steps] == [1.0, 1.0, 1.0]
+
+
+async def test_several_sources_are_one(store):
+    desk = Desk(store)
+    solution = await desk.solve("astar", score="arithmetic+reward")
+    # a right calculation is a factor of 1, a wrong one of 0, and it stays with what follows
+    assert [step.scores["reward"] for step in solution.best.steps] == pytest.approx([0.9] * 3)
+    wrong = [c for c in solution.candidates if c.answer == "5"]
+    assert all(c.score == 0 for c in wrong)
+
+
+def test_sources_that_do_not_exist_are_refused():
+    for score in ("fancy", "reward+", "+reward", "reward,judge", "auto+reward"):
+        with pytest.raises(ValueError, match="score"):
+            STRATEGIES.load("astar").Config(score=score)
+
+
+async def test_without_a_reward_model_the_model_judges_itself(store):
+    def script(text):
+        if "Answer with one word" in text.rpartition("user: ")[2]:
+            shown = text.rpartition("Solution:")[2]
+            return {"Y": 0.9, "N": 0.1} if "= 4" in shown else {"Y": 0.2, "N": 0.8}
+        return MOSTLY_WRONG(text)
+
+    class WholeWords(ScriptedModel):
+        async def next_token(self, prompts, top=20):
+            told = await super().next_token(prompts, top)
+            words = {"Y": "Yes", "N": "No"}
+            return [t.model_copy(update={"tokens": tuple(words.get(x, x) for x in t.tokens)}) for t in told]
+
+    desk = Desk(store, WholeWords(script), reward=None)
+    solution = await desk.solve("astar")
+    assert solution.best.answer == "4"
+    assert solution.confidence == pytest.approx(0.9)
+    usage = desk.run.ledger.usage()
+    assert usage.reward_calls == solution.notes["search"]["prm_passes"]
+    assert desk.run.degraded == []
+
+
+async def test_a_reward_model_that_is_named_and_not_given_is_asked_for(store):
+    desk = Desk(store, reward=None)
+    with pytest.raises(UserError, match="no reward model was given"):
+        await desk.solve("astar", score="reward")
+    assert desk.model.made == []
+
+
+class Mute(ScriptedModel):
+    """Shows no probabilities at all."""
+
+    logprobs = False
+
+    @property
+    def capabilities(self):
+        hidden = {"logprobs": self.logprobs, "scoring": False, "top_logprobs": 0}
+        return super().capabilities.model_copy(update=hidden)
+
+
+class Humming(Mute):
+    """Shows those of its own words alone."""
+
+    logprobs = True
+
+
+async def test_without_any_signal_self_consistency_answers_and_says_so(store):
+    desk = Desk(store, Mute(MOSTLY_WRONG), reward=None)
+    solution = await desk.solve("astar", k=9)
+    assert len(solution.candidates) == 9
+    assert desk.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]
+    with pytest.raises(CapabilityMissing):
+        await desk.solve("astar", "s", score="logprob")
+
+
+async def test_words_are_the_last_signal(store):
+    desk = Desk(store, Humming(MOSTLY_WRONG), reward=None)
+    solution = await desk.solve("astar")
+    assert solution.best.answer == "5"  # what the model likes
+    assert len(desk.run.degraded) == 1
+    assert "how sure the model is" in desk.run.degraded[0]
+
+
+async def test_steps_that_cannot_be_scored_take_no_other_along(store):
+    desk = Desk(store, reward=lambda step: None if "So" in step else by_figure(step))
+    for name in SIZES:
+        solution = await desk.solve(name, name)
+        assert solution.best.answer == "4"
+
+
+async def test_a_vote_of_particles_adds_their_weights_up(store):
+    desk = Desk(store)
+    solution = await desk.solve("particle-filter", n=8)
+    weights = solution.notes["weights"]
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert solution.confidence == pytest.approx(weights["4"])
+    assert len(solution.notes["ess"][0]) == 3
+    one = await desk.solve("particle-filter", "one", n=8, pick="particle")
+    assert one.best.answer in weights
+    assert one.confidence == one.best.score
+
+
+async def test_of_several_solutions_the_one_that_is_asked_for_is_taken(store):
+    # the wrong one ends better, after a bad step
+    wrong = {"2": 0.9, "S": 0.1, "T": 0.7}
+    desk = Desk(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
+    parameters = {"stop": "best_of_m", "m": 2, "k": 8}
+    chosen = {}
+    for select in ("f", "score", "vote"):
+        chosen[select] = (await desk.solve("astar", select, select=select, **parameters)).best
+    assert chosen["f"].answer == "4"
+    assert chosen["score"].answer == chosen["vote"].answer == "5"
+    assert chosen["score"].score == pytest.approx(0.7)
+
+
+async def test_tempered_chains_swap_and_the_coldest_answers(store):
+    desk = Desk(store)
+    solution = await desk.solve("particle-gibbs", n=6, iterations=2, taus=(2.0, 1.0))
+    assert solution.best.answer == "4"
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    assert ended.search == "tempered-gibbs"
+    # 12 particles of the first passes, 10 of the second: the references are copied
+    assert len([n for n in desk.nodes().values() if n.depth == 0]) == 4
+    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
+    with pytest.raises(ValueError, match="taus must fall"):
+        STRATEGIES.load("particle-gibbs").Config(taus=(1.0, 2.0))
+
+
+async def test_a_reference_goes_on_behind_another_beginning(store):
+    """Its steps to come are weighed by the model's own probabilities, token for token."""
+    opening = replies("A.\n\nGo 4.\n\nThe answer is 4.", "B.\n\nGo 4.\n\nThe answer is 4.", weights=[0.5, 0.5])
+    desk = Desk(store, ScriptedModel(opening), reward=lambda _: 0.5)
+    scored = []
+    original = desk.model.score
+
+    async def score(prompt, continuations):
+        scored.append((prompt, continuations))
+        return await original(prompt, continuations)
+
+    desk.model.score = score
+    parameters = {"n": 4, "iterations": 6, "ancestor_sampling": True}
+    solution = await desk.solve("particle-gibbs", **parameters)
+    assert solution.best.answer == "4"
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    assert scored
+    assert ended.cost["weighings"] >= len(scored) > 0  # equal ones are answered by the run store
+    assert ended.cost["unweighed"] == 0
+    for prompt, (tokens,) in scored:
+        assert "".join(map(chr, tokens)) in ("Go 4.\n\nThe answer is 4." + END, "The answer is 4." + END)
+        assert "".join(map(chr, prompt.prefix)) in ("A.\n\n", "B.\n\n", "A.\n\nGo 4.\n\n", "B.\n\nGo 4.\n\n")
+    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
+    assert desk.run.degraded == []
+
+
+async def test_probabilities_of_another_temperature_are_said_to_be_inexact(store):
+    desk = Desk(store)
+    await desk.solve("particle-gibbs", n=2, ancestor_sampling=True, temperature=0.8)
+    assert "exact at temperature=1" in desk.run.degraded[0]
+
+
+async def test_where_the_model_cannot_score_the_reference_stays(store):
+    opening = replies("A.\n\nThe answer is 4.", "B.\n\nThe answer is 4.", weights=[0.5, 0.5])
+    desk = Desk(store, Humming(opening), reward=lambda _: 0.5)
+    solution = await desk.solve("particle-gibbs", n=4, iterations=6, ancestor_sampling=True)
+    assert solution.best.answer == "4"
+    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    assert ended.cost["unweighed"] > 0
+
+
+async def test_a_prefix_put_back_is_continued_by_other_samples(store):
+    desk = Desk(store)
+    solution = await desk.solve("astar", k=2, reexpand=0.05, seed=1)
+    expanded = [i for e in desk.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
+    assert len(expanded) > len(set(expanded))
+    assert solution.best.answer == "4"  # with this seed the first two samples are wrong
+    requests = [r for call in desk.model.generate_calls for r in call]
+    asked = [(r.prompt, i) for r in requests for i in r.indices]
+    assert len(asked) == len(set(asked))
+
+
+async def test_duplicates_heat_the_sampling_up(store):
+    desk = Desk(store, ScriptedModel(replies("One.\n\nTwo.\n\nThe answer is 4.")))
+    await desk.solve("astar", k=3, temperature_ladder=(1.0, 2.0, 4.0))
+    used = [r.sampling.temperature for call in desk.model.generate_calls for r in call]
+    assert used == sorted(used)
+    assert used[0] == 1.0
+    assert used[-1] > 1.0
+
+
+async def test_a_cancelled_search_has_offered_its_best_solution(store):
+    desk = Desk(store)
+    models = await desk.begin("beam")
+    kind = STRATEGIES.load("beam")
+    strategy = kind(kind.Config(temperature=1.0, width=4, k=4, max_depth=30))
+    original = desk.run.offer
+    offered = []
+
+    def offer(solution):
+        original(solution)
+        offered.append(solution)
+
+    desk.run.offer = offer
+    await strategy.solve(QUESTION, models, desk.run)
+    assert offered
+    assert all(solution.best.answer in ("4", "5") for solution in offered)
+
+
+async def test_choices_and_documents_are_told_to_what_scores(store):
+    question = Question(text="Which is 2 + 2?", choices=("four", "five"))
+    model = ScriptedModel(replies("Step.\n\nThe answer is A."))
+    desk = Desk(store, model)
+    desk.reward = ScriptedReward(lambda _: 0.5)
+    await desk.solve("astar", question=question, k=2)
+    assert "A) four" in desk.reward.asked[0][0]

@@ -1,0 +1,150 @@
+"""Worlds in which the searches over steps can be tried without a model, and the loop that plays one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from random import Random
+
+from reason.reasoning.search.tree import Continuation
+
+WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"]
+
+
+class RandomWorld:
+    """A sampler and a reward model that know nothing: what comes follows from the seed, the prefix and the index alone.
+
+    Some continuations are blank, some say what a sibling says, some scores and log-probabilities fail.
+    """
+
+    def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None, unknown=0.0):
+        self.seed, self.words, self.blank, self.unscored, self.ending = seed, words, blank, unscored, ending
+        self.scores, self.unknown = scores, unknown
+        self.served = []
+
+    def sample(self, prefix, index, expand):
+        rng = Random(f"{self.seed}|{prefix}|{index}|{expand.finish}")
+        tokens = min(rng.randint(1, 9), expand.max_tokens)
+        terminal = expand.finish or rng.random() < self.ending
+        text = "\n\n" if rng.random() < self.blank else f"{rng.choice(WORDS[: self.words])}\n\n"
+        score = rng.random() if rng.random() >= self.unscored else None
+        if self.scores is not None:
+            score = self.scores(prefix + text)
+        return Continuation(text, tokens, terminal, score, self.logprob(rng))
+
+    def logprob(self, rng):
+        return -5 * rng.random() if rng.random() >= self.unknown else None
+
+    def weigh(self, prefix, steps):
+        for text in steps:
+            rng = Random(f"{self.seed}|{prefix}|{text}|given")
+            prefix += text
+            score = rng.random() if rng.random() >= self.unscored else None
+            yield Continuation(text, 0, False, score if self.scores is None else self.scores(prefix), self.logprob(rng))
+
+    def __call__(self, search, expand):
+        prefix = search.tree.text(expand.node)
+        if expand.given:
+            return list(self.weigh(prefix, expand.given))
+        self.served += [(prefix, expand.first + i) for i in range(expand.n)]
+        results = [self.sample(prefix, expand.first + i, expand) for i in range(expand.n)]
+        return as_asked(search, expand, results)
+
+
+def as_asked(search, expand, results):
+    """The continuations without the scores that were not asked for, as an owner that saves its passes tells them."""
+    wanted = search.to_score(expand, results)
+    return [step if i in wanted else replace(step, score=None) for i, step in enumerate(results)]
+
+
+class FixedTree:
+    """A tree that is known in full: for each path its children as (name, h, terminal); every name differs.
+
+    An expansion gets its node's children in their order; one too many are repetitions, which are dropped.
+    """
+
+    def __init__(self, children):
+        self.children = children
+
+    def __call__(self, search, expand):
+        path = tuple(search.tree.steps(expand.node))
+        listed = self.children.get(path, [])
+        told = [Continuation(name, 1, terminal, 1 - h) for name, h, terminal in listed[: expand.n]]
+        return told + [Continuation(listed[0][0], 1, listed[0][2])] * (expand.n - len(told))
+
+    def terminals(self, path=()):
+        """Paths of all complete solutions, each as its list of h."""
+        for name, h, terminal in self.children.get(path, []):
+            if terminal:
+                yield (*path, name), [h]
+            for deeper, hs in self.terminals((*path, name)):
+                yield deeper, [h, *hs]
+
+
+def random_tree(rng, *, depth=4, branching=3, ending=0.25, draw=None):
+    """A `FixedTree` of complete solutions at several depths, with h uniform unless `draw` says otherwise."""
+    draw = draw or rng.random
+    children = {}
+
+    def grow(path):
+        children[path] = []
+        for i in range(branching):
+            terminal = len(path) + 1 == depth or rng.random() < ending
+            name = f"{'abcdef'[i]}{len(children)}\n\n"
+            children[path].append((name, draw(), terminal))
+            if not terminal:
+                grow((*path, name))
+
+    grow(())
+    return FixedTree(children)
+
+
+def play(search, world, *, order=None, each=None):
+    """Run a search to its end; `order` shuffles what is told of a batch, `each` may replace the search after a tell."""
+    rounds = 0
+    while batch := search.ask():
+        rounds += 1
+        assert rounds < 5000
+        if order is not None:
+            order.shuffle(batch)
+        for expand in batch:
+            search.tell(expand, world(search, expand))
+            if each is not None:
+                search = each(search)
+    return search
+
+
+def through_json(search):
+    """The same search after its state went through JSON."""
+    return type(search).from_json(json.loads(json.dumps(search.to_json())))
+
+
+class Chooser:
+    """Stands for chance: follows a script, then takes the first way; notes what was possible, and how likely it was."""
+
+    def __init__(self, script):
+        self.script, self.taken, self.ways, self.p = script, [], [], 1.0
+        self.counting = True
+
+    def pick(self, probabilities):
+        at = len(self.taken)
+        chosen = self.script[at] if at < len(self.script) else 0
+        self.taken.append(chosen)
+        self.ways.append(len(probabilities))
+        if self.counting:
+            self.p *= probabilities[chosen]
+        return chosen
+
+    def choices(self, population, weights, k):
+        return [population[self.pick(weights)] for _ in range(k)]
+
+
+def executions(run):
+    """Everything that can happen: for each way that chance can go its probability and what `run` gave."""
+    scripts = [[]]
+    while scripts:
+        chance = Chooser(scripts.pop())
+        value = run(chance)
+        yield chance.p, value
+        for at in range(len(chance.script), len(chance.taken)):
+            scripts += [[*chance.taken[:at], way] for way in range(1, chance.ways[at])]
