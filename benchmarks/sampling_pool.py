@@ -75,7 +75,7 @@ def record_samples(given: argparse.Namespace) -> None:
         given.limit = None
         task = dataclasses.replace(task, items={name: item for name, item in wanted.items() if name not in known})
     settings = load_settings(strategy="self-consistency", model=given.model, reuse="store")
-    drawn = {"n": given.samples, "max_tokens": given.max_tokens, "temperature": given.temperature}
+    drawn = {"n": given.samples, "max_tokens": given.max_tokens, "temperature": given.temperature, "width": None}
     plan = make_plan(task, settings, parameters=drawn, limit=given.limit)
     with EvalView() as view:
         asyncio.run(
