@@ -1,0 +1,147 @@
+r"""What a search costs in time: seconds per generated token of A* beside plain batched sampling of equal batch size.
+
+    python benchmarks/search_throughput.py --model local/smollm2-135m --data <folder> --questions 8 --k 4 8
+    python benchmarks/search_throughput.py --model vllm/<folder> --data <folder> --questions 8 --k 4 8
+
+For each question A* continues one prefix at a time by k steps; plain sampling draws k whole chains under the same
+instruction, in one call. The two take turns, in an order that changes from question to question. Steps are scored by
+their arithmetic, which takes no model, and once more by the model's own judgement, whose time then counts in full. The
+cached share is that of the prompt tokens of all the search's calls, as the ledger has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from reason import Reasoner
+from reason.core.answer import Answer
+from reason.core.question import Question
+from reason.core.settings import load_settings
+from reason.evals.opening import absolute, open_task
+from reason.evals.plan import TaskSource
+from reason.reasoning.prompts import in_steps
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one answer took."""
+
+    seconds: float
+    tokens: int
+    prompt: int
+    cached: int
+
+    @classmethod
+    def of(cls, answer: Answer) -> Cost:
+        """Read it."""
+        usage = answer.usage
+        return cls(usage.wall_seconds, usage.completion_tokens, usage.prompt_tokens, usage.cached_tokens)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--k", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--max-tokens", type=int, default=256)
+    given = parser.parse_args()
+    print(asyncio.run(report(given)))
+    return 0
+
+
+async def report(given: argparse.Namespace) -> str:
+    """Measure, and make the table."""
+    task = open_task(absolute(TaskSource(dataset="gsm8k", data=given.data)))
+    questions = [item.question for item in list(task.items.values())[: given.questions]]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=given.model)
+        async with Reasoner(settings=settings) as reasoner:
+            await run(
+                "self-consistency", reasoner, questions[0], given, k=2, seed=1
+            )  # the engine's first call is slower
+            for k in given.k:
+                for score in ("arithmetic", "judge"):
+                    pairs = []
+                    for i, question in enumerate(questions):
+                        order = ("astar", "self-consistency") if i % 2 else ("self-consistency", "astar")
+                        made = {
+                            s: await run(s, reasoner, question, given, k=k, seed=100 * k + i, score=score)
+                            for s in order
+                        }
+                        pairs.append((made["astar"], made["self-consistency"]))
+                    rows.append(row(k, score, pairs))
+    head = (
+        f"{given.model.rpartition('/')[2]}, {len(questions)} GSM8K questions; {os.cpu_count()} cores, "
+        f"{platform.machine()}, reason {version('reason')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load "
+        f"{os.getloadavg()[0]:.1f}\n\n"
+        "| k | steps scored by | A*: tokens a question | A*: ms a token | plain: ms a token | ratio [95 %] | cached |\n"
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+    )
+    return "\n".join([head, *rows])
+
+
+async def run(
+    strategy: str,
+    reasoner: Reasoner,
+    question: Question,
+    given: argparse.Namespace,
+    *,
+    k: int,
+    seed: int,
+    score: str = "",
+) -> Cost:
+    """One answer of one method."""
+    instruction = in_steps(question)
+    if strategy == "astar":
+        parameters = {
+            "k": k,
+            "score": score,
+            "instruction": instruction,
+            "max_step_tokens": 128,
+            "max_depth": 12,
+            "limits": {"finish_tokens": 64},
+        }
+    else:
+        parameters = {"n": k, "temperature": 0.8, "instruction": instruction, "max_tokens": given.max_tokens}
+    variant = await reasoner.variant(strategy, parameters=parameters)
+    return Cost.of(await variant.aask(question, seed=seed))
+
+
+def row(k: int, score: str, pairs: list[tuple[Cost, Cost]]) -> str:
+    """A line of the table."""
+    a = np.array([[c.seconds, c.tokens] for c, _ in pairs], dtype=float)
+    b = np.array([[c.seconds, c.tokens] for _, c in pairs], dtype=float)
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(pairs), (RESAMPLES, len(pairs)))
+    ratio = ratio_of(a.sum(axis=0), b.sum(axis=0))
+    low, high = np.quantile(ratio_of(a[picks].sum(axis=1), b[picks].sum(axis=1)), [0.025, 0.975])
+    searched = [c for c, _ in pairs]
+    cached = sum(c.cached for c in searched) / max(1, sum(c.prompt for c in searched))
+    return (
+        f"| {k} | {score} | {a[:, 1].mean():,.0f} | {1000 * a[:, 0].sum() / a[:, 1].sum():.1f} "
+        f"| {1000 * b[:, 0].sum() / b[:, 1].sum():.1f} | {ratio:.2f} [{low:.2f}, {high:.2f}] | {100 * cached:.1f} % |"
+    )
+
+
+def ratio_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Seconds a token of the one over those of the other."""
+    return (a[..., 0] / a[..., 1]) / (b[..., 0] / b[..., 1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

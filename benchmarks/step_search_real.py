@@ -1,0 +1,193 @@
+r"""Step-level searches on a real model: accuracy against tokens, beside best-of-N at equal tokens.
+
+    python benchmarks/step_search_real.py sweep --model vllm/<folder> --data <folder> > sweep.toml
+    reason eval sweep sweep.toml --out <folder of the runs> --concurrency 4
+    python benchmarks/step_search_real.py table <folder of the runs> > table.md
+
+All methods sample the same steps from the same model under the same instruction, score them by the same source, and
+share one run store: a step that one of them sampled after a prefix is the step that another gets after it. Best-of-N is
+the degenerate beam, `width=N, k=1`, whose chains are scored when they are complete. A search is compared with the
+best-of-N of the fewest chains that spends at least as many tokens, question by question.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+from collections import defaultdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.comparison import StoredRun, load_run
+from reason.evals.statistics.paired import compare
+from reason.evals.summary import outcomes_of
+from reason.reasoning.prompts import in_steps
+
+SIZES = (2, 4, 8)
+CHAINS = (1, 2, 4, 8, 16)
+RESAMPLES = 10_000
+
+SWEEP = """seeds = [{seed}]
+
+[[models]]
+main = "{model}"
+
+[[dataset]]
+name = "gsm8k"
+data = "{data}"
+limit = {limit}
+"""
+
+
+def main() -> int:
+    """Print a sweep, or the table of one that was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sweep = commands.add_parser("sweep")
+    sweep.add_argument("--model", required=True)
+    sweep.add_argument("--data", type=Path, required=True)
+    sweep.add_argument("--limit", type=int, default=40)
+    sweep.add_argument("--seed", type=int, default=0)
+    sweep.add_argument("--score", default="judge+arithmetic")
+    table = commands.add_parser("table")
+    table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
+    given = parser.parse_args()
+    if given.command == "sweep":
+        print(sweep_file(given.model, given.data, given.limit, given.seed, given.score))
+    else:
+        print(asyncio.run(report(given.runs)))
+    return 0
+
+
+def sweep_file(model: str, data: Path, limit: int, seed: int, score: str) -> str:
+    """The sweep as TOML."""
+    common = {
+        "score": f'"{score}"',
+        "instruction": f'"""{in_steps(Question(text="How many?", kind="number"))}"""',
+        "temperature": "0.8",
+        "max_step_tokens": "200",
+        "max_depth": "16",
+        "limits": "{finish_tokens = 128}",
+    }
+    methods: list[tuple[str, dict[str, object]]] = [
+        ("beam", {"width": n, "k": 1, "distinct": "false"}) for n in reversed(CHAINS)
+    ]
+    for n in reversed(SIZES):
+        methods += [
+            ("particle-filter", {"n": n}),
+            ("astar", {"k": n}),
+            ("beam", {"width": n // 2, "k": 2}),
+            ("dvts", {"subtrees": n // 2, "k": 2}),
+        ]
+        if n > min(SIZES):
+            methods.append(("particle-gibbs", {"n": n // 2, "iterations": 2}))
+    parts = [SWEEP.format(model=model, data=data, limit=limit, seed=seed)]
+    for name, size in methods:
+        settings = {**common, **{key: str(value) for key, value in size.items()}}
+        body = "\n".join(f"{key} = {value}" for key, value in settings.items())
+        parts.append(f'[[strategy]]\nname = "{name}"\n[strategy.parameters]\n{body}\n')
+    return "\n".join(parts)
+
+
+async def report(folders: list[Path]) -> str:
+    """The table in Markdown."""
+    runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
+    chains = sorted((run for run in runs if is_best_of_n(run)), key=tokens_of)
+    searches = sorted((run for run in runs if not is_best_of_n(run)), key=lambda run: (name_of(run), tokens_of(run)))
+    plan = runs[0].manifest.plan
+    lines = [
+        f"{plan.dataset.name}, {len(chains[0].rows)} questions, {plan.models['main'].rpartition('/')[2]}; "
+        f"steps scored by {plan.parameters['score']}. {os.cpu_count()} cores, {platform.machine()}, reason "
+        f"{version('reason')}, {datetime.now(UTC):%Y-%m-%d}.",
+        "",
+        "| method | size | tokens a question | scored prefixes a question | accuracy % [95 %] | best-of-N beside it "
+        "| difference in points [95 %] | won, lost | p |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for run in chains:
+        lines.append(
+            f"| best-of-N | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} | | | | |"
+        )
+    for run in searches:
+        enough = [other for other in chains if tokens_of(other) >= tokens_of(run)]
+        beside = enough[0] if enough else chains[-1]
+        found = compare(outcomes_of(run.rows), outcomes_of(beside.rows))
+        span = found.bootstrap
+        between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
+        lines.append(
+            f"| {name_of(run)} | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} "
+            f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {100 * found.difference:+.1f} [{between}] "
+            f"| {found.wins}, {found.losses} | {found.p:.2f} |"
+        )
+    lines += ["", await reuse(folders)]
+    return "\n".join(lines)
+
+
+def is_best_of_n(run: StoredRun) -> bool:
+    """Whether a run is the degenerate beam."""
+    plan = run.manifest.plan
+    return plan.strategy == "beam" and plan.parameters["k"] == 1
+
+
+def name_of(run: StoredRun) -> str:
+    """The method."""
+    return run.manifest.plan.strategy
+
+
+def size_of(run: StoredRun) -> str:
+    """The parameters that say how much is sampled."""
+    parameters = run.manifest.plan.parameters
+    if is_best_of_n(run):
+        return f"N={parameters['width']}"
+    return ", ".join(f"{k}={parameters[k]}" for k in ("n", "iterations", "width", "subtrees", "k") if k in parameters)
+
+
+def tokens_of(run: StoredRun) -> float:
+    """Mean generated tokens a question, whether or not the store had them."""
+    return float(np.mean([row.ledger.completion_tokens for row in run.rows]))
+
+
+def passes_of(run: StoredRun) -> float:
+    """Mean passes of what scores a question."""
+    return float(np.mean([row.ledger.reward_calls for row in run.rows]))
+
+
+def accuracy(run: StoredRun) -> str:
+    """Share of right answers with its interval over questions."""
+    right = np.array([float(row.value or 0) for row in run.rows])
+    rng = np.random.default_rng(0)
+    means = right[rng.integers(0, len(right), (RESAMPLES, len(right)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{100 * right.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+async def reuse(folders: list[Path]) -> str:
+    """Share of prompt tokens that the engine had in its cache, over all calls that were really made."""
+    prompt: dict[str, int] = defaultdict(int)
+    cached: dict[str, int] = defaultdict(int)
+    for path in {store for folder in folders for store in folder.rglob("*.sqlite3")}:
+        store = await SqliteStore.open(path)
+        try:
+            for record in await store.list_runs(1_000_000):
+                for call in await store.calls(record.id):
+                    usage = call.reply.get("usage")
+                    if isinstance(usage, dict):
+                        kind = "scoring" if "reward" in call.request else "sampling"
+                        prompt[kind] += int(usage.get("prompt_tokens", 0))
+                        cached[kind] += int(usage.get("cached_tokens", 0))
+        finally:
+            await store.aclose()
+    whole = sum(cached.values()) / max(1, sum(prompt.values()))
+    each = ", ".join(f"{kind} {100 * cached[kind] / max(1, prompt[kind]):.1f} %" for kind in sorted(prompt))
+    return f"Prompt tokens found in the engine's cache: {100 * whole:.1f} % ({each})."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
