@@ -133,8 +133,8 @@ class SearchDesk(Generic[N, O]):
             if best is not None and found.outcome.terminals and found.nodes[best] != offered:
                 offered = found.nodes[best]
                 self._run.offer(Solution(chosen=best, candidates=found.candidates, stopped="budget"))
-            if self._over_budget() and not search.stopped:
-                search.end("budget", complete=self._run.ledger.left("seconds") > 0)
+            if not search.stopped:
+                self._end_early()
         found = self._found()
         chosen = found.outcome.chosen
         cost = {name: int(amount) for name, amount in asdict(found.outcome.ledger).items()}
@@ -148,13 +148,16 @@ class SearchDesk(Generic[N, O]):
         )
         return found
 
-    def _over_budget(self) -> bool:
-        """Whether the run, or what scores, has spent what the search may spend."""
+    def _end_early(self) -> None:
+        """End the search where the run has nothing more to spend, or what scores has spent the search's own tokens."""
         limits = self._search.options.limits
-        if limits.gen_tokens is not None:  # rollouts generate too, and no search knows of their tokens
+        if self._spent or self._reward.spent:
+            self._search.end("budget", complete=self._run.ledger.left("seconds") > 0)
+        elif limits.gen_tokens is not None:
+            # rollouts generate too, and no search knows of their tokens
             used = self._run.ledger.used("tokens") - self._begun
-            self._spent = self._spent or used > limits.gen_tokens - limits.finish_tokens
-        return self._spent or self._reward.spent
+            if used > max(self._search.ledger.gen_tokens, limits.gen_tokens - limits.finish_tokens):
+                self._search.end("tokens")
 
     # -- sample and score
 

@@ -1,0 +1,67 @@
+"""Searches over steps on real weights, as a user's script would run them."""
+
+import asyncio
+
+import pytest
+from reason import Reasoner, Settings
+from reason.core.events import MemorySink, NodesSearched, SearchEnded
+from reason.core.search_tree import search_trees
+
+QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"
+SMALL = {"max_step_tokens": 40, "max_depth": 3, "limits": {"finish_tokens": 40}}
+SIZES = {"astar": {"k": 2}, "particle-gibbs": {"n": 2, "iterations": 2}}
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def settings(tmp_path, smollm2_files):
+    return Settings(store=tmp_path / "runs.sqlite3", cache_dir=smollm2_files.folder.parent.parent, seed=1)
+
+
+async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
+    async with Reasoner(settings=settings) as reasoner:
+        for name, size in SIZES.items():
+            variant = await reasoner.variant(name, parameters={**SMALL, **size})
+            sink = MemorySink()
+            answer = await variant.aask(QUESTION, run_id=name, sinks=[sink])
+            assert answer.answer is not None
+            assert answer.stopped == "done"
+            assert answer.degraded == ()
+            (ended,) = [e for e in sink.events if isinstance(e, SearchEnded)]
+            assert ended.cost["gen_tokens"] == answer.usage.completion_tokens
+            # the model judges its own steps: a pass for each different one
+            assert 0 < answer.usage.reward_calls <= ended.cost["prm_passes"]
+            main = next(row for role, row in answer.usage.by_role.items() if role.startswith("main:"))
+            # all but the question itself, of which the first call computes nearly all, and the last token of each prompt
+            computed = main.prompt_tokens - main.cached_tokens
+            assert computed <= main.prompt_tokens / main.model_calls + 2 * main.model_calls, (computed, main)
+            (tree,) = search_trees(sink.events)
+            assert tree.chosen_path
+            assert answer.text == tree.text(tree.chosen_path[-1])
+            replayed = await reasoner.areplay(name)
+            assert (replayed.text, replayed.confidence) == (answer.text, answer.confidence)
+
+
+async def test_a_search_that_is_interrupted_is_resumed_where_it_was(settings):
+    parameters = {**SMALL, **SIZES["astar"], "max_depth": 4}
+    async with Reasoner(strategy="astar", parameters=parameters, settings=settings) as reasoner:
+        rounds = asyncio.Event()
+
+        def stop_early(event):
+            if isinstance(event, NodesSearched):
+                rounds.set()
+
+        task = asyncio.create_task(reasoner.aask(QUESTION, run_id="cut", sinks=[stop_early]))
+        await rounds.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        before = {(c.key, c.cut) for c in await reasoner._store.calls("cut")}
+        resumed = await reasoner.aresume("cut")
+        after = [(c.key, c.cut) for c in await reasoner._store.calls("cut")]
+        replayed = await reasoner.areplay("cut")
+    assert before < set(after)
+    assert len(after) == len(set(after))  # nothing was asked for twice
+    assert 0 < resumed.usage.replayed_tokens < resumed.usage.completion_tokens
+    assert (replayed.text, replayed.confidence) == (resumed.text, resumed.confidence)

@@ -1,0 +1,171 @@
+"""The methods of the search bench: one world for all, honest accounting, and results that can be had another way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import numpy as np
+import pytest
+from reason.reasoning.search.beam import Beam, BeamOptions
+from reason.reasoning.search.best_first import BestFirst, BestFirstOptions
+from step_curves import Measured, Ratio, needed, saving
+from step_methods import METHODS, credit, play, trial
+from step_worlds import RIGHT, Judge, Recipe, World
+
+
+def direct(world, n):
+    """`n` plain chains without any search: their answers, lengths and last prefixes."""
+    ends, tokens = [], 0
+    for i in range(n):
+        at = world.step("", i)
+        tokens += at.tokens
+        while not at.ended:
+            at = world.step(at.text, 0)
+            tokens += at.tokens
+        ends.append(at)
+    return ends, tokens
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 16])
+def test_self_consistency_and_best_of_n_equal_direct_simulation(n):
+    judge = Judge(0.8)
+    for seed in range(40):
+        world = World(Recipe(depth=4), seed)
+        ends, tokens = direct(World(Recipe(depth=4), seed), n)
+        votes = Counter(end.answer for end in ends)
+        first = [answer for answer, count in votes.items() if count == max(votes.values())]
+        voted = trial(METHODS["chains"], n, world, None)
+        assert (voted.credits, voted.tokens, voted.passes) == (((RIGHT in first) / len(first),), tokens, 0)
+        sampled = trial(METHODS["best-of-N"], n, world, judge)
+        assert sampled.credits[0] == max(ends, key=judge).right
+        assert (sampled.tokens, sampled.passes) == (tokens, n)
+
+
+def test_all_methods_meet_the_same_chains():
+    # with one of everything each is a plain chain, and the same
+    for seed in range(30):
+        world = World(Recipe(depth=5), seed)
+        (end,), tokens = direct(World(Recipe(depth=5), seed), 1)
+        for name, method in METHODS.items():
+            if 1 not in method.sizes:
+                continue
+            run = trial(method, 1, world, Judge(0.7) if method.scored else None)
+            assert (name, *run.credits) == (name, *[float(end.right)] * len(run.credits))
+            assert (name, run.tokens) == (name, tokens)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tokens_and_passes_are_those_of_the_tree(name):
+    method, n = METHODS[name], 8
+    for seed in range(5):
+        world = World(Recipe(depth=4), seed)
+        search = play(method.make(n, world.recipe, seed), world, Judge(0.7) if method.scored else None)
+        own = [node for node in search.tree if node.parent is not None and getattr(node, "copied", None) is None]
+        assert search.ledger.gen_tokens == sum(node.tokens for node in own)
+        assert search.ledger.prm_passes == sum(node.score is not None for node in own)
+        assert search.ledger.duplicates == search.ledger.empties == 0
+        assert all(world[node.text].ended == node.terminal for node in own)
+        assert search.outcome().chosen.terminal
+
+
+def test_the_same_search_twice_is_the_same():
+    for name, method in METHODS.items():
+        judge = Judge(0.7) if method.scored else None
+        runs = [trial(method, 8, World(Recipe(depth=4), 5), judge) for _ in range(2)]
+        assert (name, runs[0]) == (name, runs[1])
+
+
+@pytest.mark.parametrize("edge_cost", ["rise", "fall", "abs", "none"])
+def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
+    recipe, met = Recipe(depth=6, spread=0, solved=(3.0, 1.0)), 0
+    for seed in range(60):
+        world = World(recipe, seed)
+        search = play(BestFirst(BestFirstOptions(k=4, edge_cost=edge_cost)), world, Judge(1.0))
+        chosen = search.outcome().chosen
+        # whether every prefix on the way had a right continuation, from a world of its own
+        at = [World(recipe, seed)]
+        prefix = ""
+        for _ in range(6):
+            right = [p for p in (at[0].step(prefix, i) for i in range(4)) if p.right]
+            if not right:
+                break
+            prefix = right[0].text
+        else:
+            met += 1
+            assert search.ledger.expansions == 6
+            assert world[chosen.text].right
+            assert chosen.text == prefix
+            assert search.ledger.prm_passes == 24
+    assert met > 30
+
+
+def test_beams_of_one_world_do_not_depend_on_who_asked_before():
+    def texts(world):
+        search = play(Beam(BeamOptions(width=2, k=4)), world, Judge(0.8))
+        return [node.text for node in search.tree]
+
+    fresh, used = World(Recipe(depth=4), 9), World(Recipe(depth=4), 9)
+    for name in ("particles", "A*", "Gibbs"):
+        trial(METHODS[name], 16, used, Judge(0.6))
+    assert texts(used) == texts(fresh)
+
+
+def test_credit_of_a_vote():
+    assert credit([(0, 1), (1, 1), (0, 1)]) == 1
+    assert credit([(1, 1), (2, 0.5), (2, 0.6), (0, 1)]) == 0
+    assert credit([(0, 0.3), (1, 0.1), (1, 0.2), (2, 0.3)]) == pytest.approx(1 / 3)
+    assert credit([(None, 9), (0, 1)]) == 1
+    assert credit([(None, 9)]) == credit([]) == 0
+
+
+def test_a_best_first_search_keeps_to_its_tokens():
+    for seed in range(20):
+        world = World(Recipe(depth=12, rho=0.0), seed)
+        search = play(METHODS["A* fall"].make(4, world.recipe, seed), world, Judge(0.6))
+        assert search.ledger.gen_tokens <= search.options.limits.gen_tokens
+
+
+# -- cost at equal accuracy
+
+
+def curve(credit_by_size, tokens, sizes=(1, 2, 4)):
+    """A curve whose problems are all alike."""
+    rows = np.ones((5, 1))
+    return Measured(sizes, rows * np.array(credit_by_size), rows * np.array(tokens), rows * np.array(tokens))
+
+
+def test_the_cost_of_an_accuracy_is_interpolated_in_its_logarithm():
+    cost, accuracy = np.array([[100.0, 400.0, 1600.0]] * 5), np.array([[0.2, 0.4, 0.6]] * 5)
+    found = needed(cost, accuracy, np.array([0.3, 0.4, 0.55, 0.1, 0.7]))
+    assert found[:4] == pytest.approx([200, 400, 400 * 4**0.75, 100])
+    assert np.isinf(found[4])
+    # points in any order, and a curve that falls: where it is first there
+    assert needed(np.array([[400.0, 100.0]]), np.array([[0.4, 0.2]]), np.array([0.3]))[0] == pytest.approx(200)
+    assert needed(cost[:1], np.array([[0.2, 0.5, 0.3]]), np.array([0.35]))[0] == pytest.approx(200)
+
+
+def test_ratios_of_cost():
+    curves = {
+        "slow": curve([0.2, 0.4, 0.6], [100.0, 400.0, 1600.0]),
+        "fast": curve([0.2, 0.6, 0.6], [50.0, 200.0, 800.0]),
+        "lost": curve([0.2, 0.3, 0.3], [50.0, 200.0, 800.0]),
+    }
+    assert str(saving(curves, "fast", "slow", "slow", 4)) == "8.0 [8.0, 8.0]"
+    assert str(saving(curves, "lost", "slow", "slow", 4)) == "not reached"
+    assert str(saving(curves, "fast", "lost", "slow", 4)) == "only it"
+    assert str(saving(curves, "lost", "lost", "slow", 4)) == "neither"
+    assert str(Ratio(1.5, 0.0, np.inf)) == "1.5 [0.0, ∞]"
+    # the first size is left out of passes, except for the goal itself
+    assert saving(curves, "fast", "slow", "slow", 1).value == pytest.approx(2)
+    assert saving(curves, "fast", "slow", "slow", 1, passes=True).value == pytest.approx(0.5)
+
+
+def test_an_interval_knows_the_resamples_that_never_get_there():
+    rng = Random(0)
+    hits = np.array([[rng.random() < 0.5, rng.random() < 0.55] for _ in range(40)], dtype=float)
+    cost = np.array([[1.0, 2.0]] * 40)
+    flat = Measured((1, 2), np.full((40, 2), 0.5) + np.array([[-0.1, 0.0]]), cost, cost)
+    ratio = saving({"flat": flat, "noisy": Measured((1, 2), hits, cost, cost)}, "noisy", "flat", "flat", 2)
+    assert ratio.low == 0
+    assert ratio.high > 0
