@@ -24,17 +24,21 @@ class ByRewardModel(Remembering):
     Args:
         reward: The reward model.
         run: The run that pays.
+        asked: The problem as it was put to the model that wrote the steps. A judge is told it so, for then it reads
+            what that model has in its cache.
     """
 
-    def __init__(self, reward: MeteredReward, run: Run) -> None:
+    def __init__(self, reward: MeteredReward, run: Run, asked: str | None = None) -> None:
         super().__init__(f"{reward.capabilities.kind} reward model {reward.name}", run)
         self._reward = reward
+        self._asked = asked if reward.capabilities.kind == "judge" else None
         self._told: dict[tuple[str, Steps], float | None] = {}
         """Log-odds of the last step of a prefix; None where it could not be had."""
 
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
+        problem = problem if self._asked is None else self._asked
         cleaned = [tuple(text for step in prefix if (text := step.strip())) for prefix in prefixes]
         if aggregate == "model":
             made = await self._made(problem, [(as_one_step(steps),) for steps in cleaned], "last")

@@ -4,8 +4,10 @@ A score is the log-odds of yes against no as the first token of the reply: the d
 log-probabilities, that is, the two renormalised over each other. It needs calibration before it is read as a
 probability: small models say yes to most things. Its order among siblings is what a search uses.
 
-All steps of all solutions are asked in one batch, and each prompt begins with instruction, problem and the earlier
-steps, so that a backend with prefix reuse computes these once.
+The judge reads the problem as a user's turn, the steps as its own reply, and is asked about the last one in a short turn
+behind them. All steps of all solutions are asked in one batch. So a backend with prefix reuse computes problem and
+earlier steps once; and where the judge is the model that wrote them, and is told the problem as it was asked, it has all
+of them already.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import math
 from collections.abc import Sequence
 
 from ...core.errors import BadReply, CapabilityMissing, ContextTooLong
-from ...core.messages import NextToken, Prompt, Usage
+from ...core.messages import Message, NextToken, Prompt, Usage
 from ...core.scorer_settings import RewardSettings
 from ..model import LanguageModel
 from ..rewards import RewardCapabilities, StepScores, Which, check_solutions
@@ -25,13 +27,7 @@ YES, NO = "Yes", "No"
 TOP = 200
 """Alternatives looked through for the two words, where the backend shows as many."""
 
-_INSTRUCTION = (
-    "You check the work of others. Below are a problem and the beginning of a solution, step by step. Judge the last "
-    "step that is shown: it is right if it follows from the problem and the steps before it, all of its facts and "
-    "calculations are true, and it helps to solve the problem. Answer with one word: {yes} or {no}."
-)
-# all that is the same for every step stands in front of it: what follows the step is computed anew for each
-_QUESTION = "Is step {number} right?"
+_QUESTION = "Is the last step right? Answer {yes} or {no}."
 
 
 class JudgeReward:
@@ -55,7 +51,7 @@ class JudgeReward:
         if not can.top_logprobs and not can.scoring:
             raise CapabilityMissing("top_logprobs", model.name)
         self.name = name
-        asked = hashlib.sha256((_INSTRUCTION + _QUESTION).encode()).hexdigest()[:12]
+        asked = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
         self.identity = f"judge-{asked}-{asked_as(settings)}:{model.identity}"
         self._model, self._owns = model, owns
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
@@ -72,11 +68,13 @@ class JudgeReward:
         )
 
     def prompt(self, problem: str, steps: Sequence[str]) -> Prompt:
-        """The question about the last of the steps."""
-        shown = "\n\n".join(f"Step {i}: {step}" for i, step in enumerate(steps, 1))
-        asked = _QUESTION.format(number=len(steps))
-        instruction = _INSTRUCTION.format(yes=self._yes, no=self._no)
-        return Prompt.user(f"{instruction}\n\nProblem:\n{problem}\n\nSolution:\n{shown}\n\n{asked}")
+        """The question about the last of the steps, in a turn behind them."""
+        turns = (
+            Message(role="user", content=problem),
+            Message(role="assistant", content="\n\n".join(steps)),
+            Message(role="user", content=_QUESTION.format(yes=self._yes, no=self._no)),
+        )
+        return Prompt(messages=turns)
 
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
@@ -108,7 +106,7 @@ class JudgeReward:
         if not prompt_price and not price:
             return 0.0
         prompts, _, _ = self._prompts(problem, solutions, which)
-        tokens = [self._model.count_tokens(p) or len(p.messages[0].content.encode()) + 64 for p in prompts]
+        tokens = [self._model.count_tokens(p) or sum(len(m.content.encode()) for m in p.messages) + 64 for p in prompts]
         asked = 3 if can.scoring else 1  # a word that is not shown is scored in requests of its own
         return asked * math.fsum(prompt_price * t + price for t in tokens)
 

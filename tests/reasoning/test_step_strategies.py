@@ -256,7 +256,7 @@ def test_sources_that_do_not_exist_are_refused():
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
     def script(text):
-        if "Answer with one word" in text.rpartition("user: ")[2]:
+        if "Is the last step right?" in text.rpartition("user: ")[2]:
             shown = text.rpartition("Solution:")[2]
             return {"Y": 0.9, "N": 0.1} if "= 4" in shown else {"Y": 0.2, "N": 0.8}
         return MOSTLY_WRONG(text)
@@ -448,3 +448,4 @@ async def test_choices_and_documents_are_told_to_what_scores(store):
     desk.reward = ScriptedReward(lambda _: 0.5)
     await desk.solve("astar", question=question, k=2)
     assert "A) four" in desk.reward.asked[0][0]
+    assert "blank line" not in desk.reward.asked[0][0]  # only a judge is told how the model was asked

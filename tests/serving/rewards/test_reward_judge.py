@@ -70,11 +70,10 @@ async def test_all_steps_are_one_batch_and_share_what_they_can():
     model = JudgeReward("judge/scripted", asked, WORDS)
     await model.score_steps("p", SOLUTIONS)
     assert asked.asked == [(3, 20)]
-    a, b = (model.prompt("the problem", ["first", "second"][:n]).messages[0].content for n in (1, 2))
-    shared = a[: a.index("Is step")]
+    a, b = (asked.render(model.prompt("the problem", ["first", "second"][:n])) for n in (1, 2))
+    shared = a[: a.index("first") + len("first")]
     assert b.startswith(shared)
     assert "the problem" in shared
-    assert "first" in shared
 
 
 async def test_scoring_alone_is_enough():
@@ -157,7 +156,7 @@ async def test_a_real_model_judges_on_the_engine(smollm2_files):
                 shown = [p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip().lower() == word]
                 sums[word] = math.log(math.fsum(map(math.exp, shown)))
             assert odds == pytest.approx(sums["yes"] - sums["no"], abs=1e-3)
-        assert scores.usage.cached_tokens > 0.4 * scores.usage.prompt_tokens
+        assert scores.usage.cached_tokens > 0.3 * scores.usage.prompt_tokens  # most of it is the question in the end
         assert language_model.count_tokens(Prompt.user("x")) > 0
     finally:
         await model.aclose()
