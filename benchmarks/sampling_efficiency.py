@@ -46,6 +46,7 @@ RULES: dict[str, StoppingRule] = {
     "beta 0.95": Beta(),
     "dirichlet, cost 0.025": Dirichlet(cost=0.025),
     "dirichlet, cost 0.05": Dirichlet(),
+    "dirichlet, cost 0.08": Dirichlet(cost=0.08),
     "dirichlet, cost 0.09": Dirichlet(cost=0.09),
     "dirichlet, cost 0.1": Dirichlet(cost=0.1),
 }
@@ -187,6 +188,7 @@ def stopping_table(pools: Sequence[Pool]) -> list[str]:
                 kept = in_rounds(pool, first, rule)
                 for way, (used, tokens) in (
                     ("rounds", (kept, sum(pool.tokens[i] for i in kept))),
+                    ("race of 2", in_a_race(pool, first, rule, 2)),
                     ("race of 4", in_a_race(pool, first, rule, 4)),
                     ("race of all", in_a_race(pool, first, rule, FIXED)),
                 ):

@@ -87,7 +87,7 @@ async def report(given: argparse.Namespace) -> str:
                     rows.append(row(k, score, pairs))
     head = (
         f"{given.model.rpartition('/')[2]}, {len(questions)} GSM8K questions; {os.cpu_count()} cores, "
-        f"{platform.machine()}, reason {version('reason')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load "
+        f"{platform.machine()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load "
         f"{os.getloadavg()[0]:.1f}\n\n"
         "| k | steps scored by | A*: tokens a question | A*: ms a token | plain: ms a token | ratio [95 %] | cached |\n"
         "| ---: | --- | ---: | ---: | ---: | ---: | ---: |"

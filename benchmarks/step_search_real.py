@@ -31,7 +31,7 @@ from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import in_steps
 
 SIZES = (2, 4, 8)
-CHAINS = (1, 2, 4, 8, 16)
+CHAINS = (1, 2, 4, 8)
 RESAMPLES = 10_000
 
 SWEEP = """seeds = [{seed}]
@@ -105,7 +105,7 @@ async def report(folders: list[Path]) -> str:
     lines = [
         f"{plan.dataset.name}, {len(chains[0].rows)} questions, {plan.models['main'].rpartition('/')[2]}; "
         f"steps scored by {plan.parameters['score']}. {os.cpu_count()} cores, {platform.machine()}, reason "
-        f"{version('reason')}, {datetime.now(UTC):%Y-%m-%d}.",
+        f"{version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "| method | size | tokens a question | scored prefixes a question | accuracy % [95 %] | best-of-N beside it "
         "| difference in points [95 %] | won, lost | p |",
