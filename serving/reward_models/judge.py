@@ -160,13 +160,18 @@ class JudgeReward:
         least = min(told.logprobs)
         return (least if yes is None else yes) - (least if no is None else no), told.usage
 
-    async def _scored(self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage) -> tuple[float, Usage]:
+    async def _scored(
+        self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage
+    ) -> tuple[float, Usage] | BadReply:
         """The odds, with words that are not shown scored as given text."""
         words = [w for w, known in ((self._yes, yes), (self._no, no)) if known is None]
         scored = await self._model.score(prompt, words)
         chances = dict(zip(words, (s.logprob for s in scored), strict=True))
         usage = sum((s.usage for s in scored), usage)
-        return (chances[self._yes] if yes is None else yes) - (chances[self._no] if no is None else no), usage
+        yes, no = chances[self._yes] if yes is None else yes, chances[self._no] if no is None else no
+        if yes == no == -math.inf:
+            return BadReply(f"{self._model.name} can begin its verdict neither with {self._yes!r} nor with {self._no!r}")
+        return yes - no, usage
 
 
 def _chance(told: NextToken, word: str) -> float | None:

@@ -82,7 +82,7 @@ async def test_the_setting_names_it_too(opened, settings):
 
 async def test_a_judge_shares_the_language_model_of_its_name(opened, settings):
     def script(text):
-        return {"Y": 0.7, "N": 0.3} if "Judge the last" in text else replies(*CHAINS)(text)
+        return {"Y": 0.7, "N": 0.3} if "Is the last step right?" in text else replies(*CHAINS)(text)
 
     opened["scripted"] = ScriptedModel(script)
     words = RewardSettings(good_token="Y", bad_token="N")

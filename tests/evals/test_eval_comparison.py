@@ -87,7 +87,7 @@ async def test_different_settings_are_refused_by_name_and_allowed_by_name(model,
         assert found.by_metric["exact"].difference == found.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
     found = compare_runs(load_run(same), b)
-    own = {"n", "top_k", "two_stage", "stopping.rule", "mode"}  # width is unset in both
+    own = {"n", "top_k", "two_stage", "stopping.rule", "mode", "width"}
     assert {d.name for d in found.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
     assert found.allowed == ()
 
