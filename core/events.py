@@ -195,7 +195,7 @@ class SearchNode(Frozen):
         depth: Steps up to here; 0 for a root.
         text: The last step; empty for a root.
         tokens: Tokens generated for this step.
-        score: What the reward source says of the solution up to here, in [0, 1]; None if it was not asked or cannot say.
+        score: What the reward source says of the solution up to here, in [0, 1]; None if it says nothing.
         terminal: Whether the solution is complete.
         forced: Whether the step is a final answer asked for since steps or budget had run out.
         values: What the search orders its nodes by, under the names of its method.

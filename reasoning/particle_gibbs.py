@@ -71,7 +71,7 @@ class ParticleGibbsSampling:
         config = self.config
         if config.ancestor_sampling and (config.temperature, config.top_p, config.top_k) != (1.0, 1.0, 0):
             run.degrade(
-                "ancestor_sampling weighs steps by the model's own probabilities, which are not those of this sampling; "
+                "ancestor_sampling weighs steps by the model's own probabilities, not by those of this sampling; "
                 "it is exact at temperature=1, top_p=1, top_k=0"
             )
         options = config.options(GibbsOptions, run)

@@ -26,6 +26,7 @@ from .reply_prefix import Prefix
 
 class StepReward(Protocol):
     """Scores the beginnings of solutions."""
+
     @property
     def name(self) -> str:
         """What scores, as it stands in the record of a run."""

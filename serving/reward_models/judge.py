@@ -4,10 +4,10 @@ A score is the log-odds of yes against no as the first token of the reply: the d
 log-probabilities, that is, the two renormalised over each other. It needs calibration before it is read as a
 probability: small models say yes to most things. Its order among siblings is what a search uses.
 
-The judge reads the problem as a user's turn, the steps as its own reply, and is asked about the last one in a short turn
-behind them. All steps of all solutions are asked in one batch. So a backend with prefix reuse computes problem and
-earlier steps once; and where the judge is the model that wrote them, and is told the problem as it was asked, it has all
-of them already.
+The judge reads the problem as a user's turn, the steps as its own reply, and is asked about the last one in a short
+turn behind them. All steps of all solutions are asked in one batch. So a backend with prefix reuse computes problem and
+earlier steps once; and where the judge is the model that wrote them, and is told the problem as it was asked, it has
+all of them already.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class JudgeReward:
         usage = sum((s.usage for s in scored), usage)
         yes, no = chances[self._yes] if yes is None else yes, chances[self._no] if no is None else no
         if yes == no == -math.inf:
-            return BadReply(f"{self._model.name} can begin its verdict neither with {self._yes!r} nor with {self._no!r}")
+            return BadReply(f"{self._model.name} can say neither {self._yes!r} nor {self._no!r} as its verdict")
         return yes - no, usage
 
 

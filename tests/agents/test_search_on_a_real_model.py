@@ -33,7 +33,7 @@ async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
             # the model judges its own steps: a pass for each different one
             assert 0 < answer.usage.reward_calls <= ended.cost["prm_passes"]
             main = next(row for role, row in answer.usage.by_role.items() if role.startswith("main:"))
-            # all but the question itself, of which the first call computes nearly all, and the last token of each prompt
+            # all but the question, of which the first call computes nearly all, and the last token of each prompt
             computed = main.prompt_tokens - main.cached_tokens
             assert computed <= main.prompt_tokens / main.model_calls + 2 * main.model_calls, (computed, main)
             (tree,) = search_trees(sink.events)

@@ -92,7 +92,7 @@ async def test_words_that_are_both_impossible_are_no_verdict():
     model = JudgeReward("judge/scripted", Blind(lambda text: {"Z": 1.0}, scoring=True), WORDS)
     [scores] = await model.score_steps("p", SOLUTIONS[:1])
     assert scores.failure.code == "bad_reply"
-    assert "neither with 'Y'" in scores.failure.message
+    assert "neither 'Y'" in scores.failure.message
 
 
 async def test_a_word_that_cannot_be_had_is_bounded_by_the_least_shown():
