@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=8)
     parser.add_argument("--k", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--score", nargs="+", default=["arithmetic", "judge"])
     given = parser.parse_args()
     print(asyncio.run(report(given)))
     return 0
@@ -75,7 +76,7 @@ async def report(given: argparse.Namespace) -> str:
                 "self-consistency", reasoner, questions[0], given, k=2, seed=1
             )  # the engine's first call is slower
             for k in given.k:
-                for score in ("arithmetic", "judge"):
+                for score in given.score:
                     pairs = []
                     for i, question in enumerate(questions):
                         order = ("astar", "self-consistency") if i % 2 else ("self-consistency", "astar")
@@ -114,7 +115,8 @@ async def run(
             "instruction": instruction,
             "max_step_tokens": 128,
             "max_depth": 12,
-            "limits": {"finish_tokens": 64},
+            # as many tokens as the k chains may take: on a weak judge's word a search may go on for long
+            "limits": {"finish_tokens": 64, "gen_tokens": k * given.max_tokens},
         }
     else:
         parameters = {"n": k, "temperature": 0.8, "instruction": instruction, "max_tokens": given.max_tokens}
