@@ -29,9 +29,8 @@ from reason.core.question import Question
 from reason.core.settings import load_settings
 from reason.evals.opening import absolute, open_task
 from reason.evals.plan import TaskSource
+from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.reasoning.prompts import in_steps
-
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,9 @@ def row(k: int, score: str, pairs: list[tuple[Cost, Cost]]) -> str:
     """A line of the table."""
     a = np.array([[c.seconds, c.tokens] for c, _ in pairs], dtype=float)
     b = np.array([[c.seconds, c.tokens] for _, c in pairs], dtype=float)
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(pairs), (RESAMPLES, len(pairs)))
-    ratio = ratio_of(a.sum(axis=0), b.sum(axis=0))
-    low, high = np.quantile(ratio_of(a[picks].sum(axis=1), b[picks].sum(axis=1)), [0.025, 0.975])
+    ratio = ratio_of(a.mean(axis=0), b.mean(axis=0))
+    again = bootstrap_means(np.hstack([a, b]), np.arange(len(pairs)))
+    low, high = percentiles(ratio_of(again[:, :2], again[:, 2:]))
     searched = [c for c, _ in pairs]
     cached = sum(c.cached for c in searched) / max(1, sum(c.prompt for c in searched))
     return (

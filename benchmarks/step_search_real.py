@@ -26,13 +26,13 @@ import numpy as np
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.comparison import StoredRun, load_run
+from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.paired import compare
 from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import in_steps
 
 SIZES = (2, 4, 8)
 CHAINS = (1, 2, 4, 8)
-RESAMPLES = 10_000
 
 SWEEP = """seeds = [{seed}]
 
@@ -162,9 +162,7 @@ def passes_of(run: StoredRun) -> float:
 def accuracy(run: StoredRun) -> str:
     """Share of right answers with its interval over questions."""
     right = np.array([float(row.value or 0) for row in run.rows])
-    rng = np.random.default_rng(0)
-    means = right[rng.integers(0, len(right), (RESAMPLES, len(right)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = percentiles(bootstrap_means(right, np.arange(len(right))))
     return f"{100 * right.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 

@@ -122,6 +122,11 @@ class Extracted:
     start: int
     end: int
 
+    @property
+    def stated(self) -> bool:
+        """Whether the text says, by a box or in so many words, that this is its answer."""
+        return self.how in ("boxed", "marker")
+
 
 def extract(text: str, question: Question) -> Extracted | None:
     """The answer in a model's text.

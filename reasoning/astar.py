@@ -59,9 +59,8 @@ class AStar:
         found = await config.search(BestFirst(config.options(BestFirstOptions, run)), question, models, run)
         if found is None:
             return await config.without_search(config.k, question, models, run)
-        scores = [candidate.score or 0.0 for candidate in found.candidates]
         if config.select == "vote":
-            return await config.vote(found, scores, question, run, edge_cost=config.edge_cost)
+            return await config.vote(found, question, run, edge_cost=config.edge_cost)
         if config.select == "score":
             return config.highest(found, run, edge_cost=config.edge_cost)
         return config.best(found, run, edge_cost=config.edge_cost)

@@ -54,5 +54,5 @@ class DiverseVerifierTreeSearch:
         if found is None:
             return await config.without_search(config.subtrees * config.k, question, models, run)
         if config.select == "vote":
-            return await config.vote(found, [c.score or 0.0 for c in found.candidates], question, run)
+            return await config.vote(found, question, run)
         return config.best(found, run)

@@ -63,7 +63,7 @@ class ParticleFiltering:
         notes = sweep_notes(search)
         if config.pick == "particle":
             return config.best(found, run, **notes)
-        return await config.vote(found, found.weights, question, run, **notes)
+        return await config.vote(found, question, run, found.weights, **notes)
 
 
 def sweep_notes(search: ParticleFilter) -> dict[str, JsonValue]:

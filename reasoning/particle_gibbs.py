@@ -85,4 +85,4 @@ class ParticleGibbsSampling:
             )
         if config.pick == "particle":
             return config.best(found, run, **sweep_notes(search))
-        return await config.vote(found, found.weights, question, run, **sweep_notes(search))
+        return await config.vote(found, question, run, found.weights, **sweep_notes(search))

@@ -17,6 +17,10 @@ GO_ON = (
 """What a model is told that cannot be given the beginning of its reply."""
 
 
+LEAST_TOKENS = 32
+"""Where a budget does not cover all samples, fewer are asked for rather than giving one less than this."""
+
+
 @dataclass(frozen=True)
 class Prefix(Sequence[str]):
     """The beginning of a reply: a sequence of its steps' texts, and what is known of how they were generated.
@@ -48,6 +52,35 @@ class Prefix(Sequence[str]):
             lengths=(0,) * len(steps),
         )
 
+    def then(
+        self,
+        step: str,
+        text: str,
+        token_ids: tuple[int, ...] | None,
+        logprob: float | None,
+        length: int,
+        *,
+        terminal: bool = False,
+    ) -> Prefix:
+        """This beginning with one more step.
+
+        Args:
+            step: The step, without a delimiter.
+            text: All of the reply with it.
+            token_ids: All tokens of the reply with it; None if they are not known.
+            logprob: Summed log-probability of the step's tokens, in nats; None if unknown.
+            length: Generated tokens of the step.
+            terminal: Whether the reply ends with it.
+        """
+        return Prefix(
+            steps=(*self.steps, step),
+            text=text,
+            token_ids=token_ids,
+            logprobs=(*self.logprobs, logprob),
+            lengths=(*self.lengths, length),
+            terminal=terminal,
+        )
+
     def __len__(self) -> int:
         """Number of steps."""
         return len(self.steps)
@@ -61,6 +94,19 @@ class Prefix(Sequence[str]):
     def __getitem__(self, at: int | slice) -> str | Sequence[str]:
         """A step, or several."""
         return self.steps[at]
+
+
+def shared_out(tokens: float, wanted: int, most: int) -> tuple[int, int]:
+    """How many of the wanted samples a rest of tokens serves, and how many of them each may have.
+
+    Args:
+        tokens: The rest, which does not cover all.
+        wanted: Samples wanted.
+        most: Most tokens of a sample that is not cut short.
+    """
+    left = int(tokens)
+    count = min(wanted, max(left // min(LEAST_TOKENS, most), min(1, left)))
+    return count, left // count if count else 0
 
 
 class Continuations:

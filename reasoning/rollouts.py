@@ -16,11 +16,8 @@ from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
 from .candidates import read_candidate
-from .reply_prefix import Continuations, Prefix
+from .reply_prefix import Continuations, Prefix, shared_out
 from .step_text import without_repeated
-
-LEAST_TOKENS = 32
-"""Where the token budget does not cover all, fewer are finished rather than giving one less than this."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +152,8 @@ class Finisher:
         ledger = self._run.ledger
         left, count = max(0.0, ledger.left("tokens") - keep), len(begun)
         if left < count * most:
-            count = min(count, max(int(left) // min(LEAST_TOKENS, most), min(1, int(left))))
-            most = min(most, int(left) // count) if count else most
+            count, share = shared_out(left, count, most)
+            most = min(most, share) if count else most
         asked: dict[Prompt, list[_Begun]] = {}
         for one in begun[:count]:
             prompt = self._continuations.prompt_after(one.before, one.before_ids)

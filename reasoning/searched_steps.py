@@ -40,8 +40,10 @@ class SearchedSteps(StepScoring, SearchOptions):
 
     def prompt(self, question: Question) -> Prompt:
         """What is continued step by step."""
-        instruction = in_steps(question) if self.instruction is None else self.instruction
-        return ask(question, instruction, system=self.system)
+        return ask(question, self._instruction(question), system=self.system)
+
+    def _instruction(self, question: Question) -> str:
+        return in_steps(question) if self.instruction is None else self.instruction
 
     def options(self, kind: type[O], run: Run) -> O:
         """The search's own part of the parameters, within what the run may spend."""
@@ -86,7 +88,7 @@ class SearchedSteps(StepScoring, SearchOptions):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
-            instruction=in_steps(question) if self.instruction is None else self.instruction,
+            instruction=self._instruction(question),
             system=self.system,
         )
         return await SelfConsistency(config).solve(question, models, run)
@@ -105,7 +107,12 @@ class SearchedSteps(StepScoring, SearchOptions):
         return self._solution(found, run, -place, score, notes)
 
     async def vote(
-        self, found: Found[N], weights: Sequence[float], question: Question, run: Run, **notes: JsonValue
+        self,
+        found: Found[N],
+        question: Question,
+        run: Run,
+        weights: Sequence[float] | None = None,
+        **notes: JsonValue,
     ) -> Solution:
         """The answer with the largest sum of weights, and of its solutions the one of the largest weight.
 
@@ -113,12 +120,13 @@ class SearchedSteps(StepScoring, SearchOptions):
 
         Args:
             found: What was found.
-            weights: Weight of each candidate, at least 0.
             question: The question.
             run: The run.
+            weights: Weight of each candidate, at least 0; by default its score, or 0 without one.
             **notes: For the solution's notes.
         """
         classes = await answer_classes([candidate.answer for candidate in found.candidates], question)
+        weights = [candidate.score or 0.0 for candidate in found.candidates] if weights is None else weights
         total = math.fsum(weights)
         if not classes or total <= 0:
             return self.best(found, run, **notes)

@@ -22,14 +22,11 @@ from ..serving.metered import MeteredModel
 from .answers import extract
 from .candidates import whole_sentences
 from .open_regions import first_boundary, is_open
-from .reply_prefix import Continuations, Prefix
+from .reply_prefix import Continuations, Prefix, shared_out
 from .step_samples import Ended, Expanded, Expansion, StepOptions, StepSample
 from .step_text import normal_step, without_repeated
 
 __all__ = ["Expanded", "Expansion", "StepOptions", "StepSample", "StepSampler"]
-
-LEAST_TOKENS = 32
-"""Where the token budget does not cover all samples, fewer are asked for rather than giving one less than this."""
 
 
 @dataclass(eq=False)
@@ -176,9 +173,7 @@ class StepSampler:
         left = max(0.0, ledger.left("tokens") - keep)
         count, share, limit = len(pending), None, None
         if left < sum(g.room for g in pending):
-            least = min(LEAST_TOKENS, self.options.max_step_tokens)
-            count = min(count, max(int(left) // least, min(1, int(left))))
-            share = int(left) // count if count else 0
+            count, share = shared_out(left, count, self.options.max_step_tokens)
             limit = None if count else "tokens"
         groups: set[tuple[Prompt, int, bool]] = set()
         for i, growing in enumerate(pending[:count]):
@@ -311,7 +306,7 @@ class StepSampler:
         """Whether the step says, by a box or in so many words, what the final answer is."""
         before = growing.prefix.text
         found = extract(before + step, self._question)
-        return found is not None and found.how in ("boxed", "marker") and found.start >= len(before)
+        return found is not None and found.stated and found.start >= len(before)
 
     # -- results
 
@@ -338,12 +333,12 @@ class StepSampler:
         assert growing.ended is not None
         prefix = growing.prefix
         closing = self.options.delimiter if growing.ended == "delimiter" else ""
-        after = Prefix(
-            steps=(*prefix.steps, growing.text),
-            text=growing.before + closing,
-            token_ids=growing.before_ids,
-            logprobs=(*prefix.logprobs, growing.logprob),
-            lengths=(*prefix.lengths, growing.tokens),
+        after = prefix.then(
+            growing.text,
+            growing.before + closing,
+            growing.before_ids,
+            growing.logprob,
+            growing.tokens,
             terminal=growing.ended in ("answer", "end"),
         )
         return StepSample(

@@ -64,10 +64,9 @@ class StepScoring(Parameters):
             wanted = list(dict.fromkeys(self.score.split("+")))
             sources = [self._named(name, prompt, question, models, run, alone=len(wanted) == 1) for name in wanted]
             return sources[0] if len(sources) == 1 else Joined(sources)
-        if models.has("reward"):
-            return ByRewardModel(models.reward, run, prompt.messages[-1].content)
         try:
-            return ByRewardModel(models.own_judge(), run, prompt.messages[-1].content)
+            name = "reward" if models.has("reward") else "judge"
+            return self._named(name, prompt, question, models, run, alone=True)
         except CapabilityMissing:
             if not models.main.capabilities.logprobs:
                 return None
@@ -80,10 +79,9 @@ class StepScoring(Parameters):
     def _named(
         self, name: str, prompt: Prompt, question: Question, models: Models, run: Run, *, alone: bool
     ) -> StepReward:
-        if name == "reward":
-            return ByRewardModel(models.reward, run, prompt.messages[-1].content)
-        if name == "judge":
-            return ByRewardModel(models.own_judge(), run, prompt.messages[-1].content)
+        if name in ("reward", "judge"):
+            reward = models.reward if name == "reward" else models.own_judge()
+            return ByRewardModel(reward, run, prompt.messages[-1].content)
         if name == "arithmetic":
             return ByArithmetic(run) if alone else ByArithmetic(run, unknown=None)  # no opinion is no factor
         if name == "rollouts":

@@ -207,13 +207,9 @@ class SearchDesk(Generic[N, O]):
                 self._spent = True
         steps = []
         for text, tokens, logprob in zip(given, ids, logprobs, strict=True):
-            prefix = Prefix(
-                steps=(*prefix.steps, text.removesuffix(self._delimiter)),
-                text=prefix.text + text,
-                token_ids=None if prefix.token_ids is None or tokens is None else (*prefix.token_ids, *tokens),
-                logprobs=(*prefix.logprobs, logprob),
-                lengths=(*prefix.lengths, len(tokens or ())),
-            )
+            reached = None if prefix.token_ids is None or tokens is None else (*prefix.token_ids, *tokens)
+            step = text.removesuffix(self._delimiter)
+            prefix = prefix.then(step, prefix.text + text, reached, logprob, len(tokens or ()))
             steps.append((Continuation(text, 0, logprob=logprob), prefix))
         return steps
 
@@ -233,7 +229,7 @@ class SearchDesk(Generic[N, O]):
     def _states_answer(self, text: str) -> bool:
         """Whether a reply says, by a box or in so many words, what its answer is."""
         found = extract(text, self._question)
-        return found is not None and found.how in ("boxed", "marker")
+        return found is not None and found.stated
 
     async def _complete(self, prefix: Prefix, most: int, opener: str = "") -> Candidate | None:
         made = await self._finisher.finish([prefix], opener=opener, max_tokens=most)
@@ -266,9 +262,8 @@ class SearchDesk(Generic[N, O]):
         if node.parent is None:
             prefix = Prefix()
         else:
-            copied: int | None = getattr(node, "copied", None)
-            assert copied is not None, "a node that was neither told nor copied"
-            prefix = _behind(self._prefix(node.parent), self._prefix(copied), node.text)
+            assert node.copied is not None, "a node that was neither told nor copied"
+            prefix = _behind(self._prefix(node.parent), self._prefix(node.copied), node.text)
         self._prefixes[node_id] = prefix
         return prefix
 
@@ -279,7 +274,7 @@ class SearchDesk(Generic[N, O]):
             left[parent] += told
         for node_id in range(before, len(self._search.tree)):
             node = self._search.tree[node_id]
-            if getattr(node, "copied", None) is not None:
+            if node.copied is not None:
                 continue
             told = left[node.parent]
             for i, (step, prefix) in enumerate(told):
@@ -328,7 +323,7 @@ class SearchDesk(Generic[N, O]):
         new = [tree[node_id] for node_id in range(self._shown, len(tree))]
         self._shown = len(tree)
         sampled = [expand for expand in batch if not expand.given]
-        born = sum(node.parent is not None and getattr(node, "copied", None) is None for node in new)
+        born = sum(node.parent is not None and node.copied is None for node in new)
         self._run.emit(
             NodesSearched(
                 search=self._search.name,
@@ -358,14 +353,8 @@ def _cut_whole(prefix: Prefix, said: Candidate) -> Prefix:
 
 def _after(prefix: Prefix, said: Candidate) -> Prefix:
     """A prefix with all that a completed reply has behind it as its last step."""
-    return Prefix(
-        steps=(*prefix.steps, said.text[len(prefix.text) :].strip()),
-        text=said.text,
-        token_ids=None,
-        logprobs=(*prefix.logprobs, None),
-        lengths=(*prefix.lengths, said.tokens),
-        terminal=True,
-    )
+    step = said.text[len(prefix.text) :].strip()
+    return prefix.then(step, said.text, None, None, said.tokens, terminal=True)
 
 
 def _behind(parent: Prefix, copied: Prefix, text: str) -> Prefix:
@@ -380,14 +369,8 @@ def _behind(parent: Prefix, copied: Prefix, text: str) -> Prefix:
         return copied
     ids, length = copied.token_ids, copied.lengths[-1]
     known = ids is not None and sum(copied.lengths) == len(ids)
-    return Prefix(
-        steps=(*parent.steps, copied.steps[-1]),
-        text=parent.text + text,
-        token_ids=(*parent.token_ids, *ids[len(ids) - length :]) if known and ids and parent.token_ids else None,
-        logprobs=(*parent.logprobs, None),
-        lengths=(*parent.lengths, length),
-        terminal=copied.terminal,
-    )
+    reached = (*parent.token_ids, *ids[len(ids) - length :]) if known and ids and parent.token_ids else None
+    return parent.then(copied.steps[-1], parent.text + text, reached, None, length, terminal=copied.terminal)
 
 
 def _traced(node: Node) -> SearchNode:

@@ -210,8 +210,7 @@ class StepSearch(ABC, Generic[N, O]):
 
     def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
         """Positions of the continuations that become nodes."""
-        at_root = self.tree[expand.node].parent is None
-        return survivors(results, at_root=at_root, distinct=getattr(self.options, "distinct", True))
+        return survivors(results, at_root=self.tree[expand.node].parent is None)
 
     def _expanded(self, node: N) -> bool:
         """Whether a node's continuations were told."""

@@ -8,7 +8,7 @@ Source: the step-level beam search of Snell et al., "Scaling LLM Test-Time Compu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,6 +16,8 @@ from pydantic import Field
 from .asking import Expand, Heard, Outcome, StepSearch
 from .limits import SearchOptions
 from .scored import Scored, by_value, set_values
+from .siblings import survivors
+from .tree import Continuation
 
 
 class BeamOptions(SearchOptions):
@@ -63,6 +65,10 @@ class Beam(StepSearch[Scored, BeamOptions]):
             pool += children or [parent]  # nothing follows it
         pool.sort(key=lambda node: (self._dead(node), -node.value, node.id))
         self.beam = [node.id for node in pool[: self.options.width]]
+
+    def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
+        at_root = not self.tree[expand.node].depth
+        return survivors(results, at_root=at_root, distinct=self.options.distinct)
 
     def _dead(self, node: Scored) -> bool:
         return self._expanded(node)

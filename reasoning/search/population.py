@@ -20,13 +20,10 @@ class Particle(Node):
     Attributes:
         log_g: log G of its last step at temperature 1; 0 at a root.
         level: Score of the prefix; where there is none, the last one before; None if there was none at all.
-        copied: Id of the node whose step it repeats, for the reference of a later pass, or where the rest of a
-            reference goes on behind another prefix; else None.
     """
 
     log_g: float = 0.0
     level: float | None = None
-    copied: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

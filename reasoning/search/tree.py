@@ -74,6 +74,7 @@ class Node:
         terminal: Whether the solution is complete.
         forced: Whether the last step was asked for as the final answer, because the steps or the budget had run out.
         asked: Continuations asked for so far.
+        copied: Id of the node whose step it repeats, where a search goes on with a step that it had; else None.
     """
 
     id: int
@@ -86,6 +87,7 @@ class Node:
     terminal: bool = False
     forced: bool = False
     asked: int = 0
+    copied: int | None = None
 
 
 @dataclass(slots=True)
