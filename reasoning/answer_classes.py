@@ -16,6 +16,28 @@ async def answer_classes(answers: Sequence[str | None], question: Question) -> l
         return await equivalence.group(answers, answer_kind(question))
 
 
+class AnswerLabels:
+    """Numbers answers from 0 as they come, equal ones alike.
+
+    Args:
+        question: What they answer; its kind says when two are equal.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._kind = answer_kind(question)
+        self._firsts: list[str] = []
+
+    async def label(self, answer: str | None, equivalence: Equivalence) -> int | None:
+        """The number of an answer, which is that of the first one equal to it; None where there is no answer."""
+        if answer is None:
+            return None
+        for label, first in enumerate(self._firsts):
+            if first == answer or await equivalence.same(first, answer, self._kind):
+                return label
+        self._firsts.append(answer)
+        return len(self._firsts) - 1
+
+
 async def most_reached(candidates: Sequence[Candidate], question: Question) -> tuple[int, float] | None:
     """The first candidate of the largest class of answers, of equals the one reached first; and its share of all.
 

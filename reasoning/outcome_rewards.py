@@ -8,13 +8,14 @@ given scorer judges each finished reply.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from ..core.answer import Candidate
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.rewards import Aggregation
-from .answer_kind import answer_kind
+from .answer_classes import AnswerLabels
 from .equivalence import Equivalence
 from .reply_prefix import Prefix
 from .rollouts import Finisher
@@ -54,9 +55,8 @@ class ByRollouts(Remembering):
         by = "agreement with the majority of" if scorer is None else "a scorer of"
         super().__init__(f"{by} rollouts, {times} each", run)
         self._finisher, self._times, self._scorer, self._delimiter = finisher, times, scorer, delimiter
-        self._kind = answer_kind(question)
-        self._firsts: list[str] = []
-        self._counts: list[int] = []
+        self._labels = AnswerLabels(question)
+        self._counts: Counter[int] = Counter()
         self.tokens = 0
         """Tokens that the rollouts took."""
 
@@ -74,21 +74,12 @@ class ByRollouts(Remembering):
             judged = {i: [scorer(c) for c in f.candidates] for i, f in covered.items()}
             return {i: math.fsum(values) / len(values) if values else None for i, values in judged.items()}
         async with Equivalence() as equivalence:
-            labels = {i: [await self._label(c.answer, equivalence) for c in f.candidates] for i, f in covered.items()}
-        most = max(range(len(self._counts)), key=self._counts.__getitem__, default=None)
+            labels = {
+                i: [await self._labels.label(c.answer, equivalence) for c in f.candidates] for i, f in covered.items()
+            }
+        self._counts.update(label for found in labels.values() for label in found if label is not None)
+        most = max(sorted(self._counts), key=self._counts.__getitem__, default=None)
         return {
             i: sum(label is not None and label == most for label in found) / len(found) if found else None
             for i, found in labels.items()
         }
-
-    async def _label(self, answer: str | None, equivalence: Equivalence) -> int | None:
-        """Count an answer to those that are the same."""
-        if answer is None:
-            return None
-        for label, first in enumerate(self._firsts):
-            if first == answer or await equivalence.same(first, answer, self._kind):
-                self._counts[label] += 1
-                return label
-        self._firsts.append(answer)
-        self._counts.append(1)
-        return len(self._firsts) - 1

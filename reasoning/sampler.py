@@ -19,7 +19,7 @@ from ..core.question import Question
 from ..core.run import Run
 from ..serving.meter import sampled_json
 from ..serving.metered import MeteredModel
-from .answer_kind import answer_kind
+from .answer_classes import AnswerLabels
 from .candidates import read_candidate
 from .decisions import keep, recall
 from .equivalence import Equivalence
@@ -314,17 +314,19 @@ class _Counting:
 
     def __init__(self, question: Question, equivalence: Equivalence, judge: Judge | None, most: int) -> None:
         self.tally = Tally(most=most)
-        self._kind = answer_kind(question)
+        self._labels = AnswerLabels(question)
         self._equivalence = equivalence
         self._judge = judge
-        self._firsts: list[str] = []
 
     async def count(self, samples: Sequence[Sample]) -> None:
         """Add samples in the order in which they finished."""
         found = [candidate for _, candidate in samples]
         quality = [None] * len(found) if self._judge is None else list(await self._judge(found))
         before = self.tally
-        labels = [None if _given_up(chain) else await self._label(candidate.answer) for chain, candidate in samples]
+        labels = [
+            None if _given_up(chain) else await self._labels.label(candidate.answer, self._equivalence)
+            for chain, candidate in samples
+        ]
         lowest = [_lowest(chain) for chain, _ in samples]
         self.tally = Tally(
             labels=(*before.labels, *labels),
@@ -333,15 +335,6 @@ class _Counting:
             lowest=(*before.lowest, *lowest),
             most=before.most,
         )
-
-    async def _label(self, answer: str | None) -> int | None:
-        if answer is None:
-            return None
-        for label, first in enumerate(self._firsts):
-            if first == answer or await self._equivalence.same(first, answer, self._kind):
-                return label
-        self._firsts.append(answer)
-        return len(self._firsts) - 1
 
 
 def leader(candidates: Sequence[Candidate]) -> Solution:
