@@ -5,17 +5,15 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, BadReply, CapabilityMissing
-from reason.core.events import MemorySink
 from reason.core.messages import Prompt, Sampling
 from reason.core.question import Question
-from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.sampler import draw
 from reason.reasoning.stopping.agreement import Agreement
 from reason.reasoning.stopping.beta import Beta
 from reason.reasoning.stopping.confidence import OnlineConfidence
 from reason.reasoning.stopping.self_evaluated import SelfEvaluated
-from reason.serving.metered import MeteredModel
+from run_desk import RunDesk
 from scripted_model import ScriptedModel, replies
 
 ALWAYS = replies("The answer is 4.")
@@ -32,25 +30,11 @@ async def store(tmp_path):
     await opened.aclose()
 
 
-class Desk:
-    def __init__(self, store, model):
-        self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
-
+class Desk(RunDesk):
     async def draw(self, *, n=16, max_tokens=80, name="r", seed=3, budget=None, **options):
-        config = RunConfig(
-            question=QUESTION,
-            strategy="self-consistency",
-            parameters={},
-            models={"main": "scripted"},
-            budget=budget or Budget(),
-            seed=seed,
-        )
-        if name not in self.begun:
-            await self.store.create_run(name, {})
-            self.begun.add(name)
-        self.run = Run(name, config, self.store, sinks=[self.sink])
+        model = await self.begin(name, strategy="self-consistency", question=QUESTION, budget=budget, seed=seed)
         sampling = Sampling(n=n, max_tokens=max_tokens, temperature=1.0)
-        return await draw(MeteredModel(self.model, "main", self.run), PROMPT, sampling, QUESTION, self.run, **options)
+        return await draw(model, PROMPT, sampling, QUESTION, self.run, **options)
 
 
 async def test_without_a_rule_all_are_drawn_in_one_call(store):

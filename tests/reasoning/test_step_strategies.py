@@ -5,17 +5,16 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.events import MemorySink, NodesSearched, SearchEnded
+from reason.core.events import NodesSearched, SearchEnded
 from reason.core.question import Question
-from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.reply_prefix import Prefix
 from reason.reasoning.step_sampler import StepSampler
 from reason.reasoning.step_samples import StepOptions
 from reason.reasoning.strategy import STRATEGIES, Models
-from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import own_judge
+from run_desk import RunDesk
 from scripted_model import END, ScriptedModel, replies
 from scripted_reward import ScriptedReward
 
@@ -44,37 +43,24 @@ async def store(tmp_path):
     await opened.aclose()
 
 
-class Desk:
+class Desk(RunDesk):
     """One run of one strategy; the same run again if its name is given again."""
 
     def __init__(self, store, model=None, reward=by_figure):
-        self.store, self.model = store, model or ScriptedModel(MOSTLY_WRONG)
+        super().__init__(store, model or ScriptedModel(MOSTLY_WRONG))
         self.reward = ScriptedReward(reward) if reward else None
-        self.sink = MemorySink()
-        self.begun = set()
 
-    async def begin(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION):
-        config = RunConfig(
-            question=question,
-            strategy=name,
-            parameters={},
-            models={"main": "scripted"},
-            budget=budget or Budget(),
-            seed=seed,
-        )
-        if run_id not in self.begun:
-            self.begun.add(run_id)
-            await self.store.create_run(run_id, {})
-        self.run = Run(run_id, config, self.store, sinks=[self.sink])
+    async def models(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION):
+        main = await self.begin(run_id, strategy=name, question=question, budget=budget, seed=seed)
         reward = None if self.reward is None else MeteredReward(self.reward, "reward", self.run)
         return Models(
-            {"main": MeteredModel(self.model, "main", self.run)},
+            {"main": main},
             reward,
             lambda: MeteredReward(own_judge(self.model), "reward", self.run),
         )
 
     async def solve(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION, **parameters):
-        models = await self.begin(name, run_id, budget=budget, seed=seed, question=question)
+        models = await self.models(name, run_id, budget=budget, seed=seed, question=question)
         kind = STRATEGIES.load(name)
         config = kind.Config(**{"temperature": 1.0, **SIZES[name], **parameters})
         return await kind(config).solve(question, models, self.run)
@@ -128,7 +114,7 @@ async def test_a_search_of_one_is_plain_sampling(store, name):
     for seed in range(6):
         desk = Desk(store)
         solution = await desk.solve(name, f"{name}-{seed}", seed=seed, **size)
-        models = await desk.begin("plain", f"plain-{name}-{seed}", seed=seed)
+        models = await desk.models("plain", f"plain-{name}-{seed}", seed=seed)
         config = STRATEGIES.load(name).Config(temperature=1.0)
         sampler = StepSampler(models.main, config.prompt(QUESTION), QUESTION, desk.run, StepOptions(temperature=1.0))
         prefix = Prefix()
@@ -425,7 +411,7 @@ async def test_duplicates_heat_the_sampling_up(store):
 
 async def test_a_cancelled_search_has_offered_its_best_solution(store):
     desk = Desk(store)
-    models = await desk.begin("beam")
+    models = await desk.models("beam")
     kind = STRATEGIES.load("beam")
     strategy = kind(kind.Config(temperature=1.0, width=4, k=4, max_depth=30))
     original = desk.run.offer

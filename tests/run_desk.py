@@ -1,0 +1,35 @@
+"""A run store, a scripted model and its runs: a run whose name is given again goes on."""
+
+from __future__ import annotations
+
+from reason.core.budget import Budget
+from reason.core.events import MemorySink
+from reason.core.run import Run, RunConfig
+from reason.serving.metered import MeteredModel
+
+
+class RunDesk:
+    """A store and a model; `run` is the run begun last."""
+
+    def __init__(self, store, model):
+        self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
+
+    async def begin(self, name, *, strategy, question, budget=None, seed):
+        """Begin or resume a run; its main model, metered."""
+        config = RunConfig(
+            question=question,
+            strategy=strategy,
+            parameters={},
+            models={"main": "scripted"},
+            budget=budget or Budget(),
+            seed=seed,
+        )
+        if name not in self.begun:
+            await self.store.create_run(name, {})
+            self.begun.add(name)
+        self.run = Run(name, config, self.store, sinks=[self.sink])
+        return MeteredModel(self.model, "main", self.run)
+
+    @property
+    def spent(self):
+        return self.run.ledger.usage()
