@@ -260,9 +260,12 @@ def explain(error: ValidationError, kind: str, known: Any) -> UserError:
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return UnknownName(kind, name, nearest(name, known))
+    message = first["msg"].removeprefix("Value error, ").lower()
+    if not name:  # a rule about several values at once
+        return UserError(f"{kind}s: {message}")
     shown = repr(first["input"])
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    return UserError(f"{kind} {name} = {shown}: {first['msg'].removeprefix('Value error, ').lower()}")
+    return UserError(f"{kind} {name} = {shown}: {message}")
 
 
 def where_set(settings: Settings, flags: dict[str, Any]) -> dict[str, tuple[Any, str]]:

@@ -11,7 +11,7 @@ from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.reply_prefix import Prefix
 from reason.reasoning.step_sampler import StepSampler
 from reason.reasoning.step_samples import StepOptions
-from reason.reasoning.strategy import STRATEGIES, Models
+from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import own_judge
 from run_desk import RunDesk
@@ -238,6 +238,13 @@ def test_sources_that_do_not_exist_are_refused():
     for score in ("fancy", "reward+", "+reward", "reward,judge", "auto+reward"):
         with pytest.raises(ValueError, match="score"):
             STRATEGIES.load("astar").Config(score=score)
+
+
+def test_what_is_wrong_with_parameters_is_told_in_words():
+    with pytest.raises(UserError, match=r"score = 'fancy\+judge': 'fancy' scores nothing; give auto, or reward, judge"):
+        make_strategy("astar", {"score": "fancy+judge"})
+    with pytest.raises(UserError, match=r"^particle-gibbs parameters: taus must fall from chain to chain$"):
+        make_strategy("particle-gibbs", {"taus": [1, 2]})
 
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
