@@ -12,7 +12,7 @@ import aiosqlite
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from ..core.sqlite_store import BUSY_TIMEOUT_S, sqlite_errors
+from ..core.sqlite_store import PATIENCE_S, sqlite_errors
 from ..core.unbroken import to_its_end
 
 if TYPE_CHECKING:
@@ -71,6 +71,6 @@ async def open_checkpoints(path: Path) -> AsyncIterator[Checkpointer]:
         StoreError: The file cannot be used.
     """
     with sqlite_errors(path):
-        async with aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S) as connection:
+        async with aiosqlite.connect(path, timeout=PATIENCE_S) as connection:
             await connection.execute("PRAGMA synchronous=NORMAL")
             yield Checkpointer(connection, serde=JsonSerializer())

@@ -26,7 +26,10 @@ from .store import RunRecord, RunStatus, StoredCall
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
-"""How long another process may hold the file before an operation on it fails, in seconds."""
+"""How long another process may hold the file before opening it fails, in seconds."""
+PATIENCE_S = 30.0
+"""How long an operation on an open store waits for others to write, in seconds. SQLite serves those who wait in no
+order: beside somebody who writes without a pause, such as a run that replays, others may go short for a long time."""
 
 T = TypeVar("T")
 
@@ -79,15 +82,22 @@ class SqliteStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> SqliteStore:
+    async def open(
+        cls, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S, patience_s: float = PATIENCE_S
+    ) -> SqliteStore:
         """Open or make the store.
+
+        Args:
+            path: The file.
+            busy_timeout_s: How long opening waits for others that hold the file.
+            patience_s: How long an operation afterwards waits for others that write.
 
         Raises:
             StoreError: The file cannot be opened, is locked, is no store or is of a newer version of `reason`.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="reason-store")
         try:
-            db = await asyncio.get_running_loop().run_in_executor(thread, _connect, path, busy_timeout_s)
+            db = await asyncio.get_running_loop().run_in_executor(thread, _connect, path, busy_timeout_s, patience_s)
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -286,7 +296,7 @@ def _dump(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+def _connect(path: Path, busy_timeout_s: float, patience_s: float) -> sqlite3.Connection:
     with sqlite_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,6 +308,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA foreign_keys=ON")
             _make_tables(db, path)
+            db.execute(f"PRAGMA busy_timeout={round(1000 * patience_s)}")
         except BaseException:
             db.close()
             raise

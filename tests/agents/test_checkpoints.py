@@ -11,7 +11,7 @@ CONFIG = {"configurable": {"thread_id": "r", "checkpoint_ns": "", "checkpoint_id
 @pytest.mark.parametrize("what", ["checkpoint", "writes"])
 async def test_a_cancelled_write_does_not_leave_the_file_locked(tmp_path, monkeypatch, what):
     path = tmp_path / "runs.sqlite3"
-    store = await SqliteStore.open(path, busy_timeout_s=0.05)
+    store = await SqliteStore.open(path, busy_timeout_s=0.05, patience_s=0.05)
     async with open_checkpoints(path) as saver:
         await saver.setup()
         commit, begun = saver.conn.commit, asyncio.Event()

@@ -114,7 +114,8 @@ def test_corrupt_and_locked_store(
 
     locked = tmp_path / "locked.sqlite3"
     assert cli("ask", "?", "--store", str(locked))[0] == 0
-    monkeypatch.setattr("reason.core.sqlite_store.SqliteStore.open.__func__.__kwdefaults__", {"busy_timeout_s": 0.1})
+    short = {"busy_timeout_s": 0.1, "patience_s": 0.1}
+    monkeypatch.setattr("reason.core.sqlite_store.SqliteStore.open.__func__.__kwdefaults__", short)
     holder = sqlite3.connect(locked, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:

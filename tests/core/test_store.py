@@ -174,6 +174,21 @@ async def test_a_file_that_stays_locked_is_told_of(tmp_path):
     other.close()
 
 
+async def test_an_open_store_waits_longer_for_others_than_opening_does(tmp_path):
+    path = tmp_path / "runs.sqlite3"
+    store = await SqliteStore.open(path, busy_timeout_s=0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.create_task(store.create_run("r", {}))
+    done, _ = await asyncio.wait([writing], timeout=0.5)
+    assert not done
+    other.execute("COMMIT")
+    await writing
+    other.close()
+    assert (await store.get_run("r")).status == "running"
+    await store.aclose()
+
+
 async def test_two_processes_write_the_same_file(tmp_path):
     path = tmp_path / "runs.sqlite3"
     writers = [
@@ -236,7 +251,7 @@ async def test_a_locked_store_is_named(tmp_path):
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        store = await SqliteStore.open(path, busy_timeout_s=0.05)
+        store = await SqliteStore.open(path, busy_timeout_s=0.05, patience_s=0.05)
         with pytest.raises(StoreError, match="locked"):
             await store.create_run("r", {})
         await store.aclose()
