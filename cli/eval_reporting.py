@@ -36,6 +36,7 @@ def compare_here(paths: Sequence[Path], allow: Sequence[str], *, force: bool, as
                 compared=tuple(map(str, c.compared)),
                 besides=tuple(map(str, c.allowed)),
                 score=c.score,
+                metrics=c.by_metric,
             )
             for c in found
         ]

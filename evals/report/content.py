@@ -66,6 +66,7 @@ class PairContent(Frozen):
         compared: The one thing in which they differ.
         besides: What differs besides; a reader must know.
         score: The difference, the first's less the second's.
+        metrics: The same for each other score that both have.
     """
 
     a: str
@@ -73,6 +74,7 @@ class PairContent(Frozen):
     compared: tuple[str, ...]
     besides: tuple[str, ...]
     score: Paired
+    metrics: dict[str, Paired] = Field(default_factory=dict)
 
 
 class CurveContent(Frozen):
@@ -166,6 +168,7 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
                     compared=tuple(map(str, found.compared)),
                     besides=tuple(map(str, found.allowed)),
                     score=found.score,
+                    metrics=found.by_metric,
                 )
             )
         curves += _equal_tokens(same, [family for _, family in members])

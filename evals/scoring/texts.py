@@ -1,6 +1,7 @@
 """Short texts: exact match and F1 of words after SQuAD's normalisation; and overlap with true and false references.
 
-Source: Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Lin, "ROUGE" (2004), sections 2 and
+Source: Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
+2018) and its evaluation script, for F1 where the answer is a yes or a no. Lin, "ROUGE" (2004), sections 2 and
 3.1, for ROUGE-1 and ROUGE-L. Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), appendix B, for their use there.
 """
 
@@ -15,14 +16,16 @@ from ...core.answer import Answer
 from ..items import Score, TextGold, TruthfulGold
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = frozenset({"a", "an", "the"})
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_WHOLE = frozenset({("yes",), ("no",), ("noanswer",)})
+"""Answers that share a part with no other one."""
 _WORD = re.compile(r"[^\W_]+")
 MAX_WORDS = 2000
 """Words of a text that ROUGE-L looks at; its time grows with the product of two lengths."""
 
 
 def score_text(gold: TextGold, answer: Answer) -> Score:
-    """Exact match with any of the right answers is the score; `f1` is the best overlap with one."""
+    """Exact match with any of the right answers is the score; `f1` is the best `answer_f1` with one."""
     given = answer.answer or ""
     match = max(float(squad_words(given) == squad_words(right)) for right in gold.answers)
     return Score(
@@ -32,7 +35,7 @@ def score_text(gold: TextGold, answer: Answer) -> Score:
         label=gold.answers[0],
         prediction=answer.answer,
         confidence=answer.confidence,
-        metrics={"f1": max(overlap(squad_words(given), squad_words(right)) for right in gold.answers)},
+        metrics={"f1": max(answer_f1(given, right) for right in gold.answers)},
     )
 
 
@@ -62,9 +65,20 @@ def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
 
 
 def squad_words(text: str) -> tuple[str, ...]:
-    """Words in lower case, without punctuation and articles."""
-    bare = text.lower().translate(_WITHOUT_PUNCTUATION)
-    return tuple(word for word in bare.split() if word not in _ARTICLES)
+    """Words in lower case, without ASCII punctuation, and without articles wherever they are a word of their own."""
+    return tuple(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def answer_f1(given: str, right: str) -> float:
+    """F1 of the words of two short answers, in [0, 1].
+
+    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a whole or not at all: "no, he was not" shares a
+    word with "no", and is no answer to it.
+
+    Differs: two answers without a word are the same, and not strangers.
+    """
+    a, b = squad_words(given), squad_words(right)
+    return float(a == b) if a in _WHOLE or b in _WHOLE else overlap(a, b)
 
 
 def words(text: str) -> tuple[str, ...]:

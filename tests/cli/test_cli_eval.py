@@ -13,6 +13,7 @@ from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
 from reason.evals.rows import Row
+from scripted_model import replies
 
 SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "scripted/adder")
 
@@ -54,12 +55,34 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     assert "sign test, exact" in out
     status, out, err = cli("eval", "compare", "cot", "votes", "--json")
     assert json.loads(out)[0]["score"]["items"] == 8
+    assert json.loads(out)[0]["metrics"] == {}
 
     status, out, err = cli("eval", "report", "votes", "cot", "--out", "report.html")
     assert status == 0, err
     assert Path("report.html").read_text().startswith("<!doctype html>")
     status, out, err = cli("eval", "report", "votes", "cot")
     assert (status, "self-consistency n=3" in out) == (0, True)
+
+
+def test_f1_stands_beside_exact_match(cli, scripted, tmp_path) -> None:
+    questions = tmp_path / "people.jsonl"
+    rows = [
+        ("Who wrote Faust?", ["Goethe", "Johann Wolfgang von Goethe"]),
+        ("Who painted Guernica?", ["Pablo Picasso"]),
+    ]
+    questions.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
+    scripted(replies("The answer is Johann Goethe"))
+    for name, strategy in (("one", ("cot",)), ("three", ("self-consistency", "--set", "n=3"))):
+        status, out, err = cli("eval", str(questions), "-s", *strategy, *SET[2:], "--out", name, "--json")
+        assert status == 0, err
+        summary = json.loads(out)
+        # "johann goethe" is half of "johann wolfgang von goethe", and two thirds of it with "goethe"
+        assert (summary["accuracy"]["value"], summary["metrics"]["f1"]["value"]) == (0, pytest.approx(1 / 3))
+        assert summary["metrics"]["f1"]["interval"] is not None
+    status, out, err = cli("eval", "compare", "one", "three")
+    assert "f1" in out
+    status, out, err = cli("eval", "compare", "one", "three", "--json")
+    assert json.loads(out)[0]["metrics"]["f1"]["difference"] == 0
 
 
 def test_runs_that_differ_in_more_are_refused(cli, scripted, sums) -> None:

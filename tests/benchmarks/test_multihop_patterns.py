@@ -1,0 +1,201 @@
+"""What the patterns of the multi-hop questions read, and what they leave alone."""
+
+import pytest
+from multihop_corpus import Corpus, Sentence
+from multihop_facts import definition_of, facts_of, person_of
+from multihop_links import all_facts_of, links_of
+from multihop_names import definitions_of, described, name_at, work_after
+
+
+def said(text, page="Ann Poe"):
+    return Sentence("s", page, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Ann Poe.", "Ann Poe"),
+        ("Ann Poe and starring Bo Fox.", "Ann Poe"),
+        ("Ann Poe, and starring Bo Fox.", "Ann Poe"),
+        ("Ann Poe that follows a dog.", "Ann Poe"),
+        ("Ann Poe, in her debut.", "Ann Poe"),
+        ("American singer and record producer Ann Poe, released in May.", "Ann Poe"),
+        ("American rapper French Montana.", "French Montana"),
+        ("the British rock band Queen, released in May.", "Queen"),
+        ("American R&B / funk singer Chaka Khan.", "Chaka Khan"),
+        ("Lars von Trier.", "Lars von Trier"),
+        ("H. P. Lovecraft in 1928.", "H. P. Lovecraft"),
+        ("Bo Fox, Jr. in 1928.", "Bo Fox, Jr."),
+        ("Ann Poe and Bo Fox.", ""),
+        ("Ann Poe & Bo Fox.", ""),
+        ("Ann Poe, Bo Fox and Cy Gray.", ""),
+        ("Ann Poe with Bo Fox.", ""),
+        ("Ann Poe featuring Bo Fox.", ""),
+        ("Ann Poe's cousin.", ""),
+        ("nobody at all.", ""),
+    ],
+)
+def test_a_name_is_read_if_it_stands_alone(text, name):
+    assert name_at(f"It is by {text}", 9) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        (
+            "Ann Poe (born May 2, 1960) is an American actress.",
+            {"birth year": ("1960",), "birth day": ("May 2, 1960", "2 May 1960")},
+        ),
+        (
+            'Ann "Annie" Poe ([ˈæn] born Anna Rose Poet; 2 May 1960 -- 3 June 2010) was an English singer.',
+            {
+                "birth year": ("1960",),
+                "birth day": ("2 May 1960", "May 2, 1960"),
+                "birth name": ("Anna Rose Poet",),
+                "death day": ("3 June 2010", "June 3, 2010"),
+                "death year": ("2010",),
+                "nationality": ("English", "British"),
+            },
+        ),
+        (
+            "Ann Poe (born 1960) is a Danish film director.",
+            {"birth year": ("1960",), "nationality": ("Danish",)},
+        ),
+        ("Ann Poe (born 1960 or 1961) is an actress.", {}),
+        ("Ann Poe (born May 32, 1960) is an actress.", {}),
+        ("Ann Poe (May 1, 1960, May 3, 1960, May 5, 1960) is an actress.", {}),
+        ("Ann Poe (born May 2, 1960) is a lake.", {}),
+        ("Bo Fox (born May 2, 1960) is an actor.", {}),  # somebody else's first sentence
+        ("Ann Poe is an American actress.", {}),
+        # two nations are none
+        ("Ann Poe (born 1960) is a Danish-American actress.", {"birth year": ("1960",)}),
+    ],
+)
+def test_what_is_read_of_a_person(text, facts):
+    assert {f.attribute: f.answers for f in facts_of(said(text))} == facts
+    assert (person_of(said(text)) is not None) == bool(facts)
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "kind", "shown"),
+    [
+        ("Blue", "Blue is a 1999 American drama film directed by Ann Poe.", ("film", 1999), 'the 1999 film "Blue"'),
+        ("Blue (film)", "Blue is an upcoming film.", ("film", None), 'the film "Blue"'),
+        ("Blue (2001 film)", "Blue is a war film.", ("film", None), 'the 2001 film "Blue"'),
+        ("Blue", '"Blue" is a song by Ann Poe.', ("song", None), 'the song "Blue"'),
+        ("Blue (Ann Poe song)", '"Blue" is a song by Ann Poe.', ("song", None), ""),
+        ("Blue", "Blue is an American television sitcom.", ("series", None), 'the television series "Blue"'),
+        ("Blue (U.S. TV series)", "Blue is a drama series.", ("series", None), 'the American television series "Blue"'),
+        ("Blue", "Blue is a film director.", None, ""),
+        ("Blue", "Blue is a colour of the film Red.", None, ""),
+        ("Blue", "Red is a 1999 film.", None, ""),
+    ],
+)
+def test_what_a_work_is_and_how_it_is_named(page, text, kind, shown):
+    what = definition_of(said(text, page))
+    assert (None if what is None else (what.kind, what.year)) == kind
+    if what is not None:
+        assert described(page, what) == shown
+
+
+def read(*sentences):
+    """All links and facts of a small pool."""
+    corpus = Corpus(tuple(Sentence(str(i), page, text) for i, (page, text) in enumerate(sentences)))
+    definitions = definitions_of(corpus)
+    links = [x for s in corpus.sentences for x in links_of(s, corpus, definitions)]
+    facts = [x for s in corpus.sentences for x in all_facts_of(s, definitions)]
+    return {(x.relation, x.name, x.description) for x in links}, {(f.attribute, f.answers[0]) for f in facts}
+
+
+FILM = ("Blue", "Blue is a 1999 film.")
+THE_FILM = 'the 1999 film "Blue"'
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("The film was directed by Ann Poe.", {("director", "Ann Poe", f"the director of {THE_FILM}")}),
+        ("It was directed by Ann Poe.", set()),  # who "it" is, the sentence does not say
+        ("The film was co-directed by Ann Poe.", set()),
+        (
+            "The film is directed by Ann Poe, written by Bo Fox and starring Cy Gray.",
+            {
+                ("director", "Ann Poe", f"the director of {THE_FILM}"),
+                ("writer", "Bo Fox", f"the person who wrote {THE_FILM}"),
+            },
+        ),
+        ("The film is written and directed by Ann Poe.", {("director", "Ann Poe", f"the director of {THE_FILM}")}),
+        ("The film is directed by Ann Poe and Bo Fox.", set()),
+        (
+            "Bo Fox stars as Max Kay, alongside Cy Gray as Jo Kay.",
+            {
+                ("actor of Max Kay", "Bo Fox", f"the actor who plays Max Kay in {THE_FILM}"),
+                ("actor of Jo Kay", "Cy Gray", f"the actor who plays Jo Kay in {THE_FILM}"),
+            },
+        ),
+        (
+            "It follows Max Kay (played by Bo Fox), a boy.",
+            {("actor of Max Kay", "Bo Fox", f"the actor who plays Max Kay in {THE_FILM}")},
+        ),
+        (
+            "The film is based on Ann Poe's 1980 novel of the same name.",
+            {("author of the source", "Ann Poe", f"the author of the work that {THE_FILM} is based on")},
+        ),
+    ],
+)
+def test_what_leads_from_a_film(text, links):
+    found, _ = read(FILM, ("Blue", text))
+    assert found == links
+
+
+def test_what_leads_from_songs_characters_and_people():
+    links, facts = read(
+        ("Red", '"Red" is a song by American singer Ann Poe from her second studio album, Green (2001).'),
+        ("Green", "Green is the second studio album by American singer Ann Poe, released on May 2, 2001 by X Records."),
+        ("Max Kay", "Max Kay is a fictional character in the series Off, portrayed by Bo Fox."),
+        ("Off", "Off is an American television series created by Cy Gray that premiered on NBC on May 3, 2004."),
+        ("Bo Fox", "Bo Fox (born 1970) is an actor known for his role as Max Kay on the NBC series Off."),
+        (
+            "Di Ray",
+            "Di Ray (born 1971) is an American musician, best known as the drummer of the rock band Nine Lives.",
+        ),
+    )
+    assert links == {
+        ("performer", "Ann Poe", 'the performer of the song "Red"'),
+        ("album", "Green", 'the album that the song "Red" is from'),
+        ("performer", "Ann Poe", 'the performer of the album "Green"'),
+        ("actor", "Bo Fox", "the actor who plays the fictional character Max Kay"),
+        ("creator", "Cy Gray", 'the creator of the television series "Off"'),
+        ("part of Max Kay", "Off", "the television series in which Bo Fox played Max Kay"),
+        ("band", "Nine Lives", "the band whose drummer is Di Ray"),
+    }
+    assert facts >= {("release day", "May 2, 2001"), ("premiere", "May 3, 2004"), ("creator", "Cy Gray")}
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        (
+            "Nine Lives is an American rock band from Akron, Ohio, formed in 1984.",
+            {"band place": "Akron, Ohio", "band year": "1984"},
+        ),
+        ("Nine Lives were an English rock band formed in Leeds in 1984.", {"band place": "Leeds", "band year": "1984"}),
+        ("Nine Lives is an American record label group formed in 1984.", {}),
+        ("They are an English rock band formed in Leeds in 1984.", {}),
+    ],
+)
+def test_what_is_read_of_a_band(text, facts):
+    assert {f.attribute: f.answers[0] for f in facts_of(said(text, "Nine Lives"))} == facts
+
+
+def test_a_title_is_found_behind_words_that_only_say_what_it_is():
+    corpus = Corpus((said("Blue is a 1999 film.", "Blue"), said("Blue Moon is a 2001 film.", "Blue Moon")))
+    definitions = definitions_of(corpus)
+    for text, title in [
+        ("the NBC film Blue Moon (2001).", "Blue Moon"),
+        ("ABC's film Blue.", "Blue"),
+        ("Bluebird.", ""),
+        ("Ann Poe's drama Blue.", ""),  # something else stands before it
+    ]:
+        assert work_after(corpus, definitions, text, ("film",)) == title
+    assert work_after(corpus, definitions, "the show Blue.", ("series",)) == ""

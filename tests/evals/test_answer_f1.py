@@ -1,0 +1,120 @@
+"""Exact match and F1 of short answers: worked values, and SQuAD's and HotpotQA's definitions written out anew."""
+
+import re
+import string
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.answer import Answer, RunUsage
+from reason.evals.datasets.loading import load_dataset
+from reason.evals.items import TextGold
+from reason.evals.scoring.scorer import score
+from reason.evals.scoring.texts import answer_f1, score_text, squad_words
+
+
+def answered(text):
+    return Answer(
+        answer=text,
+        text=text,
+        strategy="s",
+        model="m",
+        confidence=None,
+        stopped="done",
+        candidates=(),
+        verification=None,
+        usage=RunUsage(),
+        run_id="r",
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "f1"),
+    [
+        ("1965", "1965", 1.0),
+        ("October 16, 1962", "16 October 1962", 1.0),  # the words of a day in any order
+        ("born in 1962", "October 16, 1962", 2 * (1 / 3) * (1 / 3) / (2 / 3)),  # 1 of 3 and 1 of 3
+        ("It was The Beatles.", "the Beatles", 2 * (1 / 3) * 1 / (4 / 3)),  # 1 of 3 and 1 of 1
+        ("New York City, New York", "New York", 2 * (2 / 5) * 1 / (7 / 5)),  # each word counts as often as it is there
+        ("A", "the", 1.0),  # no word is left of either
+        ("A", "Beatles", 0.0),
+        ("yes", "Yes.", 1.0),
+        ("yes", "no", 0.0),
+        ("no", "no, he was not", 0.0),  # shares a word, and is another answer
+        ("yes they were", "yes", 0.0),
+        ("noanswer", "noanswer given", 0.0),
+        ("The Yes Men", "yes men", 1.0),  # no yes
+    ],
+)
+def test_f1_by_hand(said, right, f1):
+    assert answer_f1(said, right) == pytest.approx(f1, abs=1e-12)
+    assert answer_f1(right, said) == pytest.approx(f1, abs=1e-12)
+
+
+def test_the_best_alias_counts_for_each_score():
+    gold = TextGold(answers=("Los Angeles, California", "Los Angeles"))
+    for said, match, f1 in [
+        ("los angeles", 1.0, 1.0),
+        ("Los Angeles California", 1.0, 1.0),
+        ("Los Angeles, CA", 0.0, 2 * 2 / (3 + 2)),
+        ("San Francisco, California", 0.0, 2 * 1 / (3 + 3)),
+        ("Leeds", 0.0, 0.0),
+    ]:
+        found = score_text(gold, answered(said))
+        assert (found.value, found.correct) == (match, match == 1.0)
+        assert found.metrics["f1"] == pytest.approx(f1, abs=1e-12)
+
+
+async def test_the_dataset_of_own_questions_is_scored_by_both(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        '{"question": "Were they directed by the same person?", "answer": ["no"], "subject": "x"}\n'
+        '{"question": "Were X and Y directed by the same person?", "answer": ["no"], "subject": "x"}\n'
+    )
+    first, second = load_dataset("file", data=path).items
+    assert (await score(first, answered("no"))).metrics == {"f1": 1.0}
+    found = await score(second, answered("no one knows"))
+    assert (found.value, found.metrics) == (0.0, {"f1": 0.0})
+
+
+def official_words(text):
+    """The order of SQuAD's evaluation: lower case, punctuation, articles, white space."""
+    text = "".join(c for c in text.lower() if c not in set(string.punctuation))
+    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+
+def official_f1(said, right):
+    """HotpotQA's: precision and recall, nothing where either is a yes or a no and they differ."""
+    a, b = official_words(said), official_words(right)
+    if a != b and {" ".join(a), " ".join(b)} & {"yes", "no", "noanswer"}:
+        return 0.0
+    same = sum((Counter(a) & Counter(b)).values())
+    if same == 0:
+        return float(a == b)
+    precision, recall = same / len(a), same / len(b)
+    return 2 * precision * recall / (precision + recall)
+
+
+# words, joined by what the normalisation takes away or leaves
+texts = st.lists(
+    st.sampled_from(["a", "An", "the", "yes", "No", "noanswer", "x", "Y", "ann", "U.S.", "a–b", "'", "…", "l’a", "\t"]),
+    max_size=6,
+).flatmap(lambda words: st.sampled_from([" ", ", ", "-", "  "]).map(lambda between: between.join(words)))
+
+
+@given(texts, texts)
+def test_f1_is_the_definition(said, right):
+    assert list(squad_words(said)) == official_words(said)
+    assert answer_f1(said, right) == pytest.approx(official_f1(said, right), abs=1e-12)
+
+
+@given(st.text(max_size=40), st.lists(st.text(max_size=40), min_size=1, max_size=4))
+def test_f1_is_a_share_that_a_match_makes_whole(said, answers):
+    found = score_text(TextGold(answers=tuple(answers)), answered(said))
+    assert found.value <= found.metrics["f1"] <= 1
+    assert (found.value == 1.0) == any(official_words(said) == official_words(a) for a in answers)
+    one_more = score_text(TextGold(answers=(*answers, said)), answered(said))
+    assert (one_more.value, one_more.metrics["f1"]) == (1.0, 1.0)
+    assert all(answer_f1(said, a) == answer_f1(a, said) for a in answers)
