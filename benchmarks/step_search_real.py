@@ -56,17 +56,19 @@ def main() -> int:
     sweep.add_argument("--limit", type=int, default=40)
     sweep.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--score", default="judge+arithmetic")
+    sweep.add_argument("--gen-tokens", type=int, default=2048, help="the most that a search may generate for a question")
     table = commands.add_parser("table")
+    table.add_argument("--store", type=Path, help="their run store, for what the engine's cache had")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
     given = parser.parse_args()
     if given.command == "sweep":
-        print(sweep_file(given.model, given.data, given.limit, given.seed, given.score))
+        print(sweep_file(given.model, given.data, given.limit, given.seed, given.score, given.gen_tokens))
     else:
-        print(asyncio.run(report(given.runs)))
+        print(asyncio.run(report(given.runs, given.store)))
     return 0
 
 
-def sweep_file(model: str, data: Path, limit: int, seed: int, score: str) -> str:
+def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_tokens: int) -> str:
     """The sweep as TOML."""
     common = {
         "score": f'"{score}"',
@@ -74,7 +76,7 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str) -> str
         "temperature": "0.8",
         "max_step_tokens": "200",
         "max_depth": "16",
-        "limits": "{finish_tokens = 128}",
+        "limits": f"{{gen_tokens = {gen_tokens}, finish_tokens = 128}}",
     }
     methods: list[tuple[str, dict[str, object]]] = [
         ("beam", {"width": n, "k": 1, "distinct": "false"}) for n in reversed(CHAINS)
@@ -96,7 +98,7 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str) -> str
     return "\n".join(parts)
 
 
-async def report(folders: list[Path]) -> str:
+async def report(folders: list[Path], store: Path | None) -> str:
     """The table in Markdown."""
     runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
     chains = sorted((run for run in runs if is_best_of_n(run)), key=tokens_of)
@@ -126,7 +128,8 @@ async def report(folders: list[Path]) -> str:
             f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {100 * found.difference:+.1f} [{between}] "
             f"| {found.wins}, {found.losses} | {found.p:.2f} |"
         )
-    lines += ["", await reuse(folders)]
+    if store is not None:
+        lines += ["", await reuse(store, runs)]
     return "\n".join(lines)
 
 
@@ -166,22 +169,24 @@ def accuracy(run: StoredRun) -> str:
     return f"{100 * right.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-async def reuse(folders: list[Path]) -> str:
-    """Share of prompt tokens that the engine had in its cache, over all calls that were really made."""
+async def reuse(path: Path, runs: list[StoredRun]) -> str:
+    """Share of prompt tokens that the engine had in its cache, over the calls that these runs have."""
     prompt: dict[str, int] = defaultdict(int)
     cached: dict[str, int] = defaultdict(int)
-    for path in {store for folder in folders for store in folder.rglob("*.sqlite3")}:
-        store = await SqliteStore.open(path)
-        try:
-            for record in await store.list_runs(1_000_000):
-                for call in await store.calls(record.id):
+    seen: set[str] = set()
+    store = await SqliteStore.open(path)
+    try:
+        for run in runs:
+            for row in run.rows:
+                for call in await store.calls(row.run_id):
                     usage = call.reply.get("usage")
-                    if isinstance(usage, dict):
+                    if isinstance(usage, dict) and call.key not in seen:  # what one run recorded, others only looked up
+                        seen.add(call.key)
                         kind = "scoring" if "reward" in call.request else "sampling"
-                        prompt[kind] += int(usage.get("prompt_tokens", 0))
-                        cached[kind] += int(usage.get("cached_tokens", 0))
-        finally:
-            await store.aclose()
+                        prompt[kind] += int(str(usage.get("prompt_tokens", 0)))
+                        cached[kind] += int(str(usage.get("cached_tokens", 0)))
+    finally:
+        await store.aclose()
     whole = sum(cached.values()) / max(1, sum(prompt.values()))
     each = ", ".join(f"{kind} {100 * cached[kind] / max(1, prompt[kind]):.1f} %" for kind in sorted(prompt))
     return f"Prompt tokens found in the engine's cache: {100 * whole:.1f} % ({each})."
