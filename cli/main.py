@@ -22,6 +22,7 @@ from .console import debugging, say
 from .doctor import doctor
 from .eval import eval_app
 from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
+from .memory import memory_app
 from .models import models_app
 from .runs import runs_app
 from .strategies import strategies_app
@@ -45,6 +46,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
+app.add_typer(memory_app, name="memory")
 app.command("doctor")(doctor)
 app.add_typer(config_app, name="config")
 

@@ -1,0 +1,59 @@
+"""`KeptSimilarity`: cosines that are in the run store, so that a run is shown again without the embedding model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from ...core.run import Run
+from ...core.store import StoredCall, call_key
+from ...serving.embeddings import EmbeddingModel
+from .similarity import EmbeddedSimilarity
+
+ROLE = "embedding"
+
+
+class KeptSimilarity:
+    """A `Similarity` whose results belong to a run.
+
+    Args:
+        embedding: The model, metered; or one that stands for it in a replay.
+        run: The run.
+    """
+
+    def __init__(self, embedding: EmbeddingModel, run: Run) -> None:
+        self._embedded = EmbeddedSimilarity(embedding)
+        self._name, self._identity, self._run = embedding.name, embedding.identity, run
+
+    async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
+        """See `Similarity.cosines`.
+
+        Raises:
+            ReasonError: The embedding failed, or a replay asks for what was not recorded.
+            StoreError: The run store failed.
+        """
+        if not left or not right:
+            return [[] for _ in left]
+        run = self._run
+        asked: dict[str, JsonValue] = {"cosines": list(left), "with": list(right)}
+        key = call_key(self._identity, asked, None, 0)
+        if run.config.reuse != "none":
+            found = await run.store.find_calls(run.id, [key], any_run=run.config.reuse == "store")
+            if key in found:
+                if run.config.reuse == "store" and run.recording:
+                    await run.store.add_calls(run.id, list(found.values()))
+                return _read(found[key])
+        cosines = await self._embedded.cosines(left, right)
+        # rounded as stored, so that a replay compares the same numbers
+        cosines = [[round(value, 6) for value in row] for row in cosines]
+        call = StoredCall(key=key, role=ROLE, model=self._name, request=asked, reply={"cosines": list(cosines)})
+        if run.recording:
+            await run.store.add_calls(run.id, [call])
+        return cosines
+
+
+def _read(call: StoredCall) -> list[list[float]]:
+    rows = call.reply["cosines"]
+    assert isinstance(rows, list)
+    return [[float(value) for value in row] for row in rows if isinstance(row, list)]  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+"""`reason memory`: list, show, remove and export, and every way to get it wrong; no model is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reason.core.settings import load_settings
+from reason.reasoning.memory.duplicates import text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.named import open_memory
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def fill(name: str, *texts: str, store: Path | None = None, source: str = "") -> None:
+    async def inside() -> None:
+        memory = await open_memory(name, load_settings(store=store))
+        await memory.add(
+            [
+                MemoryItem(
+                    text=text,
+                    hash=text_hash(text),
+                    score=0.5,
+                    source_id=source,
+                    source_kind="folder" if source else "self",
+                    query="colours",
+                    node_id=3,
+                    tokens=2,
+                )
+                for text in texts
+            ],
+            run_id="r1",
+            question="Which colours?",
+        )
+        await memory.aclose()
+
+    asyncio.run(inside())
+
+
+def records(lines: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_no_memories(cli: Cli, home: Path) -> None:
+    assert cli("memory") == (0, "", "no memories yet\n")
+    assert cli("memory", "list", "--json") == (0, '{"memories": []}\n', "")
+    assert not (home / "data").exists()  # looking leaves nothing behind
+
+
+def test_the_list(cli: Cli, home: Path) -> None:
+    fill("facts", "red one", "green two")
+    fill("empty")
+    fill("broken", "x")
+    (home / "data" / "reason" / "memory" / "broken" / "items.sqlite3").write_bytes(b"no database" * 500)
+    status, out, err = cli("memory", "list")
+    assert (status, err) == (0, "")
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == ["name", "state", "items", "changed", "size"]
+    assert [row[:3] for row in rows] == [["broken", "damaged", "0.0"], ["empty", "ready", "0"], ["facts", "ready", "2"]]
+    listed = json.loads(cli("memory", "list", "--json")[1])["memories"]
+    assert [(m["name"], m["state"], m["items"]) for m in listed] == [
+        ("broken", "damaged", 0),
+        ("empty", "ready", 0),
+        ("facts", "ready", 2),
+    ]
+    status, out, err = cli("memory")  # shows the same, perhaps a second later
+    assert (status, err) == (0, "")
+    assert [line.split()[:3] for line in out.splitlines()] == [head[:3], *(row[:3] for row in rows)]
+
+
+def test_show(cli: Cli) -> None:
+    fill("facts", "red one", "green [b]two[/b]\nlines", source="docs/a.md:0-9")
+    status, out, err = cli("memory", "show", "facts")
+    assert (status, err) == (0, "")
+    head, first, second = out.splitlines()
+    assert head.split() == ["item", "age", "score", "source", "text"]
+    number, _, _, *others = first.split()  # between them the age
+    assert (number, others) == ("1", ["0.50", "docs/a.md:0-9", "red", "one"])
+    assert second.rstrip().endswith("green [b]two[/b] lines")
+    status, out, err = cli("memory", "show", "facts", "-n", "1")
+    assert len(out.splitlines()) == 2
+    assert out.splitlines()[1].startswith("2 ")
+    assert err == "note: 1 older items are not shown; --limit 2 shows all\n"
+    fill("empty")
+    assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
+
+
+def test_show_as_json_and_export_say_all(cli: Cli, home: Path) -> None:
+    fill("facts", *(f"word{i} öther{i}" for i in range(60)))
+    status, out, err = cli("memory", "show", "facts", "--json")
+    assert (status, err) == (0, "")
+    shown = json.loads(out)
+    assert shown["name"] == "facts"
+    assert len(shown["items"]) == 60
+    first = shown["items"][0]
+    assert first.pop("created") > 1e9
+    assert first == {
+        "id": 1,
+        "text": "word0 öther0",
+        "source_id": "",
+        "source_kind": "self",
+        "query": "colours",
+        "node_id": 3,
+        "hash": text_hash("word0 öther0"),
+        "score": 0.5,
+        "tokens": 2,
+        "run_id": "r1",
+        "question": "Which colours?",
+    }
+    assert [i["id"] for i in json.loads(cli("memory", "show", "facts", "--json", "-n", "2")[1])["items"]] == [59, 60]
+    status, out, err = cli("memory", "export", "facts")
+    assert (status, err) == (0, "")
+    assert [record["text"] for record in records(out)] == [f"word{i} öther{i}" for i in range(60)]
+    assert cli("memory", "export", "facts", "--out", "facts.jsonl") == (
+        0,
+        "",
+        "60 items of memory facts written to facts.jsonl\n",
+    )
+    assert (home / "work" / "facts.jsonl").read_text(encoding="utf-8") == out
+    status, out, err = cli("memory", "export", "facts", "--out", "no/such/folder/facts.jsonl")
+    assert (status, out) == (2, "")
+    assert "cannot write no/such/folder/facts.jsonl" in err
+
+
+def test_items_are_removed(cli: Cli) -> None:
+    fill("facts", "red one", "green two", "blue three")
+    assert cli("memory", "rm", "facts", "1", "3", "1", "--yes") == (0, "", "removed items 1, 3 of memory facts\n")
+    assert [record["id"] for record in records(cli("memory", "export", "facts")[1])] == [2]
+    status, out, err = cli("memory", "rm", "facts", "2", "9", "--yes")
+    assert (status, out) == (2, "")
+    assert "unknown item 'facts 9'" in err
+    assert "reason memory show facts" in err
+    assert cli("memory", "rm", "facts", "2", "-y")[2] == "removed item 2 of memory facts\n"
+    assert cli("memory", "list", "--json")[1].count('"items": 0') == 1
+
+
+def test_a_memory_is_removed(cli: Cli, home: Path) -> None:
+    fill("facts", "red one")
+    fill("other", "green two")
+    assert cli("memory", "rm", "facts", "--yes") == (0, "", "removed memory facts with all its items\n")
+    assert not (home / "data" / "reason" / "memory" / "facts").exists()
+    assert len(json.loads(cli("memory", "list", "--json")[1])["memories"]) == 1
+
+
+def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
+    fill("facts", "red one")
+    (home / "data" / "reason" / "memory" / "facts" / "items.sqlite3").write_bytes(b"no database" * 500)
+    status, out, err = cli("memory", "show", "facts")
+    assert (status, out) == (1, "")
+    assert "memory 'facts' is damaged" in err
+    assert "`reason memory rm facts`" in err
+    assert cli("memory", "rm", "facts", "--yes")[0] == 0
+    assert cli("memory", "list")[2] == "no memories yet\n"
+
+
+def test_nobody_is_asked_where_nobody_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill("facts", "red one")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    status, out, err = cli("memory", "rm", "facts")
+    assert (status, out) == (2, "")
+    assert err == "error: remove memory facts with all its items? Nobody is there to ask (say --yes)\n"
+    assert len(records(cli("memory", "export", "facts")[1])) == 1
+
+
+@pytest.mark.parametrize(("reply", "left"), [("n\n", 1), ("y\n", 0)])
+def test_a_person_is_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch, reply: str, left: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    fill("facts", "red one")
+    monkeypatch.setattr(sys, "stdin", Terminal(reply))
+    status, out, err = cli("memory", "rm", "facts", "1")
+    assert (status, out.strip()) == (0, "")
+    assert "Remove item 1 of memory facts?" in err
+    assert ("nothing was removed" in err) is bool(left)
+    assert len(records(cli("memory", "export", "facts")[1])) == left
+
+
+@pytest.mark.parametrize("command", [("show",), ("rm", "--yes"), ("export",)])
+def test_names_that_are_not_there(cli: Cli, command: tuple[str, ...]) -> None:
+    fill("facts", "red one")
+    status, out, err = cli("memory", command[0], "fact", *command[1:])
+    assert (status, out) == (2, "")
+    assert "unknown memory 'fact'" in err
+    assert "did you mean 'facts'?" in err
+    status, out, err = cli("memory", command[0], "../facts", *command[1:])
+    assert (status, out) == (2, "")
+    assert "cannot name a memory" in err
+
+
+def test_memories_lie_beside_the_store(cli: Cli, home: Path) -> None:
+    store = home / "elsewhere" / "my.sqlite3"
+    fill("facts", "red one", store=store)
+    assert cli("memory", "list")[2] == "no memories yet\n"
+    assert cli("memory", "show", "facts", "--store", str(store))[0] == 0
+    assert (home / "elsewhere" / "memory" / "facts" / "items.sqlite3").is_file()
+
+
+def test_what_it_prints_does_not_steer_the_terminal(cli: Cli) -> None:
+    fill("facts", "red \x1b[31mone")
+    assert "\x1b" not in cli("memory", "show", "facts")[1]
+    [record] = records(cli("memory", "export", "facts")[1])
+    assert record["text"] == "red \x1b[31mone"  # as JSON writes it: no raw control character
+
+
+def test_looking_loads_nothing_heavy(home: Path) -> None:
+    fill("facts", "red one")
+    code = (
+        "import sys; from reason.cli.main import main; status = main(['memory', 'show', 'facts', '--json']); "
+        "print(sorted({'torch', 'faiss', 'scipy', 'litellm', 'langgraph', 'numpy'} & set(sys.modules))); "
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"

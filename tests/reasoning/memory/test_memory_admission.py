@@ -1,0 +1,273 @@
+"""What may enter memory: each rule by itself, and property 6 over random searches."""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import BackendError
+from reason.reasoning.memory.admission import Admission, Admitted, Proposal, Rules, Thought
+from reason.reasoning.memory.duplicates import normal_form, text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.similarity import EmbeddedSimilarity, Similarity
+from reason.reasoning.memory.working import WorkingMemory
+from word_vectors import WordVectors
+
+CAPITAL = "Paris is the capital of France."
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def thought(*texts: str, about: str = "capital of France", visible: Sequence[str] = (), node: int = 1) -> Thought:
+    return Thought(node, about, tuple(visible), tuple(Proposal(text) for text in texts))
+
+
+async def admitted(one: Thought, similarity: Similarity | None = None, **rules: float) -> Admitted:
+    [result] = await Admission(Rules.model_validate(rules), words, similarity).admit([one])
+    return result
+
+
+async def test_an_item_says_where_it_comes_from() -> None:
+    proposal = Proposal(f"  {CAPITAL}\n", "docs/a.md:0-31", "folder", "capital France?", 0.75)
+    result = await admitted(Thought(7, "capital of France", (), (proposal,)))
+    assert result.items == (
+        MemoryItem(
+            text=CAPITAL,
+            source_id="docs/a.md:0-31",
+            source_kind="folder",
+            query="capital France?",
+            node_id=7,
+            hash=text_hash(CAPITAL),
+            score=0.75,
+            tokens=6,
+        ),
+    )
+    assert (result.dropped, result.duplicates_by_level) == ({}, {})
+
+
+async def test_every_proposal_is_accounted_for() -> None:
+    long = "capital " * 7
+    result = await admitted(
+        thought(
+            "",
+            "…!",
+            long,
+            "Cheese is tasty.",
+            CAPITAL,
+            "PARIS is the capital of france",
+            "Paris is the capital of France, a city",
+            "The capital lies on a river.",
+            visible=["The capital lies on a river."],
+        ),
+        max_tokens=6,
+        containment=0.6,
+        jaccard=0.6,
+    )
+    assert [item.text for item in result.items] == [CAPITAL]
+    # seven words are too many; of six with one more sentence, level 1 finds what is seen
+    assert result.dropped == {"empty": 2, "too_long": 2, "irrelevant": 1, "duplicate": 2}
+    assert result.duplicates_by_level == {1: 2}
+
+
+async def test_ten_times_the_same_is_nine_duplicates() -> None:
+    for similarity in (None, EmbeddedSimilarity(WordVectors())):
+        result = await admitted(thought(*[CAPITAL] * 10), similarity)
+        assert len(result.items) == 1
+        assert (result.dropped, result.duplicates_by_level) == ({"duplicate": 9}, {1: 9})
+
+
+async def test_what_is_too_long_is_left_out_and_not_cut() -> None:
+    text = "France has one capital"
+    assert len((await admitted(thought(text), max_tokens=4)).items) == 1
+    result = await admitted(thought(text), max_tokens=3)
+    assert (result.items, result.dropped) == ((), {"too_long": 1})
+
+
+async def test_without_embeddings_a_common_content_word_makes_relevant() -> None:
+    result = await admitted(thought("Capitals have parliaments.", "The of is what it was.", "Cheese"))
+    assert [(item.text, item.score) for item in result.items] == [("Capitals have parliaments.", 0.5)]
+    assert result.dropped == {"irrelevant": 2}
+    # where nothing is asked nothing can be off the point
+    assert len((await admitted(thought("Cheese", about="What is it?"))).items) == 1
+
+
+async def test_with_embeddings_the_cosine_does() -> None:
+    similarity = EmbeddedSimilarity(WordVectors())
+    texts = ("capital x y z", "capital c d e f g h i j k l m")
+    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, relevance=0.2)
+    assert [item.text for item in result.items] == ["capital x y z"]
+    assert result.items[0].score == pytest.approx(1 / 4)
+    assert result.dropped == {"irrelevant": 1}
+    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, relevance=0.1)
+    assert len(result.items) == 2
+    assert len((await admitted(thought("cheese", about=" "), similarity)).items) == 1
+
+
+@pytest.mark.parametrize(("given_score", "kept"), [(0.4, 0.4), (12.0, 1.0), (-3.0, 0.0), (float("nan"), 0.5)])
+async def test_a_given_score_wins_and_lies_between_0_and_1(given_score: float, kept: float) -> None:
+    one = Thought(1, "capital of France", (), (Proposal("capital cheese", score=given_score),))
+    assert (await admitted(one)).items[0].score == kept
+
+
+async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None:
+    similarity = EmbeddedSimilarity(WordVectors({"automobile": "car", "quick": "fast"}))
+    seen = "the car is fast"
+    same, other = "the automobile is quick", "the car has wheels"
+    result = await admitted(thought(same, other, about="car", visible=[seen]), similarity)
+    assert [item.text for item in result.items] == [other]
+    assert result.duplicates_by_level == {3: 1}
+    result = await admitted(thought(seen, same, about="car"), similarity)  # and among the new ones
+    assert [item.text for item in result.items] == [seen]
+    assert result.duplicates_by_level == {3: 1}
+    result = await admitted(thought(same, about="automobile", visible=[seen]))  # without embeddings it cannot be seen
+    assert len(result.items) == 1
+
+
+async def test_what_was_not_admitted_makes_no_duplicate() -> None:
+    similarity = EmbeddedSimilarity(WordVectors())
+    result = await admitted(thought("cheese", "Cheese."), similarity)
+    assert result.dropped == {"irrelevant": 2}
+
+
+async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
+    embedding = WordVectors()
+    admission = Admission(Rules(), words, EmbeddedSimilarity(embedding))
+    thoughts = [
+        thought(CAPITAL, "France has one capital.", node=node, visible=["France is big."]) for node in (1, 2, 3)
+    ]
+    together = await admission.admit(thoughts)
+    [asked] = embedding.asked
+    assert len(asked) == len(set(asked))
+    assert [item.node_id for result in together for item in result.items] == [1, 1, 2, 2, 3, 3]
+    assert [await admission.admit([one]) for one in thoughts] == [[result] for result in together]
+
+
+async def test_nothing_is_embedded_for_nothing() -> None:
+    embedding = WordVectors()
+    admission = Admission(Rules(), words, EmbeddedSimilarity(embedding))
+    assert await admission.admit([]) == []
+    await admission.admit([thought(), thought("", CAPITAL, visible=[CAPITAL])])
+    assert embedding.asked == []
+
+
+async def test_text_that_cannot_be_written_down_is_repaired() -> None:
+    result = await admitted(thought("capital \ud800\0 x"))
+    assert [item.text for item in result.items] == ["capital ?  x"]
+
+
+async def test_what_embeddings_say_is_not_swallowed() -> None:
+    class Broken:
+        async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
+            raise BackendError("no embeddings today")
+
+    with pytest.raises(BackendError, match="no embeddings"):
+        await admitted(thought(CAPITAL), Broken())
+
+
+async def test_cosines() -> None:
+    similarity = EmbeddedSimilarity(WordVectors())
+    table = await similarity.cosines(["a b", "c"], ["a", "a b", "d"])
+    assert table == [[pytest.approx(0.5**0.5), pytest.approx(1), 0], [0, 0, 0]]
+    assert await similarity.cosines(["a"], []) == [[]]
+    assert await similarity.cosines([], ["a"]) == []
+
+
+# -- property 6: over random searches
+
+VOCABULARY = ("Élan", "beta", "Gamma", "straße", "РЕКА", "δέλτα", "seven", "7", "of", "x")
+SENTENCES = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=7).map(tuple)
+MARKS = (".", ",", "!", " — ", "…", "«", '"', " (", "\t", "\u00a0", "\n")
+
+
+@st.composite
+def disguises(draw: st.DrawFn, sentence: tuple[str, ...]) -> str:
+    """The sentence with other case, spacing and punctuation."""
+    text = ""
+    for word in sentence:
+        case = draw(st.sampled_from((str, str.upper, str.lower, str.title)))
+        form = draw(st.sampled_from(("NFC", "NFD", "NFKC")))
+        text += draw(st.sampled_from(("", *MARKS))) + " " + unicodedata.normalize(form, case(word))
+    return text + draw(st.sampled_from(("", *MARKS)))
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, list[str]]]]:
+    """A question, and nodes: parent, step, and what is proposed for it."""
+    pool = draw(st.lists(SENTENCES, min_size=1, max_size=5))
+    sentence = st.sampled_from(pool).flatmap(disguises)
+    nodes = [
+        (draw(st.integers(0, i)), draw(sentence), draw(st.lists(sentence, max_size=4)))
+        for i in range(draw(st.integers(1, 6)))
+    ]
+    return draw(sentence), nodes
+
+
+def plain(text: str) -> list[str]:
+    """Words, by the shortest way: no number of the vocabulary has a point or sign."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(" " if unicodedata.category(c)[0] == "P" else c for c in folded).split()
+
+
+def is_duplicate(item: str, text: str) -> bool:
+    """The definition, on lists."""
+    a, b = plain(item), plain(text)
+    if a == b:
+        return True
+    threes_a, threes_b = ({tuple(w[i : i + 3]) for i in range(len(w) - 2)} for w in (a, b))
+    left, right = (threes_a, threes_b) if threes_a and threes_b else (set(a), set(b))
+    own, others = (threes_a, threes_b) if threes_a else (set(a), set(b))
+    return len(left & right) / len(left | right) >= 0.80 or len(own & others) / len(own) >= 0.90
+
+
+@given(searches(), st.booleans(), st.integers(1, 4))
+def test_no_item_says_what_its_path_says(
+    search: tuple[str, list[tuple[int, str, list[str]]]], embedded: bool, shown: int
+) -> None:
+    question, nodes = search
+    embedding = WordVectors()
+    admission = Admission(Rules(max_tokens=5), words, EmbeddedSimilarity(embedding) if embedded else None)
+    memory = WorkingMemory("path", shown)
+    paths: list[list[int]] = [[0]]
+
+    async def cosine(a: str, b: str) -> float:
+        return (await EmbeddedSimilarity(embedding).cosines([a], [b]))[0][0]
+
+    async def grow() -> None:
+        steps = {0: question}
+        for i, (parent, step, proposals) in enumerate(nodes, 1):
+            path = [*paths[parent], i]
+            steps[i] = step
+            visible = (*(steps[n] for n in path), *(item.text for item in memory.known(path)))
+            one = Thought(i, "", visible, tuple(Proposal(text) for text in proposals))
+            [result] = await admission.admit([one])
+            memory.add(i, result.items)
+            paths.append(path)
+            assert len(result.items) + sum(result.dropped.values()) == len(proposals)
+            assert sum(result.duplicates_by_level.values()) == result.dropped.get("duplicate", 0)
+            before = list(visible)
+            for item in result.items:
+                assert item.tokens == words(item.text) <= 5
+                assert not any(is_duplicate(item.text, text) for text in before)
+                if embedded:
+                    assert all([await cosine(item.text, text) < 0.92 for text in before])
+                before.append(item.text)
+            known = [normal_form(text) for text in before]
+            for text in proposals:  # and nothing was lost that is short and new
+                if words(text) <= 5 and not embedded and not any(is_duplicate(text, t) for t in before):
+                    assert normal_form(text) in known
+            assert len(memory.shown(path)) == min(shown, len(memory.known(path)))
+
+    asyncio.run(grow())
+
+
+@given(SENTENCES.flatmap(lambda s: st.tuples(disguises(s), disguises(s))))
+def test_a_disguise_is_seen_through_on_the_first_level(pair: tuple[str, str]) -> None:
+    seen, proposed = pair
+    result = asyncio.run(admitted(thought(proposed, about="", visible=[seen])))
+    assert (result.items, result.duplicates_by_level) == ((), {1: 1})

@@ -1,0 +1,156 @@
+"""Normal forms, hashes and overlaps: what counts as the same, and what must not."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from reason.reasoning.memory.content_words import content_words
+from reason.reasoning.memory.duplicates import (
+    Marks,
+    containment,
+    jaccard,
+    normal_form,
+    same_words,
+    text_hash,
+    words_of,
+)
+from reason.reasoning.memory.known_words import KnownWords
+
+A_TO_H = "a b c d e f g h"
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("Paris is the capital.", "paris  IS the capital"),
+        ("ﬁne", "FINE"),
+        ("Straße", "STRASSE"),
+        ("don't", "Don’t!"),
+        ("1,000,000 people", "1000000 people"),
+        ("−5 °C", "-5 °C"),
+        ("so\u00adft\u200b ware", "soft ware"),
+        ("(a) well-known fact", "a well known fact"),
+        ("e\u0301te\u0301", "ÉTÉ"),
+        ("line\nbreak\tand\u00a0blank", "line break and blank"),
+        ("１２３", "123"),
+    ],
+)
+def test_what_means_the_same_has_one_form(left: str, right: str) -> None:
+    assert normal_form(left) == normal_form(right)
+    assert text_hash(left) == text_hash(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("3.5 km", "35 km"),
+        ("it is -5 degrees", "it is 5 degrees"),
+        ("5% of it", "5 of it"),
+        ("3/4", "34"),
+        ("3/4", "3*4"),
+        ("C# is a language", "C is a language"),
+        ("C++ is a language", "C is a language"),
+        ("2 + 2", "2 2"),
+        ("x = y", "x y"),
+    ],
+)
+def test_what_changes_a_fact_stays(left: str, right: str) -> None:
+    assert normal_form(left) != normal_form(right)
+    assert text_hash(left) != text_hash(right)
+
+
+def test_the_hash_is_that_of_the_normal_form() -> None:
+    assert normal_form(" Hello,\n WORLD! ") == "hello world"
+    assert text_hash(" Hello,\n WORLD! ") == hashlib.sha256(b"hello world").hexdigest() == Marks.of("hello world").hash
+    assert normal_form("?! … — \u200b\ud800") == ""
+
+
+@given(st.text())
+@example("a\u200b\u0301")
+@example("1,,000")
+@example("-\u00ad-5")
+@example("'\u0345'")
+def test_a_normal_form_is_its_own(text: str) -> None:
+    form = normal_form(text)
+    assert normal_form(form) == form
+    assert form == " ".join(form.split())
+    assert normal_form(f" «{form}»\n") == form
+
+
+def test_scripts_without_blanks_have_a_word_for_each_sign() -> None:
+    assert words_of("東京は日本。Tokyo!") == ["東", "京", "は", "日", "本", "tokyo"]
+    assert jaccard(Marks.of("東京は日本の首都です"), Marks.of("東京は日本の首都でした")) == pytest.approx(7 / 10)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "share"),
+    [
+        (A_TO_H, A_TO_H, 1.0),
+        (A_TO_H, "a b c d e f g", 5 / 6),
+        (A_TO_H, "a b c d", 2 / 6),
+        (A_TO_H, "h g f e d c b a", 0.0),
+        ("a b", "b a", 1.0),  # fewer than three words: by words
+        ("a b", "a b c d", 2 / 4),
+        ("", "", 0.0),
+    ],
+)
+def test_jaccard(left: str, right: str, share: float) -> None:
+    assert jaccard(Marks.of(left), Marks.of(right)) == pytest.approx(share)
+    assert jaccard(Marks.of(right), Marks.of(left)) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("item", "text", "share"),
+    [
+        ("b c d e", A_TO_H, 1.0),
+        (A_TO_H, "b c d e", 2 / 6),
+        ("b c d x", A_TO_H, 1 / 2),
+        ("a h", A_TO_H, 1.0),
+        ("a z", A_TO_H, 0.5),
+        ("a b c", "a b", 0.0),
+        ("", A_TO_H, 0.0),
+    ],
+)
+def test_containment(item: str, text: str, share: float) -> None:
+    assert containment(Marks.of(item), Marks.of(text)) == pytest.approx(share)
+
+
+def test_levels_and_thresholds() -> None:
+    def level(item: str, *texts: str, **limits: float) -> int | None:
+        return same_words(Marks.of(item), [Marks.of(t) for t in texts], **limits)
+
+    assert level(A_TO_H) is None
+    assert level(A_TO_H, "A, B, c; d e f g h?") == 1
+    assert level(A_TO_H, "a b c d e f g", A_TO_H) == 1  # the surest level, wherever it is
+    assert level(A_TO_H, "a b c d e f g") == 2  # 5/6
+    assert level(A_TO_H, "a b c d e f g", jaccard_from=0.84) is None
+    assert level("b c d e", A_TO_H) == 2  # contained, and half of its 3-grams
+    assert level("b c d e", A_TO_H, containment_from=1.0) == 2
+    assert level(A_TO_H, "b c d e") is None  # says more than is there
+
+
+SENTENCES = st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join)
+
+
+@given(st.lists(SENTENCES, max_size=8), SENTENCES, st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.data())
+def test_many_texts_are_searched_as_one_by_one(texts: list[str], item: str, least: float, data: st.DataObject) -> None:
+    known, left = KnownWords(), dict(enumerate(texts))
+    for number, text in left.items():
+        known.add(number, Marks.of(text))
+    for number in data.draw(st.sets(st.sampled_from(range(len(texts)))) if texts else st.just(set())):
+        known.remove(number)
+        del left[number]
+    assert len(known) == len(left)
+    wanted = same_words(
+        Marks.of(item), [Marks.of(t) for t in left.values()], jaccard_from=least, containment_from=least
+    )
+    assert known.level(Marks.of(item), jaccard_from=least, containment_from=least) == wanted
+
+
+def test_content_words() -> None:
+    assert content_words("What is the capital of these Countries?") == {"capital", "country"}
+    assert content_words("glass 7 miss is its") == {"glass", "7", "miss"}
+    assert content_words("what is it?") == frozenset()

@@ -1,0 +1,150 @@
+"""Named memories under several processes, and under kill -9."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reason.core.settings import Settings
+from reason.reasoning.memory.duplicates import text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.named import open_memory
+from reason.reasoning.memory.named_index import VectorIndex
+from reason.reasoning.memory.named_place import find_memory
+from word_vectors import WordVectors
+
+pytest.importorskip("faiss")
+
+TESTS = Path(__file__).parents[2]
+PRELUDE = f"""
+import asyncio, os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(TESTS)!r})
+from reason.core.settings import Settings
+from reason.reasoning.memory import named_index, named_rows
+from reason.reasoning.memory.duplicates import text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.named import open_memory
+from word_vectors import WordVectors
+
+def item(text):
+    return MemoryItem(text=text, hash=text_hash(text))
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+settings = Settings(store=Path(sys.argv[1]))
+"""
+WRITER = """
+async def main(me):
+    memory = await open_memory("facts", settings, WordVectors())
+    Path(sys.argv[1] + me).touch()
+    while not all(os.path.exists(sys.argv[1] + who) for who in "ab"):
+        time.sleep(0.001)
+    for i in range(15):
+        await memory.add([item(f"{me}{i} only{me}{i}"), item(f"both{i} alike{i}")])
+        [hit] = await memory.recall(f"{me}{i}", 1)
+        assert hit.found.item.text == f"{me}{i} only{me}{i}", hit
+    await memory.aclose()
+
+asyncio.run(main(sys.argv[2]))
+"""
+ADDER = """
+async def main():
+    memory = await open_memory("facts", settings, WordVectors())
+    await memory.add([item("first")])
+    {deadly}
+    await memory.add([item("second"), item("third")])
+
+asyncio.run(main())
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def item(text: str) -> MemoryItem:
+    return MemoryItem(text=text, hash=text_hash(text))
+
+
+async def test_two_processes_write_at_once(tmp_path: Path) -> None:
+    store = tmp_path / "runs.sqlite3"
+    children = [start(WRITER, str(store), who) for who in "ab"]
+    for child in children:
+        _, told = child.communicate(timeout=120)
+        assert child.returncode == 0, told
+    wanted = {f"{who}{i} only{who}{i}" for who in "ab" for i in range(15)} | {f"both{i} alike{i}" for i in range(15)}
+    embedding = WordVectors()
+    memory = await open_memory("facts", Settings(store=store), embedding)
+    items = await memory.items()
+    assert len(items) == len(wanted)
+    assert {one.item.text for one in items} == wanted
+    for one in items:
+        [hit] = await memory.recall(one.item.text, 1)
+        assert hit.found == one
+    assert embedding.asked == [[one.item.text] for one in items]  # all vectors were there
+    # and the index on the disk is that of the last state, whoever wrote it
+    place = find_memory("facts", Settings(store=store))
+    head, ids, _ = memory._rows.read()
+    assert VectorIndex.load(place, head, embedding.identity, embedding.dimension, ids) is not None
+    await memory.aclose()
+
+
+async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path / "runs.sqlite3")
+    one, other = [await open_memory("facts", settings, WordVectors()) for _ in range(2)]
+    words = await open_memory("facts", settings)
+    assert (await one.add([item("red wine")])).ids == (1,)
+    assert (await other.add([item("Red wine!"), item("white wine")])).ids == (2,)
+    assert (await words.add([item("white WINE"), item("rose wine")])).ids == (3,)
+    for memory in (one, other):
+        assert [hit.found.id for hit in await memory.recall("rose", 1)] == [3]  # which another wrote without a vector
+    await words.remove([1])
+    assert [hit.found.id for hit in await one.recall("red", 1)] == []
+    assert (await one.add([item("red wine")])).ids == (4,)
+    assert one.identity != other.identity
+    await other.recall("red", 1)
+    assert one.identity == other.identity
+    for memory in (one, other, words):
+        await memory.aclose()
+
+
+@pytest.mark.parametrize(
+    ("deadly", "texts"),
+    [
+        ("named_rows.MemoryRows._change = die", ["first"]),  # within the transaction
+        ("named_index.VectorIndex.save = die", ["first", "second", "third"]),  # between rows and index
+        (
+            "named_index.os.replace = die",  # the index is written beside its place
+            ["first", "second", "third"],
+        ),
+        (  # between the index and its stamp
+            "replace = named_index._replace; "
+            "named_index._replace = lambda path, content: "
+            "die() if path.name == 'index.json' else replace(path, content)",
+            ["first", "second", "third"],
+        ),
+    ],
+    ids=["in-transaction", "before-index", "in-index", "before-stamp"],
+)
+async def test_killed_while_adding(tmp_path: Path, deadly: str, texts: list[str]) -> None:
+    store = tmp_path / "runs.sqlite3"
+    child = start(ADDER.format(deadly=deadly), str(store))
+    _, told = child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGKILL, told
+    embedding = WordVectors()
+    memory = await open_memory("facts", Settings(store=store), embedding)
+    assert [one.item.text for one in await memory.items()] == texts
+    assert embedding.asked == []  # the vectors came with the rows
+    assert [hit.found.item.text for hit in await memory.recall(texts[-1], 1)] == texts[-1:]
+    assert (await memory.add([item("second"), item("fourth")])).dropped == (
+        {"duplicate": 1} if "second" in texts else {}
+    )
+    assert list((tmp_path / "memory" / "facts").glob(".partial-*")) == []
+    await memory.aclose()

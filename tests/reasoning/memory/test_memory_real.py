@@ -1,0 +1,90 @@
+"""Memory with the real MiniLM: the third level, relevance, and recall."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from reason.core.errors import BackendUnavailable
+from reason.core.settings import Settings, load_settings
+from reason.reasoning.memory.admission import Admission, Proposal, Rules, Thought
+from reason.reasoning.memory.duplicates import Marks, same_words, text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.named import open_memory
+from reason.reasoning.memory.similarity import EmbeddedSimilarity
+from reason.serving.embeddings import EmbeddingModel, open_embedding
+
+pytestmark = pytest.mark.real
+
+FACTS = (
+    "The Eiffel Tower was finished in 1889.",
+    "Photosynthesis turns light into chemical energy.",
+    "The stock market fell sharply on Monday.",
+    "Marie Curie won the Nobel Prize in physics in 1903.",
+    "A dolphin is a mammal that lives in the sea.",
+)
+AGAIN = ("The Eiffel Tower was completed in 1889.", "In 1889 the Eiffel Tower was finally finished.")
+
+
+@pytest.fixture
+async def minilm() -> AsyncIterator[EmbeddingModel]:
+    """The default embedding model in the user's own cache; tests are skipped where it cannot be had."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sentence_transformers")
+    torch.set_num_threads(1)  # it is too small for two
+    try:
+        model = await open_embedding("local/all-minilm-l6-v2", load_settings())
+    except BackendUnavailable as e:
+        pytest.skip(f"local/all-minilm-l6-v2 cannot be had: {e}")
+    yield model
+    await model.aclose()
+
+
+def item(text: str) -> MemoryItem:
+    return MemoryItem(text=text, hash=text_hash(text))
+
+
+def test_the_examples_are_beyond_the_first_two_levels() -> None:
+    assert [same_words(Marks.of(text), [Marks.of(FACTS[0])]) for text in AGAIN] == [None, None]
+
+
+async def test_admission(minilm: EmbeddingModel) -> None:
+    admission = Admission(Rules(), lambda text: len(text.split()), EmbeddedSimilarity(minilm))
+    proposals = ("Gustave Eiffel's company built the tower.", *AGAIN, FACTS[2])
+    [result] = await admission.admit(
+        [
+            Thought(
+                1,
+                "When was the Eiffel Tower built? First I find out who built it.",
+                (FACTS[0],),
+                tuple(Proposal(text) for text in proposals),
+            )
+        ]
+    )
+    assert [one.text for one in result.items] == [proposals[0]]
+    assert 0.2 <= result.items[0].score <= 1
+    assert result.dropped == {"duplicate": 2, "irrelevant": 1}
+    assert result.duplicates_by_level == {3: 2}
+
+
+async def test_named_memory(minilm: EmbeddingModel, tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path / "runs.sqlite3")
+    memory = await open_memory("facts", settings, minilm)
+    kept = await memory.add([item(text) for text in (*FACTS, *AGAIN)])
+    assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3, 4, 5), {3: 2})
+    await memory.aclose()
+    memory = await open_memory("facts", settings, minilm)
+    for question, answer in (
+        ("In which year did they complete the famous iron lattice in Paris?", 0),
+        ("How do plants get energy from the sun?", 1),
+        ("Shares dropped at the start of the week.", 2),
+        ("Who discovered radioactivity and was honoured for it?", 3),
+        ("Are whales fish?", 4),
+    ):
+        found = await memory.recall(question, 2)
+        assert found[0].found.item.text == FACTS[answer]
+        assert found[0].closeness == max(hit.closeness for hit in found)
+    [snippet] = await memory.query("Which animals of the ocean nurse their young?", 1)
+    assert snippet.source_id == "memory:facts#5"
+    await memory.aclose()

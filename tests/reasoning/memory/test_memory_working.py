@@ -1,0 +1,175 @@
+"""Who sees what of a search's memory, and what a prompt shows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import DataError, UserError
+from reason.reasoning.memory.admission import Admission, Proposal, Rules, Thought
+from reason.reasoning.memory.duplicates import text_hash
+from reason.reasoning.memory.item import MemoryItem
+from reason.reasoning.memory.working import Scope, WorkingMemory
+
+
+def item(text: str, score: float = 0.5, node: int = -1) -> MemoryItem:
+    return MemoryItem(text=text, hash=text_hash(text), score=score, tokens=1, node_id=node)
+
+
+def texts(items: Sequence[MemoryItem]) -> str:
+    return " ".join(one.text for one in items)
+
+
+def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
+    memory = WorkingMemory()
+    memory.add(3, [item("c"), item("d")])
+    memory.add(1, [item("a")])
+    memory.add(2, [item("b")])
+    memory.add(1, [item("e")])
+    memory.add(4, [])
+    assert texts(memory.known([0, 1, 3])) == "a e c d"
+    assert texts(memory.known([0, 2])) == "b"
+    assert texts(memory.known([0, 4])) == ""
+    assert texts(memory.of(1)) == "a e"
+
+
+def test_a_tree_sees_all_by_id_and_the_same_once() -> None:
+    memory = WorkingMemory("tree")
+    memory.add(3, [item("c"), item("d")])
+    memory.add(1, [item("a")])
+    memory.add(2, [item("A!", 0.9), item("b")])
+    assert texts(memory.known([0])) == "a b c d"
+    assert memory.known([0, 2]) == memory.known([0, 1, 3])
+
+
+def test_a_prompt_shows_the_best_in_their_order() -> None:
+    memory = WorkingMemory(shown=3)
+    memory.add(0, [item("a", 0.5), item("b", 0.9), item("c", 0.1)])
+    assert texts(memory.shown([0])) == "a b c"
+    memory.add(1, [item("d", 0.5), item("e", 0.5)])
+    assert texts(memory.shown([0, 1])) == "b d e"  # c is the least, then a is the oldest of three
+    assert texts(memory.known([0, 1])) == "a b c d e"  # nothing is forgotten
+    assert WorkingMemory(shown=0).shown([0]) == ()
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(0, 13))
+def test_shown_is_what_dropping_one_by_one_leaves(scores: list[float], most: int) -> None:
+    memory = WorkingMemory(shown=most)
+    memory.add(0, [item(f"t{i}", score) for i, score in enumerate(scores)])
+    left = list(memory.known([0]))
+    while len(left) > most:
+        left.remove(min(left, key=lambda one: (one.score, memory.known([0]).index(one))))
+    assert list(memory.shown([0])) == left
+
+
+def test_json_round_trip() -> None:
+    for scope in ("path", "tree"):
+        memory = WorkingMemory(scope, 2)  # type: ignore[arg-type]
+        memory.add(2, [item("ö", 0.9), item("b")])
+        memory.add(1, [item("a", 0.1)])
+        back = WorkingMemory.from_json(json.loads(json.dumps(memory.to_json())))
+        assert back.to_json() == memory.to_json()
+        assert (back.scope, back.most_shown) == (scope, 2)
+        assert back.known([0, 1, 2]) == memory.known([0, 1, 2])
+        assert back.shown([0, 1, 2]) == memory.shown([0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"scope": "forest", "shown": 8, "items": []},
+        {"scope": "path", "shown": -1, "items": []},
+        {"scope": "path", "shown": 8, "items": [[1, [{"text": "no hash"}]]]},
+        {"scope": "path", "shown": 8, "items": [1]},
+    ],
+)
+def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="no state of a working memory"):
+        WorkingMemory.from_json(state)
+
+
+def test_parameters_are_checked() -> None:
+    with pytest.raises(UserError, match="path or tree"):
+        WorkingMemory("forest")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="fewer than 0"):
+        WorkingMemory(shown=-1)
+
+
+# -- property 7: with scope path, the order of siblings does not matter
+
+FACTS = ("alpha beta gamma", "Alpha, beta gamma!", "delta", "epsilon zeta eta theta", "zeta eta theta", "iota kappa")
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, list[str]]:
+    """What is proposed for each node, by the node's label: the way to it, as in "0.2.1"."""
+    labels = ["0"]
+    for _ in range(draw(st.integers(1, 3))):
+        parent = draw(st.sampled_from(labels))
+        if f"{parent}.0" not in labels:
+            labels += [f"{parent}.{i}" for i in range(draw(st.integers(2, 3)))]
+    return {label: draw(st.lists(st.sampled_from(FACTS), max_size=3)) for label in labels}
+
+
+Seen = dict[str, list[tuple[str, float]]]
+
+
+def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *, at_once: bool) -> tuple[Seen, Seen]:
+    """What each node knows and is shown, when the nodes are made in an order and numbered by it."""
+    numbers = {label: i for i, label in enumerate(order)}
+    memory = WorkingMemory(scope, shown=2)
+    admission = Admission(Rules(), lambda text: len(text.split()))
+
+    def path(label: str) -> list[int]:
+        parts = label.split(".")
+        return [numbers[".".join(parts[: i + 1])] for i in range(len(parts))]
+
+    async def expand(labels: Sequence[str]) -> None:
+        thoughts = [
+            Thought(
+                numbers[label],
+                "",
+                tuple(one.text for one in memory.known(path(label))),
+                tuple(Proposal(text, score=len(text) / 30) for text in proposals[label]),
+            )
+            for label in labels
+        ]
+        for one, result in zip(thoughts, await admission.admit(thoughts), strict=True):
+            memory.add(one.node_id, result.items)
+
+    async def grow() -> None:
+        left = list(order)
+        while left:
+            siblings = [n for n in left if n.rpartition(".")[0] == left[0].rpartition(".")[0]] if at_once else left[:1]
+            await expand(siblings)
+            left = [n for n in left if n not in siblings]
+
+    asyncio.run(grow())
+    known = {n: [(one.text, one.score) for one in memory.known(path(n))] for n in order}
+    return known, {n: [(one.text, one.score) for one in memory.shown(path(n))] for n in order}
+
+
+@given(trees(), st.data(), st.booleans(), st.booleans())
+def test_siblings_may_come_in_any_order(
+    proposals: dict[str, list[str]], data: st.DataObject, first_at_once: bool, then_at_once: bool
+) -> None:
+    labels = list(proposals)
+    keys = {label: data.draw(st.integers()) for label in labels}
+    # any order in which no child comes before its parent
+    mixed = sorted(labels, key=lambda label: (label.count("."), keys[label], label))
+    seen = grown(proposals, labels, "path", at_once=first_at_once)
+    assert grown(proposals, mixed, "path", at_once=then_at_once) == seen
+
+
+def test_with_scope_tree_the_order_matters() -> None:
+    proposals = {"0": [], "0.0": ["alpha beta gamma delta"], "0.1": ["alpha beta gamma"]}
+    forth = grown(proposals, ["0", "0.0", "0.1"], "tree", at_once=False)
+    back = grown(proposals, ["0", "0.1", "0.0"], "tree", at_once=False)
+    assert len(forth[0]["0.1"]) == 1
+    assert len(back[0]["0.1"]) == 2
