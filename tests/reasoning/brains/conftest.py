@@ -1,0 +1,12 @@
+"""Runs that brains are asked in."""
+
+import pytest
+from brain_desk import BrainRuns
+from reason.core.sqlite_store import SqliteStore
+
+
+@pytest.fixture
+async def runs(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield BrainRuns(store)
+    await store.aclose()

@@ -1,0 +1,45 @@
+"""What importing the brains loads, and what they say where an optional package is missing."""
+
+import subprocess
+import sys
+
+import pytest
+from reason.core.errors import UserError
+from reason.reasoning.brains.bm25 import WordIndex
+from reason.reasoning.brains.faiss_index import save_faiss_brain
+from reason.reasoning.brains.mcp import McpBrain
+
+
+def test_importing_all_of_it_loads_nothing_heavy():
+    heavy = {
+        "torch",
+        "faiss",
+        "bm25s",
+        "mcp",
+        "mcp_types",
+        "aiohttp",
+        "numpy",
+        "scipy",
+        "litellm",
+        "langgraph",
+        "pypdf",
+    }
+    names = ["consulting", "mcp", "opening", "quoting"]
+    script = (
+        "import sys\n"
+        + "".join(f"import reason.reasoning.brains.{n}\n" for n in names)
+        + "print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert heavy & set(done.stdout.split()) == set()
+
+
+async def test_missing_packages_name_the_extra(monkeypatch, tmp_path):
+    for package in ("bm25s", "faiss", "mcp"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"bm25s.*reason-orchestrator\[local\]"):
+        WordIndex(["a"])
+    with pytest.raises(UserError, match=r"faiss.*reason-orchestrator\[local\]"):
+        await save_faiss_brain(tmp_path, ["x"], None)
+    with pytest.raises(UserError, match=r"mcp.*reason-orchestrator\[mcp\]"):
+        await McpBrain.open(["x"])
