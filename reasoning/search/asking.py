@@ -86,7 +86,7 @@ class StepSearch(ABC, Generic[N, O]):
         expand = self._asked.get(key)
         if expand is None:
             raise UserError(f"node {node_id} was not asked for", hint="tell the nodes that ask() names")
-        if len(told) != expand.n:
+        if not expand.n <= len(told) <= self._most_told(expand):
             raise UserError(
                 f"node {node_id} was told {len(told)} continuations and {expand.n} were asked for",
                 hint="an empty continuation stands for one that could not be had",
@@ -211,6 +211,10 @@ class StepSearch(ABC, Generic[N, O]):
     def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
         """Positions of the continuations that become nodes."""
         return survivors(results, at_root=self.tree[expand.node].parent is None)
+
+    def _most_told(self, expand: Expand) -> int:
+        """Most continuations that may be told; more than were asked for only where duplicates are sampled anew."""
+        return expand.n
 
     def _expanded(self, node: N) -> bool:
         """Whether a node's continuations were told."""

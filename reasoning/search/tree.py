@@ -30,9 +30,12 @@ class Continuation:
             was not asked, or failed.
         logprob: Summed log-probability of the step's tokens given all before it, end of the step included, in nats,
             under the distribution that steps are sampled from; -inf if it cannot be sampled. None if it is not known.
+        reward: What a model of outcomes says of a complete solution, in [0, 1], for a search that is led by the score
+            and chooses by this. None elsewhere.
 
     Raises:
-        UserError: There are fewer than 0 tokens, the score is outside [0, 1], or the log-probability is NaN or +inf.
+        UserError: There are fewer than 0 tokens, the score or the reward is outside [0, 1], or the log-probability is
+            NaN or +inf.
     """
 
     text: str
@@ -40,14 +43,17 @@ class Continuation:
     terminal: bool = False
     score: float | None = None
     logprob: float | None = None
+    reward: float | None = None
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
             raise UserError(f"a continuation of {self.tokens} tokens", hint="give the number of generated tokens")
-        if self.score is not None:
-            if not 0 <= self.score <= 1:
-                raise UserError(f"the score {self.score!r} is outside [0, 1]", hint="give None where there is none")
-            object.__setattr__(self, "score", float(self.score))
+        for name in ("score", "reward"):
+            said = getattr(self, name)
+            if said is not None:
+                if not 0 <= said <= 1:
+                    raise UserError(f"the {name} {said!r} is outside [0, 1]", hint="give None where there is none")
+                object.__setattr__(self, name, float(said))
         if self.logprob is not None:
             if not self.logprob < math.inf:
                 raise UserError(f"the log-probability {self.logprob!r}", hint="give None where there is none")
@@ -75,6 +81,7 @@ class Node:
         forced: Whether the last step was asked for as the final answer, because the steps or the budget had run out.
         asked: Continuations asked for so far.
         copied: Id of the node whose step it repeats, where a search goes on with a step that it had; else None.
+        reward: What a model of outcomes says of the complete solution, as told; None where there is none.
     """
 
     id: int
@@ -88,6 +95,7 @@ class Node:
     forced: bool = False
     asked: int = 0
     copied: int | None = None
+    reward: float | None = None
 
 
 @dataclass(slots=True)
@@ -162,6 +170,7 @@ class Tree(Generic[N]):
             logprob=step.logprob,
             terminal=step.terminal or forced,
             forced=forced,
+            reward=step.reward,
         )
         self._nodes.append(node)
         return node

@@ -1,0 +1,105 @@
+"""The bench of Monte Carlo tree search: its trees have the values they claim, and its searches are read off rightly."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import mcts_trees
+import pytest
+from mcts_players import ADAPTIVE, EIGHT, UCT, entries, ours
+from mcts_plot import Panel, draw
+from mcts_regret import CHANCES, OPTILLM, played, predicted, regrets
+from mcts_trees import BEST, BRANCHING, DEPTH, Bandit, KnownTree, read
+from reason.reasoning.search.monte_carlo import uct
+
+
+def test_the_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):
+    monkeypatch.setattr(mcts_trees, "DEPTH", 5)
+    for seed in range(5):
+        tree = KnownTree(seed, "coin")
+        rewards = {path: tree.value(path) for path in itertools.product(range(BRANCHING), repeat=5)}
+        assert max(rewards.values()) == BEST
+        for depth in range(5):
+            for path in itertools.product(range(BRANCHING), repeat=depth):
+                below = max(reward for leaf, reward in rewards.items() if leaf[:depth] == path)
+                assert tree.value(path) == below
+                assert tree.finished(path) <= below
+        assert len(set(rewards.values())) > 100
+
+
+@pytest.mark.parametrize("noise", ["coin", "beta"])
+def test_scores_are_right_in_the_mean_and_given_once(noise):
+    tree = KnownTree(3, noise)
+    paths = list(itertools.product(range(BRANCHING), repeat=7))
+    scores = [tree.score(path) for path in paths]
+    assert scores == [KnownTree(3, noise).score(path) for path in paths]
+    assert all(0 <= score <= 1 for score in scores)
+    assert (set(scores) <= {0.0, 1.0}) == (noise == "coin")
+    bias = math.fsum(scores) / len(paths) - math.fsum(map(tree.value, paths)) / len(paths)
+    assert abs(bias) < 0.03
+
+
+def test_what_is_read_off_a_search():
+    tree = KnownTree(0, "beta")
+    values = tree.below(())
+    best = values.index(BEST)
+    worst = values.index(min(values))
+    leaf = (worst,) * DEPTH
+    nodes = [(0,), (1,), (2,), *(leaf[:n] for n in range(2, DEPTH + 1))]
+    seen = read(tree, nodes)
+    assert (seen.deepest, seen.depth) == (DEPTH, (3 + sum(range(2, DEPTH + 1))) / len(nodes))
+    assert seen.best == 1 / len(nodes)
+    assert seen.step_regret == BEST - min(values)
+    assert seen.answer_regret == BEST - tree.value(leaf)
+    unfinished = read(tree, [(best,), (best, 0)])
+    assert (unfinished.step_regret, unfinished.best) == (0.0, 1.0)
+    assert unfinished.answer_regret == BEST - tree.finished((best, 0))
+
+
+def test_what_a_smaller_budget_gives_is_the_beginning_of_what_a_larger_one_gives():
+    for entry in entries():
+        if entry.name == ADAPTIVE:
+            continue  # draws by chance
+        tree = KnownTree(1, "coin")
+        whole, part = entry.player(tree, 60).nodes, entry.player(tree, 25).nodes
+        assert (len(part), whole[:75]) == (75, part)
+
+
+def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
+    found = played([replace(entry, seldom=400) for entry in entries() if entry.name in (UCT, EIGHT)], "beta", 12)
+    for by in found.values():
+        means = {
+            name: [sum(getattr(one, name) for one in reads) / len(reads) for reads in by.values()]
+            for name in ("depth", "deepest", "best", "answer_regret")
+        }
+        for name in ("depth", "deepest", "best"):
+            assert means[name] == sorted(means[name])
+        assert means["deepest"][0] > OPTILLM[100][0]
+        assert means["answer_regret"] == sorted(means["answer_regret"], reverse=True)
+    assert regrets(found).count(UCT) == 6
+
+
+def test_at_the_predicted_visits_no_way_is_worth_more_than_another():
+    for nodes in (300, 3000):
+        visits = predicted(nodes, 1.0)
+        assert sum(visits) == pytest.approx(nodes)
+        worth = [uct(v, n, nodes, 1.0) for v, n in zip(CHANCES, visits, strict=True)]
+        assert worth == pytest.approx([worth[0]] * 3)
+
+
+def test_in_a_bandit_the_worse_ways_get_a_falling_share():
+    shares = []
+    for n in (50, 400):
+        paths = ours(max_depth=10**6)(Bandit(2, CHANCES), n).nodes
+        shares.append(sum(path[0] > 0 for path in paths) / len(paths))
+    assert shares[1] < shares[0] / 2
+
+
+def test_the_drawing_is_well_formed_and_has_every_curve():
+    panel = Panel("regret", 1.0, (0, 1), {UCT: {20: 0.5, 100: 0.25}})
+    text = draw([[panel, panel]], {2: 2.0, 20: 2.0, 100: 2.0})
+    assert text.count("<g ") == text.count("</g>") == 2
+    assert text.count('<path d="M4.3 60.0L') == 2  # half way down, at 20 expansions
+    assert "&lt;" not in text

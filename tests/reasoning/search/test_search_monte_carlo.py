@@ -1,0 +1,383 @@
+"""Monte Carlo tree search: mass, formulas, what closes, how it ends, what it returns, and what theory says of it."""
+
+import itertools
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monte_carlo_cases import (
+    always,
+    by_score,
+    children,
+    name,
+    resampling,
+    search,
+    seeds,
+    some_options,
+    steps,
+    subtree,
+    uniform,
+    with_rewards,
+    worlds,
+)
+from pydantic import ValidationError
+from ragged_world import RaggedWorld
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.monte_carlo import MonteCarloOptions, priors, puct, uct
+from reason.reasoning.search.siblings import said
+from reason.reasoning.search.tree import Continuation, Node
+from search_worlds import FixedTree, RandomWorld, play
+
+# -- mass
+
+
+@given(worlds, some_options)
+@settings(max_examples=150)
+def test_mass_is_counted_once_at_every_ancestor(world, options):
+    done, serve = search(**options), resampling(with_rewards(world))
+
+    def check(now):
+        for node in now.tree:
+            below = [n for n in subtree(now, node) if n.visits]  # without a final answer asked for after the end
+            scored = [n.own for n in below if n.depth]
+            assert node.visits == len(scored)
+            assert node.visits == sum(child.visits for child in children(now, node)) + (node.visits > 0 < node.depth)
+            assert node.mean == pytest.approx(math.fsum(scored) / len(scored) if scored else 0.0, abs=1e-9)
+            assert node.score is None or not node.visits or node.own == node.score
+        return now
+
+    play(done, serve, each=check)
+    last = [node for node in done.tree if node.forced and not node.visits]
+    assert done.tree[0].visits == len(done.tree) - 1 - len(last)
+    assert len(last) <= 1
+    assert not last or [node for node in done.tree if node.terminal] == last
+
+
+def test_the_worked_value():
+    done = search(expansions=2)
+    play(done, by_score({"": [0.5], "a": [0.9, 0.1]}))
+    parent = done.tree[1]
+    assert (parent.own, parent.visits, parent.mean) == (0.5, 3, pytest.approx(0.5, abs=1e-12))
+    assert (done.tree[0].visits, done.tree[0].mean) == (3, pytest.approx(0.5, abs=1e-12))
+
+
+@given(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_at_the_expanded_node_the_form_over_all_children_is_the_same(own, scores):
+    k = len(scores)
+    done = search(k=k, expansions=2)
+    play(done, by_score({"": [own], "a": scores}))
+    whole = (1 * own + sum(1 * e for e in scores)) / (1 + k)
+    assert done.tree[1].mean == pytest.approx(whole, abs=1e-9)
+
+
+def test_above_the_expanded_node_the_form_over_all_children_counts_twice():
+    # 6 expansions of 2 make 12 scored nodes; adding all children at each ancestor each time gives 63
+    done = play(search(expansions=6, w=1.0), uniform)
+    assert done.tree[0].visits == 12
+
+
+# -- formulas
+
+
+def test_the_value_of_uct():
+    assert uct(0.6, 3, 9, 1.0) == pytest.approx(1.455809, abs=5e-7)
+    assert uct(0.6, 3, 9, 0.0) == 0.6
+    assert uct(0.3, 1, 1, 5.0) == 0.3
+
+
+def test_the_value_of_uct_in_a_tree():
+    # below the root 9 scored nodes, 3 of them below the first child; V = 0.6
+    done = search(k=3, expansions=3, w=1.0)
+    play(done, by_score({"": [0.8, 0.7, 0.0], "a": [0.75, 0.25], "b": [0.1, 0.1, 0.1]}))
+    node = done.tree[1]
+    assert (node.visits, node.mean) == (3, pytest.approx(0.6))
+    assert done.tree[0].visits == 8
+    done.tree[0].visits = 9
+    assert done.attraction(node) == pytest.approx(1.455809, abs=5e-7)
+    assert done.attraction(node, {}) == done.attraction(node)
+    assert done.attraction(node, {0: 1.0, 1: 2.0}) == pytest.approx(1.8 / 5 + math.sqrt(math.log(10) / 5))
+
+
+def test_the_value_of_puct():
+    assert puct(0.6, 3, 9, 2.0, 0.25) == pytest.approx(0.6 + 2 * 0.25 * 3 / 4)
+    assert puct(0.6, 3, 9, 0.0, 0.25) == 0.6
+
+
+@pytest.mark.parametrize("policy", ["uct", "puct"])
+@given(seed=seeds)
+@settings(max_examples=30)
+def test_without_exploration_it_is_greedy_in_the_value(policy, seed):
+    done, world = search(k=3, w=0.0, policy=policy, expansions=25), RaggedWorld(seed, likely=True)
+    while batch := done.ask():
+        if batch[0].score == "none":
+            break
+        node = done.tree[0]
+        while node.expanded:
+            node = max(
+                (child for child in children(done, node) if not child.closed),
+                key=lambda child: (child.total / child.visits, -child.id),
+            )
+        assert [expand.node for expand in batch] == [node.id]
+        done.tell(node.id, world(done, batch[0]))
+
+
+def test_ties_go_to_the_one_created_first():
+    done = play(search(k=3, expansions=13), always(*steps(0.5, 0.5, 0.5)))
+    assert done.selected == [0, 1, 2, 3, 4, 7, 10, 5, 8, 11, 6, 9, 12]  # in turn, as all are equal
+
+
+# -- priors
+
+
+def node(logprob, tokens):
+    return Node(1, 0, 1, "a", tokens=tokens, logprob=logprob)
+
+
+def test_priors_are_shares_of_the_mean_probability_a_token():
+    mine = priors([node(-2.0, 2), node(-6.0, 3), node(-1.0, 0)])
+    weights = [math.exp(-1), math.exp(-2), math.exp(-1)]
+    assert mine == pytest.approx([weight / sum(weights) for weight in weights])
+    assert priors([node(-2.0, 2), node(None, 3)]) == [0.5, 0.5]
+    assert priors([node(-1e300, 1), node(-1.0, 1)]) == [0.0, 1.0]
+    assert priors([node(-9e5, 1), node(-9e5, 1)]) == [0.5, 0.5]
+    assert priors([]) == []
+
+
+@given(worlds, some_options)
+@settings(max_examples=30)
+def test_the_priors_of_siblings_are_positive_shares_of_one(world, options):
+    done = play(search(**options), with_rewards(world))
+    for parent in done.tree:
+        shares = [child.prior for child in children(done, parent) if child.visits]
+        assert not shares or sum(shares) == pytest.approx(1.0)
+        assert all(share >= 0 for share in shares)
+
+
+def test_puct_goes_where_the_model_would_go():
+    world = always(*(Continuation(f"{word} ", 2, False, 0.5, logprob) for word, logprob in (("a", -8.0), ("b", -0.2))))
+    prior = math.exp(-0.1) / (math.exp(-4.0) + math.exp(-0.1))
+    ways = {}
+    for policy in ("uct", "puct"):
+        done = play(search(policy=policy, expansions=40), world)
+        ways[policy] = [child.visits for child in children(done, done.tree[0])]
+        if policy == "puct":
+            assert [child.prior for child in children(done, done.tree[0])] == pytest.approx([1 - prior, prior])
+    assert abs(ways["uct"][0] - ways["uct"][1]) <= 2
+    assert ways["puct"] == [1, 79]  # 0.02 of the prior is not enough for a second look
+
+
+# -- what closes
+
+
+def test_an_exhausted_subtree_is_left_for_good():
+    tree = FixedTree(
+        {
+            (): [("good", 0.0, False), ("bad", 0.9, False)],
+            ("good",): [("end", 0.0, True), ("stop", 0.0, True)],
+            ("bad",): [("dull", 1.0, False), ("flat", 1.0, True)],
+            ("bad", "dull"): [("late", 1.0, True), ("later", 1.0, True)],
+        }
+    )
+    done = play(search(w=0.0, expansions=99), tree)
+    names = ["".join(done.tree.steps(leaf)) for leaf in done.selected]
+    assert names == ["", "good", "bad", "baddull"]
+    assert done.outcome().stopped == "exhausted"
+    assert all(node.closed for node in done.tree)
+    assert done.tree.text(done.outcome().chosen.id) == "goodend"
+
+
+def test_a_dead_end_closes_what_is_above_it_and_keeps_its_score():
+    done = search(w=0.0, expansions=99)
+    play(done, by_score({"": [0.9, 0.2], "a": [0.8], "aa": []}))
+    assert [name(done, leaf) for leaf in done.selected] == ["", "a", "aa", "b"]
+    assert [node.closed for node in done.tree if not node.forced] == [True, True, True, True]
+    assert [node.visits for node in done.tree if not node.forced] == [3, 2, 1, 1]
+    assert done.outcome().stopped == "exhausted"
+    # nothing is complete: the leaf of the largest V is asked for its final answer
+    forced = done.outcome().chosen
+    assert (forced.forced, done.tree.text(forced.parent)) == (True, "a a ")
+
+
+def test_where_nothing_comes_at_all_the_question_itself_is_answered():
+    done = search(expansions=9)
+    asked = []
+    while batch := done.ask():
+        (expand,) = batch
+        asked.append((expand.node, expand.n, expand.finish, expand.score))
+        done.tell(expand, [Continuation("42" if expand.finish else " ", 1)] * expand.n)
+    assert asked == [(0, 2, False, "all"), (0, 1, True, "none")]
+    assert (done.outcome().chosen.text, done.outcome().stopped, done.tree[0].visits) == ("42", "exhausted", 0)
+
+
+@given(worlds, some_options)
+@settings(max_examples=60)
+def test_closed_is_what_nothing_open_is_below_of(world, options):
+    def check(now):
+        for at in now.tree:
+            below = subtree(now, at)
+            open_leaf = any(not n.expanded and not n.terminal for n in below)
+            assert at.closed == (not open_leaf) or (at.forced and not at.visits)
+        return now
+
+    play(search(**options), with_rewards(world), each=check)
+
+
+# -- how it ends
+
+
+@given(worlds, some_options)
+@settings(max_examples=150)
+def test_it_ends_within_its_expansions_depth_and_reward(world, options):
+    done, serve = search(**options), resampling(with_rewards(world))
+    rounds = 0
+    while batch := done.ask():
+        rounds += 1
+        assert rounds <= options["expansions"] + 1
+        for expand in batch:
+            assert expand.n == (1 if expand.score == "none" else options["k"])
+            assert expand.finish == (expand.score == "none" or done.tree[expand.node].depth + 1 == options["max_depth"])
+            done.tell(expand, serve(done, expand))
+        reached = options["tau"] is not None and any(
+            at.terminal and at.reward is not None and at.reward >= options["tau"] and at.visits for at in done.tree
+        )
+        assert reached == (done.stopped == "done")
+    outcome = done.outcome()
+    assert outcome.stopped in ("done", "expansions", "exhausted")
+    assert len(done.selected) <= options["expansions"]
+    assert outcome.stopped != "expansions" or len(done.selected) == options["expansions"]
+    assert (outcome.stopped == "exhausted") <= done.tree[0].closed
+    assert max(at.depth for at in done.tree) <= options["max_depth"]
+    assert all(at.terminal for at in done.tree if at.depth == options["max_depth"])
+    assert done.ledger.samples == len(done.tree) - 1 + done.ledger.duplicates + done.ledger.empties
+    assert outcome.chosen is None or outcome.chosen.terminal
+    assert outcome.terminals == () or outcome.chosen is outcome.terminals[0]
+    best = max((at.reward for at in done.tree if at.reward is not None), default=None)
+    assert best is None or outcome.chosen.reward == best
+    for at in done.tree:
+        siblings = [said(child) for child in children(done, at) if child.visits]
+        assert len(set(siblings)) == len(siblings) <= options["k"]
+
+
+def test_the_reward_ends_it_and_not_the_score():
+    def world(done, expand):
+        found = [Continuation("x", 1, True, 1.0, reward=0.89), Continuation("y", 1, True, 0.1, reward=0.9)]
+        return found if expand.node == 1 else steps(0.5, 0.4, reward=1.0)
+
+    done = play(search(tau=0.9, expansions=9), world)
+    assert (done.selected, done.outcome().stopped, done.outcome().chosen.text) == ([0, 1], "done", "y")
+    assert [node.text for node in done.outcome().terminals] == ["y", "x"]
+    assert done.outcome().weights == (0.9, 0.89)
+
+
+def test_without_rewards_the_value_chooses_and_nothing_ends_it_early():
+    done = play(search(k=3, tau=0.1, expansions=1), always(*steps(0.3, 0.8, 0.8, terminal=True)))
+    assert (done.outcome().chosen.id, done.outcome().weights) == (2, (0.8, 0.8, 0.3))
+    assert done.outcome().stopped == "exhausted"
+
+
+def test_solutions_without_a_reward_come_after_those_that_have_one():
+    world = always(Continuation("x", 1, True, 1.0), Continuation("y", 1, True, 0.0, reward=0.0))
+    outcome = play(search(expansions=1), world).outcome()
+    assert ([node.text for node in outcome.terminals], outcome.weights) == (["y", "x"], (0.0, 0.0))
+
+
+def test_at_the_last_depth_final_answers_are_asked_for_as_many_as_steps():
+    endless, finishing = RandomWorld(4, ending=0.0), []
+    done = search(k=3, max_depth=3, expansions=30, limits=Limits(finish_tokens=7))
+    while batch := done.ask():
+        for expand in batch:
+            if expand.finish:
+                finishing.append((done.tree[expand.node].depth, expand.n, expand.max_tokens, expand.score))
+            done.tell(expand, endless(done, expand))
+    assert set(finishing) == {(2, 3, 7, "all")}
+    assert done.ledger.completions == len(finishing) > 0
+    assert done.ledger.completions + done.ledger.expansions == len(done.selected)
+    forced = [at for at in done.tree if at.forced]
+    assert {at.depth for at in forced} == {3}
+    assert all(at.terminal and at.closed and at.visits == 1 for at in forced)  # they count like any other node
+    assert done.outcome().chosen in forced
+
+
+def test_spent_expansions_have_the_best_leaf_finished():
+    done = search(expansions=2, w=0.0)
+    play(done, by_score({"": [0.9, 0.85], "a": [0.2, 0.3]}))
+    forced = done.outcome().chosen
+    assert (done.outcome().stopped, forced.forced, done.tree.text(forced.parent)) == ("expansions", True, "b ")
+    assert (forced.visits, done.tree[0].visits) == (0, 4)  # no part of the statistics
+
+
+# -- against the whole tree
+
+
+@pytest.mark.parametrize("policy", ["uct", "puct"])
+@pytest.mark.parametrize(("k", "leaves"), [(1, 1), (2, 1), (3, 1), (3, 5), (4, 100)])
+def test_with_expansions_enough_the_whole_tree_is_visited_and_its_best_solution_returned(k, leaves, policy):
+    rng = Random(f"{k}{leaves}{policy}")
+    rewards = {path: rng.random() for path in itertools.product(range(k), repeat=3)}
+
+    def world(done, expand):
+        path = tuple(int(text) for text in done.tree.steps(expand.node))
+        fixed = Random(f"{path}")
+        return [
+            Continuation(f"{i} ", 1, len(path) == 2, fixed.random(), reward=rewards.get((*path, i))) for i in range(k)
+        ]
+
+    done = play(search(k=k, leaves=leaves, policy=policy, max_depth=3, expansions=10**6), world)
+    assert done.outcome().stopped == "exhausted"
+    assert len(done.selected) == 1 + k + k**2
+    assert len(done.tree) == 1 + k + k**2 + k**3 == done.tree[0].visits + 1
+    best = max(rewards, key=rewards.get)
+    assert tuple(int(text) for text in done.tree.steps(done.outcome().chosen.id)) == best
+
+
+# -- what the theory says of it
+
+
+@pytest.mark.parametrize("w", [0.5, 1.0, 2.0])
+def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
+    """Where the scores below a child of the root are alike, the root is a bandit: N <= (w / gap)² ln N(root)."""
+    values = (0.8, 0.6, 0.4)
+
+    def world(done, expand):
+        steps_so_far = done.tree.steps(expand.node)
+        return [
+            Continuation(f"{i} ", 1, False, values[int(steps_so_far[0])] if steps_so_far else values[i])
+            for i in range(3)
+        ]
+
+    done, seen = search(k=3, w=w, expansions=900), {}
+    while (batch := done.ask()) and batch[0].score == "all":
+        (expand,), root = batch, done.tree[0]
+        ways = children(done, root)
+        if expand.node:
+            best, chosen = ways[0], done.tree.path(done.tree[expand.node])[0]
+            log = math.log(root.visits)
+            for child in ways[1:]:
+                gap = best.mean - child.mean
+                assert child.visits <= (w / gap) ** 2 * log + 3
+                if chosen is child:
+                    assert child.visits <= (w / gap) ** 2 * log
+                elif chosen is best:  # so the others were not worth more
+                    assert child.visits >= log * (w / (gap + w * math.sqrt(log / best.visits))) ** 2 * (1 - 1e-9)
+        done.tell(expand, world(done, expand))
+        seen[len(done.selected)] = [child.visits for child in children(done, root)]
+    assert all(few < many for few, many in zip(seen[30], seen[900], strict=True))
+    shares = [sum(seen[n][1:]) / sum(seen[n]) for n in (30, 100, 300, 900)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < shares[0] / 2 or w == 2.0
+
+
+def test_options_are_checked():
+    for wrong in (
+        {"k": 0},
+        {"w": -1.0},
+        {"w": math.inf},
+        {"leaves": 0},
+        {"tau": 0.0},
+        {"policy": "ucb"},
+        {"max_depth": 0},
+    ):
+        with pytest.raises(ValidationError):
+            MonteCarloOptions(**wrong)

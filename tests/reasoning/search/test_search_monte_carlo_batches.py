@@ -1,0 +1,256 @@
+"""Batches of Monte Carlo tree search: samples taken anew, several leaves at once, limits, order and JSON."""
+
+import json
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monte_carlo_cases import (
+    by_score,
+    name,
+    resampling,
+    search,
+    seeds,
+    some_options,
+    steps,
+    uniform,
+    with_rewards,
+    worlds,
+)
+from ragged_world import RaggedWorld
+from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.tree import Continuation
+from search_worlds import RandomWorld, as_asked, play, through_json
+
+# -- duplicates and resampling
+
+
+def test_duplicates_are_sampled_anew_and_the_first_k_that_differ_are_kept():
+    done = search(k=3, resamples=2)
+    (expand,) = done.ask()
+    told = [Continuation("a ", 1), Continuation("Step 2: a", 1), Continuation(" ", 1)]
+    assert (done.lacks(expand, told), done.kept(expand, told)) == (2, [0])
+    told += [Continuation("a ", 1), Continuation("b ", 1)]
+    assert (done.lacks(expand, told), done.kept(expand, told)) == (1, [0, 4])
+    told += [Continuation("a ", 1), Continuation("c ", 1), Continuation("d ", 1)]
+    assert (done.lacks(expand, told), done.kept(expand, told)) == (0, [0, 4, 6])
+    assert done.to_score(expand, told) == [0, 4, 6]
+    done.tell(expand, told)
+    assert [at.text for at in done.tree] == ["", "a ", "b ", "c "]
+    ledger = done.ledger
+    assert (ledger.samples, ledger.empties, ledger.duplicates, ledger.expansions) == (8, 1, 4, 1)
+
+
+def test_no_more_are_lacking_than_may_be_told():
+    done = search(k=3, resamples=2)
+    (expand,) = done.ask()
+    told = [Continuation("a ", 1)] * 9
+    assert [done.lacks(expand, told[:n]) for n in range(10)] == [3, 2, 2, 2, 2, 2, 2, 2, 1, 0]
+    done.tell(expand, told)
+    assert len(done.tree) == 2
+
+
+def test_the_final_answer_of_a_search_that_is_over_is_sampled_once():
+    done = search(k=1, resamples=5, expansions=1)
+    done.tell(done.ask()[0], steps(0.5))
+    (expand,) = done.ask()
+    told = [Continuation("", 1)]
+    assert (expand.score, done.lacks(expand, told), done.to_score(expand, told)) == ("none", 0, [])
+    done.tell(expand, told)
+    assert (done.outcome().chosen.forced, done.ledger.empties, done.ledger.samples) == (True, 0, 2)
+
+
+@given(seeds, st.integers(1, 4), st.integers(0, 3))
+@settings(max_examples=40)
+def test_any_number_up_to_k_and_the_resamples_may_be_told(seed, k, resamples):
+    world = RandomWorld(seed, words=2, blank=0.2)
+    for n in range(k, k * (1 + resamples) + 1):
+        done = search(k=k, resamples=resamples, expansions=2)
+        (expand,) = done.ask()
+        told = [world.sample("", i, expand) for i in range(n)]
+        done.tell(expand, told)
+        done.tell(expand, told)  # saying it again changes nothing
+        assert done.ledger.samples == n
+        assert len(done.tree) - 1 == n - done.ledger.duplicates - done.ledger.empties <= k
+
+
+def test_samples_of_equal_prefixes_have_indices_of_their_own_also_where_they_are_sampled_anew():
+    def world(done, expand):
+        path = done.tree.text(expand.node)
+        return [Continuation(text, 1, False, 0.5) for text in (["x", "xy"] if not path else ["yz", "z"])[: expand.n]]
+
+    done, taken = search(k=2, resamples=2, expansions=7), {}
+    while batch := done.ask():
+        for expand in batch:
+            mine = range(expand.first, expand.first + expand.n * (1 if expand.score == "none" else 3))
+            before = taken.setdefault(done.tree.text(expand.node), set())
+            assert before.isdisjoint(mine)
+            before |= set(mine)
+            done.tell(expand, world(done, expand))
+        done = through_json(done)
+    assert max(map(len, taken.values())) == 12  # "xyz" was reached in two ways
+
+
+def test_of_final_answers_the_same_words_are_kept_once_whatever_is_said_of_their_end():
+    done = search(k=2, max_depth=1, resamples=0)
+    (expand,) = done.ask()
+    told = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
+    assert (expand.finish, done.kept(expand, told)) == (True, [0])
+
+
+# -- several leaves at once
+
+
+def two_sides(**options):
+    """Below the root a good and a bad side, each with two leaves; what comes next is a batch of two."""
+    done = search(w=0.5, leaves=2, expansions=5, **options)
+    scores = {"": [0.9, 0.5], "a": [0.9, 0.9], "b": [0.5, 0.5]}
+    for _ in range(2):
+        for expand in done.ask():
+            done.tell(expand, by_score(scores)(done, expand))
+    return done, [name(done, expand.node) for expand in done.ask()]
+
+
+def test_virtual_loss_sends_the_next_leaf_elsewhere():
+    # a has N = 3 of 6 and S = 2.7; after 2 lost visits 2.7/5 + 0.5 sqrt(ln 8 / 5) = 0.862, b 0.5 + 0.5 sqrt(ln 8 / 3) =
+    # 0.916
+    assert two_sides(virtual_loss=2.0)[1] == ["aa", "ba"]
+    # after 1 lost visit 2.7/4 + 0.5 sqrt(ln 7 / 4) = 1.024 and 0.5 + 0.5 sqrt(ln 7 / 3) = 0.903
+    assert two_sides(virtual_loss=1.0)[1] == ["aa", "ab"]
+    assert two_sides(virtual_loss=0.0)[1] == ["aa", "ab"]
+
+
+def test_of_a_loss_nothing_is_left_after_the_batch():
+    for loss in (0.0, 1.0, 2.0, 50.0):
+        done, _ = two_sides(virtual_loss=loss)
+        assert [(at.visits, at.total) for at in done.tree][:3] == [(6, pytest.approx(4.2)), (3, 2.7), (3, 1.5)]
+        for expand in done.ask():
+            done.tell(expand, steps(0.25, 0.25))
+        assert done.tree[0].visits == 10
+        assert done.tree[0].total == pytest.approx(5.2)
+
+
+@given(worlds, some_options)
+@settings(max_examples=100)
+def test_no_leaf_is_chosen_twice_and_a_batch_is_full_while_leaves_are_open(world, options):
+    done, serve = search(**{**options, "leaves": 4}), resampling(with_rewards(world))
+    while batch := done.ask():
+        if batch[0].score == "none":
+            break
+        leaves = [expand.node for expand in batch]
+        open_leaves = {at.id for at in done.tree if not at.expanded and not at.terminal}
+        assert len(set(leaves)) == len(leaves)
+        assert set(leaves) <= open_leaves
+        assert len(leaves) == min(4, len(open_leaves), options["expansions"] - len(done.selected))
+        for expand in batch:
+            done.tell(expand, serve(done, expand))
+    assert len(set(done.selected)) == len(done.selected)
+
+
+@given(worlds, some_options, st.floats(0, 100))
+@settings(max_examples=40)
+def test_with_one_leaf_the_loss_means_nothing(world, options, loss):
+    runs = [
+        play(search(**{**options, "leaves": 1, "virtual_loss": lost}), with_rewards(world)).to_json()
+        for lost in (0.0, loss)
+    ]
+    for run in runs:
+        del run["options"]
+    assert runs[0] == runs[1]
+
+
+def test_a_smaller_batch_is_the_beginning_of_a_larger_one():
+    for seed in range(30):
+        firsts = []
+        for expansions in (12, 15, 40):
+            done = play(search(k=3, leaves=8, expansions=expansions), RaggedWorld(seed, widest=3))
+            firsts.append([tuple(done.tree.steps(leaf)) for leaf in done.selected])
+        assert firsts[2][:12] == firsts[0]
+        assert firsts[2][:15] == firsts[1]
+
+
+# -- limits
+
+
+def test_a_batch_is_cut_to_what_the_limits_allow():
+    for limits, stopped in ((Limits(expansions=4), "expansions"), (Limits(prm_passes=8), "prm_passes")):
+        done = search(leaves=3, expansions=50, limits=limits)
+        sizes = []
+        while batch := done.ask():
+            sizes.append(len(batch) if batch[0].score == "all" else -1)
+            for expand in batch:
+                done.tell(expand, uniform(done, expand))
+        assert (sizes, done.outcome().stopped) == ([1, 2, 1, -1], stopped)
+
+
+@given(
+    worlds,
+    some_options,
+    st.builds(
+        Limits,
+        gen_tokens=st.none() | st.integers(20, 200),
+        prm_passes=st.none() | st.integers(0, 30),
+        expansions=st.none() | st.integers(0, 15),
+        finish_tokens=st.integers(1, 20),
+        least_step_tokens=st.integers(1, 9),
+    ),
+)
+@settings(max_examples=200)
+def test_limits_hold_also_where_duplicates_are_sampled_anew(world, options, limits):
+    done, serve = search(**options, limits=limits, max_step_tokens=9), resampling(world)
+    spent = 0
+    while batch := done.ask():
+        for expand in batch:
+            told = as_asked(done, expand, serve(done, expand))
+            assert all(step.tokens <= expand.max_tokens for step in told)
+            spent += sum(step.tokens for step in told)
+            done.tell(expand, told)
+        if limits.gen_tokens is not None and not done.stopped:
+            assert limits.gen_tokens - spent >= limits.finish_tokens  # an answer can always be asked for
+    assert spent == done.ledger.gen_tokens
+    assert limits.gen_tokens is None or spent <= limits.gen_tokens
+    assert limits.expansions is None or done.ledger.expansions <= limits.expansions
+    assert limits.prm_passes is None or done.ledger.prm_passes <= limits.prm_passes
+    assert len(set(world.served)) == len(world.served)
+
+
+def test_what_is_sampled_anew_does_not_depend_on_what_was_told_of_others():
+    limits = Limits(gen_tokens=100, finish_tokens=10, least_step_tokens=1)
+    done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
+    done.tell(done.ask()[0], steps(0.5, 0.5))
+    one, two = done.ask()
+    # 98 left; 10 for an answer and 2 x 20 for what was asked leave 48, 24 for each of the two
+    same = [Continuation("x", 10)] * 2
+    assert (one.max_tokens, done.lacks(one, same), done.lacks(one, same * 2)) == (10, 1, 0)
+    assert done.lacks(one, [Continuation("x", 10)] * 3) == 1
+    assert done.lacks(two, same) == 1
+    done.tell(two, same * 2)
+    assert (done.lacks(one, [Continuation("x", 10)] * 3), done.lacks(one, same * 2)) == (1, 0)
+
+
+def test_a_search_that_was_ended_keeps_its_reason_and_what_it_had_heard():
+    done = search(leaves=2, tau=0.5)
+    done.tell(done.ask()[0], steps(0.5, 0.5))
+    one, two = done.ask()
+    done.tell(two, [Continuation("x", 1, True, 0.4, reward=0.9), Continuation("y", 1, True, 0.4, reward=0.1)])
+    done.end("seconds")
+    assert (done.ask(), done.outcome().stopped, done.outcome().chosen.text) == ([], "seconds", "x")
+    assert (done.selected, done.tree[0].visits) == ([0, two.node], 4)
+    assert not done.tree[one.node].expanded
+
+
+# -- determinism
+
+
+@given(worlds, some_options, seeds)
+@settings(max_examples=60)
+def test_the_same_world_gives_the_same_bytes_in_any_order_and_through_json(world, options, shuffle):
+    runs = [
+        play(search(**options), resampling(with_rewards(world))),
+        play(search(**options), resampling(with_rewards(world)), order=Random(shuffle)),
+        play(search(**options), resampling(with_rewards(world)), order=Random(shuffle), each=through_json),
+    ]
+    texts = {json.dumps(run.to_json(), sort_keys=True) for run in runs}
+    assert len(texts) == 1
+    assert runs[0].outcome() == runs[2].outcome()

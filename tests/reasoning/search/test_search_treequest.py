@@ -1,0 +1,110 @@
+"""Monte Carlo tree search against `StandardMCTS` of the library `treequest`, both over the same scores.
+
+The two definitions coincide in this: a node is scored once, when it is created, and has one visit then; new scores are
+added once at every node above; a leaf is chosen from the root down, of equals the older, and gets k children, one
+for each sample of each action; all of them are told before the next leaf is chosen. So visits and sums of all nodes are
+the same as long as the selections are.
+
+They do not coincide in this:
+
+- What a child is chosen by. The library multiplies its exploration by a prior, the softmax of the *scores* of the
+  siblings: V + w P sqrt(ln N(parent) / N), though its docstring has the prior at V. Our UCT has no prior; our PUCT has
+  the model's probabilities and another exploration, w P sqrt(N(parent)) / (1 + N). So selections are the same where the
+  prior is out of the way: without siblings it is 1; where siblings score alike it is 1/k, so that k w there is w here;
+  with w = 0 it is of no account. Or it is taken out: the priors are a field of the state, and 1 where none is known.
+  Elsewhere the selections differ, which the last test shows.
+- The library knows no complete solution, no largest depth, no dead end and no duplicate, and closes nothing. So the
+  world here has none of them.
+- Several requests at once are those of one leaf there; there is no virtual loss, and what exceeds k is discarded.
+- What is returned: the best scores of all nodes there, complete solutions here.
+"""
+
+from random import Random
+
+import pytest
+from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.tree import Continuation
+
+treequest = pytest.importorskip("treequest", reason="treequest is not installed; the plain search is compared alone")
+
+
+class Scores:
+    """Scores in sixty-fourths, whose sums are exact; of siblings all different or, with `alike`, all the same."""
+
+    def __init__(self, seed, *, alike=False):
+        self.seed, self.alike = seed, alike
+
+    def __call__(self, path):
+        rng = Random(f"{self.seed}|{path[:-1] if self.alike else path}")
+        return rng.randint(0, 64) / 64
+
+
+def both(scores, k, w, *, theirs=None, actions=("a",), expansions=30, priors=True):
+    """The leaves that each of the two expands, as paths, up to the first difference; statistics are compared so far."""
+    ours = MonteCarlo(MonteCarloOptions(k=k, w=w, expansions=expansions, max_depth=10**6, tau=None))
+    library = treequest.StandardMCTS(
+        samples_per_action=k // len(actions), exploration_weight=w if theirs is None else theirs
+    )
+    state, leaves = library.init_tree(), ([], [])
+    for _ in range(expansions):
+        (expand,) = ours.ask()
+        path = tuple(int(text) for text in ours.tree.steps(expand.node))
+        if not priors:
+            state.priors.clear()
+        state, trials = library.ask_batch(state, k, list(actions))
+        assert len(trials) == k
+        assert len({trial.node_to_expand for trial in trials}) == 1
+        leaves[0].append(path)
+        leaves[1].append(trials[0].parent_state or ())
+        if leaves[0][-1] != leaves[1][-1]:
+            break
+        assert trials[0].node_to_expand + 1 == expand.node  # both number nodes as they create them
+        children = [(*path, i) for i in range(k)]
+        ours.tell(expand, [Continuation(f"{i} ", 1, False, scores(child)) for i, child in enumerate(children)])
+        for trial, child in zip(trials, children, strict=True):
+            state = library.tell(state, trial.trial_id, (child, scores(child)))
+        known = state.tree.get_nodes()
+        assert len(known) == len(ours.tree)
+        for mine, other in zip(ours.tree, known, strict=True):
+            assert tuple(int(text) for text in ours.tree.steps(mine.id)) == (other.state or ())
+            assert mine.visits == state.visit_counts[other.expand_idx]
+            assert mine.total == state.value_sums[other.expand_idx]
+    return leaves
+
+
+def same(seeds, k, w, *, alike=False, **options):
+    widest = 0
+    for seed in seeds:
+        ours, theirs = both(Scores(seed, alike=alike), k, w, **options)
+        assert ours == theirs
+        widest = max(widest, max(map(len, ours)))
+    return widest
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("w", [0.25, 1.0, 2**0.5])
+def test_without_the_prior_both_are_one_search(k, w):
+    assert same(range(40), k, w, priors=False) >= 3
+
+
+def test_samples_of_several_actions_are_children_alike():
+    assert same(range(30), 4, 1.0, actions=("a", "b"), priors=False) >= 3
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_without_exploration_both_are_greedy(k):
+    assert same(range(30), k, 0.0) >= 5
+
+
+@pytest.mark.parametrize("w", [0.5, 1.0])
+@pytest.mark.parametrize("k", [1, 2, 4])  # powers of two, so that k w / k is exact
+def test_where_siblings_score_alike_the_prior_is_one_kth(k, w):
+    assert same(range(30), k, w, theirs=k * w, alike=True) >= 3
+
+
+def test_elsewhere_the_prior_leads_to_other_leaves():
+    apart = 0
+    for seed in range(30):
+        ours, theirs = both(Scores(seed), 3, 1.0, theirs=3.0)
+        apart += ours != theirs
+    assert apart > 20
