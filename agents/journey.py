@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -15,13 +16,16 @@ from ..core.errors import NotVerified, ReasonError
 from ..core.events import RunFailed, RunFinished, RunStarted
 from ..core.run import Run
 from ..core.store import RunStatus
+from ..reasoning.knowledge import Knowledge
 from ..reasoning.strategy import Models
 from ..serving.metered import MeteredModel
+from ..serving.metered_embeddings import MeteredEmbedding
 from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards import RewardModel, own_judge
 from .calibrated import doubts
 from .graph import build_graph
+from .knowledge import described
 from .nodes import assemble, resume_costs
 from .state import Pipeline, State
 
@@ -34,6 +38,7 @@ class Journey:
         models: Its language models by role.
         checkpoints: Where the state is kept after each stage; None for a replay, which writes nothing.
         reward: Its reward model, if it has one.
+        knowledge: What it knows beside them.
     """
 
     def __init__(
@@ -42,7 +47,10 @@ class Journey:
         models: Mapping[str, LanguageModel],
         checkpoints: BaseCheckpointSaver[Any] | None,
         reward: RewardModel | None = None,
+        knowledge: Knowledge | None = None,
     ) -> None:
+        self._knowledge = knowledge or Knowledge()
+        self._changed: tuple[str, ...] = ()
         self._run = run
         self._models = dict(models)
         self._reward = reward
@@ -54,13 +62,18 @@ class Journey:
         identities: dict[str, Any] = {
             role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
             for role, m in self._used().items()
-        }
+        } | described(self._knowledge)
         if self._run.recording:
             await self._run.store.set_identities(self._run.id, identities)
         return await self._travel({"question": self._run.question.model_dump(mode="json")}, resumed=False)
 
-    async def go_on(self) -> Answer:
-        """From the last checkpoint; a run that was killed before it had one starts at the beginning."""
+    async def go_on(self, changed: Sequence[str] = ()) -> Answer:
+        """From the last checkpoint; a run that was killed before it had one starts at the beginning.
+
+        Args:
+            changed: Brains that answer otherwise than when the run began.
+        """
+        self._changed = tuple(changed)
         reached = await self._graph.aget_state(self._thread)
         if not reached.values:
             return await self.start()
@@ -83,12 +96,15 @@ class Journey:
             {role: MeteredModel(m, role, run) for role, m in self._models.items()},
             reward,
             lambda: MeteredReward(own_judge(self._models["main"]), "reward", run),
+            self._metered_knowledge(),
         )
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
         try:
             doubt = doubts(config, {role: model.identity for role, model in self._used().items()})
             if doubt:
                 run.degrade(doubt)
+            for name in self._changed:
+                run.degrade(f"{name} has changed since the run began: what it was asked is asked anew")
             durability: Durability | None = None if self._graph.checkpointer is None else "sync"
             reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
             answer = Answer.model_validate(reached["answer"])
@@ -107,6 +123,13 @@ class Journey:
             raise
         await self._end("finished", answer)
         return answer
+
+    def _metered_knowledge(self) -> Knowledge:
+        """What the run knows, its embedding model charged to the run."""
+        known = self._knowledge
+        if known.embedding is None:
+            return known
+        return replace(known, embedding=MeteredEmbedding(known.embedding, "embedding", self._run))
 
     def _used(self) -> dict[str, LanguageModel | RewardModel]:
         """All models by role, the reward model too."""

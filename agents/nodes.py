@@ -94,6 +94,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         degraded=tuple(run.degraded),
         calibrated_confidence=None if curve is None or confidence is None else curve.apply(confidence),
         calibration="" if curve is None else str(curve),
+        citations=() if best is None else best.citations,
     )
 
 

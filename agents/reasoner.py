@@ -22,6 +22,7 @@ from ..core.run import Run, RunConfig, new_run_id, new_seed
 from ..core.settings import LocalSettings, Settings, load_settings
 from ..core.sqlite_store import SqliteStore
 from ..core.store import RunRecord
+from ..reasoning.knowledge import Knowledge
 from ..reasoning.strategy import make_strategy
 from ..serving.litellm.limiter import Limiters
 from ..serving.model import Capabilities, LanguageModel
@@ -33,7 +34,9 @@ from ..serving.rewards import RewardCapabilities, RewardModel, open_reward
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
 from .checkpoints import open_checkpoints
 from .journey import Journey
+from .knowledge import OpenedKnowledge, Source, changed, name_of, recorded_knowledge, refuse_unused, uses
 from .portal import Portal
+from .turn import Turn
 
 VERIFIERS: Registry[Any] = Registry("reason.verifiers", "verifier")
 
@@ -59,6 +62,10 @@ class Reasoner:
         budget: Limits of each question.
         seed: Seed of each question; None draws one and records it.
         calibration: The strategy's calibration map, or its file; None is the setting, "none" is no map.
+        context: Where the strategy looks things up: folders and the like by the words that open them (see
+            `reasoning.brains.opening`), brains of your own, or functions from a text and a number to snippets; None is
+            the setting. They are closed with the reasoner.
+        memory: Name of a memory that the strategy recalls and adds to; None is the setting.
         settings: Settings instead of those of environment and files.
         progress: Told how far a model's files are that must be fetched first; called from another thread.
 
@@ -81,6 +88,8 @@ class Reasoner:
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
         calibration: CalibrationMap | Path | str | None = None,
+        context: Sequence[Source] | None = None,
+        memory: str | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -97,9 +106,13 @@ class Reasoner:
                     verify=None if verify is None else tuple(verify),
                     budget=budget.model_dump() if isinstance(budget, Budget) else budget,
                     seed=seed,
+                    memory=memory,
+                    context=None if context is None else tuple(map(name_of, context)),
                 ),
             }
         )
+        refuse_unused(self.settings.strategy, context or (), memory or "")
+        self._sources: tuple[Source, ...] = tuple(context or ())
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
         _, self._parameters = make_strategy(self.settings.strategy, chosen)
@@ -112,6 +125,7 @@ class Reasoner:
         self._limiters = Limiters()
         self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
         self._rewards: dict[tuple[str, LocalSettings], RewardModel] = {}
+        self._knowledge = OpenedKnowledge()
         self._store: SqliteStore | None = None
         self._borrowing = False
         self._portal = Portal()
@@ -150,6 +164,8 @@ class Reasoner:
         """
         asked = check_question(question, choices, documents)
         settings = self.settings
+        looks_up = uses(settings.strategy, "brain")
+        compares = looks_up or uses(settings.strategy, "embedding")
         config = RunConfig(
             question=asked,
             strategy=settings.strategy,
@@ -159,6 +175,7 @@ class Reasoner:
                 small=settings.small_model,
                 judge=settings.judge_model,
                 reward=settings.reward_model,
+                embedding=settings.embedding_model if compares else None,
             ),
             verify=settings.verify,
             require_verified=self._require_verified,
@@ -167,14 +184,17 @@ class Reasoner:
             seed=_first(seed, settings.seed, new_seed()),
             reuse=settings.reuse,
             calibration=self._calibration,
+            context=settings.context if looks_up else (),
+            memory=settings.memory if looks_up else "",
         )
         models, reward = await self._open_models(config)
+        knowledge = await self._open_knowledge(config)
         refuse_other_model(config, models["main"].identity)
         store = await self._open_store()
         run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
         await store.create_run(run.id, config.model_dump(mode="json"))
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward).start()
+            return await Journey(run, models, checkpoints, reward, knowledge).start()
 
     async def astream(
         self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
@@ -213,6 +233,7 @@ class Reasoner:
         config = read_config(record)
         await store.take_run(record.id)
         models, reward = await self._open_models(config)
+        knowledge = await self._open_knowledge(config, record)
         opened: dict[str, LanguageModel | RewardModel] = {**models}
         if reward is not None:
             opened["reward"] = reward
@@ -227,7 +248,7 @@ class Reasoner:
         first = events[-1].number + 1 if events else 1
         run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward).go_on()
+            return await Journey(run, models, checkpoints, reward, knowledge).go_on(changed(knowledge, record))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Take a stored run through the pipeline again without any model: every reply comes from the store.
@@ -243,6 +264,8 @@ class Reasoner:
         models: dict[str, LanguageModel] = {}
         reward: RewardModel | None = None
         for role, name in config.models.items():
+            if role == "embedding":
+                continue
             known = record.identities.get(role)
             if not isinstance(known, dict):
                 raise DataError(f"run {record.id} was stopped before its models were noted", hint="resume it instead")
@@ -255,7 +278,7 @@ class Reasoner:
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
-        return await Journey(run, models, None, reward).start()
+        return await Journey(run, models, None, reward, recorded_knowledge(record, out_of_time=out_of_time)).start()
 
     async def variant(
         self,
@@ -288,6 +311,7 @@ class Reasoner:
         )
         other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
         other._rewards = self._rewards
+        other._knowledge, other._sources = self._knowledge, self._sources
         other._borrowing = True
         return other
 
@@ -320,6 +344,7 @@ class Reasoner:
         self._rewards.clear()
         self._models.clear()  # the same dictionaries serve the variants
         store, self._store = self._store, None
+        await self._knowledge.aclose()
         for model in opened:
             await model.aclose()
         if store is not None:
@@ -348,13 +373,12 @@ class Reasoner:
         reward: RewardModel | None = None
 
         async def language_model(name: str) -> LanguageModel:
-            key = name, config.local
-            if key not in self._models:
-                self._models[key] = await open_model(name, settings, self._progress, self._limiters)
-            return self._models[key]
+            return await self._language_model(name, config.local)
 
-        async with _Turn(self._opening):
+        async with Turn(self._opening):
             for role, name in config.models.items():
+                if role == "embedding":
+                    continue
                 if role != "reward":
                     models[role] = await language_model(name)
                     continue
@@ -368,28 +392,33 @@ class Reasoner:
             refuse_unpriced(config.budget, reward.name, reward.capabilities.price_known)
         return models, reward
 
+    async def _language_model(self, name: str, local: LocalSettings) -> LanguageModel:
+        """A language model by its string; the caller has the turn."""
+        key = name, local
+        if key not in self._models:
+            settings = self.settings.model_copy(update={"local": local})
+            self._models[key] = await open_model(name, settings, self._progress, self._limiters)
+        return self._models[key]
+
+    async def _open_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
+        """What the run knows beside its models; nothing where its strategy has no use for it."""
+        if not (config.context or config.memory or "embedding" in config.models):
+            return Knowledge()
+        async with Turn(self._opening):
+            return await self._knowledge.open(
+                config,
+                self.settings,
+                self._sources,
+                lambda name: self._language_model(name, config.local),
+                self._progress,
+                record,
+            )
+
     async def _open_store(self) -> SqliteStore:
-        async with _Turn(self._opening):
+        async with Turn(self._opening):
             if self._store is None:
                 self._store = await SqliteStore.open(self.settings.store)
         return self._store
-
-
-class _Turn:
-    """Waits for a thread lock without blocking the event loop; cancelling the wait leaves the lock alone.
-
-    An asyncio lock belongs to one loop, and the synchronous methods run on another than the caller's own.
-    """
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> None:
-        while not self._lock.acquire(blocking=False):  # noqa: ASYNC110 (the holder may be on another loop)
-            await asyncio.sleep(0.01)
-
-    async def __aexit__(self, *error: object) -> None:
-        self._lock.release()
 
 
 def check_question(

@@ -16,6 +16,22 @@ Verdict = Literal["supported", "refuted", "not_enough_evidence", "unchecked", "u
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+class Evidence(Frozen):
+    """A span of a text that a verdict or an answer rests on.
+
+    Attributes:
+        source: Name of the document.
+        text: The span.
+        start: First character within the document; None if unknown.
+        end: One past the last character.
+    """
+
+    source: str
+    text: str
+    start: int | None = None
+    end: int | None = None
+
+
 class Step(Frozen):
     """One step of a chain of reasoning.
 
@@ -41,6 +57,7 @@ class Candidate(Frozen):
         logprob: Summed raw log-probability of the text, in nats; None if unknown.
         tokens: Generated tokens.
         finish_reason: How its generation ended.
+        citations: What it rests on, as its text numbers it, from 1; empty where a strategy brings no knowledge in.
     """
 
     text: str
@@ -50,6 +67,7 @@ class Candidate(Frozen):
     logprob: float | None = None
     tokens: int = 0
     finish_reason: str = "stop"
+    citations: tuple[Evidence, ...] = ()
 
 
 class Solution(Frozen):
@@ -79,22 +97,6 @@ class Solution(Frozen):
     def best(self) -> Candidate | None:
         """The chosen candidate."""
         return None if self.chosen is None else self.candidates[self.chosen]
-
-
-class Evidence(Frozen):
-    """A span of a text that a verdict rests on.
-
-    Attributes:
-        source: Name of the document.
-        text: The span.
-        start: First character within the document; None if unknown.
-        end: One past the last character.
-    """
-
-    source: str
-    text: str
-    start: int | None = None
-    end: int | None = None
 
 
 class CheckedClaim(Frozen):
@@ -204,6 +206,7 @@ class Answer(Frozen):
         degraded: What could not be done as the method says, and what was done instead.
         calibrated_confidence: What the run's calibration map makes of `confidence`; None without a map or a confidence.
         calibration: The map: its name, method and dataset; empty if the run had none.
+        citations: What the answer rests on, as its text numbers it, from 1; empty where no knowledge was brought in.
     """
 
     answer: str | None
@@ -220,3 +223,4 @@ class Answer(Frozen):
     degraded: tuple[str, ...] = ()
     calibrated_confidence: Probability | None = None
     calibration: str = ""
+    citations: tuple[Evidence, ...] = ()

@@ -20,6 +20,8 @@ from .answer import Answer, Solution, Verification
 from .errors import DataError, StoreError
 from .messages import Completion, Frozen
 from .question import Question
+from .search_nodes import AssociatedItem as AssociatedItem
+from .search_nodes import SearchNode as SearchNode
 
 
 class EventFields(Frozen):
@@ -186,32 +188,6 @@ class VoteUpdated(EventFields):
     total: int
 
 
-class SearchNode(Frozen):
-    """A node of a search tree: the beginning of a solution, of which it holds the last step.
-
-    Attributes:
-        id: Its number within the search, from 0.
-        parent: The node that it continues; None for a root.
-        depth: Steps up to here; 0 for a root.
-        text: The last step; empty for a root.
-        tokens: Tokens generated for this step.
-        score: What the reward source says of the solution up to here, in [0, 1]; None if it says nothing.
-        terminal: Whether the solution is complete.
-        forced: Whether the step is a final answer asked for since steps or budget had run out.
-        values: What the search orders its nodes by, under the names of its method.
-    """
-
-    id: int
-    parent: int | None
-    depth: int
-    text: str = ""
-    tokens: int = 0
-    score: float | None = None
-    terminal: bool = False
-    forced: bool = False
-    values: dict[str, float] = Field(default_factory=dict)
-
-
 class NodesSearched(EventFields):
     """A search has taken in what it had asked for.
 
@@ -227,6 +203,42 @@ class NodesSearched(EventFields):
     expanded: tuple[int, ...] = ()
     nodes: tuple[SearchNode, ...] = ()
     discarded: int = 0
+
+
+class LeafSelected(EventFields):
+    """A tree search has chosen a leaf to expand.
+
+    Attributes:
+        search: Name of the search's method.
+        path: The nodes from the root to the leaf.
+        attractions: What each of them but the root was chosen by, among its siblings.
+    """
+
+    type: Literal["search.selected"] = "search.selected"
+    search: str
+    path: tuple[int, ...]
+    attractions: tuple[float, ...] = ()
+
+
+class MemoryAssociated(EventFields):
+    """Knowledge was associated with a node of a search.
+
+    Attributes:
+        search: Name of the search's method.
+        node: The node.
+        query: What the external brains were asked; empty if none were.
+        snippets: Pieces that they found.
+        items: What was remembered.
+        dropped: What was not, by reason: "empty", "too_long", "irrelevant", "duplicate", "unsupported".
+    """
+
+    type: Literal["memory.associated"] = "memory.associated"
+    search: str
+    node: int
+    query: str = ""
+    snippets: int = 0
+    items: tuple[AssociatedItem, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
 
 
 class SearchEnded(EventFields):
@@ -311,6 +323,8 @@ Event = Annotated[
     | BudgetExhausted
     | CandidateFound
     | VoteUpdated
+    | LeafSelected
+    | MemoryAssociated
     | NodesSearched
     | SearchEnded
     | StrategyNote

@@ -39,6 +39,8 @@ class RunConfig(Frozen):
         reuse: Which stored samples may answer a call: "run" only those of this run, "store" those of any run with the
             same model, request, seed and index, "none" no sample is looked up.
         calibration: The map that calibrates the answer's confidence, whole: its file may change or go.
+        context: What is asked for knowledge, by the words that open it.
+        memory: Name of the memory that is recalled and added to; empty is none.
     """
 
     question: Question
@@ -52,6 +54,8 @@ class RunConfig(Frozen):
     seed: int
     reuse: str = "run"
     calibration: CalibrationMap | None = None
+    context: tuple[str, ...] = ()
+    memory: str = ""
 
 
 class Run:

@@ -176,6 +176,8 @@ class Settings(BaseSettings):
         judge_model: The model that judges; None is the main model.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
         embedding_model: The model that embeds texts.
+        context: Where strategies that look things up do so: folders, addresses and the like (see `reasoning.brains`).
+        memory: Name of the memory that they recall and add to; empty is none.
         strategy: The strategy.
         verify: The verifiers.
         seed: Seed of a run; None draws one and records it.
@@ -201,6 +203,8 @@ class Settings(BaseSettings):
     judge_model: str | None = None
     reward_model: str | None = None
     embedding_model: str = DEFAULT_EMBEDDING_MODEL
+    context: tuple[str, ...] = ()
+    memory: str = ""
     strategy: str = "cot"
     verify: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

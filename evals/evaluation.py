@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.calibrated import NO_MAP, chosen_map
+from ..agents.knowledge import uses
 from ..agents.reasoner import Reasoner
 from ..core.errors import DataError, UserError
 from ..core.settings import Settings
@@ -72,6 +73,7 @@ def make_plan(
         seeds=tuple(seeds),
         reuse=settings.reuse,
         calibration=chosen_map(settings),
+        context=settings.context if uses(settings.strategy, "brain") else (),
     )
 
 
@@ -89,6 +91,8 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "budget": plan.budget,
             "local": plan.local,
             "reuse": plan.reuse,
+            "context": plan.context,
+            "memory": "",  # what one item leaves behind must not answer another
             "seed": None,
             "store": store,
         }

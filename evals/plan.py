@@ -87,6 +87,7 @@ class EvalPlan(Frozen):
         reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
             answer another of the same model, prompt, sampling, seed and index.
         calibration: The map that calibrates the answers' confidences, whole.
+        context: What the strategy asks for knowledge; empty for one that asks nothing.
     """
 
     dataset: DatasetUse
@@ -100,6 +101,7 @@ class EvalPlan(Frozen):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     reuse: str = "store"
     calibration: CalibrationMap | None = None
+    context: tuple[str, ...] = ()
 
     @property
     def in_sample(self) -> bool:
@@ -114,6 +116,8 @@ class EvalPlan(Frozen):
         )
         if self.calibration is None:
             del plain["calibration"]  # plans that were made before there were maps keep their names
+        if not self.context:
+            del plain["context"]
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:

@@ -84,6 +84,7 @@ class Sweep(Frozen):
         strategy: The strategies.
         budget: Limits of each item; several give every run under each. Empty is the settings' budget.
         seeds: Seeds of every run.
+        context: Where strategies that look things up do so. Empty is the settings'.
     """
 
     dataset: Annotated[list[SweptDataset], Field(min_length=1)]
@@ -91,6 +92,7 @@ class Sweep(Frozen):
     models: list[SweptModels] = Field(default_factory=list)
     budget: list[Budget] = Field(default_factory=list)
     seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    context: list[str] = Field(default_factory=list)
 
 
 class SweptRun(Frozen):
@@ -122,7 +124,8 @@ def read_sweep(path: Path) -> Sweep:
         d if d.data is None or d.data.is_absolute() else d.model_copy(update={"data": path.parent / d.data})
         for d in sweep.dataset
     ]
-    return sweep.model_copy(update={"dataset": located})
+    context = [str(path.parent / name) if (path.parent / name).is_dir() else name for name in sweep.context]
+    return sweep.model_copy(update={"dataset": located, "context": context})
 
 
 def runs_of(sweep: Sweep) -> list[SweptRun]:

@@ -49,6 +49,8 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
     tasks: dict[str, Task] = {}
     jobs: list[Job] = []
     many = len(sweep.dataset) > 1
+    if sweep.context:
+        settings = settings.model_copy(update={"context": tuple(sweep.context)})
     for run in runs_of(sweep):
         source = run.dataset.source
         key = source.model_dump_json()
@@ -98,7 +100,9 @@ async def run_sweep(
         several = list(group)
         async with Reasoner(
             parameters=several[0].plan.parameters,
-            settings=settings_for(several[0].plan, settings, store),
+            settings=settings_for(several[0].plan, settings, store).model_copy(
+                update={"context": next((job.plan.context for job in several if job.plan.context), ())}
+            ),
             progress=progress,
         ) as reasoner:
             for job in several:

@@ -65,11 +65,18 @@ def in_steps(question: Question) -> str:
     Source: the form that step-level search and its reward models expect (Beeching, Tunstall, Rush 2024; Puri et al.
     2025); the words are ours.
     """
+    return (
+        "Solve this in short numbered steps, with a blank line between one step and the next. "
+        f"End with a last step {last_step(question)}."
+    )
+
+
+def last_step(question: Question) -> str:
+    """What the last step of a solution in steps is to look like."""
     kind: AnswerKind = "choice" if question.choices else question.kind
-    form = {
-        "choice": 'End with a last step "The answer is" and the letter of the right choice.',
-        "number": 'End with a last step "The answer is" and the number.',
-        "math": "End with a last step that puts the final answer within \\boxed{}.",
-        "yes_no": 'End with a last step "The answer is" and yes or no.',
-    }.get(kind, 'End with a last step "The answer is" and the answer.')
-    return f"Solve this in short numbered steps, with a blank line between one step and the next. {form}"
+    return {
+        "choice": '"The answer is" and the letter of the right choice',
+        "number": '"The answer is" and the number',
+        "math": "that puts the final answer within \\boxed{}",
+        "yes_no": '"The answer is" and yes or no',
+    }.get(kind, '"The answer is" and the answer')

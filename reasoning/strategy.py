@@ -16,10 +16,14 @@ from ..core.settings import explain
 from ..serving.metered import MeteredModel
 from ..serving.metered_rewards import MeteredReward
 from ..serving.model import Feature
+from .knowledge import Knowledge
 
 Stability = Literal["stable", "beta", "experimental"]
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A reward model that everybody can have."""
+
+NOT_LANGUAGE = frozenset({"reward", "embedding", "brain"})
+"""Roles that no language model plays: what scores, what compares texts, and what is asked for knowledge."""
 
 
 class Parameters(BaseModel):
@@ -39,6 +43,7 @@ class Models:
         reward: The reward model.
         own_judge: Makes the main model a reward model that judges its own steps; raises `CapabilityMissing` if it
             cannot be one.
+        knowledge: What may be known beside; None is nothing.
     """
 
     def __init__(
@@ -46,7 +51,9 @@ class Models:
         by_role: Mapping[str, MeteredModel],
         reward: MeteredReward | None = None,
         own_judge: Callable[[], MeteredReward] | None = None,
+        knowledge: Knowledge | None = None,
     ) -> None:
+        self.knowledge = knowledge or Knowledge()
         self._by_role = dict(by_role)
         self._reward = reward
         self._own_judge = own_judge
@@ -92,7 +99,14 @@ class Models:
 
     def has(self, role: str) -> bool:
         """Whether a role was given a model of its own."""
-        return self._reward is not None if role == "reward" else role in self._by_role
+        match role:
+            case "reward":
+                return self._reward is not None
+            case "embedding":
+                return self.knowledge.embedding is not None
+            case "brain":
+                return bool(self.knowledge.brains)
+        return role in self._by_role
 
 
 class Strategy(Protocol):
@@ -104,7 +118,8 @@ class Strategy(Protocol):
         paper: Where it comes from; empty if nowhere.
         stability: "stable", "beta" or "experimental".
         requires: What its language models must be able to do.
-        roles: The roles whose models it uses, "reward" for the reward model included.
+        roles: The roles whose models it uses: "main", "small", "judge"; "reward" for the reward model, "embedding" for
+            what compares texts, "brain" for what is asked for knowledge.
         Config: Its parameters.
     """
 
@@ -163,7 +178,7 @@ def require_features(strategy: Strategy | type[Strategy], models: Models) -> Non
         CapabilityMissing: Names the feature and the model.
     """
     for role in strategy.roles:
-        if role == "reward":  # no language model; a strategy that cannot do without it asks for it first of all
+        if role in NOT_LANGUAGE:  # a strategy that cannot do without it asks for it first of all
             continue
         model = getattr(models, role)
         for feature in sorted(strategy.requires):

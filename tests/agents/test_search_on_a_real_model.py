@@ -65,3 +65,34 @@ async def test_a_search_that_is_interrupted_is_resumed_where_it_was(settings):
     assert len(after) == len(set(after))  # nothing was asked for twice
     assert 0 < resumed.usage.replayed_tokens < resumed.usage.completion_tokens
     assert (replayed.text, replayed.confidence) == (resumed.text, resumed.confidence)
+
+
+async def test_thoughts_with_documents_cite_replay_and_take_three_calls_an_expansion(settings, tmp_path):
+    folder = tmp_path / "towers"
+    folder.mkdir()
+    (folder / "towers.md").write_text(
+        "# Towers\n\nThe Wibble Tower stands in the city of Quax. It was built in 1887.\n"
+    )
+    (folder / "fish.txt").write_text("Fish swim in the sea.")
+    parameters = {"k": 2, "expansions": 2, "max_step_tokens": 32, "association_tokens": 48, "resamples": 0}
+    question = "In which city is the Wibble Tower?"
+    for association in ("written", "quoted"):
+        chosen = {**parameters, "association": association, "limits": {"finish_tokens": 24}}
+        async with Reasoner(strategy="coat", parameters=chosen, settings=settings, context=[str(folder)]) as reasoner:
+            sink = MemorySink()
+            answer = await reasoner.aask(question, run_id=association, sinks=[sink])
+            assert answer.answer is not None
+            assert answer.stopped == "done"
+            assert answer.degraded == ()
+            (tree,) = search_trees(sink.events)
+            assert 0 < tree.cost["expansions"] <= 2
+            calls = [e for e in sink.of_type("call.started") if e.operation == "generate"]
+            assert len(calls) <= 3 * tree.cost["expansions"] + 1
+            associated = sink.of_type("memory.associated")
+            assert associated
+            assert all(e.snippets for e in associated)
+            if association == "quoted":
+                notes = [item for e in associated for item in e.items]
+                assert any("Wibble Tower" in note.text and "towers.md" in note.source_id for note in notes)
+            replayed = await reasoner.areplay(association)
+            assert (replayed.text, replayed.citations) == (answer.text, answer.citations)

@@ -1,0 +1,404 @@
+"""`ThoughtDesk`: one tree search over thoughts: what it asks for is written, associated, judged, told, and traced.
+
+    while batch := search.ask():
+        expand       the next thoughts of all leaves, as one call; duplicates are sampled anew
+        associate    with each new thought that goes on, as one call        (left out without association)
+        evaluate     every new thought and its notes, as one call
+        search.tell(…)                                                       backpropagates
+
+A run that is resumed makes the same calls and finds in the run store what it had; so a search goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ...core.answer import Candidate, Solution, Step
+from ...core.errors import LimitExceeded
+from ...core.events import LeafSelected, NodesSearched, SearchEnded, SearchNode
+from ...core.messages import Completion, Prompt, Request, Sampling
+from ...core.question import Question
+from ...core.run import Run
+from ...serving.metered import MeteredModel
+from ...serving.metered_rewards import MeteredReward
+from ...serving.rewards import sigmoid
+from ..answers import extract
+from ..candidates import read_candidate
+from ..prompts import therefore
+from ..reply_prefix import Continuations
+from ..search.expand import Expand
+from ..search.monte_carlo import MonteCarlo, Position
+from ..search.tree import Continuation
+from . import wording
+from .associating import Associator
+from .citing import cite
+from .conversation import Conversation, Turn
+from .judging import UNREAD, Judged, ThoughtJudge
+from .parameters import ThoughtParameters
+from .scoring import ScoreForm, node_score
+
+_LEAST_STEP_TOKENS = 24
+"""With fewer tokens than this for a step, a search ends for the run's budget."""
+
+
+@dataclass
+class _Grown:
+    """What came back for one leaf.
+
+    Attributes:
+        expand: What was asked.
+        path: The leaf's path.
+        steps: All that was sampled.
+        kept: Positions of those that become nodes.
+        ids: The nodes that they will be.
+        judged: What was said of each kept one.
+    """
+
+    expand: Expand
+    path: tuple[Turn, ...]
+    steps: list[Continuation] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    judged: dict[int, Judged] = field(default_factory=dict)
+
+    def paths(self) -> list[tuple[Turn, ...]]:
+        """The path of each node to be."""
+        return [
+            (*self.path, Turn(node_id, self.steps[at].text)) for at, node_id in zip(self.kept, self.ids, strict=True)
+        ]
+
+
+class ThoughtDesk:
+    """One search over thoughts.
+
+    Args:
+        name: The method's name, for the trace.
+        search: The pure search.
+        config: The parameters.
+        question: The question.
+        model: The model that thinks.
+        judge: Who scores.
+        conversation: How paths are put.
+        associator: Who brings knowledge in; None where nothing is associated.
+        reward: The reward model: it scores complete solutions and, if the parameters say so, steps; None without one.
+        run: The run.
+        beta: Weight of the notes' score.
+        form: Form of the score.
+        at_once: Whether knowledge is brought to the question too, before the first thought.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        search: MonteCarlo,
+        config: ThoughtParameters,
+        question: Question,
+        model: MeteredModel,
+        judge: ThoughtJudge,
+        conversation: Conversation,
+        associator: Associator | None,
+        reward: MeteredReward | None,
+        run: Run,
+        *,
+        beta: float = 0.0,
+        form: ScoreForm = "normalised",
+        at_once: bool = False,
+    ) -> None:
+        self._name, self._search, self._config, self._question = name, search, config, question
+        self._model, self._judge, self._conversation = model, judge, conversation
+        self._associator, self._reward, self._run = associator, reward, run
+        self._beta, self._form, self._at_once = beta, form, at_once
+        self._numbering = Continuations(model, Prompt.user(question.text), run, "thought")
+        self._judged: dict[int, Judged] = {}
+        self._begun = run.ledger.used("tokens")
+        self._offered: int | None = None
+        self.spent = False
+
+    async def search(self) -> None:
+        """Search to the end; the best solution so far is offered to the run while it goes on."""
+        search = self._search
+        await self._associate_question()
+        while batch := search.ask():
+            if not self._affordable(batch):
+                self._end_for_budget()
+                continue
+            try:
+                grown = await self._expand(batch)
+                await self._associate(grown)
+                await self._evaluate(grown)
+            except LimitExceeded as e:
+                self._run.note_limit(e)
+                self.spent = True
+                search.end("budget", complete=False)
+                break
+            self._tell(grown)
+            self._offer()
+        self._ended()
+
+    # -- the budget
+
+    def _left(self) -> float:
+        """Tokens that may still be generated, by the run or by the search."""
+        own, used = self._config.limits.gen_tokens, self._run.ledger.used("tokens") - self._begun
+        return min(self._run.ledger.left("tokens"), math.inf if own is None else own - used)
+
+    def _aside(self, expand: Expand) -> int:
+        """Most tokens that associating with and judging what comes of a leaf takes."""
+        if expand.score == "none":
+            return 0
+        associator = None if expand.finish else self._associator
+        goes_on = associator is not None
+        notes = 0 if associator is None else associator.most_tokens()
+        judges = self._config.score == "judge" or goes_on
+        return expand.n * (notes + (self._judge.most_tokens(notes=goes_on) if judges else 0))
+
+    def _share(self, batch: Sequence[Expand]) -> float:
+        """Tokens that each sample of a batch may have; what is generated beside it and a final answer are kept back."""
+        left = self._left()
+        if left == math.inf:
+            return math.inf
+        last = any(expand.score == "none" for expand in batch)
+        keep = 0 if last else self._search.options.limits.finish_tokens
+        return (left - keep - sum(map(self._aside, batch))) / sum(expand.n for expand in batch)
+
+    def _affordable(self, batch: Sequence[Expand]) -> bool:
+        if self._run.ledger.left("seconds") <= 0:
+            return False
+        least = min(_LEAST_STEP_TOKENS, *(expand.max_tokens for expand in batch))
+        return self._share(batch) >= (1 if batch[0].score == "none" else least)
+
+    def _end_for_budget(self) -> None:
+        late = self._run.ledger.left("seconds") <= 0
+        if (late or self._run.ledger.left("tokens") <= self._left()) and not self.spent:
+            self.spent = True
+            self._run.note_limit(self._run.ledger.refuse("seconds" if late else "tokens"))
+        if self._search.stopped:  # not even the final answer can be paid
+            self._search.end("budget", complete=False)
+        else:
+            self._search.end("budget", complete=self._run.ledger.left("seconds") > 0)
+
+    # -- expand
+
+    async def _expand(self, batch: Sequence[Expand]) -> list[_Grown]:
+        """The next thoughts of all leaves; where some say the same or nothing, others are sampled in their place."""
+        grown = [_Grown(expand, self._path(expand.node)) for expand in batch]
+        for expand, one in zip(batch, grown, strict=True):
+            if expand.score == "none":
+                continue
+            attractions = tuple(
+                self._search.attraction(node) for node in self._search.tree.path(self._search.tree[expand.node])
+            )
+            ids = (0, *(turn.node_id for turn in one.path))
+            self._run.emit(LeafSelected(search=self._name, path=ids, attractions=attractions))
+        wanted = [(one, one.expand.n) for one in grown]
+        for again in range(1 + self._search.options.resamples):
+            if again and self._share([one.expand for one, _ in wanted]) < _LEAST_STEP_TOKENS:
+                break
+            await self._sample(wanted)
+            lacking = [(one, self._search.lacks(one.expand, one.steps)) for one in grown]
+            wanted = [(one, n) for one, n in lacking if n > 0 and one.expand.score != "none"]
+            if not wanted:
+                break
+        next_id = len(self._search.tree)
+        for one in grown:
+            one.kept = [0] if one.expand.score == "none" else self._search.kept(one.expand, one.steps)
+            one.ids = list(range(next_id, next_id + len(one.kept)))
+            next_id += len(one.kept)
+        return grown
+
+    async def _sample(self, wanted: Sequence[tuple[_Grown, int]]) -> None:
+        """Sample so many thoughts of each leaf, all in one call."""
+        share = self._share([one.expand for one, _ in wanted])
+        requests = []
+        for one, n in wanted:
+            expand = one.expand
+            last = expand.finish
+            forced = therefore(self._question) if last and self._model.capabilities.prefix else ""
+            said = wording.finish(self._question) if last else wording.GO_ON if one.path else ""
+            prompt = self._conversation.after(one.path, said, prefix=forced)
+            sampling = Sampling(
+                temperature=0.0 if expand.score == "none" else self._config.temperature,
+                top_p=self._config.top_p,
+                max_tokens=max(1, int(min(expand.max_tokens, share))),
+                stop=("\n\n",),
+                seed=self._numbering.seed(prompt),
+            )
+            requests.append(Request(prompt=prompt, sampling=sampling, samples=self._numbering.take(prompt, n)))
+        replies = await self._model.generate(requests)
+        for (one, _), request, completions in zip(wanted, requests, replies, strict=True):
+            one.steps += [self._step(one.expand, request, completion) for completion in completions]
+
+    def _step(self, expand: Expand, request: Request, completion: Completion) -> Continuation:
+        said = completion.text.strip()
+        if expand.finish and said:
+            said = f"{request.prompt.prefix} {said}".strip() if request.prompt.prefix else said
+        found = extract(said, self._question) if said and completion.ok else None
+        return Continuation(
+            said,
+            completion.usage.completion_tokens,
+            terminal=expand.finish or (found is not None and found.stated),
+            logprob=completion.logprob,
+        )
+
+    # -- associate and evaluate
+
+    async def _associate_question(self) -> None:
+        """Bring knowledge to the question before the first thought, where that is wanted and can be paid."""
+        associator = self._associator
+        limits = self._search.options.limits
+        if associator is None or not self._at_once or self._left() < associator.most_tokens() + limits.finish_tokens:
+            return
+        try:
+            await associator.associate([()])
+        except LimitExceeded as e:
+            self._run.note_limit(e)
+            self.spent = True
+
+    async def _associate(self, grown: Sequence[_Grown]) -> None:
+        """Bring knowledge to every new thought below which the search can go on."""
+        if self._associator is None:
+            return
+        open_ended = [
+            path
+            for one in grown
+            for at, path in zip(one.kept, one.paths(), strict=True)
+            if not one.steps[at].terminal and not one.steps[at].blank
+        ]
+        await self._associator.associate(open_ended)
+
+    async def _evaluate(self, grown: Sequence[_Grown]) -> None:
+        """Score every new thought, and complete solutions by the reward model too."""
+        places = [(one, at) for one in grown for at in self._search.to_score(one.expand, one.steps)]
+        if not places:
+            return
+        paths = [one.paths()[one.kept.index(at)] for one, at in places]
+        by_reward = self._config.score == "reward"
+        rewards = await self._rewards(
+            [path if by_reward or one.steps[at].terminal else () for (one, at), path in zip(places, paths, strict=True)]
+        )
+        judged = await self._judge.judge(paths, steps=not by_reward)
+        for (one, at), reward, said in zip(places, rewards, judged, strict=True):
+            if by_reward:
+                said = replace(said, step=UNREAD if reward is None else reward)
+            one.judged[at] = said
+            one.steps[at] = replace(
+                one.steps[at],
+                score=node_score(said.step, said.notes, self._beta, self._form),
+                reward=reward if one.steps[at].terminal else None,
+            )
+
+    async def _rewards(self, paths: Sequence[Sequence[Turn]]) -> list[float | None]:
+        """What the reward model says of each path; None of an empty one, and without a reward model."""
+        asked = [i for i, path in enumerate(paths) if path]
+        rewards: list[float | None] = [None] * len(paths)
+        if self._reward is None or not asked:
+            return rewards
+        solutions = [[turn.text for turn in paths[i]] for i in asked]
+        made = await self._reward.score_steps(self._question.text, solutions, "last")
+        for i, scores in zip(asked, made, strict=True):
+            rewards[i] = sigmoid(scores.log_odds[-1]) if scores.ok and scores.log_odds else None
+        return rewards
+
+    # -- tell and trace
+
+    def _tell(self, grown: Sequence[_Grown]) -> None:
+        search, before = self._search, len(self._search.tree)
+        duplicates, empties = search.ledger.duplicates, search.ledger.empties
+        for one in grown:
+            search.tell(one.expand, one.steps)
+            self._judged.update(
+                {i: one.judged[at] for i, at in zip(one.ids, one.kept, strict=True) if at in one.judged}
+            )
+        new = [search.tree[node_id] for node_id in range(before, len(search.tree))]
+        above = {0: search.tree[0]} if before > 1 else {}
+        for one in grown:
+            above |= {turn.node_id: search.tree[turn.node_id] for turn in one.path}
+        root = [search.tree[0]] if before == 1 else []
+        self._run.emit(
+            NodesSearched(
+                search=self._name,
+                expanded=tuple(one.expand.node for one in grown),
+                nodes=tuple(self._traced(node) for node in (*root, *above.values(), *new)),
+                discarded=search.ledger.duplicates + search.ledger.empties - duplicates - empties,
+            )
+        )
+
+    def _traced(self, node: Position) -> SearchNode:
+        """A node with its statistics as they are now: one that was told before is told again after backpropagation."""
+        values = {"V": node.mean, "N": float(node.visits)}
+        said = self._judged.get(node.id)
+        if said is not None:
+            values |= {"step": said.step} | ({} if said.notes is None else {"notes": said.notes})
+        if node.reward is not None:
+            values["reward"] = node.reward
+        return SearchNode(
+            id=node.id,
+            parent=node.parent,
+            depth=node.depth,
+            text=node.text if node.terminal or not node.text else f"{node.text}\n\n",
+            tokens=node.tokens,
+            score=node.score,
+            terminal=node.terminal,
+            forced=node.forced,
+            values=values,
+        )
+
+    def _offer(self) -> None:
+        best = self._search.outcome().chosen
+        if best is not None and best.terminal and best.id != self._offered:
+            self._offered = best.id
+            self._run.offer(Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget"))
+
+    def _ended(self) -> None:
+        found = self._search.outcome()
+        ledger = found.ledger
+        cost = {
+            "gen_tokens": int(self._run.ledger.used("tokens") - self._begun),
+            "expansions": len(self._search.selected),
+            "samples": ledger.samples,
+            "duplicates": ledger.duplicates,
+            "empties": ledger.empties,
+            "unread": self._judge.unread,
+            **self.association_cost(),
+        }
+        chosen = None if found.chosen is None else found.chosen.id
+        self._run.emit(SearchEnded(search=self._name, chosen=chosen, stopped=found.stopped, cost=cost))
+
+    def association_cost(self) -> dict[str, int]:
+        """What associating has dropped and missed."""
+        if self._associator is None:
+            return {}
+        return self._associator.cost()
+
+    # -- candidates
+
+    def candidate(self, node: Position) -> Candidate:
+        """The solution that a node is, with what it cites."""
+        path = self._search.tree.path(node)
+        notes = self._conversation.known(self._path(node.id))
+        text, citations = cite("\n\n".join(s.text for s in path if s.text), notes, beyond=self._question.text)
+        reason = "stop" if node.terminal else "budget"
+        candidate = read_candidate(Completion(text=text, finish_reason=reason), self._question)
+        known = [step.logprob for step in path]
+        return candidate.model_copy(
+            update={
+                "steps": tuple(Step(text=step.text, scores=self._scores(step)) for step in path),
+                "score": node.reward if node.reward is not None else node.score,
+                "tokens": sum(step.tokens for step in path),
+                "logprob": math.fsum(p for p in known if p is not None) if None not in known else None,
+                "citations": citations,
+            }
+        )
+
+    def _scores(self, node: Position) -> dict[str, float]:
+        said = self._judged.get(node.id)
+        scores = {} if node.score is None else {"score": node.score}
+        if said is not None:
+            scores |= {"step": said.step} | ({} if said.notes is None else {"notes": said.notes})
+        return scores
+
+    def _path(self, node_id: int) -> tuple[Turn, ...]:
+        tree = self._search.tree
+        return tuple(Turn(node.id, node.text) for node in tree.path(tree[node_id]))

@@ -1,0 +1,58 @@
+"""Monte Carlo tree search over thoughts: CoAT without association.
+
+    select the leaf of the largest V + w sqrt(ln N(parent) / N) on each level
+    write k next thoughts, judge each, and put the scores into the statistics of all above
+    the answer is the complete solution of the highest reward, or score
+
+Source: the search of Pan, Deng, Huang, "CoAT" (2025, arXiv:2502.02390), in the manner of LATS (Zhou et al. 2023,
+arXiv:2310.04406), section 4.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ...core.answer import Solution
+from ...core.question import Question
+from ...core.run import Run
+from ...serving.model import Feature
+from ..memory.working import WorkingMemory
+from ..search.monte_carlo import MonteCarlo
+from ..strategy import Models, Stability
+from . import wording
+from .conversation import Conversation
+from .desk import ThoughtDesk
+from .judging import ThoughtJudge
+from .parameters import ThoughtParameters
+from .solution import solution_of
+
+
+class MonteCarloThoughts:
+    """`mcts`: the tree of `coat` without its memory (see `search.monte_carlo`).
+
+    Model calls: two for each batch of leaves, one that writes `k` thoughts of each and one that judges them all; one
+    more each time that duplicates are sampled anew. Confidence is the reward or score of the chosen solution.
+    """
+
+    name: ClassVar[str] = "mcts"
+    summary: ClassVar[str] = "Monte Carlo tree search over thoughts, judged instead of rolled out"
+    paper: ClassVar[str] = "Zhou et al. 2023, arXiv:2310.04406; Pan et al. 2025, arXiv:2502.02390"
+    stability: ClassVar[Stability] = "beta"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward")
+    Config: ClassVar[type[ThoughtParameters]] = ThoughtParameters
+
+    def __init__(self, config: ThoughtParameters) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+        config = self.config
+        asked = wording.instruction(question, notes=False) if config.instruction is None else config.instruction
+        conversation = Conversation(question, WorkingMemory(), asked, config.system)
+        search = MonteCarlo(config.options(run))
+        judge = ThoughtJudge(models.judge, conversation, run, config.judging, config.judge_tokens)
+        reward = models.reward if models.has("reward") or config.score == "reward" else None
+        desk = ThoughtDesk(self.name, search, config, question, models.main, judge, conversation, None, reward, run)
+        await desk.search()
+        return await solution_of(desk, search, config, question, run)

@@ -1,0 +1,166 @@
+"""Brains and memories through the SDK: opened once, recorded, replayed without them, and carried over between runs."""
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.events import MemorySink
+from reason.core.settings import Settings
+from reason.reasoning.memory.named import open_memory
+from scripted_model import ScriptedModel
+from thought_world import World
+
+FACT = "The Wibble Tower stands in Quax."
+QUESTION = "In which city is the Wibble Tower?"
+SMALL = {"k": 2, "expansions": 4, "max_depth": 3, "association_tokens": 200}
+
+
+class Towers(World):
+    """Knows where the tower is only where the notes, or what was found, say so."""
+
+    def steps(self, path, text):
+        if not path and "<snippets>" not in text:
+            return {f"Look at the tower {c}.": 1.0 for c in "pqr"}
+        return {f"The answer is {'Quax [1]' if FACT in text else 'Zed'}.": 1.0}
+
+    def items(self, path, last):
+        return [(FACT, 1)] if FACT in last else []
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = Towers()
+    made.model = ScriptedModel(made.script)
+
+    async def open_model(name, settings, *_):
+        return made.model
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "towers"
+    place.mkdir()
+    (place / "towers.md").write_text(f"# Towers\n\n{FACT}\n")
+    (place / "fish.txt").write_text("Fish swim in the sea.")
+    return place
+
+
+def coat(settings, **more):
+    return Reasoner(strategy="coat", parameters=SMALL, settings=settings, **more)
+
+
+@pytest.mark.real
+async def test_a_folder_is_asked_and_the_answer_cites_it(world, settings, folder):
+    async with coat(settings, context=[str(folder)]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+    assert answer.answer.startswith("Quax")
+    (cited,) = answer.citations
+    assert (cited.text, "towers.md" in cited.source) == (FACT, True)
+    assert answer.degraded == ()
+
+
+@pytest.mark.real
+async def test_a_run_is_shown_again_without_model_folder_or_embedding(world, settings, folder):
+    async with coat(settings, context=[str(folder)]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+    for file in folder.iterdir():
+        file.unlink()
+    calls, sink = len(world.model.generate_calls), MemorySink()
+    async with Reasoner(settings=settings.model_copy(update={"embedding_model": "local/nowhere"})) as reasoner:
+        again = await reasoner.areplay(answer.run_id, sinks=[sink])
+    assert len(world.model.generate_calls) == calls
+    assert (again.text, again.citations) == (answer.text, answer.citations)
+    assert [e.items for e in sink.of_type("memory.associated")]
+
+
+@pytest.mark.parametrize("strategy", ["coat", "rag"])
+async def test_a_function_is_a_brain(world, settings, strategy):
+    asked = []
+
+    def towers(text, k):
+        asked.append((text, k))
+        return [(FACT, "towers")]
+
+    parameters = SMALL if strategy == "coat" else {}
+    async with Reasoner(strategy=strategy, parameters=parameters, settings=settings, context=[towers]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+    assert answer.answer.startswith("Quax")
+    assert [c.source for c in answer.citations] == ["towers"]
+    assert asked
+    assert all(QUESTION in text for text, _ in asked)
+
+
+async def test_rag_asks_once_and_needs_something_to_ask(world, settings):
+    asked = []
+
+    def nothing(text, k):
+        asked.append(text)
+        return []
+
+    async with Reasoner(strategy="rag", settings=settings, context=[nothing]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+    assert asked == [QUESTION]
+    assert "answered without" in " ".join(answer.degraded)
+    async with Reasoner(strategy="rag", settings=settings) as reasoner:
+        with pytest.raises(UserError, match="nothing to look"):
+            await reasoner.aask(QUESTION)
+
+
+def test_a_strategy_that_looks_nothing_up_refuses_what_it_would_ignore(settings):
+    with pytest.raises(UserError, match="cot looks nothing up"):
+        Reasoner(strategy="cot", settings=settings, context=["somewhere"])
+    with pytest.raises(UserError, match="the memory 'mine'"):
+        Reasoner(strategy="mcts", settings=settings, memory="mine")
+
+
+async def test_a_setting_for_other_strategies_is_no_error(world, settings):
+    elsewhere = settings.model_copy(update={"context": ("nowhere-at-all",), "strategy": "cot"})
+    async with Reasoner(settings=elsewhere) as reasoner:
+        assert (await reasoner.aask(QUESTION)).stopped == "done"
+
+
+async def test_what_cannot_be_opened_is_said_before_a_run_begins(world, settings, tmp_path):
+    for source, error in (("nowhere-at-all", DataError), ("abc:def", UnknownName)):
+        async with coat(settings, context=[source]) as reasoner:
+            with pytest.raises(error):
+                await reasoner.aask(QUESTION)
+    assert world.model.generate_calls == []
+
+
+@pytest.mark.real
+async def test_a_memory_carries_over_from_run_to_run(world, settings):
+    async with coat(settings, context=[lambda text, k: [(FACT, "towers")]], memory="mine") as reasoner:
+        first = await reasoner.aask(QUESTION)
+    memory = await open_memory("mine", settings)
+    (kept,) = await memory.items()
+    await memory.aclose()
+    assert (kept.item.text, kept.item.source_id) == (FACT, "towers")
+    async with coat(settings, memory="mine") as reasoner:
+        second = await reasoner.aask(QUESTION)
+        third = await reasoner.areplay(second.run_id)
+    assert first.answer == second.answer == third.answer
+    assert "memory:mine#" in second.citations[0].source
+    assert "towers" in second.citations[0].source
+    memory = await open_memory("mine", settings)
+    assert len(await memory.items()) == 1  # what it recalled is not kept again
+    await memory.aclose()
+
+
+@pytest.mark.real
+async def test_a_run_that_goes_on_says_that_its_folder_has_changed(world, settings, folder):
+    async with coat(settings, context=[str(folder)]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+        store = reasoner._store
+        await store.end_run(answer.run_id, "interrupted", None)
+    (folder / "towers.md").write_text(f"{FACT} And more.")
+    async with coat(settings, context=[str(folder)]) as reasoner:
+        again = await reasoner.aresume(answer.run_id)
+    assert "has changed since the run began" in " ".join(again.degraded)

@@ -1,0 +1,167 @@
+"""The score of a node, the replies it is read from, and what a solution cites."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.messages import NextToken
+from reason.reasoning.coat.citing import cite
+from reason.reasoning.coat.replies import Said, expected_digit, read_items, read_scores
+from reason.reasoning.coat.scoring import node_score
+from reason.reasoning.memory.duplicates import text_hash
+from reason.reasoning.memory.item import MemoryItem
+
+unit = st.floats(0, 1)
+weight = st.floats(0, 10)
+
+
+@given(unit, unit, weight, st.sampled_from(["normalised", "additive"]))
+def test_a_score_is_in_the_unit_interval(step, notes, beta, form):
+    assert 0 <= node_score(step, notes, beta, form) <= 1
+    assert 0 <= node_score(step, None, beta, form) <= 1
+
+
+@given(unit, unit, unit, weight)
+def test_a_score_never_falls_when_a_part_rises(low, high, other, beta):
+    low, high = sorted((low, high))
+    assert node_score(low, other, beta) <= node_score(high, other, beta)
+    assert node_score(other, low, beta) <= node_score(other, high, beta)
+
+
+@given(unit, weight)
+def test_nothing_associated_costs_nothing(step, beta):
+    assert node_score(step, None, beta) == step
+    assert node_score(step, None, beta, "additive") == pytest.approx(step / (1 + beta))
+
+
+@given(unit, unit)
+def test_without_weight_notes_count_for_nothing(step, notes):
+    assert node_score(step, notes, 0.0) == step
+    assert node_score(step, notes, 0.0, "additive") == step
+
+
+def test_worked_scores():
+    assert node_score(0.8, 0.4, 0.25) == pytest.approx((0.8 + 0.1) / 1.25)
+    assert node_score(0.8, 0.4, 0.25, "additive") == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize(("step", "notes", "beta"), [(1.1, None, 0.0), (0.5, -0.1, 0.0), (0.5, 0.5, -1.0)])
+def test_numbers_out_of_range_are_refused(step, notes, beta):
+    with pytest.raises(UserError):
+        node_score(step, notes, beta)
+
+
+ITEMS = [
+    ('{"items": [{"text": "Paris is in France."}]}', [Said("Paris is in France.")]),
+    ('{"items": [{"text": "a", "source": 2}, {"text": "b", "source": "[1]"}]}', [Said("a", 2), Said("b", 1)]),
+    ('{"items": ["one", {"text": ""}, {"text": 3}, 4]}', [Said("one")]),
+    ('```json\n{"items": [{"text": "x"}]}\n```', [Said("x")]),
+    ('Sure. {"items": [{"text": "x"}]} Anything else?', [Said("x")]),
+    ('{"items": [{"text": "whole", "source": 1}, {"text": "cut in the mid', [Said("whole", 1)]),
+    ('{"items": [{"text": "say \\"yes\\""}, {"te', [Said('say "yes"')]),
+    ("- first\n- second", [Said("first"), Said("second")]),
+    ("[2] the fact\n[1] another", [Said("the fact", 2), Said("another", 1)]),
+    ('{"items": []}', []),
+    ("None.", []),
+    ("nothing to add", []),
+]
+
+
+@pytest.mark.parametrize(("reply", "said"), ITEMS)
+def test_items_are_read_out_of_what_models_write(reply, said):
+    assert read_items(reply) == (said, True)
+
+
+@pytest.mark.parametrize("reply", ["", "I cannot help with that.", "{", '{"items": 3}', "[[[[", '{"items": [{"tex'])
+def test_a_reply_without_items_is_unreadable(reply):
+    assert read_items(reply) == ([], False)
+
+
+@given(st.text(max_size=300))
+def test_any_reply_is_read_without_error(reply):
+    items, _ = read_items(reply)
+    assert all(item.text.strip() for item in items)
+    for score in read_scores(reply, ["step", "notes"]):
+        assert score is None or 0 <= score <= 1
+
+
+SCORES = [
+    ('{"step": 8, "notes": 3}', ["step", "notes"], [0.8, 0.3]),
+    ('{"notes": 3, "step": 8}', ["step", "notes"], [0.8, 0.3]),
+    ('{"step": 7.5}', ["step"], [0.75]),
+    ('{"step": "9"}', ["step"], [0.9]),
+    ("Step: 10", ["step"], [1.0]),
+    ("I would say 6/10.", ["step"], [0.6]),
+    ("7 out of 10", ["step"], [0.7]),
+    ("step 0-10: 4", ["step"], [0.4]),
+    ("99", ["step"], [1.0]),
+    ("8, 2", ["step", "notes"], [0.8, 0.2]),
+    ('{"step": 8', ["step", "notes"], [0.8, None]),
+    ("great!", ["step", "notes"], [None, None]),
+    ("", ["step"], [None]),
+]
+
+
+@pytest.mark.parametrize(("reply", "aspects", "scores"), SCORES)
+def test_scores_are_read_by_name_else_by_place(reply, aspects, scores):
+    assert read_scores(reply, aspects) == [s if s is None else pytest.approx(s) for s in scores]
+
+
+def shown(**chances):
+    tokens = tuple(chances)
+    return NextToken(
+        token_ids=tuple(range(len(tokens))),
+        tokens=tokens,
+        logprobs=tuple(math.log(p) for p in chances.values()),
+        entropy=0.0,
+        support="top_k",
+    )
+
+
+def test_the_expected_digit_is_the_mean_over_digits():
+    assert expected_digit(shown(**{"9": 0.5, " 0": 0.25, "x": 0.25})) == pytest.approx((0.5 * 9) / 0.75 / 9)
+    assert expected_digit(shown(**{"4": 1.0})) == pytest.approx(4 / 9)
+
+
+def test_a_distribution_that_is_mostly_no_digit_says_nothing():
+    assert expected_digit(shown(**{"7": 0.4, "the": 0.6})) is None
+    assert expected_digit(shown(**{"10": 1.0})) is None
+
+
+def note(text, source=""):
+    return MemoryItem(text=text, source_id=source, hash=text_hash(text))
+
+
+NOTES = [
+    note("Ada Lovelace was born in London in 1815.", "a.txt"),
+    note("Byron was a poet.", "b.txt"),
+    note("Irrelevant."),
+]
+
+
+def test_what_is_named_is_cited_in_order_of_mention_and_numbered_anew():
+    text, cited = cite("Byron [2] was her father. [1, 2] Therefore 1815 [1].", NOTES)
+    assert text == "Byron [1] was her father. [2, 1] Therefore 1815 [2]."
+    assert [c.source for c in cited] == ["b.txt", "a.txt"]
+
+
+def test_what_is_said_again_is_cited_without_being_named():
+    text, cited = cite("She was born in London in 1815, Ada Lovelace.", NOTES)
+    assert [c.source for c in cited] == ["a.txt"]
+    assert text == "She was born in London in 1815, Ada Lovelace."
+
+
+def test_words_of_the_question_prove_nothing():
+    assert cite("Ada Lovelace was born in London.", NOTES, beyond="Was Ada Lovelace born in London in 1815?")[1] == ()
+
+
+def test_brackets_that_are_no_notes_stay():
+    text = "The list [7] and [0], and x[1, 9]."
+    assert cite(text, NOTES) == (text, ())
+    assert cite("See [1].", []) == ("See [1].", ())
+
+
+def test_knowledge_of_the_models_own_says_so():
+    assert cite("It is so [3].", NOTES)[1][0].source == "the model itself"
