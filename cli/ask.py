@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ EXAMPLES = """
 reason ask "What is the capital of France?"
 reason ask "What is 17 * 23?" -s self-consistency --set n=16
 reason ask "Which is a prime?" --choices "21|23|25" --json
+reason ask "Who wrote the install guide?" -s coat --context docs/
 cat report.txt | reason ask "What was decided?" --context -
 reason ask - --budget-tokens 2000 --trace trace.html < question.txt
 
@@ -52,11 +52,21 @@ def ask(
     parameters: options.Parameters = None,
     calibration: options.Calibration = None,
     context: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--context",
-            metavar="FILE",
-            help="Text file that the answer may rest on; may be repeated; - is standard input.",
+            metavar="FILE|DIR|…",
+            help="Text file that the answer may rest on (- is standard input); or, for coat and rag, where to look "
+            "things up: DIR, faiss:PATH, http://…, mcp:COMMAND, model:NAME. May be repeated.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Memory that the strategy recalls and adds to (coat, rag); `reason memory` manages them.",
             show_default=False,
             rich_help_panel=options.RUNNING,
         ),
@@ -126,13 +136,22 @@ def ask(
 ) -> None:
     """Answer a question."""
     from ..core.settings import load_settings
-    from .inputs import STDIN, check_one_stdin, parse_choices, parse_parameters, read_contexts, read_question
+    from .inputs import (
+        STDIN,
+        check_one_stdin,
+        parse_choices,
+        parse_parameters,
+        read_contexts,
+        read_question,
+        sort_contexts,
+    )
 
-    check_one_stdin([question == STDIN, *(str(path) == STDIN for path in context or ())])
+    check_one_stdin([question == STDIN, *(given == STDIN for given in context or ())])
+    files, sources = sort_contexts(context or ())
     asked = read_question(question)
     options_given = parse_choices(choices)
     chosen = parse_parameters(parameters or ())
-    documents = read_contexts(context or ())
+    documents = read_contexts(files)
     settings = load_settings(
         strategy=strategy,
         model=model,
@@ -155,6 +174,8 @@ def ask(
             parameters=chosen,
             require_verified=require_verified,
             calibration=calibration,
+            context=sources or None,
+            memory=memory,
             settings=settings,
             progress=progress,
         ),

@@ -20,6 +20,7 @@ MAX_CONTEXT_BYTES = 5_000_000
 """Largest context file taken, in bytes."""
 
 STDIN = "-"
+_SOURCE = re.compile(r"[a-z][a-z0-9+]+:\S")
 
 
 def check_one_stdin(wanted: Sequence[bool]) -> None:
@@ -60,6 +61,20 @@ def read_question(given: str) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise UserError("the question is not valid UTF-8 text")
     return text
+
+
+def sort_contexts(given: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """What `--context` names: files, whose text goes to the model; and what is to be asked for knowledge.
+
+    A folder is asked, and so is what begins with a word and a colon; a file that is there stays a file.
+    """
+    files, sources = [], []
+    for name in given:
+        if name == STDIN or Path(name).is_file() or not (Path(name).is_dir() or _SOURCE.match(name)):
+            files.append(Path(name))
+        else:
+            sources.append(name)
+    return files, sources
 
 
 def read_contexts(paths: Sequence[Path]) -> tuple[Document, ...]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..core.events import EventFields, RunStarted, TextDelta
 from .console import moving_picture, printable, say
+from .live_tree import LiveTree
 from .progress import Progress
 
 FRAMES_PER_S = 8
@@ -27,6 +28,8 @@ PLAIN_PULL_AFTER_S = 1.5
 BAR_WIDTH = 28
 MOST_VOTES = 5
 MOST_SEARCHES = 3
+COUNTED = {"reading": "files", "embedding": "passages"}
+"""What is counted, by stage, while a folder of documents is opened."""
 
 
 class LiveView:
@@ -46,6 +49,7 @@ class LiveView:
         self._pull: tuple[str, int, int | None] | None = None
         self._stage_began, self._stage_said = 0.0, False
         self._spinner = Spinner("dots")
+        self._tree = LiveTree(self.progress)
         self._live: Live | None = None
         self._plain_lines = 0
         self._next_plain = PLAIN_EVERY_S
@@ -75,13 +79,13 @@ class LiveView:
         self._note = text
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a model's files are; called from another thread."""
+        """Show how far a model's files, or documents, are; called from any thread."""
         if self._pull is None or self._pull[0] != stage:
             self._stage_began, self._stage_said = self._clock(), False
         self._pull = (stage, done, total)
         if self._live is None and not self._stage_said and self._clock() - self._stage_began > PLAIN_PULL_AFTER_S:
             self._stage_said = True
-            say(f"{stage} {_megabytes(total)}" if total else stage, label="model")
+            say(f"{stage} {_extent(stage, total)}" if total else stage, label=_label(stage))
 
     def close(self) -> None:
         """Take the view off the screen; idempotent."""
@@ -108,8 +112,8 @@ class LiveView:
         rows.add_column()
         if self._pull is not None:
             stage, done, total = self._pull
-            amount = f"{_megabytes(done)} of {_megabytes(total)}" if total else _megabytes(done)
-            rows.add_row("model", _bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
+            amount = f"{_extent(stage, done)} of {_extent(stage, total)}" if total else _extent(stage, done)
+            rows.add_row(_label(stage), _bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
         if p.samples_wanted:
             rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
             speed = f"  {p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
@@ -131,7 +135,7 @@ class LiveView:
         searches.add_column(no_wrap=True, overflow="ellipsis")
         for line in _searches(p):
             searches.add_row("search", Text(line))
-        return Group(head, rows, searches) if rows.row_count else Group(head, searches)
+        return Group(head, *([rows] if rows.row_count else []), searches, self._tree)
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
@@ -156,8 +160,14 @@ def _bar(done: float, whole: float, colour: str) -> Bar:
     return Bar(size=max(whole, 1e-9), begin=0, end=min(done, whole), width=BAR_WIDTH, color=colour, bgcolor="grey23")
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+def _extent(stage: str, size: int) -> str:
+    """How much of something there is: bytes of a model's files, or files and passages of documents."""
+    counted = COUNTED.get(stage)
+    return f"{size / 1e6:,.0f} MB" if counted is None else f"{size:,} {counted}"
+
+
+def _label(stage: str) -> str:
+    return "context" if stage in COUNTED else "model"
 
 
 def _amount(kind: str, spent: float, limit: float) -> str:
@@ -170,7 +180,8 @@ def _amount(kind: str, spent: float, limit: float) -> str:
 
 def _searches(progress: Progress) -> list[str]:
     """Where the searches heard of last stand."""
-    return [printable(search.line(name)) for name, search in list(progress.searches.items())[-MOST_SEARCHES:]]
+    told = [(name, search) for name, search in list(progress.searches.items()) if search.told]
+    return [printable(search.line(name)) for name, search in told[-MOST_SEARCHES:]]
 
 
 def _votes(votes: Mapping[str, int]) -> Text:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich.text import Text
 
-from ..core.answer import Answer
-from .console import err, printable, say, write_line
+from ..core.answer import Answer, Evidence
+from .console import err, out, printable, say, write_line
 
 LONGEST_ANSWER = 200
 """Characters of an extracted answer shown in the last line."""
+LEAST_PASSAGE = 20
+"""Columns that the passage of a source has at least."""
 
 
 def print_json(answer: Answer) -> None:
@@ -19,7 +22,7 @@ def print_json(answer: Answer) -> None:
 
 
 def print_answer(answer: Answer | None, printed: str = "") -> None:
-    """Print the answer's text.
+    """Print the answer's text, and below it what it cites.
 
     Args:
         answer: The answer; None if there is none.
@@ -32,6 +35,24 @@ def print_answer(answer: Answer | None, printed: str = "") -> None:
         if printed:
             write_line("")  # what was streamed is not what was chosen in the end
         write_line(text)
+    if answer is not None and answer.citations:
+        write_line("\n".join(["", "Sources", *source_lines(answer.citations, out().width)]))
+
+
+def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
+    """What a text cites, a line each, under the numbers that it has in the text: `[1] source: the passage`.
+
+    Args:
+        citations: The passages, in order.
+        width: Columns of a line; the source is never cut.
+    """
+    lines = []
+    for number, evidence in enumerate(citations, 1):
+        head = f"[{number}] {_line_of(evidence.source)}: "
+        line = Text(head + _line_of(evidence.text))
+        line.truncate(max(width, len(head) + LEAST_PASSAGE), overflow="ellipsis")
+        lines.append(line.plain.rstrip().removesuffix(":"))
+    return lines
 
 
 def print_notes(answer: Answer, exhausted: str | None, *, summarised: bool = True) -> None:
@@ -57,7 +78,7 @@ def summary(answer: Answer) -> Text:
     """The last line: the extracted answer where it is not the text itself, confidence, cost, and the run's name."""
     line = Text()
     if answer.answer is not None and answer.answer.strip() != answer.text.strip():
-        shown = printable(" ".join(answer.answer.split()))
+        shown = _line_of(answer.answer)
         shown = shown if len(shown) <= LONGEST_ANSWER else shown[: LONGEST_ANSWER - 1] + "…"
         line.append("answer: ", "green")
         line.append(f"{shown}  ", "bold")
@@ -78,3 +99,7 @@ def summary(answer: Answer) -> Text:
     facts.append(f"run {answer.run_id}")
     line.append("  ".join(facts), "dim")
     return line
+
+
+def _line_of(text: str) -> str:
+    return printable(" ".join(text.split()))

@@ -9,6 +9,8 @@ from ..core.events import (
     BudgetExhausted,
     CallStarted,
     EventFields,
+    LeafSelected,
+    MemoryAssociated,
     NodesSearched,
     RunStarted,
     SampleFinished,
@@ -17,6 +19,8 @@ from ..core.events import (
     TextDelta,
     VoteUpdated,
 )
+from ..core.question import Question
+from .growing_tree import GrowingTree, TreeEvent
 from .search_figures import plural
 
 _BUCKETS_PER_S = 4
@@ -50,6 +54,7 @@ class SearchProgress:
         complete: Those of them that are complete solutions.
         best: Highest score of a node so far; None while none has one.
         stopped: Why it ended; None while it goes on.
+        tree: Its tree.
     """
 
     expanded: int = 0
@@ -57,9 +62,20 @@ class SearchProgress:
     complete: set[int] = field(default_factory=set)
     best: float | None = None
     stopped: str | None = None
+    tree: GrowingTree = field(default_factory=GrowingTree)
 
-    def take(self, event: NodesSearched) -> None:
-        """Count what the search has taken in; a node told again counts once."""
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to say of it."""
+        return bool(self.nodes or self.expanded or self.stopped is not None)
+
+    def take(self, event: TreeEvent) -> None:
+        """Move on by one event; a node told again counts once."""
+        self.tree.take(event)
+        if isinstance(event, SearchEnded):
+            self.stopped = event.stopped
+        if not isinstance(event, NodesSearched):
+            return
         self.expanded += len(event.expanded)
         self.nodes.update(node.id for node in event.nodes)
         self.complete.update(node.id for node in event.nodes if node.terminal)
@@ -91,10 +107,12 @@ class Progress:
         votes: Votes by answer, most first.
         searches: The last search of each name, the one heard of last at the end.
         exhausted: The limit that stopped the run; None if none did.
+        question: What is asked; None before the run begins.
     """
 
     strategy: str = ""
     model: str = ""
+    question: Question | None = None
     stage: str = ""
     limits: dict[str, float] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
@@ -132,6 +150,7 @@ class Progress:
         match event:
             case RunStarted():
                 self.strategy, self.model = event.strategy, event.models.get("main", "")
+                self.question = event.question
             case StageStarted():
                 self.stage = event.stage
             case CallStarted():
@@ -148,22 +167,21 @@ class Progress:
                 self.calls.pop(event.parent or 0, None)  # its tokens are in the total now
             case VoteUpdated():
                 self.votes = dict(event.votes)
-            case NodesSearched() | SearchEnded():
+            case LeafSelected() | MemoryAssociated() | NodesSearched() | SearchEnded():
                 self._search(event)
             case BudgetExhausted():
                 self.exhausted = event.kind
             case _:
                 pass
 
-    def _search(self, event: NodesSearched | SearchEnded) -> None:
-        search = self.searches.pop(event.search, None)
+    def _search(self, event: TreeEvent) -> None:
+        search = self.searches.get(event.search)
         if search is None or search.stopped is not None:
             search = SearchProgress()
-        self.searches[event.search] = search
-        if isinstance(event, NodesSearched):
-            search.take(event)
-        else:
-            search.stopped = event.stopped
+        if search is not next(reversed(self.searches.values()), None):
+            self.searches.pop(event.search, None)
+            self.searches[event.search] = search
+        search.take(event)
 
     def _grow(self, event: TextDelta) -> None:
         call = self.calls.get(event.parent or 0)

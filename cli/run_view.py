@@ -15,6 +15,7 @@ from ..core.answer import Answer
 from ..core.run import RunConfig
 from ..core.store import RunRecord
 from .console import out, printable
+from .printing import source_lines
 from .usage_cells import USAGE_HEADS, usage_cells
 
 STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
@@ -104,6 +105,10 @@ def _print_answer(answer: Answer) -> None:
     _section("answer", (answer.answer or "none was found") + confidence)
     for what in answer.degraded:
         console.print(Padding(Text(f"note: {what}", "yellow"), (0, 0, 0, 2)))
+    if answer.citations:
+        _heading("sources")
+        for line in source_lines(answer.citations, console.width - 2):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
     if len(answer.candidates) > 1:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)  # the text takes what is left
         table.add_column("#", justify="right", no_wrap=True)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from ..core.events import SearchNode
 from ..core.search_tree import SearchTree
 
+_OWN_FIGURES = frozenset({"continued", "continues", "notes", "score", "step", "tokens", "turn"})
+
 
 def figure(value: float | None, decimals: int | None = None) -> str:
     """A number, short.
@@ -52,6 +54,11 @@ def search_facts(tree: SearchTree) -> list[str]:
 def value_names(tree: SearchTree) -> list[str]:
     """Names of what the search orders its nodes by, in the order in which they were first told."""
     return list(dict.fromkeys(name for node in tree.nodes.values() for name in node.values))
+
+
+def value_label(name: str) -> str:
+    """The name of a value where it stands beside what a node has anyway: `step value` is no depth."""
+    return f"{name} value" if name in _OWN_FIGURES else name
 
 
 def turn_figure(turns: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from ..core.events import EventFields
 from ..core.search_tree import SearchTree, search_trees
 from ..core.store import RunRecord
 from .console import out, write_line
+from .search_notes import Notes, search_notes
 from .search_view import print_searches
 
 
@@ -34,14 +35,16 @@ def print_search_trees(record: RunRecord, events: Sequence[EventFields], as_json
             f"the run {record.id} has searched no tree{so_far}: its strategy is {record.config.get('strategy')}",
             hint="without --tree it is shown as it is",
         )
+    notes = search_notes(events, trees)
     if as_json:
-        data = {"run": record.id, "searches": [_tree(tree) for tree in trees]}
+        searches = [_tree(tree, known) for tree, known in zip(trees, notes, strict=True)]
+        data = {"run": record.id, "searches": searches}
         write_line(to_json(data, indent=2, inf_nan_mode="strings").decode())
     else:
-        print_searches(trees, out(), most)
+        print_searches(trees, out(), most, notes)
 
 
-def _tree(tree: SearchTree) -> dict[str, Any]:
+def _tree(tree: SearchTree, notes: Notes) -> dict[str, Any]:
     return {
         "search": tree.search,
         "place": tree.place,
@@ -52,4 +55,5 @@ def _tree(tree: SearchTree) -> dict[str, Any]:
         "discarded": tree.discarded,
         "cost": tree.cost,
         "nodes": list(tree.nodes.values()),
+        "notes": notes,
     }

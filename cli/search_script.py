@@ -95,12 +95,25 @@ function bring(box) {
     }));
     show(".step", node.text);
     const before = [];
-    for (let up = node.up; up >= 0; up = data[up].up) before.push(data[up].text);
+    for (let up = node.up, next = node.text; up >= 0; next = data[up].text, up = data[up].up) {
+      const text = data[up].text;  // where steps are told without what parts them, a blank line does
+      before.push(text !== "" && next !== "" && !/\s$/.test(text) ? text + "\n\n" : text);
+    }
     const soft = document.createElement("span");
     soft.className = "before";
     soft.textContent = before.reverse().join("");
     show(".whole", soft.textContent);
     panel.querySelector(".whole").replaceChildren(soft, node.text);
+    const notes = panel.querySelector(".notes"), known = node.notes ?? [];
+    if (notes === null) return;
+    notes.parentElement.hidden = known.length === 0;
+    notes.replaceChildren(...known.map(([from, text]) => {
+      const row = document.createElement("li"), source = document.createElement("span");
+      source.className = "source";
+      source.textContent = from;
+      row.append(source, " ", text);
+      return row;
+    }));
   };
   const step = (n) => {
     if (n === undefined || n < 0) return;

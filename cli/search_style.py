@@ -72,6 +72,7 @@ SEARCH_STYLE = f"""
 .panel dt {{ color: var(--soft); }}
 .panel dd {{ margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
 .panel .text {{ max-height: 16rem; font-size: .9rem; }}
+.panel .notes {{ padding-left: 1.1rem; }}
 .panel .before {{ color: var(--soft); }}
 @media (min-width: 64rem) {{
   .search .desk {{ grid-template-columns: minmax(0, 1fr) 23rem; width: min(100vw - 2.5rem, 84rem);

@@ -14,6 +14,7 @@ from ..core.events import SearchNode
 from ..core.search_tree import SearchTree
 from .search_figures import figure, kind, plural, step_words, value_names
 from .search_layout import Spot, extent, tidy
+from .search_notes import Notes
 
 SHADES = 10
 ACROSS, DOWN = 50, 76
@@ -46,8 +47,13 @@ def shade(value: float) -> int:
     return min(SHADES - 1, max(0, math.floor(value * SHADES)))
 
 
-def search_svg(tree: SearchTree) -> str:
-    """The drawing."""
+def search_svg(tree: SearchTree, notes: Notes | None = None) -> str:
+    """The drawing.
+
+    Args:
+        tree: The tree.
+        notes: What knowledge came with its nodes.
+    """
     spots = tidy(tree)
     across, down = extent(spots)
     inner_width, inner_height = across * ACROSS + 2 * MARGIN, down * DOWN + 2 * MARGIN + TICK
@@ -55,9 +61,10 @@ def search_svg(tree: SearchTree) -> str:
     left = (width - inner_width) / 2 + MARGIN
     points = {node_id: (left + spot.x * ACROSS, MARGIN + spot.layer * DOWN) for node_id, spot in spots.items()}
     label = escape(f"Tree of search {tree.place}, {tree.search}: {plural(len(tree.nodes), 'node')}")
+    drawn = _edges(tree, points) + _nodes(tree, spots, points, notes or {})
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="tree" aria-label="{label}" preserveAspectRatio="xMidYMin">'
-        f'<g class="view" role="presentation">\n{_edges(tree, points)}{_nodes(tree, spots, points)}</g></svg>'
+        f'<g class="view" role="presentation">\n{drawn}</g></svg>'
     )
 
 
@@ -77,7 +84,7 @@ def _edges(tree: SearchTree, points: Mapping[int, tuple[float, float]]) -> str:
     return "".join(path.format(name, "".join(d)) for name, d in (("edge", plain), ("edge on", on)) if d)
 
 
-def _nodes(tree: SearchTree, spots: Mapping[int, Spot], points: Mapping[int, tuple[float, float]]) -> str:
+def _nodes(tree: SearchTree, spots: Mapping[int, Spot], points: Mapping[int, tuple[float, float]], notes: Notes) -> str:
     source, turns, chosen = colour_source(tree), tree.turns(), set(tree.chosen_path)
     numbers = {node_id: n for n, node_id in enumerate(tree.nodes)}
     first = tree.chosen_path[-1] if tree.chosen_path else next(iter(tree.roots), None)
@@ -88,10 +95,12 @@ def _nodes(tree: SearchTree, spots: Mapping[int, Spot], points: Mapping[int, tup
         classes = ["node", "blank" if value is None or not math.isfinite(value) else f"c{shade(value)}"]
         classes += [name for name, so in (("open", node_id not in turns), ("on", node_id in chosen)) if so]
         x, y = points[node_id]
+        noted = len(notes.get(node_id, ()))
+        says = spoken(node, turns.get(node_id, ()), node_id in chosen, node_id == tree.chosen, noted)
         head = (
             f'<g class="{" ".join(classes)}" data-n="{numbers[node_id]}" role="treeitem" aria-level="{level + 1}" '
             f'aria-selected="false" tabindex="{0 if node_id == first else -1}" transform="translate({x:.1f} {y:.0f})" '
-            f'aria-label="{escape(spoken(node, turns.get(node_id, ()), node_id in chosen, node_id == tree.chosen))}">'
+            f'aria-label="{escape(says)}">'
         )
         parts.append(head + f"<title>{escape(_shortened(step_words(tree, node_id)))}</title>" + _shape(node))
         parts.append(f"<text>{_short_figure(value)}</text>")
@@ -100,6 +109,8 @@ def _nodes(tree: SearchTree, spots: Mapping[int, Spot], points: Mapping[int, tup
             side = "turn left" if parent is not None and points[parent][0] > x + 0.1 else "turn"  # beside its edge
             at = RADIUS - 4 if side == "turn" else 4 - RADIUS
             parts.append(f'<text class="{side}" x="{at}" y="{-RADIUS - 4}">#{turns[node_id][0]}</text>')
+        if noted:
+            parts.append(f'<text class="turn" x="{RADIUS - 4}" y="{RADIUS + 5}">+{noted}</text>')
         if node_id == tree.chosen:
             parts.append(f'<text class="tick" y="{RADIUS + 16}">✓</text>')
         parts.append("</g>\n")
@@ -116,13 +127,15 @@ def _shape(node: SearchNode) -> str:
     return f'<circle class="shape" r="{RADIUS}"/>'
 
 
-def spoken(node: SearchNode, turns: Sequence[int], on_path: bool, chosen: bool) -> str:
+def spoken(node: SearchNode, turns: Sequence[int], on_path: bool, chosen: bool, notes: int = 0) -> str:
     """A node in a line, for who hears the page."""
     parts = [f"node {node.id}", kind(node)]
     if node.score is not None:
         parts.append(f"score {figure(node.score, 2)}")
     if turns:
         parts.append(f"continued as number {turns[0]}")
+    if notes:
+        parts.append(plural(notes, "note"))
     if on_path:
         parts.append("chosen" if chosen else "on the chosen path")
     return ", ".join(parts)

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
+from ..core.events import AssociatedItem, SearchNode
 from ..core.search_tree import SearchTree
 from .console import printable
-from .search_figures import figure, plural, search_facts, step_words, turn_figure, value_names
+from .search_figures import figure, plural, search_facts, step_words, turn_figure, value_label, value_names
+from .search_notes import Notes, source_of
 
 CHOSEN, OPEN, CONTINUED, COMPLETE, FORCED = "✓", "○", "●", "■", "◆"
 LEGEND = (
     f"{CHOSEN} chosen path   {CONTINUED} continued   {OPEN} not continued   {COMPLETE} complete   "
     f"{FORCED} final answer asked for   turn: when continued"
 )
+NOTE = "+"
 MOST_VALUES = 4
 LEAST_TEXT = 36
 """Columns that the text has at least; figures give way to it."""
 LONGEST_NAME = 12
+LEAST_NOTE = 12
+"""Columns that a note has at least beside its source."""
 
 
 class Line(NamedTuple):
@@ -115,23 +121,48 @@ def drawing(tree: SearchTree, shown: Set[int]) -> Iterator[Line]:
         waiting.extend(Line(rival, level, inner, True) for rival in reversed(here) if rival != straight)
 
 
-def print_searches(trees: Sequence[SearchTree], console: Console, most: int | None) -> None:
+def mark_of(node: SearchNode, continued: bool) -> str:
+    """What a node is drawn as."""
+    return FORCED if node.forced else COMPLETE if node.terminal else CONTINUED if continued else OPEN
+
+
+def score_style(score: float | None) -> str:
+    """Blue for what is probably right, orange for what is probably wrong: told apart by all eyes."""
+    if score is None:
+        return "dim"
+    return "bright_blue" if score >= 2 / 3 else "" if score >= 1 / 3 else "dark_orange"
+
+
+def with_notes(text: Text, count: int, width: int) -> Text:
+    """A line that says how many notes came with its node, however long its text is; as wide as `width` at most."""
+    said = f"  {NOTE}{plural(count, 'note')}" if count else ""
+    text.truncate(max(0, width - len(said)), overflow="ellipsis")
+    text.rstrip()
+    return text.append(said, "magenta")
+
+
+def print_searches(
+    trees: Sequence[SearchTree], console: Console, most: int | None, notes: Sequence[Notes] = ()
+) -> None:
     """Print the trees.
 
     Args:
         trees: The searches of a run.
         console: Where to; its width cuts the texts.
         most: Most nodes shown of each off its chosen path; None is all of them.
+        notes: The notes of each tree, if there are any.
     """
-    for tree in trees:
+    for tree, known in zip_longest(trees, notes, fillvalue=None):
+        if tree is None:
+            break
         if tree.place > 1:
             console.print()
-        _print_search(tree, console, most)
+        _print_search(tree, console, most, known or {})
     console.print()
-    console.print(Text(LEGEND, "dim"))
+    console.print(Text(LEGEND + (f"   {NOTE} note" if any(notes) else ""), "dim"))
 
 
-def _print_search(tree: SearchTree, console: Console, most: int | None) -> None:
+def _print_search(tree: SearchTree, console: Console, most: int | None, notes: Notes) -> None:
     console.print(Text(f"search {tree.place}: {_line_of(tree.search)}", "bold"))
     console.print(Text(_line_of(", ".join(search_facts(tree))), "dim"))
     if not tree.nodes:
@@ -151,9 +182,13 @@ def _print_search(tree: SearchTree, console: Console, most: int | None) -> None:
             _print_line(console, Text(""), width)
         text = Text().append(f"{CHOSEN} " if line.node_id in on_path else "  ", "bold green")
         for i, column in enumerate(columns):
-            text.append(f"{column[row]}  ", _score_style(tree.nodes[line.node_id].score) if i == 1 else "dim")
+            text.append(f"{column[row]}  ", score_style(tree.nodes[line.node_id].score) if i == 1 else "dim")
         text.append_text(_drawn(tree, line, line.node_id in on_path, line.node_id in turns, left_out[line.node_id]))
         _print_line(console, text, width)
+        for item in notes.get(line.node_id, ()):
+            margin = Text(" " * (2 + sum(len(column[0]) + 2 for column in columns)))
+            margin.append(line.indent + ("│ " if line.branches else ""), "dim")
+            _print_line(console, _noted(margin, item, width), width)
     if len(shown) < len(tree.nodes):
         missing = len(tree.nodes) - len(shown)
         apart = missing - sum(left_out[node_id] for node_id in shown)
@@ -169,7 +204,7 @@ def _columns(
     nodes = [tree.nodes[line.node_id] for line in lines]
     columns = [["step", *(str(line.level) for line in lines)], ["score", *(figure(node.score, 2) for node in nodes)]]
     for name in names:
-        head = _line_of(name)
+        head = _line_of(value_label(name))
         head = head if len(head) <= LONGEST_NAME else head[: LONGEST_NAME - 1] + "…"
         columns.append([head, *(figure(node.values.get(name)) for node in nodes)])
     columns.append(["turn", *(turn_figure(turns.get(node.id, ())) for node in nodes)])
@@ -181,11 +216,20 @@ def _columns(
 def _drawn(tree: SearchTree, line: Line, chosen: bool, continued: bool, left_out: int) -> Text:
     node = tree.nodes[line.node_id]
     text = Text().append(line.indent + ("├─" if line.branches else ""), "dim")
-    mark = FORCED if node.forced else COMPLETE if node.terminal else CONTINUED if continued else OPEN
-    text.append(mark, "bold green" if chosen else "")
+    text.append(mark_of(node, continued), "bold green" if chosen else "")
     if left_out:
         text.append(f" +{left_out:,}", "yellow")
     return text.append(f" {printable(step_words(tree, line.node_id))}", "bold" if chosen else "")
+
+
+def _noted(text: Text, item: AssociatedItem, width: int) -> Text:
+    """A note with its source, which gives way to no more than half of the line."""
+    source = f" [{_line_of(source_of(item))}]"
+    room = max(LEAST_NOTE, width - text.cell_len - 4)
+    source = source if len(source) <= room // 2 else source[: room // 2 - 2] + "…]"
+    said = Text(f"  {NOTE} {_line_of(item.text)}", "magenta")
+    said.truncate(room + 4 - len(source), overflow="ellipsis")
+    return text.append_text(said).append(source, "dim")
 
 
 def _print_line(console: Console, text: Text, width: int) -> None:
@@ -201,10 +245,3 @@ def _line_of(text: str) -> str:
 def _score(tree: SearchTree, node_id: int) -> float:
     score = tree.nodes[node_id].score
     return -1.0 if score is None or score != score else score  # a score that is no number comes last
-
-
-def _score_style(score: float | None) -> str:
-    """Blue for what is probably right, orange for what is probably wrong: told apart by all eyes."""
-    if score is None:
-        return "dim"
-    return "bright_blue" if score >= 2 / 3 else "" if score >= 1 / 3 else "dark_orange"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.events import CallStarted, EventFields, TextDelta
+from ..core.errors import ReasonError
+from ..core.events import CallStarted, EventFields, RunStarted, TextDelta
 from .console import write
 
 
 class TextStream:
-    """A sink that prints the text of a run's first generation, if that is a single sample.
+    """A sink that prints the text of a run's first generation, if that is a single sample and may be the answer.
+
+    What a search generates first is a step of its tree, and is not printed.
 
     Leading white space is dropped and trailing white space held back, so that what was printed is the answer's text.
 
@@ -29,7 +32,9 @@ class TextStream:
 
     def __call__(self, event: EventFields) -> None:
         """Print a text delta of the sample."""
-        if isinstance(event, CallStarted) and event.operation == "generate":
+        if isinstance(event, RunStarted):
+            self._seen_generation = searches(event.strategy)
+        elif isinstance(event, CallStarted) and event.operation == "generate":
             self._call = event.number if not self._seen_generation and event.samples == 1 else None
             self._seen_generation = True
         elif isinstance(event, TextDelta) and event.parent == self._call:
@@ -52,3 +57,14 @@ class TextStream:
             self._call = None
             self.nobody_reads = True
             self._on_closed()
+
+
+def searches(strategy: str) -> bool:
+    """Whether a strategy grows a tree; False of one that is not known here."""
+    from ..reasoning.search.limits import SearchOptions
+    from ..reasoning.strategy import STRATEGIES
+
+    try:
+        return issubclass(STRATEGIES.load(strategy).Config, SearchOptions)
+    except ReasonError:
+        return False

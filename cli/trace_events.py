@@ -17,6 +17,8 @@ from ..core.events import (
     Degraded,
     EventFields,
     EventsDropped,
+    LeafSelected,
+    MemoryAssociated,
     NodesSearched,
     RunFailed,
     RunFinished,
@@ -32,6 +34,7 @@ from ..core.events import (
     VoteUpdated,
 )
 from .search_figures import figure, plural
+from .search_notes import source_of
 from .trace_samples import sample_html
 
 MOST_SAMPLES_OPEN = 2
@@ -121,11 +124,8 @@ class _Tree:
             case VoteUpdated():
                 votes = ", ".join(f"{_short(answer, 40)} x{count}" for answer, count in event.votes.items())
                 return Entry("votes", f"{votes or 'none'} (of {event.total})")
-            case NodesSearched():
-                return Entry("search", _searched(event))
-            case SearchEnded():
-                chosen = "no node" if event.chosen is None else f"node {event.chosen}"
-                return Entry("search ended", f"{event.search}: {event.stopped}, {chosen} chosen")
+            case LeafSelected() | MemoryAssociated() | NodesSearched() | SearchEnded():
+                return _search_entry(event)
             case _:
                 return self._ending(event)
 
@@ -182,6 +182,49 @@ class _Tree:
             style="" if done.ok else "bad",
             is_open=siblings <= MOST_SAMPLES_OPEN,
         )
+
+
+def _search_entry(event: LeafSelected | MemoryAssociated | NodesSearched | SearchEnded) -> Entry:
+    match event:
+        case LeafSelected():
+            return Entry("selected", _selected(event))
+        case MemoryAssociated():
+            return Entry("notes", _associated(event), _notes_html(event))
+        case NodesSearched():
+            return Entry("search", _searched(event))
+        case SearchEnded():
+            chosen = "no node" if event.chosen is None else f"node {event.chosen}"
+            return Entry("search ended", f"{event.search}: {event.stopped}, {chosen} chosen")
+
+
+def _selected(event: LeafSelected) -> str:
+    """The leaf, and the way to it; behind each node what it was chosen by among its siblings."""
+    way = [str(node_id) for node_id in event.path]
+    by = ["", *(f" ({figure(value)})" for value in event.attractions)]
+    if len(by) == len(way):
+        way = [node_id + value for node_id, value in zip(way, by, strict=True)]
+    if len(way) > MOST_NAMED:
+        way = [way[0], "…", *way[1 - MOST_NAMED :]]
+    leaf = f"node {event.path[-1]}" if event.path else "no node"
+    return f"{event.search}: {leaf}" + (f", path {' → '.join(way)}" if len(way) > 1 else "")
+
+
+def _associated(event: MemoryAssociated) -> str:
+    parts = [f"node {event.node}: {plural(len(event.items), 'note')}"]
+    if event.snippets or event.query:
+        parts.append(f"of {plural(event.snippets, 'snippet')}")
+    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in event.dropped.items())
+    return f"{event.search}: {' '.join(parts)}" + (f"; not kept: {dropped}" if dropped else "")
+
+
+def _notes_html(event: MemoryAssociated) -> str:
+    asked = f'<div class="soft">asked: {escape(event.query)}</div>' if event.query else ""
+    notes = "".join(
+        f'<li><span class="source">{escape(source_of(item))}</span> {escape(item.text)} '
+        f'<span class="soft">{figure(item.score, 2)}</span></li>'
+        for item in event.items
+    )
+    return asked + (f'<ul class="sources">{notes}</ul>' if notes else "")
 
 
 def _searched(event: NodesSearched) -> str:

@@ -21,6 +21,7 @@ from ..core.events import (
 )
 from ..core.search_tree import search_trees
 from ..core.version import __version__
+from .search_notes import search_notes
 from .search_script import SCRIPT, SCRIPT_SOURCE
 from .search_section import searches_html
 from .search_style import SEARCH_STYLE
@@ -57,7 +58,7 @@ def render_trace(events: Sequence[EventFields]) -> str:
     parts.append(_chips(_facts(started, answer)))
     searches = search_trees(events)
     if searches:
-        parts.append(_section("Search", searches_html(searches)))
+        parts.append(_section("Search", searches_html(searches, search_notes(events, searches))))
     charged = _last(events, BudgetCharged)
     if charged is not None and charged.limits:
         parts.append(_section("Budget", _meters(charged, _last(events, BudgetExhausted), events[-1].at_s)))
@@ -95,7 +96,17 @@ def _answer_html(answer: Answer | None, failed: RunFailed | None) -> str:
     if answer.text.strip() and answer.text.strip() != found.strip():
         inner = f'<div class="text">{escape(answer.text)}</div>'
         text = f'<details><summary class="soft">the whole text</summary>{inner}</details>'
-    return f'<div class="card"><div class="answer">{escape(found)}</div>{text}</div>'
+    return f'<div class="card"><div class="answer">{escape(found)}</div>{text}{_sources(answer)}</div>'
+
+
+def _sources(answer: Answer) -> str:
+    """What the answer cites, numbered as in its text."""
+    if not answer.citations:
+        return ""
+    cited = "".join(
+        f'<li><span class="source">{escape(e.source)}</span> {escape(e.text)}</li>' for e in answer.citations
+    )
+    return f'<h3 class="soft">Sources</h3><ol class="sources">{cited}</ol>'
 
 
 def _facts(started: RunStarted | None, answer: Answer | None) -> list[tuple[str, str, str]]:

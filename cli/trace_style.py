@@ -27,6 +27,10 @@ h2 { font-size: .8rem; text-transform: uppercase; letter-spacing: .07em; color: 
 .soft { color: var(--soft); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.15rem; }
 .answer { font-size: 1.15rem; font-weight: 650; overflow-wrap: anywhere; white-space: pre-wrap; }
+.card h3 { font-size: .82rem; font-weight: 500; margin: .8rem 0 0; }
+.sources { margin: .2rem 0 0; padding-left: 1.6rem; font-size: .9rem; overflow-wrap: anywhere; }
+.source { color: var(--accent); }
+.source::after { content: ":"; }
 .chips { display: flex; flex-wrap: wrap; gap: .4rem; margin: .7rem 0 0; }
 .chip { border: 1px solid var(--line); border-radius: 99px; padding: .05rem .65rem; font-size: .82rem;
   background: var(--card); color: var(--soft); overflow-wrap: anywhere; }
@@ -47,7 +51,8 @@ tr:last-child td { border-bottom: 0; }
 .track { height: .5rem; border-radius: 99px; background: var(--line); overflow: hidden; }
 .fill { height: 100%; border-radius: 99px; background: var(--bar); }
 .fill.full { background: var(--warn); }
-details, .leaf { border-left: 2px solid var(--line); margin: .15rem 0 .15rem .3rem; padding-left: .75rem; }
+details, .leaf { border-left: 2px solid var(--line); margin: .15rem 0 .15rem .3rem; padding-left: .75rem;
+  overflow-wrap: anywhere; }
 details > summary { cursor: pointer; list-style: none; margin-left: -.75rem; padding: .12rem .4rem .12rem .75rem;
   border-radius: 0 6px 6px 0; }
 details > summary::-webkit-details-marker { display: none; }

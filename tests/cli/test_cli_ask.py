@@ -184,3 +184,12 @@ def test_answer_and_terminal_control(cli: Cli, scripted: Scripted, monkeypatch: 
     assert cli("ask", "?", "--no-stream")[1] == "\x1b[31mred\n"  # into a pipe, as it is
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"
+
+
+def test_a_folder_for_a_strategy_that_looks_nothing_up_is_refused(cli: Cli, scripted: Scripted, tmp_path: Path) -> None:
+    model = scripted()
+    status, out, err = cli("ask", "?", "--context", str(tmp_path))
+    assert (status, out) == (2, "")
+    assert "cot looks nothing up" in err
+    assert "coat" in err
+    assert model.generate_calls == []

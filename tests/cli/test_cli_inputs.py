@@ -18,6 +18,7 @@ from reason.cli.inputs import (
     parse_parameters,
     read_contexts,
     read_question,
+    sort_contexts,
 )
 from reason.core.errors import DataError, UserError
 from reason.core.question import MAX_QUESTION_CHARS
@@ -166,3 +167,23 @@ def test_contexts_that_cannot_be_read(tmp_path: Path, content: bytes | None, say
 def test_context_that_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         read_contexts([tmp_path])
+
+
+def test_files_go_to_the_model_and_the_rest_is_asked(tmp_path: Path) -> None:
+    file, folder, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "faiss:x"
+    file.write_text("a")
+    odd.write_text("a file whatever its name looks like")
+    folder.mkdir()
+    given = [
+        str(file),
+        "-",
+        str(folder),
+        "faiss:index",
+        "https://x.example/q",
+        "mcp:python server.py",
+        str(odd),
+        "gone.txt",
+    ]
+    files, sources = sort_contexts(given)
+    assert files == [file, Path("-"), odd, Path("gone.txt")]
+    assert sources == [str(folder), "faiss:index", "https://x.example/q", "mcp:python server.py"]

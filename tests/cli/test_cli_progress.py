@@ -159,3 +159,18 @@ def test_what_is_scored_is_no_sample() -> None:
     assert progress.samples_wanted == 4
     progress.take(charged(2, 0))
     assert list(progress.calls) == [1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"),
+    [("downloading", "model 2 MB of 8 MB"), ("reading", "context 2,000,000 files of 8,000,000 files")],
+)
+def test_documents_are_counted_and_files_of_models_weighed(stage: str, shown: str) -> None:
+    view = LiveView()
+    view.pulled(stage, 2_000_000, 8_000_000)
+    screen = Console(width=100, file=io.StringIO())
+    screen.print(view.render())
+    words = " ".join(screen.file.getvalue().split())  # type: ignore[attr-defined]
+    label, _, amount = shown.partition(" ")
+    assert label in words
+    assert f"{stage} {amount}" in words

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli import streaming
-from reason.cli.streaming import TextStream
-from reason.core.events import CallStarted, TextDelta
+from reason.cli.streaming import TextStream, searches
+from reason.core.events import CallStarted, RunStarted, TextDelta
+from reason.core.question import Question
 
 
 def call(number: int, samples: int = 1, operation: str = "generate") -> CallStarted:
@@ -62,6 +63,28 @@ def test_scoring_is_no_generation(capsys: pytest.CaptureFixture[str]) -> None:
     stream(call(2))
     stream(delta("yes", parent=2))
     assert capsys.readouterr().out == "yes"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "printed"),
+    [("cot", "once"), ("of-another-package", "once"), ("beam", ""), ("coat", ""), ("particle-gibbs", "")],
+)
+def test_a_step_of_a_search_is_no_answer(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cleared: list[str] = []
+    stream = TextStream(lambda: cleared.append("cleared"), lambda: None)
+    stream(RunStarted(question=Question(text="?"), strategy=strategy, models={}, seed=1))
+    stream(call(1))
+    stream(delta("once"))
+    assert (capsys.readouterr().out, stream.printed) == (printed, printed)
+    assert cleared == ["cleared"] * bool(printed)
+
+
+def test_which_strategies_search() -> None:
+    from reason.reasoning.strategy import STRATEGIES
+
+    own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
+    assert own <= {name for name in STRATEGIES.names() if searches(name)}
+    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if searches(name)]
 
 
 def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

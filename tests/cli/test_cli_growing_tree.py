@@ -1,0 +1,257 @@
+"""A tree while it grows: what an excerpt shows, that it counts what it leaves out, and that it costs what it shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from ferry_search import search_events
+from hypothesis import given
+from hypothesis import strategies as st
+from noted_search import noted_events
+from reason.cli.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
+from reason.cli.search_view import drawing
+from reason.core.events import EventFields, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
+
+
+def grown(*events: EventFields) -> GrowingTree:
+    tree = GrowingTree()
+    for event in events:
+        assert isinstance(event, TreeEvent)
+        tree.take(event)
+    return tree
+
+
+def told(*parents: int | None, **fields: Any) -> NodesSearched:
+    """Nodes 0, 1, … that continue `parents`."""
+    return NodesSearched(
+        search="s", nodes=tuple(SearchNode(id=i, parent=p, depth=0, **fields) for i, p in enumerate(parents))
+    )
+
+
+def selected(*path: int) -> LeafSelected:
+    return LeafSelected(search="s", path=path)
+
+
+def real(excerpt: Excerpt) -> set[int]:
+    """The nodes of an excerpt but its gaps."""
+    return {node_id for node_id in excerpt.tree.nodes if node_id >= 0}
+
+
+def test_a_small_tree_is_there_as_a_whole() -> None:
+    excerpt = grown(*search_events(ended=False)).excerpt(24)
+    assert real(excerpt) == set(range(24))
+    assert (excerpt.missing, excerpt.gaps, set(excerpt.left_out.values())) == (0, {}, {0})
+    assert excerpt.best == 21  # of the complete ones the best scored
+    assert excerpt.tree.chosen_path == (0, 1, 5, 10, 21)
+    assert excerpt.at_work == {10}
+    assert excerpt.expanded == {0, 1, 2, 5, 7, 10, 12}
+
+
+def test_what_there_is_no_room_for_is_counted_where_it_would_be() -> None:
+    excerpt = grown(*search_events(ended=False)).excerpt(9)
+    assert excerpt.missing == 24 - 9
+    assert real(excerpt) >= {0, 1, 5, 10, 21}
+    assert real(excerpt) >= {22, 23}  # beside the leaf that was continued last
+    assert sum(excerpt.left_out.values()) == 15
+
+
+def test_statistics_are_those_told_last_and_notes_come_before_their_nodes() -> None:
+    events = noted_events()
+    excerpt = grown(*events[:4]).excerpt(LEAST_ROOM)
+    assert excerpt.tree.nodes[0].values == {"V": 0.55, "N": 2}
+    assert (excerpt.notes, excerpt.best, excerpt.at_work) == ({1: 2}, 1, {0})
+    excerpt = grown(*events[:5]).excerpt(LEAST_ROOM)
+    assert excerpt.at_work == {1}
+    excerpt = grown(*events).excerpt(LEAST_ROOM)
+    assert excerpt.tree.nodes[0].values == {"V": 0.625, "N": 4}
+    assert (excerpt.best, excerpt.at_work, excerpt.tree.chosen_path) == (3, set(), (0, 1, 3))
+    assert excerpt.tree.stopped == "expansions"
+
+
+def test_leaves_of_a_batch_are_at_work_together_until_others_are_chosen() -> None:
+    tree = grown(told(None, 0, 0, 0), selected(0, 1), selected(0, 2))
+    assert tree.excerpt(LEAST_ROOM).at_work == {1, 2}
+    tree.take(NodesSearched(search="s", expanded=(1, 2)))
+    assert tree.excerpt(LEAST_ROOM).at_work == {1, 2}
+    tree.take(selected(0, 3))
+    assert tree.excerpt(LEAST_ROOM).at_work == {3}
+
+
+def test_the_best_is_complete_then_rewarded_then_scored() -> None:
+    def node(node_id: int, score: float | None, *, terminal: bool = False, **values: float) -> SearchNode:
+        return SearchNode(id=node_id, parent=None, depth=0, score=score, terminal=terminal, values=values)
+
+    tree = grown(NodesSearched(search="s", nodes=(node(0, None), node(1, 0.9), node(2, 0.9), node(3, float("nan")))))
+    assert tree.excerpt(LEAST_ROOM).best == 1
+    tree.take(NodesSearched(search="s", nodes=(node(4, 0.2, terminal=True), node(5, None, terminal=True))))
+    assert tree.excerpt(LEAST_ROOM).best == 4
+    tree.take(NodesSearched(search="s", nodes=(node(6, 0.1, terminal=True, reward=0.7), node(7, 0.6, terminal=True))))
+    assert tree.excerpt(LEAST_ROOM).best == 6
+    tree.take(NodesSearched(search="s", nodes=(node(6, 0.1, terminal=True, reward=0.3),)))
+    assert tree.excerpt(LEAST_ROOM).best == 7  # told again as worse than another
+    tree.take(SearchEnded(search="s", chosen=4))
+    assert tree.excerpt(LEAST_ROOM).best == 4
+
+
+def test_a_node_without_a_known_parent_is_a_root_for_good() -> None:
+    lost, own = SearchNode(id=1, parent=9, depth=3), SearchNode(id=2, parent=2, depth=1)
+    tree = grown(NodesSearched(search="s", nodes=(lost, own)))
+    tree.take(NodesSearched(search="s", nodes=(SearchNode(id=9, parent=1, depth=1), lost)))
+    excerpt = tree.excerpt(LEAST_ROOM)
+    assert excerpt.tree.parents == {1: None, 2: None, 9: 1}
+    assert excerpt.tree.orphans == {1, 2}
+
+
+def test_long_paths_have_gaps_in_their_middles() -> None:
+    # two chains below the root: 1 … 99, whose end is at work, and 100 … 199, whose end is the best
+    parents = [None, *range(99), 0, *range(100, 199)]
+    best = SearchNode(id=199, parent=198, depth=99, score=0.9)
+    tree = grown(told(*parents), NodesSearched(search="s", nodes=(best,)), selected(*range(100)))
+    excerpt = tree.excerpt(10)
+    # seven lines for the paths' ends with their gaps, three for what lies around: here the paths' beginnings
+    ends, beginnings = {0: None, 98: -1, 99: 98, 198: -2, 199: 198}, {1: 0, 2: 1, 100: 0}
+    assert excerpt.tree.parents == {**ends, **beginnings, -1: 2, -2: 100}
+    assert excerpt.gaps == {-1: 95, -2: 97}
+    assert {i: n for i, n in excerpt.left_out.items() if n} == {2: 95, 100: 97}
+    assert excerpt.missing == 95 + 97
+    assert excerpt.tree.chosen_path == (0, 100, -2, 198, 199)
+
+
+@st.composite
+def histories(draw: st.DrawFn, most: int = 60) -> tuple[list[int | None], list[TreeEvent]]:
+    """Parents of nodes 0, 1, …, and the events that tell them."""
+    n = draw(st.integers(1, most))
+    parents: list[int | None] = [None]
+    for i in range(1, n):
+        reach = draw(st.sampled_from([1, 2, 5, most]))  # from chains to bushes
+        root = draw(st.integers(0, 19)) == 0
+        parents.append(None if root else draw(st.integers(max(0, i - reach), i - 1)))
+    events: list[TreeEvent] = []
+    at = 0
+    while at < n:
+        end = draw(st.integers(at + 1, n))
+        scored = draw(st.none() | st.integers(at, end - 1))
+        nodes = tuple(
+            SearchNode(id=i, parent=parents[i], depth=0, score=0.5 + i / 1000 if i == scored else None)
+            for i in range(at, end)
+        )
+        expanded = draw(st.sampled_from([(), (at - 1,)])) if at else ()
+        events.append(NodesSearched(search="s", nodes=nodes, expanded=expanded))
+        at = end
+    if draw(st.booleans()):
+        events.append(selected(draw(st.integers(0, n))))  # its last node may be unknown
+    if draw(st.booleans()):
+        events.append(SearchEnded(search="s", chosen=draw(st.none() | st.integers(0, n))))
+    return parents, events
+
+
+def up(parents: list[int | None], node_id: int) -> list[int]:
+    """A node and those above it."""
+    path, at = [], parents[node_id] if node_id < len(parents) else None
+    if node_id < len(parents):
+        path = [node_id]
+    while at is not None:
+        path.append(at)
+        at = parents[at]
+    return path
+
+
+@given(histories(), st.integers(LEAST_ROOM, 40))
+def test_an_excerpt_is_a_part_of_the_tree_and_accounts_for_the_rest(
+    history: tuple[list[int | None], list[TreeEvent]], room: int
+) -> None:
+    parents, events = history
+    excerpt = grown(*events).excerpt(room)
+    shown, tree = real(excerpt), excerpt.tree
+    assert len(tree.nodes) <= room
+    assert sorted(line.node_id for line in drawing(tree, set(tree.nodes))) == sorted(tree.nodes)
+    if len(parents) <= room:
+        assert shown == set(range(len(parents)))
+    # each stands below the nearest shown node above it, with a gap between if there is more between
+    for node_id in shown:
+        above = up(parents, node_id)[1:]
+        between = next((n for n, i in enumerate(above) if i in shown), None)
+        drawn = tree.parents[node_id]
+        if between is None:
+            assert not above
+            assert drawn is None
+        elif between == 0:
+            assert drawn == above[0]
+        else:
+            assert drawn is not None
+            assert drawn < 0
+            assert excerpt.gaps[drawn] == between >= 2
+            assert tree.parents[drawn] == above[between]
+    # what is left out is counted at the nearest shown node above it
+    counted = dict.fromkeys(shown, 0)
+    apart = 0
+    for node_id in set(range(len(parents))) - shown:
+        nearest = next((i for i in up(parents, node_id) if i in shown), None)
+        if nearest is None:
+            apart += 1
+        else:
+            counted[nearest] += 1
+    assert excerpt.left_out == counted
+    assert excerpt.missing == sum(counted.values()) + apart
+    # the paths that matter
+    ends = [excerpt.best, *excerpt.at_work]
+    paths = [up(parents, i) for i in ends if i is not None and i < len(parents)]
+    if len(paths) == 2 or (len(paths) == 1 and len(excerpt.at_work) < 2):
+        for path in paths:
+            assert {path[0], path[-1]} <= shown
+        if len(set().union(*paths)) <= room:
+            assert set().union(*paths) <= shown
+    if excerpt.best is not None and excerpt.best < len(parents):
+        assert [i for i in tree.chosen_path if i >= 0] == [i for i in reversed(up(parents, excerpt.best)) if i in shown]
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """Lines of Python that some work runs through."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def shapes(n: int) -> dict[str, list[int | None]]:
+    """Trees of n nodes that are as deep and as wide as can be, and both."""
+    return {
+        "chain": [None, *range(n - 1)],
+        "star": [None, *[0] * (n - 1)],
+        "comb": [None, *(max(0, 2 * ((i - 1) // 2) - 1) for i in range(1, n))],
+        "forest": [None] * n,
+    }
+
+
+@pytest.mark.parametrize("shape", shapes(2))
+def test_what_is_shown_costs_what_is_shown_however_large_the_tree(shape: str) -> None:
+    costs = []
+    for n in (201, 2001):
+        parents = shapes(n)[shape]
+        best = SearchNode(id=n - 1, parent=parents[-1], depth=0, score=0.9)
+        tree = grown(told(*parents), NodesSearched(search="s", nodes=(best,)), selected(n // 2))
+        assert len(tree.excerpt(20).tree.nodes) <= 20
+        costs.append(lines_run(lambda tree=tree: tree.excerpt(20)))
+    assert costs[0] == costs[1]
+
+
+def test_notes_of_the_same_node_add_up() -> None:
+    (first, *_) = [event for event in noted_events() if isinstance(event, MemoryAssociated)]
+    tree = grown(first, first)
+    assert tree.excerpt(LEAST_ROOM).tree.nodes == {}
+    tree.take(told(None, 0))
+    assert tree.excerpt(LEAST_ROOM).notes == {1: 4}
