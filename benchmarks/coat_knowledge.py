@@ -1,0 +1,214 @@
+r"""Does knowledge help where it is needed? `coat`, `mcts`, `rag` and `cot` on multi-hop questions, at equal tokens.
+
+    python benchmarks/multihop_questions.py … (see there)
+    python benchmarks/coat_knowledge.py sweep --model vllm/<folder> --questions FILE --documents DIR > sweep.toml
+    reason eval sweep sweep.toml --out <folder of the runs> --concurrency 16
+    python benchmarks/coat_knowledge.py table <folder of the runs> > table.md
+
+`coat` looks things up in the documents while it thinks; `mcts` is the same tree without; `rag` looks up once, with the
+question, in the same documents, and lets so many chains vote that it spends as many tokens as `coat` or more; `cot` is as
+many chains that know nothing but the model does. Each is compared with `coat` question by question: exact match and F1
+after SQuAD's normalisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from reason.evals.comparison import StoredRun, load_run
+from reason.evals.rows import Row
+from reason.evals.statistics.intervals import bootstrap_means, percentiles
+from reason.evals.statistics.paired import compare
+from reason.evals.summary import outcomes_of
+
+INSTRUCTION = (
+    'Think step by step, briefly. End with a last line "The answer is" and the answer alone: a name, a date, a number '
+    "or yes or no, as short as possible."
+)
+
+SWEEP = """seeds = [{seed}]
+context = ["{documents}"]
+
+[[models]]
+main = "{model}"
+
+[[dataset]]
+name = "{questions}"
+limit = {limit}
+options = {{kind = "text"}}
+"""
+
+
+def main() -> int:
+    """Print a sweep, or the table of one that was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sweep = commands.add_parser("sweep")
+    sweep.add_argument("--model", required=True)
+    sweep.add_argument("--questions", type=Path, required=True)
+    sweep.add_argument("--documents", type=Path, required=True)
+    sweep.add_argument("--limit", type=int, default=60)
+    sweep.add_argument("--seed", type=int, default=0)
+    sweep.add_argument("--k", type=int, default=2)
+    sweep.add_argument("--expansions", type=int, default=4)
+    sweep.add_argument("--depth", type=int, default=4)
+    sweep.add_argument("--judging", default="merged")
+    sweep.add_argument("--associations", nargs="+", default=["written", "quoted"])
+    sweep.add_argument("--chains", type=int, nargs="+", default=[1, 8])
+    table = commands.add_parser("table")
+    table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
+    given = parser.parse_args()
+    print(sweep_file(given) if given.command == "sweep" else report(given.runs))
+    return 0
+
+
+def sweep_file(given: argparse.Namespace) -> str:
+    """The sweep as TOML."""
+    tree: dict[str, object] = {
+        "k": given.k,
+        "expansions": given.expansions,
+        "max_depth": given.depth,
+        "max_step_tokens": 80,
+        "judging": f'"{given.judging}"',
+        "limits": "{finish_tokens = 48}",
+    }
+    chains: dict[str, object] = {"max_tokens": 256, "instruction": f'"""{INSTRUCTION}"""'}
+    methods: list[tuple[str, dict[str, object]]] = []
+    for n in sorted(given.chains, reverse=True):
+        warm = 0.0 if n == 1 else 0.7
+        methods += [
+            ("rag", {**chains, "n": n, "temperature": warm, "snippets": 5}),
+            ("self-consistency", {**chains, "n": n, "temperature": warm}),
+        ]
+    methods += [("coat", {**tree, "association": f'"{how}"'}) for how in given.associations]
+    methods.append(("mcts", tree))
+    parts = [
+        SWEEP.format(
+            seed=given.seed,
+            documents=given.documents.absolute(),
+            model=given.model,
+            questions=given.questions.absolute(),
+            limit=given.limit,
+        )
+    ]
+    for name, settings in methods:
+        body = "\n".join(f"{key} = {value}" for key, value in settings.items())
+        parts.append(f'[[strategy]]\nname = "{name}"\n[strategy.parameters]\n{body}\n')
+    return "\n".join(parts)
+
+
+def report(folders: list[Path]) -> str:
+    """The table in Markdown."""
+    runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
+    runs.sort(key=lambda run: (run.manifest.plan.strategy, tokens_of(run)))
+    plan = runs[0].manifest.plan
+    lines = [
+        f"{len(runs[0].rows)} questions, {plan.models['main'].rpartition('/')[2]}. {os.cpu_count()} cores, "
+        f"{platform.machine()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}.",
+        "",
+        "| method | tokens a question | prompt tokens, cached | seconds | exact match % [95 %] | F1 % [95 %] |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for run in runs:
+        lines.append(
+            f"| {name_of(run)} | {tokens_of(run):,.0f} | {prompt_of(run)} | {seconds_of(run):.0f} "
+            f"| {share([float(r.value or 0) for r in run.rows])} | {share([f1_of(r) for r in run.rows])} |"
+        )
+    lines += [
+        "",
+        "Paired, the first less the second, in points:",
+        "",
+        "| first | second | tokens | exact match [95 %] | won, lost | p | F1 [95 %] |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for run in (run for run in runs if run.manifest.plan.strategy == "coat"):
+        for other in (other for other in runs if other.manifest.plan.strategy != "coat"):
+            found = compare(outcomes_of(run.rows), outcomes_of(other.rows))
+            span = found.bootstrap
+            between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
+            lines.append(
+                f"| {name_of(run)} | {name_of(other)} | {tokens_of(run):,.0f}, {tokens_of(other):,.0f} "
+                f"| {100 * found.difference:+.1f} [{between}] | {found.wins}, {found.losses} | {found.p:.2f} "
+                f"| {f1_difference(run, other)} |"
+            )
+    lines += ["", "By kind of question, exact match:", "", *by_kind(runs)]
+    return "\n".join(lines)
+
+
+def name_of(run: StoredRun) -> str:
+    """Method and size."""
+    plan = run.manifest.plan
+    size = f"n={plan.parameters['n']}" if "n" in plan.parameters else f"k={plan.parameters['k']}"
+    if plan.strategy in ("coat", "mcts"):
+        size += f", {plan.parameters['expansions']} expansions"
+    how = f", {plan.parameters['association']}" if plan.strategy == "coat" else ""
+    return f"{'cot' if plan.strategy == 'self-consistency' else plan.strategy} {size}{how}"
+
+
+def tokens_of(run: StoredRun) -> float:
+    """Mean generated tokens a question."""
+    return float(np.mean([row.ledger.completion_tokens for row in run.rows]))
+
+
+def prompt_of(run: StoredRun) -> str:
+    """Mean prompt tokens a question and the share of them that the engine had."""
+    whole = sum(row.ledger.prompt_tokens for row in run.rows)
+    cached = sum(row.timing.cached_tokens for row in run.rows)
+    return f"{whole / len(run.rows):,.0f}, {100 * cached / max(1, whole):.0f} %"
+
+
+def seconds_of(run: StoredRun) -> float:
+    """Mean seconds a question beside the others that were under way."""
+    return float(np.mean([row.timing.wall_s for row in run.rows]))
+
+
+def f1_of(row: Row) -> float:
+    """F1 of an answer."""
+    return float(row.metrics.get("f1") or 0.0)
+
+
+def share(values: list[float]) -> str:
+    """A mean in per cent with its interval over questions."""
+    array = np.array(values)
+    low, high = percentiles(bootstrap_means(array, np.arange(len(array))))
+    return f"{100 * array.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def f1_difference(run: StoredRun, other: StoredRun) -> str:
+    """Mean difference of F1, paired, in points."""
+    theirs = {(row.id, row.seed): f1_of(row) for row in other.rows}
+    each = np.array([f1_of(row) - theirs[row.id, row.seed] for row in run.rows])
+    low, high = percentiles(bootstrap_means(each, np.arange(len(each))))
+    return f"{100 * each.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def by_kind(runs: list[StoredRun]) -> list[str]:
+    """Exact match by kind of question."""
+    kinds = Counter(kind_of(row) for row in runs[0].rows)
+    names = [name for name, _ in kinds.most_common()]
+    lines = ["| method | " + " | ".join(f"{name} ({kinds[name]})" for name in names) + " |"]
+    lines.append("| --- |" + " ---: |" * len(names))
+    for run in runs:
+        cells = []
+        for name in names:
+            right = [float(row.value or 0) for row in run.rows if kind_of(row) == name]
+            cells.append(f"{100 * np.mean(right):.0f}")
+        lines.append(f"| {name_of(run)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def kind_of(row: Row) -> str:
+    """What kind of question a row is: a comparison, or a bridge."""
+    return "comparison" if row.subject.startswith("compare") else "bridge"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
