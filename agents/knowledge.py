@@ -11,7 +11,6 @@ from ..core.run import RunConfig
 from ..core.settings import Settings
 from ..core.store import RunRecord
 from ..reasoning.brains.brain import Brain, Snippet
-from ..reasoning.brains.consulting import Spends
 from ..reasoning.brains.opening import open_brain
 from ..reasoning.brains.recorded import noted, recorded_brain
 from ..reasoning.knowledge import Knowledge
@@ -94,7 +93,7 @@ class OpenedKnowledge:
         async def open_shared(name: str | None) -> EmbeddingModel:
             return await self._embedding(name or settings.embedding_model, settings, progress)
 
-        for i, name in enumerate(config.context):
+        for name in config.context:
             if name not in self.brains:
                 self.brains[name] = await open_brain(
                     given.get(name, name),
@@ -103,13 +102,14 @@ class OpenedKnowledge:
                     model=language_model,
                     progress=progress,
                 )
-            brains.append(as_recorded(self.brains[name], known.get(f"brain:{i}")))
+            brains.append(self.brains[name])
         memory = None
         if config.memory:
             if config.memory not in self.memories:
                 self.memories[config.memory] = await open_memory(config.memory, settings, embedding)
             memory = self.memories[config.memory]
-            brains.append(as_recorded(memory, known.get(f"brain:{len(config.context)}") or memory.identity))
+            identity = known.get(f"brain:{len(config.context)}") or memory.identity
+            brains.append(_AsBegun(memory, identity))
         return Knowledge(tuple(brains), memory, embedding)
 
     async def aclose(self) -> None:
@@ -143,8 +143,8 @@ class OpenedKnowledge:
         return self.embeddings[name]
 
 
-class _AsRecorded:
-    """A brain under the identity that a run began with: a memory that grows meanwhile stays the same brain to it."""
+class _AsBegun:
+    """A memory under the identity that a run began with: one that grows meanwhile stays the same brain to it."""
 
     def __init__(self, brain: Brain, identity: str) -> None:
         self._brain = brain
@@ -156,11 +156,6 @@ class _AsRecorded:
 
     async def aclose(self) -> None:
         """Do nothing: the brain belongs to whoever opened it."""
-
-
-def as_recorded(brain: Brain, identity: str | None) -> Brain:
-    """A brain under the identity that a run knows it by; itself where that is its own, or none is known."""
-    return brain if identity is None or isinstance(brain, Spends) else _AsRecorded(brain, identity)
 
 
 def changed(knowledge: Knowledge, record: RunRecord) -> list[str]:

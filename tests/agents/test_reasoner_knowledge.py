@@ -1,5 +1,7 @@
 """Brains and memories through the SDK: opened once, recorded, replayed without them, and carried over between runs."""
 
+import asyncio
+
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
@@ -156,11 +158,23 @@ async def test_a_memory_carries_over_from_run_to_run(world, settings):
 
 @pytest.mark.real
 async def test_a_run_that_goes_on_says_that_its_folder_has_changed(world, settings, folder):
+    thinking = asyncio.Event()
+
+    async def wait_for_ever():
+        if len(world.model.generate_calls) > 2:
+            thinking.set()
+            await asyncio.sleep(3600)
+
+    world.model._step = wait_for_ever
     async with coat(settings, context=[str(folder)]) as reasoner:
-        answer = await reasoner.aask(QUESTION)
-        store = reasoner._store
-        await store.end_run(answer.run_id, "interrupted", None)
+        task = asyncio.create_task(reasoner.aask(QUESTION, run_id="cut"))
+        await thinking.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    world.model._step = None
     (folder / "towers.md").write_text(f"{FACT} And more.")
     async with coat(settings, context=[str(folder)]) as reasoner:
-        again = await reasoner.aresume(answer.run_id)
+        again = await reasoner.aresume("cut")
     assert "has changed since the run began" in " ".join(again.degraded)
+    assert again.answer.startswith("Quax")
