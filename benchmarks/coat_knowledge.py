@@ -6,9 +6,9 @@ r"""Does knowledge help where it is needed? `coat`, `mcts`, `rag` and `cot` on m
     python benchmarks/coat_knowledge.py table <folder of the runs> > table.md
 
 `coat` looks things up in the documents while it thinks; `mcts` is the same tree without; `rag` looks up once, with the
-question, in the same documents, and lets so many chains vote that it spends as many tokens as `coat` or more; `cot` is as
-many chains that know nothing but the model does. Each is compared with `coat` question by question: exact match and F1
-after SQuAD's normalisation.
+question, in the same documents, and lets so many chains vote that it spends as many tokens as `coat` or more; `cot` is
+as many chains that know nothing but the model does. Each is compared with `coat` question by question: exact match and
+F1 after SQuAD's normalisation.
 """
 
 from __future__ import annotations

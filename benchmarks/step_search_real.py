@@ -56,7 +56,9 @@ def main() -> int:
     sweep.add_argument("--limit", type=int, default=40)
     sweep.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--score", default="judge+arithmetic")
-    sweep.add_argument("--gen-tokens", type=int, default=2048, help="the most that a search may generate for a question")
+    sweep.add_argument(
+        "--gen-tokens", type=int, default=2048, help="the most that a search may generate for a question"
+    )
     table = commands.add_parser("table")
     table.add_argument("--store", type=Path, help="their run store, for what the engine's cache had")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
