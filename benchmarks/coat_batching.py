@@ -4,8 +4,8 @@ r"""What batching saves a tree search over thoughts: three calls an expansion be
 
 The same search (`coat` without external brains: it writes thoughts, associates, judges) runs twice on each question, in
 an order that changes from question to question: once as it is, and once over a model that makes all samples of a call
-one after the other. Samples depend on seed and index alone, so both grow the same tree; where numbers differ in the
-last bit, trees may part, and the table says on how many questions they agree.
+one after the other. Samples depend on seed and index alone, but sums in another order differ in their last bits, so
+trees part sooner or later: times are compared per token, and the table says on how many questions the trees agree.
 """
 
 from __future__ import annotations

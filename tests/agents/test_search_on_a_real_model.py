@@ -87,7 +87,8 @@ async def test_thoughts_with_documents_cite_replay_and_take_three_calls_an_expan
             (tree,) = search_trees(sink.events)
             assert 0 < tree.cost["expansions"] <= 2
             calls = [e for e in sink.of_type("call.started") if e.operation == "generate"]
-            assert len(calls) <= 3 * tree.cost["expansions"] + 1
+            # beside the three of each expansion, notes for the question and a final answer that is asked for
+            assert len(calls) <= 3 * tree.cost["expansions"] + 2
             associated = sink.of_type("memory.associated")
             assert associated
             assert all(e.snippets for e in associated)
