@@ -124,17 +124,20 @@ class ThoughtDesk:
             if not self._affordable(batch):
                 self._end_for_budget()
                 continue
+            grown: list[_Grown] = []
+            short = None
             try:
                 grown = await self._expand(batch)
                 await self._associate(grown)
                 await self._evaluate(grown)
             except LimitExceeded as e:
+                short, self.spent = e, True
                 self._run.note_limit(e)
-                self.spent = True
-                search.end("budget", complete=False)
-                break
-            self._tell(grown)
-            self._offer()
+            if grown:  # what was written counts, even if nobody could judge it any more
+                self._tell(grown)
+                self._offer()
+            if short is not None:
+                search.end("budget", complete=not search.stopped)
         self._ended()
 
     # -- the budget
@@ -196,7 +199,12 @@ class ThoughtDesk:
         for again in range(1 + self._search.options.resamples):
             if again and self._share([one.expand for one, _ in wanted]) < _LEAST_STEP_TOKENS:
                 break
-            await self._sample(wanted)
+            try:
+                await self._sample(wanted)
+            except LimitExceeded:
+                if not again:
+                    raise
+                break  # others in place of duplicates cannot be paid
             lacking = [(one, self._search.lacks(one.expand, one.steps)) for one in grown]
             wanted = [(one, n) for one, n in lacking if n > 0 and one.expand.score != "none"]
             if not wanted:

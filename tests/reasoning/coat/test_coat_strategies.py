@@ -300,6 +300,22 @@ async def test_a_budget_is_kept_and_the_best_so_far_comes_back(store, method, to
         assert made.best.answer == "Rome"
 
 
+@METHODS
+@pytest.mark.parametrize("calls", [1, 2, 3, 4, 9])
+async def test_calls_that_run_out_leave_what_was_written(store, method, calls):
+    class Answers(World):
+        def steps(self, path, text):
+            return {"The answer is Rome.": 1.0}
+
+    desk = ThinkingDesk(store, Answers())
+    made = await desk.solve(method, QUESTION, name=f"{calls}", budget=Budget(calls=calls), k=2, expansions=20)
+    assert desk.run.ledger.used("calls") <= calls
+    if calls >= 2 or method is MonteCarloThoughts:
+        assert made.best.answer == "Rome"
+    else:
+        assert made.stopped == "budget"
+
+
 async def test_the_limit_of_the_search_itself_is_no_spent_budget(store):
     desk = ThinkingDesk(store, World())
     limits = {"gen_tokens": 900, "finish_tokens": 64}
