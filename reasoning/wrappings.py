@@ -73,9 +73,11 @@ def unwrap(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _edges(text: str, start: int, end: int) -> tuple[int, int]:
     """Without blanks and punctuation; emphasis at one end alone is a leftover and goes, too."""
-    while start < end and text[start] in _EDGE_LEFT and not text.startswith(("**", "*"), start):
+    while (
+        start < end and (text[start] in _EDGE_LEFT or text[start].isspace()) and not text.startswith(("**", "*"), start)
+    ):
         start += 1
-    while end > start and (text[end - 1] in _EDGE_RIGHT and text[end - 1] != "*"):
+    while end > start and (text[end - 1] in _EDGE_RIGHT or text[end - 1].isspace()) and text[end - 1] != "*":
         if text[end - 1] in " ," and _escaped(text, start, end - 1):  # "\ " and "\,": LaTeX space
             end -= 1
         end -= 1

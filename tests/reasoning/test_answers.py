@@ -191,3 +191,11 @@ def test_the_kind_of_answer(text: str, expected: str) -> None:
 def test_options_make_a_choice_and_an_explicit_kind_stands() -> None:
     assert answer_kind(Question(text="How many?", choices=("1", "2"))) == "choice"
     assert answer_kind(Question(text="How many?", kind="text")) == "text"
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u2009", "\u3000", "\u202f"])
+def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
+    for text in (f"0{blank}:", f"The answer is{blank}Rome{blank}.", f"The answer is {blank}Rome."):
+        found = extract(text, question("text"))
+        assert found is not None
+        assert found.value == ("0" if text[0] == "0" else "Rome")
