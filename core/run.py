@@ -20,7 +20,7 @@ from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
 from .messages import Completion, Frozen
 from .question import Question
 from .settings import LocalSettings
-from .store import RunStore
+from .store import RunStore, StoredCall
 
 
 class RunConfig(Frozen):
@@ -40,7 +40,7 @@ class RunConfig(Frozen):
             same model, request, seed and index, "none" no sample is looked up.
         calibration: The map that calibrates the answer's confidence, whole: its file may change or go.
         context: What is asked for knowledge, by the words that open it.
-        memory: Name of the memory that is recalled and added to; empty is none.
+        memory: Name of the memory that is recalled, and that `coat` adds to; empty is none.
     """
 
     question: Question
@@ -154,6 +154,17 @@ class Run:
             yield
         finally:
             self._stage = outer
+
+    async def stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
+        """The replies that the store has and that may answer this run, by their keys (see `RunConfig.reuse`)."""
+        reuse = self.config.reuse
+        if reuse == "none":
+            return {}
+        found = await self.store.find_calls(self.id, keys, any_run=reuse == "store")
+        if reuse == "store" and self.recording:
+            # this run's own copy, so that it can be replayed when the other run is gone
+            await self.store.add_calls(self.id, list(found.values()))
+        return found
 
     async def save_events(self) -> None:
         """Write the events emitted so far to the store."""

@@ -176,17 +176,6 @@ class Meter:
 
     # -- store and trace
 
-    async def stored(self, keys: list[str]) -> dict[str, StoredCall]:
-        """The replies that the store has and that may answer this run."""
-        reuse = self.run.config.reuse
-        if reuse == "none":
-            return {}
-        found = await self.run.store.find_calls(self.run.id, keys, any_run=reuse == "store")
-        if reuse == "store":
-            # this run's own copy, so that it can be replayed when the other run is gone
-            await self.run.store.add_calls(self.run.id, list(found.values()))
-        return found
-
     def sample_call(self, key: str, request: Request, completion: Completion, cut: bool) -> StoredCall:
         """A sample as the store keeps it."""
         asked = {"request": sampled_json(request), "seed": request.sampling.seed, "index": completion.sample_index}

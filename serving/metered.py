@@ -162,7 +162,7 @@ class MeteredModel:
             for index in r.indices
         }
         with self._run.ledger.reserve(self._meter.most(fitted)):
-            stored = await self._meter.stored(list(keys.values()))
+            stored = await self._run.stored(list(keys.values()))
             done: dict[Slot, Completion] = {
                 slot: Completion.model_validate(stored[key].reply) for slot, key in keys.items() if key in stored
             }
@@ -308,7 +308,7 @@ class MeteredModel:
         run = self._run
         keys = [call_key(self.identity, a, None, 0) for a in asked]
         with run.ledger.reserve(Need(calls=calls)):
-            stored = await self._meter.stored(keys)
+            stored = await self._run.stored(keys)
             missing = [i for i, key in enumerate(keys) if key not in stored]
             call = run.emit(
                 CallStarted(

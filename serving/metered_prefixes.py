@@ -81,7 +81,7 @@ class MeteredPrefixes:
         meter, run = self._meter, self._meter.run
         key = call_key(meter.model.identity, [meter.role, asked], None, 0)
         with run.ledger.reserve(Need()):
-            record = (await meter.stored([key])).get(key)
+            record = (await run.stored([key])).get(key)
             known = None if record is None else Pinned.model_validate(record.reply)
             call = run.emit(
                 CallStarted(

@@ -72,7 +72,7 @@ class MeteredReward:
         passes = count_passes(self.capabilities.one_pass, solutions, which)
         usd = 0.0 if run.config.budget.usd is None else self.most_usd(problem, solutions, which)
         with run.ledger.reserve(Need(reward_calls=passes, usd=usd)):
-            stored = {k: StepScores.model_validate(c.reply) for k, c in (await self._stored(keys)).items()}
+            stored = {k: StepScores.model_validate(c.reply) for k, c in (await run.stored(keys)).items()}
             missing: dict[str, int] = {}
             for i, key in enumerate(keys):
                 if key not in stored:
@@ -128,16 +128,6 @@ class MeteredReward:
             if not others:
                 raise
             return [StepScores(passes=0, failure=Failure(code=e.code, message=e.message)) for _ in wanted]
-
-    async def _stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
-        run = self._run
-        if run.config.reuse == "none":
-            return {}
-        found = await run.store.find_calls(run.id, keys, any_run=run.config.reuse == "store")
-        if run.config.reuse == "store":
-            # this run's own copy, so that it can be replayed when the other run is gone
-            await run.store.add_calls(run.id, list(found.values()))
-        return found
 
     def _charge(self, call: int, results: Sequence[StepScores], replayed: int, seconds: float) -> None:
         """Book what the call has spent, and tell of it."""

@@ -192,7 +192,7 @@ class Consultant:
     async def _answer(self, wanted: dict[str, _Query]) -> None:
         """Put a reply into the slot of each query."""
         run = self._run
-        stored = await self._stored(list(wanted))
+        stored = await run.stored(list(wanted))
         for key, call in stored.items():
             reply, query = BrainReply.model_validate(call.reply), wanted[key]
             # a brain whose models' meters keep everything answers from there, so that the run is charged as it was
@@ -279,16 +279,6 @@ class Consultant:
         self._left_behind.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that the event loop does not complain
-
-    async def _stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
-        run = self._run
-        if run.config.reuse == "none":
-            return {}
-        found = await run.store.find_calls(run.id, keys, any_run=run.config.reuse == "store")
-        if run.config.reuse == "store" and run.recording:
-            # this run's own copy, so that it can be replayed when the other run is gone
-            await run.store.add_calls(run.id, list(found.values()))
-        return found
 
     def _count(self, query: _Query) -> None:
         """Count a reply, and tell of a failure: in full once for each brain and kind of it."""

@@ -38,12 +38,9 @@ class KeptSimilarity:
         run = self._run
         asked: dict[str, JsonValue] = {"cosines": list(left), "with": list(right)}
         key = call_key(self._identity, asked, None, 0)
-        if run.config.reuse != "none":
-            found = await run.store.find_calls(run.id, [key], any_run=run.config.reuse == "store")
-            if key in found:
-                if run.config.reuse == "store" and run.recording:
-                    await run.store.add_calls(run.id, list(found.values()))
-                return _read(found[key])
+        known = (await run.stored([key])).get(key)
+        if known is not None:
+            return _read(known)
         cosines = await self._embedded.cosines(left, right)
         # rounded as stored, so that a replay compares the same numbers
         cosines = [[round(value, 6) for value in row] for row in cosines]
