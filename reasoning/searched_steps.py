@@ -9,11 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, JsonValue
 
 from ..core.answer import Candidate, Solution, Stopped
-from ..core.events import CandidateFound, VoteUpdated
+from ..core.events import CandidateFound
 from ..core.messages import Prompt
 from ..core.question import Question
 from ..core.run import Run
-from .answer_classes import answer_classes
 from .prompts import ask, in_steps
 from .search.asking import StepSearch
 from .search.limits import Limits, SearchOptions
@@ -23,6 +22,7 @@ from .step_samples import StepOptions
 from .step_scoring import StepScoring
 from .step_search import Found, SearchDesk
 from .strategy import Models
+from .weighed_vote import weighed_vote
 
 N = TypeVar("N", bound=Node)
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
@@ -125,22 +125,11 @@ class SearchedSteps(StepScoring, SearchOptions):
             weights: Weight of each candidate, at least 0; by default its score, or 0 without one.
             **notes: For the solution's notes.
         """
-        classes = await answer_classes([candidate.answer for candidate in found.candidates], question)
         weights = [candidate.score or 0.0 for candidate in found.candidates] if weights is None else weights
-        total = math.fsum(weights)
-        if not classes or total <= 0:
+        voted = await weighed_vote(found.candidates, weights, question, run)
+        if voted is None:
             return self.best(found, run, **notes)
-        sums = [math.fsum(weights[i] for i in members) for members in classes]
-        ranked = sorted(range(len(classes)), key=lambda place: -sums[place])  # stable: of equals the one found first
-        answers = {str(found.candidates[classes[place][0]].answer): sums[place] for place in ranked}
-        run.emit(
-            VoteUpdated(
-                votes={str(found.candidates[classes[p][0]].answer): len(classes[p]) for p in ranked},
-                total=len(found.candidates),
-            )
-        )
-        chosen = max(classes[ranked[0]], key=lambda i: (weights[i], -i))
-        return self._solution(found, run, chosen, sums[ranked[0]] / total, {"weights": dict(answers), **notes})
+        return self._solution(found, run, voted.chosen, voted.share, {"weights": dict(voted.sums), **notes})
 
     def _solution(
         self, found: Found[N], run: Run, chosen: int | None, confidence: float | None, notes: dict[str, JsonValue]

@@ -37,6 +37,7 @@ from .search.tree import Continuation, Node
 from .step_rewards import StepReward
 from .step_sampler import StepSampler
 from .step_samples import Expansion, StepOptions
+from .traced_node import traced_node
 
 N = TypeVar("N", bound=Node)
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
@@ -377,14 +378,4 @@ def _traced(node: Node) -> SearchNode:
     shared = {f.name for f in fields(Node)}
     own = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in shared}
     values = {name: float(value) for name, value in own.items() if isinstance(value, float)}
-    return SearchNode(
-        id=node.id,
-        parent=node.parent,
-        depth=node.depth,
-        text=node.text,
-        tokens=node.tokens,
-        score=node.score,
-        terminal=node.terminal,
-        forced=node.forced,
-        values=values,
-    )
+    return traced_node(node, values)

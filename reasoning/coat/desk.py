@@ -31,6 +31,7 @@ from ..reply_prefix import Continuations
 from ..search.expand import Expand
 from ..search.monte_carlo import MonteCarlo, Position
 from ..search.tree import Continuation
+from ..traced_node import traced_node
 from . import wording
 from .associating import Associator
 from .citing import cite
@@ -341,17 +342,8 @@ class ThoughtDesk:
             values |= {"step": said.step} | ({} if said.notes is None else {"notes": said.notes})
         if node.reward is not None:
             values["reward"] = node.reward
-        return SearchNode(
-            id=node.id,
-            parent=node.parent,
-            depth=node.depth,
-            text=node.text if node.terminal or not node.text else f"{node.text}\n\n",
-            tokens=node.tokens,
-            score=node.score,
-            terminal=node.terminal,
-            forced=node.forced,
-            values=values,
-        )
+        parted = None if node.terminal or not node.text else f"{node.text}\n\n"
+        return traced_node(node, values, parted)
 
     def _offer(self) -> None:
         best = self._search.outcome().chosen

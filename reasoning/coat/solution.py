@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from pydantic import JsonValue
 
-from ...core.answer import Candidate, Solution, Stopped
-from ...core.events import CandidateFound, VoteUpdated
+from ...core.answer import Solution, Stopped
+from ...core.events import CandidateFound
 from ...core.question import Question
 from ...core.run import Run
-from ..answer_classes import answer_classes
 from ..search.monte_carlo import MonteCarlo
+from ..weighed_vote import weighed_vote
 from .desk import ThoughtDesk
 from .parameters import ThoughtParameters
 
@@ -43,8 +41,9 @@ async def solution_of(
     confidence = None if found.chosen is None else found.chosen.reward or found.chosen.score
     if config.select == "vote":
         weight = {node.id: value for node, value in zip(found.terminals, found.weights, strict=True)}
-        voted = await _vote(candidates, [weight.get(node.id, 0.0) for node in nodes], question, run)
-        chosen, confidence = voted or (chosen, confidence)
+        voted = await weighed_vote(candidates, [weight.get(node.id, 0.0) for node in nodes], question, run)
+        if voted is not None:
+            chosen, confidence = voted.chosen, voted.share
     stopped: Stopped = "budget" if desk.spent else "done"
     cost: dict[str, JsonValue] = {
         "expansions": len(search.selected),
@@ -60,19 +59,3 @@ async def solution_of(
         stopped=stopped,
         notes={"search": cost, "ended": found.stopped},
     )
-
-
-async def _vote(
-    candidates: tuple[Candidate, ...], weights: list[float], question: Question, run: Run
-) -> tuple[int, float] | None:
-    """The heaviest candidate of the answer with the largest sum of weights, and that answer's share; or None."""
-    classes = await answer_classes([candidate.answer for candidate in candidates], question)
-    total = math.fsum(weights)
-    if not classes or total <= 0:
-        return None
-    sums = [math.fsum(weights[i] for i in members) for members in classes]
-    ranked = sorted(range(len(classes)), key=lambda place: -sums[place])
-    votes = {str(candidates[classes[place][0]].answer): len(classes[place]) for place in ranked}
-    run.emit(VoteUpdated(votes=votes, total=len(candidates)))
-    chosen = max(classes[ranked[0]], key=lambda i: (weights[i], -i))
-    return chosen, sums[ranked[0]] / total
