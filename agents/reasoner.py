@@ -65,7 +65,7 @@ class Reasoner:
         context: Where the strategy looks things up: folders and the like by the words that open them (see
             `reasoning.brains.opening`), brains of your own, or functions from a text and a number to snippets; None is
             the setting. They are closed with the reasoner.
-        memory: Name of a memory that the strategy recalls and adds to; None is the setting.
+        memory: Name of a memory that the strategy recalls, and that `coat` adds to; None is the setting.
         settings: Settings instead of those of environment and files.
         progress: Told how far a model's files are that must be fetched first; called from another thread.
 
@@ -165,7 +165,7 @@ class Reasoner:
         asked = check_question(question, choices, documents)
         settings = self.settings
         looks_up = uses(settings.strategy, "brain")
-        compares = looks_up or uses(settings.strategy, "embedding")
+        compares = uses(settings.strategy, "embedding") or (looks_up and bool(settings.memory))
         config = RunConfig(
             question=asked,
             strategy=settings.strategy,

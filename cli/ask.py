@@ -66,7 +66,7 @@ def ask(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Memory that the strategy recalls and adds to (coat, rag); `reason memory` manages them.",
+            help="Memory that coat and rag recall and coat adds to; `reason memory` manages them.",
             show_default=False,
             rich_help_panel=options.RUNNING,
         ),

@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
         embedding_model: The model that embeds texts.
         context: Where strategies that look things up do so: folders, addresses and the like (see `reasoning.brains`).
-        memory: Name of the memory that they recall and add to; empty is none.
+        memory: Name of the memory that they recall, and that `coat` adds to; empty is none.
         strategy: The strategy.
         verify: The verifiers.
         seed: Seed of a run; None draws one and records it.
