@@ -31,6 +31,8 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from typing import Any
 
+from machine import processor
+
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 Call = Callable[[], Awaitable[str]]
 Close = Callable[[], Awaitable[None]]
@@ -299,16 +301,6 @@ async def compare(base: str, asked: argparse.Namespace) -> dict[str, tuple[float
         name: (statistics.median(a for a, _ in values), statistics.median(b for _, b in values))
         for name, values in taken.items()
     }
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as told:
-            named = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    except OSError:
-        named = []
-    return named[0] if named else platform.machine()
 
 
 def main() -> None:

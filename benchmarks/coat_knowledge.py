@@ -28,6 +28,7 @@ from reason.evals.rows import Row
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.paired import compare
 from reason.evals.summary import outcomes_of
+from sweep_text import share, strategy_blocks
 
 INSTRUCTION = (
     'Think step by step, briefly. End with a last line "The answer is" and the answer alone: a name, a date, a number '
@@ -99,10 +100,7 @@ def sweep_file(given: argparse.Namespace) -> str:
             limit=given.limit,
         )
     ]
-    for name, settings in methods:
-        body = "\n".join(f"{key} = {value}" for key, value in settings.items())
-        parts.append(f'[[strategy]]\nname = "{name}"\n[strategy.parameters]\n{body}\n')
-    return "\n".join(parts)
+    return "\n".join([*parts, *strategy_blocks(methods)])
 
 
 def report(folders: list[Path]) -> str:
@@ -173,13 +171,6 @@ def seconds_of(run: StoredRun) -> float:
 def f1_of(row: Row) -> float:
     """F1 of an answer."""
     return float(row.metrics.get("f1") or 0.0)
-
-
-def share(values: list[float]) -> str:
-    """A mean in per cent with its interval over questions."""
-    array = np.array(values)
-    low, high = percentiles(bootstrap_means(array, np.arange(len(array))))
-    return f"{100 * array.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def f1_difference(run: StoredRun, other: StoredRun) -> str:

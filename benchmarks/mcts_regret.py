@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from machine import processor
 from mcts_players import LIBRARY, Entry, entries, ours, standard
 from mcts_plot import DRAWN, Panel, draw
 from mcts_trees import BRANCHING, Bandit, KnownTree, Noise, Read, read
@@ -160,14 +161,6 @@ def panels(found: Reads, scores: str) -> list[Panel]:
         Panel("nodes below the best step, %", 100, (0, 25, 50, 75, 100), curves("best", 100)),
         Panel("depth of the deepest node", 10, (2, 4, 6, 8, 10), curves("deepest")),
     ]
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> int:

@@ -18,11 +18,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
+from machine import processor
 from reason.reasoning.consistency.one_thread import one_blas_thread
 from reason.reasoning.consistency.weibull import BOUNDS, START, fit_mixture
 from scipy.optimize import minimize
@@ -63,14 +63,6 @@ def timed(work: Callable[[np.ndarray], Any], p: np.ndarray) -> tuple[tuple[float
     began, busy = time.perf_counter(), time.process_time()
     outcome = work(p)
     return ((time.perf_counter() - began) * 1e3, (time.process_time() - busy) * 1e3), outcome
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

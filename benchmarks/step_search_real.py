@@ -26,10 +26,10 @@ import numpy as np
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.comparison import StoredRun, load_run
-from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.paired import compare
 from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import in_steps
+from sweep_text import share, strategy_blocks
 
 SIZES = (2, 4, 8)
 CHAINS = (1, 2, 4, 8)
@@ -93,11 +93,8 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_to
         if n > min(SIZES):
             methods.append(("particle-gibbs", {"n": n // 2, "iterations": 2}))
     parts = [SWEEP.format(model=model, data=data, limit=limit, seed=seed)]
-    for name, size in methods:
-        settings = {**common, **{key: str(value) for key, value in size.items()}}
-        body = "\n".join(f"{key} = {value}" for key, value in settings.items())
-        parts.append(f'[[strategy]]\nname = "{name}"\n[strategy.parameters]\n{body}\n')
-    return "\n".join(parts)
+    written = [(name, common | {key: str(value) for key, value in size.items()}) for name, size in methods]
+    return "\n".join([*parts, *strategy_blocks(written)])
 
 
 async def report(folders: list[Path], store: Path | None) -> str:
@@ -167,9 +164,7 @@ def passes_of(run: StoredRun) -> float:
 
 def accuracy(run: StoredRun) -> str:
     """Share of right answers with its interval over questions."""
-    right = np.array([float(row.value or 0) for row in run.rows])
-    low, high = percentiles(bootstrap_means(right, np.arange(len(right))))
-    return f"{100 * right.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+    return share([float(row.value or 0) for row in run.rows])
 
 
 async def reuse(path: Path, runs: list[StoredRun]) -> str:

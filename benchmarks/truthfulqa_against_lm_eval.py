@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,6 +26,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import processor
 
 TASKS = ("mc1", "mc2")
 
@@ -249,15 +250,6 @@ def told(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
         f"{ours['score']:.4f} and {theirs['score']:.4f}; the likeliest choice leads by {margins[0]:.4f} and "
         f"{margins[1]:.4f} nats"
     )
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
