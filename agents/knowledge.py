@@ -54,6 +54,27 @@ def refuse_unused(strategy: str, context: Sequence[Source], memory: str) -> None
         )
 
 
+def refuse_namesakes(context: Sequence[Source]) -> None:
+    """Refuse sources that a run's configuration could not tell apart.
+
+    Raises:
+        UserError: Two have the same name: one source given twice, or two functions of one qualified name.
+    """
+    known: dict[str, Source] = {}
+    for source in context:
+        name = name_of(source)
+        if name in known:
+            same = known[name] is source or isinstance(source, str)
+            raise UserError(
+                f"the context has {name!r} twice",
+                hint="give it once"
+                if same
+                else "they are two sources of one name, which a stored run could not tell apart: give each function a "
+                "name of its own with def, or each brain another name",
+            )
+        known[name] = source
+
+
 @dataclass
 class OpenedKnowledge:
     """Brains, memories and embedding models that are open, by name; they serve many runs and are closed together."""

@@ -34,7 +34,16 @@ from ..serving.rewards import RewardCapabilities, RewardModel, open_reward
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
 from .checkpoints import open_checkpoints
 from .journey import Journey
-from .knowledge import OpenedKnowledge, Source, changed, name_of, recorded_knowledge, refuse_unused, uses
+from .knowledge import (
+    OpenedKnowledge,
+    Source,
+    changed,
+    name_of,
+    recorded_knowledge,
+    refuse_namesakes,
+    refuse_unused,
+    uses,
+)
 from .portal import Portal
 from .turn import Turn
 
@@ -112,6 +121,7 @@ class Reasoner:
             }
         )
         refuse_unused(self.settings.strategy, context or (), memory or "")
+        refuse_namesakes(self.settings.context if context is None else context)
         self._sources: tuple[Source, ...] = tuple(context or ())
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}

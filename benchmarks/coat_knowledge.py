@@ -106,6 +106,9 @@ def sweep_file(given: argparse.Namespace) -> str:
 def report(folders: list[Path]) -> str:
     """The table in Markdown."""
     runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
+    short = [run.label for run in runs if not run.manifest.complete]
+    if not runs or short:
+        raise SystemExit(f"not finished: {', '.join(short)}" if short else "there are no runs in these folders")
     runs.sort(key=lambda run: (run.manifest.plan.strategy, tokens_of(run)))
     plan = runs[0].manifest.plan
     lines = [
@@ -127,8 +130,9 @@ def report(folders: list[Path]) -> str:
         "| first | second | tokens | exact match [95 %] | won, lost | p | F1 [95 %] |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for run in (run for run in runs if run.manifest.plan.strategy == "coat"):
-        for other in (other for other in runs if other.manifest.plan.strategy != "coat"):
+    coats = [run for run in runs if run.manifest.plan.strategy == "coat"]
+    for at, run in enumerate(coats):
+        for other in (*coats[at + 1 :], *(other for other in runs if other.manifest.plan.strategy != "coat")):
             found = compare(outcomes_of(run.rows), outcomes_of(other.rows))
             span = found.bootstrap
             between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"

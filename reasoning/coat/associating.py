@@ -23,11 +23,12 @@ from ...serving.metered import MeteredModel
 from ..brains.consulting import Consultant, Found
 from ..brains.quoting import plain
 from ..memory.admission import Admission, Admitted, Proposal, Thought
-from ..memory.item import MemoryItem
+from ..memory.item import SELF, MemoryItem
 from ..memory.working import WorkingMemory
 from . import wording
 from .conversation import ROOT, Conversation, Turn
 from .replies import read_items
+from .shortening import shortened
 
 Querying = Literal["step", "model"]
 Association = Literal["written", "quoted"]
@@ -41,9 +42,10 @@ class Associating:
 
     Attributes:
         snippets: m, snippets wanted of the brains for a thought.
-        tokens: L_am, most tokens of an association.
+        tokens: L_am, most tokens of an association, and of a quoted snippet (see `shortening`).
         items: Most items of one.
-        association: "written": the model says what helps; "quoted": the snippets are taken as they are, without a call.
+        association: "written": the model says what helps; "quoted": the snippets are taken as they are, without a
+            call; of long ones the sentences that bear most on question and step.
         querying: "step": the brains are asked with question and step; "model": with a query that the model writes.
         temperature: Of the association.
     """
@@ -126,7 +128,10 @@ class Associator:
         queries, found = await self._consult(paths)
         if self._consultant is not None and self._how.association == "quoted":
             proposals = [
-                tuple(Proposal(plain(s.text), s.source_id, s.kind, query) for s in snippets)
+                tuple(
+                    Proposal(plain(shortened(s.text, query, self._how.tokens)), s.source_id, s.kind, query)
+                    for s in snippets
+                )
                 for query, snippets in zip(queries, found, strict=True)
             ]
             lost: list[int] = [0] * len(paths)
@@ -153,7 +158,15 @@ class Associator:
         if self._consultant is None:
             return [""] * len(paths), [[] for _ in paths]
         queries = await self._queries(paths)
-        return queries, await self._consultant.ask(queries, self._how.snippets)
+        wanted = [self._how.snippets + self._quoted(path) for path in paths]
+        found = await self._consultant.ask(queries, max(wanted))
+        return queries, [snippets[:most] for snippets, most in zip(found, wanted, strict=True)]
+
+    def _quoted(self, path: Sequence[Turn]) -> int:
+        """How many snippets the path has already, which the brains will find again."""
+        if self._how.association == "written":
+            return 0  # another thought may take another fact from the same snippet
+        return sum(note.source_kind != SELF for note in self._conversation.known(path))
 
     async def _queries(self, paths: Sequence[Sequence[Turn]]) -> list[str]:
         plainly = [

@@ -20,10 +20,8 @@ from pydantic import Field
 
 from ...core.answer import Solution
 from ...core.errors import ReasonError
-from ...core.messages import Prompt
 from ...core.question import Question
 from ...core.run import Run
-from ...serving.metered import MeteredModel
 from ...serving.model import Feature
 from ..brains.consulting import DEADLINE_S, Consultant
 from ..memory.admission import Admission, Rules
@@ -38,6 +36,7 @@ from .desk import ThoughtDesk
 from .judging import ThoughtJudge
 from .parameters import ThoughtParameters
 from .scoring import ScoreForm
+from .shortening import approximate_tokens
 from .solution import solution_of
 
 
@@ -77,9 +76,12 @@ class CoAT:
         snippets: Annotated[int, Field(ge=1, description="snippets wanted of the brains for a thought")] = 3
         items: Annotated[int, Field(ge=1, description="most notes that a thought brings in")] = 3
         association: Annotated[
-            Association, Field(description="written: the model says what of the snippets helps; quoted: as they are")
+            Association,
+            Field(description="written: the model says what of the snippets helps; quoted: their own sentences"),
         ] = "written"
-        association_tokens: Annotated[int, Field(ge=8, description="most tokens of an association")] = 96
+        association_tokens: Annotated[
+            int, Field(ge=8, description="most tokens of an association, or of a quoted snippet")
+        ] = 96
         association_temperature: Annotated[float, Field(ge=0, le=100, description="its temperature")] = 0.3
         querying: Annotated[Querying, Field(description="who words what the brains are asked")] = "step"
         deadline_s: Annotated[float, Field(gt=0, description="longest time for a query of a brain, in seconds")] = (
@@ -147,7 +149,7 @@ class CoAT:
             run.degrade("no embedding model: notes were compared by their words alone")
         rules = self.config.rules.model_copy(update={"max_tokens": self.config.association_tokens})
         similarity = None if embedding is None else KeptSimilarity(embedding, run)
-        return Admission(rules, lambda text: _tokens(models.main, text), similarity)
+        return Admission(rules, approximate_tokens, similarity)
 
     async def _remember(self, search: MonteCarlo, memory: WorkingMemory, models: Models, run: Run) -> None:
         """Keep the notes of the chosen path for other runs, where a memory is given."""
@@ -160,9 +162,3 @@ class CoAT:
             await models.knowledge.memory.add(kept, run_id=run.id, question=run.question.text)
         except ReasonError as e:
             run.degrade(f"the notes could not be kept in memory {models.knowledge.memory.name}: {e.message}")
-
-
-def _tokens(model: MeteredModel, text: str) -> int:
-    """Tokens of a text; where the model cannot tell, from its characters."""
-    counted = model.count_tokens(Prompt(text=text))
-    return len(text) // 4 + 1 if counted is None else counted

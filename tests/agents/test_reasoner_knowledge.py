@@ -83,6 +83,21 @@ async def test_a_run_is_shown_again_without_model_folder_or_embedding(world, set
     assert [e.items for e in sink.of_type("memory.associated")]
 
 
+async def test_a_replay_quotes_what_its_run_quoted_though_it_has_no_tokenizer(world, settings, folder):
+    world.model.count_tokens = lambda prompt: 10_000  # a run that asked it would quote nothing
+    filler = " Nothing is known of the tower." * 20
+    (folder / "long.md").write_text(f"# More\n\n{filler}\n\nThe Wibble Tower was begun in 1402.{filler}\n")
+    async with Reasoner(
+        strategy="coat", parameters={**SMALL, "association": "quoted"}, settings=settings, context=[str(folder)]
+    ) as reasoner:
+        answer, ran = await reasoner.aask(QUESTION, sinks=[sink := MemorySink()]), sink
+        again = await reasoner.areplay(answer.run_id, sinks=[shown := MemorySink()])
+    quoted = [e.items for e in ran.of_type("memory.associated")]
+    assert any(quoted)
+    assert [e.items for e in shown.of_type("memory.associated")] == quoted
+    assert again.text == answer.text
+
+
 @pytest.mark.parametrize("strategy", ["coat", "rag"])
 async def test_a_function_is_a_brain(world, settings, strategy):
     asked = []
@@ -121,6 +136,21 @@ def test_a_strategy_that_looks_nothing_up_refuses_what_it_would_ignore(settings)
         Reasoner(strategy="cot", settings=settings, context=["somewhere"])
     with pytest.raises(UserError, match="the memory 'mine'"):
         Reasoner(strategy="mcts", settings=settings, memory="mine")
+
+
+def test_two_sources_that_a_stored_run_could_not_tell_apart_are_refused(settings, folder):
+    functions = [lambda text, k: [FACT], lambda text, k: ["Fish swim."]]
+    with pytest.raises(UserError, match=r"<lambda>' twice") as refused:
+        coat(settings, context=functions)
+    assert "a name of its own" in refused.value.hint
+    with pytest.raises(UserError, match="twice") as refused:
+        coat(settings, context=[str(folder), str(folder)])
+    assert refused.value.hint == "give it once"
+
+    def towers(text, k):
+        return [FACT]
+
+    coat(settings, context=[towers, functions[0], str(folder)])
 
 
 async def test_a_setting_for_other_strategies_is_no_error(world, settings):
