@@ -1,0 +1,75 @@
+r"""Yes-no questions that need two facts and a comparison, made of the comparisons of `multihop_questions.py`.
+
+    python benchmarks/multihop_questions.py --corpus sentences.jsonl --source fever --count 1000 --most 100 \
+        --out many.jsonl --documents docs/
+    python benchmarks/yes_no_questions.py many.jsonl --out yes_no.jsonl
+
+"Who was born later, A or B?" becomes "Was A born later than B?", a question of StrategyQA's kind: the steps are
+not in the wording. Which of the two is named first is decided by a hash of the question's id, so that about half the
+answers are yes. The rows are those of the dataset `file` with `kind = "yes_no"`. Neither the pool nor what is made of
+it belongs into the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+WORDINGS = {
+    "Who was born": "Was {a} born {when} than {b}?",
+    "Which film was released": "Was the film {a} released {when} than the film {b}?",
+    "Which band was formed": "Was the band {a} formed {when} than the band {b}?",
+}
+_EITHER = re.compile(r"(?P<asks>[A-Z][\w ]+?) (?P<when>first|earlier|later), (?P<a>.+) or (?P<b>.+)\?")
+
+
+def main() -> int:
+    """Write the questions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("questions", type=Path, help="what multihop_questions.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="where the yes-no questions go")
+    given = parser.parse_args()
+    rows = [json.loads(line) for line in given.questions.read_text(encoding="utf-8").splitlines()]
+    made = list(yes_no(rows))
+    given.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
+    print(f"{len(made)} questions, {dict(Counter(row['answer'] for row in made))}", file=sys.stderr)
+    return 0
+
+
+def yes_no(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The yes-no questions, in the order of the rows; rows that are no comparison are left out."""
+    for row in rows:
+        if row.get("kind") != "comparison":
+            continue
+        answers = [str(answer) for answer in row["answer"]]
+        if set(answers) <= {"yes", "no"}:
+            yield {"id": row["id"], "question": row["question"], "answer": answers[0], "subject": row["subject"]}
+            continue
+        found = _EITHER.fullmatch(row["question"])
+        wording = None if found is None else WORDINGS.get(found["asks"])
+        if found is None or wording is None:
+            continue
+        pair = [found["a"], found["b"]]
+        right = [name for name in pair if name.strip('"') in answers]
+        if len(right) != 1:
+            continue
+        if hashlib.sha256(row["id"].encode()).digest()[0] % 2:
+            pair.reverse()
+        when = "earlier" if found["when"] == "first" else found["when"]
+        yield {
+            "id": row["id"],
+            "question": wording.format(a=pair[0], b=pair[1], when=when),
+            "answer": "yes" if pair[0] == right[0] else "no",
+            "subject": row["subject"],
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
