@@ -24,6 +24,8 @@ def companions(requests: Sequence[Request], model: str) -> list[tuple[int, ...]]
         UserError: A group has a member too many, or its members are not sampled alike.
         CapabilityMissing: A hook of theirs is unknown.
     """
+    if not any(request.sampling.hooks for request in requests):
+        return []  # the usual case: looking through what is installed takes longer than many a call's own bookkeeping
     known = frozenset(entry_points(group=GROUPS).names)
     found: dict[tuple[str, str], list[tuple[int, GroupHook]]] = {}
     for i, request in enumerate(requests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,16 @@ def line(row: Any, *calls: HookCall, said: tuple[int, ...] = (), scope: object =
     hooks = make_hooks(calls, "m")
     states = {name: HookState((), (), 0, together=together) for name, _ in hooks}
     return Line(np.asarray(row, dtype=np.float32), (), said, hooks, states, scope)
+
+
+def test_calls_without_hooks_do_not_look_through_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(**_: object) -> None:
+        raise AssertionError("entry points were read")
+
+    monkeypatch.setattr(sys.modules[companions.__module__], "entry_points", looked)
+    assert companions([Request(prompt=Prompt(text="a")), Request(prompt=Prompt(text="b"))], "m") == []
+    with pytest.raises(AssertionError):
+        companions([Request(prompt=Prompt(text="a"), sampling=Sampling(hooks=(HookCall(name="contrast"),)))], "m")
 
 
 @given(rows, rows, st.floats(0, 4), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
