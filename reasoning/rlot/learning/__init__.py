@@ -1,0 +1,1 @@
+"""How the navigator learns: Double DQN with a replay buffer, in NumPy."""

@@ -1,0 +1,80 @@
+"""The five blocks: numbers, what may run next, and what runs in the place of what may not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.reasoning.rlot.blocks import LETTERS, NAMES, Block, best_legal, effective, legal
+
+
+def test_the_numbers_letters_and_names_belong_together() -> None:
+    assert [(int(b), LETTERS[b], NAMES[b]) for b in Block] == [
+        (0, "R", "reason"),
+        (1, "D", "decompose"),
+        (2, "Db", "debate"),
+        (3, "Rf", "refine"),
+        (4, "Ga", "terminate"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ran", "expected"),
+    [
+        (0, (True, True, True, False, True)),
+        (1, (True, True, True, True, True)),
+        (4, (True, True, True, True, True)),
+        (5, (False, False, False, False, True)),
+        (6, (False, False, False, False, True)),
+    ],
+)
+def test_what_may_run_under_mask(ran: int, expected: tuple[bool, ...]) -> None:
+    assert legal(ran, 5, "mask") == expected
+
+
+@given(st.integers(0, 20), st.integers(1, 10))
+def test_everything_may_be_chosen_under_substitute(ran: int, most: int) -> None:
+    assert legal(ran, most, "substitute") == (True,) * 5
+
+
+@given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 10))
+def test_what_is_substituted_is_legal_and_what_is_legal_is_not_substituted(action: int, ran: int, most: int) -> None:
+    may = legal(ran, most, "mask")
+    block = effective(action, ran, most)
+    assert may[block]
+    if may[action]:
+        assert block == action
+    elif ran >= most:
+        assert block is Block.TERMINATE
+    else:
+        assert (action, block) == (Block.REFINE, Block.REASON)
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=5, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
+)
+def test_the_best_legal_action_is_the_first_of_the_highest(values: list[int], may: list[bool]) -> None:
+    chosen = best_legal(values, may)
+    highest = max(value for value, is_legal in zip(values, may, strict=True) if is_legal)
+    assert chosen == next(i for i in range(5) if may[i] and values[i] == highest)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: legal(-1, 5, "mask"), "-1"),
+        (lambda: legal(0, 0, "substitute"), "0 blocks of at most 0"),
+        (lambda: effective(5, 0, 5), "no block 5"),
+        (lambda: effective(-1, 0, 5), "no block -1"),
+        (lambda: effective(0, -1, 5), "-1"),
+        (lambda: best_legal([1, 2, 3, 4, 5], [False] * 5), "no block may run"),
+        (lambda: best_legal([1, 2], [True] * 5), "2 values"),
+        (lambda: best_legal([1, 2, 3, 4, 5], [True]), "1 marks"),
+    ],
+)
+def test_what_cannot_be_is_refused(call: object, named: str) -> None:
+    assert callable(call)
+    with pytest.raises(UserError, match=named) as refused:
+        call()
+    assert refused.value.hint

@@ -1,0 +1,354 @@
+"""Navigators: what they choose, their cards, and their files, whole and damaged and foreign."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.errors import DataError, StoreError, UserError
+from reason.reasoning.rlot import navigator as navigator_module
+from reason.reasoning.rlot import navigator_file
+from reason.reasoning.rlot.navigator import (
+    Navigator,
+    NavigatorCard,
+    load_navigator,
+    question_digest,
+    save_navigator,
+)
+from reason.reasoning.rlot.network import SHAPES, DuelingNetwork
+from torch_navigator import TorchDueling
+
+BARE = (0, 0, 0, 0, 0, 0, 0)
+ANY = (True,) * 5
+CARD = NavigatorCard(
+    name="gsm8k-small",
+    model="local/smollm2-135m",
+    model_identity="sha256:1234",
+    reward="outcome",
+    datasets=("gsm8k", "math500"),
+    episodes=3000,
+    steps=9123,
+    problems=2,
+    seed=7,
+    gamma=0.95,
+    max_blocks=4,
+    mask_mode="substitute",
+    refine_mode="replace",
+    parameters={"plans": 3, "limits": {"step_tokens": 64}, "system": "Zähle! \U0001f600"},
+    trained_on=(question_digest("What is 1 + 1?"), question_digest("And 2 + 2?")),
+    created="2026-01-02T03:04:05Z",
+    version="0.1",
+    notes={"accuracy": 0.25},
+)
+
+
+def network(seed: int = 0) -> DuelingNetwork:
+    return DuelingNetwork.random(np.random.default_rng(seed))
+
+
+def answering(*q: float) -> DuelingNetwork:
+    """A network that gives these values in every state."""
+    weights = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    weights["Linear3_adv.bias"] = np.array(q) - np.mean(q)
+    weights["Linear3_val.bias"] = np.array([np.mean(q)])
+    return DuelingNetwork(weights)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "kept.safetensors"
+    save_navigator(Navigator(network(), CARD), path)
+    return path
+
+
+def rewritten(file: Path, **changes: object) -> None:
+    """Change the entry in a file's metadata; None takes something away, a function changes the card."""
+    arrays = safetensors.numpy.load(file.read_bytes())
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        entry = json.loads(opened.metadata()["reason.navigator"])
+    entry = {name: value for name, value in {**entry, **changes}.items() if value is not None}
+    file.write_bytes(safetensors.numpy.save(arrays, metadata={"reason.navigator": json.dumps(entry)}))
+
+
+def test_it_chooses_the_best_legal_block() -> None:
+    navigator = Navigator(answering(1, 3, 2, 3, 0))
+    assert navigator.q(BARE) == pytest.approx((1, 3, 2, 3, 0), abs=1e-6)
+    assert navigator.choose(BARE, ANY) == 1  # of two equal ones the first
+    assert navigator.choose(BARE, (True, False, True, True, True)) == 3
+    assert navigator.choose(BARE, (True, False, True, False, True)) == 2
+    assert navigator.choose(BARE, (False, False, False, False, True)) == 4
+
+
+def test_it_refuses_what_is_no_state_and_nothing_legal() -> None:
+    navigator = Navigator(network())
+    with pytest.raises(UserError, match="none of 0, 1, 2, 3"):
+        navigator.choose((0, 0, 0, 0, 0, 0, 4), ANY)
+    with pytest.raises(UserError, match="no block may run"):
+        navigator.choose(BARE, (False,) * 5)
+
+
+def test_it_says_the_same_after_it_was_stored(file: Path) -> None:
+    before, after = Navigator(network(), CARD), load_navigator(file)
+    assert after.card == CARD
+    assert after.digest == before.digest
+    for state in np.random.default_rng(1).integers(0, 4, (200, 7)).tolist():
+        assert after.q(state) == before.q(state)
+    assert after.q(BARE) == pytest.approx(tuple(network().q([BARE])[0]), abs=1e-6)
+
+
+def test_the_file_is_safetensors_in_single_precision_with_the_authors_names(file: Path) -> None:
+    arrays = safetensors.numpy.load_file(file)
+    assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
+        name: ("float32", shape) for name, shape in SHAPES.items()
+    }
+    theirs = TorchDueling().take(arrays)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([[3, 2, 1, 0, 3, 2, 1]])).numpy()[0]
+    assert load_navigator(str(file)).q((3, 2, 1, 0, 3, 2, 1)) == pytest.approx(tuple(expected), abs=1e-6)
+
+
+def test_the_same_navigator_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
+    again = tmp_path / "below" / "again.safetensors"
+    save_navigator(load_navigator(file), again)
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_the_digest_is_of_the_weights_alone() -> None:
+    assert Navigator(network(), CARD).digest == Navigator(network()).digest
+    assert Navigator(network(1)).digest != Navigator(network()).digest
+    assert len(Navigator(network()).digest) == 16
+    almost = {name: np.array(array) for name, array in network().rounded().weights.items()}
+    almost["Linear1.bias"][0] = np.nextafter(np.float32(almost["Linear1.bias"][0]), np.float32(1))
+    assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
+
+
+def test_it_knows_what_it_was_trained_on() -> None:
+    navigator = Navigator(network(), CARD)
+    assert navigator.knows("What is 1 + 1?")
+    assert navigator.knows("  what IS\n1 +\t1? ")
+    assert not navigator.knows("What is 1 + 2?")
+    assert not Navigator(network()).knows("What is 1 + 1?")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Zs", "Cc", "Zl", "Zp"]), min_size=1), min_size=1), st.data())
+def test_a_questions_digest_sees_neither_case_nor_blanks(words: list[str], data: st.DataObject) -> None:
+    blanks = st.text(" \t\n\u00a0", min_size=1)
+    spaced = "".join(data.draw(blanks) + word for word in words) + data.draw(blanks)
+    digest = question_digest(" ".join(words))
+    assert question_digest(spaced) == digest
+    assert len(digest) == 16
+    assert set(digest) <= set("0123456789abcdef")
+    assert question_digest("x " + " ".join(words)) != digest
+
+
+def test_digests_are_what_they_were() -> None:
+    # stored navigators depend on it
+    assert question_digest("What is  1 + 1?\n") == "99f829c3d56f0593"
+
+
+def test_a_torch_file_without_a_card_is_read(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    theirs = TorchDueling()
+    for dtype, within in ((torch.float64, 1e-6), (torch.float32, 1e-6), (torch.float16, 1e-2)):
+        path = tmp_path / "theirs.safetensors"
+        tensors = {name: tensor.to(dtype) for name, tensor in theirs.state_dict().items()}
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+        ours = load_navigator(path)
+        assert ours.card == NavigatorCard(name="theirs")
+        with torch.no_grad():
+            expected = theirs(torch.tensor([BARE])).numpy()[0]
+        assert ours.q(BARE) == pytest.approx(tuple(expected), abs=within)
+
+
+def test_the_default_is_the_file_in_the_package(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    asked: list[object] = []
+
+    def files(package: object) -> Path:
+        asked.append(package)
+        return file.parent
+
+    monkeypatch.setattr(navigator_module.resources, "files", files)
+    file.rename(file.with_name("default.safetensors"))
+    assert load_navigator("default").card == CARD
+    assert asked == ["reason.reasoning.rlot"]
+    file.with_name("default.safetensors").unlink()
+    with pytest.raises(DataError, match="no default navigator") as refused:
+        load_navigator("default")
+    assert str(file.with_name("default.safetensors")) in refused.value.message
+    assert "reason train navigator" in refused.value.hint
+    with pytest.raises(DataError, match="there is no navigator default"):
+        load_navigator(Path("default"))  # a path is a path
+
+
+def refused(path: Path) -> DataError:
+    with pytest.raises(DataError) as error:
+        load_navigator(path)
+    assert str(path) in error.value.message
+    assert error.value.hint
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    assert "there is no navigator" in refused(tmp_path / "absent.safetensors").message
+    assert "cannot read" in refused(tmp_path).message
+    assert "cannot read" in refused(Path(f"{tmp_path}/a\0b")).message
+
+
+def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
+    whole = file.read_bytes()
+    for length in [*range(0, len(whole), 211), len(whole) - 1]:
+        file.write_bytes(whole[:length])
+        assert "damaged" in refused(file).message
+    file.write_bytes(whole + b"\0")
+    assert "damaged" in refused(file).message
+
+
+def test_a_single_wrong_bit_in_weights_or_card_is_seen(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    begin = whole.index(b'{\\"format')
+    end = whole.index(b'"}', begin)
+    card = range(begin, end, 23)
+    weights = range(8 + int.from_bytes(whole[:8], "little"), len(whole), 307)
+    for position in [*card, *weights]:
+        whole[position] ^= 1
+        file.write_bytes(whole)
+        refused(file)
+        whole[position] ^= 1
+    file.write_bytes(whole)
+    assert load_navigator(file).card == CARD
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"PK\x03\x04" + bytes(200),
+        b"\x80\x04\x95" + bytes(100),
+        bytes(8),
+        b"\xff" * 64,
+        b"\x02" + bytes(7) + b"[]",
+    ],
+    ids=["empty", "json", "zip", "pickle", "zeros", "ones", "a list"],
+)
+def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_other_models_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}
+    for arrays, named in (
+        ({"model.embed_tokens.weight": np.zeros((4, 4), dtype=np.float32)}, "model.embed_tokens.weight"),
+        ({}, "nothing"),
+        ({**good, "Linear4.bias": np.zeros(1, dtype=np.float32)}, "it holds Linear1.bias"),
+        ({**good, "Linear1.weight": good["Linear1.weight"].T.copy()}, "Linear1.weight"),
+        ({**good, "Linear3_val.bias": np.array([math.nan], dtype=np.float32)}, "Linear3_val.bias"),
+        ({**good, "Linear3_val.bias": np.array([1e300])}, "Linear3_val.bias"),
+        ({**good, "Linear3_val.bias": np.array([1])}, "Linear3_val.bias is int64"),
+    ):
+        path.write_bytes(safetensors.numpy.save(arrays))
+        error = refused(path)
+        assert "is no navigator" in error.message
+        assert named in error.message
+    tensors = {name: torch.tensor(array).to(torch.bfloat16) for name, array in good.items()}
+    safetensors.torch.save_file(tensors, path)
+    refused(path)
+
+
+def test_a_file_as_large_as_a_language_model_is_not_even_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    monkeypatch.setattr(navigator_module, "LARGEST", file.stat().st_size - 1)
+    assert "too large" in refused(file).message
+    monkeypatch.setattr(navigator_module, "LARGEST", file.stat().st_size)
+    assert load_navigator(file).card == CARD
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "has format 2; this version of reason reads 1"),
+        ({"sha256": None}, "card of the navigator .* is damaged"),
+        ({"card": None}, "card of the navigator .* is damaged"),
+        ({"sha256": "0" * 64}, "checksum"),
+        ({"card": {**CARD.model_dump(mode="json"), "episodes": 3001}}, "checksum"),
+    ],
+)
+def test_a_card_that_does_not_belong_is_refused(file: Path, changes: dict[str, object], message: str) -> None:
+    rewritten(file, **changes)
+    with pytest.raises(DataError, match=message):
+        load_navigator(file)
+    refused(file)
+
+
+@pytest.mark.parametrize(
+    ("card", "where"),
+    [
+        ({**CARD.model_dump(mode="json"), "episodes": -1}, "episodes"),
+        ({**CARD.model_dump(mode="json"), "trained_on": ["What is 1 + 1?"]}, "trained_on.0"),
+        ({"color": "blue"}, "color"),
+        ([], "card"),
+    ],
+)
+def test_an_impossible_card_is_refused_though_its_sum_is_right(file: Path, card: object, where: str) -> None:
+    weights = b"".join(safetensors.numpy.load_file(file)[name].tobytes() for name in SHAPES)
+    rewritten(file, card=card, sha256=navigator_file._checksum(weights, card))
+    assert f"is damaged: {where}: " in refused(file).message
+
+
+def test_cards_refuse_what_cannot_be() -> None:
+    for wrong in ({"gamma": 1.5}, {"gamma": math.nan}, {"max_blocks": 0}, {"mask_mode": "none"}, {"format": 2}):
+        with pytest.raises(ValidationError):
+            NavigatorCard.model_validate(wrong)
+
+
+def test_a_failed_write_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    before = file.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(StoreError, match="No space left") as failed:
+            save_navigator(Navigator(network(9)), file)
+    assert str(file) in failed.value.message
+    assert failed.value.hint
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    with pytest.raises(StoreError, match="cannot write"):
+        save_navigator(Navigator(network(9)), file / "below.safetensors")
+
+
+def test_choosing_and_learning_need_no_torch(tmp_path: Path) -> None:
+    script = """
+import sys
+import numpy as np
+from reason.reasoning.rlot.learning.learner import Learner, Learning, Transition
+from reason.reasoning.rlot.navigator import Navigator, load_navigator, save_navigator
+assert not {"torch", "scipy", "safetensors"} & set(sys.modules)
+learner = Learner(Learning(batch=1, begins_at=1, capacity=1))
+state = (0,) * 7
+learner.observe(Transition(state, learner.act([state], [(True,) * 5])[0], 1.0, True, state, (True,) * 5))
+save_navigator(Navigator(learner.online), sys.argv[1])
+load_navigator(sys.argv[1]).choose(state, (True,) * 5)
+assert not {"torch", "scipy"} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "x")], capture_output=True, text=True, check=False, timeout=250
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,159 @@
+"""The dueling network: its size, its identity, its normalisation, and the same numbers from torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.reasoning.rlot.network import NAMES, PARAMETERS, SHAPES, DuelingNetwork, normalised
+from torch_navigator import TorchDueling, one_torch_thread
+
+EVERY_STATE = np.array(list(itertools.product(range(4), repeat=7)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_torch_thread() -> Iterator[None]:
+    with one_torch_thread():
+        yield
+
+
+def drawn(seed: int) -> DuelingNetwork:
+    return DuelingNetwork.random(np.random.default_rng(seed))
+
+
+def test_it_has_the_papers_number_of_weights() -> None:
+    sizes = {name: array.size for name, array in drawn(0).weights.items()}
+    assert sizes == {
+        "Linear1.weight": 224,
+        "Linear1.bias": 32,
+        "Linear2_adv.weight": 1024,
+        "Linear2_adv.bias": 32,
+        "Linear2_val.weight": 1024,
+        "Linear2_val.bias": 32,
+        "Linear3_adv.weight": 160,
+        "Linear3_adv.bias": 5,
+        "Linear3_val.weight": 32,
+        "Linear3_val.bias": 1,
+    }
+    assert drawn(0).parameters == PARAMETERS == sum(sizes.values()) == 2566
+    assert sum(parameter.numel() for parameter in TorchDueling().parameters()) == 2566
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mean_of_q_is_the_value_in_every_state(seed: int) -> None:
+    network = drawn(seed)
+    q, value, advantage = network.q(EVERY_STATE), network.value(EVERY_STATE), network.advantage(EVERY_STATE)
+    assert q.shape == advantage.shape == (16_384, 5)
+    assert value.shape == (16_384,)
+    assert np.abs(q.mean(axis=1) - value).max() < 1e-6
+    assert np.abs(q - value[:, None] - advantage).max() < 1e-12
+    assert np.ptp(q, axis=0).min() > 0.01  # states make a difference
+    assert np.ptp(q, axis=1).min() > 1e-4  # and so do actions
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_torch_says_the_same_of_every_state(seed: int) -> None:
+    network = drawn(seed)
+    theirs = TorchDueling().take(network.weights)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(EVERY_STATE)).numpy()
+    assert np.abs(network.q(EVERY_STATE) - expected).max() < 1e-6
+
+
+def test_weights_drawn_by_torch_give_the_same_too() -> None:
+    torch.manual_seed(5)
+    theirs = TorchDueling()
+    ours = DuelingNetwork(theirs.told())
+    with torch.no_grad():
+        assert np.abs(ours.q(EVERY_STATE) - theirs(torch.tensor(EVERY_STATE)).numpy()).max() < 1e-6
+
+
+def test_the_names_are_torchs_in_its_orientation() -> None:
+    assert {name: tuple(tensor.shape) for name, tensor in TorchDueling().state_dict().items()} == dict(SHAPES)
+    assert list(TorchDueling().state_dict()) == list(NAMES)
+
+
+def test_scores_are_normalised() -> None:
+    states = np.array([[0, 1, 2, 3, 0, 1, 2]])
+    assert normalised(states)[0].tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 1, -1, -1 / 3, 1 / 3], abs=1e-15)
+    assert normalised((3,) * 7).tolist() == [[1.0] * 7]
+    assert normalised(states.astype(np.int8)).dtype == np.float64
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 7), min_size=1, max_size=6), st.integers(0, 2**32))
+def test_a_state_is_worth_the_same_alone_and_among_others(states: list[tuple[int, ...]], seed: int) -> None:
+    network = drawn(seed)
+    alone = np.concatenate([network.q([state]) for state in states])
+    assert np.abs(network.q(states) - alone).max() < 1e-12
+
+
+def test_no_states_are_worth_nothing() -> None:
+    assert drawn(0).q(np.zeros((0, 7))).shape == (0, 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_weights_are_uniform_as_torchs(seed: int) -> None:
+    for name, array in drawn(seed).weights.items():
+        bound = 1 / math.sqrt(7 if name.startswith("Linear1.") else 32)
+        assert np.abs(array).max() <= bound
+        if array.size >= 1024:  # enough of them to tell the width of the distribution
+            assert array.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+            assert np.abs(array).max() > 0.98 * bound
+
+
+def test_the_weights_are_its_own_and_cannot_be_changed() -> None:
+    given_weights = {name: np.array(array) for name, array in drawn(0).weights.items()}
+    network = DuelingNetwork(given_weights)
+    before = network.q(EVERY_STATE[:50])
+    given_weights["Linear1.bias"] += 1
+    with pytest.raises(ValueError, match="read-only"):
+        network.weights["Linear1.bias"][0] = 1
+    assert (network.q(EVERY_STATE[:50]) == before).all()
+
+
+def test_rounding_is_to_single_precision_and_final() -> None:
+    network = drawn(1)
+    rounded = network.rounded()
+    for name, array in network.weights.items():
+        assert (rounded.weights[name] == array.astype(np.float32)).all()
+        assert rounded.weights[name].dtype == np.float64
+    assert all((rounded.rounded().weights[n] == rounded.weights[n]).all() for n in NAMES)
+    huge = DuelingNetwork({**network.weights, "Linear3_val.bias": np.array([1e300])})
+    with pytest.raises(UserError, match=r"Linear3_val\.bias"):
+        huge.rounded()
+
+
+@pytest.mark.parametrize(
+    "states",
+    [[0] * 6, [[0] * 8], np.zeros((2, 2, 7)), [], [[0, 0, 0, 4, 0, 0, 0]], [[-1] + [0] * 6], [0.5] * 7, [math.nan] * 7],
+)
+def test_what_is_no_state_is_refused(states: object) -> None:
+    with pytest.raises(UserError) as refused:
+        drawn(0).q(states)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"Linear1.bias": None}, r"Linear1\.bias"),
+        ({"Linear4.bias": np.zeros(3)}, r"Linear4\.bias"),
+        ({"Linear1.weight": np.zeros((7, 32))}, r"Linear1\.weight is float64 of shape \(7, 32\)"),
+        ({"Linear3_val.bias": np.array([math.nan])}, r"Linear3_val\.bias"),
+        ({"Linear3_adv.bias": np.array([1, 2, 3, 4, math.inf])}, r"Linear3_adv\.bias"),
+        ({"Linear3_val.bias": np.array([1])}, r"Linear3_val\.bias is int64"),
+        ({"Linear3_val.bias": np.array(["1"])}, r"Linear3_val\.bias"),
+    ],
+)
+def test_other_weights_are_refused(change: dict[str, np.ndarray | None], named: str) -> None:
+    weights = {n: a for n, a in {**drawn(0).weights, **change}.items() if a is not None}
+    with pytest.raises(UserError, match=named):
+        DuelingNetwork(weights)
