@@ -28,6 +28,7 @@ PLAIN_PULL_AFTER_S = 1.5
 BAR_WIDTH = 28
 MOST_VOTES = 5
 MOST_SEARCHES = 3
+MOST_CHAINS = 4
 COUNTED = {"reading": "files", "embedding": "passages"}
 """What is counted, by stage, while a folder of documents is opened."""
 
@@ -128,6 +129,8 @@ class LiveView:
                 rows.add_row(kind, _bar(spent, limit, "yellow"), _amount(kind, spent, limit))
         if p.votes:
             rows.add_row("votes", _votes(p.votes))
+        if p.chains:
+            rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
         if not p.searches:
             return Group(head, rows) if rows.row_count else head
         searches = Table.grid(padding=(0, 1))  # of its own: the lines are longer than a bar
@@ -152,8 +155,9 @@ class LiveView:
         self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
         samples = f"samples {p.samples_done}/{p.samples_wanted}"
+        blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{searches}")
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{blocks}{searches}")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:
@@ -176,6 +180,12 @@ def _amount(kind: str, spent: float, limit: float) -> str:
     if kind == "usd":
         return f"{spent:.4f}/{limit:g} USD"
     return f"{spent:,.0f}/{limit:,.0f}"
+
+
+def _chains(chains: Mapping[int, list[str]]) -> str:
+    """The blocks of each attempt: `R Rf Db | R D`."""
+    shown = [printable(" ".join(chains[vote])) for vote in sorted(chains)[:MOST_CHAINS]]
+    return " | ".join([*shown, *(["…"] if len(chains) > MOST_CHAINS else [])])
 
 
 def _searches(progress: Progress) -> list[str]:

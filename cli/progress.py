@@ -16,6 +16,7 @@ from ..core.events import (
     SampleFinished,
     SearchEnded,
     StageStarted,
+    StrategyNote,
     TextDelta,
     VoteUpdated,
 )
@@ -105,6 +106,7 @@ class Progress:
         samples_done: Samples finished over all calls.
         samples_wanted: Samples asked for over all calls.
         votes: Votes by answer, most first.
+        chains: Letters of the blocks that ran, by attempt, where a chain of thought is put together from blocks.
         searches: The last search of each name, the one heard of last at the end.
         exhausted: The limit that stopped the run; None if none did.
         question: What is asked; None before the run begins.
@@ -120,6 +122,7 @@ class Progress:
     samples_done: int = 0
     samples_wanted: int = 0
     votes: dict[str, int] = field(default_factory=dict)
+    chains: dict[int, list[str]] = field(default_factory=dict)
     searches: dict[str, SearchProgress] = field(default_factory=dict)
     exhausted: str | None = None
     _fresh: dict[int, int] = field(default_factory=dict)
@@ -171,8 +174,15 @@ class Progress:
                 self._search(event)
             case BudgetExhausted():
                 self.exhausted = event.kind
+            case StrategyNote(name="block.run"):
+                self._block(event)
             case _:
                 pass
+
+    def _block(self, event: StrategyNote) -> None:
+        vote, letter = event.data.get("vote"), event.data.get("letter")
+        if isinstance(vote, int) and isinstance(letter, str):
+            self.chains.setdefault(vote, []).append(letter)
 
     def _search(self, event: TreeEvent) -> None:
         search = self.searches.get(event.search)

@@ -132,7 +132,7 @@ class _Tree:
     def _ending(self, event: EventFields) -> Entry:
         match event:
             case StrategyNote():
-                return Entry(event.name, f"({event.strategy})", _json(event.data) if event.data else "")
+                return Entry(event.name, _noted(event), _json(event.data) if event.data else "")
             case Degraded():
                 return Entry("degraded", event.what, style="warn")
             case SolutionFound():
@@ -182,6 +182,16 @@ class _Tree:
             style="" if done.ok else "bad",
             is_open=siblings <= MOST_SAMPLES_OPEN,
         )
+
+
+def _noted(event: StrategyNote) -> str:
+    """Who noted it, and what of it fits a line: single values and flat lists of them."""
+    parts = []
+    for name, value in event.data.items():
+        values = value if isinstance(value, list) else [value]
+        if values and all(isinstance(v, str | int | float) for v in values):  # no mapping, no nothing
+            parts.append(f"{name.replace('_', ' ')} {' '.join(map(str, values))}")
+    return _short(f"({event.strategy}) {', '.join(parts)}".strip())
 
 
 def _search_entry(event: LeafSelected | MemoryAssociated | NodesSearched | SearchEnded) -> Entry:

@@ -1,0 +1,266 @@
+"""Blocks on a scripted model: requests of each, what enters the trajectory, fallbacks, and what reaches the model."""
+
+import re
+
+import pytest
+from block_world import QUESTION, BlockDesk, BlockWorld
+from reason.core.question import Document, Question
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.rlot import wording
+from reason.reasoning.rlot.affording import _FIXED_BYTES
+from reason.reasoning.rlot.block_runner import Limits
+from reason.reasoning.rlot.blocks import Block, legal
+from reason.reasoning.rlot.trajectory import Trajectory
+
+ONE = Trajectory(QUESTION, ("a first step.",))
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+def kinds(world):
+    return [kind for kind, _, _ in world.seen]
+
+
+class Subtasks(BlockWorld):
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+
+    def split(self, steps):
+        return [f"part {i}" for i in range(self.m)]
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+@pytest.mark.parametrize("block", list(Block)[:-1], ids=lambda block: block.name.lower())
+async def test_a_block_takes_the_requests_that_it_should(store, block, m):
+    world = Subtasks(m)
+    desk = BlockDesk(store, world)
+    runner = await desk.runner(f"{block}/{m}")
+    after = await runner.run(block, ONE)
+    await runner.assess_and_check(after)
+    wanted = {Block.REASON: 3, Block.REFINE: 3, Block.DEBATE: 5, Block.DECOMPOSE: m + 4}[block]
+    assert runner.calls == wanted == len(world.seen) == desk.run.ledger.used("calls")
+    assert kinds(world)[-2:] == ["assess", "finished"]
+    assert len(desk.calls()) == wanted - 1  # those two are one call
+    assert runner.most_calls(block) >= wanted
+    assert runner.most_tokens(block) >= runner.tokens == desk.run.ledger.used("tokens")
+
+
+async def test_what_each_block_adds(store):
+    desk = BlockDesk(store, BlockWorld())
+    runner = await desk.runner()
+    added = {block: (await runner.run(block, ONE)).steps[1:] for block in Block}
+    assert added == {
+        Block.REASON: ("reasoned 2.",),
+        Block.DECOMPOSE: ("summed up 2.",),
+        Block.DEBATE: ("guess\nfollowed 2.",),
+        Block.REFINE: ("refined 1.",),
+        Block.TERMINATE: (),
+    }
+
+
+async def test_a_refined_step_may_take_the_old_ones_place(store):
+    desk = BlockDesk(store, BlockWorld())
+    runner = await desk.runner(refine_mode="replace")
+    assert (await runner.run(Block.REFINE, ONE)).steps == ("refined 1.",)
+    assert (await runner.run(Block.REFINE, Trajectory(QUESTION, ("one.", "two.")))).steps == ("one.", "refined 2.")
+
+
+async def test_where_nothing_was_written_there_is_nothing_to_refine(store):
+    world = BlockWorld()
+    runner = await BlockDesk(store, world).runner()
+    assert (await runner.run(Block.REFINE, Trajectory(QUESTION))).steps == ("reasoned 1.",)
+    assert kinds(world) == ["reason"]
+
+
+async def test_subtasks_are_solved_in_order_each_with_the_results_before(store):
+    class Long(Subtasks):
+        def solve(self, steps):
+            return "x" * 30 + "the end."
+
+    world = Long(3)
+    runner = await BlockDesk(store, world).runner(limits=Limits(carried_chars=12))
+    await runner.run(Block.DECOMPOSE, ONE)
+    solved = [text for kind, _, text in world.seen if kind == "solve"]
+    assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own begins the reply
+    for number, text in enumerate(solved, 1):
+        assert f"Solve subtask {number} and no other: part {number - 1}\n" in text
+    (summary,) = [text for kind, _, text in world.seen if kind == "summary"]
+    assert [line for line in summary.splitlines() if line.startswith("Result")] == [
+        f"Result of subtask {i}: xxxxthe end." for i in (1, 2, 3)
+    ]
+
+
+async def test_more_subtasks_than_allowed_are_dropped(store):
+    world = Subtasks(9)
+    runner = await BlockDesk(store, world).runner(limits=Limits(subtasks=3))
+    await runner.run(Block.DECOMPOSE, ONE)
+    assert kinds(world).count("solve") == 3
+
+
+async def test_what_cannot_be_read_has_a_fallback_and_is_counted(store):
+    class Mumbling(BlockWorld):
+        def split(self, steps):
+            return "1. "
+
+        def plans(self, steps):
+            return "1. "
+
+        def compare(self, steps):
+            return "of my own"
+
+        def finished(self, steps):
+            return "yesterday"
+
+        def choose(self, steps):
+            return "?"
+
+    world = Mumbling()
+    runner = await BlockDesk(store, world).runner()
+    await runner.run(Block.DECOMPOSE, ONE)
+    after = await runner.run(Block.DEBATE, ONE)
+    assert await runner.check(ONE) is False
+    assert await runner.choose_block(ONE, legal(1, 5, "mask")) is None
+    assert runner.unread == {"subtasks": 1, "plans": 1, "pick": 1, "finished": 1, "choice": 1}
+    assert after.steps[1] == f"{wording.GENERIC_PLAN}\nfollowed 2."
+    assert any(wording.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
+
+
+async def test_an_empty_reply_adds_no_step(store):
+    class Silent(BlockWorld):
+        def reason(self, steps):
+            return ""
+
+    runner = await BlockDesk(store, Silent()).runner()
+    assert await runner.run(Block.REASON, ONE) == ONE
+
+
+async def test_scores_that_are_missing_are_counted(store):
+    class Half(BlockWorld):
+        def assess(self, steps):
+            return '{"A1":3, "A2":7, "C1":1}'
+
+    runner = await BlockDesk(store, Half()).runner()
+    said = await runner.assess(ONE)
+    assert said.state == (3, 0, 0, 0, 0, 1, 0)
+    assert (runner.scores_asked, runner.scores_missing) == (7, 5)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_the_answer_has_the_beginning_that_it_was_given(store, begins):
+    world = BlockWorld()
+    world.begins = begins
+    runner = await BlockDesk(store, world).runner()
+    assert (await runner.answer(ONE)).text == "Therefore, the answer (a number) is 7."
+    assert (await runner.assess(ONE)).missing == 0
+    assert (await runner.run(Block.REASON, ONE)).steps == ("a first step.", "reasoned 2.")
+
+
+async def test_a_model_chooses_among_what_is_legal(store):
+    world = BlockWorld()
+    world.choose = lambda steps: "4"
+    runner = await BlockDesk(store, world).runner()
+    assert await runner.choose_block(Trajectory(QUESTION), legal(0, 5, "mask")) is Block.TERMINATE
+    assert await runner.choose_block(ONE, legal(1, 5, "mask")) is Block.REFINE
+    assert "4. Give the final answer." in world.seen[0][2]
+
+
+ASKED = Question(
+    text="Which fruit is it?",
+    choices=("apple", "pear"),
+    documents=(Document(name="notes", text="It is round."),),
+    kind="choice",
+    metadata={"gold": "the secret", "answer": "B"},
+)
+
+
+async def everything(runner, trajectory):
+    for block in list(Block)[:-1]:
+        await runner.run(block, trajectory)
+    await runner.assess_and_check(trajectory)
+    await runner.answer(trajectory)
+    await runner.choose_block(trajectory, legal(1, 5, "mask"))
+
+
+async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
+    seen = []
+    for place, metadata in enumerate(({"gold": "the secret", "answer": "B"}, {"gold": "another"}, {})):
+        world = BlockWorld()
+        question = ASKED.model_copy(update={"metadata": metadata})
+        runner = await BlockDesk(store, world).runner(str(place), question=question)
+        await everything(runner, Trajectory(question, ("marked one.", "marked two.")))
+        seen.append([text for _, _, text in world.seen])
+    assert seen[0] == seen[1] == seen[2]  # metadata, a gold answer included, makes no difference
+    head = (
+        "user: Document «notes»:\nIt is round.\n\nWhich fruit is it?\n\nA) apple\nB) pear\n\n"
+        "Step 1: marked one.\n\nStep 2: marked two.\n\n"
+    )
+    other = BlockWorld()
+    runner = await BlockDesk(store, other).runner("other", question=QUESTION)
+    await everything(runner, Trajectory(QUESTION, ("another one.", "another two.")))
+    for text, (kind, _, elsewhere) in zip(seen[0], other.seen, strict=True):
+        assert text.startswith(head)
+        if kind not in ("answer",):  # its form is the question's kind
+            behind = elsewhere.split("another two.\n\n")[1]
+            assert text[len(head) :] == behind
+
+
+async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
+    world = BlockWorld()
+    runner = await BlockDesk(store, world).runner(system="Be brief.")
+    await everything(runner, ONE)
+    head = "system: Be brief.\nuser: How many apples are left?\n\nStep 1: a first step.\n\n"
+    assert all(text.startswith(head) for _, _, text in world.seen)
+    further = await runner.run(Block.REASON, ONE)
+    world.seen.clear()
+    await runner.check(further)
+    assert world.seen[0][2].startswith(head)
+
+
+async def test_what_is_written_is_sampled_and_what_is_judged_is_not(store):
+    world = BlockWorld()
+    desk = BlockDesk(store, world)
+    runner = await desk.runner(temperature=0.8, sample_index=3)
+    await everything(runner, ONE)
+    asked = [request for call in desk.model.generate_calls for request in call]
+    heat = {}
+    for (kind, _, _), request in zip(world.seen, asked, strict=True):
+        heat.setdefault(kind, set()).add(request.sampling.temperature)
+        assert request.samples == (3,)
+    judged = {"assess", "finished", "answer", "choose", "compare"}
+    assert heat == {kind: {0.0 if kind in judged else 0.8} for kind in heat}
+    assert len(heat) == 12
+
+
+def test_requests_are_short():
+    fixed = [
+        wording.one_step(9),
+        wording.split(5),
+        wording.summarise(9),
+        wording.plan(9, 3),
+        wording.COMPARE,
+        wording.refine(9),
+        wording.assess(begun=True),
+        wording.FINISHED,
+        wording.answer(QUESTION, begun=True),
+        wording.choose(list(Block)),
+    ]
+    assert max(len(text.split()) for text in fixed) < 110
+    assert len(set(fixed)) == len(fixed)
+    assert all(re.search(r"[.?}]$|number alone\.$", text) for text in fixed)
+
+
+async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back_for(store):
+    world = BlockWorld()
+    runner = await BlockDesk(store, world).runner()
+    await everything(runner, ONE)
+    own = len(QUESTION.text) + sum(map(len, ONE.steps))
+    limits = runner.limits
+    written = limits.plan_tokens + limits.subtasks * limits.subtask_tokens  # what the block itself has put there
+    assert max(len(text) for _, _, text in world.seen) < own + _FIXED_BYTES + written
+    assert len(wording.assess(begun=True)) < _FIXED_BYTES

@@ -1,0 +1,169 @@
+"""Episodes on a scripted model: what may run, when they end, and what they ask for."""
+
+import pytest
+from block_world import BlockDesk, BlockWorld, names
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reason.core.budget import Budget
+from reason.core.errors import LimitExceeded, UserError
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.rlot.blocks import Block
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+def kinds(desk):
+    return [kind for kind, _, _ in desk.world.seen]
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+@pytest.mark.parametrize("assesses", [True, False])
+async def test_the_ledger_of_a_whole_episode(store, m, assesses):
+    world = BlockWorld()
+    world.split = lambda steps: [f"part {i}" for i in range(m)]
+    desk = BlockDesk(store, world)
+    episode = await desk.episode(f"{m}/{assesses}", assesses=assesses)
+    await episode.begin()
+    expected = int(assesses)
+    assert episode.runner.calls == expected
+    for block, cost in ((Block.REASON, 3), (Block.REFINE, 3), (Block.DEBATE, 5), (Block.DECOMPOSE, m + 4)):
+        await episode.act(block)
+        expected += cost if assesses else cost - 1
+        assert episode.runner.calls == expected
+    await episode.act(Block.TERMINATE)
+    assert episode.runner.calls == expected + 1 == desk.run.ledger.used("calls")
+    assert kinds(desk).count("assess") == (5 if assesses else 0)
+    assert kinds(desk)[-1] == "answer"
+    assert not episode.forced
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    actions=st.lists(st.integers(0, 4), min_size=8, max_size=8),
+    mode=st.sampled_from(["mask", "substitute"]),
+    says_yes=st.none() | st.integers(1, 5),
+    most=st.integers(1, 5),
+)
+async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory, actions, mode, says_yes, most):
+    store = await SqliteStore.open(tmp_path_factory.mktemp("rules") / "runs.sqlite3")
+    world = BlockWorld()
+    world.finished = lambda steps: "yes" if len(steps) == says_yes else "no"
+    episode = await BlockDesk(store, world).episode(mask_mode=mode, max_blocks=most)
+    await episode.begin()
+    taken = 0
+    for action in actions:
+        if episode.done:
+            break
+        if not episode.legal[action]:
+            before = episode.runner.calls
+            with pytest.raises(UserError, match="may not run"):
+                await episode.act(action)
+            assert episode.runner.calls == before
+            continue
+        ran = await episode.act(action)
+        taken += 1
+        assert ran is episode.blocks[-1]
+        if taken == 1:
+            assert ran is not Block.REFINE
+    running = [block for block in episode.blocks if block is not Block.TERMINATE]
+    assert len(running) == episode.ran <= most
+    assert Block.TERMINATE not in episode.blocks[:-1]
+    assert [kind for kind, _, _ in world.seen].count("answer") == episode.done
+    if says_yes is not None and len(episode.trajectory.steps) == says_yes:
+        assert episode.done
+        assert episode.blocks[-1] is not Block.TERMINATE
+    if episode.done:
+        seen = len(world.seen)
+        for again in (episode.begin(), episode.act(0), episode.act(4), episode.finish()):
+            with pytest.raises(UserError, match="has ended"):
+                await again
+        assert len(world.seen) == seen
+    await store.aclose()
+
+
+async def test_a_yes_ends_the_episode_in_that_transition(store):
+    desk = BlockDesk(store, BlockWorld())
+    desk.world.finished = lambda steps: "Yes." if len(steps) == 2 else "no"
+    episode = await desk.episode()
+    await episode.begin()
+    await episode.act(Block.REASON)
+    assert not episode.done
+    await episode.act(Block.DEBATE)
+    assert episode.done
+    assert kinds(desk)[-3:] == ["assess", "finished", "answer"]
+    assert names(episode.blocks) == ["reason", "debate"]
+    assert episode.state == (3, 2, 3, 1, 2, 2, 3)
+    assert not episode.forced
+    assert episode.reply.text.endswith("is 7.")
+
+
+async def test_the_sixth_block_is_the_forced_answer(store):
+    desk = BlockDesk(store, BlockWorld())
+    episode = await desk.episode(mask_mode="substitute")
+    await episode.begin()
+    for _ in range(5):
+        assert await episode.act(Block.REASON) is Block.REASON
+    assert await episode.act(Block.DEBATE) is Block.TERMINATE
+    assert episode.forced
+    assert episode.ran == 5
+    masked = await desk.episode("masked", assesses=False)
+    for _ in range(5):
+        await masked.act(Block.REASON)
+    assert masked.legal == (False, False, False, False, True)
+    await masked.act(Block.TERMINATE)
+    assert masked.forced
+
+
+async def test_a_first_refine_is_masked_or_becomes_reason(store):
+    desk = BlockDesk(store, BlockWorld())
+    masked = await desk.episode("masked")
+    assert masked.legal == (True, True, True, False, True)
+    with pytest.raises(UserError, match="'refine' may not run"):
+        await masked.act(Block.REFINE)
+    assert masked.ran == 0
+    other = await desk.episode("substitute", mask_mode="substitute")
+    assert other.legal == (True,) * 5
+    assert await other.act(Block.REFINE) is Block.REASON
+    assert other.trajectory.steps == ("reasoned 1.",)
+    assert await other.act(Block.REFINE) is Block.REFINE
+
+
+async def test_the_state_follows_the_assessments(store):
+    desk = BlockDesk(store, BlockWorld())
+    episode = await desk.episode()
+    assert episode.state == (0,) * 7
+    desk.world.assess = lambda steps: (len(steps),) * 7
+    for n in range(4):
+        await (episode.begin() if n == 0 else episode.act(Block.REASON))
+        assert episode.state == (n,) * 7
+
+
+@pytest.mark.parametrize(
+    ("calls", "ran", "steps"), [(1, 0, 0), (2, 1, 1), (3, 1, 1), (4, 1, 1), (5, 2, 2), (6, 2, 2), (7, 2, 2)]
+)
+async def test_an_error_leaves_the_episode_where_it_was_or_behind_the_block(store, calls, ran, steps):
+    episode = await BlockDesk(store, BlockWorld()).episode(str(calls), budget=Budget(calls=calls))
+    await episode.begin()
+    with pytest.raises(LimitExceeded):
+        for _ in range(3):
+            await episode.act(Block.REASON)
+    assert (episode.ran, len(episode.trajectory.steps)) == (ran, steps)
+    assert len(episode.blocks) == ran
+    assert not episode.done
+
+
+@pytest.mark.parametrize("action", [-1, 5, 99])
+async def test_there_are_no_other_blocks(store, action):
+    episode = await BlockDesk(store, BlockWorld()).episode()
+    with pytest.raises(UserError, match="no block"):
+        await episode.act(action)
+
+
+async def test_impossible_limits_are_refused(store):
+    with pytest.raises(UserError):
+        await BlockDesk(store, BlockWorld()).episode(max_blocks=0)

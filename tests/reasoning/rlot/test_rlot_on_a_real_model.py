@@ -1,0 +1,78 @@
+"""`rlot` on real weights: every block and policy ends with an answer that is replayed as it was."""
+
+import pytest
+from hand_made_navigator import stored
+from reason import Reasoner, Settings
+from reason.core.settings import LocalSettings
+
+QUESTION = "Tom has 3 apples and buys 2 more. How many apples does he have?"
+JUDGE = "judge/local/smollm2-135m"
+LIMITS = {
+    "step_tokens": 24,
+    "plan_tokens": 32,
+    "pick_tokens": 8,
+    "subtask_tokens": 16,
+    "summary_tokens": 24,
+    "answer_tokens": 16,
+    "subtasks": 2,
+}
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def settings(tmp_path, smollm2_files):
+    return Settings(
+        model="local/smollm2-135m",
+        store=tmp_path / "runs.sqlite3",
+        cache_dir=smollm2_files.folder.parent.parent,
+        seed=1,
+        local=LocalSettings(threads=1),
+    )
+
+
+async def ask(settings, *, reward=None, budget=None, **parameters):
+    async with Reasoner(
+        strategy="rlot",
+        parameters={"limits": LIMITS, **parameters},
+        reward_model=reward,
+        budget=budget or {},
+        settings=settings,
+    ) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+        replayed = await reasoner.areplay(answer.run_id)
+    assert replayed.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+    return answer
+
+
+async def test_every_block_runs_and_the_engine_reuses_the_trajectory(settings):
+    answer = await ask(settings, policy="fixed", sequence=["R", "D", "Db", "Rf", "Ga"])
+    assert answer.text.startswith("Step 1: ")
+    assert "Therefore, the answer is" in answer.text
+    assert answer.stopped == "done"
+    assert 5 <= answer.usage.model_calls <= 2 + 5 + 4 + 2 + 1
+    assert answer.usage.cached_tokens > answer.usage.prompt_tokens / 2
+
+
+async def test_a_navigator_and_votes(settings, tmp_path):
+    file = stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 2])
+    answer = await ask(settings, navigator=file, n_votes=2)
+    assert answer.usage.model_calls == 2 * 2  # the bare problem's assessment, and the answer at once
+    assert len(answer.candidates) == 2
+    further = await ask(settings, navigator=stored(tmp_path / "r.safetensors", [1, 0, 0, 0, -2]), max_blocks=1)
+    assert further.usage.model_calls == 1 + 3 + 1
+
+
+async def test_the_reward_model_and_the_model_itself_choose(settings):
+    chosen = await ask(settings, policy="llm", max_blocks=1)
+    assert chosen.stopped == "done"
+    best = await ask(settings, policy="prm-greedy", reward=JUDGE, max_blocks=1)
+    assert best.usage.reward_calls == 3
+    assert best.text.startswith("Step 1: ")
+
+
+async def test_a_budget_is_kept(settings):
+    answer = await ask(settings, policy="fixed", sequence=["R", "R", "R"], budget={"tokens": 60})
+    assert answer.usage.completion_tokens <= 60
+    assert answer.stopped == "budget"
+    assert "Therefore, the answer is" in answer.text
