@@ -26,6 +26,7 @@ from .memory import memory_app
 from .models import models_app
 from .runs import runs_app
 from .strategies import strategies_app
+from .train import train_app
 from .vote import EXAMPLES as VOTE_EXAMPLES
 from .vote import vote
 
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("ask", epilog=EXAMPLES)(ask)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.add_typer(eval_app, name="eval")
+app.add_typer(train_app, name="train")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")

@@ -1,0 +1,1 @@
+"""Training the navigator of RLoT: problems, rewards, environment, trainer, checkpoints and logs."""

@@ -1,0 +1,241 @@
+"""`WorkFolder`: a training on disk. `training.json` says what was decided, the other files what has come of it.
+
+| file | holds |
+| --- | --- |
+| `training.json` | plan, data, schedule, models, versions |
+| `problems.jsonl` | every question: its half, and whether the direct answer was right |
+| `held_out.jsonl` | the questions that are never trained on, as a dataset of one's own |
+| `checkpoint.npz` | from where the training goes on |
+| `spent.json` | what was generated and what was found in the run store |
+| `episodes.jsonl`, `validations.jsonl` | a line for each |
+| `tensorboard/`, `curve.svg` | the same to look at |
+| `store.sqlite3` | the run store, unless another one was given |
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ...core.errors import DataError, StoreError, UserError
+from ...core.messages import Frozen
+from ..folder import write_whole
+from ..plan import TaskSource
+from .desk import Spent
+from .plan import Schedule, TrainingPlan
+
+MANIFEST = "training.json"
+PROBLEMS = "problems.jsonl"
+HELD_OUT = "held_out.jsonl"
+CHECKPOINT = "checkpoint.npz"
+SPENT = "spent.json"
+EPISODES = "episodes.jsonl"
+VALIDATIONS = "validations.jsonl"
+TENSORBOARD = "tensorboard"
+CURVE = "curve.svg"
+STORE = "store.sqlite3"
+
+_SPENT: TypeAdapter[Spent] = TypeAdapter(Spent)
+
+
+class TrainingManifest(Frozen):
+    """What `training.json` holds.
+
+    Attributes:
+        plan: What was decided.
+        sources: Where the datasets are opened from, in the plan's order.
+        schedule: How long it goes on; the last one that was asked for.
+        out: The navigator's file.
+        store: The run store's file, relative to the folder where it lies inside.
+        environment: Version of `reason`, of the engines and of the machine's software.
+    """
+
+    plan: TrainingPlan
+    sources: tuple[TaskSource, ...]
+    schedule: Schedule
+    out: Path
+    store: str = STORE
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class WorkFolder:
+    """The folder of one training, held by this process: a context manager.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        UserError: Another process works in it.
+        StoreError: It cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock", timeout=0)
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout as e:
+            raise UserError(
+                f"another process works in {self.path}", hint="wait until it ends, or choose another --work"
+            ) from e
+        except OSError as e:
+            raise StoreError(f"cannot use the folder {self.path}: {e.strerror}", hint="choose another --work") from e
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def begin(self, manifest: TrainingManifest, *, resume: bool) -> None:
+        """Begin a training, or go on with the one that is there.
+
+        Raises:
+            UserError: There is one already and it is not to be resumed, or it is another one; names what differs.
+            DataError: There is none to resume, or its file is damaged.
+        """
+        if resume:
+            before = read_training(self.path)
+            if before.plan.digest != manifest.plan.digest:
+                raise UserError(
+                    f"{self.path} holds another training: {before.plan.differs(manifest.plan)}",
+                    hint="go on with it by --resume --work alone; or choose another --work",
+                )
+        elif (self.path / MANIFEST).exists():
+            raise UserError(
+                f"{self.path} holds a training already", hint="--resume goes on with it; or choose another --work"
+            )
+        self.write(manifest)
+
+    def write(self, manifest: TrainingManifest) -> None:
+        """Note what was decided.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint."""
+        return (self.path / CHECKPOINT).exists()
+
+    def read_spent(self) -> Spent:
+        """What earlier processes have spent on this training."""
+        try:
+            return _SPENT.validate_json((self.path / SPENT).read_bytes())
+        except FileNotFoundError:
+            return Spent()
+        except (OSError, ValidationError) as e:
+            raise DataError(f"{self.path / SPENT} is damaged", hint="remove it: tokens are counted anew then") from e
+
+    def write_spent(self, spent: Spent) -> None:
+        """Note what was spent.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        write_whole(self.path / SPENT, _SPENT.dump_json(Spent(**asdict(spent))).decode() + "\n")
+
+
+class LineFile:
+    """A file of JSON lines that a training adds to; a context manager.
+
+    Args:
+        path: The file.
+        keep: Lines that stand; what comes behind them was written after the checkpoint, and is written anew.
+
+    Raises:
+        DataError: It has fewer lines.
+        StoreError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self._path = path
+        try:
+            raw = path.read_bytes() if path.exists() else b""
+            lines = raw.split(b"\n")[:-1]  # what stands behind the last line break is torn
+            if len(lines) < keep:
+                raise DataError(
+                    f"{path} has {len(lines)} lines, and the checkpoint stands behind {keep}",
+                    hint="put the file back, or train anew in another folder",
+                )
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.ftruncate(self._file, sum(len(line) + 1 for line in lines[:keep]))
+        except OSError as e:
+            raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --work") from e
+
+    def add(self, line: Frozen) -> None:
+        """Write a line: one write of one whole line.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        content = (line.model_dump_json() + "\n").encode("utf-8", "surrogatepass")
+        try:
+            if os.write(self._file, content) < len(content):
+                raise StoreError(f"no space left for {self._path}", hint="free some space, then --resume")
+        except OSError as e:
+            raise StoreError(f"cannot write {self._path}: {e.strerror}", hint="free some space, then --resume") from e
+
+    def sync(self) -> None:
+        """Bring all lines to the disk.
+
+        Raises:
+            StoreError: That fails.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as e:
+            raise StoreError(f"cannot write {self._path}: {e.strerror}", hint="free some space, then --resume") from e
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def read_training(folder: Path) -> TrainingManifest:
+    """What a training decided.
+
+    Raises:
+        DataError: There is none in the folder, or its file is damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        return TrainingManifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as e:
+        raise DataError(f"{folder} holds no training", hint=f"a training's folder has a file {MANIFEST}") from e
+    except OSError as e:
+        raise DataError(f"cannot read {path}: {e.strerror}") from e
+    except ValidationError as e:
+        raise DataError(f"{path} is damaged or of another version of reason", hint="train anew") from e
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file that could not be written in the end, before anything is spent on it.
+
+    Raises:
+        StoreError: Its folder cannot be made or written to, or it is a folder itself.
+    """
+    probe = path.parent / f".{path.name}.probe"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StoreError(f"cannot write {path}: it is a folder", hint="choose another --out")
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --out") from e

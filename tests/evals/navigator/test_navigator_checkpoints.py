@@ -1,0 +1,105 @@
+"""Checkpoints: read as they were written, whole or not at all, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from navigation_world import QUICK
+from reason.core.errors import DataError, StoreError
+from reason.evals.navigator.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from reason.evals.navigator.records import EpisodeRecord
+from reason.evals.navigator.trainer import Place, Progress
+from reason.evals.navigator.work_folder import LineFile
+from reason.reasoning.rlot.learning.learner import Learner, Transition
+
+ALL = (True, True, True, True, True)
+
+
+def checkpoint_of(learner, places=()):
+    progress = Progress(begun=4, finished=2, steps=9, places=places)
+    return Checkpoint("abc", learner.state_dict(), progress, 2, 1, {"main": "m@1"})
+
+
+@settings(max_examples=8)
+@given(
+    st.integers(0, 2**31),
+    st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 3), st.booleans()), min_size=60, max_size=90),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4),
+)
+def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
+    path = tmp_path_factory.mktemp("c") / "checkpoint.npz"
+    learner = Learner(QUICK, seed)
+
+    def tell(some, reward, action, done):
+        state = (action, 1, 2, 3, 0, 1, 2)
+        (chosen,) = some.act([state], [ALL])
+        return some.observe(Transition(state, chosen, reward, done, state[::-1], ALL))
+
+    for one in told:
+        tell(learner, *one)
+    place = Place(problem=("d", "i"), actions=(0, 3), losses=tuple(losses), epsilon=0.1)
+    save_checkpoint(checkpoint_of(learner, (place, None)), path)
+    found = load_checkpoint(path)
+    assert found.progress == Progress(begun=4, finished=2, steps=9, places=(place, None))
+    assert (found.plan, found.validated, found.validations, found.identities) == ("abc", 2, 1, {"main": "m@1"})
+    other = Learner(QUICK, seed)
+    other.load_state(found.learner)
+    for one in told:
+        assert tell(learner, *one) == tell(other, *one)
+    for name, value in learner.online.weights.items():
+        np.testing.assert_array_equal(value, other.online.weights[name])
+
+
+def test_damaged_ones_are_named(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    with pytest.raises(DataError, match="there is no checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(checkpoint_of(Learner()), path)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 997):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match="damaged"):
+            load_checkpoint(path)
+    np.savez(path, checkpoint=np.frombuffer(json.dumps({"format": 2}).encode(), dtype=np.uint8))
+    with pytest.raises(DataError, match="another version"):
+        load_checkpoint(path)
+    np.savez(path, checkpoint=np.array([{"format": 1}], dtype=object))
+    with pytest.raises(DataError, match="damaged"):  # and nothing of it is run
+        load_checkpoint(path)
+
+
+def test_what_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        save_checkpoint(checkpoint_of(Learner()), tmp_path / "file" / "checkpoint.npz")
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(checkpoint_of(Learner()), path)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def record(n):
+    nothing = dict.fromkeys(("blocks", "states", "actions", "rewards"), ())
+    return EpisodeRecord(episode=n, dataset="d", item="i", length=0, earned=0, correct=False, **nothing)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 40))
+def test_lines_behind_the_checkpoint_are_written_anew(tmp_path_factory, written, keep, torn):
+    path = tmp_path_factory.mktemp("l") / "lines.jsonl"
+    with LineFile(path, 0) as file:
+        for n in range(1, written + 1):
+            file.add(record(n))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:torn].replace(b"\n", b""))
+    if keep > written:
+        with pytest.raises(DataError, match=f"has {written} lines"):
+            LineFile(path, keep)
+        return
+    with LineFile(path, keep) as file:
+        for n in range(keep + 1, written + 1):
+            file.add(record(n))
+        file.sync()
+    assert path.read_bytes() == whole

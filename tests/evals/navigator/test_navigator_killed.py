@@ -1,0 +1,122 @@
+"""A training killed at any moment, and gone on with: the same weights bit for bit, and the same log."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from reason.evals.navigator.checkpoints import load_checkpoint
+from reason.reasoning.rlot.navigator import load_navigator
+
+TESTS = Path(__file__).resolve().parents[2]
+KILLS = 3
+
+SCRIPT = textwrap.dedent(
+    """
+    import asyncio, os, signal, sys, threading, time
+    from pathlib import Path
+    sys.modules["torch"] = None  # TensorBoard's writer would load it, and nothing here needs it
+    from navigation_world import SumsModel, SumsWorld, Workshop
+
+    folder, log, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
+    reached, count = threading.Event(), 0
+
+    def kill():
+        reached.wait()
+        time.sleep(delay)  # in the middle of whatever the other threads do then
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def step():
+        global count
+        count += 1
+        if steps and count >= steps:
+            reached.set()
+
+    class Setting:
+        def setattr(self, target, name, value):
+            setattr(target, name, value)
+
+    model = SumsModel(SumsWorld(), step=step)
+    generate = model.generate
+
+    async def logged(requests, listener=None):
+        with log.open("a") as file:
+            for request in requests:
+                file.write(f"{model.render(request.prompt)!r}\\n")
+        return await generate(requests, listener)
+
+    model.generate = logged
+    shop = Workshop(Setting(), folder, model=model)
+    threading.Thread(target=kill, daemon=True).start()
+    resume = (folder / "work" / "training.json").exists()
+    asyncio.run(
+        shop.train(episodes=22, problems="hard", validate_every=9, checkpoint_every=3, resume=resume)
+    )
+    """
+)
+
+
+def run(folder: Path, log: Path, steps: int = 0, delay: float = 0.0) -> int:
+    """One process; with `steps` it kills itself that many characters after its start, and a moment later."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder), str(log), str(steps), str(delay)],
+        cwd=TESTS,
+        env={"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+def stored(folder: Path) -> set[str]:
+    """Every stored reply as the model's log names it."""
+    if not (folder / "work" / "store.sqlite3").exists():
+        return set()
+    with sqlite3.connect(folder / "work" / "store.sqlite3") as db:
+        try:
+            rows = db.execute("SELECT request FROM calls").fetchall()
+        except sqlite3.OperationalError:  # killed before the tables were made
+            return set()
+    found = set()
+    for (text,) in rows:
+        prompt = json.loads(text)["request"]["prompt"]
+        said = "".join(f"{m['role']}: {m['content']}\n" for m in prompt["messages"])
+        found.add(repr(f"{said}assistant: {prompt['prefix']}"))
+    return found
+
+
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    rng = random.Random(20261125)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    assert run(whole, tmp_path / "whole.log") == 0
+    for attempt in range(KILLS + 1):
+        before, log = stored(cut), tmp_path / f"{attempt}.log"
+        last = attempt == KILLS
+        steps, delay = (0, 0.0) if last else (rng.randint(200, 2000), rng.random() * 0.05)
+        assert run(cut, log, steps, delay) == (0 if last else -signal.SIGKILL)
+        assert before & set(log.read_text().splitlines() if log.exists() else ()) == set()  # nothing is paid again
+
+    one, other = (load_checkpoint(folder / "work" / "checkpoint.npz") for folder in (whole, cut))
+    assert one.progress == other.progress
+    assert set(one.learner) == set(other.learner)
+    for name, value in one.learner.items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value, other.learner[name], name)
+        else:
+            assert value == other.learner[name], name
+    for name in ("episodes.jsonl", "validations.jsonl", "problems.jsonl", "held_out.jsonl"):
+        assert (cut / "work" / name).read_bytes() == (whole / "work" / name).read_bytes(), name
+    digests = {load_navigator(folder / "work" / "navigator.safetensors").digest for folder in (whole, cut)}
+    assert len(digests) == 1

@@ -1,0 +1,220 @@
+"""One episode on one problem: states, rewards, the answer's rightness, the problem's run, and what it may generate."""
+
+from __future__ import annotations
+
+import pytest
+from block_world import BlockModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from navigation_world import SumsModel, SumsWorld, Workshop, step_chance
+from reason.core.errors import BackendUnavailable, LimitExceeded, UserError
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.navigator.desk import Spent
+from reason.evals.navigator.direct import direct_answers
+from reason.evals.navigator.navigation import Navigation
+from reason.evals.navigator.rewards import discounted
+from reason.reasoning.rlot.blocks import Block
+from scripted_reward import ScriptedReward
+
+R, D, DB, RF, GA = Block
+
+
+async def walk(desk, problem, actions, **how):
+    """Take actions until the end; the episode, and what each came to."""
+    navigation = Navigation(desk, problem, **how)
+    await navigation.begin()
+    moved = []
+    for action in actions:
+        if navigation.done:
+            break
+        moved.append(await navigation.act(action))
+    await navigation.close()
+    return navigation, moved
+
+
+async def test_a_chain_and_what_is_noted_of_it(tmp_path, monkeypatch):
+    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+        navigation, moved = await walk(desk, problems[3], [R, RF, GA])
+        record = navigation.record(7, epsilon=0.5, learning_rate=0.01, loss=0.25, steps=20)
+    assert [m.block for m in moved] == [R, RF, GA]
+    assert [m.done for m in moved] == [False, False, True]
+    assert (record.chain, record.length) == ("R-Rf-Ga", 2)
+    assert record.states == ((0, 0, 0, 1, 0, 0, 0), (3, 2, 1, 3, 2, 1, 3), (3, 2, 3, 3, 2, 2, 3), (3, 2, 3, 3, 2, 2, 3))
+    assert record.rewards == (0.0, 0.0, 1.0)
+    assert record.earned == pytest.approx(0.81)
+    assert (record.correct, record.answer, record.forced) == (True, "7", False)
+    assert (record.scores_asked, record.scores_missing, record.calls) == (21, 0, 8)
+    assert (record.episode, record.epsilon, record.loss, record.steps) == (7, 0.5, 0.25, 20)
+
+
+async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
+    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+        navigation, moved = await walk(desk, problems[3], [R, RF, DB])
+    assert [m.done for m in moved] == [False, False, True]
+    assert moved[-1].block is DB  # the answer came within the transition
+    assert (moved[-1].reward, navigation.correct) == (1.0, True)
+    assert navigation.record(1).blocks == ("R", "Rf", "Db")
+
+
+async def test_the_answer_is_forced_behind_the_last_block(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path)
+    async with shop.desk(parameters={"max_blocks": 2}) as (desk, problems):
+        navigation, moved = await walk(desk, problems[3], [R, R, GA])
+        assert moved[1].legal == (False, False, False, False, True)
+        record = navigation.record(1)
+    assert (record.forced, record.length, record.correct, record.rewards[-1]) == (True, 2, False, 0.0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from(["prm", "outcome", "potential"]))
+async def test_rewards_are_the_models_opinion_until_the_outcome_and_nothing_else(
+    tmp_path_factory, monkeypatch, actions, reward
+):
+    """Spec (g) 8: in [0, 1] from the reward model, the last one in {0, 1} from the checker."""
+    told = []
+    model = ScriptedReward(lambda text: told.append(step_chance(text)) or told[-1])
+    shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
+    async with shop.desk(reward=reward) as (desk, problems):
+        navigation, moved = await walk(desk, problems[5], actions, substitutes=True)
+    rewards = [m.reward for m in moved]
+    assert moved[-1].done
+    if reward == "potential":
+        assert discounted(rewards, 0.9) == pytest.approx(0.9 ** (len(moved) - 1) * navigation.correct)
+        return
+    assert rewards[-1] == float(navigation.correct)
+    if reward == "outcome":
+        assert rewards[:-1] == [0.0] * (len(moved) - 1)
+        assert told == []
+    else:
+        assert all(r == pytest.approx(step_chance(_last(call))) for r, call in zip(rewards, model.asked, strict=False))
+        assert all(0 <= r <= 1 for r in rewards)
+
+
+def _last(call):
+    return call[1][0][-1]
+
+
+async def test_masked_actions_are_refused_or_substituted(tmp_path, monkeypatch):
+    async with Workshop(monkeypatch, tmp_path).desk(parameters={"max_blocks": 1}) as (desk, problems):
+        strict = Navigation(desk, problems[1])
+        with pytest.raises(UserError, match="ended or not begun"):
+            await strict.act(R)
+        await strict.begin()
+        with pytest.raises(UserError, match="'refine' may not run"):
+            await strict.act(RF)
+        await strict.close()
+        navigation, moved = await walk(desk, problems[1], [RF, D], substitutes=True)
+        assert [m.block for m in moved] == [R, GA]
+        assert navigation.actions == [RF, D]
+        with pytest.raises(UserError, match="has ended"):
+            await navigation.act(GA)
+
+
+async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path)
+    async with shop.desk() as (desk, problems):
+        first, _ = await walk(desk, problems[2], [R, RF, GA])
+        made, spent = len(shop.model.made), Spent(**vars(desk.spent))
+        assert (spent.reused_replies, spent.replies) == (0, made)
+        second, _ = await walk(desk, problems[2], [R, RF, GA])
+        assert len(shop.model.made) == made
+        assert second.record(1) == first.record(1)  # what it would have cost is the same
+        assert (desk.spent.tokens, desk.spent.reused_replies) == (spent.tokens, made)
+        assert desk.spent.reused_tokens == spent.tokens
+        await walk(desk, problems[2], [R, D, GA])  # the bare problem and the first block are known
+        assert desk.spent.reused_replies == made + 4
+    store = await SqliteStore.open(tmp_path / "desk.db")
+    (record,) = await store.list_runs()
+    assert record.id == first._visit.run.id
+    assert record.id.startswith(f"train-{desk.plan.digest}-")
+    assert (record.status, record.answer["text"]) == ("finished", "Therefore, the answer (a number) is 5.")
+    assert record.answer["answer"] == "5"  # the last visit's
+    assert await store.events(record.id) == []
+    await store.aclose()
+
+
+async def test_what_is_cut_short_is_interrupted(tmp_path, monkeypatch):
+    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+        await walk(desk, problems[2], [R])
+    store = await SqliteStore.open(tmp_path / "desk.db")
+    (record,) = await store.list_runs()
+    assert (record.status, record.owner) == ("interrupted", None)
+    await store.aclose()
+
+
+async def test_a_prompt_that_the_model_cannot_take_ends_the_episode_and_no_more(tmp_path, monkeypatch):
+    class Measuring(SumsModel):
+        needs = ()
+
+        async def generate(self, requests, listener=None):
+            need = [self.count_tokens(r.prompt) + r.sampling.max_tokens for r in requests]
+            self.needs = (*self.needs, *need)
+            return await super().generate(requests, listener)
+
+    world, folder = SumsWorld(), tmp_path / "roomy"
+    folder.mkdir()
+    shop = Workshop(monkeypatch, folder, world, model=Measuring(world))
+    async with shop.desk() as (desk, problems):
+        await walk(desk, problems[1], [D, D, D, D, D, GA])
+    begin, *later = shop.model.needs
+    assert max(later) > begin
+    shop = Workshop(monkeypatch, tmp_path, world, ScriptedReward(step_chance), SumsModel(world, context_tokens=begin))
+    async with shop.desk(reward="prm") as (desk, problems):
+        navigation, moved = await walk(desk, problems[1], [D, D, D, D, D, GA])
+        assert navigation.done
+        assert "too long" in navigation.error
+        assert moved[-1].block is None
+        assert (moved[-1].reward, navigation.correct, navigation.answer) == (0.0, False, None)
+        other, _ = await walk(desk, problems[2], [GA])
+        assert other.error == ""
+    shop.model = SumsModel(world, context_tokens=100)
+    async with shop.desk() as (desk, problems):
+        navigation, moved = await walk(desk, problems[9], [GA])
+        assert (navigation.done, moved) == (True, [])
+        assert navigation.record(1).earned == 0.0
+
+
+async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
+    class Gone(BlockModel):
+        async def generate(self, requests, listener=None):
+            raise BackendUnavailable("the server is gone")
+
+    async with Workshop(monkeypatch, tmp_path, model=Gone(SumsWorld())).desk() as (desk, problems):
+        navigation = Navigation(desk, problems[1])
+        with pytest.raises(BackendUnavailable):
+            await navigation.begin()
+        await navigation.close()
+
+
+async def test_nothing_is_begun_that_could_exceed_the_tokens(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path)
+    async with shop.desk() as (desk, problems):
+        most = Navigation(desk, problems[1]).most_tokens
+    # decompose: list, five subtasks, summary, assessment and check; and the answer behind it
+    assert most == 256 + 5 * 192 + 192 + 2 * 96 + 128
+    async with shop.desk(limit=most + 95) as (desk, problems):
+        navigation = Navigation(desk, problems[1])
+        await navigation.begin()
+        spent = desk.spent.tokens
+        assert 0 < spent <= 95
+        with pytest.raises(LimitExceeded):
+            await Navigation(desk, problems[2]).begin() or await navigation.act(R) or await navigation.act(R)
+        assert desk.spent.tokens <= most + 95
+
+
+async def test_direct_answers(tmp_path, monkeypatch):
+    """Every fourth sum is right when asked directly; asking again costs nothing."""
+    shop = Workshop(monkeypatch, tmp_path)
+    told = []
+    async with shop.desk() as (desk, problems):
+        right = await direct_answers(problems[:9], desk, 3, lambda problem, correct: told.append(problem.key))
+        assert [right["sums", f"sum-{i:03}"] for i in range(9)] == [i % 4 == 0 for i in range(9)]
+        assert sorted(told) == sorted(p.key for p in problems[:9])
+        made = len(shop.model.made)
+        assert made == 9
+        assert await direct_answers(problems[:9], desk, 9) == right
+        assert len(shop.model.made) == made
+    async with shop.desk(limit=512 * 2) as (desk, problems):
+        assert len(await direct_answers(problems[9:10], desk, 1)) == 1
+        with pytest.raises(LimitExceeded):
+            await direct_answers(problems[10:], desk, 3)

@@ -1,0 +1,85 @@
+"""A few episodes on SmolLM2-135M, interrupted and gone on with: nothing is paid twice, and a navigator comes of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from reason.core.settings import load_settings
+from reason.evals.navigator import desk
+from reason.evals.navigator.logs import read_records
+from reason.evals.navigator.plan import Schedule, make_training_plan
+from reason.evals.navigator.training import train
+from reason.evals.opening import open_task
+from reason.evals.plan import TaskSource
+from reason.reasoning.rlot.learning.learner import Learning
+from reason.reasoning.rlot.navigator import load_navigator
+from reason.serving.open import open_model
+
+pytestmark = pytest.mark.real
+
+LIMITS = {
+    "step_tokens": 6,
+    "plan_tokens": 6,
+    "pick_tokens": 2,
+    "subtask_tokens": 4,
+    "summary_tokens": 4,
+    "assess_tokens": 8,
+    "finished_tokens": 2,
+    "answer_tokens": 6,
+    "subtasks": 1,
+}
+"""Too short for good answers: what is tested is that everything fits together."""
+
+
+async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
+    data = tmp_path / "sums.jsonl"
+    rows = [{"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(6)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = TaskSource(dataset=str(data))
+    task = open_task(source)
+    settings = load_settings(model="local/smollm2-135m", reward_model="judge/local/smollm2-135m", reuse="store")
+    model = await open_model("local/smollm2-135m", settings)
+    close = model.aclose
+
+    async def open_once(*_):
+        return model
+
+    async def stay_open():
+        """Three trainings share it."""
+
+    monkeypatch.setattr(desk, "open_model", open_once)
+    monkeypatch.setattr(model, "aclose", stay_open)
+    plan = make_training_plan(
+        [task],
+        settings,
+        parameters={"limits": LIMITS, "max_blocks": 1},
+        problems="all",
+        held_out=0.4,
+        reward="prm",
+        learning=Learning(batch=2, begins_at=2),
+        parallel=2,
+        validation=0,
+    )
+    work, out = tmp_path / "work", tmp_path / "navigator.safetensors"
+
+    async def go(episodes, *, resume):
+        schedule = Schedule(episodes=episodes)
+        return await train(plan, [task], [source], work, out, settings, schedule=schedule, resume=resume)
+
+    first = await go(1, resume=False)
+    assert first.spent.replies > 0
+    second = await go(2, resume=True)
+    assert second.records[:1] == first.records
+    records = read_records(work / "episodes.jsonl")
+    assert [r.episode for r in records] == [1, 2]
+    for r in records:
+        assert len(r.rewards) == len(r.actions) >= 1
+        assert all(0 <= reward <= 1 for reward in r.rewards)
+        assert r.rewards[-1] in (0.0, 1.0)
+        assert r.length <= 1
+    again = await go(2, resume=True)
+    assert (again.spent.tokens, again.spent.replies) == (second.spent.tokens, second.spent.replies)
+    assert load_navigator(out).digest == again.navigator.digest == second.navigator.digest
+    assert load_navigator(out).card.reward_model == "judge/local/smollm2-135m"
+    await close()
