@@ -1,0 +1,300 @@
+r"""Does the learned navigator earn its tokens? `rlot` by policy beside `cot` and self-consistency, a table per dataset.
+
+    python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
+        --navigator nav.safetensors --reward-model local/FOLDER
+    reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 16
+    python benchmarks/rlot_table.py table runs/gsm8k runs/gpqa > table.md
+
+A row is a method of a model. It is compared with the model's learned navigator question by question, and with
+self-consistency at as many generated tokens, by interpolation between its numbers of samples. Chain lengths and
+unreadable scores are those that the runs noted in the run store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from machine import processor
+from reason.core.errors import UserError
+from reason.core.events import EventFields, StrategyNote
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.comparison import StoredRun, load_run
+from reason.evals.folder import STORE
+from reason.evals.statistics.equal_tokens import At, Curve, difference_at
+from reason.evals.statistics.outcomes import number_groups
+from reason.evals.statistics.paired import compare
+from reason.evals.summary import mean_of, outcomes_of
+from rlot_sweeps import POLICIES, sweep_files
+
+TRAINED_ON = "the navigator was trained on this very question"
+UNKNOWN = ""
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What the runs of one method noted of their chains.
+
+    Attributes:
+        lengths: Blocks before the answer, of each attempt.
+        asked: Scores that self-assessments should have had.
+        missing: Those of them that could not be read.
+    """
+
+    lengths: tuple[int, ...] = ()
+    asked: int = 0
+    missing: int = 0
+
+
+def main() -> int:
+    """Write the sweeps, or print the tables of those that were run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="write a sweep for each dataset")
+    plan.add_argument("--models", nargs="+", required=True)
+    plan.add_argument("--data", nargs="+", required=True, metavar="NAME[=FILE]")
+    plan.add_argument("--out", type=Path, required=True)
+    plan.add_argument("--navigator", nargs="+", default=["default"])
+    plan.add_argument("--reward-model", help="for prm-greedy, which is left out without one")
+    plan.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
+    plan.add_argument("--samples", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    plan.add_argument("--votes", type=int, nargs="+", default=[1])
+    plan.add_argument("--limit", type=int)
+    plan.add_argument("--seeds", type=int, nargs="+", default=[0])
+    plan.add_argument("--max-tokens", type=int, default=512)
+    plan.add_argument("--kind", default="", help="kind of answers of files of one's own, as number")
+    plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of every rlot, in TOML")
+    table = commands.add_parser("table", help="print a table for each dataset")
+    table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
+    table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
+    given = parser.parse_args()
+    if given.command == "plan":
+        for path, text in sweep_files(given).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    else:
+        runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
+        print(report(runs, [asyncio.run(chains_of(run, given.store)) for run in runs]))
+    return 0
+
+
+def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
+    """A table for each dataset, in the order of their names."""
+    by_dataset: dict[tuple[str, str], list[tuple[StoredRun, Chains]]] = {}
+    for run, noted in zip(runs, chains, strict=True):
+        use = run.manifest.plan.dataset
+        by_dataset.setdefault((use.name + (f":{use.variant}" if use.variant else ""), use.fingerprint), []).append(
+            (run, noted)
+        )
+    head = (
+        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
+    )
+    parts = [head]
+    for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
+        parts.append(dataset_table(name, several))
+    return "\n\n".join(parts)
+
+
+def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
+    """One dataset: a row for each model and method."""
+    rows = max(len(run.rows) for run, _ in runs)
+    lines = [
+        f"## {name}",
+        "",
+        f"{rows} rows each. Tokens, calls and blocks are means a question; differences are in points.",
+        "",
+        "| model | method | right % [95 %] | generated | prompt | calls | blocks | unread scores % "
+        "| learned less it [95 %] | it less self-consistency at its tokens [95 %] |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    doubts: list[str] = []
+    for model in dict.fromkeys(model_of(run) for run, _ in runs):
+        mine = sorted(((r, c) for r, c in runs if model_of(r) == model), key=lambda pair: order_of(pair[0]))
+        learned = next((r for r, _ in mine if policy_of(r) == "learned"), None)
+        sampled = [r for r, _ in mine if r.manifest.plan.strategy == "self-consistency"]
+        for run, noted in mine:
+            cells = [
+                model.rpartition("/")[2],
+                method_of(run),
+                accuracy(run),
+                f"{mean_of_rows(run, 'completion_tokens'):,.0f}",
+                f"{mean_of_rows(run, 'prompt_tokens'):,.0f}",
+                f"{mean_of_rows(run, 'model_calls'):,.1f}",
+                f"{np.mean(noted.lengths):.2f}" if noted.lengths else UNKNOWN,
+                f"{100 * noted.missing / noted.asked:.1f}" if noted.asked else UNKNOWN,
+                UNKNOWN if learned is None or learned is run else difference(learned, run),
+                UNKNOWN if run in sampled else beside_sampling(run, sampled),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+            known = sum(any(d.startswith(TRAINED_ON) for d in row.degraded) for row in run.rows)
+            if known:
+                doubts.append(f"{model.rpartition('/')[2]}, {method_of(run)}: trained on {known} of {len(run.rows)}.")
+    return "\n".join([*lines, *(["", "Questions that a navigator was trained on:", "", *doubts] if doubts else [])])
+
+
+def model_of(run: StoredRun) -> str:
+    """The main model."""
+    return run.manifest.plan.models["main"]
+
+
+def policy_of(run: StoredRun) -> str:
+    """The policy of `rlot`; empty for other strategies."""
+    plan = run.manifest.plan
+    return str(plan.parameters.get("policy", "")) if plan.strategy == "rlot" else ""
+
+
+def order_of(run: StoredRun) -> tuple[int, int, str]:
+    """Chains first by number of samples, then policies as listed, the single attempt before those that vote."""
+    plan, policy = run.manifest.plan, policy_of(run)
+    size = plan.parameters.get("n_votes", plan.parameters.get("n", 0))
+    known = ["cot", "self-consistency", *POLICIES]
+    name = policy or plan.strategy
+    first = known.index(name) if name in known else len(known)
+    return first, size if isinstance(size, int) else 0, str(plan.parameters.get("navigator", ""))
+
+
+def method_of(run: StoredRun) -> str:
+    """A method in a few words."""
+    plan = run.manifest.plan
+    given: Mapping[str, object] = plan.parameters
+    if plan.strategy == "self-consistency":
+        return f"self-consistency, n = {given['n']}"
+    if plan.strategy != "rlot":
+        return plan.strategy
+    words = [f"rlot, {given['policy']}"]
+    if given["policy"] == "fixed":
+        sequence = given["sequence"]
+        words.append("-".join(map(str, sequence)) if isinstance(sequence, list | tuple) else str(sequence))
+    if given["policy"] == "learned" and given["navigator"] != "default":
+        words.append(Path(str(given["navigator"])).stem)
+    if given["n_votes"] != 1:
+        words.append(f"{given['n_votes']} votes")
+    return ", ".join(words)
+
+
+def accuracy(run: StoredRun) -> str:
+    """Share of right answers in per cent, with its interval."""
+    found = mean_of(outcomes_of(run.rows))
+    ends = found.interval
+    between = "" if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+    return f"{100 * found.value:.1f}{between}"
+
+
+def mean_of_rows(run: StoredRun, name: str) -> float:
+    """The mean of an entry of the rows' ledgers."""
+    return float(np.mean([getattr(row.ledger, name) for row in run.rows]))
+
+
+def difference(learned: StoredRun, run: StoredRun) -> str:
+    """Paired difference in accuracy, the learned navigator's less another method's, in points."""
+    try:
+        found = compare(outcomes_of(learned.rows), outcomes_of(run.rows))
+    except UserError:  # no question in common
+        return UNKNOWN
+    span = found.bootstrap
+    between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
+    return f"{100 * found.difference:+.1f}{between}"
+
+
+def beside_sampling(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
+    """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is said to be."""
+    found = against_curve([run], sampled)
+    if isinstance(found, str):
+        return found
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> At | str:
+    """One run beside the curve of others, on the questions that all have; a text says why that cannot be.
+
+    Args:
+        runs: The run.
+        sampled: The runs of the curve.
+    """
+    if not sampled:
+        return UNKNOWN
+    tables = [by_item(run) for run in (*runs, *sampled)]
+    shared = [name for name in tables[0] if all(name in table for table in tables)]
+    if not shared:
+        return UNKNOWN
+    groups = {row.id: row.group or row.id for row in runs[0].rows}
+    clusters = number_groups([groups[name] for name in shared])
+    mine, theirs = (curve_of(some, shared) for some in (tables[: len(runs)], tables[len(runs) :]))
+    tokens = float(mine.tokens.mean(axis=0)[0])
+    reach = theirs.tokens.mean(axis=0)
+    if tokens > reach.max():
+        return "costs more than its most samples"
+    if tokens < reach.min():
+        return "costs less than its fewest"
+    found = difference_at(mine, theirs, clusters, tokens)
+    return UNKNOWN if found is None else found
+
+
+def by_item(run: StoredRun) -> dict[str, tuple[float, float]]:
+    """Mean score and mean generated tokens of each question."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in run.rows:
+        found.setdefault(row.id, []).append((row.value, float(row.ledger.completion_tokens)))
+    means = {name: np.mean(rows, axis=0) for name, rows in found.items()}
+    return {name: (float(score), float(tokens)) for name, (score, tokens) in means.items()}
+
+
+def curve_of(tables: Sequence[Mapping[str, tuple[float, float]]], items: Sequence[str]) -> Curve:
+    """Runs as the points of one curve."""
+    values = np.array([[table[name] for table in tables] for name in items], dtype=float)
+    return Curve("", values[:, :, 0], values[:, :, 1])
+
+
+# -- what the run store knows
+
+
+async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
+    """What the runs of an evaluation noted of their chains; nothing for strategies without any, or without a store."""
+    if run.manifest.plan.strategy != "rlot":
+        return Chains()
+    said = run.manifest.store
+    place = store or (run.path / STORE if said == STORE else Path(said))
+    if not place.exists():
+        return Chains()
+    opened = await SqliteStore.open(place)
+    try:
+        notes = [chains_in(await opened.events(row.run_id)) for row in run.rows]
+    finally:
+        await opened.aclose()
+    return Chains(
+        tuple(length for noted in notes for length in noted.lengths),
+        sum(noted.asked for noted in notes),
+        sum(noted.missing for noted in notes),
+    )
+
+
+def chains_in(events: Iterable[EventFields]) -> Chains:
+    """The chains of one run: a note for each attempt; of one that was made anew after an interruption, the last."""
+    last: dict[object, Mapping[str, object]] = {}
+    for event in events:
+        if isinstance(event, StrategyNote) and event.name == "navigated":
+            last[event.data.get("vote")] = event.data
+    lengths, asked, missing = [], 0, 0
+    for data in last.values():
+        chain = data.get("chain")
+        lengths.append(sum(letter != "Ga" for letter in chain) if isinstance(chain, list | tuple) else 0)
+        asked += _count(data.get("scores_asked"))
+        missing += _count(data.get("scores_missing"))
+    return Chains(tuple(lengths), asked, missing)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The sweeps that the table of navigators is made from, and what its cells say."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import rlot_table
+from navigation_world import SumsModel, SumsWorld, step_chance
+from reason.cli.main import main
+from reason.core.events import StrategyNote
+from reason.evals.sweep import read_sweep, runs_of
+from reason.reasoning.rlot.navigator import Navigator, save_navigator
+from reason.reasoning.rlot.network import DuelingNetwork
+from reason.serving import metered as metered_module
+from rlot_table import Chains, chains_in
+from scripted_reward import ScriptedReward
+
+
+def run(*arguments, monkeypatch, capsys):
+    """The script as a user runs it; what it prints."""
+    monkeypatch.setattr(sys, "argv", ["rlot_table.py", *map(str, arguments)])
+    capsys.readouterr()
+    assert rlot_table.main() == 0
+    return capsys.readouterr().out
+
+
+def note(vote, chain, asked, missing, name="navigated"):
+    data = {"vote": vote, "chain": chain, "scores_asked": asked, "scores_missing": missing}
+    return StrategyNote(strategy="rlot", name=name, data=data)
+
+
+def test_chains_are_read_from_the_notes():
+    events = [
+        note(0, ["R"], 7, 7, name="block.run"),
+        note(0, ["R", "Rf", "Ga"], 21, 2),
+        note(1, ["D", "R", "R"], 28, 0),
+        note(0, ["R", "Ga"], 14, 1),  # the same attempt, gone on with
+    ]
+    assert chains_in(events) == Chains((1, 3), 42, 1)
+    assert chains_in([]) == Chains()
+
+
+def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
+    how = {"monkeypatch": monkeypatch, "capsys": capsys}
+    navigator = tmp_path / "nav.safetensors"
+    common = ("--models", "local/a", "vllm/b", "--navigator", navigator, "--samples", 1, 4, "--limit", 30)
+    out = tmp_path / "plans"
+    printed = run("plan", *common, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number", "--out", out, **how)
+    assert printed.split() == [str(out / "gsm8k.toml"), str(out / "my.toml")]
+    sweep = read_sweep(out / "gsm8k.toml")
+    assert [d.name for d in sweep.dataset] == ["gsm8k"]
+    assert sweep.dataset[0].limit == 30
+    assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
+    methods = [(r.strategy, r.parameters.get("policy"), r.parameters.get("n")) for r in runs_of(sweep)]
+    each = [
+        ("self-consistency", None, 4),
+        ("self-consistency", None, 1),
+        ("cot", None, None),
+        *(("rlot", policy, None) for policy in ("learned", "fixed", "llm", "random")),  # no reward model is named
+    ]
+    assert sorted(methods, key=str) == sorted(2 * each, key=str)
+    run(
+        "plan",
+        *common,
+        "--data",
+        "gsm8k",
+        "--reward-model",
+        "x/y",
+        "--votes",
+        1,
+        4,
+        "--set",
+        "max_blocks=3",
+        "--out",
+        out,
+        **how,
+    )
+    runs = runs_of(read_sweep(out / "gsm8k.toml"))
+    assert {r.models.reward for r in runs} == {"x/y"}
+    learned = [r.parameters for r in runs if r.parameters.get("policy") == "learned"]
+    assert [(p["n_votes"], p["max_blocks"], p["navigator"]) for p in learned] == [
+        (1, 3, str(navigator)),
+        (4, 3, str(navigator)),
+    ] * 2
+    assert sum(r.parameters.get("policy") == "prm-greedy" for r in runs) == 2
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch, capsys):
+    """A sweep over a scripted model, run."""
+    model = SumsModel(SumsWorld())
+
+    async def open_model(*_):
+        return model
+
+    async def open_reward(*_):
+        return ScriptedReward(step_chance)
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.open_reward", open_reward)
+    monkeypatch.setattr(metered_module, "companions", lambda requests, name: [])
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{{"id": "s{i}", "question": "What is {i} + {i + 1}?", "answer": "{2 * i + 1}"}}\n' for i in range(12)]
+    (tmp_path / "sums.jsonl").write_text("".join(rows))
+    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), tmp_path / "nav.safetensors")
+    plan = ("--models", "scripted/sums", "--data", "sums.jsonl", "--navigator", "nav.safetensors", "--samples", 1, 2, 9)
+    how = {"monkeypatch": monkeypatch, "capsys": capsys}
+    run("plan", *plan, "--reward-model", "x/y", "--kind", "number", "--out", tmp_path / "plans", **how)
+    assert main(["eval", "sweep", "plans/sums.toml", "--out", "runs"]) == 0
+    return tmp_path / "runs"
+
+
+def cells_of(printed):
+    """The table's rows by method."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    head, _, *body = rows
+    return {row[1]: dict(zip(head, row, strict=True)) for row in body}
+
+
+def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
+    printed = run("table", swept, monkeypatch=monkeypatch, capsys=capsys)
+    assert "## sums" in printed
+    rows = cells_of(printed)
+    assert list(rows) == [
+        "cot",
+        "self-consistency, n = 1",
+        "self-consistency, n = 2",
+        "self-consistency, n = 9",
+        "rlot, learned, nav",
+        "rlot, fixed, R-Rf-Ga",
+        "rlot, llm",
+        "rlot, random",
+        "rlot, prm-greedy",
+    ]
+    fixed, learned, cot = rows["rlot, fixed, R-Rf-Ga"], rows["rlot, learned, nav"], rows["cot"]
+    assert fixed["right % [95 %]"].startswith("100.0 [")
+    assert cot["right % [95 %]"].startswith("25.0 [")  # every fourth
+    assert (fixed["blocks"], fixed["unread scores %"], cot["blocks"]) == ("2.00", "", "")
+    assert learned["unread scores %"] == "0.0"
+    assert fixed["calls"] == "5.0"
+    assert learned["learned less it [95 %]"] == ""
+    at = float(learned["right % [95 %]"].split()[0])
+    assert fixed["learned less it [95 %]"].split()[0] == f"{at - 100:+.1f}"
+    assert cot["learned less it [95 %]"].split()[0] == f"{at - 25:+.1f}"
+    # self-consistency is 25 % right at any number of samples
+    beside = "it less self-consistency at its tokens [95 %]"
+    assert fixed[beside].split()[0] == "+75.0"
+    assert rows["self-consistency, n = 2"][beside] == ""
+    assert rows["rlot, prm-greedy"][beside] == "costs more than its most samples"
+
+
+def test_without_a_store_and_without_a_curve(swept, monkeypatch, capsys):
+    (swept / "store.sqlite3").rename(swept / "moved.db")
+    for path in list(swept.iterdir()):
+        if path.name.startswith("sums-sums-self"):
+            path.rename(swept.parent / path.name)
+    rows = cells_of(run("table", swept, monkeypatch=monkeypatch, capsys=capsys))
+    assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == ""
+    assert rows["rlot, fixed, R-Rf-Ga"]["it less self-consistency at its tokens [95 %]"] == ""
+    rows = cells_of(run("table", swept, "--store", swept / "moved.db", monkeypatch=monkeypatch, capsys=capsys))
+    assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == "2.00"
