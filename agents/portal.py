@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -30,14 +32,25 @@ class Portal:
             if self._portal is None:
                 self._running = start_blocking_portal("asyncio")
                 self._portal = self._running.__enter__()
-        future = self._portal.start_task_soon(work)
+        portal = self._portal
+        begun: list[asyncio.Task[Any]] = []
+
+        async def known() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            begun.append(task)
+            return await work()
+
+        future = portal.start_task_soon(known)
         try:
             result: T = future.result()
             return result
         except BaseException:
             if not future.done():  # the caller was interrupted, not the work
-                future.cancel()
-                future.exception()
+                portal.call(_nothing)  # behind it, the work has begun
+                # not `future.cancel()`, which would cancel what the work awaits for its clean-up as well
+                begun[0].get_loop().call_soon_threadsafe(begun[0].cancel)
+                wait([future])
             raise
 
     def close(self) -> None:
@@ -46,3 +59,7 @@ class Portal:
             if self._running is not None:
                 self._running.__exit__(None, None, None)
             self._running = self._portal = None
+
+
+async def _nothing() -> None:
+    """Take a turn on the loop."""

@@ -10,9 +10,7 @@ An observation is the model's self-assessment, seven scores from 0 to 3; an acti
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError as Cancelled
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -70,7 +68,6 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
         self._open_desk = open_desk
         self._problems = tuple(problems)
         self._portal: Portal | None = None
-        self._working = asyncio.Lock()
         self._opened: AbstractAsyncContextManager[Desk] | None = None
         self._desk: Desk | None = None
         self._navigation: Navigation | None = None
@@ -172,24 +169,8 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do the work on the event loop; if the caller is interrupted meanwhile, wait until the work has cleaned up."""
         if self._portal is None:
-            self._portal, self._working = Portal(), asyncio.Lock()
-        portal, working = self._portal, self._working
-
-        async def alone() -> T:
-            async with working:
-                return await work()
-
-        async def ended() -> None:
-            async with working:
-                return
-
-        try:
-            return portal.call(alone)
-        except BaseException as e:
-            portal.call(ended)
-            if isinstance(e, Cancelled) and isinstance(e.__context__, KeyboardInterrupt):
-                raise e.__context__ from None
-            raise
+            self._portal = Portal()
+        return self._portal.call(work)
 
     def _observed(self) -> Scores:
         return np.array((0,) * len(ASPECTS) if self._navigation is None else self._navigation.state, dtype=np.int64)

@@ -1,0 +1,71 @@
+"""Synchronous callers of asynchronous work: interrupted, they are told so, once the work has cleaned up."""
+
+import asyncio
+import signal
+import threading
+import time
+
+import pytest
+from reason.agents.portal import Portal
+
+
+@pytest.fixture
+def portal():
+    made = Portal()
+    yield made
+    made.close()
+
+
+async def answer():
+    return 42
+
+
+async def wrong():
+    raise ValueError("wrong")
+
+
+def test_results_and_errors_come_back_inside_a_running_loop_too(portal):
+    assert portal.call(answer) == 42
+    with pytest.raises(ValueError, match="wrong"):
+        portal.call(wrong)
+
+    async def in_a_loop():
+        return portal.call(answer)
+
+    assert asyncio.run(in_a_loop()) == 42
+
+
+def test_an_interrupted_caller_is_told_so_behind_the_clean_up_of_the_work(portal):
+    seen = []
+    begun = threading.Event()
+
+    async def work():
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0.2)
+            seen.append("clean")
+
+    def interrupt():
+        begun.wait()
+        time.sleep(0.05)  # the caller waits for the result by now
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def in_the_main_thread(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, in_the_main_thread)
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(work)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        helper.join()
+    assert seen == ["cancelled", "clean"]
+    assert portal.call(answer) == 42
