@@ -22,7 +22,7 @@ from ..task import Task
 RewardKind = Literal["outcome", "prm", "potential"]
 Which = Literal["hard", "all"]
 
-NOT_TRAINED = frozenset({"policy", "navigator", "sequence", "n_votes", "vote_temperature"})
+NOT_TRAINED = frozenset({"policy", "navigator", "weights", "sequence", "n_votes", "vote_temperature"})
 """Parameters of `rlot` that say who navigates, or what is done with several answers: a training explores by itself."""
 
 

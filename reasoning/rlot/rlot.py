@@ -11,11 +11,13 @@ Source: Hao, Li, Yuan, Li, "RL of Thoughts: Navigating LLM Reasoning with Infere
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from ...core.answer import Solution
+from ...core.errors import DataError
 from ...core.events import StrategyNote
 from ...core.question import Question
 from ...core.run import Run
@@ -71,6 +73,10 @@ class RLoT:
         navigator: Annotated[
             str, Field(min_length=1, description='the navigator\'s file; "default" is the one that comes along')
         ] = DEFAULT
+        weights: Annotated[
+            str,
+            Field(description="digest of the navigator's weights, noted by itself: a run goes on with no others"),
+        ] = ""
         sequence: Annotated[
             tuple[Letter, ...],
             Field(
@@ -93,6 +99,21 @@ class RLoT:
         ] = 0.0
         vote_temperature: Annotated[float, Field(gt=0, le=100, description="temperature of attempts that vote")] = 0.7
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _note_weights(cls, given: Any) -> Any:
+            """A file may be trained anew under its name: what a run began with is known by its weights."""
+            if not isinstance(given, Mapping) or given.get("policy", "learned") != "learned":
+                return given
+            name = str(given.get("navigator", DEFAULT))
+            try:
+                weights = load_navigator(name).digest
+            except DataError:
+                return given  # told where it is needed
+            if given.get("weights") not in (None, "", weights):
+                raise ValueError(f"the navigator {name} has other weights than the run began with")
+            return {**given, "weights": weights}
 
         @model_validator(mode="after")
         def _sequence_can_run(self) -> Self:
