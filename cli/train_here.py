@@ -16,7 +16,6 @@ from ..core.errors import ReasonError, UserError
 from ..core.settings import Settings, explain, load_settings
 from ..evals.datasets.own import parse_map
 from ..evals.navigator.plan import RewardKind, Schedule, TrainingPlan, Which, make_training_plan
-from ..evals.navigator.problem_files import kind_of
 from ..evals.navigator.problems import Halves, halves_of
 from ..evals.navigator.training import Trained, train
 from ..evals.navigator.work_folder import CURVE, HELD_OUT, STORE, TrainingManifest, read_training
@@ -235,9 +234,7 @@ def _say_rest(trained: Trained, ready: Prepared, halves: Halves, again: str) -> 
     if trained.stopped == "tokens":
         say(f"ended by --tokens after {len(trained.records)} episodes; go on: {again} --tokens N", label="note")
     say(f"the navigator is in {trained.out}, the learning curve in {ready.work / CURVE}")
-    kind = kind_of(halves.held_out) if halves.held_out else "auto"
-    said = ["--option", f"kind={kind}"] if kind != "auto" else []
-    use = ["reason", "eval", str(ready.work / HELD_OUT), *said, "-s", "rlot", "--set", f"navigator={trained.out}"]
+    use = ["reason", "eval", str(ready.work / HELD_OUT), "-s", "rlot", "--set", f"navigator={trained.out}"]
     if halves.held_out:
         say(shlex.join([*use, "-m", ready.plan.model]))
 

@@ -21,6 +21,7 @@ FIELDS = {
     "subject": "what breakdowns group by",
     "group": "what belongs to one source; standard errors are clustered by it",
     "documents": "texts to rest on: a text, or a list of texts or of {name, text}",
+    "answer_kind": "what this answer is, as --option kind says it for all: " + ", ".join(get_args(AnswerKind)),
 }
 """What a map may name."""
 
@@ -43,10 +44,14 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
-    kind = reading.options.get("kind", "auto")
-    if kind not in get_args(AnswerKind):
-        raise UserError(f"unknown kind of answer {kind!r}", hint="one of " + ", ".join(get_args(AnswerKind)))
+    kinds = get_args(AnswerKind)
+    usual = reading.options.get("kind", "auto")
+    if usual not in kinds:
+        raise UserError(f"unknown kind of answer {usual!r}", hint="one of " + ", ".join(kinds))
     for row in rows:
+        kind = row.optional("answer_kind") or usual
+        if kind not in kinds:
+            raise row.bad(f"unknown kind of answer {kind!r}", hint="one of " + ", ".join(kinds))
         name = row.text("id") if row.has("id") else str(row.position)
         documents = _documents(row)
         subject, group = row.optional("subject"), row.optional("group")

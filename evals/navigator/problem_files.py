@@ -103,6 +103,8 @@ def own_record(problem: Problem) -> dict[str, JsonValue]:
     }
     if question.choices:
         record["choices"] = list(question.choices)
+    elif question.kind != "auto":
+        record["answer_kind"] = question.kind
     if question.documents:
         record["documents"] = [{"name": d.name, "text": d.text} for d in question.documents]
     if item.subject:
@@ -110,12 +112,6 @@ def own_record(problem: Problem) -> dict[str, JsonValue]:
     if item.group:
         record["group"] = item.group
     return record
-
-
-def kind_of(problems: Sequence[Problem]) -> str:
-    """The kind of answer that all these problems have; "auto" if they differ."""
-    kinds = {"auto" if p.item.question.choices else p.item.question.kind for p in problems}
-    return kinds.pop() if len(kinds) == 1 else "auto"
 
 
 def _answer(item: Item) -> JsonValue:

@@ -154,6 +154,20 @@ def test_own_answers_of_every_kind(tmp_path):
     assert [i.id for i in items] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_row_says_what_its_answer_is(tmp_path):
+    rows = [
+        {"question": "Is it?", "answer": "yes", "answer_kind": "yes_no"},
+        {"question": "How much?", "answer": "\\frac12", "answer_kind": "math"},
+        {"question": "How many?", "answer": "3"},
+    ]
+    path = write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, rows)))
+    kinds = [item.question.kind for item in load_dataset("file", data=path, options={"kind": "number"}).items]
+    assert kinds == ["yes_no", "math", "number"]
+    write(path, json.dumps(rows[0] | {"answer_kind": "yes-no"}))
+    with pytest.raises(DataError, match=r"mine.jsonl line 1: unknown kind of answer 'yes-no'"):
+        load_dataset("file", data=path)
+
+
 def test_a_map_renames_the_fields_of_a_known_dataset(tmp_path):
     path = write(tmp_path / "g.jsonl", '{"prompt": "1 + 2?", "meta": {"gold": "so it is 3 #### 1,003"}}')
     dataset = load_dataset("gsm8k", data=path, mapping={"question": "prompt", "answer": "meta.gold"})

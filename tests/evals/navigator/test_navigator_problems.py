@@ -16,7 +16,7 @@ from reason.evals.datasets.loading import load_dataset
 from reason.evals.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold, TruthfulGold, fingerprint
 from reason.evals.navigator.direct import hard_ones
 from reason.evals.navigator.plan import make_training_plan
-from reason.evals.navigator.problem_files import kind_of, read_problems, write_held_out, write_problems
+from reason.evals.navigator.problem_files import read_problems, write_held_out, write_problems
 from reason.evals.navigator.problems import Halves, cut, halves_of, is_held_out, problems_of
 from reason.evals.scoring.scorer import Scorer
 from reason.evals.task import task_of
@@ -190,8 +190,7 @@ async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
     path = tmp_path / "held_out.jsonl"
     (problem,) = problems_of("kinds", [item])
     write_held_out(path, [problem])
-    kind = kind_of([problem])
-    read = load_dataset(str(path), seed=None, options={} if kind == "auto" else {"kind": kind}).items[0]
+    read = load_dataset(str(path), seed=None).items[0]
     assert read.id == f"kinds/{item.id}"
     assert read.question.text == item.question.text
     assert read.question.choices == item.question.choices
