@@ -162,7 +162,15 @@ def test_closing_gives_everything_back_and_opens_anew(make, tmp_path):
     assert shop.opened == 2
 
 
-def test_an_interrupted_call_ends_what_the_model_does(make):
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, also where whoever started the tests ignores it, as a shell does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_call_ends_what_the_model_does(make, interruptible):
     class Slow(SumsModel):
         holds = False
 

@@ -72,17 +72,22 @@ async def test_another_seed_or_width_is_another_training(tmp_path, monkeypatch):
 
 
 async def test_calls_go_side_by_side(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
-    most = 0
+    class Meeting(SumsModel):
+        """Replies once eight calls are there."""
 
-    def step():
-        nonlocal most
-        most = max(most, shop.model.running)
+        there, met = 0, asyncio.Event()
 
-    shop.model._step = step
+        async def generate(self, requests, listener=None):
+            self.there += 1
+            if self.there == 8:
+                self.met.set()
+            await asyncio.wait_for(self.met.wait(), 30)
+            return await super().generate(requests, listener)
+
+    shop = Workshop(monkeypatch, tmp_path, model=Meeting(SumsWorld()))
     async with shop.desk() as (desk, problems):
         await run(desk, problems, 8, parallel=8)
-    assert most == 8
+    assert shop.model.met.is_set()
 
 
 async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monkeypatch):
