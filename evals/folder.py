@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from ..core.errors import DataError, StoreError, UserError
 from ..core.messages import Frozen
+from .dotted import dotted
 from .plan import EvalPlan, TaskSource
 from .rows import Row
 
@@ -216,17 +217,7 @@ def flat_settings(plan: EvalPlan) -> dict[str, JsonValue]:
     """A plan as dotted names and plain values; of a calibration map what it is called."""
     plain = plan.model_dump(mode="json")
     plain["calibration"] = None if plan.calibration is None else f"{plan.calibration} {plan.calibration.digest}"
-    return _flat(plain, "")
-
-
-def _flat(tree: Mapping[str, JsonValue], prefix: str) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
+    return dotted(plain)
 
 
 def _shown(value: JsonValue) -> str:

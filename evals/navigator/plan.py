@@ -15,6 +15,7 @@ from ...core.settings import LocalSettings, Settings
 from ...reasoning.rlot.learning.learner import Learning
 from ...reasoning.rlot.rlot import RLoT
 from ...reasoning.strategy import EXAMPLE_REWARD, make_strategy
+from ..dotted import dotted
 from ..items import Item, TruthfulGold
 from ..plan import DatasetUse, seed_of_item
 from ..task import Task
@@ -79,7 +80,7 @@ class TrainingPlan(Frozen):
 
     def differs(self, other: TrainingPlan) -> str:
         """The settings in which two plans differ, with both values, in one line; empty if in none."""
-        left, right = _flat(self._plain(), ""), _flat(other._plain(), "")
+        left, right = dotted(self._plain()), dotted(other._plain())
         names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
         return ", ".join(f"{n} {json.dumps(left.get(n))} → {json.dumps(right.get(n))}" for n in names)
 
@@ -204,16 +205,6 @@ def _is_decided(item: Item) -> bool:
     """Whether an answer to the item is right or wrong: neither a share of probability nor a closeness of texts."""
     gold = item.gold
     return not isinstance(gold, TruthfulGold) and gold.type != "evidence" and getattr(gold, "rule", "one") == "one"
-
-
-def _flat(tree: Mapping[str, JsonValue], prefix: str) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def _sha256(value: JsonValue) -> str:
