@@ -22,6 +22,7 @@ from ..evals.navigator.work_folder import CURVE, HELD_OUT, STORE, TrainingManife
 from ..evals.opening import absolute, open_task
 from ..evals.plan import TaskSource
 from ..evals.task import Task
+from ..reasoning.rlot.ballot import MISSING
 from ..reasoning.rlot.learning.learner import Learning
 from . import options
 from .console import out as standard_output
@@ -224,7 +225,7 @@ def _say_rest(trained: Trained, ready: Prepared, halves: Halves, again: str) -> 
     )
     asked = sum(r.scores_asked for r in trained.records)
     missing = sum(r.scores_missing for r in trained.records)
-    if asked and missing > 0.05 * asked:
+    if asked and missing > MISSING * asked:
         say(
             f"{100 * missing / asked:.1f}% of the self-assessments' scores could not be read and count as 0: the "
             "navigator saw too little",

@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
-from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, ValidationError
 
 from ..core.errors import DataError, StoreError, UserError
 from ..core.messages import Frozen
 from .dotted import dotted
+from .held_folder import HeldFolder
 from .plan import EvalPlan, TaskSource
 from .rows import Row
 
@@ -55,7 +54,7 @@ class Manifest(Frozen):
     complete: bool = False
 
 
-class RunFolder:
+class RunFolder(HeldFolder):
     """One evaluation's folder, held by this process: a context manager.
 
     Args:
@@ -65,22 +64,11 @@ class RunFolder:
         UserError: Another process works in it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FileLock(path / ".lock", timeout=0)
-        self._file: int | None = None
+    option = "--out"
 
-    def __enter__(self) -> Self:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as e:
-            raise UserError(
-                f"another process works in {self.path}", hint="wait until it ends, or choose another --out"
-            ) from e
-        except OSError as e:
-            raise StoreError(f"cannot use the folder {self.path}: {e.strerror}", hint="choose another --out") from e
-        return self
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._file: int | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -88,7 +76,7 @@ class RunFolder:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._lock.release()
+        super().__exit__(kind, error, trace)
 
     def begin(self, manifest: Manifest, *, resume: bool) -> list[Row]:
         """Begin or go on.

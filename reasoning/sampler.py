@@ -17,6 +17,7 @@ from ..core.events import CandidateFound, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, Sampling
 from ..core.question import Question
 from ..core.run import Run
+from ..core.together import together
 from ..serving.meter import sampled_json
 from ..serving.metered import MeteredModel
 from .answer_classes import AnswerLabels
@@ -248,12 +249,7 @@ class _Wave:
                 self._drawn.calls += 1
                 await asyncio.sleep(0)  # the rule looks at what has finished before the next one begins
 
-        try:
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(min(width, len(self._request.indices))):
-                    lanes.create_task(lane())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+        await together([lane() for _ in range(min(width, len(self._request.indices)))])
         if spent and not made:
             raise spent[0]
         if spent:

@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from ...core.version import __version__
 from ...reasoning.rlot.assessment import State
 from ...reasoning.rlot.navigator import NavigatorCard
-from ...reasoning.rlot.rlot import RLoT
 from .desk import Desk
 from .plan import name_of
 from .problems import Problem
@@ -38,7 +37,7 @@ def card_of(
         validations: Its validations.
     """
     plan = desk.plan
-    config = RLoT.Config.model_validate(plan.parameters)
+    config = desk.config
     return NavigatorCard(
         name=f"{plan.model.rpartition('/')[2]}-{'+'.join(use.name for use in plan.datasets)}-{plan.reward}",
         model=plan.model,

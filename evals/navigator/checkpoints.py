@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
 from ...core.errors import DataError
-from ...reasoning.rlot.navigator_file import write_bytes
+from ...core.whole_files import write_bytes
 from .trainer import Progress
 
 FORMAT = 1

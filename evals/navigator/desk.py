@@ -21,6 +21,7 @@ from ...core.run import Run, RunConfig
 from ...core.settings import Settings
 from ...core.sqlite_store import SqliteStore
 from ...core.store import RunStatus
+from ...reasoning.rlot.rlot import RLoT
 from ...serving.litellm.limiter import Limiters
 from ...serving.metered import MeteredModel
 from ...serving.metered_rewards import MeteredReward
@@ -108,6 +109,7 @@ class Desk:
 
     Attributes:
         plan: As given.
+        config: Its parameters of `rlot`, read once for all episodes.
         model: As given.
         spent: As given.
     """
@@ -125,6 +127,7 @@ class Desk:
     ) -> None:
         self.plan = plan
         self.model = model
+        self.config = RLoT.Config.model_validate(plan.parameters)
         self.spent = spent or Spent()
         self._limit = limit
         self._reserved = 0

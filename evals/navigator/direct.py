@@ -11,9 +11,9 @@ from ...core.answer import Answer
 from ...core.errors import UserError
 from ...reasoning.strategy import Models, make_strategy
 from .desk import Desk
+from .each import each
 from .navigation import EPISODE_FAILS
 from .problems import Problem
-from .together import each
 
 
 async def direct_answers(

@@ -63,7 +63,7 @@ class Navigation:
     """
 
     def __init__(self, desk: Desk, problem: Problem, *, substitutes: bool = False) -> None:
-        config = RLoT.Config.model_validate(desk.plan.parameters)
+        config = desk.config
         self.problem = problem
         self.states: list[State] = []
         self.actions: list[int] = []

@@ -19,12 +19,12 @@ from pydantic import Field
 
 from ...core.errors import DataError
 from ...core.messages import Frozen
+from ...core.together import together
 from ...reasoning.rlot.learning.learner import Learner
 from ...reasoning.rlot.learning.transition import Transition
 from .navigation import Navigate, Navigation
 from .problems import Problem
 from .records import EpisodeRecord
-from .together import together
 
 
 class Place(Frozen):

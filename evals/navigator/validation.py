@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...reasoning.rlot.navigator import Navigator
+from .each import each
 from .navigation import Navigate, Navigation
 from .problems import Problem
 from .records import EpisodeRecord, Validation
-from .together import each
 
 
 async def validate(

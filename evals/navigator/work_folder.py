@@ -20,12 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ...core.errors import DataError, StoreError, UserError
 from ...core.messages import Frozen
 from ..folder import write_whole
+from ..held_folder import HeldFolder
 from ..plan import TaskSource
 from .desk import Spent
 from .plan import Schedule, TrainingPlan
@@ -64,7 +64,7 @@ class TrainingManifest(Frozen):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-class WorkFolder:
+class WorkFolder(HeldFolder):
     """The folder of one training, held by this process: a context manager.
 
     Args:
@@ -75,26 +75,7 @@ class WorkFolder:
         StoreError: It cannot be written to.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FileLock(path / ".lock", timeout=0)
-
-    def __enter__(self) -> Self:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as e:
-            raise UserError(
-                f"another process works in {self.path}", hint="wait until it ends, or choose another --work"
-            ) from e
-        except OSError as e:
-            raise StoreError(f"cannot use the folder {self.path}: {e.strerror}", hint="choose another --work") from e
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
+    option = "--work"
 
     def begin(self, manifest: TrainingManifest, *, resume: bool) -> None:
         """Begin a training, or go on with the one that is there.

@@ -21,6 +21,7 @@ from ...core.events import StrategyNote
 from ...core.messages import Frozen
 from ...core.run import Run
 from ...core.store import StoredCall, call_key
+from ...core.together import together
 from ...serving.recorder import Recorder
 from .brain import Brain, Snippet
 from .fusion import fuse
@@ -227,13 +228,7 @@ class Consultant:
                 if self._run.recording:
                     recorder.add(_call(key, query, reply))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for key, query in missing.items():
-                    group.create_task(fetch(key, query))
-        except BaseExceptionGroup as group_error:
-            # the brain's own error: the group is no more than how the queries were run
-            raise group_error.exceptions[0] from None
+        await together([fetch(key, query) for key, query in missing.items()])
 
     async def _ask(self, query: _Query) -> BrainReply:
         """Ask one brain, and survive it."""

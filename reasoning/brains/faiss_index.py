@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ...core.errors import DataError, UserError
 from ...core.json_lines import json_lines
 from ...core.run import Run
+from ...core.whole_files import replace_file
 from ...serving.embeddings import EmbeddingModel
 from ...serving.metered_embeddings import MeteredEmbedding
 from .brain import Brain, Snippet
@@ -175,25 +173,14 @@ async def save_faiss_brain(path: Path, snippets: Sequence[Snippet], embedding: E
 
     def write() -> None:
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / TEXTS, "".join(lines).encode("utf-8", "replace"))
-        _replace(path / ABOUT, json.dumps(about, indent=2).encode())
-        _replace(path / INDEX, faiss.serialize_index(index).tobytes())
+        replace_file(path / TEXTS, "".join(lines).encode("utf-8", "replace"))
+        replace_file(path / ABOUT, json.dumps(about, indent=2).encode())
+        replace_file(path / INDEX, faiss.serialize_index(index).tobytes())
 
     try:
         await asyncio.to_thread(write)
     except OSError as e:
         raise DataError(f"cannot write the index {path}: {e.strerror or e}", hint="choose another folder") from e
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Any, list[Snippet], dict[str, Any], str]:

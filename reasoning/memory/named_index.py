@@ -8,8 +8,6 @@ used.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 
 from ...core.errors import StoreError
 from ...core.messages import Frozen
+from ...core.whole_files import replace_file
 from ...serving.converted import missing_extra
 from .named_place import MemoryPlace
 
@@ -172,16 +171,7 @@ def _stamp(folder: Path) -> Stamp | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Let content take the place of a file at once: a reader finds the old or the new, a crash leaves one of them."""
-    partial = path.with_name(f"{_PARTIAL}{path.name}-{secrets.token_hex(4)}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, content, _PARTIAL)
 
 
 def _faiss() -> Any:

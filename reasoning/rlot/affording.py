@@ -6,13 +6,13 @@ asked for. Everything but the time is a function of the replies alone, so that a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ...core.budget import LimitKind
 from ...core.errors import ReasonError
 from ...core.run import Run
+from ...core.together import together
 from .block_runner import BlockRunner
 from .blocks import Block
 from .trajectory import Trajectory
@@ -101,9 +101,4 @@ async def at_once(works: Sequence[Callable[[], Awaitable[T]]], run: Run) -> list
 
     if not unbounded(run):
         return [await one(work) for work in works]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(work)) for work in works]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await together([one(work) for work in works])

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from ...core.errors import DataError, UserError
+from ...core.whole_files import write_bytes
 from .aspects import State
 from .blocks import best_legal
 from .navigator_card import NavigatorCard, question_digest
-from .navigator_file import LARGEST, pack, unpack, write_bytes
+from .navigator_file import LARGEST, pack, unpack
 from .network import DuelingNetwork, packed
 
 __all__ = ["DEFAULT", "Navigator", "NavigatorCard", "load_navigator", "question_digest", "save_navigator"]

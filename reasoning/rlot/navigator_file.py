@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from ...core.errors import DataError, StoreError
+from ...core.errors import DataError
 from .navigator_card import FORMAT, NavigatorCard
 from .network import SHAPES, DuelingNetwork, packed
 
@@ -73,23 +70,6 @@ def unpack(raw: bytes, file: str) -> tuple[dict[str, NDArray[np.float64]], Navig
             raise DataError(f"{file} is no navigator: {name} is {array.dtype}", hint=f"store it as {_FORMATS[1]}")
     weights = {name: array.astype(np.float64) for name, array in arrays.items()}
     return weights, _card(header.get("__metadata__", {}).get(_ENTRY), weights, file)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Let content take the place of a file at once; see `save_navigator`."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another place, or free some space") from e
 
 
 def _card(entry: str | None, weights: dict[str, NDArray[np.float64]], file: str) -> NavigatorCard:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from ...core.answer import Solution
-from ...core.errors import DataError
+from ...core.errors import DataError, UserError
 from ...core.events import StrategyNote
 from ...core.question import Question
 from ...core.run import Run
@@ -106,14 +106,11 @@ class RLoT:
             """A file may be trained anew under its name: what a run began with is known by its weights."""
             if not isinstance(given, Mapping) or given.get("policy", "learned") != "learned":
                 return given
-            name = str(given.get("navigator", DEFAULT))
             try:
-                weights = load_navigator(name).digest
+                navigator = _with_weights(str(given.get("navigator", DEFAULT)), given.get("weights") or "")
             except DataError:
                 return given  # told where it is needed
-            if given.get("weights") not in (None, "", weights):
-                raise ValueError(f"the navigator {name} has other weights than the run began with")
-            return {**given, "weights": weights}
+            return {**given, "weights": navigator.digest}
 
         @model_validator(mode="after")
         def _sequence_can_run(self) -> Self:
@@ -147,7 +144,7 @@ class RLoT:
         config = self.config
         match config.policy:
             case "learned":
-                navigator = load_navigator(config.navigator)
+                navigator = _with_weights(config.navigator, config.weights)
                 return Learned(navigator), navigator
             case "fixed":
                 return Fixed([Block(LETTERS.index(letter)) for letter in config.sequence]), None
@@ -173,3 +170,19 @@ class RLoT:
             runner, question, max_blocks=config.max_blocks, mask_mode=config.mask_mode, assesses=policy.assesses
         )
         return Attempt(episode, policy, run)
+
+
+def _with_weights(name: str, weights: str) -> Navigator:
+    """A navigator, with the weights of this digest unless that is empty.
+
+    Raises:
+        DataError: It cannot be read.
+        UserError: It has other weights by now.
+    """
+    navigator = load_navigator(name)
+    if weights not in ("", navigator.digest):
+        raise UserError(
+            f"the navigator {name} has other weights than the run began with",
+            hint="put the file back, or begin another run",
+        )
+    return navigator

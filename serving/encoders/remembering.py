@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import UserError
+from ...core.together import together
 from ..embeddings import Charged, Kind
 from ..work_thread import batches_of
 from .source import Source
@@ -104,12 +105,7 @@ class Remembering:
                     charged(usage)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(max(1, min(self._source.at_once, -(-len(keys) // self._batch)))):
-                    group.create_task(work())
-        except BaseExceptionGroup as e:
-            # the source's own error: the group is no more than how the batches were run
-            raise e.exceptions[0] from None
+            await together([work() for _ in range(max(1, min(self._source.at_once, -(-len(keys) // self._batch))))])
         finally:
             for key, future in mine.items():
                 if not future.done():

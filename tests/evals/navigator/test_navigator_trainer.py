@@ -9,8 +9,9 @@ from collections import Counter
 import pytest
 from navigation_world import SumsModel, SumsWorld, Workshop
 from reason.core.errors import BackendUnavailable, DataError
+from reason.core.together import together
+from reason.evals.navigator.each import each
 from reason.evals.navigator.navigation import Navigation
-from reason.evals.navigator.together import each, together
 from reason.evals.navigator.trainer import Place, Progress, Trainer
 from reason.reasoning.rlot.learning.learner import Learner
 

@@ -121,7 +121,7 @@ async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
         ("named_rows.MemoryRows._change = die", ["first"]),  # within the transaction
         ("named_index.VectorIndex.save = die", ["first", "second", "third"]),  # between rows and index
         (
-            "named_index.os.replace = die",  # the index is written beside its place
+            "import os; os.replace = die",  # the index is written beside its place
             ["first", "second", "third"],
         ),
         (  # between the index and its stamp
