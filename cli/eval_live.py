@@ -5,26 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from ..core.events import EventFields, SampleFinished
 from ..evals.rows import Row
 from ..evals.statistics.intervals import wilson
-from .console import moving_picture, say
+from .moving_view import BAR_WIDTH, MovingView
 
-FRAMES_PER_S = 4
-PLAIN_EVERY_S = 30.0
-"""Seconds between two plain lines where nothing can move; the gap doubles up to half an hour."""
 RATE_WINDOW_S = 60.0
-BAR_WIDTH = 28
 
 
 class EvalProgress:
@@ -125,45 +117,21 @@ class EvalProgress:
         self.failed += row.error is not None
 
 
-class EvalView:
-    """Draws the progress on standard error; a watcher of evaluations and a context manager.
+class EvalView(MovingView):
+    """Draws the progress on standard error; a watcher of evaluations.
 
     Args:
         clock: Monotonic seconds; replaced in tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
         self.progress = EvalProgress(clock)
-        self._clock = clock
         self._title = ""
-        self._note = "loading the model"
-        self._spinner = Spinner("dots")
-        self._live: Live | None = None
-        self._gap = PLAIN_EVERY_S
-        self._next_plain = clock() + self._gap
-
-    def __enter__(self) -> Self:
-        self._live = moving_picture(self.render, FRAMES_PER_S)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def run(self, title: str) -> None:
         """The next run's name."""
         self._title = title
-
-    def note(self, text: str) -> None:
-        """Show what is going on apart from rows."""
-        self._note = text
-
-    def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a model's files are; called from another thread."""
-        self._note = f"{stage} {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else "")
 
     def begin(self, total: int, rows: Sequence[Row]) -> None:
         """See `Watcher`."""
@@ -173,15 +141,16 @@ class EvalView:
         """See `Watcher`."""
         self._note = ""
         self.progress.row(row)
-        if self._live is None and self._clock() >= self._next_plain:
-            self._gap = min(2 * self._gap, 1800.0)
-            self._next_plain = self._clock() + self._gap
-            say(f"{self._title}: {self.progress.line()}")
+        self._plain()
 
     def event(self, event: EventFields) -> None:
         """See `Watcher`."""
         self._note = "" if isinstance(event, SampleFinished) else self._note
         self.progress.event(event)
+
+    def line(self) -> str:
+        """See `MovingView.line`."""
+        return f"{self._title}: {self.progress.line()}"
 
     def render(self) -> RenderableType:
         """The view as it is now."""

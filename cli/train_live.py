@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from ..core.events import EventFields, SampleFinished
 from ..evals.navigator.records import EpisodeRecord, Validation
-from .console import moving_picture, say
-from .eval_live import BAR_WIDTH, FRAMES_PER_S, PLAIN_EVERY_S, EvalProgress, duration
+from .console import say
+from .eval_live import EvalProgress, duration
+from .moving_view import BAR_WIDTH, MovingView
 
 WINDOW = 100
 """Episodes that the means are over."""
@@ -122,42 +119,18 @@ class TrainProgress:
         return sum(values) / len(values) if values else None
 
 
-class TrainView:
-    """Draws the progress on standard error; a watcher of trainings and a context manager.
+class TrainView(MovingView):
+    """Draws the progress on standard error; a watcher of trainings.
 
     Args:
         clock: Monotonic seconds; replaced in tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
         self.progress = TrainProgress(clock)
         self.begun = False
         """Whether anything was asked or begun."""
-        self._clock = clock
-        self._note = "loading the model"
-        self._spinner = Spinner("dots")
-        self._live: Live | None = None
-        self._gap = PLAIN_EVERY_S
-        self._next_plain = clock() + self._gap
-
-    def __enter__(self) -> Self:
-        self._live = moving_picture(self.render, FRAMES_PER_S)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def note(self, text: str) -> None:
-        """Show what is going on beside."""
-        self._note = text
-
-    def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a model's files are; called from another thread."""
-        self._note = f"{stage} {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else "")
 
     def asking(self, problems: int) -> None:
         """See `TrainingWatcher`."""
@@ -202,6 +175,10 @@ class TrainView:
         if self.begun:  # the first episodes may take long, and validations
             self._plain()
 
+    def line(self) -> str:
+        """See `MovingView.line`."""
+        return f"{self._note}: {self.progress.line()}" if self._note else self.progress.line()
+
     def render(self) -> RenderableType:
         """The view as it is now."""
         p = self.progress
@@ -234,10 +211,3 @@ class TrainView:
         shown = f"{p.tokens:,}" + ("" if rate is None else f"  {rate:.0f}/s") + f", {p.reused:,} replies reused"
         rows.add_row("tokens", "", Text(shown))
         return Group(head, rows)
-
-    def _plain(self) -> None:
-        """A line now and then, where nothing can move."""
-        if self._live is None and self._clock() >= self._next_plain:
-            self._gap = min(2 * self._gap, 1800.0)
-            self._next_plain = self._clock() + self._gap
-            say(f"{self._note}: {self.progress.line()}" if self._note else self.progress.line())
