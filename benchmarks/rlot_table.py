@@ -29,7 +29,6 @@ from reason.core.events import EventFields, StrategyNote
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.comparison import StoredRun, load_run
 from reason.evals.folder import STORE
-from reason.evals.navigator.plan import name_of
 from reason.evals.statistics.equal_tokens import At, Curve, difference_at
 from reason.evals.statistics.outcomes import number_groups
 from reason.evals.statistics.paired import compare
@@ -93,7 +92,7 @@ def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
     by_dataset: dict[tuple[str, str], list[tuple[StoredRun, Chains]]] = {}
     for run, noted in zip(runs, chains, strict=True):
         use = run.manifest.plan.dataset
-        by_dataset.setdefault((name_of(use), use.fingerprint), []).append((run, noted))
+        by_dataset.setdefault((use.whole_name, use.fingerprint), []).append((run, noted))
     head = (
         f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
     )

@@ -130,7 +130,7 @@ def fit_map(
         verify=plan.verify,
         models={role: name for role, name in plan.models.items() if role in roles},
         engines={role: name for role, name in engines.items() if role in roles},
-        dataset=data.name + (f":{data.variant}" if data.variant else ""),
+        dataset=data.whole_name,
         fingerprint=data.fingerprint,
         items=answers.items,
         answers=len(answers.groups),

@@ -46,6 +46,11 @@ class DatasetUse(Frozen):
     sha256: str = ""
     revision: str = ""
 
+    @property
+    def whole_name(self) -> str:
+        """The name with the variant behind it, in one word, as users name the dataset."""
+        return self.name + (f":{self.variant}" if self.variant else "")
+
 
 class TaskSource(Frozen):
     """Where questions come from: what a user says to have a dataset opened.

@@ -12,7 +12,6 @@ from ...core.version import __version__
 from ...reasoning.rlot.assessment import State
 from ...reasoning.rlot.navigator import NavigatorCard
 from .desk import Desk
-from .plan import name_of
 from .problems import Problem
 from .records import EpisodeRecord, Validation
 
@@ -44,7 +43,7 @@ def card_of(
         model_identity=desk.model.identity,
         reward=plan.reward,
         reward_model=plan.reward_model or "",
-        datasets=tuple(name_of(use) for use in plan.datasets),
+        datasets=tuple(use.whole_name for use in plan.datasets),
         episodes=len(records),
         steps=records[-1].steps if records else 0,
         problems=len(problems),

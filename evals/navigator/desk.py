@@ -31,7 +31,7 @@ from ...serving.pulling import Progress
 from ...serving.rewards import RewardModel, open_reward
 from ..items import Score
 from ..task import Judge, Task
-from .plan import TrainingPlan, name_of
+from .plan import TrainingPlan
 from .problems import Problem
 
 
@@ -281,5 +281,5 @@ async def open_desk(
         if plan.reward_model is not None:
             reward = await open_reward(plan.reward_model, own, progress, language_model)
             stack.push_async_callback(reward.aclose)
-        judges = {name_of(task.use): await stack.enter_async_context(task.open_judge()) for task in tasks}
+        judges = {task.use.whole_name: await stack.enter_async_context(task.open_judge()) for task in tasks}
         yield Desk(plan, model, reward, store, judges, sinks, spent, limit)

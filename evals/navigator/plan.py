@@ -143,17 +143,17 @@ def make_training_plan(
     """
     if not tasks:
         raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")
-    names = [name_of(task.use) for task in tasks]
+    names = [task.use.whole_name for task in tasks]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise UserError(f"the dataset {twice} is named twice")
     for task in tasks:
         if not task.items:
-            raise DataError(f"the dataset {name_of(task.use)} is empty")
+            raise DataError(f"the dataset {task.use.whole_name} is empty")
         shared = next((item for item in task.items.values() if not _is_decided(item)), None)
         if shared is not None:
             raise DataError(
-                f"answers to {name_of(task.use)} are neither right nor wrong (item {shared.id!r}), so none can be a "
+                f"answers to {task.use.whole_name} are neither right nor wrong (item {shared.id!r}), so none can be a "
                 "reward",
                 hint="train on another dataset, or on another variant",
             )
@@ -194,11 +194,6 @@ def make_training_plan(
         local=settings.local,
         reuse=settings.reuse,
     )
-
-
-def name_of(use: DatasetUse) -> str:
-    """A dataset with its variant, in one word."""
-    return use.name + (f":{use.variant}" if use.variant else "")
 
 
 def _is_decided(item: Item) -> bool:

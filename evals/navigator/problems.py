@@ -13,7 +13,7 @@ from ...core.errors import UserError
 from ...reasoning.rlot.navigator import question_digest
 from ..items import Item
 from ..task import Task
-from .plan import TrainingPlan, name_of
+from .plan import TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,9 @@ def halves_of(plan: TrainingPlan, tasks: Sequence[Task]) -> Halves:
         UserError: A half that is needed is empty; says what to do.
     """
     found = [
-        problem for task in tasks for problem in problems_of(name_of(task.use), list(task.items.values())[: plan.limit])
+        problem
+        for task in tasks
+        for problem in problems_of(task.use.whole_name, list(task.items.values())[: plan.limit])
     ]
     halves = cut(found, plan.held_out)
     if not halves.training:
