@@ -33,7 +33,7 @@ KINDS = {
     "compare": wording.COMPARE,
     "follow": "Follow plan ",
     "refine": "Is anything in it wrong or unclear?",
-    "assess": "Score each statement:",
+    "assess": "Score the seven statements",
     "finished": wording.FINISHED,
     "answer": "Give the final answer ",
     "choose": "What is best to do next?",

@@ -12,6 +12,7 @@ from ...core.run import Run
 from ...serving.metered import MeteredModel
 from ..prompts import ask
 from .trajectory import Trajectory
+from .wording import HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +124,4 @@ class Asker:
         written = asked.trajectory.written
         behind = "\n\n".join([*([written] if written else []), *asked.parts])
         begin = asked.begin if self.model.capabilities.prefix else ""
-        return ask(asked.trajectory.question, behind, system=self.system, prefix=begin)
+        return ask(asked.trajectory.question, behind, system=self.system, prefix=begin, head=HEAD)
