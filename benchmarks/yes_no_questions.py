@@ -6,7 +6,7 @@ r"""Yes-no questions that need two facts and a comparison, made of the compariso
 
 "Who was born later, A or B?" becomes "Was A born later than B?", a question of StrategyQA's kind: the steps are
 not in the wording. Which of the two is named first is decided by a hash of the question's id, so that about half the
-answers are yes. The rows are those of the dataset `file` with `kind = "yes_no"`. Neither the pool nor what is made of
+answers are yes. The rows are a dataset of one's own, whose `answer_kind` is "yes_no". Neither the pool nor what is made of
 it belongs into the repository.
 """
 
@@ -50,7 +50,7 @@ def yes_no(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
             continue
         answers = [str(answer) for answer in row["answer"]]
         if set(answers) <= {"yes", "no"}:
-            yield {"id": row["id"], "question": row["question"], "answer": answers[0], "subject": row["subject"]}
+            yield made_row(row, row["question"], answers[0])
             continue
         found = _EITHER.fullmatch(row["question"])
         wording = None if found is None else WORDINGS.get(found["asks"])
@@ -63,12 +63,12 @@ def yes_no(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
         if hashlib.sha256(row["id"].encode()).digest()[0] % 2:
             pair.reverse()
         when = "earlier" if found["when"] == "first" else found["when"]
-        yield {
-            "id": row["id"],
-            "question": wording.format(a=pair[0], b=pair[1], when=when),
-            "answer": "yes" if pair[0] == right[0] else "no",
-            "subject": row["subject"],
-        }
+        yield made_row(row, wording.format(a=pair[0], b=pair[1], when=when), "yes" if pair[0] == right[0] else "no")
+
+
+def made_row(row: Mapping[str, Any], question: str, answer: str) -> dict[str, Any]:
+    """A line of the file."""
+    return {"id": row["id"], "question": question, "answer": answer, "answer_kind": "yes_no", "subject": row["subject"]}
 
 
 if __name__ == "__main__":
