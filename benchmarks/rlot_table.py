@@ -5,6 +5,9 @@ r"""Does the learned navigator earn its tokens? `rlot` by policy beside `cot` an
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 16
     python benchmarks/rlot_table.py table runs/gsm8k runs/gpqa > table.md
 
+Questions of several datasets may be put into one file, with the dataset as their `subject`: all of them then fill the
+engine's batches together, and `table --by-subject` tells them apart.
+
 A row is a method of a model. It is compared with the model's learned navigator question by question, and with
 self-consistency at as many generated tokens, by interpolation between its numbers of samples. Chain lengths and
 unreadable scores are those that the runs noted in the run store.
@@ -17,7 +20,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -74,6 +77,7 @@ def main() -> int:
     plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of every rlot, in TOML")
     table = commands.add_parser("table", help="print a table for each dataset")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
+    table.add_argument("--by-subject", action="store_true", help="a table for each subject of the questions as well")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
     given = parser.parse_args()
     if given.command == "plan":
@@ -83,23 +87,35 @@ def main() -> int:
             print(path)
     else:
         runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
+        if given.by_subject:
+            runs += [part for run in runs for part in by_subject(run)]
         print(report(runs, [asyncio.run(chains_of(run, given.store)) for run in runs]))
     return 0
 
 
 def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
     """A table for each dataset, in the order of their names."""
-    by_dataset: dict[tuple[str, str], list[tuple[StoredRun, Chains]]] = {}
+    by_dataset: dict[tuple[str, str, str], list[tuple[StoredRun, Chains]]] = {}
     for run, noted in zip(runs, chains, strict=True):
         use = run.manifest.plan.dataset
-        by_dataset.setdefault((use.whole_name, use.fingerprint), []).append((run, noted))
+        subjects = {row.subject for row in run.rows}
+        subject = subjects.pop() if len(subjects) == 1 else ""
+        by_dataset.setdefault((use.whole_name, use.fingerprint, subject), []).append((run, noted))
     head = (
         f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
     )
     parts = [head]
-    for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
-        parts.append(dataset_table(name, several))
+    for (name, _, subject), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
+        parts.append(dataset_table(f"{name}, {subject}" if subject else name, several))
     return "\n\n".join(parts)
+
+
+def by_subject(run: StoredRun) -> list[StoredRun]:
+    """A run cut into the subjects of its questions; nothing if there is one alone."""
+    subjects = sorted({row.subject for row in run.rows})
+    if len(subjects) == 1:
+        return []
+    return [replace(run, rows=[row for row in run.rows if row.subject == name]) for name in subjects]
 
 
 def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:

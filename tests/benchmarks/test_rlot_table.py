@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -104,8 +105,11 @@ def swept(tmp_path, monkeypatch, capsys):
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)
-    rows = [f'{{"id": "s{i}", "question": "What is {i} + {i + 1}?", "answer": "{2 * i + 1}"}}\n' for i in range(12)]
-    (tmp_path / "sums.jsonl").write_text("".join(rows))
+    rows = [
+        {"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": f"{2 * i + 1}", "subject": ("low", "high")[i > 3]}
+        for i in range(12)
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), tmp_path / "nav.safetensors")
     plan = ("--models", "scripted/sums", "--data", "sums.jsonl", "--navigator", "nav.safetensors", "--samples", 1, 2, 9)
     how = {"monkeypatch": monkeypatch, "capsys": capsys}
@@ -163,3 +167,16 @@ def test_without_a_store_and_without_a_curve(swept, monkeypatch, capsys):
     assert rows["rlot, fixed, R-Rf-Ga"]["it less self-consistency at its tokens [95 %]"] == ""
     rows = cells_of(run("table", swept, "--store", swept / "moved.db", monkeypatch=monkeypatch, capsys=capsys))
     assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == "2.00"
+
+
+def test_a_table_for_each_subject(swept, monkeypatch, capsys):
+    printed = run("table", swept, "--by-subject", monkeypatch=monkeypatch, capsys=capsys)
+    whole, high, low = printed.split("## sums")[1:]
+    assert [part.splitlines()[0] for part in (whole, high, low)] == ["", ", high", ", low"]
+    counts = [int(part.splitlines()[2].split()[0]) for part in (whole, high, low)]
+    assert counts == [12, 8, 4]
+    right = [float(cells_of(part)["rlot, fixed, R-Rf-Ga"]["right % [95 %]"].split()[0]) for part in (high, low)]
+    assert right == [100.0, 100.0]
+    learned = "rlot, learned, nav"
+    shares = [float(cells_of(part)[learned]["right % [95 %]"].split()[0]) for part in (whole, high, low)]
+    assert 12 * shares[0] == pytest.approx(8 * shares[1] + 4 * shares[2], abs=1)
