@@ -20,7 +20,7 @@ THEREFORE = {
 """Second prompt of two-stage zero-shot chain of thought, by kind of answer (Kojima et al. 2022, Appendix A.5)."""
 
 
-def ask(question: Question, instruction: str = "", *, system: str = "", prefix: str = "", head: str = "") -> Prompt:
+def ask(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
     """The question with its documents and choices, and an instruction behind it.
 
     Args:
@@ -28,10 +28,8 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
         instruction: What the model is to do with it; may be empty.
         system: System message; empty leaves it to the model's chat template.
         prefix: Beginning of the reply.
-        head: What stands before it all, the same for all questions.
     """
-    parts = [head] if head else []
-    parts += [f"Document «{d.name}»:\n{d.text}" for d in question.documents]
+    parts = [f"Document «{d.name}»:\n{d.text}" for d in question.documents]
     parts.append(question.text)
     if question.choices:
         parts.append("\n".join(f"{letter}) {c}" for letter, c in zip(LETTERS, question.choices, strict=False)))

@@ -33,7 +33,7 @@ KINDS = {
     "compare": wording.COMPARE,
     "follow": "Follow plan ",
     "refine": "Is anything in it wrong or unclear?",
-    "assess": "Score the seven statements",
+    "assess": "Score each statement:",
     "finished": wording.FINISHED,
     "answer": "Give the final answer ",
     "choose": "What is best to do next?",

@@ -12,7 +12,6 @@ from ...core.run import Run
 from ...serving.metered import MeteredModel
 from ..prompts import ask
 from .trajectory import Trajectory
-from .wording import HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +123,4 @@ class Asker:
         written = asked.trajectory.written
         behind = "\n\n".join([*([written] if written else []), *asked.parts])
         begin = asked.begin if self.model.capabilities.prefix else ""
-        return ask(asked.trajectory.question, behind, system=self.system, prefix=begin, head=HEAD)
+        return ask(asked.trajectory.question, behind, system=self.system, prefix=begin)

@@ -17,19 +17,6 @@ GENERIC_SUBTASK = "Work out what the problem asks for."
 """The only subtask where a reply lists none."""
 GENERIC_PLAN = "Do what is needed next, in the most direct way."
 """The only plan where a reply lists none."""
-HEAD = (
-    "You work on a problem step by step. What to do now is said at the end. Where you are to judge, score each of these "
-    "statements: 3 true, 2 unsure, 1 false, 0 does not apply.\n"
-    "A1: It follows correctly from the problem.\n"
-    "A2: It is clear enough to build on.\n"
-    "A3: Its calculations are correct.\n"
-    "B1: What is left to do is complex.\n"
-    "B2: There are other ways to do it.\n"
-    "C1: The final answer is near.\n"
-    "C2: Everything that it needs is known."
-)
-"""How every prompt begins, whatever it asks for: an engine with a prefix cache computes what the scores mean once, and
-not at every assessment, where it would be most of the prompt."""
 SCORES_BEGIN = '{"A1":'
 """How a reply with scores begins."""
 
@@ -146,15 +133,23 @@ def refine(number: int) -> str:
 
 
 def assess(*, begun: bool) -> str:
-    """What asks for the seven scores; what they mean is said in `HEAD`.
+    """What asks for the seven scores.
 
     Args:
         begun: Whether there are steps; otherwise the bare problem is assessed.
     """
     what = "the last step" if begun else "where the work stands: no step is written yet"
     return (
-        f"Judge {what}. Score the seven statements of the beginning. Reply with JSON alone, one digit from 0 to 3 for "
-        "each of A1, A2, A3, B1, B2, C1, C2."
+        f"Judge {what}. Score each statement: 3 true, 2 unsure, 1 false, 0 does not apply.\n"
+        "A1: It follows correctly from the problem.\n"
+        "A2: It is clear enough to build on.\n"
+        "A3: Its calculations are correct.\n"
+        "B1: What is left to do is complex.\n"
+        "B2: There are other ways to do it.\n"
+        "C1: The final answer is near.\n"
+        "C2: Everything that it needs is known.\n"
+        'Reply with JSON alone, one digit from 0 to 3 for each name: {"A1": digit, "A2": digit, "A3": digit, '
+        '"B1": digit, "B2": digit, "C1": digit, "C2": digit}'
     )
 
 

@@ -196,8 +196,8 @@ async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
         await everything(runner, Trajectory(question, ("marked one.", "marked two.")))
         seen.append([text for _, _, text in world.seen])
     assert seen[0] == seen[1] == seen[2]  # metadata, a gold answer included, makes no difference
-    head = f"user: {wording.HEAD}\n\n" + (
-        "Document «notes»:\nIt is round.\n\nWhich fruit is it?\n\nA) apple\nB) pear\n\n"
+    head = (
+        "user: Document «notes»:\nIt is round.\n\nWhich fruit is it?\n\nA) apple\nB) pear\n\n"
         "Step 1: marked one.\n\nStep 2: marked two.\n\n"
     )
     other = BlockWorld()
@@ -214,7 +214,7 @@ async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
     world = BlockWorld()
     runner = await BlockDesk(store, world).runner(system="Be brief.")
     await everything(runner, ONE)
-    head = f"system: Be brief.\nuser: {wording.HEAD}\n\nHow many apples are left?\n\nStep 1: a first step.\n\n"
+    head = "system: Be brief.\nuser: How many apples are left?\n\nStep 1: a first step.\n\n"
     assert all(text.startswith(head) for _, _, text in world.seen)
     further = await runner.run(Block.REASON, ONE)
     world.seen.clear()
@@ -250,7 +250,7 @@ def test_requests_are_short():
         wording.answer(QUESTION, begun=True),
         wording.choose(list(Block)),
     ]
-    assert max(len(text.split()) for text in fixed) < 60
+    assert max(len(text.split()) for text in fixed) < 110
     assert len(set(fixed)) == len(fixed)
     assert all(re.search(r"[.?}]$|number alone\.$", text) for text in fixed)
 
