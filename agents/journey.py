@@ -95,7 +95,7 @@ class Journey:
         models = Models(
             {role: MeteredModel(m, role, run) for role, m in self._models.items()},
             reward,
-            lambda: MeteredReward(own_judge(self._models["main"]), "reward", run),
+            lambda role: MeteredReward(own_judge(self._models[role]), "reward", run),
             self._metered_knowledge(),
         )
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters)

@@ -14,11 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, FiniteFloat, JsonValue, ValidationError, model_validator
-from pydantic_core import from_json
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from .answer import Probability
-from .errors import DataError, UserError
+from .errors import UserError
+from .fitted_files import read_fitted
 from .messages import Frozen
 
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
@@ -189,29 +189,5 @@ def load_map(path: Path) -> CalibrationMap:
         DataError: There is no such file, it cannot be read, it is cut short, it is no map, or a map of another version
             or with impossible values; names the file.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as e:
-        raise DataError(f"there is no calibration map {path}", hint=MADE_BY) from e
-    except OSError as e:
-        raise DataError(f"cannot read the calibration map {path}: {e.strerror}", hint=MADE_BY) from e
-    try:
-        plain = from_json(raw)
-    except ValueError as e:
-        raise DataError(f"{path} is not a whole JSON file, so no calibration map", hint=MADE_BY) from e
-    if not isinstance(plain, dict) or plain.get("kind") != KIND:
-        raise DataError(f"{path} is no calibration map", hint=MADE_BY)
-    if plain.get("format") != FORMAT:
-        raise DataError(
-            f"the calibration map {path} has format {plain.get('format')}; this version of reason reads {FORMAT}",
-            hint="calibrate anew: reason eval calibrate",
-        )
-    try:
-        return CalibrationMap.model_validate_json(raw).model_copy(update={"name": path.stem})
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "map"
-        raise DataError(
-            f"the calibration map {path} is damaged: {where}: {first['msg'].removeprefix('Value error, ').lower()}",
-            hint="calibrate anew: reason eval calibrate",
-        ) from e
+    found = read_fitted(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)
+    return found.model_copy(update={"name": path.stem})

@@ -258,6 +258,25 @@ class SearchEnded(EventFields):
     cost: dict[str, int] = Field(default_factory=dict)
 
 
+class StepRouted(EventFields):
+    """The large model (role "main") or the small one has written step `index` of a chain, from 0; `why` decided that.
+
+    `entropy` is of the step's first token in the small model's eyes, in nats, over what `kind` says; `score` is the
+    large model's digit for a draft, 0 to 9. Each is None where nobody looked.
+    """
+
+    type: Literal["step.routed"] = "step.routed"
+    index: int
+    role: str
+    model: str
+    entropy: float | None = None
+    threshold: float | None = None
+    kind: str = ""
+    tokens: int = 0
+    why: str = ""
+    score: float | None = None
+
+
 class StrategyNote(EventFields):
     """Something a strategy wants in the trace that has no event of its own."""
 
@@ -327,6 +346,7 @@ Event = Annotated[
     | MemoryAssociated
     | NodesSearched
     | SearchEnded
+    | StepRouted
     | StrategyNote
     | Degraded
     | SolutionFound

@@ -71,6 +71,11 @@ def in_steps(question: Question) -> str:
     )
 
 
+def in_lines(question: Question) -> str:
+    """What asks for short steps of a line each, for models that leave no blank lines where they are asked to."""
+    return f"Solve this in short numbered steps, one line each. End with a last line {last_step(question)}."
+
+
 def last_step(question: Question) -> str:
     """What the last step of a solution in steps is to look like."""
     kind: AnswerKind = "choice" if question.choices else question.kind

@@ -41,22 +41,25 @@ class Models:
     Args:
         by_role: The language models; "main" is always there.
         reward: The reward model.
-        own_judge: Makes the main model a reward model that judges its own steps; raises `CapabilityMissing` if it
-            cannot be one.
+        own_judge: Makes the language model of a role a reward model that judges its own steps; raises
+            `CapabilityMissing` if it cannot be one.
         knowledge: What may be known beside; None is nothing.
+        leader: The role under which the run knows the main model.
     """
 
     def __init__(
         self,
         by_role: Mapping[str, MeteredModel],
         reward: MeteredReward | None = None,
-        own_judge: Callable[[], MeteredReward] | None = None,
+        own_judge: Callable[[str], MeteredReward] | None = None,
         knowledge: Knowledge | None = None,
+        leader: str = "main",
     ) -> None:
         self.knowledge = knowledge or Knowledge()
         self._by_role = dict(by_role)
         self._reward = reward
         self._own_judge = own_judge
+        self._leader = leader
 
     @property
     def main(self) -> MeteredModel:
@@ -95,7 +98,21 @@ class Models:
         """
         if self._own_judge is None:
             raise CapabilityMissing("top_logprobs", self.main.name)
-        return self._own_judge()
+        return self._own_judge(self._leader)
+
+    def led_by(self, role: str) -> Models:
+        """The same models with that of another role as the main one, for a strategy that is to work with it.
+
+        Its calls stay charged to its own role. A role that was given no model of its own is played by the main one, and
+        nothing changes.
+
+        Args:
+            role: "small" or "judge".
+        """
+        if role not in self._by_role:
+            return self
+        by_role = {**self._by_role, "main": self._by_role[role]}
+        return Models(by_role, self._reward, self._own_judge, self.knowledge, leader=role)
 
     def has(self, role: str) -> bool:
         """Whether a role was given a model of its own."""

@@ -56,7 +56,7 @@ class Desk(RunDesk):
         return Models(
             {"main": main},
             reward,
-            lambda: MeteredReward(own_judge(self.model), "reward", self.run),
+            lambda _role: MeteredReward(own_judge(self.model), "reward", self.run),
         )
 
     async def solve(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION, **parameters):
