@@ -95,6 +95,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         calibrated_confidence=None if curve is None or confidence is None else curve.apply(confidence),
         calibration="" if curve is None else str(curve),
         citations=() if best is None else best.citations,
+        ran=str(solution.notes.get("ran", "")),
     )
 
 

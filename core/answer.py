@@ -207,6 +207,7 @@ class Answer(Frozen):
         calibrated_confidence: What the run's calibration map makes of `confidence`; None without a map or a confidence.
         calibration: The map: its name, method and dataset; empty if the run had none.
         citations: What the answer rests on, as its text numbers it, from 1; empty where no knowledge was brought in.
+        ran: Which strategy answered, in a few words, where `strategy` chooses among others; else empty.
     """
 
     answer: str | None
@@ -224,3 +225,4 @@ class Answer(Frozen):
     calibrated_confidence: Probability | None = None
     calibration: str = ""
     citations: tuple[Evidence, ...] = ()
+    ran: str = ""

@@ -114,7 +114,7 @@ def fit_map(
         UserError: The rows allow no map (see `answers_of`), come from several models, or have fewer groups than folds.
     """
     plan = run.manifest.plan
-    engines = _engines(run.rows)
+    engines = engines_of(run.rows)
     answers = answers_of(run.rows)
 
     def fit(confidence: Array, correct: Array) -> CalibrationCurve:
@@ -257,8 +257,12 @@ def save_map(found: CalibrationMap, path: Path) -> None:
     write_whole(path, found.model_dump_json(indent=2, exclude={"name"}) + "\n")
 
 
-def _engines(rows: Sequence[Row]) -> dict[str, str]:
-    """The identity of each model, the same in all rows: a map is for one model."""
+def engines_of(rows: Sequence[Row]) -> dict[str, str]:
+    """The identity of each model by role, the same in all rows: what is fitted is for one model.
+
+    Raises:
+        UserError: No row says which model answered, or they come from several.
+    """
     found: dict[str, set[str]] = {}
     for row in rows:
         for role, identity in row.engines.items():

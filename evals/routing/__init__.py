@@ -1,0 +1,1 @@
+"""What routers are fitted to: thresholds from dev data, and choices from the rows of evaluations."""

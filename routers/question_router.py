@@ -1,0 +1,136 @@
+"""`question-router`: a question goes to the large model if it is likely to need it, else to the small one.
+
+    large if P(the large model is right and the small one is not | question) >= threshold
+
+Source: Ong et al., "RouteLLM: Learning to Route LLMs with Preference Data" (2024, arXiv:2406.18665).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, JsonValue, model_validator
+
+from ..core.answer import Solution
+from ..core.errors import LimitExceeded, UserError
+from ..core.events import StrategyNote
+from ..core.question import Question
+from ..core.run import Run
+from ..reasoning.strategy import Models, Parameters, Stability, require_features
+from ..serving.model import Feature
+from .arms import arm_label, chance_of
+from .auto import identities_of
+from .feature_space import most_telling
+from .inner import inner_strategy
+from .noted_file import file_of_digest, with_digest
+from .question_file import MADE_BY, QuestionFile, load_question_router
+from .question_row import question_row
+
+
+class QuestionRouter:
+    """`question-router`: one of two models for the whole question, decided before anything is written.
+
+    Requests: one for the first token of the small model's chain of thought, where the file looks at it, and those of
+    the strategy that the chosen model was evaluated with.
+
+    The solution comes back as it is, with notes of who was chosen and why. No confidence is made here.
+
+    Differs: RouteLLM learns from people's preferences between answers, by matrix factorisation, a similarity-weighted
+    ranking or a trained language model. Here it is learned from evaluations, which know what was right, by logistic
+    regression on named signals and the question's embedding.
+    """
+
+    name: ClassVar[str] = "question-router"
+    summary: ClassVar[str] = "each question to the small or the large model, by a learned chance that it needs it"
+    paper: ClassVar[str] = "Ong et al. 2024, arXiv:2406.18665"
+    stability: ClassVar[Stability] = "experimental"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", "small", "embedding")
+
+    class Config(Parameters):
+        """Parameters of `question-router`."""
+
+        router: Annotated[str, Field(description="file of `reason train question-router`")] = ""
+        router_digest: Annotated[
+            str, Field(description="digest of the file, noted by itself: a run goes on with no other")
+        ] = ""
+        rate: Annotated[
+            float | None,
+            Field(ge=0, le=1, description="share of questions for the large model; by default the file's"),
+        ] = None
+        threshold: Annotated[
+            float | None,
+            Field(ge=0, description="chance from which a question goes to the large model, instead of a rate"),
+        ] = None
+
+        @model_validator(mode="before")
+        @classmethod
+        def _note_digest(cls, given: Any) -> Any:
+            if isinstance(given, dict) and given.get("rate") is not None and given.get("threshold") is not None:
+                raise ValueError("give rate or threshold, not both")
+            return with_digest(given, load_question_router)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`.
+
+        Raises:
+            DataError: The file cannot be read.
+            UserError: There is no file, it is for other models or another file than the run began with, or no small
+                model was given.
+            CapabilityMissing: A model cannot do what its strategy needs.
+        """
+        file = self._file(models)
+        chains = {"small": file.small, "large": file.large}
+        strategies = {who: inner_strategy(c.strategy, c.parameters, self.name)[0] for who, c in chains.items()}
+        of_small = models.led_by("small")
+        require_features(strategies["small"], of_small)
+        require_features(strategies["large"], models)
+        if file.trained.knows(question.text):
+            run.degrade("the router was trained on this very question: the answer shows nothing of others")
+        try:
+            row = await question_row(question, models, run, file.space, models.small)
+        except LimitExceeded as e:
+            run.note_limit(e)
+            return Solution(chosen=None, stopped="budget")
+        needed = chance_of(file.needed.value(file.space, row))
+        threshold = self._threshold(file)
+        who = "large" if needed >= threshold else "small"
+        telling = most_telling(file.needed.shares(file.space, row))
+        why = f"the large model is needed with a chance of {needed:.3f}, from {threshold:.3f} on it is asked"
+        if telling:
+            why += "; " + ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
+        chain = chains[who]
+        ran = arm_label(chain.strategy, chain.parameters, "main" if who == "large" else "small")
+        notes: dict[str, JsonValue] = {
+            "ran": ran,
+            "why": why,
+            "chosen": chain.strategy,
+            "answered": who,
+            "needed": round(needed, 6),
+            "threshold": threshold,
+            "most_telling": dict(telling),
+        }
+        run.emit(StrategyNote(strategy=run.config.strategy, name="question.routed", data=notes))
+        solution = await strategies[who].solve(question, of_small if who == "small" else models, run)
+        return solution.model_copy(update={"notes": {**solution.notes, "ran": ran, "question_router": dict(notes)}})
+
+    def _file(self, models: Models) -> QuestionFile:
+        config = self.config
+        if not config.router:
+            raise UserError("question-router needs a trained router", hint=f"{MADE_BY}; --set router=FILE uses it")
+        file = file_of_digest(config.router, config.router_digest, load_question_router)
+        if not models.has("small"):
+            raise UserError("question-router needs a small model beside the main one", hint="name it: --small-model")
+        for role in ("main", "small"):
+            other = file.trained.other_model(identities_of(models), role)
+            if other:
+                raise UserError(f"the router {file} is for another model: {other}", hint=f"{MADE_BY} for these two")
+        return file
+
+    def _threshold(self, file: QuestionFile) -> float:
+        if self.config.threshold is not None:
+            return self.config.threshold
+        return file.threshold if self.config.rate is None else file.threshold_for(self.config.rate)

@@ -1,0 +1,244 @@
+"""Both routers trained on runs whose truth is known, and the questions looked at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import numpy as np
+import pytest
+from reason.core.errors import UserError
+from reason.core.settings import load_settings
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.navigator.problems import is_held_out
+from reason.evals.routing import gathering
+from reason.evals.routing.arm_table import arm_table
+from reason.evals.routing.gathering import Gathered, gather_signals
+from reason.evals.routing.question_training import needed_of, train_question_router
+from reason.evals.routing.training import train_auto
+from reason.routers.question_features import ENTROPY, Signals, named_signals
+from scripted_model import ScriptedModel, replies
+from trained_routers import asked, hard, sums_file, way
+from word_vectors import WordVectors
+
+N = 150
+
+
+def chance(i, easy, on_hard):
+    return float(random.Random(i).random() < (on_hard if hard(i) else easy))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl", N)
+
+
+@pytest.fixture(scope="module")
+def table(data):
+    """A cheap way that fails on the long questions, and a dear one that does not."""
+    cheap = way(data, "cot", lambda i: chance(i, 0.95, 0.1), lambda i: 20)
+    dear = way(data, "self-consistency", lambda i: chance(i, 0.95, 0.9), lambda i: 200, parameters={"n": 3})
+    return arm_table([cheap, dear])
+
+
+@pytest.fixture(scope="module")
+def gathered(table):
+    return Gathered(tuple(Signals(named_signals(q)) for q in table.questions))
+
+
+def test_the_router_sends_hard_questions_to_the_dear_way_and_is_worth_it(table, gathered):
+    trained = train_auto(table, gathered, price=0.5)
+    file = trained.file
+    assert [a.label for a in file.arms] == ["cot", "self-consistency n=3"]
+    assert not file.arms[0].right.constant
+    assert file.trained.questions == N
+    assert set(file.trained.digests) == set(table.digests)
+    assert trained.held is None
+    at = next(p for p in trained.crossed.prices if p.price == 0.5)
+    assert at.shares[1] == pytest.approx(1 / 3, abs=0.06)
+    cheap, dear = trained.crossed.beside
+    assert at.right == pytest.approx(dear.right, abs=0.03)
+    assert at.cost < 0.6 * dear.cost
+    assert at.over_lots.interval.low > 0
+    assert dear.auto_cost <= dear.cost
+    assert dear.difference.value == pytest.approx(0, abs=0.03)
+    assert cheap.reach == "equal"
+    assert all(w.interval.low > 0 for w in trained.crossed.worth)
+
+
+def test_what_is_kept_back_is_never_trained_on(table, gathered):
+    trained = train_auto(table, gathered, price=0.5, holdout=0.4)
+    held = [d for d in table.digests if is_held_out(d, 0.4)]
+    assert trained.held.questions == len(held)
+    assert not set(held) & set(trained.file.trained.digests)
+    assert trained.crossed.questions + trained.held.questions == N
+    assert trained.file.trained.held_out == 0.4
+
+
+def test_outcomes_that_no_signal_tells_give_every_question_the_same_arm(data):
+    rng = random.Random(5)
+    luck = [rng.random() for _ in range(N)]
+    runs = [
+        way(data, "cot", lambda i: float(luck[i] < 0.4), lambda i: 20),
+        way(data, "self-consistency", lambda i: float(luck[i] < 0.6), lambda i: 200),
+    ]
+    table = arm_table(runs)
+    trained = train_auto(table, Gathered(tuple(Signals(named_signals(q)) for q in table.questions)), price=0.0)
+    assert all(a.right.constant for a in trained.file.arms)
+    assert all(b.over_lots.value < 0.05 for b in trained.crossed.beside)
+
+
+def test_too_few_questions_are_refused(table, gathered):
+    few = table.only(range(6))
+    with pytest.raises(UserError, match="too few for 5 folds"):
+        train_auto(few, Gathered(gathered.signals[:6]), price=0.1)
+    with pytest.raises(UserError, match="none of the 1 questions is"):
+        train_auto(table.only([0]), Gathered(gathered.signals[:1]), price=0.1, holdout=0.5)
+
+
+# -- the question router
+
+
+@pytest.fixture(scope="module")
+def pair(data):
+    little = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20, models={"main": "small"})
+    big = way(data, "cot", lambda i: 1.0, lambda i: 30, parameters={"max_tokens": 99}, models={"main": "large"})
+    return arm_table([little, big], main="large", small="small")
+
+
+def test_a_question_router_finds_what_needs_the_large_model(pair, gathered):
+    trained = train_question_router(pair, gathered, rate=1 / 3, holdout=0.2)
+    file = trained.file
+    assert trained.needed == pytest.approx(1 / 3, abs=0.05)
+    assert file.large.parameters["max_tokens"] == 99
+    assert file.trained.engines == {"main": "large@1", "small": "small@1"}
+    at = next(a for a in trained.crossed if a.rate == 1 / 3)
+    assert at.right > 0.97
+    assert at.by_lot < 0.85
+    assert at.over_lot.interval.low > 0.1
+    assert file.measured_rate == pytest.approx(1 / 3, abs=0.05)
+    assert trained.held_questions == len(pair.questions) - file.trained.questions
+    assert next(a for a in trained.held if a.rate == 1 / 3).right > 0.9
+
+
+def test_the_large_model_is_needed_where_it_alone_is_right(pair):
+    assert needed_of(pair).tolist() == [float(hard(i)) for i in range(N)]
+    halves = pair.only([0])
+    halves.right[:] = [[0.5, 0.5]]
+    assert needed_of(halves).tolist() == [0.25]
+
+
+def test_without_a_signal_a_rate_sends_all_and_that_is_told(data, gathered):
+    rng = random.Random(9)
+    luck = [rng.random() < 0.3 for _ in range(N)]
+    little = way(data, "cot", lambda i: float(not luck[i]), lambda i: 20, models={"main": "small"})
+    big = way(data, "cot", lambda i: 1.0, lambda i: 30, models={"main": "large"})
+    trained = train_question_router(arm_table([little, big], main="large", small="small"), gathered, rate=0.3)
+    assert trained.file.needed.constant
+    assert trained.file.measured_rate == 1.0
+    assert len(set(trained.file.quantiles)) == 1
+
+
+def test_runs_of_one_model_are_no_question_router(table, gathered):
+    with pytest.raises(UserError, match="a run of the small model and one of the large model"):
+        train_question_router(table, gathered, rate=0.3)
+
+
+# -- looking at the questions
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    model, words = ScriptedModel(replies("a.", "b.", "c.")), WordVectors(dimension=17)
+
+    async def open_model(*_):
+        return model
+
+    async def open_embedding(*_):
+        return words
+
+    monkeypatch.setattr(gathering, "open_model", open_model)
+    monkeypatch.setattr(gathering, "open_embedding", open_embedding)
+    return model, words
+
+
+async def test_every_question_is_looked_at_once(opened, tmp_path):
+    model, words = opened
+    settings = load_settings(store=tmp_path / "runs.sqlite3")
+    questions = [asked(i) for i in range(20)]
+    heard = []
+    first = await gather_signals(
+        questions, settings, model="scripted", identity="scripted@1", watch=lambda *n: heard.append(n)
+    )
+    assert [s.named["numerals"] for s in first.signals] == [named_signals(q)["numerals"] for q in questions]
+    assert all(s.named[ENTROPY] == pytest.approx(np.log(3)) for s in first.signals)
+    assert (first.embedding_identity, len(first.signals[0].vector)) == ("words-1", 17)
+    assert heard[-1] == (20, 20)
+    assert model.closed
+    embedded = len(words.asked)
+    assert await gather_signals(questions, settings, model="scripted") == first
+    assert len(words.asked) == embedded
+    store = await SqliteStore.open(settings.store)
+    runs = await store.list_runs(100)
+    await store.aclose()
+    assert len(runs) == 20
+    assert {r.status for r in runs} == {"finished"}
+
+
+async def test_no_model_is_opened_that_is_not_looked_at(opened, tmp_path, monkeypatch):
+    async def never(*_):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(gathering, "open_model", never)
+    found = await gather_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert ENTROPY not in found.signals[0].named
+
+
+async def test_another_model_than_the_runs_is_refused(opened, tmp_path):
+    settings = load_settings(store=tmp_path / "r.sqlite3")
+    with pytest.raises(UserError, match="made with other@1, and scripted is scripted@1 here"):
+        await gather_signals([asked(1)], settings, model="scripted", identity="other@1")
+
+
+async def test_an_embedding_that_cannot_be_had_is_done_without(opened, tmp_path, monkeypatch):
+    async def missing(*_):
+        raise UserError("no such extra")
+
+    monkeypatch.setattr(gathering, "open_embedding", missing)
+    found = await gather_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert (found.missing, found.embedding, found.signals[0].vector) == ("no such extra", "", ())
+
+
+async def test_looking_can_be_cancelled_and_goes_on(opened, tmp_path, monkeypatch):
+    _, words = opened
+
+    class Slow(ScriptedModel):
+        async def next_token(self, prompts, top=20):
+            if len(words.asked) >= 3:
+                await asyncio.Event().wait()
+            return await super().next_token(prompts, top)
+
+    slow = Slow(replies("a.", "b.", "c."))
+
+    async def open_slow(*_):
+        return slow
+
+    settings = load_settings(store=tmp_path / "r.sqlite3")
+    questions = [asked(i) for i in range(40)]
+    with monkeypatch.context() as patched:
+        patched.setattr(gathering, "open_model", open_slow)
+        task = asyncio.ensure_future(gather_signals(questions, settings, model="scripted"))
+        while len(words.asked) < 3:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert slow.closed
+    store = await SqliteStore.open(settings.store)
+    status = [r.status for r in await store.list_runs(100)]
+    await store.aclose()
+    assert set(status) <= {"finished", "interrupted"}
+    before = len(words.asked)
+    found = await gather_signals(questions, settings, model="scripted")
+    assert len(found.signals) == 40
+    assert len(words.asked) - before <= 40 - status.count("finished")

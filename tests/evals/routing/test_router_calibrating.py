@@ -1,0 +1,159 @@
+"""A router file from what a run noted: exact thresholds, and what is no run to calibrate on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calibration_maps import failed_row, make_plan, make_row
+from eval_tasks import sums_task
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.settings import Settings
+from reason.evals.plan import EvalPlan
+from reason.evals.routing.calibrating import calibration_plan, fit_router, pool, save_router
+from reason.evals.rows import Row
+from reason.routers.thresholds import load_router
+
+ENGINES = {"main": "large@1", "small": "small@1"}
+
+
+def plan(**parameters: Any) -> EvalPlan:
+    models = parameters.pop("models", {"main": "large", "small": "small"})
+    strategy = parameters.pop("strategy", "glimp")
+    given = {"policy": "entropy", "threshold": 100.0, "strict": False, **parameters}
+    return make_plan(strategy=strategy, parameters=given, models=models)
+
+
+def row(name: str, **changed: Any) -> Row:
+    return make_row(name, None, True, engines=changed.pop("engines", ENGINES), **changed)
+
+
+def noted(*entropies: float | None, kind: str = "top_k", k: int = 20, writers: list[str] | None = None) -> Any:
+    return {
+        "entropies": list(entropies),
+        "entropy_kind": kind,
+        "k": k,
+        "writers": writers or ["small"] * len(entropies),
+    }
+
+
+def test_entropies_are_pooled_over_steps() -> None:
+    rows = [row("a"), row("b"), row("c"), failed_row("d", None)]
+    notes = [noted(0.5, None, 1.5), noted(1.0, writers=["large"]), noted(), None]
+    found = pool(rows, notes)
+    assert found.entropies == (0.5, 1.5, 1.0)
+    assert (found.entropy, found.k, found.questions, found.without, found.by_large) == ("top_k", 20, 2, 2, 1)
+    assert found.share(1.0, strict=False) == pytest.approx(2 / 3)
+    assert found.share(1.0, strict=True) == pytest.approx(1 / 3)
+
+
+def test_a_router_by_hand(tmp_path: Path) -> None:
+    rows = [row(f"q{i}") for i in range(4)]
+    notes = [noted(i / 10, 1 + i / 10) for i in range(4)]  # 0, 0.1, 0.2, 0.3 and 1, 1.1, 1.2, 1.3
+    router, pooled = fit_router(plan(temperature=0.6), rows, notes, 0.25)
+    assert router.threshold == pytest.approx(1.2)
+    assert router.measured_rate == 0.25
+    assert (router.small, router.large, router.engines) == ("small", "large", ENGINES)
+    assert (router.entropy, router.k, router.steps, router.questions) == ("top_k", 20, 8, 4)
+    assert router.parameters["temperature"] == 0.6
+    assert pooled.without == 0
+    save_router(router, tmp_path / "deep" / "pair.json")
+    assert load_router(tmp_path / "deep" / "pair.json") == router.model_copy(update={"name": "pair"})
+
+
+def test_equal_entropies_are_told_by_the_rate_they_give() -> None:
+    notes = [noted(0.0, math.log(2))] * 10
+    rows = [row(f"q{i}") for i in range(10)]
+    router, _ = fit_router(plan(), rows, notes, 0.25)
+    assert (router.threshold, router.rate, router.measured_rate) == (math.log(2), 0.25, 0.5)
+    router, _ = fit_router(plan(), rows, notes, 0.75)
+    assert (router.threshold, router.measured_rate) == (0.0, 1.0)
+    router, _ = fit_router(plan(strict=True), rows, notes, 0.75)
+    assert (router.threshold, router.measured_rate, router.strict) == (0.0, 0.5, True)
+
+
+@given(st.lists(st.lists(st.floats(0, 12), max_size=6), min_size=1, max_size=30), st.integers(1, 100))
+def test_the_rate_on_the_run_itself_is_at_least_the_wanted_one(steps: list[list[float]], hundredths: int) -> None:
+    rows = [row(f"q{i}") for i in range(len(steps))]
+    notes = [noted(*own) for own in steps]
+    if not any(steps):
+        with pytest.raises(UserError, match="no step of the run has an entropy"):
+            fit_router(plan(), rows, notes, hundredths / 100)
+        return
+    router, pooled = fit_router(plan(), rows, notes, hundredths / 100)
+    flat = [h for own in steps for h in own]
+    assert router.measured_rate == sum(h >= router.threshold for h in flat) / len(flat)
+    assert router.measured_rate >= hundredths / 100 - 1e-12
+    assert router.steps == len(pooled.entropies) == len(flat)
+    assert router.questions == sum(map(bool, steps))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"strategy": "cot"}, "the run is one of cot"),
+        ({"policy": "random"}, "one of glimp with the policy random"),
+        ({"models": {"main": "large"}}, "no small model of its own"),
+    ],
+)
+def test_runs_that_cannot_be_calibrated_on(changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        fit_router(plan(**changed), [row("a")], [noted(1.0)], 0.25)
+
+
+def test_notes_that_cannot_be_pooled() -> None:
+    rows = [row("a"), row("b")]
+    with pytest.raises(UserError, match=r"several kinds: full \(k=0\), top_k \(k=20\)"):
+        pool(rows, [noted(1.0), noted(1.0, kind="full", k=0)])
+    with pytest.raises(UserError, match="of a kind that is not known: guessed"):
+        pool(rows, [noted(1.0), noted(1.0, kind="guessed")])
+    with pytest.raises(UserError, match="no step of the run has an entropy"):
+        pool(rows, [None, noted(None, None)])
+
+
+def test_rows_of_several_models_are_refused() -> None:
+    rows = [row("a"), row("b", engines={**ENGINES, "small": "small@2"})]
+    with pytest.raises(UserError, match="several small models: small@1, small@2"):
+        fit_router(plan(), rows, [noted(1.0)] * 2, 0.25)
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, math.nan])
+def test_a_rate_is_a_share(rate: float) -> None:
+    with pytest.raises(UserError, match="no share of steps to send"):
+        fit_router(plan(), [row("a")], [noted(1.0)], rate)
+
+
+def settings(tmp_path: Path, **changed: Any) -> Settings:
+    return Settings(**{"model": "s/large", "small_model": "s/small", "store": tmp_path / "s", **changed})
+
+
+def test_the_run_leaves_everything_to_the_small_model(tmp_path: Path) -> None:
+    own = {"glimp": {"threshold": 0.5, "router": "r.json", "think": True, "probe": "separate"}}
+    found = calibration_plan(
+        sums_task(3), settings(tmp_path, strategies=own), parameters={"probe": "speculative"}, limit=2, seed=7
+    )
+    assert (found.strategy, found.limit, found.seeds) == ("glimp", 2, (7,))
+    chosen = {n: found.parameters[n] for n in ("policy", "threshold", "answer", "router", "think", "probe")}
+    assert chosen == {
+        "policy": "entropy",
+        "threshold": 100.0,
+        "answer": "writer",
+        "router": "",
+        "think": True,  # what the settings say of steps holds here too
+        "probe": "speculative",
+    }
+
+
+@pytest.mark.parametrize("name", ["threshold", "policy", "answer", "router", "rate"])
+def test_what_the_calibration_decides_is_not_set(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is not to be set here"):
+        calibration_plan(sums_task(3), settings(tmp_path), parameters={name: 1})
+
+
+def test_one_model_is_no_pair(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no small model was named"):
+        calibration_plan(sums_task(3), settings(tmp_path, small_model=None), parameters={})

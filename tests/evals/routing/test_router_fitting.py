@@ -1,0 +1,122 @@
+"""Lines as complex as they have to be, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reason.evals.routing.fitting import (
+    Choice,
+    candidates_of,
+    choose,
+    fit_right,
+    fit_tokens,
+    make_space,
+    rows_of,
+)
+from reason.routers.arms import chance_of
+from reason.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
+from reason.routers.question_features import ENTROPY, Signals
+
+
+def cases(n, seed=0, width=12):
+    """Questions with two signals and a vector, of which `telling` moves everything and `idle` nothing."""
+    rng = np.random.default_rng(seed)
+    signals = [
+        Signals({"telling": float(a), "idle": float(b), "same": 1.0}, None, tuple(map(float, rng.normal(size=width))))
+        for a, b in rng.normal(size=(n, 2))
+    ]
+    return signals, rng
+
+
+def names(n):
+    return [f"q{i}" for i in range(n)]
+
+
+def test_a_space_has_what_varies_in_standard_units():
+    signals, _ = cases(50)
+    space = make_space(signals, embedding="test/words", embedding_identity="words-1", components=5)
+    assert space.names == ("telling", "idle")
+    assert len(space.axes) == 5
+    x = rows_of(space, signals)
+    assert np.allclose(x.mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(x.std(axis=0), 1, atol=1e-6)
+    assert np.allclose(x[:, 2:].T @ x[:, 2:] / 50, np.eye(5), atol=1e-5)  # components are uncorrelated
+    assert all(a >= b for a, b in zip(space.spreads, space.spreads[1:], strict=False))
+    assert np.allclose(np.array(space.axes) @ np.array(space.axes).T, np.eye(5), atol=1e-6)
+    assert make_space(signals).axes == ()  # no vectors without their model's identity
+
+
+def test_an_entropy_on_two_scales_is_left_out_and_one_missing_is_averaged_over():
+    def one(entropy, support):
+        return Signals({"a": entropy * 2, **({ENTROPY: entropy} if support else {})}, support)
+
+    mixed = [one(1.0, "full"), one(2.0, "top_k"), one(3.0, "full")]
+    assert make_space(mixed).names == ("a",)
+    found = make_space([one(1.0, "full"), one(9.0, None), one(3.0, "full")])
+    assert (found.names, found.support) == (("a", ENTROPY), "full")
+    assert found.means[1] == 2.0
+
+
+def test_candidates_begin_with_a_constant_and_grow():
+    signals, _ = cases(30, width=6)
+    space = make_space(signals, embedding="w", embedding_identity="w-1")
+    found = candidates_of(space)
+    assert found[0] == Choice()
+    assert [c.components for c in found[1:]] == sorted(c.components for c in found[1:])
+    assert {c.components for c in found} == {0, 4, 6}
+    assert candidates_of(make_space([])) == [Choice()]
+
+
+def test_no_signal_gives_the_base_rate():
+    constants = 0
+    for seed in range(10):
+        signals, rng = cases(120, seed)
+        space = make_space(signals, embedding="w", embedding_identity="w-1")
+        y = (rng.random(120) < 0.3).astype(float)
+        found = fit_right(space, rows_of(space, signals), y, names(120))
+        constants += found.constant
+        if found.constant:
+            assert chance_of(found.intercept) == pytest.approx(y.mean())
+    assert constants >= 8
+
+
+def test_a_signal_is_found_and_has_its_size():
+    signals, rng = cases(600)
+    space = make_space(signals, embedding="w", embedding_identity="w-1")
+    x = rows_of(space, signals)
+    y = (rng.random(600) < sigmoid(-0.5 + 1.5 * x[:, 0])).astype(float)
+    found = fit_right(space, x, y, names(600))
+    assert not found.constant
+    assert found.named[0] == pytest.approx(1.5, abs=0.4)
+    assert abs(found.named[1]) < 0.3
+    tokens = np.exp(4 + 0.5 * x[:, 0] + rng.normal(scale=0.4, size=600)) - 1
+    model = fit_tokens(space, x, tokens, names(600))
+    assert model.line.named[0] == pytest.approx(0.5, abs=0.1)
+    told = np.array([model.expected(space, row) for row in x])
+    assert told.mean() == pytest.approx(tokens.mean(), rel=0.05)  # without the smearing it is 8 per cent too small
+
+
+def test_a_constant_expects_the_mean_number_of_tokens():
+    signals, rng = cases(80)
+    space = make_space(signals)
+    tokens = rng.integers(10, 400, size=80).astype(float)
+    model = fit_tokens(make_space([]), np.zeros((80, 0)), tokens, names(80))
+    assert model.line.constant
+    assert model.expected(space, np.zeros(2)) == pytest.approx(tokens.mean())
+
+
+def test_groups_are_never_cut():
+    # a signal that is the group's number, and outcomes by group: within folds of rows it would tell everything
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(12), 10)
+    mark = rng.normal(size=(12, 8))[group]
+    y = (rng.random(12) < 0.5).astype(float)[group]
+    signals = [Signals({f"m{j}": float(v) for j, v in enumerate(row)}) for row in mark]
+    space = make_space(signals)
+    x = rows_of(space, signals)
+
+    def chosen(groups):
+        return choose(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
+
+    assert chosen(names(120)).penalty is not None
+    assert chosen([str(g) for g in group]) == Choice()

@@ -1,0 +1,64 @@
+"""Arms by hand: what they are worth, and which comes first."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.routers.arms import TokenModel, arm_label, chance_of, estimate, ranked
+from reason.routers.feature_space import Line
+from trained_routers import BARE, arm, line
+
+ROW = np.array([1.0])
+COT = arm("cot", line(0.0, 0.0), 1)
+LADDER = [
+    COT.model_copy(
+        update={"right": line(0.2 * i, 0.1 * i), "tokens": COT.tokens.model_copy(update={"smear": t + 1, "most": t})}
+    )
+    for i, t in enumerate((100.0, 200.0, 400.0, 800.0, 1600.0))
+]
+
+
+def test_worth_is_right_less_the_price_of_the_tokens():
+    one = estimate(arm("cot", line(0.0, math.log(3)), 200, cost=0.5), BARE, ROW, 0.4)
+    assert one.right == pytest.approx(0.75)
+    assert one.tokens == pytest.approx(200)
+    assert one.worth == pytest.approx(0.75 - 0.4 * 0.5 * 0.2)
+    assert one.shares == {"length": pytest.approx(math.log(3))}
+
+
+def test_expected_tokens_stay_within_what_training_saw():
+    model = TokenModel(line=Line(intercept=math.log(101), named=(1.0,)), smear=1.5, least=50, most=300)
+    assert model.expected(BARE, np.array([0.0])) == pytest.approx(1.5 * 101 - 1)
+    assert model.expected(BARE, np.array([4.0])) == 300
+    assert model.expected(BARE, np.array([-4.0])) == 50
+
+
+def test_a_higher_price_goes_to_the_cheaper_arm():
+    good, cheap = arm("self-consistency", line(1.0, 0.0), 800), arm("cot", line(0.5, 0.0), 100)
+    assert ranked([good, cheap], BARE, ROW, 0.0)[0].arm is good
+    assert ranked([good, cheap], BARE, ROW, 1.0)[0].arm is cheap
+    same = arm("cot", line(1.0, 0.0), 100)
+    assert ranked([good, same], BARE, ROW, 0.0)[0].arm is same  # of equal worth the cheaper
+
+
+@given(st.floats(0, 10), st.floats(0, 10))
+def test_what_is_chosen_costs_no_more_at_a_higher_price(a, b):
+    low, high = sorted((a, b))
+    assert ranked(LADDER, BARE, ROW, high)[0].tokens <= ranked(LADDER, BARE, ROW, low)[0].tokens
+
+
+def test_a_label_has_what_differs_from_the_defaults():
+    assert arm_label("cot", arm("cot", line(0.0, 0.0), 1).parameters) == "cot"
+    votes = arm("self-consistency", line(0.0, 0.0), 1, parameters={"n": 3}, role="small")
+    assert votes.label == "self-consistency n=3, small"
+    assert arm_label("no-such-strategy", {"n": 3}) == "no-such-strategy"
+
+
+def test_chances_never_overflow():
+    assert chance_of(-1e9) < 1e-300
+    assert chance_of(1e9) == 1
+    assert chance_of(0) == 0.5

@@ -1,0 +1,262 @@
+"""`auto` on scripted models: who is chosen, what is told of it, and every reason to take another."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import DataError, UserError
+from reason.core.events import MemorySink
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.knowledge import Knowledge
+from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
+from reason.routers.auto import Auto
+from reason.routers.auto_file import save_trained
+from reason.routers.feature_space import Space
+from reason.routers.question_features import ENTROPY
+from reason.serving.metered import MeteredModel
+from reason.serving.metered_embeddings import MeteredEmbedding
+from reason.serving.recorded import RecordedModel
+from reason.serving.recorded_embedding import RecordedEmbedding
+from scripted_model import ScriptedModel, replies
+from trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
+from word_vectors import WordVectors
+
+SHORT = Question(text="What is 2 + 2?", kind="number")
+LONG = Question(text="What is 2 + 2? " + "Think of everything. " * 20, kind="number")
+REPLY = "The answer is 4."
+COT = arm("cot", line(0.0, -1.0), 20, parameters={"max_tokens": 30})
+VOTES = arm("self-consistency", line(0.0, 1.0), 60, parameters={"n": 3, "max_tokens": 30}, calls=1.0)
+FILE = auto_file(COT, VOTES)
+
+
+class Silent(ScriptedModel):
+    """Shows no distribution of a token."""
+
+    async def next_token(self, prompts, top=20):
+        from reason.core.errors import CapabilityMissing
+
+        raise CapabilityMissing("top_logprobs", self.name)
+
+
+class Desk:
+    def __init__(self, store, folder):
+        self.store, self.folder = store, folder
+
+    def write(self, file, name="auto.json"):
+        path = self.folder / name
+        save_trained(file, path)
+        return str(path)
+
+    async def solve(self, question, parameters, *, main=None, small=None, embedding=None, name="r", **kept):
+        main = main or ScriptedModel(replies(REPLY))
+        budget = Budget(**kept.pop("budget", {}))
+        strategy, complete = make_strategy("auto", parameters)
+        config = RunConfig(
+            question=question, strategy="auto", parameters=complete, models={"main": main.name}, budget=budget, seed=7
+        )
+        if kept.get("recording", True):
+            await self.store.create_run(name, config.model_dump(mode="json"))
+        self.sink = MemorySink()
+        self.run = Run(name, config, self.store, sinks=[self.sink], **kept)
+        by_role = {"main": MeteredModel(main, "main", self.run)}
+        if small is not None:
+            by_role["small"] = MeteredModel(small, "small", self.run)
+        metered = None if embedding is None else MeteredEmbedding(embedding, "embedding", self.run)
+        models = Models(by_role, knowledge=Knowledge(embedding=metered))
+        return await strategy.solve(question, models, self.run)
+
+    @property
+    def chosen(self):
+        return [e.data for e in self.sink.of_type("strategy.note") if e.name == "auto.chosen"]
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield Desk(store, tmp_path)
+    await store.aclose()
+
+
+async def test_the_arm_of_most_worth_answers_and_why_is_told(desk):
+    file = desk.write(FILE)
+    short = await desk.solve(SHORT, {"router": file})
+    assert short.notes["ran"] == "cot max_tokens=30"
+    assert (short.best.answer, len(short.candidates)) == ("4", 1)
+    long = await desk.solve(LONG, {"router": file}, name="long")
+    assert long.notes["ran"] == "self-consistency n=3 max_tokens=30"
+    assert len(long.candidates) == 3
+    assert long.confidence == 1  # the arm's own
+    (told,) = desk.chosen
+    assert told == long.notes["auto"]
+    assert [a["arm"] for a in told["arms"]] == [VOTES.label, COT.label]
+    assert re.fullmatch(
+        r"0\.\d\d right for 60 tokens, worth 0\.\d{3}; next cot max_tokens=30, worth 0\.\d{3}; length \+\d\.\d\d",
+        told["why"],
+    )
+    assert desk.run.degraded == []
+
+
+async def test_the_price_of_the_file_can_be_overridden(desk):
+    file = desk.write(FILE)
+    free = await desk.solve(LONG, {"router": file, "price": 0.0})
+    assert free.notes["ran"] == VOTES.label
+    dear = await desk.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
+    assert dear.notes["ran"] == COT.label
+    assert desk.chosen[0]["price"] == 1000.0
+
+
+async def test_without_a_file_cot_answers_and_says_why(desk):
+    found = await desk.solve(SHORT, {})
+    assert found.best.answer == "4"
+    assert found.notes["ran"] == "cot"
+    assert desk.run.degraded == ["cot was taken: no auto-router file was given"]
+
+
+async def test_the_file_of_another_model_is_not_used(desk):
+    file = desk.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
+    found = await desk.solve(LONG, {"router": file})
+    assert found.notes["ran"] == "cot"
+    assert "its main model is other@1, and this one is scripted@1" in desk.run.degraded[0]
+
+
+async def test_a_file_that_is_not_there_is_an_error_and_no_fallback(desk):
+    with pytest.raises(DataError, match="there is no auto-router file"):
+        await desk.solve(SHORT, {"router": "nowhere.json"})
+
+
+async def test_a_run_goes_on_with_no_other_file(desk):
+    file = desk.write(FILE)
+    _, noted = make_strategy("auto", {"router": file})
+    assert noted["router_digest"] == FILE.digest
+    desk.write(FILE.model_copy(update={"price": 0.5}))
+    with pytest.raises(UserError, match="another one than the run began with"):
+        make_strategy("auto", noted)
+    with pytest.raises(UserError, match="another one than the run began with"):
+        await Auto(Auto.Config.model_construct(**noted)).solve(SHORT, Models({"main": None}), None)
+
+
+async def test_what_cannot_be_paid_is_not_chosen(desk):
+    file = desk.write(FILE)
+    found = await desk.solve(LONG, {"router": file}, budget={"tokens": 40})
+    assert found.notes["ran"] == COT.label
+    (told,) = desk.chosen
+    assert told["arms"][0]["refused"] == "it takes about 60 tokens, and 40 are left"
+    assert desk.run.ledger.usage().completion_tokens <= 40
+    none = await desk.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
+    assert none.notes["ran"] == "cot"
+    assert none.stopped == "budget"
+    assert "no arm of the router" in desk.run.degraded[0]
+
+
+@pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 18, 30, 60, 90)] + [{"calls": n} for n in (1, 2)])
+async def test_no_limit_is_exceeded_and_a_replay_is_the_same(desk, limit):
+    arms = auto_file(
+        arm("cot", line(0.0, -1.0, 0.0), 20, parameters={"max_tokens": 30}),
+        arm("self-consistency", line(0.0, 1.0, 0.0), 60, parameters={"n": 3, "max_tokens": 30}),
+        space=SPACE,
+    )
+    file = desk.write(arms)
+    found = await desk.solve(LONG, {"router": file}, budget=limit)
+    usage = desk.run.ledger.usage()
+    assert usage.completion_tokens <= limit.get("tokens", math.inf)
+    assert usage.model_calls <= limit.get("calls", math.inf)
+    model = ScriptedModel(replies(REPLY))
+    recorded = RecordedModel(model.name, model.identity, model.capabilities, out_of_time=False)
+    again = await desk.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
+    assert again == found
+
+
+async def test_an_arm_of_the_small_model_is_played_by_it(desk):
+    small = ScriptedModel(replies("The answer is 5."), name="little")
+    own = arm("cot", line(3.0, 0.0), 20, parameters={"max_tokens": 30}, role="small")
+    trained = trained_on(engines={"main": "scripted@1", "small": "little@1"})
+    file = desk.write(auto_file(own, VOTES, trained=trained))
+    found = await desk.solve(SHORT, {"router": file}, small=small)
+    assert (found.notes["ran"], found.best.answer) == ("cot max_tokens=30, small", "5")
+    assert list(desk.run.ledger.usage().by_role) == ["small:little"]
+    alone = await desk.solve(SHORT, {"router": file}, name="alone")
+    assert alone.notes["ran"] == VOTES.label
+    assert desk.chosen[0]["arms"][0]["refused"] == "there is no small model"
+    other = await desk.solve(SHORT, {"router": file}, small=ScriptedModel(replies(REPLY), name="else"), name="other")
+    assert other.notes["ran"] == VOTES.label
+    assert desk.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
+
+
+async def test_arms_that_cannot_run_are_passed_over(desk):
+    needs = arm("best-of-n", line(5.0, 0.0), 20, needs=("reward",))
+    gone = arm("cot", line(4.0, 0.0), 20).model_copy(update={"strategy": "gone", "label": "gone"})
+    loop = arm("cot", line(3.0, 0.0), 20).model_copy(update={"strategy": "auto", "label": "auto", "parameters": {}})
+    file = desk.write(auto_file(needs, gone, loop, COT))
+    found = await desk.solve(SHORT, {"router": file})
+    assert found.notes["ran"] == COT.label
+    why = {a["arm"]: a["refused"] for a in desk.chosen[0]["arms"]}
+    assert why[needs.label] == "there is no reward model"
+    assert why["gone"] == "unknown strategy 'gone'"
+    assert "hand it on again" in why["auto"]
+
+
+async def test_a_training_question_is_told_to_be_one(desk):
+    file = desk.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
+    await desk.solve(SHORT, {"router": file})
+    assert desk.run.degraded == ["the router was trained on this very question: the answer shows nothing of others"]
+
+
+async def test_the_entropy_decides_where_the_file_looks_at_it(desk):
+    unsure = ScriptedModel(replies(REPLY, "Who knows. The answer is 4."))
+    by_entropy = auto_file(
+        arm("cot", line(0.0, 0.0, -1.0), 20, parameters={"max_tokens": 30}),
+        arm("self-consistency", line(0.0, 0.0, 1.0), 60, parameters={"n": 3, "max_tokens": 30}),
+        space=SPACE.model_copy(update={"means": (4.0, 0.3)}),
+    )
+    file = desk.write(by_entropy)
+    sure = await desk.solve(SHORT, {"router": file}, name="sure")
+    assert sure.notes["ran"] == COT.label
+    assert f"{ENTROPY} +1.20" in desk.chosen[0]["why"]  # an entropy of 0 is 1.2 deviations below the mean
+    assert desk.run.ledger.usage().model_calls == 2
+    found = await desk.solve(SHORT, {"router": file}, main=unsure, name="unsure")
+    assert found.notes["ran"] == VOTES.label
+    hidden = await desk.solve(SHORT, {"router": file}, main=Silent(replies(REPLY)), name="hidden")
+    assert hidden.best.answer == "4"
+    assert desk.run.degraded == [f"the {ENTROPY} could not be had for this question, and counts as average"]
+    # one call alone: it is kept for the answer
+    last = await desk.solve(SHORT, {"router": file}, budget={"calls": 1}, name="last")
+    assert last.best.answer == "4"
+
+
+async def test_the_embedding_decides_and_a_replay_needs_no_model(desk):
+    words = WordVectors(dimension=53)
+    (vector,) = await words.embed([SHORT.text])
+    space = Space(
+        names=BARE.names,
+        means=BARE.means,
+        scales=BARE.scales,
+        embedding=words.name,
+        embedding_identity=words.identity,
+        centre=(0.0,) * 53,
+        axes=(tuple(map(float, vector)),),
+        spreads=(0.5,),
+    )
+    like = VOTES.model_copy(update={"right": VOTES.right.model_copy(update={"named": (0.0,), "components": (2.0,)})})
+    file = desk.write(auto_file(COT, like, space=space))
+    found = await desk.solve(SHORT, {"router": file}, embedding=words)
+    assert found.notes["ran"] == VOTES.label
+    assert "embedding +4.00" in desk.chosen[0]["why"]
+    model = ScriptedModel(replies(REPLY))
+    recorded = RecordedModel(model.name, model.identity, model.capabilities, out_of_time=False)
+    absent = RecordedEmbedding(words.name, words.identity, 53, None)
+    assert await desk.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
+    other = WordVectors(dimension=53, identity="words-2")
+    await desk.solve(SHORT, {"router": file}, embedding=other, name="other")
+    assert desk.run.degraded == [
+        "the embedding of test/words could not be had for this question, and counts as average"
+    ]
+
+
+def test_it_is_registered():
+    assert STRATEGIES.load("auto") is Auto
+    assert {"main", "small", "embedding"} <= set(Auto.roles)

@@ -1,0 +1,391 @@
+"""`cascade` on two models whose probabilities are known: who is asked, whose answer stands, what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from calibration_maps import make_map
+from reason.agents.reasoner import Reasoner
+from reason.core.answer import Candidate, Solution
+from reason.core.budget import Budget
+from reason.core.errors import DataError, StoreError, UnknownName, UserError
+from reason.core.events import MemorySink, SolutionFound
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.settings import Settings
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.calibrating import save_map
+from reason.reasoning.strategy import Models, make_strategy
+from reason.routers.belief import belief_in, token_likelihood
+from reason.serving.metered import MeteredModel
+from reason.serving.recorded import RecordedModel
+from scripted_model import ScriptedModel, replies
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+SURE, RIGHT = replies("The answer is 4."), replies("Two and two. The answer is 4.")
+SPLIT = replies("The answer is 4.", "The answer is 5.", "The answer is 6.", weights=[2, 1, 1])
+DUMB = replies("Who knows.")
+
+
+class Hiding(ScriptedModel):
+    """Shows no log-probabilities."""
+
+    async def generate(self, requests, listener=None):
+        made = await super().generate(requests)
+        return [[c.model_copy(update={"logprobs": None}) for c in chains] for chains in made]
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """The models that reasoners open, by name."""
+    named = {}
+
+    def put(small, large=RIGHT, kind=ScriptedModel):
+        named["s/small"], named["s/large"] = kind(small, name="s/small"), ScriptedModel(large, name="s/large")
+        return named["s/small"], named["s/large"]
+
+    async def open_model(name, settings, *_):
+        return named[name]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return put
+
+
+def cascade(tmp_path, *, budget=None, small_model="s/small", **parameters):
+    settings = Settings(
+        model="s/large", small_model=small_model, store=tmp_path / "runs.sqlite3", cache_dir=tmp_path, seed=5
+    )
+    return Reasoner(strategy="cascade", parameters=parameters, settings=settings, budget=budget)
+
+
+async def ask(reasoner, **how):
+    """The answer, and the solution that it was made of."""
+    sink = MemorySink()
+    answer = await reasoner.aask(QUESTION, sinks=[sink], **how)
+    (found,) = sink.of_type("solution.found")
+    assert isinstance(found, SolutionFound)
+    return answer, found.solution, sink
+
+
+async def test_a_confident_small_model_is_not_asked_twice(models, tmp_path):
+    small, large = models(SURE)
+    async with cascade(tmp_path, first_parameters={"n": 6}) as reasoner:
+        answer, solution, sink = await ask(reasoner)
+    assert (answer.answer, answer.confidence, answer.stopped) == ("4", 1.0, "done")
+    assert (len(small.made), len(large.made)) == (6, 0)
+    assert set(answer.usage.by_role) == {"small:s/small"}
+    notes = solution.notes
+    assert (notes["answered"], notes["asked_large"], notes["why"]) == ("small", False, "")
+    assert (notes["confidence"], notes["confidence_kind"], notes["threshold"]) == (1.0, "stated", 0.6)
+    assert notes["tokens"] == {"small:s/small": answer.usage.completion_tokens}
+    assert notes["first"]["votes"] == {"4": 6}
+    assert "then" not in notes
+    (decided,) = [e for e in sink.of_type("strategy.note") if e.name == "cascade.decided"]
+    assert decided.data["asked_large"] is False
+
+
+async def test_an_unsure_small_model_hands_on(models, tmp_path):
+    _, large = models(SPLIT)
+    async with cascade(tmp_path, first_parameters={"n": 20}, threshold=0.9) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    votes = max(solution.notes["first"]["votes"].values())
+    assert solution.notes["confidence"] == votes / 20 < 0.9
+    assert (answer.answer, answer.text) == ("4", "Two and two. The answer is 4.")
+    assert answer.confidence is None  # a chain states none
+    assert len(solution.candidates) == 21
+    assert solution.chosen == 20
+    assert len(large.made) == 1
+    assert solution.notes["answered"] == "large"
+    assert solution.notes["tokens"] == {k: r.completion_tokens for k, r in answer.usage.by_role.items()}
+    assert set(solution.notes["tokens"]) == {"small:s/small", "main:s/large"}
+    assert answer.degraded == ()
+
+
+@pytest.mark.parametrize(("threshold", "asked"), [(0.5, 0), (0.51, 1), (0.0, 0), (1.0, 1)])
+async def test_the_threshold_is_the_least_confidence_that_stands(models, tmp_path, threshold, asked):
+    _, large = models(replies("The answer is 4.", "The answer is 5."))
+    # 4 of 8 samples say 4 under this seed, and a tie goes to the first
+    async with cascade(tmp_path, first_parameters={"n": 8, "temperature": 1.0}, threshold=threshold) as reasoner:
+        _, solution, _ = await ask(reasoner, seed=HALF_AND_HALF)
+    assert solution.notes["confidence"] == 0.5
+    assert len(large.made) == asked
+
+
+HALF_AND_HALF = 0
+
+
+async def test_no_answer_is_handed_on_whatever_the_threshold(models, tmp_path):
+    _, large = models(DUMB)
+    async with cascade(tmp_path, threshold=0.0, first="cot") as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert (answer.answer, solution.notes["answered"], len(large.made)) == ("4", "large", 1)
+    assert solution.notes["why"] == "the small model gave no answer"
+
+
+async def test_what_stands_where_the_large_model_says_nothing(models, tmp_path):
+    models(SPLIT, DUMB)
+    async with cascade(tmp_path, threshold=1.0) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert solution.notes["answered"] == "small"
+    assert solution.notes["asked_large"] is True
+    assert answer.answer == max(solution.notes["first"]["votes"], key=solution.notes["first"]["votes"].get)
+    assert answer.confidence == solution.notes["confidence"]
+    models(DUMB, DUMB)
+    async with cascade(tmp_path / "b") as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert (answer.answer, answer.text, solution.notes["answered"]) == (None, "Who knows.", "large")
+
+
+async def test_a_strategy_without_confidence_goes_by_likelihood(models, tmp_path):
+    _, large = models(SPLIT)
+    likelihood = math.exp(math.log(0.5) / 17)  # 16 characters and the end, all sure but one of one half
+    for threshold, asked in ((likelihood - 1e-6, 0), (likelihood + 1e-6, 1)):
+        before = len(large.made)
+        async with cascade(tmp_path / f"{asked}", first="cot", threshold=threshold) as reasoner:
+            answer, solution, _ = await ask(reasoner)
+        assert solution.notes["confidence"] == pytest.approx(likelihood, abs=1e-12)
+        assert solution.notes["confidence_kind"] == "likelihood"
+        assert len(large.made) - before == asked
+        assert answer.confidence is None  # a likelihood is no probability of being right
+    async with cascade(tmp_path / "voted", confidence="likelihood", threshold=0.0) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert solution.notes["confidence_kind"] == "likelihood"
+    assert answer.confidence is None
+
+
+async def test_a_likelihood_that_is_hidden_is_told(models, tmp_path):
+    _, large = models(SURE, kind=Hiding)
+    async with cascade(tmp_path, first="cot", threshold=0.0) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert len(large.made) == 1
+    assert answer.degraded == (
+        "the large model was asked because the confidence of the small model's answer is not known",
+    )
+    assert solution.notes["confidence"] is None
+
+
+def test_beliefs_by_hand():
+    one = Candidate(text="x", answer="4", logprob=-math.log(8), tokens=3)
+    assert token_likelihood(one) == pytest.approx(0.5)
+    assert token_likelihood(one.model_copy(update={"logprob": None})) is None
+    assert token_likelihood(one.model_copy(update={"tokens": 0})) is None
+    stated = Solution(chosen=0, candidates=(one,), confidence=0.8)
+    assert belief_in(stated).stated == 0.8
+    assert belief_in(stated, make_map()).value == pytest.approx(0.4)  # it halves
+    assert belief_in(stated, make_map()).kind == "calibrated"
+    assert belief_in(stated, likelihood=True).kind == "likelihood"
+    assert belief_in(stated, likelihood=True).stated is None
+    unstated = stated.model_copy(update={"confidence": None})
+    assert belief_in(unstated).kind == "likelihood"
+    assert belief_in(unstated, make_map()).value is None  # the map is of another scale
+    assert belief_in(Solution(chosen=None)).kind == "unknown"
+
+
+# -- calibration
+
+
+def map_of(tmp_path, **changed):
+    parameters = make_strategy("self-consistency", {"n": 6})[1]
+    fields = {"models": {"main": "s/small"}, "engines": {"main": "s/small@1"}, "parameters": parameters, **changed}
+    path = tmp_path / "map.json"
+    save_map(make_map(**fields), path)
+    return {"calibration": str(path), "first_parameters": {"n": 6}}
+
+
+async def test_a_map_decides_by_what_the_confidence_was_worth(models, tmp_path):
+    _, large = models(SURE)
+    async with cascade(tmp_path, **map_of(tmp_path)) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert solution.notes["confidence"] == 0.5  # unanimous, and worth half
+    assert solution.notes["confidence_kind"] == "calibrated"
+    assert len(large.made) == 1
+    assert answer.degraded == ()
+    async with cascade(tmp_path / "b", **map_of(tmp_path), threshold=0.5) as reasoner:
+        answer, _, _ = await ask(reasoner)
+    assert (answer.confidence, len(large.made)) == (0.5, 1)
+
+
+async def test_maps_that_are_for_something_else(models, tmp_path):
+    models(SURE)
+    for changed, why in (
+        ({"strategy": "rpc"}, "fitted to strategy 'rpc', and the small model answers by 'self-consistency'"),
+        ({"engines": {"main": "s/large@1"}}, "not to the small model s/small"),
+    ):
+        async with cascade(tmp_path, **map_of(tmp_path, **changed)) as reasoner:
+            with pytest.raises(UserError, match=why):
+                await reasoner.aask(QUESTION)
+    async with cascade(tmp_path, calibration=str(tmp_path / "none.json")) as reasoner:
+        with pytest.raises(DataError, match="there is no calibration map"):
+            await reasoner.aask(QUESTION)
+    with pytest.raises(UserError, match="a calibration map is of stated confidences"):
+        cascade(tmp_path, confidence="likelihood", **map_of(tmp_path))
+    async with cascade(tmp_path, **{**map_of(tmp_path), "first_parameters": {"n": 4}}) as reasoner:
+        answer, _, _ = await ask(reasoner)
+    assert answer.degraded == (f"the calibration map {answer_map(tmp_path)} was fitted under other settings: {N_6_4}",)
+
+
+N_6_4 = "n was 6 and is 4"
+
+
+def answer_map(tmp_path):
+    return make_map().model_copy(update={"name": "map"})
+
+
+async def test_a_map_that_changed_under_its_name_stops_the_run(models, tmp_path):
+    given = map_of(tmp_path)
+    _, complete = make_strategy("cascade", given)
+    assert len(complete["calibration_digest"]) == 8
+    assert make_strategy("cascade", complete)[1] == complete
+    map_of(tmp_path, items=31)
+    with pytest.raises(UserError, match="another one than the run began with"):
+        make_strategy("cascade", complete)
+
+
+# -- parameters
+
+
+def test_inner_parameters_are_checked_and_noted_whole():
+    _, complete = make_strategy("cascade", {"first_parameters": {"n": 3}})
+    assert complete["first_parameters"] == make_strategy("self-consistency", {"n": 3})[1]
+    assert complete["then_parameters"] == make_strategy("cot", {})[1]
+    with pytest.raises(UnknownName, match="unknown strategy 'cott'"):
+        make_strategy("cascade", {"then": "cott"})
+    with pytest.raises(UnknownName, match="unknown cot parameter 'n'"):
+        make_strategy("cascade", {"then_parameters": {"n": 3}})
+    with pytest.raises(UserError, match="temperature"):
+        make_strategy("cascade", {"first_parameters": {"temperature": -1}})
+    with pytest.raises(UserError, match="first"):
+        make_strategy("cascade", {"first": 3})
+
+
+@pytest.mark.parametrize("name", ["cascade", "auto", "question-router"])
+def test_no_router_within_a_router(name):
+    for role in ("first", "then"):
+        with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):
+            make_strategy("cascade", {role: name})
+
+
+async def test_what_a_model_cannot_do_is_told_before_anything_is_paid(models, tmp_path):
+    class Mute(ScriptedModel):
+        @property
+        def capabilities(self):
+            return super().capabilities.model_copy(update={"scoring": False})
+
+    small, _ = models(SURE, kind=Mute)
+    async with cascade(tmp_path, first="logprob") as reasoner:
+        with pytest.raises(Exception, match="model 's/small' cannot do 'scoring'"):
+            await reasoner.aask(QUESTION, choices=("4", "5"))
+    assert small.made == []
+
+
+async def test_without_a_small_model_the_main_one_answers_twice(models, tmp_path):
+    _, large = models(SURE, SPLIT)
+    async with cascade(tmp_path, small_model=None, threshold=1.0) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert [d for d in answer.degraded if d.startswith("no small model was given")]
+    assert set(solution.notes["tokens"]) == {"main:s/large"}
+    assert len(large.made) == 9
+
+
+# -- budgets, interruptions, replay
+
+
+async def solve(store, name, small, large, *, budget, **parameters):
+    """A solution and its run, without a reasoner around them."""
+    config = RunConfig(question=QUESTION, strategy="cascade", parameters={}, models={}, budget=budget, seed=5)
+    run = Run(name, config, store)
+    models = Models({"main": MeteredModel(large, "main", run), "small": MeteredModel(small, "small", run)})
+    strategy, _ = make_strategy("cascade", parameters)
+    return await strategy.solve(QUESTION, models, run), run
+
+
+async def test_no_budget_is_overspent_and_the_small_answer_stands(tmp_path):
+    small, large = ScriptedModel(SPLIT, name="s/small"), ScriptedModel(RIGHT, name="s/large")
+    chains = {"first_parameters": {"n": 4, "max_tokens": 20}, "then_parameters": {"max_tokens": 60}, "threshold": 1.0}
+    stood = set()
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    for tokens in range(1, 190, 9):
+        name, budget = f"r{tokens}", Budget(tokens=tokens)
+        await store.create_run(name, {})
+        solution, run = await solve(store, name, small, large, budget=budget, **chains)
+        assert run.ledger.usage().completion_tokens <= tokens
+        assert sum(solution.notes["tokens"].values()) == run.ledger.usage().completion_tokens
+        answer = None if solution.best is None else solution.best.answer
+        assert answer in (None, "4", "5", "6")
+        if solution.notes["answered"] == "small":
+            assert solution.stopped == "budget"
+        stood.add((solution.notes["answered"], answer is not None, solution.stopped))
+        again, _ = await solve(store, name, *(gone(m) for m in (small, large)), budget=budget, **chains)
+        assert again == solution
+    await store.aclose()
+    assert stood == {("small", False, "budget"), ("small", True, "budget"), ("large", True, "done")}
+
+
+def gone(model):
+    """The model as a replay has it."""
+    return RecordedModel(model.name, model.identity, model.capabilities)
+
+
+async def test_calls_too_are_a_budget(models, tmp_path):
+    models(SPLIT)
+    async with cascade(tmp_path, threshold=1.0, budget={"calls": 1}) as reasoner:
+        answer, solution, _ = await ask(reasoner)
+    assert (answer.stopped, solution.notes["answered"], answer.usage.model_calls) == ("budget", "small", 1)
+    assert answer.answer is not None
+
+
+async def test_a_cancelled_run_has_the_small_answer_and_goes_on(models, tmp_path):
+    small, large = models(SPLIT)
+    begun = asyncio.Event()
+
+    async def hold():
+        begun.set()
+        await asyncio.Event().wait()
+
+    large._step = hold
+    async with cascade(tmp_path, threshold=1.0) as reasoner:
+        asked = asyncio.ensure_future(reasoner.aask(QUESTION, run_id="r"))
+        await begun.wait()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        record = await reasoner._store.get_run("r")
+        assert record.status == "interrupted"
+        assert record.answer["answer"] in ("4", "5", "6")
+        large._step, made = None, len(small.made)
+        answer = await reasoner.aresume("r")
+        assert (answer.answer, answer.stopped, len(small.made)) == ("4", "done", made)
+        replayed = await reasoner.areplay("r")
+        assert replayed.candidates == answer.candidates
+
+
+async def test_an_unfinished_run_cannot_be_replayed(models, tmp_path):
+    _, large = models(SPLIT)
+    large._step = lambda: (_ for _ in ()).throw(StoreError("stop"))
+    async with cascade(tmp_path, threshold=1.0) as reasoner:
+        with pytest.raises(StoreError):
+            await reasoner.aask(QUESTION, run_id="r")
+        with pytest.raises(StoreError, match="no reply"):
+            await reasoner.areplay("r")
+
+
+async def test_the_small_model_leads_and_judges_itself(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    run = Run("r", RunConfig(question=QUESTION, strategy="cascade", parameters={}, models={}, seed=5), store)
+    small, large = (
+        MeteredModel(ScriptedModel(SURE, name=name), role, run) for name, role in (("s", "small"), ("l", "main"))
+    )
+    judges = []
+    models = Models({"main": large, "small": small}, own_judge=lambda role: judges.append(role))
+    led = models.led_by("small")
+    assert (led.main, led.small, led.judge) == (small, small, small)
+    assert (models.main, models.judge) == (large, large)
+    led.own_judge()
+    models.own_judge()
+    assert judges == ["small", "main"]
+    alone = Models({"main": large})
+    assert alone.led_by("small") is alone
+    await store.aclose()

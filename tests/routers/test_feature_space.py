@@ -1,0 +1,83 @@
+"""Signals as numbers, and lines over them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.routers.feature_space import EMBEDDING, FARTHEST, Line, Space, most_telling
+from reason.routers.question_features import ENTROPY, Signals
+
+AXES = ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))
+SPACE = Space(
+    names=("length", ENTROPY),
+    means=(2.0, 1.0),
+    scales=(0.5, 0.25),
+    support="full",
+    embedding="test/words",
+    embedding_identity="words-1",
+    centre=(0.1, 0.2, 0.3),
+    axes=AXES,
+    spreads=(0.5, 2.0),
+)
+
+
+def test_numbers_are_standardised_and_components_projected():
+    row = SPACE.row(Signals({"length": 3.0, ENTROPY: 0.75, "other": 9.0}, "full", (0.6, 0.2, 1.3)))
+    assert row == pytest.approx([2.0, -1.0, 1.0, 0.4])
+
+
+def test_what_is_not_known_counts_as_average():
+    row = SPACE.row(Signals({"length": 3.0}))
+    assert row == pytest.approx([2.0, 0, 0, 0])
+    assert SPACE.unknown(Signals({"length": 3.0})) == [ENTROPY, EMBEDDING]
+    other_scale = Signals({"length": 3.0, ENTROPY: 0.75}, "top_k", (0.6, 0.2, 1.3))
+    assert SPACE.row(other_scale)[1] == 0
+    assert SPACE.unknown(other_scale) == [ENTROPY]
+    assert SPACE.unknown(Signals({ENTROPY: 0.7}, "full", (0.6, 0.2, 1.3))) == []
+
+
+@given(st.floats(-1e9, 1e9))
+def test_no_number_lies_farther_than_training_proves(length):
+    assert np.abs(SPACE.row(Signals({"length": length}))).max() <= FARTHEST
+
+
+@given(st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.integers(0, 2))
+def test_shares_and_intercept_sum_to_the_value(weights, components):
+    line = Line(intercept=0.5, named=tuple(weights[:2]), components=tuple(weights[2 : 2 + components]))
+    row = np.array([1.0, -2.0, 0.5, 3.0])
+    assert line.fits(SPACE)
+    assert line.value(SPACE, row) == pytest.approx(0.5 + row[: 2 + components] @ weights[: 2 + components])
+    assert line.constant == (not any(weights[: 2 + components]))
+    assert set(line.shares(SPACE, row)) == {"length", ENTROPY, *([EMBEDDING] if components else [])}
+
+
+def test_a_constant_is_over_nothing():
+    line = Line(intercept=0.5)
+    assert line.constant
+    assert line.fits(SPACE)
+    assert line.value(SPACE, np.zeros(4)) == 0.5
+    assert not Line(intercept=0.0, named=(1.0,)).fits(SPACE)
+
+
+def test_the_most_telling_come_first_and_nothing_is_left_out():
+    assert most_telling({"a": 0.1, "b": -2.0, "c": 0.0, "d": 0.3}, 2) == {"b": -2.0, "d": 0.3}
+    assert list(most_telling({"a": 0.1, "c": 0.0, "b": 0.1})) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"means": (2.0,)}, "a mean and a scale"),
+        ({"spreads": (0.5,)}, "a spread"),
+        ({"centre": (0.1, 0.2)}, "as many numbers"),
+        ({"support": "none"}, "support"),
+        ({"embedding_identity": ""}, "embedding model"),
+        ({"scales": (0.5, 0.0)}, "greater than 0"),
+    ],
+)
+def test_a_space_holds_together(changed, why):
+    with pytest.raises(ValidationError, match=why):
+        Space.model_validate({**SPACE.model_dump(), **changed})

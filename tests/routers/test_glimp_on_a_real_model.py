@@ -1,0 +1,76 @@
+"""`glimp` on real weights: exact entropies, what a hand-over has to compute, and a replay."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.prompts import ask, in_steps
+from reason.routers.step_loop import Scene
+from reason.routers.step_rules import RoutedStep
+from reason.serving.local.engine import LocalModel
+from two_models import TwoModels, booked
+
+pytestmark = pytest.mark.real
+
+QUESTION = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
+SHORT = {"max_step_tokens": 12, "thinking_tokens": 72}
+SEAM = 12
+"""Tokens that may have to be computed again where two texts meet: they may be cut into others."""
+
+
+@pytest.fixture(scope="module")
+def engines(smollm2_files):
+    """The same weights in two number formats are two models with a cache each."""
+    opened = [LocalModel.load(smollm2_files, weight_format=form, threads=1) for form in ("bf16", "fp32")]
+    yield opened
+    for model in opened:
+        asyncio.run(model.aclose())
+
+
+@pytest.fixture
+async def desk(tmp_path, engines):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield TwoModels(store, *engines)
+    await store.aclose()
+
+
+async def test_a_hand_over_computes_what_was_written_since(desk):
+    await desk.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
+    scene = Scene(desk.strategy.config, QUESTION, desk.models, desk.run, frozenset(("large", "small")))
+    for writer in ("small", "large", "small", "small", "large", "large", "small"):
+        draft = await scene.writers[writer].write()
+        scene.transcript.steps.append(RoutedStep(draft.text.strip() or "Well.", writer, max(draft.tokens, 3)))
+    written, seen = 0, {}
+    for step, entry in zip(scene.transcript.steps, scene.books.entries, strict=True):
+        if entry.writer in seen:
+            assert entry.computed <= written - seen[entry.writer] + SEAM
+        else:
+            assert entry.computed > 2 * SEAM
+        seen[entry.writer] = written
+        written += step.tokens
+    assert len(seen) == 2
+
+
+async def test_entropies_are_those_of_the_whole_vocabulary(desk):
+    made = await desk.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
+    assert (made.notes["entropy_kind"], made.notes["k"]) == ("full", 0)
+    base, steps = ask(QUESTION, in_steps(QUESTION)), [s.text for s in made.best.steps]
+    for i, (who, entropy) in enumerate(zip(made.notes["writers"], made.notes["entropies"], strict=True)):
+        prompt = base.with_prefix("".join(s + "\n\n" for s in steps[:i]))
+        (next_,) = await desk.small.next_token([prompt])
+        assert entropy == pytest.approx(next_.entropy, abs=2e-2)  # bf16: other batches, other last bits
+        assert who == ("large" if entropy >= 1.5 else "small")
+    assert booked(made) == desk.generated()
+    assert await desk.solve(threshold=1.5, question=QUESTION, seed=2, replay=True, **SHORT) == made
+
+
+async def test_top_k_entropies_are_below_those_of_the_whole_vocabulary(desk):
+    whole = await desk.solve("a", threshold=100, question=QUESTION, seed=2, answer="writer", **SHORT)
+    top = await desk.solve("b", threshold=100, question=QUESTION, seed=2, answer="writer", entropy="top_k", **SHORT)
+    assert [s.text for s in top.best.steps] == [s.text for s in whole.best.steps]
+    for all_, some, mass in zip(whole.notes["entropies"], top.notes["entropies"], top.notes["masses"], strict=True):
+        assert some <= all_ + 2e-2
+        assert 0 < mass <= 1

@@ -1,0 +1,77 @@
+"""`glimp` with a threshold from a router's file: which one it takes, what it notes, and what it refuses."""
+
+import pytest
+from reason.core.errors import DataError, UserError
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.strategy import make_strategy
+from reason.routers.thresholds import load_router
+from router_files import make_router, write_router
+from two_models import TwoModels
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield TwoModels(store)
+    await store.aclose()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_router(make_router(threshold=0.5), tmp_path / "pair.json")
+
+
+def test_the_threshold_is_the_files_or_that_of_a_rate_and_is_noted(file):
+    _, own = make_strategy("glimp", {"router": str(file)})
+    assert (own["threshold"], own["strict"]) == (0.5, False)
+    assert own["router_digest"] == load_router(file).digest
+    assert make_strategy("glimp", own)[1] == own
+    _, of_rate = make_strategy("glimp", {"router": str(file), "rate": 0.1})
+    assert of_rate["threshold"] == load_router(file).threshold_for(0.1)
+    assert make_strategy("glimp", of_rate)[1] == of_rate
+
+
+async def test_it_routes_as_its_threshold_does(desk, file):
+    by_file = await desk.solve("a", router=str(file))
+    by_hand = await desk.solve("b", threshold=0.5)
+    assert by_file == by_hand
+    assert len(set(by_file.notes["writers"])) == 2
+
+
+async def test_another_file_under_its_name_is_refused(desk, file):
+    _, noted = make_strategy("glimp", {"router": str(file)})
+    write_router(make_router(threshold=0.7), file)
+    with pytest.raises(UserError, match="another one than the run began with"):
+        await desk.solve(**noted)
+
+
+async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_taken(desk, file, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        await desk.solve("a", router=str(tmp_path / "nowhere.json"))
+    await desk.begin("b", router=str(tmp_path / "later.json"))
+    file.rename(tmp_path / "later.json")
+    with pytest.raises(UserError, match="was not there"):
+        await desk.strategy.solve(desk.question, desk.models, desk.run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"engines": {"main": "large@1", "small": "other@1"}}, "small model other@1"),
+        ({"engines": {"main": "other@1", "small": "small@1"}}, "large model other@1"),
+        ({"entropy": "full", "k": 0}, "full-vocabulary"),
+    ],
+)
+async def test_a_file_of_other_models_or_of_another_entropy_is_refused_before_anything_is_spent(
+    desk, tmp_path, changed, said
+):
+    other = write_router(make_router(**changed), tmp_path / "other.json")
+    with pytest.raises(UserError, match=said):
+        await desk.solve(router=str(other))
+    assert desk.spent.model_calls == 0
+
+
+async def test_other_settings_than_the_files_are_told(desk, tmp_path):
+    file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
+    await desk.solve(router=str(file))
+    assert any("made under other settings" in what for what in desk.run.degraded)

@@ -1,0 +1,98 @@
+"""The steps of a chain: joining, splitting, and when thinking ends."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.question import Question
+from reason.routers.step_rules import (
+    SEPARATOR,
+    RoutedStep,
+    Transcript,
+    alternates,
+    handovers,
+    large_share,
+    repeats,
+    split,
+)
+
+NUMBER = Question(text="What is 2 + 2?", kind="number")
+WORDS = st.text(alphabet="ab \n", min_size=1, max_size=6).map(lambda t: t.strip("\n")).filter(bool)
+STEPS = st.lists(WORDS.filter(lambda t: SEPARATOR not in t), max_size=6)
+
+
+def transcript(*texts, ended="separator", tokens=1, close_tag=""):
+    last = len(texts) - 1
+    steps = [RoutedStep(text, "small", tokens, ended if i == last else "separator") for i, text in enumerate(texts)]
+    return Transcript(steps, close_tag)
+
+
+def ended(*texts, limit=100, **how):
+    return transcript(*texts, **how).ended(NUMBER, limit)
+
+
+@given(STEPS)
+def test_g8_splitting_what_was_joined_gives_the_steps(steps):
+    made = transcript(*steps)
+    assert split(made.joined) == steps
+    assert made.context == "".join(step + SEPARATOR for step in steps)
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=12))
+def test_g9_two_steps_that_come_again_and_again_end_it(steps):
+    for n in range(1, len(steps) + 1):
+        if ended(*steps[:n]) is not None:
+            break
+    else:
+        n = len(steps) + 1
+    assert n <= 5  # of two steps, no five go on
+    for shorter in range(1, n):
+        assert not repeats(steps[:shorter])
+        assert not alternates(steps[:shorter])
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(WORDS, st.integers(0, 3)), min_size=10, max_size=10))
+def test_g9_tokens_add_up_to_the_end_even_where_none_are_counted(steps):
+    made = Transcript()
+    for text, tokens in steps:
+        made.steps.append(RoutedStep(text, "small", tokens))
+        if made.ended(NUMBER, 10) is not None:
+            return
+    pytest.fail("ten steps did not use ten tokens up")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (ended(), None),
+        (ended("a"), None),
+        (ended("a", "a"), None),
+        (ended("a", "b", "b"), "repeated"),
+        (ended("a", "b", "a", "b"), "alternating"),
+        (ended("b", "a", "a", "b"), None),
+        (ended("a", tokens=100), "tokens"),
+        (ended("a", "b", "b", tokens=50), "repeated"),
+        (ended("a", "The answer is 4."), "answer"),
+        (ended("The answer is 4.", "a"), None),
+        (ended("The answer is 4", ended="budget"), "budget"),
+        (ended("The answer is 4. And now", ended="budget"), "answer"),
+        (ended("a", ended="end"), "end"),
+        (ended("a</think>b", close_tag="</think>", ended="end"), "closed"),
+        (ended("The answer is 4.", close_tag="</think>"), None),
+        (ended("a", ended="context"), "context"),
+    ],
+)
+def test_why_thinking_ends(made, why):
+    assert made == why
+
+
+def test_thoughts_end_at_the_tag():
+    assert transcript("a", "b</think>c", close_tag="</think>").thoughts == "a\n\nb"
+    assert transcript("a", "b", close_tag="</think>").thoughts == "a\n\nb"
+
+
+def test_shares_and_handovers():
+    assert handovers([]) == 0
+    assert handovers(["small", "small", "large", "small"]) == 2
+    assert large_share([]) is None
+    assert large_share([("small", 30), ("large", 10)]) == 0.25

@@ -1,0 +1,91 @@
+"""What is told of a question, and what of it is kept."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from reason.core.errors import BackendError, StoreError
+from reason.core.question import Document, Question
+from reason.core.run import Run
+from reason.core.sqlite_store import SqliteStore
+from reason.routers.question_features import ENTROPY, chain_prompt, kept_vector, named_signals, signals_of
+from reason.serving.recorded_embedding import RecordedEmbedding
+from run_desk import RunDesk
+from scripted_model import ScriptedModel
+from word_vectors import WordVectors
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield RunDesk(store, ScriptedModel(lambda _: {"a": 0.5, "b": 0.5}))
+    await store.aclose()
+
+
+def test_signals_by_hand():
+    question = Question(
+        text="Solve $x^2 = 4$, x - 1 > 0, for 3.5 of 10 well-known cases.",
+        choices=("1", "2"),
+        documents=(Document(name="d", text="abc"),),
+    )
+    found = named_signals(question)
+    assert found["length"] == math.log1p(len(question.text))
+    assert found["documents"] == math.log1p(3)
+    assert found["choices"] == math.log1p(2)
+    assert found["numerals"] == math.log1p(6)  # 2, 4, 1, 0, 3.5, 10
+    assert found["operators"] == math.log1p(4)  # ^ = - >, and no hyphen
+    assert found["formulas"] == math.log1p(2)
+    assert found["code"] == 0
+    assert [name for name, value in found.items() if name.startswith("answer") and value] == ["answer: choice"]
+
+
+def test_code_is_seen_and_formulas_are_none():
+    program = "```python\ndef f(x):\n    return g(x);\n```"
+    assert named_signals(Question(text=program))["code"] == pytest.approx(math.log1p(4), abs=0.4)
+    assert named_signals(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
+
+
+async def test_the_entropy_is_that_of_a_chains_first_token(desk):
+    model = await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
+    found = await signals_of(QUESTION, desk.run, model=model)
+    assert found.named[ENTROPY] == pytest.approx(math.log(2))
+    assert (found.support, found.vector) == ("full", ())
+    assert desk.spent.model_calls == 1
+    assert desk.spent.completion_tokens == 0
+    assert "step by step" in chain_prompt(QUESTION).messages[0].content
+
+
+async def test_a_vector_is_embedded_once_and_is_there_without_the_model(desk):
+    words = WordVectors(dimension=31)
+    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
+    first = await kept_vector("two words", words, desk.run)
+    assert await kept_vector("two words", words, desk.run) == first
+    assert words.asked == [["two words"]]
+    assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
+    absent = RecordedEmbedding(words.name, words.identity, 31, None)
+    assert await kept_vector("two words", absent, desk.run) == first
+    with pytest.raises(StoreError, match="holds no comparison"):
+        await kept_vector("other words", absent, desk.run)
+    (call,) = await desk.store.calls("r")
+    assert "decision" in call.request  # so that no evaluation counts it as a reply
+
+
+async def test_a_replay_writes_nothing(desk):
+    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
+    replay = Run("r", desk.run.config, desk.store, recording=False)
+    await kept_vector("two words", WordVectors(dimension=31), replay)
+    assert await desk.store.calls("r") == []
+
+
+async def test_an_embedding_that_fails_is_told_and_stops_nothing(desk):
+    class Broken(WordVectors):
+        async def embed(self, texts, **_):
+            raise BackendError("gone")
+
+    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
+    found = await signals_of(QUESTION, desk.run, embedding=Broken())
+    assert found.vector == ()
+    assert desk.run.degraded == ["the question could not be embedded (gone): its embedding counts as unknown"]

@@ -1,0 +1,95 @@
+"""Entropies of first tokens: exact values, the two-sided bound, the correction for few draws."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.routers.entropy import bounds, covered_mass, plug_in_entropy, top_k_entropy
+
+LOGS = st.lists(st.floats(-30, 0), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize("k", range(1, 21))
+def test_g2_equal_tokens_have_the_logarithm_of_their_number(k):
+    assert top_k_entropy([math.log(1 / k)] * k) == math.log(k)
+    assert top_k_entropy([-17.3] * k) == math.log(k)
+
+
+def test_g2_a_certain_token_has_none():
+    assert top_k_entropy([0.0]) == 0.0
+    assert top_k_entropy([0.0, -math.inf, -math.inf]) == 0.0
+    assert top_k_entropy([0.0] + [-800.0] * 19) == 0.0
+
+
+@given(LOGS, st.floats(-5, 5))
+def test_it_is_between_0_and_ln_k_and_of_no_scale(logprobs, shift):
+    entropy = top_k_entropy(logprobs)
+    assert 0 <= entropy <= math.log(len(logprobs)) + 1e-12
+    assert top_k_entropy([v + shift for v in logprobs]) == pytest.approx(entropy, abs=1e-9)
+
+
+@given(LOGS)
+def test_it_is_the_entropy_of_the_shares(logprobs):
+    shares = [math.exp(v) / sum(map(math.exp, logprobs)) for v in logprobs]
+    assert top_k_entropy(logprobs) == pytest.approx(-sum(q * math.log(q) for q in shares if q), abs=1e-9)
+
+
+def test_nothing_has_no_entropy():
+    for none in ([], [-math.inf]):
+        with pytest.raises(ValueError, match="no token"):
+            top_k_entropy(none)
+    with pytest.raises(ValueError, match="at least one draw"):
+        plug_in_entropy([0, 0])
+
+
+@pytest.mark.parametrize("draw", range(60))
+def test_g3_the_whole_entropy_lies_between_the_bounds(draw):
+    rng = random.Random(draw)
+    vocabulary = rng.choice([20, 21, 50, 5000])
+    sharp = rng.choice([0.1, 1.0, 3.0, 10.0])
+    weights = sorted((math.exp(rng.gauss(0, sharp)) for _ in range(vocabulary)), reverse=True)
+    chances = [w / sum(weights) for w in weights]
+    whole = -math.fsum(p * math.log(p) for p in chances if p > 0)
+    top = [math.log(p) for p in chances[:20]]
+    h_top, mass = top_k_entropy(top), covered_mass(top)
+    assert h_top <= h_top + math.log(1 / mass) <= whole + 1e-9
+    least, most = bounds(h_top, mass, chances[19], 20, vocabulary)
+    assert least - 1e-9 <= whole <= most + 1e-9
+
+
+def test_g3_the_bounds_are_reached():
+    even = [0.03] * 20 + [0.4 / 100] * 100  # the rest is spread evenly
+    top = list(map(math.log, even[:20]))
+    whole = -sum(p * math.log(p) for p in even)
+    assert bounds(top_k_entropy(top), covered_mass(top), 0.03, 20, 120)[1] == pytest.approx(whole)
+    lumps = [0.025] * 40  # the rest sits in tokens as likely as the last one shown
+    top = list(map(math.log, lumps[:20]))
+    whole = -sum(p * math.log(p) for p in lumps)
+    assert bounds(top_k_entropy(top), covered_mass(top), 0.025, 20, 5000)[0] == pytest.approx(whole)
+
+
+def test_all_that_is_known_leaves_nothing_open():
+    top = [math.log(0.25)] * 4
+    assert bounds(top_k_entropy(top), covered_mass(top), 0.25, 4, 4) == (math.log(4), math.log(4))
+
+
+def test_few_draws_are_corrected_by_miller_and_madow():
+    assert plug_in_entropy([8]) == 0
+    assert plug_in_entropy([4, 4]) == pytest.approx(math.log(2) + 1 / 16)
+    assert plug_in_entropy([1] * 8) == pytest.approx(math.log(8) + 7 / 16)
+
+
+def test_the_correction_takes_most_of_the_shortfall_away():
+    rng = random.Random(1)
+    n, faces, runs = 30, 6, 2000
+    shares, corrected = 0.0, 0.0
+    for _ in range(runs):
+        counts = [0] * faces
+        for _ in range(n):
+            counts[rng.randrange(faces)] += 1
+        shares -= sum(c / n * math.log(c / n) for c in counts if c) / runs
+        corrected += plug_in_entropy(counts) / runs
+    assert math.log(faces) - shares > 0.07
+    assert abs(math.log(faces) - corrected) < 0.01

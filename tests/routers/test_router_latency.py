@@ -1,0 +1,75 @@
+"""The latency model: what it is fitted to, that it finds what made the times, and what it refuses."""
+
+import random
+
+import pytest
+from reason.core.errors import DataError
+from reason.core.events import CallFinished, CallStarted
+from reason.core.sqlite_store import SqliteStore
+from reason.routers.latency import LatencyModel, Observation, fit, observations
+from two_models import TwoModels
+
+TRUE = LatencyModel({"large": 0.002, "small": 0.0005}, {"large": 0.05, "small": 0.01})
+
+
+def timed(count=40, noise=0.0):
+    rng = random.Random(5)
+    made = []
+    for _ in range(count):
+        writer = rng.choice(["large", "small"])
+        computed, generated = rng.randrange(1, 400), rng.randrange(1, 200)
+        seconds = TRUE.predict([(writer, computed, generated)]) * (1 + rng.uniform(-noise, noise))
+        made.append(Observation(writer, computed, generated, seconds))
+    return made
+
+
+def test_it_finds_the_costs_that_made_the_times():
+    found = fit(timed())
+    for writer in ("large", "small"):
+        assert found.prefill_s[writer] == pytest.approx(TRUE.prefill_s[writer])
+        assert found.token_s[writer] == pytest.approx(TRUE.token_s[writer])
+    assert found.predict([("large", 100, 10), ("small", 0, 7)]) == pytest.approx(0.2 + 0.5 + 0.07)
+    rough = fit(timed(400, noise=0.1))
+    assert rough.token_s["large"] == pytest.approx(0.05, rel=0.05)
+
+
+def test_no_cost_is_negative():
+    found = fit(
+        [Observation("small", 100, 1, 1.0), Observation("small", 10, 10, 3.0), Observation("small", 50, 1, 0.9)]
+    )
+    assert found.prefill_s["small"] >= 0
+    assert found.token_s["small"] >= 0
+
+
+def test_nothing_is_made_up():
+    with pytest.raises(DataError, match="no timed call"):
+        fit([])
+    with pytest.raises(DataError, match="no call of the large model"):
+        fit([Observation("small", 1, 1, 1.0)]).predict([("large", 1, 1)])
+
+
+def test_calls_are_read_off_the_trace():
+    def started(number, role="main", replayed=0, operation="generate"):
+        return CallStarted(
+            number=number, role=role, model="m", operation=operation, requests=1, samples=1, replayed=replayed
+        )
+
+    def finished(parent):
+        return CallFinished(
+            parent=parent, role="x", model="m", seconds=2.0, tokens=7, prompt_tokens=50, cached_tokens=20
+        )
+
+    events = [started(1), started(2, "small"), finished(2), finished(1), started(3, replayed=1), finished(3)]
+    events += [started(4, "judge"), finished(4), started(5, operation="next_token"), finished(5)]
+    assert observations(events) == [Observation("small", 30, 7, 2.0), Observation("large", 30, 7, 2.0)]
+
+
+async def test_a_run_is_timed_once_and_a_replay_never(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    desk = TwoModels(store)
+    made = await desk.solve(threshold=0.5, probe="separate")
+    seen = observations(desk.sink.events)
+    assert [(o.writer, o.computed, o.generated) for o in seen] == [(w, c, n) for w, _, c, n in made.notes["calls"]]
+    await desk.solve(threshold=0.5, probe="separate", replay=True)
+    assert observations(desk.sink.events) == []
+    await store.aclose()

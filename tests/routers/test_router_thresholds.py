@@ -1,0 +1,136 @@
+"""`RouterFile`: exact quantiles, what holds of every threshold, and every way that its file can be wrong."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.errors import DataError, UserError
+from reason.routers.thresholds import PARTS, load_router, quantiles_of
+from router_files import make_router, write_router
+
+many = st.lists(st.floats(0, 12), min_size=1, max_size=400)
+few_values = st.lists(st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.0]), min_size=1, max_size=120)
+
+
+def of(entropies: list[float], **changed: object) -> object:
+    return make_router(quantiles=quantiles_of(entropies), steps=len(entropies), **changed)
+
+
+def test_quantiles_by_hand() -> None:
+    found = quantiles_of([4.0, 1.0, 3.0, 2.0])
+    assert found[0] == 1.0
+    assert (found[24], found[25], found[50], found[75], found[100]) == (1.0, 2.0, 3.0, 4.0, 4.0)
+    assert quantiles_of([0.7]) == (0.7,) * (PARTS + 1)
+
+
+def test_a_rate_gives_its_quantile() -> None:
+    router = of([i / 100 for i in range(1000)])
+    assert router.threshold_for(0.25) == 7.5
+    assert router.threshold_for(0.3) == 7.0  # 1 - 0.3 is not 0.7 in binary
+    assert router.threshold_for(1) == 0.0
+    assert router.threshold_for(0.255) == pytest.approx(7.45)
+    assert router.threshold_for(0) == math.nextafter(9.99, math.inf)
+
+
+@pytest.mark.parametrize("rate", [-0.01, 1.01, math.nan])
+def test_no_share_is_no_rate(rate: float) -> None:
+    with pytest.raises(UserError, match="no share of steps"):
+        make_router().threshold_for(rate)
+
+
+@given(st.one_of(many, few_values), st.integers(1, PARTS))
+def test_a_threshold_sends_at_least_its_rate(entropies: list[float], hundredths: int) -> None:
+    router, rate = of(entropies), hundredths / PARTS
+    threshold = router.threshold_for(rate)
+    n = len(entropies)
+    assert sum(h >= threshold for h in entropies) >= math.ceil(n * rate - 1e-9)
+    if len(set(entropies)) == n:
+        assert sum(h >= threshold for h in entropies) == math.ceil(n * hundredths / PARTS)
+
+
+@given(st.one_of(many, few_values), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_rate_never_has_a_higher_threshold(entropies: list[float], a: float, b: float) -> None:
+    router = of(entropies)
+    low, high = sorted((a, b))
+    assert router.threshold_for(high) <= router.threshold_for(low)
+
+
+@given(st.one_of(many, few_values), st.floats(0, 12), st.booleans())
+def test_the_rate_of_a_threshold_is_known_to_a_hundredth(entropies: list[float], at: float, strict: bool) -> None:
+    sent = sum(h > at if strict else h >= at for h in entropies) / len(entropies)
+    assert of(entropies).rate_at(at, strict=strict) == pytest.approx(sent, abs=1 / PARTS + 1e-12)
+
+
+@given(few_values)
+def test_nothing_is_above_a_rate_of_zero(entropies: list[float]) -> None:
+    threshold = of(entropies).threshold_for(0)
+    assert not any(h >= threshold for h in entropies)
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    router = make_router()
+    path = write_router(router, tmp_path / "pair.json")
+    found = load_router(path)
+    assert found.name == "pair"
+    assert found == router.model_copy(update={"name": "pair"})
+    assert found.digest == router.digest  # whatever the file is called
+    assert found.digest != make_router(threshold=0.9).digest
+    assert str(found) == "pair (top-20, sums)"
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    with pytest.raises(DataError, match=r"there is no router file .*calibrate router"):
+        load_router(path)
+    with pytest.raises(DataError, match="cannot read the router file"):
+        load_router(tmp_path)
+    whole = make_router().model_dump_json()
+    for text, why in (
+        ("", "not a whole JSON file"),
+        (whole[:200], "not a whole JSON file"),
+        ("[1]", "is no router file"),
+        ('{"kind": "reason calibration map", "format": 1}', "is no router file"),
+        (whole.replace('"format":1', '"format":2'), "has format 2; this version of reason reads 1"),
+        (whole.replace('"rate":0.25', '"rate":1.25'), "is damaged: rate: "),
+        (whole.replace('"steps":1000', '"steps":0'), "is damaged: steps: "),
+        (whole.replace('"entropy":"top_k"', '"entropy":"full"'), "damaged: file: k is 0"),
+        (whole.replace('"quantiles":[0.0', '"quantiles":[9.0'), "damaged: file: the quantiles must not fall"),
+        (whole.replace('"quantiles":[0.0,', '"quantiles":['), "damaged: quantiles: "),
+        (whole.replace('"main":', '"mein":'), "must name the identities of both models"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=why):
+            load_router(path)
+
+
+def test_values_that_no_file_can_have() -> None:
+    for changed in ({"threshold": -0.1}, {"threshold": math.inf}, {"k": -1}, {"questions": 0}, {"surplus": 1}):
+        with pytest.raises(ValidationError):
+            make_router(**changed)
+
+
+def test_other_models_and_other_entropies_are_refused() -> None:
+    router = make_router()
+    same = {"small": "small@1", "large": "large@1", "entropy": "top_k", "k": 20}
+    router.refuse_other(**same)
+    for changed, why in (
+        ({"small": "other@1"}, "small model small@1, not with other@1"),
+        ({"large": "other@1"}, "large model large@1, not with other@1"),
+        ({"entropy": "full", "k": 0}, "are of top-20 entropies, and those .* would be of full-vocabulary ones"),
+        ({"entropy": "sampled", "k": 8}, "would be of 8-sample ones"),
+        ({"k": 10}, "would be of top-10 ones"),
+    ):
+        with pytest.raises(UserError, match=why):
+            router.refuse_other(**{**same, **changed})
+
+
+def test_what_makes_other_steps_is_told() -> None:
+    router = make_router(parameters={"temperature": 0.6, "think": False, "threshold": 100.0})
+    assert router.doubts({"temperature": 0.6, "think": False, "threshold": 1.0, "top_p": 0.5}) == ""
+    told = router.doubts({"temperature": 0.8, "think": False})
+    assert told == f"the router file {router} was made under other settings: temperature was 0.6 and is 0.8"

@@ -1,0 +1,140 @@
+"""`specreason` on scripted models: drafts, digits, what is kept and what is thrown away."""
+
+import math
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.messages import Completion, TopToken
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.strategy import STRATEGIES
+from reason.routers.specreason import JUDGE, read_score
+from scripted_model import ScriptedModel
+from two_models import Shown, TwoModels, booked, chain, texts
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield TwoModels(store)
+    await store.aclose()
+
+
+def judging(judge, **options):
+    return ScriptedModel(chain("large", judge=judge, **options), name="large")
+
+
+def judged(model):
+    return [r for call in model.generate_calls for r in call if r.sampling.max_tokens == 1]
+
+
+def test_it_is_registered():
+    assert STRATEGIES.load("specreason").roles == ("main", "small")
+
+
+async def test_good_drafts_are_kept(desk):
+    desk.large = judging("7")
+    made = await desk.solve(strategy="specreason")
+    assert set(made.notes["writers"]) == {"small"}
+    assert made.notes["scores"] == [7.0] * 5
+    assert made.notes["rejected"] == made.notes["tokens"]["small"]["discarded"] == 0
+    assert made.notes["tokens"]["large"]["scores"] == 5
+    assert booked(made) == desk.generated()
+
+
+async def test_poor_drafts_are_written_anew_by_the_large_model(desk):
+    desk.large = judging("6")
+    made = await desk.solve(strategy="specreason")
+    assert set(made.notes["writers"]) == {"large"}
+    assert made.notes["rejected"] == 5
+    assert made.notes["tokens"]["small"]["steps"] == 0
+    assert made.notes["tokens"]["small"]["discarded"] > 0
+    assert booked(made) == desk.generated()
+    assert [e.why for e in desk.sink.of_type("step.routed")] == ["rejected"] * 5
+    low = await desk.solve("low", strategy="specreason", accept=6)
+    assert set(low.notes["writers"]) == {"small"}
+    none = await desk.solve("none", strategy="specreason", accept=10)
+    assert set(none.notes["writers"]) == {"large"}
+
+
+async def test_the_judge_sees_the_question_the_steps_and_the_draft(desk):
+    desk.large = judging("9")
+    made = await desk.solve(strategy="specreason")
+    steps = [s.text for s in made.best.steps]
+    for i, request in enumerate(judged(desk.large)):
+        user, reply, wanted = request.prompt.messages
+        assert (user.role, reply.role, wanted.role) == ("user", "assistant", "user")
+        assert reply.content == "\n\n".join(steps[: i + 1])
+        assert wanted.content == JUDGE
+        assert (request.sampling.temperature, request.sampling.top_logprobs) == (0.0, 10)
+
+
+async def test_the_mean_of_the_digits_may_decide(desk):
+    desk.large = judging({"9": 0.55, "2": 0.35, "x": 0.1})
+    greedy = await desk.solve("a", strategy="specreason")
+    assert greedy.notes["scores"] == [9.0] * 5
+    mean = await desk.solve("b", strategy="specreason", score="mean")
+    assert set(mean.notes["writers"]) == {"large"}
+    assert mean.notes["scores"] == pytest.approx([(9 * 0.55 + 2 * 0.35) / 0.9] * 5)
+
+
+async def test_a_judgement_without_a_digit_is_none_in_favour(desk):
+    desk.large = judging("?")
+    made = await desk.solve(strategy="specreason")
+    assert set(made.notes["writers"]) == {"large"}
+    assert (made.notes["unreadable"], made.notes["rejected"]) == (5, 5)
+    assert made.notes["scores"] == [None] * 5
+
+
+async def test_without_likely_tokens_the_digit_is_read_in_the_text(desk):
+    desk.large = Shown(chain("large", judge="8"), name="large", changed={"top_logprobs": 0})
+    made = await desk.solve(strategy="specreason", score="mean")
+    assert made.notes["scores"] == [8.0] * 5
+    assert any("score=greedy" in what for what in desk.run.degraded)
+
+
+async def test_what_is_rejected_is_as_what_glimp_gives_the_large_model(desk):
+    desk.large = judging("0")
+    judged_ = await desk.solve("a", strategy="specreason")
+    routed = await desk.solve("b", policy="large")
+    assert texts(judged_) == texts(routed)
+
+
+@pytest.mark.parametrize("judge", ["9", "0"])
+async def test_no_budget_is_exceeded_and_each_replays(desk, judge):
+    desk.large = judging(judge)
+    budgets = [Budget(tokens=n) for n in (1, 4, 25, 63)] + [Budget(calls=n) for n in (1, 2, 3, 4, 6)]
+    for i, budget in enumerate(budgets):
+        made = await desk.solve(f"r{i}", strategy="specreason", budget=budget)
+        assert desk.spent.completion_tokens <= (budget.tokens or math.inf)
+        assert desk.spent.model_calls <= (budget.calls or math.inf)
+        assert booked(made) == desk.generated()
+        assert await desk.solve(f"r{i}", strategy="specreason", budget=budget, replay=True) == made
+
+
+async def test_whole_replies_are_judged_where_a_model_cannot_go_on(desk):
+    desk.large = Shown(chain("large", judge="1"), name="large", changed={"prefix": False})
+    made = await desk.solve(strategy="specreason")
+    assert made.notes["granularity"] == "problem"
+    assert len(made.notes["writers"]) == 1
+    assert judged(desk.large)[0].prompt.prefix == ""
+
+
+def shown(*pairs, text=""):
+    top = tuple(TopToken(token_id=i, token=t, logprob=math.log(p)) for i, (t, p) in enumerate(pairs))
+    return Completion(text=text, finish_reason="length", top_logprobs=(top,) if pairs else None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "greedy", "mean"),
+    [
+        (shown(("7", 0.6), ("3", 0.2)), 7, 6),
+        (shown((" the", 0.5), (" 4", 0.3), ("12", 0.1), ("8", 0.1)), 4, 5),
+        (shown(("²", 0.9), text="5"), 5, 5),
+        (shown(text="8."), 8, 8),
+        (shown(text="no"), None, None),
+        (shown(), None, None),
+    ],
+)
+def test_what_a_judgement_says(reply, greedy, mean):
+    assert read_score(reply, mean=False) == greedy
+    assert read_score(reply, mean=True) == (None if mean is None else pytest.approx(mean))
