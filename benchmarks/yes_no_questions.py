@@ -6,8 +6,8 @@ r"""Yes-no questions that need two facts and a comparison, made of the compariso
 
 "Who was born later, A or B?" becomes "Was A born later than B?", a question of StrategyQA's kind: the steps are
 not in the wording. Which of the two is named first is decided by a hash of the question's id, so that about half the
-answers are yes. The rows are a dataset of one's own, whose `answer_kind` is "yes_no". Neither the pool nor what is made of
-it belongs into the repository.
+answers are yes. The rows are a dataset of one's own, whose `answer_kind` is "yes_no". Neither the pool nor what is made
+of it belongs into the repository.
 """
 
 from __future__ import annotations

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..core.errors import UserError
+from ..evals.datasets.own import parse_map
+from ..evals.opening import absolute
+from ..evals.plan import TaskSource
 
 
 def parse_shard(given: str | None) -> tuple[int, int] | None:
@@ -42,3 +46,21 @@ def parse_texts(given: Sequence[str], flag: str) -> dict[str, str]:
             raise UserError(f"{flag} names {key.strip()!r} twice")
         found[key.strip()] = value.strip()
     return found
+
+
+def parse_source(given: str, mapping: str | None = None) -> TaskSource:
+    """A dataset from `NAME`, `NAME=FILE` or `FILE`.
+
+    Args:
+        given: As the user wrote it behind --data.
+        mapping: Which field of the file is what, as behind --map.
+
+    Raises:
+        UserError: There is nothing in front of or behind the sign.
+    """
+    name, equals, path = (part.strip() for part in given.partition("="))
+    if not name or (equals and not path):
+        raise UserError(f"--data {given!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
+    return absolute(
+        TaskSource(dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {})
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +29,8 @@ BAR_WIDTH = 28
 MOST_VOTES = 5
 MOST_SEARCHES = 3
 MOST_CHAINS = 4
+MOST_WRITERS = 32
+"""Steps whose writers are shown, the last ones."""
 COUNTED = {"reading": "files", "embedding": "passages"}
 """What is counted, by stage, while a folder of documents is opened."""
 
@@ -129,16 +131,22 @@ class LiveView:
                 rows.add_row(kind, _bar(spent, limit, "yellow"), _amount(kind, spent, limit))
         if p.votes:
             rows.add_row("votes", _votes(p.votes))
+        if p.writers:
+            counted, last = _writers(p.writers)
+            rows.add_row("steps", Text(counted, no_wrap=True, overflow="ellipsis"), Text(last, no_wrap=True))
         if p.chains:
             rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
-        if not p.searches:
+        if not p.searches and not p.ran:
             return Group(head, rows) if rows.row_count else head
-        searches = Table.grid(padding=(0, 1))  # of its own: the lines are longer than a bar
-        searches.add_column(justify="right", style="dim", min_width=9)
-        searches.add_column(no_wrap=True, overflow="ellipsis")
+        lines = Table.grid(padding=(0, 1))  # of their own: they are longer than a bar
+        lines.add_column(justify="right", style="dim", min_width=9)
+        lines.add_column(no_wrap=True, overflow="ellipsis")
+        if p.ran:
+            lines.add_row("chosen", Text(printable(p.ran)))
         for line in _searches(p):
-            searches.add_row("search", Text(line))
-        return Group(head, *([rows] if rows.row_count else []), searches, self._tree)
+            lines.add_row("search", Text(line))
+        tree = [self._tree] if p.searches else []
+        return Group(head, *([rows] if rows.row_count else []), lines, *tree)
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
@@ -155,9 +163,10 @@ class LiveView:
         self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
         samples = f"samples {p.samples_done}/{p.samples_wanted}"
+        steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{blocks}{searches}")
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{steps}{blocks}{searches}")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:
@@ -180,6 +189,13 @@ def _amount(kind: str, spent: float, limit: float) -> str:
     if kind == "usd":
         return f"{spent:.4f}/{limit:g} USD"
     return f"{spent:,.0f}/{limit:,.0f}"
+
+
+def _writers(writers: Sequence[str]) -> tuple[str, str]:
+    """Who wrote the steps: `7, 2 by the large model`, and of the last ones `SSLSSSL`."""
+    more = "…" if len(writers) > MOST_WRITERS else ""
+    counted = f"{len(writers):,}, {writers.count('L'):,} by the large model"
+    return counted, more + "".join(writers[-MOST_WRITERS:])
 
 
 def _chains(chains: Mapping[int, list[str]]) -> str:

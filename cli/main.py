@@ -17,6 +17,7 @@ import typer
 from ..core.errors import ReasonError
 from ..core.version import __version__
 from .ask import EXAMPLES, ask
+from .calibrate import calibrate_app
 from .config import config_app
 from .console import debugging, say
 from .doctor import doctor
@@ -45,6 +46,7 @@ app.command("ask", epilog=EXAMPLES)(ask)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
+app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")

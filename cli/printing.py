@@ -75,14 +75,14 @@ def print_notes(answer: Answer, exhausted: str | None, *, summarised: bool = Tru
 
 
 def summary(answer: Answer) -> Text:
-    """The last line: the extracted answer where it is not the text itself, confidence, cost, and the run's name."""
+    """The last line: the extracted answer if it is not the text itself, who gave it, confidence, cost, the run."""
     line = Text()
     if answer.answer is not None and answer.answer.strip() != answer.text.strip():
         shown = _line_of(answer.answer)
         shown = shown if len(shown) <= LONGEST_ANSWER else shown[: LONGEST_ANSWER - 1] + "…"
         line.append("answer: ", "green")
         line.append(f"{shown}  ", "bold")
-    facts = []
+    facts = [f"by {_line_of(answer.ran)}"] if answer.ran else []
     if answer.confidence is not None:
         calibrated = answer.calibrated_confidence
         beside = "" if calibrated is None else f" (calibrated {calibrated:.2f})"

@@ -16,6 +16,7 @@ from ..core.events import (
     SampleFinished,
     SearchEnded,
     StageStarted,
+    StepRouted,
     StrategyNote,
     TextDelta,
     VoteUpdated,
@@ -106,8 +107,10 @@ class Progress:
         samples_done: Samples finished over all calls.
         samples_wanted: Samples asked for over all calls.
         votes: Votes by answer, most first.
+        writers: Who wrote each step of a chain that two models write: "L" the large one, "S" the small one.
         chains: Letters of the blocks that ran, by attempt, where a chain of thought is put together from blocks.
         searches: The last search of each name, the one heard of last at the end.
+        ran: Which strategy was chosen and why, where one chooses among others; else empty.
         exhausted: The limit that stopped the run; None if none did.
         question: What is asked; None before the run begins.
     """
@@ -122,8 +125,10 @@ class Progress:
     samples_done: int = 0
     samples_wanted: int = 0
     votes: dict[str, int] = field(default_factory=dict)
+    writers: list[str] = field(default_factory=list)
     chains: dict[int, list[str]] = field(default_factory=dict)
     searches: dict[str, SearchProgress] = field(default_factory=dict)
+    ran: str = ""
     exhausted: str | None = None
     _fresh: dict[int, int] = field(default_factory=dict)
 
@@ -174,8 +179,13 @@ class Progress:
                 self._search(event)
             case BudgetExhausted():
                 self.exhausted = event.kind
+            case StepRouted():
+                del self.writers[event.index :]  # a chain that is begun anew, or gone on with
+                self.writers.append("L" if event.role == "main" else "S")
             case StrategyNote(name="block.run"):
                 self._block(event)
+            case StrategyNote(name="auto.chosen" | "question.routed"):
+                self.ran = f"{event.data.get('ran', '')}: {event.data.get('why', '')}"
             case _:
                 pass
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core.errors import ReasonError
-from ..core.events import CallStarted, EventFields, RunStarted, TextDelta
+from ..core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
 from .console import write
 
 
 class TextStream:
     """A sink that prints the text of a run's first generation, if that is a single sample and may be the answer.
 
-    What a search generates first is a step of its tree, and is not printed.
+    What a search generates first is a step of its tree, and is not printed, whoever chose the search.
 
     Leading white space is dropped and trailing white space held back, so that what was printed is the answer's text.
 
@@ -34,6 +34,8 @@ class TextStream:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
             self._seen_generation = searches(event.strategy)
+        elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
+            self._seen_generation |= searches(str(event.data.get("chosen", "")))
         elif isinstance(event, CallStarted) and event.operation == "generate":
             self._call = event.number if not self._seen_generation and event.samples == 1 else None
             self._seen_generation = True

@@ -28,6 +28,7 @@ from ..core.events import (
     SolutionFound,
     StageFinished,
     StageStarted,
+    StepRouted,
     StrategyNote,
     TextDelta,
     Verified,
@@ -131,6 +132,8 @@ class _Tree:
 
     def _ending(self, event: EventFields) -> Entry:
         match event:
+            case StepRouted():
+                return Entry(f"step {event.index + 1}", _routed(event))
             case StrategyNote():
                 return Entry(event.name, _noted(event), _json(event.data) if event.data else "")
             case Degraded():
@@ -182,6 +185,18 @@ class _Tree:
             style="" if done.ok else "bad",
             is_open=siblings <= MOST_SAMPLES_OPEN,
         )
+
+
+def _routed(event: StepRouted) -> str:
+    """Who wrote a step, and what decided that: `the small model m, 45 tokens: entropy 0.420 against 1 (full)`."""
+    who = "the large model" if event.role == "main" else "the small model"
+    parts = [event.why] if event.why else []
+    if event.entropy is not None:
+        against = "" if event.threshold is None else f" against {figure(event.threshold)}"
+        parts = [f"entropy {figure(event.entropy)}{against}" + (f" ({event.kind})" if event.kind else "")]
+    if event.score is not None:
+        parts.append(f"score {figure(event.score)}")
+    return f"{who} {event.model}, {event.tokens:,} tokens: {', '.join(parts)}"
 
 
 def _noted(event: StrategyNote) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, auto_router, question_router
 
 DATA = "Data"
 LEARNING = "Learning"
@@ -29,7 +30,12 @@ reason eval runs/nav/held_out.jsonl -s rlot --set navigator=nav.safetensors
 130 interrupted: what there is is saved, and the command that goes on is said
 """
 
-train_app = typer.Typer(help="Train navigators for the strategy rlot, and show them.", no_args_is_help=True)
+train_app = typer.Typer(
+    help="Train navigators for the strategy rlot and routers for auto and question-router, and show them.",
+    no_args_is_help=True,
+)
+train_app.command("auto-router", epilog=AUTO_EXAMPLES)(auto_router)
+train_app.command("question-router", epilog=QUESTION_EXAMPLES)(question_router)
 
 
 @train_app.command(epilog=EXAMPLES)
@@ -286,12 +292,14 @@ def show(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help='A navigator\'s file; "default" is the one that comes along.', show_default=False
+            metavar="FILE",
+            help='A navigator\'s file, "default" is the one that comes along; or the file of a trained router.',
+            show_default=False,
         ),
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Show a navigator: its card, and what it does in common states."""
+    """Show a navigator (its card, and what it does in common states) or a router (its arms, signals and origin)."""
     from .train_show import show_here
 
     show_here(file, as_json=as_json)

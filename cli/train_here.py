@@ -14,12 +14,11 @@ from pydantic import ValidationError
 
 from ..core.errors import ReasonError, UserError
 from ..core.settings import Settings, explain, load_settings
-from ..evals.datasets.own import parse_map
 from ..evals.navigator.plan import RewardKind, Schedule, TrainingPlan, Which, make_training_plan
 from ..evals.navigator.problems import Halves, halves_of
 from ..evals.navigator.training import Trained, train
 from ..evals.navigator.work_folder import CURVE, HELD_OUT, STORE, TrainingManifest, read_training
-from ..evals.opening import absolute, open_task
+from ..evals.opening import open_task
 from ..evals.plan import TaskSource
 from ..evals.task import Task
 from ..reasoning.rlot.ballot import MISSING
@@ -27,7 +26,7 @@ from ..reasoning.rlot.learning.learner import Learning
 from . import options
 from .console import out as standard_output
 from .console import say
-from .eval_inputs import parse_texts
+from .eval_inputs import parse_source, parse_texts
 from .eval_tables import say_data
 from .inputs import parse_parameters
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
@@ -161,7 +160,7 @@ def prepare(
             reuse=asked.reuse or "store",
             local=options.given(weight_format=asked.weight_format, threads=asked.threads),
         )
-        given = [_source(text, asked) for text in asked.data]
+        given = [parse_source(text, asked.map) for text in asked.data]
         sources = list(before.sources) if before is not None and not given else given
         tasks = [open_task(source) for source in sources]
         plan = _plan(asked, tasks, settings)
@@ -278,20 +277,6 @@ def _schedule(said: Mapping[str, Any], before: TrainingManifest | None) -> Sched
     """The schedule; where a training goes on, the one before but for what is said."""
     kept = {} if before is None else before.schedule.model_dump()
     return Schedule.model_validate({**kept, **said})
-
-
-def _source(given: str, asked: Asked) -> TaskSource:
-    """A dataset from `NAME`, `NAME=FILE` or `FILE`.
-
-    Raises:
-        UserError: There is nothing in front of or behind the sign.
-    """
-    name, equals, path = (part.strip() for part in given.partition("="))
-    if not name or (equals and not path):
-        raise UserError(f"--data {given!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
-    return absolute(
-        TaskSource(dataset=name, data=Path(path) if path else None, map=parse_map(asked.map) if asked.map else {})
-    )
 
 
 def _name(plan: TrainingPlan) -> str:

@@ -12,6 +12,7 @@ from ..reasoning.rlot.blocks import LETTERS, NAMES, legal
 from ..reasoning.rlot.navigator import Navigator, load_navigator
 from .console import out, printable
 from .tables import write_json
+from .train_routers_show import show_router
 
 STATES: dict[str, State] = {
     "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),
@@ -28,11 +29,13 @@ STATES: dict[str, State] = {
 
 
 def show_here(file: str, *, as_json: bool) -> None:
-    """Print a navigator.
+    """Print a navigator, or a router if the file holds one.
 
     Raises:
-        DataError: The file is no navigator.
+        DataError: The file is neither.
     """
+    if show_router(file, as_json=as_json):
+        return
     navigator = load_navigator(file)
     rows: list[tuple[str, State, int | None]] = [(name, state, None) for name, state in STATES.items()]
     rows += [("", state, count) for state, count in common_states(navigator)]

@@ -106,7 +106,12 @@ def swept(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)
     rows = [
-        {"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": f"{2 * i + 1}", "subject": ("low", "high")[i > 3]}
+        {
+            "id": f"s{i}",
+            "question": f"What is {i} + {i + 1}?",
+            "answer": f"{2 * i + 1}",
+            "subject": ("low", "high")[i > 3],
+        }
         for i in range(12)
     ]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

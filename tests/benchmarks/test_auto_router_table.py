@@ -1,0 +1,30 @@
+"""The page of `benchmarks/auto_router.py`, from runs whose truth is known."""
+
+from __future__ import annotations
+
+import auto_router
+from reason.evals.routing.arm_table import arm_table
+from reason.evals.routing.gathering import Gathered
+from reason.evals.routing.training import train_auto
+from reason.routers.question_features import Signals, named_signals
+from trained_routers import hard, sums_file, way
+
+
+def test_the_page_compares_auto_with_every_fixed_strategy_on_questions_kept_back(tmp_path):
+    data = sums_file(tmp_path / "sums.jsonl", 90)
+    cheap = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20)
+    dear = way(data, "self-consistency", lambda i: 1.0, lambda i: 60, parameters={"n": 3})
+    table = arm_table([cheap, dear])
+    gathered = Gathered(tuple(Signals(named_signals(q)) for q in table.questions), missing="there is none")
+    trained = train_auto(table, gathered, price=3.0, holdout=0.5)
+    page = auto_router.report(table, gathered, trained)
+    held = trained.held
+    assert held is not None
+    assert f"## Kept back, {held.questions} questions" in page
+    assert page.index("## Kept back") < page.index("## Cross-validation")
+    kept = page.partition("## Kept back")[2].partition("## Cross")[0]
+    (row,) = [line for line in kept.splitlines() if line.startswith("| self-consistency n=3 |")]
+    assert row.split(" | ")[1:3] == ["100.0", "60"]
+    (at,) = [line for line in kept.splitlines() if line.startswith("| 3 |")]
+    assert at.split(" | ")[1] == "100.0"
+    assert "No embedding: there is none." in page

@@ -1,0 +1,215 @@
+"""The sweeps that the table of routers is made from, and what its cells say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import router_table
+from calibration_maps import make_row, make_run
+from reason.cli.main import main
+from reason.core.settings import Settings
+from reason.evals.rows import RowLedger, RowTiming
+from reason.evals.sweep import read_sweep, runs_of
+from reason.reasoning.strategy import make_strategy
+from reason.routers.latency import Observation
+from router_cells import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
+from small_and_large import LARGE, SMALL, both_models, entropy_of
+
+PAIR = {"main": LARGE, "small": SMALL}
+
+
+def run(*arguments, monkeypatch, capsys):
+    """The script as a user runs it; what it prints."""
+    monkeypatch.setattr(sys, "argv", ["router_table.py", *map(str, arguments)])
+    capsys.readouterr()
+    assert router_table.main() == 0
+    return capsys.readouterr().out
+
+
+def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "plans"
+    files = ("--routers", "pair.json", "--question-router", "q.json", "--calibration", "map.json")
+    printed = run(
+        *("plan", "--large", LARGE, "--small", SMALL, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number"),
+        *("--limit", 30, "--thresholds", 0.5, 1, *files, "--rates", 0.1, "--random-rates", 0.25, "--accept", 5, 7),
+        *("--cascade", 0.6, "--question-rates", 0.3, "--set", "max_step_tokens=64", "--out", out),
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
+    names = ["gsm8k.toml", "gsm8k-small.toml", "my.toml", "my-small.toml"]
+    assert printed.split() == [str(out / name) for name in names]
+    assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
+    sweep = read_sweep(out / "gsm8k.toml")
+    assert (sweep.dataset[0].name, sweep.dataset[0].limit) == ("gsm8k", 30)
+    runs = runs_of(sweep)
+    assert {(r.models.main, r.models.small) for r in runs} == {(LARGE, SMALL)}
+    pair, question = str(Path("pair.json").absolute()), str(Path("q.json").absolute())
+    steps = {"max_step_tokens": 64}
+    chains = {"n": 8, "max_tokens": 2048}
+    expected = [("cot", {"max_tokens": 2048})]
+    expected += [("glimp", {"policy": who, **steps}) for who in ("large", "small")]
+    for probe in ("speculative", "separate"):
+        expected += [("glimp", {"threshold": at, "probe": probe, **steps}) for at in (0.5, 1.0)]
+        expected += [("glimp", {"router": pair, "probe": probe, **steps})]
+        expected += [("glimp", {"router": pair, "rate": 0.1, "probe": probe, **steps})]
+    expected += [("glimp", {"policy": "random", "rate": 0.25, **steps})]
+    expected += [("specreason", {"accept": digit, **steps}) for digit in (5, 7)]
+    cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
+    expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
+    expected += [("question-router", {"router": question}), ("question-router", {"router": question, "rate": 0.3})]
+    assert [(r.strategy, r.parameters) for r in runs] == expected
+    (alone,) = runs_of(read_sweep(out / "gsm8k-small.toml"))
+    assert (alone.strategy, alone.models.main, alone.models.small) == ("cot", SMALL, None)
+    for strategy, parameters in expected[:7]:  # those that need no file are as the strategies take them
+        if "router" not in parameters:
+            make_strategy(strategy, parameters)
+
+
+# -- cells
+
+
+def watched(notes=(), models=PAIR, strategy="glimp", timed=(), walls=(1.0,), spent=(), **parameters):
+    """A run of one row for each number of seconds."""
+    rows = [
+        make_row(
+            f"q{i}",
+            None,
+            True,
+            timing=RowTiming(wall_s=wall or 0.0, whole=wall is not None),
+            ledger=RowLedger(model_calls=3, tokens_by_role=dict(spent)),
+        )
+        for i, wall in enumerate(walls)
+    ]
+    complete = make_strategy(strategy, parameters)[1]
+    return Watched(make_run(rows, strategy=strategy, parameters=complete, models=dict(models)), tuple(notes), timed)
+
+
+def noted(writers, *, large=0, small=0, probes=0, discarded=0):
+    tokens = {"large": {"steps": large}, "small": {"steps": small, "probes": probes, "discarded": discarded}}
+    return {"writers": list(writers), "tokens": tokens}
+
+
+def test_shares_are_of_all_steps_and_of_all_text():
+    notes = [noted(["large"], large=30), noted(["small"] * 3, small=10, probes=4, discarded=5)]
+    found = watched(notes)
+    assert found.intervention_rate == 0.25
+    assert text_share(notes) == 0.75
+    assert [thrown_away(n) for n in notes] == [0, 9]
+    assert share_cells(found) == ["4", "2.0", "25.0", "75.0"]
+    assert share_cells(watched([None, None])) == ["", "", "", ""]
+    asked = [{"asked_large": True}, {"asked_large": False}, None]
+    assert share_cells(watched(asked, strategy="cascade")) == ["", "", "50.0", ""]
+
+
+def test_tokens_are_the_models_and_not_the_roles():
+    both = watched(spent={f"main:{LARGE}": 7, f"small:{SMALL}": 5})
+    assert (tokens_of(both, "large", LARGE), tokens_of(both, "small", LARGE)) == ("7", "5")
+    alone = watched(models={"main": SMALL}, strategy="cot", spent={f"main:{SMALL}": 5})
+    assert (tokens_of(alone, "large", LARGE), tokens_of(alone, "small", LARGE)) == ("0", "5")
+    chain = watched(strategy="cot", spent={f"main:{LARGE}": 7})
+    assert (tokens_of(chain, "large", LARGE), tokens_of(chain, "small", LARGE)) == ("7", "0")
+
+
+def test_rows_from_the_store_are_no_latency():
+    found = watched(walls=(1.0, None, 3.0))
+    assert seconds(found.rows) == "2.00 / 2.90 (2)"
+    assert seconds(watched(walls=(None,)).rows) == ""
+
+
+def test_probes_are_compared_where_nothing_else_differs():
+    fast = watched([noted([], discarded=6)] * 3, walls=(1.0, 2.0, None), threshold=0.5)
+    slow = watched([noted([], probes=2)] * 3, walls=(1.5, 2.75, 9.0), threshold=0.5, probe="separate")
+    other = watched([], threshold=0.7, probe="separate")
+    (row,) = probe_rows([fast, other, slow])
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[0] == "0.5"
+    assert cells[1:3] == ["1.50", "2.75"]
+    assert cells[3].startswith("-0.625 [-0.750, -0.500]")
+    assert cells[4:] == ["2", "6", "2", "3.0", "3.0"]
+    assert probe_rows([fast, other]) == []
+
+
+def test_speeds_come_from_calls_that_were_not_broken_off():
+    timed = [Observation("large", 100 * n, 10 * m, 0.1 * n + 0.5 * m) for n in (1, 2) for m in (1, 3)]
+    broken = [Observation("large", 1, 1, 99.0)]
+    rows = speeds([watched(timed=tuple(timed), probe="separate"), watched(timed=tuple(broken))])
+    assert rows == ["| large | 4 | 1.000 | 50.00 |"]
+    assert speeds([watched(timed=tuple(broken))]) == []
+
+
+# -- a sweep
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch, capsys):
+    """A sweep over two scripted models, run."""
+    opened = both_models()
+
+    async def open_model(name: str, settings: Settings, *_):
+        return opened[name]
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{{"id": "s{i}", "question": "What is {i} + {i + 1}?", "answer": "{2 * i + 1}"}}\n' for i in range(4)]
+    Path("sums.jsonl").write_text("".join(rows))
+    plan = ("--large", LARGE, "--small", SMALL, "--data", "sums.jsonl", "--kind", "number", "--out", "plans")
+    methods = ("--thresholds", 1, "--random-rates", 1, "--cascade", 1.0, "--cascade-samples", 2)
+    run("plan", *plan, *methods, monkeypatch=monkeypatch, capsys=capsys)
+    for name in ("sums", "sums-small"):
+        assert main(["eval", "sweep", f"plans/{name}.toml", "--out", f"runs/{name}", "--concurrency", "4"]) == 0
+    return tmp_path / "runs"
+
+
+def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
+    printed = run("table", swept / "sums", swept / "sums-small", monkeypatch=monkeypatch, capsys=capsys)
+    main_part, _, rest = printed.partition("### ")
+    lines = [line for line in main_part.splitlines() if line.startswith("| ")]
+    head, _, *body = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    rows = {row[0]: dict(zip(head, row, strict=True)) for row in body}
+    assert list(rows) == [
+        "large, one request",
+        "small, one request",
+        "large, step by step",
+        "small, step by step",
+        "glimp, threshold 1, separate",
+        "glimp, threshold 1, speculative",
+        "by chance, rate 1.0",
+        "specreason, accept 7.0",
+        "cascade, self-consistency, n = 2, threshold 1.0",
+    ]
+    right = {name: row["right % [95 %]"].split()[0] for name, row in rows.items()}
+    assert right["large, one request"] == right["large, step by step"] == right["by chance, rate 1.0"] == "100.0"
+    assert right["small, one request"] == right["small, step by step"] == "50.0"  # it fails at every third sum
+    assert rows["small, step by step"]["less large, step by step [95 %]"].startswith("-50.0 [")
+    assert rows["small, step by step"]["less large, one request [95 %]"].startswith("-50.0 [")
+    assert rows["large, step by step"]["less large, step by step [95 %]"] == ""
+    assert {rows[f"{who}, step by step"]["to large %"] for who in ("large", "small")} == {"100.0", "0.0"}
+    by_large = sum(entropy_of(i) >= 1 for i in range(4))  # the first of three steps
+    routed = rows["glimp, threshold 1, separate"]
+    assert (routed["steps"], routed["to large %"]) == ("3.0", f"{100 * by_large / 12:.1f}")
+    assert routed["thrown away"] == "3"  # a probe a step
+    assert int(rows["glimp, threshold 1, speculative"]["thrown away"]) >= 3
+    assert rows["small, step by step"]["tokens large"] == rows["small, one request"]["tokens large"] == "0"
+    assert rows["large, one request"]["tokens small"] == "0"
+    assert rows["cascade, self-consistency, n = 2, threshold 1.0"]["to large %"] == "0.0"  # two alike are unanimous
+    assert "Speculative and separate probes" in rest
+    assert "| large | " in rest.partition("Seconds by token")[2]
+
+    (folder,) = [p for p in (swept / "sums").iterdir() if "glimp" in p.name and routed_run(p)]
+    assert router_table.measured_rate(folder) == round(by_large / 12, 3)
+    store = swept / "sums" / "store.sqlite3"
+    store.rename(swept / "moved.db")
+    for more, steps in ((), ""), (("--store", swept / "moved.db"), "3.0"):
+        printed = run("table", swept / "sums", *more, monkeypatch=monkeypatch, capsys=capsys)
+        (line,) = [x for x in printed.splitlines() if x.startswith("| glimp, threshold 1, separate")]
+        assert line.split("|")[7].strip() == steps
+
+
+def routed_run(folder):
+    """Whether a run is of `glimp` by entropy with separate probes."""
+    text = (folder / "run.json").read_text()
+    return '"policy": "entropy"' in text and '"probe": "separate"' in text

@@ -1,0 +1,176 @@
+"""`reason train auto-router` and `question-router` as a user types them: trained, shown, used, refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shlex
+from pathlib import Path
+
+import pytest
+from reason.cli.live import LiveView
+from reason.cli.streaming import TextStream
+from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
+from reason.core.question import Question
+from reason.evals.routing import gathering
+from reason.routers.auto_file import load_auto
+from reason.routers.question_file import load_question_router
+from rich.console import Console
+from scripted_model import ScriptedModel, replies
+from trained_routers import hard, question_text, sums_file, write_way
+from word_vectors import WordVectors
+
+N = 60
+
+
+@pytest.fixture
+def data(home):
+    return sums_file(home / "sums.jsonl", N)
+
+
+@pytest.fixture
+def ways(home, data):
+    """A cheap way that fails on the long questions, and a dear one that does not."""
+    luck = random.Random(1)
+    lost = [luck.random() < 0.1 for _ in range(N)]
+    cheap = write_way(
+        home / "cheap", data, "cot", lambda i: float(not hard(i) ^ lost[i]), lambda i: 20, parameters={"max_tokens": 30}
+    )
+    dear = write_way(
+        home / "dear",
+        data,
+        "self-consistency",
+        lambda i: float(not lost[i]),
+        lambda i: 60,
+        parameters={"n": 3, "max_tokens": 30},
+    )
+    return str(cheap), str(dear)
+
+
+@pytest.fixture
+def opened(monkeypatch, scripted):
+    """Models and embedding that need no files, for training and for asking."""
+    model, words = scripted(replies("The answer is 4.")), WordVectors(dimension=23)
+
+    async def open_model(*_):
+        return model
+
+    async def open_embedding(*_):
+        return words
+
+    monkeypatch.setattr(gathering, "open_model", open_model)
+    monkeypatch.setattr(gathering, "open_embedding", open_embedding)
+    monkeypatch.setattr("reason.agents.knowledge.open_embedding", open_embedding)
+    return model
+
+
+def test_a_router_is_trained_shown_and_used(cli, ways, opened):
+    status, out, err = cli("train", "auto-router", *ways, "--price", "6", "--out", "auto.json", "--store", "s.sqlite3")
+    assert status == 0, err
+    assert "cot max_tokens=30" in out
+    assert "cross-validation, 60 questions" in out
+    assert "auto less it [95%]" in out
+    assert "kept back" not in out
+    assert "60 questions of sums" in err
+    file = load_auto(Path("auto.json"))
+    assert file.price == 6
+    said = shlex.split(err.splitlines()[-1].partition("; ")[2])
+    assert said[:5] == ["reason", "ask", "QUESTION", "-s", "auto"]
+
+    status, out, err = cli("train", "show", "auto.json")
+    assert status == 0, err
+    assert file.digest in out
+    assert "self-consistency n=3 max_tokens=30" in out
+    status, out, err = cli("train", "show", "auto.json", "--json")
+    assert json.loads(out)["digest"] == file.digest
+
+    status, out, err = cli("ask", question_text(1001), *said[3:], "--store", "s.sqlite3", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert (answer["strategy"], answer["ran"]) == ("auto", "cot max_tokens=30")
+    status, out, err = cli("ask", question_text(3000), *said[3:], "--store", "s.sqlite3")
+    assert status == 0, err
+    assert "by self-consistency n=3 max_tokens=30" in err
+    status, out, err = cli("ask", question_text(3), *said[3:], "--store", "s.sqlite3")
+    assert "trained on this very question" in err
+
+
+def test_json_has_the_values(cli, ways, opened):
+    given = ("--holdout", "0.3", "--no-entropy", "--folds", "3", "--json", "--store", "s.sqlite3")
+    status, out, err = cli("train", "auto-router", *ways, "--out", "auto.json", *given)
+    assert status == 0, err
+    told = json.loads(out)
+    assert told["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
+    assert told["held"]["questions"] + told["crossed"]["questions"] == N
+    assert len(told["crossed"]["beside"]) == 2
+    assert not opened.made
+
+
+def test_what_cannot_be_is_refused_before_a_model_is_opened(cli, ways, home, data):
+    status, _, err = cli("train", "auto-router", ways[0], "--out", "a.json")
+    assert (status, "at least two ways" in err) == (2, True)
+    status, _, err = cli("train", "auto-router", ways[0], ways[0], "--out", "a.json")
+    assert (status, "a run was named twice" in err) == (2, True)
+    status, _, err = cli("train", "auto-router", *ways, "--out", str(home))
+    assert (status, "it is a folder" in err) == (1, True)
+    status, _, err = cli("train", "auto-router", "nowhere", "--out", "a.json")
+    assert (status, "holds no evaluation" in err) == (2, True)
+    status, _, err = cli("train", "question-router", *ways, "--out", "a.json")
+    assert (status, "both runs are of the model scripted" in err) == (2, True)
+
+
+def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, monkeypatch):
+    little, big = (
+        ScriptedModel(replies("The answer is 5."), name="small"),
+        ScriptedModel(replies("The answer is 4."), name="large"),
+    )
+
+    async def open_model(name, *_):
+        return little if name == "small" else big
+
+    monkeypatch.setattr(gathering, "open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    small = write_way(home / "s", data, "cot", lambda i: float(not hard(i)), lambda i: 20, models={"main": "small"})
+    large = write_way(home / "l", data, "cot", lambda i: 1.0, lambda i: 30, models={"main": "large"})
+    given = ("--rate", "0.33", "--out", "router.json", "--store", "s.sqlite3")
+    status, out, err = cli("train", "question-router", str(small), str(large), *given)
+    said = shlex.split(err.splitlines()[-1].partition("; ")[2])
+    assert status == 0, err
+    assert "small model 66.7% right, large model 100.0%; 33.3% of 60 questions need the large one" in out
+    assert "by lot" in out
+    found = load_question_router(Path("router.json"))
+    assert found.rate == 0.33
+    status, out, err = cli("train", "show", "router.json")
+    assert status == 0, err
+    assert "needs the large model by: " in out
+
+    for number, answer in ((1000, "5"), (3000, "4")):
+        status, out, err = cli("ask", question_text(number), *said[3:], "--store", "s.sqlite3", "--json")
+        assert status == 0, err
+        assert json.loads(out)["answer"] == answer
+    status, out, err = cli(
+        "train", "question-router", str(small), str(large), "--out", "r.json", "--json", "--folds", "2", "--no-entropy"
+    )
+    told = json.loads(out)
+    assert told["file"] == "r.json"
+    assert len(told["crossed"]) == 6
+
+
+@pytest.mark.parametrize(("chosen", "printed"), [("cot", "once"), ("beam", "")])
+def test_a_search_that_was_chosen_is_not_streamed(chosen, printed, capsys):
+    stream = TextStream(lambda: None, lambda: None)
+    stream(RunStarted(question=Question(text="?"), strategy="auto", models={}, seed=1))
+    stream(StrategyNote(number=2, strategy="auto", name="auto.chosen", data={"ran": chosen, "chosen": chosen}))
+    stream(CallStarted(number=3, role="main", model="m", operation="generate", requests=1, samples=1, replayed=0))
+    stream(TextDelta(parent=3, request=0, sample=0, text="once", tokens=1))
+    assert capsys.readouterr().out == printed
+
+
+def test_the_live_view_says_who_was_chosen_and_why(home):
+    view = LiveView()
+    why = "0.90 right for 20 tokens, worth 0.880"
+    view(StrategyNote(number=1, strategy="auto", name="auto.chosen", data={"ran": "cot", "why": why, "arms": []}))
+    screen = Console(width=100, file=io.StringIO(), force_terminal=False)
+    screen.print(view.render())
+    assert f"chosen cot: {why}" in " ".join(screen.file.getvalue().split())
