@@ -176,7 +176,7 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
 
 def test_maps_of_another_version_or_with_impossible_values(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
-    with pytest.raises(DataError, match=r"map\.json has format 2; this version of reason reads 1.*reason eval calibrate"):
+    with pytest.raises(DataError, match=r"map\.json has format 2; this version of reason reads 1.*eval calibrate"):
         load_map(write(path, format=2))
     with pytest.raises(DataError, match=r"map\.json is damaged: curve: the knots must rise"):
         load_map(write(path, curve={"method": "isotonic", "knots": [[0.5, 0.5], [0.4, 0.6]]}))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
 from reason.core.messages import HookCall, Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
 from reason.serving.files import ModelFiles
+from two_models import TwoModels, booked
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
@@ -196,3 +200,31 @@ async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
     with pytest.raises(BackendUnavailable, match="closed"):
         await vllm_model.generate([request()])
     await vllm_model.aclose()
+
+
+@pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
+async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
+    vllm_model: Any, tmp_path: Path, threshold: float, writer: str
+) -> None:
+    asked = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
+    how: dict[str, Any] = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    try:
+        desk = TwoModels(store, vllm_model, vllm_model)
+        made = await desk.solve("together", question=asked, **how)
+        again = await desk.solve("together", question=asked, replay=True, **how)
+        apart = await desk.solve("apart", question=asked, probe="separate", **how)
+    finally:
+        await store.aclose()
+    assert set(made.notes["writers"]) == {writer}
+    assert made.notes["entropy_kind"] == "full"
+    assert again == made
+    steps, small = made.notes["steps"], made.notes["tokens"]["small"]
+    assert small["probes"] >= steps
+    assert bool(small["steps"]) == (writer == "small")
+    if writer == "large":
+        assert 0 < small["discarded"] < 24 * steps  # broken off before a step was whole
+    else:
+        assert small["discarded"] == 0
+    assert sum(booked(apart).values()) <= sum(booked(made).values())
+    assert [step.text for step in apart.best.steps] == [step.text for step in made.best.steps]
