@@ -15,7 +15,9 @@ from ...core.question import Question
 from ...core.run import Run, RunConfig
 from ...core.settings import Settings
 from ...core.sqlite_store import SqliteStore
+from ...core.store import RunStatus
 from ...core.together import together
+from ...core.unbroken import to_its_end
 from ...routers.question_features import Signals, signals_of
 from ...serving.embeddings import EmbeddingModel, open_embedding
 from ...serving.litellm.limiter import Limiters
@@ -132,11 +134,10 @@ async def _look(
     text = json.dumps([what, question.model_dump(mode="json", exclude={"metadata"})], sort_keys=True)
     run = Run(f"signals-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}", config, store)
     try:
-        await store.get_run(run.id)
-    except UnknownName:
-        await store.create_run(run.id, config.model_dump(mode="json"))
-    else:
-        await store.take_run(run.id)
+        await to_its_end(_begin(run, config, store))
+    except asyncio.CancelledError:  # it has begun: of a run that could not begin, that is told instead
+        await to_its_end(store.end_run(run.id, "interrupted"))
+        raise
     try:
         found = await signals_of(
             question,
@@ -144,8 +145,18 @@ async def _look(
             model=None if model is None else MeteredModel(model, "main", run),
             embedding=None if embedding is None else MeteredEmbedding(embedding, "embedding", run),
         )
-    except BaseException as e:  # whatever it is, the store must not say that the run still goes on
-        await store.end_run(run.id, "interrupted" if isinstance(e, asyncio.CancelledError) else "failed")
+        await store.end_run(run.id, "finished")
+    except BaseException as e:  # whatever it is and wherever it strikes, the store must not say that the run goes on
+        status: RunStatus = "interrupted" if isinstance(e, asyncio.CancelledError) else "failed"
+        await to_its_end(store.end_run(run.id, status))
         raise
-    await store.end_run(run.id, "finished")
     return found
+
+
+async def _begin(run: Run, config: RunConfig, store: SqliteStore) -> None:
+    try:
+        await store.get_run(run.id)
+    except UnknownName:
+        await store.create_run(run.id, config.model_dump(mode="json"))
+    else:
+        await store.take_run(run.id)

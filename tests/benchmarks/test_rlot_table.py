@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -88,9 +89,10 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     assert sum(r.parameters.get("policy") == "prm-greedy" for r in runs) == 2
 
 
-@pytest.fixture
-def swept(tmp_path, monkeypatch, capsys):
-    """A sweep over a scripted model, run."""
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep over a scripted model, run once."""
+    folder = tmp_path_factory.mktemp("swept")
     model = SumsModel(SumsWorld())
 
     async def open_model(*_):
@@ -99,12 +101,6 @@ def swept(tmp_path, monkeypatch, capsys):
     async def open_reward(*_):
         return ScriptedReward(step_chance)
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
-    monkeypatch.setattr("reason.agents.reasoner.open_reward", open_reward)
-    monkeypatch.setattr(metered_module, "companions", lambda requests, name: [])
-    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.chdir(tmp_path)
     rows = [
         {
             "id": f"s{i}",
@@ -114,13 +110,22 @@ def swept(tmp_path, monkeypatch, capsys):
         }
         for i in range(12)
     ]
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), tmp_path / "nav.safetensors")
-    plan = ("--models", "scripted/sums", "--data", "sums.jsonl", "--navigator", "nav.safetensors", "--samples", 1, 2, 9)
-    how = {"monkeypatch": monkeypatch, "capsys": capsys}
-    run("plan", *plan, "--reward-model", "x/y", "--kind", "number", "--out", tmp_path / "plans", **how)
-    assert main(["eval", "sweep", "plans/sums.toml", "--out", "runs"]) == 0
-    return tmp_path / "runs"
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), folder / "nav.safetensors")
+    plan = (
+        "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 2 9 --reward-model x/y"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reason.agents.reasoner.open_model", open_model)
+        patch.setattr("reason.agents.reasoner.open_reward", open_reward)
+        patch.setattr(metered_module, "companions", lambda requests, name: [])
+        for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            patch.setenv(variable, str(folder / variable))
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["rlot_table.py", *plan.split(), "--kind", "number", "--out", "plans"])
+        assert rlot_table.main() == 0
+        assert main(["eval", "sweep", "plans/sums.toml", "--out", str(folder / "runs")]) == 0
+    return folder / "runs"
 
 
 def cells_of(printed):
@@ -162,16 +167,20 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
     assert rows["rlot, prm-greedy"][beside] == "costs more than its most samples"
 
 
-def test_without_a_store_and_without_a_curve(swept, monkeypatch, capsys):
-    (swept / "store.sqlite3").rename(swept / "moved.db")
-    for path in list(swept.iterdir()):
-        if path.name.startswith("sums-sums-self"):
-            path.rename(swept.parent / path.name)
-    rows = cells_of(run("table", swept, monkeypatch=monkeypatch, capsys=capsys))
-    assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == ""
-    assert rows["rlot, fixed, R-Rf-Ga"]["it less self-consistency at its tokens [95 %]"] == ""
-    rows = cells_of(run("table", swept, "--store", swept / "moved.db", monkeypatch=monkeypatch, capsys=capsys))
-    assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == "2.00"
+def test_without_a_store_and_without_a_curve(swept, tmp_path, monkeypatch, capsys):
+    runs, moved = tmp_path / "runs", tmp_path / "moved.db"
+    for path in swept.iterdir():
+        if path.is_dir() and not path.name.startswith("sums-sums-self"):
+            shutil.copytree(path, runs / path.name)
+    (swept / "store.sqlite3").rename(moved)
+    try:
+        rows = cells_of(run("table", runs, monkeypatch=monkeypatch, capsys=capsys))
+        assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == ""
+        assert rows["rlot, fixed, R-Rf-Ga"]["it less self-consistency at its tokens [95 %]"] == ""
+        rows = cells_of(run("table", runs, "--store", moved, monkeypatch=monkeypatch, capsys=capsys))
+        assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == "2.00"
+    finally:
+        moved.rename(swept / "store.sqlite3")
 
 
 def test_a_table_for_each_subject(swept, monkeypatch, capsys):
