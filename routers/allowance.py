@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.run import Run
+from ..reasoning.answer_time import AnswerTime
 
 ANSWER_CALLS = 1
 
@@ -13,35 +14,17 @@ class Allowance:
     Args:
         run: The run.
         answer_tokens: Most tokens of the answer; of a small budget a quarter is kept instead.
+
+    Attributes:
+        time: The same of its time.
+        kept_tokens: Tokens kept for the answer.
     """
 
     def __init__(self, run: Run, answer_tokens: int) -> None:
         limit = run.ledger.budget.tokens
         self._run = run
-        self._slowest_s = 0.0
+        self.time = AnswerTime(run)
         self.kept_tokens = 0 if limit is None else min(answer_tokens, limit // 4)
-
-    @property
-    def kept_s(self) -> float:
-        """Seconds kept for the answer: a tenth of the time limit, or what the slowest request so far took."""
-        return max(self._slowest_s, (self._run.ledger.budget.seconds or 0.0) / 10)
-
-    def took(self, seconds: float) -> None:
-        """Note how long a request took."""
-        self._slowest_s = max(self._slowest_s, seconds)
-
-    def seconds_left(self) -> float | None:
-        """Seconds until the time for the answer begins; None without a limit.
-
-        Raises:
-            LimitExceeded: It has begun.
-        """
-        left = self._run.ledger.seconds_left()
-        if left is None:
-            return None
-        if left <= self.kept_s:
-            raise self._run.ledger.refuse("seconds")
-        return left - self.kept_s
 
     def tokens(self, wanted: int, *, calls: int = 1, beside: int = 0) -> int:
         """The most tokens that a request may have.

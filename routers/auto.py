@@ -23,7 +23,7 @@ from ..reasoning.strategy import Models, Parameters, Stability, Strategy, make_s
 from ..serving.model import Feature
 from .arms import Arm, Estimate, ranked
 from .auto_file import AutoFile, load_auto
-from .feature_space import most_telling
+from .feature_space import most_telling, with_telling
 from .inner import inner_strategy
 from .noted_file import file_of_digest, with_digest
 from .question_row import question_row
@@ -104,10 +104,8 @@ class Auto:
         other = file.trained.other_model(identities_of(models))
         if other:
             return await self._fall_back(f"the router {file} is for another model: {other}", question, models, run)
-        if file.trained.knows(question.text):
-            run.degrade("the router was trained on this very question: the answer shows nothing of others")
         try:
-            row = await question_row(question, models, run, file.space, models.main)
+            row = await question_row(question, models, run, file, models.main)
         except LimitExceeded as e:
             run.note_limit(e)
             return Solution(chosen=None, stopped="budget")
@@ -186,8 +184,6 @@ def _told(
     why = f"{chosen.right:.2f} right for {chosen.tokens:,.0f} tokens, worth {chosen.worth:.3f}"
     if others:
         why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
-    if telling:
-        why += "; " + ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
     arms: list[JsonValue] = [
         {
             "arm": one.arm.label,
@@ -199,7 +195,13 @@ def _told(
         }
         for one in estimates
     ]
-    return {"ran": chosen.arm.label, "why": why, "chosen": chosen.arm.strategy, "price": price, "arms": arms}
+    return {
+        "ran": chosen.arm.label,
+        "why": with_telling(why, telling),
+        "chosen": chosen.arm.strategy,
+        "price": price,
+        "arms": arms,
+    }
 
 
 def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> Solution:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -24,6 +23,7 @@ from ..reasoning.strategy import Models, Parameters, Stability, make_strategy, r
 from ..serving.model import Feature
 from .belief import Belief, belief_in
 from .inner import inner_strategy
+from .noted_file import file_of_digest
 
 Which = Literal["small", "large"]
 
@@ -98,7 +98,7 @@ class Cascade:
                 if told.get("confidence", "stated") == "likelihood":
                     raise ValueError("a calibration map is of stated confidences, and of no likelihoods")
                 with contextlib.suppress(DataError):  # told where it is needed
-                    told["calibration_digest"] = _known_map(file, str(told.get("calibration_digest") or "")).digest
+                    told["calibration_digest"] = _map_of(file, str(told.get("calibration_digest") or "")).digest
             return told
 
     def __init__(self, config: Config) -> None:
@@ -140,7 +140,7 @@ class Cascade:
         config = self.config
         if not config.calibration:
             return None
-        found = _known_map(config.calibration, config.calibration_digest)
+        found = _map_of(config.calibration, config.calibration_digest)
         if found.strategy != config.first:
             raise UserError(
                 f"the calibration map {found} was fitted to strategy {found.strategy!r}, and the small model answers "
@@ -210,17 +210,5 @@ def _whose_stands(small: Solution, large: Solution) -> Which:
     return "small" if answered or best is None else "large"
 
 
-def _known_map(file: str, digest: str) -> CalibrationMap:
-    """A map, the one of this digest unless that is empty.
-
-    Raises:
-        DataError: It cannot be read.
-        UserError: The file holds another one by now.
-    """
-    found = load_map(Path(file))
-    if digest not in ("", found.digest):
-        raise UserError(
-            f"the calibration map {file} is another one than the run began with",
-            hint="put the file back, or begin another run",
-        )
-    return found
+def _map_of(file: str, digest: str) -> CalibrationMap:
+    return file_of_digest(file, digest, load_map, "calibration map")

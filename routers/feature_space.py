@@ -133,3 +133,9 @@ def most_telling(shares: dict[str, float], most: int = 3) -> dict[str, float]:
     """The largest shares by size, largest first; those of nothing are left out."""
     ordered = sorted(shares.items(), key=lambda share: (-abs(share[1]), share[0]))
     return {name: round(value, 4) for name, value in ordered[:most] if abs(value) >= 5e-5}
+
+
+def with_telling(why: str, telling: dict[str, float]) -> str:
+    """A reason with the signals that tell most behind it, in one line."""
+    behind = ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
+    return f"{why}; {behind}" if behind else why

@@ -39,8 +39,14 @@ def with_digest(given: Any, load: Callable[[Path], FileT]) -> Any:
     return {**given, "router_digest": found.digest}
 
 
-def file_of_digest(name: str, digest: str, load: Callable[[Path], FileT]) -> FileT:
+def file_of_digest(name: str, digest: str, load: Callable[[Path], FileT], called: str = "router") -> FileT:
     """What a file holds, which must be of this digest unless that is empty.
+
+    Args:
+        name: The file.
+        digest: Which content; empty takes any.
+        load: Reads such a file.
+        called: What the file is called in messages.
 
     Raises:
         DataError: It cannot be read.
@@ -49,6 +55,7 @@ def file_of_digest(name: str, digest: str, load: Callable[[Path], FileT]) -> Fil
     found = load(Path(name).expanduser())
     if digest not in ("", found.digest):
         raise UserError(
-            f"the router {name} is another one than the run began with", hint="put the file back, or begin another run"
+            f"the {called} {name} is another one than the run began with",
+            hint="put the file back, or begin another run",
         )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ..core.errors import BadReply, CapabilityMissing
 from ..core.messages import Completion, Prompt, Request
@@ -100,19 +101,10 @@ class Pen:
             BackendError: The model failed altogether.
         """
         ledger = self._run.ledger
-        seconds = None if last else self.allowance.seconds_left()
-        if seconds is not None and enough is None:
-            enough = asyncio.Event()
-        timer = None
-        if seconds is not None and enough is not None:
-            timer = asyncio.get_running_loop().call_later(seconds, enough.set)
         began = ledger.elapsed_s
-        try:
-            made = await self._send([self._without_stops(r) for r in requests], listener, enough)
-        finally:
-            if timer is not None:
-                timer.cancel()
-        self.allowance.took(ledger.elapsed_s - began)
+        with nullcontext(enough) if last else self.allowance.time.cutting(enough) as cut:
+            made = await self._send([self._without_stops(r) for r in requests], listener, cut)
+        self.allowance.time.took(ledger.elapsed_s - began)
         booked: list[Booked] = []
         for i, (request, completions) in enumerate(zip(requests, made, strict=True)):
             what: Purpose = "probe" if len(requests) > 1 and i == 0 else purpose

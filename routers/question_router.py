@@ -20,7 +20,7 @@ from ..reasoning.strategy import Models, Parameters, Stability, require_features
 from ..serving.model import Feature
 from .arms import arm_label, chance_of
 from .auto import identities_of
-from .feature_space import most_telling
+from .feature_space import most_telling, with_telling
 from .inner import inner_strategy
 from .noted_file import file_of_digest, with_digest
 from .question_file import MADE_BY, QuestionFile, load_question_router
@@ -88,10 +88,8 @@ class QuestionRouter:
         of_small = models.led_by("small")
         require_features(strategies["small"], of_small)
         require_features(strategies["large"], models)
-        if file.trained.knows(question.text):
-            run.degrade("the router was trained on this very question: the answer shows nothing of others")
         try:
-            row = await question_row(question, models, run, file.space, models.small)
+            row = await question_row(question, models, run, file, models.small)
         except LimitExceeded as e:
             run.note_limit(e)
             return Solution(chosen=None, stopped="budget")
@@ -100,13 +98,11 @@ class QuestionRouter:
         who = "large" if needed >= threshold else "small"
         telling = most_telling(file.needed.shares(file.space, row))
         why = f"the large model is needed with a chance of {needed:.3f}, from {threshold:.3f} on it is asked"
-        if telling:
-            why += "; " + ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
         chain = chains[who]
         ran = arm_label(chain.strategy, chain.parameters, "main" if who == "large" else "small")
         notes: dict[str, JsonValue] = {
             "ran": ran,
-            "why": why,
+            "why": with_telling(why, telling),
             "chosen": chain.strategy,
             "answered": who,
             "needed": round(needed, 6),

@@ -8,8 +8,9 @@ from ..core.question import Question
 from ..core.run import Run
 from ..reasoning.strategy import Models
 from ..serving.metered import MeteredModel
-from .feature_space import Space
+from .auto_file import AutoFile
 from .question_features import ENTROPY, signals_of
+from .question_file import QuestionFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def question_row(
-    question: Question, models: Models, run: Run, space: Space, model: MeteredModel
+    question: Question, models: Models, run: Run, file: AutoFile | QuestionFile, model: MeteredModel
 ) -> NDArray[np.float64]:
     """The numbers of a question in a router's space; what is not known counts as average, and that is told.
 
@@ -27,13 +28,16 @@ async def question_row(
         question: The question.
         models: Has the embedding model.
         run: Who pays.
-        space: The router's.
+        file: The router; it is told if the question is one of those that it was trained on.
         model: Whose first token is looked at.
 
     Raises:
         LimitExceeded: The budget is spent.
         BackendError: The model failed.
     """
+    space = file.space
+    if file.trained.knows(question.text):
+        run.degrade("the router was trained on this very question: the answer shows nothing of others")
     looks = ENTROPY in space.names and run.ledger.left("calls") >= 2
     embedding = models.knowledge.embedding
     fits = space.axes and embedding is not None and embedding.identity == space.embedding_identity

@@ -104,14 +104,8 @@ def train_question_router(
             "a question router is made of a run of the small model and one of the large model",
             hint="reason train question-router SMALL_RUN LARGE_RUN",
         )
-    training, held = halves(table.digests, holdout)
+    training, held = halves(table, holdout, folds)
     own = table.only(training)
-    groups = len(set(own.groups))
-    if groups < 2 * folds:
-        raise UserError(
-            f"{groups} groups of questions are left to train on, too few for {folds} folds",
-            hint="lower --holdout or --folds, or evaluate on more questions",
-        )
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
         crossed = cross_chances(own, signals, gathered, folds, seed)

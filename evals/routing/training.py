@@ -80,14 +80,8 @@ def train_auto(
     Raises:
         UserError: Too few questions are left to train on, or none is kept back.
     """
-    training, held = halves(table.digests, holdout)
+    training, held = halves(table, holdout, folds)
     own = table.only(training)
-    groups = len(set(own.groups))
-    if groups < 2 * folds:
-        raise UserError(
-            f"{groups} groups of questions are left to train on, too few for {folds} folds",
-            hint="lower --holdout or --folds, or evaluate on more questions",
-        )
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
         file = fit_file(own, signals, gathered, price=price, holdout=holdout)
@@ -106,17 +100,23 @@ def train_auto(
     )
 
 
-def halves(digests: Sequence[str], holdout: float) -> tuple[list[int], list[int]]:
+def halves(table: ArmTable, holdout: float, folds: int) -> tuple[list[int], list[int]]:
     """Positions of the questions to train on, and of those kept back.
 
     Raises:
-        UserError: Some are to be kept back, and none is; or none is left.
+        UserError: Some are to be kept back, and none is; none is left; or too few are for that many folds.
     """
-    held = [i for i, digest in enumerate(digests) if is_held_out(digest, holdout)]
-    training = [i for i, digest in enumerate(digests) if not is_held_out(digest, holdout)]
+    held = [i for i, digest in enumerate(table.digests) if is_held_out(digest, holdout)]
+    training = [i for i, digest in enumerate(table.digests) if not is_held_out(digest, holdout)]
     if not training or (holdout and not held):
         which = "kept back" if training else "left to train on"
-        raise UserError(f"none of the {len(digests)} questions is {which}", hint="choose another --holdout")
+        raise UserError(f"none of the {len(table.digests)} questions is {which}", hint="choose another --holdout")
+    groups = len({table.groups[i] for i in training})
+    if groups < 2 * folds:
+        raise UserError(
+            f"{groups} groups of questions are left to train on, too few for {folds} folds",
+            hint="lower --holdout or --folds, or evaluate on more questions",
+        )
     return training, held
 
 

@@ -34,7 +34,7 @@ def lacks(
 ) -> LimitKind | None:
     """The limit that does not cover blocks and an answer behind them; None if all do.
 
-    Time is short if what is left is no more than twice what is kept back for an answer (`Asker.kept_back_s`).
+    Time is short if what is left is no more than twice what is kept back for an answer (`AnswerTime.kept_s`).
 
     Args:
         run: The run.
@@ -55,7 +55,7 @@ def lacks(
     if ledger.budget.usd is not None and _usd(runner, trajectory, tokens, calls) > ledger.left("usd"):
         return "usd"
     seconds = ledger.seconds_left()
-    if seconds is not None and seconds <= 2 * runner.asker.kept_back_s:
+    if seconds is not None and seconds <= 2 * runner.asker.time.kept_s:
         return "seconds"
     return None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ...core.errors import BadReply
 from ...core.messages import Completion, Prompt, Request, Sampling
 from ...core.run import Run
 from ...serving.metered import MeteredModel
+from ..answer_time import AnswerTime
 from ..prompts import ask
 from .trajectory import Trajectory
 
@@ -52,20 +53,16 @@ class Asker:
         calls: Requests so far.
         tokens: Tokens generated so far.
         cut: Whether the budget has cut a reply short.
+        time: What is kept of a time limit for the final answer.
     """
 
     def __init__(self, model: MeteredModel, run: Run, *, system: str, temperature: float, sample_index: int) -> None:
         self.model, self.run = model, run
         self.calls, self.tokens = 0, 0
         self.cut = False
-        self._slowest_s = 0.0
+        self.time = AnswerTime(run)
         self.system = system
         self._temperature, self._index = temperature, sample_index
-
-    @property
-    def kept_back_s(self) -> float:
-        """Seconds kept back for the final answer: a tenth of the time limit, or what the slowest call so far took."""
-        return max(self._slowest_s, (self.run.ledger.budget.seconds or 0.0) / 10)
 
     async def ask(self, *asked: Asked) -> list[Completion]:
         """Send requests as one call.
@@ -81,8 +78,10 @@ class Asker:
         requests = [self._request(one) for one in asked]
         ledger = self.run.ledger
         began = ledger.elapsed_s
-        replies = await self._generate(requests, last=any(one.last for one in asked))
-        self._slowest_s = max(self._slowest_s, ledger.elapsed_s - began)
+        last = any(one.last for one in asked)
+        with nullcontext() if last else self.time.cutting() as enough:  # cut where the time for an answer begins
+            replies = [reply for (reply,) in await self.model.generate(requests, enough=enough)]
+        self.time.took(ledger.elapsed_s - began)
         self.calls += len(requests)
         self.tokens += sum(reply.usage.completion_tokens for reply in replies)
         self.cut = self.cut or any(reply.finish_reason == "budget" for reply in replies)
@@ -95,20 +94,6 @@ class Asker:
             reply.model_copy(update={"text": f"{request.prompt.prefix}{reply.text}"})
             for request, reply in zip(requests, replies, strict=True)
         ]
-
-    async def _generate(self, requests: Sequence[Request], *, last: bool) -> list[Completion]:
-        """The replies; unless it is the last call, they are cut where the time for an answer begins."""
-        seconds = self.run.ledger.seconds_left()
-        if last or seconds is None:
-            return [reply for (reply,) in await self.model.generate(requests)]
-        if seconds <= self.kept_back_s:
-            raise self.run.ledger.refuse("seconds")
-        enough = asyncio.Event()
-        timer = asyncio.get_running_loop().call_later(seconds - self.kept_back_s, enough.set)
-        try:
-            return [reply for (reply,) in await self.model.generate(requests, enough=enough)]
-        finally:
-            timer.cancel()
 
     def _request(self, asked: Asked) -> Request:
         sampling = Sampling(
