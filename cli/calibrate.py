@@ -9,7 +9,6 @@ import typer
 
 from . import options
 
-DATA = "Data"
 WORK = "Work"
 
 EXAMPLES = """
@@ -43,22 +42,15 @@ def router(
             help="Dataset to calibrate on, from the hub or a local file or folder; or a JSONL or CSV file of your own. "
             "Not the one that the router is to be measured on.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
-    map_: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="NAME=FIELD,…",
-            help="Which field of the file is what: question=…,answer=…",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    map_: options.FieldMap = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N items.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            min=1, metavar="N", help="Only the first N items.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -67,7 +59,7 @@ def router(
             metavar="DIR",
             help="Folder of a finished evaluation of glimp, instead of --data: no model is asked.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     rate: Annotated[

@@ -12,7 +12,6 @@ from . import options
 from .ask import limit_option
 from .completions import complete_dataset
 
-DATA = "Data"
 SCALE = "Scale"
 
 EXAMPLES = """
@@ -132,30 +131,27 @@ def run(
             metavar="FILE",
             help="Local file, or folder of datasets, instead of the hub.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
-    map_: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="NAME=FIELD,…",
-            help="Which field of the file is what: question=…,answer=…",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    map_: options.FieldMap = None,
     variant: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which reading of the dataset.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="NAME", help="Which reading of the dataset.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Another split of the hub's.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="NAME", help="Another split of the hub's.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option(metavar="COMMIT", help="Another commit of the hub's.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="COMMIT", help="Another commit of the hub's.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     dataset_options: Annotated[
         list[str] | None,
@@ -164,7 +160,7 @@ def run(
             metavar="KEY=VALUE",
             help="The dataset's own option; may be repeated.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     choice_seed: Annotated[
@@ -174,12 +170,14 @@ def run(
             metavar="N",
             help="Seed of the order of choices; -1 leaves the source's. (default: 0)",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N items.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            min=1, metavar="N", help="Only the first N items.", show_default=False, rich_help_panel=options.DATA
+        ),
     ] = None,
     budget_tokens: Annotated[int | None, limit_option("--budget-tokens", "N", "Most tokens of an item.")] = None,
     budget_calls: Annotated[int | None, limit_option("--budget-calls", "N", "Most model calls of an item.")] = None,
@@ -321,7 +319,7 @@ def sweep(
             metavar="FILE",
             help="Local file or folder of all datasets for which the file names none.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     resume: Resume = False,

@@ -10,6 +10,7 @@ import typer
 from .completions import complete_strategy
 
 RUNNING = "What runs"
+DATA = "Data"
 BUDGET = "Budget"
 OUTPUT = "Output"
 ENGINE = "Store and engine"
@@ -64,6 +65,16 @@ Calibration = Annotated[
         "(default: from the settings)",
         show_default=False,
         rich_help_panel=RUNNING,
+    ),
+]
+FieldMap = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="NAME=FIELD,…",
+        help="Which field of the file is what: question=…,answer=…",
+        show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]

@@ -10,7 +10,6 @@ import typer
 from . import options
 from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, auto_router, question_router
 
-DATA = "Data"
 LEARNING = "Learning"
 WORK = "Work"
 
@@ -48,23 +47,18 @@ def navigator(
             help="Dataset to train on, from the hub or a local file or folder; or a JSONL or CSV file of your own. May "
             "be repeated.",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
-    map_: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="NAME=FIELD,…",
-            help="Which field of the files is what: question=…,answer=…",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    map_: options.FieldMap = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Only the first N items of each dataset.", show_default=False, rich_help_panel=DATA
+            min=1,
+            metavar="N",
+            help="Only the first N items of each dataset.",
+            show_default=False,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     problems: Annotated[
@@ -73,7 +67,7 @@ def navigator(
             metavar="hard|all",
             help="Train on the questions that a direct answer gets wrong, or on all. (default: hard)",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     held_out: Annotated[
@@ -85,7 +79,7 @@ def navigator(
             metavar="SHARE",
             help="Share of the questions that are never trained on. (default: 0.5)",
             show_default=False,
-            rich_help_panel=DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     model: options.MainModel = None,
