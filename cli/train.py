@@ -127,8 +127,8 @@ def navigator(
         typer.Option(
             "--learning",
             metavar="KEY=VALUE",
-            help="Number of the learning, as lr=0.01, gamma=0.9, batch=64, capacity=500, begins_at=500, sync_every=50, "
-            "eps_decay=0.9995, eps_min=0; may be repeated.",
+            help="Number of the learning, as lr=0.01, gamma=0.9, batch=64, capacity=500, begins_at=500, "
+            "gradient_steps=1, sync_every=50, eps_decay=0.9995, eps_min=0; may be repeated.",
             show_default=False,
             rich_help_panel=LEARNING,
         ),

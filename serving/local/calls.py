@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.errors import BackendUnavailable, ReasonError
 from .scheduler import Scheduler
-from .tasks import Task
+from .tasks import Work
 from .worker import Worker
 
 
@@ -20,7 +20,7 @@ class Call:
     def __init__(self, hear: Callable[[Any], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self.loop.create_future()
-        self.tasks: list[Task] = []
+        self.tasks: list[Work] = []
         self._hear = hear
         self._told: list[Any] = []
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Calls:
                 self._open.discard(call)
             self._worker.wake()
 
-    def leave(self, tasks: Sequence[Task]) -> None:
+    def leave(self, tasks: Sequence[Work]) -> None:
         """From any thread: hand over work that nobody waits for. Nothing is done if the engine is closed."""
         with suppress(BackendUnavailable):
             self._worker.submit(list(tasks))

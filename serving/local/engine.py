@@ -24,6 +24,7 @@ from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
 from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from ..workers import Opening
 from .bounds import Bounds
 from .calibrate import default_kv_bytes, default_threads, native_format
 from .calls import Call, Calls
@@ -34,6 +35,7 @@ from .model import Decoder
 from .pins import LAYOUT, LocalPrefixes
 from .sample_task import SampleTask
 from .scheduler import Scheduler
+from .shared.group import LocalWorkers, open_workers
 from .text import Tokenizer, eos_ids
 from .weights import WeightFormat
 
@@ -70,7 +72,7 @@ class LocalModel:
         self.weight_format = weight_format
         self.threads = threads
         self._tokenizer, self._eos = tokenizer, eos
-        self._shape = forward.shape
+        self._shape, self._decoder = forward.shape, forward if isinstance(forward, Decoder) else None
         self._max_rows = max_rows
         self._scheduler = Scheduler(forward, kv_bytes, max_rows)
         self._bounds = Bounds(name, self._shape.context, self._scheduler.prefixes.most_columns, self._shape.vocab)
@@ -140,7 +142,7 @@ class LocalModel:
             seed=True,
             hooks=hook_names(),
             forks=True,
-            kv_sharing=False,
+            kv_sharing=self._decoder is not None,
             pins=self._kv_store is not None,
             context_tokens=self._bounds.tokens,
             max_batch=self._max_rows,
@@ -247,6 +249,12 @@ class LocalModel:
             )
         await self._calls.run(call)
         return [r for r in results if r is not None]
+
+    async def open_workers(self, opening: Opening) -> LocalWorkers:
+        """Workers that read one another's cache (see `SharesCache`)."""
+        if self._decoder is None:
+            raise CapabilityMissing("kv_sharing", self.name)
+        return await open_workers(opening, self._decoder, self._calls, self._tokenizer, self._eos, self._bounds)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt with its template and prefix."""

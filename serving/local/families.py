@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...core.errors import DataError
+from .rope_scaling import Frequencies, frequencies, is_fixed
 
 OWN_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
 """Model types that `Decoder` computes itself, and whether their queries and keys are normed per head."""
@@ -33,8 +31,7 @@ class ModelShape:
         context: Most tokens of a sequence.
         tied: Whether the output matrix is the embedding.
         qk_norm: Whether queries and keys are normed per head.
-        inverse_frequencies: Rotation per position, in radians, `[head_dim / 2]`, fp32; None where the family is not
-            ours.
+        frequencies: What positions turn queries and keys by; None where the family is not ours.
     """
 
     family: str
@@ -48,7 +45,7 @@ class ModelShape:
     context: int
     tied: bool
     qk_norm: bool
-    inverse_frequencies: torch.Tensor | None = None
+    frequencies: Frequencies | None = None
 
     @staticmethod
     def is_ours(folder: Path) -> bool:
@@ -88,7 +85,7 @@ class ModelShape:
                 context=_context(config),
                 tied=bool(config.get("tie_word_embeddings", True)),
                 qk_norm=OWN_FAMILIES[family],
-                inverse_frequencies=_inverse_frequencies(config, head_dim),
+                frequencies=frequencies(config, head_dim),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -114,24 +111,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _is_ours(config: Mapping[str, Any]) -> bool:
     """Whether nothing in the configuration asks for arithmetic that `Decoder` does not have."""
-    kind = str(_rope(config).get("rope_type", "default"))
     sliding = config.get("use_sliding_window", False) and config.get("sliding_window")
     return (
         config.get("model_type") in OWN_FAMILIES
         and config.get("hidden_act", "silu") == "silu"
-        and kind in ("default", "linear", "llama3")
+        and is_fixed(config)
         and not sliding
         and not config.get("mlp_bias", False)
-        and float(_rope(config).get("partial_rotary_factor") or 1.0) == 1.0
     )
-
-
-def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotation settings, under the names of old and new configurations."""
-    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
-    rope.setdefault("rope_type", rope.get("type", "default"))
-    return rope
 
 
 def _context(config: Mapping[str, Any]) -> int:
@@ -141,24 +128,3 @@ def _context(config: Mapping[str, Any]) -> int:
     if isinstance(window, int) and window > 0 and config.get("use_sliding_window", True):
         return min(longest, window)
     return longest
-
-
-def _inverse_frequencies(config: Mapping[str, Any], head_dim: int) -> torch.Tensor:
-    """Angular step per position of each pair of a head.
-
-    Source: Su et al. 2021, RoFormer, section 3.2.2; "linear" divides all of them (Chen et al. 2023, Position
-    Interpolation); "llama3" divides those whose wavelength is long and blends between, as the Llama 3.1 model card
-    says.
-    """
-    rope = _rope(config)
-    plain = 1.0 / (float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
-    if rope["rope_type"] == "default":
-        return plain
-    factor = float(rope["factor"])
-    if rope["rope_type"] == "linear":
-        return plain / factor
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    trained = float(rope["original_max_position_embeddings"])
-    wavelength = 2 * math.pi / plain
-    blend = ((trained / wavelength - low) / (high - low)).clamp(0, 1)
-    return (1 - blend) * plain / factor + blend * plain

@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from .families import ModelShape
 from .kvlog import KVLog
-from .plans import LogPlan, Plan, Rotary, Span
+from .plans import LogPlan, Plan, Span
+from .rotary import Rotary
+from .shared.block import Block
 from .weights import Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
 
 
@@ -55,6 +57,12 @@ class Decoder:
         shape: Sizes; `shape.own` must hold.
         checkpoint: The weights.
         weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices in the layers).
+
+    Attributes:
+        shape: As given.
+        weight_format: As given.
+        dtype: Number format of what flows between matrices, and of keys and values.
+        rotary: Its rotation.
     """
 
     def __init__(self, shape: ModelShape, checkpoint: Checkpoint, weight_format: WeightFormat) -> None:
@@ -64,7 +72,7 @@ class Decoder:
         self.weight_format = weight_format
         self.dtype = dtype_of(weight_format)
         self._prepack = can_prepack(self.dtype)
-        self._rotary = Rotary(shape, self.dtype)
+        self.rotary = Rotary(shape, self.dtype)
         self._embedding = checkpoint.tensor("model.embed_tokens.weight", self.dtype)
         self._layers = [self._layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
         self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
@@ -110,6 +118,16 @@ class Decoder:
         """An empty log."""
         return KVLog(self.shape.layers, self.shape.kv_heads, self.shape.head_dim, self.dtype, capacity)
 
+    def open_block(self, tokens: int = 0) -> Block:
+        """An empty block of a cache that workers share, with room for `tokens`."""
+        shape = self.shape
+        return Block(shape.layers, shape.kv_heads, shape.head_dim, self.dtype, self.device, tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._embedding.device
+
     @property
     def column_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
@@ -124,7 +142,7 @@ class Decoder:
             ids.extend(span.ids)
             wanted.extend([row + w for w in span.wanted])
             row += len(span.ids)
-        return self.compute(ids, LogPlan(self.shape, self._rotary, spans), wanted)
+        return self.compute(ids, LogPlan(self.shape, self.rotary, spans), wanted)
 
     def compute(self, ids: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
         """One forward over rows of tokens.

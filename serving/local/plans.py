@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from .families import ModelShape
 from .kvlog import Branch, KVLog, whole_lanes
+from .rotary import Rotary
 
 MOST_GATHERED = 8192
 """Most columns, those of the longest log times the logs, that are copied in order to be attended by one call."""
@@ -53,42 +54,6 @@ class Plan(Protocol):
         Returns:
             `[rows, heads * head_dim]`.
         """
-
-
-class Rotary:
-    """Cosines and sines of every position.
-
-    The rotation of the values is by nothing, so that one call takes queries, keys and values together.
-    """
-
-    def __init__(self, shape: ModelShape, dtype: torch.dtype) -> None:
-        if shape.inverse_frequencies is None:
-            raise ValueError(f"no rotation for family {shape.family!r}")
-        self._inverse, self._dtype = shape.inverse_frequencies, dtype
-        self._rotated = shape.heads + shape.kv_heads
-        self._heads = shape.heads + 2 * shape.kv_heads
-        self._half = shape.head_dim // 2
-
-    def tables(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines `[rows, heads + 2 * kv_heads, head_dim]` of the given positions."""
-        angle = torch.tensor(positions, dtype=torch.float32)[:, None] * self._inverse
-        cos, sin = angle.cos(), angle.sin()
-        rows = len(positions)
-        # The sign of "rotate half" is folded into the sine.
-        cos_table = torch.ones(rows, self._heads, 2 * self._half)
-        sin_table = torch.zeros(rows, self._heads, 2 * self._half)
-        cos_table[:, : self._rotated] = torch.cat([cos, cos], -1)[:, None]
-        sin_table[:, : self._rotated] = torch.cat([-sin, sin], -1)[:, None]
-        return cos_table.to(self._dtype), sin_table.to(self._dtype)
-
-    def rotate(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotate by tables of the same shape.
-
-        Source: Su et al. 2021, RoFormer, equation 34, with the halves of a head as the pairs.
-        """
-        cos, sin = tables
-        swapped = torch.cat([x[..., self._half :], x[..., : self._half]], -1)
-        return torch.addcmul(x * cos, swapped, sin)
 
 
 class LogPlan:

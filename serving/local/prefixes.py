@@ -179,6 +179,7 @@ class Prefixes:
         self._maker, self._budget = maker, budget
         self._trees: list[Tree] = []
         self._held: list[_Held] = []
+        self._lent = 0
         self._clock = 0
 
     @property
@@ -188,8 +189,8 @@ class Prefixes:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all logs."""
-        return sum(t.log.nbytes for t in self._trees)
+        """Bytes of all logs, and of what is lent."""
+        return sum(t.log.nbytes for t in self._trees) + self._lent * self._maker.column_bytes
 
     @property
     def most_columns(self) -> int:
@@ -316,11 +317,20 @@ class Prefixes:
                 return
             bounded = self._grown(log, count)
         if bounded is None:
-            raise OutOfCache(
-                f"the cache of {self._budget >> 20} MiB is full",
-                hint="give the engine a larger kv_bytes, ask for fewer or shorter samples at a time, or unpin prefixes",
-            )
+            raise self._full()
         log.grow(bounded)
+
+    def lend(self, columns: int) -> None:
+        """Take room for keys and values that are kept elsewhere; fewer than 0 give it back.
+
+        Raises:
+            OutOfCache: Not even with every idle column dropped.
+        """
+        if columns > 0 and not self._evict_for(columns * self._maker.column_bytes):
+            self._compact_busy()
+            if not self._evict_for(columns * self._maker.column_bytes):
+                raise self._full()
+        self._lent += columns
 
     def tidy(self, tree: Tree) -> None:
         """Compact a busy tree when under half of its columns are seen, or forget an empty one."""
@@ -338,6 +348,12 @@ class Prefixes:
     def close(self) -> None:
         """Forget everything."""
         self._trees, self._held = [], []
+
+    def _full(self) -> OutOfCache:
+        return OutOfCache(
+            f"the cache of {self._budget >> 20} MiB is full",
+            hint="give the engine a larger kv_bytes, ask for fewer or shorter samples at a time, or unpin prefixes",
+        )
 
     def _longest(self, ids: Sequence[int], call: object = None) -> tuple[Tree | None, list[int]]:
         """The tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""
@@ -357,9 +373,7 @@ class Prefixes:
         if not self._evict_for(size * self._maker.column_bytes):
             self._compact_busy()
             if not self._evict_for(size * self._maker.column_bytes):
-                raise OutOfCache(
-                    f"the cache of {self._budget >> 20} MiB is full", hint="give a larger kv_bytes, or unpin prefixes"
-                )
+                raise self._full()
         if len(self._trees) >= MAX_TREES:
             idle = [t for t in self._trees if t.idle]
             if idle:

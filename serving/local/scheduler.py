@@ -21,7 +21,8 @@ from .prefix_tasks import ReleaseTask
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
 from .sample_task import Row, SampleTask
 from .sampling import pick
-from .tasks import Fill, Task
+from .shared.worker_tasks import CloseTask, OpenTask, PassTask
+from .tasks import AloneTask, Fill, Task, Work
 
 CHUNK = 256
 """Most tokens prefilled in one step."""
@@ -29,10 +30,11 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class StepSize:
-    """What a step computed: rows decoded and tokens prefilled."""
+    """What a step computed: rows decoded, tokens prefilled, and work that is a step alone."""
 
     rows: int
     filled: int
+    alone: int = 0
 
 
 @dataclass(eq=False)
@@ -68,6 +70,7 @@ class Scheduler:
         self.prefixes = Prefixes(forward, kv_bytes)
         self._forward, self._max_rows = forward, max_rows
         self._waiting: deque[Task] = deque()
+        self._alone: deque[AloneTask] = deque()
         self._fills: list[Fill] = []
         self._ready: deque[SampleTask] = deque()
         self._rows: list[Row] = []
@@ -78,16 +81,18 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._waiting or self._fills or self._ready or self._rows or self._paused)
+        return bool(self._waiting or self._alone or self._fills or self._ready or self._rows or self._paused)
 
     @property
     def rows(self) -> int:
         """Samples under way."""
         return len(self._rows)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Add work; it begins in order of arrival. What gives room back is done at once: others may wait for it."""
-        if isinstance(task, ReleaseTask):
+        if isinstance(task, OpenTask | PassTask | CloseTask):
+            self._alone.append(task)
+        elif isinstance(task, ReleaseTask):
             task.start(self)
         else:
             self._waiting.append(task)
@@ -107,13 +112,14 @@ class Scheduler:
             BackendError: The forward pass failed; every task under way has been failed with it.
         """
         self._drop_cancelled()
+        alone = self._run_alone()
         self._admit()
         self._spawn()
         fills = self._choose_fills()
         parts = self._make_room(fills)
         if not parts:
-            return StepSize(0, 0)
-        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows))
+            return StepSize(0, 0, alone)
+        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows), alone)
         self._run(parts)
         self._spawn()
         return size
@@ -130,6 +136,31 @@ class Scheduler:
         self._drop_cancelled()
         for task in tasks.values():
             task.fail(error)
+        while self._alone:
+            alone = self._alone.popleft()
+            if isinstance(alone, CloseTask):
+                alone.run(self.prefixes)
+            else:
+                alone.fail(error)
+
+    def _run_alone(self) -> int:
+        """Run what is a step alone, one after the other.
+
+        Returns:
+            How many there were.
+        """
+        count = len(self._alone)
+        while self._alone:
+            task = self._alone.popleft()
+            if task.cancelled:
+                continue
+            try:
+                task.run(self.prefixes)
+            except ReasonError as error:
+                task.fail(error)
+            except (RuntimeError, IndexError, ValueError, MemoryError) as error:
+                task.fail(BackendError(f"the forward pass failed: {error}"))
+        return count
 
     # --- Admission
 

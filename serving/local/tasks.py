@@ -1,7 +1,7 @@
 """What the scheduler works on: tasks, and the tokens they want computed.
 
 A task says what is to be prefilled (`Fill`) and what to do with the logits: `sample_task`, `measure_tasks`,
-`prefix_tasks`. All of it runs on the engine's thread.
+`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`. All of it runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -84,3 +84,27 @@ class Task(Protocol):
 
     def release(self) -> None:
         """Give back every sequence held; idempotent."""
+
+
+class AloneTask(Protocol):
+    """Work that is a step of its own.
+
+    Attributes:
+        cancelled: Set from any thread: it is dropped before it begins.
+    """
+
+    cancelled: bool
+
+    def run(self, prefixes: Prefixes) -> None:
+        """Do it; `prefixes` keeps count of the room.
+
+        Raises:
+            ReasonError: It cannot be done.
+        """
+
+    def fail(self, error: ReasonError) -> None:
+        """Nothing came of it."""
+
+
+Work = Task | AloneTask
+"""What may be handed to the scheduler."""

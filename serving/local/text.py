@@ -75,6 +75,12 @@ class Tokenizer:
         """Text of one token alone, special or not."""
         return str(self._fast.decode([token_id], skip_special_tokens=False))
 
+    def holding(self, texts: Sequence[str], vocab: int) -> list[int]:
+        """Tokens below `vocab` whose text holds one of the given texts."""
+        if not texts:
+            return []
+        return [i for i in range(vocab) if any(text in self.token(i) for text in texts)]
+
     def render(self, prompt: Prompt) -> str:
         """Text of a prompt without its prefix.
 

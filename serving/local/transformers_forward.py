@@ -197,5 +197,5 @@ def _shape(config: Any) -> ModelShape:
         context=min(context, window) if isinstance(window, int) and window > 0 else context,
         tied=bool(getattr(text, "tie_word_embeddings", True)),
         qk_norm=False,
-        inverse_frequencies=None,
+        frequencies=None,
     )

@@ -12,7 +12,7 @@ import torch
 from ...core.errors import BackendError, BackendUnavailable
 from .calibrate import StepWatch
 from .scheduler import Scheduler
-from .tasks import Task
+from .tasks import Work
 
 
 class Worker:
@@ -28,13 +28,13 @@ class Worker:
         self._scheduler, self._after_step = scheduler, after_step
         self._watch = StepWatch(threads)
         self._changed = threading.Condition()
-        self._inbox: deque[Task] = deque()
+        self._inbox: deque[Work] = deque()
         self._closing = False
         self._threads_before = torch.get_num_threads()
         self._thread = threading.Thread(target=self._main, name="reason-local-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, tasks: list[Task]) -> None:
+    def submit(self, tasks: list[Work]) -> None:
         """Hand over work.
 
         Raises:
@@ -78,7 +78,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - whatever breaks, those who wait must hear of it
                 size = None
                 self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
-            if size is not None and size.rows and not size.filled:
+            if size is not None and size.rows and not (size.filled or size.alone):
                 self._watch.observe(size.rows, time.perf_counter() - began)
                 if torch.get_num_threads() != self._watch.threads:
                     torch.set_num_threads(self._watch.threads)

@@ -1,4 +1,4 @@
-"""`Learner`: Double DQN on a dueling network, one update per step once enough transitions are there.
+"""`Learner`: Double DQN on a dueling network, which learns at every step once enough transitions are there.
 
 It knows no model and no environment: it is asked what to do and told what came of it. Everything that it draws follows
 from its seed, and its state is complete: a learner that takes it over goes on as if nothing had been between.
@@ -113,10 +113,10 @@ class Learner:
         return chosen
 
     def observe(self, transition: Transition) -> float | None:
-        """Keep what came of an action, and learn once if enough is there.
+        """Keep what came of an action, and learn if enough is there, `gradient_steps` times.
 
         Returns:
-            The loss before the update; None while there is none yet.
+            The loss before the last of these updates; None while there is none yet.
 
         Raises:
             UserError: The transition cannot be, or training diverged.
@@ -124,7 +124,11 @@ class Learner:
         self.replay.add(transition)
         if len(self.replay) < self.learning.begins_at:
             return None
-        return self.learn(self.replay.sample(self._sampling, self.learning.batch))
+        losses = [
+            self.learn(self.replay.sample(self._sampling, self.learning.batch))
+            for _ in range(self.learning.gradient_steps)
+        ]
+        return losses[-1]
 
     def learn(self, batch: Batch) -> float:
         """One update by a batch; the target network follows where it is due.

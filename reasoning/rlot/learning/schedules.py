@@ -19,6 +19,8 @@ class Learning(Frozen):
         batch: Transitions an update is made of.
         capacity: Transitions that are kept, the newest.
         begins_at: Transitions that are there before the first update.
+        gradient_steps: Updates behind each step, each with a batch of its own; 1 in the paper. More are worth having where
+            an episode costs a minute and an update a millisecond.
         sync_every: Updates after which the target network becomes the online one.
         eps_start: Share of random actions at the start.
         eps_min: What it does not fall below.
@@ -31,6 +33,7 @@ class Learning(Frozen):
     batch: Annotated[int, Field(ge=1)] = 64
     capacity: Annotated[int, Field(ge=1, le=10_000_000)] = 500
     begins_at: Annotated[int, Field(ge=1)] = 500
+    gradient_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     sync_every: Annotated[int, Field(ge=1)] = 50
     eps_start: Annotated[float, Field(ge=0, le=1)] = 1.0
     eps_min: Annotated[float, Field(ge=0, le=1)] = 0.0

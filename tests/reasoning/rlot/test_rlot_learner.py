@@ -73,6 +73,22 @@ def test_nothing_is_learned_before_the_five_hundredth_transition_and_the_target_
     assert learner.epsilon == 0.9995**650
 
 
+def test_several_gradient_steps_are_as_many_updates_each_with_a_batch_of_its_own() -> None:
+    fixed = {"eps_decay": 1.0, "lr_halved_every": 1000}
+    once, thrice = (Learner(QUICK.model_copy(update=fixed | {"gradient_steps": n}), seed=4) for n in (1, 3))
+    state = mdp.BARE
+    for step in range(60):
+        told, _ = walk(thrice, 1, state)
+        again, state = walk(once, 1, state)
+        losses = [loss for _, loss in again]
+        if once.updates:
+            losses = [once.learn(once.replay.sample(once._sampling, QUICK.batch)) for _ in range(2)][-1:]
+        assert [loss for _, loss in told] == losses
+        assert once.updates == thrice.updates == max(0, 3 * (step + 2 - QUICK.begins_at))
+        assert weights_of(once.online) == weights_of(thrice.online)
+        assert weights_of(once.target) == weights_of(thrice.target)
+
+
 def test_epsilon_falls_with_each_state_and_the_rate_with_episodes() -> None:
     learner = Learner()
     assert learner.epsilon == 1

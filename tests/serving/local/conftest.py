@@ -25,6 +25,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 SIZES: dict[str, Any] = {
     "vocab_size": 264,
     "hidden_size": 64,
@@ -41,6 +42,7 @@ SIZES: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "tie_word_embeddings": True},
     "llama3": {"model_type": "llama", "rope_parameters": LLAMA3, "tie_word_embeddings": False},
+    "yarn": {"model_type": "qwen2", "rope_parameters": YARN, "tie_word_embeddings": True},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen3": {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": False},
     "gpt_neox": {"model_type": "gpt_neox", "max_position_embeddings": 512, "num_key_value_heads": 4},

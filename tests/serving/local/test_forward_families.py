@@ -74,7 +74,7 @@ def forked(forward: Forward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.cat(parts_one), torch.cat(parts_two), torch.cat(parts_other)
 
 
-@pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "gpt_neox", "gemma"])
+@pytest.mark.parametrize("variant", ["llama", "llama3", "yarn", "qwen2", "qwen3", "gpt_neox", "gemma"])
 def test_logits_equal_those_of_transformers(
     variant: str,
     tiny_files: Callable,
@@ -159,7 +159,7 @@ def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_f
     config = json.loads((tiny_folder("llama") / "config.json").read_text())
     for change in (
         {"hidden_act": "gelu"},
-        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
         {"mlp_bias": True},
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))

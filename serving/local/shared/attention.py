@@ -1,0 +1,77 @@
+"""Attention that says how much weight it stood for, and how such parts become one.
+
+A softmax over several blocks is the softmax over each of them, weighed by the sum of its exponentials. With that sum's
+logarithm beside every part the parts may be computed apart, in any order and by any kernel that returns it.
+
+Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261; the merge is that of Dao et al. 2022, FlashAttention,
+section 3.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def attend_with_weight(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention, and the logarithm of the sum of exponentials that it is divided by.
+
+    Args:
+        query: `[heads, rows, head_dim]`.
+        keys: `[heads, columns, head_dim]`, at least one column.
+        values: Likewise.
+        mask: Added to scores, `[rows, columns]`: 0 where seen, else minus infinity; every row sees a column. None if all
+            see all.
+        scale: What scores are multiplied by.
+
+    Returns:
+        `[heads, rows, head_dim]`, and `[heads, rows]` in at least single precision.
+    """
+    q, k, v = query[None], keys[None], values[None]
+    bias = None if mask is None else mask[None, None]
+    if query.device.type == "cpu":
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        out, weight = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
+        return out[0], weight[0]
+    if query.device.type == "cuda":
+        if bias is None and query.dtype in (torch.float16, torch.bfloat16):
+            out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
+        elif query.dtype != torch.float64:
+            wide = None if bias is None else bias.expand(1, q.shape[1], -1, -1)
+            efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+            out, weight = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
+        else:
+            return by_definition(query, keys, values, mask, scale)
+        return out[0], weight[0, :, : query.shape[1]]  # that kernel rounds rows up to whole tiles
+    return by_definition(query, keys, values, mask, scale)
+
+
+def by_definition(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """The same by matrix products, for devices and formats without a kernel that returns the weight."""
+    scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
+    if mask is not None:
+        scores = scores + mask
+    weight = scores.logsumexp(-1)
+    return (scores - weight[..., None]).exp().to(values.dtype) @ values, weight
+
+
+def merge(parts: Tensor, weights: Tensor, rows: Tensor, count: int) -> Tensor:
+    """The attention of each row over all that it sees, from its parts.
+
+    Args:
+        parts: `[parts, heads, head_dim]`, attention of one row over one block each.
+        weights: `[parts, heads]`, logarithms of their sums of exponentials; minus infinity where nothing was seen.
+        rows: `[parts]`, whose they are.
+        count: Number of rows.
+
+    Returns:
+        `[count, heads, head_dim]`, in the format of the weights; zero for a row that sees nothing.
+    """
+    index = rows[:, None].expand_as(weights)
+    most = weights.new_full((count, weights.shape[1]), float("-inf")).scatter_reduce(0, index, weights, "amax")
+    # Where all parts of a row are empty, the greatest weight is no number to subtract.
+    share = (weights - most.nan_to_num(neginf=0.0)[rows]).exp()
+    total = weights.new_zeros(count, weights.shape[1]).index_add(0, rows, share)
+    weighed = (share[..., None] * parts).masked_fill((share == 0)[..., None], 0.0)  # what saw nothing may be no number
+    whole = weights.new_zeros(count, *parts.shape[1:]).index_add(0, rows, weighed)
+    return whole / total.clamp_min(torch.finfo(total.dtype).tiny)[..., None]

@@ -1,0 +1,132 @@
+"""`Gang`: workers of one group on the engine's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ....core.errors import ContextTooLong
+from ....core.messages import Sampling
+from ...hooks import Hook
+from ...workers import Drawn, Opening, Pass
+from ..sampling import Sampler, pick
+from ..text import TextAssembler, Tokenizer
+from .block import Block, grown
+from .shared_plan import Feed
+from .workspace import Workspace
+
+
+class Gang:
+    """Workers of one group: their blocks, views and generators. Lives on the engine's thread.
+
+    Args:
+        workspace: Empty.
+        opening: How they begin.
+        prompt: Tokens of the prompt.
+        others: Tokens of the header before the others' texts; none where they are not seen.
+        own: Tokens of the header before one's own; likewise.
+        tokenizer: Decodes.
+        eos: Tokens that end a text.
+        hooks: Hooks on what workers draw, by name.
+        context: Most tokens that a worker may see.
+        lent: Columns that were taken for it before.
+
+    Attributes:
+        workspace: As given.
+        lent: Columns that are taken for it.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        opening: Opening,
+        prompt: Sequence[int],
+        others: Sequence[int],
+        own: Sequence[int],
+        *,
+        tokenizer: Tokenizer,
+        eos: frozenset[int],
+        hooks: Sequence[tuple[str, Hook]],
+        context: int,
+        lent: int,
+    ) -> None:
+        self.workspace = workspace
+        self._tokenizer, self._eos, self._context = tokenizer, eos, context
+        self.lent = lent
+        self._history = workspace.open(prompt)
+        before, behind = ((workspace.open(ids),) if ids else () for ids in (others, own))
+        self._steps = [workspace.open() for _ in range(opening.workers)]
+        self._views: list[tuple[Block, ...]] = []
+        for mine in self._steps:
+            rest = tuple(step for step in self._steps if step is not mine)
+            shown = () if opening.layout == "interleaved" else (*before, *rest, *behind)
+            self._views.append((self._history, *shown, mine))
+        sampling = Sampling(
+            temperature=opening.temperature, top_p=opening.top_p, top_k=opening.top_k, seed=opening.seed
+        )
+        self._samplers = [Sampler(sampling, worker, hooks, prompt, eos) for worker in range(opening.workers)]
+        self._texts = [TextAssembler(tokenizer, prompt, ()) for _ in self._steps]
+
+    def growth(self, step: Pass) -> int:
+        """Columns by which the blocks will grow for a pass."""
+        more = 0
+        capacity, length = self._history.capacity, len(self._history)
+        for worker in step.moves:
+            length += len(self._steps[worker])
+            more += grown(capacity, length) - capacity
+            capacity = grown(capacity, length)
+        for worker, (block, ids) in enumerate(zip(self._steps, step.feeds, strict=True)):
+            length = len(ids) + (0 if worker in step.moves else len(block))
+            more += grown(block.capacity, length) - block.capacity
+        return more
+
+    def close(self) -> int:
+        """Forget everything.
+
+        Returns:
+            Columns that were taken for it and are free now; none if it was closed before.
+        """
+        lent, self.lent = self.lent, 0
+        self.workspace.clear()
+        self._views, self._steps = [], []
+        return lent
+
+    def check_length(self, step: Pass) -> None:
+        """See whether everybody's view stays within the context.
+
+        Raises:
+            ContextTooLong: Somebody's does not.
+        """
+        lengths = {id(block): len(block) for block in self.workspace.blocks}
+        for worker in step.moves:
+            lengths[id(self._history)] += lengths[id(self._steps[worker])]
+            lengths[id(self._steps[worker])] = 0
+        for block, ids in zip(self._steps, step.feeds, strict=True):
+            lengths[id(block)] += len(ids)
+        for view, ids in zip(self._views, step.feeds, strict=True):
+            longest = sum(lengths[id(block)] for block in view)
+            if ids and longest > self._context:
+                raise ContextTooLong(
+                    f"a worker would see {longest} tokens, more than the model's context of {self._context}",
+                    tokens=longest,
+                    limit=self._context,
+                    hint="fewer passes, fewer workers, or a model with a longer context",
+                )
+
+    def run(self, step: Pass) -> list[Drawn | None]:
+        """Move what is finished, run the pass, and draw."""
+        for worker in step.moves:
+            self.workspace.move(self._steps[worker], self._history)
+        reading = [worker for worker, ids in enumerate(step.feeds) if ids]
+        logits = self.workspace.run([Feed(self._views[w], step.feeds[w]) for w in reading])
+        picked = pick(logits, [self._samplers[w] for w in reading], [0] * len(reading))
+        drawn: list[Drawn | None] = [None] * len(self._steps)
+        for worker, choice in zip(reading, picked, strict=True):
+            if isinstance(choice, Exception):
+                raise choice
+            ids = step.feeds[worker]
+            if len(ids) > 1 or list(ids) != self._samplers[worker].generated[-2:-1]:
+                self._texts[worker] = TextAssembler(self._tokenizer, ids, ())  # it was given something to read
+            ends = choice.token in self._eos
+            text = "" if ends else self._texts[worker].push(choice.token)
+            drawn[worker] = Drawn(token=choice.token, logprob=choice.logprob, text=text, ends=ends)
+        return drawn

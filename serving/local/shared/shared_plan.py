@@ -1,0 +1,154 @@
+"""`SharedPlan`: one pass of several workers over blocks that they read together.
+
+The query of a row is turned once for each block of its view, to where the row stands as counted from that block's
+beginning. So a block is read as it lies, once for all rows that see it, wherever their views have it.
+
+Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261, section 3.3 (rotating queries instead of the cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..families import ModelShape
+from ..rotary import Rotary
+from .attention import attend_with_weight, merge
+from .block import Block, on, wide
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one worker reads in a pass.
+
+    Attributes:
+        view: The blocks that it sees, in the order in which it sees them. It writes into the last one.
+        ids: Its next tokens, at least one.
+    """
+
+    view: tuple[Block, ...]
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One block, and the rows that read it."""
+
+    block: Block
+    length: int
+    parts: slice
+    mask: Tensor | None
+
+
+class SharedPlan:
+    """One pass: all keys and values are written before anybody attends, so that workers see each other's newest token.
+
+    The tokens are reserved when the plan is made; keys and values follow layer by layer.
+
+    Args:
+        shape: Sizes of the model.
+        rotary: Rotation.
+        feeds: What each worker reads; no two write into one block, nor does a view show a block twice.
+        device: Where the model lies.
+
+    Raises:
+        ValueError: Two workers would write into one block, a view shows one twice, or somebody reads nothing.
+    """
+
+    def __init__(self, shape: ModelShape, rotary: Rotary, feeds: Sequence[Feed], device: torch.device) -> None:
+        _check(feeds)
+        self._shape, self._rotary = shape, rotary
+        self._rows = sum(len(feed.ids) for feed in feeds)
+        self._writes: list[tuple[Block, range, slice]] = []
+        written: list[int] = []
+        for feed in feeds:
+            columns = feed.view[-1].reserve(feed.ids)
+            self._writes.append((feed.view[-1], columns, slice(len(written), len(written) + len(columns))))
+            written.extend(columns)
+        self._key_turn = _of_heads(rotary.turn(torch.tensor(written)), device)
+        self._reads: list[_Read] = []
+        rows, turned = self._lay_out(feeds, device)
+        self._part_rows = torch.tensor(rows, device=device)
+        self._query_turn = _of_heads(rotary.turn(torch.tensor(turned)), device)
+
+    def _lay_out(self, feeds: Sequence[Feed], device: torch.device) -> tuple[list[int], list[int]]:
+        """For each block the rows that read it and where they stand, counted from its beginning: one list for all."""
+        # Where each worker's view has each of its blocks.
+        starts: list[dict[int, int]] = []
+        ends: list[int] = []
+        for feed in feeds:
+            at = 0
+            begins: dict[int, int] = {}
+            for block in feed.view:
+                begins[id(block)] = at
+                at += len(block)
+            starts.append(begins)
+            ends.append(at)
+        blocks = {id(block): block for feed in feeds for block in feed.view if len(block)}
+        rows: list[int] = []
+        turned: list[int] = []
+        for block in blocks.values():
+            first_part = len(rows)
+            own: list[tuple[int, int]] = []
+            row = 0
+            for feed, begins, end in zip(feeds, starts, ends, strict=True):
+                count = len(feed.ids)
+                if id(block) in begins:
+                    first = end - count - begins[id(block)]
+                    if block is feed.view[-1] and count > 1:
+                        own.append((len(rows) - first_part, count))
+                    rows.extend(range(row, row + count))
+                    turned.extend(range(first, first + count))
+                row += count
+            parts = slice(first_part, len(rows))
+            self._reads.append(_Read(block, len(block), parts, self._mask(block, parts, own, device)))
+        return rows, turned
+
+    def _mask(self, block: Block, parts: slice, own: Sequence[tuple[int, int]], device: torch.device) -> Tensor | None:
+        """What is hidden: of the tokens that a worker writes in this pass, each sees those before it alone."""
+        if not own:
+            return None
+        mask = torch.zeros(parts.stop - parts.start, len(block), dtype=block.kv[0].dtype, device=device)
+        for at, count in own:
+            mask[at : at + count, -count:] = torch.full((count, count), float("-inf"), device=device).triu_(1)
+        return mask.repeat_interleave(self._shape.heads // self._shape.kv_heads, 0)
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Write the keys and values of the pass, then attend block by block."""
+        heads, kv_heads, dim = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
+        group = heads // kv_heads
+        keys = self._rotary.rotate(wide(qkv[:, heads : heads + kv_heads]), self._key_turn).to(qkv.dtype)
+        for block, columns, rows in self._writes:
+            block.kv[layer][0, :, columns.start : columns.stop] = keys[rows].transpose(0, 1)
+            block.kv[layer][1, :, columns.start : columns.stop] = qkv[rows, heads + kv_heads :].transpose(0, 1)
+        query = self._rotary.rotate(wide(qkv[:, :heads])[self._part_rows], self._query_turn).to(qkv.dtype)
+        outs: list[Tensor] = []
+        weights: list[Tensor] = []
+        for read in self._reads:
+            count = read.parts.stop - read.parts.start
+            folded = query[read.parts].view(count, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
+            kv = read.block.kv[layer]
+            out, weight = attend_with_weight(folded, kv[0, :, : read.length], kv[1, :, : read.length], read.mask, dim**-0.5)
+            outs.append(out.reshape(kv_heads, count, group, dim).transpose(0, 1).reshape(count, heads, dim))
+            weights.append(weight.reshape(kv_heads, count, group).transpose(0, 1).reshape(count, heads))
+        whole = merge(torch.cat(outs), torch.cat(weights), self._part_rows, self._rows)
+        return whole.to(qkv.dtype).reshape(self._rows, heads * dim)
+
+
+def _of_heads(turn: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tables `[rows, head_dim]` for rows of several heads."""
+    return turn[0].to(device)[:, None], turn[1].to(device)[:, None]
+
+
+def _check(feeds: Sequence[Feed]) -> None:
+    written = [id(feed.view[-1]) for feed in feeds]
+    if len(set(written)) < len(written):
+        raise ValueError("two workers cannot write into one block")
+    for feed in feeds:
+        if len({id(block) for block in feed.view}) < len(feed.view):
+            raise ValueError("a view cannot show a block twice")
+        if not feed.ids:
+            raise ValueError("a worker without tokens has no part in a pass")

@@ -1,0 +1,247 @@
+"""Workers of the embedded engine, as a caller has them: passes, draws, room, ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from reason.core.errors import BackendError, BackendUnavailable, CapabilityMissing, ContextTooLong, UserError
+from reason.core.messages import Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.serving.local.prefixes import OutOfCache
+from reason.serving.workers import Drawn, Layout, Opening, Pass, SharesCache, WorkerGroup
+
+TEXT = "The quick brown fox jumps over the lazy dog."
+
+
+def opening(**settings: Any) -> Opening:
+    usual: dict[str, Any] = {"prompt": Prompt(text=TEXT), "others": "others: ", "own": "mine: ", "seed": 5}
+    return Opening(**(usual | settings))
+
+
+async def write(
+    group: WorkerGroup, passes: int, first: list[str] | None = None, moves: dict[int, tuple[int, ...]] | None = None
+) -> list[list[Drawn]]:
+    """What each worker draws when it reads its own tokens alone; `moves` by pass."""
+    texts = first or [chr(97 + w) for w in range(group.workers)]
+    feeds = [group.encode(text) for text in texts]
+    written: list[list[Drawn]] = [[] for _ in feeds]
+    for number in range(passes):
+        drawn = await group.advance(Pass(feeds=tuple(feeds), moves=(moves or {}).get(number, ())))
+        for worker, token in enumerate(drawn):
+            assert token is not None
+            written[worker].append(token)
+            feeds[worker] = (token.token,)
+    return written
+
+
+def ids(written: list[list[Drawn]]) -> list[list[int]]:
+    return [[d.token for d in worker] for worker in written]
+
+
+async def settled(model: LocalModel, cache_bytes: int) -> None:
+    """Wait until the engine holds so many bytes: ends take effect at its next step."""
+    for _ in range(2000):
+        if not model._scheduler.busy and model.cache_bytes == cache_bytes:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"the engine holds {model.cache_bytes} bytes, not {cache_bytes}")
+
+
+async def test_the_engine_shares_its_cache_and_says_so(tiny: LocalModel) -> None:
+    assert isinstance(tiny, SharesCache)
+    assert tiny.capabilities.kv_sharing
+
+
+async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
+    prompt = Prompt(text=TEXT)
+    sampled = Sampling(max_tokens=30, temperature=1.0, seed=5, ignore_eos=True)
+    ((expected,),) = await tiny.generate([Request(prompt=Prompt(text=TEXT + "a"), sampling=sampled)])
+    group = await tiny.open_workers(opening(prompt=prompt, workers=1))
+    (written,) = await write(group, 30, moves={7: (0,), 20: (0,)})
+    assert tuple(d.token for d in written) == expected.token_ids
+    assert expected.logprobs is not None
+    assert [d.logprob for d in written] == pytest.approx(list(expected.logprobs), abs=1e-3)
+    assert expected.text.startswith("".join(d.text for d in written))
+    await group.aclose()
+
+
+@pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
+async def test_a_seed_gives_the_same_and_fewer_passes_a_beginning_of_it(tiny: LocalModel, layout: Layout) -> None:
+    texts = []
+    for passes, seed in ((20, 5), (12, 5), (20, 6)):
+        group = await tiny.open_workers(opening(layout=layout, workers=3, seed=seed))
+        texts.append(ids(await write(group, passes)))
+        assert group.usage.completion_tokens == 3 * passes
+        await group.aclose()
+    assert [w[:12] for w in texts[0]] == texts[1]
+    assert texts[0] != texts[2]
+    assert len({tuple(w) for w in texts[0]}) == 3
+
+
+async def test_what_runs_beside_the_workers_changes_nothing(tiny: LocalModel) -> None:
+    async def alone() -> list[list[int]]:
+        group = await tiny.open_workers(opening())
+        written = await write(group, 25)
+        await group.aclose()
+        return ids(written)
+
+    request = Request(prompt=Prompt(text="beside"), sampling=Sampling(max_tokens=60, seed=1, ignore_eos=True))
+    expected, ((sample,),) = await alone(), await tiny.generate([request])
+    beside = await asyncio.gather(alone(), tiny.generate([request]), alone())
+    assert beside[0] == beside[2] == expected
+    assert beside[1][0][0].token_ids == sample.token_ids
+
+
+async def test_layouts_see_different_things(tiny: LocalModel) -> None:
+    by_layout = {}
+    for layout in ("combined", "interleaved", "contiguous"):
+        group = await tiny.open_workers(opening(layout=layout, temperature=0))
+        by_layout[layout] = await group.advance(Pass(feeds=(group.encode("a"), group.encode("b"))))
+        await group.aclose()
+    shown = [[d.logprob for d in drawn if d] for drawn in by_layout.values()]
+    assert len({tuple(s) for s in shown}) == 3
+
+
+async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not_before(tiny: LocalModel) -> None:
+    async def last(secret: str, moved: bool) -> Drawn | None:
+        group = await tiny.open_workers(opening(layout="interleaved", temperature=0))
+        await group.advance(Pass(feeds=(group.encode("a"), group.encode(secret))))
+        drawn = await group.advance(Pass(feeds=(group.encode("c"), ()), moves=(1,) if moved else ()))
+        await group.aclose()
+        assert drawn[1] is None
+        return drawn[0]
+
+    assert await last("xyz", False) == await last("uvw", False)
+    assert await last("xyz", True) != await last("uvw", True)
+
+
+async def test_what_is_banned_is_never_drawn_and_log_probabilities_stay_raw(tiny: LocalModel) -> None:
+    plain = await tiny.open_workers(opening(workers=1, temperature=0))
+    (usual,) = await write(plain, 40)
+    at, text = next((i, t) for i, d in enumerate(usual) if (t := tiny._tokenizer.token(d.token)))
+    group = await tiny.open_workers(opening(workers=1, banned=(text,), temperature=0))
+    (written,) = await write(group, 40)
+    assert [d.token for d in written[:at]] == [d.token for d in usual[:at]]
+    assert all(text not in tiny._tokenizer.token(d.token) for d in written)
+    assert written[at].logprob < usual[at].logprob
+    await plain.aclose()
+    await group.aclose()
+
+
+async def test_usage_counts_what_was_read_beside_ones_own(tiny: LocalModel) -> None:
+    group = await tiny.open_workers(opening(workers=2))
+    prompt = len(group.encode(TEXT)) + len(group.encode("others: ")) + len(group.encode("mine: "))
+    assert group.usage.prompt_tokens == prompt
+    drawn = await group.advance(Pass(feeds=(group.encode("abc"), ())))
+    assert (group.usage.prompt_tokens, group.usage.completion_tokens) == (prompt + 3, 1)
+    assert drawn[0] is not None
+    await group.advance(Pass(feeds=((drawn[0].token, *group.encode("xy")), group.encode("z"))))
+    assert (group.usage.prompt_tokens, group.usage.completion_tokens) == (prompt + 6, 3)
+    await group.aclose()
+
+
+async def test_room_is_taken_and_given_back(tiny: LocalModel) -> None:
+    before = tiny.cache_bytes
+    group = await tiny.open_workers(opening(workers=2))
+    begun = tiny.cache_bytes
+    assert begun > before
+    await write(group, 200, moves={90: (0, 1), 150: (1,)})
+    assert tiny.cache_bytes > begun
+    gang = group._gang  # type: ignore[attr-defined]
+    assert tiny.cache_bytes - before == gang.workspace.nbytes
+    await group.aclose()
+    await group.aclose()
+    await settled(tiny, before)
+    with pytest.raises(BackendUnavailable):
+        await group.advance(Pass(feeds=((3,), (4,))))
+
+
+async def test_a_full_cache_is_told_and_the_room_comes_back(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=400 * 768)
+    try:
+        group = await model.open_workers(opening(workers=2))
+        with pytest.raises(OutOfCache):
+            await write(group, 300)
+        await settled(model, 0)
+        other = await model.open_workers(opening(workers=2))
+        await write(other, 5)
+        with pytest.raises(OutOfCache):
+            await model.open_workers(opening(workers=4))
+    finally:
+        await model.aclose()
+
+
+async def test_a_view_longer_than_the_context_is_refused(tiny: LocalModel) -> None:
+    group = await tiny.open_workers(opening(workers=2))
+    with pytest.raises(ContextTooLong, match="1024"):
+        await group.advance(Pass(feeds=(group.encode("a" * 500), group.encode("b" * 500))))
+    with pytest.raises(ContextTooLong):
+        await tiny.open_workers(opening(prompt=Prompt(text="a" * 1100)))
+
+
+async def test_cancelling_a_pass_or_an_opening_gives_everything_back(tiny: LocalModel) -> None:
+    before = tiny.cache_bytes
+    opened = asyncio.ensure_future(tiny.open_workers(opening(prompt=Prompt(text="a" * 900))))
+    await asyncio.sleep(0.002)
+    opened.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opened
+    group = await tiny.open_workers(opening(workers=2))
+    writing = asyncio.ensure_future(write(group, 400))
+    await asyncio.sleep(0.05)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await settled(tiny, before)
+    with pytest.raises(BackendUnavailable):
+        await group.advance(Pass(feeds=((3,), (4,))))
+
+
+async def test_closing_the_engine_ends_a_pass(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    group = await model.open_workers(opening(workers=2))
+    writing = asyncio.ensure_future(write(group, 900))
+    await asyncio.sleep(0.02)
+    await model.aclose()
+    with pytest.raises((BackendError, asyncio.CancelledError)):
+        await writing
+    await group.aclose()
+
+
+async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = LocalModel.load(tiny_files("gpt_neox"), weight_format="fp32", threads=1)
+    try:
+        assert not model.capabilities.kv_sharing
+        with pytest.raises(CapabilityMissing, match="kv_sharing"):
+            await model.open_workers(opening())
+    finally:
+        await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (Pass(feeds=((3,),)), "of 2"),
+        (Pass(feeds=((), ())), "nobody reads"),
+        (Pass(feeds=((3,), (999,))), "not in the vocabulary"),
+        (Pass(feeds=((3,), (4,)), moves=(2,)), "workers are 0 to 1"),
+        (Pass(feeds=((3,), (4,)), moves=(1, 1)), "each once"),
+    ],
+)
+async def test_what_is_no_pass_is_refused_and_changes_nothing(tiny: LocalModel, step: Pass, said: str) -> None:
+    group = await tiny.open_workers(opening(workers=2))
+    with pytest.raises(UserError, match=said):
+        await group.advance(step)
+    assert len(ids(await write(group, 2))[0]) == 2
+    await group.aclose()
+
+
+async def test_nothing_is_moved_in_a_contiguous_layout(tiny: LocalModel) -> None:
+    group = await tiny.open_workers(opening(layout="contiguous"))
+    with pytest.raises(UserError, match="nothing is moved"):
+        await group.advance(Pass(feeds=((3,), (4,)), moves=(0,)))
+    await group.aclose()

@@ -1,0 +1,248 @@
+"""Workers on one cache: what they compute, against views that are put together anew for each of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from reason.serving.local.model import Decoder
+from reason.serving.local.shared.block import Block
+from reason.serving.local.shared.shared_plan import Feed
+from reason.serving.local.shared.workspace import Workspace
+from shared_reference import RawBlock, Reference
+
+EXACT = {"atol": 1e-4, "rtol": 1e-5}
+PROMPT = [(13 * i + 5) % 264 for i in range(50)]
+HEADERS = ([7, 8, 9], [21, 22])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def decoder(tiny_folder: Callable[[str], Path]) -> Decoder:
+    return Decoder.load(tiny_folder("llama"), "fp32")
+
+
+class Twins:
+    """The same workers twice: on our blocks, and on the reference's."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.ours, self.theirs = Workspace(Decoder.load(folder, "fp32")), Reference(folder)
+        self.pairs: dict[str, tuple[Block, RawBlock]] = {}
+        self.workers = workers
+        for name, ids in (("history", PROMPT), ("others", HEADERS[0]), ("own", HEADERS[1])):
+            self.open(name, ids)
+        for worker in range(workers):
+            self.open(str(worker), [])
+
+    def open(self, name: str, ids: Sequence[int]) -> None:
+        raw = self.theirs.block()
+        if ids:
+            self.theirs.run([([raw], ids)])
+        self.pairs[name] = (self.ours.open(ids), raw)
+
+    def view(self, worker: int, layout: str) -> list[str]:
+        others = [str(w) for w in range(self.workers) if w != worker]
+        return {
+            "combined": ["history", "others", *others, "own", str(worker)],
+            "interleaved": ["history", str(worker)],
+            "contiguous": ["history", *others, "own", str(worker)],
+        }[layout]
+
+    def run(self, inputs: dict[int, Sequence[int]], layout: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        views = {worker: self.view(worker, layout) for worker in inputs}
+        ours = self.ours.run(
+            [Feed(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()]
+        )
+        theirs = self.theirs.run([([self.pairs[n][1] for n in views[w]], ids) for w, ids in inputs.items()])
+        return list(ours), [rows[-1] for rows in theirs]
+
+    def move(self, worker: int) -> None:
+        (mine, raw), (history, all_raw) = self.pairs[str(worker)], self.pairs["history"]
+        self.ours.move(mine, history)
+        all_raw.absorb(raw)
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "yarn"])
+@pytest.mark.parametrize(("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)])
+def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
+    variant: str, layout: str, workers: int, tiny_folder: Callable[[str], Path]
+) -> None:
+    draw = random.Random(workers)
+    with torch.inference_mode():
+        twins = Twins(tiny_folder(variant), workers)
+        inputs: dict[int, Sequence[int]] = {w: [draw.randrange(3, 264) for _ in range(4 + w)] for w in range(workers)}
+        for number in range(30):
+            ours, theirs = twins.run(inputs, layout)
+            for mine, expected in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(mine, expected, **EXACT)
+            inputs = {w: [draw.randrange(3, 264)] for w in range(workers)}
+            if number in (8, 17, 18) and layout != "contiguous":
+                # As a finished step: it joins the history, and the worker reads several tokens at once.
+                worker = number % workers
+                twins.move(worker)
+                inputs[worker] = [draw.randrange(3, 264) for _ in range(5)]
+            if number == 21:
+                del inputs[0]  # a worker that stands still for a pass
+
+
+def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> None:
+    from reason.serving.local.plans import Span
+
+    draw = random.Random(3)
+    with torch.inference_mode():
+        log = decoder.open_log(512)
+        branch = log.open()
+        decoder.run([Span(log, branch, PROMPT, [])])
+        workspace = Workspace(decoder)
+        history, own = workspace.open(PROMPT), workspace.open()
+        for number in range(40):
+            ids = [draw.randrange(3, 264) for _ in range(3 if number % 9 == 0 else 1)]
+            if number in (11, 25, 26):
+                workspace.move(own, history)
+            mine = workspace.run([Feed((history, own), ids)])
+            expected = decoder.run([Span(log, branch, ids, [len(ids) - 1])])
+            torch.testing.assert_close(mine, expected, **EXACT)
+
+
+def test_a_moved_step_reads_as_the_tail_of_the_history_and_its_values_are_untouched(decoder: Decoder) -> None:
+    with torch.inference_mode():
+        workspace = Workspace(decoder)
+        history, step, probe, other = workspace.open(PROMPT), workspace.open(), workspace.open(), workspace.open()
+        workspace.run([Feed((history, step), [5, 6, 7, 8])])
+        keys = [kv[0, :, :4].clone() for kv in step.kv]
+        values = [kv[1, :, :4].clone() for kv in step.kv]
+        before = workspace.run([Feed((history, step, probe), [9])])
+        workspace.move(step, history)
+        assert (len(step), len(history), history.ids[-4:]) == (0, len(PROMPT) + 4, [5, 6, 7, 8])
+        after = workspace.run([Feed((history, other), [9])])
+        torch.testing.assert_close(after, before, **EXACT)
+        for layer, kv in enumerate(history.kv):
+            moved = kv[0, :, len(PROMPT) : len(PROMPT) + 4]
+            assert torch.equal(kv[1, :, len(PROMPT) : len(PROMPT) + 4], values[layer])
+            inside = keys[layer] @ keys[layer].transpose(1, 2)
+            torch.testing.assert_close(moved @ moved.transpose(1, 2), inside, atol=1e-4, rtol=1e-4)
+            assert not torch.allclose(moved, keys[layer], atol=1e-3)
+
+
+def test_workers_that_see_the_same_compute_the_same(decoder: Decoder) -> None:
+    with torch.inference_mode():
+        workspace = Workspace(decoder)
+        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        for token in (5, 6, 7):
+            logits = workspace.run([Feed((history, two, one), [token]), Feed((history, one, two), [token])])
+            torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
+
+
+def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(decoder: Decoder) -> None:
+    def passes(order: Sequence[int]) -> list[torch.Tensor]:
+        workspace = Workspace(decoder)
+        history = workspace.open(PROMPT)
+        steps = [workspace.open() for _ in range(3)]
+        views = [(history, *(s for s in steps if s is not own), own) for own in steps]
+        told: list[torch.Tensor] = []
+        for number in range(4):
+            logits = workspace.run([Feed(views[w], [10 * w + number + 3]) for w in order])
+            told.append(torch.stack([logits[order.index(w)] for w in range(3)]))
+        return told
+
+    with torch.inference_mode():
+        for mine, other in zip(passes([0, 1, 2]), passes([2, 0, 1]), strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+
+
+def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None:
+    with torch.inference_mode():
+        workspace = Workspace(decoder)
+        history, header = workspace.open(PROMPT), workspace.open(HEADERS[0])
+        steps = [workspace.open() for _ in range(4)]
+        held = {kv.data_ptr() for block in workspace.blocks for kv in block.kv}
+        for number in range(10):
+            workspace.run(
+                [Feed((history, header, *(s for s in steps if s is not own), own), [number + 3]) for own in steps]
+            )
+        assert workspace.tokens == len(PROMPT) + len(HEADERS[0]) + 40
+        assert len(held) == 6 * decoder.shape.layers
+        assert held == {kv.data_ptr() for block in workspace.blocks for kv in block.kv}
+        columns = sum(block.capacity for block in workspace.blocks)
+        assert workspace.nbytes == columns * decoder.column_bytes
+        workspace.move(steps[0], history)
+        assert workspace.tokens == len(PROMPT) + len(HEADERS[0]) + 40
+
+
+def test_a_worker_that_stands_still_writes_nothing_and_changes_nobody(decoder: Decoder) -> None:
+    def passes(left_out: Sequence[int]) -> list[torch.Tensor]:
+        workspace = Workspace(decoder)
+        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        workspace.run([Feed((history, two, one), [4, 5]), Feed((history, one, two), [6])])
+        if left_out:
+            # Reads and writes elsewhere, as padding would.
+            workspace.run([Feed((workspace.open(PROMPT[:7]), workspace.open()), left_out)])
+        logits = [workspace.run([Feed((history, two, one), [number])])[0] for number in (7, 8)]
+        assert (len(one), len(two)) == (4, 1)
+        return logits
+
+    with torch.inference_mode():
+        plain, one, another = passes([]), passes([9, 9]), passes([50])
+        for a, b, c in zip(plain, one, another, strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(a, c)
+
+
+def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_folder: Callable[[str], Path]) -> None:
+    decoder = Decoder.load(tiny_folder("llama"), "fp32")
+    decoder._layers = decoder._layers[:1]
+
+    def seen(token: int) -> torch.Tensor:
+        workspace = Workspace(decoder)
+        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        return workspace.run([Feed((history, two, one), [5]), Feed((history, one, two), [token])])[0]
+
+    with torch.inference_mode():
+        assert torch.equal(seen(6), seen(6))
+        assert not torch.allclose(seen(6), seen(7), atol=1e-3)
+
+
+def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: Decoder) -> None:
+    """Tokens were computed under other views: reading the text anew is no test, and no way, to go on."""
+    with torch.inference_mode():
+        workspace = Workspace(decoder)
+        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        for number in range(5):
+            last = workspace.run(
+                [Feed((history, two, one), [number + 3]), Feed((history, one, two), [number + 40])]
+            )
+        anew = Workspace(decoder)
+        transcript = anew.run([Feed((anew.open([*PROMPT, *two.ids]), anew.open()), one.ids)])
+        assert not torch.allclose(last[0], transcript[0], atol=1e-3)
+
+
+def test_blocks_grow_without_a_change(decoder: Decoder) -> None:
+    with torch.inference_mode():
+        workspace = Workspace(decoder)
+        history, own = workspace.open(PROMPT), workspace.open()
+        ids = [(7 * i + 3) % 264 for i in range(200)]
+        steps = [workspace.run([Feed((history, own), [token])])[0] for token in ids]
+        assert own.capacity >= 200 > 64
+        at_once = Workspace(decoder)
+        expected = at_once.run([Feed((at_once.open(PROMPT), at_once.open()), ids)])[0]
+        torch.testing.assert_close(steps[-1], expected, **EXACT)
+
+
+def test_what_does_not_go_together_is_refused(decoder: Decoder) -> None:
+    workspace = Workspace(decoder)
+    history, own = workspace.open(PROMPT), workspace.open()
+    for feeds, said in (
+        ([Feed((history, own), [3]), Feed((own,), [4])], "into one block"),
+        ([Feed((history, own, own), [3])], "twice"),
+        ([Feed((history, own), [])], "without tokens"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            workspace.run(feeds)
+    assert len(own) == 0
