@@ -27,9 +27,11 @@ from .hooks import companions
 from .kv_store import KVStore, Pinned, PinsPrefixes, check_name
 from .meter import Meter, Slot, sampled_json
 from .metered_prefixes import MeteredPrefixes
+from .metered_workers import MeteredWorkers
 from .model import Capabilities, LanguageModel, Listener
 from .pieces import stream_of
 from .recorder import Recorder
+from .workers import Opening, SharesCache
 
 MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
 WorkT = TypeVar("WorkT")
@@ -129,6 +131,16 @@ class MeteredModel:
             data: dict[str, JsonValue] = {"role": self.role, "prefix": name, "why": e.message}
             self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="prefix.not_pinned", data=data))
             return None
+
+    def workers(self, opening: Opening) -> MeteredWorkers:
+        """Workers of the model that read one another's cache; they begin with their first pass.
+
+        Raises:
+            CapabilityMissing: It has none.
+        """
+        if not self.capabilities.kv_sharing or not isinstance(self._model, SharesCache):
+            raise CapabilityMissing("kv_sharing", self.name)
+        return MeteredWorkers(self._model, opening, self._meter)
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt; None if unknown."""

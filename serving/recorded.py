@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from ..core.errors import LimitExceeded, ReasonError, StoreError
 from ..core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
 from .model import Capabilities, Listener
+from .workers import Opening, WorkerGroup
 
 
 class RecordedModel:
@@ -50,6 +51,10 @@ class RecordedModel:
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
         """Fail likewise."""
         raise self._missing("a distribution")
+
+    async def open_workers(self, opening: Opening) -> WorkerGroup:
+        """Fail likewise."""
+        raise self._missing("a pass of its workers")
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Unknown without the model."""

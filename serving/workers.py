@@ -8,7 +8,6 @@ Source: Rodionov et al. 2025, "Hogwild! Inference: Parallel LLM Generation via C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -55,15 +54,27 @@ class Opening(Frozen):
     banned: tuple[str, ...] = ()
 
 
+class Fed(Frozen):
+    """What a worker reads in a pass: at least one token.
+
+    Attributes:
+        token: The token that it drew last, or another one; None for none.
+        text: What it is given to read behind it.
+    """
+
+    token: int | None = None
+    text: str = ""
+
+
 class Pass(Frozen):
     """One pass.
 
     Attributes:
-        feeds: What each worker reads, in tokens: the token that it drew last, or more. A worker with none stands still.
+        feeds: What each worker reads; None for one that stands still.
         moves: Workers whose text joins the history before the pass, in this order.
     """
 
-    feeds: tuple[tuple[int, ...], ...]
+    feeds: tuple[Fed | None, ...]
     moves: tuple[int, ...] = ()
 
 
@@ -75,12 +86,14 @@ class Drawn(Frozen):
         logprob: Its raw log-probability, in nats.
         text: The text that is certain with it: empty within a character.
         ends: Whether it is one that ends a text.
+        read: Tokens that the worker read in the pass.
     """
 
     token: int
     logprob: float
     text: str = ""
     ends: bool = False
+    read: int = 1
 
 
 @runtime_checkable
@@ -104,23 +117,18 @@ class WorkerGroup(Protocol):
         """One pass.
 
         Args:
-            step: What each worker reads; as many feeds as workers, one of them with a token at least.
+            step: What each worker reads; as many feeds as workers, one of them at least.
 
         Returns:
             For each worker the token that it draws; None for one that stands still.
 
         Raises:
-            UserError: The pass is none of this group's: another number of workers, or nobody reads. Nothing was done.
+            UserError: The pass is none of this group's: another number of workers, or somebody reads nothing, or
+                nobody anything. Nothing was done.
             ContextTooLong: What a worker sees would be longer than the model's context. As after all that follow, and
                 after a cancellation, the group is closed.
             BackendError: The pass failed, or the cache is full.
         """
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text, with nothing put before it."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of tokens, without special tokens."""
 
     async def aclose(self) -> None:
         """Free what they hold; idempotent."""

@@ -82,7 +82,10 @@ def _yarn(rope: Mapping[str, Any], plain: Tensor, config: Mapping[str, Any]) -> 
         """The pair, counted from 0 and not whole, that turns so many times within the trained length."""
         return pairs * math.log(trained / (times * 2 * math.pi)) / math.log(float(rope["rope_theta"]))
 
-    first, last = pair_that_turns(float(rope.get("beta_fast") or 32)), pair_that_turns(float(rope.get("beta_slow") or 1))
+    first, last = (
+        pair_that_turns(float(rope.get("beta_fast") or 32)),
+        pair_that_turns(float(rope.get("beta_slow") or 1)),
+    )
     if rope.get("truncate", True):
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, 2 * pairs - 1)

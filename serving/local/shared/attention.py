@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 
-def attend_with_weight(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def attend_with_weight(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
     """Attention, and the logarithm of the sum of exponentials that it is divided by.
 
     Args:
@@ -35,7 +37,9 @@ def attend_with_weight(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
         return out[0], weight[0]
     if query.device.type == "cuda":
         if bias is None and query.dtype in (torch.float16, torch.bfloat16):
-            out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
+            out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[
+                :2
+            ]
         elif query.dtype != torch.float64:
             wide = None if bias is None else bias.expand(1, q.shape[1], -1, -1)
             efficient = torch.ops.aten._scaled_dot_product_efficient_attention
@@ -46,7 +50,9 @@ def attend_with_weight(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     return by_definition(query, keys, values, mask, scale)
 
 
-def by_definition(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def by_definition(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
     """The same by matrix products, for devices and formats without a kernel that returns the weight."""
     scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
     if mask is not None:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ....core.errors import ContextTooLong
 from ....core.messages import Sampling
 from ...hooks import Hook
-from ...workers import Drawn, Opening, Pass
+from ...workers import Drawn, Opening
 from ..sampling import Sampler, pick
 from ..text import TextAssembler, Tokenizer
 from .block import Block, grown
 from .shared_plan import Feed
 from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass, in tokens.
+
+    Attributes:
+        feeds: What each worker reads; one without tokens stands still.
+        moves: Workers whose text joins the history before it.
+    """
+
+    feeds: Sequence[Sequence[int]]
+    moves: Sequence[int]
 
 
 class Gang:
@@ -66,7 +80,7 @@ class Gang:
         self._samplers = [Sampler(sampling, worker, hooks, prompt, eos) for worker in range(opening.workers)]
         self._texts = [TextAssembler(tokenizer, prompt, ()) for _ in self._steps]
 
-    def growth(self, step: Pass) -> int:
+    def growth(self, step: Step) -> int:
         """Columns by which the blocks will grow for a pass."""
         more = 0
         capacity, length = self._history.capacity, len(self._history)
@@ -90,7 +104,7 @@ class Gang:
         self._views, self._steps = [], []
         return lent
 
-    def check_length(self, step: Pass) -> None:
+    def check_length(self, step: Step) -> None:
         """See whether everybody's view stays within the context.
 
         Raises:
@@ -112,7 +126,7 @@ class Gang:
                     hint="fewer passes, fewer workers, or a model with a longer context",
                 )
 
-    def run(self, step: Pass) -> list[Drawn | None]:
+    def run(self, step: Step) -> list[Drawn | None]:
         """Move what is finished, run the pass, and draw."""
         for worker in step.moves:
             self.workspace.move(self._steps[worker], self._history)
@@ -128,5 +142,5 @@ class Gang:
                 self._texts[worker] = TextAssembler(self._tokenizer, ids, ())  # it was given something to read
             ends = choice.token in self._eos
             text = "" if ends else self._texts[worker].push(choice.token)
-            drawn[worker] = Drawn(token=choice.token, logprob=choice.logprob, text=text, ends=ends)
+            drawn[worker] = Drawn(token=choice.token, logprob=choice.logprob, text=text, ends=ends, read=len(ids))
         return drawn

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-
 from ....core.errors import BackendUnavailable, UserError
 from ....core.messages import HookCall, Usage
 from ...hooks import make_hooks
@@ -14,7 +12,7 @@ from ..calls import Call, Calls
 from ..model import Decoder
 from ..text import Tokenizer
 from .block import first_capacity
-from .gang import Gang
+from .gang import Gang, Step
 from .worker_tasks import CloseTask, OpenTask, PassTask
 from .workspace import Workspace
 
@@ -81,7 +79,7 @@ class LocalWorkers:
     ) -> None:
         self._gang: Gang | None = gang
         self._opening, self._calls, self._tokenizer, self._bounds = opening, calls, tokenizer, bounds
-        self._read, self._drawn = prompt_tokens, 0
+        self._given, self._drawn = prompt_tokens, 0
         self._last: list[int | None] = [None] * opening.workers
         self._turn = asyncio.Lock()
 
@@ -93,11 +91,11 @@ class LocalWorkers:
     @property
     def usage(self) -> Usage:
         """Tokens that they have read beside their own, and drawn."""
-        return Usage(prompt_tokens=self._read, completion_tokens=self._drawn)
+        return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
 
     async def advance(self, step: Pass) -> list[Drawn | None]:
         """One pass (see `WorkerGroup.advance`)."""
-        self._check(step)
+        read = self._read_of(step)
         async with self._turn:
             if self._gang is None:
                 raise BackendUnavailable("these workers are closed", hint="open others")
@@ -108,27 +106,19 @@ class LocalWorkers:
                 call.finish()
 
             call = Call(hear)
-            call.tasks.append(PassTask(gang=self._gang, step=step, told=call.tell, failed=call.tell))
+            call.tasks.append(PassTask(gang=self._gang, step=Step(read, step.moves), told=call.tell, failed=call.tell))
             try:
                 await self._calls.run(call)
             except BaseException:
                 # Whether the pass was run is not known here, nor how far it got.
                 self._close()
                 raise
-        for worker, (ids, token) in enumerate(zip(step.feeds, drawn, strict=True)):
-            self._read += len(ids) - (bool(ids) and ids[0] == self._last[worker])
+        for worker, (ids, token) in enumerate(zip(read, drawn, strict=True)):
+            self._given += len(ids) - (bool(ids) and ids[0] == self._last[worker])
             if token is not None:
                 self._drawn += 1
                 self._last[worker] = token.token
         return drawn
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text, with nothing put before it."""
-        return tuple(self._tokenizer.encode(text))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of tokens, without special tokens."""
-        return self._tokenizer.decode(ids)
 
     async def aclose(self) -> None:
         """Free what they hold; idempotent."""
@@ -140,14 +130,24 @@ class LocalWorkers:
         if gang is not None:
             self._calls.leave([CloseTask(gang)])
 
-    def _check(self, step: Pass) -> None:
+    def _read_of(self, step: Pass) -> list[list[int]]:
+        """Tokens that each worker reads."""
         if len(step.feeds) != self.workers:
             raise UserError(f"a pass for {len(step.feeds)} workers, of {self.workers}", hint="give each its tokens")
         if not any(step.feeds):
-            raise UserError("a pass in which nobody reads", hint="give one worker a token at least")
+            raise UserError("a pass in which nobody reads", hint="give one worker something at least")
         if any(not 0 <= w < self.workers for w in step.moves) or len(set(step.moves)) < len(step.moves):
             raise UserError(f"moves of workers {step.moves}", hint=f"workers are 0 to {self.workers - 1}, each once")
         if step.moves and self._opening.layout == "contiguous":
             raise UserError("nothing is moved in a contiguous layout", hint="choose combined or interleaved")
-        for ids in step.feeds:
+        read: list[list[int]] = []
+        for worker, fed in enumerate(step.feeds):
+            ids = [] if fed is None or fed.token is None else [fed.token]
+            ids += self._tokenizer.encode(fed.text) if fed is not None and fed.text else []
+            if fed is not None and not ids:
+                raise UserError(
+                    f"worker {worker} reads nothing", hint="give it a token or a text, or let it stand still"
+                )
             self._bounds.check_ids(ids)
+            read.append(ids)
+        return read

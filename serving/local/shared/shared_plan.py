@@ -131,7 +131,9 @@ class SharedPlan:
             count = read.parts.stop - read.parts.start
             folded = query[read.parts].view(count, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
             kv = read.block.kv[layer]
-            out, weight = attend_with_weight(folded, kv[0, :, : read.length], kv[1, :, : read.length], read.mask, dim**-0.5)
+            out, weight = attend_with_weight(
+                folded, kv[0, :, : read.length], kv[1, :, : read.length], read.mask, dim**-0.5
+            )
             outs.append(out.reshape(kv_heads, count, group, dim).transpose(0, 1).reshape(count, heads, dim))
             weights.append(weight.reshape(kv_heads, count, group).transpose(0, 1).reshape(count, heads))
         whole = merge(torch.cat(outs), torch.cat(weights), self._part_rows, self._rows)

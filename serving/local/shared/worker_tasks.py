@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....core.errors import ReasonError
-from ...workers import Drawn, Pass
+from ...workers import Drawn
 from ..prefixes import Prefixes
-from .gang import Gang
+from .gang import Gang, Step
 
 
 @dataclass(eq=False)
@@ -60,7 +60,7 @@ class PassTask:
     """
 
     gang: Gang
-    step: Pass
+    step: Step
     told: Callable[[list[Drawn | None]], None]
     failed: Callable[[ReasonError], None]
     cancelled: bool = False

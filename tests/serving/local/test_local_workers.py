@@ -12,9 +12,10 @@ from reason.core.messages import Prompt, Request, Sampling
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.prefixes import OutOfCache
-from reason.serving.workers import Drawn, Layout, Opening, Pass, SharesCache, WorkerGroup
+from reason.serving.workers import Drawn, Fed, Layout, Opening, Pass, SharesCache, WorkerGroup
 
 TEXT = "The quick brown fox jumps over the lazy dog."
+BOTH = (Fed(token=3), Fed(token=4))
 
 
 def opening(**settings: Any) -> Opening:
@@ -22,19 +23,22 @@ def opening(**settings: Any) -> Opening:
     return Opening(**(usual | settings))
 
 
+def texts(*given: str) -> tuple[Fed | None, ...]:
+    return tuple(Fed(text=text) if text else None for text in given)
+
+
 async def write(
     group: WorkerGroup, passes: int, first: list[str] | None = None, moves: dict[int, tuple[int, ...]] | None = None
 ) -> list[list[Drawn]]:
     """What each worker draws when it reads its own tokens alone; `moves` by pass."""
-    texts = first or [chr(97 + w) for w in range(group.workers)]
-    feeds = [group.encode(text) for text in texts]
+    feeds = texts(*(first or [chr(97 + w) for w in range(group.workers)]))
     written: list[list[Drawn]] = [[] for _ in feeds]
     for number in range(passes):
-        drawn = await group.advance(Pass(feeds=tuple(feeds), moves=(moves or {}).get(number, ())))
+        drawn = await group.advance(Pass(feeds=feeds, moves=(moves or {}).get(number, ())))
         for worker, token in enumerate(drawn):
             assert token is not None
             written[worker].append(token)
-            feeds[worker] = (token.token,)
+        feeds = tuple(Fed(token=d.token) for d in drawn if d)
     return written
 
 
@@ -71,15 +75,15 @@ async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
 
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 async def test_a_seed_gives_the_same_and_fewer_passes_a_beginning_of_it(tiny: LocalModel, layout: Layout) -> None:
-    texts = []
+    told = []
     for passes, seed in ((20, 5), (12, 5), (20, 6)):
         group = await tiny.open_workers(opening(layout=layout, workers=3, seed=seed))
-        texts.append(ids(await write(group, passes)))
+        told.append(ids(await write(group, passes)))
         assert group.usage.completion_tokens == 3 * passes
         await group.aclose()
-    assert [w[:12] for w in texts[0]] == texts[1]
-    assert texts[0] != texts[2]
-    assert len({tuple(w) for w in texts[0]}) == 3
+    assert [w[:12] for w in told[0]] == told[1]
+    assert told[0] != told[2]
+    assert len({tuple(w) for w in told[0]}) == 3
 
 
 async def test_what_runs_beside_the_workers_changes_nothing(tiny: LocalModel) -> None:
@@ -100,7 +104,7 @@ async def test_layouts_see_different_things(tiny: LocalModel) -> None:
     by_layout = {}
     for layout in ("combined", "interleaved", "contiguous"):
         group = await tiny.open_workers(opening(layout=layout, temperature=0))
-        by_layout[layout] = await group.advance(Pass(feeds=(group.encode("a"), group.encode("b"))))
+        by_layout[layout] = await group.advance(Pass(feeds=texts("a", "b")))
         await group.aclose()
     shown = [[d.logprob for d in drawn if d] for drawn in by_layout.values()]
     assert len({tuple(s) for s in shown}) == 3
@@ -109,8 +113,8 @@ async def test_layouts_see_different_things(tiny: LocalModel) -> None:
 async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not_before(tiny: LocalModel) -> None:
     async def last(secret: str, moved: bool) -> Drawn | None:
         group = await tiny.open_workers(opening(layout="interleaved", temperature=0))
-        await group.advance(Pass(feeds=(group.encode("a"), group.encode(secret))))
-        drawn = await group.advance(Pass(feeds=(group.encode("c"), ()), moves=(1,) if moved else ()))
+        await group.advance(Pass(feeds=texts("a", secret)))
+        drawn = await group.advance(Pass(feeds=texts("c", ""), moves=(1,) if moved else ()))
         await group.aclose()
         assert drawn[1] is None
         return drawn[0]
@@ -134,12 +138,14 @@ async def test_what_is_banned_is_never_drawn_and_log_probabilities_stay_raw(tiny
 
 async def test_usage_counts_what_was_read_beside_ones_own(tiny: LocalModel) -> None:
     group = await tiny.open_workers(opening(workers=2))
-    prompt = len(group.encode(TEXT)) + len(group.encode("others: ")) + len(group.encode("mine: "))
+    prompt = sum(map(len, (TEXT, "others: ", "mine: ")))  # a byte a token
     assert group.usage.prompt_tokens == prompt
-    drawn = await group.advance(Pass(feeds=(group.encode("abc"), ())))
+    drawn = await group.advance(Pass(feeds=texts("abc", "")))
     assert (group.usage.prompt_tokens, group.usage.completion_tokens) == (prompt + 3, 1)
     assert drawn[0] is not None
-    await group.advance(Pass(feeds=((drawn[0].token, *group.encode("xy")), group.encode("z"))))
+    assert drawn[0].read == 3
+    drawn = await group.advance(Pass(feeds=(Fed(token=drawn[0].token, text="xy"), Fed(text="z"))))
+    assert [d.read for d in drawn if d] == [3, 1]
     assert (group.usage.prompt_tokens, group.usage.completion_tokens) == (prompt + 6, 3)
     await group.aclose()
 
@@ -157,7 +163,7 @@ async def test_room_is_taken_and_given_back(tiny: LocalModel) -> None:
     await group.aclose()
     await settled(tiny, before)
     with pytest.raises(BackendUnavailable):
-        await group.advance(Pass(feeds=((3,), (4,))))
+        await group.advance(Pass(feeds=BOTH))
 
 
 async def test_a_full_cache_is_told_and_the_room_comes_back(tiny_files: Callable[[str], ModelFiles]) -> None:
@@ -178,7 +184,7 @@ async def test_a_full_cache_is_told_and_the_room_comes_back(tiny_files: Callable
 async def test_a_view_longer_than_the_context_is_refused(tiny: LocalModel) -> None:
     group = await tiny.open_workers(opening(workers=2))
     with pytest.raises(ContextTooLong, match="1024"):
-        await group.advance(Pass(feeds=(group.encode("a" * 500), group.encode("b" * 500))))
+        await group.advance(Pass(feeds=texts("a" * 500, "b" * 500)))
     with pytest.raises(ContextTooLong):
         await tiny.open_workers(opening(prompt=Prompt(text="a" * 1100)))
 
@@ -198,7 +204,7 @@ async def test_cancelling_a_pass_or_an_opening_gives_everything_back(tiny: Local
         await writing
     await settled(tiny, before)
     with pytest.raises(BackendUnavailable):
-        await group.advance(Pass(feeds=((3,), (4,))))
+        await group.advance(Pass(feeds=BOTH))
 
 
 async def test_closing_the_engine_ends_a_pass(tiny_files: Callable[[str], ModelFiles]) -> None:
@@ -225,11 +231,12 @@ async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files: Call
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (Pass(feeds=((3,),)), "of 2"),
-        (Pass(feeds=((), ())), "nobody reads"),
-        (Pass(feeds=((3,), (999,))), "not in the vocabulary"),
-        (Pass(feeds=((3,), (4,)), moves=(2,)), "workers are 0 to 1"),
-        (Pass(feeds=((3,), (4,)), moves=(1, 1)), "each once"),
+        (Pass(feeds=(Fed(token=3),)), "of 2"),
+        (Pass(feeds=(None, None)), "nobody reads"),
+        (Pass(feeds=(Fed(token=3), Fed())), "worker 1 reads nothing"),
+        (Pass(feeds=(Fed(token=3), Fed(token=999))), "not in the vocabulary"),
+        (Pass(feeds=BOTH, moves=(2,)), "workers are 0 to 1"),
+        (Pass(feeds=BOTH, moves=(1, 1)), "each once"),
     ],
 )
 async def test_what_is_no_pass_is_refused_and_changes_nothing(tiny: LocalModel, step: Pass, said: str) -> None:
@@ -243,5 +250,5 @@ async def test_what_is_no_pass_is_refused_and_changes_nothing(tiny: LocalModel, 
 async def test_nothing_is_moved_in_a_contiguous_layout(tiny: LocalModel) -> None:
     group = await tiny.open_workers(opening(layout="contiguous"))
     with pytest.raises(UserError, match="nothing is moved"):
-        await group.advance(Pass(feeds=((3,), (4,)), moves=(0,)))
+        await group.advance(Pass(feeds=BOTH, moves=(0,)))
     await group.aclose()

@@ -57,9 +57,7 @@ class Twins:
 
     def run(self, inputs: dict[int, Sequence[int]], layout: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         views = {worker: self.view(worker, layout) for worker in inputs}
-        ours = self.ours.run(
-            [Feed(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()]
-        )
+        ours = self.ours.run([Feed(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()])
         theirs = self.theirs.run([([self.pairs[n][1] for n in views[w]], ids) for w, ids in inputs.items()])
         return list(ours), [rows[-1] for rows in theirs]
 
@@ -70,7 +68,9 @@ class Twins:
 
 
 @pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "yarn"])
-@pytest.mark.parametrize(("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)])
+@pytest.mark.parametrize(
+    ("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)]
+)
 def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
     variant: str, layout: str, workers: int, tiny_folder: Callable[[str], Path]
 ) -> None:
@@ -215,9 +215,7 @@ def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: D
         workspace = Workspace(decoder)
         history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
         for number in range(5):
-            last = workspace.run(
-                [Feed((history, two, one), [number + 3]), Feed((history, one, two), [number + 40])]
-            )
+            last = workspace.run([Feed((history, two, one), [number + 3]), Feed((history, one, two), [number + 40])])
         anew = Workspace(decoder)
         transcript = anew.run([Feed((anew.open([*PROMPT, *two.ids]), anew.open()), one.ids)])
         assert not torch.allclose(last[0], transcript[0], atol=1e-3)
