@@ -1,4 +1,4 @@
-"""Workers on a shared text whose every probability is known: what a worker sees, is a text put together by its layout."""
+"""Workers on a shared text whose every probability is known: what one sees, is a text put together by its layout."""
 
 from __future__ import annotations
 

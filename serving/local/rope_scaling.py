@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 KINDS = ("default", "linear", "llama3", "yarn")
-"""Scalings that are a fixed angle per position. Those that depend on the length of the text are not among them: keys that
-are written once could not follow."""
+"""Scalings that are a fixed angle per position. Those that depend on the length of the text are not among them: keys
+that are written once could not follow."""
 
 
 @dataclass(frozen=True)

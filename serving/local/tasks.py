@@ -1,7 +1,8 @@
 """What the scheduler works on: tasks, and the tokens they want computed.
 
 A task says what is to be prefilled (`Fill`) and what to do with the logits: `sample_task`, `measure_tasks`,
-`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`. All of it runs on the engine's thread.
+`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`. All of it runs on the engine's
+thread.
 """
 
 from __future__ import annotations

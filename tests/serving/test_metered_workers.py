@@ -21,7 +21,7 @@ from scripted_model import ScriptedModel, replies
 from scripted_workers import ScriptedWorkers
 
 OPENING = Opening(prompt=Prompt(text="go"), others="|o|", own="|m|", seed=3)
-LETTERS = {c: 1 / 4 for c in "abcd"}
+LETTERS = dict.fromkeys("abcd", 1 / 4)
 
 
 @pytest.fixture

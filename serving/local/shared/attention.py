@@ -3,8 +3,8 @@
 A softmax over several blocks is the softmax over each of them, weighed by the sum of its exponentials. With that sum's
 logarithm beside every part the parts may be computed apart, in any order and by any kernel that returns it.
 
-Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261; the merge is that of Dao et al. 2022, FlashAttention,
-section 3.1.
+Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261; the merge is that of Dao et al. 2022,
+FlashAttention, section 3.1.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def attend_with_weight(
         query: `[heads, rows, head_dim]`.
         keys: `[heads, columns, head_dim]`, at least one column.
         values: Likewise.
-        mask: Added to scores, `[rows, columns]`: 0 where seen, else minus infinity; every row sees a column. None if all
-            see all.
+        mask: Added to scores, `[rows, columns]`: 0 where seen, else minus infinity; every row sees a column. None if
+            all see all.
         scale: What scores are multiplied by.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from ....core.errors import BackendUnavailable, UserError
 from ....core.messages import HookCall, Usage
 from ...hooks import make_hooks

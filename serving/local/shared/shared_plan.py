@@ -17,7 +17,7 @@ from torch import Tensor
 from ..families import ModelShape
 from ..rotary import Rotary
 from .attention import attend_with_weight, merge
-from .block import Block, on, wide
+from .block import Block, wide
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
     whole = (query @ keys.transpose(1, 2) * 0.25 + mask).softmax(-1) @ values
     bounds = [0, *sorted(cuts), 30]
     parts, weights = [], []
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         if begin == end:  # an empty block
             parts.append(torch.full((2, 3, 16), float("nan"), dtype=torch.float64))
             weights.append(torch.full((2, 3), float("-inf"), dtype=torch.float64))
