@@ -1,0 +1,94 @@
+"""When a step is finished, what workers are told, and which models are let in."""
+
+from __future__ import annotations
+
+import pytest
+from reason.core.errors import UserError
+from reason.core.question import Question
+from reason.reasoning.hogwild.gate import is_listed, require_listed
+from reason.reasoning.hogwild.step_end import ends_step
+from reason.reasoning.hogwild.wording import NAMES, PAST, opener, opening_prompt, step_prefix
+
+
+@pytest.mark.parametrize(
+    ("text", "piece", "ends"),
+    [
+        ("So it is 4.\n\n", ".\n\n", True),
+        ("So it is 4.\n\n", "\n\n", True),
+        ("So it is 4.\n\n", "\n", True),  # the separator is complete with this line break
+        ("So it is 4.\n", "\n", False),
+        ("So it is 4.\n\nAnd", "And", False),  # it was complete before, and was no end then either
+        ("So it is 4.\n\nAnd", "\n\nAnd", True),
+        ("Is it 4?\n\n", "\n\n", True),
+        ("It is!\n\n", "\n\n", True),
+        ("Consider this:\n\n", "\n\n", False),
+        ("Consider this\n\n", "\n\n", False),
+        ("It is done.)**\n\n", "\n\n", True),
+        ("那么答案是四。\n\n", "\n\n", True),
+        ("अतः उत्तर चार है।\n\n", "\n\n", True),
+        ("It is $$x = 4.\n\n", "\n\n", False),
+        ("It is $$x = 4.$$\n\n", "\n\n", True),
+        ("It is \\[x = 4.\n\n", "\n\n", False),
+        ("```python\nx = 4.\n\n", "\n\n", False),
+        ("```python\nx = 4\n```\nDone.\n\n", "\n\n", True),
+        ("", "", False),
+        ("\n\n", "\n\n", False),
+    ],
+)
+def test_a_step_ends_with_a_sentence_and_a_blank_line(text: str, piece: str, ends: bool) -> None:
+    assert ends_step(text, piece) is ends
+
+
+def test_another_separator() -> None:
+    assert ends_step("It is 4.\n", "\n", "\n")
+    assert not ends_step("It is 4.", ".", "\n")
+    assert ends_step("It is 4. ###", "#", " ###")
+    assert not ends_step("It is 4. ##", "#", " ###")
+
+
+def test_what_is_said_to_workers_names_them_and_the_form_of_the_answer() -> None:
+    prompt = opening_prompt(Question(text="2 + 2?", kind="number"), NAMES[:3])
+    system, user = prompt.messages
+    assert all(name in system.content for name in NAMES[:3])
+    assert not any(name in system.content for name in NAMES[3:])
+    assert "the number within \\boxed{}" in user.content
+    assert prompt.prefix == PAST
+    choice = opening_prompt(Question(text="?", choices=("a", "b")), NAMES[:2])
+    assert "A) a\nB) b" in choice.messages[1].content
+    assert "letter" in choice.messages[1].content
+
+
+def test_a_worker_alone_is_told_of_nobody_else() -> None:
+    prompt = opening_prompt(Question(text="2 + 2?"), NAMES[:1])
+    assert "together" not in prompt.messages[0].content
+    assert opener(0, NAMES[:1]) == ""
+
+
+def test_openers_differ() -> None:
+    assert opener(0, NAMES[:2]) == "Hi, Ben! Let us split the work. I propose that"
+    assert opener(1, NAMES[:2]) == "Hi, Ada!"
+    assert opener(1, NAMES[:3]) == "Hi, Ada and Cleo!"
+    assert step_prefix("Ada", 2) == "**Ada, step 2:** "
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("vllm/Qwen/QwQ-32B", True),
+        ("local/qwen3-8b", True),
+        ("openai/Qwen3_14B", True),
+        ("deepseek/deepseek-reasoner", True),
+        ("vllm/DeepSeek-R1", True),
+        ("vllm/DeepSeek-R1-Distill-Qwen-1.5B", False),
+        ("vllm/Phi-4-reasoning-plus", True),
+        ("local/qwen3-4b", False),
+        ("local/qwen3-1.7b", False),
+        ("local/smollm2-135m", False),
+    ],
+)
+def test_models_that_work_together_are_known_by_name(model: str, listed: bool) -> None:
+    assert is_listed(model) is listed
+    if not listed:
+        with pytest.raises(UserError, match="not known to work") as caught:
+            require_listed(model)
+        assert "any_model=true" in str(caught.value.hint)

@@ -1,0 +1,354 @@
+"""`hogwild` with workers whose every word is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import CapabilityMissing, UserError
+from reason.core.events import MemorySink, StrategyNote
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.hogwild.hogwild import Hogwild
+from reason.reasoning.hogwild.wording import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
+from reason.reasoning.strategy import Models
+from reason.serving.metered import MeteredModel
+from reason.serving.recorded import RecordedModel
+from scripted_model import END, ScriptedModel
+from scripted_workers import ScriptedWorkers
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+ADA, BEN = NAMES[:2]
+
+
+def saying(steps, seen=None):
+    """Workers that write given steps: by name and number the text behind prefix and opener (and question, if asked)."""
+
+    def script(worker, view):
+        if seen is not None:
+            seen.append((worker, view))
+        own = view.rpartition(OWN)[2] if OWN in view else view.rpartition(PAST)[2]
+        start = max(own.rfind(step_prefix(NAMES[worker], n)) for n in range(1, 40))
+        number = int(own[start:].partition("step ")[2].partition(":")[0])
+        written = own[start + len(step_prefix(NAMES[worker], number)) :]
+        for given in (opener(0, NAMES[:2]), opener(1, NAMES[:2]), CHECK):
+            written = written.removeprefix(given)
+        text = steps.get((NAMES[worker], number), "Hm. " * 3 + "\n\n") + END
+        assert text.startswith(written), (text, written)
+        return {text[len(written)]: 1.0}
+
+    return script
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def solve(store, model, *, name="r", budget=None, question=QUESTION, new=True, seed=3, **parameters):
+    config = RunConfig(
+        question=question,
+        strategy="hogwild",
+        parameters={},
+        models={"main": "scripted"},
+        budget=budget or Budget(),
+        seed=seed,
+    )
+    if new:
+        await store.create_run(name, {})
+    sink = MemorySink()
+    run = Run(name, config, store, sinks=[sink])
+    strategy = Hogwild(Hogwild.Config(any_model=True, **parameters))
+    solution = await strategy.solve(question, Models({"main": MeteredModel(model, "main", run)}), run)
+    return solution, run, [e for e in sink.events if isinstance(e, StrategyNote)]
+
+
+def noted(notes, name):
+    return [note.data for note in notes if note.name == f"workers.{name}"]
+
+
+async def test_steps_join_the_history_in_the_order_in_which_they_are_finished(store):
+    steps = {
+        (ADA, 1): " I add.\n\n",
+        (BEN, 1): " Ok.\n\n",
+        (BEN, 2): "I see that Ada adds.\n\n",
+        (ADA, 2): "So it is \\boxed{4}.\n\n",
+    }
+    model = ScriptedWorkers(saying(steps))
+    solution, run, notes = await solve(store, model)
+    assert solution.best.answer == "4"
+    assert solution.stopped == "done"
+    order = [(s["worker"], s["number"], s["pass"]) for s in noted(notes, "step")]
+    assert order == [(1, 1, 6), (0, 1, 9), (1, 2, 28), (0, 2, 30)]
+    (group,) = model.groups
+    # What closes a step is read with the next one, so the history has each step behind the separator before it.
+    assert group.history.partition(PAST)[2] == (
+        f"{step_prefix(BEN, 1)}Hi, Ada! Ok.\n{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n"
+        f"\n{step_prefix(BEN, 2)}I see that Ada adds.\n"
+    )
+    assert [p.moves for p in group.passes if p.moves] == [(1,), (0,), (1,)]
+    assert solution.notes["answer_at"] == solution.notes["passes"] == 30 == len(group.passes)
+    assert solution.notes["steps"] == [2, 2]
+    assert run.ledger.usage().completion_tokens == 60
+    assert group.closed
+
+
+async def test_workers_that_finish_together_are_taken_in_their_order(store):
+    same = " Go.\n\n"
+    steps = {(ADA, 1): same, (BEN, 1): same, (ADA, 2): "\\boxed{4}.\n\n", (BEN, 2): "\\boxed{5}.\n\n"}
+    model = ScriptedWorkers(saying(steps))
+    solution, _, notes = await solve(store, model)
+    assert [s["worker"] for s in noted(notes, "step")] == [0, 1, 0, 1]
+    assert [p.moves for p in model.groups[0].passes if p.moves] == [(0, 1)]
+    assert solution.best.answer == "4"  # both answer in one pass: the first worker's counts
+
+
+async def test_each_sees_the_others_unfinished_step_before_its_own(store):
+    seen = []
+    steps = {(ADA, 1): " x" * 20 + ".\n\n", (BEN, 1): " y" * 20 + ".\n\n"}
+    await solve(store, ScriptedWorkers(saying(steps, seen)), max_passes=10)
+    last = dict(seen)
+    mine = f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])}" + " x" * 4 + " "
+    others = f"{step_prefix(BEN, 1)}Hi, Ada!" + " y" * 4 + " "
+    assert last[0].endswith(PAST + OTHERS + others + OWN + mine)
+    assert last[1].endswith(PAST + OTHERS + mine + OWN + others)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "contiguous"])
+async def test_other_layouts(store, layout):
+    steps = {(ADA, 1): " I add.\n\n", (ADA, 2): "So it is \\boxed{4}.\n\n", (BEN, 1): " y" * 40}
+    seen = []
+    model = ScriptedWorkers(saying(steps, seen))
+    solution, _, _ = await solve(store, model, layout=layout)
+    assert solution.best.answer == "4"
+    moved = [p.moves for p in model.groups[0].passes if p.moves]
+    assert moved == ([(0,)] if layout == "interleaved" else [])
+    ben = [view for worker, view in seen if worker == 1][-1]
+    assert ("So it is" in ben) is (layout == "contiguous")
+    assert "I add" in ben
+
+
+async def test_an_answer_is_confirmed_by_another_worker_or_not_at_all(store):
+    steps = {
+        (ADA, 1): " \\boxed{5}.\n\n",
+        (ADA, 2): "Yes, \\boxed{5}.\n\n",
+        (BEN, 1): " I think longer: \\boxed{4}.\n\n",
+        (ADA, 3): "Ben is right, that is \\boxed{4.0}.\n\n",
+        (BEN, 2): "No, not 5.\n\n",
+        (BEN, 3): "Look again.\n\n",
+    }
+    first, _, _ = await solve(store, ScriptedWorkers(saying(steps)), name="first")
+    assert first.best.answer == "5"
+    assert first.notes["confirmed"] is False
+    confirmed, _, notes = await solve(store, ScriptedWorkers(saying(steps)), name="confirmed", answer="confirmed")
+    assert confirmed.best.answer == "4.0"
+    assert confirmed.notes["confirmed"] is True
+    assert [a["answer"] for a in noted(notes, "answer")] == ["5", "4", "5", "4.0"]
+    cut, _, _ = await solve(store, ScriptedWorkers(saying(steps)), name="cut", answer="confirmed", max_passes=20)
+    assert (cut.best.answer, cut.notes["ended"], cut.notes["finisher"]) == ("5", "passes", False)
+
+
+async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store):
+    steps = {(ADA, 1): " a" * 30 + ".\n\n", (BEN, 1): " b.\n\n", (BEN, 2): "c.\n\n"}
+    steps |= {(ADA, 2): "no. I go on.\n\n", (BEN, 3): "c" * 60 + ".\n\n"}
+    model = ScriptedWorkers(saying(steps))
+    _, _, notes = await solve(store, model, check_every=120, max_passes=80)
+    # Openers (82 characters) and 2 tokens a pass: above 120 from pass 20 on, so Ada is asked at its next step.
+    (asked,) = [p for p in model.groups[0].passes if any(f and CHECK in f.text for f in p.feeds)]
+    assert asked.feeds[0].text == step_prefix(ADA, 2) + CHECK
+    (check,) = noted(notes, "check")
+    assert (check["worker"], check["verdict"]) == (0, "no")
+
+
+async def test_checks_by_lot_and_none_at_all(store):
+    steps = {(name, n): "c.\n\n" if n > 1 else " c.\n\n" for name in (ADA, BEN) for n in range(1, 30)}
+    asked = {}
+    for seed in range(6):
+        model = ScriptedWorkers(saying(steps))
+        await solve(store, model, name=f"lot{seed}", seed=seed, check_every=150, asked="random", max_passes=60)
+        asked[seed] = [w for p in model.groups[0].passes for w, f in enumerate(p.feeds) if f and CHECK in f.text]
+    assert {w for workers in asked.values() for w in workers} == {0, 1}
+    none = ScriptedWorkers(saying(steps))
+    await solve(store, none, name="none", check_every=0, max_passes=60)
+    assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.feeds)
+
+
+async def test_a_smaller_number_of_passes_is_a_beginning_of_a_larger_one(store):
+    def chances(worker, view):
+        return {"a": 0.4, "b": 0.3, ".": 0.1, "\n": 0.2}
+
+    models = [ScriptedWorkers(chances) for _ in range(2)]
+    texts = []
+    for model, passes in zip(models, (120, 45), strict=True):
+        solution, run, _ = await solve(store, model, name=str(passes), max_passes=passes)
+        texts.append(model.groups[0].passes)
+        assert len(model.groups[0].passes) == passes
+        assert solution.notes["ended"] == "passes"
+        assert run.ledger.usage().completion_tokens <= 2 * passes + 16
+    assert texts[0][:45] == texts[1]
+
+
+def finishing(steps, answer, asked):
+    """The same workers, and a model that finishes their transcript."""
+
+    def script(text):
+        asked.append(text)
+        return {(answer + END)[len(text.rpartition(OUT_OF_TIME)[2])]: 1.0}
+
+    return ScriptedWorkers(saying(steps), script)
+
+
+async def test_without_an_answer_one_is_asked_for_with_all_that_was_written(store):
+    asked = []
+    steps = {(ADA, 1): " I add.\n\n", (BEN, 1): " y" * 40, (ADA, 2): "x" * 40}
+    solution, run, _ = await solve(store, finishing(steps, "4}", asked), max_passes=14)
+    assert solution.best.answer == "4"
+    assert (solution.notes["ended"], solution.notes["finisher"]) == ("passes", True)
+    written = asked[0].partition("assistant: ")[2]
+    assert written == (
+        f"{PAST}{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n\n{step_prefix(ADA, 2)}xxxxx ...\n\n"
+        f"{step_prefix(BEN, 1)}Hi, Ada! y y y y y y y ...\n\n{OUT_OF_TIME}"
+    )
+    assert solution.best.text == written.removeprefix(PAST) + "4}"
+    assert run.ledger.usage().model_calls == 2
+
+
+async def test_an_answer_that_is_no_answer_is_none(store):
+    solution, _, _ = await solve(store, finishing({}, "", []), max_passes=5)
+    assert solution.best.answer is None
+
+
+async def test_the_end_of_a_text_ends_the_work_with_its_answer(store):
+    asked = []
+    steps = {(ADA, 1): " it is \\boxed{4}" + END, (BEN, 1): " y" * 40}
+    solution, _, _ = await solve(store, finishing(steps, "5}", asked))
+    assert (solution.best.answer, solution.notes["ended"], solution.notes["finisher"]) == ("4", "answer", False)
+    steps[ADA, 1] = " I give up." + END
+    solution, _, _ = await solve(store, finishing(steps, "5}", asked), name="other")
+    assert (solution.best.answer, solution.notes["ended"], solution.notes["finisher"]) == ("5", "end of text", True)
+
+
+async def test_a_budget_of_tokens_covers_the_answer_and_is_kept(store):
+    steps = {(ADA, 1): " x" * 100, (BEN, 1): " y" * 100}
+    solution, run, _ = await solve(store, finishing(steps, "4}", []), budget=Budget(tokens=41), finisher_tokens=8)
+    assert solution.best.answer == "4"
+    assert solution.stopped == "budget"
+    assert solution.notes["passes"] == 16
+    assert run.ledger.usage().completion_tokens <= 41
+
+
+async def test_a_view_beyond_the_context_ends_the_work(store):
+    model = finishing({(ADA, 1): " x" * 900, (BEN, 1): " y" * 900}, "4}", [])
+    model._context = 1900
+    solution, _, _ = await solve(store, model)
+    assert solution.notes["ended"] == "context"
+    assert solution.best is not None
+
+
+async def test_a_run_is_shown_again_without_its_model(store):
+    steps = {(ADA, 1): " I add.\n\n", (BEN, 1): " y" * 40, (ADA, 2): "x" * 40}
+    model = finishing(steps, "4}", [])
+    solution, _, notes = await solve(store, model, max_passes=60)
+    recorded = RecordedModel("scripted", "scripted@1", model.capabilities)
+    again, run, shown = await solve(store, recorded, max_passes=60, new=False)
+    assert again == solution
+    assert [n.data for n in shown] == [n.data for n in notes]
+    spent = run.ledger.usage()
+    assert spent.replayed_calls == spent.model_calls == 2
+    assert spent.replayed_tokens == spent.completion_tokens
+
+
+async def test_one_worker_writes_alone(store):
+    seen = []
+    steps = {(ADA, 1): "I add.\n\n", (ADA, 2): "So \\boxed{4}.\n\n"}
+    solution, _, _ = await solve(store, ScriptedWorkers(saying(steps, seen)), workers=1, answer="confirmed")
+    assert solution.best.answer == "4"
+    assert OTHERS not in seen[-1][1]
+
+
+# without a shared cache
+
+
+def in_rounds(steps, asked):
+    """A model that goes on with the step that its prompt ends in."""
+
+    def script(text):
+        asked.append(text)
+        written = text.rpartition("assistant: ")[2]
+        starts = {(name, n): written.rfind(step_prefix(name, n)) for name in (ADA, BEN) for n in range(1, 9)}
+        name, number = max(starts, key=lambda key: starts[key])
+        mine = written[starts[name, number] + len(step_prefix(name, number)) :]
+        for given in (opener(0, NAMES[:2]), opener(1, NAMES[:2])):
+            mine = mine.removeprefix(given)
+        text = steps.get((name, number), "Hm.\n\n") + END
+        assert text.startswith(mine), (text, mine)
+        return {text[len(mine)]: 1.0}
+
+    return script
+
+
+async def test_without_a_shared_cache_workers_go_on_with_prefixes_and_it_is_said(store):
+    asked = []
+    steps = {
+        (ADA, 1): " I add.\n\n",
+        (BEN, 1): " I look:\n\n2 and 2.\n\n",  # a blank line behind a colon ends nothing
+        (ADA, 2): "So \\boxed{4}.\n\n",
+    }
+    solution, run, notes = await solve(store, ScriptedModel(in_rounds(steps, asked)))
+    assert solution.best.answer == "4"
+    assert solution.notes["level"] == "interleaved"
+    assert any("interleaved over prefixes" in what and "scripted" in what for what in run.degraded)
+    assert [(s["worker"], s["number"]) for s in noted(notes, "step")] == [(0, 1), (0, 2), (1, 1)]
+    assert solution.notes["rounds"] == 2
+    first = f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n\n"
+    assert any(text.endswith(PAST + first + step_prefix(ADA, 2)) for text in asked)
+    assert any(text.endswith(f"{PAST}{first}{step_prefix(BEN, 1)}Hi, Ada! I look:\n\n") for text in asked)
+
+
+async def test_without_prefixes_steps_are_messages_of_their_own(store):
+    class Chat(ScriptedModel):
+        @property
+        def capabilities(self):
+            return super().capabilities.model_copy(update={"prefix": False})
+
+    boards = []
+
+    def script(text):
+        board, _, written = text.rpartition("assistant: ")
+        boards.append(board)
+        reply = "I say \\boxed{4}." if f"You are {BEN}. Write your step 2" in board else "I think."
+        return {(reply + END)[len(written)]: 1.0}
+
+    solution, run, _ = await solve(store, Chat(script))
+    assert (solution.best.answer, solution.notes["level"]) == ("4", "blackboard")
+    assert any("blackboard" in what for what in run.degraded)
+    assert f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])}I think." in boards[-1]
+    assert "(none yet)" in boards[0]
+
+
+async def test_a_level_that_the_model_has_not_is_refused(store):
+    with pytest.raises(CapabilityMissing, match="kv_sharing"):
+        await solve(store, ScriptedModel(lambda text: {END: 1.0}), level="full")
+
+
+async def test_a_level_below_what_the_model_can_do_is_taken_as_asked(store):
+    steps = {(ADA, 1): " So \\boxed{4}.\n\n"}
+    model = ScriptedWorkers(saying({}), in_rounds(steps, []))
+    solution, run, _ = await solve(store, model, level="interleaved")
+    assert solution.notes["level"] == "interleaved"
+    assert run.degraded == []
+    assert model.groups == []
+
+
+async def test_a_model_that_is_not_listed_is_refused_before_anything_is_spent(store):
+    await store.create_run("r", {})
+    config = RunConfig(question=QUESTION, strategy="hogwild", parameters={}, models={"main": "scripted"}, seed=1)
+    run = Run("r", config, store)
+    model = ScriptedWorkers(saying({}))
+    with pytest.raises(UserError, match="not known to work with scripted"):
+        await Hogwild(Hogwild.Config()).solve(QUESTION, Models({"main": MeteredModel(model, "main", run)}), run)
+    assert model.groups == []
