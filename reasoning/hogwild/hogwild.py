@@ -36,8 +36,8 @@ Level = Literal["full", "interleaved", "blackboard"]
 message."""
 
 _DEGRADED = {
-    "interleaved": "hogwild: workers saw one another's finished steps alone (interleaved over prefixes): {model} cannot "
-    "share its cache",
+    "interleaved": "hogwild: workers saw one another's finished steps alone (interleaved over prefixes): {model} "
+    "cannot share its cache",
     "blackboard": "hogwild: workers saw one another's finished steps alone, each as a message of its own (blackboard): "
     "{model} can neither share its cache nor go on with the beginning of a reply",
 }

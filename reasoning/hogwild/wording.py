@@ -33,8 +33,8 @@ _ADVICE = (
     "Agree on a plan first; if two plans collide, the one of {first} counts.",
     "Split the work: parts of the problem, different methods, or solving and checking.",
     "Say in a few words what you are about to do, so that nobody does it as well.",
-    "Read what the others are writing. If you notice that you do what somebody else does, stop at once and do something "
-    "else.",
+    "Read what the others are writing. If you notice that you do what somebody else does, stop at once and do "
+    "something else.",
     "Talk to one another: ask, answer, correct mistakes, use results.",
     "Give a line up when it has become useless.",
 )
@@ -62,9 +62,9 @@ def _system(names: Sequence[str]) -> str:
         return f"You are {names[0]}, a careful thinker who writes down every step."
     advice = "\n".join(f"- {line.format(first=names[0])}" for line in _ADVICE)
     return (
-        f"{_listed(names)} solve one problem together, at the same time. Each of them is an assistant that writes short "
-        "steps, with a blank line behind each, and sees what all others write while they write it. The text has three "
-        f"parts: finished steps of everybody, in the order in which they were finished; then the unfinished steps of "
+        f"{_listed(names)} solve one problem together, at the same time. Each of them is an assistant that writes "
+        "short steps, with a blank line behind each, and sees what all others write while they write it. The text has "
+        "three parts: finished steps of everybody, in the order in which they were finished; then the unfinished steps of "
         "the others, which grow while you read them; and last your own unfinished step, which you go on with.\n\n"
         f"{advice}"
     )
@@ -100,8 +100,8 @@ def next_step(name: str, number: int, steps: Sequence[str]) -> str:
     """
     board = "\n\n".join(steps) or "(none yet)"
     return (
-        f"Finished steps of everybody:\n\n{board}\n\nYou are {name}. Write your step {number} now, that step alone and no "
-        "step of anybody else. If it has the final answer, put that within \\boxed{}."
+        f"Finished steps of everybody:\n\n{board}\n\nYou are {name}. Write your step {number} now, that step alone "
+        "and no step of anybody else. If it has the final answer, put that within \\boxed{}."
     )
 
 

@@ -19,8 +19,8 @@ class Learning(Frozen):
         batch: Transitions an update is made of.
         capacity: Transitions that are kept, the newest.
         begins_at: Transitions that are there before the first update.
-        gradient_steps: Updates behind each step, each with a batch of its own; 1 in the paper. More are worth having where
-            an episode costs a minute and an update a millisecond.
+        gradient_steps: Updates behind each step, each with a batch of its own; 1 in the paper. More are worth having
+            where an episode costs a minute and an update a millisecond.
         sync_every: Updates after which the target network becomes the online one.
         eps_start: Share of random actions at the start.
         eps_min: What it does not fall below.
