@@ -64,8 +64,8 @@ def _system(names: Sequence[str]) -> str:
     return (
         f"{_listed(names)} solve one problem together, at the same time. Each of them is an assistant that writes "
         "short steps, with a blank line behind each, and sees what all others write while they write it. The text has "
-        "three parts: finished steps of everybody, in the order in which they were finished; then the unfinished steps of "
-        "the others, which grow while you read them; and last your own unfinished step, which you go on with.\n\n"
+        "three parts: finished steps of everybody, in the order in which they were finished; then the unfinished steps "
+        "of the others, which grow while you read them; and last your own unfinished step, which you go on with.\n\n"
         f"{advice}"
     )
 

@@ -156,8 +156,8 @@ async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store)
     steps = {(ADA, 1): " a" * 30 + ".\n\n", (BEN, 1): " b.\n\n", (BEN, 2): "c.\n\n"}
     steps |= {(ADA, 2): "no. I go on.\n\n", (BEN, 3): "c" * 60 + ".\n\n"}
     model = ScriptedWorkers(saying(steps))
-    _, _, notes = await solve(store, model, check_every=120, max_passes=80)
-    # Openers (82 characters) and 2 tokens a pass: above 120 from pass 20 on, so Ada is asked at its next step.
+    _, _, notes = await solve(store, model, check_every=160, max_passes=80)
+    # Openers, prefixes and 2 tokens a pass: it is time while both are within a step, and Ada begins the next one.
     asked, *_ = [p for p in model.groups[0].passes if any(f and CHECK in f.text for f in p.feeds)]
     assert asked.feeds[0].text == step_prefix(ADA, 2) + CHECK
     check, *_ = noted(notes, "check")
