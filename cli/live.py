@@ -17,7 +17,9 @@ from rich.text import Text
 from ..core.events import EventFields, RunStarted, TextDelta
 from .console import moving_picture, printable, say
 from .live_tree import LiveTree
-from .progress import Progress
+from .live_workers import LiveWorkers
+from .progress import Progress, WorkersProgress
+from .search_figures import plural
 
 FRAMES_PER_S = 8
 PLAIN_EVERY_S = 15.0
@@ -53,6 +55,7 @@ class LiveView:
         self._stage_began, self._stage_said = 0.0, False
         self._spinner = Spinner("dots")
         self._tree = LiveTree(self.progress)
+        self._workers = LiveWorkers(self.progress)
         self._live: Live | None = None
         self._plain_lines = 0
         self._next_plain = PLAIN_EVERY_S
@@ -136,8 +139,9 @@ class LiveView:
             rows.add_row("steps", Text(counted, no_wrap=True, overflow="ellipsis"), Text(last, no_wrap=True))
         if p.chains:
             rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
+        workers = [self._workers] if p.workers is not None else []
         if not p.searches and not p.ran:
-            return Group(head, rows) if rows.row_count else head
+            return Group(head, *([rows] if rows.row_count else []), *workers)
         lines = Table.grid(padding=(0, 1))  # of their own: they are longer than a bar
         lines.add_column(justify="right", style="dim", min_width=9)
         lines.add_column(no_wrap=True, overflow="ellipsis")
@@ -146,7 +150,7 @@ class LiveView:
         for line in _searches(p):
             lines.add_row("search", Text(line))
         tree = [self._tree] if p.searches else []
-        return Group(head, *([rows] if rows.row_count else []), lines, *tree)
+        return Group(head, *([rows] if rows.row_count else []), lines, *tree, *workers)
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
@@ -162,11 +166,12 @@ class LiveView:
         self._plain_lines += 1
         self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
-        samples = f"samples {p.samples_done}/{p.samples_wanted}"
+        done = f"samples {p.samples_done}/{p.samples_wanted}, {p.tokens:,} tokens"
+        workers = f"; {_workers(p.workers)}" if p.workers else ""
         steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {samples}, {p.tokens:,} tokens{steps}{blocks}{searches}")
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{workers}{steps}{blocks}{searches}")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:
@@ -196,6 +201,12 @@ def _writers(writers: Sequence[str]) -> tuple[str, str]:
     more = "…" if len(writers) > MOST_WRITERS else ""
     counted = f"{len(writers):,}, {writers.count('L'):,} by the large model"
     return counted, more + "".join(writers[-MOST_WRITERS:])
+
+
+def _workers(workers: WorkersProgress) -> str:
+    """How far each worker is: `Ada 3 steps, Ben 2 steps`."""
+    counted = zip(workers.names, workers.steps, strict=True)
+    return printable(", ".join(f"{name} {plural(len(steps), 'step')}" for name, steps in counted))
 
 
 def _chains(chains: Mapping[int, list[str]]) -> str:

@@ -34,6 +34,7 @@ class CallProgress:
     """One model call under way.
 
     Attributes:
+        operation: What is asked of the model, as in `CallStarted`.
         samples: Samples wanted.
         done: Samples finished.
         tokens: Tokens generated so far, by (request, sample).
@@ -41,6 +42,7 @@ class CallProgress:
 
     role: str
     model: str
+    operation: str
     samples: int
     done: int = 0
     tokens: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -97,6 +99,32 @@ class SearchProgress:
 
 
 @dataclass
+class WorkersProgress:
+    """Workers that write side by side.
+
+    Attributes:
+        names: What they call themselves.
+        steps: Finished steps of each.
+        writing: What each is writing.
+    """
+
+    names: list[str]
+    steps: list[list[str]]
+    writing: list[str]
+
+    def take(self, event: StrategyNote) -> None:
+        """Move on by one note; what does not fit is left out."""
+        worker, text, following = (event.data.get(name) for name in ("worker", "text", "next"))
+        if not isinstance(worker, int) or not 0 <= worker < len(self.names) or not isinstance(text, str):
+            return
+        if event.name == "workers.step":
+            self.steps[worker].append(text)
+            self.writing[worker] = following if isinstance(following, str) else ""
+        elif event.name == "workers.asked":
+            self.writing[worker] += text
+
+
+@dataclass
 class Progress:
     """Where a run stands.
 
@@ -108,6 +136,7 @@ class Progress:
         samples_wanted: Samples asked for over all calls.
         votes: Votes by answer, most first.
         writers: Who wrote each step of a chain that two models write: "L" the large one, "S" the small one.
+        workers: Workers on one problem, if there are any.
         chains: Letters of the blocks that ran, by attempt, where a chain of thought is put together from blocks.
         searches: The last search of each name, the one heard of last at the end.
         ran: Which strategy was chosen and why, where one chooses among others; else empty.
@@ -126,6 +155,7 @@ class Progress:
     samples_wanted: int = 0
     votes: dict[str, int] = field(default_factory=dict)
     writers: list[str] = field(default_factory=list)
+    workers: WorkersProgress | None = None
     chains: dict[int, list[str]] = field(default_factory=dict)
     searches: dict[str, SearchProgress] = field(default_factory=dict)
     ran: str = ""
@@ -162,7 +192,7 @@ class Progress:
             case StageStarted():
                 self.stage = event.stage
             case CallStarted():
-                self.calls[event.number] = CallProgress(event.role, event.model, event.samples)
+                self.calls[event.number] = CallProgress(event.role, event.model, event.operation, event.samples)
                 if event.operation == "generate":  # what is measured or scored finishes no sample
                     self.samples_wanted += event.samples
             case TextDelta():
@@ -184,6 +214,13 @@ class Progress:
                 self.writers.append("L" if event.role == "main" else "S")
             case StrategyNote(name="block.run"):
                 self._block(event)
+            case StrategyNote(name="workers.begin"):
+                names, writing = event.data.get("names"), event.data.get("writing")
+                if isinstance(names, list) and isinstance(writing, list) and len(names) == len(writing):
+                    self.workers = WorkersProgress([*map(str, names)], [[] for _ in names], [*map(str, writing)])
+            case StrategyNote(name="workers.step" | "workers.asked"):
+                if self.workers is not None:
+                    self.workers.take(event)
             case StrategyNote(name="auto.chosen" | "question.routed"):
                 self.ran = f"{event.data.get('ran', '')}: {event.data.get('why', '')}"
             case _:
@@ -206,6 +243,8 @@ class Progress:
     def _grow(self, event: TextDelta) -> None:
         call = self.calls.get(event.parent or 0)
         if call is not None:
+            if call.operation == "workers" and self.workers is not None:
+                self.workers.writing[event.request] += event.text
             slot = (event.request, event.sample)
             call.tokens[slot] = call.tokens.get(slot, 0) + event.tokens
             self._count(event.at_s, event.tokens)

@@ -36,6 +36,8 @@ class TextStream:
             self._seen_generation = searches(event.strategy)
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
             self._seen_generation |= searches(str(event.data.get("chosen", "")))
+        elif isinstance(event, CallStarted) and event.operation == "workers":
+            self._seen_generation = True  # what is generated behind them ends their transcript
         elif isinstance(event, CallStarted) and event.operation == "generate":
             self._call = event.number if not self._seen_generation and event.samples == 1 else None
             self._seen_generation = True

@@ -105,6 +105,7 @@ class Hogwild:
         prompt = opening_prompt(question, names)
         async with Equivalence() as equivalence:
             team = Team(names, question, config.answer, run, equivalence)
+            team.begin()
             ending, cost = await self._work(level, prompt, team, question, model, run)
             text, stated = team.transcript(), team.answered or (team.answers[0] if team.answers else None)
             answer, finished = None if stated is None else stated.answer, False

@@ -79,6 +79,10 @@ class Team:
         """How many they are."""
         return len(self.names)
 
+    def begin(self) -> None:
+        """Tell who they are and how they begin."""
+        self.note("begin", {"names": list(self.names), "writing": list(self.writing)})
+
     def number(self, worker: int) -> int:
         """Which of its steps a worker is writing, from 1."""
         return self._numbers[worker]
@@ -96,10 +100,13 @@ class Team:
         """
         text = self.writing[worker]
         self.finished.append(Step(worker, text, at))
-        self.note("step", {"worker": worker, "number": self._numbers[worker], "pass": at, "text": text.strip()})
+        number = self._numbers[worker]
+        following = step_prefix(self.names[worker], number + 1) if goes_on else ""
+        told: dict[str, JsonValue] = {"worker": worker, "number": number, "pass": at, "text": text.strip()}
+        self.note("step", told | {"next": following})
         await self._read_answer(worker, text, at)
         self._numbers[worker] += 1
-        self.writing[worker] = step_prefix(self.names[worker], self._numbers[worker]) if goes_on else ""
+        self.writing[worker] = following
         return self.writing[worker]
 
     @property

@@ -114,6 +114,7 @@ class Together:
         if self._is_asked(worker):
             given += CHECK
             team.writing[worker] = given
+            team.note("asked", {"worker": worker, "pass": self.passes, "text": CHECK})
             self._verdicts[worker] = ""
             self.checks += 1
         return True, Fed(token=token.token, text=given)

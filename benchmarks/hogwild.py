@@ -1,0 +1,264 @@
+r"""What does a pass of workers on one cache cost, beside the ways that copy it? Steps a second and memory.
+
+    python benchmarks/hogwild.py FOLDER --format bf16 --cached 512 2048 4096 8192 --workers 1 2 4 > table.md
+
+Three ways, one model in one process for each, with the same weights and as many tokens in the cache; all are run in
+turn, several times over, and each figure is a median:
+
+- *shared*: ours; each block is read where it lies, queries are turned for each block;
+- *put together*: as the authors' first program does it (written here for the comparison): every worker's view is put
+  together anew in every layer, its keys turned to where the view has them;
+- *apart*: as many sequences that share nothing, each with all those tokens in a cache of its own.
+
+The cached tokens are a history and the workers' steps, an eighth of them in all; keys and values are drawn at random,
+since what is in them does not matter for the time. Memory is what the process takes at most during the steps above what
+it had before them, and what the caches hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from machine import processor
+from reason.serving.local.families import ModelShape
+from reason.serving.local.kvlog import KVLog
+from reason.serving.local.model import Decoder
+from reason.serving.local.plans import LogPlan, Span
+from reason.serving.local.rotary import Rotary
+from reason.serving.local.shared.block import Block
+from reason.serving.local.shared.shared_plan import Feed, SharedPlan
+from reason.serving.local.weights import Checkpoint
+from torch import Tensor
+from torch.nn import functional
+
+WAYS = ("shared", "put together", "apart")
+
+
+class PutTogether:
+    """A pass in which every worker's view is copied together in every layer.
+
+    Source: Rodionov et al. 2025, arXiv:2504.06261, and what is told of their main branch's cache; the code is ours.
+    """
+
+    def __init__(self, shape: ModelShape, rotary: Rotary, feeds: Sequence[Feed]) -> None:
+        self._shape, self._rotary, self._feeds = shape, rotary, feeds
+        self._columns = [feed.view[-1].reserve(feed.ids).start for feed in feeds]
+        self._written = self._tables(self._columns)
+        self._ends = [sum(map(len, feed.view)) - 1 for feed in feeds]
+        self._asked = self._tables(self._ends)
+        self._offsets: list[list[tuple[Tensor, Tensor]]] = []
+        for feed in feeds:
+            at, turns = 0, []
+            for block in feed.view:
+                cos, sin = rotary.shift(torch.tensor([at]))
+                turns.append((cos.to(block.kv[0].dtype), sin.to(block.kv[0].dtype)))
+                at += len(block)
+            self._offsets.append(turns)
+
+    def _tables(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        cos, sin = self._rotary.turn(torch.tensor(positions))
+        return cos[:, None], sin[:, None]
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Write keys and values of the pass, then put every worker's view together and attend to it."""
+        heads, kv_heads, dim = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
+        rotate, dtype = self._rotary.rotate, qkv.dtype
+        keys = rotate(qkv[:, heads : heads + kv_heads].float(), self._written).to(dtype)
+        query = rotate(qkv[:, :heads].float(), self._asked).to(dtype)
+        for i, (feed, column) in enumerate(zip(self._feeds, self._columns, strict=True)):
+            feed.view[-1].kv[layer][0, :, column] = keys[i]
+            feed.view[-1].kv[layer][1, :, column] = qkv[i, heads + kv_heads :]
+        outs: list[Tensor] = []
+        for i, (feed, turns) in enumerate(zip(self._feeds, self._offsets, strict=True)):
+            parts = [(block.kv[layer][:, :, : len(block)], turn) for block, turn in zip(feed.view, turns, strict=True)]
+            whole = torch.cat([rotate(kv[0], turn) for kv, turn in parts], 1)
+            values = torch.cat([kv[1] for kv, _ in parts], 1)
+            out = functional.scaled_dot_product_attention(
+                query[i].view(1, kv_heads, -1, dim), whole[None], values[None], scale=dim**-0.5
+            )
+            outs.append(out.reshape(1, heads * dim))
+        return torch.cat(outs)
+
+
+def blocks_of(decoder: Decoder, cached: int, workers: int, steps: int) -> list[tuple[Block, ...]]:
+    """Views of workers over a history and their steps, with `cached` tokens in all."""
+    step = cached // 8 // workers
+    history = decoder.open_block(cached - step * workers)
+    mine = [decoder.open_block(step + steps) for _ in range(workers)]
+    for block, count in ((history, cached - step * workers), *((m, step) for m in mine)):
+        block.reserve([5] * count)
+        for kv in block.kv:
+            kv[:, :, :count].normal_()
+    return [(history, *(m for m in mine if m is not own), own) for own in mine]
+
+
+def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) -> tuple[Callable[[], object], int]:
+    """One step of a way, to be called up to `steps` times, and the bytes that its caches hold."""
+    ids = [5] * workers
+    wanted = range(workers)
+    if way == "apart":
+        logs: list[KVLog] = []
+        spans: list[tuple[KVLog, object]] = []
+        for _ in range(workers):
+            log = decoder.open_log(cached + steps)
+            branch = log.open()
+            log.show(branch, log.reserve(cached))
+            for kv in log.kv:
+                kv[:, :, :cached].normal_()
+            logs.append(log)
+            spans.append((log, branch))
+
+        def apart() -> object:
+            plan = LogPlan(decoder.shape, decoder.rotary, [Span(log, branch, [5], [0]) for log, branch in spans])  # type: ignore[arg-type]
+            return decoder.compute(ids, plan, wanted)
+
+        return apart, sum(log.nbytes for log in logs)
+    views = blocks_of(decoder, cached, workers, steps)
+    held = sum({id(block): block.nbytes for view in views for block in view}.values())
+    feeds = [Feed(view, [5]) for view in views]
+
+    def shared() -> object:
+        return decoder.compute(ids, SharedPlan(decoder.shape, decoder.rotary, feeds, decoder.device), wanted)
+
+    def together() -> object:
+        return decoder.compute(ids, PutTogether(decoder.shape, decoder.rotary, feeds), wanted)
+
+    return (shared if way == "shared" else together), held
+
+
+def serve(folder: Path, weight_format: str, way: str) -> None:
+    """In a process of its own: measure what is asked for, line by line."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    decoder = Decoder(ModelShape.read(folder), Checkpoint(folder), weight_format)  # type: ignore[arg-type]
+    print("ready", flush=True)
+    for line in sys.stdin:
+        cached, workers, steps = json.loads(line)
+        with torch.inference_mode():
+            step, held = steps_of(way, decoder, cached, workers, steps + 2)
+            step()
+            reset_peak()
+            before = memory("VmRSS")
+            step()
+            peak = memory("VmHWM") - before
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            seconds = (time.perf_counter() - began) / steps
+        del step
+        print(json.dumps({"seconds": seconds, "peak": max(0, peak), "held": held}), flush=True)
+
+
+def memory(name: str) -> int:
+    """A figure of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+
+
+def reset_peak() -> None:
+    """Begin the highest memory anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="model in Hugging Face layout")
+    parser.add_argument("--format", default="bf16", choices=("fp32", "bf16", "int4"))
+    parser.add_argument("--cached", type=int, nargs="+", default=[512, 2048, 4096, 8192])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--steps", type=int, default=12, help="steps of a measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each, in turn")
+    parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.folder, given.format, given.serve)
+        return 0
+    arguments = [sys.executable, __file__, str(given.folder), "--format", given.format, "--serve"]
+    running = {
+        way: subprocess.Popen([*arguments, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for way in WAYS
+    }
+    for process in running.values():
+        answer(process)
+    threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
+    print(
+        f"{processor()}, {threads} threads, {given.folder.name} in {given.format}, torch {version('torch')}, "
+        f"reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. Medians of {given.rounds} rounds of "
+        f"{given.steps} steps.\n"
+    )
+    print(
+        "| cached tokens | workers | " + " | ".join(f"{way}: steps/s" for way in WAYS) + " | shared / put together "
+        "| shared / apart | "
+        + " | ".join(f"{way}: extra MiB in a step" for way in WAYS)
+        + " | "
+        + " | ".join(f"{way}: cache MiB" for way in ("shared", "apart"))
+        + " |"
+    )
+    print("| ---: " * (2 + len(WAYS) + 2 + len(WAYS) + 2) + "|")
+    for cached in given.cached:
+        for workers in given.workers:
+            told: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+            for _ in range(given.rounds):
+                for way in WAYS:
+                    told[way].append(ask(running[way], [cached, workers, given.steps]))
+            print(row(cached, workers, told), flush=True)
+    for process in running.values():
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()
+    return 0
+
+
+def row(cached: int, workers: int, told: dict[str, list[dict[str, float]]]) -> str:
+    """A row of the table."""
+    rates = {way: statistics.median(1 / m["seconds"] for m in several) for way, several in told.items()}
+    paired = {
+        way: statistics.median(
+            other["seconds"] / mine["seconds"] for mine, other in zip(told["shared"], told[way], strict=True)
+        )
+        for way in WAYS[1:]
+    }
+    extra = {way: statistics.median(m["peak"] for m in several) / 2**20 for way, several in told.items()}
+    held = {way: told[way][0]["held"] / 2**20 for way in ("shared", "apart")}
+    cells = [
+        str(cached),
+        str(workers),
+        *(f"{rates[way]:.1f}" for way in WAYS),
+        *(f"{paired[way]:.2f}x" for way in WAYS[1:]),
+        *(f"{extra[way]:.0f}" for way in WAYS),
+        *(f"{held[way]:.0f}" for way in ("shared", "apart")),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def ask(process: subprocess.Popen[str], what: list[int]) -> dict[str, float]:
+    """Have a process measure."""
+    if process.stdin is None:
+        raise RuntimeError("a process without a way in")
+    process.stdin.write(json.dumps(what) + "\n")
+    process.stdin.flush()
+    told: dict[str, float] = json.loads(answer(process))
+    return told
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """A line of a process's."""
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        raise SystemExit("a measuring process ended early; its message is above")
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
