@@ -128,6 +128,9 @@ class LiveView:
                 _bar(p.samples_done, p.samples_wanted, "green"),
                 Text.assemble(f"{p.samples_done}/{p.samples_wanted}", (speed, "dim")),
             )
+        if p.workers is not None:
+            rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
+            rows.add_row("workers", "", f"{p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s"))
         for kind, limit in p.limits.items():
             spent = self._spent(kind, elapsed)
             if limit and spent is not None:

@@ -202,7 +202,7 @@ class Progress:
             case BudgetCharged():
                 self.spent = {"tokens": event.total_tokens, "calls": event.total_calls, "usd": event.total_usd or 0.0}
                 self.limits.update(event.limits)
-                self.calls.pop(event.parent or 0, None)  # its tokens are in the total now
+                self._book(event.parent or 0)
             case VoteUpdated():
                 self.votes = dict(event.votes)
             case LeafSelected() | MemoryAssociated() | NodesSearched() | SearchEnded():
@@ -225,6 +225,14 @@ class Progress:
                 self.ran = f"{event.data.get('ran', '')}: {event.data.get('why', '')}"
             case _:
                 pass
+
+    def _book(self, number: int) -> None:
+        """The tokens of a call are in the total now; workers go on writing behind it."""
+        call = self.calls.get(number)
+        if call is not None and call.operation == "workers":
+            call.tokens.clear()
+        else:
+            self.calls.pop(number, None)
 
     def _block(self, event: StrategyNote) -> None:
         vote, letter = event.data.get("vote"), event.data.get("letter")

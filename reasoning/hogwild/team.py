@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from ...core.answer import Candidate, Solution
 from ...core.events import StrategyNote
 from ...core.question import Question
 from ...core.run import Run
@@ -139,3 +140,5 @@ class Team:
         if label is not None:
             self.answers.append(Stated(worker, found.value, label, at))
             self.note("answer", {"worker": worker, "answer": found.value, "pass": at})
+            best = Candidate(text=self.transcript(), answer=self.answers[0].answer)
+            self._run.offer(Solution(chosen=0, candidates=(best,)))

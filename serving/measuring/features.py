@@ -12,6 +12,7 @@ from contextlib import aclosing
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError
 from ...core.messages import Completion, Prompt, Request, Sampling
 from ..kv_store import kv_store_of
+from ..workers import Drawn, Fed, Opening, Pass, SharesCache
 from .bench import ASK, OTHER, Bench
 from .findings import Finding, State, judged, unmeasured
 
@@ -162,6 +163,23 @@ async def pins(bench: Bench) -> Finding:
     return judged("pins", True, listed and cached > 0 and cached >= stored - 64, note)
 
 
+async def kv_sharing(bench: Bench) -> Finding:
+    """What one worker reads changes the chances of what another one draws in the same pass."""
+    model = bench.model
+    if not bench.can.kv_sharing or not isinstance(model, SharesCache):
+        return judged("kv_sharing", bench.can.kv_sharing, False)
+    drawn: list[Drawn | None] = []
+    for text in (" one, two", " nine, ten", " one, two"):
+        group = await model.open_workers(Opening(prompt=ASK, layout="contiguous", own=" Mine:", temperature=0))
+        try:
+            drawn.append((await group.advance(Pass(feeds=(Fed(text=" I say"), Fed(text=text)))))[0])
+            bench.usage.append(group.usage)
+        finally:
+            await group.aclose()
+    first, other, again = drawn
+    return judged("kv_sharing", True, first == again and first != other)
+
+
 async def context_tokens(bench: Bench) -> Finding:
     """A request that fills the context is taken, and one that needs a token more is refused."""
     declared = bench.can.context_tokens
@@ -228,6 +246,7 @@ FEATURES: tuple[tuple[str, Trial], ...] = (
     ("seed", seed),
     ("forks", forks),
     ("pins", pins),
+    ("kv_sharing", kv_sharing),
     ("context_tokens", context_tokens),
 )
 """The trials, in the order of the table; hooks and prices come after them."""

@@ -46,7 +46,7 @@ async def measure(
     can, bench, until = model.capabilities, Bench(model), time.monotonic() + seconds
     trials = [(name, getattr(can, name), trial) for name, trial in FEATURES]
     trials += [(f"hook {name}", True, hook_trial(name)) for name in sorted(can.hooks)]
-    total = len(trials) + 3
+    total = len(trials) + 2
     if not only_declared:
         tell("a plain request", 0, total)
         await bench.begin()
@@ -62,7 +62,6 @@ async def measure(
             if only_declared
             else await tried(bench, "hooks", False, _no_hooks, until - time.monotonic())
         )
-    yield unmeasured("kv_sharing", can.kv_sharing, "" if only_declared else "nothing that shares it can be asked for")
     yield unmeasured("max_batch", can.max_batch, "")
     shown = [can.usd_per_prompt_token, can.usd_per_completion_token]
     if only_declared:

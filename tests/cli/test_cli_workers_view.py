@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from reason.cli.live import LiveView
 from reason.cli.live_workers import LEAST_LINES
 from reason.cli.streaming import TextStream
-from reason.core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
+from reason.core.events import BudgetCharged, CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
 from reason.core.question import Question
 from rich.console import Console
 
@@ -49,6 +49,16 @@ def test_texts_grow_side_by_side() -> None:
     left, right = columns(picture(*BEGUN, says(0, "I "), says(1, "You add."), says(0, "add.")))
     assert (left[0], right[0]) == ("Ada", "Ben")
     assert (left[1], right[1]) == ("**Ada, step 1:** I add.", "**Ben, step 1:** You add.")
+
+
+def test_texts_go_on_behind_what_is_booked() -> None:
+    booked = BudgetCharged(
+        number=5, parent=2, role="main", model="m", tokens=2, calls=1, total_tokens=2, total_calls=1, total_usd=0.0
+    )
+    lines = picture(*BEGUN, says(0, "I "), says(1, "You"), booked, says(0, "add."), says(1, " look."))
+    left, right = columns(lines)
+    assert (left[1], right[1]) == ("**Ada, step 1:** I add.", "**Ben, step 1:** You look.")
+    assert any("workers" in line and "4 tokens" in line for line in lines)
 
 
 def test_finished_steps_stay_and_what_is_asked_is_shown() -> None:

@@ -152,6 +152,12 @@ async def test_an_answer_is_confirmed_by_another_worker_or_not_at_all(store):
     assert (cut.best.answer, cut.notes["ended"], cut.notes["finisher"]) == ("5", "passes", False)
 
 
+async def test_an_answer_stands_that_nobody_has_confirmed_yet(store):
+    steps = {(ADA, 1): " \\boxed{5}.\n\n", (BEN, 1): " \\boxed{7}.\n\n"}
+    _, run, _ = await solve(store, ScriptedWorkers(saying(steps)), answer="confirmed", max_passes=20)
+    assert run.best.best.answer == "5"
+
+
 async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store):
     steps = {(ADA, 1): " a" * 30 + ".\n\n", (BEN, 1): " b.\n\n", (BEN, 2): "c.\n\n"}
     steps |= {(ADA, 2): "no. I go on.\n\n", (BEN, 3): "c" * 60 + ".\n\n"}

@@ -52,7 +52,7 @@ def test_it_is_a_language_model(tiny: LocalModel) -> None:
     assert tiny.identity == "tiny-llama+fp32"
     assert tiny.capabilities.full_vocabulary
     assert {"forbid_tokens", "only_tokens"} <= tiny.capabilities.hooks
-    assert not tiny.capabilities.kv_sharing
+    assert tiny.capabilities.kv_sharing
     assert tiny.capabilities.context_tokens == 1024
 
 
