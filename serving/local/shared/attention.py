@@ -61,23 +61,28 @@ def by_definition(
     return (scores - weight[..., None]).exp().to(values.dtype) @ values, weight
 
 
-def merge(parts: Tensor, weights: Tensor, rows: Tensor, count: int) -> Tensor:
+def merge(parts: Tensor, weights: Tensor, rows: Tensor | None, count: int) -> Tensor:
     """The attention of each row over all that it sees, from its parts.
 
     Args:
-        parts: `[parts, heads, head_dim]`, attention of one row over one block each.
-        weights: `[parts, heads]`, logarithms of their sums of exponentials; minus infinity where nothing was seen.
-        rows: `[parts]`, whose they are.
+        parts: `[heads, parts, head_dim]`, attention of one row over one block each.
+        weights: `[heads, parts]`, logarithms of their sums of exponentials; minus infinity where nothing was seen.
+        rows: `[parts]`, whose they are; None where all rows have as many parts: one of each, in their order, again and
+            again.
         count: Number of rows.
 
     Returns:
-        `[count, heads, head_dim]`, in the format of the weights; zero for a row that sees nothing.
+        `[heads, count, head_dim]`, in the format of the weights; zero for a row that sees nothing.
     """
-    index = rows[:, None].expand_as(weights)
-    most = weights.new_full((count, weights.shape[1]), float("-inf")).scatter_reduce(0, index, weights, "amax")
+    if rows is None:
+        share = weights.unflatten(1, (-1, count)).softmax(1)
+        return (share[..., None] * parts.unflatten(1, (-1, count))).sum(1)
+    heads = weights.shape[0]
+    index = rows.expand_as(weights)
+    most = weights.new_full((heads, count), float("-inf")).scatter_reduce(1, index, weights, "amax")
     # Where all parts of a row are empty, the greatest weight is no number to subtract.
-    share = (weights - most.nan_to_num(neginf=0.0)[rows]).exp()
-    total = weights.new_zeros(count, weights.shape[1]).index_add(0, rows, share)
+    share = (weights - most.nan_to_num(neginf=0.0)[:, rows]).exp()
+    total = weights.new_zeros(heads, count).index_add(1, rows, share)
     weighed = (share[..., None] * parts).masked_fill((share == 0)[..., None], 0.0)  # what saw nothing may be no number
-    whole = weights.new_zeros(count, *parts.shape[1:]).index_add(0, rows, weighed)
+    whole = weights.new_zeros(heads, count, parts.shape[2]).index_add(1, rows, weighed)
     return whole / total.clamp_min(torch.finfo(total.dtype).tiny)[..., None]

@@ -71,7 +71,13 @@ class SharedPlan:
         self._key_turn = _of_heads(rotary.turn(torch.tensor(written)), device)
         self._reads: list[_Read] = []
         rows, turned = self._lay_out(feeds, device)
-        self._part_rows = torch.tensor(rows, device=device)
+        self._part_rows: Tensor | None = None
+        self._folded_rows: Tensor | None = None
+        if rows != list(range(self._rows)) * len(self._reads):  # somebody does not see what the others see
+            group = shape.heads // shape.kv_heads
+            self._part_rows = torch.tensor(rows, device=device)
+            folded = self._part_rows[:, None] * group + torch.arange(group, device=device)
+            self._folded_rows = folded.flatten()
         self._query_turn = _of_heads(rotary.turn(torch.tensor(turned)), device)
 
     def _lay_out(self, feeds: Sequence[Feed], device: torch.device) -> tuple[list[int], list[int]]:
@@ -124,20 +130,23 @@ class SharedPlan:
         for block, columns, rows in self._writes:
             block.kv[layer][0, :, columns.start : columns.stop] = keys[rows].transpose(0, 1)
             block.kv[layer][1, :, columns.start : columns.stop] = qkv[rows, heads + kv_heads :].transpose(0, 1)
-        query = self._rotary.rotate(wide(qkv[:, :heads])[self._part_rows], self._query_turn).to(qkv.dtype)
+        query = wide(qkv[:, :heads])
+        query = query.repeat(len(self._reads), 1, 1) if self._part_rows is None else query[self._part_rows]
+        query = self._rotary.rotate(query, self._query_turn).to(qkv.dtype)
+        # Query heads that share a key head become rows, so that a block is read once for all of them.
+        folded = query.view(-1, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
         outs: list[Tensor] = []
         weights: list[Tensor] = []
         for read in self._reads:
-            count = read.parts.stop - read.parts.start
-            folded = query[read.parts].view(count, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
-            kv = read.block.kv[layer]
-            out, weight = attend_with_weight(
-                folded, kv[0, :, : read.length], kv[1, :, : read.length], read.mask, dim**-0.5
-            )
-            outs.append(out.reshape(kv_heads, count, group, dim).transpose(0, 1).reshape(count, heads, dim))
-            weights.append(weight.reshape(kv_heads, count, group).transpose(0, 1).reshape(count, heads))
-        whole = merge(torch.cat(outs), torch.cat(weights), self._part_rows, self._rows)
-        return whole.to(qkv.dtype).reshape(self._rows, heads * dim)
+            kv = read.block.kv[layer][:, :, : read.length]
+            asked = folded[:, read.parts.start * group : read.parts.stop * group]
+            out, weight = attend_with_weight(asked, kv[0], kv[1], read.mask, dim**-0.5)
+            outs.append(out)
+            weights.append(weight)
+        whole = merge(torch.cat(outs, 1), torch.cat(weights, 1), self._folded_rows, self._rows * group)
+        return (
+            whole.to(qkv.dtype).view(kv_heads, self._rows, group * dim).transpose(0, 1).reshape(self._rows, heads * dim)
+        )
 
 
 def _of_heads(turn: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
