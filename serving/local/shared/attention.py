@@ -67,8 +67,8 @@ def merge(parts: Tensor, weights: Tensor, rows: Tensor | None, count: int) -> Te
     Args:
         parts: `[heads, parts, head_dim]`, attention of one row over one block each.
         weights: `[heads, parts]`, logarithms of their sums of exponentials; minus infinity where nothing was seen.
-        rows: `[parts]`, whose they are; None where all rows have as many parts: one of each, in their order, again and
-            again.
+        rows: `[parts]`, whose they are; None where all rows have as many parts, none of them empty: one of each row, in
+            their order, again and again.
         count: Number of rows.
 
     Returns:

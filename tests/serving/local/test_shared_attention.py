@@ -76,8 +76,13 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
     rows = torch.arange(3).repeat(len(parts))
     merged = merge(torch.cat(parts, 1), torch.cat(weights, 1), rows, 3)
     torch.testing.assert_close(merged, whole, atol=1e-12, rtol=1e-10)
-    full = [i for i, (begin, end) in enumerate(pairwise(bounds)) if begin < end]
-    alike = merge(torch.cat([parts[i] for i in full], 1), torch.cat([weights[i] for i in full], 1), None, 3)
+    unmasked = [
+        by_definition(query, keys[:, begin:end], values[:, begin:end], None, 0.25)
+        for begin, end in pairwise(bounds)
+        if begin < end
+    ]
+    alike = merge(torch.cat([p for p, _ in unmasked], 1), torch.cat([w for _, w in unmasked], 1), None, 3)
+    whole = (query @ keys.transpose(1, 2) * 0.25).softmax(-1) @ values
     torch.testing.assert_close(alike, whole, atol=1e-12, rtol=1e-10)
 
 
