@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,21 @@ def test_the_default_is_the_file_in_the_package(monkeypatch: pytest.MonkeyPatch,
     assert "reason train navigator" in refused.value.hint
     with pytest.raises(DataError, match="there is no navigator default"):
         load_navigator(Path("default"))  # a path is a path
+
+
+def test_a_navigator_comes_along_with_what_it_was_trained_for() -> None:
+    shipped = load_navigator("default")
+    card = shipped.card
+    assert sum(array.size for array in shipped.network.weights.values()) == 2566
+    assert (card.model, card.reward) == ("vllm/qwen2.5-coder-1.5b-instruct", "outcome")
+    assert (card.episodes, card.steps, card.problems, card.max_blocks) == (138, 585, 117, 4)
+    assert card.datasets == ("gsm8k", "math500", "yes_no")
+    assert len(set(card.trained_on)) == 117
+    assert not any("/" in name for name in (card.name, *card.datasets))
+    states = np.array(list(product(range(4), repeat=7)))
+    values = shipped.network.q(states)
+    assert np.isfinite(values).all()
+    assert len(set(values.argmax(1).tolist())) > 1  # not one block whatever the state
 
 
 def refused(path: Path) -> DataError:
