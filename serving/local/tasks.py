@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...core.errors import ReasonError
 from .prefixes import Prefixes, Sequenced
+from .shared.worker_tasks import CloseTask, OpenTask, PassTask
 
 if TYPE_CHECKING:
     from .sample_task import SampleTask
@@ -87,25 +88,8 @@ class Task(Protocol):
         """Give back every sequence held; idempotent."""
 
 
-class AloneTask(Protocol):
-    """Work that is a step of its own.
-
-    Attributes:
-        cancelled: Set from any thread: it is dropped before it begins.
-    """
-
-    cancelled: bool
-
-    def run(self, prefixes: Prefixes) -> None:
-        """Do it; `prefixes` keeps count of the room.
-
-        Raises:
-            ReasonError: It cannot be done.
-        """
-
-    def fail(self, error: ReasonError) -> None:
-        """Nothing came of it."""
-
+AloneTask = OpenTask | PassTask | CloseTask
+"""Work that is a step of its own."""
 
 Work = Task | AloneTask
 """What may be handed to the scheduler."""

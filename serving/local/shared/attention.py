@@ -74,10 +74,10 @@ def merge(parts: Tensor, weights: Tensor, rows: Tensor | None, count: int) -> Te
     Returns:
         `[heads, count, head_dim]`, in the format of the weights; zero for a row that sees nothing.
     """
-    if rows is None:
-        share = weights.unflatten(1, (-1, count)).softmax(1)
-        return (share[..., None] * parts.unflatten(1, (-1, count))).sum(1)
     heads = weights.shape[0]
+    if rows is None:
+        share = weights.view(heads, -1, count).softmax(1)
+        return (share[..., None] * parts.view(heads, -1, count, parts.shape[2])).sum(1)
     index = rows.expand_as(weights)
     most = weights.new_full((heads, count), float("-inf")).scatter_reduce(1, index, weights, "amax")
     # Where all parts of a row are empty, the greatest weight is no number to subtract.
