@@ -82,6 +82,7 @@ def test_the_defaults_are_the_papers() -> None:
         "batch": 64,
         "capacity": 500,
         "begins_at": 500,
+        "gradient_steps": 1,
         "sync_every": 50,
         "eps_start": 1.0,
         "eps_min": 0.0,
