@@ -121,16 +121,13 @@ class LiveView:
             amount = f"{_extent(stage, done)} of {_extent(stage, total)}" if total else _extent(stage, done)
             rows.add_row(_label(stage), _bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
         if p.samples_wanted:
-            rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
-            speed = f"  {p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
             rows.add_row(
                 "samples",
                 _bar(p.samples_done, p.samples_wanted, "green"),
-                Text.assemble(f"{p.samples_done}/{p.samples_wanted}", (speed, "dim")),
+                Text.assemble(f"{p.samples_done}/{p.samples_wanted}", (f"  {self._speed()}", "dim")),
             )
         if p.workers is not None:
-            rate = None if self._run_began is None else p.rate(self._clock() - self._run_began)
-            rows.add_row("workers", "", f"{p.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s"))
+            rows.add_row("workers", "", self._speed())
         for kind, limit in p.limits.items():
             spent = self._spent(kind, elapsed)
             if limit and spent is not None:
@@ -154,6 +151,11 @@ class LiveView:
             lines.add_row("search", Text(line))
         tree = [self._tree] if p.searches else []
         return Group(head, *([rows] if rows.row_count else []), lines, *tree, *workers)
+
+    def _speed(self) -> str:
+        """Tokens so far, and how many a second."""
+        rate = None if self._run_began is None else self.progress.rate(self._clock() - self._run_began)
+        return f"{self.progress.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":

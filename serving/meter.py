@@ -146,20 +146,27 @@ class Meter:
             replayed_tokens=replayed_tokens,
             working_s=max(0.0, seconds - usage.waited_s),
         )
-        tokens = usage.completion_tokens
-        run.emit(
+        self.tell_end(call, usage, seconds=seconds, failed=failed)
+        self.tell_budget(call, usage.completion_tokens, calls)
+
+    def tell_end(self, call: int, usage: Usage, *, seconds: float, failed: int = 0) -> None:
+        """Tell that a call has ended, and what it was."""
+        self.run.emit(
             CallFinished(
                 role=self.role,
                 model=self.model.name,
                 seconds=seconds,
-                tokens=tokens,
+                tokens=usage.completion_tokens,
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,
                 failed=failed,
             ),
             parent=call,
         )
-        total = run.ledger.usage()
+
+    def tell_budget(self, call: int, tokens: int, calls: int) -> None:
+        """Tell what has been booked for a call, and what the run has spent so far."""
+        run, total = self.run, self.run.ledger.usage()
         run.emit(
             BudgetCharged(
                 role=self.role,

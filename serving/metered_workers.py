@@ -11,7 +11,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from ..core.budget import Need
 from ..core.errors import UserError
-from ..core.events import BudgetCharged, CallFinished, CallStarted, TextDelta
+from ..core.events import CallStarted, TextDelta
 from ..core.messages import Frozen, Usage
 from ..core.store import StoredCall, call_key
 from ..core.unbroken import to_its_end
@@ -70,6 +70,7 @@ class MeteredWorkers:
         self._tokens = 0
         self._told_tokens = 0
         self._working = 0.0
+        self._booked_s = 0.0
         self._call: int | None = None
         self._closed = False
 
@@ -88,14 +89,13 @@ class MeteredWorkers:
         if self._closed:
             raise UserError("these workers are closed", hint="open others")
         run, reading = self._run, sum(fed is not None for fed in step.feeds)
-        with run.ledger.reserve(Need(tokens=reading, calls=0 if self._call else 1)):
+        with run.ledger.reserve(Need(tokens=reading, calls=1 if self._call is None else 0)):
             if self._call is None:
-                self._begin()
+                self._call = self._begin()
             drawn = await self._stored(step)
             replayed = drawn is not None
             if drawn is None:
                 drawn = await self._compute(step)
-            if not replayed:
                 self._keep(step, drawn)
             self._past.append(_Passed(step=step, drawn=tuple(drawn)))
             self._digest.update(step.model_dump_json().encode())
@@ -174,13 +174,14 @@ class MeteredWorkers:
         )
         await self._run.store.add_calls(self._run.id, [call])
         self._fresh = []
-        self._tell_budget()
+        if self._call is not None:
+            self._tell_budget(self._call)
         await self._run.save_events()
 
     # -- budget and trace
 
-    def _begin(self) -> None:
-        self._call = self._run.emit(
+    def _begin(self) -> int:
+        call = self._run.emit(
             CallStarted(
                 role=self._meter.role,
                 model=self._meter.model.name,
@@ -190,38 +191,33 @@ class MeteredWorkers:
                 replayed=0,
             )
         )
-        self._run.ledger.charge(self._meter.role, self._meter.model.name, Usage(), calls=1)
+        self._book(Usage(), calls=1)
+        return call
 
     def _charge(self, tokens: int, replayed: bool) -> None:
         self._tokens += tokens
         self._replayed_tokens += tokens if replayed else 0
-        self._run.ledger.charge(
-            self._meter.role,
-            self._meter.model.name,
-            Usage(completion_tokens=tokens),
-            replayed_tokens=tokens if replayed else 0,
-        )
+        self._book(Usage(completion_tokens=tokens), replayed_tokens=tokens if replayed else 0)
 
     def _pay_prompt(self, tokens: int) -> None:
         if tokens > 0:
             self._paid_prompt += tokens
-            self._run.ledger.charge(self._meter.role, self._meter.model.name, Usage(prompt_tokens=tokens))
+            self._book(Usage(prompt_tokens=tokens))
 
-    def _tell_budget(self) -> None:
-        total = self._run.ledger.usage()
-        self._run.emit(
-            BudgetCharged(
-                role=self._meter.role,
-                model=self._meter.model.name,
-                tokens=self._tokens - self._told_tokens,
-                calls=0 if self._told_tokens else 1,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                limits=self._run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=self._call,
+    def _book(self, usage: Usage, *, calls: int = 0, replayed_calls: int = 0, replayed_tokens: int = 0) -> None:
+        self._run.ledger.charge(
+            self._meter.role,
+            self._meter.model.name,
+            usage,
+            calls=calls,
+            replayed_calls=replayed_calls,
+            replayed_tokens=replayed_tokens,
+            working_s=self._working - self._booked_s,
         )
+        self._booked_s = self._working
+
+    def _tell_budget(self, call: int) -> None:
+        self._meter.tell_budget(call, self._tokens - self._told_tokens, 0 if self._told_tokens else 1)
         self._told_tokens = self._tokens
 
     async def _end(self) -> None:
@@ -233,25 +229,7 @@ class MeteredWorkers:
                 with suppress(Exception):  # its engine may be closed, and then nothing is held
                     await group.aclose()
             if self._call is not None:
-                all_replayed = self._tokens == self._replayed_tokens
-                self._run.ledger.charge(
-                    self._meter.role,
-                    self._meter.model.name,
-                    Usage(),
-                    replayed_calls=1 if all_replayed else 0,
-                    working_s=self._working,
-                )
-                self._run.emit(
-                    CallFinished(
-                        role=self._meter.role,
-                        model=self._meter.model.name,
-                        seconds=self._working,
-                        tokens=self._tokens,
-                        prompt_tokens=self._paid_prompt,
-                        cached_tokens=0,
-                        failed=0,
-                    ),
-                    parent=self._call,
-                )
-                self._tell_budget()
+                self._book(Usage(), replayed_calls=1 if self._tokens == self._replayed_tokens else 0)
+                self._meter.tell_end(self._call, self.usage, seconds=self._working)
+                self._tell_budget(self._call)
                 await self._run.save_events()

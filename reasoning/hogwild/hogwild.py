@@ -21,15 +21,14 @@ from ...serving.metered import MeteredModel
 from ...serving.model import Feature
 from ...serving.workers import MOST_WORKERS, Layout, Opening
 from ..equivalence import Equivalence
-from ..prompts import ask
 from ..strategy import Models, Parameters, Stability
 from .finishing import finish
 from .gate import require_listed
-from .in_rounds import Ending, InRounds, by_prefix
+from .in_rounds import Asking, InRounds, by_message, by_prefix
 from .step_end import SEPARATOR
-from .team import AnswerRule, Team
+from .team import AnswerRule, Ending, Team
 from .together import Together
-from .wording import OTHERS, OWN, names_of, next_step, opening_prompt
+from .wording import OTHERS, OWN, names_of, opening_prompt
 
 Level = Literal["full", "interleaved", "blackboard"]
 """How much workers see of one another: each token, each finished step as part of one reply, each finished step as a
@@ -40,6 +39,15 @@ _DEGRADED = {
     "cannot share its cache",
     "blackboard": "hogwild: workers saw one another's finished steps alone, each as a message of its own (blackboard): "
     "{model} can neither share its cache nor go on with the beginning of a reply",
+}
+
+
+_FINISH_REASONS: dict[Ending, str] = {
+    "answer": "stop",
+    "end of text": "stop",
+    "passes": "length",
+    "context": "length",
+    "budget": "budget",
 }
 
 
@@ -106,10 +114,15 @@ class Hogwild:
         async with Equivalence() as equivalence:
             team = Team(names, question, config.answer, run, equivalence)
             team.begin()
-            ending, cost = await self._work(level, prompt, team, question, model, run)
+            if level == "full":
+                ending, cost = await self._together(prompt, team, model, run)
+            elif level == "interleaved":
+                ending, cost = await self._in_rounds(by_prefix(prompt, team), config.separator, team, model, run)
+            else:
+                ending, cost = await self._in_rounds(by_message(prompt, question, team), "", team, model, run)
             text, stated = team.transcript(), team.answered or (team.answers[0] if team.answers else None)
             answer, finished = None if stated is None else stated.answer, False
-            if answer is None and ending in ("passes", "budget", "end of text", "context"):
+            if answer is None:
                 text, answer = await finish(prompt, team, question, model, run, config.finisher_tokens)
                 finished = True
         run.emit(CandidateFound(index=0, answer=answer))
@@ -118,11 +131,7 @@ class Hogwild:
             answer=answer,
             steps=tuple(CandidateStep(text=step.text.strip()) for step in team.finished),
             tokens=run.ledger.usage().completion_tokens,
-            finish_reason="stop"
-            if ending in ("answer", "end of text")
-            else "budget"
-            if ending == "budget"
-            else "length",
+            finish_reason=_FINISH_REASONS[ending],
         )
         notes = {
             "level": level,
@@ -155,58 +164,56 @@ class Hogwild:
             run.degrade(_DEGRADED[level].format(model=model.name))
         return level
 
-    async def _work(
-        self, level: Level, prompt: Prompt, team: Team, question: Question, model: MeteredModel, run: Run
+    async def _together(
+        self, prompt: Prompt, team: Team, model: MeteredModel, run: Run
     ) -> tuple[Ending, dict[str, int]]:
-        """Let the workers write; why they stopped, and what it took."""
+        """Let the workers write on one cache; why they stopped, and what it took."""
         config = self.config
-        if level == "full":
-            opening = Opening(
-                prompt=prompt,
-                workers=config.workers,
-                layout=config.layout,
-                others=OTHERS,
-                own=OWN,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                top_k=config.top_k,
-                seed=run.seed,
-                banned=config.banned,
-            )
-            workers = model.workers(opening)
-            try:
-                together = Together(
-                    workers,
-                    team,
-                    layout=config.layout,
-                    most_passes=config.max_passes,
-                    separator=config.separator,
-                    check_every=config.check_every,
-                    asked=config.asked,
-                    kept=config.finisher_tokens,
-                    run=run,
-                )
-                ending = await together.work()
-            finally:
-                await workers.aclose()
-            return ending, {"passes": together.passes, "checks": together.checks}
+        opening = Opening(
+            prompt=prompt,
+            workers=config.workers,
+            layout=config.layout,
+            others=OTHERS,
+            own=OWN,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            seed=run.seed,
+            banned=config.banned,
+        )
+        workers = model.workers(opening)
+        together = Together(
+            workers,
+            team,
+            layout=config.layout,
+            most_passes=config.max_passes,
+            separator=config.separator,
+            check_every=config.check_every,
+            asked=config.asked,
+            kept=config.finisher_tokens,
+            run=run,
+        )
+        try:
+            ending = await together.work()
+        finally:
+            await workers.aclose()
+        return ending, {"passes": together.passes, "checks": together.checks}
+
+    async def _in_rounds(
+        self, asking: Asking, separator: str, team: Team, model: MeteredModel, run: Run
+    ) -> tuple[Ending, dict[str, int]]:
+        """Let the workers write a step each in turn; why they stopped, and what it took."""
+        config = self.config
         sampling = Sampling(
             temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, max_tokens=config.step_tokens
         )
-
-        def by_message(worker: int) -> Prompt:
-            steps = [step.text.strip() for step in team.finished]
-            asked = next_step(team.names[worker], team.number(worker), steps)
-            system = next(m.content for m in prompt.messages if m.role == "system")
-            return ask(question, asked, system=system)
-
         rounds = InRounds(
             model,
             team,
-            by_prefix(prompt, team) if level == "interleaved" else by_message,
+            asking,
             sampling,
             most_passes=config.max_passes,
-            separator=config.separator if level == "interleaved" else "",
+            separator=separator,
             kept=config.finisher_tokens,
             run=run,
         )

@@ -8,18 +8,16 @@ write at the same time. The history is a common prefix, so an engine with a pref
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from ...core.errors import BadReply, ContextTooLong, LimitExceeded
 from ...core.messages import Completion, Prompt, Request, Sampling
+from ...core.question import Question
 from ...core.run import Run
 from ...serving.metered import MeteredModel
+from ..prompts import ask
 from .step_end import ends_step
-from .team import Team
-from .wording import PAST
-
-Ending = Literal["answer", "end of text", "passes", "budget", "context"]
-"""Why workers stopped."""
+from .team import Ending, Team
+from .wording import PAST, next_step
 
 Asking = Callable[[int], Prompt]
 """What a worker is asked with, for the rest of its step."""
@@ -120,5 +118,16 @@ def by_prefix(prompt: Prompt, team: Team) -> Asking:
     def asked(worker: int) -> Prompt:
         steps = "".join(step.text.strip() + "\n\n" for step in team.finished)
         return prompt.model_copy(update={"prefix": PAST + steps + team.writing[worker]})
+
+    return asked
+
+
+def by_message(prompt: Prompt, question: Question, team: Team) -> Asking:
+    """Workers that are asked for one step each, with the finished steps in the question."""
+    system = next(m.content for m in prompt.messages if m.role == "system")
+
+    def asked(worker: int) -> Prompt:
+        steps = [step.text.strip() for step in team.finished]
+        return ask(question, next_step(team.names[worker], team.number(worker), steps), system=system)
 
     return asked

@@ -20,6 +20,9 @@ from .wording import UNFINISHED, opener, step_prefix
 AnswerRule = Literal["first", "confirmed"]
 """Which answer ends the work: the first one, or the first that another worker states too."""
 
+Ending = Literal["answer", "end of text", "passes", "budget", "context"]
+"""Why workers stopped."""
+
 
 @dataclass(frozen=True)
 class Step:

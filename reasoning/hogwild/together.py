@@ -15,11 +15,8 @@ from ...serving.metered_workers import MeteredWorkers
 from ...serving.workers import Drawn, Fed, Layout, Pass
 from ..answer_time import AnswerTime
 from .step_end import ends_step
-from .team import Team
+from .team import Ending, Team
 from .wording import CHECK
-
-Ending = Literal["answer", "end of text", "passes", "budget", "context"]
-"""Why workers stopped."""
 
 
 class Together:

@@ -21,15 +21,11 @@ class Workspace:
 
     Args:
         decoder: Computes.
-
-    Attributes:
-        passes: Forward passes so far, those that read a block beforehand not among them.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._blocks: list[Block] = []
-        self.passes = 0
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -40,11 +36,6 @@ class Workspace:
     def tokens(self) -> int:
         """Tokens whose keys and values are here."""
         return sum(map(len, self._blocks))
-
-    @property
-    def columns(self) -> int:
-        """Tokens that there is room for."""
-        return sum(block.capacity for block in self._blocks)
 
     @property
     def nbytes(self) -> int:
@@ -76,9 +67,7 @@ class Workspace:
         for feed in feeds:
             rows += len(feed.ids)
             last.append(rows - 1)
-        logits = self._compute(feeds, last)
-        self.passes += 1
-        return logits
+        return self._compute(feeds, last)
 
     def move(self, finished: Block, history: Block) -> None:
         """Put what a block holds behind what another one holds, and leave it empty."""

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.events import MemorySink, StrategyNote
+from reason.core.events import StrategyNote
 from reason.core.question import Question
-from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.wording import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
 from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
 from reason.serving.recorded import RecordedModel
+from run_desk import RunDesk
 from scripted_model import END, ScriptedModel
 from scripted_workers import ScriptedWorkers
 
@@ -50,21 +49,13 @@ async def store(tmp_path: Path):
 
 
 async def solve(store, model, *, name="r", budget=None, question=QUESTION, new=True, seed=3, **parameters):
-    config = RunConfig(
-        question=question,
-        strategy="hogwild",
-        parameters={},
-        models={"main": "scripted"},
-        budget=budget or Budget(),
-        seed=seed,
-    )
-    if new:
-        await store.create_run(name, {})
-    sink = MemorySink()
-    run = Run(name, config, store, sinks=[sink])
+    desk = RunDesk(store, model)
+    if not new:
+        desk.begun.add(name)
+    metered = await desk.begin(name, strategy="hogwild", question=question, budget=budget, seed=seed)
     strategy = Hogwild(Hogwild.Config(any_model=True, **parameters))
-    solution = await strategy.solve(question, Models({"main": MeteredModel(model, "main", run)}), run)
-    return solution, run, [e for e in sink.events if isinstance(e, StrategyNote)]
+    solution = await strategy.solve(question, Models({"main": metered}), desk.run)
+    return solution, desk.run, [e for e in desk.sink.events if isinstance(e, StrategyNote)]
 
 
 def noted(notes, name):
@@ -351,10 +342,8 @@ async def test_a_level_below_what_the_model_can_do_is_taken_as_asked(store):
 
 
 async def test_a_model_that_is_not_listed_is_refused_before_anything_is_spent(store):
-    await store.create_run("r", {})
-    config = RunConfig(question=QUESTION, strategy="hogwild", parameters={}, models={"main": "scripted"}, seed=1)
-    run = Run("r", config, store)
-    model = ScriptedWorkers(saying({}))
+    desk = RunDesk(store, ScriptedWorkers(saying({})))
+    model = await desk.begin("r", strategy="hogwild", question=QUESTION, seed=1)
     with pytest.raises(UserError, match="not known to work with scripted"):
-        await Hogwild(Hogwild.Config()).solve(QUESTION, Models({"main": MeteredModel(model, "main", run)}), run)
-    assert model.groups == []
+        await Hogwild(Hogwild.Config()).solve(QUESTION, Models({"main": model}), desk.run)
+    assert desk.model.groups == []
