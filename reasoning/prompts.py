@@ -38,12 +38,17 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
     return Prompt.user("\n\n".join(parts), system=system, prefix=prefix)
 
 
+def asked_kind(question: Question) -> AnswerKind:
+    """The kind of answer that is asked for: a question with choices wants one of them, whatever else it says."""
+    return "choice" if question.choices else question.kind
+
+
 def step_by_step(question: Question) -> str:
     """The trigger of zero-shot chain of thought, with the form of the answer where the kind asks for one.
 
     Differs: Kojima et al. (2022) ask for the answer in a second prompt; this asks for it at the end of the chain.
     """
-    kind: AnswerKind = "choice" if question.choices else question.kind
+    kind = asked_kind(question)
     form = {
         "choice": 'and end with "The answer is" and the letter of the right choice.',
         "number": 'and end with "The answer is" and the number.',
@@ -55,7 +60,7 @@ def step_by_step(question: Question) -> str:
 
 def therefore(question: Question) -> str:
     """What is put behind a chain of thought to get the answer out of it."""
-    kind: AnswerKind = "choice" if question.choices else question.kind
+    kind = asked_kind(question)
     return THEREFORE.get(kind, "Therefore, the answer is")
 
 
@@ -78,7 +83,7 @@ def in_lines(question: Question) -> str:
 
 def last_step(question: Question) -> str:
     """What the last step of a solution in steps is to look like."""
-    kind: AnswerKind = "choice" if question.choices else question.kind
+    kind = asked_kind(question)
     return {
         "choice": '"The answer is" and the letter of the right choice',
         "number": '"The answer is" and the number',

@@ -14,12 +14,13 @@ from pydantic import Field, JsonValue
 
 from ..core.answer import Candidate, Solution
 from ..core.events import StrategyNote, VoteUpdated
-from ..core.question import AnswerKind, Question
+from ..core.question import Question
 from ..core.run import Run
 from ..serving.model import Feature
 from .answer_classes import answer_classes
 from .answers import extract
 from .candidates import whole_sentences
+from .prompts import asked_kind
 from .ranked_voting import Rule, elect, first_places
 from .reading import read
 from .sampled_chains import SampledChains
@@ -138,7 +139,7 @@ class RankedVote:
 
 def rank_answers(question: Question, ranks: int) -> str:
     """The instruction that asks for a chain, a ranking and a single answer."""
-    kind: AnswerKind = "choice" if question.choices else question.kind
+    kind = asked_kind(question)
     each = {
         "choice": "the letters of the choices",
         "number": "the numbers",

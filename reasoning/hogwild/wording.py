@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...core.messages import Prompt
 from ...core.question import AnswerKind, Question
-from ..prompts import ask
+from ..prompts import ask, asked_kind
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo")
 """What the workers call themselves, in order."""
@@ -71,7 +71,7 @@ def _system(names: Sequence[str]) -> str:
 
 
 def _task(question: Question, names: Sequence[str]) -> str:
-    kind: AnswerKind = "choice" if question.choices else question.kind
+    kind = asked_kind(question)
     answer = _FORM.get(kind, "the final answer")
     who = "Whoever has it puts" if len(names) > 1 else "At the end, put"
     return f"Solve this in short steps, with a blank line behind each. {who} {answer} within \\boxed{{}}."
