@@ -147,6 +147,8 @@ class VllmSettings(BaseModel):
         pins: Whether prefixes can be kept under names (`KVStore`); None is yes on a CPU, where nothing measurable is
             paid for it while it is not used, and no on a GPU, where that has not been measured.
         kv_events: Whether the blocks that the cache stores and evicts are counted.
+        shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: what it
+            overrides in vLLM is no stable interface, so it is refused with versions that it was not tested with.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Groups of GPUs that share the layers among them.
         engine: Further arguments of vLLM's engine by their own names; they win over ours.
@@ -162,6 +164,7 @@ class VllmSettings(BaseModel):
     prefix_caching: bool = True
     pins: bool | None = None
     kv_events: bool = True
+    shared_workers: bool = False
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
     engine: dict[str, JsonValue] = Field(default_factory=dict)

@@ -63,11 +63,21 @@ class ModelShape:
         Raises:
             DataError: The file is missing, broken or no decoder's.
         """
-        config = read_json(folder / "config.json")
+        return cls.of(read_json(folder / "config.json"), str(folder / "config.json"))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], where: str) -> ModelShape:
+        """The shape that a configuration describes.
+
+        Args:
+            config: What stands in `config.json`.
+            where: Where it is from, for messages.
+
+        Raises:
+            DataError: It is no decoder's, or of one that is not ours.
+        """
         if not _is_ours(config):
-            raise DataError(
-                f"{folder / 'config.json'} is of a family or variant that the engine does not compute itself"
-            )
+            raise DataError(f"{where} is of a family or variant that the engine does not compute itself")
         try:
             family = str(config["model_type"])
             heads = int(config["num_attention_heads"])
@@ -89,7 +99,7 @@ class ModelShape:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{folder / 'config.json'} does not describe a decoder: {error!r}",
+                f"{where} does not describe a decoder: {error!r}",
                 hint="give the folder of a causal language model in Hugging Face layout",
             ) from error
 

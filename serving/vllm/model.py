@@ -18,10 +18,12 @@ from ...core.messages import Chunk, Completion, Failure, HookCall, NextToken, Pr
 from ...core.settings import VllmSettings
 from ..files import ModelFiles
 from ..hooks import OutOfStep, companions, hook_names, make_hooks
+from ..local.bounds import Bounds
 from ..local.text import Tokenizer, eos_ids
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
 from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from ..workers import Opening
 from .admission import Admission, Attempt, reached
 from .counters import CacheCounters, counters
 from .installed import require_vllm
@@ -30,6 +32,10 @@ from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
 from .prefixes import Host, VllmPrefixes, describe
 from .sample import Growing, outputs_of
 from .scoring import is_valid, scored, scoring_arguments
+from .shared.requirements import SCHEDULER
+from .shared.seats import Seats
+from .shared.workers import Host as WorkersHost
+from .shared.workers import VllmWorkers, open_workers
 from .starting import Started, start_engine, stop_engine
 
 WINDOW = 1024
@@ -70,6 +76,8 @@ class VllmModel:
         self._vocabulary: int = config.get_vocab_size()
         self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
         self._block_tokens: int = engine.vllm_config.cache_config.block_size
+        self._shares = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
+        self._seats = Seats(self._rows)
         self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._started, self._place = started, prefixes
         self._prefixes: VllmPrefixes | None = None
@@ -137,6 +145,7 @@ class VllmModel:
             seed=True,
             hooks=hook_names(),
             forks=self._forks,
+            kv_sharing=self._shares,
             pins=self._prefixes is not None,
             context_tokens=self._context,
             max_batch=self._rows,
@@ -219,6 +228,14 @@ class VllmModel:
         )
         made = await self.generate([Request(prompt=p, sampling=sampling) for p in prompts])
         return [self._distribution(completion) for [completion] in made]
+
+    async def open_workers(self, opening: Opening) -> VllmWorkers:
+        """Workers that read one another's cache (see `SharesCache`); with the setting `vllm.shared_workers` alone."""
+        if not self._shares:
+            raise CapabilityMissing("kv_sharing", self.name)
+        bounds = Bounds(self.name, self._context, self._context, self._vocabulary)
+        host = WorkersHost(self._running, self._one, self._tokenizer, self._eos, bounds, self._seats)
+        return await open_workers(opening, host)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt with its template and prefix."""

@@ -9,7 +9,9 @@ from ...core.messages import Chunk, Completion, Failure, FinishReason, Request, 
 from ..local.text import TextAssembler, Tokenizer
 
 
-async def outputs_of(engine: Any, ids: Sequence[int], params: Any, request_id: str) -> AsyncGenerator[Any, None]:
+async def outputs_of(
+    engine: Any, ids: Sequence[int], params: Any, request_id: str, *, salt: str = ""
+) -> AsyncGenerator[Any, None]:
     """Outputs of one request; leaving early, or being cancelled, aborts it.
 
     The generator must be closed (`aclosing`): only then is the abort immediate.
@@ -19,12 +21,14 @@ async def outputs_of(engine: Any, ids: Sequence[int], params: Any, request_id: s
         ids: Tokens of the prompt.
         params: vLLM's `SamplingParams`.
         request_id: A name that no other request has.
+        salt: What it computes is reused by requests with the same one alone.
     """
     from contextlib import aclosing
 
     from vllm.inputs import TokensPrompt
 
-    async with aclosing(engine.generate(TokensPrompt(prompt_token_ids=list(ids)), params, request_id)) as outputs:
+    prompt = TokensPrompt(prompt_token_ids=list(ids), **({"cache_salt": salt} if salt else {}))
+    async with aclosing(engine.generate(prompt, params, request_id)) as outputs:
         async for output in outputs:
             yield output
 

@@ -17,6 +17,7 @@ from .counters import CacheEvents, CacheStatistics
 from .installed import quiet_environment, require_main_guard, require_vllm
 from .options import engine_arguments, keeps_prefixes
 from .orphans import OWNER
+from .shared.requirements import shared_arguments
 
 PATIENCE_S = 10.0
 """Seconds that an engine's processes get to end by themselves."""
@@ -46,13 +47,16 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlac
         prefixes: Where named prefixes are kept; None if they are not.
 
     Raises:
-        UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
+        UserError: vLLM is missing or refuses the settings; the script that starts it has no guard; or workers are to
+            share a cache that cannot be shared.
         BackendUnavailable: The engine did not come up.
     """
     cpu = prepare()
     config = read_config(files.folder)
     context = config.get("max_position_embeddings")
     arguments = engine_arguments(files.folder, settings, context if isinstance(context, int) else None, cpu)
+    if settings.shared_workers:
+        arguments |= shared_arguments(files.folder, settings, require_vllm(), arguments)
     statistics, events = CacheStatistics(), _listen(settings, arguments)
     try:
         if prefixes is not None and keeps_prefixes(settings, cpu):

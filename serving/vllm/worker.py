@@ -1,4 +1,4 @@
-"""`ReasonWorker`: methods that vLLM adds to its workers, by which reports of the hooks are fetched."""
+"""`ReasonWorker`: methods that vLLM adds to its workers, by which hooks report and groups of workers are ended."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ class ReasonWorker:
             if isinstance(processor, Hooks):
                 found |= {i: sendable(report) for i, report in processor.take_reports(ids).items()}
         return found
+
+    def reason_close_workers(self, group: str) -> tuple[int, int]:
+        """Forget a group of workers: passes in which they saw one another, and in which they did not."""
+        from .shared.rows import ROOM
+
+        counts = ROOM.close(group)
+        return counts.shared, counts.skipped
 
 
 def sendable(report: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def grown(capacity: int, tokens: int) -> int:
 class Block:
     """Keys and values of a run of tokens, stored once, for any number of views.
 
-    Keys are turned as if the block began at position 0: where it stands in a view, is the business of the query that
-    reads it.
+    Keys are turned as if the block began at position `origin`: where it stands in a view, is the business of the query
+    that reads it.
 
     Args:
         layers: Number of layers.
@@ -40,12 +40,14 @@ class Block:
     Attributes:
         ids: Its tokens.
         kv: Per layer `[2, kv_heads, capacity, head_dim]`: keys, then values.
+        origin: Position that its first key is turned to.
     """
 
     def __init__(
         self, layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device, tokens: int = 0
     ) -> None:
         self.ids: list[int] = []
+        self.origin = 0
         size = (2, kv_heads, first_capacity(tokens), head_dim)
         self.kv = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]
 
@@ -85,12 +87,12 @@ class Block:
     def absorb(self, other: Block, rotary: Rotary) -> None:
         """Take all of another block behind what is here, and leave that one empty.
 
-        Its keys turn by as many positions as stand before them now, purely, whatever factor the model gives its keys:
-        they have theirs already. Its values are copied.
+        Its keys turn to the positions that follow those of the keys here, purely, whatever factor the model gives its
+        keys: they have theirs already. Its values are copied.
         """
-        at, count = len(self), len(other)
+        count = len(other)
         where = self.reserve(other.ids)
-        cos, sin = rotary.shift(torch.tensor([at]))
+        cos, sin = rotary.shift(torch.tensor([self.origin + where.start - other.origin]))
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             keys, values = theirs[0, :, :count], theirs[1, :, :count]
             mine[0, :, where.start : where.stop] = rotary.rotate(wide(keys), on((cos, sin), keys)).to(mine.dtype)

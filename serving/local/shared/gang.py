@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ....core.errors import ContextTooLong
 from ....core.messages import Sampling
 from ...hooks import Hook
+from ...worker_feeds import Lengths
 from ...workers import Drawn, Opening
 from ..sampling import Sampler, pick
 from ..text import TextAssembler, Tokenizer
@@ -69,6 +69,7 @@ class Gang:
         self._history = workspace.open(prompt)
         before, behind = ((workspace.open(ids),) if ids else () for ids in (others, own))
         self._steps = [workspace.open() for _ in range(opening.workers)]
+        self._lengths = Lengths(opening.layout, len(prompt), len(others) + len(own), (0,) * opening.workers)
         self._views: list[tuple[Block, ...]] = []
         for mine in self._steps:
             rest = tuple(step for step in self._steps if step is not mine)
@@ -110,24 +111,14 @@ class Gang:
         Raises:
             ContextTooLong: Somebody's does not.
         """
-        lengths = {id(block): len(block) for block in self.workspace.blocks}
-        for worker in step.moves:
-            lengths[id(self._history)] += lengths[id(self._steps[worker])]
-            lengths[id(self._steps[worker])] = 0
-        for block, ids in zip(self._steps, step.feeds, strict=True):
-            lengths[id(block)] += len(ids)
-        for view, ids in zip(self._views, step.feeds, strict=True):
-            longest = sum(lengths[id(block)] for block in view)
-            if ids and longest > self._context:
-                raise ContextTooLong(
-                    f"a worker would see {longest} tokens, more than the model's context of {self._context}",
-                    tokens=longest,
-                    limit=self._context,
-                    hint="fewer passes, fewer workers, or a model with a longer context",
-                )
+        self._after(step)
+
+    def _after(self, step: Step) -> Lengths:
+        return self._lengths.after([len(ids) for ids in step.feeds], step.moves, self._context)
 
     def run(self, step: Step) -> list[Drawn | None]:
         """Move what is finished, run the pass, and draw."""
+        self._lengths = self._after(step)
         for worker in step.moves:
             self.workspace.move(self._steps[worker], self._history)
         reading = [worker for worker, ids in enumerate(step.feeds) if ids]

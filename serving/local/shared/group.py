@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ....core.errors import BackendUnavailable, UserError
+from ....core.errors import BackendUnavailable
 from ....core.messages import HookCall, Usage
 from ...hooks import make_hooks
+from ...worker_feeds import header_tokens, tokens_of
 from ...workers import Drawn, Opening, Pass
 from ..bounds import Bounds
 from ..calls import Call, Calls
@@ -24,9 +25,7 @@ async def open_workers(
     """Begin a group (see `SharesCache.open_workers`)."""
     prompt = tokenizer.prompt_ids(opening.prompt)
     bounds.check_ids(prompt)
-    sees_others = opening.workers > 1 and opening.layout != "interleaved"
-    others = tokenizer.encode(opening.others) if sees_others and opening.layout == "combined" else []
-    own = tokenizer.encode(opening.own) if sees_others else []
+    others, own = header_tokens(opening, tokenizer.encode)
     bounds.check_length(len(prompt) + len(others) + len(own) + opening.workers, "prompt and headers")
     banned = tokenizer.holding(opening.banned, bounds.vocab)
     hooks = make_hooks([HookCall(name="forbid_tokens", args={"ids": banned})], bounds.model) if banned else []
@@ -96,7 +95,7 @@ class LocalWorkers:
 
     async def advance(self, step: Pass) -> list[Drawn | None]:
         """One pass (see `WorkerGroup.advance`)."""
-        read = self._read_of(step)
+        read = tokens_of(step, self._opening, self._tokenizer.encode, self._bounds.check_ids)
         async with self._turn:
             if self._gang is None:
                 raise BackendUnavailable("these workers are closed", hint="open others")
@@ -130,25 +129,3 @@ class LocalWorkers:
         gang, self._gang = self._gang, None
         if gang is not None:
             self._calls.leave([CloseTask(gang)])
-
-    def _read_of(self, step: Pass) -> list[list[int]]:
-        """Tokens that each worker reads."""
-        if len(step.feeds) != self.workers:
-            raise UserError(f"a pass for {len(step.feeds)} workers, of {self.workers}", hint="give each its tokens")
-        if not any(step.feeds):
-            raise UserError("a pass in which nobody reads", hint="give one worker something at least")
-        if any(not 0 <= w < self.workers for w in step.moves) or len(set(step.moves)) < len(step.moves):
-            raise UserError(f"moves of workers {step.moves}", hint=f"workers are 0 to {self.workers - 1}, each once")
-        if step.moves and self._opening.layout == "contiguous":
-            raise UserError("nothing is moved in a contiguous layout", hint="choose combined or interleaved")
-        read: list[list[int]] = []
-        for worker, fed in enumerate(step.feeds):
-            ids = [] if fed is None or fed.token is None else [fed.token]
-            ids += self._tokenizer.encode(fed.text) if fed is not None and fed.text else []
-            if fed is not None and not ids:
-                raise UserError(
-                    f"worker {worker} reads nothing", hint="give it a token or a text, or let it stand still"
-                )
-            self._bounds.check_ids(ids)
-            read.append(ids)
-        return read

@@ -27,10 +27,13 @@ class Feed:
     Attributes:
         view: The blocks that it sees, in the order in which it sees them. It writes into the last one.
         ids: Its next tokens, at least one.
+        at: Position that the query and the key of the first of them are turned to already, as by an engine that does
+            not know of blocks; None if they come as they are. The block that is written into must go on from there.
     """
 
     view: tuple[Block, ...]
     ids: Sequence[int]
+    at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,27 @@ class SharedPlan:
     Args:
         shape: Sizes of the model.
         rotary: Rotation.
-        feeds: What each worker reads; no two write into one block, nor does a view show a block twice.
+        feeds: What each worker reads; no two write into one block, nor does a view show a block twice. The queries and
+            keys of all of them are turned already, or of none.
         device: Where the model lies.
 
     Raises:
-        ValueError: Two workers would write into one block, a view shows one twice, or somebody reads nothing.
+        ValueError: Two workers would write into one block, a view shows one twice, or somebody reads nothing; or what
+            is turned already does not go on from its block.
     """
 
     def __init__(self, shape: ModelShape, rotary: Rotary, feeds: Sequence[Feed], device: torch.device) -> None:
         _check(feeds)
         self._shape, self._rotary = shape, rotary
         self._rows = sum(len(feed.ids) for feed in feeds)
+        turned_already = feeds[0].at is not None
         self._writes: list[tuple[Block, range, slice]] = []
         written: list[int] = []
         for feed in feeds:
             columns = feed.view[-1].reserve(feed.ids)
             self._writes.append((feed.view[-1], columns, slice(len(written), len(written) + len(columns))))
             written.extend(columns)
-        self._key_turn = _of_heads(rotary.turn(torch.tensor(written)), device)
+        self._key_turn = None if turned_already else _of_heads(rotary.turn(torch.tensor(written)), device)
         self._reads: list[_Read] = []
         rows, turned = self._lay_out(feeds, device)
         self._part_rows: Tensor | None = None
@@ -78,10 +84,14 @@ class SharedPlan:
             self._part_rows = torch.tensor(rows, device=device)
             folded = self._part_rows[:, None] * group + torch.arange(group, device=device)
             self._folded_rows = folded.flatten()
-        self._query_turn = _of_heads(rotary.turn(torch.tensor(turned)), device)
+        by = rotary.shift(torch.tensor(turned)) if turned_already else rotary.turn(torch.tensor(turned))
+        self._query_turn = _of_heads(by, device)
 
     def _lay_out(self, feeds: Sequence[Feed], device: torch.device) -> tuple[list[int], list[int]]:
-        """For each block the rows that read it and where they stand, counted from its beginning: one list for all."""
+        """For each block the rows that read it and the positions by which their queries turn: one list for all.
+
+        That is where a row stands, counted from the block's beginning; less what query and keys are turned by before.
+        """
         # Where each worker's view has each of its blocks.
         starts: list[dict[int, int]] = []
         ends: list[int] = []
@@ -107,7 +117,10 @@ class SharedPlan:
                     if block is feed.view[-1] and count > 1:
                         own.append((len(rows) - first_part, count))
                     rows.extend(range(row, row + count))
-                    turned.extend(range(first, first + count))
+                    if feed.at is None:
+                        turned.extend(range(first, first + count))
+                    else:
+                        turned.extend([first - feed.at + block.origin] * count)
                 row += count
             parts = slice(first_part, len(rows))
             self._reads.append(_Read(block, len(block), parts, self._mask(block, parts, own, device)))
@@ -126,7 +139,9 @@ class SharedPlan:
         """Write the keys and values of the pass, then attend block by block."""
         heads, kv_heads, dim = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
         group = heads // kv_heads
-        keys = self._rotary.rotate(wide(qkv[:, heads : heads + kv_heads]), self._key_turn).to(qkv.dtype)
+        keys = qkv[:, heads : heads + kv_heads]
+        if self._key_turn is not None:
+            keys = self._rotary.rotate(wide(keys), self._key_turn).to(qkv.dtype)
         for block, columns, rows in self._writes:
             block.kv[layer][0, :, columns.start : columns.stop] = keys[rows].transpose(0, 1)
             block.kv[layer][1, :, columns.start : columns.stop] = qkv[rows, heads + kv_heads :].transpose(0, 1)
@@ -163,3 +178,9 @@ def _check(feeds: Sequence[Feed]) -> None:
             raise ValueError("a view cannot show a block twice")
         if not feed.ids:
             raise ValueError("a worker without tokens has no part in a pass")
+        mine = feed.view[-1]
+        end = mine.origin + len(mine)
+        if (mine.origin if feed.at is None else feed.at - end) != 0:
+            raise ValueError(f"a worker at position {feed.at} cannot go on from {end}")
+    if len({feed.at is None for feed in feeds}) > 1:
+        raise ValueError("some workers' keys are turned already, others' are not")

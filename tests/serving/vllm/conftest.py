@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +92,33 @@ async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) 
 
 
 @pytest.fixture(scope="session")
-def tiny_vllm_files(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """A tiny random Llama whose tokens are bytes, with heads of a size that vLLM takes on a processor."""
-    import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM
+def make_tiny_vllm(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFiles]:
+    """Makes a tiny model of random weights, of any family, whose tokens are bytes; heads are of a size that vLLM takes
+    on a processor."""
 
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(7)
-    config = AutoConfig.for_model("llama", **TINY)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fast = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*SPECIAL, *alphabet])}, merges=[]))
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    fast.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    return ModelFiles("local/tiny-vllm", folder, "tiny-vllm", "")
+    def make(family: str = "llama", **more: Any) -> ModelFiles:
+        import torch
+        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        folder = tmp_path_factory.mktemp("tiny")
+        torch.manual_seed(7)
+        config = AutoConfig.for_model(family, **(TINY | more))
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        fast = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*SPECIAL, *alphabet])}, merges=[]))
+        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        fast.decoder = decoders.ByteLevel()
+        fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+        fast.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+        return ModelFiles(f"local/tiny-{family}", folder, f"tiny-{family}", "")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_vllm_files(make_tiny_vllm: Callable[..., ModelFiles]) -> ModelFiles:
+    """A tiny random Llama."""
+    return make_tiny_vllm()

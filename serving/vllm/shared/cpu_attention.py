@@ -1,0 +1,33 @@
+"""vLLM's attention on a CPU, with workers that read one another's cache."""
+
+from __future__ import annotations
+
+from vllm.v1.attention.backends.cpu_attn import (
+    CPUAttentionBackend,
+    CPUAttentionBackendImpl,
+    CPUAttentionMetadataBuilder,
+)
+
+from .attention import SharedAttention, SharedBuilder
+
+
+class SharedCpuBuilder(SharedBuilder, CPUAttentionMetadataBuilder):  # type: ignore[misc]
+    """Metadata of a step."""
+
+
+class SharedCpuAttention(SharedAttention, CPUAttentionBackendImpl):  # type: ignore[misc]
+    """Attention of a layer."""
+
+
+class SharedCpuBackend(CPUAttentionBackend):  # type: ignore[misc]
+    """Names the two."""
+
+    @staticmethod
+    def get_impl_cls() -> type[SharedCpuAttention]:
+        """The attention."""
+        return SharedCpuAttention
+
+    @staticmethod
+    def get_builder_cls() -> type[SharedCpuBuilder]:
+        """What makes its metadata."""
+        return SharedCpuBuilder

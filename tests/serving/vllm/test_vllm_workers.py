@@ -1,0 +1,323 @@
+"""Workers on one cache inside vLLM: what they compute, against views that are put together anew; their group's life."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.settings import VllmSettings
+from reason.serving.files import ModelFiles
+from reason.serving.model import LanguageModel
+from reason.serving.workers import Drawn, Fed, Layout, Opening, Pass, SharesCache, WorkerGroup
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytest.importorskip("torch", reason="the extra [local] is not installed")
+
+KV_BYTES = 8 << 20
+"""A few thousand tokens of the tiny models: little enough to be filled by a test."""
+CONTEXT = 512
+PROMPT = "A fact about the sea: it is deep, and nobody has seen all of it."
+OTHERS, OWN = "\n[others]\n", "\n[mine]\n"
+
+
+async def started(files: ModelFiles, **engine: Any) -> Any:
+    from reason.serving.vllm.model import VllmModel
+
+    settings = VllmSettings(
+        dtype="float32",
+        max_model_len=CONTEXT,
+        max_num_seqs=16,
+        kv_bytes=KV_BYTES,
+        kv_events=False,
+        shared_workers=True,
+        engine=engine,
+    )
+    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, settings)
+    await model.check_engine()
+    return model
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(make_tiny_vllm: Callable[..., ModelFiles]) -> AsyncIterator[Any]:
+    """A tiny Llama, with its weights' folder as `files`."""
+    files = make_tiny_vllm("llama")
+    engine = await started(files)
+    engine.files = files
+    yield engine
+    await engine.aclose()
+
+
+def opening(**settings: Any) -> Opening:
+    usual: dict[str, Any] = {"prompt": Prompt(text=PROMPT), "own": OWN, "temperature": 0, "workers": 2}
+    usual |= {"layout": "contiguous"} if "layout" not in settings else {}
+    return Opening(**(usual | settings))
+
+
+class Mirror:
+    """The same workers on the reference."""
+
+    def __init__(self, files: ModelFiles, begun: Opening) -> None:
+        from reason.serving.local.text import Tokenizer
+        from shared_reference import Reference
+
+        self.reference, self.tokenizer = Reference(files.folder), Tokenizer(files.folder, "tiny")
+        self.layout, self.workers = begun.layout, begun.workers
+        self.blocks = {"history": self.reference.block()}
+        self.reference.run([([self.blocks["history"]], self.tokenizer.prompt_ids(begun.prompt))])
+        for name, text in (("others", begun.others), ("own", begun.own)):
+            if text:
+                self.blocks[name] = self.reference.block()
+                self.reference.run([([self.blocks[name]], self.tokenizer.encode(text))])
+        self.steps = [self.reference.block() for _ in range(begun.workers)]
+
+    def run(self, step: Pass) -> list[Any]:
+        """Log-probabilities of what each worker may draw; None for one that stands still."""
+        for worker in step.moves:
+            self.blocks["history"].absorb(self.steps[worker])
+        feeds, reading = [], []
+        for worker, fed in enumerate(step.feeds):
+            if fed is None:
+                continue
+            ids = ([] if fed.token is None else [fed.token]) + (self.tokenizer.encode(fed.text) if fed.text else [])
+            rest = [b for w, b in enumerate(self.steps) if w != worker]
+            shown = [] if self.layout == "interleaved" else [self.blocks.get("others"), *rest, self.blocks.get("own")]
+            feeds.append(([self.blocks["history"], *(b for b in shown if b is not None), self.steps[worker]], ids))
+            reading.append(worker)
+        logits = self.reference.run(feeds)
+        told: list[Any] = [None] * self.workers
+        for worker, rows in zip(reading, logits, strict=True):
+            told[worker] = rows[-1].log_softmax(-1)
+        return told
+
+
+async def follow(model: SharesCache, files: ModelFiles, begun: Opening, passes: int) -> None:
+    """Lead workers through passes with moves, pauses and injected texts, and compare every one with the reference."""
+    import torch
+
+    chance = random.Random(begun.workers)
+    with torch.inference_mode():
+        mirror = Mirror(files, begun)
+        group = await model.open_workers(begun)
+        feeds: list[Fed | None] = [Fed(text=chance.choice(["Well, ", "So: ", "The "])) for _ in range(begun.workers)]
+        moves: tuple[int, ...] = ()
+        for number in range(passes):
+            step = Pass(feeds=tuple(feeds), moves=moves)
+            drawn, expected = await group.advance(step), mirror.run(step)
+            for mine, theirs in zip(drawn, expected, strict=True):
+                assert (mine is None) == (theirs is None)
+                if mine is not None:
+                    assert mine.logprob == pytest.approx(float(theirs[mine.token]), abs=1e-4)
+                    assert float(theirs.max()) == pytest.approx(float(theirs[mine.token]), abs=1e-4)
+            # Not what was drawn: a random model soon says one thing again and again.
+            feeds = [Fed(token=chance.randrange(3, 250)) for _ in drawn]
+            moves = ()
+            if number % 7 == 6 and begun.layout != "contiguous":
+                moves = tuple(chance.sample(range(begun.workers), 2))
+                feeds[moves[0]] = Fed(token=chance.randrange(3, 250), text="\n\nnext step")
+            if number % 5 == 4 and begun.workers > 2:
+                feeds[chance.randrange(begun.workers)] = None
+        await group.aclose()
+        assert (group.counts.shared, group.counts.skipped) == (passes, 0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("layout", "workers"), [("contiguous", 2), ("contiguous", 8), ("interleaved", 2), ("combined", 3)]
+)
+async def test_thirty_passes_are_those_of_views_put_together_anew(model: Any, layout: Layout, workers: int) -> None:
+    headers = {"combined": {"others": OTHERS, "own": OWN}, "interleaved": {"own": ""}}.get(layout, {"own": OWN})
+    await follow(model, model.files, opening(layout=layout, workers=workers, **headers), 30)
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 32}),
+        (
+            "llama",
+            {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "rope_theta": 10_000.0,
+                    "factor": 8.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 64,
+                }
+            },
+        ),
+    ],
+)
+async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(
+    make_tiny_vllm: Callable[..., ModelFiles], family: str, more: dict[str, Any]
+) -> None:
+    files = make_tiny_vllm(family, **more)
+    apart = {"distributed_executor_backend": "mp"} if family == "qwen2" else {}
+    model = await started(files, **apart)
+    try:
+        await follow(model, files, opening(layout="combined", others=OTHERS, workers=3), 30)
+    finally:
+        await model.aclose()
+
+
+async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
+    plain = Request(
+        prompt=Prompt(text=PROMPT + "Well"), sampling=Sampling(max_tokens=20, temperature=0, ignore_eos=True)
+    )
+    [[expected]] = await model.generate([plain])
+    group = await model.open_workers(opening(workers=1))
+    ids, logprobs = await written(group, ["Well"], 20)
+    await group.aclose()
+    assert ids[0] == list(expected.token_ids)
+    assert logprobs[0] == pytest.approx(list(expected.logprobs), abs=1e-4)
+
+
+async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[list[list[int]], list[list[float]]]:
+    """Tokens and log-probabilities of workers that go on with what they draw."""
+    feeds = tuple(Fed(text=text) for text in first)
+    told: list[list[Drawn]] = [[] for _ in first]
+    for _ in range(passes):
+        drawn = await group.advance(Pass(feeds=feeds))
+        for worker, token in enumerate(drawn):
+            assert token is not None
+            told[worker].append(token)
+        feeds = tuple(Fed(token=d.token) for d in drawn if d)
+    return [[d.token for d in w] for w in told], [[d.logprob for d in w] for w in told]
+
+
+async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> None:
+    """Workers that see the same draw the same; where texts change places, so do the draws."""
+    said = []
+    for texts in (["one two", "three"], ["three", "one two"]):
+        group = await model.open_workers(opening(layout="interleaved", own=""))
+        said.append(await written(group, texts, 8))
+        await group.aclose()
+    assert said[0][0] == said[1][0][::-1]
+    for mine, theirs in zip(said[0][1], said[1][1][::-1], strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-5)
+
+
+async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None:
+    requests = [
+        Request(prompt=Prompt(text=f"{PROMPT} {i}"), sampling=Sampling(max_tokens=40, temperature=0, ignore_eos=True))
+        for i in range(4)
+    ]
+    alone = await model.generate(requests)
+
+    async def group_alone() -> Any:
+        group = await model.open_workers(opening(workers=3))
+        told = await written(group, ["a", "b", "c"], 12)
+        await group.aclose()
+        return told
+
+    expected = await group_alone()
+    beside = await asyncio.gather(model.generate(requests), group_alone(), group_alone())
+    assert [c[0].token_ids for c in beside[0]] == [c[0].token_ids for c in alone]
+    for told in beside[1:]:
+        assert told[0] == expected[0]
+        for mine, theirs in zip(told[1], expected[1], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> None:
+    """Blocks are known by their tokens alone, but those of workers hold what they saw of one another."""
+    group = await model.open_workers(opening())
+    ids, _ = await written(group, ["first", "second"], 48)
+    await group.aclose()
+    text = model._tokenizer.encode("first")
+    prompt = Prompt(text=PROMPT, prefix=(*text, *ids[0]))
+    [after] = await model.score(prompt, ["."])
+    plain = await model.score(Prompt(text=PROMPT), [(*text, *ids[0], *model._tokenizer.encode("."))])
+    assert after.logprobs == pytest.approx(plain[0].logprobs[-1:], abs=1e-4)
+
+
+async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> None:
+    told = []
+    for other in ("red", "blue", "red"):
+        group = await model.open_workers(opening())
+        drawn = await group.advance(Pass(feeds=(Fed(text="It is"), Fed(text=other))))
+        told.append(drawn[0].logprob)
+        await group.aclose()
+    assert told[0] == pytest.approx(told[2], abs=1e-6)
+    assert abs(told[0] - told[1]) > 1e-4
+
+
+async def test_seeds_decide_and_banned_texts_are_not_drawn(model: Any) -> None:
+    async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
+        group = await model.open_workers(opening(temperature=1.0, seed=seed, banned=banned))
+        told, _ = await written(group, ["a", "b"], 16)
+        await group.aclose()
+        return told
+
+    once = await draws(3)
+    assert once == await draws(3)
+    assert once != await draws(4)
+    most = [model._tokenizer.token(i) for i in set(once[0] + once[1])]
+    kept = await draws(3, tuple(text for text in most if text.strip()))
+    assert not any(any(text in model._tokenizer.token(i) for text in most if text.strip()) for w in kept for i in w)
+
+
+# --- The life of a group
+
+
+async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
+    group = await model.open_workers(opening())
+    await written(group, ["a", "b"], 3)
+    assert model.under_way == 2
+    await group.aclose()
+    await group.aclose()
+    assert model.under_way == 0
+    assert [list(told) for told in await model.engine.collective_rpc("reason_close_workers", args=(group._name,))] == [
+        [0, 0]
+    ]
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
+
+
+async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(model: Any) -> None:
+    group = await model.open_workers(opening())
+    task = asyncio.ensure_future(group.advance(Pass(feeds=(Fed(text="a " * 60), Fed(text="b " * 60)))))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.under_way == 0
+    fresh = await model.open_workers(opening())
+    assert [d is not None for d in await fresh.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))] == [True, True]
+    await fresh.aclose()
+
+
+async def test_a_view_longer_than_the_context_is_refused(model: Any) -> None:
+    group = await model.open_workers(opening())
+    with pytest.raises(ContextTooLong, match="would see") as caught:
+        await group.advance(Pass(feeds=(Fed(text="a" * 300), Fed(text="b" * 300))))
+    assert caught.value.limit == CONTEXT - 1
+    assert model.under_way == 0
+
+
+async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(model: Any) -> None:
+    blocks = model.engine.vllm_config.cache_config.num_gpu_blocks
+    groups = []
+    # Each group takes 8 workers' blocks; the last ones find no room.
+    with pytest.raises(BackendError, match="no room"):
+        for _ in range(blocks):
+            groups.append(await model.open_workers(opening(workers=8)))
+            await groups[-1].advance(Pass(feeds=(Fed(text="x" * 40),) * 8))
+    for group in groups:
+        await group.aclose()
+    assert model.under_way == 0
+    again = await model.open_workers(opening())
+    await again.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
+    await again.aclose()
+    assert again.counts.skipped == 0
+
+
+async def test_measuring_finds_that_the_cache_is_shared(model: LanguageModel) -> None:
+    assert model.capabilities.kv_sharing
+    assert isinstance(model, SharesCache)
