@@ -8,7 +8,8 @@ r"""What does it bring to share a chain of thought between two models? A table p
     python benchmarks/router_table.py table runs/gsm8k runs/gsm8k-small > table.md
 
 Seconds are those of rows that were answered in one go, with nothing from the run store; they are latencies only if one
-row at a time was under way (`--concurrency 1`). Step counts and shares are those that the runs noted in the run store.
+row at a time was under way (`--concurrency 1`): `table --batched` prints none for rows that were answered side by side.
+Step counts and shares are those that the runs noted in the run store.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> int:
     table = commands.add_parser("table", help="print a table for each dataset")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
+    table.add_argument("--batched", action="store_true", help="rows were answered side by side: print no seconds")
     given = parser.parse_args()
     if given.command == "plan":
         measured = [measured_rate(folder) for folder in given.random_like]
@@ -61,7 +63,7 @@ def main() -> int:
             print(path)
     else:
         runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
-        print(report(asyncio.run(watch(runs, given.store))))
+        print(report(asyncio.run(watch(runs, given.store)), timed=not given.batched))
     return 0
 
 
@@ -74,8 +76,8 @@ def measured_rate(folder: Path) -> float:
     return round(rate, 3)
 
 
-def report(runs: Sequence[Watched]) -> str:
-    """A table for each dataset, in the order of their names."""
+def report(runs: Sequence[Watched], *, timed: bool) -> str:
+    """A table for each dataset, in the order of their names; with seconds, or without."""
     by_dataset: dict[tuple[str, str], list[Watched]] = {}
     for run in runs:
         use = run.run.manifest.plan.dataset
@@ -84,17 +86,18 @@ def report(runs: Sequence[Watched]) -> str:
         f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
     ]
     for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
-        parts += [dataset_table(name, several), *probing(several), *timing(several)]
+        parts.append(dataset_table(name, several, timed=timed))
+        parts += [*probing(several), *timing(several)] if timed else []
     return "\n\n".join(parts)
 
 
-def dataset_table(name: str, runs: Sequence[Watched]) -> str:
+def dataset_table(name: str, runs: Sequence[Watched], *, timed: bool) -> str:
     """One dataset: a row for each method, by pair of models."""
     rows = max(len(run.rows) for run in runs)
     heads = [
         "method",
         "right % [95 %]",
-        "s p50 / p95 (n)",
+        *(["s p50 / p95 (n)"] if timed else []),
         "tokens large",
         "tokens small",
         "thrown away",
@@ -122,7 +125,7 @@ def dataset_table(name: str, runs: Sequence[Watched]) -> str:
         cells = [
             method_of(run.run, large),
             accuracy(run.run),
-            seconds(run.rows),
+            *([seconds(run.rows)] if timed else []),
             tokens_of(run, "large", large),
             tokens_of(run, "small", large),
             *share_cells(run),

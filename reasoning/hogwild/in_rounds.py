@@ -14,6 +14,7 @@ from ...core.messages import Completion, Prompt, Request, Sampling
 from ...core.question import Question
 from ...core.run import Run
 from ...serving.metered import MeteredModel
+from ..answer_time import AnswerTime
 from ..prompts import ask
 from .step_end import ends_step
 from .team import Ending, Team
@@ -59,7 +60,7 @@ class InRounds:
 
     async def work(self) -> Ending:
         """Run rounds until there is an answer or a limit is reached."""
-        team = self._team
+        team, clock = self._team, AnswerTime(self._run)
         while self.passes < self._most_passes:
             left = self._run.ledger.left("tokens") - self._kept
             if left < team.workers:
@@ -72,9 +73,9 @@ class InRounds:
                 update={"max_tokens": most, "stop": (self._separator,) if self._separator else ()}
             )
             try:
-                replies = await self._model.generate(
-                    [Request(prompt=self._asking(worker), sampling=sampling) for worker in range(team.workers)]
-                )
+                asked = [Request(prompt=self._asking(worker), sampling=sampling) for worker in range(team.workers)]
+                with clock.cutting() as enough:  # cut where the time for an answer begins
+                    replies = await self._model.generate(asked, enough=enough)
             except LimitExceeded as e:
                 self._run.note_limit(e)
                 return "budget"
@@ -85,6 +86,9 @@ class InRounds:
             ended = [await self._take(worker, reply) for worker, (reply,) in enumerate(replies)]
             if team.answered is not None:
                 return "answer"
+            if any(reply.finish_reason == "cancelled" for (reply,) in replies):  # likewise when it is replayed
+                self._run.note_limit(self._run.ledger.refuse("seconds"))
+                return "budget"
             if any(reply.finish_reason == "budget" for (reply,) in replies):
                 return "budget"
             if any(ended):

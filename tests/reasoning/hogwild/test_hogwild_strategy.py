@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,30 @@ async def test_without_a_shared_cache_workers_go_on_with_prefixes_and_it_is_said
     first = f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n\n"
     assert any(text.endswith(PAST + first + step_prefix(ADA, 2)) for text in asked)
     assert any(text.endswith(f"{PAST}{first}{step_prefix(BEN, 1)}Hi, Ada! I look:\n\n") for text in asked)
+
+
+async def test_time_for_the_answer_is_kept_while_rounds_go_on(store):
+    """What workers have written when the time for the answer begins is what it is asked for with."""
+    written = []
+
+    def script(text):
+        if OUT_OF_TIME in text:
+            return {"4}"[len(text.rpartition("{")[2])]: 1.0}
+        written.append(text)
+        return {"m": 1.0}  # a step without end
+
+    async def slowly():
+        await asyncio.sleep(0.02)
+
+    model = ScriptedModel(script, step=slowly)
+    solution, _, _ = await solve(store, model, budget=Budget(seconds=3), max_passes=100_000, finisher_tokens=2)
+    assert (solution.best.answer, solution.best.finish_reason) == ("4", "budget")
+    assert solution.notes["ended"] == "budget"
+    assert solution.best.text.count("m") > 20
+    again, _, _ = await solve(
+        store, ScriptedModel(script), budget=Budget(seconds=3), new=False, max_passes=100_000, finisher_tokens=2
+    )
+    assert again.best.text == solution.best.text
 
 
 async def test_without_prefixes_steps_are_messages_of_their_own(store):
