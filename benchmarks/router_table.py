@@ -3,8 +3,8 @@ r"""What does it bring to share a chain of thought between two models? A table p
     reason calibrate router --data gsm8k=TRAIN.jsonl --limit 50 -m LARGE --small-model SMALL --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
         --routers pair.json --rates 0.1 0.5 --out plans
-    reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 1
-    reason eval sweep plans/gsm8k-small.toml --out runs/gsm8k-small --concurrency 1
+    reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 1 --reuse none
+    reason eval sweep plans/gsm8k-small.toml --out runs/gsm8k-small --concurrency 1 --reuse none
     python benchmarks/router_table.py table runs/gsm8k runs/gsm8k-small > table.md
 
 Seconds are those of rows that were answered in one go, with nothing from the run store; they are latencies only if one

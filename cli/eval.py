@@ -74,6 +74,15 @@ Resume = Annotated[
         "--resume", help="Go on with the run in --out; nothing is paid twice.", rich_help_panel=options.OUTPUT
     ),
 ]
+Reuse = Annotated[
+    str | None,
+    typer.Option(
+        metavar="run|store|none",
+        help="Whose stored replies may answer a call: the item's own, any run's, nobody's. (default: store)",
+        show_default=False,
+        rich_help_panel=options.ENGINE,
+    ),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option(
@@ -224,15 +233,7 @@ def run(
     ] = None,
     as_json: options.Json = False,
     store: options.Store = None,
-    reuse: Annotated[
-        str | None,
-        typer.Option(
-            metavar="run|store|none",
-            help="Whose stored replies may answer a call: the item's own, any run's, nobody's. (default: store)",
-            show_default=False,
-            rich_help_panel=options.ENGINE,
-        ),
-    ] = None,
+    reuse: Reuse = None,
     weight_format: options.WeightFormat = None,
     threads: options.Threads = None,
 ) -> None:
@@ -326,6 +327,7 @@ def sweep(
     concurrency: Concurrency = None,
     as_json: options.Json = False,
     store: options.Store = None,
+    reuse: Reuse = None,
     weight_format: options.WeightFormat = None,
     threads: options.Threads = None,
 ) -> None:
@@ -333,7 +335,7 @@ def sweep(
     from ..core.settings import load_settings
     from .eval_sweeping import sweep_here
 
-    settings = load_settings(reuse="store", local=options.given(weight_format=weight_format, threads=threads))
+    settings = load_settings(reuse=reuse or "store", local=options.given(weight_format=weight_format, threads=threads))
     sweep_here(
         file,
         settings,

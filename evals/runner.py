@@ -170,7 +170,9 @@ class Runner:
     async def _row(self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
         """The row, made of what the store holds, so that it does not matter when the run was interrupted."""
         calls = [c for c in await self._store.calls(record.id) if "decision" not in c.request]  # that is no reply
-        paid_before = await self._store.keys_paid_before(record.id)
+        # Where no other run's replies are reused, whatever another had paid is paid again.
+        again = self._plan.reuse != "store"
+        paid_before = frozenset[str]() if again else await self._store.keys_paid_before(record.id)
         answer = Answer.model_validate(record.answer)
         score = await self._judge.score(item, answer)
         return Row(

@@ -137,6 +137,10 @@ vary = {{n = [1, 4]}}
     status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--resume")
     assert (status, len(model.made)) == (0, 20)
     assert cli("eval", "report", "swept", "--out", "r.md")[0] == 0
+    # Where seconds are to be told, nothing may come from the store.
+    status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "timed", "--reuse", "none", "--json")
+    assert status == 0, err
+    assert [r["summary"]["cost"]["paid_replies"] for r in json.loads(out)] == [20, 5]
 
 
 def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
