@@ -9,6 +9,8 @@ r"""What does it bring to share a chain of thought between two models? A table p
 
 Seconds are those of rows that were answered in one go, with nothing from the run store; they are latencies only if one
 row at a time was under way (`--concurrency 1`): `table --batched` prints none for rows that were answered side by side.
+A machine is not always as fast. Cut the questions into files of one, and a sweep asks every method a question before it
+goes on to the next; `table --pool` puts them together again.
 Step counts and shares are those that the runs noted in the run store.
 """
 
@@ -19,6 +21,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +57,7 @@ def main() -> int:
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
     table.add_argument("--batched", action="store_true", help="rows were answered side by side: print no seconds")
+    table.add_argument("--pool", action="store_true", help="all datasets are pieces of one")
     given = parser.parse_args()
     if given.command == "plan":
         measured = [measured_rate(folder) for folder in given.random_like]
@@ -63,7 +67,8 @@ def main() -> int:
             print(path)
     else:
         runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
-        print(report(asyncio.run(watch(runs, given.store)), timed=not given.batched))
+        watched = asyncio.run(watch(runs, given.store))
+        print(report(pooled(watched) if given.pool else watched, timed=not given.batched))
     return 0
 
 
@@ -74,6 +79,24 @@ def measured_rate(folder: Path) -> float:
     if rate is None:
         raise SystemExit(f"{folder} is no run whose steps were routed")
     return round(rate, 3)
+
+
+def pooled(runs: Sequence[Watched]) -> list[Watched]:
+    """Runs of the same method on the pieces of a dataset as one run each; the first piece lends its name."""
+    first = runs[0].run.manifest.plan.dataset
+    by_method: dict[str, list[Watched]] = {}
+    for watched in runs:
+        method = watched.run.manifest.plan.model_copy(update={"dataset": first})
+        by_method.setdefault(method.model_dump_json(), []).append(watched)
+    found: list[Watched] = []
+    for pieces in by_method.values():
+        run = pieces[0].run
+        plan = run.manifest.plan.model_copy(update={"dataset": first})
+        rows = [row for piece in pieces for row in piece.rows]
+        whole = replace(run, manifest=run.manifest.model_copy(update={"plan": plan}), rows=rows)
+        notes = tuple(noted for piece in pieces for noted in piece.notes)
+        found.append(Watched(whole, notes, tuple(one for piece in pieces for one in piece.timed)))
+    return found
 
 
 def report(runs: Sequence[Watched], *, timed: bool) -> str:

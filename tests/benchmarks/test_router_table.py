@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,22 @@ def routed_run(folder):
     """Whether a run is of `glimp` by entropy with separate probes."""
     text = (folder / "run.json").read_text()
     return '"policy": "entropy"' in text and '"probe": "separate"' in text
+
+
+def test_pieces_of_a_dataset_are_put_together():
+    def piece(number, probe, wall):
+        found = watched([noted([], probes=number)], walls=(wall,), threshold=0.5, probe=probe)
+        row = found.rows[0].model_copy(update={"id": f"question {number}"})
+        dataset = found.run.manifest.plan.dataset.model_copy(
+            update={"name": f"q{number}", "fingerprint": f"{number}" * 64}
+        )
+        plan = found.run.manifest.plan.model_copy(update={"dataset": dataset})
+        run = replace(found.run, rows=[row], manifest=found.run.manifest.model_copy(update={"plan": plan}))
+        return replace(found, run=run)
+
+    pieces = [piece(i, probe, i + (probe == "separate")) for i in (1, 2, 3) for probe in ("speculative", "separate")]
+    fast, slow = router_table.pooled(pieces)
+    assert [row.id for row in fast.rows] == [row.id for row in slow.rows] == [f"question {i}" for i in (1, 2, 3)]
+    assert [thrown_away(notes) for notes in slow.notes] == [1, 2, 3]
+    (row,) = probe_rows([fast, slow])
+    assert [cell.strip() for cell in row.split("|")[2:6]] == ["2.00", "3.00", "-1.000 [-1.000, -1.000]", "3"]
