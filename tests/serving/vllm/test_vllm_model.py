@@ -183,25 +183,6 @@ async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytes
         await vllm_model.check_hooks()
 
 
-async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
-    # The last test of the module: it closes the engine, with work under way.
-    import psutil
-    from reason.serving.vllm.starting import engine_processes
-
-    processes = engine_processes(vllm_model.engine)
-    assert processes
-    under_way = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
-    while not vllm_model.under_way:
-        await asyncio.sleep(0.01)
-    await vllm_model.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await under_way
-    assert not [p for p in processes if psutil.pid_exists(p.pid) and p.status() != psutil.STATUS_ZOMBIE]
-    with pytest.raises(BackendUnavailable, match="closed"):
-        await vllm_model.generate([request()])
-    await vllm_model.aclose()
-
-
 @pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
 async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
     vllm_model: Any, tmp_path: Path, threshold: float, writer: str
@@ -228,3 +209,22 @@ async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
         assert small["discarded"] == 0
     assert sum(booked(apart).values()) <= sum(booked(made).values())
     assert [step.text for step in apart.best.steps] == [step.text for step in made.best.steps]
+
+
+async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
+    # The last test of the module: it closes the engine, with work under way.
+    import psutil
+    from reason.serving.vllm.starting import engine_processes
+
+    processes = engine_processes(vllm_model.engine)
+    assert processes
+    under_way = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
+    while not vllm_model.under_way:
+        await asyncio.sleep(0.01)
+    await vllm_model.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    assert not [p for p in processes if psutil.pid_exists(p.pid) and p.status() != psutil.STATUS_ZOMBIE]
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await vllm_model.generate([request()])
+    await vllm_model.aclose()
