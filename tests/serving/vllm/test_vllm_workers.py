@@ -142,25 +142,18 @@ async def test_thirty_passes_are_those_of_views_put_together_anew(model: Any, la
     await follow(model, model.files, opening(layout=layout, workers=workers, **headers), 30)
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
 @pytest.mark.parametrize(
-    ("family", "more"),
-    [
-        ("qwen2", {}),
-        ("qwen3", {"head_dim": 32}),
-        (
-            "llama",
-            {
-                "rope_parameters": {
-                    "rope_type": "llama3",
-                    "rope_theta": 10_000.0,
-                    "factor": 8.0,
-                    "low_freq_factor": 1.0,
-                    "high_freq_factor": 4.0,
-                    "original_max_position_embeddings": 64,
-                }
-            },
-        ),
-    ],
+    ("family", "more"), [("qwen2", {}), ("qwen3", {"head_dim": 32, "rope_parameters": LLAMA3})], ids=["qwen2", "qwen3"]
 )
 async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(
     make_tiny_vllm: Callable[..., ModelFiles], family: str, more: dict[str, Any]
