@@ -84,16 +84,15 @@ def measured_rate(folder: Path) -> float:
 def pooled(runs: Sequence[Watched]) -> list[Watched]:
     """Runs of the same method on the pieces of a dataset as one run each; the first piece lends its name."""
     first = runs[0].run.manifest.plan.dataset
-    by_method: dict[str, list[Watched]] = {}
+    by_method: dict[str, tuple[StoredRun, list[Watched]]] = {}
     for watched in runs:
-        method = watched.run.manifest.plan.model_copy(update={"dataset": first})
-        by_method.setdefault(method.model_dump_json(), []).append(watched)
-    found: list[Watched] = []
-    for pieces in by_method.values():
-        run = pieces[0].run
+        run = watched.run
         plan = run.manifest.plan.model_copy(update={"dataset": first})
-        rows = [row for piece in pieces for row in piece.rows]
-        whole = replace(run, manifest=run.manifest.model_copy(update={"plan": plan}), rows=rows)
+        named = replace(run, manifest=run.manifest.model_copy(update={"plan": plan}))
+        by_method.setdefault(plan.model_dump_json(), (named, []))[1].append(watched)
+    found: list[Watched] = []
+    for named, pieces in by_method.values():
+        whole = replace(named, rows=[row for piece in pieces for row in piece.rows])
         notes = tuple(noted for piece in pieces for noted in piece.notes)
         found.append(Watched(whole, notes, tuple(one for piece in pieces for one in piece.timed)))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.errors import ContextTooLong, UserError
+from ..core.messages import Usage
 from .workers import Layout, Opening, Pass
 
 
@@ -84,6 +85,33 @@ class Lengths:
                 hint="fewer passes, fewer workers, or a model with a longer context",
             )
         return replace(self, history=history, steps=steps)
+
+
+class Tally:
+    """Tokens of a group so far.
+
+    Args:
+        workers: How many there are.
+        prompt_tokens: Tokens of the prompt and the headers.
+
+    Attributes:
+        last: What each worker drew last.
+    """
+
+    def __init__(self, workers: int, prompt_tokens: int) -> None:
+        self._given, self._drawn = prompt_tokens, 0
+        self.last: list[int | None] = [None] * workers
+
+    def take(self, worker: int, ids: Sequence[int], token: int) -> None:
+        """A worker has read `ids`, the first of which may be its own, and drawn a token."""
+        self._given += len(ids) - (ids[0] == self.last[worker])
+        self._drawn += 1
+        self.last[worker] = token
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that they have read beside their own, and drawn."""
+        return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
 
 
 def header_tokens(opening: Opening, encode: Callable[[str], list[int]]) -> tuple[list[int], list[int]]:

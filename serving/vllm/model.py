@@ -234,7 +234,7 @@ class VllmModel:
         if not self._shares:
             raise CapabilityMissing("kv_sharing", self.name)
         bounds = Bounds(self.name, self._context, self._context, self._vocabulary)
-        host = WorkersHost(self._running, self._one, self._tokenizer, self._eos, bounds, self._seats)
+        host = WorkersHost(self._running, self._all, self._tokenizer, self._eos, bounds, self._seats)
         return await open_workers(opening, host)
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -140,6 +140,7 @@ def sampling_arguments(sampling: Sampling, index: int, eos: Iterable[int]) -> di
     }
 
 
-def sample_seed(seed: int, index: int) -> int:
-    """Seed of one sample's generator, below 2^63."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()) >> 1
+def sample_seed(seed: int, *which: int) -> int:
+    """Seed of one sample's generator, below 2^63: which one of those of a seed, in one number or several."""
+    name = ":".join(map(str, (seed, *which)))
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1

@@ -7,7 +7,7 @@ import asyncio
 from ....core.errors import BackendUnavailable
 from ....core.messages import HookCall, Usage
 from ...hooks import make_hooks
-from ...worker_feeds import header_tokens, tokens_of
+from ...worker_feeds import Tally, header_tokens, tokens_of
 from ...workers import Drawn, Opening, Pass
 from ..bounds import Bounds
 from ..calls import Call, Calls
@@ -79,8 +79,7 @@ class LocalWorkers:
     ) -> None:
         self._gang: Gang | None = gang
         self._opening, self._calls, self._tokenizer, self._bounds = opening, calls, tokenizer, bounds
-        self._given, self._drawn = prompt_tokens, 0
-        self._last: list[int | None] = [None] * opening.workers
+        self._tally = Tally(opening.workers, prompt_tokens)
         self._turn = asyncio.Lock()
 
     @property
@@ -91,7 +90,7 @@ class LocalWorkers:
     @property
     def usage(self) -> Usage:
         """Tokens that they have read beside their own, and drawn."""
-        return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
+        return self._tally.usage
 
     async def advance(self, step: Pass) -> list[Drawn | None]:
         """One pass (see `WorkerGroup.advance`)."""
@@ -114,10 +113,8 @@ class LocalWorkers:
                 self._close()
                 raise
         for worker, (ids, token) in enumerate(zip(read, drawn, strict=True)):
-            self._given += len(ids) - (bool(ids) and ids[0] == self._last[worker])
             if token is not None:
-                self._drawn += 1
-                self._last[worker] = token.token
+                self._tally.take(worker, ids, token.token)
         return drawn
 
     async def aclose(self) -> None:

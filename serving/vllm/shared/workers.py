@@ -8,7 +8,6 @@ is meant.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -21,10 +20,10 @@ from ....core.messages import HookCall, Usage
 from ....core.unbroken import to_its_end
 from ...local.bounds import Bounds
 from ...local.text import TextAssembler, Tokenizer
-from ...worker_feeds import Lengths, header_tokens, tokens_of
+from ...worker_feeds import Lengths, Tally, header_tokens, tokens_of
 from ...workers import Drawn, Opening, Pass
 from ..chain import Order
-from ..options import KEY
+from ..options import KEY, sample_seed
 from ..sample import outputs_of
 from .groups import Counts
 from .part import Part
@@ -39,7 +38,7 @@ class Host:
 
     Attributes:
         engine: Gives vLLM's `AsyncLLM`, or raises if it is closed.
-        run: Runs a piece of work that ends with the model, and tells vLLM's errors as ours.
+        run: Runs work side by side that ends with the model and with each other's failure; tells vLLM's errors as ours.
         tokenizer: The model's.
         eos: Tokens that end a text.
         bounds: What fits the engine.
@@ -47,7 +46,7 @@ class Host:
     """
 
     engine: Callable[[], Any]
-    run: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+    run: Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
     tokenizer: Tokenizer
     eos: frozenset[int]
     bounds: Bounds
@@ -64,7 +63,7 @@ async def open_workers(opening: Opening, host: Host) -> VllmWorkers:
     group = VllmWorkers(opening, lengths, host)
     await host.seats.take(opening.workers)
     try:
-        await host.run(group.begin(prompt, others, own))
+        await group.begin(prompt, others, own)
     except BaseException:
         await to_its_end(group.aclose())
         raise
@@ -89,8 +88,7 @@ class VllmWorkers:
         self._sessions = [_Session(host.engine(), f"{self._name}-{w}", self._params) for w in range(opening.workers)]
         banned = host.tokenizer.holding(opening.banned, host.bounds.vocab)
         self._hooks = (HookCall(name="forbid_tokens", args={"ids": banned}),) if banned else ()
-        self._given, self._drawn = lengths.history + lengths.headers, 0
-        self._last: list[int | None] = [None] * opening.workers
+        self._tally = Tally(opening.workers, lengths.history + lengths.headers)
         self._texts: list[TextAssembler | None] = [None] * opening.workers
         self._turns = 0
         self._closed = False
@@ -105,15 +103,15 @@ class VllmWorkers:
     @property
     def usage(self) -> Usage:
         """Tokens that they have read beside their own, and drawn."""
-        return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
+        return self._tally.usage
 
     async def begin(self, prompt: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
         """Have the prompt and the headers computed."""
         # The first one leaves the prompt's whole blocks in the cache for those that follow.
         alone = [self._header(kind, ids) for kind, ids in (("others", others), ("own", own)) if ids]
-        await _all([self._sessions[0].read(prompt, self._part("prompt", 0)), *alone])
+        await self._host.run([self._sessions[0].read(prompt, self._part("prompt", 0)), *alone])
         rest = range(1, self.workers)
-        await _all([self._sessions[w].read(prompt, self._part("prompt", w)) for w in rest])
+        await self._host.run([self._sessions[w].read(prompt, self._part("prompt", w)) for w in rest])
 
     async def advance(self, step: Pass) -> list[Drawn | None]:
         """One pass (see `WorkerGroup.advance`)."""
@@ -124,13 +122,13 @@ class VllmWorkers:
             try:
                 # One token less than the context: vLLM wants room for the one that is drawn.
                 lengths = self._lengths.after([len(ids) for ids in read], step.moves, self._host.bounds.tokens - 1)
-                drawn = await self._host.run(self._pass(step, read))
+                drawn = await self._pass(step, read)
             except BaseException:
                 # How far the engine got is not known here.
                 await to_its_end(self._close())
                 raise
             self._lengths = lengths
-        return list(drawn)
+        return drawn
 
     async def aclose(self) -> None:
         """Free what they hold; idempotent."""
@@ -141,7 +139,7 @@ class VllmWorkers:
         self._turns += 1
         reading = tuple(worker for worker, ids in enumerate(read) if ids)
         parts = {w: self._part("pass", w, reading, step.moves) for w in reading}
-        outputs = await _all([self._sessions[w].read(read[w], parts[w]) for w in reading])
+        outputs = await self._host.run([self._sessions[w].read(read[w], parts[w]) for w in reading])
         drawn: list[Drawn | None] = [None] * self.workers
         for worker, output in zip(reading, outputs, strict=True):
             drawn[worker] = self._take(worker, read[worker], output.outputs[0])
@@ -152,14 +150,12 @@ class VllmWorkers:
         if not completion.token_ids:
             raise BackendError(f"workers cannot go on: {completion.stop_reason or completion.finish_reason}")
         token = completion.token_ids[-1]
-        text, went_on = self._texts[worker], list(ids) == [self._last[worker]]
-        self._given += len(ids) - (ids[0] == self._last[worker])
+        text, went_on = self._texts[worker], list(ids) == [self._tally.last[worker]]
+        self._tally.take(worker, ids, token)
         if text is None or not went_on:  # it was given something to read
             text = self._texts[worker] = TextAssembler(self._host.tokenizer, ids, ())
         ends = token in self._host.eos
         piece = "" if ends else text.push(token)
-        self._drawn += 1
-        self._last[worker] = token
         return Drawn(token=token, logprob=completion.logprobs[-1][token].logprob, text=piece, ends=ends, read=len(ids))
 
     async def _header(self, kind: str, ids: Sequence[int]) -> None:
@@ -197,7 +193,8 @@ class VllmWorkers:
             temperature=opening.temperature,
             top_p=opening.top_p,
             top_k=opening.top_k,
-            seed=_seed(opening.seed, worker, turn) if opening.temperature > 0 else None,
+            # Each pass has its own: vLLM may begin a generator anew with every piece of a session.
+            seed=sample_seed(opening.seed, worker, turn) if opening.temperature > 0 else None,
             max_tokens=1,
             ignore_eos=True,
             logprobs=0,
@@ -219,7 +216,7 @@ class VllmWorkers:
             engine = self._host.engine()
         except BackendUnavailable:
             return  # it is gone, and with it what they held
-        told = await self._host.run(engine.collective_rpc("reason_close_workers", args=(self._name,)))
+        [told] = await self._host.run([engine.collective_rpc("reason_close_workers", args=(self._name,))])
         self.counts = Counts(*told[0])
         if self.counts.skipped:
             log.warning("workers of %s did not see one another in %d passes", self._name, self.counts.skipped)
@@ -258,19 +255,3 @@ class _Session:
     async def _inputs(self) -> AsyncIterator[Any]:
         while True:
             yield await self._pieces.get()
-
-
-async def _all(work: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Results in order. If one fails, or the wait is cancelled, the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _seed(seed: int, worker: int, turn: int) -> int:
-    """Seed of what a worker draws in a pass, below 2^63; vLLM may begin a generator anew with every piece."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{worker}:{turn}".encode(), digest_size=8).digest()) >> 1
