@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 from .messages import Frozen
 
 Stopped = Literal["done", "budget", "cancelled", "error"]
-Verdict = Literal["supported", "refuted", "not_enough_evidence", "unchecked", "unparsed"]
+Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -1,0 +1,1 @@
+"""Verification of answers: claims, evidence, entailment, fusion, calibration; DAVinCI."""

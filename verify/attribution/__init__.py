@@ -1,0 +1,1 @@
+"""Which part of a run a claim came from."""

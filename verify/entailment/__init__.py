@@ -1,0 +1,1 @@
+"""Whether a text entails, contradicts or says nothing of a claim."""

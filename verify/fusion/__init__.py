@@ -1,0 +1,1 @@
+"""Several pieces of evidence combined into one verdict (LPF)."""

@@ -1,0 +1,1 @@
+"""Claims that a program can check: arithmetic, dates, units."""

@@ -1,0 +1,1 @@
+"""Finding evidence: documents, saved indexes, hybrid search."""

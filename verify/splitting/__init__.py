@@ -1,0 +1,1 @@
+"""An answer cut into claims."""
