@@ -1,0 +1,38 @@
+"""Workers of a real model in vLLM read one another's pages: a fact on B's page is quoted by A."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from quoted_facts import FACTS, quotes
+from reason.core.settings import VllmSettings
+from reason.serving.files import ModelFiles
+from reason.serving.workers import Layout
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
+    from reason.serving.vllm.model import VllmModel
+
+    settings = VllmSettings(
+        dtype="float32", max_model_len=512, max_num_seqs=8, kv_bytes=64 << 20, kv_events=False, shared_workers=True
+    )
+    opened = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, settings)
+    await opened.check_engine()
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("layout", ["combined", "contiguous"])
+async def test_a_quotes_what_stands_on_the_page_of_b(model: Any, layout: Layout) -> None:
+    assert await quotes(model, layout) == {end: (True, False) for _, end in FACTS}
+
+
+async def test_a_knows_nothing_of_an_unfinished_page_where_pages_are_apart(model: Any) -> None:
+    assert await quotes(model, "interleaved") == {end: (False, False) for _, end in FACTS}
