@@ -2,12 +2,13 @@ r"""What does a pass of workers on one cache cost, beside the ways that copy it?
 
     python benchmarks/hogwild.py FOLDER --format bf16 --cached 512 2048 4096 8192 --workers 1 2 4 > table.md
 
-Three ways, one model in one process for each, with the same weights and as many tokens in the cache; all are run in
+Four ways, one model in one process for each, with the same weights and as many tokens in the cache; all are run in
 turn, several times over, and each figure is a median:
 
 - *shared*: ours; each block is read where it lies, queries are turned for each block;
-- *put together*: as the authors' first program does it (written here for the comparison): every worker's view is put
-  together anew in every layer, its keys turned to where the view has them;
+- *reference*: as the authors' first program does it, on the modules of transformers (`hogwild_reference`): every
+  worker's view is put together anew in every layer, its keys turned to where the view has them; not for int4;
+- *put together*: the same with our linear layers, so that the difference to *shared* is that of the attention alone;
 - *apart*: as many sequences that share nothing, each with all those tokens in a cache of its own.
 
 The cached tokens are a history and the workers' steps, an eighth of them in all; keys and values are drawn at random,
@@ -26,10 +27,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from hogwild_reference import ReferenceWorkers
 from machine import processor
 from reason.serving.local.families import ModelShape
 from reason.serving.local.kvlog import KVLog
@@ -42,7 +45,8 @@ from reason.serving.local.weights import Checkpoint
 from torch import Tensor
 from torch.nn import functional
 
-WAYS = ("shared", "put together", "apart")
+WAYS = ("shared", "reference", "put together", "apart")
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class PutTogether:
@@ -137,17 +141,29 @@ def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) 
     return (shared if way == "shared" else together), held
 
 
+def reference_steps(
+    reference: ReferenceWorkers, cached: int, workers: int, steps: int
+) -> tuple[Callable[[], object], int]:
+    """The same of the way on transformers' modules, whose blocks grow without being told how far."""
+    cache = reference.open(cached, workers)
+    return (lambda: reference.step(cache)), cache.nbytes
+
+
 def serve(folder: Path, weight_format: str, way: str) -> None:
     """In a process of its own: measure what is asked for, line by line."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    decoder = Decoder(ModelShape.read(folder), Checkpoint(folder), weight_format)  # type: ignore[arg-type]
+    begin: Callable[[int, int, int], tuple[Callable[[], object], int]]
+    if way == "reference":
+        begin = partial(reference_steps, ReferenceWorkers(folder, DTYPES[weight_format]))
+    else:
+        begin = partial(steps_of, way, Decoder(ModelShape.read(folder), Checkpoint(folder), weight_format))  # type: ignore[arg-type]
     with torch.inference_mode():
-        steps_of(way, decoder, 64, 1, 1)[0]()  # what is set up once is none of a step's memory
+        begin(64, 1, 1)[0]()  # what is set up once is none of a step's memory
     print("ready", flush=True)
     for line in sys.stdin:
         cached, workers, steps = json.loads(line)
         with torch.inference_mode():
-            step, held = steps_of(way, decoder, cached, workers, steps + 1)
+            step, held = begin(cached, workers, steps + 1)
             reset_peak()
             before = memory("VmRSS")
             step()
@@ -186,9 +202,10 @@ def main() -> int:
         serve(given.folder, given.format, given.serve)
         return 0
     arguments = [sys.executable, __file__, str(given.folder), "--format", given.format, "--serve"]
+    ways = [way for way in WAYS if way != "reference" or given.format in DTYPES]
     running = {
         way: subprocess.Popen([*arguments, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for way in WAYS
+        for way in ways
     }
     for process in running.values():
         answer(process)
@@ -199,19 +216,22 @@ def main() -> int:
         f"{given.steps} steps.\n"
     )
     print(
-        "| cached tokens | workers | " + " | ".join(f"{way}: steps/s" for way in WAYS) + " | shared / put together "
-        "| shared / apart | "
-        + " | ".join(f"{way}: extra MiB in a step" for way in WAYS)
+        "| cached tokens | workers | "
+        + " | ".join(f"{way}: steps/s" for way in ways)
+        + " | "
+        + " | ".join(f"shared / {way}" for way in ways[1:])
+        + " | "
+        + " | ".join(f"{way}: extra MiB in a step" for way in ways)
         + " | "
         + " | ".join(f"{way}: cache MiB" for way in ("shared", "apart"))
         + " |"
     )
-    print("| ---: " * (2 + len(WAYS) + 2 + len(WAYS) + 2) + "|")
+    print("| ---: " * (2 + len(ways) + len(ways) - 1 + len(ways) + 2) + "|")
     for cached in given.cached:
         for workers in given.workers:
-            told: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+            told: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
             for _ in range(given.rounds):
-                for way in WAYS:
+                for way in ways:
                     told[way].append(ask(running[way], [cached, workers, given.steps]))
             print(row(cached, workers, told), flush=True)
     for process in running.values():
@@ -228,16 +248,16 @@ def row(cached: int, workers: int, told: dict[str, list[dict[str, float]]]) -> s
         way: statistics.median(
             other["seconds"] / mine["seconds"] for mine, other in zip(told["shared"], told[way], strict=True)
         )
-        for way in WAYS[1:]
+        for way in list(told)[1:]
     }
     extra = {way: statistics.median(m["peak"] for m in several) / 2**20 for way, several in told.items()}
     held = {way: told[way][0]["held"] / 2**20 for way in ("shared", "apart")}
     cells = [
         str(cached),
         str(workers),
-        *(f"{rates[way]:.1f}" for way in WAYS),
-        *(f"{paired[way]:.2f}x" for way in WAYS[1:]),
-        *(f"{extra[way]:.0f}" for way in WAYS),
+        *(f"{rate:.1f}" for rate in rates.values()),
+        *(f"{ratio:.2f}x" for ratio in paired.values()),
+        *(f"{mib:.0f}" for mib in extra.values()),
         *(f"{held[way]:.0f}" for way in ("shared", "apart")),
     ]
     return f"| {' | '.join(cells)} |"

@@ -1,0 +1,45 @@
+"""The ways that `benchmarks/hogwild.py` compares compute the same thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_llama import write_tiny_llama
+
+
+def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
+    from hogwild import PutTogether, blocks_of
+    from hogwild_reference import ReferenceWorkers
+    from reason.serving.local.families import ModelShape
+    from reason.serving.local.model import Decoder
+    from reason.serving.local.shared.shared_plan import Feed, SharedPlan
+    from reason.serving.local.weights import Checkpoint
+
+    folder = tmp_path / "tiny"
+    write_tiny_llama(folder)
+    decoder = Decoder(ModelShape.read(folder), Checkpoint(folder), "fp32")
+    reference = ReferenceWorkers(folder, torch.float32)
+    with torch.inference_mode():
+        for workers in (1, 2, 4):
+            views = [blocks_of(decoder, 64, workers, 4) for _ in range(2)]
+            cache = reference.open(64, workers)
+            for view in views:  # the same keys and values in all of them
+                for number, block in enumerate(_each(view)):
+                    for layer, kv in enumerate(block.kv):
+                        count = cache.blocks[layer][number].shape[3]
+                        kv[:, :, :count] = cache.blocks[layer][number][:, 0]
+            for _ in range(3):
+                expected = reference.step(cache)
+                for view, plan in zip(views, (SharedPlan, PutTogether), strict=True):
+                    feeds = [Feed(blocks, [5]) for blocks in view]
+                    arguments = (decoder.shape, decoder.rotary, feeds)
+                    made = plan(*arguments, decoder.device) if plan is SharedPlan else plan(*arguments)  # type: ignore[call-arg]
+                    got = decoder.compute([5] * workers, made, range(workers))
+                    assert torch.allclose(torch.as_tensor(got), expected, atol=1e-4)
+
+
+def _each(views):  # type: ignore[no-untyped-def]
+    """The blocks of all views: the history, then each worker's own."""
+    return [views[0][0], *(view[-1] for view in views)]
