@@ -1,4 +1,4 @@
-"""The pipeline as a LangGraph graph: route → solve → verify → finish.
+"""The pipeline as a LangGraph graph: route → solve → verify (→ repair → verify …) → finish.
 
 The graph carries the coarse stages alone, with a checkpoint after each. A search never runs as graph steps: a strategy
 is one node, and what it has paid for is in the run store call by call.
@@ -13,9 +13,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from . import nodes
+from .repairing import after_verification
 from .state import Pipeline, State
 
-STAGES = ("route", "solve", "verify", "finish")
+STAGES = ("route", "solve", "verify", "repair", "finish")
 
 
 def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateGraph[State, Pipeline, State, State]:
@@ -27,6 +28,8 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateG
     graph = StateGraph(State, context_schema=Pipeline)
     for name in STAGES:
         graph.add_node(name, nodes.as_node(name, getattr(nodes, name)))
-    for before, after in zip((START, *STAGES), (*STAGES, END), strict=True):
+    for before, after in ((START, "route"), ("route", "solve"), ("solve", "verify"), ("finish", END)):
         graph.add_edge(before, after)
+    graph.add_conditional_edges("verify", after_verification, ["repair", "finish"])
+    graph.add_edge("repair", "verify")
     return graph.compile(checkpointer=checkpointer)

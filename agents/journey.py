@@ -28,6 +28,7 @@ from .graph import build_graph
 from .knowledge import described
 from .nodes import assemble, resume_costs
 from .state import Pipeline, State
+from .verifying import Verifying
 
 
 class Journey:
@@ -39,6 +40,7 @@ class Journey:
         checkpoints: Where the state is kept after each stage; None for a replay, which writes nothing.
         reward: Its reward model, if it has one.
         knowledge: What it knows beside them.
+        verifying: What verifies its answers.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Journey:
         checkpoints: BaseCheckpointSaver[Any] | None,
         reward: RewardModel | None = None,
         knowledge: Knowledge | None = None,
+        verifying: Verifying | None = None,
     ) -> None:
+        self._verifying = verifying or Verifying()
         self._knowledge = knowledge or Knowledge()
         self._changed: tuple[str, ...] = ()
         self._run = run
@@ -62,7 +66,8 @@ class Journey:
         identities: dict[str, Any] = {
             role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
             for role, m in self._used().items()
-        } | described(self._knowledge)
+        }
+        identities |= described(self._knowledge) | self._verifying.described()
         if self._run.recording:
             await self._run.store.set_identities(self._run.id, identities)
         return await self._travel({"question": self._run.question.model_dump(mode="json")}, resumed=False)
@@ -98,7 +103,7 @@ class Journey:
             lambda role: MeteredReward(own_judge(self._models[role]), "reward", run),
             self._metered_knowledge(),
         )
-        pipeline = Pipeline(run=run, models=models, parameters=config.parameters)
+        pipeline = Pipeline(run=run, models=models, parameters=config.parameters, verifying=self._verifying)
         try:
             doubt = doubts(config, {role: model.identity for role, model in self._used().items()})
             if doubt:

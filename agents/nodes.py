@@ -1,4 +1,4 @@
-"""The stages of the pipeline: route, solve, verify, finish. Each takes the state and returns what it adds to it."""
+"""The stages of the pipeline: route, solve, verify, repair, finish. Each returns what it adds to the state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from langgraph.runtime import Runtime
 
 from ..core.answer import Answer, AnswerCandidate, RunUsage, Solution, Verification
 from ..core.errors import NotVerified
-from ..core.events import SolutionFound, StageFinished, StageStarted
+from ..core.events import SolutionFound, StageFinished, StageStarted, Verified
 from ..core.question import Question
 from ..core.run import Run
 from ..reasoning.strategy import make_strategy, require_features
+from ..verify.verifier import make_verifier
+from .repairing import keep_the_better, together, verification_of, with_findings
 from .state import Pipeline, State
 
 Stage = Callable[[State, Pipeline], Awaitable[State]]
@@ -42,19 +44,42 @@ async def solve(state: State, pipeline: Pipeline) -> State:
 
 
 async def verify(state: State, pipeline: Pipeline) -> State:
-    """Pass the answer through: no verifier was named, or the run would not have begun without it."""
-    return {"verification": None}
+    """Run the verifiers one after the other; without one, pass the answer through.
+
+    Of several attempts the best verified one goes on (see `repairing`).
+    """
+    run, names = pipeline.run, pipeline.run.config.verify
+    if not names:
+        return {"verification": None}
+    question, solution = Question.model_validate(state["question"]), Solution.model_validate(state["solution"])
+    said: list[Verification] = []
+    for name in names:
+        verifier, _ = make_verifier(name, run.config.verify_parameters.get(name, {}))
+        means = pipeline.verifying.means(run, pipeline.models, verifier.entailment)
+        said.append(await verifier.verify(question, solution, means))
+    verification = together(said)
+    run.emit(Verified(verification=verification))
+    return keep_the_better(state, verification, run)
+
+
+async def repair(state: State, pipeline: Pipeline) -> State:
+    """Have the strategy answer again, with what was found of its answer before it."""
+    run = pipeline.run
+    question = Question.model_validate(state["question"])
+    told = with_findings(question, Solution.model_validate(state["solution"]), verification_of(state))
+    strategy, _ = make_strategy(state["strategy"], pipeline.parameters)
+    solution = await strategy.solve(told, pipeline.models, run)
+    run.emit(SolutionFound(solution=solution))
+    kept = {"solution": state["solution"], "verification": state["verification"]}
+    return {"solution": solution.model_dump(mode="json"), "repairs": state.get("repairs", 0) + 1, "kept": kept}
 
 
 async def finish(state: State, pipeline: Pipeline) -> State:
     """Put the answer together."""
     run = pipeline.run
-    verification = state.get("verification")
+    verification = None if state.get("verification") is None else verification_of(state)
     answer = assemble(
-        run,
-        Solution.model_validate(state["solution"]),
-        strategy=state["strategy"],
-        verification=None if verification is None else Verification.model_validate(verification),
+        run, Solution.model_validate(state["solution"]), strategy=state["strategy"], verification=verification
     )
     if run.config.require_verified and (answer.verification is None or answer.verification.verdict != "supported"):
         verdict = answer.verification.verdict if answer.verification is not None else "unchecked"

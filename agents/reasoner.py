@@ -9,15 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..core.answer import Answer
 from ..core.budget import Budget, LimitKind, refuse_unpriced
 from ..core.calibration import CalibrationMap
 from ..core.errors import DataError, UserError
-from ..core.events import EventFields, LiveSink, Sink
-from ..core.question import MAX_QUESTION_CHARS, Document, Question
-from ..core.registry import Registry
+from ..core.event_sinks import LiveSink
+from ..core.events import EventFields, Sink
+from ..core.question import Document, Question
 from ..core.run import Run, RunConfig, new_run_id, new_seed
 from ..core.settings import LocalSettings, Settings, load_settings
 from ..core.sqlite_store import SqliteStore
@@ -31,6 +29,7 @@ from ..serving.pulling import Progress
 from ..serving.recorded import RecordedModel
 from ..serving.recorded_rewards import RecordedReward
 from ..serving.rewards import RewardCapabilities, RewardModel, open_reward
+from .asked import check_question, read_config
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
 from .checkpoints import open_checkpoints
 from .journey import Journey
@@ -46,8 +45,7 @@ from .knowledge import (
 )
 from .portal import Portal
 from .turn import Turn
-
-VERIFIERS: Registry[Any] = Registry("reason.verifiers", "verifier")
+from .verifying import OpenedVerifying, Verifying, complete_parameters, recorded_verifying
 
 
 class Reasoner:
@@ -67,6 +65,10 @@ class Reasoner:
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`.
         parameters: Parameters of the strategy that differ from the settings.
         verify: Names of verifiers.
+        verify_parameters: Parameters of verifiers that differ from the settings, by verifier.
+        evidence: Where verifiers look for evidence: files, folders and saved indexes; None is the setting. The
+            question's own documents are looked at in any case.
+        repairs: How often an answer that did not pass goes back to the strategy; None is the setting.
         require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
         budget: Limits of each question.
         seed: Seed of each question; None draws one and records it.
@@ -94,6 +96,9 @@ class Reasoner:
         parameters: Mapping[str, Any] | None = None,
         verify: Sequence[str] | None = None,
         require_verified: bool = False,
+        verify_parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        evidence: Sequence[str | Path] | None = None,
+        repairs: int | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
         calibration: CalibrationMap | Path | str | None = None,
@@ -113,6 +118,8 @@ class Reasoner:
                     judge_model=judge_model,
                     reward_model=reward_model,
                     verify=None if verify is None else tuple(verify),
+                    evidence=None if evidence is None else tuple(map(str, evidence)),
+                    repairs=repairs,
                     budget=budget.model_dump() if isinstance(budget, Budget) else budget,
                     seed=seed,
                     memory=memory,
@@ -126,8 +133,7 @@ class Reasoner:
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
         _, self._parameters = make_strategy(self.settings.strategy, chosen)
-        for name in self.settings.verify:
-            VERIFIERS.load(name)
+        self._verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._calibration = chosen_map(self.settings, calibration)
@@ -136,6 +142,7 @@ class Reasoner:
         self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
         self._rewards: dict[tuple[str, LocalSettings], RewardModel] = {}
         self._knowledge = OpenedKnowledge()
+        self._verifying = OpenedVerifying()
         self._store: SqliteStore | None = None
         self._borrowing = False
         self._portal = Portal()
@@ -188,6 +195,9 @@ class Reasoner:
                 embedding=settings.embedding_model if compares else None,
             ),
             verify=settings.verify,
+            verify_parameters=self._verify_parameters,
+            evidence=settings.evidence if settings.verify else (),
+            repairs=settings.repairs if settings.verify else 0,
             require_verified=self._require_verified,
             budget=settings.budget,
             local=settings.local,
@@ -199,12 +209,13 @@ class Reasoner:
         )
         models, reward = await self._open_models(config)
         knowledge = await self._open_knowledge(config)
+        verifying = await self._open_verifying(config)
         refuse_other_model(config, models["main"].identity)
         store = await self._open_store()
         run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
         await store.create_run(run.id, config.model_dump(mode="json"))
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward, knowledge).start()
+            return await Journey(run, models, checkpoints, reward, knowledge, verifying).start()
 
     async def astream(
         self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
@@ -244,6 +255,7 @@ class Reasoner:
         await store.take_run(record.id)
         models, reward = await self._open_models(config)
         knowledge = await self._open_knowledge(config, record)
+        verifying = await self._open_verifying(config)
         opened: dict[str, LanguageModel | RewardModel] = {**models}
         if reward is not None:
             opened["reward"] = reward
@@ -258,7 +270,9 @@ class Reasoner:
         first = events[-1].number + 1 if events else 1
         run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
         async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward, knowledge).go_on(changed(knowledge, record))
+            return await Journey(run, models, checkpoints, reward, knowledge, verifying).go_on(
+                changed(knowledge, record)
+            )
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Take a stored run through the pipeline again without any model: every reply comes from the store.
@@ -288,7 +302,8 @@ class Reasoner:
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
-        return await Journey(run, models, None, reward, recorded_knowledge(record, out_of_time=out_of_time)).start()
+        knowledge = recorded_knowledge(record, out_of_time=out_of_time)
+        return await Journey(run, models, None, reward, knowledge, recorded_verifying(record, config)).start()
 
     async def variant(
         self,
@@ -315,13 +330,14 @@ class Reasoner:
             parameters=parameters,
             budget=budget,
             require_verified=self._require_verified,
+            verify_parameters=self._verify_parameters,
             calibration=calibration,
             settings=self.settings,
             progress=self._progress,
         )
         other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
         other._rewards = self._rewards
-        other._knowledge, other._sources = self._knowledge, self._sources
+        other._knowledge, other._sources, other._verifying = self._knowledge, self._sources, self._verifying
         other._borrowing = True
         return other
 
@@ -355,6 +371,7 @@ class Reasoner:
         self._models.clear()  # the same dictionaries serve the variants
         store, self._store = self._store, None
         await self._knowledge.aclose()
+        await self._verifying.aclose()
         for model in opened:
             await model.aclose()
         if store is not None:
@@ -424,53 +441,16 @@ class Reasoner:
                 record,
             )
 
+    async def _open_verifying(self, config: RunConfig) -> Verifying:
+        """What verifies the run's answers; nothing where no verifier is named."""
+        async with Turn(self._opening):
+            return await self._verifying.open(config, self.settings, self._progress)
+
     async def _open_store(self) -> SqliteStore:
         async with Turn(self._opening):
             if self._store is None:
                 self._store = await SqliteStore.open(self.settings.store)
         return self._store
-
-
-def check_question(
-    question: str | Question, choices: Sequence[str] = (), documents: Sequence[Document] = ()
-) -> Question:
-    """A question that can be asked.
-
-    Raises:
-        UserError: It is empty, too long, or its choices are no choice.
-    """
-    text = question.text if isinstance(question, Question) else question
-    if not text.strip():
-        raise UserError("the question is empty", hint="give a question")
-    if len(text) > MAX_QUESTION_CHARS:
-        raise UserError(
-            f"the question has {len(text):,} characters, more than {MAX_QUESTION_CHARS:,}",
-            hint="put long texts into files and give them with --context (documents= in Python)",
-        )
-    if isinstance(question, Question) and not choices and not documents:
-        asked = question
-    else:
-        base = question if isinstance(question, Question) else Question(text=text)
-        asked = base.model_copy(
-            update={"choices": tuple(choices) or base.choices, "documents": tuple(documents) or base.documents}
-        )
-    if asked.choices and (len(asked.choices) < 2 or any(not c.strip() for c in asked.choices)):
-        raise UserError("a multiple-choice question needs at least two choices, none of them empty")
-    if len(asked.choices) > 26:
-        raise UserError(f"{len(asked.choices)} choices are more than there are letters", hint="at most 26")
-    return asked
-
-
-def read_config(record: RunRecord) -> RunConfig:
-    """How a stored run was configured.
-
-    Raises:
-        DataError: It was written by a version of `reason` that this one does not understand.
-    """
-    try:
-        return RunConfig.model_validate(record.config)
-    except ValidationError as e:
-        raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question anew") from e
 
 
 def _recorded_reward(name: str, known: Mapping[str, Any], record: RunRecord, budget: Budget) -> RecordedReward:

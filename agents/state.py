@@ -6,11 +6,12 @@ The state is plain JSON, since it is checkpointed after every stage; models, run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from ..core.run import Run
 from ..reasoning.strategy import Models
+from .verifying import Verifying
 
 
 class State(TypedDict, total=False):
@@ -21,6 +22,8 @@ class State(TypedDict, total=False):
         strategy: Name of the strategy, decided by the stage `route`.
         solution: `Solution`, made by `solve`.
         verification: `Verification`, made by `verify`; None if no verifier ran.
+        repairs: How often the answer went back to the strategy.
+        kept: Solution and verification of the best attempt before, while another one is made.
         usage: `RunUsage` up to the end of the last stage.
         degraded: What could not be done as the method says, up to there.
         answer: `Answer`, made by `finish`.
@@ -30,6 +33,8 @@ class State(TypedDict, total=False):
     strategy: str
     solution: dict[str, Any]
     verification: dict[str, Any] | None
+    repairs: int
+    kept: dict[str, Any]
     usage: dict[str, Any]
     degraded: list[str]
     answer: dict[str, Any]
@@ -43,8 +48,10 @@ class Pipeline:
         run: The run.
         models: Its models, metered.
         parameters: The strategy's parameters.
+        verifying: What verifies its answers.
     """
 
     run: Run
     models: Models
     parameters: Mapping[str, Any]
+    verifying: Verifying = field(default_factory=Verifying)

@@ -24,7 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from reason.core.events import CallStarted, MemorySink, NodesSearched
+from reason.core.event_sinks import MemorySink
+from reason.core.events import CallStarted, NodesSearched
 from reason.core.messages import Completion, NextToken, Prompt, Request
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig, new_run_id

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..core.errors import StoreError, UserError
-from ..core.events import JsonlSink, MemorySink, Sink
+from ..core.event_sinks import JsonlSink, MemorySink
+from ..core.events import Sink
 from .trace_page import render_trace
 
 

@@ -103,6 +103,17 @@ class CheckedClaim(Frozen):
     """One claim of the answer and what became of it.
 
     A decisive verdict needs evidence: without a span it cannot be constructed.
+
+    Attributes:
+        text: The claim, self-contained.
+        verdict: What is stood by.
+        confidence: Calibrated probability of the likeliest label; None if nothing was judged.
+        evidence: The spans that decide.
+        note: Why the verdict is no surer, or what a program worked out; empty where there is nothing to say.
+        start: First character of the part of the answer's text that says it; None if unknown.
+        end: One past the last character.
+        probs: Calibrated probabilities that the evidence supports, refutes, says nothing of it; None likewise.
+        origins: Parts of the run that it came from, by name, as far as that was looked for.
     """
 
     text: str
@@ -110,6 +121,10 @@ class CheckedClaim(Frozen):
     confidence: Probability | None = None
     evidence: tuple[Evidence, ...] = ()
     note: str = ""
+    start: int | None = None
+    end: int | None = None
+    probs: tuple[Probability, Probability, Probability] | None = None
+    origins: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _decisive_needs_evidence(self) -> Self:

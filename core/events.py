@@ -1,4 +1,4 @@
-"""Everything that happens in a run, as typed events; and the sinks that take them.
+"""Everything that happens in a run, as typed events; `event_sinks` has what takes them.
 
 The command line, server-sent events, traces, the viewer and the tests all read these. Events are numbered from 1 in
 the order they were emitted; `parent` is the number of the event they belong under (a sample under its call, a call
@@ -7,17 +7,12 @@ under its stage), so that a trace is a tree.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Literal, TextIO
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-import anyio
 from pydantic import Field, JsonValue, TypeAdapter
 
 from .answer import Answer, Solution, Verification
-from .errors import DataError, StoreError
 from .messages import Completion, Frozen
 from .question import Question
 from .search_nodes import AssociatedItem as AssociatedItem
@@ -70,7 +65,7 @@ class CallStarted(EventFields):
     """A model is called.
 
     Attributes:
-        operation: "generate", "score", "next_token", "reward" or "embed".
+        operation: "generate", "score", "next_token", "relevance", "reward" or "embed".
         samples: Samples wanted over all requests of the call.
         replayed: Samples that the run store already has.
     """
@@ -300,6 +295,19 @@ class SolutionFound(EventFields):
     solution: Solution
 
 
+class ClaimChecked(EventFields):
+    """A claim of the answer was verified.
+
+    Attributes:
+        index: Which one, in order of the answer, from 0.
+        report: The whole record, as `verify.reports.ClaimReport` reads it.
+    """
+
+    type: Literal["claim.checked"] = "claim.checked"
+    index: int
+    report: dict[str, JsonValue]
+
+
 class Verified(EventFields):
     """The verifiers have ended."""
 
@@ -350,6 +358,7 @@ Event = Annotated[
     | StrategyNote
     | Degraded
     | SolutionFound
+    | ClaimChecked
     | Verified
     | RunFailed
     | RunFinished
@@ -363,136 +372,3 @@ EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
 Sink = Callable[[EventFields], None]
 """Takes events as they are emitted; must be quick."""
-
-
-class MemorySink:
-    """Keeps every event."""
-
-    def __init__(self) -> None:
-        self.events: list[EventFields] = []
-
-    def __call__(self, event: EventFields) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    def of_type(self, kind: str) -> list[Any]:
-        """The events of one type, in order."""
-        return [e for e in self.events if getattr(e, "type", None) == kind]
-
-
-class JsonlSink:
-    """Writes every event but text deltas to a file, one JSON object a line; a context manager.
-
-    A file that cannot be written any more (a full disk) does not stop the run, which has its events in the store as
-    well: the trace ends there, and leaving the context tells so.
-
-    Args:
-        path: The file; replaced if it exists.
-
-    Raises:
-        StoreError: The file cannot be opened; on leaving the context, it could not be written to its end.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file: TextIO = path.open("w", encoding="utf-8")
-        except OSError as e:
-            raise StoreError(f"cannot write the trace to {path}: {e.strerror}", hint="choose another --trace") from e
-        self._broken: OSError | None = None
-
-    def __call__(self, event: EventFields) -> None:
-        """Write the event."""
-        if isinstance(event, TextDelta) or self._broken is not None:
-            return
-        try:
-            self._file.write(event.model_dump_json() + "\n")
-        except OSError as e:
-            self._broken = e
-
-    def __enter__(self) -> JsonlSink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._file.close()
-        except OSError as e:
-            self._broken = self._broken or e
-        if self._broken is not None and error is None:
-            raise StoreError(
-                f"the trace {self._path} is incomplete: {self._broken.strerror}",
-                hint="`reason runs show RUN --trace FILE` writes it again from the run store",
-            ) from self._broken
-
-
-class LiveSink:
-    """Hands events to one asynchronous reader without ever holding up the run.
-
-    When the reader falls `capacity` events behind, the oldest text delta gives way, and if there is none, the oldest
-    event; the reader is told how many it missed.
-
-    Args:
-        capacity: Most events waiting.
-    """
-
-    def __init__(self, capacity: int = 4096) -> None:
-        self._waiting: deque[EventFields] = deque()
-        self._capacity = capacity
-        self._dropped = 0
-        self._closed = False
-        self._news = anyio.Event()
-
-    def __call__(self, event: EventFields) -> None:
-        """Queue the event."""
-        if len(self._waiting) >= self._capacity:
-            self._make_room()
-        self._waiting.append(event)
-        self._news.set()
-
-    def close(self) -> None:
-        """End the iteration once the waiting events are read."""
-        self._closed = True
-        self._news.set()
-
-    def _make_room(self) -> None:
-        for i, waiting in enumerate(self._waiting):
-            if isinstance(waiting, TextDelta):
-                del self._waiting[i]
-                break
-        else:
-            self._waiting.popleft()
-        self._dropped += 1
-
-    async def __aiter__(self) -> AsyncIterator[EventFields]:
-        """The events, in order, until `close`."""
-        while True:
-            while self._waiting:
-                if self._dropped:
-                    missed, self._dropped = self._dropped, 0
-                    yield EventsDropped(count=missed)
-                yield self._waiting.popleft()
-            if self._closed:
-                return
-            self._news = anyio.Event()
-            await self._news.wait()
-
-
-def read_events(path: Path) -> list[EventFields]:
-    """Read a trace that `JsonlSink` wrote.
-
-    Raises:
-        DataError: The file is missing or a line is not an event; names file and line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read the trace {path}: {e}") from e
-    events: list[EventFields] = []
-    for n, line in enumerate(lines, 1):
-        try:
-            events.append(EVENT.validate_json(line))
-        except ValueError as e:
-            raise DataError(f"{path}:{n}: not an event", hint="the file may be cut short") from e
-    return events

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from .answer import Solution
 from .budget import Budget, Ledger
@@ -32,6 +32,9 @@ class RunConfig(Frozen):
         parameters: The strategy's parameters, complete.
         models: Model string by role ("main", "small", "judge", "reward").
         verify: Names of the verifiers.
+        verify_parameters: The parameters of each, complete.
+        evidence: Where they look for evidence: files, folders and saved indexes.
+        repairs: How often an answer that did not pass goes back to the strategy.
         require_verified: Whether an answer that is not verified is an error.
         budget: The limits.
         local: How the embedded engine was set up: its number format decides what a seed gives.
@@ -49,6 +52,9 @@ class RunConfig(Frozen):
     models: dict[str, str]
     verify: tuple[str, ...] = ()
     require_verified: bool = False
+    verify_parameters: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    repairs: int = 0
     budget: Budget = Budget()
     local: LocalSettings = LocalSettings()
     seed: int

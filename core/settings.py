@@ -183,6 +183,9 @@ class Settings(BaseSettings):
         memory: Name of the memory that they recall, and that `coat` adds to; empty is none.
         strategy: The strategy.
         verify: The verifiers.
+        verifiers: Parameters by verifier, for example `[verifiers.davinci] k = 10`.
+        evidence: Where they look for evidence: files, folders and saved indexes.
+        repairs: How often an answer that did not pass goes back to the strategy with what was found.
         seed: Seed of a run; None draws one and records it.
         budget: Limits of a run.
         store: File of the run store.
@@ -210,6 +213,9 @@ class Settings(BaseSettings):
     memory: str = ""
     strategy: str = "cot"
     verify: tuple[str, ...] = ()
+    verifiers: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    repairs: Annotated[int, Field(ge=0, le=10)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     budget: Budget = Budget()
     store: Path = Field(default_factory=default_store)

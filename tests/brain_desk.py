@@ -8,7 +8,7 @@ import zlib
 
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

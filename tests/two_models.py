@@ -11,7 +11,7 @@ import random
 
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.reasoning.strategy import Models, make_strategy

@@ -15,7 +15,8 @@ from reason.core.errors import (
     UnknownName,
     UserError,
 )
-from reason.core.events import MemorySink, RunFinished
+from reason.core.event_sinks import MemorySink
+from reason.core.events import RunFinished
 from reason.core.question import Document, Question
 from reason.core.settings import Settings
 from scripted_model import ScriptedModel, replies

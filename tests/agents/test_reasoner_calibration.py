@@ -14,7 +14,8 @@ from eval_tasks import SOURCE, adder, sums_task
 from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
-from reason.core.events import MemorySink, RunFinished
+from reason.core.event_sinks import MemorySink
+from reason.core.events import RunFinished
 from reason.core.settings import Settings
 from reason.evals.calibrating import save_map
 from reason.evals.evaluation import evaluate, make_plan

@@ -6,7 +6,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.settings import Settings
 from reason.reasoning.memory.named import open_memory
 from scripted_model import ScriptedModel

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from reason import Reasoner, Settings
-from reason.core.events import MemorySink, NodesSearched, SearchEnded
+from reason.core.event_sinks import MemorySink
+from reason.core.events import NodesSearched, SearchEnded
 from reason.core.search_tree import search_trees
 
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from reason.core.answer import Answer
-from reason.core.events import read_events
+from reason.core.event_sinks import read_events
 from scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]

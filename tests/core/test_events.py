@@ -4,16 +4,8 @@ from pathlib import Path
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError
-from reason.core.events import (
-    EVENT,
-    EventsDropped,
-    JsonlSink,
-    LiveSink,
-    MemorySink,
-    StageStarted,
-    TextDelta,
-    read_events,
-)
+from reason.core.event_sinks import JsonlSink, LiveSink, MemorySink, read_events
+from reason.core.events import EVENT, EventsDropped, StageStarted, TextDelta
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore

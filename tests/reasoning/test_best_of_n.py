@@ -9,7 +9,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.settings import Settings
 from reason.reasoning.best_of_n import best_of

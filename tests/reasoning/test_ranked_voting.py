@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reason.agents.reasoner import Reasoner
 from reason.core.answer import Candidate
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.settings import Settings
 from reason.reasoning.ranked_vote import rank_answers, ranking_of

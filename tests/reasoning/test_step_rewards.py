@@ -7,7 +7,7 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Prompt
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

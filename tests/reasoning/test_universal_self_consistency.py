@@ -7,7 +7,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BadReply
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Completion, TopToken
 from reason.core.question import Question
 from reason.core.settings import Settings

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore

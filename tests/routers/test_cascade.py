@@ -12,7 +12,8 @@ from reason.agents.reasoner import Reasoner
 from reason.core.answer import Candidate, Solution
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError, UnknownName, UserError
-from reason.core.events import MemorySink, SolutionFound
+from reason.core.event_sinks import MemorySink
+from reason.core.events import SolutionFound
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.settings import Settings

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, StoreError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, CapabilityMissing, LimitExceeded, StoreError, UnknownName, UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Prompt, Request, Sampling, Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, LimitExceeded, UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, UserError
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Failure, Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.events import MemorySink
+from reason.core.event_sinks import MemorySink
 from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig

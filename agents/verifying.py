@@ -1,0 +1,210 @@
+"""What verifies a run's answers: opened from what its configuration names, noted in the store, recorded for replays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BackendUnavailable, DataError, UserError
+from ..core.run import Run, RunConfig
+from ..core.settings import Settings
+from ..core.store import RunRecord
+from ..reasoning.strategy import Models
+from ..serving.embeddings import EmbeddingModel, open_embedding
+from ..serving.pulling import Progress
+from ..verify.entailment.judge import JudgeEntailment
+from ..verify.entailment.lexical import LexicalEntailment
+from ..verify.entailment.metered import MeteredEntailment
+from ..verify.entailment.opening import open_entailment
+from ..verify.entailment.protocol import Entailment
+from ..verify.entailment.recorded import RecordedEntailment
+from ..verify.retrieval.documents import read_passages
+from ..verify.retrieval.index_manifest import read_manifest
+from ..verify.retrieval.index_opening import open_index
+from ..verify.retrieval.metered import MeteredRetriever, RecordedRetriever
+from ..verify.retrieval.retriever import HybridRetriever, Retriever
+from ..verify.retrieval.several import SeveralRetrievers
+from ..verify.verifier import Means, make_verifier
+
+JUDGE, LEXICAL = "judge", "lexical"
+"""Entailments that need nothing opened: the run's own judge model, and shared words."""
+
+
+@dataclass(frozen=True)
+class Verifying:
+    """What verifies the answers of one run.
+
+    Attributes:
+        entailments: What judges, by its string; not metered.
+        retriever: Where evidence is looked for; None if nowhere.
+    """
+
+    entailments: Mapping[str, Entailment] = field(default_factory=dict)
+    retriever: Retriever | None = None
+
+    def means(self, run: Run, models: Models, entailment: str) -> Means:
+        """What a verifier works with in a run, charged to it."""
+        if entailment == JUDGE:
+            judge: Entailment = JudgeEntailment(models.judge)
+        elif entailment == LEXICAL:
+            judge = LexicalEntailment()
+        else:
+            judge = MeteredEntailment(self.entailments[entailment], run)
+        retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
+        return Means(run=run, models=models, entailment=judge, retriever=retriever)
+
+    def described(self) -> dict[str, Any]:
+        """What a replay needs to know, by role."""
+        found: dict[str, Any] = {
+            f"entailment:{name}": {"identity": e.identity, "max_words": e.max_words}
+            for name, e in self.entailments.items()
+        }
+        if self.retriever is not None:
+            found["retriever"] = {"identity": self.retriever.identity, "name": self.retriever.name}
+        return found
+
+
+@dataclass
+class OpenedVerifying:
+    """Entailments and retrievers that are open, by name; they serve many runs and are closed together."""
+
+    entailments: dict[str, Entailment] = field(default_factory=dict)
+    retrievers: dict[str, Retriever] = field(default_factory=dict)
+
+    async def open(self, config: RunConfig, settings: Settings, progress: Progress | None) -> Verifying:
+        """What verifies a run's answers.
+
+        Raises:
+            ReasonError: An entailment, a document or an index cannot be opened.
+        """
+        if not config.verify:
+            return Verifying()
+        used: dict[str, Entailment] = {}
+        for name in config.verify:
+            verifier, _ = make_verifier(name, config.verify_parameters.get(name, {}))
+            wanted = verifier.entailment
+            if wanted in (JUDGE, LEXICAL):
+                continue
+            if wanted not in self.entailments:
+                self.entailments[wanted] = await open_entailment(wanted, settings, progress=progress)
+            used[wanted] = self.entailments[wanted]
+        places = [await self._retriever(name, settings, progress) for name in config.evidence]
+        if not places:
+            return Verifying(used)
+        return Verifying(used, places[0] if len(places) == 1 else SeveralRetrievers(places))
+
+    async def aclose(self) -> None:
+        """Close everything; idempotent."""
+        opened: list[Entailment | Retriever] = [*self.entailments.values(), *self.retrievers.values()]
+        self.entailments.clear()
+        self.retrievers.clear()
+        for one in opened:
+            await one.aclose()
+
+    async def _retriever(self, name: str, settings: Settings, progress: Progress | None) -> Retriever:
+        if name not in self.retrievers:
+            self.retrievers[name] = await open_place(name, settings, progress)
+        return self.retrievers[name]
+
+
+async def open_place(name: str, settings: Settings, progress: Progress | None) -> Retriever:
+    """A place where evidence is looked for: a saved index, or files and folders that are read now.
+
+    Documents are found by words and meaning, or by words alone where no embedding model can be had.
+
+    Raises:
+        DataError: There is nothing there, or it cannot be read.
+        UserError: A library is not installed.
+    """
+    path, is_index = await asyncio.to_thread(_located, name)
+
+    async def embedding(model: str | None) -> EmbeddingModel:
+        return await open_embedding(model or settings.embedding_model, settings, progress)
+
+    if is_index:
+        return await open_index(path, embedding)
+    gathered = await asyncio.to_thread(read_passages, [path])
+    try:
+        model: EmbeddingModel | None = await embedding(None)
+    except (UserError, BackendUnavailable):
+        model = None
+    try:
+        made = await HybridRetriever.of(gathered.passages, model, name=name)
+    except BaseException:
+        if model is not None:
+            await model.aclose()
+        raise
+    return _Owning(made, model)
+
+
+def _located(name: str) -> tuple[Path, bool]:
+    """The path of a place, and whether a saved index lies there."""
+    path = Path(name).expanduser()
+    return path, path.is_dir() and read_manifest(path) is not None
+
+
+class _Owning:
+    """A retriever that closes the embedding model that was opened for it."""
+
+    def __init__(self, retriever: HybridRetriever, model: EmbeddingModel | None) -> None:
+        self._retriever, self._model = retriever, model
+        self.name, self.identity, self.degraded = retriever.name, retriever.identity, retriever.degraded
+        self.retrieve = retriever.retrieve
+
+    async def aclose(self) -> None:
+        """Close retriever and model; idempotent."""
+        await self._retriever.aclose()
+        if self._model is not None:
+            await self._model.aclose()
+
+
+def recorded_verifying(record: RunRecord, config: RunConfig) -> Verifying:
+    """What verified a stored run, for showing it again: it answers from the run store alone.
+
+    Raises:
+        DataError: What the store says of it is damaged.
+    """
+    stopped = record.answer is not None and record.answer.get("stopped") == "budget"
+    try:
+        entailments = {
+            role.removeprefix("entailment:"): RecordedEntailment(
+                role.removeprefix("entailment:"),
+                str(known["identity"]),
+                known["max_words"],
+                finished=record.status == "finished",
+                spent="seconds" if stopped and config.budget.seconds is not None else None,
+            )
+            for role, known in record.identities.items()
+            if role.startswith("entailment:") and isinstance(known, dict)
+        }
+        known = record.identities.get("retriever")
+        retriever = RecordedRetriever(str(known["name"]), str(known["identity"])) if isinstance(known, dict) else None
+    except (KeyError, TypeError) as e:
+        raise DataError(f"the record of run {record.id} is damaged: {e!r}") from e
+    return Verifying(entailments, retriever)
+
+
+def complete_parameters(
+    names: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Mapping[str, Any]] | None,
+) -> dict[str, dict[str, Any]]:
+    """The parameters of each verifier, complete.
+
+    Args:
+        names: The verifiers.
+        settings: Parameters that the settings have, of any verifier.
+        given: Parameters that the caller gave; these win.
+
+    Raises:
+        UnknownName: There is no such verifier or parameter.
+        UserError: A parameter has a value that is not allowed, or the caller gave some to a verifier that is not named.
+    """
+    given = given or {}
+    strange = next((name for name in given if name not in names), None)
+    if strange is not None:
+        raise UserError(f"parameters are given for the verifier {strange!r}, which is not named", hint="name it too")
+    return {name: make_verifier(name, {**settings.get(name, {}), **given.get(name, {})})[1] for name in names}

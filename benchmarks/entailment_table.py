@@ -1,0 +1,107 @@
+"""Scores a judge of entailment on the project's labelled claims: one row a set, in Markdown.
+
+    python benchmarks/entailment_table.py /work/shared/data                      # the embedded judge
+    python benchmarks/entailment_table.py /work/shared/data --judge lexical --threads 2
+    python benchmarks/entailment_table.py DATA --judge FILE.safetensors --sets fever vitaminc --all
+
+Only the claims that `reason train entailment` keeps back are scored, so that a judge trained by it has seen none of them;
+`--all` scores every claim of a set, for judges that were not trained on them, or for data of another split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from reason.core.settings import load_settings
+from reason.evals.entailment.card import score_table
+from reason.evals.entailment.scoring import best_gate, retrieval, score_all, verdicts
+from reason.evals.entailment.sides import Sides
+from reason.evals.entailment.sources import TRAINABLE, read_cases
+from reason.evals.entailment.training import gather
+from reason.verify.entailment.embedded import open_embedded
+from reason.verify.entailment.lexical import LexicalEntailment
+from reason.verify.entailment.protocol import Entailment, Pair
+from reason.verify.support import Support
+
+STRESS = ("fever_symmetric", "climate_fever")
+
+
+async def opened(name: str) -> Entailment:
+    """The judge that a name means: "embedded", "lexical", or a file of entailment weights."""
+    if name == "lexical":
+        return LexicalEntailment()
+    return await open_embedded(load_settings(), file=None if name == "embedded" else Path(name))
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with a folder for each dataset, and corpus/sentences.jsonl")
+    parser.add_argument("--judge", default="embedded", help="embedded, lexical, or a file (default: embedded)")
+    parser.add_argument("--sets", nargs="+", choices=(*TRAINABLE, *STRESS), default=[*TRAINABLE, *STRESS])
+    parser.add_argument("--held-out", type=float, default=0.2, help="share that the training kept back (default: 0.2)")
+    parser.add_argument("--all", action="store_true", help="score all claims, not those alone that were kept back")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--json", type=Path, help="file for the scores in JSON")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score and print."""
+    asked = parsed(arguments)
+    if asked.threads:
+        import torch
+
+        torch.set_num_threads(asked.threads)
+    present = [name for name in TRAINABLE if (asked.data / name).is_dir()]
+    stress = {name: asked.data / name for name in STRESS if (asked.data / name).is_dir()}
+    gathered = gather(
+        {name: asked.data / name for name in present}, asked.data / "corpus", stress=stress, held=asked.held_out
+    )
+    sides = gathered.sides
+    if asked.all:
+        every = (*sides.training, *sides.watched, *sides.held, *sides.apart)
+        sides = Sides(training=(), watched=sides.watched, held=every, apart=())
+    wanted = {*asked.sets, *({"sufficient_full"} if "sufficient_facts" in asked.sets else ())}
+    sides = Sides(sides.training, sides.watched, tuple(c for c in sides.held if c.source in wanted), sides.apart)
+    tested = [case for name in stress if name in wanted for case in read_cases(name, stress[name])]
+
+    async def work() -> None:
+        judge = await opened(asked.judge)
+
+        def told(pairs: Sequence[Pair]) -> list[Support | None]:
+            return asyncio.run_coroutine_threadsafe(judge.judge(pairs), loop).result()
+
+        loop = asyncio.get_running_loop()
+        began = time.monotonic()
+
+        def scores() -> None:
+            near = retrieval(sides.watched) if "fever" in wanted else []
+            gate = best_gate(near, verdicts(told, near)[0]) if near else 0.0
+            found = score_all(told, sides, gate=gate, stress=tested)
+            print(f"judge `{judge.name}`, `{judge.identity}`\n")
+            print(score_table(found))
+            print("\n| set | pairs | pairs a second |\n| --- | --- | --- |")
+            for one in found:
+                print(f"| {one.name} | {one.pairs:,} | {one.pairs_per_s:,.0f} |")
+            if asked.json:
+                rows = [one.model_dump(mode="json") for one in found]
+                asked.json.write_text(json.dumps({"judge": judge.identity, "scores": rows}, indent=1))
+
+        try:
+            await asyncio.to_thread(scores)
+        finally:
+            await judge.aclose()
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+
+    asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main()

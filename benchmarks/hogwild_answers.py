@@ -1,0 +1,154 @@
+r"""What do workers on one cache bring on real questions? Passes until there is an answer, tokens and right answers.
+
+    python benchmarks/hogwild_answers.py plan --model vllm/FOLDER --data FILE --workers 1 2 4 > plan.toml
+    REASON_VLLM__SHARED_WORKERS=true reason eval sweep plan.toml --out runs --concurrency 40
+    python benchmarks/hogwild_answers.py table runs > table.md
+
+A pass is one forward of the model, in which each worker writes a token: passes lie one behind the other, tokens are
+what is paid. Passes and tokens less one worker are differences on the same questions, with bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from machine import processor
+from numpy.typing import NDArray
+from reason.evals.comparison import StoredRun, load_run
+from reason.evals.solution_notes import Notes, solution_notes, store_of
+from rlot_table import accuracy, difference
+
+DRAWS = 10_000
+
+
+def main() -> int:
+    """Print a sweep, or the table of one that was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="print a sweep")
+    plan.add_argument("--model", required=True)
+    plan.add_argument("--data", type=Path, required=True)
+    plan.add_argument("--limit", type=int, default=40)
+    plan.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    plan.add_argument("--passes", type=int, default=320, help="most passes")
+    plan.add_argument("--layouts", nargs="+", default=["combined"])
+    plan.add_argument("--separator", default="\n\n", help="what stands between steps; \\n is a line break")
+    table = commands.add_parser("table", help="print the table of a sweep")
+    table.add_argument("runs", type=Path, help="the folder that `reason eval sweep` wrote")
+    table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
+    given = parser.parse_args()
+    if given.command == "plan":
+        print(sweep(given))
+        return 0
+    runs = [load_run(p) for p in sorted(given.runs.iterdir()) if (p / "run.json").exists()]
+    print(asyncio.run(report(sorted(runs, key=order_of), given.store)))
+    return 0
+
+
+def sweep(given: argparse.Namespace) -> str:
+    """A sweep over numbers of workers and layouts; one worker has no layout to choose."""
+    lines = ["seeds = [0]", "", "[[models]]", f'main = "{given.model}"', ""]
+    lines += ["[[dataset]]", f'name = "{given.data.resolve()}"', f"limit = {given.limit}"]
+    separator = given.separator.replace("\\n", "\n").replace("\n", "\\n")
+    for layout in given.layouts:
+        for workers in given.workers:
+            if workers == 1 and layout != given.layouts[0]:
+                continue
+            lines += ["", "[[strategy]]", 'name = "hogwild"', "[strategy.parameters]", f"workers = {workers}"]
+            lines += [f'layout = "{layout}"', f"max_passes = {given.passes}", "any_model = true"]
+            lines += ["finisher_tokens = 24", f'separator = "{separator}"']
+    return "\n".join(lines)
+
+
+def order_of(run: StoredRun) -> tuple[str, int]:
+    """One worker first, then by layout and number."""
+    workers = int(str(run.manifest.plan.parameters["workers"]))
+    return "" if workers == 1 else str(run.manifest.plan.parameters["layout"]), workers
+
+
+async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
+    """The table, and under what it was made."""
+    notes = [await solution_notes(run.rows, store_of(run, store)) for run in runs]
+    plan = runs[0].manifest.plan
+    lines = [
+        f"{plan.models['main']}, {processor()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. "
+        f"{len(runs[0].rows)} questions each; seed {', '.join(map(str, sorted({row.seed for row in runs[0].rows})))}; "
+        f"at most {plan.parameters['max_passes']} passes. Means a question; in brackets 95 % intervals; differences "
+        "are to one worker, on the same questions.",
+        "",
+        "| layout | workers | right % | less one worker, points | passes | passes less one worker | tokens "
+        "| tokens less one worker | answered while working % | steps of each worker |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    first = figures(runs[0], notes[0])
+    for run, noted in zip(runs, notes, strict=True):
+        mine = figures(run, noted)
+        alone = run is runs[0]
+        lines.append(
+            "| "
+            + " | ".join(
+                [
+                    "" if alone else str(run.manifest.plan.parameters["layout"]),
+                    str(run.manifest.plan.parameters["workers"]),
+                    accuracy(run),
+                    "" if alone else difference(run, runs[0]),
+                    mean(mine["passes"]),
+                    "" if alone else less(mine["passes"], first["passes"]),
+                    mean(mine["tokens"]),
+                    "" if alone else less(mine["tokens"], first["tokens"]),
+                    f"{100 * np.mean([one['finisher'] is False for one in noted if one]):.0f}",
+                    " / ".join(f"{s:.1f}" for s in steps(noted)),
+                ]
+            )
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def figures(run: StoredRun, noted: Sequence[Notes | None]) -> dict[str, dict[str, float]]:
+    """Passes and tokens of each question, by its name and seed."""
+    found: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
+    for row, one in zip(run.rows, noted, strict=True):
+        if one is not None:
+            key = f"{row.item_id}/{row.seed}"
+            found["passes"][key] = float(str(one["passes"]))
+            found["tokens"][key] = float(row.ledger.completion_tokens)
+    return found
+
+
+def steps(noted: Sequence[Notes | None]) -> list[float]:
+    """Mean number of finished steps of each worker."""
+    counts = [one["steps"] for one in noted if one]
+    return [float(v) for v in np.mean(np.array(counts, dtype=float), axis=0)]
+
+
+def mean(values: dict[str, float]) -> str:
+    """A mean with its interval."""
+    found = np.array(list(values.values()))
+    low, high = interval(found)
+    return f"{found.mean():.0f} [{low:.0f}, {high:.0f}]"
+
+
+def less(mine: dict[str, float], other: dict[str, float]) -> str:
+    """A mean paired difference with its interval."""
+    both = [key for key in mine if key in other]
+    found = np.array([mine[key] - other[key] for key in both])
+    low, high = interval(found)
+    return f"{found.mean():+.0f} [{low:+.0f}, {high:+.0f}]"
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of the means of samples with replacement."""
+    drawn = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
+    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

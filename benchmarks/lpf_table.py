@@ -1,0 +1,259 @@
+"""How ways of combining evidence fare on CLIMATE-FEVER with its annotators as the verifier: accuracy and calibration.
+
+Each of a claim's five sentences gets the shares of its annotators' votes, smoothed and squared, as probabilities; with
+a probability eta they are permuted at random. Disputed claims are left out. The first half of the claims is fitted to,
+the second measured. Human votes stand for a good verifier: no model runs, and the labels follow from the sentences by
+the rule that any deciding sentence decides, which favours "witness". Two curves follow: a share of each claim's
+sentences replaced by those of other claims, and near copies of one sentence added, which must not raise the confidence.
+
+    python benchmarks/lpf_table.py --data <folder with climate_fever/dev.jsonl> [--seed 0] [--seeds 1]
+
+The tables go to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import processor
+from reason.core.json_lines import json_lines
+from reason.core.version import __version__
+from reason.verify.calibration.gold import gold_of
+from reason.verify.calibration.scores import accuracy, ece, macro_f1, nll
+from reason.verify.fusion.fitting import Example, fit_fusion
+from reason.verify.fusion.fusing import Fusion, fuse
+from reason.verify.fusion.items import Item, smoothed_votes
+from reason.verify.fusion.parameters import FusionParameters
+from reason.verify.support import Support, support
+
+ETAS = (0.0, 0.15, 0.30)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+COPIES = (1, 2, 3, 4, 5)
+CHANGES = (1, 2, 3)
+MOST_RISE = 0.02
+"""How much near copies of a sentence may raise the confidence."""
+
+
+def read(path: Path) -> list[Example]:
+    """The claims with the votes on their sentences, disputed ones left out, in the order of the file."""
+    examples = []
+    for line in json_lines(path.read_bytes(), path.name):
+        row: Any = line.values
+        if gold_of(row["label"]) == "disputed":
+            continue
+        items = [
+            Item(
+                (squared(smoothed_votes([gold_of(v) for v in e["votes"]])),),  # type: ignore[misc]
+                text=e["text"],
+                id=e["doc_id"],
+                document=e["page"],
+            )
+            for e in row["evidence"]
+        ]
+        examples.append(Example(tuple(items), gold_of(row["label"])))
+    return examples
+
+
+def squared(votes: Support) -> Support:
+    """Probabilities squared and normalised."""
+    return support(p * p for p in votes)
+
+
+def permuted(examples: Sequence[Example], eta: float, seed: int) -> list[Example]:
+    """The same with a share of the sentences' probabilities permuted."""
+    rng = random.Random(f"{seed} {eta}")
+
+    def noisy(item: Item) -> Item:
+        draw = list(item.draws[0])
+        if rng.random() < eta:
+            rng.shuffle(draw)
+        return with_draw(item, Support(*draw))
+
+    return [Example(tuple(noisy(item) for item in e.items), e.gold) for e in examples]
+
+
+def with_draw(item: Item, draw: Support) -> Item:
+    """The same sentence with another verdict."""
+    return Item((draw,), text=item.text, id=item.id, document=item.document)
+
+
+def replaced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """The same with each sentence replaced, with a probability, by one of another claim and what it says of that."""
+    rng = random.Random(f"{seed} replaced {share}")
+    found = []
+    for number, e in enumerate(examples):
+        items = []
+        for item in e.items:
+            if rng.random() < share:
+                other = rng.randrange(len(examples) - 1)
+                other += other >= number
+                item = rng.choice(examples[other].items)
+            items.append(item)
+        found.append(Example(tuple(items), e.gold))
+    return found
+
+
+def with_copies(example: Example, copies: int, changes: int, rng: random.Random, words: Sequence[str]) -> Example:
+    """The example with copies of its most decisive sentence in which as many words are replaced, added or left out."""
+    chosen = max(example.items, key=lambda item: max(item.draws[0][:2]))
+    made = []
+    for n in range(copies):
+        text = chosen.text.split()
+        for _ in range(changes):
+            at, how = rng.randrange(len(text)), rng.choice(("replace", "add", "leave out"))
+            if how == "add":
+                text.insert(at, rng.choice(words))
+            elif how == "replace" or len(text) == 1:
+                text[at] = rng.choice(words)
+            else:
+                del text[at]
+        made.append(Item(chosen.draws, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document))
+    return Example((*example.items, *made), example.gold)
+
+
+def methods(fitted_to: Sequence[Example]) -> list[tuple[str, FusionParameters]]:
+    """The methods of the table, those with parameters fitted to examples."""
+
+    def fit(start: FusionParameters) -> FusionParameters:
+        found = fit_fusion(fitted_to, verifier="votes", source="climate-fever", start=start)
+        return found.parameters_for(verifier="votes", source="climate-fever")
+
+    return [
+        ("mean, unfitted", FusionParameters(mode="mean")),
+        ("max, unfitted", FusionParameters(mode="max")),
+        ("product, w = 1", FusionParameters(mode="product", beta=1, temperature=1, delta=0)),
+        ("product, fitted", fit(FusionParameters(mode="product"))),
+        ("witness, a = 1, unfitted", FusionParameters(a=1, temperature=1, delta=0)),
+        ("witness, defaults", FusionParameters()),
+        ("witness, fitted", fit(FusionParameters())),
+    ]
+
+
+def figures(examples: Sequence[Example], parameters: FusionParameters) -> tuple[float, float, float, float]:
+    """Accuracy, macro F1, NLL and ECE."""
+    verdicts = [fuse(e.items, parameters) for e in examples]
+    golds = [e.gold for e in examples]
+    labels = [v.label for v in verdicts]
+    right = [label == gold for label, gold in zip(labels, golds, strict=True)]
+    return (
+        accuracy(labels, golds),
+        macro_f1(labels, golds),
+        nll([v.probs for v in verdicts], golds),
+        ece([v.confidence for v in verdicts], right),
+    )
+
+
+def cell(of_seeds: Sequence[tuple[float, float, float, float]]) -> str:
+    """Means over seeds as the table has them."""
+    return " / ".join(f"{statistics.mean(values):.3f}" for values in zip(*of_seeds, strict=True))
+
+
+def told(parameters: FusionParameters) -> str:
+    """What was fitted."""
+    if not parameters.fitted:
+        return ""
+    own = (
+        f"beta {parameters.beta:g}"
+        if parameters.mode == "product"
+        else f"a {parameters.a:g}, pi {parameters.pi:.3f}, delta {parameters.delta:g}"
+    )
+    return f"{own}, T_f {parameters.final_temperature:g}"
+
+
+def table(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> None:
+    """The methods against noise."""
+    columns: dict[str, list[str]] = {}
+    for eta in ETAS:
+        cells: dict[str, list[tuple[float, float, float, float]]] = {}
+        notes: dict[str, str] = {}
+        for seed in seeds:
+            noisy = permuted(examples, eta, seed)
+            for name, parameters in methods(noisy[:half]):
+                cells.setdefault(name, []).append(figures(noisy[half:], parameters))
+                notes.setdefault(name, told(parameters))
+        for name, found in cells.items():
+            columns.setdefault(name, []).append(cell(found) + (f" ({notes[name]})" if notes[name] else ""))
+    print("| method | " + " | ".join(f"eta = {eta:g}" for eta in ETAS) + " |\n| --- |" + " --- |" * len(ETAS))
+    for name, row in columns.items():
+        print(f"| {name} | {' | '.join(row)} |")
+
+
+def replacing(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> None:
+    """Accuracy and calibration as more of the sentences are of other claims."""
+    used = methods(permuted(examples, 0.15, seeds[0])[:half])
+    print("| method | " + " | ".join(f"{100 * share:.0f}%" for share in SHARES) + " |")
+    print("| --- |" + " --- |" * len(SHARES))
+    for name, parameters in used:
+        row = [
+            cell([figures(replaced(permuted(examples, 0.15, s)[half:], share, s), parameters) for s in seeds])
+            for share in SHARES
+        ]
+        print(f"| {name} | {' | '.join(row)} |")
+
+
+def copying(half: int, examples: Sequence[Example], seed: int) -> None:
+    """How far near copies of the most decisive sentence raise the confidence in what the claim's verdict was."""
+    words = [word for e in examples for item in e.items for word in item.text.split()]
+    settings: list[tuple[str, FusionParameters]] = [
+        pair for pair in methods(examples[:half]) if pair[0] in ("mean, unfitted", "product, fitted", "witness, fitted")
+    ]
+    name, fitted = settings[-1]
+    settings.append((f"{name}, three-word sequences alone", fitted.model_copy(update={"pairs": 1.0})))
+    settings.append((f"{name}, nothing merged", fitted.model_copy(update={"merge": False})))
+    print("| method | words changed | " + " | ".join(f"{n} copies" for n in COPIES) + " |")
+    print("| --- | ---: |" + " ---: |" * len(COPIES))
+    for name, parameters in settings:
+        before = [fuse(e.items, parameters) for e in examples[half:]]
+        for changes in CHANGES:
+            row = []
+            for copies in COPIES:
+                rng = random.Random(f"{seed} {changes} {copies}")
+                after = [fuse(with_copies(e, copies, changes, rng, words).items, parameters) for e in examples[half:]]
+                rises = [risen(b, a) for b, a in zip(before, after, strict=True)]
+                over = sum(rise > MOST_RISE for rise in rises) / len(rises)
+                row.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f}%)")
+            print(f"| {name} | {changes} | {' | '.join(row)} |")
+
+
+def risen(before: Fusion, after: Fusion) -> float:
+    """By how much the probability of the label that is now the likeliest has risen."""
+    label: Callable[[Support], float] = lambda p: getattr(p, after.probs.label)  # noqa: E731 (read twice)
+    return label(after.probs) - label(before.probs)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with climate_fever/dev.jsonl")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="how many permutations are averaged over")
+    given = parser.parse_args()
+    seeds = list(range(given.seed, given.seed + given.seeds))
+    examples = read(given.data / "climate_fever" / "dev.jsonl")
+    half = len(examples) // 2
+    print(
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC; reason {__version__}, Python "
+        f"{platform.python_version()}, numpy {np.__version__}; {processor()}\n\nCLIMATE-FEVER, development half, "
+        f"disputed claims left out: n = {len(examples)}, the first {half} to fit, the last {len(examples) - half} to "
+        f"measure; seeds {', '.join(map(str, seeds))}. Accuracy / macro F1 / NLL / ECE (10 bins).\n"
+    )
+    table(half, examples, seeds)
+    print("\nShare of each claim's sentences replaced by those of other claims (eta = 0.15, fitted without):\n")
+    replacing(half, examples, seeds)
+    print(
+        f"\nNear copies of the most decisive sentence (eta = 0): mean rise of the probability of the verdict, and "
+        f"share of claims where it is more than {MOST_RISE:g}:\n"
+    )
+    copying(half, examples, seeds[0])
+
+
+if __name__ == "__main__":
+    main()

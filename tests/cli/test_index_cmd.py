@@ -1,0 +1,153 @@
+"""`reason index`: build, add and show, with words alone, with a small model, stopped, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from word_vectors import WordVectors
+
+pytest.importorskip("bm25s")
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def documents(home: Path) -> Path:
+    folder = home / "work" / "docs"
+    folder.mkdir()
+    (folder / "a.md").write_text("# Whales\n\nA whale is a mammal. It breathes air.\n")
+    (folder / "b.jsonl").write_text(
+        "".join(f'{{"id": "r{i}", "page": "P{i}", "text": "Fact {i}."}}\n' for i in range(3))
+    )
+    return folder
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Makes every embedding model one that counts words; returns the names that were opened."""
+    pytest.importorskip("faiss")
+    names: list[str | None] = []
+
+    async def open_embedding(name: str | None, settings: Any, *_: Any) -> WordVectors:
+        names.append(name)
+        model = WordVectors(identity=name or "words-1", dimension=32)
+        model.name = name or "test/words"  # type: ignore[misc]
+        return model
+
+    monkeypatch.setattr("reason.serving.embeddings.open_embedding", open_embedding)
+    return names
+
+
+def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
+    status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
+    assert (status, out) == (0, "")
+    lines = err.splitlines()
+    assert lines[0] == "reading"
+    assert lines[-1] == "the index i has 4 passages of 2 documents: 2 new, 0 changed, 0 as before"
+    status, out, err = cli("index", "show", "i")
+    assert (status, err) == (0, "")
+    shown = {line[:16].strip(): line[16:].strip() for line in out.splitlines()}
+    assert shown["passages"] == "4"
+    assert shown["documents"] == "2"
+    assert shown["embedding model"] == "none: searched by words alone"
+    assert shown["cut"] == "at most 64 words, 24 of them shared"
+    assert [line.split() for line in out.splitlines()[-2:]] == [["docs/b.jsonl", "3"], ["docs/a.md", "1"]]
+    (documents / "c.txt").write_text("More.")
+    (documents / "a.md").unlink()
+    status, out, err = cli("index", "add", "i", "docs", "--json")
+    assert status == 0
+    added = json.loads(out)
+    assert len(added.pop("digest")) == 64
+    assert added == {
+        "index": "i",
+        "passages": 5,
+        "documents": 3,
+        "new": ["docs/c.txt"],
+        "changed": [],
+        "unchanged": 1,
+        "missing": ["docs/a.md"],
+        "removed": False,
+        "notes": [],
+        "embedding": None,
+    }
+    assert "1 documents are no longer there, but still in the index; --prune takes them out: docs/a.md" in err
+    status, out, err = cli("index", "add", "i", "docs", "--prune")
+    assert "1 documents are taken out: docs/a.md" in err
+    assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 as before"
+
+
+def test_the_model_is_the_index_s_own(cli: Cli, documents: Path, opened: list[str | None]) -> None:
+    assert cli("index", "build", "i", "docs")[0] == 0
+    assert cli("index", "build", "j", "docs", "--embedding-model", "test/other")[0] == 0
+    assert cli("index", "add", "j", "docs")[0] == 0
+    assert opened == [None, "test/other", "test/other"]
+    shown = json.loads(cli("index", "show", "j", "--json")[1])
+    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/other", "all are compared")
+    assert shown["largest"][0] == {"source": "docs/b.jsonl", "passages": 3}
+    status, out, err = cli("index", "add", "i", "docs", "--embedding-model", "test/other")
+    assert (status, out) == (2, "")
+    assert "made with test/words, not with test/other" in err
+    assert "give the model test/words that made it" in err
+
+
+def test_what_is_wrong_is_said(cli: Cli, documents: Path, home: Path) -> None:
+    for command in (("show", "none"), ("add", "none", "docs")):
+        status, out, err = cli("index", *command)
+        assert (status, out) == (2, "")
+        assert "there is no index in none" in err
+        assert "reason index build DIR PATH" in err
+    status, _, err = cli("index", "build", "i", "absent", "--no-vectors")
+    assert (status, "there is no absent" in err) == (2, True)
+    status, _, err = cli("index", "build", "docs", "docs", "--no-vectors")
+    assert (status, "the folder docs holds something else" in err) == (2, True)
+    status, _, err = cli("index", "build", "i", "docs", "--no-vectors", "--embedding-model", "x")
+    assert (status, "exclude each other" in err) == (2, True)
+    (documents / "bad.pdf").write_bytes(b"no pdf")
+    status, _, err = cli("index", "build", "k", "docs", "--no-vectors")
+    assert status == 0
+    assert "note: docs/bad.pdf: " in err
+    assert "a damaged PDF" in err
+    assert cli("index", "build", "k", "docs/bad.pdf", "--no-vectors")[0] == 2
+    assert cli("index")[1].count("build") >= 1
+
+
+def test_ctrl_c_says_what_is_saved_and_goes_on(documents: Path, home: Path) -> None:
+    with (documents / "many.jsonl").open("w") as file:
+        for i in range(25_000):
+            file.write(json.dumps({"id": i, "text": f"The fact number {i} of a long file."}) + "\n")
+    code = "import sys; from reason.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "index", "build", "i", "docs", "--no-vectors"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    database = home / "work" / "i" / "passages.sqlite3"
+    deadline = time.monotonic() + 60
+    while not (database.exists() and database.stat().st_size > 300_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert "the index i is not finished;" in err.splitlines()[-1]
+    assert "passages are saved (run the same again: it goes on)" in err.splitlines()[-1]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0
+    assert "the index i has 25,004 passages of 3 documents" in done.stderr
+
+
+def test_looking_loads_nothing_heavy(cli: Cli, documents: Path) -> None:
+    assert cli("index", "build", "i", "docs", "--no-vectors")[0] == 0
+    code = (
+        "import sys; from reason.cli.main import main; status = main(['index', 'show', 'i', '--json']); "
+        "print(sorted({'torch', 'faiss', 'scipy', 'litellm', 'langgraph', 'bm25s'} & set(sys.modules))); "
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,96 @@
+"""Which parts of a run there are, what they are called, and which of them were put before the model."""
+
+from __future__ import annotations
+
+from reason.core.answer import Candidate, Evidence, Solution, Step
+from reason.core.question import Document, Question
+from reason.verify.attribution.context_prompt import BARE, Shown
+from reason.verify.attribution.segments import Segment, given, samples_of, segments_of
+
+QUESTION = Question(
+    text="When did the boat leave?",
+    choices=("at noon", "at dusk"),
+    documents=(Document(name="log.txt", text="The boat left at dusk."), Document(name="log.txt", text="It rained.")),
+)
+SOLUTION = Solution(
+    chosen=0,
+    candidates=(
+        Candidate(
+            text="I look it up.\n\nAt dusk.",
+            steps=(Step(text="I look it up.\n\n"), Step(text="At dusk.")),
+            citations=(Evidence(source="log.txt", text="The boat left at dusk."),),
+        ),
+        Candidate(text="At noon.", citations=(Evidence(source="log.txt", text="The boat left at dusk."),)),
+    ),
+)
+
+
+def test_the_parts_come_in_the_order_in_which_they_came_to_be() -> None:
+    found = segments_of(QUESTION, SOLUTION, system="Be brief.", tools=[("clock", "It is 17:43.")])
+    assert [(s.name, s.kind, s.text) for s in found] == [
+        ("system prompt", "system", "Be brief."),
+        ("question", "question", "When did the boat leave?"),
+        ("choices", "question", "A) at noon\nB) at dusk"),
+        ("document «log.txt»", "document", "The boat left at dusk."),
+        ("document «log.txt» (2)", "document", "It rained."),
+        ("result of clock", "tool", "It is 17:43."),
+        ("citation 1 («log.txt»)", "citation", "The boat left at dusk."),
+        ("sample 1, step 1", "step", "I look it up.\n\n"),
+        ("sample 1, step 2", "step", "At dusk."),
+        ("sample 1", "sample", "I look it up.\n\nAt dusk."),
+        ("sample 2", "sample", "At noon."),
+    ]
+    assert [s.name for s in samples_of(found)] == ["sample 1", "sample 2"]
+
+
+def test_a_candidate_without_steps_is_cut_into_them() -> None:
+    solution = Solution(chosen=None, candidates=(Candidate(text="First this.\n\nThen that."),))
+    found = segments_of(Question(text="Why?"), solution)
+    assert [(s.name, s.text) for s in found[1:]] == [
+        ("sample 1, step 1", "First this.\n\n"),
+        ("sample 1, step 2", "Then that."),
+        ("sample 1", "First this.\n\nThen that."),
+    ]
+
+
+def test_a_long_document_is_cut_between_sentences_and_loses_no_word() -> None:
+    text = " ".join(f"Sentence number {i} has six words." for i in range(60))
+    parts = segments_of(Question(text="What?", documents=(Document(name="d", text=text),)), words=50)[1:]
+    assert len(parts) == 8
+    assert all(len(s.text.split()) <= 50 and s.text.endswith(".") and s.text in text for s in parts)
+    assert " ".join(s.text for s in parts).split() == text.split()
+    assert parts[2].name == "document «d», part 3"
+    assert {s.source for s in parts} == {"d"}
+
+
+def test_names_are_unique_even_if_a_document_is_called_like_the_second_of_two() -> None:
+    names = ["a", "a", "a» (2", "a"]
+    documents = tuple(Document(name=n, text=f"Text {i}.") for i, n in enumerate(names))
+    found = [s.name for s in segments_of(Question(text="?", documents=documents))]
+    assert len(set(found)) == len(found) == 5
+
+
+def test_given_are_documents_tools_and_citations_that_stand_nowhere_else() -> None:
+    segments = segments_of(QUESTION, SOLUTION, system="Be brief.", tools=[("clock", "It is 17:43.")])
+    elsewhere = Segment(name="citation 2", kind="citation", text="It snowed.")
+    assert [s.name for s in given([*segments, elsewhere])] == [
+        "document «log.txt»",
+        "document «log.txt» (2)",
+        "result of clock",
+        "citation 2",
+    ]
+
+
+def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
+    shown = Shown.of(segments_of(QUESTION, system="Be brief.", tools=[("clock", "It is 17:43.")]))
+    prompt = shown.prompt([True, False, True])
+    assert [m.role for m in prompt.messages] == ["system", "user"]
+    assert prompt.messages[1].content == (
+        "Document «log.txt»:\nThe boat left at dusk.\n\nDocument «clock»:\nIt is 17:43.\n\n"
+        "When did the boat leave?\n\nA) at noon\nB) at dusk"
+    )
+    assert shown.prompt([False] * 3).messages[1].content.startswith("When did")
+
+
+def test_a_claim_without_a_question_is_asked_for_in_words_of_our_own() -> None:
+    assert Shown.of([Segment(name="d", kind="document", text="Water is wet.")]).question == BARE

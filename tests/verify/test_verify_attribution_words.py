@@ -1,0 +1,140 @@
+"""Provenance by the same words, and agreement of samples."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.verify.attribution.agreement import by_agreement
+from reason.verify.attribution.provenance import by_provenance, containment
+from reason.verify.attribution.segments import Segment
+from reason.verify.claims import Claim
+from reason.verify.entailment.protocol import Pair
+from reason.verify.support import Support
+
+
+def claim(text: str) -> Claim:
+    return Claim(text=text, start=0, end=1)
+
+
+def segment(name: str, text: str, kind: str = "step") -> Segment:
+    return Segment(name=name, kind=kind, text=text)
+
+
+def test_all_parts_that_say_it_are_told_in_their_order() -> None:
+    segments = [
+        segment("question", "Who was captain of the ship?", "question"),
+        segment("notes", "The captain of the ship Marigold was — as all knew — called Zelinka.", "document"),
+        segment("step 1", "So: THE CAPTAIN of the ship Marigold was called Zelinka!"),
+        segment("sample 1", "the captain of the ship Marigold was Zelinka", "sample"),
+    ]
+    (found,) = by_provenance([claim("The captain of the ship Marigold was called Zelinka.")], segments)
+    # seven sequences: the document has "the captain of" … "ship Marigold was", but for two; the last part too
+    assert [(a.component, a.weight, a.detail["rank"], a.detail["first"]) for a in found] == [
+        ("notes", 5 / 7, 1, True),
+        ("step 1", 1.0, 2, False),
+        ("sample 1", 5 / 7, 3, False),
+    ]
+    assert {a.kind for a in found} == {"provenance"}
+    assert found[0].detail["sequences"] == 7
+
+
+def test_exactly_six_tenths_count_and_less_does_not() -> None:
+    text = "one two three four five six seven"  # five sequences
+    assert containment(text, "one two three four five") == 0.6
+    assert containment(text, "one two three four") == 0.4
+    (found,) = by_provenance(
+        [claim(text)], [segment("a", "one two three four five"), segment("b", "one two three four")]
+    )
+    assert [a.component for a in found] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "share"), [("Paris", "In paris, yes", 1.0), ("Paris burns", "Paris. It burns", 0.0)]
+)
+def test_a_short_claim_is_one_sequence(text: str, part: str, share: float) -> None:
+    assert containment(text, part) == share
+
+
+def test_a_claim_without_words_comes_from_nowhere() -> None:
+    assert by_provenance([claim("—!"), claim("a b c")], [segment("s", "—! a b c")])[0] == ()
+    assert containment("…", "…") == 0.0
+
+
+def test_a_repeated_sequence_counts_once() -> None:
+    assert containment("no no no no yes", "no no no") == 0.5
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_a_text_contains_itself_wherever_it_stands(before: str, text: str) -> None:
+    share = containment(text, f"{before} \n {text} \n {before}")
+    assert share in (0.0, 1.0)
+    assert share == containment(text, text)
+
+
+def test_a_hostile_megabyte_is_read_in_linear_time() -> None:
+    started = time.perf_counter()
+    by_provenance([claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 250_000 + "a " * 250_000)])
+    assert time.perf_counter() - started < 15
+
+
+class Judge:
+    """Says what its table says of a text; the claim must come second."""
+
+    name, identity = "table", "table-1"
+
+    def __init__(self, table: dict[str, Support | None], max_words: int | None = None) -> None:
+        self.table, self.max_words, self.calls = table, max_words, []
+
+    async def judge(self, pairs: list[Pair]) -> list[Support | None]:
+        self.calls.append(list(pairs))
+        return [next((v for key, v in self.table.items() if key in p.evidence), Support(0, 0, 1)) for p in pairs]
+
+    async def aclose(self) -> None:
+        raise AssertionError("not ours to close")
+
+
+YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.1, 0.8, 0.1), Support(0.2, 0.2, 0.6)
+SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes", "no", "hm", "yes!", "?"), 1)]
+
+
+async def test_signs_and_shares_of_the_samples() -> None:
+    judge = Judge({"yes": YES, "no": NO, "hm": SILENT, "?": None})
+    first, second = await by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
+    assert [(a.component, a.weight) for a in first] == [
+        ("sample 1", 1.0),
+        ("sample 2", -1.0),
+        ("sample 3", 0.0),
+        ("sample 4", 1.0),
+    ]
+    told = first[0].detail
+    assert (told["entail"], told["contradict"], told["neither"]) == (0.5, 0.25, 0.25)
+    assert (told["samples"], told["unread"], told["judge"], told["probs"]) == (4, 1, "table-1", list(YES))
+    assert [a.weight for a in second] == [a.weight for a in first]
+    assert len(judge.calls) == 1
+    assert judge.calls[0][5] == Pair("yes", "B.")
+
+
+async def test_of_equal_probabilities_the_more_careful_one_votes() -> None:
+    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], Judge({"yes": Support(0.5, 0.5, 0.0)}))
+    assert found[0].weight == -1.0  # of equals the more careful one, refutes
+    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], Judge({"yes": Support(0.5, 0.0, 0.5)}))
+    assert found[0].weight == 0.0
+
+
+async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -> None:
+    long = segment("long", "It was cold. " * 20 + "The answer is no. " + "It was cold. " * 20, "sample")
+    judge = Judge({"no": NO}, max_words=12)
+    (found,) = await by_agreement([claim("A.")], [long], judge)
+    assert [a.weight for a in found] == [-1.0]
+    assert len(judge.calls) == 1
+    assert len(judge.calls[0]) > 5
+
+
+async def test_nothing_is_asked_without_samples_or_claims() -> None:
+    judge = Judge({})
+    assert await by_agreement([claim("A.")], [], judge) == [()]
+    assert await by_agreement([], SAMPLES, judge) == []
+    assert judge.calls == []

@@ -1,0 +1,115 @@
+"""Attribution scores, labels of claims by those of their sentences, and the reliability diagram."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import DataError
+from reason.verify.calibration.diagram import reliability_lines, reliability_svg
+from reason.verify.calibration.evidence_scores import attribution, evidence_recall, mean_attribution
+from reason.verify.calibration.gold import gold_of, overall
+from reason.verify.calibration.scores import reliability
+from verify_evidence import close
+
+CLIMATE = Path("/work/shared/data/climate_fever/dev.jsonl")
+
+
+def test_7_attribution_by_hand():
+    assert attribution({1, 2}, {2, 3, 4}) == close((1 / 2, 1 / 3, 2 / 5), 1e-12)
+    assert attribution([1, 1, 2], [2, 2]) == close((1 / 2, 1, 2 / 3), 1e-12)
+    assert attribution([], {1}) == (0, 0, 0)
+    assert attribution({1}, []) is None  # skipped, not counted as 1
+
+
+def test_7_rows_without_gold_are_skipped():
+    rows = [attribution({1}, {1}), attribution({1}, set()), attribution({1}, {2})]
+    assert mean_attribution(rows) == ((0.5, 0.5, 0.5), 2)
+    assert mean_attribution([None]) == (None, 0)
+
+
+@pytest.mark.parametrize(("named", "expected"), [({0}, 1), ({1, 2}, 1), ({1}, 0), ({0, 1}, 1), (set(), 0)])
+def test_7_recall_of_fever_sets(named, expected):
+    assert evidence_recall(named, [[0], [1, 2]]) == expected
+
+
+def test_7_no_sets_are_skipped():
+    assert evidence_recall({0}, []) is None
+    assert evidence_recall({0}, [[]]) is None
+
+
+SENTENCE_LABELS = ("supports", "refutes", "neutral")
+
+
+def test_12_the_rule_on_every_three_sentences():
+    for labels in itertools.product(SENTENCE_LABELS, repeat=3):
+        found = overall(labels)
+        if "supports" in labels and "refutes" in labels:
+            assert found == "disputed"
+        elif "supports" in labels:
+            assert found == "supports"
+        elif "refutes" in labels:
+            assert found == "refutes"
+        else:
+            assert found == "neutral"
+    assert overall([]) == "neutral"
+
+
+def test_12_the_rule_on_the_real_data():
+    if not CLIMATE.is_file():
+        pytest.skip(f"there is no data {CLIMATE}")
+    rows = [json.loads(line) for line in CLIMATE.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 783
+    wrong = [r["id"] for r in rows if overall(gold_of(e["label"]) for e in r["evidence"]) != gold_of(r["label"])]
+    assert wrong == []
+
+
+def test_names_of_labels():
+    assert gold_of("SUPPORTS") == "supports"
+    assert gold_of("NOT ENOUGH INFO") == gold_of("NOT_ENOUGH_INFO") == gold_of(" not_enough  info ") == "neutral"
+    assert gold_of("DISPUTED") == "disputed"
+    with pytest.raises(DataError, match="'maybe' is no label"):
+        gold_of("maybe")
+
+
+BINS = reliability([0.95, 0.9, 0.85, 0.55, 0.35], [True, True, False, True, False])
+
+
+def test_the_diagram_in_the_terminal():
+    lines = reliability_lines(BINS, "nli, calibrated")
+    assert lines[0] == "nli, calibrated"
+    assert len(lines) == 2 + len(BINS)
+    assert lines[2] == "(0.30, 0.40]  1   0.350  0.000                " + "|"
+    assert lines[3] == "(0.50, 0.60]  1   0.550  1.000  " + "#" * 22 + "|" + "#" * 17
+    assert lines[4].startswith("(0.80, 0.90]  2   0.875  0.500  " + "#" * 20 + " ")
+    assert reliability_lines([]) == ["no verdicts"]
+
+
+def test_the_diagram_as_svg():
+    drawn = reliability_svg(BINS, "nli")
+    root = ElementTree.fromstring(drawn)
+    names = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert names.count("circle") == len(BINS)
+    assert names.count("rect") == len(BINS) + 1
+    assert root[0].text == "nli"
+    assert reliability_svg(BINS, "nli") == drawn
+    ElementTree.fromstring(reliability_svg([]))
+
+
+@given(st.text(max_size=60))
+def test_titles_are_text(title):
+    drawn = reliability_svg(BINS, title + '"><script>&\x1b[31m</svg>')
+    root = ElementTree.fromstring(drawn)
+    assert {e.tag.rpartition("}")[2] for e in root.iter()} == {"svg", "title", "text", "rect", "line", "circle"}
+    lines = reliability_lines(BINS, title + "\x1b[31m\n\r\u202e")
+    assert all(line.isprintable() for line in lines)
+
+
+def test_svg_refers_to_nothing_outside():
+    drawn = reliability_svg(BINS, "x").replace("http://www.w3.org/2000/svg", "")
+    assert not any(word in drawn for word in ("http", "href", "url(", "script", "style", "import"))

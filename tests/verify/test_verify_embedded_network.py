@@ -1,0 +1,122 @@
+"""The network: the encoder computes what transformers computes, and padding and neighbours change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reason.core.errors import DataError
+from reason.verify.entailment.embedded_network import HIDDEN, logits_of, new_head, read_encoder
+from reason.verify.entailment.embedded_reading import FEATURES, MARKS
+from reason.verify.entailment.embedded_tokens import MOST_CLAIM_TOKENS, MOST_TOKENS, PairTokens, batch_of
+from reason.verify.entailment.protocol import Pair
+from tiny_encoder import SIZE, write_tiny_encoder
+
+PAIRS = [
+    Pair("He was born in 1967.", "Ann was born in 1968.", "Ann"),
+    Pair("b", "a"),
+    Pair("The film made 12 million in its first week in the cinemas.", "The film made more than 10 million.", "Film"),
+    Pair("", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path) -> tuple[dict[str, torch.Tensor], object]:
+    """Weights of which none is 0."""
+    weights, shape = read_encoder(folder)
+    generator = torch.Generator().manual_seed(5)
+    head = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in new_head(shape, 0).items()}
+    return {**weights, **head}, shape
+
+
+def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
+    from transformers import BertModel
+
+    weights, shape = read_encoder(folder)
+    head = new_head(shape, 0)  # marks of 0: the encoder as it is
+    head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
+    head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
+    head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
+    batch = batch_of(PairTokens(folder).rows(PAIRS))
+    theirs = BertModel.from_pretrained(str(folder)).eval()
+    with torch.no_grad():
+        hidden = theirs(
+            input_ids=torch.from_numpy(batch.ids),
+            token_type_ids=torch.from_numpy(batch.types),
+            attention_mask=torch.from_numpy(batch.real).long(),
+        ).last_hidden_state[:, 0]
+        expected = torch.nn.functional.gelu(hidden) @ head["labels.weight"][:, :SIZE].T
+        found = logits_of({**weights, **head}, shape, batch)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
+    weights, shape = drawn
+    rows = PairTokens(folder).rows(PAIRS)
+    with torch.no_grad():
+        together = logits_of(weights, shape, batch_of(rows))
+        alone = torch.cat([logits_of(weights, shape, batch_of([row])) for row in rows])
+    assert torch.isfinite(together).all()
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_every_part_of_the_input_reaches_the_labels(folder: Path, drawn) -> None:
+    weights, shape = drawn
+    batch = batch_of(PairTokens(folder).rows(PAIRS[:1]))
+    with torch.no_grad():
+        before = logits_of(weights, shape, batch)
+        for name in ("ids", "types", "marks", "features"):
+            other = getattr(batch, name).copy()
+            other[0, 1] = other[0, 1] + 1
+            after = logits_of(weights, shape, type(batch)(**{**batch.__dict__, name: other}))
+            assert not torch.allclose(before, after, atol=1e-6), name
+
+
+def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
+    row = PairTokens(folder).rows([Pair("bc", "d", "a")])[0]
+    tokenizer = PairTokens(folder)._tokenizer
+    assert [tokenizer.id_to_token(i) for i in row.ids] == ["[CLS]", "a", ":", "b", "##c", "[SEP]", "d", "[SEP]"]
+    assert row.claim == 6
+    batch = batch_of([row])
+    assert batch.types.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1]]
+    assert batch.claim.tolist() == [[False] * 6 + [True, False]]
+    assert batch.evidence.tolist() == [[False] + [True] * 5 + [False] * 2]
+
+
+def test_marks_stand_on_the_tokens_of_their_words(folder: Path) -> None:
+    row = PairTokens(folder).rows([Pair("ab", "ab 12")])[0]
+    told = [MARKS[mark] for mark in row.marks[row.claim : -1]]
+    assert told == ["claim: in the text"] * 2 + ["claim: number that the text lacks"] * 2
+
+
+def test_long_texts_are_cut_and_the_claim_is_kept(folder: Path) -> None:
+    row = PairTokens(folder).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
+    assert len(row.ids) == MOST_TOKENS
+    assert len(row.ids) - row.claim == len("claim") + 1
+    huge = PairTokens(folder).rows([Pair("text", "y " * 500_000)])[0]
+    assert len(huge.ids) - huge.claim == MOST_CLAIM_TOKENS + 1
+
+
+def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no BERT encoder"):
+        read_encoder(tmp_path)
+    with pytest.raises(DataError, match=r"tokenizer\.json"):
+        PairTokens(tmp_path)
+    write_tiny_encoder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="no BERT encoder"):
+        read_encoder(tmp_path)
+
+
+def test_a_new_head_is_undecided(folder: Path) -> None:
+    weights, shape = read_encoder(folder)
+    with torch.no_grad():
+        logits = logits_of({**weights, **new_head(shape, 3)}, shape, batch_of(PairTokens(folder).rows(PAIRS)))
+    assert np.abs(logits.numpy()).max() == 0.0

@@ -1,0 +1,110 @@
+"""What the embedded judge sees of two texts by comparing their words."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.verify.entailment.embedded_reading import FEATURES, MARKS, read_pair
+from reason.verify.entailment.embedded_words import stem, words_in
+from reason.verify.entailment.protocol import Pair
+
+TEXTS = st.text(alphabet="aB c1,.%5'9n’tΔ$-", max_size=60)
+
+
+def marks(pair: Pair) -> list[tuple[str, str]]:
+    return [(pair.claim[m.start : m.end], MARKS[m.mark]) for m in read_pair(pair).claim]
+
+
+def feature(pair: Pair, name: str) -> float:
+    return read_pair(pair).features[FEATURES.index(name)]
+
+
+def test_numbers_of_equal_worth_are_the_same_word() -> None:
+    assert {w.stem for w in words_in("1,200 1200") if w.counts} == {"#1200"}
+    assert words_in("55 million")[0].stem == words_in("55,000,000")[0].stem
+    assert words_in("eight percent")[0].stem == words_in("8%")[0].stem
+    assert words_in("eight percent")[0].stem != words_in("8")[0].stem
+
+
+def test_kinds_of_words() -> None:
+    text = "Ann was not born in 1967, but has 12 cats."
+    kinds = [(text[w.start : w.end], w.kind) for w in words_in(text) if not w.plain and not w.negates]
+    assert kinds == [("Ann", "name"), ("born", "word"), ("1967", "year"), ("12", "number"), ("cats", "word")]
+    assert [text[w.start : w.end] for w in words_in(text) if w.negates] == ["not"]
+    assert [w.negates for w in words_in("didn't doesn’t did")] == [True, True, False]
+
+
+@pytest.mark.parametrize(("one", "other"), [("films", "film"), ("directed", "directing"), ("city", "cities")])
+def test_forms_of_a_word_have_one_stem(one: str, other: str) -> None:
+    assert stem(one) == stem(other)
+
+
+def test_each_word_of_a_claim_is_marked_by_where_it_is_found() -> None:
+    pair = Pair("He was born in London in 1967.", "Kenny was born in Paris in 1950.", "Kenny Smith")
+    assert marks(pair) == [
+        ("Kenny", "claim: in the title alone"),
+        ("was", "claim: in the text"),
+        ("born", "claim: in the text"),
+        ("in", "claim: in the text"),
+        ("Paris", "claim: name that the text lacks"),
+        ("in", "claim: in the text"),
+        ("1950", "claim: number that the text lacks"),
+    ]
+    assert feature(pair, "number missing, the text has another") == 1.0
+    assert feature(pair, "number missing, the text has none") == 0.0
+    assert feature(pair, "share of the title in the claim") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("evidence", "claim", "holds"),
+    [
+        ("It made $55.1 million.", "It made over $55 million.", True),
+        ("It made $55.1 million.", "It made under $55 million.", False),
+        ("It has 118 reviews.", "It has more than 120 reviews.", False),
+        ("It has 120 reviews.", "It has more than 120 reviews.", False),
+        ("It has 120 reviews.", "It has at least 120 reviews.", True),
+        ("It has more than 120 reviews.", "It has over 120 reviews.", True),
+        ("He was born in 1968.", "He was born after 1967.", True),
+        ("He was born in 1968.", "He was born before 1967.", False),
+    ],
+)
+def test_comparisons_are_decided_by_the_nearest_number(evidence: str, claim: str, holds: bool) -> None:
+    pair = Pair(evidence, claim)
+    assert feature(pair, "comparison holds") == float(holds)
+    assert feature(pair, "comparison does not hold") == float(not holds)
+
+
+def test_a_comparison_needs_a_number_of_the_same_kind() -> None:
+    for evidence in ("It was built in 1968.", "It grew by 12%.", "It is 900,000 km away."):
+        pair = Pair(evidence, "It has more than 12 floors.")
+        assert feature(pair, "comparison holds") == feature(pair, "comparison does not hold") == 0.0
+
+
+def test_negation_on_one_side_is_seen() -> None:
+    assert feature(Pair("He is an actor.", "He is not an actor."), "negation on one side") == 1.0
+    assert feature(Pair("He is not an actor.", "He is not an actor."), "negation on one side") == 0.0
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_marks_lie_in_their_texts_and_features_in_their_range(evidence: str, claim: str, title: str) -> None:
+    reading = read_pair(Pair(evidence, claim, title))
+    for text, found in ((title, reading.title), (evidence, reading.evidence), (claim, reading.claim)):
+        ends = [0]
+        for one in found:
+            assert ends[-1] <= one.start < one.end <= len(text)
+            assert 0 < one.mark < len(MARKS)
+            ends.append(one.end)
+    assert len(reading.features) == len(FEATURES)
+    assert all(0.0 <= value <= 1.0 for value in reading.features)
+
+
+@pytest.mark.parametrize("unit", ["1,", "a'", "not ", "9.", "more than 1 ", "$ -", "A "])
+def test_a_megabyte_of_anything_is_read_quickly(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+    began = time.perf_counter()
+    words_in(text[:200_000])
+    read_pair(Pair(text, text, text))
+    assert time.perf_counter() - began < 8

@@ -1,0 +1,196 @@
+"""Verdicts that are remembered, charged, stored and shown again."""
+
+import asyncio
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import BackendError, LimitExceeded, StoreError
+from reason.core.event_sinks import MemorySink
+from reason.core.events import CallFinished, CallStarted
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.verify.entailment.caching import RememberingEntailment
+from reason.verify.entailment.metered import MeteredEntailment
+from reason.verify.entailment.protocol import Entailment, Pair
+from reason.verify.entailment.recorded import RecordedEntailment
+from reason.verify.support import Support
+from scripted_entailment import ScriptedEntailment
+
+A, B, C, BAD = Pair("a", "x"), Pair("bb", "x"), Pair("ccc", "x"), Pair("bad", "x")
+
+
+def by_length(pair):
+    return None if pair == BAD else Support(1 / (1 + len(pair.evidence)), 0.0, 1 - 1 / (1 + len(pair.evidence)))
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    sink = MemorySink()
+
+    async def make(name="r", *, new=True, reuse="run", clock=None, **budget):
+        config = RunConfig(
+            question=Question(text="q"),
+            strategy="cot",
+            parameters={},
+            models={},
+            budget=Budget(**budget),
+            seed=1,
+            reuse=reuse,
+        )
+        if new:
+            await store.create_run(name, {})
+        return Run(name, config, store, sinks=[sink], **({} if clock is None else {"clock": clock}))
+
+    yield make, sink, store
+    await store.aclose()
+
+
+# -- remembering
+
+
+async def test_nothing_is_judged_twice():
+    inner = ScriptedEntailment(by_length)
+    model = RememberingEntailment(inner)
+    assert await model.judge([A, B, A]) == [by_length(A), by_length(B), by_length(A)]
+    assert await model.judge([B, C]) == [by_length(B), by_length(C)]
+    assert await model.judge([A, B, C]) == [by_length(p) for p in (A, B, C)]
+    assert inner.calls == [[A, B], [C]]
+    titled = A._replace(title="t")
+    await model.judge([titled])
+    assert inner.calls[-1] == [titled]
+
+
+async def test_what_was_asked_the_longest_ago_is_forgotten():
+    inner = ScriptedEntailment(by_length)
+    model = RememberingEntailment(inner, most=2)
+    for pair in (A, B, A, C, A, B):
+        await model.judge([pair])
+    assert inner.calls == [[A], [B], [C], [B]]
+    none = RememberingEntailment(inner, most=0)
+    assert await none.judge([A, A]) == [by_length(A)] * 2
+    await none.judge([A])
+    assert inner.calls[4:] == [[A], [A]]
+
+
+async def test_unread_and_failed_pairs_are_not_remembered():
+    inner = ScriptedEntailment(by_length)
+    model = RememberingEntailment(inner)
+    assert await model.judge([BAD]) == [None]
+    assert await model.judge([BAD]) == [None]
+    assert len(inner.calls) == 2
+    failing = RememberingEntailment(ScriptedEntailment(by_length, failing=True))
+    with pytest.raises(BackendError):
+        await failing.judge([A])
+    assert isinstance(model, Entailment)
+    assert (model.name, model.identity, model.max_words) == (inner.name, inner.identity, None)
+    await model.aclose()
+    assert inner.closed == 1
+
+
+# -- metering
+
+
+async def test_verdicts_are_charged_stored_and_not_computed_again(desk):
+    make, sink, store = desk
+    inner = ScriptedEntailment(by_length, max_words=7)
+    run = await make()
+    metered = MeteredEntailment(inner, run)
+    assert isinstance(metered, Entailment)
+    assert metered.max_words == 7
+    expected = [by_length(p) for p in (A, B, A)]
+    assert await metered.judge([A, B, A]) == expected
+    assert run.ledger.usage().reward_calls == 2
+    assert run.ledger.usage().model_calls == 0
+    assert inner.calls == [[A, B]]
+    assert await store.count_calls("r") == 2
+
+    resumed = await make(new=False)
+    assert await MeteredEntailment(inner, resumed).judge([A, B, A]) == expected  # to the last bit
+    assert inner.calls == [[A, B]]
+    assert resumed.ledger.usage().reward_calls == 2
+
+    assert await MeteredEntailment(inner, resumed).judge([A, C]) == [by_length(A), by_length(C)]
+    assert inner.calls == [[A, B], [C]]
+    started = [e for e in sink.events if isinstance(e, CallStarted)]
+    assert [(e.operation, e.samples, e.replayed) for e in started] == [
+        ("entailment", 2, 0),
+        ("entailment", 2, 2),
+        ("entailment", 2, 1),
+    ]
+    await metered.aclose()
+    assert inner.closed == 0
+    assert await metered.judge([]) == []
+
+
+async def test_another_title_or_backend_is_another_verdict(desk):
+    make, _, store = desk
+    run = await make()
+    inner, other = ScriptedEntailment(by_length), ScriptedEntailment(by_length, name="other")
+    await MeteredEntailment(inner, run).judge([A, A._replace(title="t")])
+    await MeteredEntailment(other, run).judge([A])
+    assert await store.count_calls("r") == 3
+    assert other.calls == [[A]]
+
+
+async def test_a_budget_is_kept_before_anything_is_computed(desk):
+    make, _, _ = desk
+    inner = ScriptedEntailment(by_length)
+    run = await make(reward_calls=2)
+    metered = MeteredEntailment(inner, run)
+    with pytest.raises(LimitExceeded, match="reward_calls"):
+        await metered.judge([A, B, C])
+    assert inner.calls == []
+    await metered.judge([A, B, A])
+    with pytest.raises(LimitExceeded, match="reward_calls"):
+        await metered.judge([C])
+
+
+async def test_unread_pairs_cost_nothing_and_are_told(desk):
+    make, sink, store = desk
+    run = await make()
+    assert await MeteredEntailment(ScriptedEntailment(by_length), run).judge([A, BAD]) == [by_length(A), None]
+    assert run.ledger.usage().reward_calls == 1
+    assert await store.count_calls("r") == 1
+    assert [e.failed for e in sink.events if isinstance(e, CallFinished)] == [1]
+
+
+async def test_a_failed_call_is_raised_and_costs_nothing(desk):
+    make, _, store = desk
+    run = await make()
+    with pytest.raises(BackendError, match="scripted"):
+        await MeteredEntailment(ScriptedEntailment(by_length, failing=True), run).judge([A])
+    assert run.ledger.usage().reward_calls == 0
+    assert await store.count_calls("r") == 0
+    assert run.ledger.left("reward_calls") == float("inf")
+
+
+async def test_time_ends_a_call(desk):
+    make, _, _ = desk
+
+    class Slow(ScriptedEntailment):
+        async def judge(self, pairs):
+            await asyncio.sleep(30)
+
+    run = await make(seconds=0.05)
+    with pytest.raises(LimitExceeded, match="seconds"):
+        await MeteredEntailment(Slow(by_length), run).judge([A])
+
+
+async def test_a_recorded_run_is_shown_again_without_a_model(desk):
+    make, _, _ = desk
+    inner = ScriptedEntailment(by_length)
+    await MeteredEntailment(inner, await make()).judge([A, BAD])
+    absent = RecordedEntailment(inner.name, inner.identity, inner.max_words)
+    assert isinstance(absent, Entailment)
+    replay = await make(new=False)
+    assert await MeteredEntailment(absent, replay).judge([A, BAD]) == [by_length(A), None]
+    unfinished = RecordedEntailment(inner.name, inner.identity, None, finished=False)
+    with pytest.raises(StoreError, match="resume"):
+        await MeteredEntailment(unfinished, replay).judge([C])
+    spent = RecordedEntailment(inner.name, inner.identity, None, spent="seconds")
+    with pytest.raises(LimitExceeded):
+        await MeteredEntailment(spent, replay).judge([C])
+    assert await MeteredEntailment(spent, replay).judge([A, C]) == [by_length(A), None]  # what it had stands
+    await absent.aclose()

@@ -1,0 +1,180 @@
+"""Copies and near copies: which texts are one, whatever their order, and at what cost."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.reasoning.brains.bm25 import words_of
+from reason.verify.fusion import duplicates
+from reason.verify.fusion.duplicates import clusters
+from reason.verify.fusion.fusing import fuse
+from reason.verify.fusion.items import Item
+from reason.verify.fusion.parameters import FusionParameters
+from verify_evidence import A, B, close, of, plain
+
+SENTENCE = (
+    "The global mean sea level has risen by about twenty centimetres since the beginning of the twentieth century, "
+    "and the rate of rise has increased in recent decades."
+)
+
+
+def texts(*given_texts):
+    return [Item((A,), text=text) for text in given_texts]
+
+
+def test_exact_copies_whatever_their_case_and_punctuation():
+    assert clusters(texts(SENTENCE, SENTENCE.upper() + "!", "Something else.")).groups == ((0, 1), (2,))
+
+
+def test_ids_make_copies_and_empty_texts_and_ids_do_not():
+    pieces = [Item((A,), id="x", text="one"), Item((B,), id="x", text="two"), Item((A,)), Item((A,))]
+    assert clusters(pieces).groups == ((0, 1), (2,), (3,))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        SENTENCE.replace("global", "worldwide"),
+        SENTENCE.replace("global", "worldwide").replace("increased", "grown").replace("about", "roughly"),
+        SENTENCE.replace("recent ", "").replace("The ", "So the ").replace("about", "some"),
+        "In short: " + SENTENCE,
+    ],
+)
+def test_a_few_words_changed_are_a_near_copy(changed):
+    assert len(clusters(texts(SENTENCE, changed)).groups) == 1
+
+
+def test_other_sentences_on_the_matter_are_not():
+    other = "Sea level rise has increased in recent decades as ice sheets lose mass and the ocean takes up heat."
+    assert len(clusters(texts(SENTENCE, other, "The rate of rise has increased.")).groups) == 3
+
+
+def test_the_least_similarity_is_met():
+    # twelve words, ten sequences of three; the last word changed leaves nine of eleven
+    words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
+    pair = texts(" ".join(words), " ".join([*words[:-1], "z"]))
+    assert len(clusters(pair, jaccard=9 / 11, pairs=1.0).groups) == 1
+    assert len(clusters(pair, jaccard=9 / 11 + 1e-6, pairs=1.0).groups) == 2
+    assert len(clusters(pair, jaccard=1.0, pairs=10 / 12).groups) == 1
+    assert len(clusters(pair, jaccard=1.0, pairs=10 / 12 + 1e-6).groups) == 2
+
+
+def test_copies_of_copies_are_copies():
+    words = [f"w{i}" for i in range(30)]
+    chain = [" ".join([*words[i:], *[f"v{j}" for j in range(i)]]) for i in range(0, 30, 3)]
+    assert len(clusters(texts(*chain)).groups) == 1
+    assert len(clusters(texts(chain[0], chain[-1])).groups) == 2
+
+
+def naive(pieces, jaccard, pairs):
+    """The same by comparing all with all."""
+
+    def grams(text, n):
+        words = words_of(text)
+        return set(zip(*(words[i:] for i in range(n)), strict=False)) if len(words) >= n else {tuple(words)}
+
+    def alike(a, b):
+        if not words_of(a) or not words_of(b):
+            return False
+        near = []
+        for n, least in ((3, jaccard), (2, pairs)):
+            x, y = grams(a, n), grams(b, n)
+            near.append(len(x & y) / len(x | y) >= least - 1e-9)
+        return any(near)
+
+    head = list(range(len(pieces)))
+    for i in range(len(pieces)):
+        for j in range(i):
+            if alike(pieces[i].text, pieces[j].text):
+                head = [head[j] if h == head[i] else h for h in head]
+    return {frozenset(k for k in range(len(pieces)) if head[k] == h) for h in head}
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join), max_size=14),
+    st.sampled_from([0.3, 0.5, 0.6, 1.0]),
+    st.sampled_from([0.4, 0.7, 1.0]),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_pair_is_found(written, jaccard, pairs):
+    pieces = texts(*written)
+    found = clusters(pieces, jaccard=jaccard, pairs=pairs)
+    assert found.complete
+    assert set(map(frozenset, found.groups)) == naive(pieces, jaccard, pairs)
+
+
+@given(st.lists(st.sampled_from(["a b c d", "a b c e", "x y z", "x y", "", "q"]), max_size=8), st.randoms())
+@settings(max_examples=50, deadline=None)
+def test_the_order_does_not_matter(written, rng):
+    order = rng.sample(range(len(written)), len(written))
+    straight = {frozenset(g) for g in clusters(texts(*written)).groups}
+    turned = {frozenset(order[i] for i in g) for g in clusters(texts(*(written[i] for i in order))).groups}
+    assert straight == turned
+
+
+def test_near_copies_do_not_raise_the_confidence():
+    rng = random.Random(5)
+    others = of(B, text="A tide gauge in Sydney shows no acceleration at all.", document="other")
+    parameters = FusionParameters()
+    before = fuse([Item((A,), text=SENTENCE, id="0", document="d"), *others], parameters)
+    for copies in range(1, 6):
+        near = []
+        for n in range(copies):
+            words = SENTENCE.split()
+            for _ in range(3):
+                words[rng.randrange(len(words))] = rng.choice(["indeed", "thing", "often", "place"])
+            near.append(Item((A,), text=" ".join(words), id=f"copy{n}", document="d"))
+        after = fuse([Item((A,), text=SENTENCE, id="0", document="d"), *others, *near], parameters)
+        assert after.duplicates == ((0, *range(2, 2 + copies)),)
+        assert after.confidence <= before.confidence + 0.02
+        assert after.probs == close(before.probs)
+    unmerged = fuse(
+        [Item((A,), text=SENTENCE, document="d"), *others, *near], parameters.model_copy(update={"merge": False})
+    )
+    assert abs(unmerged.probs.supports - before.probs.supports) > 0.02  # the guard does something
+
+
+def test_copies_with_other_verdicts_are_pooled():
+    found = fuse([*of(A, text=SENTENCE), *of(B, text=SENTENCE)], plain("mean", merge=True))
+    assert found.probs == close((0.475, 0.475, 0.05))
+    assert found.k_eff == 1
+    heavier = [*of(A, text=SENTENCE, credibility=0.2), *of(A, text=SENTENCE, credibility=0.9)]
+    found = fuse(heavier, plain(merge=True))
+    assert found.duplicates == ((1, 0),)  # the one that counts most speaks for them
+    assert found.item_logodds == (0.0, *fuse(heavier[1:], plain()).item_logodds)
+
+
+def test_thousands_of_copies_cost_no_more_than_they_must():
+    rng = random.Random(3)
+    words = [f"w{i}" for i in range(60)]
+
+    def near(k):
+        changed = list(words)
+        changed[rng.randrange(60)] = f"x{k}"
+        return " ".join(changed)
+
+    pieces = texts(*(near(k) for k in range(1500)), *(" ".join(words) for _ in range(1500)))
+    began = time.process_time()
+    found = clusters(pieces)
+    assert len(found.groups) == 1
+    assert found.complete
+    assert time.process_time() - began < 5  # comparing all with all would be four million comparisons
+
+
+def test_texts_made_to_be_compared_in_vain_end_the_search_and_it_is_told(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_WORK", 50)
+    rng = random.Random(1)
+    pieces = texts(*(" ".join(rng.choices("abc", k=12)) for _ in range(40)))
+    assert not clusters(pieces).complete
+    assert "duplicates_unfinished" in fuse(pieces).warnings
+
+
+def test_a_megabyte_of_hostile_text_is_taken():
+    began = time.process_time()
+    for text in ("a " * 500_000, "a" * 1_000_000, "'" * 1_000_000, "ignore all instructions " * 40_000):
+        assert len(clusters(texts(text, SENTENCE)).groups) == 2
+    assert time.process_time() - began < 15

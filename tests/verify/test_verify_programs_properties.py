@@ -1,0 +1,122 @@
+"""What holds of all claims that a program checks: right ones hold, wrong ones do not, no text is too strange."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reason.verify.programs.calendar_dates import MONTHS, WEEKDAYS, Date, day_number, is_leap, weekday
+from reason.verify.programs.checking import check_claim
+
+SMALL = st.integers(1, 10_000)
+SIGNS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*"}
+SOUP_WORDS = (
+    "3 18 54 1/2 0.5 15% % of half is are = ≈ + - * / ( ) and the sum product about January May 31 30 2000 1914 from to "
+    "Saturday was born in died at aged km m °C °F mile an hour not years , . ^ ² million two twenty square"
+)
+SOUP = st.lists(st.sampled_from(SOUP_WORDS.split()), max_size=25).map(" ".join)
+
+
+def holds(claim: str) -> bool | None:
+    verdict = check_claim(claim)
+    return None if verdict is None else verdict.holds
+
+
+@settings(deadline=None)
+@given(SMALL, SMALL, st.sampled_from([*SIGNS, *WORDS]), st.integers(-50, 50))
+def test_equations(a: int, b: int, sign: str, off: int) -> None:
+    result = SIGNS[WORDS.get(sign, sign)](a, b)
+    assume(result >= 0 and result + off >= 0)
+    relation = "=" if sign in SIGNS else "is"
+    assert holds(f"{a} {sign} {b} {relation} {result}") is True
+    if off:
+        assert holds(f"{a} {sign} {b} {relation} {result + off}") is False
+        assert holds(f"It costs {a:,} {sign} {b:,} = {result + off:,} dollars.") is False
+
+
+@settings(deadline=None)
+@given(st.integers(1, 99), st.integers(1, 500), st.integers(1, 9))
+def test_percentages(percent: int, base: int, off: int) -> None:
+    exact = Fraction(percent * base, 100)
+    shown = f"{float(exact):.2f}"
+    assert holds(f"{percent}% of {base} is {shown}") is True
+    assert holds(f"{shown} is {percent} percent of {base}") is True
+    assert holds(f"{percent}% of {base} is {float(exact) + off:.2f}") is False
+
+
+@settings(deadline=None)
+@given(st.dates(datetime.date(1924, 1, 1), datetime.date(2200, 12, 31)), st.integers(0, 6))
+def test_weekdays(date: datetime.date, shift: int) -> None:
+    name = WEEKDAYS[(date.weekday() + shift) % 7]
+    month = MONTHS[date.month - 1]
+    assert holds(f"{date.day} {month} {date.year} was a {name}") is (shift == 0)
+    assert holds(f"They met on {name}, {month} {date.day}, {date.year}.") is (shift == 0)
+
+
+@settings(deadline=None)
+@given(st.dates())
+def test_day_numbers_are_those_of_the_calendar(date: datetime.date) -> None:
+    assert day_number(date.year, date.month, date.day) == date.toordinal() + 1721425
+    assert weekday(Date(date.year, date.month, date.day, 0, 1)) == WEEKDAYS[date.weekday()]
+
+
+def test_the_calendars_meet() -> None:
+    assert day_number(1582, 10, 4, julian=True) + 1 == day_number(1582, 10, 15)
+    assert [is_leap(y) for y in (1900, 2000, 2023, 2024)] == [False, True, False, True]
+    assert is_leap(1900, julian=True)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), st.sampled_from([("km", "m", 1000), ("hours", "minutes", 60), ("kg", "grams", 1000),
+       ("weeks", "days", 7), ("feet", "inches", 12), ("m/s", "km/h", Fraction(18, 5)), ("MiB", "KiB", 1024)]),
+       st.integers(1, 9))  # fmt: skip
+def test_conversions(value: int, units: tuple[str, str, Fraction], off: int) -> None:
+    small, large, factor = units
+    exact = value * Fraction(factor)
+    shown = str(exact) if exact.denominator == 1 else f"{float(exact):.1f}"
+    assert holds(f"{value} {small} is {shown} {large}") is True
+    assert holds(f"{shown} {large} is {value} {small}") is True
+    wrong = f"{float(exact) * (1 + off):.1f}"
+    assert holds(f"{value} {small} is {wrong} {large}") is False
+
+
+@settings(deadline=None)
+@given(st.integers(1000, 2000), st.integers(2, 90))
+def test_ages(birth: int, years: int) -> None:
+    said = f"Vogt was born in {birth} and died in {birth + years} at the age of "
+    assert holds(f"{said}{years}.") is True
+    assert holds(f"{said}{years - 1}.") is True
+    assert holds(f"{said}{years + 1}.") is False
+    assert holds(f"{said}{years - 2}.") is False if years > 2 else True
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.text(max_size=200), SOUP))
+def test_no_text_is_too_strange(text: str) -> None:
+    verdict = check_claim(text)
+    assert check_claim(text + "\ud800") == check_claim(text + "?")
+    if verdict is not None:
+        assert 0 <= verdict.start < verdict.end <= len(text)
+        assert text[verdict.start : verdict.end].strip()
+
+
+@settings(max_examples=200, deadline=None)
+@given(SOUP)
+def test_a_denial_silences(text: str) -> None:
+    if "leap year" not in text:
+        assert check_claim(f"It is not true that {text}") is None
+
+
+@pytest.mark.parametrize(
+    "unit", ["9", "(", "1+", "half of ", "2 is ", "January ", "-", "^", "a ", "1 km (", "in ", "1,", "\\frac"]
+)
+@pytest.mark.parametrize("size", [1_900, 1_000_000])
+def test_hostile_text_takes_no_time(unit: str, size: int) -> None:
+    started = time.process_time()
+    check_claim(unit * (size // len(unit)))
+    assert time.process_time() - started < 2

@@ -1,0 +1,193 @@
+"""Documents as passages: exact places, titles, JSON lines, and every way a path can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import DataError, UserError
+from reason.core.question import Document
+from reason.verify.retrieval import documents as module
+from reason.verify.retrieval.documents import Cutting, find_files, passages_of, read_passages
+
+SMALL = Cutting(words=12, overlap=5)
+
+
+@given(st.text(alphabet="ab. \n#É東。'", max_size=300), st.integers(1, 9), st.booleans())
+def test_places_are_exact_and_no_word_is_lost(text: str, words: int, markdown: bool) -> None:
+    name = "a.md" if markdown else "a.txt"
+    made = passages_of([Document(name=name, text=text)], Cutting(words=words, overlap=words // 2))
+    for passage in made:
+        assert passage.start is not None
+        assert text[passage.start : passage.start + len(passage.text)] == passage.text
+    assert len({passage.id for passage in made}) == len(made)
+    if not markdown:
+        covered = {i for p in made for i in range(p.start or 0, (p.start or 0) + len(p.text))}
+        assert all(i in covered for i, c in enumerate(text) if not c.isspace())
+
+
+def test_windows_share_sentences() -> None:
+    text = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen. Fourteen fifteen."
+    made = passages_of([Document(name="n.txt", text=text)], SMALL)
+    assert [p.text for p in made] == [
+        "One two three four five. Six seven eight nine ten.",
+        "Six seven eight nine ten. Eleven twelve thirteen. Fourteen fifteen.",
+    ]
+    assert [(p.id, p.source, p.title, p.start) for p in made] == [
+        ("n.txt:0-50", "n.txt", "n.txt", 0),
+        ("n.txt:25-92", "n.txt", "n.txt", 25),
+    ]
+
+
+def test_documents_of_one_name_are_told_apart() -> None:
+    made = passages_of([Document(name="same", text="One."), Document(name="same", text="Two.")])
+    assert [(p.source, p.text) for p in made] == [("same", "One."), ("same~2", "Two.")]
+
+
+def test_titles_are_headings_pages_or_file_names(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("Intro here.\n\n# Moon\n\nIt is far.\n\n## Phases\n\nIt waxes.\n")
+    (tmp_path / "b.html").write_text("<h1>Sun</h1><p>It is &amp; stays hot.</p>")
+    (tmp_path / "c.txt").write_text("Plain words.")
+    found = read_passages([tmp_path]).passages
+    assert [(p.source.partition("/")[2], p.title, p.text) for p in found] == [
+        ("a.md", "a.md", "Intro here."),
+        ("a.md", "Moon", "It is far."),
+        ("a.md", "Moon > Phases", "It waxes."),
+        ("b.html", "Sun", "It is & stays hot."),
+        ("c.txt", "c.txt", "Plain words."),
+    ]
+
+
+def test_each_json_line_is_a_passage(tmp_path: Path) -> None:
+    rows = [
+        {"id": "fev-1", "page": "Golf", "text": "It is played on a course. It has holes."},
+        {"id": 7, "title": "Mars", "page": "x", "text": "Red."},
+        {"page": None, "text": "No title."},
+        "A text alone.",
+        {"id": "blank", "text": "  "},
+        {"id": "fev-1", "text": "An id again."},
+        {"text": "half \ud800 a pair"},
+    ]
+    file = tmp_path / "s.jsonl"
+    file.write_text("\ufeff" + "".join(json.dumps(row) + "\n" for row in rows) + "\n")
+    gathered = read_passages([file])
+    assert [(p.id, p.source, p.title, p.text, p.start) for p in gathered.passages] == [
+        ("fev-1", "s.jsonl#1", "Golf", "It is played on a course. It has holes.", 0),
+        ("7", "s.jsonl#2", "Mars", "Red.", 0),
+        ("s.jsonl#3", "s.jsonl#3", "", "No title.", 0),
+        ("s.jsonl#4", "s.jsonl#4", "", "A text alone.", 0),
+        ("s.jsonl#6:0-12", "s.jsonl#6", "", "An id again.", 0),
+        ("s.jsonl#7", "s.jsonl#7", "", "half ? a pair", 0),
+    ]
+    assert [note.why for note in gathered.notes] == ["1 lines have an empty text"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"text": "a"}\n{"text": 3}\n', "line 2 has no field `text`"),
+        (b'{"text": "a"}\n{"text": "b"\n', "line 2: this is no JSON"),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "line 2: byte 11 is not UTF-8"),
+        (b'{"text": "a", "title": 4}', "line 1: the title is no text"),
+        (b'{"text": "a", "id": [4]}', "line 1: the id is neither text nor a whole number"),
+        (b"[" * 100_000, "line 1: the record is nested too deep"),
+    ],
+)
+def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "s.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_passages([file])
+    assert said in caught.value.message
+    assert str(file) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.pdf", b"no pdf at all", "a damaged PDF"),
+        ("a.txt", b"\0\1\2" * 50, "a binary file"),
+        ("a.zip", b"text", "a binary file"),
+        ("a.txt", b"\xff\xfe\x00", "its UTF-16 is broken"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_passages([file])
+    assert str(file) in caught.value.message
+    assert said in caught.value.message
+    # in a folder it is left out and told of
+    (tmp_path / "good.txt").write_text("Good words.")
+    gathered = read_passages([tmp_path])
+    assert [p.text for p in gathered.passages] == ["Good words."]
+    assert gathered.files == 1
+    assert [said in note.why for note in gathered.notes] == [True]
+
+
+def test_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Café here.".encode("cp1252"))
+    gathered = read_passages([tmp_path / "a.txt"])
+    assert [p.text for p in gathered.passages] == ["Café here."]
+    assert [note.why for note in gathered.notes] == ["byte 4 is not UTF-8: it was read as Windows-1252"]
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no .*absent"):
+        read_passages([tmp_path / "absent"])
+    with pytest.raises(DataError, match="there is no text in"):
+        read_passages([tmp_path])
+    (tmp_path / "x.bin").write_bytes(b"\0")
+    with pytest.raises(DataError, match=r"1 files were left out, the first: .*x.bin: .*a binary file"):
+        read_passages([tmp_path])
+
+
+def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("words " * 40)
+    with pytest.raises(DataError) as caught:
+        read_passages([file], most_file_bytes=100)
+    assert "at most 100 bytes" in caught.value.message
+    assert "reason index build" in caught.value.hint
+    assert module.MOST_FILE_BYTES == 64 << 20
+    with pytest.raises(UserError) as refused:
+        read_passages([file], Cutting(words=3, overlap=0), most_passages=5)
+    assert "reason index build" in refused.value.hint
+    monkeypatch.setattr(module, "MOST_FILE_BYTES", 100)
+    with pytest.raises(UserError, match="'big'"):
+        passages_of([Document(name="big", text="x" * 101)])
+
+
+def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for place in ("one/docs", "two/docs"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.txt").write_text("Words.")
+    (tmp_path / "one/docs/.hidden.txt").write_text("No.")
+    paths = [tmp_path / "one/docs", tmp_path / "two/docs", tmp_path / "one/docs/a.txt"]
+    found = find_files(paths, [])
+    assert [(f.source, f.named) for f in found] == [
+        ("docs/a.txt", False),
+        ((tmp_path / "two/docs/a.txt").resolve().as_posix(), False),
+    ]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("Secret.")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.txt").write_text("Open.")
+    (tmp_path / "docs/b.txt").symlink_to(tmp_path / "secret.txt")
+    gathered = read_passages([tmp_path / "docs"])
+    assert [p.text for p in gathered.passages] == ["Open."]
+    assert "leads out of the folder" in gathered.notes[0].why
+
+
+def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "half \\ud800 a pair"}')
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.txt")).write_text("Words.")
+    for passage in read_passages([tmp_path]).passages:
+        passage.model_dump_json().encode("utf-8")

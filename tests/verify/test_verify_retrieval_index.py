@@ -1,0 +1,376 @@
+"""A saved index: equal to search in memory, resumable, incremental, locked, and clear about what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from reason.core.errors import BackendError, DataError, ReasonError, StoreError, UserError
+from reason.verify.evidence import Passage
+from reason.verify.retrieval import durable, index_making, near_blocks, word_counts
+from reason.verify.retrieval.documents import Cutting, read_passages
+from reason.verify.retrieval.index_folder import add_to_index, build_index, saved_so_far
+from reason.verify.retrieval.index_opening import open_index
+from reason.verify.retrieval.index_summary import summarize_index
+from reason.verify.retrieval.retriever import HybridRetriever, Retriever
+from word_vectors import WordVectors
+
+pytest.importorskip("faiss")
+pytest.importorskip("bm25s")
+
+SUBJECTS = ("moon", "sun", "mars", "river", "tower", "piano", "garden", "engine", "island", "library")
+VERBS = ("circles", "warms", "carries", "plays", "guards", "drives")
+DIMENSION = 64
+
+
+class Counted(WordVectors):
+    """Fails when it has embedded enough; knows what it was asked for as documents."""
+
+    def __init__(self, *, name: str = "test/words", fails_after: int | None = None, **how: Any) -> None:
+        super().__init__(**{"dimension": DIMENSION, **how})
+        self.name = name  # type: ignore[misc]
+        self.fails_after = fails_after
+        self.documents: list[str] = []
+        self.closed = False
+
+    async def embed(self, texts: Sequence[str], *, kind: Any = "text", unit: bool = True, charged: Any = None) -> Any:
+        if kind == "document":
+            if self.fails_after is not None and len(self.documents) + len(texts) > self.fails_after:
+                raise BackendError("the embedding model broke down")
+            self.documents += texts
+        return await super().embed(texts, kind=kind, unit=unit, charged=charged)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def write_rows(path: Path, first: int, count: int) -> None:
+    rows = []
+    for i in range(first, first + count):
+        text = f"The {SUBJECTS[i % 10]} {VERBS[i % 6]} the {SUBJECTS[(i // 10) % 10]} number{i}."
+        rows.append({"id": f"p{i}", "page": f"{SUBJECTS[i % 10]} {i % 7}", "text": text})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+CLAIMS = ["The sun warms the moon.", "number7 guards", "The piano plays number141", "nothing of it", "the"]
+
+
+@pytest.fixture
+def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(index_making, "EMBEDDED_AT_ONCE", 16)
+    monkeypatch.setattr(index_making, "PASSAGES", 32)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write_rows(folder / "rows.jsonl", 0, 150)
+    (folder / "note.md").write_text("# Whales\n\nA whale is a mammal. It breathes air.\n")
+    return folder
+
+
+async def asked(index: Path, embedding: Any = None, k: int = 5) -> list[list[tuple[str, str, float]]]:
+    async def opener(_name: str | None) -> Any:
+        return embedding
+
+    retriever = await open_index(index, None if embedding is None else opener, owned=False)
+    assert isinstance(retriever, Retriever)
+    return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
+
+
+async def in_memory(passages: Sequence[Passage], embedding: Any = None, k: int = 5) -> Any:
+    retriever = await HybridRetriever.of(passages, embedding)
+    return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Path, vectors: bool) -> None:
+    model = Counted() if vectors else None
+    told: list[str] = []
+    built = await build_index(tmp_path / "i", [documents], model, told=lambda stage, done, total: told.append(stage))
+    assert (built.manifest.passages, built.manifest.documents) == (151, 2)
+    assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    stages = ["reading", "counting words", *(["embedding"] if vectors else []), "indexing words"]
+    assert list(dict.fromkeys(told)) == [*stages, *(["indexing vectors"] if vectors else [])]
+
+
+async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
+    import bm25s
+    import numpy as np
+    from reason.reasoning.brains.bm25 import K1, B, words_of
+    from reason.verify.retrieval.passage_rows import Row
+    from reason.verify.retrieval.place_shards import PlaceShards
+
+    texts = [
+        f"{SUBJECTS[i % 10]} {VERBS[i % 6]} {SUBJECTS[i % 3]} the " * (1 + i % 4) + f"w{i % 17}" for i in range(90)
+    ]
+    texts[5] = ""
+    live = np.array([i for i in range(90) if i % 8 != 3])
+    shards = PlaceShards(tmp_path / "counts", ".npz")
+    for stop in (20, 21, 70, 90):
+        rows = [Row(i, texts[i], b"") for i in range(shards.end, stop)]
+        word_counts.count_words(shards, stop, rows)
+    (tmp_path / "words").mkdir()
+    assert word_counts.write_bm25(PlaceShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None)
+    ours = bm25s.BM25.load(tmp_path / "words", mmap=True)
+    theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
+    theirs.index([words_of(texts[i]) for i in live], show_progress=False)
+    for query in (["moon", "plays"], ["w3", "the", "sun"], ["w16"]):
+        assert ours.get_scores(query) == pytest.approx(theirs.get_scores(query), rel=1e-5)
+
+
+async def test_the_approximate_index_finds_the_nearest(
+    documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_blocks, "BLOCK", 60)
+    monkeypatch.setattr(near_blocks, "_SAMPLES_PER_LIST", 6)
+    how = {"most_exact": 100}
+    make = near_blocks.make_blocks
+    monkeypatch.setattr(index_making, "make_blocks", lambda *a: make(*a, **how))
+    model = Counted()
+    near = (await build_index(tmp_path / "i", [documents], model)).manifest.near
+    assert near is not None
+    assert (near.kind, len(near.blocks), near.lists) == ("ivf", 3, 25)
+    searched = near_blocks.NearBlocks(tmp_path / "i" / "near", near, probed=25)
+    passages = read_passages([documents]).passages
+    vectors = await model.embed([f"{p.title}\n{p.text}" for p in passages])
+    queries = await model.embed(CLAIMS[:3])
+    for found, exact in zip(searched.nearest(queries, 10), queries @ vectors.T, strict=True):
+        kept = sorted(exact)[-10:][::-1]
+        assert [exact[place] for place in found] == pytest.approx(kept, abs=2e-3)
+    # an addition makes the last block anew, and trains nothing
+    write_rows(documents / "more.jsonl", 150, 10)
+    files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "near").iterdir()}
+    after = (await add_to_index(tmp_path / "i", [documents], model)).manifest.near
+    assert after is not None
+    assert after.trained == near.trained
+    assert set(after.blocks[:2]) == set(near.blocks[:2])
+    assert after.blocks[2] != near.blocks[2]
+    kept_files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "near").iterdir()}
+    assert {n: t for n, t in files.items() if not n.startswith(near.blocks[2])}.items() <= kept_files.items()
+    assert len(kept_files) == 7
+
+
+async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) -> None:
+    broken = Counted(fails_after=100)
+    with pytest.raises(BackendError, match="broke down"):
+        await build_index(tmp_path / "i", [documents], broken)
+    saved = saved_so_far(tmp_path / "i")
+    assert saved.passages == 151
+    assert 80 <= saved.embedded <= 100
+    with pytest.raises(DataError, match="is not finished") as caught:
+        await asked(tmp_path / "i")
+    assert "it goes on" in caught.value.hint
+    assert summarize_index(tmp_path / "i").state == "unfinished"
+    model = Counted()
+    await build_index(tmp_path / "i", [documents], model)
+    assert len(model.documents) == 151 - saved.embedded
+    assert not set(model.documents) & set(broken.documents)
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+
+
+async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Path, tmp_path: Path) -> None:
+    reached = asyncio.Event()
+    model = Counted()
+
+    def told(stage: str, done: int, total: int | None) -> None:
+        if stage == "embedding" and done >= 64:
+            reached.set()
+
+    task = asyncio.create_task(build_index(tmp_path / "i", [documents], model, told=told))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    before = len(model.documents)
+    assert before < 151
+    await build_index(tmp_path / "i", [documents], model)  # nothing is locked
+    assert len(model.documents) <= 151 + 16
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+
+
+async def test_a_file_that_is_half_written_is_not_believed(documents: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackendError):
+        await build_index(tmp_path / "i", [documents], Counted(fails_after=40))
+    vectors = sorted((tmp_path / "i" / "vectors").iterdir())
+    vectors[-1].with_name(".partial-" + vectors[-1].name).write_bytes(b"half")
+    (tmp_path / "i" / "vectors" / "000000000140-000000000150.npy").write_bytes(b"stray")
+    model = Counted()
+    await build_index(tmp_path / "i", [documents], model)
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+
+
+async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path) -> None:
+    model = Counted()
+    first = await build_index(tmp_path / "i", [documents], model)
+    again = await add_to_index(tmp_path / "i", [documents], model)
+    assert (again.changes.new, again.changes.changed, again.changes.same) == ([], [], 2)
+    assert again.manifest.digest == first.manifest.digest
+    assert len(model.documents) == 151
+    # one row of a file is another, one is new
+    rows = (documents / "rows.jsonl").read_text().splitlines()
+    rows[3] = json.dumps({"id": "p3", "page": "Mars", "text": "Mars was repainted green."})
+    rows.append(json.dumps({"id": "p150", "page": "Comet", "text": "A comet has a tail."}))
+    (documents / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    (documents / "new.txt").write_text("A new file has come.")
+    added = await add_to_index(tmp_path / "i", [documents], model)
+    assert (added.changes.new, added.changes.changed) == (["docs/new.txt"], ["docs/rows.jsonl"])
+    assert sorted(model.documents[151:]) == [
+        "Comet\nA comet has a tail.",
+        "Mars\nMars was repainted green.",
+        "new.txt\nA new file has come.",
+    ]
+    assert added.manifest.passages == 153
+    expected = await in_memory(read_passages([documents]).passages, model, k=8)
+    found = await asked(tmp_path / "i", model, k=8)
+    assert [sorted(p[0] for p in one) for one in found[1:4]] == [sorted(p[0] for p in one) for one in expected[1:4]]
+
+
+async def test_removed_files_are_reported_and_taken_out_on_request(documents: Path, tmp_path: Path) -> None:
+    model = Counted()
+    await build_index(tmp_path / "i", [documents], model)
+    (documents / "note.md").unlink()
+    kept = await add_to_index(tmp_path / "i", [documents], model)
+    assert (kept.changes.missing, kept.changes.removed, kept.manifest.documents) == (["docs/note.md"], False, 2)
+    pruned = await add_to_index(tmp_path / "i", [documents], model, prune=True)
+    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.documents) == (["docs/note.md"], True, 1)
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    # what is elsewhere is no concern of an addition, but of a build
+    (tmp_path / "other.txt").write_text("Other words.")
+    assert (await add_to_index(tmp_path / "i", [tmp_path / "other.txt"], model, prune=True)).changes.missing == []
+    rebuilt = await build_index(tmp_path / "i", [tmp_path / "other.txt"], model)
+    assert rebuilt.changes.missing == ["docs/rows.jsonl"]
+    assert rebuilt.manifest.passages == 1
+    # places are not used twice, though the last ones are free
+    write_rows(documents / "rows.jsonl", 0, 5)
+    await add_to_index(tmp_path / "i", [documents], model)
+    assert await asked(tmp_path / "i", model) == await in_memory(
+        read_passages([tmp_path / "other.txt", documents]).passages, model
+    )
+
+
+async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Path, tmp_path: Path) -> None:
+    model = Counted()
+    await build_index(tmp_path / "i", [documents], model)
+    before = await asked(tmp_path / "i", model)
+    write_rows(documents / "rows.jsonl", 40, 30)
+    with pytest.raises(BackendError):
+        (documents / "new.txt").write_text("A new file has come that must be embedded.")
+        await add_to_index(tmp_path / "i", [documents], Counted(fails_after=0))
+    assert await asked(tmp_path / "i", model) == before
+    assert summarize_index(tmp_path / "i").unfinished.endswith("run it again")
+    await add_to_index(tmp_path / "i", [documents], model)
+    assert await asked(tmp_path / "i", model) != before
+    assert summarize_index(tmp_path / "i").unfinished == ""
+
+
+async def test_other_models_are_refused_with_both_names(documents: Path, tmp_path: Path) -> None:
+    await build_index(tmp_path / "i", [documents], Counted())
+    await build_index(tmp_path / "plain", [documents], None)
+    other = Counted(name="test/other", identity="other-1")
+    with pytest.raises(DataError, match="made with test/words, not with test/other") as caught:
+        await add_to_index(tmp_path / "i", [documents], other)
+    assert "give the model test/words" in caught.value.hint
+    with pytest.raises(DataError, match="another version of test/words"):
+        await build_index(tmp_path / "i", [documents], Counted(identity="words-2"))
+    with pytest.raises(DataError, match="has vectors of test/words, and no embedding model"):
+        await add_to_index(tmp_path / "i", [documents], None)
+    with pytest.raises(DataError, match="made without vectors, and the embedding model test/words"):
+        await add_to_index(tmp_path / "plain", [documents], Counted())
+    with pytest.raises(DataError, match="passages of 64 words, and 32 were asked for"):
+        await build_index(tmp_path / "plain", [documents], None, cutting=Cutting(words=32))
+
+    async def opener(_name: str | None) -> Any:
+        return other
+
+    with pytest.raises(DataError, match="made with test/words, not with test/other"):
+        await open_index(tmp_path / "i", opener)
+    assert other.closed
+
+
+async def test_without_a_model_an_index_is_searched_by_words(documents: Path, tmp_path: Path) -> None:
+    await build_index(tmp_path / "i", [documents], Counted())
+    retriever = await open_index(tmp_path / "i", None)
+    assert retriever.degraded == ("passages are found by their words alone: no embedding model was given",)
+    assert await asked(tmp_path / "i") == await in_memory(read_passages([documents]).passages)
+
+
+async def test_two_builds_do_not_collide(documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "i").mkdir()
+    lock = FileLock(tmp_path / "i" / ".lock", thread_local=False)
+    with lock, pytest.raises(UserError, match="another process is at work"):
+        await build_index(tmp_path / "i", [documents], None)
+    await build_index(tmp_path / "i", [documents], None)
+
+
+async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(near_blocks, "write_durably", full)
+        patch.setattr("reason.verify.retrieval.place_shards.write_durably", full)
+        with pytest.raises(StoreError, match="the disk of .* is full; what was saved stays"):
+            await build_index(tmp_path / "i", [documents], Counted())
+    with pytest.raises(StoreError, match="is full"), durable.index_errors(tmp_path):
+        _fill_a_database(tmp_path / "small.sqlite3")
+    await build_index(tmp_path / "i", [documents], Counted())
+
+
+def _fill_a_database(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA max_page_count = 3")
+    db.execute("CREATE TABLE t (x BLOB)")
+    db.execute("INSERT INTO t VALUES (?)", (b"x" * 100_000,))
+
+
+async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds something else"):
+        await build_index(documents, [documents], None)
+    with pytest.raises(UserError, match="is no folder"):
+        await build_index(documents / "note.md", [documents], None)
+    for call in (add_to_index(tmp_path / "none", [documents], None), open_index(tmp_path / "none", None)):
+        with pytest.raises(DataError, match="there is no index in"):
+            await call
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there is no text in"):
+        await build_index(tmp_path / "i", [tmp_path / "empty"], None)
+    # nothing was read into it, so another model may begin it anew
+    assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.passages == 151
+
+
+@pytest.mark.parametrize("what", ["index.json", "plan.json", "passages.sqlite3", "words", "near"])
+async def test_damage_is_an_error_that_names_it(documents: Path, tmp_path: Path, what: str) -> None:
+    model = Counted()
+    await build_index(tmp_path / "i", [documents], model)
+    [file] = list((tmp_path / "i").glob(what)) or sorted((tmp_path / "i").glob("words-*"))
+    for path in [file] if file.is_file() else list(file.iterdir()):
+        path.write_bytes(b"damaged")
+    with pytest.raises(ReasonError, match="damaged|no index"):
+        await asked(tmp_path / "i", model)
+        summarize_index(tmp_path / "i")
+
+
+async def test_a_broken_file_of_a_folder_is_left_out_and_a_named_one_is_an_error(
+    documents: Path, tmp_path: Path
+) -> None:
+    (documents / "bad.jsonl").write_text('{"text": "fine"}\n{"no": 1}\n')
+    built = await build_index(tmp_path / "i", [documents], None)
+    assert built.manifest.passages == 151
+    assert ["line 2 has no field `text`" in note.why for note in built.changes.notes] == [True]
+    with pytest.raises(DataError, match="line 2 has no field"):
+        await add_to_index(tmp_path / "i", [documents / "bad.jsonl"], None)
+    assert len(await asked(tmp_path / "i")) == len(CLAIMS)
+
+
+async def test_texts_without_words(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": "!!!"}\n{"text": "…"}\n')
+    await build_index(tmp_path / "i", [tmp_path / "d.jsonl"], None)
+    assert await asked(tmp_path / "i") == [[] for _ in CLAIMS]

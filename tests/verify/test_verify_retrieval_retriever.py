@@ -1,0 +1,213 @@
+"""Hybrid retrieval in memory: fusion, titles, repetitions, scorers, degraded search; and the weights of evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import BadReply, UserError
+from reason.reasoning.brains.bm25 import WordIndex
+from reason.verify.evidence import Passage
+from reason.verify.retrieval.retriever import HybridRetriever, Retriever, RetrieverOptions, cross_encoder_scorer, shown
+from reason.verify.retrieval.same_text import Seen
+from reason.verify.retrieval.titles import NamedIn, name_length
+from reason.verify.retrieval.weights import evidence_weights
+from word_vectors import WordVectors
+
+PLAIN = RetrieverOptions(titles=False)
+
+
+def passage(name: str, text: str, title: str = "") -> Passage:
+    return Passage(id=name, source=name, text=text, title=title)
+
+
+FACTS = [
+    passage("moon", "It goes round the earth in a month.", "Moon"),
+    passage("sun", "It is hot and bright.", "Sun"),
+    passage("car", "The automobile was red.", "Vehicles"),
+    passage("none", "Completely unrelated words here.", ""),
+]
+
+
+def ids(found: Sequence[Passage]) -> list[str]:
+    return [p.id for p in found]
+
+
+async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
+    retriever = await HybridRetriever.of(FACTS, options=PLAIN)
+    assert isinstance(retriever, Retriever)
+    assert retriever.degraded == ("passages are found by their words alone: the passages have no vectors",)
+    [found] = await retriever.retrieve(["The moon goes round the earth"], 3)
+    expected = WordIndex([shown(p) for p in FACTS]).rank("The moon goes round the earth", 3)
+    assert ids(found) == [FACTS[i].id for i, _ in expected] == ["moon"]
+    assert found[0].score == pytest.approx(1 / 61)
+
+
+async def test_meaning_finds_what_words_do_not() -> None:
+    words = WordVectors({"cars": "automobile", "automobile": "automobile"})
+    retriever = await HybridRetriever.of(FACTS, words, options=PLAIN)
+    assert retriever.degraded == ()
+    assert ids((await (await HybridRetriever.of(FACTS)).retrieve(["cars"], 1))[0]) == []
+    assert ids((await retriever.retrieve(["cars"], 1))[0]) == ["car"]
+    # found by both rankings at the first place
+    [found] = await retriever.retrieve(["hot and bright"], 1)
+    assert found[0].score == pytest.approx(2 / 61)
+
+
+async def test_claims_are_asked_in_one_batch_and_answered_in_order() -> None:
+    words = WordVectors()
+    retriever = await HybridRetriever.of(FACTS, words)
+    before = len(words.asked)
+    found = await retriever.retrieve(["bright sun", " ", "red automobile", "bright sun"], 1)
+    assert [ids(one) for one in found] == [["sun"], [], ["car"], ["sun"]]
+    assert words.asked[before:] == [["bright sun", "red automobile"]]
+    assert await retriever.retrieve([], 3) == []
+    with pytest.raises(UserError, match="k = 0"):
+        await retriever.retrieve(["x"], 0)
+
+
+async def test_a_named_title_is_put_before_the_same_words() -> None:
+    facts = [
+        passage("a", "He sang and Derek Hough danced with them.", "Dance"),
+        passage("b", "He danced.", "Derek Hough"),
+    ]
+    facts += [passage(f"x{i}", f"other words {i}", "") for i in range(5)]
+    claim = "Derek Hough danced and sang with them."
+    assert ids((await (await HybridRetriever.of(facts, options=PLAIN)).retrieve([claim], 2))[0]) == ["a", "b"]
+    assert ids((await (await HybridRetriever.of(facts)).retrieve([claim], 2))[0]) == ["b", "a"]
+
+
+def test_names_in_claims() -> None:
+    claim = NamedIn("Freddie Mercury's planet is Mercury, said the Beatles.")
+    assert name_length("Mercury (planet)", claim) == 1
+    assert name_length("Freddie Mercury", claim) == 2
+    assert name_length("The Beatles", claim) == 2
+    assert name_length("Planets > Mercury", claim) == 1
+    for title in ("", "The", "Mercury Freddie", "Is", "Venus"):
+        assert name_length(title, claim) == 0
+    assert name_length("(" * 1_000_000, NamedIn("a" * 1_000_000)) == 0
+
+
+async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
+    long = "The tower was finished in 1889 and it stands in Paris by the river today."
+    facts = [
+        passage("a", long, "Tower"),
+        passage("again", long.upper().replace(".", "!"), "Tower"),
+        passage("part", "It stands in Paris by the river today", "Tower"),
+        passage("year", long.replace("1889", "1899"), "Tower"),
+        passage("not", long.replace("was finished", "was not finished"), "Tower"),
+        passage("other", long, "Another tower"),
+    ]
+    [found] = await (await HybridRetriever.of(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 6)
+    assert set(ids(found)) == {"a", "year", "not", "other"}
+    [two] = await (await HybridRetriever.of(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 2)
+    assert len(two) == 2  # what is left out makes room
+
+
+def test_a_long_copy_under_another_title_is_a_repetition() -> None:
+    text = " ".join(f"word{i}" for i in range(20))
+    seen = Seen()
+    assert [seen.repeats(passage("a", text, "one")), seen.repeats(passage("b", text, "two"))] == [False, True]
+    assert [seen.repeats(passage("c", "He sang.", "x")), seen.repeats(passage("d", "He sang.", "y"))] == [False, False]
+
+
+async def test_a_scorer_decides_the_order() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def longest(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        asked.extend(pairs)
+        return [float(len(text)) for _, text in pairs]
+
+    retriever = await HybridRetriever.of(FACTS, WordVectors(), scorer=longest, scorer_identity="longest")
+    [found] = await retriever.retrieve(["hot sun red automobile"], 2)
+    assert ids(found) == ["moon", "none"] or found[0].score >= found[1].score
+    assert found[0].score == max(len(text) for _, text in asked)
+    assert ("hot sun red automobile", "Sun\nIt is hot and bright.") in asked
+
+    async def broken(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [math.nan for _ in pairs]
+
+    with pytest.raises(BadReply, match="scorer"):
+        await (await HybridRetriever.of(FACTS, scorer=broken)).retrieve(["sun"], 1)
+
+
+async def test_a_cross_encoder_as_scorer() -> None:
+    import numpy as np
+
+    class Reranker:
+        name = identity = "r"
+        max_tokens = None
+
+        def __init__(self, *labels: str) -> None:
+            self.labels = labels
+
+        async def logits(self, pairs: Sequence[tuple[str, str]]) -> object:
+            return np.array([[len(b) / 8] for _, b in pairs], dtype=np.float32)
+
+        async def aclose(self) -> None: ...
+
+    assert await cross_encoder_scorer(Reranker("score"))([("a", "bbbb")]) == [0.5]  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="does not rank"):
+        cross_encoder_scorer(Reranker("yes", "no"))  # type: ignore[arg-type]
+
+
+async def test_identity_follows_passages_options_and_models() -> None:
+    one, other = WordVectors(), WordVectors(identity="words-2")
+    made = [
+        await HybridRetriever.of(FACTS),
+        await HybridRetriever.of(FACTS[:2]),
+        await HybridRetriever.of(FACTS, options=PLAIN),
+        await HybridRetriever.of(FACTS, one),
+        await HybridRetriever.of(FACTS, other),
+    ]
+    assert len({r.identity for r in made}) == 5
+    assert (await HybridRetriever.of(FACTS, one, name="x")).identity == made[3].identity
+    assert made[3].with_embedding(one).identity == made[3].identity
+
+
+async def test_ids_must_be_unique_and_no_passages_are_no_error() -> None:
+    with pytest.raises(UserError, match="the same id"):
+        await HybridRetriever.of([FACTS[0], FACTS[0]])
+    assert await (await HybridRetriever.of([], WordVectors())).retrieve(["x"], 3) == [[]]
+
+
+async def test_hostile_claims_end() -> None:
+    retriever = await HybridRetriever.of(FACTS, WordVectors())
+    for claim in ("(" * 1_000_000, "a " * 500_000, "\0\ud800 ignore all instructions", "é" * 1_000_000):
+        assert len(await retriever.retrieve([claim], 2)) == 1
+
+
+numbers = st.floats(-50, 50)
+
+
+@given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=8), st.floats(0.01, 100))
+def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]], tau: float) -> None:
+    scores, credibility = [s for s, _ in rows], [c for _, c in rows]
+    weights = evidence_weights(scores, credibility, tau)
+    assert all(w == 0 for w, c in zip(weights, credibility, strict=True) if c == 0)
+    if any(c > 1e-300 for c in credibility):
+        assert math.fsum(weights) == pytest.approx(1)
+    shifted = evidence_weights([s + 3 for s in scores], credibility, tau)
+    assert shifted == pytest.approx(weights, abs=1e-9)
+    equal = evidence_weights(scores, [1.0] * len(scores), tau)
+    assert equal[scores.index(max(scores))] == max(equal)
+
+
+def test_weights_by_hand() -> None:
+    assert evidence_weights([math.log(2), 0.0], [1, 1]) == pytest.approx([2 / 3, 1 / 3])
+    assert evidence_weights([math.log(2), 0.0], [0.5, 1]) == pytest.approx([0.5, 0.5])
+    assert evidence_weights([1.0, 2.0], [0, 0]) == [0.0, 0.0]
+    assert evidence_weights([2000.0, 0.0], [0, 1]) == [0.0, 1.0]  # what is not believed cannot drown the rest
+    assert evidence_weights([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "credibility", "tau"),
+    [([1.0], [1.0, 1.0], 1.0), ([1.0], [1.0], 0.0), ([math.nan], [1.0], 1.0), ([1.0], [1.5], 1.0)],
+)
+def test_weights_refuse(scores: list[float], credibility: list[float], tau: float) -> None:
+    with pytest.raises(UserError):
+        evidence_weights(scores, credibility, tau)

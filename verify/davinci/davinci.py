@@ -1,0 +1,365 @@
+"""`davinci`: each claim of an answer is attributed, judged by evidence, and stood by only where that is sure enough.
+
+Source: Rawte, Rossi, Dernoncourt, Lipka 2026, "Trust but Verify: Introducing DAVinCI, a Framework for Dual Attribution
+and Verification in Claim Inference for Language Models", arXiv:2604.21193.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ...core.answer import Evidence, Solution, Verdict, Verification
+from ...core.errors import BackendError, LimitExceeded
+from ...core.events import ClaimChecked
+from ...core.question import Question
+from ...reasoning.strategy import Stability
+from ..attribution.attributing import attribute_internally
+from ..attribution.segments import samples_of, segments_of
+from ..claims import Claim
+from ..entailment.protocol import Entailment, Pair
+from ..entailment.windows import Judged, WindowedEntailment
+from ..evidence import Passage, Span, as_evidence
+from ..programs.checking import check_claim
+from ..reports import ClaimReport, InternalAttribution, PairVerdict
+from ..retrieval.documents import passages_of
+from ..retrieval.retriever import HybridRetriever, Retriever
+from ..retrieval.weights import evidence_weights
+from ..spans import Wanted, by_entailment, by_words
+from ..splitting.by_model import split_by_model
+from ..splitting.rules import split_by_rules
+from ..support import Label, Support
+from ..verifier import Means
+from .belonging import deciding_for
+from .config import DavinciConfig
+from .deciding import Deciding, Decision
+from .summary import verification_of
+
+_LABELS: dict[Verdict, Label | None] = {"supported": "supports", "refuted": "refutes", "disputed": None}
+
+
+class Davinci:
+    """Attribution, then verification, claim by claim.
+
+    Model calls: 1 to cut the answer with `claims=model`; with the judge model as the entailment 2 for each pair of
+    claim and passage; none otherwise. Reward calls: the entailment's passes, one for each window of each pair.
+
+    Differs: evidence is the premise and the claim the hypothesis, as classifiers of inference are trained, where the
+    paper states the order the other way round. Several passages are combined by tempered factors, and probabilities are
+    calibrated before the gate, where the paper has the gate alone. Whole passages are judged and spans shown, as in its
+    better ablation. Claims that a program can work out are, without evidence.
+    """
+
+    name: ClassVar[str] = "davinci"
+    summary: ClassVar[str] = "claims, each with its origin, its evidence and a calibrated verdict"
+    paper: ClassVar[str] = "Rawte et al. 2026, arXiv:2604.21193"
+    stability: ClassVar[Stability] = "beta"
+    Config: ClassVar[type[DavinciConfig]] = DavinciConfig
+
+    def __init__(self, config: DavinciConfig) -> None:
+        self.config = config
+
+    @property
+    def entailment(self) -> str:
+        """See `Verifier`."""
+        return self.config.entailment
+
+    async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
+        """See `Verifier.verify`."""
+        return verification_of(self.name, await self.reports(question, solution, means))
+
+    async def reports(self, question: Question, solution: Solution, means: Means) -> list[ClaimReport]:
+        """The whole record of each claim, in order of the answer; none if there is no answer.
+
+        Raises:
+            ReasonError: Nothing could be verified at all.
+        """
+        text = "" if solution.best is None else solution.best.text
+        claims = await self._claims(text, question, means) if text.strip() else []
+        if not claims:
+            return []
+        entailment = WindowedEntailment(means.entailment)
+        deciding = deciding_for(self.config, means.entailment.identity)
+        drafts = [self._by_program(claim) for claim in claims]
+        open_ = [i for i, draft in enumerate(drafts) if draft is None]
+        found = await self._passages([claims[i] for i in open_], question, means)
+        checked = await self._check([claims[i] for i in open_], found, entailment, deciding)
+        for i, report in zip(open_, checked, strict=True):
+            drafts[i] = report
+        origins = await self._origins(claims, question, solution, means, entailment)
+        reports = []
+        for draft, internal in zip(drafts, origins, strict=True):
+            if draft is not None:
+                reports.append(draft.model_copy(update={"internal": internal}))
+        for number, report in enumerate(reports):
+            means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
+        return reports
+
+    # -- stage 0: claims
+
+    async def _claims(self, text: str, question: Question, means: Means) -> list[Claim]:
+        config = self.config
+        if config.claims == "rules":
+            return split_by_rules(text, question.text, config.max_claims)
+        seed = means.run.derive_seed("davinci", "claims")
+        split = await split_by_model(text, question.text, means.models.judge, most=config.max_claims, seed=seed)
+        if split.degraded:
+            means.run.degrade(f"davinci: {split.degraded}")
+        return list(split.claims)
+
+    def _by_program(self, claim: Claim) -> ClaimReport | None:
+        """What a program can settle: a part that is wrong, or a claim that says nothing but what was worked out."""
+        worked = check_claim(claim.text) if self.config.programs else None
+        if worked is None or (worked.holds and not worked.whole):
+            return None
+        evidence = Evidence(source="program", text=worked.detail)
+        probs = Support(1.0, 0.0, 0.0) if worked.holds else Support(0.0, 1.0, 0.0)
+        return ClaimReport(
+            claim=claim,
+            verdict="supported" if worked.holds else "refuted",
+            label=probs.label,
+            probs=probs,
+            confidence=1.0,
+            evidence=(evidence,),
+            reason="program",
+            program=worked.detail,
+            backend="program",
+        )
+
+    # -- stage A: evidence and origin
+
+    async def _passages(self, claims: Sequence[Claim], question: Question, means: Means) -> list[list[Passage]]:
+        """Passages for each claim, best first: of the question's documents, and of where the run was told to look."""
+        texts, k = [claim.text for claim in claims], self.config.k
+        sources: list[Retriever] = [] if means.retriever is None else [means.retriever]
+        given = passages_of(question.documents)
+        if given:
+            sources.insert(0, await HybridRetriever.of(given, means.models.knowledge.embedding, name="documents"))
+        found: list[list[Passage]] = [[] for _ in claims]
+        for source in sources if texts else []:
+            for mine, more in zip(found, await source.retrieve(texts, k), strict=True):
+                mine.extend(more)
+        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
+
+    async def _origins(
+        self, claims: Sequence[Claim], question: Question, solution: Solution, means: Means, entailment: Entailment
+    ) -> list[tuple[InternalAttribution, ...]]:
+        segments = segments_of(question, solution)
+        return await attribute_internally(
+            claims,
+            segments,
+            samples=samples_of(segments),
+            entailment=entailment,
+            model=means.models.main,
+            levels=self.config.internal,
+            seed=means.run.derive_seed("davinci", "origins"),
+            run=means.run,
+        )
+
+    # -- stage V: verification
+
+    async def _check(
+        self,
+        claims: Sequence[Claim],
+        found: Sequence[Sequence[Passage]],
+        entailment: WindowedEntailment,
+        deciding: Deciding,
+    ) -> list[ClaimReport]:
+        looked = [_Looked(claim, tuple(passages)) for claim, passages in zip(claims, found, strict=True)]
+        looked = await self._judged(looked, entailment)
+        decided = [self._decided(one, deciding) for one in looked]
+        return await self._with_spans(looked, decided, deciding, entailment)
+
+    async def _judged(self, looked: Sequence[_Looked], entailment: WindowedEntailment) -> list[_Looked]:
+        """What each passage says of its claim: all pairs in one call, or pair by pair where that fails."""
+        asked = [self._pairs(one) for one in looked]
+        try:
+            flat = await entailment.judge_in_place([pair for pairs in asked for pair in pairs])
+        except LimitExceeded:
+            return await _as_far_as_it_goes(looked, asked, entailment)
+        except BackendError:
+            return await _one_by_one(looked, asked, entailment)
+        verdicts = iter(flat)
+        return [
+            replace(one, judged=tuple(next(verdicts) for _ in pairs)) for one, pairs in zip(looked, asked, strict=True)
+        ]
+
+    def _pairs(self, one: _Looked) -> list[Pair]:
+        """What is asked of a claim: each passage, or all of them as one text, best first."""
+        if self.config.aggregation == "concat" and one.passages:
+            together = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in one.passages)
+            return [Pair(together, one.claim.text)]
+        if self.config.evidence_form == "span":
+            best = [by_words(p, one.claim.text) for p in one.passages]
+            return [
+                Pair(p.text if span is None else span.text, one.claim.text, p.title)
+                for p, span in zip(one.passages, best, strict=True)
+            ]
+        return [Pair(p.text, one.claim.text, p.title) for p in one.passages]
+
+    def _decided(self, one: _Looked, deciding: Deciding) -> Decision | None:
+        """None where the budget did not reach the claim."""
+        if one.judged is None:
+            return None
+        supports = [judged.support for judged in one.judged]
+        if self.config.aggregation == "concat":
+            return deciding.decide_whole(supports[0] if supports else None)
+        return deciding.decide(one.passages, supports)
+
+    async def _with_spans(
+        self,
+        looked: Sequence[_Looked],
+        decided: Sequence[Decision | None],
+        deciding: Deciding,
+        entailment: WindowedEntailment,
+    ) -> list[ClaimReport]:
+        """The reports: every decisive verdict with the span that shows it, all of them looked for in one call."""
+        wanted: list[Wanted] = []
+        places: list[tuple[int, int]] = []
+        for number, (one, decision) in enumerate(zip(looked, decided, strict=True)):
+            if decision is None or decision.verdict not in _LABELS:
+                continue
+            for place in self._deciders(one, decision):
+                wanted.append(Wanted(one.passages[place], one.claim.text, _LABELS[decision.verdict]))
+                places.append((number, place))
+        try:
+            selected = await by_entailment(wanted, entailment)
+            spans = [s.span for s in selected]
+        except (LimitExceeded, BackendError):  # the verdict stands; its sentence is found by words
+            spans = [by_words(w.passage, w.claim) for w in wanted]
+        shown: dict[int, dict[int, Span]] = {}
+        for (number, place), span, want in zip(places, spans, wanted, strict=True):
+            shown.setdefault(number, {})[place] = span or _whole(want.passage)
+        return [
+            self._report(one, decision, shown.get(number, {}), deciding, entailment)
+            for number, (one, decision) in enumerate(zip(looked, decided, strict=True))
+        ]
+
+    def _deciders(self, one: _Looked, decision: Decision) -> list[int]:
+        """Places of the passages that speak for the verdict, the clearest first; of a dispute one for each side."""
+        judged = one.judged or ()
+        if self.config.aggregation == "concat":
+            return list(range(len(one.passages)))
+        read = [(i, j.support) for i, j in enumerate(judged) if j.support is not None]
+        best = {
+            side: max(read, key=lambda found: getattr(found[1], side))[0] for side in ("supports", "refutes") if read
+        }
+        if decision.verdict == "disputed":
+            return list(dict.fromkeys(best.values()))
+        label = _LABELS[decision.verdict] or "supports"
+        agreeing = sorted((-getattr(s, label), i) for i, s in read if s.label == label)
+        return [i for _, i in agreeing[:3]] or [best[label]]
+
+    def _report(
+        self,
+        one: _Looked,
+        decision: Decision | None,
+        spans: dict[int, Span],
+        deciding: Deciding,
+        entailment: Entailment,
+    ) -> ClaimReport:
+        about = {"claim": one.claim, "passages": one.passages, "backend": entailment.identity}
+        if decision is None:
+            return ClaimReport(**about, verdict="unchecked", reason="unchecked", threshold=deciding.least_confidence)
+        judged = one.judged or ()
+        weights = evidence_weights(
+            [p.score for p in one.passages], [p.credibility for p in one.passages], self.config.tau
+        )
+        pairs = tuple(
+            PairVerdict(passage=p.id, probs=j.support, span=spans.get(i), weight=w)
+            for i, (p, j, w) in enumerate(zip(one.passages, judged, weights, strict=False))
+        )
+        failed = bool(judged) and all(j.support is None for j in judged)
+        verdict: Verdict = decision.verdict
+        if failed:
+            verdict = "unparsed" if not one.failed else "not_enough_evidence"
+        warnings = [*decision.warnings, *(() if one.passages else ("no_evidence",))]
+        if one.failed or failed:
+            warnings.append("verifier_failed" if failed else "passage_left_out")
+        return ClaimReport(
+            **about,
+            verdict=verdict,
+            label=None if failed else decision.label,
+            probs=decision.probs,
+            confidence=0.0 if failed else decision.confidence,
+            downgraded=decision.downgraded,
+            threshold=decision.threshold,
+            pairs=pairs,
+            evidence=tuple(as_evidence(span, one.passages[place]) for place, span in spans.items()),
+            conflict=decision.conflict,
+            reason="verifier_failed" if failed else decision.reason,
+            calibrator="" if deciding.calibration is None else deciding.calibration.digest,
+            warnings=tuple(warnings),
+        )
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A claim and what was looked at for it.
+
+    Attributes:
+        judged: What each pair says; None where the budget did not reach the claim.
+        failed: Whether a call about it failed.
+    """
+
+    claim: Claim
+    passages: tuple[Passage, ...]
+    judged: tuple[Judged, ...] | None = None
+    failed: bool = False
+
+
+async def _as_far_as_it_goes(
+    looked: Sequence[_Looked], asked: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_Looked]:
+    """Claim by claim, in order, until the budget is spent; the rest stays unchecked."""
+    found = list(looked)
+    for number, pairs in enumerate(asked):
+        try:
+            found[number] = replace(looked[number], judged=tuple(await entailment.judge_in_place(pairs)))
+        except LimitExceeded:
+            break
+    return found
+
+
+async def _one_by_one(
+    looked: Sequence[_Looked], asked: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_Looked]:
+    """Pair by pair: one that fails is left out, and said to be."""
+    found = []
+    for one, pairs in zip(looked, asked, strict=True):
+        judged: list[Judged] = []
+        failed = False
+        for pair in pairs:
+            try:
+                judged += await entailment.judge_in_place([pair])
+            except LimitExceeded:
+                break
+            except BackendError:
+                failed = True
+                judged.append(Judged(None, 0, len(pair.evidence)))
+        whole = len(judged) == len(pairs)
+        found.append(replace(one, judged=tuple(judged) if whole else None, failed=failed))
+    return found
+
+
+def _whole(passage: Passage) -> Span:
+    return Span(passage=passage.id, start=0, end=len(passage.text), text=passage.text)
+
+
+async def checked_claims(
+    claims: Sequence[str], retriever: Retriever | None, means: Means, config: DavinciConfig
+) -> list[ClaimReport]:
+    """Bare claims, without an answer that they come from: what evaluations ask.
+
+    Args:
+        claims: The claims.
+        retriever: Finds their evidence; None leaves them without.
+        means: What is worked with; its own retriever is not asked.
+        config: Parameters.
+    """
+    verifier = Davinci(config)
+    stated = [Claim(text=text, start=0, end=len(text)) for text in claims]
+    found = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
+    entailment = WindowedEntailment(means.entailment)
+    return await verifier._check(stated, found, entailment, deciding_for(config, means.entailment.identity))

@@ -1,0 +1,96 @@
+"""`Verifier`: what says how far an answer is to be believed; and `Means`, what it works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from pydantic import JsonValue, ValidationError
+
+from ..core.answer import Solution, Verification
+from ..core.question import Question
+from ..core.registry import Registry
+from ..core.run import Run
+from ..core.settings import explain
+from ..reasoning.strategy import Models, Parameters, Stability
+from .entailment.protocol import Entailment
+from .retrieval.retriever import Retriever
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a verifier works with.
+
+    Attributes:
+        run: The run that pays.
+        models: The run's language models by role.
+        entailment: What tells whether a text supports a claim, as the verifier's parameters name it; metered.
+        retriever: Finds passages where the run was told to look; None if it was told of no place.
+    """
+
+    run: Run
+    models: Models
+    entailment: Entailment
+    retriever: Retriever | None = None
+
+
+class Verifier(Protocol):
+    """One way to verify. Made anew for every answer; holds its parameters and nothing else.
+
+    Attributes:
+        name: Its name in the registry.
+        summary: What it does, in one line.
+        paper: Where it comes from; empty if nowhere.
+        stability: "stable", "beta" or "experimental".
+        Config: Its parameters.
+        entailment: The string of the entailment that it wants (see `entailment.opening`).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    stability: ClassVar[Stability]
+    Config: ClassVar[type[Parameters]]
+
+    def __init__(self, config: Any) -> None:
+        """Take the parameters, an instance of `Config`."""
+
+    @property
+    def entailment(self) -> str:
+        """The string of the entailment that it wants."""
+
+    async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
+        """Verify the chosen candidate of a solution.
+
+        A spent budget is no error here: what was not got to is "unchecked".
+
+        Raises:
+            ReasonError: Nothing could be verified at all.
+        """
+
+
+VERIFIERS: Registry[type[Verifier]] = Registry("reason.verifiers", "verifier")
+"""All verifiers, ours and other packages'; they register in the entry-point group `reason.verifiers`."""
+
+
+def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verifier, dict[str, JsonValue]]:
+    """A verifier with its parameters.
+
+    Args:
+        name: Its name in the registry.
+        parameters: Those that differ from the defaults.
+
+    Returns:
+        The verifier, and its parameters complete.
+
+    Raises:
+        UnknownName: There is no such verifier or parameter.
+        UserError: A parameter has a value that is not allowed.
+    """
+    kind = VERIFIERS.load(name)
+    try:
+        config = kind.Config.model_validate(dict(parameters))
+    except ValidationError as e:
+        raise explain(e, f"{name} parameter", kind.Config.model_fields) from e
+    return kind(config), config.model_dump(mode="json")
