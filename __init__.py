@@ -20,6 +20,7 @@ from .core.version import __version__
 if TYPE_CHECKING:
     from .agents.asking import aask, ask, astream
     from .agents.reasoner import Reasoner
+    from .agents.verify_text import TextVerification, averify_text, verify_text
     from .core.answer import Answer, Candidate, Solution, Verification
     from .core.budget import Budget
     from .core.errors import ReasonError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     ".agents.asking": ("aask", "ask", "astream"),
     ".agents.reasoner": ("Reasoner",),
+    ".agents.verify_text": ("TextVerification", "averify_text", "verify_text"),
     ".core.answer": ("Answer", "Candidate", "Solution", "Verification"),
     ".core.budget": ("Budget",),
     ".core.errors": ("ReasonError",),
@@ -63,11 +65,14 @@ __all__ = [
     "Settings",
     "Solution",
     "Strategy",
+    "TextVerification",
     "Verification",
     "__version__",
     "aask",
     "ask",
     "astream",
+    "averify_text",
+    "verify_text",
 ]
 
 

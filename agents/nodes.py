@@ -9,12 +9,13 @@ from typing import Protocol
 from langgraph.runtime import Runtime
 
 from ..core.answer import Answer, AnswerCandidate, RunUsage, Solution, Verification
-from ..core.errors import NotVerified
+from ..core.errors import BackendError, NotVerified, StoreError
 from ..core.events import SolutionFound, StageFinished, StageStarted, Verified
 from ..core.question import Question
 from ..core.run import Run
 from ..reasoning.strategy import make_strategy, require_features
 from ..verify.verifier import make_verifier
+from .given import GIVEN, given_solution
 from .repairing import keep_the_better, together, verification_of, with_findings
 from .state import Pipeline, State
 
@@ -34,7 +35,11 @@ async def route(state: State, pipeline: Pipeline) -> State:
 
 
 async def solve(state: State, pipeline: Pipeline) -> State:
-    """Run the strategy."""
+    """Run the strategy; an answer that was given is taken as it is."""
+    if state["strategy"] == GIVEN:
+        given = given_solution(pipeline.parameters)
+        pipeline.run.offer(given)
+        return {"solution": given.model_dump(mode="json")}
     strategy, _ = make_strategy(state["strategy"], pipeline.parameters)
     require_features(strategy, pipeline.models)
     solution = await strategy.solve(Question.model_validate(state["question"]), pipeline.models, pipeline.run)
@@ -63,13 +68,24 @@ async def verify(state: State, pipeline: Pipeline) -> State:
 
 
 async def repair(state: State, pipeline: Pipeline) -> State:
-    """Have the strategy answer again, with what was found of its answer before it."""
+    """Have the strategy answer again, with what was found of its answer before it.
+
+    Where that fails altogether, the answer that there is stands.
+    """
     run = pipeline.run
     question = Question.model_validate(state["question"])
     told = with_findings(question, Solution.model_validate(state["solution"]), verification_of(state))
     strategy, _ = make_strategy(state["strategy"], pipeline.parameters)
-    solution = await strategy.solve(told, pipeline.models, run)
-    run.emit(SolutionFound(solution=solution))
+    try:
+        solution = await strategy.solve(told, pipeline.models, run)
+    except (BackendError, StoreError) as e:
+        # a replay has no reply where the run itself was refused one
+        if isinstance(e, StoreError) and run.recording:
+            raise
+        run.degrade("the answer could not be repaired: the models failed")
+        solution = Solution.model_validate(state["solution"])
+    else:
+        run.emit(SolutionFound(solution=solution))
     kept = {"solution": state["solution"], "verification": state["verification"]}
     return {"solution": solution.model_dump(mode="json"), "repairs": state.get("repairs", 0) + 1, "kept": kept}
 
@@ -105,7 +121,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         answer=None if best is None else best.answer,
         text="" if best is None else best.text,
         strategy=strategy,
-        model=run.config.models["main"],
+        model=run.config.models.get("main", ""),
         confidence=confidence,
         stopped=solution.stopped,
         candidates=tuple(

@@ -80,6 +80,10 @@ class Reasoner:
         settings: Settings instead of those of environment and files.
         progress: Told how far a model's files are that must be fetched first; called from another thread.
 
+    Attributes:
+        settings: The settings, with what was given.
+        verify_parameters: The parameters of each verifier, complete.
+
     Raises:
         UserError: Something of this is not allowed; says what.
         DataError: The calibration map cannot be read.
@@ -133,7 +137,7 @@ class Reasoner:
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
         _, self._parameters = make_strategy(self.settings.strategy, chosen)
-        self._verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
+        self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._calibration = chosen_map(self.settings, calibration)
@@ -195,7 +199,7 @@ class Reasoner:
                 embedding=settings.embedding_model if compares else None,
             ),
             verify=settings.verify,
-            verify_parameters=self._verify_parameters,
+            verify_parameters=self.verify_parameters,
             evidence=settings.evidence if settings.verify else (),
             repairs=settings.repairs if settings.verify else 0,
             require_verified=self._require_verified,
@@ -207,10 +211,24 @@ class Reasoner:
             context=settings.context if looks_up else (),
             memory=settings.memory if looks_up else "",
         )
+        return await self.arun(config, run_id=run_id, sinks=sinks, stream_text=stream_text)
+
+    async def arun(
+        self, config: RunConfig, *, run_id: str | None = None, sinks: Sequence[Sink] = (), stream_text: bool = False
+    ) -> Answer:
+        """Take a run through the pipeline that is configured whole; otherwise as `aask`.
+
+        Args:
+            config: The run's configuration; of this reasoner, models and store are used, and the sources of `context`.
+            run_id: See `aask`.
+            sinks: See `aask`.
+            stream_text: See `aask`.
+        """
         models, reward = await self._open_models(config)
         knowledge = await self._open_knowledge(config)
         verifying = await self._open_verifying(config)
-        refuse_other_model(config, models["main"].identity)
+        if config.calibration is not None:
+            refuse_other_model(config, models["main"].identity)
         store = await self._open_store()
         run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
         await store.create_run(run.id, config.model_dump(mode="json"))
@@ -265,7 +283,8 @@ class Reasoner:
                 raise UserError(
                     f"model {model.name} is not the one that run {record.id} began with", hint="ask the question anew"
                 )
-        refuse_other_model(config, models["main"].identity)
+        if config.calibration is not None:
+            refuse_other_model(config, models["main"].identity)
         events = await store.events(record.id)
         first = events[-1].number + 1 if events else 1
         run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
@@ -330,7 +349,7 @@ class Reasoner:
             parameters=parameters,
             budget=budget,
             require_verified=self._require_verified,
-            verify_parameters=self._verify_parameters,
+            verify_parameters=self.verify_parameters,
             calibration=calibration,
             settings=self.settings,
             progress=self._progress,

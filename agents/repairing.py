@@ -50,14 +50,17 @@ def verification_of(state: State) -> Verification:
 
 
 def keep_the_better(state: State, verification: Verification, run: Run) -> State:
-    """What goes on after an attempt was verified: it, or the one before if that fared better."""
+    """What goes on after an attempt was verified: it, or the one before if that fared no worse."""
     new: State = {"verification": verification.model_dump(mode="json")}
     kept = state.get("kept")
     if not kept:
         return new
     before = Verification.model_validate(kept["verification"])
-    if _worth(verification) > _worth(before):
-        run.offer(Solution.model_validate(state["solution"]))
+    attempt = Solution.model_validate(state["solution"])
+    if attempt.best is None or not attempt.best.text.strip():
+        run.degrade(f"the answer could not be repaired: another attempt brought none ({attempt.stopped})")
+    elif _worth(verification) > _worth(before):
+        run.offer(attempt)
         return new
     return {"solution": kept["solution"], "verification": kept["verification"]}
 
@@ -70,11 +73,14 @@ def _worth(verification: Verification) -> tuple[int, float, float]:
 
 
 def after_verification(state: State, runtime: Runtime[Pipeline]) -> Literal["repair", "finish"]:
-    """Whether there is something to tell the strategy, and enough left to tell it."""
+    """Whether there is something new to tell the strategy, and enough left to tell it."""
     run = runtime.context.run
     if state["verification"] is None or state.get("repairs", 0) >= run.config.repairs or run.ledger.exhausted:
         return "finish"
     verification = verification_of(state)
+    kept = state.get("kept")
+    if kept and kept["solution"] == state["solution"]:
+        return "finish"  # told the same again, the strategy would answer the same again
     if verification.verdict not in _BLAMED or not blamed(verification):
         return "finish"
     return "repair"

@@ -12,6 +12,7 @@ from ..core.errors import BackendUnavailable, DataError, UserError
 from ..core.run import Run, RunConfig
 from ..core.settings import Settings
 from ..core.store import RunRecord
+from ..reasoning.brains.folder_files import Note
 from ..reasoning.strategy import Models
 from ..serving.embeddings import EmbeddingModel, open_embedding
 from ..serving.pulling import Progress
@@ -29,6 +30,7 @@ from ..verify.retrieval.retriever import HybridRetriever, Retriever
 from ..verify.retrieval.several import SeveralRetrievers
 from ..verify.verifier import Means, make_verifier
 
+_NOTES_TOLD = 5
 JUDGE, LEXICAL = "judge", "lexical"
 """Entailments that need nothing opened: the run's own judge model, and shared words."""
 
@@ -54,6 +56,8 @@ class Verifying:
         else:
             judge = MeteredEntailment(self.entailments[entailment], run)
         retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
+        for what in self._lacking():
+            run.degrade(f"evidence: {what}")
         return Means(run=run, models=models, entailment=judge, retriever=retriever)
 
     def described(self) -> dict[str, Any]:
@@ -63,8 +67,16 @@ class Verifying:
             for name, e in self.entailments.items()
         }
         if self.retriever is not None:
-            found["retriever"] = {"identity": self.retriever.identity, "name": self.retriever.name}
+            found["retriever"] = {
+                "identity": self.retriever.identity,
+                "name": self.retriever.name,
+                "degraded": self._lacking(),
+            }
         return found
+
+    def _lacking(self) -> list[str]:
+        """What the retriever does less well than it could, and what it left out."""
+        return [str(what) for what in getattr(self.retriever, "degraded", ())]
 
 
 @dataclass
@@ -72,7 +84,7 @@ class OpenedVerifying:
     """Entailments and retrievers that are open, by name; they serve many runs and are closed together."""
 
     entailments: dict[str, Entailment] = field(default_factory=dict)
-    retrievers: dict[str, Retriever] = field(default_factory=dict)
+    retrievers: dict[tuple[str, ...], Retriever] = field(default_factory=dict)
 
     async def open(self, config: RunConfig, settings: Settings, progress: Progress | None) -> Verifying:
         """What verifies a run's answers.
@@ -91,7 +103,7 @@ class OpenedVerifying:
             if wanted not in self.entailments:
                 self.entailments[wanted] = await open_entailment(wanted, settings, progress=progress)
             used[wanted] = self.entailments[wanted]
-        places = [await self._retriever(name, settings, progress) for name in config.evidence]
+        places = [await self._retriever(names, settings, progress) for names in await _places(config.evidence)]
         if not places:
             return Verifying(used)
         return Verifying(used, places[0] if len(places) == 1 else SeveralRetrievers(places))
@@ -104,40 +116,72 @@ class OpenedVerifying:
         for one in opened:
             await one.aclose()
 
-    async def _retriever(self, name: str, settings: Settings, progress: Progress | None) -> Retriever:
-        if name not in self.retrievers:
-            self.retrievers[name] = await open_place(name, settings, progress)
-        return self.retrievers[name]
+    async def _retriever(self, names: tuple[str, ...], settings: Settings, progress: Progress | None) -> Retriever:
+        if names not in self.retrievers:
+            self.retrievers[names] = await open_place(names, settings, progress)
+        return self.retrievers[names]
 
 
-async def open_place(name: str, settings: Settings, progress: Progress | None) -> Retriever:
+async def open_place(names: Sequence[str], settings: Settings, progress: Progress | None) -> Retriever:
     """A place where evidence is looked for: a saved index, or files and folders that are read now.
 
     Documents are found by words and meaning, or by words alone where no embedding model can be had.
+
+    Args:
+        names: One saved index, or files and folders, which are searched together.
+        settings: Where model files are kept.
+        progress: Told how far reading and embedding are.
 
     Raises:
         DataError: There is nothing there, or it cannot be read.
         UserError: A library is not installed.
     """
-    path, is_index = await asyncio.to_thread(_located, name)
+    located = [await asyncio.to_thread(_located, name) for name in names]
 
     async def embedding(model: str | None) -> EmbeddingModel:
         return await open_embedding(model or settings.embedding_model, settings, progress)
 
-    if is_index:
-        return await open_index(path, embedding)
-    gathered = await asyncio.to_thread(read_passages, [path])
+    if len(located) == 1 and located[0][1]:
+        return await open_index(located[0][0], embedding)
+    if progress is not None:
+        progress("reading", 0, None)
+    gathered = await asyncio.to_thread(read_passages, [path for path, _ in located])
+    model: EmbeddingModel | None = None
+    lacking = ""
     try:
-        model: EmbeddingModel | None = await embedding(None)
-    except (UserError, BackendUnavailable):
-        model = None
+        model = await embedding(None)
+    except (UserError, BackendUnavailable) as e:
+        lacking = f"passages are found by their words alone: {e.message}"
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress("embedding", done, total)
+
     try:
-        made = await HybridRetriever.of(gathered.passages, model, name=name)
+        made = await HybridRetriever.of(gathered.passages, model, name=", ".join(names), told=told)
     except BaseException:
         if model is not None:
             await model.aclose()
         raise
-    return _Owning(made, model)
+    degraded = (lacking,) if lacking else made.degraded
+    return _Owning(made, model, (*degraded, *_notes(gathered.notes)))
+
+
+async def _places(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """What is searched together: all documents, so that what is rare is rare among all of them; each index alone."""
+    indexed = {name: (await asyncio.to_thread(_located, name))[1] for name in dict.fromkeys(names)}
+    documents = tuple(name for name, is_index in indexed.items() if not is_index)
+    return [*([documents] if documents else []), *((name,) for name, is_index in indexed.items() if is_index)]
+
+
+def _notes(notes: Sequence[Note]) -> tuple[str, ...]:
+    """What was left out of the documents or read otherwise, the first few of it named."""
+    told = [
+        f"{note.path} {'was left out' if note.left_out else 'was read otherwise'}: {note.why}"
+        for note in notes[:_NOTES_TOLD]
+    ]
+    more = len(notes) - len(told)
+    return (*told, *((f"{more:,} more documents were left out or read otherwise",) if more else ()))
 
 
 def _located(name: str) -> tuple[Path, bool]:
@@ -149,9 +193,9 @@ def _located(name: str) -> tuple[Path, bool]:
 class _Owning:
     """A retriever that closes the embedding model that was opened for it."""
 
-    def __init__(self, retriever: HybridRetriever, model: EmbeddingModel | None) -> None:
-        self._retriever, self._model = retriever, model
-        self.name, self.identity, self.degraded = retriever.name, retriever.identity, retriever.degraded
+    def __init__(self, retriever: HybridRetriever, model: EmbeddingModel | None, degraded: tuple[str, ...]) -> None:
+        self._retriever, self._model, self.degraded = retriever, model, degraded
+        self.name, self.identity = retriever.name, retriever.identity
         self.retrieve = retriever.retrieve
 
     async def aclose(self) -> None:
@@ -181,7 +225,10 @@ def recorded_verifying(record: RunRecord, config: RunConfig) -> Verifying:
             if role.startswith("entailment:") and isinstance(known, dict)
         }
         known = record.identities.get("retriever")
-        retriever = RecordedRetriever(str(known["name"]), str(known["identity"])) if isinstance(known, dict) else None
+        retriever = None
+        if isinstance(known, dict):
+            lacking = tuple(map(str, known.get("degraded", ())))
+            retriever = RecordedRetriever(str(known["name"]), str(known["identity"]), lacking)
     except (KeyError, TypeError) as e:
         raise DataError(f"the record of run {record.id} is damaged: {e!r}") from e
     return Verifying(entailments, retriever)

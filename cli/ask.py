@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ reason ask "What is 17 * 23?" -s self-consistency --set n=16
 reason ask "Which is a prime?" --choices "21|23|25" --json
 reason ask "Who wrote the install guide?" -s coat --context docs/
 cat report.txt | reason ask "What was decided?" --context -
+reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
 reason ask - --budget-tokens 2000 --trace trace.html < question.txt
 
 The answer goes to standard output, everything else to standard error.
@@ -101,6 +103,40 @@ def ask(
             rich_help_panel=options.RUNNING,
         ),
     ] = None,
+    verify_parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--verify-set",
+            metavar="NAME.KEY=VALUE",
+            help="Parameter of a verifier; may be repeated: see [b]reason verifiers show NAME[/b].",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    evidence: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--evidence",
+            metavar="PATH",
+            help="Where verifiers look for evidence: a file, folder or saved index, beside the files of --context. "
+            "May be repeated.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    repairs: Annotated[
+        int | None,
+        typer.Option(
+            "--repairs",
+            min=0,
+            max=10,
+            metavar="N",
+            help="Most times that an answer which did not pass goes back to the strategy with what was found. "
+            "(default: 1)",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
     require_verified: Annotated[
         bool,
         typer.Option(
@@ -135,12 +171,14 @@ def ask(
     threads: options.Threads = None,
 ) -> None:
     """Answer a question."""
+    from ..core.errors import UserError
     from ..core.settings import load_settings
     from .inputs import (
         STDIN,
         check_one_stdin,
         parse_choices,
         parse_parameters,
+        parse_verify_parameters,
         read_contexts,
         read_question,
         sort_contexts,
@@ -151,7 +189,10 @@ def ask(
     asked = read_question(question)
     options_given = parse_choices(choices)
     chosen = parse_parameters(parameters or ())
+    verifying = parse_verify_parameters(verify_parameters or ())
     documents = read_contexts(files)
+    if evidence and not verify and not load_settings().verify:
+        raise UserError("--evidence is looked at by verifiers, and none is named", hint="add --verify davinci")
     settings = load_settings(
         strategy=strategy,
         model=model,
@@ -159,6 +200,8 @@ def ask(
         judge_model=judge_model,
         reward_model=reward_model,
         verify=tuple(verify) if verify else None,
+        evidence=tuple(str(path.expanduser().absolute()) for path in evidence) if evidence else None,
+        repairs=repairs,
         seed=seed,
         budget=options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
         store=store,
@@ -173,6 +216,7 @@ def ask(
         lambda progress: Reasoner(
             parameters=chosen,
             require_verified=require_verified,
+            verify_parameters=verifying,
             calibration=calibration,
             context=sources or None,
             memory=memory,

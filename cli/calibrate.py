@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from . import options
+from .calibrate_verdicts import EXAMPLES as VERDICT_EXAMPLES
+from .calibrate_verdicts import verdicts
 
 WORK = "Work"
 
@@ -26,6 +28,7 @@ reason ask "…" -s glimp --set router=pair.json -m LARGE --small-model SMALL
 """
 
 calibrate_app = typer.Typer(help="Find thresholds on development data.", no_args_is_help=True)
+calibrate_app.command("verdicts", epilog=VERDICT_EXAMPLES)(verdicts)
 
 
 @calibrate_app.command(epilog=EXAMPLES)

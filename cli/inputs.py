@@ -130,11 +130,28 @@ def parse_choices(given: str | None) -> tuple[str, ...]:
     return choices
 
 
-def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
+def parse_verify_parameters(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parameters of verifiers from `NAME.key=value`, by verifier.
+
+    Raises:
+        UserError: One names no verifier, or as `parse_parameters`.
+    """
+    for item in given:
+        name, dot, key = item.partition("=")[0].partition(".")
+        if not (name.strip() and dot and key.strip()):
+            raise UserError(f"--verify-set {item!r} is not NAME.key=value", hint="for example --verify-set davinci.k=8")
+    return parse_parameters(given, "--verify-set")
+
+
+def parse_parameters(given: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Parameters from `key=value`, nested ones with dots in the key.
 
     A value is read as JSON or else as TOML where it is one of a single line (`8`, `0.7`, `true`, `null`, `"a"`,
     `[1, 2]`); anything else stays the text it is.
+
+    Args:
+        given: What was given.
+        option: The option's name, for errors.
 
     Raises:
         UserError: One has no `=` or no key, or two contradict each other; names it.
@@ -144,14 +161,14 @@ def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         path = [part.strip() for part in key.split(".")]
         if not equals or not all(path):
-            raise UserError(f"--set {item!r} is not key=value", hint="for example --set n=8")
+            raise UserError(f"{option} {item!r} is not key=value", hint=f"for example {option} n=8")
         node = parameters
         for part in path[:-1]:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                raise UserError(f"--set {item!r} contradicts an earlier --set of {part!r}")
+                raise UserError(f"{option} {item!r} contradicts an earlier {option} of {part!r}")
         if isinstance(node.get(path[-1]), dict):
-            raise UserError(f"--set {item!r} contradicts an earlier --set of a part of {path[-1]!r}")
+            raise UserError(f"{option} {item!r} contradicts an earlier {option} of a part of {path[-1]!r}")
         node[path[-1]] = _read_value(value.strip())
     return parameters
 

@@ -22,12 +22,16 @@ from .config import config_app
 from .console import debugging, say
 from .doctor import doctor
 from .eval import eval_app
+from .index import index_app
 from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
 from .memory import memory_app
 from .models import models_app
 from .runs import runs_app
 from .strategies import strategies_app
 from .train import train_app
+from .verifiers import verifiers_app
+from .verify import EXAMPLES as VERIFY_EXAMPLES
+from .verify import verify
 from .vote import EXAMPLES as VOTE_EXAMPLES
 from .vote import vote
 
@@ -43,14 +47,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("ask", epilog=EXAMPLES)(ask)
+app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(strategies_app, name="strategies")
+app.add_typer(verifiers_app, name="verifiers")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(memory_app, name="memory")
+app.add_typer(index_app, name="index")
 app.command("doctor")(doctor)
 app.add_typer(config_app, name="config")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from ..core.answer import Answer, Evidence
+from .claims_print import print_checked
 from .console import err, out, printable, say, write_line
 
 LONGEST_ANSWER = 200
@@ -22,7 +23,7 @@ def print_json(answer: Answer) -> None:
 
 
 def print_answer(answer: Answer | None, printed: str = "") -> None:
-    """Print the answer's text, and below it what it cites.
+    """Print the answer's text, and below it what it cites, and what was found of its claims.
 
     Args:
         answer: The answer; None if there is none.
@@ -37,6 +38,9 @@ def print_answer(answer: Answer | None, printed: str = "") -> None:
         write_line(text)
     if answer is not None and answer.citations:
         write_line("\n".join(["", "Sources", *source_lines(answer.citations, out().width)]))
+    if answer is not None and answer.verification is not None and answer.verification.claims:
+        write_line("\nClaims")
+        print_checked(out(), answer.verification)
 
 
 def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:

@@ -11,9 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..agents.given import GIVEN
 from ..core.answer import Answer
 from ..core.run import RunConfig
 from ..core.store import RunRecord
+from .claims_print import print_checked
 from .console import out, printable
 from .printing import source_lines
 from .usage_cells import USAGE_HEADS, usage_cells
@@ -55,10 +57,16 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
             Text(age(now - record.created), "dim"),
             _status(record.status, row["stopped"]),
             Text(str(row["strategy"])),
-            Text(_one_line(row["question"])),
+            Text(_one_line(row["question"])) if row["strategy"] != GIVEN else _of_given(row["question"]),
             Text(_one_line(row["answer"])),
         )
     return table
+
+
+def _of_given(question: Any) -> Text:
+    """The question of a run whose answer was given to it; often there was none."""
+    shown = _one_line(question)
+    return Text(shown) if shown else Text("a text that was verified", "dim")
 
 
 def print_run(record: RunRecord) -> None:
@@ -79,6 +87,10 @@ def print_run(record: RunRecord) -> None:
     facts.add_row("strategy", _strategy(config))
     for role, model in config.models.items():
         facts.add_row("model" if role == "main" else f"{role} model", Text(model))
+    for name in config.verify:
+        facts.add_row("verifier", _verifier(name, config))
+    if config.evidence:
+        facts.add_row("evidence", Text("\n".join(map(printable, config.evidence))))
     facts.add_row("seed", str(config.seed))
     limits = config.budget.model_dump(exclude_none=True)
     if limits:
@@ -86,7 +98,8 @@ def print_run(record: RunRecord) -> None:
     if record.error:
         facts.add_row("error", Text(str(record.error.get("message", record.error)), "red"))
     console.print(facts)
-    _section("question", config.question.text)
+    if config.question.text.strip():
+        _section("question", config.question.text)
     for letter, choice in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", config.question.choices, strict=False):
         out().print(Padding(Text(f"{letter}. {printable(choice)}"), (0, 0, 0, 2)))
     if config.question.documents:
@@ -109,6 +122,9 @@ def _print_answer(answer: Answer) -> None:
         _heading("sources")
         for line in source_lines(answer.citations, console.width - 2):
             console.print(Padding(Text(line), (0, 0, 0, 2)))
+    if answer.verification is not None and answer.verification.claims:
+        _heading("claims")
+        print_checked(console, answer.verification)
     if len(answer.candidates) > 1:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)  # the text takes what is left
         table.add_column("#", justify="right", no_wrap=True)
@@ -140,7 +156,15 @@ def _usage(answer: Answer) -> Table:
     return table
 
 
+def _verifier(name: str, config: RunConfig) -> Text:
+    given = config.verify_parameters.get(name, {})
+    shown = ", ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", []))
+    return Text.assemble(name, (f"  {printable(shown)}", "dim"))
+
+
 def _strategy(config: RunConfig) -> Text:
+    if config.strategy == GIVEN:  # its one parameter is the text, which is shown below
+        return Text(f"none: the answer was {GIVEN}")
     given = ", ".join(f"{name}={value}" for name, value in config.parameters.items() if value not in (None, ""))
     return Text.assemble(config.strategy, (f"  {given}", "dim"))
 

@@ -14,6 +14,7 @@ from ..core.events import (
     CallFinished,
     CallStarted,
     CandidateFound,
+    ClaimChecked,
     Degraded,
     EventFields,
     EventsDropped,
@@ -142,6 +143,8 @@ class _Tree:
                 best = event.solution.best
                 found = "no candidate" if best is None else _short(best.answer or "no answer found in the text")
                 return Entry("solution", f"{found} ({event.solution.stopped})", _json(event.solution.notes))
+            case ClaimChecked():
+                return _claim(event)
             case Verified():
                 return Entry("verified", event.verification.verdict.replace("_", " "), _json(event.verification))
             case RunFailed():
@@ -185,6 +188,20 @@ class _Tree:
             style="" if done.ok else "bad",
             is_open=siblings <= MOST_SAMPLES_OPEN,
         )
+
+
+def _claim(event: ClaimChecked) -> Entry:
+    """A claim's verdict in the line, its whole record behind it."""
+    verdict, confidence, claim = (event.report.get(name) for name in ("verdict", "confidence", "claim"))
+    sure = f" {confidence:.2f}" if isinstance(confidence, float) else ""
+    text = claim.get("text") if isinstance(claim, dict) else ""
+    styles = {"supported": "good", "refuted": "bad", "disputed": "warn"}
+    return Entry(
+        f"claim {event.index + 1}",
+        f"{str(verdict).replace('_', ' ')}{sure}: {_short(str(text))}",
+        _json(event.report),
+        style=styles.get(str(verdict), ""),
+    )
 
 
 def _routed(event: StepRouted) -> str:

@@ -21,6 +21,7 @@ from ..core.events import (
 )
 from ..core.search_tree import search_trees
 from ..core.version import __version__
+from .claim_marks import counted, placed_source, word_of
 from .search_notes import search_notes
 from .search_script import SCRIPT, SCRIPT_SOURCE
 from .search_section import searches_html
@@ -32,7 +33,7 @@ from .usage_cells import USAGE_HEADS, usage_cells
 
 E = TypeVar("E", bound=EventFields)
 
-_VERDICT_STYLES = {"supported": "good", "refuted": "bad"}
+_VERDICT_STYLES = {"supported": "good", "refuted": "bad", "disputed": "warn"}
 _STOPPED_STYLES = {"done": "good", "budget": "warn", "cancelled": "warn", "error": "bad"}
 
 
@@ -50,6 +51,7 @@ def render_trace(events: Sequence[EventFields]) -> str:
     failed = _last(events, RunFailed)
     answer = None if finished is None else finished.answer
     question = "a run that did not begin" if started is None else started.question.text
+    question = question if question.strip() else "An answer that was given"
     parts = [f"<h1>{escape(question)}</h1>"]
     if started is not None and started.question.choices:
         options = "".join(f"<li>{escape(c)}</li>" for c in started.question.choices)
@@ -65,7 +67,8 @@ def render_trace(events: Sequence[EventFields]) -> str:
     if answer is not None:
         parts += [_section("Note", f"<p>{escape(what)}</p>") for what in answer.degraded]
         if answer.verification is not None and answer.verification.claims:
-            parts.append(_section("Claims", _claims(answer.verification)))
+            parts.append(_section("Claims", f"<p>{escape(counted(answer.verification))}</p>"))
+            parts.append(_claims(answer.verification))
         parts.append(_section("Usage", _usage(answer.usage)))
     parts.append("<h2>What happened</h2>")
     if any(isinstance(e, SampleFinished) and e.completion.logprobs for e in events):
@@ -161,12 +164,17 @@ def _meters(charged: BudgetCharged, exhausted: BudgetExhausted | None, seconds: 
 def _claims(verification: Verification) -> str:
     rows = []
     for claim in verification.claims:
-        spans = "".join(f'<div class="soft">“{escape(e.text)}” ({escape(e.source)})</div>' for e in claim.evidence)
+        spans = "".join(
+            f'<div class="soft">“{escape(e.text)}” ({escape(placed_source(e.source, e.start, e.end))})</div>'
+            for e in claim.evidence
+        )
+        if claim.note:
+            spans += f'<div class="soft">{escape(claim.note)}</div>'
         style = _VERDICT_STYLES.get(claim.verdict, "")
         sure = "" if claim.confidence is None else f"{claim.confidence:.2f}"
         rows.append(
             f"<tr><td>{escape(claim.text)}{spans}</td>"
-            f'<td><span class="kind {style}">{escape(claim.verdict.replace("_", " "))}</span></td>'
+            f'<td><span class="kind {style}">{escape(word_of(claim.verdict))}</span></td>'
             f'<td class="n">{sure}</td></tr>'
         )
     head = '<tr><th>claim</th><th>verdict</th><th class="n">confidence</th></tr>'

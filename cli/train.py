@@ -1,4 +1,4 @@
-"""`reason train`: navigators for the strategy `rlot`, trained on a model and a dataset; and what is in a navigator."""
+"""`reason train`: navigators for the strategy `rlot`, routers, judges of entailment; and what is in a navigator."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from . import options
+from .train_entailment import EXAMPLES as ENTAILMENT_EXAMPLES
+from .train_entailment import entailment
 from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, auto_router, question_router
 
 LEARNING = "Learning"
@@ -30,11 +32,12 @@ reason eval runs/nav/held_out.jsonl -s rlot --set navigator=nav.safetensors
 """
 
 train_app = typer.Typer(
-    help="Train navigators for the strategy rlot and routers for auto and question-router, and show them.",
+    help="Train navigators for the strategy rlot, routers for auto and question-router, and judges of entailment.",
     no_args_is_help=True,
 )
 train_app.command("auto-router", epilog=AUTO_EXAMPLES)(auto_router)
 train_app.command("question-router", epilog=QUESTION_EXAMPLES)(question_router)
+train_app.command("entailment", epilog=ENTAILMENT_EXAMPLES)(entailment)
 
 
 @train_app.command(epilog=EXAMPLES)

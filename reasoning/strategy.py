@@ -39,7 +39,7 @@ class Models:
     if one was given.
 
     Args:
-        by_role: The language models; "main" is always there.
+        by_role: The language models; "main" is always there, but for a run whose answer was given to it.
         reward: The reward model.
         own_judge: Makes the language model of a role a reward model that judges its own steps; raises
             `CapabilityMissing` if it cannot be one.
@@ -69,12 +69,12 @@ class Models:
     @property
     def small(self) -> MeteredModel:
         """The model for small steps."""
-        return self._by_role.get("small", self.main)
+        return self._by_role["small"] if "small" in self._by_role else self.main
 
     @property
     def judge(self) -> MeteredModel:
         """The model that judges."""
-        return self._by_role.get("judge", self.main)
+        return self._by_role["judge"] if "judge" in self._by_role else self.main
 
     @property
     def reward(self) -> MeteredReward:

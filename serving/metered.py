@@ -31,9 +31,10 @@ from .metered_workers import MeteredWorkers
 from .model import Capabilities, LanguageModel, Listener
 from .pieces import stream_of
 from .recorder import Recorder
+from .relevance import ExplainsTokens, Relevance
 from .workers import Opening, SharesCache
 
-MeasuredT = TypeVar("MeasuredT", Scored, NextToken)
+MeasuredT = TypeVar("MeasuredT", Scored, NextToken, Relevance)
 WorkT = TypeVar("WorkT")
 
 
@@ -306,6 +307,19 @@ class MeteredModel:
             return await self._model.next_token([prompts[i] for i in missing], top)
 
         return await self._measure("next_token", NextToken, asked, compute, calls=len(prompts))
+
+    async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
+        """See `ExplainsTokens.relevance`."""
+        model = self._model
+        if not isinstance(model, ExplainsTokens):
+            raise CapabilityMissing("relevance", self.name)
+        shown = prompt.model_dump(mode="json")
+        asked: list[JsonValue] = [{"relevance": shown, "parts": list(parts), "continuation": continuation}]
+
+        async def compute(missing: list[int]) -> list[Relevance]:
+            return [await model.relevance(prompt, parts, continuation) for _ in missing]
+
+        return (await self._measure("relevance", Relevance, asked, compute, calls=1))[0]
 
     async def _measure(
         self,

@@ -45,6 +45,7 @@ class Verifier(Protocol):
         stability: "stable", "beta" or "experimental".
         Config: Its parameters.
         entailment: The string of the entailment that it wants (see `entailment.opening`).
+        roles: The roles whose language models it asks, with its parameters: "judge", "main".
     """
 
     name: ClassVar[str]
@@ -59,6 +60,10 @@ class Verifier(Protocol):
     @property
     def entailment(self) -> str:
         """The string of the entailment that it wants."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles whose language models it asks."""
 
     async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
         """Verify the chosen candidate of a solution.

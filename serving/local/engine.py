@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Literal
 
 from ...core.errors import CapabilityMissing, UserError
@@ -24,6 +25,7 @@ from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
 from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from ..relevance import Relevance
 from ..workers import Opening
 from .bounds import Bounds
 from .calibrate import default_kv_bytes, default_threads, native_format
@@ -33,6 +35,7 @@ from .forward import Forward
 from .measure_tasks import NextTask, ScoreTask
 from .model import Decoder
 from .pins import LAYOUT, LocalPrefixes
+from .relevance import RelevanceTask, place_parts
 from .sample_task import SampleTask
 from .scheduler import Scheduler
 from .shared.group import LocalWorkers, open_workers
@@ -66,6 +69,7 @@ class LocalModel:
         kv_bytes: int,
         max_rows: int,
         prefixes: PrefixPlace | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
         self.name = name
         self.identity = f"{fingerprint}+{weight_format}"
@@ -73,7 +77,7 @@ class LocalModel:
         self.threads = threads
         self._tokenizer, self._eos = tokenizer, eos
         self._shape, self._decoder = forward.shape, forward if isinstance(forward, Decoder) else None
-        self._max_rows = max_rows
+        self._max_rows, self._checkpoint = max_rows, checkpoint
         self._scheduler = Scheduler(forward, kv_bytes, max_rows)
         self._bounds = Bounds(name, self._shape.context, self._scheduler.prefixes.most_columns, self._shape.vocab)
         self._calls = Calls(self._scheduler, threads)
@@ -128,6 +132,7 @@ class LocalModel:
             kv_bytes=kv_bytes or default_kv_bytes(),
             max_rows=max_rows,
             prefixes=prefixes,
+            checkpoint=files.folder,
         )
 
     @property
@@ -249,6 +254,27 @@ class LocalModel:
             )
         await self._calls.run(call)
         return [r for r in results if r is not None]
+
+    async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
+        """What a continuation rests on, by the checkpoint's own weights in fp32 (see `ExplainsTokens.relevance`).
+
+        The engine does nothing else meanwhile: it takes about five forward passes that reuse nothing.
+        """
+        if self._decoder is None or self._checkpoint is None:
+            raise CapabilityMissing("relevance", self.name, alternative="")
+        placed = place_parts(self._tokenizer, prompt, parts, continuation)
+        self._bounds.check_ids(placed.ids)
+        self._bounds.check_length(len(placed.ids), "prompt and continuation")
+        results: list[Relevance] = []
+
+        def hear(found: Relevance) -> None:
+            results.append(found)
+            call.finish()
+
+        call = Call(hear)
+        call.tasks.append(RelevanceTask(self._shape, self._checkpoint, placed, told=call.tell, failed=call.tell))
+        await self._calls.run(call)
+        return results[0]
 
     async def open_workers(self, opening: Opening) -> LocalWorkers:
         """Workers that read one another's cache (see `SharesCache`)."""

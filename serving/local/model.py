@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -74,7 +75,7 @@ class Decoder:
         self._prepack = can_prepack(self.dtype)
         self.rotary = Rotary(shape, self.dtype)
         self._embedding = checkpoint.tensor("model.embed_tokens.weight", self.dtype)
-        self._layers = [self._layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
+        self._layers = [read_layer(checkpoint, shape, i, weight_format, self._prepack) for i in range(shape.layers)]
         self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
         tied = shape.tied or "lm_head.weight" not in checkpoint
         head = self._embedding if tied else checkpoint.tensor("lm_head.weight", self.dtype)
@@ -85,34 +86,6 @@ class Decoder:
     def load(cls, folder: Path, weight_format: WeightFormat) -> Decoder:
         """Read a Hugging Face folder."""
         return cls(ModelShape.read(folder), Checkpoint(folder), weight_format)
-
-    def _layer(self, checkpoint: Checkpoint, prefix: str) -> Layer:
-        attention = prefix + "self_attn."
-
-        def read(name: str) -> Tensor:
-            return checkpoint.tensor(name, self.dtype)
-
-        def norm(name: str) -> Norm:
-            return Norm(read(name), self.shape.norm_eps)
-
-        def linear(name: str) -> Linear:
-            bias = read(name + ".bias") if name + ".bias" in checkpoint else None
-            return make_linear(read(name + ".weight"), bias, self.weight_format, self._prepack)
-
-        biased = attention + "q_proj.bias" in checkpoint
-        fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
-        bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if biased else None
-        return Layer(
-            attention_norm=norm(prefix + "input_layernorm.weight"),
-            qkv=make_linear(fused, bias, self.weight_format, self._prepack),
-            query_norm=norm(attention + "q_norm.weight") if self.shape.qk_norm else None,
-            key_norm=norm(attention + "k_norm.weight") if self.shape.qk_norm else None,
-            output=linear(attention + "o_proj"),
-            feed_norm=norm(prefix + "post_attention_layernorm.weight"),
-            gate=linear(prefix + "mlp.gate_proj"),
-            up=linear(prefix + "mlp.up_proj"),
-            down=linear(prefix + "mlp.down_proj"),
-        )
 
     def open_log(self, capacity: int) -> KVLog:
         """An empty log."""
@@ -155,22 +128,74 @@ class Decoder:
         Returns:
             `[wanted, vocab]`, fp32.
         """
-        rows = len(ids)
-        heads = self.shape.heads + 2 * self.shape.kv_heads
         x = self._embedding[torch.tensor(ids)]
         for i, layer in enumerate(self._layers):
-            qkv = layer.qkv(layer.attention_norm(x)).view(rows, heads, self.shape.head_dim)
-            if layer.query_norm is not None and layer.key_norm is not None:
-                qkv = self._norm_heads(qkv, layer.query_norm, layer.key_norm)
-            x = layer.output.plus(plan.attend(i, qkv), x)
-            h = layer.feed_norm(x)
-            x = layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
+            x = run_layer(layer, self.shape, x, partial(plan.attend, i))
         if not wanted:
             return torch.empty(0, self.shape.vocab)
-        if len(wanted) < rows:
+        if len(wanted) < len(ids):
             x = x[torch.tensor(wanted)]
         return self._head(self._norm(x)).float()
 
-    def _norm_heads(self, qkv: Tensor, query_norm: Norm, key_norm: Norm) -> Tensor:
-        at, end = self.shape.heads, self.shape.heads + self.shape.kv_heads
-        return torch.cat([query_norm(qkv[:, :at]), key_norm(qkv[:, at:end]), qkv[:, end:]], 1)
+
+def read_layer(
+    checkpoint: Checkpoint, shape: ModelShape, number: int, weight_format: WeightFormat, prepack: bool
+) -> Layer:
+    """Read the weights of one layer.
+
+    Args:
+        checkpoint: The weights.
+        shape: Sizes.
+        number: The layer, from 0.
+        weight_format: Format of its matrices.
+        prepack: Whether oneDNN's prepacked product is to be used; it knows no gradients.
+    """
+    prefix = f"model.layers.{number}."
+    attention = prefix + "self_attn."
+    dtype = dtype_of(weight_format)
+
+    def read(name: str) -> Tensor:
+        return checkpoint.tensor(name, dtype)
+
+    def norm(name: str) -> Norm:
+        return Norm(read(name), shape.norm_eps)
+
+    def linear(name: str) -> Linear:
+        bias = read(name + ".bias") if name + ".bias" in checkpoint else None
+        return make_linear(read(name + ".weight"), bias, weight_format, prepack)
+
+    biased = attention + "q_proj.bias" in checkpoint
+    fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
+    bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if biased else None
+    return Layer(
+        attention_norm=norm(prefix + "input_layernorm.weight"),
+        qkv=make_linear(fused, bias, weight_format, prepack),
+        query_norm=norm(attention + "q_norm.weight") if shape.qk_norm else None,
+        key_norm=norm(attention + "k_norm.weight") if shape.qk_norm else None,
+        output=linear(attention + "o_proj"),
+        feed_norm=norm(prefix + "post_attention_layernorm.weight"),
+        gate=linear(prefix + "mlp.gate_proj"),
+        up=linear(prefix + "mlp.up_proj"),
+        down=linear(prefix + "mlp.down_proj"),
+    )
+
+
+def run_layer(layer: Layer, shape: ModelShape, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """One layer over rows of tokens.
+
+    Args:
+        layer: Its weights.
+        shape: Sizes.
+        x: `[rows, hidden]`.
+        attend: Takes `[rows, heads + 2 * kv_heads, head_dim]`, gives `[rows, heads * head_dim]` (see `Plan.attend`).
+
+    Returns:
+        `[rows, hidden]`.
+    """
+    qkv = layer.qkv(layer.attention_norm(x)).view(x.shape[0], shape.heads + 2 * shape.kv_heads, shape.head_dim)
+    if layer.query_norm is not None and layer.key_norm is not None:
+        at, end = shape.heads, shape.heads + shape.kv_heads
+        qkv = torch.cat([layer.query_norm(qkv[:, :at]), layer.key_norm(qkv[:, at:end]), qkv[:, end:]], 1)
+    x = layer.output.plus(attend(qkv), x)
+    h = layer.feed_norm(x)
+    return layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)

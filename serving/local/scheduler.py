@@ -19,6 +19,7 @@ from .forward import Forward
 from .plans import Span, by_log
 from .prefix_tasks import ReleaseTask
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
+from .relevance import RelevanceTask
 from .sample_task import Row, SampleTask
 from .sampling import pick
 from .shared.worker_tasks import CloseTask, OpenTask, PassTask
@@ -90,7 +91,7 @@ class Scheduler:
 
     def submit(self, task: Work) -> None:
         """Add work; it begins in order of arrival. What gives room back is done at once: others may wait for it."""
-        if isinstance(task, OpenTask | PassTask | CloseTask):
+        if isinstance(task, OpenTask | PassTask | CloseTask | RelevanceTask):
             self._alone.append(task)
         elif isinstance(task, ReleaseTask):
             task.start(self)

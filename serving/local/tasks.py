@@ -1,8 +1,8 @@
 """What the scheduler works on: tasks, and the tokens they want computed.
 
 A task says what is to be prefilled (`Fill`) and what to do with the logits: `sample_task`, `measure_tasks`,
-`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`. All of it runs on the engine's
-thread.
+`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`, `relevance`. All of it runs on the
+engine's thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...core.errors import ReasonError
 from .prefixes import Prefixes, Sequenced
+from .relevance import RelevanceTask
 from .shared.worker_tasks import CloseTask, OpenTask, PassTask
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Task(Protocol):
         """Give back every sequence held; idempotent."""
 
 
-AloneTask = OpenTask | PassTask | CloseTask
+AloneTask = OpenTask | PassTask | CloseTask | RelevanceTask
 """Work that is a step of its own."""
 
 Work = Task | AloneTask

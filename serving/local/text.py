@@ -67,6 +67,11 @@ class Tokenizer:
         before = next((i for i in range(len(framed) - len(plain) + 1) if framed[i : i + len(plain)] == plain), 0)
         return framed[: before + len(plain)]
 
+    def places(self, text: str, *, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text as `encode` gives them, and the characters (start, end) that each stands for."""
+        ids = self.encode(text, special=special)
+        return ids, list(self._fast.encode(text, add_special_tokens=special).offsets)[: len(ids)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens, without special tokens."""
         return str(self._fast.decode(list(ids), skip_special_tokens=True))

@@ -13,6 +13,7 @@ from reason.verify.attribution.segments import Segment
 from reason.verify.claims import Claim
 from reason.verify.entailment.protocol import Pair
 from reason.verify.support import Support
+from scripted_entailment import ScriptedEntailment
 
 
 def claim(text: str) -> Claim:
@@ -80,20 +81,13 @@ def test_a_hostile_megabyte_is_read_in_linear_time() -> None:
     assert time.perf_counter() - started < 15
 
 
-class Judge:
-    """Says what its table says of a text; the claim must come second."""
+def judge_of(table: dict[str, Support | None], max_words: int | None = None) -> ScriptedEntailment:
+    """Says of a text what the table says of the first of its keys that stands in it."""
 
-    name, identity = "table", "table-1"
+    def verdict(pair: Pair) -> Support | None:
+        return next((v for key, v in table.items() if key in pair.evidence), Support(0, 0, 1))
 
-    def __init__(self, table: dict[str, Support | None], max_words: int | None = None) -> None:
-        self.table, self.max_words, self.calls = table, max_words, []
-
-    async def judge(self, pairs: list[Pair]) -> list[Support | None]:
-        self.calls.append(list(pairs))
-        return [next((v for key, v in self.table.items() if key in p.evidence), Support(0, 0, 1)) for p in pairs]
-
-    async def aclose(self) -> None:
-        raise AssertionError("not ours to close")
+    return ScriptedEntailment(verdict, max_words=max_words)
 
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.1, 0.8, 0.1), Support(0.2, 0.2, 0.6)
@@ -101,7 +95,7 @@ SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes
 
 
 async def test_signs_and_shares_of_the_samples() -> None:
-    judge = Judge({"yes": YES, "no": NO, "hm": SILENT, "?": None})
+    judge = judge_of({"yes": YES, "no": NO, "hm": SILENT, "?": None})
     first, second = await by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
     assert [(a.component, a.weight) for a in first] == [
         ("sample 1", 1.0),
@@ -111,22 +105,22 @@ async def test_signs_and_shares_of_the_samples() -> None:
     ]
     told = first[0].detail
     assert (told["entail"], told["contradict"], told["neither"]) == (0.5, 0.25, 0.25)
-    assert (told["samples"], told["unread"], told["judge"], told["probs"]) == (4, 1, "table-1", list(YES))
+    assert (told["samples"], told["unread"], told["judge"], told["probs"]) == (4, 1, "scripted@1", list(YES))
     assert [a.weight for a in second] == [a.weight for a in first]
     assert len(judge.calls) == 1
     assert judge.calls[0][5] == Pair("yes", "B.")
 
 
 async def test_of_equal_probabilities_the_more_careful_one_votes() -> None:
-    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], Judge({"yes": Support(0.5, 0.5, 0.0)}))
+    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.5, 0.0)}))
     assert found[0].weight == -1.0  # of equals the more careful one, refutes
-    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], Judge({"yes": Support(0.5, 0.0, 0.5)}))
+    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.0, 0.5)}))
     assert found[0].weight == 0.0
 
 
 async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -> None:
     long = segment("long", "It was cold. " * 20 + "The answer is no. " + "It was cold. " * 20, "sample")
-    judge = Judge({"no": NO}, max_words=12)
+    judge = judge_of({"no": NO}, max_words=12)
     (found,) = await by_agreement([claim("A.")], [long], judge)
     assert [a.weight for a in found] == [-1.0]
     assert len(judge.calls) == 1
@@ -134,7 +128,7 @@ async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -
 
 
 async def test_nothing_is_asked_without_samples_or_claims() -> None:
-    judge = Judge({})
+    judge = judge_of({})
     assert await by_agreement([claim("A.")], [], judge) == [()]
     assert await by_agreement([], SAMPLES, judge) == []
     assert judge.calls == []

@@ -21,7 +21,7 @@ temperatures = st.floats(0.01, 1000)
 
 
 @given(supports, temperatures)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_3_the_likeliest_stays_and_all_sums_to_one(draw, temperature):
     found = temper(draw, temperature)
     assert math.fsum(found) == pytest.approx(1, abs=1e-9)
@@ -89,7 +89,7 @@ def test_the_ends_of_the_range():
 
 
 @given(st.lists(st.tuples(supports, st.sampled_from(["supports", "refutes", "neutral"])), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_it_is_never_worse_than_none(pairs):
     given_probs, golds = [s for s, _ in pairs], [g for _, g in pairs]
     floored = [support(max(p, 1e-12) for p in s) for s in given_probs]

@@ -65,14 +65,22 @@ def test_fitting_finds_what_is_wrong():
 
 
 def test_small_gains_do_not_move_the_prior():
-    """Supported and refuted claims that their evidence tells apart say nothing of a prior, be there more of the one."""
-    clear = [Example(tuple(of(A, A, A)), "supports")] * 24 + [Example(tuple(of(B, B, B)), "refutes")] * 20
-    fitted = fit_fusion(clear, verifier="v", source="s")
-    assert fitted.parameters.pi == 0.5
-    # where the evidence does not tell and nearly all claims hold, the prior does
-    vague = Support(0.45, 0.45, 0.1)
-    unclear = [Example(tuple(of(vague, vague, vague)), "supports" if n % 10 else "refutes") for n in range(100)]
-    assert fit_fusion(unclear, verifier="v", source="s").parameters.pi == pytest.approx(90.5 / 101)
+    """Evidence that does not tell leaves it to the prior: 53 of 100 claims that hold may be chance, 90 are not."""
+    vague = tuple(of(*[Support(0.45, 0.45, 0.1)] * 3))
+
+    def prior(holding):
+        examples = [Example(vague, "supports" if n < holding else "refutes") for n in range(100)]
+        return fit_fusion(examples, verifier="v", source="s").parameters.pi
+
+    assert prior(53) == 0.5
+    assert prior(90) == pytest.approx(90.5 / 101)
+
+
+def test_a_label_that_was_thought_impossible_costs_a_bounded_loss():
+    examples = [Example(tuple(of(*[Z] * 8)), "supports")] * 20
+    start = FusionParameters(mode="product", beta=1, temperature=1)
+    assert fit_fusion(examples, verifier="v", source="s", start=start).nll_before == pytest.approx(12 * math.log(10))
+    assert mean_loss(examples, start) == pytest.approx(12 * math.log(10))
 
 
 def test_the_threshold_of_conflict_is_that_of_the_best_f1():

@@ -61,6 +61,7 @@ SILENT = [
     "29 February 1900 was a Tuesday in Russia.", "Plato was born in 428 BC and died in 348 BC at 80.",
     "He was born in 1950 and his son died in 1940.", "There is no 30 February 2001.", "Is 2 + 2 = 5?",
     "1912 was before the war of 1914", "He died at 76.", "What is 15% of 80?", "A second is a minute",
+    "He weighed 7 lb, 7 oz (3.373 kg).",
     "Chapter 12 is 15% of 80 pages", "Version 3.10 is after 3.9", "12 is 15% of 80 million", "3 plus 4 times x is 9",
     "It was 5 degrees warmer (9 °F)", "two and a half plus one is three", "Black Friday 26 May 1988 failed.",
 ]  # fmt: skip

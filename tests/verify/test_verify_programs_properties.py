@@ -16,8 +16,8 @@ SMALL = st.integers(1, 10_000)
 SIGNS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*"}
 SOUP_WORDS = (
-    "3 18 54 1/2 0.5 15% % of half is are = ≈ + - * / ( ) and the sum product about January May 31 30 2000 1914 from to "
-    "Saturday was born in died at aged km m °C °F mile an hour not years , . ^ ² million two twenty square"
+    "3 18 54 1/2 0.5 15% % of half is are = ≈ + - * / ( ) and the sum product about January May 31 30 2000 1914 from to"
+    " Saturday was born in died at aged km m °C °F mile an hour not years , . ^ ² million two twenty square"
 )
 SOUP = st.lists(st.sampled_from(SOUP_WORDS.split()), max_size=25).map(" ".join)
 

@@ -13,7 +13,7 @@ from reason.core.errors import UserError
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.verify.splitting.by_model import OPENING, read_entries, split_by_model
-from reason.verify.splitting.quotes import Said, located
+from reason.verify.splitting.quotes import added, located
 from reason.verify.splitting.rules import split_by_rules
 from run_desk import RunDesk
 from scripted_model import ScriptedModel, replies
@@ -53,7 +53,7 @@ async def test_claims_and_places_are_the_models() -> None:
         ("Rosa Lund was not a chemist.", "Rosa Lund was a chemist.", "denial"),
         ("Rosa Lund was a chemist.", "Rosa Lund was a famous chemist.", "quotation"),
         ("Was Rosa Lund a chemist?", "Rosa Lund was a chemist.", "states nothing"),
-        ("Eva Krog met Bergen.", "Rosa Lund was a chemist.", "all of it"),
+        ("Rosa Lund was a chemist.", "She met Eva Krog.", "all of it"),
     ],
 )
 async def test_what_adds_to_the_answer_is_refused(claim: str, source: str, why: str) -> None:
@@ -96,9 +96,12 @@ async def test_a_spent_budget_is_survived_and_a_call_is_charged(tmp_path: Path) 
         desk = RunDesk(store, scripted(*GOOD))
         model = await desk.begin("a", strategy="cot", question=Question(text="?"), seed=1)
         split = await split_by_model(ANSWER, QUESTION, model)
-        assert (len(split.claims), desk.spent.calls) == (4, 1)
-        model = await desk.begin("b", strategy="cot", question=Question(text="?"), budget=Budget(calls=0), seed=1)
-        assert list((await split_by_model(ANSWER, QUESTION, model)).claims) == split_by_rules(ANSWER, QUESTION)
+        assert (len(split.claims), desk.spent.model_calls) == (4, 1)
+        model = await desk.begin("b", strategy="cot", question=Question(text="?"), budget=Budget(calls=1), seed=1)
+        assert len((await split_by_model(ANSWER, QUESTION, model)).claims) == 4
+        split = await split_by_model(ANSWER, QUESTION, model, seed=5)
+        assert "budget" in split.degraded
+        assert list(split.claims) == split_by_rules(ANSWER, QUESTION)
     finally:
         await store.aclose()
 
@@ -168,6 +171,13 @@ def test_quotations_are_found_across_blanks() -> None:
 
 
 def test_words_may_change_their_form_and_names_may_not() -> None:
-    said = Said("Vogt discovered three moons.", "")
-    assert said.added("Three moons were discovered by Vogt.", "Vogt discovered three moons.") == ""
-    assert said.added("The moons were discovered by Vogts.", "Vogt discovered three moons.") == "the word 'vogts'"
+    quote = "Vogt discovered three moons."
+    assert added("Three moons were discovered by Vogt.", quote, "") == ""
+    assert added("The moons were discovered by Vogts.", quote, "") == "the word 'vogts'"
+
+
+def test_only_pronouns_and_names_take_words_from_before_the_quotation() -> None:
+    before = "Emil Vogt was a tall baker."
+    assert added("Emil Vogt lived in Bern.", "He lived in Bern.", before) == ""
+    assert added("A tall baker lived in Bern.", "Vogt lived in Bern.", before) == "the word 'tall'"
+    assert added("It says that Emil Vogt lived in Bern.", "Vogt lived in Bern.", before) == "the word 'says'"

@@ -11,7 +11,7 @@ from reason.reasoning.brains.bm25 import words_of
 from reason.verify.splitting.rules import split_by_rules
 
 PIECES = st.sampled_from([
-    "Tin", "is", "He", "It", "was", "and", "died", ".", "\n", "\r\n", "- ", "**", "`", "```\n", "$", "$$", "\\[", "|", 
+    "Tin", "is", "He", "It", "was", "and", "died", ".", "\n", "\r\n", "- ", "**", "`", "```\n", "$", "$$", "\\[", "|",
     "# ", '"', ":", "?", " ", " ", "1. ", "🌊", "Ünal", "in 1900",
     ";", ", and it", "born", "(", ")", "> ", "\u2003", "I think",
     "[a](b)",

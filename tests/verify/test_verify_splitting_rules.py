@@ -157,29 +157,28 @@ def test_the_first_line_of_an_answer_in_halves_of_characters() -> None:
     assert claim.text == "Tin is ? soft."
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [
-        "!",
-        "?\n",
-        "a. ",
-        "*",
-        "**a ",
-        "`",
-        "$a",
-        '"a',
-        "[a](",
-        "- \n",
-        "\\[",
-        "|-",
-        "```\n",
-        "https://",
-        "!)",
-        "> ",
-        "x: ",
-        "_a",
-    ],
-)
+HOSTILE = [
+    "!",
+    "?\n",
+    "a. ",
+    "*",
+    "**a ",
+    "`",
+    "$a",
+    '"a',
+    "[a](",
+    "- \n",
+    "\\[",
+    "|-",
+    "```\n",
+    "https://",
+    "!)",
+    "> ",
+    "x: ",
+]
+
+
+@pytest.mark.parametrize("unit", [*HOSTILE, "_a", "(a ", "A.B."])
 def test_time_is_linear_in_hostile_text(unit: str) -> None:
     def seconds(size: int) -> float:
         text = unit * (size // len(unit))
@@ -193,8 +192,12 @@ def test_time_is_linear_in_hostile_text(unit: str) -> None:
 
 KINDS = [
     ("Is it?", "question"), ("Zinc is a metal.", "statement"), ("Add two eggs.", "instruction"), ("Thanks!", "talk"),
+    ("Lund wrote a book called Who Is Afraid?", "statement"), ("Is tin soft?", "question"),
+    ("Tin is soft, isn't it?", "question"),
+    ("I Love Tea is a song of 1990.", "statement"), ("Does water boil?", "question"),
     ("I love tea.", "opinion"), ("...", "nothing"), ("Blue", "fragment"), ("Use of lead was banned.", "statement"),
-    ("Don't touch it.", "instruction"), ("As an AI, I cannot see.", "talk"), ("Alexander the Great was a king.", "statement"),
+    ("Don't touch it.", "instruction"), ("As an AI, I cannot see.", "talk"),
+    ("Alexander the Great was a king.", "statement"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from .deciding import Deciding
 
 RETRIEVED = "retrieved"
 """The evidence source that shipped parameters were fitted on: passages that a retriever found."""
+UNFITTED_A = 1.0
+"""How far a passage is informative by a judge that nothing was fitted to: as far as the judge says."""
 NO_CALIBRATION = "none"
 
 _SHIPPED = Path(__file__).parent / "shipped"
@@ -34,8 +36,9 @@ def deciding_for(config: DavinciConfig, backend: str) -> Deciding:
     concat = config.aggregation == "concat"
     if config.fusion and concat:
         raise UserError("passages that are read as one text are not fused", hint="leave fusion out, or take witness")
+    # the default `a` of the method belongs to fitted temperatures: with it no single passage could ever decide
     fusion = FusionParameters(
-        mode="mean" if config.aggregation == "concat" else config.aggregation, disputed=not concat
+        mode="mean" if config.aggregation == "concat" else config.aggregation, a=UNFITTED_A, disputed=not concat
     )
     if config.fusion:
         fusion = load_fusion(Path(config.fusion)).parameters_for(verifier=backend, source=RETRIEVED)

@@ -65,6 +65,13 @@ class Davinci:
         """See `Verifier`."""
         return self.config.entailment
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """See `Verifier`."""
+        judges = self.config.entailment == "judge" or self.config.claims == "model"
+        looks_inside = not {"context", "whitebox"}.isdisjoint(self.config.internal)
+        return (*(("judge",) if judges else ()), *(("main",) if looks_inside else ()))
+
     async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
         """See `Verifier.verify`."""
         return verification_of(self.name, await self.reports(question, solution, means))
@@ -92,6 +99,9 @@ class Davinci:
         for draft, internal in zip(drafts, origins, strict=True):
             if draft is not None:
                 reports.append(draft.model_copy(update={"internal": internal}))
+        missed = sum(report.reason == "unchecked" for report in reports)
+        if missed:
+            means.run.degrade(f"{self.name}: the budget ended before {missed} of {len(reports)} claims were checked")
         for number, report in enumerate(reports):
             means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
         return reports
@@ -146,15 +156,17 @@ class Davinci:
         self, claims: Sequence[Claim], question: Question, solution: Solution, means: Means, entailment: Entailment
     ) -> list[tuple[InternalAttribution, ...]]:
         segments = segments_of(question, solution)
+        samples = samples_of(segments)
+        # a single attempt agrees with itself, and that is not worth a pass
+        levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
         return await attribute_internally(
             claims,
             segments,
-            samples=samples_of(segments),
+            samples=samples,
             entailment=entailment,
-            model=means.models.main,
-            levels=self.config.internal,
+            model=means.models.main if means.models.has("main") else None,
+            levels=levels,
             seed=means.run.derive_seed("davinci", "origins"),
-            run=means.run,
         )
 
     # -- stage V: verification
@@ -312,13 +324,16 @@ class _Looked:
 async def _as_far_as_it_goes(
     looked: Sequence[_Looked], asked: Sequence[Sequence[Pair]], entailment: WindowedEntailment
 ) -> list[_Looked]:
-    """Claim by claim, in order, until the budget is spent; the rest stays unchecked."""
+    """Claim by claim, in order, until the budget is spent; the rest stays unchecked, but for what needs no pass."""
     found = list(looked)
+    spent = False
     for number, pairs in enumerate(asked):
+        if spent and pairs:
+            continue
         try:
             found[number] = replace(looked[number], judged=tuple(await entailment.judge_in_place(pairs)))
         except LimitExceeded:
-            break
+            spent = True
     return found
 
 

@@ -1,1 +1,1 @@
-"""Finding evidence: documents, saved indexes, hybrid search."""
+"""Passages for claims: documents cut into passages, found by words and by meaning, in memory or in a saved index."""

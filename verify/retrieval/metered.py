@@ -63,10 +63,11 @@ class RecordedRetriever:
     Args:
         name: The name of the recorded run's.
         identity: Its identity.
+        degraded: What it did less well than it could.
     """
 
-    def __init__(self, name: str, identity: str) -> None:
-        self.name, self.identity = name, identity
+    def __init__(self, name: str, identity: str, degraded: tuple[str, ...] = ()) -> None:
+        self.name, self.identity, self.degraded = name, identity, degraded
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """Refuse.

@@ -1,0 +1,208 @@
+"""`verify_text` and `averify_text`: a text that something else wrote, checked claim by claim in a run of its own.
+
+The run goes through the same pipeline as a question's, but for the strategy: its one candidate is the given text. So it
+is in the run store, bound by a budget, and can be resumed and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from ..core.answer import Answer, RunUsage, Verification
+from ..core.budget import Budget
+from ..core.errors import UserError
+from ..core.events import ClaimChecked, EventFields, Sink
+from ..core.messages import Frozen
+from ..core.question import MAX_QUESTION_CHARS, Document, Question
+from ..core.run import RunConfig, new_seed
+from ..core.settings import Settings
+from ..serving.pulling import Progress
+from ..verify.reports import ClaimReport
+from ..verify.verifier import Verifier, make_verifier
+from .given import GIVEN, NO_QUESTION, given_parameters
+from .portal import Portal
+from .reasoner import Reasoner
+from .verifying import LEXICAL
+
+MAX_ANSWER_CHARS = 2_000_000
+"""Longest text that is verified, in characters."""
+PROGRAMS_ONLY = "no documents were given: only what a program can work out is checked, all else is not enough evidence"
+
+
+class TextVerification(Frozen):
+    """What was found of a text.
+
+    Attributes:
+        answer: The text, as it was given.
+        question: What it answers; empty if that was not told.
+        verification: The verdict on it, and on its claims in short.
+        reports: The whole record of each claim, in order of the text; empty if the verifier keeps none.
+        usage: What it cost.
+        run_id: Name of the run in the store.
+        degraded: What could not be done as the method says, and what was done instead.
+    """
+
+    answer: str
+    question: str
+    verification: Verification
+    reports: tuple[ClaimReport, ...]
+    usage: RunUsage
+    run_id: str
+    degraded: tuple[str, ...] = ()
+
+
+class Reports:
+    """A sink that keeps the whole record of each claim."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, ClaimReport] = {}
+
+    def __call__(self, event: EventFields) -> None:
+        """Keep a claim's record; one that is told again takes the place of the first."""
+        if isinstance(event, ClaimChecked):
+            self._found[event.index] = ClaimReport.model_validate(event.report)
+
+    def of(self, verification: Verification) -> tuple[ClaimReport, ...]:
+        """The records of a verification's claims, in order; none at all where some are missing."""
+        count = len(verification.claims)
+        if set(self._found) != set(range(count)):
+            return ()
+        return tuple(self._found[number] for number in range(count))
+
+
+async def averify_text(
+    answer: str,
+    *,
+    question: str = "",
+    documents: Sequence[Document] = (),
+    evidence: Sequence[str | Path] = (),
+    verifier: str = "davinci",
+    parameters: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    model: str | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
+    programs_only: bool = False,
+    progress: Progress | None = None,
+    sinks: Sequence[Sink] = (),
+) -> TextVerification:
+    """Check a text that something else wrote.
+
+    A spent budget is no error: the claims that it did not reach are "unchecked". Cancelling the task saves the run.
+
+    Args:
+        answer: The text. It is data: nothing in it is obeyed.
+        question: What it answers, which may name what "it" is in it.
+        documents: Texts that it is checked against.
+        evidence: Files, folders and saved indexes that it is checked against; none is the setting.
+        verifier: Name of the verifier.
+        parameters: The verifier's parameters that differ from the settings.
+        settings: Settings instead of those of environment and files.
+        model: The language model, where the parameters need one (`entailment="judge"`, `claims="model"`, origins by
+            "context" or "whitebox"); None is the setting. Otherwise none is opened.
+        budget: Limits of the run.
+        programs_only: Go on without any document: what no program can work out is "not enough evidence" then.
+        progress: Told how far documents and model files are; called from another thread.
+        sinks: Hear of every event.
+
+    Raises:
+        UserError: The text is empty or too long, there is nothing to check it against, or a parameter is not allowed.
+        DataError: A document or an index cannot be read.
+        BackendError: What judges failed altogether.
+    """
+    _check_answer(answer, question)
+    reasoner = Reasoner(
+        model,
+        verify=(verifier,),
+        verify_parameters={verifier: _own_defaults(verifier, parameters, settings)},
+        evidence=tuple(evidence) or None,
+        repairs=0,
+        budget=budget,
+        calibration="none",
+        settings=settings,
+        progress=progress,
+    )
+    async with reasoner:
+        chosen = reasoner.settings
+        nothing = not documents and not chosen.evidence
+        if nothing and not programs_only:
+            raise UserError(
+                "there is nothing to check the answer against",
+                hint="give documents or evidence (--docs, --index), or say programs_only (--programs-only)",
+            )
+        complete = dict(reasoner.verify_parameters[verifier])
+        if nothing and "entailment" in complete:
+            complete["entailment"] = LEXICAL  # nothing will be judged: no classifier is opened for it
+        config = RunConfig(
+            question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),
+            strategy=GIVEN,
+            parameters=given_parameters(answer),
+            models=_models(make_verifier(verifier, complete)[0], chosen, model),
+            verify=(verifier,),
+            verify_parameters={verifier: complete},
+            evidence=chosen.evidence,
+            budget=chosen.budget,
+            local=chosen.local,
+            seed=new_seed() if chosen.seed is None else chosen.seed,
+            reuse=chosen.reuse,
+        )
+        reports = Reports()
+        done = await reasoner.arun(config, sinks=(reports, *sinks))
+    return _found(done, answer, question.strip(), reports, (PROGRAMS_ONLY,) if nothing else ())
+
+
+def verify_text(answer: str, **options: Any) -> TextVerification:
+    """`averify_text` for callers that are not asynchronous; works inside a running event loop (notebooks) too."""
+    portal = Portal()
+    try:
+        return portal.call(lambda: averify_text(answer, **options))
+    finally:
+        portal.close()
+
+
+def _check_answer(answer: str, question: str) -> None:
+    if not answer.strip():
+        raise UserError("the answer is empty", hint="give the text that is to be verified")
+    if len(answer) > MAX_ANSWER_CHARS:
+        raise UserError(
+            f"the answer has {len(answer):,} characters, more than {MAX_ANSWER_CHARS:,}", hint="verify it in parts"
+        )
+    if len(question) > MAX_QUESTION_CHARS:
+        raise UserError(f"the question has {len(question):,} characters, more than {MAX_QUESTION_CHARS:,}")
+    if any("\ud800" <= c <= "\udfff" for c in answer + question):
+        raise UserError("the answer or the question is not valid Unicode text", hint="convert it to UTF-8")
+
+
+def _own_defaults(
+    verifier: str, parameters: Mapping[str, Any] | None, settings: Settings | None
+) -> Mapping[str, JsonValue]:
+    """The parameters that were given, and where nothing is said of origins none: a given text has no run behind it."""
+    given = dict(parameters or {})
+    kind = make_verifier(verifier, {})[0].Config
+    said = {} if settings is None else settings.verifiers.get(verifier, {})
+    if "internal" in kind.model_fields and "internal" not in said:
+        given.setdefault("internal", [])
+    return given
+
+
+def _models(verifier: Verifier, settings: Settings, model: str | None) -> dict[str, str]:
+    """The language models that the verifier asks, by role; none where it asks none."""
+    judge = model or settings.judge_model or settings.model
+    by_role = {"judge": judge, "main": settings.model}
+    return {role: by_role[role] for role in verifier.roles}
+
+
+def _found(done: Answer, answer: str, question: str, reports: Reports, warned: tuple[str, ...]) -> TextVerification:
+    verification = done.verification or Verification()
+    return TextVerification(
+        answer=answer,
+        question=question,
+        verification=verification,
+        reports=reports.of(verification),
+        usage=done.usage,
+        run_id=done.run_id,
+        degraded=(*warned, *done.degraded),
+    )

@@ -1,0 +1,95 @@
+"""Claims with their verdicts on a terminal: within the answer's text, and as a list under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from ..core.answer import CheckedClaim, Verdict, Verification
+from .claim_marks import counted, pieces_of, placed_source, word_of
+from .console import printable
+
+STYLES: dict[Verdict, str] = {
+    "supported": "green",
+    "refuted": "bold red",
+    "disputed": "magenta",
+    "not_enough_evidence": "yellow",
+    "unchecked": "dim",
+    "unparsed": "dim",
+}
+LONGEST_QUOTE = 400
+"""Characters of a quotation that are shown."""
+_LEAST_WIDTH = 24
+"""Columns from which the list is indented."""
+
+
+def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
+    """The answer, each claim underlined in the colour of its verdict and followed by its number: `… of France.[1]`."""
+    shown = Text()
+    for piece in pieces_of(text, claims):
+        style = f"underline {STYLES[claims[piece.claims[0]].verdict]}" if piece.claims else ""
+        shown.append(printable(piece.text), style)
+        for number in piece.ends:
+            shown.append(f"[{number + 1}]", f"bold {STYLES[claims[number].verdict]}")
+    shown.rstrip()
+    return shown
+
+
+def print_claims(console: Console, claims: Sequence[CheckedClaim], *, whole: bool = True) -> None:
+    """Print the list of claims: number, verdict, confidence, claim; below each, what shows it.
+
+    Args:
+        console: Where to.
+        claims: The claims.
+        whole: Whether every quotation is shown; otherwise the first of each claim that did not pass.
+    """
+    width = len(str(len(claims))) + 3
+    indent = width if console.width >= _LEAST_WIDTH else 0
+    for number, claim in enumerate(claims, 1):
+        head = Text(word_of(claim.verdict), STYLES[claim.verdict])
+        if claim.confidence and claim.verdict not in ("unchecked", "unparsed"):
+            head.append(f" {claim.confidence:.2f}", "dim")
+        head.append(f"  {_line(claim.text)}")
+        first = f"{f'[{number}]':>{width - 1}} "
+        if not indent:
+            head = Text.assemble((first, "dim"), head)
+        for text in (head, *_below(claim, whole)):
+            for line in text.wrap(console, max(1, console.width - indent)):
+                line.rstrip()
+                console.print(Text.assemble((first if indent else "", "dim"), line), soft_wrap=True)
+                first = " " * indent
+
+
+def print_checked(console: Console, verification: Verification) -> None:
+    """Print what a verification says of an answer that is printed already: its verdict and its claims, in short."""
+    console.print(summary_line(verification), soft_wrap=True)
+    print_claims(console, verification.claims, whole=False)
+
+
+def summary_line(verification: Verification) -> Text:
+    """The verdict on the whole: `refuted: 1 of 3 claims supported, 1 refuted, 1 not enough evidence`."""
+    line = Text(word_of(verification.verdict), STYLES[verification.verdict])
+    line.append(f": {counted(verification)}")
+    if verification.confidence is not None:
+        line.append(f"; confidence {verification.confidence:.2f}")
+    return line
+
+
+def _below(claim: CheckedClaim, whole: bool) -> Iterator[Text]:
+    shown = claim.evidence if whole else claim.evidence[: claim.verdict != "supported"]
+    by_program = claim.evidence[:1] and claim.evidence[0].source == "program"
+    for evidence in () if by_program else shown:
+        quote = _line(evidence.text)
+        quote = quote if len(quote) <= LONGEST_QUOTE else quote[: LONGEST_QUOTE - 1] + "…"
+        source = placed_source(_line(evidence.source), evidence.start, evidence.end)
+        yield Text.assemble((source, "cyan"), f' "{quote}"')
+    if claim.note and (whole or claim.verdict != "supported"):
+        yield Text(f"program: {_line(claim.note)}" if by_program else _line(claim.note), "dim")
+    if whole and claim.origins:
+        yield Text(f"from {_line(', '.join(claim.origins))}", "dim")
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

@@ -1,0 +1,1 @@
+"""Training and scoring of the embedded judge of entailment (`verify.entailment.embedded`)."""

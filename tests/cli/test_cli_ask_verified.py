@@ -1,0 +1,104 @@
+"""`reason ask --verify`: claims under the answer, evidence and parameters by flags, exit status 5, the trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reason.core.answer import Answer
+from scripted_model import ScriptedModel, replies
+
+Cli = Callable[..., tuple[int, str, str]]
+Scripted = Callable[..., ScriptedModel]
+VERIFY = ["--verify", "davinci", "--verify-set", "davinci.entailment=lexical", "--evidence", "facts.md"]
+REPLY = "Paris is the capital of France. Barcelona is the capital of Spain."
+
+
+@pytest.fixture
+def facts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
+    path = home / "work" / "facts.md"
+    path.write_text("Paris is the capital of France. Madrid is the capital of Spain.")
+    return path
+
+
+def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts: Path) -> None:
+    scripted(replies(REPLY))
+    status, out, err = cli("ask", "Capitals?", *VERIFY, "--repairs", "0")
+    assert status == 0
+    assert out.splitlines() == [
+        REPLY,
+        "",
+        "Claims",
+        "refuted: 1 of 2 claims supported, 1 refuted; confidence 0.07",
+        "[1] supported 0.88  Paris is the capital of France.",
+        "[2] refuted 0.88  Barcelona is the capital of Spain.",
+        '    facts.md:32-63 "Madrid is the capital of Spain."',
+    ]
+    assert "words alone" in err
+
+
+def test_a_narrow_terminal_wraps_the_claims(
+    cli: Cli, scripted: Scripted, facts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "32")
+    scripted(replies(REPLY))
+    out = cli("ask", "Capitals?", *VERIFY, "--repairs", "0")[1]
+    claims = out[out.index("[1]") :].splitlines()
+    assert max(map(len, claims)) <= 32
+    assert all(line.startswith(("[", "    ")) for line in claims)
+
+
+def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: Path) -> None:
+    scripted(replies(REPLY))
+    flags = ["--repairs", "2", "--verify-set", "davinci.k=3", "--trace", "trace.html", "--json"]
+    status, out, _ = cli("ask", "Capitals?", *VERIFY, *flags)
+    answer = Answer.model_validate_json(out)
+    assert status == 0
+    config = json.loads(cli("runs", "show", answer.run_id, "--json")[1])["config"]
+    assert (config["repairs"], config["evidence"]) == (2, [str(facts)])
+    assert config["verify_parameters"]["davinci"]["k"] == 3
+    page = (facts.parent / "trace.html").read_text()
+    assert "“Madrid is the capital of Spain.” (facts.md:32-63)" in page
+    assert "1 of 2 claims supported, 1 refuted" in page
+    assert '<span class="kind bad">claim 2</span> refuted 0.88: Barcelona is the capital of Spain.' in page
+    shown = cli("runs", "show", answer.run_id)[1]
+    assert "[2] refuted 0.88  Barcelona is the capital of Spain." in shown
+    assert "entailment=lexical" in shown
+    assert str(facts) in shown
+
+
+def test_require_verified_prints_the_answer_and_has_status_5(cli: Cli, scripted: Scripted, facts: Path) -> None:
+    scripted(replies(REPLY))
+    status, out, err = cli("ask", "Capitals?", *VERIFY, "--require-verified")
+    assert status == 5
+    assert out.startswith(REPLY + "\n")
+    assert "[2] refuted" in out
+    assert "error: the answer is not verified: refuted" in err
+    scripted(replies("Paris is the capital of France."))
+    assert cli("ask", "Capitals?", *VERIFY, "--require-verified")[0] == 0
+
+
+def test_the_documents_of_the_question_are_evidence(cli: Cli, scripted: Scripted, facts: Path) -> None:
+    scripted(replies("Madrid is the capital of Spain."))
+    status, out, _ = cli("ask", "Capital of Spain?", "--context", "facts.md", *VERIFY[:4])
+    assert status == 0
+    assert "supported: 1 of 1 claim supported" in out
+
+
+def test_wrong_flags_are_told_in_one_line(cli: Cli, scripted: Scripted, facts: Path) -> None:
+    scripted()
+
+    def refused(*arguments: str) -> str:
+        status, out, err = cli("ask", "?", *arguments)
+        assert (status, out, len(err.splitlines())) == (2, "", 1)
+        return err
+
+    assert "is not NAME.key=value" in refused("--verify", "davinci", "--verify-set", "k=3")
+    assert "is not key=value" in refused("--verify", "davinci", "--verify-set", "davinci.k")
+    assert "'other', which is not named" in refused("--verify", "davinci", "--verify-set", "other.k=3")
+    assert "davinci parameter k = 0" in refused("--verify", "davinci", "--verify-set", "davinci.k=0")
+    assert "add --verify davinci" in refused("--evidence", "facts.md")
+    assert "there is no" in refused(*VERIFY[:4], "--evidence", "nowhere")

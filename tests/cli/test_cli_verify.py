@@ -1,0 +1,262 @@
+"""`reason verify`: real small documents, judged by words; what is printed where, and with which exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from reason.agents.verify_text import TextVerification
+from reason.verify.entailment.lexical import by_words
+from scripted_entailment import ScriptedEntailment
+
+Cli = Callable[..., tuple[int, str, str]]
+Process = Callable[..., "subprocess.Popen[str]"]
+
+ANSWER = "Paris is the capital of France. Barcelona is the capital of Spain.\n\nRabbits dream of snow. 17 * 23 = 391.\n"
+FACTS = "# Capitals\nParis is the capital of France. Madrid is the capital of Spain.\n"
+LEXICAL = ["--entailment", "lexical"]
+ESCAPE = "\x1b"
+
+
+@pytest.fixture
+def desk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with an answer and a document; no embedding model, so that nothing is fetched."""
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
+    work = home / "work"
+    (work / "answer.txt").write_text(ANSWER)
+    (work / "facts.md").write_text(FACTS)
+    return work
+
+
+def test_claims_are_marked_listed_and_summed_up(cli: Cli, desk: Path) -> None:
+    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
+    assert status == 0
+    run = re.search(r"run (\S+)$", out)
+    assert run is not None
+    assert out.split("; confidence")[0].splitlines() == [
+        "Paris is the capital of France.[1] Barcelona is the capital of Spain.[2]",
+        "",
+        "Rabbits dream of snow.[3] 17 * 23 = 391.[4]",
+        "",
+        "[1] supported 0.88  Paris is the capital of France.",
+        '    facts.md:11-42 "Paris is the capital of France."',
+        "[2] refuted 0.88  Barcelona is the capital of Spain.",
+        '    facts.md:43-74 "Madrid is the capital of Spain."',
+        "[3] not enough evidence  Rabbits dream of snow.",
+        "    nothing was found to check it against",
+        "[4] supported 1.00  17 * 23 = 391.",
+        "    program: 17 * 23 = 391",
+        "",
+        "refuted: 2 of 4 claims supported, 1 refuted, 1 not enough evidence",
+    ]
+    assert err == "note: evidence: passages are found by their words alone: unknown embedding model 'none'\n"
+    assert ESCAPE not in out
+    shown = cli("runs", "show", run[1])[1]
+    assert "none: the answer was given" in shown
+    assert "[2] refuted 0.88  Barcelona is the capital of Spain." in shown
+    assert str(desk / "facts.md") in shown
+    replayed = cli("runs", "replay", run[1])
+    assert replayed[0] == 0
+    assert "[2] refuted 0.88  Barcelona is the capital of Spain." in replayed[1]
+    assert "a text that was verified" in cli("runs", "list")[1]
+
+
+def test_json_is_the_whole_record(cli: Cli, desk: Path) -> None:
+    status, out, _ = cli(
+        "verify", "--answer", "answer.txt", "--docs", ".", "--question", "Capitals?", *LEXICAL, "--json"
+    )
+    found = TextVerification.model_validate_json(out)
+    assert status == 0
+    assert (found.answer, found.question) == (ANSWER, "Capitals?")
+    assert [claim.verdict for claim in found.verification.claims] == [report.verdict for report in found.reports]
+    assert found.reports[1].pairs[0].probs is not None
+    # the folder has the answer itself, which supports all that it says
+    assert {e.source for claim in found.verification.claims for e in claim.evidence} >= {"work/answer.txt"}
+
+
+def test_colours_where_a_person_looks(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
+    assert "\x1b[4;32mParis is the capital of France.\x1b[0m" in out
+    assert "\x1b[1;4;31mBarcelona is the capital of Spain.\x1b[0m" in out
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
+    assert not re.search(r"\x1b\[[\d;]*3\d", out)  # no colour
+
+
+@pytest.mark.parametrize("columns", [12, 20, 30, 80])
+def test_narrow_terminals_get_whole_words(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
+    assert status == 0
+    listed = out.split("\n\n")[2].splitlines()
+    assert max(map(len, listed)) <= columns
+    words = re.sub(r"\s+", " ", "\n".join(listed))
+    assert "refuted 0.88 Barcelona is the capital of Spain." in words
+    assert not any(line != line.rstrip() for line in listed)
+
+
+def test_other_scripts_keep_their_places_and_widths(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    (desk / "answer.txt").write_text(
+        "\ufeffÅngström wurde 1814 in Lögdö geboren. 東京は日本の首都です。 👩‍🔬 Zoë is 12.", "utf-8"
+    )
+    (desk / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
+    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
+    found = TextVerification.model_validate_json(out)
+    assert status == 0
+    assert found.verification.claims[0].verdict == "supported"
+    assert all(found.answer[c.start : c.end] in found.answer for c in found.verification.claims)
+    assert "東京は日本の首都です" in cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
+
+
+def test_control_characters_never_reach_the_terminal(cli: Cli, desk: Path) -> None:
+    (desk / "answer.txt").write_text(
+        "Paris is the \x1b[31mcapital\x1b[0m of France.\x07 \x9b2J\x1b]0;owned\x07 [bold]Madrid is big.[/bold]"
+    )
+    (desk / "facts.md").write_text("Paris is the capital of\x1b[2J France.")
+    _, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
+    assert "[bold]Madrid is big.[/bold]" in out  # no markup of ours either
+
+
+def test_standard_input(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Paris is the capital of France.\n")))
+    status, out, _ = cli("verify", "--answer", "-", "--docs", "facts.md", *LEXICAL)
+    assert status == 0
+    assert "supported: 1 of 1 claim supported" in out
+
+
+def test_require_verified(cli: Cli, desk: Path) -> None:
+    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
+    assert status == 5
+    assert "[2] refuted" in out
+    assert err.splitlines()[-1] == "error: the answer is not verified: refuted"
+    (desk / "answer.txt").write_text("Paris is the capital of France.")
+    assert cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")[0] == 0
+    (desk / "answer.txt").write_text("Is it so?")
+    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
+    assert (status, "no claim was found" in out) == (5, True)
+    assert "not verified: unchecked" in err
+
+
+def test_programs_alone(cli: Cli, desk: Path) -> None:
+    status, out, err = cli("verify", "--answer", "answer.txt", "--programs-only")
+    assert status == 0
+    assert "[4] supported 1.00  17 * 23 = 391." in out
+    assert "3 not enough evidence" in out
+    assert "note: no documents were given: only what a program can work out is checked" in err
+
+
+def test_parameters_reach_the_verifier(cli: Cli, desk: Path) -> None:
+    arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json"]
+    found = TextVerification.model_validate_json(cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1])
+    assert [r.verdict for r in found.reports] == ["not_enough_evidence"] * 2
+    assert [r.downgraded for r in found.reports] == [True, True]
+
+
+def one_line(found: tuple[int, str, str], *wanted: str) -> None:
+    status, out, err = found
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    for part in wanted:
+        assert part in err
+
+
+def test_input_that_is_refused_in_one_line_with_its_remedy(cli: Cli, desk: Path) -> None:
+    def refused(*arguments: str) -> tuple[int, str, str]:
+        return cli("verify", *arguments, *LEXICAL)
+
+    given = ["--answer", "answer.txt"]
+    (desk / "empty.txt").write_text(" \n")
+    one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "give the text")
+    one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
+    one_line(refused(*given), "nothing to check the answer against", "--docs", "--programs-only")
+    one_line(refused(*given, "--docs", "nowhere"), "there is no", "nowhere", "name files or folders")
+    (desk / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
+    one_line(refused(*given, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
+    with (desk / "huge.txt").open("wb") as file:
+        file.truncate(200 << 20)
+    one_line(refused(*given, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")
+    (desk / "latin.txt").write_bytes("Café".encode("latin-1"))
+    one_line(refused("--answer", "latin.txt", "--docs", "facts.md"), "not UTF-8 text (byte 3)", "convert it")
+    (desk / "utf16.txt").write_bytes(b"\xff\xfe\x00")
+    one_line(refused(*given, "--docs", "utf16.txt"), "utf16.txt", "UTF-16 is broken")
+    (desk / "binary.txt").write_bytes(b"a\0b")
+    one_line(refused("--answer", "binary.txt", "--docs", "facts.md"), "is binary")
+    one_line(refused(*given, "--index", "."), "there is no index in .", "reason index build")
+    one_line(refused(*given, "--docs", "facts.md", "--set", "entailment=judge"), "exclude each other")
+    one_line(refused(*given, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
+    one_line(refused(*given, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
+    assert cli("verify", *given, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 1
+
+
+def test_a_document_in_an_old_encoding_is_read_and_said_to_be(cli: Cli, desk: Path) -> None:
+    (desk / "old.txt").write_bytes("Paris is the capital of France, says André.".encode("cp1252"))
+    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "old.txt", *LEXICAL)
+    assert status == 0
+    assert "[1] supported" in out
+    assert "old.txt was read otherwise: byte" in err
+
+
+def test_a_saved_index_is_evidence(cli: Cli, desk: Path) -> None:
+    assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
+    status, out, _ = cli("verify", "--answer", "answer.txt", "--index", "ix", *LEXICAL)
+    assert status == 0
+    assert 'facts.md:11-42 "Paris is the capital of France."' in out
+    assert "[2] refuted" in out
+
+
+def test_a_spent_budget_is_said_and_has_status_4(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
+        return ScriptedEntailment(by_words)
+
+    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
+    arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
+    status, out, err = cli(*arguments, "--budget-passes", "1")
+    assert status == 4
+    assert "unchecked  Barcelona is the capital of Spain." in out
+    assert "the budget did not reach it" in out
+    assert "note: davinci: the budget ended before 1 of 4 claims were checked" in err
+    assert cli(*arguments, "--budget-passes", "1", "--require-verified")[0] == 5
+    assert cli(*arguments, "--budget-passes", "100")[0] == 0
+
+
+def test_trace_and_page_are_written(cli: Cli, desk: Path) -> None:
+    arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL]
+    assert cli(*arguments, "--html", "page.html", "--trace", "trace.html")[0] == 0
+    assert "Barcelona is the capital of Spain." in (desk / "page.html").read_text()
+    trace = (desk / "trace.html").read_text()
+    assert "“Madrid is the capital of Spain.” (facts.md:43-74)" in trace
+    assert "2 of 4 claims supported" in trace
+
+
+def test_the_command_as_a_process(process: Process, desk: Path) -> None:
+    child = process(
+        "verify", "--answer", "-", "--docs", "facts.md", *LEXICAL, "--json", stdin="Paris is the capital of France.\n"
+    )
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    assert json.loads(out)["verification"]["verdict"] == "supported"
+    assert "words alone" in err
+
+
+def test_ctrl_c_is_clean(process: Process, desk: Path) -> None:
+    os.mkfifo(desk / "slow.txt")  # nobody writes
+    child = process("verify", "--answer", "slow.txt", "--docs", "facts.md", *LEXICAL)
+    time.sleep(3)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err

@@ -1,0 +1,151 @@
+"""Ten contexts of four sentences, one of which a claim repeats, word for word or nearly; most facts are made up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reason.core.question import Document, Question
+from reason.verify.attribution.segments import Segment, segments_of
+from reason.verify.claims import Claim
+
+
+class CopiedFact(NamedTuple):
+    """A context, what is asked about it, what is answered, and the place of the sentence that was copied."""
+
+    sentences: tuple[str, str, str, str]
+    question: str
+    answer: str
+    source: int
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(text=self.answer, start=0, end=len(self.answer))
+
+    @property
+    def segments(self) -> list[Segment]:
+        return context_of(self.question, self.sentences)
+
+    @property
+    def name(self) -> str:
+        """The source's name among the segments."""
+        return f"document «note {self.source + 1}»"
+
+
+def context_of(question: str, sentences: tuple[str, ...]) -> list[Segment]:
+    """A question and its notes, of a sentence each."""
+    notes = tuple(Document(name=f"note {i}", text=sentence) for i, sentence in enumerate(sentences, 1))
+    return segments_of(Question(text=question, documents=notes))
+
+
+FACTS = (
+    CopiedFact(
+        (
+            "Zelinka is the captain of the ship Marigold.",
+            "The library of Orvik closes at five in the afternoon.",
+            "Bread is baked from flour, water and salt.",
+            "The bridge over the river Tarn was painted green.",
+        ),
+        "Who is the captain of the ship Marigold?",
+        "Zelinka is the captain of the ship Marigold.",
+        0,
+    ),
+    CopiedFact(
+        (
+            "The bakery opens at six in the morning.",
+            "The vault of the bank opens with the number 7391.",
+            "Rain is expected on Thursday.",
+            "The mayor of Orvik keeps three goats.",
+        ),
+        "Which number opens the vault?",
+        "The vault opens with the number 7391.",
+        1,
+    ),
+    CopiedFact(
+        (
+            "Bees live in hives.",
+            "The museum is free on Mondays.",
+            "The red boat left the harbour at 17:43.",
+            "Olives grow in dry soil.",
+        ),
+        "When did the red boat leave the harbour?",
+        "The red boat left the harbour at 17:43.",
+        2,
+    ),
+    CopiedFact(
+        (
+            "The train to Brenn has nine coaches.",
+            "The tower was built of grey stone.",
+            "Copper conducts heat well.",
+            "Doctor Okonkwo discovered the comet in 1987.",
+        ),
+        "Who discovered the comet?",
+        "Doctor Okonkwo discovered the comet.",
+        3,
+    ),
+    CopiedFact(
+        (
+            "The capital of Veloria is Quintal.",
+            "Snow fell on the hills last night.",
+            "The orchestra plays on Sundays.",
+            "A violin has four strings.",
+        ),
+        "What is the capital of Veloria?",
+        "The capital of Veloria is Quintal.",
+        0,
+    ),
+    CopiedFact(
+        (
+            "The school has two hundred pupils.",
+            "Maple syrup is made from sap.",
+            "The password of the archive is silver walrus.",
+            "The road to the lake is closed.",
+        ),
+        "What is the password of the archive?",
+        "The password of the archive is silver walrus.",
+        2,
+    ),
+    CopiedFact(
+        (
+            "Ducks can swim.",
+            "Anna's cat is called Professor Biscuit.",
+            "The market has forty stalls.",
+            "Iron rusts in wet air.",
+        ),
+        "What is the name of Anna's cat?",
+        "Anna's cat is called Professor Biscuit.",
+        1,
+    ),
+    CopiedFact(
+        (
+            "The castle of Dunmore has seventeen towers.",
+            "Wool comes from sheep.",
+            "The film lasts two hours.",
+            "The ferry runs twice a day.",
+        ),
+        "How many towers does the castle of Dunmore have?",
+        "The castle of Dunmore has seventeen towers.",
+        0,
+    ),
+    CopiedFact(
+        (
+            "The bell rings at noon.",
+            "The clock was made in Lyon.",
+            "Tea is grown in Assam.",
+            "The prize was won by a gardener from Plovdiv.",
+        ),
+        "Who won the prize?",
+        "The prize was won by a gardener from Plovdiv.",
+        3,
+    ),
+    CopiedFact(
+        (
+            "Salt dissolves in water.",
+            "The medicine must be kept below eleven degrees.",
+            "The fence is made of oak.",
+            "The choir has thirty singers.",
+        ),
+        "How cold must the medicine be kept?",
+        "The medicine must be kept below eleven degrees.",
+        1,
+    ),
+)

@@ -1,0 +1,179 @@
+"""Verdicts on pairs are stored as they come, never judged twice, and are what `davinci` would ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+from claim_rows import SAYS, passage, row, said
+from reason.core.errors import BackendError, DataError, StoreError
+from reason.evals.verifying.judging import StoredEntailment, every_pair, judge_pairs, judged_rows, pairs_of
+from reason.evals.verifying.rows import ranked
+from reason.evals.verifying.verdict_store import VerdictStore, key_of
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import checked_claims
+from reason.verify.entailment.protocol import Pair
+from reason.verify.support import Support
+from scripted_entailment import ScriptedEntailment
+
+PAIRS = [Pair(f"text {i} {'yes' if i % 2 else 'no'}", "claim") for i in range(10)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with VerdictStore(tmp_path / "deep" / "verdicts.sqlite") as opened:
+        yield opened
+
+
+async def test_no_pair_is_judged_twice(store):
+    judge = ScriptedEntailment(said)
+    stored = StoredEntailment(judge, store, batch=4)
+    told = await stored.judge([*PAIRS, PAIRS[0]])
+    assert told == [said(p) for p in [*PAIRS, PAIRS[0]]]
+    assert [len(c) for c in judge.calls] == [4, 4, 2]
+    assert await stored.judge(PAIRS) == told[:10]
+    assert (len(judge.calls), stored.asked, store.count(judge.identity)) == (3, 10, 10)
+    again = ScriptedEntailment(said)
+    assert await StoredEntailment(again, VerdictStore(store.path)).judge(PAIRS) == told[:10]
+    assert again.calls == []
+
+
+async def test_another_judge_has_its_own_verdicts(store):
+    await StoredEntailment(ScriptedEntailment(said), store).judge(PAIRS)
+    other = ScriptedEntailment(lambda pair: SAYS["hm"], name="other")
+    assert await StoredEntailment(other, store).judge(PAIRS) == [SAYS["hm"]] * 10
+
+
+async def test_windows_are_another_judge_than_whole_texts(store):
+    short = StoredEntailment(ScriptedEntailment(said, max_words=4), store)
+    assert short.identity == "scripted@1+windows-4-0"
+    assert short.max_words is None
+    long = Pair("a b c d. e f g yes. h i j k.", "claim")
+    assert await short.judge([long]) == [SAYS["yes"]]
+    assert store.find(short.identity, [long]) == [SAYS["yes"]]
+
+
+async def test_what_could_not_be_read_is_asked_again(store):
+    judge = ScriptedEntailment(lambda pair: None)
+    stored = StoredEntailment(judge, store)
+    assert await stored.judge(PAIRS[:2]) == [None, None]
+    assert await stored.judge(PAIRS[:2]) == [None, None]
+    assert len(judge.calls) == 2
+    assert store.count(judge.identity) == 0
+
+
+async def test_what_was_judged_before_a_failure_is_kept(store):
+    judge = ScriptedEntailment(said)
+    stored = StoredEntailment(judge, store, batch=3)
+
+    class Breaking(ScriptedEntailment):
+        async def judge(self, pairs):
+            if len(self.calls) == 2:
+                raise BackendError("broken")
+            return await super().judge(pairs)
+
+    with pytest.raises(BackendError):
+        await judge_pairs(PAIRS, StoredEntailment(Breaking(said), store, batch=3), batch=3)
+    assert store.count("scripted@1") == 6
+    heard = []
+    assert await judge_pairs(iter(PAIRS), stored, heard.append, batch=3) == 10
+    assert (heard, stored.asked) == ([3, 6, 9, 10], 4)
+
+
+async def test_cancelled_it_goes_on_where_it_was(store):
+    gate = asyncio.Event()
+
+    class Slow(ScriptedEntailment):
+        async def judge(self, pairs):
+            if len(self.calls) == 1:
+                gate.set()
+                await asyncio.Event().wait()
+            return await super().judge(pairs)
+
+    work = asyncio.create_task(judge_pairs(PAIRS, StoredEntailment(Slow(said), store), batch=4))
+    await gate.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert store.count("scripted@1") == 4
+
+
+async def test_pairs_are_held_a_batch_at_a_time(store):
+    held = 0
+
+    def endless():
+        nonlocal held
+        for i in range(1000):
+            held += 1
+            yield Pair(f"{i} yes", "c")
+
+    def seen(done):
+        assert held <= done + 1
+
+    assert await judge_pairs(endless(), StoredEntailment(ScriptedEntailment(said), store), seen, batch=50) == 1000
+
+
+def test_a_store_holds_nothing_else(tmp_path):
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        db.execute("INSERT INTO meta VALUES ('kind', 'something else')")
+    with pytest.raises(StoreError, match="something else"):
+        VerdictStore(other)
+    (tmp_path / "text").write_text("no database " * 100)
+    with pytest.raises(StoreError, match="text"):
+        VerdictStore(tmp_path / "text")
+
+
+def test_keys_tell_the_three_texts_apart():
+    pairs = [Pair("a", "b", "c"), Pair("a", "c", "b"), Pair("ab", "", "c"), Pair("a", "bc"), Pair('a","b', "c")]
+    assert len({key_of(p) for p in pairs}) == len(pairs)
+    assert key_of(Pair("\ud800", "b"))  # half a character
+
+
+def test_numbers_come_back_to_the_last_bit(store):
+    odd = Support(1 / 3, 0.1 + 0.2, 1 - 1 / 3 - 0.1 - 0.2)
+    store.add("b", {PAIRS[0]: odd})
+    store.add("b", {PAIRS[0]: SAYS["hm"]})  # what is known stays
+    assert store.find("b", [PAIRS[0], PAIRS[1]]) == [odd, None]
+
+
+class Shown:
+    name = identity = "shown"
+
+    def __init__(self, rows):
+        self._rows = {r.claim: list(r.passages) for r in rows}
+
+    async def retrieve(self, claims, k):
+        return [self._rows[c] for c in claims]
+
+    async def aclose(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("form", "parameters"),
+    [("full", {}), ("span", {"evidence_form": "span"}), ("concat", {"aggregation": "concat"})],
+)
+async def test_what_is_asked_is_what_davinci_asks(form, parameters):
+    long = "Nothing here. The claim number one is yes. Other words hm."
+    rows = [row("1", "supports", ["a claim yes", long], claim="the claim number one"), row("2", "neutral", ["hm"])]
+    rows[0] = type(rows[0])(
+        **{f: getattr(rows[0], f) for f in rows[0].__slots__}
+        | {"passages": ranked([passage("x", long, "A Page"), passage("y", "a claim yes")])}
+    )
+    judge = ScriptedEntailment(said)
+    config = DavinciConfig(calibration="none", **parameters)
+    await checked_claims([r.claim for r in rows], Shown(rows), SimpleNamespace(entailment=judge), config)
+    assert judge.calls[0] == list(every_pair(rows, form))
+
+
+async def test_rows_without_passages_are_refused():
+    bare = row("1", "neutral", [])
+    assert pairs_of(bare, "concat") == pairs_of(bare, "full") == []
+    assert pairs_of(bare, "claim") == [Pair("", bare.claim)]
+    nothing = type(bare)("fever", "1", "c", "neutral", None)
+    with pytest.raises(DataError, match="nothing was retrieved"):
+        await judged_rows([nothing], "full", ScriptedEntailment(said))

@@ -1,0 +1,83 @@
+"""Attribution on SmolLM2-135M: a claim that repeats one of several sentences is traced to that sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from statistics import fmean
+
+import pytest
+from copied_facts import FACTS, CopiedFact, context_of
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.verify.attribution.attributing import attribute_internally, left_out
+from reason.verify.attribution.context import WHOLE, by_context, log_prob_drop
+from reason.verify.attribution.context_prompt import Shown
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
+    yield model
+    asyncio.run(model.aclose())
+
+
+def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None:
+    torch = pytest.importorskip("torch")
+    from reason.serving.local.families import ModelShape
+    from reason.serving.local.gradient_pass import GradientPass
+    from reason.serving.local.relevance import place_parts
+    from reason.serving.local.text import Tokenizer
+    from reason.serving.local.weights import Checkpoint
+
+    fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.folder, "smollm2")
+    placed = place_parts(tokenizer, Shown.of(fact.segments).prompt(), fact.sentences, fact.answer)
+    work = GradientPass(ModelShape.read(smollm2_files.folder), Checkpoint(smollm2_files.folder))
+    explained = work.explain(placed.ids, placed.count)
+    mask = torch.tensor([owner == fact.source for owner in placed.owner])
+    step = 1e-2
+    up, down = (work.logprob(placed.ids, placed.count, 1 + s * mask[:-1].float()) for s in (step, -step))
+    slope = float(explained.gradient[mask].sum())
+    assert abs(slope) > 0.5
+    assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2)
+
+
+async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel) -> None:
+    dropped, others = [], []
+    for fact in FACTS[5:]:
+        (found,), _ = await by_context([fact.claim], fact.segments, model)
+        weights = {a.component: a.weight for a in found}
+        assert found[0].detail["source"] == "context_driven"
+        assert weights.pop(WHOLE) > 0.5
+        assert max(weights, key=lambda name: weights[name]) == fact.name
+        dropped.append(weights.pop(fact.name))
+        others += weights.values()
+    assert fmean(dropped) > fmean(others) + 1.0
+    drop = await log_prob_drop(FACTS[-1].answer, FACTS[-1].segments, model, [FACTS[-1].name])
+    assert drop == pytest.approx(dropped[-1], abs=1e-4)
+
+
+async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalModel) -> None:
+    fact = FACTS[0]
+    sentences = (*fact.sentences, *(s for other in FACTS[1:4] for s in other.sentences[:3]))
+    segments = context_of(fact.question, sentences)
+    (found,), _ = await by_context([fact.claim], segments, model, ablations=16, seed=1)
+    assert found[1].detail["method"] == "sparse linear model of the log-odds over random subsets"
+    assert found[1].component == fact.name
+    top, random = [await log_prob_drop(fact.answer, segments, model, [n]) for n in (fact.name, "document «note 9»")]
+    assert top > 1.0 > abs(random) + 0.5
+
+
+@pytest.mark.parametrize("fact", [FACTS[3], FACTS[7]], ids=lambda fact: fact.answer)
+async def test_relevance_names_the_source_where_the_plain_gradient_does_not(
+    model: LocalModel, fact: CopiedFact
+) -> None:
+    (found,) = await attribute_internally([fact.claim], fact.segments, model=model, levels=["whitebox"])
+    assert left_out(found) == ()
+    assert found[0].component == fact.name
+    notes = [a for a in found if a.component != "question"]
+    assert notes[0].weight > 0.5 > 2 * notes[1].weight
+    assert max(notes, key=lambda a: a.detail["gradient times input"]).component != fact.name
+    assert 0 < sum(a.detail["attention"] for a in found) < 1

@@ -1,0 +1,185 @@
+"""The embedded judge's network: a BERT encoder over text and claim together, and a head of three labels.
+
+Source of the encoder: Devlin et al. 2019, arXiv:1810.04805 (post-norm transformer, pairs told apart by token types);
+its weights are MiniLM's (Wang et al. 2020, arXiv:2002.10957). Ours are the marks, which are added below the third layer
+(`embedded_reading`), and the head: first token, mean and maximum over the claim's tokens, since one word of a
+claim can refute it, the mean over the text, and the features, which also reach the labels directly.
+
+Weights are tensors by name. Nothing here is a module, so that a training and a judge share one function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ...core.errors import DataError
+from .embedded_reading import FEATURES, MARKS
+from .embedded_tokens import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+    Weights = Mapping[str, torch.Tensor]
+
+LABELS: Final = ("supports", "refutes", "neutral")
+HIDDEN: Final = 128
+"""Size of the head's layer."""
+
+_EMBEDDINGS: Final = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the weights do not tell of an encoder.
+
+    Attributes:
+        layers: Its layers.
+        heads: Attention heads of a layer.
+        size: Numbers of a token.
+        eps: Added to the variance where layers are normalised.
+    """
+
+    layers: int
+    heads: int
+    size: int
+    eps: float
+
+    @property
+    def entry(self) -> int:
+        """The first layer that a training changes, and before which marks are added: a third of the way up.
+
+        The layers below it know of words and their neighbours what a billion sentences told them.
+        """
+        return self.layers // 3
+
+
+def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], Shape]:
+    """An encoder's weights in fp32 under short names, and its shape.
+
+    Query, key and value of a layer are one matrix, `0.qkv.weight`; the others are `0.out`, `0.up`, `0.down`, and
+    `0.norm1` and `0.norm2`; embeddings are `words`, `positions`, `types` and `norm`.
+
+    Raises:
+        DataError: The folder holds no BERT encoder.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        shape = Shape(
+            layers=int(config["num_hidden_layers"]),
+            heads=int(config["num_attention_heads"]),
+            size=int(config["hidden_size"]),
+            eps=float(config["layer_norm_eps"]),
+        )
+        raw = {
+            n: t.to(torch.float32)
+            for n, t in load_file(str(folder / "model.safetensors")).items()
+            if t.is_floating_point()
+        }
+        words, positions, types = (raw[f"embeddings.{name}.weight"] for name in _EMBEDDINGS)
+        found = {"words": words, "positions": positions, "types": types}
+        found |= _pair(raw, "embeddings.LayerNorm", "norm")
+        for i in range(shape.layers):
+            old = f"encoder.layer.{i}"
+            for kind in ("weight", "bias"):
+                parts = [raw[f"{old}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
+                found[f"{i}.qkv.{kind}"] = torch.cat(parts)
+            found |= _pair(raw, f"{old}.attention.output.dense", f"{i}.out")
+            found |= _pair(raw, f"{old}.attention.output.LayerNorm", f"{i}.norm1")
+            found |= _pair(raw, f"{old}.intermediate.dense", f"{i}.up")
+            found |= _pair(raw, f"{old}.output.dense", f"{i}.down")
+            found |= _pair(raw, f"{old}.output.LayerNorm", f"{i}.norm2")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
+        raise DataError(f"{folder} holds no BERT encoder: {e}", hint="fetch the model again") from e
+    return found, shape
+
+
+def new_head(shape: Shape, seed: int) -> dict[str, torch.Tensor]:
+    """Marks and head before any training: the marks and the labels' matrices are 0, the layer between is drawn."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    width = 4 * shape.size + len(FEATURES)
+    return {
+        "marks": torch.zeros(len(MARKS), shape.size),
+        "hidden.weight": torch.randn(HIDDEN, width, generator=generator) * width**-0.5,
+        "hidden.bias": torch.zeros(HIDDEN),
+        "labels.weight": torch.zeros(len(LABELS), HIDDEN),
+        "labels.bias": torch.zeros(len(LABELS)),
+        "features.weight": torch.zeros(len(LABELS), len(FEATURES)),
+    }
+
+
+def logits_of(weights: Weights, shape: Shape, batch: Batch, *, dropout: float = 0.0) -> torch.Tensor:
+    """The network's outputs before the softmax.
+
+    Args:
+        weights: Of encoder and head.
+        shape: The encoder's.
+        batch: The rows.
+        dropout: Chance that a number of the head is set to 0 in a training, drawn by torch's own generator.
+
+    Returns:
+        fp32 `[rows, 3]`, in the order of `LABELS`.
+    """
+    import torch
+    from torch.nn import functional as f
+
+    device, dtype = weights["0.qkv.weight"].device, weights["0.qkv.weight"].dtype
+
+    def given(array: Any) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        return f.dropout(x, dropout) if dropout else x
+
+    def normed(x: torch.Tensor, name: str) -> torch.Tensor:
+        return f.layer_norm(x, (shape.size,), weights[f"{name}.weight"], weights[f"{name}.bias"], shape.eps)
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return f.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    rows, tokens = batch.ids.shape
+    x = f.embedding(given(batch.ids), weights["words"]) + weights["positions"][:tokens]
+    x = normed((x + f.embedding(given(batch.types), weights["types"])).to(dtype), "norm")
+    unseen = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(~given(batch.real)[:, None, None, :], -1e4)
+    by_head = (rows, tokens, shape.heads, shape.size // shape.heads)
+    for i in range(shape.layers):
+        if i == shape.entry:
+            x = x + f.embedding(given(batch.marks), weights["marks"]).to(x.dtype)
+        parts = zip(weights[f"{i}.qkv.weight"].chunk(3), weights[f"{i}.qkv.bias"].chunk(3), strict=True)
+        q, k, v = (f.linear(x, matrix, bias).view(by_head).transpose(1, 2) for matrix, bias in parts)
+        # written out: torch's fused attention takes four times as long backward, for texts this short on a processor
+        scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + unseen.to(q.dtype)
+        read = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, shape.size)
+        x = normed(x + linear(read, f"{i}.out"), f"{i}.norm1")
+        x = normed(x + linear(f.gelu(linear(x, f"{i}.up")), f"{i}.down"), f"{i}.norm2")
+    x = x.float()
+    claim, evidence = given(batch.claim)[:, :, None], given(batch.evidence)[:, :, None]
+    features = given(batch.features)
+    pooled = [
+        x[:, 0],
+        _mean(x, claim),
+        x.masked_fill(~claim, -torch.inf).amax(1),
+        _mean(x, evidence),
+        features,
+    ]
+    hidden = f.gelu(f.linear(dropped(torch.cat(pooled, 1)), weights["hidden.weight"], weights["hidden.bias"]))
+    told = f.linear(dropped(hidden), weights["labels.weight"], weights["labels.bias"])
+    return told + f.linear(features, weights["features.weight"])
+
+
+def _mean(x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    count = inside.sum(1).clamp(min=1)
+    return (x * inside).sum(1) / count
+
+
+def _pair(raw: Mapping[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
+    return {f"{new}.{kind}": raw[f"{old}.{kind}"] for kind in ("weight", "bias")}

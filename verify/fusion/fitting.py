@@ -1,0 +1,206 @@
+"""`fit_fusion`: the few numbers of fusion from claims whose labels are known, by a grid; deterministic.
+
+What is fitted on gold evidence is wrong for retrieved evidence, of which more is irrelevant: fit on what is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import UserError
+from ...core.version import __version__
+from ..calibration.gold import Gold
+from ..calibration.scores import LABELS, LEAST
+from ..calibration.temperature import log_rows
+from ..support import NOTHING, Support
+from .fitted import FittedFusion
+from .fusing import combined, fuse, testimonies_of
+from .items import Item, clean
+from .parameters import FusionParameters
+from .uncertainty import mean_of
+from .weighing import Weighed, weigh
+from .witness import conflict, relevant
+
+Array = NDArray[np.float64]
+
+FEWEST: Final = 20
+"""Examples below which nothing is fitted: it would follow the noise."""
+A_GRID: Final = (0.1, *(n / 100 for n in range(15, 101, 5)))
+BETA_GRID: Final = tuple(n / 100 for n in range(5, 101, 5))
+TEMPERATURE_GRID: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 3.0)
+CONFLICT_GRID: Final = tuple(n / 20 for n in range(1, 21))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A claim's evidence and its right label; one of the label "disputed" tells of conflict alone."""
+
+    items: tuple[Item, ...]
+    gold: Gold
+
+
+def fit_fusion(
+    examples: Sequence[Example],
+    *,
+    verifier: str,
+    source: str,
+    start: FusionParameters | None = None,
+) -> FittedFusion:
+    """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or the temperature alone.
+
+    The parameters of the least negative log-likelihood on the grid are taken, or the ones it begins from where none is
+    better. Two more are changed only where that lowers the loss by more than a standard error of the paired difference,
+    since they gain little and may cost on other claims: `pi` to the share of supported among the verifiable claims,
+    half a claim added on each side, and `delta` to 0. `theta_c` is that of the best F1 of "disputed", the nearest to
+    the present one among equals.
+
+    Args:
+        examples: Development data, in any order; at least 20 that are not disputed.
+        verifier: Identity of what judged the pairs, with its prompt.
+        source: Where the evidence came from.
+        start: The mode, and all that is not fitted; the defaults of "witness" by default.
+
+    Raises:
+        UserError: There are too few examples.
+    """
+    begin = (FusionParameters() if start is None else start).model_copy(update={"fitted": ""})
+    plain = [e for e in examples if e.gold != "disputed"]
+    if len(plain) < FEWEST:
+        raise UserError(
+            f"fusion is fitted to at least {FEWEST} claims that are not disputed; there are {len(plain)}",
+            hint="use more development data",
+        )
+    # in an order of their own, so that the same examples give the same bits
+    plain.sort(key=lambda e: data_hash([e]))
+    before = _losses(_prepared(plain, begin), begin, (begin.final_temperature,))[0]
+    best, losses = begin, before
+    for variant in _variants(begin, plain):
+        found, its_losses = _best(plain, variant)
+        gains = losses - its_losses
+        same = (variant.pi, variant.delta) == (begin.pi, begin.delta)
+        if gains.mean() > (0.0 if same else gains.std(ddof=1) / math.sqrt(len(plain))):
+            best, losses = found, its_losses
+    disputed = len(examples) - len(plain)
+    if disputed:
+        best = best.model_copy(update={"theta_c": _threshold(_prepared(examples, best), best)})
+    return FittedFusion(
+        verifier=verifier,
+        source=source,
+        parameters=best,
+        data=data_hash(examples),
+        examples=len(plain),
+        disputed=disputed,
+        nll_before=float(before.mean()),
+        nll=float(losses.mean()),
+        version=__version__,
+    )
+
+
+def average_prediction(examples: Sequence[Example]) -> Support:
+    """The verifier's mean prediction over all pieces of evidence, cleaned: `FusionParameters.base`.
+
+    Raises:
+        UserError: There is no evidence at all.
+    """
+    means = [mean_of([clean(draw) for draw in item.draws]) for e in examples for item in e.items]
+    if not means:
+        raise UserError("there is no evidence to average over")
+    return clean(mean_of(means))
+
+
+def data_hash(examples: Sequence[Example]) -> str:
+    """Sixteen hexadecimal digits over the examples, whatever their order and that of their items."""
+    ranked = sorted(
+        json.dumps([sorted(json.dumps(asdict(item), sort_keys=True) for item in e.items), e.gold]) for e in examples
+    )
+    return hashlib.sha256("\n".join(ranked).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An example whose pieces are weighed: that does not depend on what is fitted."""
+
+    pieces: tuple[Weighed, ...]
+    heard: tuple[bool, ...]
+    gold: Gold
+
+
+def _prepared(examples: Sequence[Example], parameters: FusionParameters) -> list[_Prepared]:
+    found = []
+    for example in examples:
+        pieces = weigh(example.items, parameters).pieces
+        heard = relevant(pieces, parameters.cap) if parameters.mode == "witness" else [True] * len(pieces)
+        found.append(_Prepared(pieces, tuple(heard), example.gold))
+    return found
+
+
+def _variants(begin: FusionParameters, plain: Sequence[Example]) -> list[FusionParameters]:
+    """What the grid is searched with: the parameters it begins from, then with other `pi` and `delta`."""
+    supported, refuted = (sum(e.gold == side for e in plain) for side in ("supports", "refutes"))
+    share = (supported + 0.5) / (supported + refuted + 1)
+    priors = dict.fromkeys((begin.pi, share)) if begin.mode == "witness" else {begin.pi: None}
+    crowding = dict.fromkeys((begin.delta, 0.0))
+    return [begin.model_copy(update={"pi": pi, "delta": delta}) for delta in crowding for pi in priors]
+
+
+def _best(plain: Sequence[Example], variant: FusionParameters) -> tuple[FusionParameters, Array]:
+    """The best point of the grid, the first among equals, and the loss of each example there."""
+    prepared = _prepared(plain, variant)
+    name, grid = {"witness": ("a", A_GRID), "product": ("beta", BETA_GRID)}.get(variant.mode, ("pi", (variant.pi,)))
+    best, losses = variant, np.full(len(plain), np.inf)
+    for value in grid:
+        candidate = variant.model_copy(update={name: value})
+        for temperature, found in zip(TEMPERATURE_GRID, _losses(prepared, candidate, TEMPERATURE_GRID), strict=True):
+            if found.mean() < losses.mean():
+                best, losses = candidate.model_copy(update={"temperature": temperature}), found
+    return best, losses
+
+
+def _losses(prepared: Sequence[_Prepared], parameters: FusionParameters, temperatures: Sequence[float]) -> list[Array]:
+    """Negative log-likelihood of each example at each temperature; probabilities below 1e-12 count as 1e-12."""
+    right = np.array([LABELS.index(p.gold) for p in prepared], dtype=np.intp)
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.array([_verdict(p, parameters) for p in prepared], dtype=np.float64))
+    rows = np.arange(len(right))
+    floor = math.log(LEAST)
+    return [-np.maximum(log_rows(logs, t)[rows, right], floor) for t in temperatures]
+
+
+def _verdict(prepared: _Prepared, parameters: FusionParameters) -> Support:
+    if not prepared.pieces:
+        return NOTHING
+    return combined(prepared.pieces, testimonies_of(prepared.pieces, prepared.heard, parameters), parameters)
+
+
+def _threshold(prepared: Sequence[_Prepared], parameters: FusionParameters) -> float:
+    """The threshold of conflict with the best F1 of "disputed"."""
+    sides = [conflict(testimonies_of(p.pieces, p.heard, parameters)) for p in prepared]
+    is_disputed = [p.gold == "disputed" for p in prepared]
+    found: list[tuple[float, float, float]] = []
+    for theta in CONFLICT_GRID:
+        called = [s.degree >= theta and min(s) >= parameters.least_side for s in sides]
+        both = sum(c and d for c, d in zip(called, is_disputed, strict=True))
+        f1 = 2 * both / (sum(called) + sum(is_disputed))
+        found.append((-f1, abs(theta - parameters.theta_c), theta))
+    return min(found)[2]
+
+
+def mean_loss(examples: Sequence[Example], parameters: FusionParameters) -> float:
+    """Mean negative log-likelihood of the undisputed examples, in nats, by `fuse` itself.
+
+    Raises:
+        UserError: There are none.
+    """
+    plain = [e for e in examples if e.gold != "disputed"]
+    if not plain:
+        raise UserError("there are no claims that are not disputed")
+    losses = (-math.log(max(fuse(e.items, parameters).probs[LABELS.index(e.gold)], LEAST)) for e in plain)
+    return math.fsum(losses) / len(plain)

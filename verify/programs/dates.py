@@ -1,0 +1,316 @@
+"""Dates that a claim states: weekdays, days that do not exist, spans of years, ages, leap years, what came first.
+
+What is not judged: denials and suppositions, years before the common era, spans that may be counted otherwise (a year
+more or less), and weekdays that are right in the calendar of the time and place.
+"""
+
+# ruff: noqa: RUF001 (dashes are meant)
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ...reasoning.reading import plain_characters
+from .calendar_dates import (
+    DATE,
+    MONTHS,
+    WEEKDAYS,
+    Date,
+    date_of,
+    dates_of,
+    day_number,
+    is_leap,
+    longest,
+    month_number,
+    weekday,
+)
+from .verdict import ProgramVerdict
+from .wording import MAX_CHARS, doubtful, quoted, read_number, says_nothing
+
+_MATCHED = re.compile(
+    r"[0-9]|\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b"
+)
+_OTHER_ERA = re.compile(
+    r"\b(?:B\.?\s?C\.?(?:E\.?)?|A\.?H\.?|A\.?M\.?|Julian|Old Style|O\.S\.|Hebrew|Islamic|Hijri"
+    r"|lunar|fiscal|academic)(?!\w)"
+)
+_WEEKDAY = "|".join(WEEKDAYS)
+_FELL = re.compile(
+    rf",?\s+(?:which\s+)?(?:was|is|were|fell|falls|will\s+be|will\s+fall)\s+(?:on\s+)?(?:an?\s+)?({_WEEKDAY})\b"
+)
+_BEFORE_DATE = re.compile(rf"\b({_WEEKDAY}),?\s+(?:the\s+)?$")
+_MOVES = re.compile(
+    r"\b(?:after|before|since|until|till|following|preceding|from|between|to|by|than|of|and|or|next|last|every"
+    r"|first|second"
+    r"|third|fourth|day|days|week|weeks|eve|through)\s+(?:on\s+)?(?:the\s+)?$",
+    re.IGNORECASE,
+)
+_NAME_BEFORE = re.compile(r"[A-Z]\w*\s+$")
+_Y = r"([0-9]{3,4})(?![0-9]|[.,:/-][0-9]|%)"
+_LEAP = re.compile(rf"(?:The\s+year\s+|the\s+year\s+)?{_Y}\s+(?:was|is|will\s+be)\s+(not\s+)?a\s+leap\s+year\b")
+_MONTH_DAYS = re.compile(
+    rf"\b({'|'.join(MONTHS)})(?:\s+(?:of\s+)?{_Y})?\s+(?:has|had|will\s+have|have)\s+(?:exactly\s+)?(?=\S)"
+)
+_DAYS = re.compile(r"\s+days\b(?:\s+in\s+a\s+(?P<leap>leap|common)\s+year)?")
+_LONE_DAY = re.compile(
+    rf"\b[Oo]n\s+(?:the\s+)?(?:(?P<d1>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<m1>{'|'.join(MONTHS)})"
+    rf"|(?P<m2>{'|'.join(MONTHS)})\s+(?P<d2>[0-9]{{1,2}})(?:st|nd|rd|th)?)(?=\s*(?:[,;.!)]\s*(?!\s*[0-9])|$))"
+)
+_SPAN = re.compile(
+    rf"\b[Ff]rom\s+{_Y}\s+(?:to|until|till)\s+{_Y}\s+(?:is|was|are|were|makes|spans|covers|equals|it\s+is)\s+"
+    r"(?:a\s+(?:period|span|total)\s+of\s+)?(?=\S)"
+)
+_BETWEEN = re.compile(rf"\b[Bb]etween\s+{_Y}\s+and\s+{_Y},?\s+(?:there\s+)?(?:is|are|lie|were|passed)\s+(?=\S)")
+_LASTED = re.compile(r"\b(?:lasted|lasting|reigned|lived|ruled)\s+(?:for\s+)?(?=\S)")
+_FROM_TO = re.compile(rf",?\s+\(?from\s+{_Y}\s*(?:to|until|till|–|-)\s*{_Y}")
+_YEARS = re.compile(r"\s+years?\b(?!\s+(?:old|and|or|of age|less|more|later|earlier|longer))")
+_WHEN = r"(?:in|on)\s+(?:the\s+)?"
+_BORN = re.compile(rf"\bborn\s+{_WHEN}", re.IGNORECASE)
+_DIED = re.compile(rf"\bdied\s+{_WHEN}", re.IGNORECASE)
+_AGED = re.compile(r",?\s+(?:at\s+(?:the\s+)?age\s+of\s+|at\s+age\s+|aged\s+|at\s+)(?=[0-9a-z])")
+_OTHERS = re.compile(
+    r"\b(?:he|she|they|his|her|their|whose|who|wife|husband|son|daughter|sons|daughters|father|mother|parents"
+    r"|brother|sister"
+    r"|widow|child|children|twin|friend|killed)\b|[.;:]",
+    re.IGNORECASE,
+)
+_ORDER = re.compile(r",?\s+(?:was|is|came|comes|were)\s+(?P<how>before|after|earlier\s+than|later\s+than)\s+")
+_YEAR = re.compile(rf"(?:the\s+year\s+)?{_Y}", re.IGNORECASE)
+
+
+def check_dates(text: str) -> ProgramVerdict | None:
+    """Check the dates of a claim.
+
+    Args:
+        text: The claim.
+
+    Returns:
+        What was found; None if there is nothing to check, or in doubt.
+    """
+    if len(text) > MAX_CHARS or not _MATCHED.search(text):
+        return None
+    plain = plain_characters(text)
+    if _OTHER_ERA.search(plain) or quoted(plain):
+        return None
+    leap = _leap_year(plain)
+    if leap is not None or doubtful(plain):
+        return leap
+    checks: tuple[Callable[[str], ProgramVerdict | None], ...] = (
+        _impossible, _weekday, _month_length, _span, _life, _order,
+    )  # fmt: skip
+    found = [verdict for check in checks if (verdict := check(plain)) is not None]
+    return min(found, key=lambda verdict: (verdict.holds, not verdict.whole), default=None)
+
+
+def _verdict(text: str, holds: bool, detail: str, start: int, end: int) -> ProgramVerdict:
+    whole = says_nothing(text[:start]) and says_nothing(text[end:])
+    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, whole=whole)
+
+
+# -- days that do not exist
+
+
+def _impossible(text: str) -> ProgramVerdict | None:
+    for date in dates_of(text):
+        if not date.exists and 1 <= date.month <= 12 and date.day <= 99:
+            return _verdict(text, False, f"there is no {date.shown}", date.start, date.end)
+    for match in _LONE_DAY.finditer(text):
+        month, day = month_number(match["m1"] or match["m2"]), int(match["d1"] or match["d2"])
+        if not 1 <= day <= longest(2000, month):
+            start = match.start() + 3
+            return _verdict(text, False, f"there is no {day} {MONTHS[month - 1]}", start, match.end())
+    return None
+
+
+# -- weekdays
+
+
+def _weekday(text: str) -> ProgramVerdict | None:
+    right: ProgramVerdict | None = None
+    for match in DATE.finditer(text):
+        date = date_of(match)
+        before, start, end = text[: date.start], date.start, date.end
+        said = _FELL.match(text, date.end)
+        if said is not None:
+            name, end = said[1], said.end()
+        else:
+            said = _BEFORE_DATE.search(before[-40:])
+            if said is None:
+                continue
+            start = date.start - len(before[-40:]) + said.start()
+            name, before = said[1], text[:start]
+        if not date.exists or _MOVES.search(before[-40:]):
+            continue
+        holds = _falls_on(date, name)
+        if holds is False and _NAME_BEFORE.search(before[-40:]):
+            holds = None  # the weekday may be part of a name
+        if holds is None:
+            continue
+        found = _verdict(text, holds, f"{date.shown} was a {weekday(date, julian=date.year < 1583)}", start, end)
+        if not holds:
+            return found
+        right = right or found
+    return right
+
+
+def _falls_on(date: Date, name: str) -> bool | None:
+    """Whether a date fell on a weekday; None if it did in the other calendar, or its year may be counted otherwise."""
+    likely = date.year < 1583
+    if weekday(date, julian=likely) == name:
+        return True
+    if weekday(date, julian=not likely) == name and date.year <= 1923:
+        return None
+    return None if date.year <= 1752 and date.month <= 3 else False
+
+
+# -- years and months
+
+
+def _leap_year(text: str) -> ProgramVerdict | None:
+    match = _LEAP.search(text)
+    if match is None or not says_nothing(text[: match.start()]) or not says_nothing(text[match.end() :]):
+        return None
+    year = int(match[1])
+    leap = is_leap(year)
+    if leap != is_leap(year, julian=True) and year < 1583:
+        return None
+    detail = f"{year} {'is' if leap else 'is not'} a leap year"
+    return _verdict(text, leap != bool(match[2]), detail, match.start(), match.end())
+
+
+def _month_length(text: str) -> ProgramVerdict | None:
+    match = _MONTH_DAYS.search(text)
+    number = read_number(text, match.end()) if match else None
+    days = _DAYS.match(text, number.end) if number else None
+    if match is None or number is None or days is None or not says_nothing(text[: match.start()] + text[days.end() :]):
+        return None
+    month, year = month_number(match[1]), int(match[2]) if match[2] else None
+    if month == 2 and (year is None or year <= 1923):
+        february = {"leap": {29}, "common": {28}}.get(days["leap"] or "", {28, 29})
+        likely = february if year is None else {28, 29} if is_leap(year, julian=True) else {28}
+        if number.value not in likely:
+            return _verdict(
+                text, False, f"February has {min(february)} or {max(february)} days", match.start(), days.end()
+            )
+        return _verdict(text, True, "", match.start(), days.end()) if len(likely) == 1 else None
+    length = longest(year or 2001, month)
+    detail = f"{match[1]} has {length} days"
+    return _verdict(text, number.value == length, detail, match.start(), days.end())
+
+
+def _span(text: str) -> ProgramVerdict | None:
+    """Spans: "from 1914 to 1918 is 4 years", "between … and … there are 4 years", "lasted 4 years, from … to …"."""
+    for pattern in (_SPAN, _BETWEEN):
+        match = pattern.search(text)
+        number = read_number(text, match.end()) if match else None
+        years = _YEARS.match(text, number.end) if number else None
+        if match and number and years:
+            return _years(text, match.start(), years.end(), int(match[1]), int(match[2]), float(number.value))
+    match = _LASTED.search(text)
+    number = read_number(text, match.end()) if match else None
+    years = _YEARS.match(text, number.end) if number else None
+    period = _FROM_TO.match(text, years.end()) if years else None
+    if match and number and period:
+        found = float(number.value)
+        return _years(text, match.start(), period.end(), int(period[1]), int(period[2]), found, partial=True)
+    return None
+
+
+def _years(
+    text: str, start: int, end: int, first: int, last: int, stated: float, *, partial: bool = False
+) -> ProgramVerdict | None:
+    """Both ends counted, or parts of years only, a span may have a year more or less: that is not judged."""
+    years = last - first
+    if years <= 0 or (stated != years and abs(stated - years) <= 1):
+        return None
+    verdict = _verdict(text, stated == years, f"from {first} to {last} is {years} years", start, end)
+    return verdict.model_copy(update={"whole": False}) if partial else verdict
+
+
+# -- lives
+
+
+def _life(text: str) -> ProgramVerdict | None:
+    """Birth, death and age of one person."""
+    born, died = _BORN.search(text), _DIED.search(text)
+    if born is None or died is None or died.start() < born.end():
+        return None
+    if len(_BORN.findall(text)) > 1 or len(_DIED.findall(text)) > 1:
+        return None
+    birth, death = _moment(text, born.end()), _moment(text, died.end())
+    if birth is None or death is None or birth.end > died.start():
+        return None
+    between = text[birth.end : died.start()]
+    if len(between) > 80 or _OTHERS.search(between):
+        return None
+    if _first_day(death) < _first_day(birth) and death.year < birth.year:
+        detail = f"{death.year} was before {birth.year}"
+        return _verdict(text, False, detail, born.start(), death.end).model_copy(update={"whole": False})
+    return _age(text, born.start(), birth, death)
+
+
+def _age(text: str, start: int, birth: Date, death: Date) -> ProgramVerdict | None:
+    aged = next((m for m in _AGED.finditer(text, death.end)), None)
+    number = read_number(text, aged.end()) if aged else None
+    if aged is None or number is None or len(text[death.end : aged.start()]) > 60:
+        return None
+    after = text[number.end :]
+    if _OTHERS.search(text[death.end : aged.start()]) or not re.match(
+        r"(?:\s+years?(?:\s+old)?)?\s*(?:[.,;!)]|$)", after
+    ):
+        return None
+    if birth.month and death.month:
+        if not (birth.exists and death.exists):
+            return None
+        had_birthday = (death.month, death.day) >= (birth.month, birth.day)
+        ages = {death.year - birth.year - (not had_birthday)}
+    else:
+        ages = {death.year - birth.year - 1, death.year - birth.year}
+    stated = number.value
+    shown = " or ".join(map(str, sorted(ages)))
+    verdict = _verdict(
+        text, stated in ages, f"from {birth.year} to {death.year} makes an age of {shown}", start, number.end
+    )
+    return verdict.model_copy(update={"whole": False})
+
+
+def _moment(text: str, at: int) -> Date | None:
+    """A date, or a year alone, whose month and day are then 0."""
+    match = DATE.match(text, at)
+    if match is not None:
+        return date_of(match)
+    year = _YEAR.match(text, at)
+    return None if year is None else Date(int(year[1]), 0, 0, year.start(), year.end())
+
+
+def _first_day(date: Date) -> int:
+    return day_number(date.year, max(1, date.month), max(1, date.day))
+
+
+# -- order
+
+
+def _order(text: str) -> ProgramVerdict | None:
+    """What came first: "1912 was before 1914", of years or dates. Nothing else may be said."""
+    start = len(text) - len(text.lstrip())
+    first = _moment(text, start)
+    if first is None:
+        return None
+    how = _ORDER.match(text, first.end)
+    second = _moment(text, how.end()) if how else None
+    if how is None or second is None or not says_nothing(text[second.end :]):
+        return None
+    if bool(first.month) != bool(second.month) and first.year == second.year:
+        return None
+    if not all(d.month == 0 or d.exists for d in (first, second)):
+        return None
+    one, other = _first_day(first), _first_day(second)
+    earlier = how["how"].lower().startswith(("before", "earlier"))
+    holds = one < other if earlier else one > other
+    return _verdict(
+        text,
+        holds,
+        f"{first.year} and {second.year} in this order" if holds else "the order is the other",
+        start,
+        second.end,
+    )
