@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERIFY_STYLE = """
+main { overflow-wrap: anywhere; }
 .given { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.15rem;
   font-size: 1.05rem; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere; }
 .claim { text-decoration-line: underline; text-decoration-thickness: 2px; text-underline-offset: .22em;

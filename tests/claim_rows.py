@@ -18,7 +18,7 @@ SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Suppo
 
 def said(pair: Pair) -> Support:
     """Passages say "yes", "no" or nothing; the last such word counts."""
-    words = [word for word in pair.evidence.split() if word in SAYS]
+    words = [word for word in (w.strip(".") for w in pair.evidence.split()) if word in SAYS]
     return SAYS[words[-1]] if words else SAYS["hm"]
 
 

@@ -96,6 +96,7 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
     """The sentence, or two neighbours, that decide most by themselves; all are judged in one call.
 
     A part's score is its probability of the label that is wanted, or the larger one of those to support and to refute.
+    Where no part is likeliest to say that by itself, the sentence with the most words in common is taken.
 
     Args:
         wanted: Passages and claims.
@@ -117,15 +118,18 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
     selected = []
     for w, places in zip(wanted, candidates, strict=True):
         scored = [
-            (_decisive(verdict, w.label), span_at(w.passage, start, end), alone)
+            (verdict, span_at(w.passage, start, end, _decisive(verdict, w.label)), alone)
             for start, end, alone in places
             if (verdict := next(verdicts)) is not None
         ]
         if not scored:
             selected.append(Selected(by_words(w.passage, w.claim), (SPAN_NOT_JUDGED,) if places else ()))
             continue
-        score, span, _ = max(scored, key=lambda s: s[0] - (0.0 if s[2] else PAIR_MARGIN))
-        selected.append(Selected(span.model_copy(update={"score": score})))
+        telling = [one for one in scored if _says(one[0], w.label)]
+        # where no sentence decides alone, the differences between them say nothing: words choose
+        worded = None if telling else by_words(w.passage, w.claim)
+        _, span, _ = max(telling or scored, key=lambda one: one[1].score - (0.0 if one[2] else PAIR_MARGIN))
+        selected.append(Selected(worded or span))
     return selected
 
 
@@ -238,6 +242,11 @@ def _candidates(wanted: Wanted) -> list[tuple[int, int, bool]]:
     singles = [(*places[i], True) for i in chosen]
     neighbours = [(places[i][0], places[j][1], False) for i, j in pairwise(chosen) if j == i + 1]
     return [*singles, *neighbours]
+
+
+def _says(verdict: Support, label: Label | None) -> bool:
+    """Whether a part says by itself what is wanted of it."""
+    return verdict.label == label if label is not None else verdict.label != "neutral"
 
 
 def _decisive(verdict: Support, label: Label | None) -> float:

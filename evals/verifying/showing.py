@@ -56,7 +56,8 @@ def attributed(rows: Sequence[ClaimRow], told: Sequence[Told]) -> tuple[Attribut
 def named_ids(row: ClaimRow, ids: Sequence[str]) -> set[str]:
     """Ids of shown passages, those of the text of a right passage by its id."""
     by_text = {p.text: p.id for p in row.right}
-    own = {p.id: by_text.get(p.text, p.id) for p in row.passages or ()}
+    right = row.right_ids
+    own = {p.id: p.id if p.id in right else by_text.get(p.text, p.id) for p in row.passages or ()}
     return {own.get(name, name) for name in ids}
 
 

@@ -38,7 +38,7 @@ def fever(tmp_path):
 
 
 def test_fever_shows_what_was_retrieved_in_its_order(tmp_path):
-    rows, passages = fever(tmp_path)
+    rows, _ = fever(tmp_path)
     assert len(rows) == 60
     assert Counter(r.gold for r in rows) == {"supports": 20, "refutes": 20, "neutral": 20}
     one = rows[1]

@@ -228,3 +228,13 @@ async def test_a_quotation_across_lines_of_the_passage():
     passage = Passage(id="l", source="s", text="She\r\n  wrote\n\nthe first\tprogram, \u00a0alone.")
     found = await quoted("wrote the first program, alone", passage=passage)
     assert found.span.text == "wrote\n\nthe first\tprogram, \u00a0alone"
+
+
+async def test_where_no_sentence_decides_alone_words_choose() -> None:
+    text = "It is a tower in Paris, France. It was built from 1887 to 1889 for a fair."
+    passage = Passage(id="p", source="d", text=text)
+    judge = ScriptedEntailment(lambda pair: Support(0.15, 0.15, 0.7))
+    (selected,) = await by_entailment([Wanted(passage, "The thing was built in 1889 for a fair.", "supports")], judge)
+    assert selected.span is not None
+    assert "1889" in selected.span.text
+    assert "Paris" not in selected.span.text

@@ -1,0 +1,113 @@
+"""`reason verify` over saved indexes, and when it is interrupted: nothing is lost, and the remedy is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from reason.verify.entailment.lexical import by_words
+from reason.verify.entailment.protocol import Pair
+from reason.verify.support import Support
+from scripted_entailment import ScriptedEntailment
+from tiny_encoder import SIZE, write_tiny_encoder
+
+Cli = Callable[..., tuple[int, str, str]]
+FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
+
+
+@pytest.fixture
+def desk(home: Path) -> Path:
+    work = home / "work"
+    (work / "answer.txt").write_text("Paris is the capital of France. Barcelona is the capital of Spain.")
+    (work / "facts.md").write_text(FACTS)
+    return work
+
+
+def write_sentence_model(folder: Path, seed: int) -> Path:
+    """A tiny encoder with what sentence-transformers wants beside it."""
+    write_tiny_encoder(folder, seed=seed)
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": SIZE, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def test_an_index_of_another_embedding_model_is_refused(cli: Cli, desk: Path) -> None:
+    encoder = write_sentence_model(desk / "encoder", seed=1)
+    built = cli("index", "build", "ix", "facts.md", "--embedding-model", f"local/{encoder}")
+    assert built[0] == 0, built
+    arguments = ["verify", "--answer", "answer.txt", "--index", "ix", "--entailment", "lexical"]
+    status, out, _ = cli(*arguments)
+    assert (status, "[1] supported" in out) == (0, True)
+    write_sentence_model(encoder, seed=2)
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    print(err)
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "the vectors of the index" in line
+    assert "were made with another version of" in line
+    assert "build another index in a new folder" in line
+
+
+def test_documents_and_an_index_together(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
+    (desk / "more.txt").write_text("Barcelona is a port.")
+    assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
+    status, out, err = cli(
+        "verify", "--answer", "answer.txt", "--index", "ix", "--docs", "more.txt", "--entailment", "lexical"
+    )
+    assert status == 0
+    assert "facts.md:0-31" in out
+    assert "[2] refuted" in out
+    assert err.count("note: evidence: ") == 2  # neither place is searched by meaning
+
+
+class Interrupting(ScriptedEntailment):
+    """Is interrupted by Ctrl-C at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__(by_words)
+        self.interrupted = False
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        if not self.interrupted:
+            self.interrupted = True
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        return await super().judge(pairs)
+
+
+def test_ctrl_c_saves_the_run_and_says_how_to_go_on(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
+    judge = Interrupting()
+
+    async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
+        return judge
+
+    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
+    arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
+    status, out, err = cli(*arguments, "--html", "page.html")
+    assert (status, out) == (130, "")
+    found = re.search(r"interrupted; the run is saved: reason (runs resume \S+)", err)
+    assert found is not None
+    assert judge.closed == 1
+    (desk / "elsewhere").mkdir()
+    monkeypatch.chdir(desk / "elsewhere")  # the run knows its documents wherever it goes on
+    status, out, _ = cli(*found[1].split())
+    assert status == 0
+    assert "[1] supported 0.88  Paris is the capital of France." in out
+    assert "[2] refuted 0.88  Barcelona is the capital of Spain." in out

@@ -1,0 +1,102 @@
+"""Figures by hand, their intervals against slow ones, and differences of methods on the same claims."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.evals.scoring.labels import label_report
+from reason.evals.statistics.intervals import resample_groups
+from reason.evals.verifying.figures import NAMES, difference, figures_of
+from reason.verify.calibration import scores
+from reason.verify.support import Support, support
+
+LABELS = ("supports", "refutes", "neutral")
+probabilities = st.tuples(*[st.integers(1, 9)] * 3).map(support)
+claims = st.lists(st.tuples(st.sampled_from(LABELS), probabilities, st.sampled_from("abcdef")), min_size=2, max_size=25)
+
+
+def test_ece_by_hand():
+    """Specification, invariant 4: confidences .9 .8 .6 .6, right 1 1 0 1: 0.25·0.1 + 0.25·0.2 + 0.5·0.1 = 0.125."""
+    probs = [Support(c, (1 - c) / 2, (1 - c) / 2) for c in (0.9, 0.8, 0.6, 0.6)]
+    golds = ["supports", "supports", "refutes", "supports"]
+    found = figures_of(golds, ["supports"] * 4, probs, list("abcd"))
+    assert found.values["ece"] == pytest.approx(0.125)
+    assert found.values["accuracy"] == 0.75
+
+
+@settings(max_examples=40, deadline=None)
+@given(claims)
+def test_replicates_are_figures_of_what_was_drawn(rows):
+    golds, probs, groups = ([r[i] for r in rows] for i in range(3))
+    labels = [p.label for p in probs]
+    found = figures_of(golds, labels, probs, groups, resamples=4, seed=3)
+    names = list(dict.fromkeys(groups))
+    whole = label_report(list(zip(golds, labels, strict=True)))
+    assert found.values["weighted_f1"] == pytest.approx(whole.weighted_f1)
+    assert found.values["macro_f1"] == pytest.approx(whole.macro_f1)
+    for r, drawn in enumerate(row for some in resample_groups(len(names), 4, 3) for row in some):
+        at = [i for g in drawn for i in range(len(rows)) if groups[i] == names[g]]
+        some_golds, some_labels, some = [golds[i] for i in at], [labels[i] for i in at], [probs[i] for i in at]
+        confidences, correct = scores.hits(some, some_golds)
+        slow = label_report(list(zip(some_golds, some_labels, strict=True)))
+        expected = {
+            "accuracy": slow.accuracy,
+            "macro_f1": slow.macro_f1,
+            "weighted_f1": slow.weighted_f1,
+            "ece": scores.ece(confidences, correct),
+            "brier": scores.brier(some, some_golds),
+            "nll": scores.nll(some, some_golds),
+            "aurc": scores.aurc(confidences, correct),
+        }
+        assert {n: found.replicates[n][r] for n in NAMES} == pytest.approx(expected)
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_claims():
+    rng = np.random.default_rng(0)
+
+    def of(n):
+        golds = [LABELS[i] for i in rng.integers(0, 3, n)]
+        labels = [g if rng.random() < 0.7 else "neutral" for g in golds]
+        return figures_of(golds, labels, None, [str(i) for i in range(n)]).estimate("macro_f1")
+
+    few, many = of(60), of(2000)
+    assert few.low < few.value < few.high
+    assert many.high - many.low < 0.35 * (few.high - few.low)
+
+
+def test_disputed_claims_have_labels_but_no_scored_probabilities():
+    probs = [Support(0.6, 0.2, 0.2)] * 3
+    found = figures_of(["supports", "disputed", "neutral"], ["supports", "disputed", "supports"], probs, list("abc"))
+    assert (found.n, found.stated) == (3, 2)
+    assert found.values["accuracy"] == pytest.approx(2 / 3)
+    assert found.values["nll"] == pytest.approx(scores.nll(probs[:2], ["supports", "neutral"]))
+    none = figures_of(["supports", "neutral"], ["neutral"] * 2, None, list("ab"))
+    assert (none.stated, none.estimate("ece")) == (0, None)
+
+
+def test_a_method_does_not_differ_from_itself_and_mcnemar_counts_what_one_alone_has_right():
+    golds = ["supports"] * 10
+    a = figures_of(golds, ["supports"] * 8 + ["neutral"] * 2, None, [str(i) for i in range(10)])
+    b = figures_of(golds, ["neutral"] * 5 + ["supports"] * 5, None, [str(i) for i in range(10)])
+    same = difference(a, a)
+    assert (same.wins, same.losses, same.p) == (0, 0, 1.0)
+    assert all(tuple(e) == (0, 0, 0) for e in same.figures.values())
+    d = difference(a, b)
+    assert (d.wins, d.losses) == (5, 2)
+    assert d.p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
+    assert d.figures["accuracy"].value == pytest.approx(0.3)
+    assert difference(b, a).figures["accuracy"].value == pytest.approx(-0.3)
+
+
+def test_lists_that_do_not_go_together_are_refused():
+    with pytest.raises(UserError):
+        figures_of([], [], None, [])
+    with pytest.raises(UserError):
+        figures_of(["supports"], ["supports", "neutral"], None, ["a"])
+    one = figures_of(["supports"], ["supports"], None, ["a"])
+    two = figures_of(["supports"] * 2, ["supports"] * 2, None, ["a", "b"])
+    with pytest.raises(UserError, match="same claims"):
+        difference(one, two)

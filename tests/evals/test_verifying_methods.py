@@ -1,0 +1,187 @@
+"""Methods decide as `davinci` does, are fitted to other folds alone, and name the evidence that `davinci` shows."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from claim_rows import judged, passage, row
+from reason.core.errors import UserError
+from reason.evals.verifying.calibrating import calibrate_verdicts, save
+from reason.evals.verifying.judging import Judged
+from reason.evals.verifying.methods import GOLDS, Method, decide, fit, named_by, out_of_fold, tell, told_by
+from reason.evals.verifying.rows import ranked
+from reason.evals.verifying.unseen import fold_of
+from reason.verify.davinci.belonging import RETRIEVED, deciding_for
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import checked_claims
+from reason.verify.davinci.deciding import Deciding
+from reason.verify.fusion.parameters import FusionParameters
+from reason.verify.support import support
+from scripted_entailment import ScriptedEntailment
+
+BACKEND = "scripted@1"
+LABELS = ("supports", "refutes", "neutral")
+
+
+def noisy(n: int, seed: int = 0, *, disputed: int = 0) -> list[Judged]:
+    """Claims whose five passages say what the label is, one of them, mostly."""
+    rng = random.Random(seed)
+    made = []
+    for i in range(n + disputed):
+        gold = LABELS[i % 3] if i < n else "disputed"
+        sides = {"supports": ["supports"], "refutes": ["refutes"], "disputed": ["supports", "refutes"]}.get(gold, [])
+        one = row(f"{seed}-{i}", gold, [f"text {i} {j} hm" for j in range(5)])
+        said = []
+        for j in range(5):
+            label = sides[j] if j < len(sides) else "neutral"
+            if rng.random() < 0.25:
+                label = rng.choice(LABELS)
+            weights = {x: 0.2 + rng.random() * 0.3 for x in LABELS} | {label: 1.5 + rng.random()}
+            said.append(support(weights[x] for x in LABELS))
+        made.append(Judged(one, tuple(said)))
+    return made
+
+
+SOME = noisy(150)
+
+
+async def reports_of(rows: list[Judged], config: DavinciConfig):
+    """What `davinci` itself says of the rows."""
+    verdicts = {(p.text, j.row.claim): s for j in rows for p, s in zip(j.row.passages, j.supports, strict=True)}
+    listed = {j.row.claim: list(j.row.passages) for j in rows}
+
+    class Shown:
+        name = identity = "shown"
+
+        async def retrieve(self, claims, k):
+            return [listed[c] for c in claims]
+
+    judge = ScriptedEntailment(lambda pair: verdicts[pair.evidence, pair.claim])
+    return await checked_claims([j.row.claim for j in rows], Shown(), SimpleNamespace(entailment=judge), config)
+
+
+async def test_files_make_davinci_say_what_was_measured(tmp_path):
+    found = calibrate_verdicts(SOME, backend=BACKEND)
+    fusion, calibration = save(found, tmp_path, "mine")
+    assert (fusion.name, calibration.name) == ("fusion-mine.json", "calibration-mine.json")
+    config = DavinciConfig(fusion=str(fusion), calibration=str(calibration))
+    method = Method("x", disputed=True)
+    whole = fit(SOME, method, backend=BACKEND, source=RETRIEVED)
+    fresh = noisy(60, seed=1, disputed=10)
+    reports = await reports_of(fresh, config)
+    for one, report in zip(fresh, reports, strict=True):
+        mine = tell(one, whole, method)
+        assert (GOLDS[report.verdict], report.probs, report.downgraded) == (mine.label, mine.probs, mine.downgraded)
+        assert {p.passage for p in report.pairs if p.span is not None} == set(mine.named)
+        assert report.threshold == found.calibration.threshold
+    assert {r.verdict for r in reports} == {"supported", "refuted", "disputed", "not_enough_evidence"}
+    assert reports[0].calibrator == whole.calibration.digest == found.calibration.digest
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "vote", "max", "product", "concat"])
+@pytest.mark.parametrize("form", ["full", "span"])
+def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
+    rows = [Judged(j.row, j.supports[:1]) for j in SOME] if aggregation == "concat" else SOME
+    found = calibrate_verdicts(rows, backend=BACKEND, aggregation=aggregation, form=form)
+    files = save(found, tmp_path, "x")
+    named = {"fusion": str(files[0])} if len(files) == 2 else {}
+    assert len(files) == (2 if aggregation == "product" else 1)
+    form = "full" if aggregation == "concat" else form
+    config = DavinciConfig(aggregation=aggregation, evidence_form=form, calibration=str(files[-1]), **named)
+    deciding = deciding_for(config, BACKEND)
+    assert deciding.calibration.digest == found.calibration.digest
+    assert deciding.least_confidence == found.calibration.threshold
+    assert deciding.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
+
+
+def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
+    plain = Method("p", aggregation="mean", fitted=False, calibration=None, gate=0.0)
+    told, _ = out_of_fold(SOME, plain, backend=BACKEND, source="x")
+    for one, mine in zip(SOME, told, strict=True):
+        bare = decide(one, Deciding(fusion=FusionParameters(mode="mean"), threshold=0.0), plain)
+        assert (mine.label, mine.probs, mine.downgraded) == (GOLDS[bare.verdict], bare.probs, False)
+    shut, _ = out_of_fold(SOME, replace(plain, gate=1.01), backend=BACKEND, source="x")
+    assert {t.label for t in shut} == {"neutral"}
+    assert [t.probs for t in shut] == [t.probs for t in told]
+
+
+def test_a_higher_gate_never_answers_more():
+    answered = []
+    for gate in (0.0, 0.4, 0.6, 0.8, 0.95):
+        told, _ = out_of_fold(SOME, Method("g", gate=gate), backend=BACKEND, source="x")
+        answered.append({i for i, t in enumerate(told) if t.label != "neutral"})
+    assert all(later <= earlier for earlier, later in zip(answered, answered[1:], strict=False))
+    assert len(answered[0]) > len(answered[-1])
+
+
+def test_a_claim_is_measured_by_others_alone():
+    memo = {}
+    told, fits = out_of_fold(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
+    assert set(fits) == set(range(5))
+    assert len(memo) == 5
+    part = fold_of(SOME[0].row.group)
+    mine = [i for i, j in enumerate(SOME) if fold_of(j.row.group) == part]
+    turned = list(SOME)
+    for i in mine:  # their labels turned round change nothing of what is said of them
+        gold = {"supports": "refutes", "refutes": "neutral", "neutral": "supports"}[SOME[i].row.gold]
+        turned[i] = Judged(replace(SOME[i].row, gold=gold), SOME[i].supports)
+    again, _ = out_of_fold(turned, Method("m"), backend=BACKEND, source="x")
+    assert [again[i] for i in mine] == [told[i] for i in mine]
+    assert again != told
+
+
+def test_fits_are_shared_and_change_nothing():
+    memo = {}
+    a, _ = out_of_fold(SOME, Method("a"), backend=BACKEND, source="x", memo=memo)
+    before = dict(memo)
+    b, fits = out_of_fold(SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x", memo=memo)
+    assert memo == before
+    alone, _ = out_of_fold(SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x")
+    assert b == alone
+    assert told_by(SOME, fits, Method("b", calibration=None, gate=0.0)) == b
+    assert a != b
+
+
+def test_fitted_is_surer_of_what_is_right_than_defaults():
+    found = calibrate_verdicts(noisy(300, seed=3), backend=BACKEND)
+    assert found.after.values["nll"] < found.before.values["nll"]
+    assert found.after.values["ece"] < found.before.values["ece"]
+    assert sum(b.verdicts for b in found.bins_after) == 300
+
+
+def test_disputed_claims_tell_of_conflict_alone():
+    found = calibrate_verdicts(noisy(150, disputed=20), backend=BACKEND)
+    assert (found.disputed, found.fusion.disputed, found.calibration.examples) == (20, 20, 150)
+    assert (found.after.n, found.after.stated) == (170, 150)
+
+
+def test_too_few_claims_are_refused():
+    with pytest.raises(UserError):
+        calibrate_verdicts(SOME[:10], backend=BACKEND)
+    with pytest.raises(UserError, match="of one fold"):
+        out_of_fold([SOME[0]] * 30, Method("x", fitted=False, calibration=None, gate=0.0), backend="b", source="x")
+
+
+def test_the_top_passage_alone_decides_where_it_is_asked():
+    one = judged(row("1", "supports", ["yes", "no", "no"]))
+    top = Method("t", aggregation="top", calibration=None, gate=0.0)
+    (told,), _ = out_of_fold([one, judged(row("2", "neutral", ["hm"]))] * 1, top, backend="b", source="x")[0][:1], None
+    assert (told.label, told.named) == ("supports", ("1-0",))
+
+
+def test_what_is_named():
+    one = judged(row("1", "supports", ["hm", "yes", "no", "yes", "yes", "yes"]))
+    full = Method("f")
+    assert named_by(one, "supports", full) == ("1-1", "1-3", "1-4")
+    assert named_by(one, "refutes", full) == ("1-2",)
+    assert named_by(one, "disputed", full) == ("1-1", "1-2")
+    assert named_by(one, "neutral", full) == ()
+    assert named_by(one, "supports", Method("c", form="claim")) == ()
+    assert len(named_by(one, "supports", Method("c", form="concat", aggregation="concat"))) == 6
+    silent = judged(row("2", "supports", ["hm", "hm"]))
+    assert named_by(silent, "supports", full) == ("2-0",)
+    unread = Judged(replace(one.row, passages=ranked([passage("u", "?")])), (None,))
+    assert named_by(unread, "supports", full) == ()
