@@ -19,7 +19,7 @@ from ..core.events import ClaimChecked, EventFields, Sink
 from ..core.messages import Frozen
 from ..core.question import MAX_QUESTION_CHARS, Document, Question
 from ..core.run import RunConfig, new_seed
-from ..core.settings import Settings
+from ..core.settings import Settings, load_settings
 from ..serving.pulling import Progress
 from ..verify.reports import ClaimReport
 from ..verify.verifier import Verifier, make_verifier
@@ -114,6 +114,7 @@ async def averify_text(
         BackendError: What judges failed altogether.
     """
     _check_answer(answer, question)
+    settings = load_settings() if settings is None else settings
     reasoner = Reasoner(
         model,
         verify=(verifier,),
@@ -176,13 +177,11 @@ def _check_answer(answer: str, question: str) -> None:
         raise UserError("the answer or the question is not valid Unicode text", hint="convert it to UTF-8")
 
 
-def _own_defaults(
-    verifier: str, parameters: Mapping[str, Any] | None, settings: Settings | None
-) -> Mapping[str, JsonValue]:
+def _own_defaults(verifier: str, parameters: Mapping[str, Any] | None, settings: Settings) -> Mapping[str, JsonValue]:
     """The parameters that were given, and where nothing is said of origins none: a given text has no run behind it."""
     given = dict(parameters or {})
     kind = make_verifier(verifier, {})[0].Config
-    said = {} if settings is None else settings.verifiers.get(verifier, {})
+    said = settings.verifiers.get(verifier, {})
     if "internal" in kind.model_fields and "internal" not in said:
         given.setdefault("internal", [])
     return given

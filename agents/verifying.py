@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.answer import Answer
 from ..core.errors import BackendUnavailable, DataError, UserError
 from ..core.run import Run, RunConfig
 from ..core.settings import Settings
@@ -211,27 +212,34 @@ def recorded_verifying(record: RunRecord, config: RunConfig) -> Verifying:
     Raises:
         DataError: What the store says of it is damaged.
     """
-    stopped = record.answer is not None and record.answer.get("stopped") == "budget"
     try:
+        stopped = record.answer is not None and _was_stopped(Answer.model_validate(record.answer))
         entailments = {
             role.removeprefix("entailment:"): RecordedEntailment(
                 role.removeprefix("entailment:"),
                 str(known["identity"]),
-                known["max_words"],
+                None if (words := known["max_words"]) is None else int(str(words)),
                 finished=record.status == "finished",
                 spent="seconds" if stopped and config.budget.seconds is not None else None,
             )
             for role, known in record.identities.items()
             if role.startswith("entailment:") and isinstance(known, dict)
         }
-        known = record.identities.get("retriever")
+        found = record.identities.get("retriever")
         retriever = None
-        if isinstance(known, dict):
-            lacking = tuple(map(str, known.get("degraded", ())))
-            retriever = RecordedRetriever(str(known["name"]), str(known["identity"]), lacking)
-    except (KeyError, TypeError) as e:
+        if isinstance(found, dict):
+            told = found.get("degraded")
+            lacking = tuple(map(str, told)) if isinstance(told, list) else ()
+            retriever = RecordedRetriever(str(found["name"]), str(found["identity"]), lacking)
+    except (KeyError, TypeError, ValueError) as e:
         raise DataError(f"the record of run {record.id} is damaged: {e!r}") from e
     return Verifying(entailments, retriever)
+
+
+def _was_stopped(answer: Answer) -> bool:
+    """Whether a limit ended the run, or kept its verifiers from claims."""
+    checked = answer.verification
+    return answer.stopped == "budget" or (checked is not None and any(c.verdict == "unchecked" for c in checked.claims))
 
 
 def complete_parameters(

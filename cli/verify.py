@@ -147,10 +147,13 @@ def verify(
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from .inputs import parse_parameters
-    from .verify_inputs import check_indexes, open_page, read_answer
+    from .verify_inputs import check_documents, check_indexes, open_page, read_answer
 
     text = read_answer(answer)
-    places = [str(path.expanduser().absolute()) for path in (*(docs or ()), *check_indexes(index or ()))]
+    places = [
+        str(path.expanduser().absolute())
+        for path in (*check_documents(answer, docs or ()), *check_indexes(index or ()))
+    ]
     chosen = parse_parameters(parameters or ())
     if entailment is not None:
         if "entailment" in chosen:

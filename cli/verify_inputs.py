@@ -48,6 +48,24 @@ def read_answer(path: Path) -> str:
     return text
 
 
+def check_documents(answer: Path, paths: Sequence[Path]) -> Sequence[Path]:
+    """The documents, none of which is the answer itself.
+
+    Raises:
+        UserError: The answer is among them, and would be its own evidence.
+    """
+    if str(answer) != STDIN:
+        real = answer.expanduser().resolve()
+        for path in paths:
+            place = path.expanduser().resolve()
+            if place == real or place in real.parents:
+                raise UserError(
+                    f"the answer {str(answer)!r} is among the documents of {str(path)!r}, and would support itself",
+                    hint="put it elsewhere, or name the documents one by one",
+                )
+    return paths
+
+
 def check_indexes(folders: Sequence[Path]) -> Sequence[Path]:
     """The folders, all of them saved indexes.
 

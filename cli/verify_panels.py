@@ -104,14 +104,14 @@ def _passage(quoted: _Quoted) -> str:
     marked = f"<mark>{escape(span.text)}</mark>" if span is not None else ""
     first = None if passage.start is None else passage.start + start
     last = None if first is None else first + (end - start if span is not None else len(passage.text))
-    title = f' <span class="soft">{escape(passage.title)}</span>' if passage.title else ""
+    title = f' <span class="soft">· {escape(passage.title)}</span>' if passage.title else ""
     said = ""
     if pair is not None:
         verdict = "no readable verdict"
         if pair.probs is not None:
             s, r, z = pair.probs
             verdict = f"supports {s:.2f}, refutes {r:.2f}, says nothing {z:.2f}"
-        said = f' <span class="soft">{verdict}; weight {pair.weight:.2f}</span>'
+        said = f' <span class="soft">· {verdict}; weight {pair.weight:.2f}</span>'
     source = escape(placed_source(passage.source, first, last))
     return (
         f'<div><span class="source">{source}</span>{title}{said}</div>'

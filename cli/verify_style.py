@@ -9,7 +9,7 @@ main { overflow-wrap: anywhere; }
 .claim { text-decoration-line: underline; text-decoration-thickness: 2px; text-underline-offset: .22em;
   text-decoration-skip-ink: none; border-radius: 3px; }
 .supported { --mark: var(--good); } .refuted { --mark: var(--bad); } .disputed { --mark: var(--warn); }
-.not_enough_evidence { --mark: var(--soft); } .unchecked, .unparsed { --mark: var(--line); }
+.not_enough_evidence { --mark: var(--soft); } .unchecked, .unparsed { --mark: var(--soft); }
 .claim { text-decoration-color: var(--mark); }
 .claim.supported { text-decoration-style: solid; }
 .claim.refuted { text-decoration-style: wavy; background: color-mix(in srgb, var(--bad) 14%, transparent); }

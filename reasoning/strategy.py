@@ -69,12 +69,12 @@ class Models:
     @property
     def small(self) -> MeteredModel:
         """The model for small steps."""
-        return self._by_role["small"] if "small" in self._by_role else self.main
+        return self._by_role.get("small") or self.main
 
     @property
     def judge(self) -> MeteredModel:
         """The model that judges."""
-        return self._by_role["judge"] if "judge" in self._by_role else self.main
+        return self._by_role.get("judge") or self.main
 
     @property
     def reward(self) -> MeteredReward:

@@ -148,6 +148,25 @@ async def test_a_budget_of_one_pass_leaves_claims_unchecked_and_says_so(settings
     assert again.degraded == found.degraded
 
 
+async def test_a_spent_time_limit_replays_as_it_was(settings, facts, monkeypatch, no_model):
+    class Slow(ScriptedEntailment):
+        async def judge(self, pairs):
+            await asyncio.sleep(60)
+
+    async def open_entailment(*_, **__):
+        return Slow(by_words)
+
+    monkeypatch.setattr(verifying_module, "open_entailment", open_entailment)
+    found = await averify_text(
+        ANSWER, evidence=[facts], parameters={"entailment": "nli/slow"}, settings=settings, budget={"seconds": 1}
+    )
+    assert verdicts(found) == ["unchecked", "unchecked", "not_enough_evidence", "supported"]
+    async with Reasoner(settings=settings) as reasoner:
+        again = await reasoner.areplay(found.run_id)
+    assert again.verification == found.verification
+    assert again.degraded == found.degraded
+
+
 @pytest.mark.parametrize(
     ("parameters", "opened"),
     [
@@ -209,6 +228,22 @@ async def test_evidence_of_the_settings_counts(settings, facts, no_model):
     found = await averify_text("Paris is the capital of France.", settings=chosen)
     assert verdicts(found) == ["supported"]
     assert len(found.reports[0].passages) == 1
+
+
+async def test_origins_are_looked_for_where_they_are_asked_for(settings, facts, monkeypatch, tmp_path, no_model):
+    documents = [Document(name="notes", text=FACTS)]
+    more = {"documents": documents, "settings": settings}
+    found = await averify_text("Paris is the capital of France.", parameters=LEXICAL, **more)
+    assert found.reports[0].internal == ()
+    wanted = {**LEXICAL, "internal": ["provenance"]}
+    found = await averify_text("Paris is the capital of France.", parameters=wanted, **more)
+    assert any("notes" in origin.component for origin in found.reports[0].internal)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reason.toml").write_text(
+        f"store = '{tmp_path / 'b.sqlite3'}'\n[verifiers.davinci]\nentailment = 'lexical'\ninternal = ['provenance']"
+    )
+    found = await averify_text("Paris is the capital of France.", documents=documents)
+    assert any("notes" in origin.component for origin in found.reports[0].internal)
 
 
 async def test_a_text_without_claims_is_unchecked(settings, facts, no_model):

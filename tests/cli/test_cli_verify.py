@@ -72,16 +72,20 @@ def test_claims_are_marked_listed_and_summed_up(cli: Cli, desk: Path) -> None:
 
 
 def test_json_is_the_whole_record(cli: Cli, desk: Path) -> None:
-    status, out, _ = cli(
-        "verify", "--answer", "answer.txt", "--docs", ".", "--question", "Capitals?", *LEXICAL, "--json"
-    )
+    arguments = ["--docs", "facts.md", "--question", "Capitals?", *LEXICAL, "--json"]
+    status, out, _ = cli("verify", "--answer", "answer.txt", *arguments)
     found = TextVerification.model_validate_json(out)
     assert status == 0
     assert (found.answer, found.question) == (ANSWER, "Capitals?")
     assert [claim.verdict for claim in found.verification.claims] == [report.verdict for report in found.reports]
     assert found.reports[1].pairs[0].probs is not None
-    # the folder has the answer itself, which supports all that it says
-    assert {e.source for claim in found.verification.claims for e in claim.evidence} >= {"work/answer.txt"}
+    assert found.reports[1].passages[0].source == "facts.md"
+
+
+def test_an_answer_is_not_its_own_evidence(cli: Cli, desk: Path) -> None:
+    for docs in (".", "answer.txt", str(desk.parent)):
+        found = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
+        one_line(found, "'answer.txt' is among the documents", "would support itself", "put it elsewhere")
 
 
 def test_colours_where_a_person_looks(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,6 @@ def test_an_index_of_another_embedding_model_is_refused(cli: Cli, desk: Path) ->
     write_sentence_model(encoder, seed=2)
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
-    print(err)
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "the vectors of the index" in line
     assert "were made with another version of" in line

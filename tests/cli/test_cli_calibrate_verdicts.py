@@ -1,0 +1,152 @@
+"""`reason calibrate verdicts` as a user types it: files that davinci takes, going on, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from claim_rows import said, write_fever, write_lines
+from reason.evals.verifying.unseen import held_back
+from reason.evals.verifying.verdict_store import VerdictStore
+from reason.verify.davinci.belonging import deciding_for
+from reason.verify.davinci.config import DavinciConfig
+from scripted_entailment import ScriptedEntailment
+
+
+@pytest.fixture
+def files(home, monkeypatch):
+    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
+    monkeypatch.setattr("reason.verify.fusion.fitting.BETA_GRID", (0.3, 1.0))
+    data, corpus = write_fever(Path.cwd())
+    return ("--data", f"fever={data}", "--corpus", str(corpus))
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    found = ScriptedEntailment(said)
+
+    async def open_entailment(name, settings, *, model=None, progress=None):
+        found.name = name
+        return found
+
+    monkeypatch.setattr("reason.cli.calibrate_verdicts_here.open_entailment", open_entailment)
+    return found
+
+
+def calibrate(cli, *more, out="fitted"):
+    return cli("calibrate", "verdicts", *more, "--out", out)
+
+
+def test_a_judge_is_calibrated_and_davinci_takes_the_files(cli, files, judge):
+    status, out, err = calibrate(cli, *files, "--entailment", "nli/some")
+    assert status == 0, err
+    assert "macro F1" in out
+    assert "fitted, out of sample" in out
+    assert "60 claims are few" in err
+    config = DavinciConfig(fusion="fitted/fusion-nli-some.json", calibration="fitted/calibration-nli-some.json")
+    deciding = deciding_for(config, judge.identity)
+    assert deciding.calibration is not None
+    assert deciding.fusion.disputed
+    assert judge.closed == 1
+    used = "--verify-set davinci.fusion=fitted/fusion-nli-some.json"
+    assert used in err.replace("\n", " ")
+
+
+def test_verdicts_are_stored_and_the_same_command_judges_nothing_again(cli, files, judge):
+    assert calibrate(cli, *files, "--entailment", "x", "--store", "v.sqlite")[0] == 0
+    asked = sum(map(len, judge.calls))
+    assert asked == 300
+    first = Path("fitted/calibration-x.json").read_text()
+    status, out, err = calibrate(cli, *files, "--entailment", "x", "--store", "v.sqlite", "--json")
+    assert status == 0, err
+    assert sum(map(len, judge.calls)) == asked
+    assert Path("fitted/calibration-x.json").read_text() == first
+    told = json.loads(out)
+    assert told["after"]["n"] == 60
+    assert told["backend"] == judge.identity
+    assert told["files"] == ["fitted/fusion-x.json", "fitted/calibration-x.json"]
+    assert told["calibration"]["examples"] == 60
+
+
+def test_of_the_embedded_judge_only_what_it_has_not_seen_is_taken(cli, home, judge, monkeypatch):
+    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
+    data, corpus = write_fever(Path.cwd(), claims=300)
+    unseen = sum(held_back(f"topic{i} is number{i}") for i in range(300))
+    status, out, err = calibrate(cli, f"--data=fever={data}", f"--corpus={corpus}", "--json")
+    assert status == 0, err
+    assert json.loads(out)["after"]["n"] == unseen
+    assert f"{unseen} of 300 claims of fever were kept back" in err
+
+
+def test_claims_without_lists_are_looked_for_in_the_corpus(cli, files, judge):
+    data = Path("fever/dev.jsonl")
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    write_lines(data, [{k: v for k, v in row.items() if k != "retrieved"} for row in rows])
+    status, out, err = calibrate(cli, *files, "--entailment", "x", "-k", "3", "--json")
+    assert status == 0, err
+    assert json.loads(out)["after"]["n"] == 60
+    assert sum(map(len, judge.calls)) == 180
+    assert calibrate(cli, *files[:2], "--entailment", "x")[0] == 2
+
+
+def test_an_index_is_searched_instead_of_the_lists(cli, files, judge):
+    assert cli("index", "build", "idx", "corpus/sentences.jsonl", "--no-vectors")[0] == 0
+    status, _, err = calibrate(cli, *files, "--index", "idx", "--entailment", "x", "-k", "2", "--json")
+    assert status == 0, err
+    assert sum(map(len, judge.calls)) == 120
+    assert {len(pair.evidence.split()) for call in judge.calls for pair in call} == {5}
+
+
+def test_interrupted_it_keeps_the_verdicts_and_goes_on(cli, files, monkeypatch):
+    class Interrupted(ScriptedEntailment):
+        async def judge(self, pairs):
+            if len(self.calls) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(60)
+            return await super().judge(pairs)
+
+    judges = [Interrupted(said), ScriptedEntailment(said)]
+
+    async def open_entailment(name, settings, *, model=None, progress=None):
+        return judges.pop(0)
+
+    monkeypatch.setattr("reason.cli.calibrate_verdicts_here.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.evals.verifying.judging.judge_pairs.__defaults__", (lambda done: None, 100))
+    broken, whole = judges
+    status, _, err = calibrate(cli, *files, "--entailment", "x")
+    assert status == 130
+    assert "the same command goes on" in err
+    with VerdictStore(Path("fitted/verdicts.sqlite")) as store:
+        assert store.count("scripted@1") == 100
+    assert broken.closed == 1
+    assert calibrate(cli, *files, "--entailment", "x")[0] == 0
+    assert sum(map(len, whole.calls)) == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--aggregation", "sum"), "there is no aggregation 'sum'"),
+        (("--method", "guess"), "there is no method 'guess'"),
+        (("--evidence-form", "half"), "there is no evidence form 'half'"),
+        (("--entailment", "judge"), "verdicts of a language model are not calibrated here"),
+        (("vitaminc=x.jsonl",), "'vitaminc' has no evidence that a retriever found"),
+        (("--name", "../x"), "cannot be part of a file's name"),
+        (("--limit", "9"), "at least 20"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(cli, files, judge, more, told):
+    status, _, err = calibrate(cli, *files, "--entailment", "x", *more)
+    assert status == 2
+    assert told in err.replace("\n", " ")
+    assert not list(Path().glob("fitted/*.json"))
+
+
+def test_without_claims_there_is_nothing_to_calibrate_on(cli, home):
+    status, _, err = calibrate(cli)
+    assert status == 2
+    assert "there are no claims to calibrate on" in err
