@@ -26,7 +26,9 @@ def passage(name: str, text: str, page: str = "") -> Passage:
     return Passage(id=name, source=page or name, title=page, text=text)
 
 
-def row(name: str, gold: Gold, texts: list[str], *, claim: str = "", group: str = "", source: str = "fever") -> ClaimRow:
+def row(
+    name: str, gold: Gold, texts: list[str], *, claim: str = "", group: str = "", source: str = "fever"
+) -> ClaimRow:
     """A claim with a passage for each text; those that are "yes" or "no" are right, each enough."""
     shown = ranked([passage(f"{name}-{i}", text) for i, text in enumerate(texts)])
     right = tuple(p for p in shown if p.text.split()[-1] != "hm") if gold != "neutral" else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.files import ModelFiles, find_model
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for one another at every operation
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure: no example has a deadline.
 settings.register_profile("patient", parent=settings(), deadline=None)

@@ -22,7 +22,7 @@ def overall(reports: Sequence[ClaimReport]) -> Verdict:
     if "refuted" in verdicts:
         return "refuted"
     return next(
-        (v for v in ("disputed", "unparsed", "unchecked", "not_enough_evidence") if v in verdicts),  # type: ignore[return-value]
+        (v for v in ("disputed", "unparsed", "unchecked", "not_enough_evidence") if v in verdicts),
         "supported",
     )
 
