@@ -96,7 +96,8 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
     """The sentence, or two neighbours, that decide most by themselves; all are judged in one call.
 
     A part's score is its probability of the label that is wanted, or the larger one of those to support and to refute.
-    Where no part is likeliest to say that by itself, the sentence with the most words in common is taken.
+    Where no part is likeliest to say that by itself, the sentence with the most words in common is taken. The only
+    sentence of a passage is not judged; its score is 1.
 
     Args:
         wanted: Passages and claims.
@@ -109,14 +110,20 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
         ReasonError: The whole call failed.
     """
     candidates = [_candidates(w) for w in wanted]
+    # a passage of one sentence has nothing to choose from, and was judged as it is before
+    sole = [len(places) == 1 for places in candidates]
     pairs = [
         Pair(w.passage.text[start:end], w.claim, w.passage.title)
-        for w, places in zip(wanted, candidates, strict=True)
+        for w, places, only in zip(wanted, candidates, sole, strict=True)
         for start, end, _ in places
+        if not only
     ]
     verdicts = iter(await entailment.judge(pairs) if pairs else [])
     selected = []
-    for w, places in zip(wanted, candidates, strict=True):
+    for w, places, only in zip(wanted, candidates, sole, strict=True):
+        if only:
+            selected.append(Selected(span_at(w.passage, *places[0][:2], 1.0)))
+            continue
         scored = [
             (verdict, span_at(w.passage, start, end, _decisive(verdict, w.label)), alone)
             for start, end, alone in places

@@ -224,7 +224,11 @@ def examples_of(judged: Sequence[Judged]) -> list[Example]:
     """Claims as fusion is fitted to them; passages that could not be read are left out."""
     return [
         Example(
-            tuple(item_of(p, (s,)) for p, s in zip(one.row.passages or (), one.supports, strict=True) if s is not None),
+            tuple(
+                item_of(p, (s,), rank=rank)
+                for rank, (p, s) in enumerate(zip(one.row.passages or (), one.supports, strict=True), 1)
+                if s is not None
+            ),
             one.row.gold,
         )
         for one in judged

@@ -57,7 +57,7 @@ def at(confidence, label="supports"):
 
 
 def test_the_grid():
-    assert GRID == (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert GRID == (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 def test_the_smallest_threshold_of_the_best_macro_f1():
@@ -72,7 +72,7 @@ def test_by_risk():
     given_probs = [at(c) for c in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)]
     golds = ["refutes", "supports", "neutral", "supports", "supports", "supports"]
     # from 0.5 on: 2 of 6 are wrong; from 0.55: 1 of 5; from 0.75: none
-    assert choose_threshold(given_probs, golds, most_risk=0.34).threshold == 0.4
+    assert choose_threshold(given_probs, golds, most_risk=0.34).threshold == 0.0
     assert choose_threshold(given_probs, golds, most_risk=0.2).threshold == 0.55
     found = choose_threshold(given_probs, golds, most_risk=0.0)
     assert (found.threshold, found.risk, found.answered, found.coverage) == (0.75, 0.0, 3, 0.5)
@@ -83,7 +83,7 @@ def test_by_precision_of_each_side():
     golds = ["neutral", "supports", "supports", "refutes", "neutral"]
     # supports is precise from 0.55 on, refutes from 0.65 on
     assert choose_threshold(given_probs, golds, least_precision=1.0).threshold == 0.65
-    assert choose_threshold(given_probs, golds, least_precision=0.5).threshold == 0.4
+    assert choose_threshold(given_probs, golds, least_precision=0.5).threshold == 0.0
 
 
 def test_what_cannot_be_reached_is_told():

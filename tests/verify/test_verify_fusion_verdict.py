@@ -166,3 +166,16 @@ def test_a_fusion_and_its_parameters_are_plain_json():
     assert Fusion.model_validate_json(found.model_dump_json()) == found
     parameters = plain(base=Support(0.2, 0.2, 0.6))
     assert FusionParameters.model_validate_json(parameters.model_dump_json()) == parameters
+
+
+def test_what_was_found_last_counts_least() -> None:
+    first = Item((Support(0.9, 0.05, 0.05),), text="one two three four", rank=1)
+    last = Item((Support(0.05, 0.9, 0.05),), text="five six seven eight", rank=4)
+    plain = FusionParameters(a=1.0, temperature=1.0)
+    alike, falling = fuse([first, last], plain), fuse([first, last], plain.model_copy(update={"rank": 1.0}))
+    assert alike.probs.supports == pytest.approx(alike.probs.refutes)
+    assert falling.probs.supports > 2 * falling.probs.refutes
+    alone = fuse([last], plain.model_copy(update={"rank": 1.0}))
+    assert alone.probs.refutes < 0.25  # a quarter of its 0.95, and some of that supports
+    with pytest.raises(DataError, match="ranks count from 1"):
+        Item((Support(1.0, 0.0, 0.0),), rank=0)

@@ -13,8 +13,8 @@ from ...core.errors import UserError
 from ..support import Label, Support
 from .scores import macro_f1
 
-GRID: Final = tuple(t / 100 for t in range(40, 100, 5))
-"""Thresholds that are tried: 0.40, 0.45 … 0.95."""
+GRID: Final = (0.0, *(t / 100 for t in range(40, 100, 5)))
+"""Thresholds that are tried: none at all, 0.40, 0.45 … 0.95. The first is ours: a gate has to earn its place."""
 
 
 class Gated(NamedTuple):

@@ -52,11 +52,11 @@ class Deciding:
         """What is stood by.
 
         Args:
-            passages: What was looked at.
+            passages: What was looked at, the best found first.
             supports: What each says of the claim; None where that could not be read, which leaves the passage out.
         """
-        read = [(p, s) for p, s in zip(passages, supports, strict=True) if s is not None]
-        fused = fuse([item_of(passage, (support,)) for passage, support in read], self.fusion)
+        read = [(r, p, s) for r, (p, s) in enumerate(zip(passages, supports, strict=True), 1) if s is not None]
+        fused = fuse([item_of(passage, (support,), rank=rank) for rank, passage, support in read], self.fusion)
         probs = fused.probs if self.calibration is None or not read else self.calibration.apply(fused.probs)
         return self._stand_by(probs, fused.label == "disputed", fused.conflict, bool(read), fused.warnings)
 

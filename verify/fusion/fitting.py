@@ -36,6 +36,7 @@ FEWEST: Final = 20
 A_GRID: Final = (0.1, *(n / 100 for n in range(15, 101, 5)))
 BETA_GRID: Final = tuple(n / 100 for n in range(5, 101, 5))
 TEMPERATURE_GRID: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 3.0)
+RANK_GRID: Final = (0.5, 1.0)
 CONFLICT_GRID: Final = tuple(n / 20 for n in range(1, 21))
 
 
@@ -57,10 +58,10 @@ def fit_fusion(
     """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or the temperature alone.
 
     The parameters of the least negative log-likelihood on the grid are taken, or the ones it begins from where none is
-    better. Two more are changed only where that lowers the loss by more than a standard error of the paired difference,
-    since they gain little and may cost on other claims: `pi` to the share of supported among the verifiable claims,
-    half a claim added on each side, and `delta` to 0. `theta_c` is that of the best F1 of "disputed", the nearest to
-    the present one among equals.
+    better. Three more are changed only where that lowers the loss by more than a standard error of the paired
+    difference, since they gain little and may cost on other claims: `pi` to the share of supported among the verifiable
+    claims, half a claim added on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` is that of the best F1 of
+    "disputed", the nearest to the present one among equals.
 
     Args:
         examples: Development data, in any order; at least 20 that are not disputed.
@@ -85,7 +86,7 @@ def fit_fusion(
     for variant in _variants(begin, plain):
         found, its_losses = _best(plain, variant)
         gains = losses - its_losses
-        same = (variant.pi, variant.delta) == (begin.pi, begin.delta)
+        same = (variant.pi, variant.delta, variant.rank) == (begin.pi, begin.delta, begin.rank)
         if gains.mean() > (0.0 if same else gains.std(ddof=1) / math.sqrt(len(plain))):
             best, losses = found, its_losses
     disputed = len(examples) - len(plain)
@@ -143,12 +144,19 @@ def _prepared(examples: Sequence[Example], parameters: FusionParameters) -> list
 
 
 def _variants(begin: FusionParameters, plain: Sequence[Example]) -> list[FusionParameters]:
-    """What the grid is searched with: the parameters it begins from, then with other `pi` and `delta`."""
+    """What the grid is searched with: the parameters it begins from, then with other `pi`, `delta` and `rank`."""
     supported, refuted = (sum(e.gold == side for e in plain) for side in ("supports", "refutes"))
     share = (supported + 0.5) / (supported + refuted + 1)
     priors = dict.fromkeys((begin.pi, share)) if begin.mode == "witness" else {begin.pi: None}
     crowding = dict.fromkeys((begin.delta, 0.0))
-    return [begin.model_copy(update={"pi": pi, "delta": delta}) for delta in crowding for pi in priors]
+    ranked = any(item.rank > 1 for e in plain for item in e.items)
+    falling = dict.fromkeys((begin.rank, *(RANK_GRID if ranked else ())))
+    return [
+        begin.model_copy(update={"pi": pi, "delta": delta, "rank": rank})
+        for rank in falling
+        for delta in crowding
+        for pi in priors
+    ]
 
 
 def _best(plain: Sequence[Example], variant: FusionParameters) -> tuple[FusionParameters, Array]:

@@ -28,6 +28,7 @@ class Item:
         id: Items of one id are one; empty if unknown.
         document: Where it is from; items of one document count less each; empty if unknown.
         hard: Whether the draws are bare labels that were made into probabilities.
+        rank: Its place among what was found for the claim, from 1; 1 where the order says nothing.
 
     Raises:
         DataError: There is no draw, one is no distribution, or a number is out of its range.
@@ -40,6 +41,7 @@ class Item:
     id: str = ""
     document: str = ""
     hard: bool = False
+    rank: int = 1
 
     def __post_init__(self) -> None:
         called = f"the evidence {self.id!r}" if self.id else "a piece of evidence"
@@ -48,12 +50,16 @@ class Item:
         for draw in self.draws:
             if len(draw) != 3 or not all(math.isfinite(p) and p >= 0 for p in draw) or sum(draw) <= 0:
                 raise DataError(f"{called} has the probabilities {tuple(draw)}, which are none of three labels")
+        if self.rank < 1:
+            raise DataError(f"{called} has the rank {self.rank}; ranks count from 1")
         for name in ("credibility", "relevance"):
             if not 0 <= getattr(self, name) <= 1:  # NaN fails too
                 raise DataError(f"the {name} {getattr(self, name)} of {called} lies outside [0, 1]")
 
 
-def item_of(passage: Passage, draws: Sequence[Support], *, relevance: float = 1.0, hard: bool = False) -> Item:
+def item_of(
+    passage: Passage, draws: Sequence[Support], *, relevance: float = 1.0, hard: bool = False, rank: int = 1
+) -> Item:
     """What a passage says of a claim.
 
     Args:
@@ -61,11 +67,12 @@ def item_of(passage: Passage, draws: Sequence[Support], *, relevance: float = 1.
         draws: Its verdicts.
         relevance: How far it is about the claim, in [0, 1]: a retriever's score on that scale.
         hard: Whether the draws are bare labels.
+        rank: Its place among what was found.
 
     Raises:
         DataError: As `Item`.
     """
-    return Item(tuple(draws), passage.credibility, relevance, passage.text, passage.id, passage.source, hard)
+    return Item(tuple(draws), passage.credibility, relevance, passage.text, passage.id, passage.source, hard, rank)
 
 
 def clean(draw: Support) -> Support:

@@ -42,6 +42,7 @@ class FusionParameters(Frozen):
         jaccard: Share of common three-word sequences from which two texts are near copies.
         pairs: The same of two-word sequences, from which they are, too; the method has none of it.
         delta: h pieces of one document count as h^-delta each.
+        rank: The piece of rank r counts as r^-rank: what a retriever puts last is seldom what decides.
         cap: With more pieces than this, "witness" leaves out those with under 0.1 for a decisive label; None: never.
         disputed: Whether the label "disputed" can be given.
         theta_c: Conflict from which evidence is contradictory.
@@ -63,6 +64,7 @@ class FusionParameters(Frozen):
     jaccard: Share = 0.6
     pairs: Share = 0.4
     delta: NotNegative = 0.5
+    rank: NotNegative = 0.0
     cap: Annotated[int, Field(ge=1)] | None = 10
     disputed: bool = False
     theta_c: Probability = 0.6

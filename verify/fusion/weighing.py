@@ -51,7 +51,7 @@ def weigh(items: Sequence[Item], parameters: FusionParameters) -> Weighing:
     """
     cleaned = [tuple(clean(draw) for draw in item.draws) for item in items]
     weights = [
-        item.credibility * item.relevance * _of_spread(draws, parameters)
+        item.credibility * item.relevance * item.rank**-parameters.rank * _of_spread(draws, parameters)
         for item, draws in zip(items, cleaned, strict=True)
     ]
     kept = [i for i, w in enumerate(weights) if w > 0]
