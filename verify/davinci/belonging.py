@@ -16,6 +16,8 @@ RETRIEVED = "retrieved"
 """The evidence source that shipped parameters were fitted on: passages that a retriever found."""
 UNFITTED_A = 1.0
 """How far a passage is informative by a judge that nothing was fitted to: as far as the judge says."""
+UNFITTED_SIDE = 0.8
+"""Informative passages that a dispute needs on each side then: errors of a judge nobody measured are no dispute."""
 NO_CALIBRATION = "none"
 
 _SHIPPED = Path(__file__).parent / "shipped"
@@ -38,7 +40,10 @@ def deciding_for(config: DavinciConfig, backend: str) -> Deciding:
         raise UserError("passages that are read as one text are not fused", hint="leave fusion out, or take witness")
     # the default `a` of the method belongs to fitted temperatures: with it no single passage could ever decide
     fusion = FusionParameters(
-        mode="mean" if config.aggregation == "concat" else config.aggregation, a=UNFITTED_A, disputed=not concat
+        mode="mean" if config.aggregation == "concat" else config.aggregation,
+        a=UNFITTED_A,
+        disputed=not concat,
+        least_side=UNFITTED_SIDE,
     )
     if config.fusion:
         fusion = load_fusion(Path(config.fusion)).parameters_for(verifier=backend, source=RETRIEVED)

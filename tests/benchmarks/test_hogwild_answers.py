@@ -1,0 +1,44 @@
+"""The sweep and the figures of `benchmarks/hogwild_answers.py`."""
+
+from __future__ import annotations
+
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hogwild_answers import interval, less, mean, steps, sweep
+
+
+def test_one_worker_stands_once_in_the_sweep_and_others_in_each_layout() -> None:
+    given = Namespace(
+        model="vllm/m",
+        data=Path("d.jsonl"),
+        limit=3,
+        workers=[1, 2],
+        passes=64,
+        layouts=["combined", "interleaved"],
+        separator="\\n",
+    )
+    plan = tomllib.loads(sweep(given))
+    runs = [(s["parameters"]["workers"], s["parameters"]["layout"]) for s in plan["strategy"]]
+    assert runs == [(1, "combined"), (2, "combined"), (2, "interleaved")]
+    assert {s["parameters"]["separator"] for s in plan["strategy"]} == {"\n"}
+    assert plan["dataset"] == [{"name": str(Path("d.jsonl").resolve()), "limit": 3}]
+
+
+def test_differences_are_of_the_same_questions() -> None:
+    assert less({"a": 5.0, "b": 7.0, "c": 100.0}, {"a": 8.0, "b": 9.0}).startswith("-2 [-3, -2]")
+    assert mean({"a": 4.0, "b": 4.0}) == "4 [4, 4]"
+
+
+def test_an_interval_holds_the_mean() -> None:
+    values = np.arange(40, dtype=float)
+    low, high = interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(40), rel=0.1)
+
+
+def test_steps_are_of_each_worker() -> None:
+    assert steps([{"steps": [2, 4]}, None, {"steps": [4, 0]}]) == [3.0, 2.0]
