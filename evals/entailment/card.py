@@ -66,8 +66,8 @@ def card_text(
         "## What it is",
         f"all-MiniLM-L6-v2 (fingerprint `{plan.base[:16]}`) as a cross-encoder, with a trained change of its layers "
         f"(digest `{delta.digest}`, {weights}), a mark for each word that says whether the other text has it, and a "
-        f"head over {len(FEATURES)} features and the pooled tokens. Logits are divided by {delta.temperature:g}, fitted "
-        "to the watched claims.",
+        f"head over {len(FEATURES)} features and the pooled tokens. Logits are divided by {delta.temperature:g}, "
+        "fitted to the watched claims.",
         "## Data",
         table(("file", "claims", "licence", "SHA-256"), files),
         f"Split by SHA-256 of the claim's text: {plan.held:.0%} of the claims are kept back, {WATCHED:.0%} are watched "
@@ -85,7 +85,8 @@ def card_text(
         "of something. Intervals of 95 %: Wilson, or Student's t over groups of claims that belong together. *before*: "
         "the accuracy before the change was rounded.",
         score_table(scores, before),
-        "FEVER Symmetric and CLIMATE-FEVER were never trained on. *gated*: a decisive verdict needs a confidence that "
+        "FEVER Symmetric and CLIMATE-FEVER were never trained on. *The claim alone*: with an empty text; what is right "
+        "there is right by the claims' wording. *gated*: a decisive verdict needs a confidence that "
         "was chosen by the watched claims.",
         "## Learning curve",
         "By the watched claims: accuracy (two labels) on FEVER's deciding texts, macro F1 on five retrieved ones, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -93,6 +93,12 @@ def oracle_three(cases: Sequence[Case]) -> list[Question]:
 def retrieval(cases: Sequence[Case]) -> list[Question]:
     """FEVER with what a plain retriever found."""
     return [_question(c, c.retrieved[:MOST_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
+
+
+def unseen(sides: Sides) -> list[Question]:
+    """FEVER's kept-back claims with the deciding texts, where no deciding sentence belongs to a claim trained on."""
+    known = {text.text for case in sides.training for text in case.gold}
+    return oracle_two([c for c in sides.held if known and known.isdisjoint(text.text for text in c.gold)])
 
 
 def single(cases: Sequence[Case], *sources: str) -> list[Question]:
@@ -204,7 +210,7 @@ def score_all(
 
     Args:
         judge: The judge.
-        sides: Only `held` is looked at.
+        sides: `held` is scored; `training` tells which texts were seen.
         gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without alone.
         stress: Cases of FEVER Symmetric and CLIMATE-FEVER, none of which was trained on.
         quick: Whether to leave out the sets of more than two thousand pairs.
@@ -212,6 +218,8 @@ def score_all(
     held = sides.held
     sets: list[tuple[str, list[Question], int]] = [
         ("FEVER, deciding text", oracle_two(held), 2),
+        ("FEVER, deciding text never trained on", unseen(sides), 2),
+        ("FEVER, the claim alone", [replace(q, texts=(Text("", ""),)) for q in oracle_two(held)], 2),
         ("FEVER, deciding text among five", oracle_three(held), 3),
         ("FEVER, five retrieved", retrieval(held), 3),
         ("FEVER Symmetric", single(stress, "fever_symmetric"), 2),

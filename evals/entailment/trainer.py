@@ -135,6 +135,7 @@ class Trainer:
                     self._save(checkpoint, since)
             self.epoch, self.batch = self.epoch + 1, 0
         self._save(checkpoint, since)
+        self.seconds = self._spent(since)
         return True
 
     def judge(self, pairs: Sequence[Pair]) -> list[Support]:
