@@ -117,7 +117,7 @@ def figures(run: StoredRun, noted: Sequence[Notes | None]) -> dict[str, dict[str
     found: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
     for row, one in zip(run.rows, noted, strict=True):
         if one is not None:
-            key = f"{row.item_id}/{row.seed}"
+            key = f"{row.id}/{row.seed}"
             found["passes"][key] = float(str(one["passes"]))
             found["tokens"][key] = float(row.ledger.completion_tokens)
     return found
