@@ -63,7 +63,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
     assert left == []
 
 
-@pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())])
+@pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
 def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
     monkeypatch.setattr("reason.serving.vllm.orphans.threading.Thread", lambda **k: started.append(k))
