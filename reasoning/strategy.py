@@ -181,11 +181,26 @@ def make_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strat
         UserError: A parameter has a value that is not allowed.
     """
     kind = STRATEGIES.load(name)
-    try:
-        config = kind.Config.model_validate(dict(parameters))
-    except ValidationError as e:
-        raise explain(e, f"{name} parameter", kind.Config.model_fields) from e
+    config = checked_parameters(kind.Config, name, parameters)
     return kind(config), config.model_dump(mode="json")
+
+
+def checked_parameters(kind: type[Parameters], owner: str, given: Mapping[str, JsonValue]) -> Parameters:
+    """Parameters of a strategy or verifier.
+
+    Args:
+        kind: Its `Config`.
+        owner: Its name, for messages.
+        given: Those that differ from the defaults.
+
+    Raises:
+        UnknownName: There is no such parameter.
+        UserError: A parameter has a value that is not allowed.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as e:
+        raise explain(e, f"{owner} parameter", kind.model_fields) from e
 
 
 def require_features(strategy: Strategy | type[Strategy], models: Models) -> None:

@@ -39,7 +39,8 @@ class PairVerdict(Frozen):
         passage: The passage's id.
         probs: (supports, refutes, neutral); None if the verifier's reply could not be read.
         span: The part that decides; of a long passage it lies in the window with the most support.
-        weight: Its share in the verdict, in [0, 1].
+        weight: Its share by retrieval score and credibility, in [0, 1], as it is shown; what it counts for in the
+            verdict is fusion's.
     """
 
     passage: str

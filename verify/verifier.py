@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from ..core.answer import Solution, Verification
 from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
-from ..core.settings import explain
-from ..reasoning.strategy import Models, Parameters, Stability
+from ..reasoning.strategy import Models, Parameters, Stability, checked_parameters
 from .entailment.protocol import Entailment
 from .retrieval.retriever import Retriever
 
@@ -94,8 +93,5 @@ def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verif
         UserError: A parameter has a value that is not allowed.
     """
     kind = VERIFIERS.load(name)
-    try:
-        config = kind.Config.model_validate(dict(parameters))
-    except ValidationError as e:
-        raise explain(e, f"{name} parameter", kind.Config.model_fields) from e
+    config = checked_parameters(kind.Config, name, parameters)
     return kind(config), config.model_dump(mode="json")

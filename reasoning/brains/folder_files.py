@@ -78,7 +78,7 @@ def read_folder(
         if not root.is_dir():
             raise DataError(f"{root} is no folder", hint="give a folder of documents that exists")
         name, inside = root.resolve().name, root.resolve()
-        found = sorted(_walk(root, contents.notes, name, cancel))
+        found = sorted(walk(root, contents.notes, name, cancel))
     except OSError as e:
         raise DataError(f"cannot read the folder {root}: {e.strerror or e}") from e
     taken = 0
@@ -90,7 +90,7 @@ def read_folder(
             contents.notes.append(Note(source, f"and all after it: more than {most_files} files"))
             break
         try:
-            content = _read(path, inside, min(most_file_bytes, most_bytes - taken), most_file_bytes)
+            content = read_regular(path, inside, min(most_file_bytes, most_bytes - taken), most_file_bytes)
             read = read_texts(relative, content)
         except (NoText, OSError) as e:
             contents.notes.append(Note(source, _why(e)))
@@ -106,7 +106,7 @@ def read_folder(
     return contents
 
 
-def _walk(folder: Path, notes: list[Note], name: str, cancel: threading.Event | None) -> Iterator[tuple[str, Path]]:
+def walk(folder: Path, notes: list[Note], name: str, cancel: threading.Event | None) -> Iterator[tuple[str, Path]]:
     """Files with their path from the root; a folder that cannot be listed is told of."""
     waiting = [("", folder)]
     while waiting and not (cancel is not None and cancel.is_set()):
@@ -128,7 +128,7 @@ def _walk(folder: Path, notes: list[Note], name: str, cancel: threading.Event | 
                 yield relative, Path(entry.path)
 
 
-def _read(path: Path, inside: Path, most: int, most_file: int) -> bytes:
+def read_regular(path: Path, inside: Path, most: int, most_file: int) -> bytes:
     """The bytes of a regular file that lies in the folder."""
     if path.is_symlink():
         target = Path(os.path.realpath(path, strict=True))

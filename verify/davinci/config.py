@@ -30,7 +30,7 @@ class DavinciConfig(Parameters):
     aggregation: Annotated[Mode | Literal["concat"], Field(description="how several passages become one verdict")] = (
         "witness"
     )
-    tau: Annotated[float, Field(gt=0, description="temperature of the passages' weights by retrieval score")] = 1.0
+    tau: Annotated[float, Field(gt=0, description="temperature of the weights by retrieval score that are shown")] = 1.0
     fusion: Annotated[
         str, Field(description="file of fitted fusion parameters; empty takes what belongs to the judge")
     ] = ""

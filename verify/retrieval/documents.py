@@ -14,9 +14,7 @@ from ...core.errors import DataError, UserError
 from ...core.messages import Frozen
 from ...core.question import Document
 from ...reasoning.brains.chunks import chunks
-from ...reasoning.brains.folder_files import Note
-from ...reasoning.brains.folder_files import _read as read_regular
-from ...reasoning.brains.folder_files import _walk as walk
+from ...reasoning.brains.folder_files import Note, read_regular, walk
 from ...reasoning.brains.folder_texts import NoText, Part, read_texts
 from ..evidence import Passage
 from .passage_lines import is_lines, line_passages, sound
