@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import err, moving_parts, out, printable, say
+from .console import out, printable, say
 from .interrupts import run_interruptible
 from .options import ENGINE, Json
+from .stage_bar import stage_bar
 from .tables import megabytes, plain_table, write_json
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _run(folder: Path, work: Callable[[Any, Any], Any], name: str | None, *, vec
     from ..verify.retrieval.index_folder import saved_so_far
 
     async def inside() -> Built:
-        with _progress() as told:
+        with stage_bar(_lines()) as told:
             model = None
             if vectors:
                 from ..serving.embeddings import open_embedding
@@ -195,29 +195,6 @@ def _report(folder: Path, built: Built, as_json: bool) -> None:
         f"the index {folder} has {manifest.passages:,} passages of {manifest.documents:,} documents: "
         f"{len(changes.new):,} new, {len(changes.changed):,} changed, {changes.same:,} as before"
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on standard error; where nothing can move, a line at each stage and now and then within."""
-    if not moving_parts():
-        yield _lines()
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as bar:
-        shown = bar.add_task("starting", total=None)
-        last = ""
-
-        def draw(stage: str, done: int, total: int | None) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                bar.reset(shown, description=stage, total=total)
-            bar.update(shown, completed=done, total=total)
-
-        yield draw
 
 
 def _lines(clock: Callable[[], float] = time.monotonic) -> Callable[[str, int, int | None], None]:

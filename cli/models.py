@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from ..core.errors import Cancelled, UserError
-from .console import err, moving_parts, out, say
+from .console import out, say
 from .interrupts import run_interruptible
 from .model_show import show
 from .options import Json
+from .stage_bar import stage_bar
 from .tables import megabytes, plain_table, write_json
 
 models_app = typer.Typer(
@@ -76,7 +76,7 @@ def pull_command(name: Name, as_json: Json = False) -> None:
     settings = load_settings()
 
     async def pull() -> Any:
-        with _bar() as progress:
+        with stage_bar(_lines(), of_bytes=True) as progress:
             return await run_pull(
                 lambda cancel: find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
             )
@@ -125,29 +125,6 @@ def remove_command(
         write_json({"name": name, "freed_bytes": freed})
     else:
         say(f"{name} is removed; {megabytes(freed)} are free again")
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """A progress bar on standard error; where nothing can move there, one line at the start of each stage."""
-    if not moving_parts():
-        yield _lines()
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as bar:
-        shown = bar.add_task("starting", total=None)
-        last = ""
-
-        def draw(stage: str, done: int, total: int | None) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                bar.reset(shown, description=stage, total=total)
-            bar.update(shown, completed=done, total=total)
-
-        yield draw
 
 
 def _lines() -> Callable[[str, int, int | None], None]:

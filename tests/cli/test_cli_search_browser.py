@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium_page import Page, chromium_page, find_chromium
+from chromium_page import Page
 from ferry_search import ferry_run, search_events
 from reason.cli.trace_page import render_trace
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 
 EVIL = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u2028'\"`${1}"
 STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here: the page's script was not tried in a browser")
-    with chromium_page(path) as page:
-        yield page
 
 
 @pytest.fixture

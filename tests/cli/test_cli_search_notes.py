@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium_page import Page, chromium_page, find_chromium
+from chromium_page import Page
 from ferry_search import search_events
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,15 +151,6 @@ def test_no_note_becomes_markup() -> None:
     assert EVIL not in page
     assert not {"img", "a", "form"} & {tag for tag, _ in read.elements}
     assert not [name for _, attrs in read.elements for name in attrs if name.startswith("on")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here: the page's script was not tried in a browser")
-    with chromium_page(path) as page:
-        yield page
 
 
 def show(browser: Page, file: Path, events: list[EventFields]) -> None:

@@ -6,20 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium_page import Page, chromium_page, find_chromium
+from chromium_page import Page
 from reason.cli.verify_page import render_verification
 from verified_text import verified
 
 EVIL = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u2028'\"`${1}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here: the page's script was not tried in a browser")
-    with chromium_page(path) as page:
-        yield page
 
 
 @pytest.fixture
