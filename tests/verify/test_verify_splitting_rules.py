@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from reason.core.errors import UserError
 from reason.verify.splitting.rules import split_by_rules
@@ -179,15 +177,13 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("unit", [*HOSTILE, "_a", "(a ", "A.B."])
-def test_time_is_linear_in_hostile_text(unit: str) -> None:
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
-        started = time.process_time()
-        split_by_rules(text, "What?")
-        return time.process_time() - started
-
-    small, large = seconds(10_000), seconds(80_000)
-    assert large < 24 * small + 0.2  # 8 times the text; 64 times would be quadratic
+@pytest.mark.timeout(90)
+def test_hostile_text_is_split(unit: str) -> None:  # what is not linear runs into the limit
+    text = unit * (200_000 // len(unit))
+    ends = 0
+    for claim in split_by_rules(text, "What?"):
+        assert ends <= claim.start <= claim.end <= len(text)
+        ends = claim.start
 
 
 KINDS = [
