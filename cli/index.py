@@ -13,6 +13,7 @@ import typer
 from .console import out, printable, say
 from .interrupts import run_interruptible
 from .options import ENGINE, Json
+from .search_figures import plural
 from .stage_bar import stage_bar
 from .tables import megabytes, plain_table, write_json
 
@@ -160,8 +161,10 @@ def _run(folder: Path, work: Callable[[Any, Any], Any], name: str | None, *, vec
         return run_interruptible(inside())
     except asyncio.CancelledError:
         saved = saved_so_far(folder)
-        done = f"{saved.passages:,} passages are saved" + (f", {saved.embedded:,} of them embedded" if vectors else "")
-        raise Cancelled(f"the index {folder} is not finished; {done}", hint="run the same again: it goes on") from None
+        done = f"{plural(saved.passages, 'passage')} saved" + (
+            f", {saved.embedded:,} of them embedded" if vectors else ""
+        )
+        raise Cancelled(f"the index {folder} is not finished: {done}", hint="run the same again: it goes on") from None
 
 
 def _report(folder: Path, built: Built, as_json: bool) -> None:
@@ -192,7 +195,7 @@ def _report(folder: Path, built: Built, as_json: bool) -> None:
         )
         return
     say(
-        f"the index {folder} has {manifest.passages:,} passages of {manifest.documents:,} documents: "
+        f"the index {folder} has {plural(manifest.passages, 'passage')} of {plural(manifest.documents, 'document')}: "
         f"{len(changes.new):,} new, {len(changes.changed):,} changed, {changes.same:,} as before"
     )
 

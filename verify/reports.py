@@ -66,7 +66,7 @@ class ClaimReport(Frozen):
         downgraded: Whether the gate took a decisive label back.
         threshold: The gate's threshold.
         passages: What was looked at, best first.
-        pairs: What each passage says, in the order of `passages`.
+        pairs: What each passage says, in the order of `passages`; empty where all were judged as one text.
         evidence: The spans that decide, as an answer cites them.
         internal: What of the run the claim came from.
         conflict: How far the evidence contradicts itself, in [0, 1].

@@ -278,9 +278,10 @@ class Davinci:
         weights = evidence_weights(
             [p.score for p in one.passages], [p.credibility for p in one.passages], self.config.tau
         )
+        each = () if self.config.aggregation == "concat" else judged  # one verdict on all of them is no passage's own
         pairs = tuple(
             PairVerdict(passage=p.id, probs=j.support, span=spans.get(i), weight=w)
-            for i, (p, j, w) in enumerate(zip(one.passages, judged, weights, strict=False))
+            for i, (p, j, w) in enumerate(zip(one.passages, each, weights, strict=False))
         )
         failed = bool(judged) and all(j.support is None for j in judged)
         verdict: Verdict = decision.verdict
