@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -22,7 +21,7 @@ def real(process: Process, smollm2_files: Any) -> Process:
     cache: Path = smollm2_files.folder.parents[1]
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        return process(*arguments, REASON_CACHE_DIR=str(cache), OMP_NUM_THREADS=str(os.cpu_count()))
+        return process(*arguments, REASON_CACHE_DIR=str(cache))
 
     return start
 

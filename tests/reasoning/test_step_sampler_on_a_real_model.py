@@ -35,7 +35,7 @@ PROMPT = ask(QUESTION, INSTRUCTION)
 
 @pytest.fixture(scope="module")
 def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
-    opened = LocalModel.load(smollm2_files, weight_format="fp32", threads=2)
+    opened = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
     yield opened
     asyncio.run(opened.aclose())
 

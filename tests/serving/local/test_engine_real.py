@@ -36,21 +36,21 @@ def hf(smollm2_files: ModelFiles) -> Iterator[Any]:
     from transformers import AutoModelForCausalLM
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     yield AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.float32).eval()
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def fp32(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
-    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=2)
+    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
     yield model
     asyncio.run(model.aclose())
 
 
 @pytest.fixture(scope="module")
 def bf16(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
-    model = LocalModel.load(smollm2_files, weight_format="bf16", threads=2)
+    model = LocalModel.load(smollm2_files, weight_format="bf16", threads=1)
     yield model
     asyncio.run(model.aclose())
 
@@ -170,7 +170,7 @@ async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
 
 async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any) -> None:
     """The weights were 4-bit blocks of 32 already, so the same rounding again must keep nearly all the model says."""
-    model = LocalModel.load(smollm2_files, weight_format="int4", threads=2)
+    model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:
         assert model.identity == f"{smollm2_files.fingerprint}+int4"
         found: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
