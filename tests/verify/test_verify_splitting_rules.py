@@ -58,6 +58,18 @@ ANSWERS = [
         ["Rosa Lund was a chemist.", "Rosa Lund's father was a baker."],
     ),
     ("Rosa Lund met Eva Krog. She was a chemist.", "", ["Rosa Lund met Eva Krog.", "She was a chemist."]),
+    # what a sentence says what it is is what the next one is about, whatever else is named
+    (
+        "The Orla is a console made by Kimo to play Zed. It was released in 2004.",
+        "",
+        ["The Orla is a console made by Kimo to play Zed.", "The Orla was released in 2004."],
+    ),
+    (
+        "Rosa Lund was one of the pupils of Eva Krog. She moved to Bern.",
+        "",
+        ["Rosa Lund was one of the pupils of Eva Krog.", "Rosa Lund moved to Bern."],
+    ),
+    ("Rosa Lund was seen by Eva Krog. She was ill.", "", ["Rosa Lund was seen by Eva Krog.", "She was ill."]),
     (
         "The Rijks is a museum in Amsterdam. It opened in 1885.",
         "",

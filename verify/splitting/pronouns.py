@@ -1,14 +1,15 @@
 """`Antecedents`: who "he", "she", "it" or "they" at a sentence's beginning is, where only one can be meant.
 
-The subject of the sentence before is meant if nothing else is named there, and for "it" and "they" only if it
-says what that subject is ("The Louvre is a museum. It …"). In doubt a pronoun stays: a wrong name makes a wrong claim.
+The subject of the sentence before is meant if that sentence says what it is ("The Louvre is a museum. It …"), whatever
+else it names; otherwise only if nothing else is named there, and for "it" and "they" only if it says how or where the
+subject is. In doubt a pronoun stays: a wrong name makes a wrong claim.
 """
 
 from __future__ import annotations
 
 import re
 
-from .subjects import POSSESSIVES, Subject, is_described, is_plural, other_names, subject_of
+from .subjects import POSSESSIVES, Subject, is_defined, is_described, is_plural, other_names, subject_of
 
 _PRONOUN = re.compile(
     r"[\"'\u201c*_]{0,3}(?:(?:In|On|By|During|Since|From|After|At|Later|Then|Today|Also)\b[^,.\n]{0,40},\s+)?"
@@ -104,9 +105,12 @@ class Antecedents:
         article = name.lower().startswith(("the ", "a ", "an "))
         plural = is_plural(subject)
         persons = subject.named and not article and not plural
-        self._person = name if persons and not other_names(sentence, subject, persons=True) else ""
+        defined = is_defined(sentence, subject)
+        alone = defined or not other_names(sentence, subject, persons=True)
+        self._person = name if persons and alone else ""
         self._called = self._called if same else ""
-        described = is_described(subject) and not other_names(sentence, subject, persons=False) and not self._called
+        described = defined or (is_described(subject) and not other_names(sentence, subject, persons=False))
+        described = described and not self._called
         clear = subject.named or name.lower().startswith("the ")
         self._thing = name if clear and described and not plural else ""
         self._plural = name if clear and described and plural else ""

@@ -35,6 +35,7 @@ _PERSON_ARTICLES = frozenset(["the", "a", "an"])
 _MOST_WORDS = 7
 _LOOKED_AT = 600
 _MARKS = re.compile(r"[*_]")
+_DEFINES = re.compile(r"\s+(?:(?:also|both|probably|perhaps|now|still|once)\s+)?(?:an?|the|one\s+of)\s", re.IGNORECASE)
 
 
 class Subject(NamedTuple):
@@ -126,6 +127,11 @@ def is_plural(subject: Subject) -> bool:
 def is_described(subject: Subject) -> bool:
     """Whether the sentence says what its subject is or how it is, so that "it" behind it is likely the subject."""
     return subject.verb in BE or subject.verb in PRESENT & {"lies", "stands", "sits", "spans", "belongs", "rises"}
+
+
+def is_defined(sentence: str, subject: Subject) -> bool:
+    """Whether the sentence says what its subject is ("is a museum", "was one of the …"): it is about nothing else."""
+    return subject.verb in BE and _DEFINES.match(sentence, subject.verb_end) is not None
 
 
 def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> bool:
