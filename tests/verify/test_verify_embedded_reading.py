@@ -99,6 +99,13 @@ def test_marks_lie_in_their_texts_and_features_in_their_range(evidence: str, cla
     assert all(0.0 <= value <= 1.0 for value in reading.features)
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "-" + "9" * 400, "1" + " million" * 60, "0." + "0" * 400 + "1", "9e999"])
+def test_numbers_that_no_float_holds_are_read(text: str) -> None:
+    for pair in (Pair(f"It has {text} parts.", "It has 3 parts."), Pair(text, text), Pair("3", text)):
+        reading = read_pair(pair)
+        assert all(0.0 <= value <= 1.0 for value in reading.features)
+
+
 @pytest.mark.parametrize("unit", ["1,", "a'", "not ", "9.", "more than 1 ", "$ -", "A "])
 def test_a_megabyte_of_anything_is_read(unit: str) -> None:  # what is not linear runs into the limit of every test
     text = unit * (1_000_000 // len(unit))

@@ -54,6 +54,10 @@ ABSOLUTES: Final = frozenset([
 Kind = Literal["word", "name", "number", "year"]
 
 
+_LARGEST: Final = 10**200
+"""Where numbers end: hundreds of digits are no quantity, and a float holds 308 of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """A word or number of a text.
@@ -90,7 +94,7 @@ def words_in(text: str) -> list[Word]:
     at = 0
     for numeral in find_numerals(text):
         found.extend(_plain_words(text, at, numeral.start, found[-1] if found else None))
-        value = float(numeral.value)
+        value = float(max(-_LARGEST, min(numeral.value, _LARGEST)))
         year = numeral.figure.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
         start = numeral.start + (text[numeral.start] == " ")
         found.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
@@ -124,6 +128,7 @@ def stem(word: str) -> str:
 
 
 def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Word:
+    value = max(-_LARGEST, min(value, _LARGEST))
     return Word(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
 
 
