@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal
 
 from ...reasoning.numerals import find_numerals
@@ -54,7 +55,7 @@ ABSOLUTES: Final = frozenset([
 Kind = Literal["word", "name", "number", "year"]
 
 
-_LARGEST: Final = 10**200
+_LARGEST: Final = 1e200
 """Where numbers end: hundreds of digits are no quantity, and a float holds 308 of them."""
 
 
@@ -94,7 +95,7 @@ def words_in(text: str) -> list[Word]:
     at = 0
     for numeral in find_numerals(text):
         found.extend(_plain_words(text, at, numeral.start, found[-1] if found else None))
-        value = float(max(-_LARGEST, min(numeral.value, _LARGEST)))
+        value = _as_float(numeral.value)
         year = numeral.figure.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
         start = numeral.start + (text[numeral.start] == " ")
         found.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
@@ -125,6 +126,13 @@ def stem(word: str) -> str:
             word = word[: -len(ending)]
             break
     return word[:-1] + "i" if word.endswith("y") and len(word) >= _LEAST_STEM else word
+
+
+def _as_float(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return _LARGEST if value > 0 else -_LARGEST
 
 
 def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Word:
