@@ -5,6 +5,7 @@ Nothing is loaded from elsewhere and every text is escaped. Without its script t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -18,6 +19,7 @@ from .verify_script import VERIFY_SCRIPT, VERIFY_SCRIPT_SOURCE
 from .verify_style import VERIFY_STYLE
 
 _CHIPS: dict[Verdict, str] = {"supported": "good", "refuted": "bad", "disputed": "warn"}
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")
 _STEPS = (
     '<div class="steps" hidden><button type="button" value="before">previous</button>'
     '<button type="button" value="after">next</button><button type="button" value="all">all</button></div>'
@@ -76,15 +78,17 @@ def _summary(found: TextVerification) -> str:
         chips.append(_chip("confidence", f"{verification.confidence:.2f}"))
     chips += [_chip("verifier", name) for name in verification.verifiers]
     judges = dict.fromkeys(r.backend for r in found.reports if r.backend and r.backend != "program")
-    chips += [_chip("judged by", name) for name in judges]
+    chips += [_chip("judged by", _DIGEST.sub(r"\1…", name), whole=name) for name in judges]
     return (
         f'<div class="card"><div class="answer">{escape(counted(verification))}</div>'
         f'<div class="chips">{"".join(chips)}</div></div>'
     )
 
 
-def _chip(label: str, value: str) -> str:
-    return f'<span class="chip">{escape(label)} <b>{escape(value)}</b></span>'
+def _chip(label: str, value: str, whole: str = "") -> str:
+    """A small label; `whole` is what is told of a shortened value where somebody points at it."""
+    title = f' title="{escape(whole)}"' if whole and whole != value else ""
+    return f'<span class="chip"{title}>{escape(label)} <b>{escape(value)}</b></span>'
 
 
 def _marked(text: str, claims: Sequence[CheckedClaim]) -> str:

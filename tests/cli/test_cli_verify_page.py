@@ -47,6 +47,15 @@ def test_everything_is_on_the_page() -> None:
     assert len(widths) == 3 * 5  # nothing was judged of the unchecked one
 
 
+def test_a_long_digest_is_shortened_and_whole_where_one_points() -> None:
+    judge = "embedded-1:" + "0123456789abcdef" * 4 + "+float32"
+    found = verified()
+    reports = tuple(r.model_copy(update={"backend": judge}) for r in found.reports)
+    found = found.model_copy(update={"reports": reports})
+    page = render_verification(found)
+    assert f'<span class="chip" title="{judge}">judged by <b>embedded-1:01234567…+float32</b></span>' in page
+
+
 def test_the_text_is_whole_and_its_claims_are_links_to_their_panels() -> None:
     page = Read(render_verification(verified()))
     source = render_verification(verified())
