@@ -6,11 +6,12 @@ Nested tables use two underscores in the environment: `REASON_BUDGET__TOKENS=200
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -47,10 +48,12 @@ class LocalSettings(BaseModel):
     """The embedded engine.
 
     Attributes:
-        weight_format: "auto" is bf16 where the processor has it, else fp32; "int4" is smaller, faster and less exact.
+        weight_format: "auto" is bf16 where the device has it, else fp32; "int4" is smaller, faster and less exact.
         threads: Processor threads; None lets the engine choose.
-        kv_bytes: Most memory for keys and values, in bytes; None is a quarter of the free memory.
+        kv_bytes: Most memory for keys and values, in bytes; None is a quarter of what is free where they lie.
         max_rows: Most sequences decoded together.
+        device: Where models are computed: "cpu", "cuda", "cuda:1" and the like, as torch calls them; "auto" is a GPU if
+            torch sees one through CUDA, else the processor. Nothing but the processor has been tried yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +62,14 @@ class LocalSettings(BaseModel):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     max_rows: Annotated[int, Field(ge=1, le=1024)] = 16
+    device: str = "cpu"
+
+    @field_validator("device")
+    @classmethod
+    def _name_of_a_device(cls, name: str) -> str:
+        if re.fullmatch(r"[a-z]+(:\d+)?", name) is None:
+            raise ValueError('give "auto", "cpu", "cuda", "cuda:1" or the like')
+        return name
 
 
 class EndpointSettings(BaseModel):
@@ -149,6 +160,8 @@ class VllmSettings(BaseModel):
         kv_events: Whether the blocks that the cache stores and evicts are counted.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: what it
             overrides in vLLM is no stable interface, so it is refused with versions that it was not tested with.
+        shared_bytes: Most memory for the keys and values that such workers keep beside vLLM's cache, in bytes, on each
+            GPU that has a part of the model; a group that would need more is refused, or ends.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Groups of GPUs that share the layers among them.
         engine: Further arguments of vLLM's engine by their own names; they win over ours.
@@ -165,6 +178,7 @@ class VllmSettings(BaseModel):
     pins: bool | None = None
     kv_events: bool = True
     shared_workers: bool = False
+    shared_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
     engine: dict[str, JsonValue] = Field(default_factory=dict)
@@ -178,6 +192,8 @@ class Settings(BaseSettings):
         small_model: The model for small steps; None is the main model.
         judge_model: The model that judges; None is the main model.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
+        jurors: The models of a jury, one a juror; a model named twice is two jurors. Empty is the main model alone.
+        chair_model: The model that makes one answer of the jurors'; None is the main model.
         embedding_model: The model that embeds texts.
         context: Where strategies that look things up do so: folders, addresses and the like (see `reasoning.brains`).
         memory: Name of the memory that they recall, and that `coat` adds to; empty is none.
@@ -208,6 +224,8 @@ class Settings(BaseSettings):
     small_model: str | None = None
     judge_model: str | None = None
     reward_model: str | None = None
+    jurors: tuple[str, ...] = ()
+    chair_model: str | None = None
     embedding_model: str = DEFAULT_EMBEDDING_MODEL
     context: tuple[str, ...] = ()
     memory: str = ""

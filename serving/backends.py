@@ -24,7 +24,7 @@ class Backend(Frozen):
 BACKENDS = (
     Backend(
         model_string="local/…",
-        what="embedded engine on torch, on this machine's processor",
+        what="embedded engine on torch, on this machine's processor; on a GPU if asked to, which nobody has tried",
         needs="the extra `[local]`",
         can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
         "contrastive pairs, prefix reuse and forks, prefixes kept under names",

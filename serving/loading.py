@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..core.errors import BackendUnavailable, DataError
+from ..core.errors import DataError
 from ..core.scorer_settings import Device, Dtype
+from .devices import choose_device
 from .model_folder import read_config
-
-if TYPE_CHECKING:
-    import torch
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """What every loading call is told."""
@@ -26,19 +24,6 @@ def dtype_argument(dtype: Dtype) -> dict[str, Any]:
     numbers = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     value = "auto" if dtype == "auto" else getattr(torch, dtype)
     return {"dtype" if numbers >= (4, 56) else "torch_dtype": value}
-
-
-def choose_device(device: Device) -> torch.device:
-    """Where a model runs.
-
-    Raises:
-        BackendUnavailable: A GPU is asked for and there is none.
-    """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable("no GPU is visible to torch", hint='set device = "auto" or "cpu"')
-    return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -67,6 +52,7 @@ def load_weights(kind: Any, folder: Path, dtype: Dtype, device: Device, **more: 
 
     Raises:
         DataError: The folder does not hold such a model, or not all of its weights.
+        BackendUnavailable: The device is not there.
     """
     where = choose_device(device)
     try:

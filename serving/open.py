@@ -74,5 +74,6 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         threads=local.threads,
         kv_bytes=local.kv_bytes,
         max_rows=local.max_rows,
+        device=local.device,
         prefixes=PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes),
     )

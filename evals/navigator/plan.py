@@ -86,6 +86,8 @@ class TrainingPlan(Frozen):
 
     def _plain(self) -> dict[str, JsonValue]:
         plain = self.model_dump(mode="json", exclude={"datasets": True})
+        if self.local.device == "cpu":
+            del plain["local"]["device"]  # plans that were made before there was a choice keep their names
         kept = {"name", "variant", "fingerprint"}
         return plain | {"datasets": [use.model_dump(mode="json", include=kept) for use in self.datasets]}
 

@@ -14,8 +14,9 @@ from sentence_transformers import CrossEncoder as Library
 from ...core.errors import BackendError, DataError
 from ...core.scorer_settings import EncoderSettings
 from ..cross_encoders import check_pairs
+from ..devices import choose_device
 from ..files import ModelFiles
-from ..loading import SAFE, architecture_of, choose_device, dtype_argument, first_line, longest_input, no_bars
+from ..loading import SAFE, architecture_of, dtype_argument, first_line, longest_input, no_bars
 from ..work_thread import WorkThread, batches_of
 
 Pair = tuple[str, str]

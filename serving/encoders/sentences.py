@@ -13,9 +13,10 @@ from sentence_transformers import SentenceTransformer
 from ...core.errors import BackendError, DataError
 from ...core.messages import Usage
 from ...core.scorer_settings import EncoderSettings
+from ..devices import choose_device
 from ..embeddings import Kind
 from ..files import ModelFiles
-from ..loading import SAFE, choose_device, dtype_argument, first_line, longest_input, no_bars
+from ..loading import SAFE, dtype_argument, first_line, longest_input, no_bars
 from ..work_thread import WorkThread
 
 _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")

@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 
-from .weights import WeightFormat
+from .weights import PROCESSOR, WeightFormat
 
 SLOW = 3.0
 """A step is slow when it takes this many times the best median of its kind."""
@@ -19,8 +19,16 @@ RETRY = 256
 """Steps on one thread before several are tried again."""
 
 
-def native_format() -> WeightFormat:
-    """bf16 where the CPU multiplies bf16 natively, else fp32: without it, bf16 is converted at every step."""
+def native_format(device: torch.device = PROCESSOR) -> WeightFormat:
+    """bf16 where the device multiplies bf16 natively, else fp32: without it, bf16 is converted at every step.
+
+    Devices that are neither the CPU nor of CUDA do not tell, and get fp32.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type != "cpu":
+        return "fp32"
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     flags = _cpu_flags()
     native = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
@@ -43,8 +51,10 @@ def default_threads() -> int:
     return 1 if busy else max(1, usable)
 
 
-def default_kv_bytes() -> int:
-    """A quarter of the free memory, at least 64 MiB."""
+def default_kv_bytes(device: torch.device = PROCESSOR) -> int:
+    """A quarter of the device's free memory, at least 64 MiB; of the computer's, where a device does not tell."""
+    if device.type == "cuda":
+        return max(64 << 20, torch.cuda.mem_get_info(device)[0] // 4)
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

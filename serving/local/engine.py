@@ -9,6 +9,10 @@ in every format, whatever was asked before it and runs beside it, as long as its
 Asking for some of a call's samples alone, as a resumed run does, puts other columns between theirs: in fp32 that moves
 a logit by about 1e-6, and a draw changes with a probability of about that size; in bf16 a token may change now and
 then once a log is longer than the 512 columns that attention sums at a time.
+
+That holds on a CPU with oneDNN. Other devices' products and attention may give a row other last bits when other rows
+share its step, so that there a seed gives the same text only where its call ran beside the same others. Logits come to
+the CPU to be drawn from: generators and hooks are the same ones everywhere.
 """
 
 from __future__ import annotations
@@ -18,8 +22,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
+from ..devices import choose_device
 from ..files import ModelFiles
 from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
@@ -40,19 +47,20 @@ from .sample_task import SampleTask
 from .scheduler import Scheduler
 from .shared.group import LocalWorkers, open_workers
 from .text import Tokenizer, eos_ids
-from .weights import WeightFormat
+from .weights import PROCESSOR, WeightFormat
 
 WINDOW = 1024
 """Requests of one call that are handed to the engine at a time."""
 
 
 class LocalModel:
-    """A language model computed in this process, on the CPU.
+    """A language model computed in this process.
 
     Attributes:
         name: `local/…`.
-        identity: Fingerprint of the weights and the number format.
+        identity: Fingerprint of the weights, the number format and, where it is not the CPU, the kind of device.
         weight_format: "fp32", "bf16" or "int4".
+        device: Where it is computed.
         threads: Threads a step may use.
     """
 
@@ -72,7 +80,9 @@ class LocalModel:
         checkpoint: Path | None = None,
     ) -> None:
         self.name = name
-        self.identity = f"{fingerprint}+{weight_format}"
+        self.device = forward.device
+        elsewhere = "" if self.device.type == "cpu" else f"+{self.device.type}"
+        self.identity = f"{fingerprint}+{weight_format}{elsewhere}"
         self.weight_format = weight_format
         self.threads = threads
         self._tokenizer, self._eos = tokenizer, eos
@@ -96,40 +106,45 @@ class LocalModel:
         threads: int | None = None,
         kv_bytes: int | None = None,
         max_rows: int = 16,
+        device: str = "cpu",
         prefixes: PrefixPlace | None = None,
     ) -> LocalModel:
         """Read a model and start its engine.
 
         Args:
             files: Where it lies.
-            weight_format: "auto" is bf16 where the CPU has it natively, else fp32. "int4" must be asked for: it is
-                faster at few rows and changes what small models write.
+            weight_format: "auto" is bf16 where the device has it natively, else fp32. "int4" must be asked for: it is
+                faster at few rows and changes what small models write; it is computed on the CPU alone.
             threads: Threads a step may use; None chooses (`calibrate.default_threads`).
-            kv_bytes: Bytes for keys and values; None is a quarter of the free memory.
+            kv_bytes: Bytes for keys and values; None is a quarter of the device's free memory.
             max_rows: Samples decoded together.
+            device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
+                through CUDA, else the CPU.
             prefixes: Where named prefixes are kept; None is an engine without them.
 
         Raises:
             DataError: The files are not a model.
             UserError: A setting is out of range.
             CapabilityMissing: The format cannot be computed here.
+            BackendUnavailable: The device is not there.
         """
         for setting, value in (("threads", threads), ("kv_bytes", kv_bytes), ("max_rows", max_rows)):
             if value is not None and value < 1:
                 raise UserError(f"{setting} must be at least 1, not {value}")
         if weight_format not in ("auto", "fp32", "bf16", "int4"):
             raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
-        chosen = native_format() if weight_format == "auto" else weight_format
+        where = choose_device(device, "local.device")
+        chosen = native_format(where) if weight_format == "auto" else weight_format
         tokenizer = Tokenizer(files.folder, files.name)
         return cls(
             files.name,
             files.fingerprint,
-            _forward(files, chosen),
+            _forward(files, chosen, where),
             tokenizer,
             eos_ids(files.folder, tokenizer),
             weight_format=chosen,
             threads=threads or default_threads(),
-            kv_bytes=kv_bytes or default_kv_bytes(),
+            kv_bytes=kv_bytes or default_kv_bytes(where),
             max_rows=max_rows,
             prefixes=prefixes,
             checkpoint=files.folder,
@@ -272,7 +287,8 @@ class LocalModel:
             call.finish()
 
         call = Call(hear)
-        call.tasks.append(RelevanceTask(self._shape, self._checkpoint, placed, told=call.tell, failed=call.tell))
+        task = RelevanceTask(self._shape, self._checkpoint, self.device, placed, told=call.tell, failed=call.tell)
+        call.tasks.append(task)
         await self._calls.run(call)
         return results[0]
 
@@ -360,10 +376,10 @@ def in_order(positions: Iterable[int], groups: Sequence[tuple[int, ...]]) -> lis
     return list(dict.fromkeys(j for i in positions for j in group_of.get(i, (i,))))
 
 
-def _forward(files: ModelFiles, weight_format: WeightFormat) -> Forward:
+def _forward(files: ModelFiles, weight_format: WeightFormat, device: torch.device = PROCESSOR) -> Forward:
     """The engine's own forward where it knows the family, transformers' modules elsewhere."""
     if ModelShape.is_ours(files.folder):
-        return Decoder.load(files.folder, weight_format)
+        return Decoder.load(files.folder, weight_format, device)
     from .transformers_forward import TransformersForward
 
-    return TransformersForward.load(files.folder, weight_format, files.name)
+    return TransformersForward.load(files.folder, weight_format, files.name, device)

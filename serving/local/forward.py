@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .families import ModelShape
@@ -25,6 +26,10 @@ class Forward(Protocol):
         """An empty log with room for `capacity` columns."""
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
     def column_bytes(self) -> int:
         """Bytes of one column of a log."""
 
@@ -35,5 +40,5 @@ class Forward(Protocol):
             spans: New tokens, those of one log side by side; the logs have room for them.
 
         Returns:
-            Logits `[wanted, vocab]`, fp32: the wanted positions of the spans, in order.
+            Logits `[wanted, vocab]`, fp32, on its device: the wanted positions of the spans, in order.
         """

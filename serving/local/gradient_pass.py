@@ -30,7 +30,7 @@ Watch = Callable[[Tensor, Tensor], None]
 
 
 class Explained(NamedTuple):
-    """What a pass has found.
+    """What a pass has found, in the CPU's memory.
 
     Attributes:
         relevance: `[tokens]`, each token's relevance by AttnLRP, in nats; 0 for the last, which nothing follows.
@@ -55,13 +55,14 @@ class GradientPass:
 
     Args:
         shape: Sizes; `shape.own` must hold.
-        checkpoint: The weights; read anew in each pass.
+        checkpoint: The weights, read anew in each pass, and where it is computed.
         dropped: Asked before each layer whether the pass may be given up.
     """
 
     def __init__(self, shape: ModelShape, checkpoint: Checkpoint, dropped: Callable[[], bool] = lambda: False) -> None:
         self._shape, self._checkpoint, self._dropped = shape, checkpoint, dropped
-        self._rotary = Rotary(shape, torch.float32)
+        self._device = checkpoint.device
+        self._rotary = Rotary(shape, torch.float32, checkpoint.device)
         self._norm = Norm(checkpoint.tensor("model.norm.weight", torch.float32), shape.norm_eps)
         self._embedding = checkpoint.tensor("model.embed_tokens.weight", torch.float32)
         tied = shape.tied or "lm_head.weight" not in checkpoint
@@ -77,12 +78,12 @@ class GradientPass:
         Raises:
             Dropped: It was given up.
         """
-        attention = torch.zeros(len(ids))
+        attention = torch.zeros(len(ids), device=self._device)
 
         def watch(queries: Tensor, keys: Tensor) -> None:
             attention[:-1] += self._looks(queries, keys, count)
 
-        x = embedded = self._embedding[torch.tensor(ids[:-1])]
+        x = embedded = self._embed(ids)
         inputs: list[Tensor] = []
         with torch.no_grad():
             for i in range(self._shape.layers):
@@ -96,9 +97,9 @@ class GradientPass:
             relevance = self._back(with_rules(layer), before, relevance, ruled=True)
         nothing = torch.zeros(1)
         return Explained(
-            relevance=torch.cat([(relevance * embedded).sum(-1), nothing]),
-            gradient=torch.cat([(gradient * embedded).sum(-1), nothing]),
-            attention=attention / self._shape.layers,
+            relevance=torch.cat([(relevance * embedded).sum(-1).cpu(), nothing]),
+            gradient=torch.cat([(gradient * embedded).sum(-1).cpu(), nothing]),
+            attention=attention.cpu() / self._shape.layers,
             logprob=logprob,
         )
 
@@ -112,12 +113,16 @@ class GradientPass:
             scale: `[tokens - 1]`, what each token's embedding is multiplied by; None is 1. The derivative by it, at 1,
                 is gradient times input.
         """
-        x = self._embedding[torch.tensor(ids[:-1])]
+        x = self._embed(ids)
         if scale is not None:
             x = x * scale[:, None]
         for i in range(self._shape.layers):
             x = self._run(self._read(i), x)
         return float(self._summed(x, ids, count, self._norm))
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        """All tokens but the last, which nothing follows."""
+        return self._embedding[torch.tensor(ids[:-1], device=self._device)]
 
     def _read(self, number: int) -> Layer:
         if self._dropped():
@@ -160,11 +165,11 @@ class GradientPass:
         """`[rows]`: the attention that each row gets from the last `count` rows, mean over heads and these."""
         rows = keys.shape[1]
         scores = queries[:, -count:] @ keys.transpose(1, 2) * self._shape.head_dim**-0.5
-        later = torch.ones(count, rows, dtype=torch.bool).triu_(rows - count + 1)
+        later = torch.ones(count, rows, dtype=torch.bool, device=keys.device).triu_(rows - count + 1)
         shares: Tensor = scores.masked_fill(later, float("-inf")).softmax(-1)
         return shares.mean((0, 1))
 
     def _summed(self, x: Tensor, ids: Sequence[int], count: int, norm: Norm) -> Tensor:
         logits = functional.linear(norm(x[-count:]), self._head)
-        wanted = torch.tensor(ids[-count:])
+        wanted = torch.tensor(ids[-count:], device=self._device)
         return logits.log_softmax(-1).gather(1, wanted[:, None]).sum()

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from .weights import PROCESSOR
+
 MIN_CAPACITY = 64
 """Columns of the smallest log."""
 LANES = 16
@@ -51,19 +53,30 @@ class KVLog:
         head_dim: Width of a head.
         dtype: Number format.
         capacity: Columns to make room for at first.
+        device: Where keys and values lie. The mask is bookkeeping, and stays with the CPU until a step needs it.
 
     Attributes:
+        dtype: As given.
+        device: As given.
         kv: Per layer `[2, kv_heads, columns, head_dim]`: keys, then values; `whole_lanes(capacity)` columns, zero where
             nothing was written.
         used: Columns written or reserved so far.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype, capacity: int) -> None:
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        capacity: int,
+        device: torch.device = PROCESSOR,
+    ) -> None:
         self._shape = (kv_heads, head_dim)
         self._capacity = max(capacity, MIN_CAPACITY)
-        self.dtype = dtype
+        self.dtype, self.device = dtype, device
         wide = whole_lanes(self._capacity)
-        self.kv = [torch.zeros(2, kv_heads, wide, head_dim, dtype=dtype) for _ in range(layers)]
+        self.kv = [torch.zeros(2, kv_heads, wide, head_dim, dtype=dtype, device=device) for _ in range(layers)]
         self.used = 0
         self._branches: dict[int, Branch] = {}
         self._bias = torch.full((4, wide), float("-inf"), dtype=dtype)
@@ -115,7 +128,7 @@ class KVLog:
         kv_heads, head_dim = self._shape
         wide = whole_lanes(capacity)
         for i, old in enumerate(self.kv):
-            new = torch.zeros(2, kv_heads, wide, head_dim, dtype=self.dtype)
+            new = torch.zeros(2, kv_heads, wide, head_dim, dtype=self.dtype, device=self.device)
             new[:, :, : self.used] = old[:, :, : self.used]
             self.kv[i] = new
         bias = torch.full((self._bias.shape[0], wide), float("-inf"), dtype=self.dtype)
@@ -142,7 +155,10 @@ class KVLog:
         self._bias[[b.slot for b in branches], list(columns)] = 0
 
     def bias(self, branches: Sequence[Branch], width: int) -> Tensor:
-        """Additive mask `[sequences, width]` of the first `width` columns: 0 where seen, else minus infinity."""
+        """Additive mask `[sequences, width]` of the first `width` columns: 0 where seen, else minus infinity.
+
+        It lies in the CPU's memory.
+        """
         return self._bias[[b.slot for b in branches], :width]
 
     def sees_all(self, branch: Branch) -> bool:
@@ -163,7 +179,7 @@ class KVLog:
             The new place of each column that stays.
         """
         stay = self.live(kept)
-        index = torch.tensor(stay, dtype=torch.long)
+        index = torch.tensor(stay, dtype=torch.long, device=self.device)
         for kv in self.kv:
             kv[:, :, : len(stay)] = kv[:, :, index]
         moved = {old: new for new, old in enumerate(stay)}
@@ -177,15 +193,15 @@ class KVLog:
     def copy_from(self, other: KVLog, columns: Sequence[int]) -> range:
         """Append copies of another log's columns; for a sequence that leaves a tree it shares little with."""
         target = self.reserve(len(columns))
-        index = torch.tensor(list(columns), dtype=torch.long)
+        index = torch.tensor(list(columns), dtype=torch.long, device=self.device)
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             mine[:, :, target.start : target.stop] = theirs[:, :, index]
         return target
 
     def read(self, columns: Sequence[int]) -> list[Tensor]:
-        """Copies of columns, per layer `[2, kv_heads, columns, head_dim]`: keys, then values."""
-        index = torch.tensor(list(columns), dtype=torch.long)
-        return [kv[:, :, index] for kv in self.kv]
+        """Copies of columns in the CPU's memory, per layer `[2, kv_heads, columns, head_dim]`: keys, then values."""
+        index = torch.tensor(list(columns), dtype=torch.long, device=self.device)
+        return [kv[:, :, index].cpu() for kv in self.kv]
 
     def write(self, layers: Sequence[Tensor]) -> range:
         """Append columns as `read` gave them; there must be room."""

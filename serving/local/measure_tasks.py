@@ -97,7 +97,7 @@ class ScoreTask:
 
     def _note(self, i: int, logits: Tensor, tokens: Sequence[int]) -> None:
         logprobs = torch.log_softmax(logits, -1)
-        index = torch.tensor(list(tokens))
+        index = torch.tensor(list(tokens), device=logits.device)
         self._results[i][0].extend(logprobs.gather(1, index[:, None])[:, 0].tolist())
         self._results[i][1].extend((logits.argmax(-1) == index).tolist())
 

@@ -16,7 +16,7 @@ from .kvlog import KVLog
 from .plans import LogPlan, Plan, Span
 from .rotary import Rotary
 from .shared.block import Block
-from .weights import Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
+from .weights import PROCESSOR, Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
 
 
 class Norm:
@@ -56,24 +56,27 @@ class Decoder:
 
     Args:
         shape: Sizes; `shape.own` must hold.
-        checkpoint: The weights.
-        weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices in the layers).
+        checkpoint: The weights, and where they go.
+        weight_format: "fp32", "bf16" or, on a CPU, "int4" (bf16 with 4-bit matrices in the layers).
 
     Attributes:
         shape: As given.
         weight_format: As given.
         dtype: Number format of what flows between matrices, and of keys and values.
         rotary: Its rotation.
+
+    Raises:
+        CapabilityMissing: The format cannot be computed there.
     """
 
     def __init__(self, shape: ModelShape, checkpoint: Checkpoint, weight_format: WeightFormat) -> None:
         if weight_format == "int4":
-            require_int4()
+            require_int4(checkpoint.device)
         self.shape = shape
         self.weight_format = weight_format
         self.dtype = dtype_of(weight_format)
-        self._prepack = can_prepack(self.dtype)
-        self.rotary = Rotary(shape, self.dtype)
+        self._prepack = can_prepack(self.dtype, checkpoint.device)
+        self.rotary = Rotary(shape, self.dtype, checkpoint.device)
         self._embedding = checkpoint.tensor("model.embed_tokens.weight", self.dtype)
         self._layers = [read_layer(checkpoint, shape, i, weight_format, self._prepack) for i in range(shape.layers)]
         self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
@@ -83,13 +86,14 @@ class Decoder:
         self._head = make_linear(head, None, "bf16" if weight_format == "int4" else weight_format, self._prepack)
 
     @classmethod
-    def load(cls, folder: Path, weight_format: WeightFormat) -> Decoder:
+    def load(cls, folder: Path, weight_format: WeightFormat, device: torch.device = PROCESSOR) -> Decoder:
         """Read a Hugging Face folder."""
-        return cls(ModelShape.read(folder), Checkpoint(folder), weight_format)
+        return cls(ModelShape.read(folder), Checkpoint(folder, device), weight_format)
 
     def open_log(self, capacity: int) -> KVLog:
         """An empty log."""
-        return KVLog(self.shape.layers, self.shape.kv_heads, self.shape.head_dim, self.dtype, capacity)
+        shape = self.shape
+        return KVLog(shape.layers, shape.kv_heads, shape.head_dim, self.dtype, capacity, self.device)
 
     def open_block(self, tokens: int = 0) -> Block:
         """An empty block of a cache that workers share, with room for `tokens`."""
@@ -107,7 +111,7 @@ class Decoder:
         return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self.dtype.itemsize
 
     def run(self, spans: Sequence[Span]) -> Tensor:
-        """Write the spans into their logs and return fp32 logits `[wanted, vocab]`."""
+        """Write the spans into their logs and return fp32 logits `[wanted, vocab]` (see `Forward.run`)."""
         ids: list[int] = []
         wanted: list[int] = []
         row = 0
@@ -126,15 +130,15 @@ class Decoder:
             wanted: Rows whose logits are wanted.
 
         Returns:
-            `[wanted, vocab]`, fp32.
+            `[wanted, vocab]`, fp32, on the model's device.
         """
-        x = self._embedding[torch.tensor(ids)]
+        x = self._embedding[torch.tensor(ids, device=self.device)]
         for i, layer in enumerate(self._layers):
             x = run_layer(layer, self.shape, x, partial(plan.attend, i))
         if not wanted:
-            return torch.empty(0, self.shape.vocab)
+            return torch.empty(0, self.shape.vocab, device=self.device)
         if len(wanted) < len(ids):
-            x = x[torch.tensor(wanted)]
+            x = x[torch.tensor(wanted, device=self.device)]
         return self._head(self._norm(x)).float()
 
 

@@ -106,7 +106,11 @@ def by_log(spans: Sequence[Span]) -> list[Span]:
 
 
 class _LogStep:
-    """What one step does with one log."""
+    """What one step does with one log.
+
+    Columns in whole groups, and queries that are added (`missing_rows`), keep a row's bits on a CPU. Other devices'
+    kernels promise nothing of that kind, and are given no more than what is seen where that needs no mask.
+    """
 
     def __init__(self, shape: ModelShape, log: KVLog, spans: Sequence[Span], start: int) -> None:
         self.log, self.branches = log, [s.branch for s in spans]
@@ -120,15 +124,19 @@ class _LogStep:
         columns = log.reserve(rows)
         self.first, self.width = columns.start, whole_lanes(columns.stop)
         self._causal = before == 0 and len(spans) == 1 and rows > 1
-        self._pad = missing_rows(rows if self._causal else rows * self._group)
+        self._steady = log.device.type == "cpu"
+        self._pad = missing_rows(rows if self._causal else rows * self._group) if self._steady else 0
         self._mask = self._open(spans, columns)
+        if self._mask is None and not self._steady:
+            self.width = columns.stop
 
     def _open(self, spans: Sequence[Span], columns: range) -> Tensor | None:
         """Show the columns to their sequences; the mask `[1, 1, rows * group, width]`, None where all is seen."""
         log, rows = self.log, self._rows
         if all(len(s.ids) == 1 for s in spans):
             log.show_each([s.branch for s in spans], columns)
-            if rows == 1 and log.sees_all(spans[0].branch) and self.width == columns.stop:
+            narrow = not self._steady or self.width == columns.stop
+            if rows == 1 and narrow and log.sees_all(spans[0].branch):
                 return None
             bias = log.bias([s.branch for s in spans], self.width)
         else:
@@ -143,7 +151,7 @@ class _LogStep:
                 row += count
             if self._causal:
                 return None
-        folded = bias.repeat_interleave(self._group, 0)
+        folded = bias.to(log.device).repeat_interleave(self._group, 0)
         if self._pad:
             folded = torch.cat([folded, folded[-1:].expand(self._pad, -1)])
         return folded[None, None]
@@ -201,12 +209,13 @@ class _GatheredSteps:
         self._scale = shape.head_dim**-0.5
         self.start, self.stop = steps[0].start, steps[-1].stop
         width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].log.dtype
-        self._pad = missing_rows(self._group)
-        self._copies = torch.zeros(rows, 2, shape.kv_heads, width, shape.head_dim, dtype=dtype)
+        device = steps[0].log.device
+        self._pad = missing_rows(self._group) if device.type == "cpu" else 0
+        self._copies = torch.zeros(rows, 2, shape.kv_heads, width, shape.head_dim, dtype=dtype, device=device)
         mask = torch.full((rows, 1, 1, width), float("-inf"), dtype=dtype)
         for i, step in enumerate(steps):
             mask[i, 0, :, : step.width] = step.log.bias(step.branches, step.width)
-        self._mask = mask.expand(-1, -1, self._group + self._pad, -1)
+        self._mask = mask.to(device).expand(-1, -1, self._group + self._pad, -1)
 
     def attend(self, layer: int, turned: Tensor) -> Tensor:
         """Attend `[logs, heads + 2 * kv_heads, head_dim]`, rotated."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from ...core.errors import BackendError
 from ..kv_store import PrefixTooLarge
@@ -318,7 +318,7 @@ class Prefixes:
             bounded = self._grown(log, count)
         if bounded is None:
             raise self._full()
-        log.grow(bounded)
+        self._grow(log, bounded)
 
     def lend(self, columns: int) -> None:
         """Take room for keys and values that are kept elsewhere; fewer than 0 give it back.
@@ -378,7 +378,11 @@ class Prefixes:
             idle = [t for t in self._trees if t.idle]
             if idle:
                 self._trees.remove(min(idle, key=lambda t: t.used_at))
-        tree = Tree(self._maker.open_log(size), call, used_at=self._clock)
+        try:
+            log = self._maker.open_log(size)
+        except OutOfMemoryError as error:
+            raise _no_memory() from error
+        tree = Tree(log, call, used_at=self._clock)
         self._trees.append(tree)
         return tree
 
@@ -407,4 +411,18 @@ class Prefixes:
                 tree.compact()
                 enough = tree.log.used + MIN_CAPACITY
                 if enough < tree.log.capacity:
-                    tree.log.grow(enough)
+                    self._grow(tree.log, enough)
+
+    def _grow(self, log: KVLog, capacity: int) -> None:
+        try:
+            log.grow(capacity)
+        except OutOfMemoryError as error:
+            raise _no_memory() from error
+
+
+def _no_memory() -> OutOfCache:
+    """A GPU is full though the budget is not: others have taken what was free when the engine began."""
+    return OutOfCache(
+        "the device has no memory left for keys and values",
+        hint="give the engine a smaller kv_bytes, so that it evicts earlier, or end what else uses the device",
+    )

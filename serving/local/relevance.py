@@ -88,6 +88,7 @@ class RelevanceTask:
     Attributes:
         shape: Sizes of the model.
         folder: Where its weights lie.
+        device: Where it is computed.
         placed: What to explain.
         told: Takes the result.
         failed: Takes the error.
@@ -95,6 +96,7 @@ class RelevanceTask:
 
     shape: ModelShape
     folder: Path
+    device: torch.device
     placed: PlacedParts
     told: Callable[[Relevance], None]
     failed: Callable[[ReasonError], None]
@@ -106,7 +108,7 @@ class RelevanceTask:
         # The thread infers, and what it makes so can have no gradient.
         with torch.inference_mode(False), torch.enable_grad():
             try:
-                work = GradientPass(self.shape, Checkpoint(self.folder), lambda: self.cancelled)
+                work = GradientPass(self.shape, Checkpoint(self.folder, self.device), lambda: self.cancelled)
                 explained = work.explain(placed.ids, placed.count)
             except Dropped:
                 return

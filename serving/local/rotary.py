@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .families import ModelShape
+from .weights import PROCESSOR
 
 Turn = tuple[Tensor, Tensor]
 """Cosines and signed sines, of shapes that go with what is turned."""
@@ -19,13 +20,14 @@ class Rotary:
     Args:
         shape: Sizes; `shape.frequencies` must be there.
         dtype: Number format of the tables of a step.
+        device: Where the tables lie.
     """
 
-    def __init__(self, shape: ModelShape, dtype: torch.dtype) -> None:
+    def __init__(self, shape: ModelShape, dtype: torch.dtype, device: torch.device = PROCESSOR) -> None:
         if shape.frequencies is None:
             raise ValueError(f"no rotation for family {shape.family!r}")
-        self._inverse, self._factor = shape.frequencies.inverse, shape.frequencies.factor
-        self._dtype = dtype
+        self._inverse, self._factor = shape.frequencies.inverse.to(device), shape.frequencies.factor
+        self._dtype, self._device = dtype, device
         self._rotated = shape.heads + shape.kv_heads
         self._heads = shape.heads + 2 * shape.kv_heads
         self._half = shape.head_dim // 2
@@ -37,8 +39,8 @@ class Rotary:
         """
         cos, sin = self.turn(torch.tensor(positions))
         rows = len(positions)
-        cos_table = torch.ones(rows, self._heads, 2 * self._half)
-        sin_table = torch.zeros(rows, self._heads, 2 * self._half)
+        cos_table = torch.ones(rows, self._heads, 2 * self._half, device=self._device)
+        sin_table = torch.zeros(rows, self._heads, 2 * self._half, device=self._device)
         cos_table[:, : self._rotated] = cos[:, None]
         sin_table[:, : self._rotated] = sin[:, None]
         return cos_table.to(self._dtype), sin_table.to(self._dtype)
@@ -50,7 +52,7 @@ class Rotary:
 
     def shift(self, positions: Tensor) -> Turn:
         """The like without that factor: turns what was turned before further, and changes no length."""
-        angle = positions.to(self._inverse.dtype)[..., None] * self._inverse
+        angle = positions.to(self._device, self._inverse.dtype)[..., None] * self._inverse
         cos, sin = angle.cos(), angle.sin()
         # The sign of "rotate half" is folded into the sine.
         return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)

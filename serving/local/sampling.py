@@ -72,7 +72,7 @@ class Sampler:
         return self._sampling.temperature == 0 and not self._hooks
 
     def line(self, logits: Tensor) -> Line:
-        """A row of fp32 logits `[vocab]` that is to go through the hooks."""
+        """A row of fp32 logits `[vocab]`, in the CPU's memory, that is to go through the hooks."""
         return Line(logits.numpy(), self._prompt_ids, self.generated, self._hooks, self.states, self._scope)
 
     def choose(self, row: NDArray[np.float32]) -> int:
@@ -124,7 +124,7 @@ def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> li
     """Choose a token for every row.
 
     Args:
-        logits: `[rows, vocab]`, fp32.
+        logits: `[rows, vocab]`, fp32, on any device. Hooks and draws are the CPU's: what they need is brought there.
         samplers: One for each row.
         tops: Alternatives wanted for each row.
 
@@ -133,7 +133,8 @@ def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> li
     """
     logprobs = torch.log_softmax(logits, -1)
     greedy = logits.argmax(-1).tolist() if any(s.greedy for s in samplers) else []
-    lines = {i: s.line(logits[i]) for i, s in enumerate(samplers) if not s.greedy}
+    here = logits if all(s.greedy for s in samplers) else logits.cpu()
+    lines = {i: s.line(here[i]) for i, s in enumerate(samplers) if not s.greedy}
     run_hooks(list(lines.values()))
     tokens: list[int | Exception] = []
     for i, sampler in enumerate(samplers):
@@ -146,7 +147,7 @@ def pick(logits: Tensor, samplers: Sequence[Sampler], tops: Sequence[int]) -> li
             tokens.append(line.error or sampler.choose(line.row))
         except Exception as error:  # noqa: BLE001 - a row that a hook has broken belongs to its sample alone
             tokens.append(error)
-    index = torch.tensor([t if isinstance(t, int) else 0 for t in tokens])
+    index = torch.tensor([t if isinstance(t, int) else 0 for t in tokens], device=logits.device)
     chosen = logprobs.gather(1, index[:, None])[:, 0].tolist()
     return [
         Picked(token, chosen[i], most_likely(logprobs[i], tops[i])) if isinstance(token, int) else token
@@ -164,7 +165,8 @@ def most_likely(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
 
 def entropy(logprobs: Tensor) -> float:
     """Shannon entropy of a row of log-probabilities, in nats."""
-    return float(-(logprobs.double().exp() * logprobs.double().clamp_min(-1e30)).sum())
+    exact = logprobs.cpu().double()  # not every device has double precision
+    return float(-(exact.exp() * exact.clamp_min(-1e30)).sum())
 
 
 def _arrivals(uniform: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -374,7 +374,7 @@ class Scheduler:
         for row, part in zip(rows, decoded, strict=True):
             part.sequence.record([row.token])
         if rows:
-            self._choose(rows, logits[[places[id(p)] for p in decoded]])
+            self._choose(rows, logits[torch.tensor([places[id(p)] for p in decoded], device=logits.device)])
             self._rows = [r for r in rows if not r.finished]
         touched = {id(p.sequence.tree): p.sequence.tree for p in parts}
         for part in parts[len(rows) :]:

@@ -22,7 +22,7 @@ from ...core.errors import CapabilityMissing, DataError
 from .families import ModelShape
 from .kvlog import KVLog
 from .plans import Span, by_log
-from .weights import WeightFormat, dtype_of
+from .weights import PROCESSOR, WeightFormat, dtype_of
 
 TOLERANCE = 0.02
 """Largest difference of the check at load, relative to the largest logit; fp32 stays below 1e-4, bf16 below 1e-2."""
@@ -71,8 +71,10 @@ class TransformersForward:
         self._cache_name = "cache" if "cache" in names else "past_key_values"
 
     @classmethod
-    def load(cls, folder: Path, weight_format: WeightFormat, name: str) -> TransformersForward:
-        """Read a Hugging Face folder.
+    def load(
+        cls, folder: Path, weight_format: WeightFormat, name: str, device: torch.device = PROCESSOR
+    ) -> TransformersForward:
+        """Read a Hugging Face folder, onto a device.
 
         Raises:
             CapabilityMissing: The format or the family cannot be computed in this way.
@@ -95,9 +97,15 @@ class TransformersForward:
             if "attention implementation" in str(error):
                 raise _refused(str(config.model_type), name) from error
             raise DataError(f"transformers cannot load {folder}: {error}") from error
-        forward = cls(model, shape, dtype)
+        forward = cls(model.to(device), shape, dtype)
         forward._check(name)
         return forward
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device: torch.device = self._model.device
+        return device
 
     @property
     def column_bytes(self) -> int:
@@ -106,7 +114,8 @@ class TransformersForward:
 
     def open_log(self, capacity: int) -> KVLog:
         """An empty log."""
-        return KVLog(self.shape.layers, self.shape.kv_heads, self.shape.head_dim, self._dtype, capacity)
+        shape = self.shape
+        return KVLog(shape.layers, shape.kv_heads, shape.head_dim, self._dtype, capacity, self.device)
 
     def run(self, spans: Sequence[Span]) -> Tensor:
         """One forward pass for each log; fp32 logits `[wanted, vocab]` in the order of the spans."""
@@ -136,11 +145,12 @@ class TransformersForward:
             wanted.extend(row + w for w in span.wanted)
             ids.extend(span.ids)
             log.show(span.branch, columns[row : row + count])
-        wanted_rows = torch.tensor(wanted or [rows - 1])
+        device = self.device
+        wanted_rows = torch.tensor(wanted or [rows - 1], device=device)
         logits = self._model(
-            input_ids=torch.tensor([ids]),
-            attention_mask=mask[None, None],
-            position_ids=torch.tensor([positions]),
+            input_ids=torch.tensor([ids], device=device),
+            attention_mask=mask.to(device)[None, None],
+            position_ids=torch.tensor([positions], device=device),
             use_cache=True,
             logits_to_keep=wanted_rows,
             **{self._cache_name: LogCache(log, columns)},
@@ -160,7 +170,10 @@ class TransformersForward:
         second = [*first[:5], *((11 * i + 5) % size for i in range(4))]
         try:
             plain = torch.stack(
-                [self._model(input_ids=torch.tensor([x])).logits[0, -1].float() for x in (first, second)]
+                [
+                    self._model(input_ids=torch.tensor([x], device=self.device)).logits[0, -1].float()
+                    for x in (first, second)
+                ]
             )
             log = self.open_log(64)
             one = log.open()

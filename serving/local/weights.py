@@ -19,6 +19,8 @@ from ...core.errors import CapabilityMissing, DataError
 from .families import read_json
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
+PROCESSOR = torch.device("cpu")
+"""Where everything lies unless it is said otherwise."""
 INT4_GROUP = 32
 """Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights which come from
 such a file fall on the same sixteen levels again."""
@@ -153,10 +155,10 @@ class Int4Linear:
         return self(x).mul_(other)
 
 
-def can_prepack(dtype: torch.dtype) -> bool:
-    """Whether this build and CPU have oneDNN's prepacked product for the number format."""
+def can_prepack(dtype: torch.dtype, device: torch.device = PROCESSOR) -> bool:
+    """Whether the device is a CPU, and it and this build have oneDNN's prepacked product for the number format."""
     operators = torch.ops.mkldnn
-    if not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
+    if device.type != "cpu" or not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
         return False
     try:
         PackedLinear(torch.zeros(16, 32, dtype=dtype))(torch.zeros(2, 32, dtype=dtype))
@@ -184,12 +186,16 @@ def dtype_of(weight_format: WeightFormat) -> torch.dtype:
     return torch.float32 if weight_format == "fp32" else torch.bfloat16
 
 
-def require_int4() -> None:
-    """Check that this torch has the 4-bit product.
+def require_int4(device: torch.device = PROCESSOR) -> None:
+    """Check that this torch has the 4-bit product, which is the CPU's: others arrange their weights otherwise.
 
     Raises:
-        CapabilityMissing: It has not.
+        CapabilityMissing: It has not, or the weights are to lie elsewhere.
     """
+    if device.type != "cpu":
+        raise CapabilityMissing(
+            "weight_format='int4'", f"device {device}", alternative="weight_format='bf16', or device='cpu'"
+        )
     if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
         raise CapabilityMissing("int4", f"torch {torch.__version__}", alternative="weight_format='bf16'")
 
@@ -197,12 +203,19 @@ def require_int4() -> None:
 class Checkpoint:
     """Tensors of a Hugging Face folder, read from `model.safetensors` or from its shards.
 
+    Args:
+        folder: The folder.
+        device: Where the tensors go.
+
+    Attributes:
+        device: As given.
+
     Raises:
         DataError: No weights are there, or a file is broken.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, device: torch.device = PROCESSOR) -> None:
+        self._folder, self.device = folder, device
         self._file_of: dict[str, Path] = {}
         for path in _weight_files(folder):
             with _opened(path) as tensors:
@@ -215,7 +228,7 @@ class Checkpoint:
         return iter(self._file_of)
 
     def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
-        """One tensor, converted.
+        """One tensor, converted, on the device.
 
         Raises:
             DataError: There is none of that name.
@@ -224,7 +237,7 @@ class Checkpoint:
             raise DataError(f"{self._folder} has no tensor {name!r}", hint="the weights do not match config.json")
         with _opened(self._file_of[name]) as tensors:
             value: Tensor = tensors.get_tensor(name)
-        return value.to(dtype)
+        return value.to(self.device, dtype)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -32,6 +32,7 @@ from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
 from .prefixes import Host, VllmPrefixes, describe
 from .sample import Growing, outputs_of
 from .scoring import is_valid, scored, scoring_arguments
+from .shared.quota import Quota, column_bytes
 from .shared.requirements import SCHEDULER
 from .shared.seats import Seats
 from .shared.workers import Host as WorkersHost
@@ -64,6 +65,7 @@ class VllmModel:
         started: Started,
         tokenizer: Tokenizer,
         prefixes: PrefixPlace | None = None,
+        shared_bytes: int = 1 << 30,
     ) -> None:
         engine = started.engine
         config = engine.model_config
@@ -78,6 +80,7 @@ class VllmModel:
         self._block_tokens: int = engine.vllm_config.cache_config.block_size
         self._shares = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
         self._seats = Seats(self._rows)
+        self._quota = Quota(shared_bytes, column_bytes(engine.vllm_config)) if self._shares else None
         self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._started, self._place = started, prefixes
         self._prefixes: VllmPrefixes | None = None
@@ -102,7 +105,8 @@ class VllmModel:
             DataError: The files are not a model.
         """
         tokenizer = Tokenizer(files.folder, name)  # first: what it may raise leaves no engine behind
-        return cls(name, files, start_engine(files, settings, prefixes), tokenizer, prefixes)
+        started = start_engine(files, settings, prefixes)
+        return cls(name, files, started, tokenizer, prefixes, settings.shared_bytes)
 
     async def check_engine(self) -> None:
         """Prove that hooks work, and learn whether prefixes can be kept under names.
@@ -231,10 +235,10 @@ class VllmModel:
 
     async def open_workers(self, opening: Opening) -> VllmWorkers:
         """Workers that read one another's cache (see `SharesCache`); with the setting `vllm.shared_workers` alone."""
-        if not self._shares:
+        if self._quota is None:
             raise CapabilityMissing("kv_sharing", self.name)
         bounds = Bounds(self.name, self._context, self._context, self._vocabulary)
-        host = WorkersHost(self._running, self._all, self._tokenizer, self._eos, bounds, self._seats)
+        host = WorkersHost(self._running, self._all, self._tokenizer, self._eos, bounds, self._seats, self._quota)
         return await open_workers(opening, host)
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.calibration import CalibrationCurve, load_map
 from reason.core.errors import UserError
+from reason.core.settings import LocalSettings
 from reason.evals.calibrating import (
     RIDGE,
     answers_of,
@@ -313,12 +314,14 @@ def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
     assert settings_of(make_run(rows)) == settings_of(make_run(rows, calibration=found))
 
 
-def test_plans_without_a_map_and_knowledge_keep_the_names_they_had() -> None:
-    """As a plan was named before there were maps, and contexts; else no old run could go on."""
+def test_plans_without_a_map_and_knowledge_and_on_the_processor_keep_the_names_they_had() -> None:
+    """As a plan was named before there were maps, contexts, and devices; else no old run could go on."""
     where = {"source", "licence", "warning", "sha256", "options"}
     plain = make_plan().model_dump(
-        mode="json", exclude={"limit": True, "calibration": True, "context": True, "dataset": where}
+        mode="json",
+        exclude={"limit": True, "calibration": True, "context": True, "local": {"device"}, "dataset": where},
     )
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert make_plan().digest == hashlib.sha256(text.encode()).hexdigest()[:12]
     assert make_plan().model_copy(update={"context": ("docs",)}).digest != make_plan().digest
+    assert make_plan().model_copy(update={"local": LocalSettings(device="cuda")}).digest != make_plan().digest

@@ -163,8 +163,8 @@ def _load(
     try:
         import torch
 
+        from ...serving.devices import choose_device
         from ...serving.encoders.encoder_files import find_encoder
-        from ...serving.loading import choose_device
         from .embedded_network import read_encoder
 
         files = find_encoder(BASE, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)

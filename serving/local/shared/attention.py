@@ -9,8 +9,14 @@ FlashAttention, section 3.1.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+ALIGNED = 8
+"""CUDA's kernels take heads whose width is a multiple of this, and masks whose rows begin at multiples of it."""
 
 
 def attend_with_weight(
@@ -35,19 +41,29 @@ def attend_with_weight(
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, weight = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
         return out[0], weight[0]
-    if query.device.type == "cuda":
-        if bias is None and query.dtype in (torch.float16, torch.bfloat16):
-            out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[
-                :2
-            ]
-        elif query.dtype != torch.float64:
-            wide = None if bias is None else bias.expand(1, q.shape[1], -1, -1)
-            efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-            out, weight = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
-        else:
-            return by_definition(query, keys, values, mask, scale)
-        return out[0], weight[0, :, : query.shape[1]]  # that kernel rounds rows up to whole tiles
-    return by_definition(query, keys, values, mask, scale)
+    if query.device.type != "cuda" or query.dtype == torch.float64 or query.shape[-1] % ALIGNED:
+        return by_definition(query, keys, values, mask, scale)
+    if bias is None and query.dtype != torch.float32 and _has_flash(query.device):
+        out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
+    else:
+        wide = None if bias is None else aligned(bias).expand(1, q.shape[1], -1, -1)
+        efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+        out, weight = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
+    return out[0], weight[0, :, : query.shape[1]]  # one of them rounds rows up to whole tiles
+
+
+def aligned(mask: Tensor) -> Tensor:
+    """The same mask with rows that begin at multiples of `ALIGNED` numbers, as CUDA's kernels want them."""
+    if mask.stride(-1) == 1 and all(stride % ALIGNED == 0 for stride in mask.stride()[:-1]):
+        return mask
+    columns = mask.shape[-1]
+    return functional.pad(mask, (0, -columns % ALIGNED))[..., :columns]
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    """Whether torch's flash attention takes a GPU: it was written for NVIDIA's from Ampere on."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def by_definition(

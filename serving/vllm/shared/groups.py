@@ -76,6 +76,11 @@ class _Group:
         self._native: list[int] = []
         """Tokens of each worker's sequence as vLLM has it."""
 
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """All of them."""
+        return self.prompt, *self.headers.values(), *self._steps
+
     def blocks_of(self, kind: str) -> Block:
         """Where a prompt or header goes."""
         return self.prompt if kind == "prompt" else self.headers[kind]
@@ -164,7 +169,7 @@ class Groups:
     def __init__(self, shape: ModelShape, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
         self._shape, self._dtype, self._device = shape, dtype, device
         self._layers = {name: i for i, name in enumerate(layers)}
-        self._rotary = Rotary(shape, torch.float32)
+        self._rotary = Rotary(shape, torch.float32, device)
         self._groups: dict[str, _Group] = {}
 
     def step(self, rows: Sequence[Row], tokens: int) -> SharedStep:
@@ -196,6 +201,11 @@ class Groups:
         index = torch.tensor(shared, device=self._device)
         return SharedStep(self._layers, writes, plan, index, len(shared) == tokens)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values of all groups, used or not."""
+        return sum(block.nbytes for group in self._groups.values() for block in group.blocks)
+
     def close(self, name: str) -> Counts:
         """Forget a group."""
         group = self._groups.pop(name, None)
@@ -214,9 +224,9 @@ class Groups:
         return [_Write(block, columns, slice(row.first + known, row.first + row.count))]
 
     def _made(self, part: Part) -> _Group:
-        def block() -> Block:
+        def block(tokens: int = 0) -> Block:
             shape = self._shape
-            return Block(len(self._layers), shape.kv_heads, shape.head_dim, self._dtype, self._device)
+            return Block(len(self._layers), shape.kv_heads, shape.head_dim, self._dtype, self._device, tokens)
 
-        fixed = {kind: block() for kind in ("prompt", "others", "own")}
+        fixed = {kind: block(size) for kind, size in zip(("prompt", "others", "own"), part.sizes, strict=True)}
         return _Group(part, fixed, [block() for _ in range(part.workers)])

@@ -19,6 +19,9 @@ Kind = Literal["prompt", "others", "own", "pass"]
 in a pass."""
 
 
+Size = Annotated[int, Field(ge=0)]
+
+
 class Part(Frozen):
     """What one request is for its group.
 
@@ -31,6 +34,7 @@ class Part(Frozen):
         turn: Number of the pass, from 1.
         reading: Workers that read in it, by number.
         moves: Workers whose text joins the history before it, in this order.
+        sizes: Tokens of the group's prompt, of its header before the others' texts, and of the one before one's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +47,7 @@ class Part(Frozen):
     turn: Annotated[int, Field(ge=0)] = 0
     reading: tuple[int, ...] = ()
     moves: tuple[int, ...] = ()
+    sizes: tuple[Size, Size, Size] = (0, 0, 0)
 
     def arguments(self) -> dict[str, Any]:
         """As `extra_args`."""

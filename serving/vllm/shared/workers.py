@@ -27,6 +27,7 @@ from ..options import KEY, sample_seed
 from ..sample import outputs_of
 from .groups import Counts
 from .part import Part
+from .quota import Extents, Quota
 from .seats import Seats
 
 log = logging.getLogger("reason.vllm")
@@ -43,6 +44,7 @@ class Host:
         eos: Tokens that end a text.
         bounds: What fits the engine.
         seats: Rows of its batch.
+        quota: Memory that groups may take beside its cache.
     """
 
     engine: Callable[[], Any]
@@ -51,6 +53,7 @@ class Host:
     eos: frozenset[int]
     bounds: Bounds
     seats: Seats
+    quota: Quota
 
 
 async def open_workers(opening: Opening, host: Host) -> VllmWorkers:
@@ -60,7 +63,8 @@ async def open_workers(opening: Opening, host: Host) -> VllmWorkers:
     others, own = header_tokens(opening, host.tokenizer.encode)
     host.bounds.check_length(len(prompt) + len(others) + len(own) + opening.workers, "prompt and headers")
     lengths = Lengths(opening.layout, len(prompt), len(others) + len(own), (0,) * opening.workers)
-    group = VllmWorkers(opening, lengths, host)
+    extents = Extents.of(len(prompt), len(others), len(own), opening.workers)
+    group = VllmWorkers(opening, lengths, extents, host)
     await host.seats.take(opening.workers)
     try:
         await group.begin(prompt, others, own)
@@ -76,14 +80,17 @@ class VllmWorkers:
     Args:
         opening: How they begin.
         lengths: Of the prompt and the headers.
+        extents: Of the group's blocks.
         host: Their model.
 
     Attributes:
         counts: Passes in which they saw one another, and in which not; known once they are closed.
     """
 
-    def __init__(self, opening: Opening, lengths: Lengths, host: Host) -> None:
+    def __init__(self, opening: Opening, lengths: Lengths, extents: Extents, host: Host) -> None:
         self._opening, self._lengths, self._host = opening, lengths, host
+        self._extents, self._taken = extents, 0
+        self._sizes = extents.history.tokens, extents.headers[0].tokens, extents.headers[1].tokens
         self._name = f"workers-{uuid.uuid4().hex}"
         self._sessions = [_Session(host.engine(), f"{self._name}-{w}", self._params) for w in range(opening.workers)]
         banned = host.tokenizer.holding(opening.banned, host.bounds.vocab)
@@ -106,7 +113,12 @@ class VllmWorkers:
         return self._tally.usage
 
     async def begin(self, prompt: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
-        """Have the prompt and the headers computed."""
+        """Have the prompt and the headers computed.
+
+        Raises:
+            OutOfCache: There is no memory for what is kept of them.
+        """
+        self._take_room(self._extents)
         # The first one leaves the prompt's whole blocks in the cache for those that follow.
         alone = [self._header(kind, ids) for kind, ids in (("others", others), ("own", own)) if ids]
         await self._host.run([self._sessions[0].read(prompt, self._part("prompt", 0)), *alone])
@@ -121,7 +133,9 @@ class VllmWorkers:
                 raise BackendUnavailable("these workers are closed", hint="open others")
             try:
                 # One token less than the context: vLLM wants room for the one that is drawn.
-                lengths = self._lengths.after([len(ids) for ids in read], step.moves, self._host.bounds.tokens - 1)
+                counts = [len(ids) for ids in read]
+                lengths = self._lengths.after(counts, step.moves, self._host.bounds.tokens - 1)
+                self._take_room(self._extents.after(counts, step.moves))
                 drawn = await self._pass(step, read)
             except BaseException:
                 # How far the engine got is not known here.
@@ -134,6 +148,12 @@ class VllmWorkers:
         """Free what they hold; idempotent."""
         async with self._turn:
             await self._close()
+
+    def _take_room(self, extents: Extents) -> None:
+        """Take the memory that the blocks will need."""
+        more = extents.columns - self._taken
+        self._host.quota.take(more)
+        self._extents, self._taken = extents, self._taken + more
 
     async def _pass(self, step: Pass, read: Sequence[Sequence[int]]) -> list[Drawn | None]:
         self._turns += 1
@@ -176,6 +196,7 @@ class VllmWorkers:
             turn=self._turns,
             reading=reading,
             moves=moves,
+            sizes=self._sizes,
         )
 
     def _params(self, part: Part | None) -> Any:
@@ -212,6 +233,13 @@ class VllmWorkers:
                 await session.aclose()
         finally:
             await self._host.seats.give_back(self.workers)
+        try:
+            await self._forget()
+        finally:
+            self._host.quota.give_back(self._taken)
+
+    async def _forget(self) -> None:
+        """Have the engine's processes forget the group, and learn how its passes went."""
         try:
             engine = self._host.engine()
         except BackendUnavailable:

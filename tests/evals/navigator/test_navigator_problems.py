@@ -157,6 +157,9 @@ def test_what_decides_a_plan(tmp_path):
         assert other.digest != plan.digest
         assert plan.differs(other).startswith(f"{name} ")
         assert plan.differs(other).endswith(json.dumps(value))
+    elsewhere = plan.model_copy(update={"local": plan.local.model_copy(update={"device": "cuda"})})
+    assert elsewhere.digest != plan.digest
+    assert plan.differs(elsewhere) == 'local.device null → "cuda"'  # as of plans that were made before it could be said
     # settings may say who navigates, and a training does not care
     settings = settings_of(tmp_path, strategies={"rlot": {"policy": "random", "max_blocks": 3}})
     told = make_training_plan([sums_task(3)], settings)

@@ -188,3 +188,21 @@ def test_two_branches_that_say_the_same() -> None:
     one.release()
     prefixes.trees[0].compact()
     assert seen(two) == [*PROMPT, 5, 6, 7]
+
+
+def test_a_device_that_is_full_before_the_budget_is_counts_as_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes = Prefixes(Maker(), 1 << 20)
+    first = run(prefixes, PROMPT)
+    held = seen(first)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(KVLog, "grow", full)
+    monkeypatch.setattr(Maker, "open_log", full)
+    for attempt in (lambda: prefixes.make_room(first.tree, 200), lambda: prefixes.begin([1, 2, 3], 1, OTHER)):
+        with pytest.raises(OutOfCache, match="device has no memory") as caught:
+            attempt()
+        assert "kv_bytes" in caught.value.hint
+    assert seen(first) == held
+    assert len(prefixes.trees) == 1

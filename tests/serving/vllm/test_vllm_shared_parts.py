@@ -33,6 +33,7 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 512,
     "rope_theta": 100.0,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 16}
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
 LAYERS = ("first", "second")
 
@@ -60,12 +61,12 @@ def test_a_part_is_read_as_it_was_written() -> None:
 class Workers:
     """A group in a process of vLLM's, one layer, and beside it all that anybody reads, unturned, for one softmax."""
 
-    def __init__(self, layout: str, workers: int) -> None:
+    def __init__(self, layout: str, workers: int, **config: Any) -> None:
         from reason.serving.local.families import ModelShape
         from reason.serving.local.rotary import Rotary
         from reason.serving.vllm.shared.groups import Groups
 
-        self.shape = ModelShape.of(CONFIG, "the test's configuration")
+        self.shape = ModelShape.of(CONFIG | config, "the test's configuration")
         self.groups = Groups(self.shape, LAYERS, torch.float64, torch.device("cpu"))
         self.rotary = Rotary(self.shape, torch.float64)
         self.layout, self.workers = layout, workers
@@ -81,7 +82,7 @@ class Workers:
         )
 
     def turned(self, x: Any, positions: list[int]) -> Any:
-        cos, sin = self.rotary.shift(torch.tensor(positions).double())
+        cos, sin = self.rotary.turn(torch.tensor(positions).double())  # with a model's factor, as vLLM turns them
         return self.rotary.rotate(x, (cos[:, None], sin[:, None]))
 
     def read(self, kind: str, count: int) -> None:
@@ -148,9 +149,10 @@ class Workers:
 
 
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
-@pytest.mark.parametrize("workers", [2, 3])
-def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: str, workers: int) -> None:
-    group = Workers(layout, workers)
+@pytest.mark.parametrize(("workers", "rope"), [(2, None), (3, None), (3, YARN)], ids=["2", "3", "yarn"])
+def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: str, workers: int, rope: Any) -> None:
+    group = Workers(layout, workers, rope_parameters=rope)
+    assert (group.shape.frequencies.factor > 1) == (rope is not None)
     group.read("prompt", 9)
     if layout == "combined":
         group.read("others", 3)

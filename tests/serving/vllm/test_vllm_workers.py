@@ -152,8 +152,17 @@ LLAMA3 = {
 }
 
 
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+
+
 @pytest.mark.parametrize(
-    ("family", "more"), [("qwen2", {}), ("qwen3", {"head_dim": 32, "rope_parameters": LLAMA3})], ids=["qwen2", "qwen3"]
+    ("family", "more"),
+    [
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 32, "rope_parameters": LLAMA3}),
+        ("llama", {"rope_parameters": YARN, "max_position_embeddings": 512}),
+    ],
+    ids=["qwen2", "qwen3", "yarn"],
 )
 async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(
     make_tiny_vllm: Callable[..., ModelFiles], family: str, more: dict[str, Any]
@@ -312,6 +321,29 @@ async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(mode
     await again.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
     await again.aclose()
     assert (again.counts.shared, again.counts.skipped) == (1, 0)
+
+
+async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reason.serving.local.prefixes import OutOfCache
+    from reason.serving.vllm.shared.quota import Quota
+
+    column = 2 * 3 * 32 * 4
+    first = 5 * 64  # prompt, two headers, two workers
+    quota = Quota((first + 64) * column, column)
+    assert model._quota._column == column
+    monkeypatch.setattr(model, "_quota", quota)
+    with pytest.raises(OutOfCache, match="beside vLLM's own"):
+        await model.open_workers(opening(workers=4))
+    assert (model.under_way, quota.nbytes) == (0, 0)
+    group = await model.open_workers(opening())
+    assert quota.nbytes == first * column
+    await group.advance(Pass(feeds=(Fed(text="a" * 70), Fed(text="b"))))
+    assert quota.nbytes == (first + 64) * column
+    with pytest.raises(OutOfCache, match="beside vLLM's own") as caught:
+        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b" * 70))))
+    assert "vllm.shared_bytes" in caught.value.hint
+    assert (model.under_way, quota.nbytes) == (0, 0)
+    assert group.counts.shared == 1
 
 
 async def test_measuring_finds_that_the_cache_is_shared(model: LanguageModel) -> None:

@@ -1,0 +1,108 @@
+"""Memory that workers keep beside vLLM's cache: counted as it is taken, bounded, given back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.settings import VllmSettings
+
+torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
+
+from reason.serving.local.families import ModelShape  # noqa: E402
+from reason.serving.local.prefixes import OutOfCache  # noqa: E402
+from reason.serving.vllm.shared.groups import Groups, Row  # noqa: E402
+from reason.serving.vllm.shared.part import Part  # noqa: E402
+from reason.serving.vllm.shared.quota import Extents, Quota, column_bytes  # noqa: E402
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 50,
+    "max_position_embeddings": 4096,
+}
+ENGINE = SimpleNamespace(
+    model_config=SimpleNamespace(
+        get_total_num_hidden_layers=lambda: 2,
+        get_num_kv_heads=lambda parallel: 2,
+        get_head_size=lambda: 8,
+        dtype=torch.float32,
+    ),
+    parallel_config=SimpleNamespace(pipeline_parallel_size=1),
+)
+COLUMN = 2 * 2 * 2 * 8 * 4
+
+
+def test_a_column_is_that_of_the_largest_stage() -> None:
+    assert column_bytes(ENGINE) == COLUMN
+    stages = SimpleNamespace(
+        model_config=SimpleNamespace(**(vars(ENGINE.model_config) | {"get_total_num_hidden_layers": lambda: 7})),
+        parallel_config=SimpleNamespace(pipeline_parallel_size=3),
+    )
+    assert column_bytes(stages) == 3 * COLUMN // 2
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) -> None:
+    workers = data.draw(st.integers(1, 3))
+    prompt, others, own = data.draw(st.tuples(st.integers(1, 200), st.integers(0, 90), st.integers(0, 70)))
+    groups = Groups(ModelShape.of(CONFIG, "the test's"), ("a", "b"), torch.float32, torch.device("cpu"))
+    extents = Extents.of(prompt, others, own, workers)
+
+    def part(kind: Any, worker: int, turn: int = 0, **more: Any) -> Part:
+        return Part(
+            group="g",
+            kind=kind,
+            workers=workers,
+            layout="combined",
+            worker=worker,
+            turn=turn,
+            sizes=(prompt, others, own),
+            **more,
+        )
+
+    for kind, count in (("others", others), ("own", own), ("prompt", prompt)):
+        if count:  # in two pieces, which must not make it grow twice
+            for first, last in ((0, count // 2), (count // 2, count)):
+                groups.step([Row(part(kind, 0), 0, last - first, first)], last - first)
+    assert groups.nbytes == extents.columns * COLUMN
+    native = [prompt] * workers
+    for turn in range(1, data.draw(st.integers(1, 8))):
+        read = data.draw(st.lists(st.integers(0, 150), min_size=workers, max_size=workers).filter(any))
+        moves = tuple(data.draw(st.permutations(range(workers)))[: data.draw(st.integers(0, workers))])
+        reading = tuple(w for w, count in enumerate(read) if count)
+        rows, first = [], 0
+        for w in reading:
+            rows.append(Row(part("pass", w, turn, reading=reading, moves=moves), first, read[w], native[w]))
+            first += read[w]
+            native[w] += read[w]
+        assert groups.step(rows, first).plan is not None
+        extents = extents.after(read, moves)
+        assert groups.nbytes == extents.columns * COLUMN
+    groups.close("g")
+    assert groups.nbytes == 0
+
+
+def test_more_than_there_is_is_refused_with_a_remedy_and_takes_nothing() -> None:
+    quota = Quota(1000 * COLUMN, COLUMN)
+    quota.take(900)
+    with pytest.raises(OutOfCache, match=f"{1001 * COLUMN:,}") as caught:
+        quota.take(101)
+    assert "vllm.shared_bytes" in caught.value.hint
+    quota.take(100)
+    quota.give_back(1000)
+    assert quota.nbytes == 0
+
+
+def test_the_bound_is_a_setting() -> None:
+    assert VllmSettings().shared_bytes == 1 << 30
+    with pytest.raises(ValidationError):
+        VllmSettings(shared_bytes=1000)
