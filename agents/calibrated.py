@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from ..core.calibration import CalibrationMap, load_map
 from ..core.errors import UserError
+from ..core.model_roles import JURY, jurors_of
 from ..core.run import RunConfig
 from ..core.settings import Settings
 from ..reasoning.strategy import STRATEGIES, make_strategy
@@ -94,6 +95,8 @@ def doubts(config: RunConfig, identities: Mapping[str, str]) -> str:
 
 def _player(role: str, identities: Mapping[str, str]) -> str:
     """Who plays a role: without a model of its own the main one, which cannot be the reward model."""
+    if role == JURY:
+        return ", ".join(jurors_of(identities)) or identities["main"]
     return identities.get(role) or ("none" if role == "reward" else identities["main"])
 
 

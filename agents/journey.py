@@ -102,6 +102,7 @@ class Journey:
             reward,
             lambda role: MeteredReward(own_judge(self._models[role]), "reward", run),
             self._metered_knowledge(),
+            entailment=self._verifying.for_strategy(run),
         )
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters, verifying=self._verifying)
         try:

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from ..core.answer import Answer
-from ..core.budget import Budget, LimitKind, refuse_unpriced
+from ..core.budget import Budget, refuse_unpriced
 from ..core.calibration import CalibrationMap
-from ..core.errors import DataError, UserError
+from ..core.errors import UserError
 from ..core.event_sinks import LiveSink
 from ..core.events import EventFields, Sink
 from ..core.question import Document, Question
@@ -23,15 +23,14 @@ from ..core.store import RunRecord
 from ..reasoning.knowledge import Knowledge
 from ..reasoning.strategy import make_strategy
 from ..serving.litellm.limiter import Limiters
-from ..serving.model import Capabilities, LanguageModel
+from ..serving.model import LanguageModel
 from ..serving.open import open_model
 from ..serving.pulling import Progress
-from ..serving.recorded import RecordedModel
-from ..serving.recorded_rewards import RecordedReward
-from ..serving.rewards import RewardCapabilities, RewardModel, open_reward
+from ..serving.rewards import RewardModel, open_reward
 from .asked import check_question, read_config
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
 from .checkpoints import open_checkpoints
+from .chosen_models import models_of, refuse_idle_jurors
 from .journey import Journey
 from .knowledge import (
     OpenedKnowledge,
@@ -44,8 +43,9 @@ from .knowledge import (
     uses,
 )
 from .portal import Portal
+from .recorded_models import recorded_models
 from .turn import Turn
-from .verifying import OpenedVerifying, Verifying, complete_parameters, recorded_verifying
+from .verifying import OpenedVerifying, Verifying, compares_with, complete_parameters, recorded_verifying
 
 
 class Reasoner:
@@ -63,6 +63,8 @@ class Reasoner:
         small_model: The model for small steps.
         judge_model: The model that judges.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`.
+        jurors: The models of a jury, one a juror; a model that is named twice is two jurors.
+        chair_model: The model that makes one answer of the jurors'.
         parameters: Parameters of the strategy that differ from the settings.
         verify: Names of verifiers.
         verify_parameters: Parameters of verifiers that differ from the settings, by verifier.
@@ -97,6 +99,8 @@ class Reasoner:
         small_model: str | None = None,
         judge_model: str | None = None,
         reward_model: str | None = None,
+        jurors: Sequence[str] | None = None,
+        chair_model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         verify: Sequence[str] | None = None,
         require_verified: bool = False,
@@ -121,6 +125,8 @@ class Reasoner:
                     small_model=small_model,
                     judge_model=judge_model,
                     reward_model=reward_model,
+                    jurors=None if jurors is None else tuple(jurors),
+                    chair_model=chair_model,
                     verify=None if verify is None else tuple(verify),
                     evidence=None if evidence is None else tuple(map(str, evidence)),
                     repairs=repairs,
@@ -132,6 +138,7 @@ class Reasoner:
             }
         )
         refuse_unused(self.settings.strategy, context or (), memory or "")
+        refuse_idle_jurors(self.settings, jurors or ())
         refuse_namesakes(self.settings.context if context is None else context)
         self._sources: tuple[Source, ...] = tuple(context or ())
         self._require_verified = require_verified
@@ -186,18 +193,17 @@ class Reasoner:
         asked = check_question(question, choices, documents)
         settings = self.settings
         looks_up = uses(settings.strategy, "brain")
-        compares = uses(settings.strategy, "embedding") or (looks_up and bool(settings.memory))
+        compares = (
+            uses(settings.strategy, "embedding")
+            or (looks_up and bool(settings.memory))
+            or bool(compares_with(settings.strategy, self._parameters, asked))
+        )
         config = RunConfig(
             question=asked,
             strategy=settings.strategy,
             parameters=self._parameters,
-            models=_given(
-                main=settings.model,
-                small=settings.small_model,
-                judge=settings.judge_model,
-                reward=settings.reward_model,
-                embedding=settings.embedding_model if compares else None,
-            ),
+            models=models_of(settings, self.verify_parameters)
+            | ({"embedding": settings.embedding_model} if compares else {}),
             verify=settings.verify,
             verify_parameters=self.verify_parameters,
             evidence=settings.evidence if settings.verify else (),
@@ -304,19 +310,7 @@ class Reasoner:
         record = await store.get_run(run_id)
         config = read_config(record)
         out_of_time = config.budget.seconds is not None
-        models: dict[str, LanguageModel] = {}
-        reward: RewardModel | None = None
-        for role, name in config.models.items():
-            if role == "embedding":
-                continue
-            known = record.identities.get(role)
-            if not isinstance(known, dict):
-                raise DataError(f"run {record.id} was stopped before its models were noted", hint="resume it instead")
-            if role == "reward":
-                reward = _recorded_reward(name, known, record, config.budget)
-                continue
-            capabilities = Capabilities.model_validate(known["capabilities"])
-            models[role] = RecordedModel(name, str(known["identity"]), capabilities, out_of_time=out_of_time)
+        models, reward = recorded_models(record, config, out_of_time=out_of_time)
         timeless = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
@@ -470,21 +464,6 @@ class Reasoner:
             if self._store is None:
                 self._store = await SqliteStore.open(self.settings.store)
         return self._store
-
-
-def _recorded_reward(name: str, known: Mapping[str, Any], record: RunRecord, budget: Budget) -> RecordedReward:
-    """The reward model of a stored run, as a replay has it."""
-    capabilities = RewardCapabilities.model_validate(known["capabilities"])
-    stopped = record.answer is not None and record.answer.get("stopped") == "budget"
-    # what other limits stopped, the ledger of the replay stops too
-    spent: LimitKind | None = "seconds" if budget.seconds is not None else "usd" if budget.usd is not None else None
-    return RecordedReward(
-        name,
-        str(known["identity"]),
-        capabilities,
-        finished=record.status == "finished",
-        spent=spent if stopped else None,
-    )
 
 
 def _first(*values: int | None) -> int:

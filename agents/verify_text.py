@@ -17,12 +17,14 @@ from ..core.budget import Budget
 from ..core.errors import UserError
 from ..core.events import ClaimChecked, EventFields, Sink
 from ..core.messages import Frozen
+from ..core.model_roles import JURY, juror_role
 from ..core.question import MAX_QUESTION_CHARS, Document, Question
 from ..core.run import RunConfig, new_seed
 from ..core.settings import Settings, load_settings
 from ..serving.pulling import Progress
 from ..verify.reports import ClaimReport
 from ..verify.verifier import Verifier, make_verifier
+from .chosen_models import verifier_asks_jury
 from .given import GIVEN, NO_QUESTION, given_parameters
 from .portal import Portal
 from .reasoner import Reasoner
@@ -84,6 +86,7 @@ async def averify_text(
     parameters: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     model: str | None = None,
+    jurors: Sequence[str] | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
     programs_only: bool = False,
     progress: Progress | None = None,
@@ -103,13 +106,15 @@ async def averify_text(
         settings: Settings instead of those of environment and files.
         model: The language model, where the parameters need one (`entailment="judge"`, `claims="model"`, origins by
             "context" or "whitebox"); None is the setting. Otherwise none is opened.
+        jurors: The models of the jury, for a verifier that asks one; none is the setting, or else the main model.
         budget: Limits of the run.
         programs_only: Go on without any document: what no program can work out is "not enough evidence" then.
         progress: Told how far documents and model files are; called from another thread.
         sinks: Hear of every event.
 
     Raises:
-        UserError: The text is empty or too long, there is nothing to check it against, or a parameter is not allowed.
+        UserError: The text is empty or too long, there is nothing to check it against and the verifier asks no jury, or
+            a parameter is not allowed.
         DataError: A document or an index cannot be read.
         BackendError: What judges failed altogether.
     """
@@ -117,6 +122,7 @@ async def averify_text(
     settings = load_settings() if settings is None else settings
     reasoner = Reasoner(
         model,
+        jurors=jurors,
         verify=(verifier,),
         verify_parameters={verifier: _own_defaults(verifier, parameters, settings)},
         evidence=tuple(evidence) or None,
@@ -128,7 +134,7 @@ async def averify_text(
     )
     async with reasoner:
         chosen = reasoner.settings
-        nothing = not documents and not chosen.evidence
+        nothing = not documents and not chosen.evidence and not verifier_asks_jury(verifier)
         if nothing and not programs_only:
             raise UserError(
                 "there is nothing to check the answer against",
@@ -184,6 +190,8 @@ def _own_defaults(verifier: str, parameters: Mapping[str, Any] | None, settings:
     said = settings.verifiers.get(verifier, {})
     if "internal" in kind.model_fields and "internal" not in said:
         given.setdefault("internal", [])
+    if "davinci" in kind.model_fields and "davinci" not in said:
+        given["davinci"] = {"internal": [], **given.get("davinci", {})}
     return given
 
 
@@ -191,7 +199,10 @@ def _models(verifier: Verifier, settings: Settings, model: str | None) -> dict[s
     """The language models that the verifier asks, by role; none where it asks none."""
     judge = model or settings.judge_model or settings.model
     by_role = {"judge": judge, "main": settings.model}
-    return {role: by_role[role] for role in verifier.roles}
+    if JURY not in verifier.roles:
+        return {role: by_role[role] for role in verifier.roles}
+    jury = {juror_role(i): name for i, name in enumerate(settings.jurors, 1)} or {"main": settings.model}
+    return {role: name for role, name in by_role.items() if role in verifier.roles} | jury
 
 
 def _found(done: Answer, answer: str, question: str, reports: Reports, warned: tuple[str, ...]) -> TextVerification:

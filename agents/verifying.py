@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from ..core.answer import Answer
 from ..core.errors import BackendUnavailable, DataError, UserError
+from ..core.question import Question
 from ..core.run import Run, RunConfig
 from ..core.settings import Settings
 from ..core.store import RunRecord
 from ..reasoning.brains.folder_files import Note
-from ..reasoning.strategy import Models
+from ..reasoning.strategy import Models, make_strategy
 from ..serving.embeddings import EmbeddingModel, open_embedding
 from ..serving.pulling import Progress
 from ..verify.entailment.judge import JudgeEntailment
@@ -30,6 +34,7 @@ from ..verify.retrieval.metered import MeteredRetriever, RecordedRetriever
 from ..verify.retrieval.retriever import HybridRetriever, Retriever
 from ..verify.retrieval.several import SeveralRetrievers
 from ..verify.verifier import Means, make_verifier
+from .given import GIVEN
 
 _NOTES_TOLD = 5
 JUDGE, LEXICAL = "judge", "lexical"
@@ -47,6 +52,11 @@ class Verifying:
 
     entailments: Mapping[str, Entailment] = field(default_factory=dict)
     retriever: Retriever | None = None
+
+    def for_strategy(self, run: Run) -> MeteredEntailment | None:
+        """What a run's strategy compares texts with, charged to the run; None if it names none that was opened."""
+        found = self.entailments.get(_wanted(run.config))
+        return None if found is None else MeteredEntailment(found, run)
 
     def means(self, run: Run, models: Models, entailment: str) -> Means:
         """What a verifier works with in a run, charged to it."""
@@ -93,17 +103,17 @@ class OpenedVerifying:
         Raises:
             ReasonError: An entailment, a document or an index cannot be opened.
         """
-        if not config.verify:
-            return Verifying()
         used: dict[str, Entailment] = {}
         for name in config.verify:
             verifier, _ = make_verifier(name, config.verify_parameters.get(name, {}))
-            wanted = verifier.entailment
-            if wanted in (JUDGE, LEXICAL):
-                continue
-            if wanted not in self.entailments:
-                self.entailments[wanted] = await open_entailment(wanted, settings, progress=progress)
-            used[wanted] = self.entailments[wanted]
+            if verifier.entailment not in (JUDGE, LEXICAL):
+                used[verifier.entailment] = await self._entailment(verifier.entailment, settings, progress)
+        wanted = _wanted(config)
+        if wanted and wanted not in used:
+            with suppress(UserError, BackendUnavailable):  # a strategy does without, and says so
+                used[wanted] = await self._entailment(wanted, settings, progress)
+        if not config.verify:
+            return Verifying(used)
         places = [await self._retriever(names, settings, progress) for names in await _places(config.evidence)]
         if not places:
             return Verifying(used)
@@ -117,10 +127,28 @@ class OpenedVerifying:
         for one in opened:
             await one.aclose()
 
+    async def _entailment(self, name: str, settings: Settings, progress: Progress | None) -> Entailment:
+        if name not in self.entailments:
+            self.entailments[name] = await open_entailment(name, settings, progress=progress)
+        return self.entailments[name]
+
     async def _retriever(self, names: tuple[str, ...], settings: Settings, progress: Progress | None) -> Retriever:
         if names not in self.retrievers:
             self.retrievers[names] = await open_place(names, settings, progress)
         return self.retrievers[names]
+
+
+def _wanted(config: RunConfig) -> str:
+    return compares_with(config.strategy, config.parameters, config.question)
+
+
+def compares_with(strategy: str, parameters: Mapping[str, JsonValue], question: Question) -> str:
+    """The entailment that a strategy wants for a question and that has to be opened for it; empty if it wants none."""
+    if strategy == GIVEN:
+        return ""
+    wants = getattr(make_strategy(strategy, parameters)[0], "comparing", None)
+    wanted = "" if wants is None else str(wants(question))
+    return "" if wanted in (JUDGE, LEXICAL) else wanted
 
 
 async def open_place(names: Sequence[str], settings: Settings, progress: Progress | None) -> Retriever:

@@ -17,6 +17,7 @@ reason ask "What is the capital of France?"
 reason ask "What is 17 * 23?" -s self-consistency --set n=16
 reason ask "Which is a prime?" --choices "21|23|25" --json
 reason ask "Who wrote the install guide?" -s coat --context docs/
+reason ask "Can you see the Great Wall from space?" -s edgejury --juror MODEL_A --juror MODEL_B
 cat report.txt | reason ask "What was decided?" --context -
 reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
 reason ask - --budget-tokens 2000 --trace trace.html < question.txt
@@ -51,6 +52,8 @@ def ask(
     small_model: options.SmallModel = None,
     judge_model: options.JudgeModel = None,
     reward_model: options.RewardModel = None,
+    jurors: options.Jurors = None,
+    chair_model: options.ChairModel = None,
     parameters: options.Parameters = None,
     calibration: options.Calibration = None,
     context: Annotated[
@@ -199,6 +202,7 @@ def ask(
         small_model=small_model,
         judge_model=judge_model,
         reward_model=reward_model,
+        chair_model=chair_model,
         verify=tuple(verify) if verify else None,
         evidence=tuple(str(path.expanduser().absolute()) for path in evidence) if evidence else None,
         repairs=repairs,
@@ -217,6 +221,7 @@ def ask(
             parameters=chosen,
             require_verified=require_verified,
             verify_parameters=verifying,
+            jurors=jurors or None,
             calibration=calibration,
             context=sources or None,
             memory=memory,

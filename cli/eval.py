@@ -111,6 +111,8 @@ def run(
     small_model: options.SmallModel = None,
     judge_model: options.JudgeModel = None,
     reward_model: options.RewardModel = None,
+    jurors: options.Jurors = None,
+    chair_model: options.ChairModel = None,
     parameters: options.Parameters = None,
     calibration: options.Calibration = None,
     seeds: Annotated[
@@ -238,6 +240,7 @@ def run(
     threads: options.Threads = None,
 ) -> None:
     """Ask every item of a dataset and score the answers."""
+    from ..agents.chosen_models import refuse_idle_jurors
     from ..core.settings import load_settings
     from .eval_here import Request, Scale, run_here
     from .eval_inputs import parse_shard, parse_texts
@@ -249,10 +252,13 @@ def run(
         "small_model": small_model,
         "judge_model": judge_model,
         "reward_model": reward_model,
+        "jurors": tuple(jurors) if jurors else None,
+        "chair_model": chair_model,
         "budget": options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
+    refuse_idle_jurors(settings, jurors or ())
     if calibration is not None:
         settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
     data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)

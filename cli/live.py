@@ -140,13 +140,15 @@ class LiveView:
         if p.chains:
             rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
         workers = [self._workers] if p.workers is not None else []
-        if not p.searches and not p.ran:
+        if not p.searches and not p.ran and p.jury is None:
             return Group(head, *([rows] if rows.row_count else []), *workers)
         lines = Table.grid(padding=(0, 1))  # of their own: they are longer than a bar
         lines.add_column(justify="right", style="dim", min_width=9)
         lines.add_column(no_wrap=True, overflow="ellipsis")
         if p.ran:
             lines.add_row("chosen", Text(printable(p.ran)))
+        if p.jury is not None:
+            lines.add_row("jury", Text(printable(p.jury.line())))
         for line in _searches(p):
             lines.add_row("search", Text(line))
         tree = [self._tree] if p.searches else []
@@ -175,8 +177,9 @@ class LiveView:
         workers = f"; {_workers(p.workers)}" if p.workers else ""
         steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
+        jury = f"; jury: {printable(p.jury.line())}" if p.jury is not None else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{workers}{steps}{blocks}{searches}")
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{workers}{steps}{blocks}{jury}{searches}")
 
 
 def _bar(done: float, whole: float, colour: str) -> Bar:

@@ -46,6 +46,20 @@ RewardModel = Annotated[
         metavar="NAME", help="Model that scores steps, as in judge/local/smollm2-135m.", rich_help_panel=RUNNING
     ),
 ]
+Jurors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--juror",
+        metavar="NAME",
+        help="Model of one juror of [b]edgejury[/b]; may be repeated. (default: the main model in several roles)",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+ChairModel = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Model that makes one answer of the jurors'.", rich_help_panel=RUNNING),
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(

@@ -21,8 +21,17 @@ from ..core.events import (
     TextDelta,
     VoteUpdated,
 )
+from ..core.jury_events import (
+    ClaimLabelled,
+    JuryStageEnded,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
+)
 from ..core.question import Question
 from .growing_tree import GrowingTree, TreeEvent
+from .jury_progress import JuryProgress
 from .search_figures import plural
 
 _BUCKETS_PER_S = 4
@@ -136,6 +145,7 @@ class Progress:
         samples_wanted: Samples asked for over all calls.
         votes: Votes by answer, most first.
         writers: Who wrote each step of a chain that two models write: "L" the large one, "S" the small one.
+        jury: Where a jury stands, if there is one.
         workers: Workers on one problem, if there are any.
         chains: Letters of the blocks that ran, by attempt, where a chain of thought is put together from blocks.
         searches: The last search of each name, the one heard of last at the end.
@@ -155,6 +165,7 @@ class Progress:
     samples_wanted: int = 0
     votes: dict[str, int] = field(default_factory=dict)
     writers: list[str] = field(default_factory=list)
+    jury: JuryProgress | None = None
     workers: WorkersProgress | None = None
     chains: dict[int, list[str]] = field(default_factory=dict)
     searches: dict[str, SearchProgress] = field(default_factory=dict)
@@ -212,6 +223,16 @@ class Progress:
             case StepRouted():
                 del self.writers[event.index :]  # a chain that is begun anew, or gone on with
                 self.writers.append("L" if event.role == "main" else "S")
+            case (
+                OpinionGiven()
+                | ReviewGiven()
+                | OpinionsRanked()
+                | OpinionsMerged()
+                | ClaimLabelled()
+                | JuryStageEnded()
+            ):
+                self.jury = self.jury or JuryProgress()
+                self.jury.take(event)
             case StrategyNote(name="block.run"):
                 self._block(event)
             case StrategyNote(name="workers.begin"):

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from ..core.errors import ReasonError
 from ..core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
+from ..core.model_roles import JURY
 from .console import write
 
 
 class TextStream:
     """A sink that prints the text of a run's first generation, if that is a single sample and may be the answer.
 
-    What a search generates first is a step of its tree, and is not printed, whoever chose the search.
+    What a search generates first is a step of its tree, and what a jury does is one opinion of several: neither is
+    printed, whoever chose the strategy.
 
     Leading white space is dropped and trailing white space held back, so that what was printed is the answer's text.
 
@@ -33,9 +35,9 @@ class TextStream:
     def __call__(self, event: EventFields) -> None:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
-            self._seen_generation = searches(event.strategy)
+            self._seen_generation = drafts(event.strategy)
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
-            self._seen_generation |= searches(str(event.data.get("chosen", "")))
+            self._seen_generation |= drafts(str(event.data.get("chosen", "")))
         elif isinstance(event, CallStarted) and event.operation == "workers":
             self._seen_generation = True  # what is generated behind them ends their transcript
         elif isinstance(event, CallStarted) and event.operation == "generate":
@@ -63,12 +65,13 @@ class TextStream:
             self._on_closed()
 
 
-def searches(strategy: str) -> bool:
-    """Whether a strategy grows a tree; False of one that is not known here."""
+def drafts(strategy: str) -> bool:
+    """Whether a strategy begins with a step of a tree or an opinion of several; False of one that is not known here."""
     from ..reasoning.search.limits import SearchOptions
     from ..reasoning.strategy import STRATEGIES
 
     try:
-        return issubclass(STRATEGIES.load(strategy).Config, SearchOptions)
+        kind = STRATEGIES.load(strategy)
+        return JURY in kind.roles or issubclass(kind.Config, SearchOptions)
     except ReasonError:
         return False

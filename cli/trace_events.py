@@ -35,8 +35,17 @@ from ..core.events import (
     Verified,
     VoteUpdated,
 )
+from ..core.jury_events import (
+    ClaimLabelled,
+    JuryStageEnded,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
+)
 from .search_figures import figure, plural
 from .search_notes import source_of
+from .trace_jury import jury_line
 from .trace_samples import sample_html
 
 MOST_SAMPLES_OPEN = 2
@@ -135,6 +144,16 @@ class _Tree:
         match event:
             case StepRouted():
                 return Entry(f"step {event.index + 1}", _routed(event))
+            case (
+                OpinionGiven()
+                | ReviewGiven()
+                | OpinionsRanked()
+                | OpinionsMerged()
+                | ClaimLabelled()
+                | JuryStageEnded()
+            ):
+                line = jury_line(event)
+                return Entry(line.kind, _short(line.what), _json(event.report), style=line.style)
             case StrategyNote():
                 return Entry(event.name, _noted(event), _json(event.data) if event.data else "")
             case Degraded():

@@ -112,6 +112,7 @@ def verify(
             rich_help_panel=options.RUNNING,
         ),
     ] = None,
+    jurors: options.Jurors = None,
     require_verified: Annotated[
         bool,
         typer.Option(
@@ -144,6 +145,7 @@ def verify(
     threads: options.Threads = None,
 ) -> None:
     """Check a text that something else wrote against documents, claim by claim."""
+    from ..agents.chosen_models import verifier_asks_jury
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from .inputs import parse_parameters
@@ -165,7 +167,7 @@ def verify(
     settings = load_settings(
         budget=limits, store=store, local=options.given(weight_format=weight_format, threads=threads)
     )
-    if not places and not settings.evidence and not programs_only:
+    if not places and not settings.evidence and not programs_only and not verifier_asks_jury(verifier):
         raise UserError(
             "there is nothing to check the answer against",
             hint="give --docs PATH or --index DIR, or --programs-only for arithmetic, dates and units alone",
@@ -183,6 +185,7 @@ def verify(
                 parameters=chosen,
                 settings=settings,
                 model=model,
+                jurors=jurors or None,
                 programs_only=programs_only,
                 progress=progress,
                 sinks=sinks,

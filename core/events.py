@@ -13,26 +13,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, TypeAdapter
 
 from .answer import Answer, Solution, Verification
-from .messages import Completion, Frozen
+from .event_fields import EventFields as EventFields
+from .jury_events import (
+    ClaimLabelled,
+    JuryStageEnded,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
+)
+from .messages import Completion
 from .question import Question
 from .search_nodes import AssociatedItem as AssociatedItem
 from .search_nodes import SearchNode as SearchNode
-
-
-class EventFields(Frozen):
-    """What every event has.
-
-    Attributes:
-        number: Position in the run, from 1; 0 before it is emitted.
-        parent: Number of the event this one belongs under; None at the root.
-        run_id: The run.
-        at_s: Seconds since the run began.
-    """
-
-    number: int = 0
-    parent: int | None = None
-    run_id: str = ""
-    at_s: float = 0.0
 
 
 class RunStarted(EventFields):
@@ -47,14 +40,14 @@ class RunStarted(EventFields):
 
 
 class StageStarted(EventFields):
-    """A stage of the pipeline begins."""
+    """A stage of the pipeline begins, or one of a strategy that has stages."""
 
     type: Literal["stage.started"] = "stage.started"
     stage: str
 
 
 class StageFinished(EventFields):
-    """A stage of the pipeline ended."""
+    """A stage ended; its parent is the stage's start."""
 
     type: Literal["stage.finished"] = "stage.finished"
     stage: str
@@ -355,6 +348,12 @@ Event = Annotated[
     | NodesSearched
     | SearchEnded
     | StepRouted
+    | OpinionGiven
+    | ReviewGiven
+    | OpinionsRanked
+    | OpinionsMerged
+    | ClaimLabelled
+    | JuryStageEnded
     | StrategyNote
     | Degraded
     | SolutionFound

@@ -30,7 +30,7 @@ class RunConfig(Frozen):
         question: What is asked.
         strategy: Name of the strategy.
         parameters: The strategy's parameters, complete.
-        models: Model string by role ("main", "small", "judge", "reward").
+        models: Model string by role ("main", "small", "judge", "reward", "chair", "juror-1", "juror-2", …).
         verify: Names of the verifiers.
         verify_parameters: The parameters of each, complete.
         evidence: Where they look for evidence: files, folders and saved indexes.

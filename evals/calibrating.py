@@ -18,6 +18,7 @@ from scipy.optimize import isotonic_regression, minimize
 
 from ..core.calibration import CalibrationCurve, CalibrationMap, CalibrationMethod, CalibrationScores
 from ..core.errors import UserError
+from ..core.model_roles import plays
 from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
 from .comparison import StoredRun
@@ -128,8 +129,8 @@ def fit_map(
         strategy=plan.strategy,
         parameters=plan.parameters,
         verify=plan.verify,
-        models={role: name for role, name in plan.models.items() if role in roles},
-        engines={role: name for role, name in engines.items() if role in roles},
+        models={role: name for role, name in plan.models.items() if plays(role, roles)},
+        engines={role: name for role, name in engines.items() if plays(role, roles)},
         dataset=data.whole_name,
         fingerprint=data.fingerprint,
         items=answers.items,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.calibrated import NO_MAP, chosen_map
+from ..agents.chosen_models import models_of
 from ..agents.knowledge import uses
 from ..agents.reasoner import Reasoner
 from ..core.errors import DataError, UserError
+from ..core.model_roles import settings_of_roles
 from ..core.settings import Settings
 from ..core.sqlite_store import SqliteStore
 from ..reasoning.strategy import make_strategy
@@ -55,18 +57,12 @@ def make_plan(
         raise UserError("a seed was named twice")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = make_strategy(settings.strategy, chosen)
-    models = {
-        "main": settings.model,
-        "small": settings.small_model,
-        "judge": settings.judge_model,
-        "reward": settings.reward_model,
-    }
     return EvalPlan(
         dataset=task.use,
         limit=limit,
         strategy=settings.strategy,
         parameters=complete,
-        models={role: name for role, name in models.items() if name is not None},
+        models=models_of(settings),
         verify=settings.verify,
         budget=settings.budget,
         local=settings.local,
@@ -81,10 +77,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
     """The settings under which the items of a plan are answered: the plan's, and of the rest those given."""
     return settings.model_copy(
         update={
-            "model": plan.models["main"],
-            "small_model": plan.models.get("small"),
-            "judge_model": plan.models.get("judge"),
-            "reward_model": plan.models.get("reward"),
+            **settings_of_roles(plan.models),
             "strategy": plan.strategy,
             "strategies": {},  # the plan's parameters are complete
             "verify": plan.verify,

@@ -10,7 +10,7 @@ answer, the confidence, the candidates, the ledger and the name of the run in `r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def strategy_solver(
     small_model: str | None = None,
     judge_model: str | None = None,
     reward_model: str | None = None,
+    jurors: Sequence[str] | None = None,
+    chair_model: str | None = None,
     seed: int = 0,
     budget: dict[str, Any] | None = None,
     parameters: dict[str, Any] | None = None,
@@ -65,6 +67,8 @@ def strategy_solver(
         small_model: Its model for small steps.
         judge_model: Its model that judges.
         reward_model: Its model that scores steps.
+        jurors: Its jurors' models, one a juror.
+        chair_model: Its model that makes one answer of the jurors'.
         seed: Seed; every sample and epoch derives its own from it.
         budget: Limits of each sample.
         parameters: Parameters of the strategy.
@@ -81,6 +85,8 @@ def strategy_solver(
             small_model=small_model,
             judge_model=judge_model,
             reward_model=reward_model,
+            jurors=jurors,
+            chair_model=chair_model,
             parameters=parameters,
             budget=budget,
         )
@@ -132,6 +138,8 @@ def _register(strategy: str) -> Callable[..., Solver]:
         small_model: str | None = None,
         judge_model: str | None = None,
         reward_model: str | None = None,
+        jurors: list[str] | str | None = None,
+        chair_model: str | None = None,
         seed: int = 0,
         budget: dict[str, Any] | None = None,
         **parameters: Any,
@@ -142,6 +150,8 @@ def _register(strategy: str) -> Callable[..., Solver]:
             small_model=small_model,
             judge_model=judge_model,
             reward_model=reward_model,
+            jurors=[jurors] if isinstance(jurors, str) else jurors,  # Inspect makes no list of one
+            chair_model=chair_model,
             seed=seed,
             budget=budget,
             parameters=parameters,

@@ -39,12 +39,14 @@ class SweptStrategy(Frozen):
 
 
 class SweptModels(Frozen):
-    """The models of some runs by role."""
+    """The models of some runs by role; `jurors` has one for each juror."""
 
     main: str
     small: str | None = None
     judge: str | None = None
     reward: str | None = None
+    jurors: tuple[str, ...] = ()
+    chair: str | None = None
 
 
 class SweptDataset(Frozen):
@@ -164,6 +166,8 @@ def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> 
             "small_model": run.models.small,
             "judge_model": run.models.judge,
             "reward_model": run.models.reward,
+            "jurors": run.models.jurors,
+            "chair_model": run.models.chair,
         }
     if run.budget is not None:
         changed["budget"] = run.budget

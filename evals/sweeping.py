@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
+from ..agents.chosen_models import asks_jury
 from ..agents.reasoner import Reasoner
 from ..core.errors import UserError
+from ..core.model_roles import CHAIR, JURY, plays, settings_of_roles
 from ..core.settings import Settings
 from ..serving.pulling import Progress
 from .evaluation import Sharing, evaluate, label_of, run_name, settings_for
@@ -16,7 +17,7 @@ from .folder import MANIFEST, read_manifest, read_rows
 from .plan import EvalPlan, TaskSource
 from .rows import Row
 from .runner import Watcher
-from .sweep import Sweep, plan_of, runs_of
+from .sweep import Sweep, SweptModels, plan_of, runs_of
 from .task import Task
 
 
@@ -42,12 +43,15 @@ class Job:
 def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[TaskSource], Task]) -> list[Job]:
     """Plan every run of a sweep before any is begun; a dataset is opened once.
 
+    A run that would be the same with other jurors, because its strategy asks none, is planned once.
+
     Raises:
         UserError: Two runs are the same, or one cannot be.
         DataError: A dataset cannot be read.
     """
     tasks: dict[str, Task] = {}
     jobs: list[Job] = []
+    planned: list[SweptModels | None] = []
     many = len(sweep.dataset) > 1
     if sweep.context:
         settings = settings.model_copy(update={"context": tuple(sweep.context)})
@@ -57,6 +61,9 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
         if key not in tasks:
             tasks[key] = open_task(source)
         plan = plan_of(run, tasks[key], settings, sweep.seeds)
+        if any(job.plan == plan and models != run.models for job, models in zip(jobs, planned, strict=True)):
+            continue
+        planned.append(run.models)
         label = f"{plan.dataset.name} {label_of(plan)}" if many else label_of(plan)
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
@@ -96,12 +103,15 @@ async def run_sweep(
         ReasonError: As `evaluate`.
     """
     made: list[list[Row]] = []
-    for _, group in groupby(jobs, key=lambda job: (job.plan.models, job.plan.local)):
-        several = list(group)
+    for several in _groups(jobs):
+        models = {role: name for job in several for role, name in job.plan.models.items()}
         async with Reasoner(
             parameters=several[0].plan.parameters,
             settings=settings_for(several[0].plan, settings, store).model_copy(
-                update={"context": next((job.plan.context for job in several if job.plan.context), ())}
+                update={
+                    **settings_of_roles(models),
+                    "context": next((job.plan.context for job in several if job.plan.context), ()),
+                }
             ),
             progress=progress,
         ) as reasoner:
@@ -125,6 +135,34 @@ async def run_sweep(
                     )
                 )
     return made
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs one after the other that can share their models: of one jury, and those that ask none."""
+    groups: list[list[Job]] = []
+    jury: dict[str, str] | None = None
+    for job in jobs:
+        asked = _jury(job.plan)
+        last = groups[-1][-1].plan if groups else None
+        fits = last is not None and (_others(last), last.local) == (_others(job.plan), job.plan.local)
+        if fits and (jury is None or asked is None or jury == asked):
+            groups[-1].append(job)
+            jury = asked if jury is None else jury
+        else:
+            groups.append([job])
+            jury = asked
+    return groups
+
+
+def _jury(plan: EvalPlan) -> dict[str, str] | None:
+    """Jurors and chair; None where nobody asks them, for then the plan does not name them."""
+    if not asks_jury(plan.strategy, plan.verify):
+        return None
+    return {role: name for role, name in plan.models.items() if plays(role, (JURY, CHAIR))}
+
+
+def _others(plan: EvalPlan) -> dict[str, str]:
+    return {role: name for role, name in plan.models.items() if not plays(role, (JURY, CHAIR))}
 
 
 def _finished(job: Job) -> list[Row] | None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core.answer import Solution
 from ..core.errors import CapabilityMissing, UserError
+from ..core.model_roles import CHAIR, JURY, jurors_of
 from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
@@ -45,6 +46,9 @@ class Models:
             `CapabilityMissing` if it cannot be one.
         knowledge: What may be known beside; None is nothing.
         leader: The role under which the run knows the main model.
+        entailment: What tells whether a text supports a claim, metered, for a strategy that wants it (see `Strategy`):
+            a `verify.entailment.protocol.Entailment`, which this layer does not know. None where it wants none, or
+            where it cannot be had.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class Models:
         own_judge: Callable[[str], MeteredReward] | None = None,
         knowledge: Knowledge | None = None,
         leader: str = "main",
+        entailment: object | None = None,
     ) -> None:
         self.knowledge = knowledge or Knowledge()
+        self.entailment = entailment
         self._by_role = dict(by_role)
         self._reward = reward
         self._own_judge = own_judge
@@ -75,6 +81,21 @@ class Models:
     def judge(self) -> MeteredModel:
         """The model that judges."""
         return self._by_role.get("judge") or self.main
+
+    @property
+    def chair(self) -> MeteredModel:
+        """The model that makes one answer of the jurors'."""
+        return self._by_role.get(CHAIR) or self.main
+
+    @property
+    def jury(self) -> tuple[MeteredModel, ...]:
+        """The jurors' models, one a juror; the main model alone where none was given.
+
+        Jurors of one model have the same object, that of the first of them: so their requests can be one batch, and are
+        charged to one role.
+        """
+        firsts: dict[str, MeteredModel] = {}
+        return tuple(firsts.setdefault(m.identity, m) for m in jurors_of(self._by_role)) or (self.main,)
 
     @property
     def reward(self) -> MeteredReward:
@@ -112,7 +133,7 @@ class Models:
         if role not in self._by_role:
             return self
         by_role = {**self._by_role, "main": self._by_role[role]}
-        return Models(by_role, self._reward, self._own_judge, self.knowledge, leader=role)
+        return Models(by_role, self._reward, self._own_judge, self.knowledge, leader=role, entailment=self.entailment)
 
     def has(self, role: str) -> bool:
         """Whether a role was given a model of its own."""
@@ -123,6 +144,8 @@ class Models:
                 return self.knowledge.embedding is not None
             case "brain":
                 return bool(self.knowledge.brains)
+            case "jury":
+                return bool(jurors_of(self._by_role))
         return role in self._by_role
 
 
@@ -135,9 +158,13 @@ class Strategy(Protocol):
         paper: Where it comes from; empty if nowhere.
         stability: "stable", "beta" or "experimental".
         requires: What its language models must be able to do.
-        roles: The roles whose models it uses: "main", "small", "judge"; "reward" for the reward model, "embedding" for
-            what compares texts, "brain" for what is asked for knowledge.
+        roles: The roles whose models it uses: "main", "small", "judge", "chair"; "jury" for the models of all jurors,
+            "reward" for the reward model, "embedding" for what compares texts, "brain" for what is asked for knowledge.
         Config: Its parameters.
+
+    A strategy may have a method `comparing(question) -> str`: the string of the entailment that it wants for a
+    question, with its parameters; empty if none. It gets that as `Models.entailment`, and an embedding model beside it,
+    or None where they cannot be had.
     """
 
     name: ClassVar[str]
@@ -212,7 +239,7 @@ def require_features(strategy: Strategy | type[Strategy], models: Models) -> Non
     for role in strategy.roles:
         if role in NOT_LANGUAGE:  # a strategy that cannot do without it asks for it first of all
             continue
-        model = getattr(models, role)
-        for feature in sorted(strategy.requires):
-            if not model.capabilities.has(feature):
-                raise CapabilityMissing(feature, model.name)
+        for model in models.jury if role == JURY else (getattr(models, role),):
+            for feature in sorted(strategy.requires):
+                if not model.capabilities.has(feature):
+                    raise CapabilityMissing(feature, model.name)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from ...core.errors import DataError, UserError
+from ...core.model_roles import CHAIR, jurors_of
 from ...core.question import Question
 from ...reasoning.rlot.navigator import question_digest
 from ...routers.arms import PlayedBy, arm_label
@@ -252,6 +253,8 @@ def _refuse_unfit(run: StoredRun) -> None:
         why = "it looked things up"
     elif plan.budget.model_dump(exclude_none=True):
         why = "it had a budget, which is none of the strategy's parameters"
+    elif CHAIR in plan.models or jurors_of(plan.models):
+        why = "it had jurors or a chair of its own, which a router does not open"
     if why:
         raise UserError(f"the run {run.label} ({run.path}) can be no arm: {why}", hint="leave it away")
 

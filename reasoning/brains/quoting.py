@@ -72,10 +72,20 @@ def quote(snippets: Sequence[Snippet], *, most_chars: int = MOST_CHARS) -> str:
     lines = [OPENING]
     for number, snippet in enumerate(snippets, 1):
         lines.append(f"[{number}] source: {plain(snippet.source_id, MOST_SOURCE_CHARS) or 'unknown'}")
-        text = _cut(_broken_up(snippet.text, most_chars, keep_lines=True), most_chars)
-        lines += [f"> {line}" for line in text.split("\n")]
+        lines.append(quoted(snippet.text, most_chars))
     lines.append(CLOSING)
     return "\n".join(lines)
+
+
+def quoted(text: str, most_chars: int = MOST_CHARS) -> str:
+    """One text of somebody else's for a prompt, its lines kept, each behind `> `; for whoever sets fences of his own.
+
+    Args:
+        text: The text.
+        most_chars: Most characters; what is longer is cut and ends with an ellipsis.
+    """
+    shown = _cut(_broken_up(text, most_chars, keep_lines=True), most_chars)
+    return "\n".join(f"> {line}" for line in shown.split("\n"))
 
 
 def plain(text: str, most_chars: int = MOST_CHARS) -> str:
@@ -88,12 +98,16 @@ def plain(text: str, most_chars: int = MOST_CHARS) -> str:
     return _cut(_broken_up(text, most_chars, keep_lines=False), most_chars)
 
 
-def _broken_up(text: str, most_chars: int, *, keep_lines: bool) -> str:
-    """The text without anything that could be taken for more than text."""
-    text = text[: _LOOKED_AT * most_chars + 1]
+def visible(text: str) -> str:
+    """A text without the characters that are not seen, brackets that look like others made plain, line ends alike."""
     text = _LINE_ENDS.sub("\n", text.translate(_LOOKALIKES))
     text = "".join(c for c in text if c in "\n\t" or c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
-    text = _STRAY_JOINER.sub("", _VARIATION.sub("", text))
+    return _STRAY_JOINER.sub("", _VARIATION.sub("", text))
+
+
+def _broken_up(text: str, most_chars: int, *, keep_lines: bool) -> str:
+    """The text without anything that could be taken for more than text."""
+    text = visible(text[: _LOOKED_AT * most_chars + 1])
     lines = [" ".join(line.split()) if not keep_lines else line.rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line]  # blank lines say nothing here
     text = "\n".join(lines) if keep_lines else " ".join(lines)

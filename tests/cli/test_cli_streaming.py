@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli import streaming
-from reason.cli.streaming import TextStream, searches
+from reason.cli.streaming import TextStream, drafts
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.question import Question
 
@@ -83,8 +83,8 @@ def test_which_strategies_search() -> None:
     from reason.reasoning.strategy import STRATEGIES
 
     own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
-    assert own <= {name for name in STRATEGIES.names() if searches(name)}
-    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if searches(name)]
+    assert own <= {name for name in STRATEGIES.names() if drafts(name)}
+    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if drafts(name)]
 
 
 def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,17 @@ class Davinci:
         Raises:
             ReasonError: Nothing could be verified at all.
         """
+        reports = await self.examined(question, solution, means)
+        for number, report in enumerate(reports):
+            means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
+        return reports
+
+    async def examined(self, question: Question, solution: Solution, means: Means) -> list[ClaimReport]:
+        """The same, not yet told to the run's listeners: for a verifier that has more to say of each claim.
+
+        Raises:
+            ReasonError: Nothing could be verified at all.
+        """
         text = "" if solution.best is None else solution.best.text
         claims = await self._claims(text, question, means) if text.strip() else []
         if not claims:
@@ -102,8 +113,6 @@ class Davinci:
         missed = sum(report.reason == "unchecked" for report in reports)
         if missed:
             means.run.degrade(f"{self.name}: the budget ended before {missed} of {len(reports)} claims were checked")
-        for number, report in enumerate(reports):
-            means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
         return reports
 
     # -- stage 0: claims

@@ -1,0 +1,232 @@
+"""Several models for one question: who is opened, under which role, and that such a run resumes and replays."""
+
+import asyncio
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents.chosen_models import asks_jury, models_of
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import BackendUnavailable, UserError
+from reason.core.event_sinks import MemorySink
+from reason.core.model_roles import juror_role, jurors_of, models_by_role, plays, settings_of_roles
+from reason.core.question import Document
+from reason.core.settings import Settings, load_settings
+from reason.verify.support import Support
+from scripted_entailment import ScriptedEntailment
+from scripted_jury import CAPITAL, OPEN, Juror, model, rules, says
+from scripted_model import ScriptedModel, replies
+
+LEXICAL = {"entailment": "lexical"}
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The models that reasoners open, by name, and how often each was."""
+    models = {
+        "m/main": model(Juror(says("Canberra"), chair=rules("Canberra it is.", "Canberra")), "m/main"),
+        "a/one": model(Juror(says("Sydney")), "a/one"),
+        "b/two": model(Juror(says("Canberra")), "b/two"),
+        "c/chair": model(Juror(chair=rules("It is Canberra, I find.", "Canberra")), "c/chair"),
+    }
+    counts = dict.fromkeys(models, 0)
+
+    async def open_model(name, settings, *_):
+        if name not in models:
+            raise BackendUnavailable(f"no model {name}")
+        counts[name] += 1
+        return models[name]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return models, counts
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="m/main", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+def jury(settings, **more):
+    given = {"jurors": ["a/one", "b/two", "a/one"], "chair_model": "c/chair", **more}
+    return Reasoner(strategy="edgejury", settings=settings, **given)
+
+
+async def test_each_model_is_opened_once_and_plays_its_role(opened, settings):
+    models, counts = opened
+    sink = MemorySink()
+    async with jury(settings) as reasoner:
+        answer = await reasoner.aask(CAPITAL, sinks=[sink])
+    assert counts == {"m/main": 1, "a/one": 1, "b/two": 1, "c/chair": 1}
+    assert answer.answer in ("A", "B")
+    (started,) = sink.of_type("run.started")
+    assert started.models == {
+        "main": "m/main",
+        "chair": "c/chair",
+        "juror-1": "a/one",
+        "juror-2": "b/two",
+        "juror-3": "a/one",
+    }
+    assert [len(call) for call in models["a/one"].generate_calls] == [2, 2]
+    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "chair:c/chair"}
+    assert [len(call) for call in models["c/chair"].generate_calls] == [1]
+    assert not models["m/main"].generate_calls
+
+
+async def test_without_jurors_the_main_model_plays_them_all(opened, settings):
+    _, counts = opened
+    async with Reasoner(strategy="edgejury", settings=settings) as reasoner:
+        answer = await reasoner.aask(CAPITAL)
+    assert counts == {"m/main": 1, "a/one": 0, "b/two": 0, "c/chair": 0}
+    assert answer.usage.by_role["main:m/main"].model_calls == 3
+    assert any("single_family" in what for what in answer.degraded)
+
+
+async def test_a_run_replays_without_its_models(opened, settings):
+    models, _ = opened
+    async with jury(settings) as reasoner:
+        answer = await reasoner.aask(CAPITAL)
+    made = [len(m.generate_calls) for m in models.values()]
+    models.clear()
+    async with Reasoner(settings=settings) as elsewhere:
+        again = await elsewhere.areplay(answer.run_id)
+    assert (again.text, again.answer, again.candidates) == (answer.text, answer.answer, answer.candidates)
+    assert again.usage.model_calls == answer.usage.model_calls == again.usage.replayed_calls
+    assert made == [1 - 1, 2, 2, 1]
+
+
+async def test_a_killed_run_goes_on_without_paying_twice(opened, settings):
+    models, _ = opened
+    reached = asyncio.Event()
+
+    async def hold():
+        reached.set()
+        await asyncio.Event().wait()
+
+    whole = models["c/chair"]
+    models["c/chair"] = ScriptedModel(whole._script, name="c/chair", step=hold)
+    sink = MemorySink()
+    async with jury(settings) as reasoner:
+        work = asyncio.ensure_future(reasoner.aask(CAPITAL, sinks=[sink]))
+        await reached.wait()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    models["c/chair"] = whole
+    async with Reasoner(settings=settings) as other:
+        answer = await other.aresume(sink.events[0].run_id)
+    assert [len(call) for call in models["a/one"].generate_calls] == [2, 2]
+    assert [len(call) for call in models["b/two"].generate_calls] == [1, 1]
+    assert (answer.usage.model_calls, answer.usage.replayed_calls) == (7, 6)
+
+
+async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings):
+    models, _ = opened
+    facts = Document(name="facts", text="Ada Byron did not write the timetable. Ben Dale wrote the timetable.")
+
+    def said(prompt):
+        return (
+            "Ben Dale wrote the timetable."
+            if "An earlier answer was checked" in prompt
+            else "Ada Byron wrote the timetable."
+        )
+
+    for name in models:
+        models[name] = model(Juror(said, chair=lambda prompt: rules(said(prompt))(prompt)), name)
+    verifying = {"verify": ["davinci"], "verify_parameters": {"davinci": LEXICAL}}
+    async with jury(settings, parameters=LEXICAL, **verifying) as reasoner:
+        answer = await reasoner.aask(OPEN, documents=[facts])
+    assert answer.text == "Ben Dale wrote the timetable."
+    assert answer.verification.verdict == "supported"
+
+
+async def test_jurors_whom_nobody_asks_are_refused_and_those_of_the_settings_left_closed(opened, settings):
+    _, counts = opened
+    with pytest.raises(UserError, match=r"strategy cot asks no jury, so it cannot use the juror a/one") as e:
+        Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
+    assert "edgejury" in e.value.hint
+    named = settings.model_copy(update={"jurors": ("a/one", "b/two"), "chair_model": "c/chair"})
+    async with Reasoner(settings=named) as reasoner:
+        await reasoner.aask("What is it?")
+    assert counts == {"m/main": 1, "a/one": 0, "b/two": 0, "c/chair": 0}
+
+
+def test_jurors_are_settings(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "reason.toml").write_text('jurors = ["a/one", "b/two"]\nchair_model = "c/chair"\n')
+    found = load_settings(strategy="edgejury")
+    assert models_of(found) == {"main": found.model, "chair": "c/chair", "juror-1": "a/one", "juror-2": "b/two"}
+    assert models_of(load_settings(strategy="cot")) == {"main": found.model}
+    assert models_of(load_settings(strategy="cot", verify=("edgejury",)))["juror-2"] == "b/two"
+    assert load_settings(jurors=("z",)).jurors == ("z",)
+
+
+def test_roles_and_settings_are_inverse():
+    settings = Settings(model="m", judge_model="j", jurors=("a", "b", "a"), chair_model="c")
+    models = models_by_role(settings, {"jury", "chair"})
+    assert jurors_of(models) == ("a", "b", "a")
+    back = settings.model_copy(update=settings_of_roles(models))
+    assert back == settings
+    assert models_by_role(settings, ()) == {"main": "m", "judge": "j"}
+    assert [plays(role, ("main", "jury")) for role in ("main", "juror-2", "judge", juror_role(11))] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert asks_jury("edgejury", ())
+    assert asks_jury("cot", ("edgejury",))
+    assert not asks_jury("cot", ("davinci",))
+
+
+async def test_a_strategy_without_a_jury_is_what_it_was(opened, settings):
+    models, _ = opened
+    models["m/main"] = ScriptedModel(replies("The answer is B."), name="m/main")
+    async with Reasoner(settings=settings) as reasoner:
+        answer = await reasoner.aask(CAPITAL)
+    assert (answer.answer, answer.usage.model_calls) == ("B", 1)
+
+
+async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_from_the_store(
+    opened, settings, monkeypatch
+):
+    models, _ = opened
+    for name in models:
+        models[name] = model(Juror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
+    judge = ScriptedEntailment(lambda pair: Support(0.8, 0.1, 0.1), name="embedded")
+    asked = []
+
+    async def open_entailment(name, settings, **_):
+        asked.append(name)
+        return judge
+
+    async def open_embedding(name, settings, *_):
+        raise BackendUnavailable("no embedding model here")
+
+    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.knowledge.open_embedding", open_embedding)
+    async with jury(settings) as reasoner:
+        answer = await reasoner.aask(OPEN)
+        closed = await reasoner.aask(CAPITAL.model_copy(update={"choices": ("yes", "no")}))
+    assert asked == ["embedded"]
+    assert answer.confidence == pytest.approx(4 / 5)
+    assert (answer.usage.reward_calls, closed.usage.reward_calls) == (1, 0)  # equal pairs are judged once
+    assert len(judge.calls) == 1
+    async with Reasoner(settings=settings) as elsewhere:
+        again = await elsewhere.areplay(answer.run_id)
+    assert (again.confidence, again.usage.reward_calls, len(judge.calls)) == (answer.confidence, 1, 1)
+
+
+async def test_what_compares_may_be_missing(opened, settings, monkeypatch):
+    models, _ = opened
+    for name in models:
+        models[name] = model(Juror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
+
+    async def missing(name, settings, *_, **__):
+        raise BackendUnavailable("not here")
+
+    monkeypatch.setattr("reason.agents.verifying.open_entailment", missing)
+    monkeypatch.setattr("reason.agents.knowledge.open_embedding", missing)
+    async with jury(settings) as reasoner:
+        answer = await reasoner.aask(OPEN)
+        again = await reasoner.areplay(answer.run_id)
+    assert any("compared by their words: embedded cannot be had here" in what for what in answer.degraded)
+    assert answer.confidence == again.confidence == pytest.approx(4 / 5)

@@ -1,0 +1,364 @@
+"""What the cells of the table of juries say, on sittings made by hand."""
+
+from __future__ import annotations
+
+import edgejury_missing
+import numpy as np
+import pytest
+from calibration_maps import make_row, make_run
+from edgejury_biases import (
+    borda_by_place,
+    correlation,
+    debiased,
+    errors_table,
+    excess,
+    juror_places,
+    marks_table,
+    places_table,
+)
+from edgejury_cells import (
+    beside,
+    is_whole,
+    jury_cells,
+    like,
+    method_of,
+    names_of,
+    others_of,
+    paired,
+    seconds,
+    tokens_of,
+)
+from edgejury_rows import juries_of, jurors_alone
+from edgejury_sittings import Heard, Sitting, alone, hear, place_of, right_letter, sitting_of
+from edgejury_trust import auroc_cell, confidence_table, exits_table, labels_table, no_answer, stages_table
+from reason.core.answer import Solution
+from reason.core.events import SolutionFound, StageStarted
+from reason.core.jury_events import JuryStageEnded, OpinionGiven, OpinionsMerged, ReviewGiven
+from reason.core.messages import Failure
+from reason.evals.rows import RowLedger, RowTiming
+from reason.reasoning.strategy import make_strategy
+from reason.verify.claims import Claim
+from reason.verify.edgejury.opinions import ClaimLabel, Marks, Opinion, Review, StageCost, Synthesis
+
+MODELS = {"main": "m/c", "chair": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
+VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+
+
+def opinion(juror, choice, tokens=10):
+    model = f"m/{'abc'[juror]}"
+    return Opinion(
+        juror=juror, model=model, role="direct", text=f"It is {choice}.", choice=choice, ok=True, tokens=tokens
+    )
+
+
+def review(reviewer, *marks, order=None):
+    """A review with the same mark thrice for each candidate, who were shown in this order."""
+    scores = [Marks(candidate=c, accuracy=m, insight=m, clarity=m) for c, m in marks]
+    return Review(reviewer=reviewer, scores=tuple(scores), order=order or tuple(c for c, _ in marks), ok=True)
+
+
+def sitting(*choices, reviews=(), labels=(), stages=(), **notes):
+    told = {"path": "full", "source": "chair", "overruled": False, **notes}
+    opinions = tuple(opinion(i, choice) for i, choice in enumerate(choices))
+    return Sitting(opinions, tuple(reviews), None, tuple(labels), tuple(stages), told)
+
+
+def jury_run(rows, models=MODELS, **given):
+    return make_run(rows, strategy="edgejury", parameters=make_strategy("edgejury", given)[1], models=dict(models))
+
+
+def row(name, right="A", said=None, options=4, **changed):
+    correct = said is not None and said == right
+    gold = {"type": "choice", "correct": ["ABCD".index(right)], "rule": "one"}
+    more = {"gold": gold, "prediction": said, "parsed": said is not None, "choices": tuple("wxyz")[:options]}
+    return make_row(name, None, correct, **{**more, **changed})
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "edgejury"),
+        (VOTE, "majority vote of the jurors"),
+        ({**VOTE, "roles": False}, "majority vote of the jurors, minus roles"),
+        ({**VOTE, "permute_choices": False}, "majority vote of the jurors, minus permuted options"),
+        ({"early_exit": "never"}, "edgejury, never leaving early"),
+        ({"chair": False}, "edgejury, minus chair: vote"),
+        ({"chair": False, "without_chair": "top"}, "edgejury, minus chair: the best ranked, borda"),
+        ({"aggregate": "schulze"}, "edgejury, schulze"),
+        ({"review": False}, "edgejury, minus review"),
+        ({"anonymise": False, "blind_chair": False}, "edgejury, minus anonymity"),
+        ({"blind_chair": False}, "edgejury, minus anonymity before the chair"),
+        ({"anonymise": False}, "edgejury, minus anonymity before reviewers"),
+        ({"shuffle": False}, "edgejury, minus shuffled answers"),
+        ({"answer_tokens": 64, "form": "lines"}, "edgejury"),
+    ],
+)
+def test_a_jury_is_called_by_what_it_lacks(given, name):
+    assert method_of(jury_run([row("q")], **given)) == name
+
+
+def test_other_methods_and_other_juries_are_called_by_their_models():
+    chain = make_run([row("q")], strategy="cot", parameters=make_strategy("cot", {})[1], models={"main": "vllm/big/"})
+    assert method_of(chain) == "big alone, one sample"
+    one_model = jury_run([row("q")], {"main": "m/a"}, n=4, roles=False)
+    assert method_of(one_model) == "edgejury, n = 4, minus roles"
+    plain, odd = jury_run([row("q")]), jury_run([row("q")], concordance=False)
+    assert names_of([plain, odd]) == ["edgejury (nowhere)"] * 2
+    assert (others_of(plain), others_of(odd)) == ({}, {"concordance": False})
+    never = jury_run([row("q")], early_exit="never")
+    assert [is_whole(run) for run in (plain, odd, never, one_model, chain)] == [True, True, True, False, False]
+
+
+def test_a_run_is_found_by_what_alone_differs():
+    runs = [jury_run([row("q")], **given) for given in ({}, VOTE, {"roles": False}, {"roles": False, **VOTE})]
+    assert like(runs[2], runs, **VOTE) is runs[3]
+    assert like(runs[0], runs, roles=False) is runs[2]
+    assert like(runs[0], runs, shuffle=False) is None
+    assert like(jury_run([row("q")], {"main": "m/a"}), runs, roles=False) is None
+
+
+# -- comparisons
+
+
+def test_methods_are_compared_on_the_rows_of_both():
+    mine = [row(f"q{i}", said="A" if i < 3 else "B") for i in range(5)]
+    others = [row(f"q{i}", said="A" if i == 3 else "B") for i in range(1, 9)]
+    found = paired(mine, others)
+    assert (found.items, found.wins, found.losses) == (4, 2, 1)
+    assert beside(jury_run(mine), jury_run(others)).startswith("+25.0 [")
+    assert beside(jury_run(mine), jury_run(others)).endswith("p = 1.000")
+    assert beside(jury_run(mine), jury_run([row("elsewhere")])) == "no row in common"
+    assert beside(jury_run(mine), None) == ""
+    # of two seeds, those that both have: a question that was asked under another seed is another row
+    left = [row("q0", said="A", seed=0), row("q0", said="B", seed=1), row("q1", said="A", seed=0)]
+    right = [row("q0", said="B", seed=0), row("q1", said="A", seed=1)]
+    found = paired(left, right)
+    assert (found.items, found.difference) == (1, 1.0)
+
+
+def test_a_juror_alone_is_a_method():
+    rows = [row("q0", "B", said="A"), row("q1", "C", said="C"), row("q2", said="A")]
+    heard = Heard(jury_run(rows), (sitting("B", None, "A"), sitting("C", "C", "A"), None))
+    first, second = alone(heard, 0), alone(heard, 1)
+    assert [(r.id, r.value, r.correct, r.prediction) for r in first.rows] == [
+        ("q0", 1, True, "B"),
+        ("q1", 1, True, "C"),
+    ]
+    assert [(r.value, r.parsed, r.ledger.completion_tokens) for r in second.rows] == [(0, False, 10), (1, True, 10)]
+    assert no_answer(second) == "50.0"
+    assert [name for name, _ in jurors_alone(heard)] == [
+        f"juror {i} alone: {m}, direct" for i, m in ((1, "a"), (2, "b"), (3, "c"))
+    ]
+    assert not any(r.timing.whole for r in first.rows)
+    assert (right_letter(rows[1]), place_of(rows[1]), place_of(row("q"))) == ("C", 2, None)
+    with pytest.raises(SystemExit):
+        right_letter(make_row("open", None, None))
+
+
+def test_the_best_single_one_is_among_jurors_and_models_alone():
+    rows = [row("q0", said="A"), row("q1", said="B")]
+    heard = Heard(jury_run(rows), (sitting("B", "A", "B"), sitting("B", "A", "A")))
+    cot = make_strategy("cot", {})[1]
+    chains = [
+        make_run([row(f"q{i}", said="B") for i in (0, 1)], strategy="cot", parameters=cot, models={"main": m})
+        for m in ("m/c", "m/x")
+    ]
+    (jury,) = juries_of([heard, *(Heard(chain, (None, None)) for chain in chains)])
+    assert [name for name, _ in jury.chains] == ["c alone, one sample"]  # the other is none of this jury's
+    assert jury.best[0] == "juror 2 alone: b, direct"
+    assert jury.equal_calls is None
+
+
+def test_seconds_and_tokens_of_rows():
+    walls = [(1.0, True), (9.0, False), (3.0, True)]
+    rows = [
+        row(f"q{i}", timing=RowTiming(wall_s=wall, whole=whole), ledger=RowLedger(tokens_by_role=spent))
+        for i, ((wall, whole), spent) in enumerate(
+            zip(walls, [{"juror-1:a": 4, "chair:c": 8}, {"juror-3:c": 2}, {"juror-2:b": 1}], strict=True)
+        )
+    ]
+    assert seconds(rows) == "2.0 / 2.9 (2)"
+    assert seconds(rows[1:2]) == ""
+    run = jury_run(rows)
+    assert [round(tokens_of(run, model), 2) for model in ("m/a", "m/b", "m/c")] == [1.33, 0.33, 3.33]
+
+
+# -- how it went
+
+
+def test_ways_and_replies_are_counted():
+    unread = Review(reviewer=1, ok=False, failure="no marks")
+    sat = (
+        sitting("A", "B", "B", reviews=[review(0, (1, 5), (2, 5)), unread]),
+        sitting("A", "A", "A", path="early_exit", source=None),
+        sitting("A", "B", "C", path="no_review", source="fallback"),
+        sitting("A", "B", "C", overruled=True),
+        None,
+    )
+    heard = Heard(jury_run([row(f"q{i}") for i in range(5)]), sat)
+    assert jury_cells(heard) == ["50", "25", "25", "0", "50.0 of 2", "66.7 of 3", "50.0 of 2"]
+    assert jury_cells(Heard(jury_run([row("q")]), (None,))) is None
+
+
+def test_leaving_early_saves_what_the_others_spend():
+    def run(said, ledgers, **given):
+        rows = [
+            row(f"q{i}", said=s, ledger=RowLedger(model_calls=c, completion_tokens=t))
+            for i, (s, (c, t)) in enumerate(zip(said, ledgers, strict=True))
+        ]
+        paths = ("early_exit" if c == 3 else "full" for c, _ in ledgers)
+        return Heard(jury_run(rows, **given), tuple(sitting("A", "A", "A", path=path) for path in paths))
+
+    leaving = run("AB", [(3, 30), (7, 90)])
+    staying = run("BB", [(7, 80), (7, 90)], early_exit="never")
+    cells = [cell.strip() for cell in exits_table([("j", leaving, staying)]).splitlines()[2].split("|")[1:-1]]
+    assert cells[:5] == ["j", "2", "50.0", "100.0", "0.0"]
+    assert (cells[5], cells[6]) == ("2.0 [0.0, 4.0]", "25.0 [0.0, 50.0]")
+    assert cells[7] == "+50.0 [+0.0, +100.0], p = 1.000"
+
+
+def test_stages_are_means_over_the_questions_that_came_to_them():
+    def cost(stage, calls, read, written, ms):
+        return StageCost(stage=stage, calls=calls, prompt_tokens=read, completion_tokens=written, latency_ms=ms)
+
+    first = sitting("A", "B", "C", stages=[cost("answer", 3, 300, 60, 2000), cost("review", 4, 900, 90, 3000)])
+    second = sitting("A", "A", "A", stages=[cost("answer", 3, 500, 40, 4000), cost("agreement", 0, 0, 0, 1)])
+    heard = Heard(jury_run([row("q0"), row("q1")]), (first, second))
+    _, _, *body = stages_table([("j", heard)], timed=True).splitlines()
+    assert body == [
+        "| j | answer | 2 | 3.00 | 400 | 50 | 3.0 / 3.9 |",
+        "| j | review | 1 | 4.00 | 900 | 90 | 3.0 / 3.0 |",
+    ]
+    assert "s p50" not in stages_table([("j", heard)], timed=False)
+
+
+# -- biases
+
+
+def test_places_are_held_against_chance():
+    places = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("q2", 0): (3, 4)}
+    assert excess(places) == pytest.approx([0.5, 0.75, -0.25])
+    printed = places_table([("one", places), ("nobody", {})], [("jury", {("q0", 0): (1, 2)})])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
+    assert [r[0] for r in rows] == ["one", "jury"]
+    assert rows[0][1:5] == ["it saw them", "3", "66.7", "33.3"]
+    assert rows[0][5].startswith("+33.3 [")
+    assert rows[0][8:] == ["2 / 1.0", "0 / 1.0", "0 / 0.5", "1 / 0.5", ""]
+    assert rows[1][1:4] == ["the question has them", "1", "0.0"]
+    # with permuted options the first was answered once in two rows of both, without twice
+    other = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("elsewhere", 0): (0, 4)}
+    assert debiased({("q0", 0): (0, 2), ("q1", 0): (2, 4)}, other) == "-50.0 [-100.0, +0.0] (2 rows)"
+    assert debiased({}, other) == "no row in common"
+
+
+def test_a_juror_s_place_is_the_one_it_saw():
+    jurors = [{"place": 2}, {"place": None}]
+    heard = Heard(jury_run([row("q0"), row("q1")]), (sitting("A", None, jurors=jurors), None))
+    assert juror_places(heard, 0) == {("q0", 0): (2, 4)}
+    assert juror_places(heard, 1) == juror_places(heard, 2) == {}
+
+
+def test_marks_are_told_by_the_place_of_the_text():
+    sat = (
+        sitting(
+            "A", "B", "C", reviews=[review(0, (1, 9), (2, 3), order=(2, 1)), review(1, (0, 5), (2, 5), order=(0, 2))]
+        ),
+        sitting("A", "B", "C", reviews=[review(0, (1, 8), (2, 9)), review(1, (0, 7), order=(2, 0))]),
+        sitting("A", "B", reviews=[review(0, (1, 8))]),  # one text alone has no place
+    )
+    heard = Heard(jury_run([row(f"q{i}") for i in range(3)]), sat)
+    keys, values, missing = borda_by_place(heard)["all", 2]
+    assert [key[0] for key in keys] == ["q0", "q0", "q1"]
+    assert values == pytest.approx(np.array([[0, 1], [0.5, 0.5], [0, 1]]))
+    assert missing == 1
+    assert borda_by_place(heard)["a", 2][1] == pytest.approx(np.array([[0, 1], [0, 1]]))
+    lines = marks_table([("j", heard), ("k", heard)]).splitlines()[2:]
+    assert [line.split(" | ")[:5] for line in lines] == [
+        ["| j", "a", "2", "2", "0"],
+        ["| j", "all", "2", "3", "1"],
+        ["| j", "b", "2", "1", "1"],
+        ["| k", "all", "2", "3", "1"],
+    ]
+    assert "0.17 [0.00, 0.25] · 0.83 [0.75, 1.00]" in lines[1]
+
+
+def test_errors_that_go_together():
+    a = np.array([1, 1, 0, 0, 1, 0], dtype=float)
+    names = [f"q{i}" for i in range(6)]
+    assert correlation(a, a, names)[0] == pytest.approx(1)
+    assert correlation(a, 1 - a, names)[0] == pytest.approx(-1)
+    b = np.array([1, 0, 0, 0, 1, 1], dtype=float)
+    assert correlation(a, b, names)[0] == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert correlation(a, np.ones(6), names) is None
+    sat = (sitting("B", "B"), sitting("B", "C"), sitting("A", "A"), sitting(None, None))
+    heard = Heard(jury_run([row(f"q{i}") for i in range(4)]), sat)
+    (line,) = errors_table([("j", heard)]).splitlines()[2:]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[:7] == ["j", "1 (a), 2 (b)", "4", "75.0, 75.0", "75.0", "56.2", "25.0"]  # no letter is no same letter
+    assert cells[7].startswith("+1.00")
+
+
+# -- trust
+
+
+def test_confidence_is_held_against_what_is_right():
+    names = [f"q{i}" for i in range(4)]
+    conf, right = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
+    assert auroc_cell(conf, right, names, 200) == "1.000 [1.000, 1.000]"
+    assert auroc_cell(1 - conf, right, names, 200) == "0.000 [0.000, 0.000]"
+    assert auroc_cell(conf, np.ones(4), names) == "all right or all wrong"
+    rows = [make_row(name, c, bool(r)) for name, c, r in zip(names, conf, right, strict=True)]
+    silent = make_run([make_row("q", None, True)])
+    (line,) = confidence_table([("j", make_run(rows)), ("silent", silent)]).splitlines()[2:]
+    assert line.startswith("| j | 4 | 4 | 1.000 [1.000, 1.000] | 0.300 | 0.100 |")
+
+
+def test_labels_are_held_against_right_answers():
+    def labelled(kind):
+        claim = Claim(text="The answer is A.", start=0, end=1)
+        return sitting("A", labels=[ClaimLabel(claim=claim, label=kind, score=0.5)])
+
+    rows = [row("q0", said="A"), row("q1", said="B"), row("q2", said="B"), row("q3", said="A")]
+    sat = (labelled("consistent"), labelled("contradicted"), labelled("contradicted"), labelled("contradicted"))
+    lines = labels_table([("j", Heard(jury_run(rows), sat))]).splitlines()[2:]
+    assert [line.split(" | ")[1:3] for line in lines] == [
+        ["consistent", "1"],
+        ["uncertain", "0"],
+        ["contradicted", "3"],
+    ]
+    assert lines[2].endswith("| 66.7 |")
+
+
+# -- what the store tells
+
+
+async def test_a_run_that_went_on_is_read_from_where_it_did():
+    def given(juror, choice):
+        return OpinionGiven(juror=juror, report=opinion(juror, choice).model_dump(mode="json"))
+
+    cost = StageCost(stage="answer", calls=2).model_dump(mode="json")
+    merged = Synthesis(answer="A", choice="A", source="chair").model_dump(mode="json")
+    began = StageStarted(stage="jury: answer")
+    events = [
+        *(began, given(0, "B"), given(1, "B"), given(2, "B")),
+        JuryStageEnded(stage="answer", asked=3, replied=3, report=cost),
+        *(began, given(0, "A"), given(1, "C")),
+        JuryStageEnded(stage="answer", asked=2, replied=2, report=cost),
+        ReviewGiven(reviewer=1, report=review(1, (0, 7)).model_dump(mode="json")),
+        OpinionsMerged(report=merged),
+    ]
+    assert sitting_of(events) is None  # it came to no answer
+    found = sitting_of([*events, SolutionFound(solution=Solution(chosen=None, notes={"path": "full"}))])
+    assert [(o.juror, o.choice) for o in found.opinions] == [(0, "A"), (1, "C")]
+    assert (len(found.stages), len(found.reviews), found.synthesis.choice, found.path) == (1, 1, "A", "full")
+    assert await hear([jury_run([row("q")])]) == [Heard(jury_run([row("q")]), (None,))]  # the store is gone
+
+
+def test_what_ended_with_an_error_is_told():
+    gone = row("q1", error=Failure(code="backend_error", message="gone"), parsed=False)
+    (line, unknown) = edgejury_missing.missing_lines([jury_run([row("q0"), gone])])
+    assert line == "edgejury (nowhere): 1 rows ended with an error and count as wrong."
+    assert "no --plans" in unknown

@@ -1,0 +1,108 @@
+"""The sweeps that the table of juries is made from."""
+
+from __future__ import annotations
+
+import sys
+
+import edgejury_table
+import pytest
+from edgejury_sweeps import equal_calls, jurors_words
+from reason.core.question import Question
+from reason.evals.sweep import read_sweep, runs_of
+from reason.reasoning.strategy import make_strategy
+from reason.verify.edgejury.roles import answer_prompt
+
+THREE = ("m/one", "m/two", "m/three")
+VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+LIMITS = {"answer_tokens": 64, "review_tokens": 200, "chair_tokens": 320, "form": "lines"}
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch, capsys):
+    """Writes the sweeps, and reads them by name."""
+
+    def written(*more):
+        arguments = ("plan", "--jurors", *THREE, "--limit", 30, "--tokens", 64, "--out", tmp_path / "plans", *more)
+        monkeypatch.setattr(sys, "argv", ["edgejury_table.py", *map(str, arguments)])
+        assert edgejury_table.main() == 0
+        paths = capsys.readouterr().out.split()
+        return {path.rpartition("/")[2]: read_sweep(tmp_path / "plans" / path.rpartition("/")[2]) for path in paths}
+
+    return written
+
+
+def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
+    limits = ("--ablations-limit", 20, "--one-model-limit", 10)
+    sweeps = plan(
+        "--one-model", "m/two", "--sizes", 2, 4, "--data", "tqa.jsonl", "--samples", 1, 8, "--seeds", 3, 4, *limits
+    )
+    assert list(sweeps) == ["jury.toml", "single.toml", "ablations.toml", "one-model.toml", "timed.toml"]
+    for name, sweep in sweeps.items():
+        (dataset,) = sweep.dataset
+        assert (dataset.name, dataset.variant, dataset.data.name) == ("truthfulqa", "mc1", "tqa.jsonl")
+        limited = {"timed.toml": 6, "ablations.toml": 20, "one-model.toml": 10}
+        assert (dataset.limit, sweep.seeds) == (limited.get(name, 30), [3, 4])
+        for run in runs_of(sweep):  # every parameter is one
+            make_strategy(run.strategy, run.parameters)
+        if name not in ("single.toml", "one-model.toml"):
+            (models,) = sweep.models
+            assert (models.main, models.jurors, models.chair) == ("m/three", THREE, "m/three")
+    chain = {"max_tokens": 64, "instruction": jurors_words()}
+
+    def juries(name):
+        runs = [run for run in runs_of(sweeps[name]) if run.strategy == "edgejury"]
+        assert all(run.parameters.items() >= LIMITS.items() for run in runs)
+        return [{k: v for k, v in run.parameters.items() if k not in LIMITS} for run in runs]
+
+    sampled = [r.parameters for r in runs_of(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
+    assert sampled == [{"n": 8, **chain}, {"n": 1, **chain}]
+    top = [{"chair": False, "without_chair": "top", "aggregate": r} for r in ("borda", "copeland", "schulze", "points")]
+    assert juries("jury.toml") == [
+        *({"early_exit": "never"}, {}, VOTE, {"chair": False}, *top, {"review": False}),
+        *({"roles": False}, {"roles": False, **VOTE}),
+    ]
+    assert juries("ablations.toml") == [
+        *({"permute_choices": False}, {"permute_choices": False, **VOTE}),
+        *({"anonymise": False, "blind_chair": False}, {"shuffle": False}),
+        *({"aggregate": rule} for rule in ("copeland", "schulze", "points")),
+    ]
+    assert juries("one-model.toml") == [{"n": 4}, {"n": 4, **VOTE}, {"n": 2}, {"n": 2, **VOTE}]
+    assert [m.main for m in sweeps["one-model.toml"].models] == ["m/two"]
+    assert sweeps["one-model.toml"].models[0].jurors == ()
+    assert [(r.models.main, r.strategy, r.parameters) for r in runs_of(sweeps["single.toml"])] == [
+        (model, "cot", {"temperature": 0.7, **chain}) for model in ("m/three", "m/one", "m/two")
+    ]
+    assert juries("timed.toml") == [VOTE, {"review": False}, {}]
+
+
+def test_what_is_not_asked_for_is_not_planned(plan):
+    sweeps = plan()
+    assert "one-model.toml" not in sweeps
+    assert sweeps["jury.toml"].dataset[0].data is None
+    sampled = [r.parameters["n"] for r in runs_of(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
+    assert sampled == [8, 4, 2, 1]
+    assert {r.strategy for r in runs_of(sweeps["single.toml"])} == {"cot"}
+
+
+def test_models_words_and_parameters_can_be_others(plan):
+    more = ("--likelihood", "--step-by-step", "--choice-seed", 1, "--best", "m/one", "--chair", "m/four")
+    sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'role_names=["direct-answerer"]')
+    (models,) = sweeps["jury.toml"].models
+    assert (models.main, models.chair) == ("m/one", "m/four")
+    assert {r.strategy for r in runs_of(sweeps["single.toml"])} == {"cot", "logprob"}
+    assert sweeps["jury.toml"].dataset[0].choice_seed == 1
+    for run in runs_of(sweeps["jury.toml"]):
+        assert "instruction" not in run.parameters
+        if run.strategy == "edgejury":
+            told = {name: run.parameters[name] for name in ("form", "concordance", "role_names")}
+            assert told == {"form": "json", "concordance": False, "role_names": ["direct-answerer"]}
+
+
+def test_chains_are_asked_in_the_words_of_a_juror_without_a_role():
+    question = Question(text="Who sleeps?", choices=("cats", "dogs", "stones"))
+    assert answer_prompt(None, question).messages[-1].content.endswith(f"\n\n{jurors_words()}")
+    assert "letter" in jurors_words()
+
+
+def test_equal_calls_are_the_published_count():
+    assert [equal_calls(n) for n in (1, 3, 4)] == [8, 8, 10]

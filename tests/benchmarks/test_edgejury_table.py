@@ -1,0 +1,220 @@
+"""The table of juries, from sweeps over scripted jurors to its cells."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import edgejury_table
+import pytest
+from edgejury_cells import names_of
+from reason.cli.main import main
+from reason.core.settings import Settings
+from reason.evals.comparison import load_run
+from scripted_jury import Juror, answers_in, letter_of, model
+
+ONE, TWO, THREE = "m/one", "m/two", "m/three"
+QUESTIONS = 3
+VOTE = "majority vote of the jurors"
+SWEEPS = ("jury", "single", "ablations", "one-model", "timed")
+
+
+def write_questions(path: Path) -> Path:
+    """Questions with three options each, in the form of TruthfulQA's; the right one is first in the file."""
+    rows = []
+    for i in range(QUESTIONS):
+        choices = [f"right {i}", f"wrong {i}", f"odd {i}"]
+        rows.append(
+            {"id": f"q{i}", "question": f"What of {i}?", "mc1_targets": {"choices": choices, "labels": [1, 0, 0]}}
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def number_in(prompt: str) -> int:
+    return int(re.search(r"What of (\d)\?", prompt)[1])
+
+
+def knows(*numbers: int, otherwise: str = "wrong"):
+    """An opinion that is right on these questions, and says the same thing on the others."""
+
+    def opinion(prompt: str) -> str:
+        i = number_in(prompt)
+        option = f"{'right' if i in numbers else otherwise} {i}"
+        return f"It is {option}.\nAnswer: {letter_of(prompt, option)}"
+
+    return opinion
+
+
+def first_option(prompt: str) -> str:
+    """An opinion of one who likes what stands first."""
+    return "I like the first.\nAnswer: A"
+
+
+def mark(text: str) -> tuple[int, int, int]:
+    return (9, 8, 8) if "It is right" in text else (2, 3, 4)
+
+
+def chair(prompt: str) -> str:
+    """Takes an answer that is right, if there is one among them."""
+    i = number_in(prompt)
+    found = any("It is right" in text for text in answers_in(prompt).values())
+    option = f"{'right' if found else 'wrong'} {i}"
+    return f"It is {option}.\nWhy: so it is.\nAnswer: {letter_of(prompt, option)}"
+
+
+def jurors():
+    """Three models: the first likes the first place, the second knows one thing, the third two, and is the chair."""
+    said = {ONE: first_option, TWO: knows(0), THREE: knows(0, 1)}
+    return {name: model(Juror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()}
+
+
+def table(*arguments, monkeypatch, capsys) -> str:
+    """The script as a user runs it; what it prints."""
+    monkeypatch.setattr(sys, "argv", ["edgejury_table.py", *map(str, arguments)])
+    capsys.readouterr()
+    assert edgejury_table.main() == 0
+    return capsys.readouterr().out
+
+
+def sections(printed: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of each table by the heading above it."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for part in re.split(r"^#+ ", printed, flags=re.MULTILINE)[1:]:
+        lines = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")
+        ]
+        if lines:
+            head = lines[0]
+            rows = [row for row in lines[1:] if not row[0].startswith("---") and row != head]
+            found[part.partition("\n")[0]] = [dict(zip(head, row, strict=False)) for row in rows]
+    return found
+
+
+def some_of(path: Path, wanted: tuple[str, ...]) -> None:
+    """Leave the wanted methods of a sweep."""
+    head, *blocks = re.split(r"(?=^\[\[strategy\]\])", path.read_text(), flags=re.MULTILINE)
+    path.write_text(head + "".join(block for block in blocks if any(word in block for word in wanted)))
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch, capsys):
+    """Sweeps over scripted jurors, run; the jury's models by name."""
+    opened = jurors()
+
+    async def open_model(name: str, settings: Settings, *_):
+        return opened[name]
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    # every run looks up what is installed several times, which is most of what it does here
+    monkeypatch.setattr("reason.core.registry.entry_points", functools.cache(entry_points))
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    write_questions(Path("tqa.jsonl"))
+    plan = ("--jurors", ONE, TWO, THREE, "--one-model", TWO, "--sizes", 2, "--data", "tqa.jsonl", "--samples", 1, 8)
+    table("plan", *plan, "--timed-limit", 1, "--out", "plans", monkeypatch=monkeypatch, capsys=capsys)
+    some_of(Path("plans/ablations.toml"), ("permute_choices = false", "shuffle = false", 'aggregate = "points"'))
+    some_of(Path("plans/timed.toml"), ("review = false\nchair = false",))
+    for name in SWEEPS:
+        more = ("--store", "runs/store.sqlite3", "--concurrency", "8")
+        alone = ("--concurrency", "1", "--reuse", "none")
+        where = (f"plans/{name}.toml", "--out", f"runs/{name}")
+        assert main(["eval", "sweep", *where, *(alone if name == "timed" else more)]) == 0
+    return opened
+
+
+def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
+    folders = [Path("runs") / name for name in SWEEPS[:-1]]
+    arguments = ("table", *folders, "--timed", "runs/timed", "--plans", "plans")
+    printed = table(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    found = sections(printed)
+    right = {row["method"].removesuffix(" (the best single one)"): row for row in found["Right answers"]}
+    assert list(right)[:11] == [
+        *("one alone, one sample", "three alone, one sample", "two alone, one sample"),
+        *("juror 1 alone: one, direct-answerer", "juror 2 alone: two, edge-case-finder"),
+        *("juror 3 alone: three, step-by-step-explainer", "three, self-consistency, n = 1"),
+        *("three, self-consistency, n = 8", VOTE, f"{VOTE}, minus permuted options", f"{VOTE}, minus roles"),
+    ]
+    assert list(right)[11:] == [
+        *("edgejury", "edgejury, never leaving early"),
+        *(f"edgejury, minus chair: the best ranked, {rule}" for rule in ("borda", "copeland", "points", "schulze")),
+        *("edgejury, minus chair: vote", "edgejury, minus permuted options", "edgejury, minus review"),
+        *("edgejury, minus roles", "edgejury, minus shuffled answers", "edgejury, points"),
+    ]
+    shares = {name: row["right % [95 %]"].split()[0] for name, row in right.items()}
+    assert {shares[f"{who}"] for who in ("two alone, one sample", "juror 2 alone: two, edge-case-finder")} == {"33.3"}
+    assert {shares[name] for name in ("three, self-consistency, n = 8", "edgejury", "edgejury, minus roles")} == {
+        "66.7"
+    }
+    equal = "less self-consistency at equal calls"
+    assert right["edgejury"][equal] == "+0.0, p = 1.000"
+    assert right["two alone, one sample"][equal] == "-33.3 [-100.0, +0.0], p = 1.000"
+    assert right["two alone, one sample"]["less edgejury"] == right["two alone, one sample"][equal]
+    assert (right["edgejury"]["less edgejury"], right[VOTE]["less the majority"]) == ("", "")
+
+    costs = {row["method"]: row for row in found["Costs"]}
+    anew = {name: int(row["written anew"]) for name, row in costs.items() if row["written anew"]}
+    written = {name: int(row["tokens written"]) for name, row in costs.items()}
+    asked = {"one alone, one sample", "two alone, one sample", "three, self-consistency, n = 8"}
+    asked |= {"edgejury, never leaving early"}
+    partly = {f"edgejury, minus {part}" for part in ("review", "roles", "shuffled answers", "permuted options")}
+    assert {name for name, tokens in anew.items() if tokens} == asked | partly  # all else was there already
+    assert all(anew[name] == written[name] for name in asked)
+    assert anew["edgejury, minus review"] == written["edgejury, minus review"] - written[VOTE]  # the chair alone
+    assert anew["edgejury, minus roles"] == written[VOTE]  # the texts are the same, and so is what is asked of them
+    assert anew["edgejury, minus shuffled answers"] < written["edgejury"] - written[VOTE]
+    calls = {name: row["calls"] for name, row in costs.items()}
+    assert (calls[VOTE], calls["edgejury, never leaving early"], calls["edgejury, minus chair: vote"]) == (
+        "3.0",
+        "7.0",
+        "6.0",
+    )
+    assert written["three, self-consistency, n = 8"] == 8 * written["three alone, one sample"]
+    assert int(costs["edgejury"]["written by one"]) + int(costs["edgejury"]["written by two"]) < written["edgejury"]
+    clocked = {name: row["s p50 / p95 (n)"] for name, row in costs.items() if row["s p50 / p95 (n)"]}
+    assert list(clocked) == [VOTE]
+    assert clocked[VOTE].endswith("(1)")
+
+    went = {row["method"]: row for row in found["How it went"]}
+    assert (went["edgejury"]["full %"], went["edgejury"]["reviews read %"]) == ("100", "100.0 of 9")
+    assert (went["edgejury, minus review"]["no_review %"], went[VOTE]["chair's answers read %"]) == ("100", "")
+    places = {row["who"]: row for row in found["Places of the chosen options"]}
+    assert places[f"{VOTE}: juror 1 (one)"]["1 chosen / expected"] == "3 / 1.0"
+    assert places[f"{VOTE}, minus permuted options: juror 1 (one)"]["first place %"] == "100.0"
+    assert "edgejury: first options beyond chance, with permuted options less without: " in printed
+    assert {row["reviews"] for row in found["Marks by the place of the text"] if row["reviewer"] == "all"} == {"9"}
+    errors = {row["jurors"]: row for row in found["Errors in common"] if row["jury"] == VOTE}
+    together = errors["2 (two), 3 (three)"]
+    assert (together["wrong %"], together["both wrong, the same option %"]) == ("66.7, 33.3", "33.3")
+    assert together["correlation of errors [95 %]"].startswith("+0.50 [")
+    assert {row["method"] for row in found["Confidence"]} >= {"edgejury", VOTE, "three, self-consistency, n = 8"}
+    stages = {row["stage"]: row for row in found["Stages"]}
+    assert [stages[name]["calls"] for name in ("answer", "review", "chair")] == ["3.00", "3.00", "1.00"]
+    several = {row["method"]: row for row in found["truthfulqa:mc1: one model in several roles"]}
+    assert several["two, edgejury, n = 2"]["calls"] == "5.0"
+    assert several["two, edgejury, n = 2"]["less the model alone, one sample"] == "+0.0, p = 1.000"
+    assert printed.endswith("Everything that was begun is finished.\n")
+
+    # what is not there is said, and what is there is compared on the rows of both
+    by_name = {p.name: load_run(p) for folder in folders for p in folder.iterdir() if (p / "run.json").exists()}
+    named = dict(zip(names_of(list(by_name.values())), by_name.values(), strict=True))
+    shutil.rmtree(named["edgejury, minus roles"].path)
+    short = named["edgejury, minus review"].path / "items.jsonl"
+    short.write_text("".join(short.read_text().splitlines(keepends=True)[:2]))
+    Path("runs/store.sqlite3").rename("moved.sqlite3")
+    printed = table(*arguments, "--store", "moved.sqlite3", monkeypatch=monkeypatch, capsys=capsys)
+    assert "\n| edgejury, minus review | 2 of 3 | " in printed
+    unfinished = printed.partition("## Not finished")[2].split("\n- ")[1:]
+    assert [line.split(" (")[0] for line in unfinished] == ["edgejury, minus review", "jury.toml: edgejury of m/three"]
+    assert "2 of 3 rows" in unfinished[0]
+    assert "roles = False" in unfinished[1]
+    printed = table(*arguments[:-2], monkeypatch=monkeypatch, capsys=capsys)  # without the store and the plans
+    assert "no --plans" in printed
+    assert "How it went" in printed
+    assert not sections(printed).get("Errors in common")

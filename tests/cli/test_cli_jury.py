@@ -1,0 +1,254 @@
+"""A jury on the command line: `--juror`, `--chair-model`, what is shown of it, `reason verify --verifier edgejury`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reason.cli.jury_progress import JuryProgress
+from reason.cli.live import LiveView
+from reason.cli.trace_events import events_html
+from reason.core.answer import Answer
+from reason.core.errors import BackendUnavailable
+from reason.core.jury_events import (
+    ClaimLabelled,
+    JuryStageEnded,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
+)
+from reason.core.settings import Settings
+from rich.console import Console
+from scripted_jury import Juror, model, rules, says
+from scripted_model import ScriptedModel
+
+Cli = Callable[..., tuple[int, str, str]]
+QUESTION = ["What is the capital of Australia?", "--choices", "Sydney|Canberra|Melbourne|Perth", "--seed", "7"]
+ASK = ["ask", *QUESTION, "-s", "edgejury", "-m", "m/main"]
+EVIL = "<script>alert(1)</script>\x1b[2J"
+
+
+def gold(text: str) -> tuple[int, int, int]:
+    return (9, 8, 8) if "chosen" in text else (3, 4, 5)
+
+
+@pytest.fixture
+def jurors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
+    """Three jurors of different opinions and a chair, by name."""
+    models = {
+        "a/one": model(Juror(says("Sydney", "It is the largest."), gold), "a/one"),
+        "b/two": model(Juror(says("Canberra", "It was chosen."), gold), "b/two"),
+        "c/three": model(Juror(says("Sydney", "It is the largest."), gold), "c/three"),
+        "d/chair": model(Juror(chair=rules("Canberra it is.", "Canberra")), "d/chair"),
+        "m/main": model(Juror("Ada Byron wrote the timetable."), "m/main"),
+    }
+
+    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+        if name not in models:
+            raise BackendUnavailable(f"no model {name}")
+        return models[name]
+
+    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    return models
+
+
+THREE = ["--juror", "a/one", "--juror", "b/two", "--juror", "c/three", "--chair-model", "d/chair"]
+
+
+def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
+    status, out, _ = cli(*ASK, *THREE, "--json")
+    answer = Answer.model_validate_json(out)
+    assert (status, answer.answer) == (0, "B")
+    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "juror-3:c/three", "chair:d/chair"}
+    assert answer.degraded == ()
+    shown = cli("runs", "show", answer.run_id)[1]
+    for line in ("juror-1 model  a/one", "chair model    d/chair", "strategy"):
+        assert line in shown
+    status, out, _ = cli("runs", "replay", answer.run_id, "--json")
+    assert (status, Answer.model_validate_json(out).answer) == (0, "B")
+
+
+def test_two_jurors_and_the_text_of_the_answer(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
+    status, out, err = cli(*ASK, "--juror", "a/one", "--juror", "b/two", "--chair-model", "d/chair", "--set", "n=2")
+    assert (status, out) == (0, "Canberra it is.\n")
+    assert "answer: B" in err
+    assert [len(call) for call in jurors["a/one"].generate_calls] == [1, 1]
+    assert cli(*ASK, *THREE, "--stream")[1] == out  # no opinion is printed as if it were the answer
+
+
+def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
+    status, _, err = cli(*ASK, "--juror", "z/none")
+    assert status == 3
+    assert "no model z/none" in err
+
+
+@pytest.mark.parametrize("command", [["ask", "What?"], ["eval", "gsm8k"]])
+def test_jurors_without_a_jury_are_wrong_usage(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
+    status, _, err = cli(*command, "-m", "m/main", "--juror", "a/one")
+    assert status == 2
+    assert "the strategy cot asks no jury, so it cannot use the juror a/one" in err
+    assert "edgejury" in err
+
+
+def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
+    Path("reason.toml").write_text('jurors = ["a/one", "b/two", "c/three"]\nchair_model = "d/chair"\n')
+    answer = Answer.model_validate_json(cli(*ASK, "--json")[1])
+    assert answer.answer == "B"
+    assert "juror-3:c/three" in answer.usage.by_role
+
+
+def test_strategy_and_verifier_are_listed_and_shown(cli: Cli) -> None:
+    assert "edgejury" in cli("strategies", "list")[1]
+    shown = cli("strategies", "show", "edgejury")[1]
+    for name in ("aggregate", "blind_chair", "deadline_s", "quorum", "permute_choices", "arXiv:2601.00850"):
+        assert name in shown
+    assert "edgejury" in cli("verifiers")[1]
+    assert "max_candidates" in cli("verifiers", "show", "edgejury")[1]
+
+
+def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
+    cli: Cli, jurors: dict[str, ScriptedModel], home: Path
+) -> None:
+    page = home / "trace.html"
+    assert cli(*ASK, *THREE, "--trace", str(page))[0] == 0
+    text = page.read_text(encoding="utf-8")
+    for line in (
+        "jury: answer",
+        "jury: review",
+        "jury: chair",
+        "jury: agreement",
+        "opinion #1",
+        "b/two as edge-case-finder: B",
+        "review by #0",
+        "#1 9/8/8",
+        "by borda: #1 1.00",
+        "3 of 3 replied, 3 calls",
+        "contradicted (1 support, 2 contradict, 0 silent): The answer is B (Canberra).",
+    ):
+        assert line in text
+
+
+def test_a_text_is_put_before_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
+    for name in ("a/one", "b/two"):
+        jurors[name] = model(Juror("Ada Byron wrote the timetable."), name)
+    jurors["c/three"] = model(Juror("Ada Byron did not write the timetable."), "c/three")
+    (home / "work" / "answer.txt").write_text("Ada Byron wrote the timetable.")
+    (home / "work" / "facts.md").write_text("Ada Byron did not write the timetable.")
+    asked = ["verify", "--answer", "answer.txt", "--question", "Who wrote it?", "--verifier", "edgejury"]
+    given = ["--entailment", "lexical", *THREE[:6]]
+    status, out, err = cli(*asked, *given)
+    assert (status, err) == (0, "")
+    assert "not enough evidence" in out
+    assert "the jurors are not sure (2 for, 1 against, 0 silent; agreement is no evidence)" in out
+    assert "from juror #0, juror #1" in out
+    page = home / "checked.html"
+    Path("reason.toml").write_text('embedding_model = "none"\n')
+    status, out, _ = cli(*asked, *given, "--docs", "facts.md", "--html", str(page))
+    assert status == 0
+    assert "refuted" in out
+    assert "juror #2" in page.read_text(encoding="utf-8")
+    assert "supported" not in out.splitlines()[0]
+    assert cli(*asked[:3], "--verifier", "davinci")[0] == 2
+
+
+def reports() -> dict[str, dict[str, object]]:
+    mark = {"candidate": 1, "accuracy": 8, "insight": 7, "clarity": 6}
+    return {
+        "opinion": {"ok": True, "model": "a/one", "role": "direct-answerer", "choice": "B", "text": EVIL},
+        "failed": {"ok": False, "model": EVIL, "role": "", "choice": None, "failure": EVIL},
+        "review": {"ok": True, "scores": [mark, {"candidate": EVIL}], "issues": [{"detail": EVIL}]},
+        "unread": {"ok": False, "failure": ""},
+        "ranking": {"rule": "borda", "standings": [{"juror": 1, "score": 1.0}, {"juror": 0, "score": 0.25}]},
+        "merged": {"answer": EVIL, "choice": "B", "source": "fallback"},
+        "label": {"label": "contradicted", "claim": {"text": EVIL}, "support": [0], "contradict": [1, 2], "silent": []},
+        "cost": {"calls": 3, "completion_tokens": 1200, "latency_ms": 1500.0, "cost_usd": None},
+    }
+
+
+def test_lines_of_the_trace_are_escaped_and_whole() -> None:
+    said = reports()
+    events = [
+        OpinionGiven(number=1, juror=0, report=said["opinion"]),
+        OpinionGiven(number=2, juror=1, report=said["failed"]),
+        ReviewGiven(number=3, reviewer=0, report=said["review"]),
+        ReviewGiven(number=4, reviewer=1, report=said["unread"]),
+        OpinionsRanked(number=5, report=said["ranking"]),
+        OpinionsMerged(number=6, report=said["merged"]),
+        ClaimLabelled(number=7, index=0, report=said["label"]),
+        JuryStageEnded(number=8, stage="review", asked=3, replied=2, report=said["cost"]),
+        OpinionsRanked(number=9, report={"standings": "damaged"}),
+    ]
+    html = events_html(events)
+    assert "<script>" not in html
+    for line in (
+        "a/one as direct-answerer: B",
+        "none, &lt;script&gt;",
+        "#1 8/7/6; 1 issue",
+        "none that can be read: no marks",
+        "by borda: #1 1.00 &gt; #0 0.25",
+        "(by the best opinion, in the place of the chair)",
+        "contradicted (1 support, 2 contradict, 0 silent)",
+        "2 of 3 replied, 3 calls, 1,200 tokens, 1.50 s, price unknown",
+    ):
+        assert line in html
+
+
+def test_the_live_view_shows_where_a_jury_stands() -> None:
+    view = LiveView()
+    said = reports()
+    for event in (
+        OpinionGiven(juror=0, report=said["opinion"]),
+        OpinionGiven(juror=1, report=said["failed"]),
+        OpinionGiven(juror=2, report={"ok": True, "choice": None}),
+        ReviewGiven(reviewer=0, report=said["review"]),
+        ReviewGiven(reviewer=2, report=said["unread"]),
+        OpinionsRanked(report=said["ranking"]),
+        OpinionsMerged(report={"source": "chair"}),
+        ClaimLabelled(index=0, report=said["label"]),
+    ):
+        view(event)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(view.render())
+    assert "B x ?; 1 review, 1 unread; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
+    view(OpinionGiven(juror=0, report=said["opinion"]))  # asked anew
+    assert view.progress.jury is not None
+    assert view.progress.jury.line() == "B"
+
+
+def test_progress_survives_what_is_damaged() -> None:
+    progress = JuryProgress()
+    progress.take(OpinionsRanked(report={"standings": [{"juror": "first"}]}))
+    progress.take(OpinionGiven(juror=0, report={"ok": True, "choice": "x" * 40}))
+    assert progress.line() == "x" * 11 + "…"
+
+
+def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
+    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(2)]
+    (home / "work" / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a/one", "b/two", "c/three"):
+        jurors[name] = model(Juror("So it is.\nAnswer: 1"), name)
+    status, _, err = cli("eval", "own.jsonl", "-s", "edgejury", "-m", "m/main", *THREE[:6], "--out", "run", "--json")
+    assert status == 0, err
+    manifest = json.loads(Path("run/run.json").read_text())
+    assert manifest["plan"]["models"] == {
+        "main": "m/main",
+        "juror-1": "a/one",
+        "juror-2": "b/two",
+        "juror-3": "c/three",
+    }
+    (Path("sweep.toml")).write_text(
+        '[[dataset]]\nname = "own.jsonl"\n'
+        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "c/three"]\nchair = "d/chair"\n'
+        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "a/one"]\n'
+        '[[strategy]]\nname = "edgejury"\n[[strategy]]\nname = "cot"\n'
+    )
+    jurors["m/main"] = model(Juror("Answer: 1"), "m/main")
+    status, _, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
+    assert status == 0, err
+    plans = [json.loads(path.read_text())["plan"] for path in sorted(Path("swept").glob("*/run.json"))]
+    juries = sorted((plan["strategy"], plan["models"].get("juror-3", ""), "chair" in plan["models"]) for plan in plans)
+    assert juries == [("cot", "", False), ("edgejury", "a/one", False), ("edgejury", "c/three", True)]

@@ -1,0 +1,267 @@
+"""Asking several jurors at once: batches, deadlines, quorums, failures, and the same again from the run store."""
+
+import asyncio
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable
+from reason.core.sqlite_store import SqliteStore
+from scripted_jury import Juror, JuryDesk, kind_of, model, prompts, rules, says
+from scripted_model import ScriptedModel
+from two_models import WithoutStops
+
+CHAIR = {"chair": rules("Canberra it is.", "Canberra")}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+def jury(**others):
+    """Three jurors of three families who differ; some of them replaced."""
+    made = {
+        "main": model(Juror(**CHAIR), "m/chair"),
+        "juror-1": model(Juror(says("Sydney")), "a/one"),
+        "juror-2": model(Juror(says("Canberra")), "b/two"),
+        "juror-3": model(Juror(says("Canberra")), "c/three"),
+    }
+    return {**made, **{f"juror-{name[-1]}": m for name, m in others.items()}}
+
+
+def held(after=0, name="c/three", option="Canberra"):
+    """A model that stops for ever after some characters of every reply; and whether it was let go."""
+    written = {"count": 0}
+
+    async def step():
+        if written["count"] >= after:
+            await asyncio.Event().wait()
+        written["count"] += 1
+
+    return model(Juror(says(option)), name, step=step)
+
+
+class Refusing(ScriptedModel):
+    """A model whose every call fails."""
+
+    async def generate(self, requests, listener=None):
+        self.generate_calls.append(list(requests))
+        raise BackendUnavailable("no such server")
+
+
+async def test_jurors_of_one_model_are_one_batch(store):
+    alone = model(Juror(says("Canberra"), **CHAIR), "m/only")
+    desk = JuryDesk(store, {"main": alone})
+    await desk.solve(early_exit="never")
+    assert [len(call) for call in alone.generate_calls] == [3, 3, 1]
+    assert [r.indices for r in alone.generate_calls[0]] == [(0,), (1,), (2,)]
+    a, b = model(Juror(says("Canberra")), "a/one"), model(Juror(says("Perth")), "b/two")
+    desk = JuryDesk(store, {"main": model(Juror(**CHAIR), "m/m"), "juror-1": a, "juror-2": b, "juror-3": a})
+    await desk.solve("shared")
+    assert [len(call) for call in a.generate_calls] == [2, 2]
+    assert [r.indices for r in a.generate_calls[0]] == [(0,), (2,)]
+    assert [len(call) for call in b.generate_calls] == [1, 1]
+    assert {key.split(":")[0] for key in desk.spent.by_role} == {"main", "juror-1", "juror-2"}
+
+
+async def test_models_are_asked_side_by_side(store):
+    meeting = asyncio.Barrier(3)
+    waited = set()
+
+    def meet(name):
+        async def step():
+            if name not in waited:  # all three must be at work for any of them to go on
+                waited.add(name)
+                await meeting.wait()
+
+        return step
+
+    side_by_side = {f"juror-{i}": model(Juror(says("Perth")), f"{i}/x", step=meet(i)) for i in (1, 2, 3)}
+    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **side_by_side})
+    assert (await desk.solve()).best.answer == "D"
+
+
+async def test_a_stage_takes_as_long_as_its_slowest_call(store):
+    now, waiting = [0.0], []
+
+    def until(seconds):
+        async def step():
+            if seconds in until.done:
+                return
+            until.done.add(seconds)
+            mine = asyncio.Event()
+            waiting.append((seconds, mine))
+            if len(waiting) == 3:  # everybody waits: let time pass, the earliest first
+                for at, event in sorted(waiting, key=lambda w: w[0]):
+                    now[0] = max(now[0], at)
+                    event.set()
+            await mine.wait()
+
+        return step
+
+    until.done = set()
+    slow = {f"juror-{i}": model(Juror(says("Perth")), f"{i}/x", step=until(10.0 * i)) for i in (1, 2, 3)}
+    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **slow})
+    await desk.solve(clock=lambda: now[0])
+    assert desk.reports("jury.stage")[0]["latency_ms"] == 30_000
+    assert [s.seconds for s in desk.sink.of_type("stage.finished")][0] == 30
+
+
+async def test_a_slow_juror_does_not_hold_up_the_others(store):
+    slow = held(after=5)
+    desk = JuryDesk(store, {**jury(), "juror-3": slow})
+    solution = await desk.solve(deadline_s=0.2, early_exit="never")
+    first, second, third = desk.reports("jury.opinion")
+    assert (first["ok"], second["ok"], third["ok"], third["failure"]) == (True, True, False, "it was not done in time")
+    assert slow.running == 0
+    assert desk.spent.by_role["juror-3:c/three"].completion_tokens == 5  # what it used is paid
+    assert third["tokens"] == 5
+    assert [kind_of(p) for p in prompts(slow)] == ["opinion"]
+    assert solution.best.answer == "B"
+    assert solution.stopped == "done"
+
+
+async def test_a_quorum_is_enough(store):
+    slow = held()
+    desk = JuryDesk(store, {**jury(), "juror-3": slow})
+    solution = await desk.solve(quorum=2)
+    assert [o["ok"] for o in desk.reports("jury.opinion")] == [True, True, False]
+    assert slow.running == 0
+    assert solution.notes["path"] == "full"  # two opinions, two reviews
+
+
+async def test_nobody_in_time_is_an_error_that_says_so(store):
+    slow = {f"juror-{i}": held(name=f"{i}/x") for i in (1, 2, 3)}
+    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **slow})
+    with pytest.raises(BackendTimeout, match="not done in time"):
+        await desk.solve(deadline_s=0.05)
+
+
+async def test_a_slow_chair_leaves_the_best_opinion(store):
+    chair = ScriptedModel(Juror(**CHAIR).script, name="m/chair", step=lambda: asyncio.Event().wait())
+    desk = JuryDesk(store, {**jury(), "main": chair})
+    solution = await desk.solve(deadline_s=0.2)
+    assert (solution.notes["source"], solution.best.answer) == ("fallback", "B" if solution.chosen else "A")
+    assert chair.running == 0
+
+
+async def test_a_model_that_fails_takes_nobody_along(store):
+    broken = Refusing(Juror().script, name="c/three")
+    desk = JuryDesk(store, {**jury(), "juror-3": broken})
+    solution = await desk.solve()
+    assert [o["failure"] for o in desk.reports("jury.opinion")] == ["", "", "no such server"]
+    assert len(broken.generate_calls) == 1
+    assert solution.notes["path"] == "full"
+    alone = {f"juror-{i}": Refusing(Juror().script, name=f"{i}/x") for i in (1, 2, 3)}
+    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **alone})
+    with pytest.raises(BackendUnavailable, match="no such server"):
+        await desk.solve("all")
+
+
+async def test_answers_that_do_not_fit_leave_a_reviewer_out(store):
+    tight = model(Juror(says("Canberra")), "c/three", context_tokens=900)  # the question fits, the answers do not
+    desk = JuryDesk(store, {**jury(), "juror-3": tight})
+    await desk.solve(answer_tokens=60, review_tokens=60, early_exit="never")
+    assert [o["ok"] for o in desk.reports("jury.opinion")] == [True, True, True]
+    assert [r["failure"] for r in desk.reports("jury.review")] == ["", "", "the answers do not fit its context"]
+
+
+async def test_one_prompt_that_is_too_long_takes_no_other_of_its_batch_along(store):
+    wide = model(Juror(says("Canberra")), "m/one")
+    given = {"answer_tokens": 60, "review": False, "chair": False, "early_exit": "never"}
+    await JuryDesk(store, {"main": wide}).solve("wide", **given)
+    lengths = [len(prompt) for prompt in prompts(wide)]
+    longest = lengths.index(max(lengths))
+    narrow = model(Juror(says("Canberra")), "m/one", context_tokens=max(lengths) + 60 - 1)
+    desk = JuryDesk(store, {"main": narrow})
+    solution = await desk.solve("narrow", **given)
+    assert [o["ok"] for o in desk.reports("jury.opinion")] == [i != longest for i in range(3)]
+    assert [len(call) for call in narrow.generate_calls] == [3, 1, 1, 1]
+    spent = desk.spent.model_calls
+    assert await desk.solve("narrow", replay=True, **given) == solution
+    assert desk.spent.model_calls == spent
+
+
+async def test_a_model_without_stop_strings_reviews_all_the_same(store):
+    plain = WithoutStops(
+        Juror(says("Canberra"), lambda text: (9, 9, 9) if "Canberra" in text else (2, 2, 2)).script, name="c/x"
+    )
+    desk = JuryDesk(store, {**jury(), "juror-3": plain})
+    solution = await desk.solve()
+    assert [r["ok"] for r in desk.reports("jury.review")] == [True, True, True]
+    again = await desk.solve(replay=True)
+    assert again == solution
+
+
+SCENES = {
+    "as it should be": ({}, {}),
+    "too slow": ({"juror-3": lambda: held(after=5)}, {"deadline_s": 0.2, "early_exit": "never"}),
+    "a quorum": ({"juror-3": held}, {"quorum": 2}),
+    "a model down": ({"juror-2": lambda: Refusing(Juror().script, name="b/two")}, {}),
+    "a sample failed": (
+        {"juror-1": lambda: model(Juror(says("Perth")), "a/one", failing=frozenset({0})), "juror-2": None},
+        {"n": 4},
+    ),
+    "no reviews": ({f"juror-{i}": None for i in ()}, {"review": False}),
+    "no room": ({"juror-3": lambda: model(Juror(says("Perth")), "c/three", context_tokens=900)}, {"answer_tokens": 60}),
+    "few tokens": ({}, {"budget": Budget(tokens=90)}),
+    "few calls": ({}, {"budget": Budget(calls=5)}),
+    "no time": ({"juror-3": lambda: held(after=3)}, {"budget": Budget(seconds=1.0)}),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+async def test_a_replay_takes_the_same_way_without_models_and_clock(store, scene):
+    changed, given = SCENES[scene]
+    desk = JuryDesk(store, {**jury(), **{role: make() for role, make in changed.items() if make is not None}})
+    solution = await desk.solve("run", **given)
+    spent, told = (
+        desk.spent,
+        [(e.type, getattr(e, "report", None)) for e in desk.sink.events if e.type.startswith("jury.")],
+    )
+    made = [len(m.generate_calls) for m in desk.by_role.values()]
+    again = await desk.solve("run", replay=True, **given)
+    assert again == solution
+    assert [len(m.generate_calls) for m in desk.by_role.values()] == made
+    assert (desk.spent.model_calls, desk.spent.completion_tokens) == (spent.model_calls, spent.completion_tokens)
+    assert desk.spent.replayed_calls == desk.spent.model_calls
+    plain = [(kind, timeless(report)) for kind, report in told]
+    assert [(e.type, timeless(e.report)) for e in desk.sink.events if e.type.startswith("jury.")] == plain
+
+
+def timeless(report):
+    return {name: value for name, value in report.items() if name != "latency_ms"}
+
+
+async def test_a_run_that_was_ended_goes_on_where_it_was(store):
+    reached = asyncio.Event()
+
+    async def stop():
+        reached.set()
+        await asyncio.Event().wait()
+
+    desk = JuryDesk(store, {**jury(), "main": model(Juror(**CHAIR), "m/chair", step=stop)})
+    work = asyncio.ensure_future(desk.solve("run"))
+    await reached.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert all(m.running == 0 for m in desk.by_role.values())
+    whole = JuryDesk(store, jury())
+    expected = await whole.solve("whole")
+    desk.by_role["main"] = model(Juror(**CHAIR), "m/chair")
+    asked = [len(m.generate_calls) for role, m in desk.by_role.items() if role != "main"]
+    assert await desk.solve("run") == expected
+    assert [len(m.generate_calls) for role, m in desk.by_role.items() if role != "main"] == asked
+    assert desk.spent.replayed_calls == 6
+
+
+async def test_a_run_that_failed_asks_again_when_it_goes_on(store):
+    down = {f"juror-{i}": Refusing(Juror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))}
+    desk = JuryDesk(store, {**jury(), **down})
+    with pytest.raises(BackendError):
+        await desk.solve("run")
+    desk.by_role.update(jury())
+    assert (await desk.solve("run")).notes["path"] == "full"

@@ -1,0 +1,165 @@
+"""The verifier: what a jury thinks of another strategy's answer, beside the evidence and never in its place."""
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents.reasoner import Reasoner
+from reason.agents.verify_text import averify_text
+from reason.core.answer import Candidate, Solution
+from reason.core.errors import BackendUnavailable, NotVerified, UserError
+from reason.core.event_sinks import MemorySink
+from reason.core.question import Document, Question
+from reason.core.settings import Settings
+from reason.verify.edgejury.verifier import competitors
+from reason.verify.reports import ClaimReport
+from scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
+from scripted_model import ScriptedModel, replies
+
+FACT = "Ada Byron wrote the timetable."
+FALSE = "Ada Byron did not write the timetable."
+ASKED = Question(text="Who made the timetable?", kind="text")
+PARAMETERS = {"edgejury": {"entailment": "lexical"}}
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The models that are opened, by name."""
+    models = {"m/main": ScriptedModel(replies(FACT), name="m/main")}
+    for name, text in (("a/one", FACT), ("b/two", FACT), ("c/three", FALSE)):
+        models[name] = model(Juror(text), name)
+
+    async def open_model(name, settings, *_):
+        if name not in models:
+            raise BackendUnavailable(f"no model {name}")
+        return models[name]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return models
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="m/main", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+JURORS = ["a/one", "b/two", "c/three"]
+
+
+def verified(settings, **more):
+    given = {"verify": ["edgejury"], "verify_parameters": PARAMETERS, "jurors": JURORS, "repairs": 0, **more}
+    return Reasoner(settings=settings, **given)
+
+
+async def test_agreement_is_no_support(opened, settings):
+    sink = MemorySink()
+    async with verified(settings) as reasoner:
+        answer = await reasoner.aask(ASKED, sinks=[sink])
+        again = await reasoner.areplay(answer.run_id)
+    (claim,) = answer.verification.claims
+    assert (claim.verdict, answer.verification.verdict) == ("not_enough_evidence", "not_enough_evidence")
+    assert claim.note.endswith("the jurors are not sure (2 for, 1 against, 0 silent; agreement is no evidence)")
+    assert claim.evidence == ()
+    assert answer.confidence == pytest.approx(3 / 5)
+    (event,) = sink.of_type("claim.checked")
+    report = ClaimReport.model_validate(event.report)
+    assert [(o.component, o.kind, o.weight) for o in report.internal if o.component.startswith("juror")] == [
+        ("juror #0", "agreement", 1.0),
+        ("juror #1", "agreement", 1.0),
+        ("juror #2", "agreement", -1.0),
+    ]
+    assert again.verification == answer.verification
+    assert opened["a/one"].generate_calls[0][0].prompt.messages[-1].content.count(FACT) == 0  # it answers for itself
+
+
+async def test_evidence_decides_and_the_jury_stands_beside_it(opened, settings):
+    facts = [Document(name="facts", text=FALSE)]
+    async with verified(settings) as reasoner:
+        answer = await reasoner.aask(ASKED, documents=facts)
+    (claim,) = answer.verification.claims
+    assert (claim.verdict, answer.verification.verdict) == ("refuted", "refuted")
+    assert claim.evidence[0].text == FALSE
+    assert "2 for, 1 against" in claim.note
+    assert answer.verification.confidence == pytest.approx(claim.probs[0])  # the evidence's, not the jury's
+    async with verified(settings, require_verified=True) as reasoner:
+        with pytest.raises(NotVerified):
+            await reasoner.aask(ASKED)
+
+
+async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
+    def mark(text):
+        return (9, 9, 9) if "planned" in text else (2, 2, 2)
+
+    for name in JURORS:
+        opened[name] = model(Juror(says("Canberra", "It was planned."), mark), name)
+
+    def script(text):  # four chains, of which most say Sydney
+        return replies("It is large. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
+
+    opened["m/main"] = ScriptedModel(script, name="m/main")
+    sink = MemorySink()
+    async with verified(settings, strategy="self-consistency", parameters={"n": 12, "temperature": 1.0}) as reasoner:
+        answer = await reasoner.aask(CAPITAL, sinks=[sink])
+    assert answer.answer == "A"
+    (ranked,) = sink.of_type("jury.ranked")
+    assert [s["juror"] for s in ranked.report["standings"]] == [1, 0]
+    assert any("reviewers rank the answer 'B' above the one that was given" in what for what in answer.degraded)
+    review = next(p for p in prompts(opened["a/one"]) if kind_of(p) == "review")
+    assert len(answers_in(review)) == 2
+    assert "yours is not among them" not in review
+    stated = sink.of_type("jury.claim")[-1].report
+    assert (stated["claim"]["text"], stated["label"], stated["contradict"]) == (
+        "The answer is A.",
+        "contradicted",
+        [0, 1, 2],
+    )
+
+
+async def test_a_text_is_put_before_a_jury_without_any_document(opened, settings):
+    found = await averify_text(
+        FACT,
+        question="Who made it?",
+        verifier="edgejury",
+        parameters={"entailment": "lexical"},
+        settings=settings,
+        jurors=JURORS,
+    )
+    assert (found.verification.verdict, found.degraded) == ("not_enough_evidence", ())
+    assert found.reports[0].internal[-1].component == "juror #2"
+    assert found.usage.model_calls == 3
+    assert not opened["m/main"].generate_calls
+    with pytest.raises(UserError, match="nothing to check the answer against"):
+        await averify_text(FACT, verifier="davinci", settings=settings)
+
+
+async def test_without_a_question_jurors_tell_what_they_know(opened, settings):
+    for name, said in zip(JURORS, ("1: support", "1: contradict", "no idea"), strict=True):
+        opened[name] = model(Juror(stance=lambda prompt, said=said: said), name)
+    found = await averify_text(
+        FACT, verifier="edgejury", parameters={"entailment": "lexical"}, settings=settings, jurors=JURORS
+    )
+    assert [kind_of(p) for p in prompts(opened["a/one"])] == ["stance"]
+    assert "1 for, 1 against, 0 silent" in found.verification.claims[0].note
+
+
+async def test_without_jurors_the_main_model_is_the_jury(opened, settings):
+    found = await averify_text(
+        FACT, question="Who made it?", verifier="edgejury", parameters={"entailment": "lexical"}, settings=settings
+    )
+    assert len(opened["m/main"].generate_calls[0]) == 3
+    assert "3 for, 0 against" in found.verification.claims[0].note
+    assert any("single_family" in what for what in found.degraded)
+
+
+async def test_a_jury_that_fails_leaves_the_evidence(opened, settings):
+    for name in JURORS:
+        opened[name] = model(Juror(FACT), name, failing=frozenset({0, 1, 2}))
+    async with verified(settings) as reasoner:
+        answer = await reasoner.aask(ASKED, documents=[Document(name="facts", text=FACT)])
+    assert answer.verification.verdict == "supported"
+    assert any("the jury said nothing" in what for what in answer.degraded)
+
+
+def test_competitors_say_something_else():
+    texts = [("one", "A"), ("two", "B"), ("one again", "A"), ("", None), ("three", "C"), ("two", "B"), ("four", "D")]
+    solution = Solution(chosen=1, candidates=tuple(Candidate(text=t, answer=a) for t, a in texts))
+    assert [c.text for c in competitors(solution, 3)] == ["two", "one", "three"]
+    assert competitors(Solution(chosen=None), 3) == []

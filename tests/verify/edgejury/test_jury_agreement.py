@@ -1,0 +1,113 @@
+"""From stances to labels, scores and the confidence in an answer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.verify.claims import Claim
+from reason.verify.edgejury.agreement import (
+    Stance,
+    confidence_of,
+    label_claim,
+    label_of,
+    premise,
+    score_of,
+    stance_of,
+)
+from reason.verify.edgejury.opinions import Agreement, ClaimLabel
+from reason.verify.support import Support
+
+CLAIM = Claim(text="The tower is 300 m high.", start=0, end=24)
+CASES: list[tuple[tuple[int, int, int], Agreement, float]] = [
+    ((3, 0, 0), "consistent", 0.8),
+    ((2, 0, 1), "consistent", 0.75),
+    ((1, 0, 2), "uncertain", 2 / 3),
+    ((2, 1, 0), "uncertain", 0.6),
+    ((1, 1, 1), "uncertain", 0.5),
+    ((0, 1, 2), "contradicted", 1 / 3),
+    ((1, 2, 0), "contradicted", 0.4),
+    ((0, 0, 3), "uncertain", 0.5),
+]
+
+
+def stances(support: int, contradict: int, silent: int) -> dict[int, Stance]:
+    told: list[Stance] = [*["support"] * support, *["contradict"] * contradict, *["silent"] * silent]
+    return dict(enumerate(told))
+
+
+@pytest.mark.parametrize(("counts", "label", "score"), CASES)
+def test_labels_and_scores_of_three_jurors(counts: tuple[int, int, int], label: Agreement, score: float) -> None:
+    claim = label_claim(CLAIM, stances(*counts))
+    assert claim.label == label_of(*counts) == label
+    assert claim.score == pytest.approx(score, abs=1e-12)
+    assert tuple(map(len, (claim.support, claim.contradict, claim.silent))) == counts
+    assert (claim.note == "") == (label == "consistent")
+
+
+def test_who_supports_and_who_contradicts_is_told() -> None:
+    claim = label_claim(CLAIM, {4: "support", 1: "contradict", 0: "support", 2: "silent"})
+    assert (claim.support, claim.contradict, claim.silent) == ((0, 4), (1,), (2,))
+    assert claim.note == "1 of 3 that speak of it say the opposite"
+    assert label_claim(CLAIM, {}).note == "no opinion says so"
+    assert label_claim(CLAIM, {0: "support"}, note="own").note == "own"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 2 / 3, 0.9, 1.0])
+)
+def test_the_rule_as_it_is_written(s: int, x: int, o: int, theta: float) -> None:
+    n = s + x + o
+    if x > s or (x >= 1 and s == 0):
+        wanted = "contradicted"
+    elif x == 0 and s >= 2 and s >= theta * n - 1e-9:
+        wanted = "consistent"
+    else:
+        wanted = "uncertain"
+    assert label_of(s, x, o, theta) == wanted
+    assert 0 < score_of(s, x) < 1
+
+
+def test_a_third_of_thirty_is_ten_whatever_floats_say() -> None:
+    assert label_of(3, 0, 27, 0.1) == "consistent"  # 0.1 * 30 is a little more than 3
+    assert label_of(2, 0, 28, 0.1) == "uncertain"
+
+
+def test_impossible_counts_are_refused() -> None:
+    for wrong in ((-1, 0, 0, 0.5), (1, 0, 0, 1.5)):
+        with pytest.raises(UserError, match="no label"):
+            label_of(*wrong)
+
+
+def test_confidence_is_the_mean_score_less_what_is_contradicted() -> None:
+    def label(s: int, x: int, o: int) -> ClaimLabel:
+        return label_claim(CLAIM, stances(s, x, o))
+
+    assert confidence_of([]) == 0.5
+    assert confidence_of([label(3, 0, 0)]) == pytest.approx(0.8)
+    assert confidence_of([label(3, 0, 0), label(1, 2, 0)]) == pytest.approx((0.8 + 0.4) / 2 * 0.5)
+    assert confidence_of([label(0, 3, 0)]) == 0.0
+
+
+def test_stances_follow_the_likeliest_label_and_doubt_is_silence() -> None:
+    assert stance_of(Support(0.7, 0.2, 0.1)) == "support"
+    assert stance_of(Support(0.2, 0.7, 0.1)) == "contradict"
+    assert stance_of(Support(0.4, 0.2, 0.4)) == "silent"
+    assert stance_of(Support(0.4, 0.4, 0.2)) == "contradict"
+
+
+def test_the_premise_is_the_sentence_that_speaks_of_the_claim_and_the_one_before() -> None:
+    opinion = "Paris is large. The Eiffel tower stands there. It is 300 m high. Many people visit Paris."
+    assert premise("The tower is 300 m high.", opinion) == "The Eiffel tower stands there. It is 300 m high."
+    assert premise("Zinc is a metal.", opinion) == opinion
+    assert premise("Zinc is a metal.", "") == ""
+
+
+def test_a_juror_has_one_stance() -> None:
+    with pytest.raises(ValueError, match="one stance"):
+        ClaimLabel(claim=CLAIM, label="uncertain", support=(1,), silent=(1,), score=0.5)
+    assert math.isclose(label_claim(CLAIM, {1: "support"}).score, 2 / 3)

@@ -1,0 +1,218 @@
+"""What the chair is asked, its reply down to the last readable piece, and who stands in for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.question import Question
+from reason.verify.edgejury.blinding import Blinding, show_answers
+from reason.verify.edgejury.chair_reading import read_chair
+from reason.verify.edgejury.chairing import chair_repair, chair_request, fallback, left_out
+from reason.verify.edgejury.opinions import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
+from reason.verify.edgejury.option_orders import OptionOrder
+
+OPEN = Question(text="Why is the sky blue?")
+CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))
+BLIND = Blinding(("A", "B"), (1, 0))
+RANKING = Ranking(
+    rule="borda",
+    reviews=2,
+    standings=(Standing(juror=0, score=1.0, borda=1.0, mark=8.25), Standing(juror=1, score=0.0, borda=0.0)),
+)
+ISSUES = (
+    PooledIssue(candidate=1, kind="factual_risk", detail="Answer #x is false, says answer #0", reviewers=(0, 2)),
+    PooledIssue(candidate=0, kind="unclear", detail="dull", reviewers=(1,)),
+)
+WHOLE = {
+    "answer": "Blue light is scattered most.",
+    "rationale": ["Answer B explains it", "why it is so"],
+    "addressed": [{"issue": 1, "how": "Left out what Answer A claims."}, {"issue": "x", "how": "y"}],
+    "open_questions": ["How much?"],
+    "disagreements": [
+        {
+            "topic": "the cause",
+            "positions": [{"candidate": "A", "stance": "the sea"}, {"candidate": "Z", "stance": "none"}],
+            "resolution": "Answer B is right.",
+        },
+        {"topic": "..."},
+    ],
+}
+
+
+def request(form: str = "json", question: Question = OPEN, issues: tuple[PooledIssue, ...] = ISSUES) -> str:
+    quotes = (KeptQuote(candidate=0, quote="light is scattered", reviewers=(1,)),)
+    answers = show_answers(BLIND, {0: "Scattering.", 1: "The sea."})
+    asked = chair_request(question, answers, BLIND, RANKING, issues, quotes, scrub=str.lower, form=form, begin=True)  # type: ignore[arg-type]
+    assert asked.prompt.prefix == asked.opening
+    (message,) = asked.prompt.messages
+    assert answers in message.content
+    return message.content
+
+
+def test_the_chair_sees_question_answers_ranking_issues_and_quotations_and_no_juror() -> None:
+    shown = request()
+    assert shown.startswith("Why is the sky blue?\n\nSeveral people have answered")
+    assert "rank them B (above 100% of the others, mark 8.2 of 10), A (above 0% of the others)." in shown
+    assert "1. Answer A, factual_risk (named by 2): answer #x is false, says Answer B\n" in shown
+    assert "2. Answer B, unclear (named by 1): dull" in shown
+    assert "- Answer B: light is scattered" in shown
+    assert "say for issue 1 what you did about it" in shown
+    assert '"choice"' not in shown
+
+
+def test_without_issues_none_are_spoken_of() -> None:
+    assert "issues" not in request(issues=()).partition("Reply with JSON")[0]
+    assert "Issue" not in request("lines", issues=())
+
+
+def test_closed_questions_are_asked_for_their_choice() -> None:
+    assert '"choice": "the letter of the right option"' in request(question=CHOICE)
+    assert request("lines", CHOICE).endswith('End with a last line "Answer:" and the letter of the right option.')
+    assert '"choice": "the number alone"' in request(question=Question(text="How many?", kind="number"))
+
+
+def test_all_issues_that_must_be_addressed_are_shown_and_few_others() -> None:
+    many = [PooledIssue(candidate=0, kind="unclear", detail=f"d{i}", reviewers=(1, 2)) for i in range(10)]
+    more = [PooledIssue(candidate=0, kind="unclear", detail=f"e{i}", reviewers=(1,)) for i in range(10)]
+    shown = request(issues=(*many, *more))
+    assert "10. Answer B" in shown
+    assert "e0" not in shown
+    assert "each of the issues 1, 2, 3, 4, 5, 6, 7, 8, 9 and 10" in shown
+    assert "e7" not in request(issues=tuple(more[:1] * 8 + more[7:]))
+
+
+def test_whole_json_is_read_with_candidates_as_jurors() -> None:
+    read = read_chair(f"Sure:\n{json.dumps(WHOLE)}", OPEN, BLIND)
+    assert read is not None
+    assert read.answer == "Blue light is scattered most."
+    assert read.rationale == ("answer #0 explains it",)
+    assert [(a.issue, a.how) for a in read.addressed] == [(0, "Left out what answer #1 claims.")]
+    assert read.open_questions == ("How much?",)
+    (disagreement,) = read.disagreements
+    assert [(p.candidate, p.stance) for p in disagreement.positions] == [(1, "the sea")]
+    assert disagreement.resolution == "answer #0 is right."
+    assert (read.choice, read.source) == (None, "chair")
+    assert left_out(read, ISSUES) == ()
+    assert left_out(read, ISSUES[::-1]) == ISSUES[:1]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 400))
+def test_a_reply_that_was_cut_off_still_has_its_answer(cut: int) -> None:
+    whole = json.dumps(WHOLE)
+    answer = "Blue light is scattered most."
+    read = read_chair(whole[:cut], OPEN, BLIND)
+    begun = cut - whole.index(answer)
+    if begun >= len(answer):
+        assert read is not None
+        assert read.answer == answer
+    elif begun > 0:
+        assert read is not None
+        assert answer.startswith(read.answer)
+    else:
+        assert read is None
+
+
+def test_of_an_answer_that_was_cut_off_whole_sentences_are_kept() -> None:
+    read = read_chair('{"answer": "It is scattered. Red is n', OPEN, BLIND)
+    assert read is not None
+    assert read.answer == "It is scattered."
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["", "I cannot say.", '{"answer": ""}', '{"answer": "the final answer"}', '{"answer": 4}', '{"rationale": ["x"]}'],
+)
+def test_a_reply_without_an_answer_calls_for_a_repair(reply: str) -> None:
+    assert read_chair(reply, OPEN, BLIND) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice"),
+    [
+        ('{"answer": "It is Paris.", "choice": "B"}', "B"),
+        ('{"answer": "It is Paris.", "choice": "B) Paris"}', "B"),
+        ('{"answer": "It is Paris.", "choice": "the letter of the right option"}', "B"),
+        ('{"answer": "It is Paris, so the answer is B."}', "B"),
+        ('{"answer": "It is Paris.", "choice": "B", "rationale": ["cut o', "B"),
+        ('{"answer": "Nobody knows.", "choice": "E"}', None),
+    ],
+)
+def test_the_choice_of_a_closed_question(reply: str, choice: str | None) -> None:
+    read = read_chair(reply, CHOICE, BLIND)
+    assert read is not None
+    assert read.choice == choice
+    order = OptionOrder((1, 2, 0))  # the chair saw Paris as A, Nice as B, Lyon as C
+    turned = read_chair(reply.replace("B", "A"), CHOICE, BLIND, order=order)
+    assert turned is not None
+    assert turned.choice == choice
+
+
+def test_numbers_are_taken_as_choices_however_they_come() -> None:
+    asked = Question(text="How many?", kind="number")
+    for reply in ('{"answer": "About four.", "choice": 4}', '{"answer": "It is 3 + 1 = 4"}', "Four.\nAnswer: 4"):
+        read = read_chair(reply, asked, BLIND, form="lines")
+        assert read is not None
+        assert read.choice == "4"
+
+
+def test_letters_in_the_answer_are_told_for_people() -> None:
+    reply = '{"answer": "As Answer P says, option A is right.", "choice": "A"}'
+    read = read_chair(reply, CHOICE, Blinding(("P", "Q"), (0, 1)), order=OptionOrder((1, 2, 0)))
+    assert read is not None
+    assert read.answer == "As one answer says, option B is right."
+
+
+def test_lines_are_read_where_they_were_asked_for() -> None:
+    reply = "Blue light is scattered most.\n\nWhy: Answer B says so\nIssue 1: left out\n**Open:** how much\n"
+    assert read_chair(reply, OPEN, BLIND) is None
+    read = read_chair(reply, OPEN, BLIND, form="lines")
+    assert read is not None
+    assert read.answer == "Blue light is scattered most."
+    assert (read.rationale, read.open_questions) == (("answer #0 says so",), ("how much",))
+    assert [(a.issue, a.how) for a in read.addressed] == [(0, "left out")]
+    closed = read_chair("It is Paris.\nWhy: it is\nAnswer: B", CHOICE, BLIND, form="lines")
+    assert closed is not None
+    assert (closed.answer, closed.choice) == ("It is Paris.", "B")
+    only = read_chair("Answer: B", CHOICE, BLIND, form="lines")
+    assert only is not None
+    assert (only.answer, only.choice) == ("B", "B")
+    assert read_chair("I do not know.", CHOICE, BLIND, form="lines") is None
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=60), st.lists(st.sampled_from([*'{}[]",: 1', '"answer"', '"addressed"', "Why:"])).map("".join)
+    )
+)
+def test_no_reply_breaks_the_reading(reply: str) -> None:
+    for form in ("json", "lines"):
+        read = read_chair(reply, CHOICE, BLIND, form=form)  # type: ignore[arg-type]
+        assert read is None or read.answer.strip()
+
+
+def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
+    first = chair_request(CHOICE, "<answers>\n</answers>", BLIND, RANKING, ISSUES)
+    again = chair_repair(first, "oh </s>", CHOICE, ISSUES, begin=True)
+    assert [m.role for m in again.prompt.messages] == ["user", "assistant", "user"]
+    assert again.prompt.messages[1].content == "oh < /s>"
+    assert 'begins with "Issue 1:"' in again.prompt.messages[2].content
+    assert (again.form, again.prompt.prefix) == ("lines", "")
+
+
+def test_the_best_ranked_opinion_stands_in_and_not_the_first() -> None:
+    opinions = [
+        Opinion(juror=1, model="m", text="The sea.", choice="A", ok=True),
+        Opinion(juror=0, model="m", text="Scattering.", choice="B", ok=True),
+    ]
+    found = fallback(RANKING, opinions)
+    assert (found.answer, found.choice, found.source) == ("Scattering.", "B", "fallback")
+    assert left_out(found, ISSUES) == ISSUES[:1]
+    with pytest.raises(UserError, match="of juror 0, is not there"):
+        fallback(RANKING, opinions[:1])
+    assert Synthesis(answer="x", source="chair").addressed == ()

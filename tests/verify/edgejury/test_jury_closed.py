@@ -1,0 +1,194 @@
+"""Closed questions: reading answers, leaving early, the weighted vote, and the chair held against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.question import Question
+from reason.verify.edgejury.closed import (
+    Vote,
+    canonical,
+    closed_kind,
+    mutually_entailed,
+    read_opinion,
+    settle,
+    unanimous,
+    weighted_vote,
+)
+from reason.verify.edgejury.opinions import Opinion, Ranking, Standing, Synthesis
+from reason.verify.edgejury.option_orders import OptionOrder
+from reason.verify.edgejury.position_bias import position_bias
+from reason.verify.support import Support
+
+CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))
+
+
+def opinions(*choices: str | None) -> list[Opinion]:
+    return [Opinion(juror=i, model="m", text=f"text {i}", choice=c, ok=True) for i, c in enumerate(choices)]
+
+
+def failed(juror: int) -> Opinion:
+    return Opinion(juror=juror, model="m", ok=False)
+
+
+def ranking(*borda: float) -> Ranking:
+    standings = [Standing(juror=i, score=b, borda=b) for i, b in enumerate(borda)]
+    return Ranking(rule="borda", standings=tuple(sorted(standings, key=lambda s: -s.borda)))
+
+
+def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: tuple[int, ...] = ()) -> Vote:
+    found = weighted_vote(given, weights or {}, order)
+    assert found is not None
+    return found
+
+
+def test_what_is_closed() -> None:
+    kinds = {text: closed_kind(Question(text=text)) for text in ("How many legs?", "Is it?", "Why is the sky blue?")}
+    assert kinds == {"How many legs?": "number", "Is it?": "yes_no", "Why is the sky blue?": None}
+    assert closed_kind(CHOICE) == "choice"
+
+
+def test_an_answer_is_read_in_the_order_it_was_given_in() -> None:
+    order = OptionOrder((1, 2, 0))
+    text = "Option C is in the south. It is Paris.\nAnswer: A"
+    assert read_opinion(text, CHOICE, order) == ("Option A is in the south. It is Paris.\nAnswer: B", "B")
+    assert read_opinion(text, CHOICE) == (text, "A")
+    assert read_opinion("Why not", Question(text="Why?"), OptionOrder()) == ("Why not", None)
+    assert read_opinion("It is 1,000.", Question(text="How many?")) == ("It is 1,000.", "1000")
+    assert read_opinion("No idea.", CHOICE, order) == ("No idea.", None)
+    as_number = CHOICE.model_copy(update={"kind": "number"})
+    assert read_opinion("It is 5, option A", as_number, order) == ("It is 5, option B", "5")
+    assert read_opinion("Option A", CHOICE.model_copy(update={"kind": "text"}), order) == ("Option B", None)
+
+
+def test_of_a_reply_that_was_cut_off_the_cut_sentence_is_not_read() -> None:
+    number = Question(text="How many?")
+    assert read_opinion("It is 12. Or is it 1", number, finished=False)[1] == "12"
+    assert read_opinion("It is 12. Or is it 1", number)[1] == "1"
+
+
+def test_equal_answers_are_written_alike() -> None:
+    assert canonical(["1/2", None, "0.5", "3"], [[0, 2], [3]]) == ["1/2", None, "1/2", "3"]
+
+
+def test_an_early_exit_needs_three_that_agree_and_nobody_that_does_not() -> None:
+    assert unanimous(opinions("B", "B", "B")) == "B"
+    assert unanimous([*opinions("B", "B", "B"), failed(3)]) == "B"
+    assert unanimous(opinions("B", "B", "B"), least=4) is None
+    assert unanimous([*opinions("B", "B"), failed(2)]) is None
+    assert unanimous(opinions("B", "B")) is None
+    assert unanimous(opinions("B", "B"), least=2) is None  # two jurors never leave early
+    assert unanimous(opinions("B", "B", "A")) is None
+    assert unanimous(opinions("B", "B", None)) is None
+    assert unanimous(opinions(None, None, None)) is None
+    assert unanimous([failed(0), failed(1), failed(2)]) is None
+
+
+def test_open_answers_say_the_same_if_each_entails_each() -> None:
+    says, silent = Support(0.8, 0.1, 0.1), Support(0.1, 0.1, 0.8)
+    supports = dict.fromkeys(permutations(range(3), 2), says)
+    assert mutually_entailed(3, supports)
+    for pair in supports:
+        assert not mutually_entailed(3, {**supports, pair: silent})
+    assert not mutually_entailed(1, {})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["A", "B", "C", None]), min_size=1, max_size=7))
+def test_without_weights_it_is_plain_majority_and_the_first_of_equals(choices: list[str | None]) -> None:
+    found = weighted_vote(opinions(*choices), {})
+    counts = Counter(c for c in choices if c is not None)
+    if not counts:
+        assert found is None
+        return
+    assert found is not None
+    assert found.choice == max(counts, key=counts.__getitem__)  # of equals the first that was reached
+    assert found.support == {c: n / counts.total() for c, n in found.support.items() for n in [counts[c]]}
+    assert found.voters == {c: tuple(i for i, said in enumerate(choices) if said == c) for c in found.support}
+
+
+def test_votes_count_for_their_weight() -> None:
+    assert vote(opinions("A", "B", "B"), {0: 0.9, 1: 0.3, 2: 0.5}).choice == "A"
+    assert vote(opinions("A", "B", "B"), {0: 0.5}).support == {"B": 0.8, "A": 0.2}
+    assert vote(opinions("A", "B", "B"), {0: 0.0, 1: 0.0, 2: 0.0}).choice == "B"  # nobody has a weight, so all have one
+    tied = vote(opinions("A", "B", "B"), {0: 1.0, 1: 0.5, 2: 0.5})
+    assert tied.choice == "B"  # more jurors chose it
+    assert vote(opinions("A", "B"), {}, (1, 0)).choice == "B"  # the better juror chose it
+
+
+def test_a_juror_that_shows_how_sure_it_is_divides_its_vote() -> None:
+    sure, torn, torn_too = (
+        Opinion(juror=i, model="m", text="x", choice=c, probs=p, ok=True)
+        for i, (c, p) in enumerate(
+            [("A", {"A": 0.9, "B": 0.1}), ("B", {"A": 0.4, "B": 0.6}), ("B", {"A": 0.2, "B": 0.3})]
+        )
+    )
+    found = vote([sure, torn, torn_too])
+    assert found.choice == "A"
+    assert found.support == {"A": pytest.approx(1.7 / 3), "B": pytest.approx(1.3 / 3)}
+    assert found.voters == {"A": (0,), "B": (1, 2)}
+
+
+CHAIR = Synthesis(answer="The chair's text.", choice="B", rationale=("because",), source="chair")
+
+
+def test_the_chairs_choice_stands_if_a_well_ranked_juror_chose_so() -> None:
+    found = settle(CHAIR, opinions("A", "A", "B"), ranking(0.5, 0.4, 0.5))
+    assert (found.synthesis, found.overruled) == (CHAIR, False)
+    assert found.vote is not None
+    assert found.vote.choice == "A"
+
+
+@pytest.mark.parametrize(
+    ("choices", "borda", "why"),
+    [
+        (("A", "A", "C"), (0.2, 0.9, 0.4), "no juror chose 'B', as the chair did"),
+        (("A", "A", "B"), (0.2, 0.9, 0.4), "nobody well ranked chose 'B', as the chair did"),
+    ],
+)
+def test_otherwise_the_vote_stands_and_it_is_noted(
+    choices: tuple[str, ...], borda: tuple[float, ...], why: str
+) -> None:
+    found = settle(CHAIR, opinions(*choices), ranking(*borda))
+    assert found.overruled
+    assert (found.synthesis.choice, found.synthesis.answer) == ("A", "text 1")  # the best of those that chose A
+    assert found.synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, stands instead")
+
+
+def test_a_chair_without_a_choice_and_jurors_without_one() -> None:
+    silent = CHAIR.model_copy(update={"choice": None})
+    assert settle(silent, opinions("A", "C", "C"), ranking(1.0, 0.4, 0.4)).synthesis.choice == "A"
+    found = settle(CHAIR, opinions(None, None), ranking(1.0, 0.0))
+    assert (found.synthesis, found.vote, found.overruled) == (CHAIR, None, False)
+
+
+def test_reliability_counts_in_the_vote_beside_rank() -> None:
+    given, ranked = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
+    assert settle(CHAIR, given, ranked).synthesis.choice == "A"
+    assert settle(CHAIR, given, ranked, {1: 2.0}).synthesis.choice == "C"
+
+
+def test_a_likes_the_first_place_model_is_found_out_and_its_orders_undo_it() -> None:
+    always_first = position_bias([(0, 4)] * 60)
+    assert (always_first.counts, always_first.expected) == ((60, 0, 0, 0), (15.0, 15.0, 15.0, 15.0))
+    assert (always_first.first, always_first.first_by_chance) == (1.0, 0.25)
+    assert always_first.z == pytest.approx(45 / (60 * 0.25 * 0.75) ** 0.5)
+    assert always_first.p < 1e-9
+    assert always_first.distance == pytest.approx(0.75)
+    fair = position_bias([(i % 4, 4) for i in range(60)])
+    assert (fair.z, fair.p, fair.distance) == (0.0, 1.0, 0.0)
+
+
+def test_chance_depends_on_the_number_of_options() -> None:
+    found = position_bias([(1, 2), (0, 4), (3, 4)])
+    assert found.counts == (1, 1, 0, 1)
+    assert found.expected == pytest.approx((1.0, 1.0, 0.5, 0.5))
+    assert found.distance == pytest.approx(1 / 6)
+    for wrong in ([], [(2, 2)], [(0, 1)], [(-1, 3)]):
+        with pytest.raises(UserError):
+            position_bias(wrong)

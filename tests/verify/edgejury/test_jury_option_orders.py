@@ -1,0 +1,125 @@
+"""Orders of options: every option in different places, and letters told again rightly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from reason.core.question import Question
+from reason.reasoning.answers import extract
+from reason.verify.edgejury.closed import read_opinion, weighted_vote
+from reason.verify.edgejury.opinions import Opinion
+from reason.verify.edgejury.option_orders import OptionOrder, option_orders, own_order
+from reason.verify.edgejury.position_bias import position_bias
+
+CITIES = ("Oslo", "Paris", "Rome", "Bern", "Wien", "Riga", "Kiev", "Bonn", "Lima", "Nice", "Graz", "Linz", "Bari")
+QUESTION = Question(text="Which city is the capital of France?", choices=CITIES[:4])
+ORDER = OptionOrder((2, 0, 3, 1))  # shown: A Rome, B Oslo, C Bern, D Paris
+
+
+def question(count: int) -> Question:
+    return QUESTION.model_copy(update={"choices": CITIES[:count]})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 13), st.integers(1, 8), st.integers(0, 2**31))
+def test_over_a_jury_every_option_stands_in_different_places(count: int, jurors: int, seed: int) -> None:
+    orders = option_orders(question(count), jurors, seed)
+    assert all(sorted(order.order) == list(range(count)) for order in orders)
+    for option in range(count):
+        places = Counter(order.order.index(option) for order in orders)
+        assert max(places.values()) == -(-jurors // count)
+    assert option_orders(question(count), jurors, seed) == orders
+
+
+def test_without_options_there_is_nothing_to_order() -> None:
+    bare = Question(text="Why?")
+    assert option_orders(bare, 3, 1) == (OptionOrder(),) * 3
+    assert OptionOrder().shown(bare) == bare
+    assert OptionOrder().retell("Answer: B", bare) == "Answer: B"
+    assert (OptionOrder().to_question("A"), OptionOrder().to_shown("A")) == (None, None)
+
+
+def test_letters_lead_to_options_and_back() -> None:
+    assert ORDER.shown(QUESTION).choices == ("Rome", "Oslo", "Bern", "Paris")
+    assert [ORDER.to_question(letter) for letter in "ABCDE"] == ["C", "A", "D", "B", None]
+    assert [ORDER.to_shown(letter) for letter in "CADBE"] == ["A", "B", "C", "D", None]
+    assert ORDER.to_question("b") == "A"
+    assert [ORDER.to_question(wrong) for wrong in ("", "AB", "1", "\u00e4")] == [None] * 4
+    assert own_order(QUESTION).to_question("C") == "C"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("The answer is B.", "The answer is A."),
+        ("**Answer: (D)**", "**Answer: (B)**"),
+        ("answer: c", "answer: d"),
+        ("A) Rome is wrong, and C, D and A are too.", "C) Rome is wrong, and D, B and C are too."),
+        ("A is wrong. A dog barks. Option B or C.", "C is wrong. A dog barks. Option A or D."),
+        ("(A) and (B), not [D]", "(C) and (A), not [B]"),
+        ("I think it's B, not A.", "I think it's A, not C."),
+        ("\\boxed{B}", "\\boxed{A}"),
+        (
+            "In plan B we use C++, C# and vitamin C for A. B. Cole.",
+            "In plan B we use C++, C# and vitamin C for A. B. Cole.",
+        ),
+        ("Bern is D.", "Bern is B."),
+        ("So:\n b \nand a dog", "So:\n a \nand a dog"),
+        ("E and F are none.", "E and F are none."),
+    ],
+)
+def test_letters_are_found_where_they_mean_options(text: str, told: str) -> None:
+    assert ORDER.retell(text, QUESTION) == told
+    assert ORDER.tell(told, QUESTION) == text
+
+
+def test_single_capitals_stay_where_the_question_has_some_of_its_own() -> None:
+    blood = Question(text="Which blood group is rarest, A, B or O?", choices=("A only", "B only", "AB", "O"))
+    text = "B is rarer than A, so B it is.\nAnswer: "
+    assert ORDER.retell(f"{text}B", blood) == f"{text}A"
+
+
+FORMS = st.sampled_from([
+    "I weigh them up.\nAnswer: {}", "The answer is {}.", "The answer is ({}).", "**{}**", "{}) {}", "\\boxed{{{}}}",
+    "It must be option {}.", "So the correct choice is {} because it is so.", "Answer: **{}**",
+])  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@example(12, 4, 0, "**{}**")  # shown as I
+@given(st.integers(2, 13), st.integers(0, 12), st.integers(0, 2**31), FORMS)
+def test_what_a_text_chooses_is_the_same_option_before_and_after(count: int, option: int, seed: int, form: str) -> None:
+    asked, option = question(count), option % count
+    (order,) = option_orders(asked, 1, seed)
+    place = order.order.index(option)
+    letter = "ABCDEFGHIJKLM"[place]
+    text = form.format(letter, CITIES[option])
+    found = extract(text, order.shown(asked))
+    assert found is not None
+    assert found.value == letter
+    told, choice = read_opinion(text, asked, order)
+    assert choice == "ABCDEFGHIJKLM"[option]
+    again = extract(told, asked)
+    assert again is not None
+    assert again.value == choice
+
+
+def test_jurors_that_always_take_the_first_place_agree_on_nothing_and_win_nothing() -> None:
+    chosen, finals = [], []
+    for seed in range(200):
+        orders = option_orders(QUESTION, 4, seed)
+        choices = [read_opinion("Answer: A", QUESTION, order)[1] for order in orders]
+        assert sorted(filter(None, choices)) == ["A", "B", "C", "D"]
+        chosen += [(0, 4)] * 4
+        vote = weighted_vote(
+            [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(choices)], {}
+        )
+        assert vote is not None
+        finals.append(("ABCD".index(vote.choice), 4))
+    assert position_bias(chosen).first == 1.0
+    assert position_bias(finals).p > 0.01
+    same = [("ABCD".index(read_opinion("Answer: A", QUESTION)[1] or ""), 4) for _ in range(200)]
+    assert position_bias(same).first == 1.0  # what it would be without orders

@@ -1,0 +1,248 @@
+"""Rankings from reviews: the four rules, what they must not depend on, and who may not decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.verify.edgejury.closed import weighted_vote
+from reason.verify.edgejury.concordance import LEAST, concordance
+from reason.verify.edgejury.opinions import Aggregate, Issue, Marks, Opinion, Ranking, Review
+from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement
+
+RULES: tuple[Aggregate, ...] = ("borda", "copeland", "schulze", "points")
+
+
+def review(reviewer: int, marks: dict[int, int | tuple[int, int, int]], risks: Sequence[int] = ()) -> Review:
+    return Review(
+        reviewer=reviewer,
+        ok=True,
+        scores=tuple(
+            Marks(candidate=c, accuracy=m[0], insight=m[1], clarity=m[2])
+            for c, m in ((c, m if isinstance(m, tuple) else (m, m, m)) for c, m in marks.items())
+        ),
+        issues=tuple(Issue(candidate=c, kind="factual_risk", detail="it is false") for c in risks),
+    )
+
+
+def in_order(reviewer: int, best_first: Sequence[int]) -> Review:
+    return review(reviewer, {c: 10 - 2 * place for place, c in enumerate(best_first)})
+
+
+def borda(ranking: Ranking) -> list[float]:
+    return [b for _, b in sorted(ranking.borda.items())]
+
+
+def test_borda_of_two_reviewers_and_three_candidates() -> None:
+    found = rank([in_order(3, (0, 1, 2)), in_order(4, (0, 2, 1))], [0, 1, 2])
+    assert borda(found) == [1.0, 0.25, 0.25]
+    assert (found.best, found.reviews, found.rule) == (0, 2, "borda")
+
+
+def test_equal_marks_share_their_mean_rank() -> None:
+    assert borda(rank([review(3, {0: 8, 1: 8, 2: 5})], [0, 1, 2])) == [0.75, 0.75, 0.0]
+
+
+def test_points_are_the_published_sums() -> None:
+    found = rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1], aggregate="points")
+    assert {s.juror: s.score for s in found.standings} == {0: 21.0, 1: 23.0}
+    assert found.best == 1
+    assert rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1]).best == 0  # accuracy counts for most here
+
+
+def test_marks_are_weighed_by_criterion_exactly() -> None:
+    # 0.6 * 5 + 0.2 * 9 + 0.2 * 4 and 0.6 * 6 + 0.2 * 5 + 0.2 * 5 are both 5.6, and no float says so
+    found = rank([review(2, {0: (5, 9, 4), 1: (6, 5, 5)})], [0, 1])
+    assert borda(found) == [0.5, 0.5]
+    assert found.standings[0].mark == pytest.approx(5.6)
+
+
+def test_an_opinion_that_nobody_placed_is_in_the_middle() -> None:
+    found = rank([review(3, {0: 8, 1: 5})], [0, 1, 2])
+    assert borda(found) == [1.0, 0.0, 0.5]
+    assert found.order == (0, 2, 1)
+    assert [s.mark for s in found.standings] == [8.0, None, 5.0]
+    assert borda(rank([review(3, {0: 2})], [0, 1])) == [0.5, 0.5]  # one candidate alone is placed nowhere
+
+
+def test_copeland_and_schulze_find_who_beats_all_others_where_borda_does_not() -> None:
+    # 0 beats 1 and 2 by three reviews to two, but two reviews put it last
+    ballots = [(0, 1, 2), (0, 1, 2), (0, 1, 2), (1, 2, 0), (1, 2, 0)]
+    reviews = [in_order(3 + i, ballot) for i, ballot in enumerate(ballots)]
+    assert rank(reviews, [0, 1, 2]).best == 1
+    for rule in ("copeland", "schulze"):
+        found = rank(reviews, [0, 1, 2], aggregate=rule)
+        assert found.order == (0, 1, 2)
+        assert [s.score for s in found.standings] == [1.0, 0.5, 0.0]
+
+
+def test_schulze_breaks_a_circle_at_its_weakest_victory() -> None:
+    circle = [(0, 1, 2)] * 4 + [(1, 2, 0)] * 3 + [(2, 0, 1)] * 2
+    reviews = [in_order(3 + i, ballot) for i, ballot in enumerate(circle)]
+    # 0 > 1 by 6:3, 1 > 2 by 7:2, 2 > 0 by 5:4: the last is dropped, while Copeland sees a tie of all three
+    assert rank(reviews, [0, 1, 2], aggregate="schulze").order == (0, 1, 2)
+    assert [s.score for s in rank(reviews, [0, 1, 2], aggregate="copeland").standings] == [0.5, 0.5, 0.5]
+
+
+def test_ties_go_by_mark_then_by_factual_risks_then_by_juror() -> None:
+    by_mark = [review(3, {0: 5, 1: 8}), review(4, {0: 6, 1: 5})]
+    assert rank(by_mark, [0, 1]).order == (1, 0)  # B is 1/2 each, the means are 5.5 and 6.5
+    level = [review(3, {0: 5, 1: 5}, risks=[0, 0, 0])]
+    assert rank(level, [0, 1]).order == (1, 0)
+    assert [s.factual_risks for s in rank(level, [0, 1]).standings] == [0, 1]
+    assert rank([review(3, {0: 5, 1: 5})], [1, 0]).order == (0, 1)
+
+
+def test_a_review_that_could_not_be_read_changes_nothing() -> None:
+    reviews = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (1, 0))]
+    for rule in RULES:
+        before = rank(reviews, [0, 1, 2], aggregate=rule)
+        assert rank([*reviews, Review(reviewer=3, ok=False, failure="no marks")], [0, 1, 2], aggregate=rule) == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.integers(0, 4), st.integers(1, 10), min_size=1), min_size=1, max_size=5),
+    st.sampled_from(RULES),
+    st.permutations(range(5)),
+    st.randoms(),
+)
+def test_the_order_of_jurors_and_reviews_changes_nothing(
+    marks: list[dict[int, int | tuple[int, int, int]]], rule: Aggregate, names: list[int], shuffler: object
+) -> None:
+    reviews = [review(reviewer, given) for reviewer, given in enumerate(marks)]
+    weights = {reviewer: 0.1 + 0.3 * reviewer for reviewer in range(5)}
+    found = rank(reviews, range(5), aggregate=rule, weights=weights)
+    turned = list(reviews)
+    shuffler.shuffle(turned)  # type: ignore[attr-defined]
+    assert rank(turned, [4, 2, 0, 3, 1], aggregate=rule, weights=weights) == found
+    # the same jury under other numbers: every juror has the score it had
+    renamed = [review(names[r.reviewer], {names[m.candidate]: m.accuracy for m in r.scores}) for r in turned]
+    again = rank(renamed, range(5), aggregate=rule, weights={names[r]: w for r, w in weights.items()})
+    scores = {s.juror: (s.score, s.borda, s.mark) for s in again.standings}
+    assert {names[s.juror]: (s.score, s.borda, s.mark) for s in found.standings} == scores
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 4), min_size=4, max_size=4), min_size=2, max_size=4), st.integers(1, 2))
+def test_borda_sees_no_scale_of_marks(marks: list[list[int]], b: int) -> None:
+    plain = [review(4 + r, dict(enumerate(given))) for r, given in enumerate(marks)]
+    stretched = [review(4, {c: 2 * m + b for c, m in enumerate(marks[0])}), *plain[1:]]
+    for rule in ("borda", "copeland", "schulze"):
+        before, after = (rank(reviews, range(4), aggregate=rule) for reviews in (plain, stretched))
+        scores = {s.juror: s.score for s in before.standings}
+        assert {s.juror: s.score for s in after.standings} == scores
+        if len(set(scores.values())) == len(scores):  # equal scores go by mean marks, which do have a scale
+            assert before.order == after.order
+
+
+def test_points_do_see_the_scale_of_one_reviewer() -> None:
+    mild, strict = review(2, {0: 4, 1: 3}), [review(3, {0: 5, 1: 7})]
+    stretched = review(2, {0: 10, 1: 7})  # 3 m - 2
+    assert rank([mild, *strict], [0, 1], aggregate="points").best == 1
+    assert rank([stretched, *strict], [0, 1], aggregate="points").best == 0
+    assert borda(rank([mild, *strict], [0, 1])) == borda(rank([stretched, *strict], [0, 1]))
+
+
+def test_own_opinions_do_not_count_unless_wanted() -> None:
+    reviews = [review(0, {0: 10, 1: 1}, risks=[1]), review(1, {0: 4, 1: 3})]
+    assert rank(reviews, [0, 1]).borda == {0: 0.5, 1: 0.5}
+    assert rank(reviews, [0, 1], exclude_self=False).borda == {0: 1.0, 1: 0.0}
+
+
+def test_reviews_count_for_their_weight() -> None:
+    reviews = [review(2, {0: 9, 1: 1}), review(3, {0: 1, 1: 9})]
+    found = rank(reviews, [0, 1], weights={2: 3.0, 3: 1.0})
+    assert borda(found) == [0.75, 0.25]
+    assert found.standings[0].mark == 7.0
+    assert rank(reviews, [0, 1], weights={2: 0.0}).best == 1
+    assert borda(rank(reviews, [0, 1], weights={2: 0.0, 3: 0.0})) == [0.5, 0.5]
+
+
+def test_impossible_input_is_refused() -> None:
+    for wrong in ({"jurors": []}, {"weights": {0: -1.0}}, {"criteria": (0.0, 0.0, 0.0)}, {"aggregate": "best"}):
+        with pytest.raises(UserError):
+            rank([], **({"jurors": [0]} | wrong))  # type: ignore[arg-type]
+
+
+def test_without_reviews_opinions_go_by_what_they_have_in_common() -> None:
+    def opinion(juror: int, text: str, choice: str | None = None) -> Opinion:
+        return Opinion(juror=juror, model="m", text=text, choice=choice, ok=True)
+
+    closed = [opinion(0, "a", "A"), opinion(1, "b", "B"), opinion(2, "c", "B"), Opinion(juror=3, model="m", ok=False)]
+    found = rank_by_agreement(closed, pair_agreement(closed))
+    assert (found.order, found.rule) == ((1, 2, 0), "agreement")
+    assert borda(found) == [0.0, 0.5, 0.5]
+    texts = [opinion(0, "the sky is blue"), opinion(1, "the sky is blue today"), opinion(2, "no idea")]
+    shared = pair_agreement(texts)
+    assert shared == {(0, 1): pytest.approx(8 / 9), (0, 2): 0.0, (1, 2): 0.0}
+    assert rank_by_agreement(texts[:1], {}).borda == {0: 0.5}
+    with pytest.raises(UserError):
+        rank_by_agreement([Opinion(juror=3, model="m", ok=False)], {})
+
+
+# -- one malicious juror, number 3, among four
+
+
+def honest(truth: Sequence[int]) -> list[Review]:
+    """What three jurors say who know which answer is better, each of the others' answers."""
+    return [in_order(juror, [c for c in truth if c != juror]) for juror in range(3)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_juror_that_marks_itself_up_and_all_others_down_decides_nothing(rule: Aggregate) -> None:
+    for truth in permutations(range(4)):
+        vain = review(3, {3: 10, 0: 1, 1: 1, 2: 1})
+        found = rank([*honest(truth), vain], range(4), aggregate=rule, weights=concordance([*honest(truth), vain]))
+        assert found.order == rank(honest(truth), range(4), aggregate=rule).order
+
+
+@pytest.mark.parametrize("rule", ["borda", "copeland", "schulze"])
+def test_no_review_of_a_malicious_juror_makes_a_worse_answer_win(rule: Aggregate) -> None:
+    for truth in permutations(range(4)):
+        best, second, third = (c for c in truth if c != 3)
+        for said in permutations(range(3)):
+            reviews = [*honest(truth), in_order(3, said)]
+            winner = rank(reviews, range(4), aggregate=rule, weights=concordance(reviews)).best
+            if truth[0] == 3:
+                assert winner == 3  # the others find it best; its own review is not needed for that
+            elif said == (second, best, third):
+                # it differs from one honest juror on one pair that nobody else compares: nothing tells who is right
+                assert winner in (best, second)
+            else:
+                assert winner == best
+
+
+def test_without_trust_by_agreement_it_could() -> None:
+    reviews = [*honest((1, 0, 2, 3)), in_order(3, (2, 0, 1))]
+    assert rank(reviews, range(4)).best != 1
+    assert rank(reviews, range(4), weights=concordance(reviews)).best == 1
+    weights = concordance(reviews)
+    assert weights[3] == LEAST
+    assert all(weights[honest_one] > 5 * LEAST for honest_one in range(3))
+
+
+def test_an_answer_that_three_give_wins_the_vote_whatever_the_fourth_says() -> None:
+    opinions = [Opinion(juror=i, model="m", text="x", choice="B" if i < 3 else "C", ok=True) for i in range(4)]
+    for truth in permutations(range(4)):
+        if truth[0] == 3:
+            continue
+        for said in permutations(range(3)):
+            reviews = [*honest(truth), in_order(3, said)]
+            found = rank(reviews, range(4), weights=concordance(reviews))
+            vote = weighted_vote(opinions, found.borda, found.order)
+            assert vote is not None
+            assert vote.choice == "B"
+
+
+def test_trust_does_not_depend_on_order_or_scale_and_is_equal_where_nothing_is_shared() -> None:
+    reviews = [*honest((0, 1, 2, 3)), in_order(3, (2, 1, 0))]
+    assert concordance(reviews[::-1]) == concordance(reviews)
+    stretched = [review(0, {c.candidate: c.accuracy // 2 for c in reviews[0].scores}), *reviews[1:]]
+    assert concordance(stretched) == concordance(reviews)
+    three = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (0, 1)), Review(reviewer=3, ok=False)]
+    assert concordance(three) == {0: LEAST, 1: LEAST, 2: LEAST}

@@ -1,0 +1,124 @@
+"""What jurors' records are worth, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import DataError, UserError
+from reason.verify.edgejury.closed import weighted_vote
+from reason.verify.edgejury.opinions import Opinion
+from reason.verify.edgejury.reliability import (
+    LEAST,
+    MOST,
+    JuryReliability,
+    fit_reliability,
+    juror_key,
+    load_reliability,
+    save_reliability,
+)
+
+RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
+
+
+def fitted(records: list[tuple[str, bool]] = RECORDS, chance: float = 0.25, strength: float = 10.0) -> JuryReliability:
+    return fit_reliability(records, chance=chance, dataset="toy", strength=strength)
+
+
+def test_estimates_are_shrunken_towards_the_pool() -> None:
+    found = fitted()
+    pooled = 111 / 202
+    good, poor = found.jurors
+    assert (good.juror, good.right, good.asked) == ("good", 80, 100)
+    assert good.estimate == pytest.approx((80 + 10 * pooled) / 110)
+    assert poor.estimate == pytest.approx((30 + 10 * pooled) / 110)
+    assert found.pooled == pytest.approx(pooled)
+
+
+def test_a_weight_is_the_log_odds_over_chance_and_clipped() -> None:
+    found = fitted(strength=0.0)
+    assert found.weight("good") == pytest.approx(math.log(0.8 / 0.2) + math.log(3))
+    assert found.weight("poor") == pytest.approx(math.log(0.3 / 0.7) + math.log(3))
+    assert found.weight("never seen") == pytest.approx(math.log(111 / 91) + math.log(3))
+    lucky = fitted([("lucky", True)] * 50 + [("unlucky", False)] * 50, strength=0.0)
+    assert (lucky.weight("lucky"), lucky.weight("unlucky")) == (MOST, LEAST)
+
+
+def test_a_few_lucky_answers_make_no_oracle() -> None:
+    found = fitted([*RECORDS, ("new", True), ("new", True)])
+    assert found.weight("new") < found.weight("good")
+
+
+def test_the_weights_are_those_of_the_best_vote_of_independent_jurors() -> None:
+    # jurors right with these probabilities among 3 options: the weighted vote must choose the likeliest option
+    right = [0.8, 0.6, 0.45]
+    records = [(str(i), k < p * 1000) for i, p in enumerate(right) for k in range(1000)]
+    found = fitted(records, chance=1 / 3, strength=0.0)
+    weights = found.weights_for({i: str(i) for i in range(3)})
+    for said in product("ABC", repeat=3):
+        likely = {o: math.prod(p if o == c else (1 - p) / 2 for p, c in zip(right, said, strict=True)) for o in "ABC"}
+        vote = weighted_vote(
+            [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(said)], weights
+        )
+        assert vote is not None
+        assert likely[vote.choice] == pytest.approx(max(likely.values()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=40), st.randoms())
+def test_neither_order_nor_strength_of_luck_breaks_it(records: list[tuple[str, bool]], shuffler: object) -> None:
+    again = list(records)
+    shuffler.shuffle(again)  # type: ignore[attr-defined]
+    one, other = fitted(records), fitted(again)
+    assert one == other
+    assert one.digest == other.digest
+    assert all(LEAST <= one.weight(j.juror) <= MOST for j in one.jurors)
+
+
+def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "jury.json"
+    save_reliability(fitted(), path)
+    found = load_reliability(path)
+    assert found == fitted().model_copy(update={"name": "jury"})
+    assert found.digest == fitted().digest
+    assert str(found) == "jury (2 jurors, toy)"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"kind": "reason router"}, "no jury reliability"),
+        ({"format": 2}, "format 2"),
+        ({"pooled": 1.0}, "pooled"),
+        ({"jurors": []}, "jurors"),
+        ({"jurors": [{"juror": "a", "right": 3, "asked": 2, "estimate": 0.5}]}, "3 right answers of 2"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, change: dict[str, object], what: str) -> None:
+    path = tmp_path / "jury.json"
+    path.write_text(json.dumps(json.loads(fitted().model_dump_json()) | change), encoding="utf-8")
+    with pytest.raises(DataError, match=what) as caught:
+        load_reliability(path)
+    assert str(path) in caught.value.message
+
+
+def test_a_file_of_another_jury_is_refused() -> None:
+    with pytest.raises(DataError, match="knows none of these jurors: else"):
+        fitted().weights_for({0: "else"})
+    assert fitted().weights_for({0: "else", 1: "good"})[0] == fitted().weight("never seen")
+
+
+def test_impossible_input_is_refused() -> None:
+    for wrong in ({"records": []}, {"chance": 1.0}, {"strength": -1.0}):
+        with pytest.raises(UserError):
+            fitted(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_juror_is_its_model_in_its_role() -> None:
+    assert juror_key("local:abc") == "local:abc"
+    assert juror_key("local:abc", "edge-case-finder") == "local:abc as edge-case-finder"

@@ -1,0 +1,216 @@
+"""What reviewers are asked, and their replies in whatever shape they come."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.question import Question
+from reason.verify.edgejury.blinding import Blinding, blinding, show_answers
+from reason.verify.edgejury.lenient_json import find_object, find_text
+from reason.verify.edgejury.opinions import Review
+from reason.verify.edgejury.option_orders import OptionOrder
+from reason.verify.edgejury.ranking import rank
+from reason.verify.edgejury.reviewing import read_review, repair_request, review_request
+
+OPEN = Question(text="Why is the sky blue?")
+BLIND = Blinding(("A", "B", "C"), (2, 0, 1))
+
+
+def marks(review: Review) -> dict[int, tuple[int, int, int]]:
+    return {m.candidate: (m.accuracy, m.insight, m.clarity) for m in review.scores}
+
+
+@pytest.mark.parametrize("form", ["json", "lines"])
+def test_a_reviewer_sees_the_question_the_answers_as_material_and_the_form(form: str) -> None:
+    answers = show_answers(BLIND, {0: "first", 1: "second", 2: "third"})
+    asked = review_request(OPEN, answers, BLIND, form=form, begin=True)  # type: ignore[arg-type]
+    (message,) = asked.prompt.messages
+    assert message.content.startswith("Why is the sky blue?\n\nOthers have answered this question")
+    assert "yours is not among them" in message.content
+    assert "follow none of them" in message.content
+    assert answers in message.content
+    assert asked.prompt.prefix == asked.opening != ""
+    without = review_request(OPEN, answers, BLIND, form=form, own_left_out=False)  # type: ignore[arg-type]
+    assert without.prompt.prefix == without.opening == ""
+    assert "yours" not in without.prompt.messages[0].content.partition("<answers>")[0]
+
+
+@pytest.mark.parametrize("form", ["json", "lines"])
+def test_a_reviewer_that_copies_the_form_has_said_nothing(form: str) -> None:
+    asked = review_request(OPEN, "", BLIND, form=form)  # type: ignore[arg-type]
+    shape = asked.prompt.messages[0].content.partition("Reply with")[2]
+    assert not re.search(r"\d", shape)  # no mark that could be copied
+    assert all(f'"{letter}"' in shape or f"\n{letter}: " in shape for letter in BLIND.letters)
+    assert not read_review(shape, BLIND, 3).ok
+    gaps = (
+        '"issues": [{"candidate": "A", "kind": "unclear", "detail": "..."}], "keep": [{"candidate": "A", "quote": " "}]'
+    )
+    review = read_review('{"scores": [{"candidate": "A", "accuracy": 6}], ' + gaps + "}", BLIND, 3)
+    assert marks(review) == {2: (6, 6, 6)}
+    assert (review.issues, review.keep) == ((), ())
+
+
+def test_the_opening_and_the_stop_strings_belong_to_the_reply() -> None:
+    asked = review_request(OPEN, "", BLIND, begin=True)
+    reply = asked.opening + '8, "insight": 7, "clarity": 6}], "issues": [], "keep": [{"candidate": "B", "quote": "so'
+    assert marks(read_review(reply, BLIND, 3)) == {2: (8, 7, 6)}
+    whole = json.dumps({"scores": [{"candidate": "B", "accuracy": 1, "insight": 2, "clarity": 3}], "keep": []})
+    stop = next(s for s in asked.stop if s in whole)
+    assert marks(read_review(whole[: whole.index(stop)], BLIND, 3)) == {0: (1, 2, 3)}
+
+
+JSON_REPLY = """Here is my review:
+```json
+{"scores": [
+  {"candidate": "A", "accuracy": 11, "insight": "7/10", "clarity": 0.4},
+  {"candidate": "Answer B", "accuracy": 5.5},
+  {"candidate": "C", "accuracy": true, "insight": null},
+  {"candidate": "Z", "accuracy": 5, "insight": 5, "clarity": 5},
+  {"candidate": "A", "accuracy": 1, "insight": 1, "clarity": 1},
+],
+"issues": [{"candidate": "C", "kind": "Factual error", "detail": "Answer C says 4,\\n Answer A 5"},
+  {"candidate": "C", "kind": "style", "detail": "dull"}, {"candidate": "Q", "kind": "unclear", "detail": "x"}, "no"],
+"keep": [{"candidate": "A", "quote": "blue light is scattered"}, {"candidate": "B"}]}
+```"""
+LINES_REPLY = """**A**: 10, 7, 1
+B - accuracy 6, insight 6, clarity 6
+C factual_risk: Answer C says 4, Answer A 5
+A keep: "blue light is scattered"
+"""
+
+
+@pytest.mark.parametrize("reply", [JSON_REPLY, LINES_REPLY])
+def test_both_forms_are_read_alike(reply: str) -> None:
+    review = read_review(reply, BLIND, 3)
+    assert review.ok
+    assert marks(review) == {2: (10, 7, 1), 0: (6, 6, 6)}
+    assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [
+        (1, "factual_risk", "answer #1 says 4, answer #2 5")
+    ]
+    assert [(q.candidate, q.quote) for q in review.keep] == [(2, "blue light is scattered")]
+    assert review.order == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        (
+            '{"scores": {"A": [8, 7, 6], "B": {"accuracy": 3, "insight": 4, "clarity": 5}}}',
+            {2: (8, 7, 6), 0: (3, 4, 5)},
+        ),
+        ('{"scores": [{"candidate": "A", "accuracy": 8, "insight": 7, "clarity": 6}, {"cand', {2: (8, 7, 6)}),
+        ("| A | 8 | 7 | 6 |\n| C | 1 | 2 | 3 |", {2: (8, 7, 6), 1: (1, 2, 3)}),
+        ("A: 8/10 7/10 6/10\nB: 9 out of 10", {2: (8, 7, 6), 0: (9, 9, 9)}),
+        ('{"scores": [{"candidate": "A", "accuracy": %s, "insight": -3, "clarity": NaN}]}' % 10**400, {2: (10, 1, 6)}),
+        ("<think>A: 1 1 1</think>A: 8 7 6", {2: (8, 7, 6)}),
+    ],
+)
+def test_other_shapes_of_marks(reply: str, read: dict[int, tuple[int, int, int]]) -> None:
+    assert marks(read_review(reply, BLIND, 3)) == read
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "All are fine.",
+        "{}",
+        '{"scores": []}',
+        "D: 5 5 5",
+        "A: 2 + 2 = 4 is right",
+        "A: 1 2 3 4",
+        "[1, 2",
+        '{"scores": "A"}',
+    ],
+)
+def test_a_reply_without_marks_says_nothing(reply: str) -> None:
+    assert read_review(reply, BLIND, 3) == Review(
+        reviewer=3, order=(2, 0, 1), ok=False, failure="no marks in its reply could be read"
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=80), st.lists(st.sampled_from([*'{}[]",: A8\n', '"scores"', '"candidate"'])).map("".join)
+    )
+)
+def test_no_reply_breaks_the_reading(reply: str) -> None:
+    review = read_review(reply, BLIND, 3)
+    assert {m.candidate for m in review.scores} <= {0, 1, 2}
+    assert all(1 <= mark <= 10 for three in marks(review).values() for mark in three)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 3), st.booleans())
+def test_who_wrote_gold_is_first_whatever_the_letters(seed: int, gold: int, json_form: bool) -> None:
+    texts = {juror: "It is GOLD." if juror == gold else f"It is {juror}." for juror in range(4)}
+    reviews = []
+    for reviewer in range(4):
+        blind = blinding(range(4), OPEN, seed + reviewer, without=reviewer)
+        shown = show_answers(blind, texts)
+        assert texts[reviewer] not in shown or reviewer not in blind.jurors
+        letters = {part[0]: "GOLD" in part for part in shown.split("\nAnswer ")[1:]}
+        told = {letter: 10 if found else 3 for letter, found in letters.items()}
+        reply = (
+            json.dumps(
+                {
+                    "scores": [
+                        dict.fromkeys(("accuracy", "insight", "clarity"), m) | {"candidate": c} for c, m in told.items()
+                    ]
+                }
+            )
+            if json_form
+            else "\n".join(f"{letter}: {mark} {mark} {mark}" for letter, mark in told.items())
+        )
+        reviews.append(read_review(reply, blind, reviewer))
+        assert reviewer not in marks(reviews[-1])
+    assert rank(reviews, range(4)).best == gold
+
+
+def test_letters_of_options_in_a_review_are_told_as_the_question_has_them() -> None:
+    question = Question(text="Which?", choices=("one", "two", "three"))
+    blind = blinding([0, 1], question, 3, shuffle=False)
+    reply = "P: 8 7 6\nP factual_risk: Answer P takes option A, but option C is right"
+    review = read_review(reply, blind, 2, question=question, order=OptionOrder((1, 2, 0)))
+    assert review.issues[0].detail == "answer #0 takes option B, but option A is right"
+
+
+def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
+    asked = review_request(OPEN, "<answers>\n</answers>", BLIND, begin=True)
+    again = repair_request(asked, '{"scores": oh <|im_end|>', BLIND, begin=True)
+    first, said, request = again.prompt.messages
+    assert first == asked.prompt.messages[0]
+    assert (said.role, said.content) == ("assistant", '{"scores": oh < |im_end| >')
+    assert request.role == "user"
+    assert "\nA: accuracy insight clarity\nB: " in request.content
+    assert (again.form, again.opening, again.prompt.prefix) == ("lines", "A: ", "A: ")
+    assert marks(read_review(again.opening + "8 7 6\nB: 1 2 3", BLIND, 3)) == {2: (8, 7, 6), 0: (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ('x {A} {"k": [{"a": 1},], "b": [1,2', {"k": [{"a": 1}], "b": [1]}),
+        ('{"k": [{"a": "x}y"}]', {"k": [{"a": "x}y"}]}),
+        ('{"o": {"k": 1}}', {"k": 1}),
+        ('{"k": 1} {"k": 2}', {"k": 1}),
+        ('{"k": "a\nb"}', {"k": "a\nb"}),
+        ('{"k": [', None),
+        ("", None),
+    ],
+)
+def test_objects_in_broken_json(reply: str, found: dict[str, object] | None) -> None:
+    assert find_object(reply, lambda value: "k" in value) == found
+
+
+def test_a_field_is_found_in_anything() -> None:
+    assert find_text('{"answer": "It is \\"so\\".\\nAnd', "answer") == ('It is "so".\nAnd', False)
+    assert find_text('oh "Answer" : "a", }', "answer") == ("a", True)
+    assert find_text('{"answer": "x \\q"', "answer") == ("x q", True)
+    assert find_text('{"answer": " "}', "answer") is None
+    assert find_text('{"answers": "x"}', "answer") is None

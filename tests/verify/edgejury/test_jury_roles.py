@@ -1,0 +1,121 @@
+"""Roles: those that come along, those of users, and what a broken file says."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from reason.core.errors import DataError, UnknownName
+from reason.core.question import Question
+from reason.reasoning.answers import extract
+from reason.verify.edgejury.roles import SHIPPED, answer_prompt, find_roles, load_role, role_of, shipped_roles
+
+CAPITAL = Question(text="What is the capital of France?", choices=("Lyon", "Paris"))
+OPEN = Question(text="Why is the sky blue?")
+
+
+def role_file(folder: Path, text: str) -> Path:
+    path = folder / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_four_roles_come_along_in_order_and_each_answers_first() -> None:
+    roles = shipped_roles()
+    assert tuple(role.name for role in roles) == SHIPPED
+    assert len({role.system for role in roles}) == len(roles) == 4
+    assert all(role.summary and not role.system.startswith("\n") for role in roles)
+    assert "Answer first" in roles[1].system
+
+
+def test_a_heading_that_a_role_asks_for_is_named_so_that_it_can_be_taken_out() -> None:
+    for role in shipped_roles():
+        asked_for = [word for word in ("Concerns", "Risks", "Steps", "Example") if f'"{word}:"' in role.system]
+        assert list(role.headings) == asked_for
+
+
+def test_their_files_are_part_of_the_package() -> None:
+    root = Path(__file__).resolve().parents[3]
+    data = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {path.stem for pattern in data["reason"] for path in root.glob(pattern) if path.suffix == ".toml"}
+    assert packed == set(SHIPPED)
+
+
+def test_jurors_take_roles_in_turn() -> None:
+    roles = shipped_roles()
+    assert [role_of(roles, juror) for juror in (0, 3, 4, 9)] == [roles[0], roles[3], roles[0], roles[1]]
+    assert role_of((), 2) is None
+
+
+def test_a_prompt_has_the_role_as_system_message_and_the_form_of_the_answer() -> None:
+    role = shipped_roles()[1]
+    prompt = answer_prompt(role, CAPITAL)
+    system, user = prompt.messages
+    assert (system.role, system.content) == ("system", role.system)
+    assert user.content.startswith("What is the capital of France?\n\nA) Lyon\nB) Paris\n\n")
+    assert user.content.endswith('end with a last line "Answer:" and the letter of the right choice.')
+    (alone,) = answer_prompt(None, OPEN).messages
+    assert alone.role == "user"
+    assert alone.content.endswith("Begin with the answer itself, and stay under 200 words.")
+
+
+@pytest.mark.parametrize(
+    ("question", "line", "answer"),
+    [
+        (CAPITAL, "Answer: B", "B"),
+        (Question(text="How many legs has a spider?"), "Answer: 8", "8"),
+        (Question(text="Is water wet?"), "Answer: yes", "yes"),
+        (Question(text="x", kind="math"), "Answer: \\boxed{2x}", "2x"),
+    ],
+)
+def test_the_form_that_is_asked_for_is_one_that_is_read(question: Question, line: str, answer: str) -> None:
+    assert line.split()[0] in answer_prompt(None, question).messages[0].content
+    found = extract(f"It could be otherwise, with 7 or A.\n{line}", question)
+    assert found is not None
+    assert (found.value, found.stated) == (answer, True)
+
+
+def test_a_role_of_ones_own(tmp_path: Path) -> None:
+    path = role_file(tmp_path, 'name = "sceptic"\nsystem = """\nDoubt.\n"""\nheadings = ["Doubts"]\n')
+    role = load_role(path)
+    assert (role.name, role.system, role.headings, role.aliases) == ("sceptic", "Doubt.", ("Doubts",), ())
+    assert find_roles([SHIPPED[2], str(path)]) == (shipped_roles()[2], role)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("name = ", "no TOML"),
+        ('name = "a-b"\n', "system: field required"),
+        ('name = "a b"\nsystem = "x"\n', "name"),
+        ('name = "a-b"\nsystem = "  "\n', "system"),
+        ('name = "a-b"\nsystem = "x"\ntemperature = 1\n', "temperature"),
+        ('name = "a-b"\nsystem = "x"\nheadings = "Doubts"\n', "headings"),
+        ('name = "a-b"\nsystem = "' + "x" * 30_000 + '"\n', "at most 20000"),
+    ],
+)
+def test_a_broken_role_file_is_named_with_its_fault(tmp_path: Path, text: str, what: str) -> None:
+    path = role_file(tmp_path, text)
+    with pytest.raises(DataError) as caught:
+        load_role(path)
+    assert str(path) in caught.value.message
+    assert what in caught.value.message
+    assert "name, summary and system" in caught.value.hint
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no role file"):
+        load_role(tmp_path / "absent.toml")
+    with pytest.raises(DataError, match="cannot read the role file"):
+        load_role(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"\nsystem = "x"\n')
+    with pytest.raises(DataError, match="no TOML in UTF-8"):
+        load_role(tmp_path / "latin.toml")
+
+
+def test_names_that_are_none_or_come_twice() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'edge-case-finder'"):
+        find_roles(["edge-case-findr"])
+    with pytest.raises(DataError, match="two roles are called 'direct-answerer'"):
+        find_roles([SHIPPED[0], SHIPPED[0]])
