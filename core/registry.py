@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Generic, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
+from .installed import installed
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted({e.name for e in entry_points(group=self.group)})
+        return sorted({e.name for e in installed(self.group)})
 
     def load(self, name: str) -> T:
         """The object of that name.
@@ -39,7 +40,7 @@ class Registry(Generic[T]):
             UnknownName: There is none; the nearest names are suggested.
             UserError: It is there but cannot be imported, or two packages claim the name.
         """
-        found = {e.value: e for e in entry_points(group=self.group, name=name)}
+        found = {e.value: e for e in installed(self.group, name)}
         if not found:
             raise UnknownName(self.kind, name, nearest(name, self.names()))
         if len(found) > 1:

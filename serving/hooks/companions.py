@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 from ...core.errors import UserError
+from ...core.installed import installed
 from ...core.messages import Request
 from .groups import GroupHook
 from .registry import GROUPS, make_hooks
@@ -25,8 +25,8 @@ def companions(requests: Sequence[Request], model: str) -> list[tuple[int, ...]]
         CapabilityMissing: A hook of theirs is unknown.
     """
     if not any(request.sampling.hooks for request in requests):
-        return []  # the usual case: looking through what is installed takes longer than many a call's own bookkeeping
-    known = frozenset(entry_points(group=GROUPS).names)
+        return []
+    known = {e.name for e in installed(GROUPS)}
     found: dict[tuple[str, str], list[tuple[int, GroupHook]]] = {}
     for i, request in enumerate(requests):
         if not any(call.name in known for call in request.sampling.hooks):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import CapabilityMissing, UserError
+from ...core.installed import installed
 from ...core.messages import HookCall
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def hook_names(*, groups: bool = True) -> frozenset[str]:
     Args:
         groups: Whether hooks over several requests count, which must start in one step.
     """
-    names = frozenset(entry_points(group=GROUP).names)
-    return names | frozenset(entry_points(group=GROUPS).names) if groups else names
+    return frozenset(e.name for group in (GROUP, *([GROUPS] if groups else [])) for e in installed(group))
 
 
 def make_hooks(calls: Sequence[HookCall], model: str, also: Iterable[str] = ()) -> list[tuple[str, Hook]]:
@@ -81,10 +81,7 @@ def make_hooks(calls: Sequence[HookCall], model: str, also: Iterable[str] = ()) 
 
 
 def _make(call: HookCall, model: str, also: Iterable[str]) -> Hook:
-    found: tuple[EntryPoint, ...] = (
-        *entry_points(group=GROUP, name=call.name),
-        *entry_points(group=GROUPS, name=call.name),
-    )
+    found: tuple[EntryPoint, ...] = (*installed(GROUP, call.name), *installed(GROUPS, call.name))
     if not found:
         error = CapabilityMissing(f"hook {call.name}", model, alternative="")
         error.hint = f"hooks that exist: {', '.join(sorted(hook_names().union(also))) or 'none'}"

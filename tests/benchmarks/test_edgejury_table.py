@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import shutil
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import edgejury_table
@@ -111,8 +109,6 @@ def swept(tmp_path, monkeypatch, capsys):
         return opened[name]
 
     monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
-    # every run looks up what is installed several times, which is most of what it does here
-    monkeypatch.setattr("reason.core.registry.entry_points", functools.cache(entry_points))
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.installed import installed
 from reason.core.registry import Registry, nearest
 from reason.core.settings import load_settings, where_set
 
@@ -77,6 +78,19 @@ def test_our_strategies_are_registered():
     assert strategies.load_errors() == {}
     with pytest.raises(UnknownName, match="did you mean 'self-consistency'"):
         strategies.load("self-consistancy")
+
+
+def test_what_is_installed_is_read_once_and_again_where_the_path_has_changed(monkeypatch, tmp_path):
+    first = installed("reason.strategies")
+    assert installed("reason.strategies") is first
+    assert [e.name for e in installed("reason.strategies", "cot")] == ["cot"]
+    assert installed("reason.strategies", "no-such") == ()
+    package = tmp_path / "more-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: more\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[reason.strategies]\nmore = more:More\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {e.name for e in installed("reason.strategies")} == {e.name for e in first} | {"more"}
 
 
 def test_a_broken_plugin_is_named_and_takes_nobody_along(monkeypatch, tmp_path):

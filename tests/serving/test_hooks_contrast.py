@@ -38,10 +38,10 @@ def line(row: Any, *calls: HookCall, said: tuple[int, ...] = (), scope: object =
 
 
 def test_calls_without_hooks_do_not_look_through_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def looked(**_: object) -> None:
+    def looked(*_: object) -> None:
         raise AssertionError("entry points were read")
 
-    monkeypatch.setattr(sys.modules[companions.__module__], "entry_points", looked)
+    monkeypatch.setattr(sys.modules[companions.__module__], "installed", looked)
     assert companions([Request(prompt=Prompt(text="a")), Request(prompt=Prompt(text="b"))], "m") == []
     with pytest.raises(AssertionError):
         companions([Request(prompt=Prompt(text="a"), sampling=Sampling(hooks=(HookCall(name="contrast"),)))], "m")
