@@ -33,7 +33,7 @@ def choose_device(name: str, setting: str = "device") -> torch.device:
         device = torch.device(name)
     except RuntimeError as e:
         raise _unknown(name, setting) from e
-    if device.type == "meta":
+    if device.type == "meta" or str(device) != name:  # torch counts to 255, and takes "cuda:256" for "cuda:0"
         raise _unknown(name, setting)
     if device.type == "cpu":
         return torch.device("cpu")  # there is one, whatever its number

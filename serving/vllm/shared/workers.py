@@ -229,14 +229,16 @@ class VllmWorkers:
             return
         self._closed = True
         try:
-            for session in self._sessions:
-                await session.aclose()
-        finally:
-            await self._host.seats.give_back(self.workers)
-        try:
-            await self._forget()
-        finally:
-            self._host.quota.give_back(self._taken)
+            try:
+                for session in self._sessions:
+                    await session.aclose()
+            finally:
+                await self._host.seats.give_back(self.workers)
+        finally:  # also where that was cancelled: nobody comes back to a group that is closed
+            try:
+                await self._forget()
+            finally:
+                self._host.quota.give_back(self._taken)
 
     async def _forget(self) -> None:
         """Have the engine's processes forget the group, and learn how its passes went."""

@@ -49,7 +49,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose_device("auto") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:-1"])
+@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:-1", "cuda:256", "cpu:300"])
 def test_what_is_no_device_is_refused_by_name(name: str) -> None:
     with pytest.raises(UserError, match=rf"^local\.device = '{name}'") as caught:
         choose_device(name, "local.device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from reason.core.messages import Prompt
 from reason.core.settings import VllmSettings
+from reason.serving.worker_feeds import Lengths
+from reason.serving.workers import Opening
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
@@ -18,6 +22,8 @@ from reason.serving.local.prefixes import OutOfCache  # noqa: E402
 from reason.serving.vllm.shared.groups import Groups, Row  # noqa: E402
 from reason.serving.vllm.shared.part import Part  # noqa: E402
 from reason.serving.vllm.shared.quota import Extents, Quota, column_bytes  # noqa: E402
+from reason.serving.vllm.shared.seats import Seats  # noqa: E402
+from reason.serving.vllm.shared.workers import Host, VllmWorkers  # noqa: E402
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -100,6 +106,47 @@ def test_more_than_there_is_is_refused_with_a_remedy_and_takes_nothing() -> None
     quota.take(100)
     quota.give_back(1000)
     assert quota.nbytes == 0
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+async def test_memory_comes_back_where_closing_is_broken_off(how: str) -> None:
+    forgotten: list[Any] = []
+    begun = asyncio.Event()
+
+    class Engine:
+        async def collective_rpc(self, name: str, args: Any) -> Any:
+            forgotten.append((name, args))
+            return [(0, 0)]
+
+    class Stuck:
+        async def aclose(self) -> None:
+            if how == "failed":
+                raise RuntimeError("the engine is gone")
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def run(work: Any) -> Any:
+        return [await each for each in work]
+
+    engine, quota, seats = Engine(), Quota(1000 * COLUMN, COLUMN), Seats(3)
+    given: Any = (lambda: engine, run, SimpleNamespace(holding=lambda *_: ()), frozenset(), SimpleNamespace(vocab=50))
+    opening = Opening(prompt=Prompt(text="p"), workers=2, layout="contiguous")
+    group = VllmWorkers(
+        opening, Lengths("contiguous", 9, 0, (0, 0)), Extents.of(9, 0, 0, 2), Host(*given, seats, quota)
+    )
+    await seats.take(2)
+    group._take_room(group._extents)
+    assert quota.nbytes == 5 * 64 * COLUMN
+    group._sessions[0]._outputs = Stuck()
+    closing = asyncio.ensure_future(group.aclose())
+    if how == "cancelled":
+        await begun.wait()
+        closing.cancel()
+    with pytest.raises(RuntimeError if how == "failed" else asyncio.CancelledError):
+        await closing
+    assert quota.nbytes == 0
+    assert [name for name, _ in forgotten] == ["reason_close_workers"]
+    await asyncio.wait_for(seats.take(2), 5)
 
 
 def test_the_bound_is_a_setting() -> None:
