@@ -64,7 +64,7 @@ class JuryStageEnded(EventFields):
     Attributes:
         stage: "answer", "review", "chair" or "agreement".
         asked: How many were asked something.
-        replied: How many replied in time with something that could be read.
+        replied: How many replied in time with something, whether that could be read or not.
         report: What it cost, a `StageCost`.
     """
 

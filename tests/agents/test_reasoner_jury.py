@@ -56,7 +56,7 @@ async def test_each_model_is_opened_once_and_plays_its_role(opened, settings):
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(CAPITAL, sinks=[sink])
     assert counts == {"m/main": 1, "a/one": 1, "b/two": 1, "c/chair": 1}
-    assert answer.answer in ("A", "B")
+    assert answer.answer == "B"  # all marks are equal, so what the chair chose stands
     (started,) = sink.of_type("run.started")
     assert started.models == {
         "main": "m/main",
@@ -90,7 +90,7 @@ async def test_a_run_replays_without_its_models(opened, settings):
         again = await elsewhere.areplay(answer.run_id)
     assert (again.text, again.answer, again.candidates) == (answer.text, answer.answer, answer.candidates)
     assert again.usage.model_calls == answer.usage.model_calls == again.usage.replayed_calls
-    assert made == [1 - 1, 2, 2, 1]
+    assert made == [0, 2, 2, 1]
 
 
 async def test_a_killed_run_goes_on_without_paying_twice(opened, settings):

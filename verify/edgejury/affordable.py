@@ -26,11 +26,6 @@ class Affordable:
     chair: bool
     label_calls: float
 
-    @property
-    def cut(self) -> bool:
-        """Whether something had to be left out."""
-        return not (self.review and self.chair)
-
 
 def affordable(calls: float, jurors: int) -> Affordable:
     """What a number of calls allows.

@@ -26,7 +26,7 @@ GONE: Final = "[removed]"
 
 _NOTHING = r"(?!)"  # never matches
 _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
-_APART = r"[\s_./:@+-]{0,2}"
+_APART = r"[\s_./:@+#-]{0,2}"
 _MARKUP = r"[ \t#*_>`~-]{0,8}"
 _SENTENCE = r"(?:^|(?<=[.!?;:,(\n]))[ \t\"'*_-]{0,4}"
 # letters of mathematics and in circles are read as letters: they would hide a name and keep it readable

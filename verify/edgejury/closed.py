@@ -190,7 +190,7 @@ def settle(
     if any(ranking.borda.get(juror, 0.0) >= LEAST_BORDA for juror in choosers):
         return Settled(synthesis=synthesis, vote=vote)
     why = (
-        "the chair chose nothing"
+        f"the {'chair' if synthesis.source == 'chair' else 'best ranked answer'} chose nothing"
         if synthesis.choice is None
         else f"no juror chose {synthesis.choice!r}, as the chair did"
         if not choosers

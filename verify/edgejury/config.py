@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...core.errors import DataError
 from ...reasoning.strategy import Parameters
@@ -24,6 +24,7 @@ Unchaired = Literal["vote", "top"]
 
 Temperature = Annotated[float, Field(ge=0, le=100)]
 Tokens = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class PanelConfig(Parameters):
@@ -44,7 +45,7 @@ class PanelConfig(Parameters):
     permute_choices: Annotated[bool, Field(description="each juror sees the options in an order of its own")] = True
     aggregate: Annotated[Aggregate, Field(description="how reviews become a ranking")] = "borda"
     weights: Annotated[
-        tuple[float, float, float], Field(description="weights of accuracy, insight and clarity in a review's mark")
+        tuple[Weight, Weight, Weight], Field(description="weights of accuracy, insight and clarity in a review's mark")
     ] = (0.6, 0.2, 0.2)
     concordance: Annotated[
         bool, Field(description="a reviewer counts as far as it agrees with the others about pairs of answers")
@@ -79,6 +80,13 @@ class PanelConfig(Parameters):
     review_temperature: Annotated[Temperature, Field(description="sampling temperature of reviews")] = 0.3
     answer_tokens: Annotated[Tokens, Field(description="most tokens of an opinion")] = 400
     review_tokens: Annotated[Tokens, Field(description="most tokens of a review")] = 500
+
+    @field_validator("weights")
+    @classmethod
+    def _something_counts(cls, weights: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not any(weights):
+            raise ValueError("not all may be 0")
+        return weights
 
     @model_validator(mode="before")
     @classmethod

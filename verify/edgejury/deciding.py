@@ -53,8 +53,10 @@ async def by_chair(
         weights: What jurors' voices count for beside that.
         question: The question.
     """
-    if synthesis.source == "fallback" or closed_kind(question) is None:
-        juror = ranking.best if synthesis.source == "fallback" else None
+    fallback, closed = synthesis.source == "fallback", closed_kind(question) is not None
+    # where the best opinion states no answer, those that do are voted on
+    if not closed or (fallback and (synthesis.choice is not None or all(o.choice is None for o in opinions))):
+        juror = ranking.best if fallback else None
         return Final(stated(synthesis.answer, synthesis.choice, question), synthesis.choice, juror, synthesis)
     written = synthesis.model_copy(update={"choice": await _alike(synthesis.choice, opinions, question)})
     settled = settle(written, opinions, ranking, weights)

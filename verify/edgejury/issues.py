@@ -64,11 +64,6 @@ def pool(reviews: Sequence[Review], *, exclude_self: bool = True) -> tuple[Poole
     return tuple(sorted(pooled, key=lambda i: (-i.count, _KINDS.index(i.kind), i.candidate, i.detail)))
 
 
-def must_address(issues: Sequence[PooledIssue], least: int = ADDRESSED_FROM) -> tuple[PooledIssue, ...]:
-    """The issues that at least so many reviewers named, which no chair may pass over."""
-    return tuple(issue for issue in issues if issue.count >= least)
-
-
 def worth_keeping(
     reviews: Sequence[Review], texts: Mapping[int, str], *, most: int = MOST_KEPT, exclude_self: bool = True
 ) -> tuple[KeptQuote, ...]:

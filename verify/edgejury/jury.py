@@ -65,7 +65,7 @@ class Deliberated:
         result: Everything that the jury did.
         final: The answer that stands, with the vote on it.
         seats: Who sat on the jury.
-        spent: Whether a budget cut something short.
+        spent: Whether a budget ended something midway. What a limit of calls leaves out from the start is only told.
     """
 
     result: JuryResult
@@ -111,6 +111,8 @@ class _Deliberation:
         seats = seats_of(config, self.question, self.models, run)
         can = affordable(run.ledger.left("calls"), len(seats))
         weights = juror_weights(seats, config)
+        if can.jurors < len(seats):
+            run.degrade(f"the limit of calls leaves {can.jurors} of {len(seats)} jurors")
         seats = seats[: can.jurors]
 
         with self._stage("answer") as panel:
@@ -220,12 +222,13 @@ class _Deliberation:
             heavy = {juror: b * weights.get(juror, 1.0) for juror, b in borda.items()}
             return by_opinions(given, ranking, heavy, self.question, vote=vote)
         made = await self._chaired(ranking, seats, given)
-        if made is None:
-            self.run.degrade("the chair gave no answer that could be read: the best ranked opinion stands")
-        elif missing := len(left_out(made, self.issues)):
+        if made is not None and (missing := len(left_out(made, self.issues))):
             self.run.degrade(f"the chair said nothing of {missing} of the issues that several reviewers named")
         stands = fallback(ranking, given) if made is None else made
         final = await by_chair(stands, given, ranking, weights, self.question)
+        if made is None:
+            what = "the jurors' vote" if final.overruled else "the best ranked opinion"
+            self.run.degrade(f"the chair gave no answer that could be read: {what} stands")
         self._tell(final)
         return final
 
@@ -233,7 +236,7 @@ class _Deliberation:
         """What the chair makes of it, asked again where it passes over what several reviewers named."""
         config, model = self.config, self.models.chair
         answers = shown_opinions(seats, given, self.question, model, blind=config.blind_chair)
-        scrub = Scrubber(roster_of(seats, model), self.question).scrub if config.blind_chair else str
+        scrub = Scrubber(roster_of(seats, [model]), self.question).scrub if config.blind_chair else str
         self._chair = chair = Chair(model, self.question, answers, scrub, config, self.run)
         quotes = worth_keeping(self.reviews, answers.texts, exclude_self=config.exclude_self)
         with self._stage("chair") as panel:
@@ -260,7 +263,8 @@ class _Deliberation:
         # what the calls do not cover is done without any
         if config.claims == "model" and can.label_calls < 1:
             config = config.model_copy(update={"claims": "rules"})
-        if config.stances == "model" and can.label_calls < 1 + len(opinions):
+        needed = (config.claims == "model") + sum(opinion.ok for opinion in opinions)
+        if config.stances == "model" and can.label_calls < needed:
             config = config.model_copy(update={"stances": "entailment"})
         with self._stage("agreement") as panel:
             return await labels_of(

@@ -54,11 +54,11 @@ class Panel:
 
     @contextmanager
     def sitting(self) -> Iterator[None]:
-        """The stage: what happens in it belongs under its event, and its deadline runs."""
+        """The stage: what happens in it belongs under its event, and its deadline runs, but not in a replay."""
         run, name = self._run, f"jury: {self._stage}"
         number = run.emit(StageStarted(stage=name))
         timer = None
-        if self._deadline_s is not None:
+        if self._deadline_s is not None and run.recording:  # in a replay the store tells what was late
             timer = asyncio.get_running_loop().call_later(self._deadline_s, self._end)
         try:
             with run.under(number):

@@ -47,10 +47,13 @@ async def premises_of(
     if not isinstance(best, list):
         try:
             best = await _nearest(claims, cut, embedding)
+            noted = {"best": best}
         except (LimitExceeded, BackendError) as e:
-            run.degrade(f"sentences are compared by their words: {e.message}")
             best = []
-        await keep(run, model, what, {"best": best})
+            noted = {"best": best, "why": e.message}
+        await keep(run, model, what, noted)
+    if noted is not None and "why" in noted:
+        run.degrade(f"sentences are compared by their words: {noted['why']}")
     if not best:
         return by_words
     return [

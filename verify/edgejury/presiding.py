@@ -55,7 +55,7 @@ class Chair:
         self._model, self._question, self._answers, self._scrub = model, question, answers, scrub
         self._config, self._run = config, run
         self._begin = model.capabilities.prefix
-        # letters and orders that no reviewer had, so that nothing a reviewer wrote tells whose answer is whose
+        # letters and orders of its own, so that no letter that a reviewer wrote tells it whose answer is whose
         seed = run.derive_seed("edgejury", "chair")
         self._blind = blinding(tuple(answers.texts), question, seed, shuffle=config.shuffle)
         permuted = config.permute_choices and bool(question.choices)

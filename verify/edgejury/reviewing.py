@@ -27,6 +27,7 @@ MOST_ISSUES: Final = 12
 MOST_DETAIL_CHARS: Final = 300
 
 _CRITERIA = ("accuracy", "insight", "clarity")
+_KEEP = "keep"
 _GAP = "..."
 """What stands in the form where the reviewer is to write."""
 _KINDS = (
@@ -159,9 +160,9 @@ def read_review(
     else:
         lines = read(reply).text.splitlines()
         marks = _first_each(_marks_in_lines(lines, blind))
-        below = [(blind.juror(m[1]), m[2], m[3]) for line in lines if (m := _ISSUE_LINE.match(line))]
+        below = [(blind.juror(m[1]), m[2].strip(), m[3]) for line in lines if (m := _issue_line(line))]
         named = list(below)
-        kept = [(juror, text.strip(" \"'\u201c\u201d")) for juror, kind, text in below if kind.casefold() == "keep"]
+        kept = [(juror, text.strip(" \"'\u201c\u201d")) for juror, kind, text in below if kind.casefold() == _KEEP]
     if not marks:
         return Review(reviewer=reviewer, order=blind.jurors, ok=False, failure="no marks in its reply could be read")
     issues = [(juror, _kind(kind), told(detail)) for juror, kind, detail in named]
@@ -189,7 +190,7 @@ def _lines_form(blind: Blinding) -> str:
         f"Reply with plain lines alone. First a line for each answer, with its three marks as numbers:\n{lines}\n"
         "Then, for each issue that you found, a line with the letter, the kind and what is wrong in one sentence, and "
         "for each passage worth keeping one with its exact words:\n"
-        f"{first} factual_risk: {_GAP}\n{first} keep: {_GAP}"
+        f"{first} factual_risk: {_GAP}\n{first} {_KEEP}: {_GAP}"
     )
 
 
@@ -212,12 +213,20 @@ def _marks_in_json(value: dict[str, Any], blind: Blinding) -> Iterator[Marks]:
 def _marks_in_lines(lines: Sequence[str], blind: Blinding) -> Iterator[Marks]:
     for line in lines:
         found = _MARK_LINE.match(line)
-        if found is None:
+        if found is None or _issue_line(line) is not None:  # a number in an issue is no mark
             continue
         told = _CALLED.sub(" ", found[2])
         numbers = [float(number) for number in _NUMBER.findall(told)]
         if 0 < len(numbers) <= len(_CRITERIA) and not _SUM.search(told):
             yield from _as_marks(blind.juror(found[1]), numbers)
+
+
+def _issue_line(line: str) -> re.Match[str] | None:
+    """A line that names an issue or a passage to keep: letter, kind, what; "A: clarity: 8" is a mark."""
+    found = _ISSUE_LINE.match(line)
+    if found is None or found[2].strip().casefold() in _CRITERIA:
+        return None
+    return found if found[2].strip().casefold() == _KEEP or _kind(found[2]) is not None else None
 
 
 def _as_marks(juror: int | None, three: Sequence[float | None]) -> Iterator[Marks]:

@@ -73,12 +73,12 @@ def seats_of(config: PanelConfig, question: Question, models: Models, run: Run) 
     return seats
 
 
-def roster_of(seats: Sequence[Seat], chair: MeteredModel | None = None) -> Roster:
-    """All the names by which somebody on the jury could be told."""
-    names = [seat.model.name for seat in seats]
+def roster_of(seats: Sequence[Seat], others: Sequence[MeteredModel] = ()) -> Roster:
+    """All the names by which somebody on the jury could be told, or another model whose texts it reads."""
+    names = [model.name for model in (*(seat.model for seat in seats), *others)]
     roles = [seat.role for seat in seats if seat.role is not None]
     return Roster(
-        models=tuple(dict.fromkeys([*names, *([] if chair is None else [chair.name])])),
+        models=tuple(dict.fromkeys(names)),
         jurors=tuple(seat.name for seat in seats),
         roles=tuple({role.name: role for role in roles}.values()),
     )

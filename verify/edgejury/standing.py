@@ -34,7 +34,7 @@ def shown_opinions(
     """
     choices = {opinion.juror: opinion.choice for opinion in given}
     if blind:
-        scrub = Scrubber(roster_of(seats, chair), question).scrub
+        scrub = Scrubber(roster_of(seats, [chair]), question).scrub
         return Shown({opinion.juror: scrub(opinion.text) for opinion in given}, choices)
     roles = {seat.juror: seat.role_name.replace("-", " ") for seat in seats}
     names = {o.juror: f"{o.model} as {roles[o.juror]}" if roles[o.juror] else o.model for o in given}
@@ -61,7 +61,7 @@ def ranked_by_reviews(
         exclude_self: Whether what a reviewer says of the candidate of its number is left out.
     """
     trusted = {review.reviewer: weights.get(review.reviewer, 1.0) for review in reviews if review.ok}
-    if config.concordance:
+    if config.concordance and config.aggregate != "points":  # the published sums count every review alike
         agreed = concordance(reviews, criteria=config.weights, exclude_self=exclude_self)
         trusted = {reviewer: weight * agreed[reviewer] for reviewer, weight in trusted.items()}
     ranking = rank(

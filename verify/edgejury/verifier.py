@@ -10,13 +10,13 @@ put before it, and that its labels stand beside evidence, are our own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
 from ...core.answer import Candidate, CheckedClaim, Solution, Verification
-from ...core.errors import BackendError
+from ...core.errors import BackendError, UserError
 from ...core.events import ClaimChecked
 from ...core.messages import Request, Sampling
 from ...core.question import Question
@@ -80,6 +80,11 @@ class JuryVerifier:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        if config.davinci.get("entailment", config.entailment) != config.entailment:
+            raise UserError(
+                f"the entailment of edgejury is {config.entailment}, that of its davinci cannot be another one",
+                hint="set entailment of edgejury itself: it is used for both",
+            )
         given = {"max_claims": config.max_claims, **config.davinci, "entailment": config.entailment}
         checked = checked_parameters(DavinciConfig, "davinci", given)
         assert isinstance(checked, DavinciConfig)
@@ -127,6 +132,7 @@ class JuryVerifier:
         if not claims:
             return []
         seats = seats_of(config, question, means.models, run)
+        weights = juror_weights(seats, config)
         if not question.text.strip():
             stances = await self._known(seats, claims, run)
         else:
@@ -134,7 +140,7 @@ class JuryVerifier:
             with panel.sitting():
                 opinions = await opinions_of(seats, question, panel, config, run)
             if config.review and not panel.limited:
-                await self._review(seats, opinions, question, solution, run)
+                await self._review(seats, opinions, weights, question, solution, means)
             stances = await self._said(claims, opinions, question, solution, means)
         return [label_claim(claim, told, config.theta) for claim, told in zip(claims, stances, strict=True)]
 
@@ -192,16 +198,23 @@ class JuryVerifier:
         return found
 
     async def _review(
-        self, seats: Sequence[Seat], opinions: Sequence[Opinion], question: Question, solution: Solution, run: Run
+        self,
+        seats: Sequence[Seat],
+        opinions: Sequence[Opinion],
+        weights: Mapping[int, float],
+        question: Question,
+        solution: Solution,
+        means: Means,
     ) -> None:
         """Have the answer, which is candidate 0, reviewed among its competitors, and put the ranking into the trace."""
-        config = self.config
+        config, run, models = self.config, means.run, means.models
         rivals = competitors(solution, config.max_candidates)
         if len(rivals) < 2:
             return
         answered = {opinion.juror for opinion in opinions if opinion.ok}
         reviewers = [Reviewer(seat.juror, seat.model, seat.order) for seat in seats if seat.juror in answered]
-        scrub = Scrubber(roster_of(seats), question).scrub if config.anonymise else str
+        writers = [getattr(models, role) for role in ("main", "small") if models.has(role)]
+        scrub = Scrubber(roster_of(seats, writers), question).scrub if config.anonymise else str
         closed = closed_kind(question) is not None
         shown = Shown(
             {place: scrub(rival.text) for place, rival in enumerate(rivals)},
@@ -214,7 +227,6 @@ class JuryVerifier:
                 run.degrade("edgejury: no review of the answer could be read")
                 return
             places = range(len(rivals))
-            weights = juror_weights(seats, config)
             ranking = ranked_by_reviews(reviews, places, weights, config, run, exclude_self=False)
             if ranking.best != 0:
                 other = rivals[ranking.best]

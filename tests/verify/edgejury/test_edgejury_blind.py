@@ -43,6 +43,7 @@ def test_no_reviewer_and_no_chair_reads_who_wrote_what(names, seed):
         role = roles[i % len(roles)].replace("-", " ")
         name = names[i].rpartition("/")[2]
         text = f"I am {names[i]}. As the {role}, I say: it was planned. In my role as {role}, {name} adds nothing."
+        text += f" Juror #{i} is done."
         issues = [("factual_risk", f"{name} doubts it, as the {role} must.")]
         return Juror(says(CAPITAL.choices[i % 4], text), issues=lambda text: issues)
 

@@ -5,6 +5,7 @@ from reason.core.budget import Budget
 from reason.core.errors import BackendError, DataError, UserError
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.strategy import make_strategy
 from reason.verify.edgejury.reliability import fit_reliability, save_reliability
 from scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, answers_in, kind_of, letter_of, model, prompts, rules, says
 from scripted_model import END
@@ -180,6 +181,29 @@ async def test_a_mute_chair_leaves_the_best_opinion_not_the_first(store):
     assert desk.spent.model_calls == 3 + 3 + 2
 
 
+async def test_where_the_best_opinion_states_no_answer_a_mute_chair_leaves_the_vote(store):
+    jury = split_jury(chair=lambda prompt: '{"answer": ""}')
+    jury["juror-3"] = model(Juror("It was chosen, but I cannot say which it is.", gold), "c/three")
+    desk = JuryDesk(store, jury)
+    solution = await desk.solve(conclude=False)
+    assert (solution.notes["ranking"][0], solution.notes["jurors"][2]["choice"]) == (2, None)
+    assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
+    assert "the chair gave no answer that could be read: the jurors' vote stands" in desk.run.degraded
+
+
+async def test_published_sums_count_every_review_alike(store):
+    desk = JuryDesk(store, split_jury())
+    await desk.solve(aggregate="points")
+    standings = desk.reports("jury.ranked")[0]["standings"]
+    assert {s["juror"]: s["score"] for s in standings} == {0: 24.0, 1: 24.0, 2: 50.0}
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (-1.0, 1.0, 1.0)])
+def test_impossible_weights_are_refused_before_anybody_is_asked(weights):
+    with pytest.raises(UserError, match="weights"):
+        make_strategy("edgejury", {"weights": weights})
+
+
 async def test_a_choice_that_no_juror_made_falls_to_the_vote(store):
     desk = JuryDesk(store, split_jury(chair=rules("Perth, I say.", "Perth")))
     solution = await desk.solve()
@@ -227,6 +251,7 @@ async def test_a_limit_of_calls_decides_how_far_it_goes(store, calls, path, used
     desk = JuryDesk(store, split_jury())
     solution = await desk.solve(budget=Budget(calls=calls))
     assert (solution.notes["path"], desk.spent.model_calls) == (path, used)
+    assert ("the limit of calls leaves 2 of 3 jurors" in desk.run.degraded) == (calls == 2)
     assert solution.best.answer is not None
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from reason.core.budget import Budget
+from reason.core.errors import BackendUnavailable
 from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
@@ -115,6 +116,18 @@ async def test_sentences_are_found_by_meaning_where_there_is_an_embedding_and_ag
     assert (embedding.calls, judge.calls[1]) == (1, judge.calls[0])  # the run store knows
 
 
+async def test_a_replay_says_too_that_no_meaning_could_be_had(begun):
+    class Broken(Letters):
+        async def embed(self, texts, **_):
+            raise BackendUnavailable("no embedding")
+
+    judge = ScriptedEntailment(lambda pair: YES)
+    first, again = (Desk(begun, entailment=judge, embedding=found) for found in (Broken(), Letters()))
+    for desk in (first, again):
+        await desk.stances(["Boats are blue."], [opinion(0, "Apples grow. Barges, too.")])
+    assert first.run.degraded == again.run.degraded == ["sentences are compared by their words: no embedding"]
+
+
 @pytest.mark.parametrize("entailment", [None, ScriptedEntailment(lambda pair: YES, failing=True)])
 async def test_without_an_entailment_words_decide(begun, entailment):
     desk = Desk(begun, entailment=entailment)
@@ -197,4 +210,6 @@ async def test_calls_for_labels_are_made_only_where_they_are_left(store):
     assert desk.spent.model_calls == 2 * 3 + 1 + 3
     await desk.solve("poor", budget=Budget(calls=9), **given)
     assert desk.spent.model_calls == 2 * 3 + 1
+    await desk.solve("just enough", budget=Budget(calls=10), **given)
+    assert desk.spent.model_calls == 10
     assert desk.reports("jury.claim")[0]["support"] == [0, 1, 2]

@@ -11,6 +11,7 @@ from reason.core.question import Document, Question
 from reason.core.settings import Settings
 from reason.verify.edgejury.verifier import competitors
 from reason.verify.reports import ClaimReport
+from reason.verify.verifier import make_verifier
 from scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
 from scripted_model import ScriptedModel, replies
 
@@ -92,9 +93,10 @@ async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
         opened[name] = model(Juror(says("Canberra", "It was planned."), mark), name)
 
     def script(text):  # four chains, of which most say Sydney
-        return replies("It is large. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
+        return replies("I am Zorvex. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
 
-    opened["m/main"] = ScriptedModel(script, name="m/main")
+    opened["m/zorvex-7b"] = ScriptedModel(script, name="m/zorvex-7b")
+    settings = settings.model_copy(update={"model": "m/zorvex-7b"})
     sink = MemorySink()
     async with verified(settings, strategy="self-consistency", parameters={"n": 12, "temperature": 1.0}) as reasoner:
         answer = await reasoner.aask(CAPITAL, sinks=[sink])
@@ -104,6 +106,7 @@ async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
     assert any("reviewers rank the answer 'B' above the one that was given" in what for what in answer.degraded)
     review = next(p for p in prompts(opened["a/one"]) if kind_of(p) == "review")
     assert len(answers_in(review)) == 2
+    assert "zorvex" not in review.casefold()  # who gave the answer is no reviewer's business
     assert "yours is not among them" not in review
     stated = sink.of_type("jury.claim")[-1].report
     assert (stated["claim"]["text"], stated["label"], stated["contradict"]) == (
@@ -156,6 +159,13 @@ async def test_a_jury_that_fails_leaves_the_evidence(opened, settings):
         answer = await reasoner.aask(ASKED, documents=[Document(name="facts", text=FACT)])
     assert answer.verification.verdict == "supported"
     assert any("the jury said nothing" in what for what in answer.degraded)
+
+
+def test_the_evidence_is_judged_by_the_entailment_of_the_jury():
+    with pytest.raises(UserError, match="cannot be another one"):
+        make_verifier("edgejury", {"davinci": {"entailment": "lexical"}})
+    verifier, _ = make_verifier("edgejury", {"entailment": "lexical", "davinci": {"entailment": "lexical"}})
+    assert verifier.entailment == "lexical"
 
 
 def test_competitors_say_something_else():

@@ -20,7 +20,7 @@ from reason.verify.edgejury.roles import Role, shipped_roles
 WIND = Question(text="Which wind blows in Provence?")
 ROSTER = Roster(
     models=("local/qwen2.5-coder-0.5b-instruct", "local/smollm2-135m", "openai/gpt-4o", "groq/llama-3.1-8b"),
-    jurors=("juror 1", "juror-2"),
+    jurors=("juror 1", "juror-2", "juror #4"),
     roles=shipped_roles(),
 )
 SCRUB = Scrubber(ROSTER, WIND).scrub
@@ -42,6 +42,7 @@ SCRUB = Scrubber(ROSTER, WIND).scrub
         ("It is so.\n\u2014 Llama 3.1", "It is so."),
         ("GPT 4o and gpt-4o and GPT4o and smollm2 agree.", f"{GONE} and {GONE} and {GONE} and {GONE} agree."),
         ("Llama 3.1 8B says so, Juror 2 too.", f"{GONE} says so, {GONE} too."),
+        ("Juror #4 says so, juror 4 too.", f"{GONE} says so, {GONE} too."),
         ("Qw\u200ben2.5 and \U0001d410\U0001d430\U0001d41e\U0001d427\U0001d7d0.\U0001d7d3", f"{GONE} and {GONE}"),
         ("<think>I am Qwen, so</think>It is 4.", "It is 4."),
         ("I am Qwen.", GONE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.verify.edgejury.issues import must_address, overlap, pool, worth_keeping
+from reason.verify.edgejury.issues import overlap, pool, worth_keeping
 from reason.verify.edgejury.opinions import Issue, IssueKind, PooledIssue, Quote, Review
 
 YEAR = "the year 1889 is wrong"
@@ -40,8 +40,6 @@ def test_the_same_issue_is_counted_once_with_who_named_it() -> None:
         candidate=0, kind="factual_risk", detail="the year 1889 seems wrong", reviewers=(1, 2)
     )
     assert [(i.candidate, i.kind, i.count) for i in pooled[1:]] == [(2, "factual_risk", 1), (0, "unclear", 1)]
-    assert must_address(pooled) == pooled[:1]
-    assert must_address(pooled, 1) == pooled
 
 
 def test_half_of_the_words_is_enough_and_less_is_not() -> None:

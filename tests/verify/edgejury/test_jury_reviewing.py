@@ -107,10 +107,17 @@ def test_both_forms_are_read_alike(reply: str) -> None:
         ("A: 8/10 7/10 6/10\nB: 9 out of 10", {2: (8, 7, 6), 0: (9, 9, 9)}),
         ('{"scores": [{"candidate": "A", "accuracy": %s, "insight": -3, "clarity": NaN}]}' % 10**400, {2: (10, 1, 6)}),
         ("<think>A: 1 1 1</think>A: 8 7 6", {2: (8, 7, 6)}),
+        ("A: factual_risk: it was 1990\nB - keep: in 9 of 10\nC: 8 7 6", {1: (8, 7, 6)}),
     ],
 )
 def test_other_shapes_of_marks(reply: str, read: dict[int, tuple[int, int, int]]) -> None:
     assert marks(read_review(reply, BLIND, 3)) == read
+
+
+def test_a_mark_that_is_called_by_its_name_is_no_issue() -> None:
+    review = read_review("A: clarity: 8\nB: unclear: of 1990", BLIND, 3)
+    assert marks(review) == {2: (8, 8, 8)}
+    assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [(0, "unclear", "of 1990")]
 
 
 @pytest.mark.parametrize(
