@@ -21,14 +21,7 @@ from ..core.events import (
     TextDelta,
     VoteUpdated,
 )
-from ..core.jury_events import (
-    ClaimLabelled,
-    JuryStageEnded,
-    OpinionGiven,
-    OpinionsMerged,
-    OpinionsRanked,
-    ReviewGiven,
-)
+from ..core.jury_events import JuryEvent
 from ..core.question import Question
 from .growing_tree import GrowingTree, TreeEvent
 from .jury_progress import JuryProgress
@@ -223,14 +216,7 @@ class Progress:
             case StepRouted():
                 del self.writers[event.index :]  # a chain that is begun anew, or gone on with
                 self.writers.append("L" if event.role == "main" else "S")
-            case (
-                OpinionGiven()
-                | ReviewGiven()
-                | OpinionsRanked()
-                | OpinionsMerged()
-                | ClaimLabelled()
-                | JuryStageEnded()
-            ):
+            case _ if isinstance(event, JuryEvent):
                 self.jury = self.jury or JuryProgress()
                 self.jury.take(event)
             case StrategyNote(name="block.run"):

@@ -35,14 +35,7 @@ from ..core.events import (
     Verified,
     VoteUpdated,
 )
-from ..core.jury_events import (
-    ClaimLabelled,
-    JuryStageEnded,
-    OpinionGiven,
-    OpinionsMerged,
-    OpinionsRanked,
-    ReviewGiven,
-)
+from ..core.jury_events import JuryEvent
 from .search_figures import figure, plural
 from .search_notes import source_of
 from .trace_jury import jury_line
@@ -144,14 +137,7 @@ class _Tree:
         match event:
             case StepRouted():
                 return Entry(f"step {event.index + 1}", _routed(event))
-            case (
-                OpinionGiven()
-                | ReviewGiven()
-                | OpinionsRanked()
-                | OpinionsMerged()
-                | ClaimLabelled()
-                | JuryStageEnded()
-            ):
+            case _ if isinstance(event, JuryEvent):
                 line = jury_line(event)
                 return Entry(line.kind, _short(line.what), _json(event.report), style=line.style)
             case StrategyNote():

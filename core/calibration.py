@@ -6,7 +6,6 @@ confidence. Applying one needs neither numpy nor scipy.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_right
 from datetime import date
@@ -18,7 +17,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from .answer import Probability
 from .errors import UserError
-from .fitted_files import read_fitted
+from .fitted_files import FittedFile, read_fitted
 from .messages import Frozen
 
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
@@ -113,7 +112,7 @@ class CalibrationScores(Frozen):
     nll: float
 
 
-class CalibrationMap(Frozen):
+class CalibrationMap(FittedFile):
     """A curve with where it comes from: what it may be used for, and how well it did on answers it had not seen.
 
     Attributes:
@@ -172,11 +171,6 @@ class CalibrationMap(Frozen):
         return self.curve.apply(confidence)
 
     @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
-
-    @property
     def worse(self) -> tuple[str, ...]:
         """The scores that got worse out of sample: of "ece", "brier", "nll"."""
         return tuple(n for n in ("ece", "brier", "nll") if getattr(self.after, n) > getattr(self.before, n))
@@ -189,5 +183,4 @@ def load_map(path: Path) -> CalibrationMap:
         DataError: There is no such file, it cannot be read, it is cut short, it is no map, or a map of another version
             or with impossible values; names the file.
     """
-    found = read_fitted(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)

@@ -1,7 +1,8 @@
-"""Reading what was fitted and lies in a JSON file: its kind and format are looked at before its content."""
+"""What was fitted and lies in a JSON file: its digest, and reading, which looks at kind and format before content."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,8 +11,19 @@ from pydantic_core import from_json
 
 from .errors import DataError
 from .messages import Frozen
+from .whole_files import write_bytes
 
-FittedT = TypeVar("FittedT", bound=Frozen)
+
+class FittedFile(Frozen):
+    """What such a file holds. Has fields `kind`, `format` and `name`, the file's name without its ending."""
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits over all of it but the name."""
+        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
+
+
+FittedT = TypeVar("FittedT", bound=FittedFile)
 
 
 def read_fitted(
@@ -23,11 +35,11 @@ def read_fitted(
     called: str,
     made_by: str,
 ) -> FittedT:
-    """Read a fitted thing from its file.
+    """Read a fitted thing from its file; its name is the file's.
 
     Args:
         path: The file.
-        model: What it holds; has fields `kind` and `format`.
+        model: What it holds.
         kind: What its field `kind` must say.
         format: What its field `format` must say: the version of its form that is read.
         called: What it is called in messages, for example "router file".
@@ -55,7 +67,7 @@ def read_fitted(
             hint=f"make it anew: {made_by}",
         )
     try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(raw).model_copy(update={"name": path.stem})
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
@@ -63,3 +75,12 @@ def read_fitted(
             f"the {called} {path} is damaged: {where}: {first['msg'].removeprefix('Value error, ').lower()}",
             hint=f"make it anew: {made_by}",
         ) from e
+
+
+def write_fitted(fitted: FittedFile, path: Path) -> None:
+    """Write a fitted thing as JSON, whole or not at all; its name is the file's.
+
+    Raises:
+        StoreError: It cannot be written; what was there stays.
+    """
+    write_bytes(path, (fitted.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from ..core.fitted_files import read_fitted
+from ..core.fitted_files import FittedFile, read_fitted, write_fitted
 from ..core.messages import Frozen
-from ..core.whole_files import write_bytes
 from ..reasoning.rlot.navigator_card import QuestionDigest, question_digest
 from .arms import Arm
 from .feature_space import Space
@@ -72,7 +70,7 @@ class TrainedOn(Frozen):
         return f"its {role} model is {known}, and this one is {identities.get(role, 'none')}"
 
 
-class AutoFile(Frozen):
+class AutoFile(FittedFile):
     """What `auto` chooses by.
 
     Attributes:
@@ -103,24 +101,14 @@ class AutoFile(Frozen):
     def __str__(self) -> str:
         return f"{self.name} ({len(self.arms)} arms, {', '.join(self.trained.datasets)})".lstrip()
 
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return digest_of(self)
 
-
-def digest_of(file: Frozen) -> str:
-    """Eight hexadecimal digits over all of a file but its name."""
-    return hashlib.sha256(file.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
-
-
-def save_trained(file: Frozen, path: Path) -> None:
+def save_trained(file: FittedFile, path: Path) -> None:
     """Write a trained router as JSON, whole or not at all; its name is the file's.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_bytes(path, (file.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
+    write_fitted(file, path)
 
 
 def load_auto(path: Path) -> AutoFile:
@@ -130,5 +118,4 @@ def load_auto(path: Path) -> AutoFile:
         DataError: There is no such file, it cannot be read, it is cut short, it is no such file, or one of another
             version or with impossible values; names the file.
     """
-    found = read_fitted(path, AutoFile, kind=KIND, format=FORMAT, called="auto-router file", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, AutoFile, kind=KIND, format=FORMAT, called="auto-router file", made_by=MADE_BY)

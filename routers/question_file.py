@@ -12,9 +12,9 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from ..core.answer import Probability
 from ..core.errors import UserError
-from ..core.fitted_files import read_fitted
+from ..core.fitted_files import FittedFile, read_fitted
 from ..core.messages import Frozen
-from .auto_file import TrainedOn, digest_of
+from .auto_file import TrainedOn
 from .feature_space import Line, Space
 from .thresholds import PARTS
 
@@ -39,7 +39,7 @@ class Chain(Frozen):
     mean_tokens: Annotated[FiniteFloat, Field(ge=0)]
 
 
-class QuestionFile(Frozen):
+class QuestionFile(FittedFile):
     """What `question-router` decides by.
 
     Attributes:
@@ -85,11 +85,6 @@ class QuestionFile(Frozen):
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.trained.datasets)})".lstrip()
 
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return digest_of(self)
-
     def threshold_for(self, rate: float) -> float:
         """The threshold at another rate (see `threshold_of`)."""
         return threshold_of(self.quantiles, rate)
@@ -119,5 +114,4 @@ def load_question_router(path: Path) -> QuestionFile:
         DataError: There is no such file, it cannot be read, it is cut short, it is no such file, or one of another
             version or with impossible values; names the file.
     """
-    found = read_fitted(path, QuestionFile, kind=KIND, format=FORMAT, called="question-router file", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, QuestionFile, kind=KIND, format=FORMAT, called="question-router file", made_by=MADE_BY)

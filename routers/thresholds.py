@@ -9,7 +9,6 @@ the large model. Taking the threshold as a quantile of other problems' entropies
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from ..core.errors import UserError
-from ..core.fitted_files import read_fitted
-from ..core.messages import Frozen
+from ..core.fitted_files import FittedFile, read_fitted
 
 EntropyKind = Literal["full", "top_k", "sampled"]
 """Over the whole vocabulary; over the k likeliest tokens, renormalised; or estimated from k samples of one token."""
@@ -39,7 +37,7 @@ Entropy = Annotated[FiniteFloat, Field(ge=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class RouterFile(Frozen):
+class RouterFile(FittedFile):
     """Entropies of the first tokens of steps, as quantiles, with where they come from.
 
     Attributes:
@@ -100,11 +98,6 @@ class RouterFile(Frozen):
 
     def __str__(self) -> str:
         return f"{self.name} ({scale(self.entropy, self.k)}, {self.dataset})".lstrip()
-
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
 
     def threshold_for(self, rate: float) -> float:
         """The threshold that sends this share of the steps to the large model, in nats: the (1 - rate) quantile.
@@ -204,5 +197,4 @@ def load_router(path: Path) -> RouterFile:
         DataError: There is no such file, it cannot be read, it is cut short, it is no router file, or one of another
             version or with impossible values; names the file.
     """
-    found = read_fitted(path, RouterFile, kind=KIND, format=FORMAT, called="router file", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, RouterFile, kind=KIND, format=FORMAT, called="router file", made_by=MADE_BY)

@@ -5,7 +5,6 @@ Applying one never changes what is likeliest, and needs no scipy.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -13,9 +12,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from ...core.calibration import CalibrationCurve, CalibrationMethod, CalibrationScores
 from ...core.errors import DataError
-from ...core.fitted_files import read_fitted
-from ...core.messages import Frozen
-from ...core.whole_files import write_bytes
+from ...core.fitted_files import FittedFile, read_fitted, write_fitted
 from ..support import Support
 from .curves import mapped
 
@@ -24,7 +21,7 @@ FORMAT: Final = 1
 MADE_BY: Final = "fit one to this verifier's verdicts on development data"
 
 
-class VerdictCalibration(Frozen):
+class VerdictCalibration(FittedFile):
     """A map of three-way supports, with what it may be used for and how well it did.
 
     "temperature" raises all three probabilities to 1/T. "platt" and "isotonic" map the probability of the likeliest
@@ -76,11 +73,6 @@ class VerdictCalibration(Frozen):
     def __str__(self) -> str:
         return f"{self.name} ({self.method}, {self.examples} examples)".lstrip()
 
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
-
     def apply(self, support: Support) -> Support:
         """The calibrated probabilities; the likeliest label stays the likeliest."""
         return mapped(support, self.temperature, self.curve)
@@ -113,7 +105,7 @@ def save_calibration(calibration: VerdictCalibration, path: Path) -> None:
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_bytes(path, (calibration.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
+    write_fitted(calibration, path)
 
 
 def load_calibration(path: Path) -> VerdictCalibration:
@@ -123,7 +115,6 @@ def load_calibration(path: Path) -> VerdictCalibration:
         DataError: There is no such file, it cannot be read, it is cut short, it is no calibration of verdicts, or one
             of another version or with impossible values; names the file.
     """
-    found = read_fitted(
+    return read_fitted(
         path, VerdictCalibration, kind=KIND, format=FORMAT, called="verdict calibration", made_by=MADE_BY
     )
-    return found.model_copy(update={"name": path.stem})

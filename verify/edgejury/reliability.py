@@ -19,10 +19,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from ...core.errors import DataError, UserError
-from ...core.fitted_files import read_fitted
+from ...core.fitted_files import FittedFile, read_fitted, write_fitted
 from ...core.messages import Frozen
 from ...core.version import __version__
-from ...core.whole_files import write_bytes
 
 KIND: Final = "reason jury reliability"
 FORMAT: Final = 1
@@ -58,7 +57,7 @@ class JurorReliability(Frozen):
         return self
 
 
-class JuryReliability(Frozen):
+class JuryReliability(FittedFile):
     """How reliable jurors are.
 
     Attributes:
@@ -93,11 +92,6 @@ class JuryReliability(Frozen):
 
     def __str__(self) -> str:
         return f"{self.name} ({len(self.jurors)} jurors, {self.dataset})".lstrip()
-
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
 
     def weight(self, juror: str) -> float:
         """What a juror's voice counts for: ln(p / (1 - p)) - ln(c / (1 - c)), with c by chance, clipped to [0.1, 3].
@@ -185,7 +179,7 @@ def save_reliability(reliability: JuryReliability, path: Path) -> None:
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_bytes(path, (reliability.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
+    write_fitted(reliability, path)
 
 
 def load_reliability(path: Path) -> JuryReliability:
@@ -195,8 +189,7 @@ def load_reliability(path: Path) -> JuryReliability:
         DataError: There is no such file, it cannot be read, it is cut short, it holds something else, or it is of
             another version or has impossible values; names the file.
     """
-    found = read_fitted(path, JuryReliability, kind=KIND, format=FORMAT, called="jury reliability", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, JuryReliability, kind=KIND, format=FORMAT, called="jury reliability", made_by=MADE_BY)
 
 
 def _log_odds(p: float) -> float:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, FiniteFloat
 
 from ...core.errors import DataError
-from ...core.fitted_files import read_fitted
-from ...core.messages import Frozen
-from ...core.whole_files import write_bytes
+from ...core.fitted_files import FittedFile, read_fitted, write_fitted
 from .parameters import FusionParameters
 
 KIND: Final = "reason evidence fusion"
@@ -19,7 +16,7 @@ FORMAT: Final = 1
 MADE_BY: Final = "fit one to this verifier's verdicts on development data with evidence of this source"
 
 
-class FittedFusion(Frozen):
+class FittedFusion(FittedFile):
     """Parameters with what they may be used for.
 
     Attributes:
@@ -54,11 +51,6 @@ class FittedFusion(Frozen):
     def __str__(self) -> str:
         return f"{self.name} ({self.parameters.mode}, {self.examples} examples)".lstrip()
 
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
-
     def parameters_for(self, *, verifier: str, source: str) -> FusionParameters:
         """The parameters, with the file's digest, for the verifier and source that they were fitted to.
 
@@ -81,7 +73,7 @@ def save_fusion(fitted: FittedFusion, path: Path) -> None:
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_bytes(path, (fitted.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
+    write_fitted(fitted, path)
 
 
 def load_fusion(path: Path) -> FittedFusion:
@@ -91,5 +83,4 @@ def load_fusion(path: Path) -> FittedFusion:
         DataError: There is no such file, it cannot be read, it is cut short, it holds something else, or it is of
             another version or has impossible values; names the file.
     """
-    found = read_fitted(path, FittedFusion, kind=KIND, format=FORMAT, called="evidence fusion", made_by=MADE_BY)
-    return found.model_copy(update={"name": path.stem})
+    return read_fitted(path, FittedFusion, kind=KIND, format=FORMAT, called="evidence fusion", made_by=MADE_BY)
