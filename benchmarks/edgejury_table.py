@@ -31,11 +31,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from edgejury_biases import debiased, errors_table, final_places, juror_places, marks_table, places_table
@@ -56,7 +53,7 @@ from edgejury_rows import Jury, costs_table, juries_of, likelihood_table, one_mo
 from edgejury_sittings import JURY, Heard, hear, jurors_count
 from edgejury_sweeps import add_plan, sweep_files
 from edgejury_trust import confidence_table, exits_table, labels_table, stages_table
-from machine import processor
+from machine import made_here
 from reason.core.errors import UserError
 from reason.core.model_roles import jurors_of
 from reason.evals.comparison import StoredRun, load_run
@@ -132,9 +129,7 @@ def report(heard: Sequence[Heard], timed: Sequence[Heard], missing: Sequence[str
     for one in heard:
         use = one.run.manifest.plan.dataset
         by_dataset.setdefault((use.whole_name, use.fingerprint), []).append(one)
-    parts = [
-        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
-    ]
+    parts = [made_here()]
     for (name, fingerprint), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         clocked = [one for one in timed if one.run.manifest.plan.dataset.fingerprint == fingerprint]
         parts += dataset_parts(name, several, clocked)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -14,3 +17,10 @@ def processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def made_here() -> str:
+    """A sentence for a table's head: processor, cores, version of reason and date."""
+    return (
+        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
+    )

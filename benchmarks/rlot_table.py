@@ -17,16 +17,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from machine import processor
+from machine import made_here
 from reason.core.errors import UserError
 from reason.core.events import EventFields, StrategyNote
 from reason.core.sqlite_store import SqliteStore
@@ -101,10 +98,7 @@ def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
         subjects = {row.subject for row in run.rows}
         subject = subjects.pop() if len(subjects) == 1 else ""
         by_dataset.setdefault((use.whole_name, use.fingerprint, subject), []).append((run, noted))
-    head = (
-        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
-    )
-    parts = [head]
+    parts = [made_here()]
     for (name, _, subject), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         parts.append(dataset_table(f"{name}, {subject}" if subject else name, several))
     return "\n\n".join(parts)

@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from machine import processor
+from machine import made_here
 from reason.evals.comparison import StoredRun, load_run
 from rlot_table import accuracy, difference
 from router_cells import (
@@ -104,9 +101,7 @@ def report(runs: Sequence[Watched], *, timed: bool) -> str:
     for run in runs:
         use = run.run.manifest.plan.dataset
         by_dataset.setdefault((use.whole_name, use.fingerprint), []).append(run)
-    parts = [
-        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}."
-    ]
+    parts = [made_here()]
     for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         parts.append(dataset_table(name, several, timed=timed))
         parts += [*probing(several), *timing(several)] if timed else []
