@@ -1,22 +1,26 @@
-"""Stage checkpoints in the run store's own SQLite file, as JSON."""
+"""`Checkpoints`: stage states in the run store, as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import aiosqlite
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_metadata,
+)
 
-from ..core.sqlite_store import PATIENCE_S, sqlite_errors
-from ..core.unbroken import to_its_end
+from ..core.store import RunStore, StoredCheckpoint
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+
+_PAGE = 50
 
 
 class JsonSerializer:
@@ -39,12 +43,54 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"the pipeline's state holds a {type(value).__name__}, which has no JSON form")
 
 
-class Checkpointer(AsyncSqliteSaver):
-    """LangGraph's, whose writes are whole even if the run is cancelled meanwhile.
+class Checkpoints(BaseCheckpointSaver[int]):
+    """A LangGraph checkpointer whose rows are the run store's; a thread is a run.
 
-    Its write is a statement and then a commit, each awaited: a cancellation in between would leave the file locked, and
-    the run could not be noted as interrupted.
+    LangGraph's own for SQLite and Postgres write through connections of their own: a transaction each write, beside the
+    store's, and by a process that has lost the run to another one just as well. Here a stage's state goes into the
+    store's next transaction, and is refused where the run was taken over. Rows are as LangGraph's own for SQLite writes
+    them, so runs that it has kept go on.
+
+    Args:
+        store: The run store.
     """
+
+    def __init__(self, store: RunStore) -> None:
+        super().__init__(serde=JsonSerializer())
+        self._store = store
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that is named, or else the last one."""
+        run_id, namespace, only = _names(config)
+        found = await self._store.checkpoints(run_id, namespace, only=only)
+        return self._whole(run_id, found[0]) if found else None
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 (LangGraph's name)
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints of one run, newest first."""
+        if config is None:
+            raise NotImplementedError("checkpoints are listed for one run")
+        run_id, namespace, only = _names(config)
+        last = None if before is None else _names(before)[2]
+        given = 0
+        while True:
+            page = await self._store.checkpoints(run_id, namespace, only=only, before=last, limit=_PAGE)
+            for checkpoint in page:
+                whole = self._whole(run_id, checkpoint)
+                if all(whole.metadata.get(key) == value for key, value in (filter or {}).items()):
+                    if limit is not None and given >= limit:
+                        return
+                    given += 1
+                    yield whole
+            if len(page) < _PAGE:
+                return
+            last = page[-1].id
 
     async def aput(
         self,
@@ -53,24 +99,59 @@ class Checkpointer(AsyncSqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint."""
-        return await to_its_end(super().aput(config, checkpoint, metadata, new_versions))
+        """Store a checkpoint that is worth it: one that holds a solution, or what verifiers said of it.
+
+        Up to its first solution a run goes on from its beginning, since all that it has got is in the store call by
+        call. A stage that had nothing to verify is done again at no cost, and what follows an answer is the end.
+        """
+        run_id, namespace, parent = _names(config)
+        reached = checkpoint["channel_values"]
+        nothing_verified = "verification" in reached and reached["verification"] is None and not reached.get("repairs")
+        if "solution" not in reached or "answer" in reached or nothing_verified:
+            return _config(run_id, namespace, checkpoint["id"])
+        kind, state = self.serde.dumps_typed(checkpoint)
+        about = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
+        await self._store.put_checkpoint(
+            run_id,
+            StoredCheckpoint(
+                namespace=namespace,
+                id=checkpoint["id"],
+                parent=parent,
+                kind=kind,
+                state=state,
+                metadata=about.encode("utf-8", "surrogatepass"),
+            ),
+        )
+        return _config(run_id, namespace, checkpoint["id"])
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store what a stage has written."""
-        await to_its_end(super().aput_writes(config, writes, task_id, task_path))
+        """Nothing: one stage runs at a time, and the checkpoint that holds what it has written follows at once."""
+
+    def _whole(self, run_id: str, found: StoredCheckpoint) -> CheckpointTuple:
+        checkpoint = self.serde.loads_typed((found.kind, found.state))
+        for versions in (checkpoint["channel_versions"], *checkpoint["versions_seen"].values()):
+            versions.update({channel: _number(version) for channel, version in versions.items()})
+        return CheckpointTuple(
+            _config(run_id, found.namespace, found.id),
+            checkpoint,
+            cast(CheckpointMetadata, json.loads(found.metadata.decode("utf-8", "surrogatepass"))),
+            _config(run_id, found.namespace, found.parent) if found.parent else None,
+            [],
+        )
 
 
-@asynccontextmanager
-async def open_checkpoints(path: Path) -> AsyncIterator[Checkpointer]:
-    """The checkpointer on the run store's file.
+def _number(version: int | str) -> int:
+    """A version as a number: LangGraph's own for SQLite writes that number, a point and a random one."""
+    return int(version.partition(".")[0]) if isinstance(version, str) else version
 
-    Raises:
-        StoreError: The file cannot be used.
-    """
-    with sqlite_errors(path):
-        async with aiosqlite.connect(path, timeout=PATIENCE_S) as connection:
-            await connection.execute("PRAGMA synchronous=NORMAL")
-            yield Checkpointer(connection, serde=JsonSerializer())
+
+def _names(config: RunnableConfig) -> tuple[str, str, str | None]:
+    """Run, namespace and checkpoint that a configuration names."""
+    named = config["configurable"]
+    return str(named["thread_id"]), named.get("checkpoint_ns", ""), named.get("checkpoint_id")
+
+
+def _config(run_id: str, namespace: str, checkpoint: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": run_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint}}

@@ -4,7 +4,10 @@ The tree; the process exit code and the HTTP status belong to the class and are 
 
     ReasonError                     exit 1   http 500
     ├── UserError                   exit 2   http 400   the caller asked for something impossible
-    │   └── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
+    │   ├── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
+    │   │   └── ModelNotFound       exit 2   http 404   a server does not offer that model
+    │   ├── DuplicateRequest        exit 2   http 409   a request of that idempotency key has made a run already
+    │   └── RunConflict             exit 2   http 409   a run is not in a state that allows what was asked
     ├── DataError                   exit 2   http 422   a file or record is not what it should be
     ├── CapabilityMissing           exit 2   http 400   the model cannot do what the strategy needs
     ├── BackendError                exit 3   http 502   the model's side failed
@@ -15,6 +18,11 @@ The tree; the process exit code and the HTTP status belong to the class and are 
     │   └── BadReply                exit 3   http 502
     ├── LimitExceeded               exit 4   http 402   a budget is spent; carries the best answer so far
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
+    ├── ShuttingDown                exit 1   http 503   the server takes no new runs
+    ├── KeyRefused                  exit 2   http 401   no key of the server, or one that is no longer good
+    ├── ScopeMissing                exit 2   http 403   the key does not allow that
+    ├── LimitReached                exit 3   http 429   the key has used what it may for now
+    ├── ServerBusy                  exit 3   http 429   as many runs are under way, and wait, as the server takes
     ├── Cancelled                   exit 130 http 499   the application asked to stop; carries the best answer so far
     └── StoreError                  exit 1   http 500   the run store cannot be read or written
 
@@ -54,11 +62,19 @@ class ReasonError(Exception):
 
 
 class UserError(ReasonError):
-    """The caller asked for something that cannot be done as asked."""
+    """The caller asked for something that cannot be done as asked.
+
+    Args:
+        param: Name of the setting, parameter or field at fault, dotted; None where it is none.
+    """
 
     code = "user_error"
     exit_code = 2
     http_status = 400
+
+    def __init__(self, message: str, *, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
 
 
 class UnknownName(UserError):
@@ -80,6 +96,34 @@ class UnknownName(UserError):
         self.kind = kind
         self.name = name
         self.nearest = nearest
+
+
+class ModelNotFound(UnknownName):
+    """A server does not offer a model of that name."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, nearest: tuple[str, ...] = (), *, hint: str = "") -> None:
+        super().__init__("model", name, nearest, hint=hint)
+        self.param = "model"
+
+
+class DuplicateRequest(UserError):
+    """A request with this idempotency key has made a run already.
+
+    Args:
+        run_id: The run.
+        same_digest: Whether that request asked for the same; if not, the key was used twice by mistake.
+    """
+
+    code = "duplicate_request"
+    http_status = 409
+
+    def __init__(self, run_id: str, same_digest: bool) -> None:
+        asked = "a request with this idempotency key" if same_digest else "another request with this idempotency key"
+        super().__init__(f"{asked} has made run {run_id}", hint="" if same_digest else "use a new key for each request")
+        self.run_id = run_id
+        self.same_digest = same_digest
 
 
 class DataError(ReasonError):
@@ -204,6 +248,86 @@ class NotVerified(ReasonError):
     def __init__(self, message: str, partial: Any = None) -> None:
         super().__init__(message)
         self.partial = partial
+
+
+class RunConflict(UserError):
+    """A run is not in a state that allows what was asked: it is finished, or another process works on it."""
+
+    code = "run_conflict"
+    http_status = 409
+
+
+class ShuttingDown(ReasonError):
+    """The server is about to stop and takes no new runs; another one, or the same one again, will.
+
+    Args:
+        partial: Best answer so far of a run that was stopped for it; None if there is none.
+    """
+
+    code = "shutting_down"
+    http_status = 503
+
+    def __init__(
+        self, message: str = "the server is shutting down", *, partial: Any = None, hint: str = "try again"
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.partial = partial
+
+
+class KeyRefused(ReasonError):
+    """A server's caller has shown no key, or one that is unknown, revoked or expired; which one is not told."""
+
+    code = "invalid_api_key"
+    exit_code = 2
+    http_status = 401
+
+
+class ScopeMissing(ReasonError):
+    """A server's caller has a key that does not allow what it asked for.
+
+    Args:
+        scope: What the key would have to allow: "ask", "read" or "admin".
+    """
+
+    code = "scope_missing"
+    exit_code = 2
+    http_status = 403
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the key does not allow {scope!r}", hint="use a key with that scope")
+        self.scope = scope
+
+
+class LimitReached(ReasonError):
+    """A key has used what it may for now: requests a minute, runs at once, tokens or dollars a day.
+
+    Args:
+        retry_after_s: Seconds until it may try again.
+    """
+
+    code = "rate_limit_exceeded"
+    exit_code = 3
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ServerBusy(ReasonError):
+    """As many runs are under way, and wait for their turn, as the server takes.
+
+    Args:
+        retry_after_s: Seconds after which there may be room, as far as that can be foreseen.
+    """
+
+    code = "server_busy"
+    exit_code = 3
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class Cancelled(ReasonError):

@@ -288,6 +288,25 @@ class SolutionFound(EventFields):
     solution: Solution
 
 
+class PassagesFound(EventFields):
+    """Evidence was looked for.
+
+    Attributes:
+        retriever: Name of what was searched.
+        claims: Claims that passages were looked for.
+        passages: Passages found for all of them.
+        replayed: Claims that the run store had an answer to.
+        seconds: How long it took.
+    """
+
+    type: Literal["passages.found"] = "passages.found"
+    retriever: str
+    claims: int
+    passages: int
+    replayed: int = 0
+    seconds: float = 0.0
+
+
 class ClaimChecked(EventFields):
     """A claim of the answer was verified.
 
@@ -357,6 +376,7 @@ Event = Annotated[
     | StrategyNote
     | Degraded
     | SolutionFound
+    | PassagesFound
     | ClaimChecked
     | Verified
     | RunFailed

@@ -28,6 +28,8 @@ class Registry(Generic[T]):
     def __init__(self, group: str, kind: str) -> None:
         self.group = group
         self.kind = kind
+        self._loaded: dict[str, T] = {}
+        """By what the entry point names; a run asks for its strategy again and again."""
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -45,8 +47,11 @@ class Registry(Generic[T]):
             raise UnknownName(self.kind, name, nearest(name, self.names()))
         if len(found) > 1:
             raise UserError(f"{self.kind} {name!r} is claimed by {' and '.join(sorted(found))}", hint="uninstall one")
-        (entry,) = found.values()
-        return self._import(entry)
+        ((value, entry),) = found.items()
+        loaded = self._loaded.get(value)
+        if loaded is None:
+            loaded = self._loaded[value] = self._import(entry)
+        return loaded
 
     def load_errors(self) -> dict[str, str]:
         """Why some cannot be loaded, by name; empty if all can."""

@@ -16,11 +16,14 @@ from .answer import Solution
 from .budget import Budget, Ledger
 from .calibration import CalibrationMap
 from .errors import LimitExceeded
-from .events import BudgetExhausted, Degraded, EventFields, Sink, TextDelta
+from .events import BudgetExhausted, Degraded, EventFields, RunFailed, RunFinished, RunStarted, Sink, TextDelta
 from .messages import Completion, Frozen
 from .question import Question
 from .settings import LocalSettings
 from .store import RunStore, StoredCall
+
+UNSAVED_EVENTS = 100_000
+"""More events than a run emits between two times that they are saved."""
 
 
 class RunConfig(Frozen):
@@ -44,6 +47,7 @@ class RunConfig(Frozen):
         calibration: The map that calibrates the answer's confidence, whole: its file may change or go.
         context: What is asked for knowledge, by the words that open it.
         memory: Name of the memory that is recalled, and that `coat` adds to; empty is none.
+        tenant: Whose run it is on a server: replies and prefix caches are shared within one tenant alone.
     """
 
     question: Question
@@ -62,6 +66,7 @@ class RunConfig(Frozen):
     calibration: CalibrationMap | None = None
     context: tuple[str, ...] = ()
     memory: str = ""
+    tenant: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Run:
@@ -72,9 +77,11 @@ class Run:
         config: What was decided before it began.
         store: Where its calls and events are kept.
         sinks: Who else hears its events.
-        first_event: Number of the first event; above 1 when an interrupted run goes on.
+        after_events: The stored events of an interrupted run that goes on; empty for a new one.
+        begun: Whether it has begun before, also where none of its events had been stored when its process was killed.
         wants_text: Whether somebody listens to text deltas.
         recording: Whether the run is written to the store; a replay is not.
+        fresh: Whether the store has no replies of it yet.
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
@@ -82,6 +89,13 @@ class Run:
         best: Best answer so far, which stands if the run is stopped.
         unfinished: Samples that were being generated when the run was cancelled.
         degraded: What could not be done as the method says.
+        wants_text: Whether somebody listens to text deltas; may change while it goes on.
+        resumed: Whether it goes on.
+        resumed_after: Number of the last event stored before it went on; 0 for a new run.
+        begun_before: How often it was begun or resumed before.
+        paced: Whether somebody writes the events to the store every now and then (see `agents/pacing`).
+        handed_over: Whether a cancelled run is given up as "queued", for another process to go on with, rather than
+            ended.
     """
 
     def __init__(
@@ -91,9 +105,11 @@ class Run:
         store: RunStore,
         *,
         sinks: Sequence[Sink] = (),
-        first_event: int = 1,
+        after_events: Sequence[EventFields] = (),
+        begun: bool = False,
         wants_text: bool = False,
         recording: bool = True,
+        fresh: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
@@ -105,9 +121,19 @@ class Run:
         self.unfinished: list[Completion] = []
         self.degraded: list[str] = []
         self.wants_text = wants_text
+        self.paced = False
+        self.handed_over = False
         self.recording = recording
+        self._fresh = fresh
+        self._looked_for: set[str] = set()
         self._sinks = tuple(sinks)
-        self._next_event = first_event
+        self.resumed_after = after_events[-1].number if after_events else 0
+        self.begun_before = sum(isinstance(event, RunStarted) for event in after_events)
+        self._next_event = self.resumed_after + 1
+        self.resumed = begun or bool(after_events)
+        if self.resumed and not (after_events and isinstance(after_events[-1], RunFinished | RunFailed)):
+            # killed: readers may have seen events that were not stored yet, and no number is used twice
+            self._next_event += UNSAVED_EVENTS
         self._stage: int | None = None
         self._unsaved: list[EventFields] = []
 
@@ -143,9 +169,7 @@ class Run:
         number = self._next_event
         self._next_event += 1
         under = self._stage if parent is None else parent
-        stamped = event.model_copy(
-            update={"number": number, "parent": under, "run_id": self.id, "at_s": self.ledger.elapsed_s}
-        )
+        stamped = event.stamped(number=number, parent=under, run_id=self.id, at_s=self.ledger.elapsed_s)
         if self.recording and not isinstance(event, TextDelta):
             self._unsaved.append(stamped)
         for sink in self._sinks:
@@ -166,17 +190,37 @@ class Run:
         reuse = self.config.reuse
         if reuse == "none":
             return {}
+        if reuse == "run" and self._fresh:
+            # whoever stores a reply has looked for it before, so of what is looked for first the store has nothing
+            known = self._looked_for.intersection(keys)
+            self._looked_for.update(keys)
+            if not known:
+                return {}
         found = await self.store.find_calls(self.id, keys, any_run=reuse == "store")
         if reuse == "store" and self.recording:
             # this run's own copy, so that it can be replayed when the other run is gone
-            await self.store.add_calls(self.id, list(found.values()))
+            await self.store.add_calls(self.id, list(found.values()), paid=False)
         return found
 
     async def save_events(self) -> None:
+        """Write the events emitted so far to the store, unless that is done at a pace of its own."""
+        if not self.paced:
+            await self.write_events()
+
+    async def write_events(self) -> None:
         """Write the events emitted so far to the store."""
         while self._unsaved:
-            batch, self._unsaved = self._unsaved, []
-            await self.store.add_events(self.id, batch)
+            batch = self.take_events()
+            try:
+                await self.store.add_events(self.id, batch)
+            except BaseException:  # also cancelled: written twice, they are there once
+                self._unsaved[:0] = batch
+                raise
+
+    def take_events(self) -> list[EventFields]:
+        """The events emitted so far that nobody has written to the store; whoever takes them does."""
+        taken, self._unsaved = self._unsaved, []
+        return taken
 
     def offer(self, solution: Solution) -> None:
         """Set the best answer so far; it is what the user gets if the run is stopped now."""

@@ -24,6 +24,8 @@ from .budget import Budget
 from .errors import DataError, UnknownName, UserError
 from .registry import nearest
 from .scorer_settings import DEFAULT_EMBEDDING_MODEL, EncoderSettings, RewardSettings
+from .serve_settings import ServeSettings
+from .store_place import read_place, shown_store
 
 DEFAULT_MODEL = "local/smollm2-135m"
 
@@ -54,6 +56,9 @@ class LocalSettings(BaseModel):
         max_rows: Most sequences decoded together.
         device: Where models are computed: "cpu", "cuda", "cuda:1" and the like, as torch calls them; "auto" is a GPU if
             torch sees one through CUDA, else the processor. Nothing but the processor has been tried yet.
+        lookahead: Whether several tokens are computed in a step where earlier text lets them be guessed: "auto" is
+            where the step times seen so far say that it pays and no text can change by it, "on" wherever there is a
+            guess (last bits change then, and in bf16 now and then a text), "off" never.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +68,19 @@ class LocalSettings(BaseModel):
     kv_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     max_rows: Annotated[int, Field(ge=1, le=1024)] = 16
     device: str = "cpu"
+    lookahead: Literal["auto", "on", "off"] = "auto"
+
+    @property
+    def decisive(self) -> dict[str, JsonValue]:
+        """What of it can decide a text, for digests of plans, as JSON.
+
+        Lookahead writes the texts that would have been written anyway. Plans that were made before there was a choice
+        of devices keep their names.
+        """
+        plain = self.model_dump(mode="json", exclude={"lookahead"})
+        if self.device == "cpu":
+            del plain["device"]
+        return plain
 
     @field_validator("device")
     @classmethod
@@ -204,7 +222,7 @@ class Settings(BaseSettings):
         repairs: How often an answer that did not pass goes back to the strategy with what was found.
         seed: Seed of a run; None draws one and records it.
         budget: Limits of a run.
-        store: File of the run store.
+        store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
         cache_dir: Folder of the model files, and of pinned prefixes (`prefixes` in it).
         prefix_bytes: Most bytes that pinned prefixes take on disk; the least recently used go first.
         reuse: Which stored replies may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
@@ -216,6 +234,7 @@ class Settings(BaseSettings):
         encoders: How single embedding models and cross-encoders are asked, by model string.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
         calibration: File of the calibration map by strategy, for example `[calibration] self-consistency = "map.json"`.
+        serve: The REST sidecar, for example `[serve] port = 9000`.
     """
 
     model_config = SettingsConfigDict(env_prefix="REASON_", env_nested_delimiter="__", extra="forbid")
@@ -236,7 +255,7 @@ class Settings(BaseSettings):
     repairs: Annotated[int, Field(ge=0, le=10)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     budget: Budget = Budget()
-    store: Path = Field(default_factory=default_store)
+    store: Path | str = Field(default_factory=default_store)
     cache_dir: Path = Field(default_factory=default_cache_dir)
     prefix_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     reuse: Literal["run", "store", "none"] = "run"
@@ -247,6 +266,17 @@ class Settings(BaseSettings):
     encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     calibration: dict[str, Path] = Field(default_factory=dict)
+    serve: ServeSettings = ServeSettings()
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _file_or_address(cls, store: Any) -> Any:
+        return read_place(store) if isinstance(store, str) else store
+
+    @property
+    def beside_store(self) -> Path:
+        """Folder for what lies beside the run store: memories and stored vectors. Of a database, where the file is."""
+        return (self.store if isinstance(self.store, Path) else default_store()).absolute().parent
 
     @classmethod
     def settings_customise_sources(
@@ -290,17 +320,19 @@ def explain(error: ValidationError, kind: str, known: Any) -> UserError:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return UnknownName(kind, name, nearest(name, known))
+        unknown = UnknownName(kind, name, nearest(name, known))
+        unknown.param = name
+        return unknown
     message = first["msg"].removeprefix("Value error, ").lower()
     if not name:  # a rule about several values at once
         return UserError(f"{kind}s: {message}")
     shown = repr(first["input"])
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    return UserError(f"{kind} {name} = {shown}: {message}")
+    return UserError(f"{kind} {name} = {shown}: {message}", param=name)
 
 
 def where_set(settings: Settings, flags: dict[str, Any]) -> dict[str, tuple[Any, str]]:
-    """Each setting's value and where it came from, by dotted name."""
+    """Each setting's value and where it came from, by dotted name; the run store without its password."""
     layers: list[tuple[str, dict[str, Any]]] = [
         ("flag", {k: v for k, v in flags.items() if v is not None}),
         ("environment", dict(EnvSettingsSource(Settings)())),
@@ -309,7 +341,7 @@ def where_set(settings: Settings, flags: dict[str, Any]) -> dict[str, tuple[Any,
     told: dict[str, tuple[Any, str]] = {}
     for name, value in _leaves(settings.model_dump(mode="json")):
         source = next((label for label, layer in layers if _has(layer, name)), "default")
-        told[name] = (value, source)
+        told[name] = (shown_store(read_place(value)) if name == "store" else value, source)
     return told
 
 

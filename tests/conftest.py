@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from postgres_server import CannotStart, PostgresServer
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.files import ModelFiles, find_model
@@ -27,3 +29,14 @@ def smollm2_files() -> ModelFiles:
         return find_model("local/smollm2-135m", cache_dir=cache_dir)
     except BackendUnavailable as e:
         pytest.skip(f"local/smollm2-135m cannot be had: {e}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server; tests are skipped where none can be started."""
+    try:
+        server = PostgresServer()
+    except CannotStart as e:
+        pytest.skip(f"no Postgres: {e}")
+    yield server
+    server.remove()

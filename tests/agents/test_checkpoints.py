@@ -1,34 +1,139 @@
+"""Stage states in the run store: they read like LangGraph's own, and only those that are worth it are kept."""
+
 import asyncio
+from typing import TypedDict
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from reason.agents.checkpoints import open_checkpoints
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
+from reason.agents.checkpoints import Checkpoints, JsonSerializer
+from reason.core.errors import StoreError
 from reason.core.sqlite_store import SqliteStore
 
-CONFIG = {"configurable": {"thread_id": "r", "checkpoint_ns": "", "checkpoint_id": "c"}}
+CONFIG = {"configurable": {"thread_id": "r", "checkpoint_ns": "", "checkpoint_id": "0"}}
 
 
-@pytest.mark.parametrize("what", ["checkpoint", "writes"])
-async def test_a_cancelled_write_does_not_leave_the_file_locked(tmp_path, monkeypatch, what):
-    path = tmp_path / "runs.sqlite3"
-    store = await SqliteStore.open(path, busy_timeout_s=0.05, patience_s=0.05)
-    async with open_checkpoints(path) as saver:
-        await saver.setup()
-        commit, begun = saver.conn.commit, asyncio.Event()
-
-        async def late() -> None:
-            begun.set()
-            await asyncio.sleep(0.02)
-            await commit()
-
-        monkeypatch.setattr(saver.conn, "commit", late)
-        if what == "checkpoint":
-            writing = asyncio.ensure_future(saver.aput(CONFIG, empty_checkpoint(), {"source": "loop", "step": 1}, {}))
-        else:
-            writing = asyncio.ensure_future(saver.aput_writes(CONFIG, [("state", 1), ("other", 2)], "t"))
-        await begun.wait()
-        writing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await writing
-        await store.create_run("r", {})  # while the checkpoints' connection is still open
+@pytest.fixture
+async def store(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    await store.create_run("r", {})
+    yield store
     await store.aclose()
+
+
+def checkpoint(name, **values):
+    return {**empty_checkpoint(), "id": name, "channel_values": values}
+
+
+async def test_what_is_kept_reads_as_langgraph_itself_reads_it(store):
+    ours = Checkpoints(store)
+    config = CONFIG
+    for step, (name, solution) in enumerate((("1", {"x": "é\0"}), ("2", {"y": [1, None]}))):
+        state = checkpoint(name, question={}, solution=solution)
+        config = await ours.aput(config, state, {"source": "loop", "step": step, "parents": {}}, {})
+    async with AsyncSqliteSaver.from_conn_string(str(store.path)) as theirs:
+        theirs.serde = JsonSerializer()
+        for named in (
+            {"thread_id": "r", "checkpoint_ns": ""},
+            {"thread_id": "r", "checkpoint_ns": "", "checkpoint_id": "1"},
+        ):
+            mine = await ours.aget_tuple({"configurable": named})
+            assert mine is not None
+            assert mine._replace(config=None) == (await theirs.aget_tuple({"configurable": named}))._replace(
+                config=None
+            )
+        listed = [c async for c in theirs.alist({"configurable": {"thread_id": "r", "checkpoint_ns": ""}})]
+    assert [c async for c in ours.alist({"configurable": {"thread_id": "r"}})] == listed
+    assert len(listed) == 2
+    assert await ours.aget_tuple({"configurable": {"thread_id": "another"}}) is None
+
+
+async def test_what_langgraph_itself_kept_is_read(store):
+    state = checkpoint("1", solution={"x": 1})
+    async with AsyncSqliteSaver.from_conn_string(str(store.path)) as theirs:
+        theirs.serde = JsonSerializer()
+        await theirs.aput(CONFIG, state, {"source": "loop", "step": 1, "parents": {}}, {})
+    found = await Checkpoints(store).aget_tuple({"configurable": {"thread_id": "r"}})
+    assert found.checkpoint == state
+    assert found.metadata["step"] == 1
+
+
+class State(TypedDict, total=False):
+    question: str
+    solution: str
+    answer: str
+
+
+@pytest.mark.parametrize("broken", ["solve", "finish"])
+async def test_a_graph_that_langgraph_itself_kept_goes_on(store, broken):
+    done = []
+
+    def stage(name, field):
+        async def work(state):
+            done.append(name)
+            if name == broken and done.count(name) == 1:
+                raise ValueError("killed")
+            return {field: f"{name} of {state['question']}"}
+
+        return work
+
+    graph = StateGraph(State)
+    graph.add_node("solve", stage("solve", "solution"))
+    graph.add_node("finish", stage("finish", "answer"))
+    graph.add_edge(START, "solve")
+    graph.add_edge("solve", "finish")
+    thread = {"configurable": {"thread_id": "r"}}
+    async with AsyncSqliteSaver.from_conn_string(str(store.path)) as theirs:
+        theirs.serde = JsonSerializer()
+        with pytest.raises(ValueError, match="killed"):
+            await graph.compile(checkpointer=theirs).ainvoke({"question": "q"}, thread, durability="sync")
+    reached = await graph.compile(checkpointer=Checkpoints(store)).ainvoke(None, thread, durability="sync")
+    assert reached == {"question": "q", "solution": "solve of q", "answer": "finish of q"}
+    assert done == (["solve", "solve", "finish"] if broken == "solve" else ["solve", "finish", "finish"])
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ({"question": {}}, False),
+        ({"question": {}, "strategy": "cot"}, False),
+        ({"solution": {}}, True),
+        ({"solution": {}, "verification": None}, False),
+        ({"solution": {}, "verification": {"verdict": "refuted"}}, True),
+        ({"solution": {}, "verification": None, "repairs": 1}, True),
+        ({"solution": {}, "verification": {}, "answer": {}}, False),
+    ],
+)
+async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
+    saver = Checkpoints(store)
+    config = await saver.aput(CONFIG, checkpoint("1", **values), {}, {})
+    assert config["configurable"]["checkpoint_id"] == "1"
+    assert (await saver.aget_tuple({"configurable": {"thread_id": "r"}}) is not None) == kept
+
+
+async def test_a_listing_has_pages_filters_and_an_end(store):
+    saver = Checkpoints(store)
+    for i in range(120):
+        await saver.aput(CONFIG, checkpoint(f"{i:03}", solution={}), {"step": i % 2}, {})
+    where = {"configurable": {"thread_id": "r"}}
+    assert len([c async for c in saver.alist(where)]) == 120
+    odd = [c async for c in saver.alist(where, filter={"step": 1}, limit=3)]
+    assert [c.checkpoint["id"] for c in odd] == ["119", "117", "115"]
+    before = {"configurable": {"thread_id": "r", "checkpoint_id": "002"}}
+    assert [c.checkpoint["id"] async for c in saver.alist(where, before=before)] == ["001", "000"]
+
+
+async def test_a_state_of_a_run_that_is_not_ours_is_refused(store):
+    await store.end_run("r", "finished")
+    with pytest.raises(StoreError, match="nobody's"):
+        await Checkpoints(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
+
+
+async def test_a_cancelled_write_is_whole_all_the_same(store):
+    writing = asyncio.ensure_future(Checkpoints(store).aput(CONFIG, checkpoint("1", solution={}), {}, {}))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert [c.id for c in await store.checkpoints("r")] == ["1"]

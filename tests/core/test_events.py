@@ -2,6 +2,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError
 from reason.core.event_sinks import JsonlSink, LiveSink, MemorySink, read_events
@@ -108,3 +109,16 @@ async def test_a_waiting_reader_hears_of_events_as_they_come():
     live.close()
     await reader
     assert seen == ["a", "b", "c"]
+
+
+def test_a_stamped_event_is_the_copy_with_its_place():
+    place = {"number": 7, "parent": 3, "run_id": "r", "at_s": 1.5}
+    for event in (StageStarted(stage="solve"), delta()):
+        stamped = event.stamped(**place)
+        copied = event.model_copy(update=place)
+        assert stamped == copied
+        assert stamped.model_fields_set == copied.model_fields_set
+        assert stamped.model_dump_json() == copied.model_dump_json()
+        assert event.number == 0
+        with pytest.raises(ValidationError, match="frozen"):
+            stamped.number = 8

@@ -1,0 +1,1 @@
+"""What the SQL run stores share: operations as functions of a connection, and the thread that groups them."""

@@ -1,0 +1,133 @@
+"""A reasoner over either kind of store: transactions, spending, and a run that goes on elsewhere."""
+
+import asyncio
+
+import psycopg
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import StoreError, UserError
+from reason.core.settings import Settings
+from scripted_model import ScriptedModel, replies
+
+PARIS = replies("It is in France. The answer is Paris.", "I believe the answer is Paris")
+
+
+@pytest.fixture
+def model(monkeypatch):
+    model = ScriptedModel(PARIS)
+
+    async def open_model(*_):
+        return model
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return model
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request, tmp_path):
+    place = tmp_path / "runs.sqlite3"
+    if request.param == "postgres":
+        place = request.getfixturevalue("postgres").new_database()
+    return Settings(model="scripted", store=place, cache_dir=tmp_path / "cache", seed=5)
+
+
+def voting(settings, **more):
+    return Reasoner(strategy="self-consistency", parameters={"n": 8, "max_tokens": 60}, settings=settings, **more)
+
+
+async def test_a_run_is_asked_shown_and_replayed(model, settings):
+    async with voting(settings) as reasoner:
+        answer = await reasoner.aask("Where?", run_id="r")
+        store = await reasoner._open_store()
+        run = await store.get_run("r")
+        assert run.answer == answer.model_dump(mode="json")
+        events = await store.events("r")
+        assert [events[0].type, events[-1].type] == ["run.started", "run.finished"]
+        assert [e.number for e in events] == list(range(1, len(events) + 1))
+        assert (await reasoner.areplay("r")).text == answer.text
+        spent = await store.spent("", 0)
+        assert (spent.tokens, spent.runs) == (answer.usage.completion_tokens, 1)
+
+
+async def test_a_run_costs_few_transactions(model, settings):
+    async with Reasoner(settings=settings) as reasoner:
+        await reasoner.aask("Where?")
+        store = await reasoner._open_store()
+        before = store.transactions
+        await reasoner.aask("Where else?")
+        # made, its models noted, the reply, the state after solving, the end
+        assert store.transactions - before <= 5
+        before = store.transactions
+        await asyncio.gather(*(reasoner.aask(f"Where is it, number {i}?") for i in range(20)))
+        assert store.transactions - before < 5 * 20
+
+
+async def test_what_a_cancelled_run_paid_is_charged_once_when_it_goes_on(model, settings):
+    held = asyncio.Event()
+
+    async def step():
+        if len([c for c in model.made if c]) == 8 and model.running and held.is_set():
+            await asyncio.sleep(3600)
+        model.steps = getattr(model, "steps", 0) + 1
+        if model.steps == 35:  # some samples have ended, some have not
+            held.set()
+
+    model._step = lambda: asyncio.ensure_future(step())
+    async with voting(settings) as reasoner:
+        asking = asyncio.create_task(reasoner.aask("Where?", run_id="r"))
+        await held.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        store = await reasoner._open_store()
+        partial = (await store.get_run("r")).answer["usage"]["completion_tokens"]
+        assert (await store.spent("", 0)).tokens == partial > 0
+        model._step = None
+        answer = await reasoner.aresume("r")
+        paid_again = answer.usage.completion_tokens - answer.usage.replayed_tokens
+        assert 0 < paid_again < answer.usage.completion_tokens
+        spent = await store.spent("", 0)
+        assert (spent.tokens, spent.runs) == (partial + paid_again, 1)
+
+
+async def test_a_run_that_was_taken_away_stops_and_the_other_goes_on(model, tmp_path, postgres):
+    place = postgres.new_database()
+    settings = Settings(model="scripted", store=place, cache_dir=tmp_path / "cache", seed=5)
+    stuck = asyncio.Event()
+
+    go_on = asyncio.Event()
+
+    async def hang():
+        stuck.set()
+        await go_on.wait()
+
+    async with voting(settings) as loser, voting(settings) as winner:
+        model._step = lambda: asyncio.ensure_future(hang())
+        asking = asyncio.create_task(loser.aask("Where?", run_id="r"))
+        await stuck.wait()
+        with pytest.raises(UserError, match="is being worked on"):
+            await winner.aresume("r")
+        store = await loser._open_store()
+        async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+            await db.execute("UPDATE owners SET lease_until = 0 WHERE id = %s", (store.owner,))
+        model._step = None
+        answer = await winner.aresume("r")
+        go_on.set()
+        with pytest.raises(StoreError, match="nobody's"):
+            await asking
+        run = await (await winner._open_store()).get_run("r")
+        assert (run.status, run.answer) == ("finished", answer.model_dump(mode="json"))
+
+
+async def test_a_run_that_may_not_go_on_is_given_back_as_it_was(model, settings):
+    async with voting(settings) as reasoner:
+        model._failing = frozenset(range(8))
+        with pytest.raises(Exception, match="fail"):
+            await reasoner.aask("Where?", run_id="r")
+        model.identity = "another@1"
+        with pytest.raises(UserError, match="is not the one that run r began with"):
+            await reasoner.aresume("r")
+        store = await reasoner._open_store()
+        run = await store.get_run("r")
+        assert (run.status, run.owner) == ("failed", None)

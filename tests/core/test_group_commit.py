@@ -1,0 +1,148 @@
+"""One transaction for all that waits, and each operation whole or not at all."""
+
+import asyncio
+import threading
+
+import pytest
+from reason.core.errors import StoreError, UserError
+from reason.core.sqlite_store import SqliteStore
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield store
+    await store.aclose()
+
+
+class Held:
+    """Holds the store's thread until it is let go."""
+
+    def __init__(self, store):
+        self._go, begun = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def hold(db):
+            loop.call_soon_threadsafe(begun.set)
+            self._go.wait(60)
+
+        self._task = asyncio.ensure_future(store._commits.read(hold))
+        self._begun = begun
+
+    async def __aenter__(self):
+        await self._begun.wait()
+
+    async def __aexit__(self, *_):
+        self._go.set()
+        await self._task
+
+
+async def test_what_waits_is_one_transaction(store):
+    async with Held(store):
+        writes = [asyncio.ensure_future(store.create_run(f"r{i}", {})) for i in range(100)]
+        await asyncio.sleep(0)
+        before = store.transactions
+    await asyncio.gather(*writes)
+    assert store.transactions - before == 1
+    assert len(await store.list_runs(200)) == 100
+
+
+async def test_a_refusal_leaves_the_others_in_their_one_transaction(store):
+    await store.create_run("taken", {})
+    async with Held(store):
+        writes = [asyncio.ensure_future(store.create_run(n, {})) for n in ("a", "taken", "b")]
+        await asyncio.sleep(0)
+        before = store.transactions
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(o) for o in outcomes] == [type(None), UserError, type(None)]
+    assert store.transactions - before == 1
+
+
+async def test_an_operation_that_fails_half_way_is_undone_alone(store):
+    def half(db):
+        db.execute("INSERT INTO meta VALUES ('half', '1')")
+        db.execute("INSERT INTO nowhere VALUES (1)")
+
+    async with Held(store):
+        writes = [
+            asyncio.ensure_future(store.create_run("a", {})),
+            asyncio.ensure_future(store._commits.write(half)),
+            asyncio.ensure_future(store.create_run("b", {})),
+        ]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(o) for o in outcomes] == [type(None), StoreError, type(None)]
+    assert {r.id for r in await store.list_runs()} == {"a", "b"}
+    assert await store._commits.read(lambda db: db.execute("SELECT * FROM meta WHERE key = 'half'")) == []
+
+
+async def test_what_a_cancelled_caller_gave_is_done_all_the_same(store):
+    async with Held(store):
+        writing = asyncio.ensure_future(store.create_run("r", {}))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    assert (await store.get_run("r")).status == "running"
+
+
+async def test_a_database_that_is_away_is_waited_for_once_by_all_who_want_to_look(store, monkeypatch):
+    looked = []
+
+    def look(work):
+        looked.append(work)
+        raise StoreError("away")
+
+    async with Held(store):
+        looks = [asyncio.ensure_future(store.list_runs()) for _ in range(20)]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(store._commits._database, "look", look)
+    outcomes = await asyncio.gather(*looks, return_exceptions=True)
+    assert {str(o) for o in outcomes} == {"away"}
+    assert len(looked) == 1
+    monkeypatch.undo()
+    assert await store.list_runs() == []
+
+
+async def test_closing_waits_for_what_was_given(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    async with Held(store):
+        writing = asyncio.ensure_future(store.create_run("r", {}))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(store.aclose())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="is closed"):
+            await store.create_run("late", {})
+    await writing
+    await closing
+    again = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    assert [r.id for r in await again.list_runs()] == ["r"]
+    await again.aclose()
+
+
+async def test_a_store_serves_several_event_loops(store):
+    def elsewhere():
+        asyncio.run(store.create_run("theirs", {}))
+
+    await asyncio.gather(asyncio.to_thread(elsewhere), store.create_run("ours", {}))
+    assert {r.id for r in await store.list_runs()} == {"ours", "theirs"}
+
+
+async def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(store):
+    from reason.core.store import StoredCall
+
+    def calls(size):
+        return [StoredCall(key=f"k{size}", role="main", model="m", request={}, reply={"text": "x" * size})]
+
+    await store.create_run("r", {})
+    ((pages,),) = await store._commits.read(lambda db: db.execute("PRAGMA page_count"))
+    await store._commits.read(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 4}"))
+    async with Held(store):
+        writes = [asyncio.ensure_future(store.add_calls("r", calls(size))) for size in (10, 1_000_000, 20)]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(o) for o in outcomes] == [type(None), StoreError, type(None)]
+    assert "no space left" in str(outcomes[1])
+    await store._commits.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))  # somebody has made room
+    await store.add_calls("r", calls(1_000_000))
+    assert {c.key for c in await store.calls("r")} == {"k10", "k20", "k1000000"}

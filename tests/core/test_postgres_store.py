@@ -1,0 +1,238 @@
+"""Leases, fences and lost servers: what is Postgres's alone."""
+
+import asyncio
+
+import psycopg
+import pytest
+from reason.core.errors import StoreError, UserError
+from reason.core.events import StageStarted
+from reason.core.open_store import open_store
+from reason.core.postgres_store import SILENCE, PostgresStore
+from reason.core.sql.lease import Lease
+from reason.core.store import StoredCall, StoredCheckpoint
+from store_process import StoreProcess
+
+
+def reply(key):
+    return StoredCall(key=key, role="main", model="m", request={}, reply={"text": key})
+
+
+@pytest.fixture
+def place(postgres):
+    return postgres.new_database()
+
+
+@pytest.fixture
+async def two(place):
+    stores = [await PostgresStore.open(place), await PostgresStore.open(place)]
+    yield stores
+    for store in stores:
+        await store.aclose()
+
+
+async def expire(place, store):
+    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+        await db.execute("UPDATE owners SET lease_until = 0 WHERE id = %s", (store.owner,))
+
+
+async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writes_to_them_no_more(place, two):
+    loser, winner = two
+    await loser.create_run("r", {}, background=True, tenant="t")
+    await loser.create_run("other", {})
+    await loser.add_calls("r", [reply("before")])
+    with pytest.raises(UserError, match="is being worked on by process"):
+        await winner.take_run("r")
+    assert await winner.adoptable(9) == []
+    await expire(place, loser)
+    assert (await winner.get_run("r")).status == "interrupted"
+    assert [r.id for r in await winner.adoptable(9)] == ["r"]
+    await winner.take_run("r")
+    checkpoint = StoredCheckpoint(namespace="", id="c", parent=None, kind="json", state=b"{}", metadata=b"{}")
+    for write in (
+        lambda: loser.add_calls("r", [reply("late")]),
+        lambda: loser.add_events("r", [StageStarted(number=1, stage="x")]),
+        lambda: loser.put_checkpoint("r", checkpoint),
+        lambda: loser.set_identities("r", {"main": 1}),
+        lambda: loser.release_run("r"),
+        lambda: loser.end_run("r", "finished", {"usage": {"completion_tokens": 7}}),
+    ):
+        with pytest.raises(StoreError, match="was taken over by process"):
+            await write()
+    await winner.end_run("r", "finished", {"text": "the winner's"})
+    with pytest.raises(StoreError, match="nobody's"):
+        await loser.end_run("r", "failed", {"text": "the loser's"})
+    run = await winner.get_run("r")
+    assert (run.status, run.answer, run.identities) == ("finished", {"text": "the winner's"}, {})
+    assert [c.key for c in await winner.calls("r")] == ["before"]
+    assert (await winner.events("r"), await winner.checkpoints("r")) == ([], [])
+    assert (await winner.spent("t", 0)).tokens == 0
+    await loser.add_calls("other", [reply("k")])  # nobody took this one
+
+
+async def test_one_failed_write_does_not_spoil_those_it_was_put_together_with(place, two):
+    loser, winner = two
+    await loser.create_run("lost", {})
+    await loser.create_run("kept", {})
+    await expire(place, loser)
+    await winner.take_run("lost")
+    outcomes = await asyncio.gather(
+        *(loser.add_calls(run, [reply(f"{run}{i}")]) for i in range(20) for run in ("lost", "kept")),
+        return_exceptions=True,
+    )
+    assert [isinstance(o, StoreError) for o in outcomes] == [True, False] * 20
+    assert (await winner.count_calls("lost"), await winner.count_calls("kept")) == (0, 20)
+
+
+async def test_a_lease_is_renewed_as_long_as_the_store_is_open(place):
+    store = await PostgresStore.open(place, lease_s=60, renew_s=0.01)
+    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+
+        async def until():
+            return (await (await db.execute("SELECT lease_until FROM owners")).fetchall())[0][0]
+
+        first = await until()
+        while await until() == first:
+            await asyncio.sleep(0.01)
+        await store.create_run("r", {})
+        await store.aclose()
+        assert await (await db.execute("SELECT * FROM owners")).fetchall() == []
+    other = await PostgresStore.open(place)
+    await other.take_run("r")  # at once: whose it was is gone for good
+    await other.aclose()
+
+
+@pytest.mark.parametrize("end", ["fast", "immediate"])
+async def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_lost_or_done_twice(postgres, place, end):
+    store = await PostgresStore.open(place)
+    await store.create_run("r", {}, tenant="t")
+
+    async def write(i):
+        await store.add_calls("r", [reply(f"k{i}")])
+        await store.add_spending("t", 1, 0.0)
+
+    postgres.stop(end)
+    try:
+        writing = [asyncio.create_task(write(i)) for i in range(30)]
+        looking = asyncio.create_task(store.get_run("r"))
+        done, _ = await asyncio.wait([*writing, looking], timeout=0.3)
+        assert not done
+    finally:
+        postgres.start()
+    await asyncio.gather(*writing)
+    assert (await looking).id == "r"
+    assert await store.count_calls("r") == 30
+    assert (await store.spent("t", 0)).tokens == 30
+    await store.aclose()
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_done_again(place):
+    store = await PostgresStore.open(place)
+    await store.create_run("r", {}, tenant="t")
+    database = store._commits._database
+    lost = []
+
+    class Cut:
+        """A connection that is cut just after the server has got the COMMIT, or just before."""
+
+        def __init__(self, connection, after):
+            self._connection, self._after = connection, after
+
+        def __getattr__(self, name):
+            return getattr(self._connection, name)
+
+        def write(self, sql, *rows):
+            if sql != "COMMIT":
+                return self._connection.write(sql, *rows)
+            if self._after:
+                self._connection.write(sql, *rows)
+            self._connection.close()
+            lost.append(self._after)
+            raise psycopg.OperationalError("the server closed the connection unexpectedly")
+
+    for after in (True, False):
+        database._connection = Cut(database._connection, after)
+        await store.add_spending("t", 100, 0.0)
+    assert lost == [True, False]
+    assert (await store.spent("t", 0)).tokens == 200
+    last = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+    unknown = await store._commits.read(lambda db: str(int(db.execute(last)[0][0]) + 1000))
+    assert not await store._commits.read(lambda _: database._committed(unknown))  # a server that crashed forgot it
+    await store.aclose()
+
+
+async def test_a_server_that_stays_away_is_told_of_and_no_longer_waited_for(postgres, place):
+    store = await PostgresStore.open(place, patience_s=0.2)
+    await store.create_run("r", {})
+    postgres.stop()
+    try:
+        for operation in (store.get_run("r"), store.add_calls("r", [reply("k")])):
+            with pytest.raises(StoreError, match="cannot use the run store postgresql://reason@"):
+                await operation
+        with pytest.raises(StoreError):
+            await PostgresStore.open(place)
+    finally:
+        postgres.start()
+    await store.add_calls("r", [reply("k")])
+    await store.aclose()
+
+
+async def test_a_killed_process_loses_its_runs_when_its_lease_runs_out(place):
+    store = await PostgresStore.open(place)
+    async with StoreProcess(place) as other:
+        assert await other.ask("create", "r", {"background": True}) == "done"
+        await other.kill()
+    with pytest.raises(UserError, match=f"process {other.pid}"):
+        await store.take_run("r")  # it may be that it only cannot be heard
+    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+        await db.execute("UPDATE owners SET lease_until = 0 WHERE id <> %s", (store.owner,))
+    assert [r.id for r in await store.adoptable(1)] == ["r"]
+    await store.take_run("r")
+    await store.aclose()
+
+
+async def test_several_processes_may_open_a_new_database_at_the_same_time(place):
+    stores = await asyncio.gather(*(PostgresStore.open(place) for _ in range(6)))
+    await stores[0].create_run("r", {})
+    assert [(await s.get_run("r")).id for s in stores] == ["r"] * 6
+    for store in stores:
+        await store.aclose()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(place):
+    await (await PostgresStore.open(place)).aclose()
+    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+        await db.execute("UPDATE meta SET value = '99'")
+    with pytest.raises(StoreError, match="newer version"):
+        await PostgresStore.open(place)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:geheim@h:1/db?nonsense=1", "postgresql://u:geheim@127.0.0.1:1/db"])
+async def test_a_password_is_never_told(url):
+    with pytest.raises((UserError, StoreError)) as e:
+        await open_store(url)
+    assert "geheim" not in str(e.value)
+    assert "postgresql://u:***@" in str(e.value)
+
+
+async def test_a_server_that_is_gone_without_a_word_is_not_waited_for_as_long_as_the_system_would(place):
+    store = await PostgresStore.open(f"{place}?keepalives_count=3")
+    given = await store._commits.read(lambda db: db.db.info.get_parameters())
+    assert {k: given[k] for k in SILENCE} == {k: str(v) for k, v in SILENCE.items()} | {"keepalives_count": "3"}
+    await store.aclose()
+
+
+def test_nothing_ends_the_thread_that_renews_but_its_being_stopped():
+    class Broken:
+        def close(self):
+            raise OSError("broken")
+
+    def renew(connection):
+        made.append(connection)
+        if len(made) == 3:
+            lease.stop()
+        raise OSError("gone")
+
+    made = []
+    lease = Lease(Broken, renew, 0.0)
+    lease.run()
+    assert len(made) == len({*map(id, made)}) == 3  # each time over a new connection

@@ -1,0 +1,245 @@
+"""What every run store keeps to, whatever it is made of."""
+
+import asyncio
+
+import pytest
+from reason.core.errors import DuplicateRequest, StoreError, UnknownName, UserError
+from reason.core.events import StageStarted
+from reason.core.store import StoredCall, StoredCheckpoint
+from store_process import StoreProcess
+
+
+def reply(key, tokens=0, usd=0.0, cut=False, text="x"):
+    said = {"text": text, "usage": {"completion_tokens": tokens, "cost_usd": usd}}
+    return StoredCall(key=key, role="main", model="m", request={"q": key}, reply=said, cut=cut)
+
+
+def stage(number):
+    return StageStarted(number=number, stage="solve")
+
+
+async def test_a_run_comes_back_as_it_was_noted(any_store):
+    odd = {"text": "né\0 \ud83d \U0001f600", "deep": [{"x": None}, 1.5, True]}
+    await any_store.create_run("r1", odd, tenant="t", background=True, idempotency="key", digest="d")
+    await any_store.set_identities("r1", {"main": {"identity": "m@1"}})
+    run = await any_store.get_run("r1")
+    assert (run.config, run.identities, run.tenant, run.background) == (odd, {"main": {"identity": "m@1"}}, "t", True)
+    assert (run.status, run.idempotency, run.cancel_requested) == ("running", "key", False)
+    await any_store.end_run("r1", "failed", {"text": "\0"}, {"code": "x"}, events=[stage(3)])
+    run = await any_store.get_run("r1")
+    assert (run.status, run.answer, run.error, run.owner) == ("failed", {"text": "\0"}, {"code": "x"}, None)
+    assert [e.number for e in await any_store.events("r1")] == [3]
+
+
+async def test_a_name_is_given_once(any_store):
+    await any_store.create_run("r1", {"a": 1})
+    with pytest.raises(UserError, match="there is a run r1 already"):
+        await any_store.create_run("r1", {"a": 2})
+    assert (await any_store.get_run("r1")).config == {"a": 1}
+
+
+async def test_names_and_their_beginnings(any_store):
+    for name in ("2026-a", "2026-ab", "2027-a", "x%y", "x_y", "2026-a\U0001f600"):
+        await any_store.create_run(name, {})
+    assert (await any_store.get_run("2026-a")).id == "2026-a"
+    assert (await any_store.get_run("2027")).id == "2027-a"
+    assert (await any_store.get_run("x%")).id == "x%y"
+    with pytest.raises(UserError, match="several runs"):
+        await any_store.get_run("2026")
+    for wrong, exact in (("2028", False), ("", False), ("%", False), ("\0", False), ("a\0", True), ("2027", True)):
+        with pytest.raises(UnknownName):
+            await any_store.get_run(wrong, exact=exact)
+
+
+async def test_tenants_see_their_own_runs_alone(any_store):
+    for name, tenant in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("n1", "")):
+        await any_store.create_run(name, {}, tenant=tenant)
+    assert [r.id for r in await any_store.list_runs(tenant="a")] == ["a2", "a1"]
+    assert [r.id for r in await any_store.list_runs(tenant="")] == ["n1"]
+    assert {r.id for r in await any_store.list_runs()} == {"a1", "a2", "b1", "n1"}
+    assert (await any_store.get_run("b1", tenant="b")).id == "b1"
+    for exact in (True, False):
+        with pytest.raises(UnknownName):
+            await any_store.get_run("b1", tenant="a", exact=exact)
+    with pytest.raises(UnknownName):
+        await any_store.list_runs(tenant="a", before="b1")
+
+
+async def test_replies_are_shared_within_a_tenant_alone(any_store):
+    for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        await any_store.create_run(name, {}, tenant=tenant)
+    await any_store.add_calls("a1", [reply("k"), reply("cut", cut=True)])
+    assert await any_store.find_calls("a2", ["k", "cut"]) == {}
+    assert set(await any_store.find_calls("a2", ["k", "cut"], any_run=True)) == {"k"}
+    assert await any_store.find_calls("b1", ["k", "cut"], any_run=True) == {}
+    await any_store.add_calls("a2", [reply("k", text="own")])
+    for name, text in (("a1", "x"), ("a2", "own")):
+        assert (await any_store.find_calls(name, ["k"], any_run=True))["k"].reply["text"] == text
+
+
+async def test_pages_follow_one_another_without_a_gap(any_store):
+    names = [f"r{i:02}" for i in range(23)]
+    for name in names:
+        await any_store.create_run(name, {}, tenant="t")
+        if int(name[1:]) % 3 == 0:
+            await any_store.end_run(name, "finished")
+    seen, before = [], None
+    while page := await any_store.list_runs(5, tenant="t", before=before):
+        seen += [r.id for r in page]
+        before = page[-1].id
+    assert seen == names[::-1]
+    finished = await any_store.list_runs(3, status="finished", before="r18")
+    assert [r.id for r in finished] == ["r15", "r12", "r09"]
+    assert await any_store.list_runs(3, status="failed") == []
+
+
+async def test_many_requests_with_one_idempotency_key_make_one_run(stores):
+    two = [await stores.open(), await stores.open()]
+
+    async def request(i):
+        try:
+            await two[i % 2].create_run(f"r{i}", {}, tenant="t", idempotency="key", digest="same")
+        except DuplicateRequest as e:
+            return e.run_id, e.same_digest
+        return f"r{i}", True
+
+    made = await asyncio.gather(*(request(i) for i in range(50)))
+    (run,) = await two[0].list_runs()
+    assert set(made) == {(run.id, True)}
+    with pytest.raises(DuplicateRequest) as e:
+        await two[0].create_run("other", {}, tenant="t", idempotency="key", digest="another")
+    assert (e.value.run_id, e.value.same_digest, e.value.http_status) == (run.id, False, 409)
+    await two[1].create_run("theirs", {}, tenant="u", idempotency="key", digest="same")  # each tenant has its own
+    await two[1].create_run("none", {}, tenant="t")
+
+
+async def test_a_request_is_found_by_its_tenant_and_name(any_store):
+    await any_store.create_run("r", {}, tenant="a", idempotency="k", digest="d")
+    assert await any_store.find_request("a", "k") == ("r", "d")
+    assert await any_store.find_request("b", "k") is None
+    assert await any_store.find_request("a", "l") is None
+
+
+async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_store):
+    async def end(status, completion, replayed, usd=0.0):
+        usage = {"completion_tokens": completion, "replayed_tokens": replayed, "cost_usd": usd}
+        await any_store.end_run("r", status, {"usage": usage})
+        return await any_store.spent("t", 0.0)
+
+    await any_store.create_run("r", {}, tenant="t")
+    await any_store.add_calls("r", [reply("a", 10, 0.5)])
+    spent = await end("interrupted", 12, 0, usd=0.6)  # two tokens were being generated when it was stopped
+    assert (spent.tokens, spent.usd, spent.runs) == (12, pytest.approx(0.6), 1)
+    await any_store.take_run("r")
+    await any_store.add_calls("r", [reply("a", 10, 0.5), reply("b", 20, 1.0)])
+    spent = await end("finished", 30, 10, usd=1.5)
+    assert (spent.tokens, spent.usd, spent.runs) == (32, pytest.approx(1.5), 1)
+    with pytest.raises(StoreError, match="nobody's"):
+        await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 99}})
+    assert (await any_store.spent("t", 0.0)).tokens == 32
+    assert (await any_store.spent("u", 0.0)).runs == 0
+    await any_store.add_spending("t", 5, 0.25)
+    assert (await any_store.spent("t", 0.0)).tokens == 37
+    assert (await any_store.spent("t", 4e9)).tokens == 0  # a day to come
+
+
+async def test_what_a_killed_process_paid_is_charged_when_the_run_ends(stores):
+    store = await stores.open()
+    async with StoreProcess(stores.place) as other:
+        assert await other.ask("create", "r", {"tenant": "t"}) == "done"
+        assert await other.ask("add", "r", ["a", "b", "c"]) == "done"  # a token each
+        await other.kill()
+    await stores.forget(store)
+    await store.take_run("r")
+    await store.add_calls("r", [reply("copy", 1000)], paid=False)
+    await store.end_run("r", "finished", {"usage": {"completion_tokens": 1003, "replayed_tokens": 1003}})
+    spent = await store.spent("t", 0.0)
+    assert (spent.tokens, spent.runs) == (3, 1)
+
+
+async def test_background_runs_are_adopted_oldest_first_by_one(stores):
+    store = await stores.open()
+    for name, status, background in (("q1", "queued", True), ("r1", "running", True), ("q2", "queued", True)):
+        await store.create_run(name, {}, status=status, background=background)
+    await store.create_run("sync", {}, status="queued")
+    assert [r.status for r in (await store.list_runs())[::-1]] == ["queued", "running", "queued", "queued"]
+    assert [r.id for r in await store.adoptable(10)] == ["q1", "q2"]
+    assert [r.id for r in await store.adoptable(1)] == ["q1"]
+    await store.take_run("q1")
+    await store.release_run("r1")
+    assert [r.id for r in await store.adoptable(10)] == ["r1", "q2"]
+    async with StoreProcess(stores.place) as one, StoreProcess(stores.place) as two:
+        for other in (one, two):
+            other.tell("take_run", "q2")
+        said = sorted([await one.line(), await two.line()])
+        assert said[0].startswith('"UserError: run q2 is being worked on by process')
+        assert said[1] == '"done"'
+    with pytest.raises(StoreError, match="nobody's"):
+        await store.add_calls("r1", [reply("k")])
+
+
+async def test_a_run_is_stopped_through_the_store(any_store):
+    for name in ("mine", "ended"):
+        await any_store.create_run(name, {}, background=True)
+    await any_store.create_run("queued", {}, status="queued", background=True)
+    await any_store.end_run("ended", "finished")
+    for name in ("mine", "queued", "ended"):
+        await any_store.request_cancel(name)
+    assert await any_store.cancel_requested(["mine", "queued", "ended", "none"]) >= {"mine"}
+    assert (await any_store.get_run("mine")).cancel_requested
+    assert (await any_store.get_run("queued")).status == "interrupted"  # nobody is there to stop it
+    assert (await any_store.get_run("ended")).status == "finished"
+    assert await any_store.adoptable(10) == []
+    await any_store.release_run("mine")  # drained before it had heard of it
+    assert (await any_store.get_run("mine")).status == "interrupted"
+    await any_store.take_run("mine")
+    assert await any_store.cancel_requested(["mine"]) == frozenset()
+    with pytest.raises(UnknownName):
+        await any_store.request_cancel("none")
+
+
+async def test_events_are_read_in_parts(any_store):
+    await any_store.create_run("r", {})
+    await any_store.add_events("r", [stage(n) for n in (3, 1, 2, 5)])
+    assert [e.number for e in await any_store.events("r")] == [1, 2, 3, 5]
+    assert [e.number for e in await any_store.events("r", after=2)] == [3, 5]
+    assert [e.number for e in await any_store.events("r", after=1, limit=2)] == [2, 3]
+    await any_store.add_events("r", [stage(5).model_copy(update={"stage": "finish"})])
+    assert (await any_store.events("r", after=4))[0].stage == "finish"
+
+
+async def test_checkpoints_go_with_their_run(any_store):
+    await any_store.create_run("r", {})
+    for name in ("c1", "c3", "c2"):
+        await any_store.put_checkpoint(
+            "r", StoredCheckpoint(namespace="", id=name, parent=None, kind="json", state=b"\0\xff", metadata=b"{}")
+        )
+    assert [c.id for c in await any_store.checkpoints("r", limit=9)] == ["c3", "c2", "c1"]
+    assert [c.id for c in await any_store.checkpoints("r", before="c3")] == ["c2"]
+    (only,) = await any_store.checkpoints("r", only="c1")
+    assert (only.state, only.metadata) == (b"\0\xff", b"{}")
+    await any_store.delete_run("r")
+    assert await any_store.checkpoints("r") == []
+    with pytest.raises(StoreError, match="not in the run store"):
+        await any_store.put_checkpoint("r", only)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+async def test_a_process_killed_while_it_writes_leaves_whole_writes(stores, most):
+    async with StoreProcess(stores.place) as other:
+        assert await other.ask("create", "r", {}) == "done"
+        other.tell("add for ever", "r", 7)
+        for _ in range(most):
+            last = int(await other.line())
+        await other.kill()
+    store = await stores.open()
+    count = await store.count_calls("r")
+    assert count % 7 == 0
+    assert count >= 7 * last
+
+
+async def test_a_closed_store_says_so(any_store):
+    await any_store.aclose()
+    await any_store.aclose()
+    with pytest.raises(StoreError, match="is closed"):
+        await any_store.list_runs()

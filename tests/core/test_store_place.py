@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from reason.core.errors import UserError
+from reason.core.settings import load_settings, where_set
+from reason.core.store_place import file_of, is_postgres, read_place, shown_store
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("runs.sqlite3", Path("runs.sqlite3")),
+        ("C:/runs.sqlite3", Path("C:/runs.sqlite3")),
+        (Path("a/b"), Path("a/b")),
+        ("postgresql://h/db", "postgresql://h/db"),
+        ("POSTGRES://u@h/db", "postgresql://u@h/db"),
+        ("postgresql:///db", "postgresql:///db"),
+    ],
+)
+def test_a_place_is_a_file_or_an_address(given, place):
+    assert read_place(given) == place
+    assert is_postgres(read_place(given)) == isinstance(place, str)
+
+
+def test_other_addresses_are_refused_without_showing_them():
+    with pytest.raises(UserError, match=r"cannot be at mysql://…") as e:
+        read_place("mysql://u:geheim@h/db")
+    assert "geheim" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://u:geheim@h:5/db", "postgresql://u:***@h:5/db"),
+        ("postgresql://u:ge@heim@h/db?sslmode=require", "postgresql://u:***@h/db?sslmode=require"),
+        ("postgresql://h/db?password=geheim&user=u", "postgresql://h/db?password=***&user=u"),
+        ("postgresql://u@h/db", "postgresql://u@h/db"),
+        ("postgresql:///db?host=/run/pg", "postgresql:///db?host=/run/pg"),
+        ("postgresql://[u:geheim@h/db", "postgresql://…"),
+        ("postgresql://u:ge/heim@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:ge#h?e:im@h/db?Password=x", "postgresql://u:***@h/db?Password=***"),
+        ("postgresql://h/db?password=ge@heim", "postgresql://…"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address, shown):
+    assert shown_store(address) == shown
+
+
+def test_settings_take_either_and_show_no_password(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REASON_STORE", "postgresql://u:geheim@h/db")
+    settings = load_settings()
+    assert settings.store == "postgresql://u:geheim@h/db"
+    assert where_set(settings, {})["store"] == ("postgresql://u:***@h/db", "environment")
+    assert load_settings(store="x/runs.db").store == Path("x/runs.db")
+    assert load_settings(store="x/runs.db").beside_store == (tmp_path / "x").resolve()
+    assert load_settings(**settings.model_dump()).store == settings.store
+    with pytest.raises(UserError, match="evaluations keep their runs in an SQLite file"):
+        file_of(settings.store, "evaluations")
