@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from .messages import Frozen
+from .tools import ToolCall
 
 Stopped = Literal["done", "budget", "cancelled", "error"]
 Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
@@ -58,6 +59,8 @@ class Candidate(Frozen):
         tokens: Generated tokens.
         finish_reason: How its generation ended.
         citations: What it rests on, as its text numbers it, from 1; empty where a strategy brings no knowledge in.
+        tool_calls: Tools that it asks to be called. Its answer is then their canonical text (`tools.canonical`), by
+            which equal calls vote as equal answers.
     """
 
     text: str
@@ -68,6 +71,7 @@ class Candidate(Frozen):
     tokens: int = 0
     finish_reason: str = "stop"
     citations: tuple[Evidence, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Solution(Frozen):
@@ -201,6 +205,7 @@ class AnswerCandidate(Frozen):
     score: float | None
     logprob: float | None
     tokens: int
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Answer(Frozen):
@@ -223,6 +228,8 @@ class Answer(Frozen):
         calibration: The map: its name, method and dataset; empty if the run had none.
         citations: What the answer rests on, as its text numbers it, from 1; empty where no knowledge was brought in.
         ran: Which strategy answered, in a few words, where `strategy` chooses among others; else empty.
+        tool_calls: Tools that the caller is to call before the question can be answered, in order; `answer` is then
+            their canonical text, and no verifier looks at it. Empty where the question is answered.
     """
 
     answer: str | None
@@ -241,3 +248,4 @@ class Answer(Frozen):
     calibration: str = ""
     citations: tuple[Evidence, ...] = ()
     ran: str = ""
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -6,25 +6,43 @@ distribution (before temperature, truncation or hooks); entropies are in nats.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
+
+from .frozen import Frozen as Frozen
+from .tools import FREE, NEVER, Tool, ToolCall, ToolChoice, check_choice
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "budget", "cancelled", "error"]
 
 
-class Frozen(BaseModel):
-    """A value: immutable, compared by content, unknown fields refused. Its JSON keeps infinities, as strings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
 class Message(Frozen):
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        content: What is said; may be empty where there are calls.
+        tool_calls: Tools that the assistant asked to be called, with what it said.
+        tool_call_id: Of a turn of the role "tool": the call that it answers.
+        name: Of such a turn, the tool; of others, whatever the caller calls the speaker. Templates mostly ignore it.
+    """
 
     role: Role
-    content: str
+    content: str = ""
+    # what is empty is in no dump: keys of stored samples that know nothing of tools stay as they were
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
+    name: str = Field(default="", exclude_if=lambda value: not value)
+
+    @model_validator(mode="after")
+    def _calls_are_the_assistants(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a turn of the role {self.role} calls no tools")
+        if self.tool_call_id and self.role != "tool":
+            raise ValueError(f"a turn of the role {self.role} answers no call")
+        return self
 
 
 class Prompt(Frozen):
@@ -35,16 +53,31 @@ class Prompt(Frozen):
         text: Raw text instead of a conversation; no template is applied. Exactly one of the two is given.
         prefix: Beginning of the assistant's reply, which the model continues and which is not part of the completion:
             text, or token ids (exact: text may tokenize differently at the seam). With `text`, it follows the text.
+        tools: Tools that the model may call; with messages alone.
+        tool_choice: "auto", "required", or the name of the tool that is to be called. Never "none": then no tools are
+            given.
+        cache_salt: Requests with different salts share no keys and values, so that nobody can tell by the time a
+            request takes what others have asked. It changes nothing that is said: it is in no dump, and so in no key of
+            the run store.
     """
 
     messages: tuple[Message, ...] = ()
     text: str | None = None
     prefix: str | tuple[int, ...] = ""
+    tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tool_choice: ToolChoice = Field(default=FREE, exclude_if=lambda value: value == FREE)
+    cache_salt: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.messages) == (self.text is not None):
             raise ValueError("a prompt takes either messages or text")
+        if self.tools or self.tool_choice != FREE:
+            check_choice(self.tools, self.tool_choice)
+        if self.text is not None and self.tools:
+            raise ValueError("raw text shows no tools: give messages")
+        if self.tool_choice == NEVER:
+            raise ValueError("a prompt that is to call no tools is given none")
         return self
 
     @classmethod
@@ -56,6 +89,10 @@ class Prompt(Frozen):
     def with_prefix(self, prefix: str | tuple[int, ...]) -> Prompt:
         """The same prompt with another beginning of the reply."""
         return self.model_copy(update={"prefix": prefix})
+
+    def salted(self, salt: str) -> Prompt:
+        """The same prompt, sharing keys and values under a salt alone; an empty one leaves it as it is."""
+        return self.model_copy(update={"cache_salt": salt}) if salt else self
 
 
 class HookCall(Frozen):
@@ -80,6 +117,11 @@ class Sampling(Frozen):
         logprobs: Whether log-probabilities of the chosen tokens are wanted.
         ignore_eos: Whether to go on after the end-of-text token until `max_tokens` (for measuring).
         hooks: Logits hooks, applied in order.
+        json_schema: A JSON Schema that the completion's text satisfies, wherever it ends by itself; a stop string or
+            `max_tokens` may still cut it. It says how the completion is written and nothing of what stands before it:
+            the prompt's prefix stays outside. Greedy or drawn, tokens are chosen of those that the schema allows, and
+            log-probabilities stay those of the raw distribution. The properties of an object come in the schema's
+            order. A model without `Capabilities.json_schema` refuses it.
     """
 
     temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
@@ -93,6 +135,16 @@ class Sampling(Frozen):
     logprobs: bool = True
     ignore_eos: bool = False
     hooks: tuple[HookCall, ...] = ()
+    json_schema: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _schema_ends_texts(self) -> Self:
+        if self.json_schema is None:
+            return self
+        if self.ignore_eos:
+            raise ValueError("a text that satisfies a JSON schema has an end: ignore_eos excludes json_schema")
+        json.dumps(self.json_schema, allow_nan=False)  # a ValueError of its own for what is no JSON
+        return self
 
     @model_validator(mode="after")
     def _stops_say_something(self) -> Self:
@@ -183,6 +235,8 @@ class Completion(Frozen):
         sample_index: Which sample of the request this is.
         reasoning: Thoughts that the backend returned apart from the text.
         extras: What hooks measured, by hook name.
+        tool_calls: Tools that it asks to be called, in order; they are no part of the text. `finish_reason` is "stop"
+            then, as of every sample that came to its own end.
         failure: Set if and only if `finish_reason` is "error". One failed sample never takes its siblings along.
     """
 
@@ -196,6 +250,7 @@ class Completion(Frozen):
     sample_index: int = 0
     reasoning: str = ""
     extras: dict[str, JsonValue] = Field(default_factory=dict)
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     failure: Failure | None = None
 
     @property

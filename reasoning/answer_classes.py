@@ -6,14 +6,26 @@ from collections.abc import Sequence
 
 from ..core.answer import Candidate
 from ..core.question import Question
+from ..core.tools import is_canonical
 from .answer_kind import answer_kind
 from .equivalence import Equivalence
 
 
 async def answer_classes(answers: Sequence[str | None], question: Question) -> list[list[int]]:
-    """Positions of equal answers, by first member; those without an answer are in no class."""
+    """Positions of equal answers, by first member; those without an answer are in no class.
+
+    Where tools are offered, an answer that is a call is equal to the same call alone, character by character.
+    """
     async with Equivalence() as equivalence:
-        return await equivalence.group(answers, answer_kind(question))
+        if not question.needs_tools:
+            return await equivalence.group(answers, answer_kind(question))
+        stated = [None if a is not None and is_canonical(a) else a for a in answers]
+        classes = await equivalence.group(stated, answer_kind(question))
+    calls: dict[str, list[int]] = {}
+    for i, (answer, told) in enumerate(zip(answers, stated, strict=True)):
+        if answer is not None and told is None:
+            calls.setdefault(answer, []).append(i)
+    return sorted([*classes, *calls.values()])
 
 
 class AnswerLabels:
@@ -25,14 +37,20 @@ class AnswerLabels:
 
     def __init__(self, question: Question) -> None:
         self._kind = answer_kind(question)
+        self._tools = question.needs_tools
         self._firsts: list[str] = []
 
     async def label(self, answer: str | None, equivalence: Equivalence) -> int | None:
         """The number of an answer, which is that of the first one equal to it; None where there is no answer."""
         if answer is None:
             return None
+        called = self._tools and is_canonical(answer)
         for label, first in enumerate(self._firsts):
-            if first == answer or await equivalence.same(first, answer, self._kind):
+            if first == answer:
+                return label
+            if called or (self._tools and is_canonical(first)):
+                continue
+            if await equivalence.same(first, answer, self._kind):
                 return label
         self._firsts.append(answer)
         return len(self._firsts) - 1

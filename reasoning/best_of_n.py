@@ -60,6 +60,7 @@ class BestOfN:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    takes_tools: ClassVar[bool] = True
 
     class Config(SampledChains):
         """Parameters of `best-of-n`."""

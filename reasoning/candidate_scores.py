@@ -19,7 +19,8 @@ from ..core.run import Run
 from ..serving.metered import MeteredModel
 from ..serving.metered_rewards import MeteredReward
 from ..serving.rewards import Aggregation, Which, as_one_step, count_passes, score_solutions
-from .prompts import ask
+from .candidates import shown_text
+from .prompts import as_problem
 from .self_evaluation import Evaluating, SelfEvaluator, reads_verdicts
 
 
@@ -61,7 +62,7 @@ async def score_by_reward(
     candidates: Sequence[Candidate], question: Question, reward: MeteredReward, aggregate: Aggregation, run: Run
 ) -> CandidateScores:
     """Score by a reward model: one number over the steps of each candidate (see `Aggregation`); equal ones once."""
-    problem = ask(question).messages[-1].content
+    problem = as_problem(question)
     steps = [tuple(text for step in candidate.steps if (text := step.text.strip())) for candidate in candidates]
     solutions = list(dict.fromkeys(texts for texts in steps if texts))
     if not solutions:
@@ -98,7 +99,7 @@ async def score_by_self_evaluation(
     candidates: Sequence[Candidate], question: Question, model: MeteredModel, evaluating: Evaluating, run: Run
 ) -> CandidateScores:
     """Score by what the model thinks of each (see `SelfEvaluator`); ordered by `alpha + beta v`."""
-    texts = list(dict.fromkeys(candidate.text for candidate in candidates))
+    texts = list(dict.fromkeys(shown_text(candidate) for candidate in candidates))
     left = run.ledger.left("calls")
     about_nothing = 1 if reads_verdicts(model) else 0  # a pair of requests about the empty response
     count = len(texts) if left == math.inf else max(1, min(len(texts), int(left) // 2 - about_nothing))
@@ -110,7 +111,7 @@ async def score_by_self_evaluation(
     found = dict(zip(texts, made, strict=False))
     scores: list[Score | None] = []
     for candidate in candidates:
-        told = found.get(candidate.text)
+        told = found.get(shown_text(candidate))
         key = None if told is None else evaluating.alpha + evaluating.beta * told.v
         scores.append(None if told is None or key is None else Score(key=key, value=told.q))
     if count < len(texts):

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ..core.answer import Candidate, Solution
 from ..core.errors import BadReply, LimitExceeded
 from ..core.events import CandidateFound
-from ..core.messages import Request, Sampling
+from ..core.messages import Prompt, Request, Sampling
 from ..core.question import Question
 from ..core.run import Run
+from ..core.tools import FREE
 from ..serving.model import Feature
 from .candidates import read_candidate
+from .json_answer import as_json, require_json
 from .prompts import ask, step_by_step, therefore
 from .strategy import Models, Parameters, Stability
 
@@ -24,10 +26,12 @@ from .strategy import Models, Parameters, Stability
 class ChainOfThought:
     """One chain of thought.
 
-    Model calls: 1, or 2 with `two_stage`.
+    Model calls: 1, or 2 with `two_stage` or `json_schema`.
 
     Differs: the answer is read out of the chain itself; the paper's second prompt is asked only with `two_stage`, and
     only where the chain does not state an answer, since instruction-tuned models mostly state it.
+
+    With tools, a chain that calls some has its calls as its answer.
     """
 
     name: ClassVar[str] = "cot"
@@ -36,6 +40,7 @@ class ChainOfThought:
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    takes_tools: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `cot`."""
@@ -46,6 +51,14 @@ class ChainOfThought:
         instruction: Annotated[str | None, Field(description="text behind the question; by default the trigger")] = None
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
         two_stage: Annotated[bool, Field(description="ask for the answer if the chain states none")] = False
+        # where there is none it is in no dump: names of evaluations that know nothing of it stay as they were
+        json_schema: Annotated[
+            dict[str, JsonValue] | None,
+            Field(
+                description="write the answer behind the chain, as JSON of this schema",
+                exclude_if=lambda value: value is None,
+            ),
+        ] = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -53,6 +66,8 @@ class ChainOfThought:
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """See `Strategy.solve`."""
         config = self.config
+        if config.json_schema is not None:
+            require_json(models.main)
         instruction = step_by_step(question) if config.instruction is None else config.instruction
         prompt = ask(question, instruction, system=config.system)
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
@@ -66,16 +81,29 @@ class ChainOfThought:
 
         candidate = read_candidate(chain, question)
         run.offer(_solution(candidate))
-        if config.two_stage and candidate.answer is None and chain.finish_reason == "stop":
+        if config.json_schema is not None and not candidate.tool_calls:
+            candidate = await self._as_json(candidate, prompt, config.json_schema, models, run)
+        elif config.two_stage and candidate.answer is None and chain.finish_reason == "stop":
             candidate = await self._conclude(candidate, question, models, run)
         run.emit(CandidateFound(index=0, answer=candidate.answer))
         return _solution(candidate)
+
+    async def _as_json(
+        self, chain: Candidate, prompt: Prompt, schema: dict[str, JsonValue], models: Models, run: Run
+    ) -> Candidate:
+        """Have the answer written as JSON behind the chain; where the budget ends before it, there is no answer."""
+        try:
+            return await as_json(chain, prompt, schema, models.main, self.config.max_tokens)
+        except LimitExceeded as e:
+            run.note_limit(e)
+            return chain.model_copy(update={"text": "", "answer": None, "tokens": 0, "finish_reason": "budget"})
 
     async def _conclude(self, chain: Candidate, question: Question, models: Models, run: Run) -> Candidate:
         """Put the paper's second prompt behind the chain."""
         instruction = step_by_step(question) if self.config.instruction is None else self.config.instruction
         prefix = f"{chain.text.rstrip()}\n\n{therefore(question)}"
-        prompt = ask(question, instruction, system=self.config.system, prefix=prefix)
+        bare = question.model_copy(update={"tools": (), "tool_choice": FREE})  # nothing is to be called any more
+        prompt = ask(bare, instruction, system=self.config.system, prefix=prefix)
         sampling = Sampling(temperature=0.0, max_tokens=32, stop=("\n",))
         try:
             ((end,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])

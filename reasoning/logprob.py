@@ -20,7 +20,7 @@ from ..core.question import Question
 from ..core.run import Run
 from ..serving.model import Feature
 from .options import letter_of
-from .prompts import ask
+from .prompts import ask, history
 from .strategy import Models, Parameters, Stability
 
 CHAT = "chat"
@@ -137,7 +137,8 @@ class LogProb:
         if config.choices_as == "letter":
             asked = "\n".join([asked, *(f"{letter}) {c}" for letter, c in zip(letters, question.choices, strict=True))])
         documents = "".join(f"Document «{d.name}»:\n{d.text}\n\n" for d in question.documents)
-        text = documents + PROMPTS.get(config.prompt, config.prompt).replace(_SLOT, asked)
+        before = f"{told}\n\n" if (told := history(question)) else ""
+        text = before + documents + PROMPTS.get(config.prompt, config.prompt).replace(_SLOT, asked)
         gap = "" if text[-1:].isspace() else " "
         return Prompt(text=text), [gap + c for c in (letters if config.choices_as == "letter" else question.choices)]
 

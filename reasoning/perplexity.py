@@ -30,6 +30,7 @@ class Perplexity:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    takes_tools: ClassVar[bool] = True
 
     class Config(SampledChains):
         """Parameters of `ppl`."""

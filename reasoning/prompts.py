@@ -6,8 +6,11 @@ new runs, and leaves old runs as they were.
 
 from __future__ import annotations
 
-from ..core.messages import Prompt
+from collections.abc import Sequence
+
+from ..core.messages import Message, Prompt
 from ..core.question import AnswerKind, Question
+from ..core.tools import FREE, canonical
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -21,21 +24,79 @@ THEREFORE = {
 
 
 def ask(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
-    """The question with its documents and choices, and an instruction behind it.
+    """The question with its documents and choices, and an instruction behind it; the conversation stands before it.
+
+        system      the conversation's system turns, and behind them the strategy's own system text
+        …           its other turns, as they were
+        user        documents, question, choices, instruction
+        …           what the question has led to since (`Question.since`)
+
+    The system turns of a conversation are one message at the head of the prompt, in their order, since few chat
+    templates take others. Tools that are offered come with the prompt.
 
     Args:
         question: What is asked.
         instruction: What the model is to do with it; may be empty.
-        system: System message; empty leaves it to the model's chat template.
+        system: The strategy's system text; where there is none in the conversation either, it is left to the model's
+            chat template.
         prefix: Beginning of the reply.
     """
+    asked = _asked(question, instruction)
+    if not (question.conversation or question.needs_tools):
+        return Prompt.user(asked, system=system, prefix=prefix)
+    told = opening_system(question, system)
+    head = (Message(role="system", content=told),) if told else ()
+    turns = (turn for turn in question.conversation if turn.role != "system")
+    since = (turn for turn in question.since if turn.role != "system")
+    tools = question.offered_tools
+    return Prompt(
+        messages=(*head, *turns, Message(role="user", content=asked), *since),
+        prefix=prefix,
+        tools=tools,
+        tool_choice=question.tool_choice if tools else FREE,
+    )
+
+
+def opening_system(question: Question, system: str = "") -> str:
+    """The system text of a prompt: what the conversation's system turns say, then the strategy's own text."""
+    turns = (*question.conversation, *question.since)
+    return "\n\n".join(text for text in (*(t.content for t in turns if t.role == "system"), system) if text)
+
+
+def as_problem(question: Question, asked: str | None = None) -> str:
+    """The question as one text, for what takes no turns: reward models, raw prompts.
+
+    Args:
+        question: What is asked.
+        asked: How it is put; None is with its documents and choices. Without a conversation, nothing else is told.
+    """
+    told = _asked(question, "") if asked is None else asked
+    before, since = history(question), _told(question.since)
+    return "\n\n".join(part for part in (before, f"User: {told}", since) if part) if before or since else told
+
+
+def history(question: Question) -> str:
+    """The turns before the question as one text, a paragraph each, its speaker in front; empty if there are none."""
+    return _told(question.conversation)
+
+
+def _told(turns: Sequence[Message]) -> str:
+    return "\n\n".join(f"{turn.role.capitalize()}: {_said(turn)}" for turn in turns)
+
+
+def _said(turn: Message) -> str:
+    parts = [turn.content, canonical(turn.tool_calls) if turn.tool_calls else ""]
+    return "\n".join(part for part in parts if part)
+
+
+def _asked(question: Question, instruction: str) -> str:
     parts = [f"Document «{d.name}»:\n{d.text}" for d in question.documents]
     parts.append(question.text)
     if question.choices:
         parts.append("\n".join(f"{letter}) {c}" for letter, c in zip(LETTERS, question.choices, strict=False)))
     if instruction:
         parts.append(instruction)
-    return Prompt.user("\n\n".join(parts), system=system, prefix=prefix)
+    return "\n\n".join(parts)
 
 
 def asked_kind(question: Question) -> AnswerKind:
@@ -55,6 +116,8 @@ def step_by_step(question: Question) -> str:
         "math": "and put the final answer within \\boxed{}.",
         "yes_no": 'and end with "The answer is" and yes or no.',
     }.get(kind, "and state the answer at the end.")
+    if question.offered_tools:
+        return f"Call the tools that this needs. If it needs none, let's work it out step by step {form}"
     return f"Let's work this out step by step {form}"
 
 

@@ -18,6 +18,7 @@ from ..serving.model import Feature
 from .brains.consulting import DEADLINE_S, Consultant
 from .brains.quoting import quote
 from .consistency.voting import VoteOptions
+from .prompts import history
 from .sampled_chains import SampledChains
 from .sampled_vote import sample_and_vote
 from .strategy import Models, Stability
@@ -39,6 +40,7 @@ class RetrievalAugmented:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "brain")
+    takes_tools: ClassVar[bool] = True
 
     class Config(SampledChains):
         """Parameters of `rag`; one chain unless `n` says otherwise."""
@@ -60,7 +62,8 @@ class RetrievalAugmented:
         if not models.has("brain"):
             raise UserError("rag has nothing to look anything up in", hint="give a folder with --context DIR")
         consultant = Consultant(models.knowledge.brains, run, deadline_s=self.config.deadline_s)
-        (found,) = await consultant.ask([question.text], self.config.snippets)
+        before = history(question)
+        (found,) = await consultant.ask([question.text], self.config.snippets, [before] if before else ())
         if not found:
             run.degrade("nothing was found for the question; it was answered without")
             return await sample_and_vote("sc", self.config, VoteOptions(), question, models, run)

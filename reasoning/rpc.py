@@ -42,6 +42,7 @@ class RPC:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    takes_tools: ClassVar[bool] = True
 
     class Config(SampledChains):
         """Parameters of `rpc`."""

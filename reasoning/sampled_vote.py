@@ -16,6 +16,7 @@ from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
 from .answer_classes import answer_classes
+from .candidates import shown_text
 from .consistency.paths import Path
 from .consistency.voting import Method, Vote, VoteOptions, vote
 from .reading import thoughts_end
@@ -60,7 +61,7 @@ async def sample_and_vote(
         if method == "sc"
         else (await mean_logprobs(models.main, config.prompt(question), drawn.chains, scope))
     )
-    paths = [Path(c.text, c.answer, s) for c, s in zip(drawn.candidates, means, strict=True)]
+    paths = [Path(shown_text(c), c.answer, s) for c, s in zip(drawn.candidates, means, strict=True)]
     classes = await answer_classes([p.answer for p in paths], question)
     counted = vote(paths, classes, method, options)
     for what in counted.degraded:
@@ -75,14 +76,19 @@ async def mean_logprobs(
 
     Where the backend hides those of what it generated but can score given text, the chains are scored in a second pass.
     With scope "answer", so is what stands behind a chain's thoughts; a chain without thoughts counts whole. None where
-    neither can be had.
+    neither can be had, and for a chain whose probability the backend hides and that calls tools: how it was written is
+    not known.
     """
     begins = [thoughts_end(c.text) if scope == "answer" else 0 for c in chains]
     means = [
         math.fsum(c.logprobs) / len(c.logprobs) if c.logprobs and not begin else None
         for c, begin in zip(chains, begins, strict=True)
     ]
-    lacking = [i for i, mean in enumerate(means) if mean is None and chains[i].text[begins[i] :].strip()]
+    lacking = [
+        i
+        for i, mean in enumerate(means)
+        if mean is None and not chains[i].tool_calls and chains[i].text[begins[i] :].strip()
+    ]
     if not lacking or not model.capabilities.scoring:
         return means
     # chains without a beginning of their own share one prompt, and are scored as one call

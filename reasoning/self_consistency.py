@@ -35,6 +35,7 @@ class SelfConsistency:
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    takes_tools: ClassVar[bool] = True
 
     class Config(SampledChains):
         """Parameters of `self-consistency`."""

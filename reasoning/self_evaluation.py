@@ -24,6 +24,7 @@ from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
 from ..serving.rewards import sigmoid
+from .candidates import shown_text
 from .fitting import fit
 from .prompts import ask
 from .reading import read
@@ -196,7 +197,7 @@ class SelfEvaluator:
 
     async def qualities(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """`q` of whole candidates; None where there is no signal. Raises as `evaluate`."""
-        made = await self.evaluate([candidate.text for candidate in candidates])
+        made = await self.evaluate([shown_text(candidate) for candidate in candidates])
         return [None if evaluation is None else evaluation.q for evaluation in made]
 
     async def _prompts(self, response: str, unfinished: bool) -> tuple[Prompt, Prompt] | None:
@@ -212,6 +213,7 @@ class SelfEvaluator:
                         Message(role="user", content=request),
                     ),
                     prefix=self._evaluating.opening if self._model.capabilities.prefix else "",
+                    tools=self._asked.tools,  # shown, and not to be called: a verdict is wanted
                 )
 
             prompt, _ = await fit(self._model, self._run, make, [response], _VERDICT_TOKENS)

@@ -27,7 +27,7 @@ from ..serving.metered import MeteredModel
 from ..serving.rewards import Aggregation
 from .answers import extract
 from .candidates import read_candidate, whole_sentences
-from .prompts import ask, therefore
+from .prompts import as_problem, therefore
 from .reply_prefix import Continuations, Prefix
 from .rollouts import Finisher
 from .search.asking import StepSearch
@@ -107,7 +107,7 @@ class SearchDesk(Generic[N, O]):
     ) -> None:
         self._search, self._question, self._run = search, question, run
         self._reward, self._aggregate, self._temperature = reward, aggregate, steps.temperature
-        self._problem = ask(question).messages[-1].content
+        self._problem = as_problem(question)
         self._sampler = StepSampler(model, prompt, question, run, steps)
         self._finisher = Finisher(model, prompt, question, run, temperature=0.0, purpose="final answer")
         self._model, self._delimiter = model, steps.delimiter

@@ -162,6 +162,9 @@ class Strategy(Protocol):
             "reward" for the reward model, "embedding" for what compares texts, "brain" for what is asked for knowledge.
         Config: Its parameters.
 
+    A strategy may have an attribute `takes_tools`; where that is true, it can be asked with tools (`Question.tools`): a
+    candidate of it may be a call (`candidates.read_candidate`). Without it no question with tools gets to it.
+
     A strategy may have a method `comparing(question) -> str`: the string of the entailment that it wants for a
     question, with its parameters; empty if none. It gets that as `Models.entailment`, and an embedding model beside it,
     or None where they cannot be had.
@@ -230,12 +233,51 @@ def checked_parameters(kind: type[Parameters], owner: str, given: Mapping[str, J
         raise explain(e, f"{owner} parameter", kind.model_fields) from e
 
 
-def require_features(strategy: Strategy | type[Strategy], models: Models) -> None:
+def refuse_tools(name: str, question: Question) -> None:
+    """Refuse a question with tools that a strategy does not take.
+
+    Args:
+        name: The strategy's name in the registry.
+        question: What is asked.
+
+    Raises:
+        UserError: The strategy takes none; the hint lists those that do.
+    """
+    if not question.needs_tools or takes_tools(STRATEGIES.load(name)):
+        return
+    others = [other for other in STRATEGIES.names() if _takes_tools_if_it_loads(other)]
+    raise UserError(
+        f"strategy {name} takes no tools",
+        hint=f"ask {', '.join(others[:-1])} or {others[-1]}, or leave the tools and their turns away",
+        param="tools",
+    )
+
+
+def takes_tools(strategy: Strategy | type[Strategy]) -> bool:
+    """Whether a strategy can be asked with tools."""
+    return bool(getattr(strategy, "takes_tools", False))
+
+
+def _takes_tools_if_it_loads(name: str) -> bool:
+    try:
+        return takes_tools(STRATEGIES.load(name))
+    except UserError:  # another package's, which is broken: no reason to hide this question's fault
+        return False
+
+
+def require_features(strategy: Strategy | type[Strategy], models: Models, question: Question | None = None) -> None:
     """Refuse a strategy that the models cannot serve, before anything is spent.
+
+    Args:
+        strategy: The strategy.
+        models: The models.
+        question: What is asked; with tools, the main model must be able to show them.
 
     Raises:
         CapabilityMissing: Names the feature and the model.
     """
+    if question is not None and question.offered_tools and not models.main.capabilities.tools:
+        raise CapabilityMissing("tools", models.main.name, alternative="")
     for role in strategy.roles:
         if role in NOT_LANGUAGE:  # a strategy that cannot do without it asks for it first of all
             continue

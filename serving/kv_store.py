@@ -6,7 +6,8 @@ A strategy that asks many questions of one long beginning pins it once:
 
 Every later prompt that begins with the same tokens takes their keys and values over, whatever else the engine computes
 in between and also after a restart. Pinning changes what is computed, never what comes out of it. A prompt is matched
-by its tokens, never by the name: one that has changed takes over what it still has in common.
+by its tokens, never by the name: one that has changed takes over what it still has in common. Prompts take over what
+was pinned under their own salt alone; a name is pinned under one salt at a time.
 
 A name belongs to one model with one number format: two models may use the same name. It has two lives. *Pinned*, its
 keys and values are held by the engine, which does not evict them. *On disk*, they outlive the process. `save` does
@@ -144,8 +145,12 @@ class KVStore(Protocol):
             BackendError: The engine failed.
         """
 
-    async def restore(self, name: str) -> Pinned:
-        """Bring a prefix from disk into the engine and pin it. Nothing is done if it is pinned.
+    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
+        """Bring a prefix from disk into the engine and pin it. Nothing is done if it is pinned under the salt.
+
+        Args:
+            name: The name.
+            cache_salt: Prompts with the same one alone take it over (`Prompt.cache_salt`).
 
         Raises:
             UserError: The name is not allowed.
@@ -155,7 +160,7 @@ class KVStore(Protocol):
             PrefixTooLarge: The engine's cache cannot pin that much.
         """
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = ()) -> Pinned:
+    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
         """Pin and save another name for the same tokens and, optionally, further ones.
 
         The common part is not computed again. A name that is on disk alone is restored first. `new_name` may be taken:
@@ -166,6 +171,7 @@ class KVStore(Protocol):
             new_name: Another one.
             more: Tokens to append; a text is tokenized by itself, so that at the seam its tokens may differ from those
                 of the whole text (a prompt shares what comes before the seam). Give token ids where that matters.
+            cache_salt: As for `restore`.
 
         Raises:
             UserError: A name is not allowed, both are the same, or a token is not in the vocabulary.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from pydantic import JsonValue
@@ -13,6 +14,9 @@ from ..core.messages import Chunk, Completion, Prompt, Request, Usage
 from ..core.run import Run
 from ..core.store import StoredCall
 from .model import LanguageModel, Listener
+
+_TOOLS_FRAME_BYTES = 2048
+"""Most bytes of instructions that templates and providers are known to put around tools."""
 
 Slot = tuple[int, int]
 """Position of a sample: (request in the batch, sample index)."""
@@ -93,7 +97,7 @@ class Meter:
         if counted is not None:
             return counted
         prefix = len(prompt.prefix) if isinstance(prompt.prefix, tuple) else len(prompt.prefix.encode())
-        return prefix + len((prompt.text or "").encode()) + sum(len(m.content.encode()) + 16 for m in prompt.messages)
+        return prefix + len((prompt.text or "").encode()) + said_bytes(prompt) + 16 * len(prompt.messages)
 
     def ended(self, completion: Completion, clamped: bool) -> Completion:
         """The sample, ended by the budget if it met a bound that the budget set."""
@@ -243,7 +247,19 @@ class Meter:
             )
 
 
+def said_bytes(prompt: Prompt) -> int:
+    """Bytes of a conversation and its tools, as they are sent; what templates add to tools is reckoned in."""
+    said = sum(len(m.content.encode()) for m in prompt.messages)
+    called = sum(len(call.model_dump_json().encode()) + 32 for m in prompt.messages for call in m.tool_calls)
+    shown = sum(len(json.dumps(tool.as_openai()).encode()) for tool in prompt.tools)
+    return said + called + (shown + _TOOLS_FRAME_BYTES if prompt.tools else 0)
+
+
 def sampled_json(request: Request) -> JsonValue:
     """What decides a sample's distribution: the prompt and how it is sampled, without seed, index and count."""
-    sampling: JsonValue = request.sampling.model_dump(mode="json", exclude={"n", "seed"})
+    sampling: dict[str, JsonValue] = request.sampling.model_dump(mode="json", exclude={"n", "seed", "json_schema"})
+    if request.sampling.json_schema is not None:
+        # only where there is one, since older replies are kept under keys without it; as text, for keys are made of
+        # sorted fields, and the order of a schema's properties is that of the text's
+        sampling["json_schema"] = json.dumps(request.sampling.json_schema)
     return {"prompt": request.prompt.model_dump(mode="json"), "sampling": sampling}

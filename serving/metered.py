@@ -67,7 +67,8 @@ class MeteredModel:
     `max_tokens` for every sample, all samples of the call are bounded by an equal share, and one that meets this bound
     ends with "budget"; where the time limit strikes, what was generated so far comes back, ended with "budget" too.
     A caller that has `enough` before all samples are finished gets the rest as far as they got, ended with "cancelled";
-    the backend stops generating them, and what they have cost is charged.
+    the backend stops generating them, and what they have cost is charged. Prompts share keys and values with those of
+    the run's tenant alone (`Prompt.cache_salt`).
 
     Args:
         model: The model; it is not closed by this object.
@@ -149,6 +150,10 @@ class MeteredModel:
 
     async def aclose(self) -> None:
         """Do nothing: the model belongs to whoever opened it."""
+
+    def _salted(self, prompt: Prompt) -> Prompt:
+        """The prompt as the model gets it: its keys and values are for the run's tenant alone."""
+        return prompt.salted(self._run.config.tenant)
 
     # -- sampling
 
@@ -250,7 +255,8 @@ class MeteredModel:
             sample.logprobs += chunk.logprobs
             if chunk.completion is not None:
                 finish(slot, chunk.completion)
-            chunk = chunk.model_copy(update={"request": i})
+            if chunk.request != i:
+                chunk = chunk.model_copy(update={"request": i})
             self._meter.tell_chunk(call, chunk, listener)
 
         async def cut_the_rest(reason: FinishReason) -> None:
@@ -264,7 +270,8 @@ class MeteredModel:
 
         try:
             async with recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
-                replies = await _until(enough, self._model.generate([r for _, r in missing], hear))
+                salted = [r.model_copy(update={"prompt": self._salted(r.prompt)}) for _, r in missing]
+                replies = await _until(enough, self._model.generate(salted, hear))
                 for (i, request), reply in zip(missing, replies or [], strict=replies is not None):
                     for index, completion in zip(request.indices, reply, strict=True):
                         if (i, index) not in done:  # the backend did not tell it
@@ -295,7 +302,7 @@ class MeteredModel:
         ]
 
         async def compute(missing: list[int]) -> list[Scored]:
-            return await self._model.score(prompt, [continuations[i] for i in missing])
+            return await self._model.score(self._salted(prompt), [continuations[i] for i in missing])
 
         return await self._measure("score", Scored, asked, compute, calls=1)
 
@@ -304,7 +311,7 @@ class MeteredModel:
         asked: list[JsonValue] = [{"next_token": p.model_dump(mode="json"), "top": top} for p in prompts]
 
         async def compute(missing: list[int]) -> list[NextToken]:
-            return await self._model.next_token([prompts[i] for i in missing], top)
+            return await self._model.next_token([self._salted(prompts[i]) for i in missing], top)
 
         return await self._measure("next_token", NextToken, asked, compute, calls=len(prompts))
 
@@ -317,7 +324,7 @@ class MeteredModel:
         asked: list[JsonValue] = [{"relevance": shown, "parts": list(parts), "continuation": continuation}]
 
         async def compute(missing: list[int]) -> list[Relevance]:
-            return [await model.relevance(prompt, parts, continuation) for _ in missing]
+            return [await model.relevance(self._salted(prompt), parts, continuation) for _ in missing]
 
         return (await self._measure("relevance", Relevance, asked, compute, calls=1))[0]
 

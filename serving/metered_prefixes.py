@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,8 +14,11 @@ from ..core.errors import StoreError, UnknownName
 from ..core.events import CallStarted
 from ..core.messages import Prompt, Usage
 from ..core.store import call_key
-from .kv_store import KVStore, Pinned, PrefixState
+from .kv_store import KVStore, Pinned, PrefixState, check_name
 from .meter import Meter
+
+_MOST_CHARS = 80
+"""Longest name of a prefix (`kv_store.NAME_RULE`)."""
 
 
 class MeteredPrefixes:
@@ -23,6 +27,9 @@ class MeteredPrefixes:
     Prompt tokens are charged that had to be computed. A pin is no model call: a run with a limit of calls comes as far
     with pins as without. What was done is recorded with the run. A resumed run does it again, since the engine may be
     another, and does not pay again; a run that is shown without its model takes it from the record.
+
+    The names of a tenant's runs are its own: in the engine and on disk they carry its mark, so that no tenant gets at
+    another's prefixes, and none learns which there are.
 
     Args:
         store: The model's prefixes; None if the run is shown without its model.
@@ -33,7 +40,7 @@ class MeteredPrefixes:
     """
 
     def __init__(self, store: KVStore | None, meter: Meter) -> None:
-        self._store, self._meter = store, meter
+        self._store, self._meter, self._tenant = store, meter, meter.run.config.tenant
         self._paid: set[str] = set()
         """What this run has paid for since it began or went on, by its key in the run store."""
 
@@ -41,27 +48,50 @@ class MeteredPrefixes:
         """See `KVStore.save`."""
         asked: JsonValue = {"save_prefix": name, "prompt": prompt.model_dump(mode="json")}
         missing = StoreError(f"the store holds no record of the prefix {name!r}", hint="resume the run instead")
-        return await self._charged("save_prefix", asked, lambda store: store.save(name, prompt), missing)
+        own, salted = self._own(name), prompt.salted(self._tenant)
+        return await self._charged("save_prefix", asked, lambda store: store.save(own, salted), missing)
 
-    async def restore(self, name: str) -> Pinned:
-        """See `KVStore.restore`."""
+    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
+        """See `KVStore.restore`; a run's tenant stands in the place of any salt."""
         asked: JsonValue = {"restore_prefix": name}
-        return await self._charged("restore_prefix", asked, lambda store: store.restore(name), _unknown(name))
+        own, salt = self._own(name), self._tenant or cache_salt
+        return await self._charged(
+            "restore_prefix", asked, lambda store: store.restore(own, cache_salt=salt), _unknown(name)
+        )
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = ()) -> Pinned:
-        """See `KVStore.fork`."""
+    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
+        """See `KVStore.fork`; likewise."""
         added: JsonValue = more if isinstance(more, str) else list(more)
         asked: JsonValue = {"fork_prefix": name, "new_name": new_name, "more": added}
-        return await self._charged("fork_prefix", asked, lambda s: s.fork(name, new_name, more), _unknown(name))
+        own, new, salt = self._own(name), self._own(new_name), self._tenant or cache_salt
+        return await self._charged(
+            "fork_prefix", asked, lambda s: s.fork(own, new, more, cache_salt=salt), _unknown(name)
+        )
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`. Without the model nothing is done."""
         if self._store is not None:
-            await self._store.drop(name, keep_file=keep_file)
+            await self._store.drop(self._own(name), keep_file=keep_file)
 
     async def saved(self) -> list[PrefixState]:
-        """See `KVStore.saved`. Without the model there are none."""
-        return [] if self._store is None else await self._store.saved()
+        """See `KVStore.saved`, of the run's tenant alone. Without the model there are none."""
+        if self._store is None:
+            return []
+        found = await self._store.saved()
+        return [s for s in found if s.saved.name.endswith(_mark(self._tenant))] if self._tenant else found
+
+    def _own(self, name: str) -> str:
+        """A name as the engine and the disk have it; too long a one is told by a sum of it.
+
+        Raises:
+            UserError: The name is not allowed.
+        """
+        check_name(name)
+        if not self._tenant:
+            return name
+        mark = _mark(self._tenant)
+        short = name if len(name) + len(mark) <= _MOST_CHARS else hashlib.sha256(name.encode()).hexdigest()[:32]
+        return short + mark
 
     async def _charged(
         self,
@@ -119,6 +149,11 @@ class MeteredPrefixes:
         if again:
             return Usage() if self._store is None else _computed(made.usage)
         return _computed((known or made).usage)
+
+
+def _mark(tenant: str) -> str:
+    """Behind every name of a tenant's."""
+    return f".of-{hashlib.sha256(tenant.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
 def _computed(usage: Usage) -> Usage:

@@ -14,7 +14,7 @@ from ..core.events import BudgetCharged, CallFinished, CallStarted, StepsScored
 from ..core.messages import Failure, Usage
 from ..core.run import Run
 from ..core.store import StoredCall, call_key
-from .rewards import RewardCapabilities, RewardModel, StepScores, Which, check_solutions, count_passes
+from .rewards import ReusesPrefixes, RewardCapabilities, RewardModel, StepScores, Which, check_solutions, count_passes
 
 
 class MeteredReward:
@@ -35,7 +35,7 @@ class MeteredReward:
 
     def __init__(self, model: RewardModel, role: str, run: Run) -> None:
         refuse_unpriced(run.config.budget, model.name, model.capabilities.price_known)
-        self._model = model
+        self._model = model.salted(run.config.tenant) if isinstance(model, ReusesPrefixes) else model
         self._run = run
         self.role = role
         self.name = model.name

@@ -8,7 +8,18 @@ from typing import Literal, Protocol, runtime_checkable
 from ..core.messages import Chunk, Completion, Frozen, NextToken, Prompt, Request, Scored
 
 Feature = Literal[
-    "logprobs", "top_logprobs", "full_vocabulary", "scoring", "prefix", "seed", "hooks", "forks", "kv_sharing", "pins"
+    "logprobs",
+    "top_logprobs",
+    "full_vocabulary",
+    "scoring",
+    "prefix",
+    "seed",
+    "hooks",
+    "json_schema",
+    "forks",
+    "kv_sharing",
+    "pins",
+    "tools",
 ]
 
 
@@ -23,10 +34,12 @@ class Capabilities(Frozen):
         prefix: The reply's beginning can be given and is continued exactly.
         seed: A seeded sample is reproducible, whatever shares its batch.
         hooks: Names of the logits hooks that work here.
+        json_schema: Texts can be held to a JSON Schema (`Sampling.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
         pins: Prefixes can be kept under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
             the same results and computes more.
+        tools: A prompt's tools are shown to the model in its own form, and its calls are read.
         context_tokens: Most tokens of prompt and completion together; None if unknown.
         max_batch: Requests that run together; None if the backend decides.
         usd_per_prompt_token: Price; 0 for models that run here, None if unknown.
@@ -41,9 +54,11 @@ class Capabilities(Frozen):
     prefix: bool = False
     seed: bool = False
     hooks: frozenset[str] = frozenset()
+    json_schema: bool = False
     forks: bool = False
     kv_sharing: bool = False
     pins: bool = False
+    tools: bool = False
     context_tokens: int | None = None
     max_batch: int | None = None
     usd_per_prompt_token: float | None = 0.0
@@ -103,7 +118,9 @@ class LanguageModel(Protocol):
 
         Raises:
             ContextTooLong: A request does not fit.
-            CapabilityMissing: A request needs what this backend lacks (an unknown hook, too many alternatives).
+            CapabilityMissing: A request needs what this backend lacks (an unknown hook, a JSON schema, too many
+                alternatives).
+            UserError: A JSON schema is broken, or says what the backend cannot hold a text to.
             BackendError: Nothing could be generated at all.
         """
 

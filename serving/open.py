@@ -75,5 +75,6 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         kv_bytes=local.kv_bytes,
         max_rows=local.max_rows,
         device=local.device,
+        lookahead=local.lookahead,
         prefixes=PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes),
     )

@@ -26,23 +26,32 @@ class Recorder:
         self._store = store
         self._run_id = run_id
         self._waiting: list[StoredCall] = []
-        self._news = asyncio.Event()
+        self._begun: asyncio.Handle | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = True
 
     def add(self, call: StoredCall) -> None:
         """Take a finished sample."""
         self._waiting.append(call)
-        self._news.set()
+        if self._writer is None and self._begun is None and not self._closed:
+            # not at once: most calls make one sample, whose end is the call's, and need no task for it
+            self._begun = asyncio.get_running_loop().call_soon(self._begin)
 
     async def __aenter__(self) -> Recorder:
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
-        self._writer = self._group.create_task(self._write_as_they_come())
+        self._closed, self._writer = False, None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.cancel()
+        self._closed = True
+        if self._begun is not None:
+            self._begun.cancel()
+            self._begun = None
+        if self._writer is not None and kind is not None:
+            self._writer.cancel()
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
@@ -51,11 +60,18 @@ class Recorder:
         finally:
             await self._write()
 
-    async def _write_as_they_come(self) -> None:
-        while True:
-            await self._news.wait()
-            self._news.clear()
+    def _begin(self) -> None:
+        self._begun = None
+        self._writer = self._group.create_task(self._write_what_waits())
+
+    async def _write_what_waits(self) -> None:
+        try:
             await self._write()
+        except BaseException:
+            self._closed = True  # the group takes no task any more; what waits is written when it is left
+            raise
+        finally:
+            self._writer = None
 
     async def _write(self) -> None:
         while self._waiting:

@@ -154,6 +154,14 @@ class RewardModel(Protocol):
         """Release everything; idempotent."""
 
 
+@runtime_checkable
+class ReusesPrefixes(Protocol):
+    """A reward model that may take keys and values over from what was asked before."""
+
+    def salted(self, salt: str) -> RewardModel:
+        """The same model, sharing them under a salt alone (`Prompt.cache_salt`)."""
+
+
 async def open_reward(
     name: str,
     settings: Settings,

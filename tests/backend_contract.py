@@ -7,15 +7,18 @@ says what to ask it. Where a model's capabilities do not cover a test, the test 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from reason.core.errors import ContextTooLong
+from reason.core.errors import CapabilityMissing, ContextTooLong
 from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.serving.grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from reason.serving.model import Feature, LanguageModel
+from reason.serving.tool_calls import TRIAL_TOOL
 
 ENOUGH = 200
 """Tokens in which one of the probe's greedy replies comes to its end."""
@@ -228,6 +231,33 @@ async def test_a_prefix_is_continued_as_if_the_model_had_written_it(backend: Lan
     assert whole.text.endswith(rest.text)
     by_text = probe.prompt.with_prefix(whole.text[: len(whole.text) - len(rest.text)])
     assert (await one(backend, greedy(by_text, probe.max_tokens - 3))).text == rest.text
+
+
+async def test_a_text_is_held_to_a_json_schema_or_the_request_is_refused(backend: LanguageModel, probe: Probe) -> None:
+    sampling = Sampling(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, logprobs=False, json_schema=TRIAL_SCHEMA)
+    request = Request(prompt=probe.prompt, sampling=sampling)
+    if not backend.capabilities.json_schema:
+        with pytest.raises(CapabilityMissing, match="json_schema"):
+            await backend.generate([request])
+        return
+    for [completion] in await backend.generate([request, request]):
+        assert is_trial(completion.text), completion.text
+        if completion.finish_reason == "stop":
+            assert json.loads(completion.text) == {"zq": "q7"}
+        else:  # a server may leave blanks free, and this model fill its reply with them
+            assert completion.finish_reason == "length"
+            assert completion.text[-1].isspace()
+
+
+async def test_tools_are_shown_or_the_request_is_refused(backend: LanguageModel, probe: Probe) -> None:
+    plain = greedy(Prompt.user("Look up what a quay is."), 1)
+    beside = plain.model_copy(update={"prompt": plain.prompt.model_copy(update={"tools": (TRIAL_TOOL,)})})
+    if not backend.capabilities.tools:
+        with pytest.raises(CapabilityMissing, match="tools"):
+            await backend.generate([beside])
+        return
+    longer, shorter = await one(backend, beside), await one(backend, plain)
+    assert longer.usage.prompt_tokens > shorter.usage.prompt_tokens > 0
 
 
 async def test_scores_agree_with_the_logprobs_of_generation(backend: LanguageModel, probe: Probe) -> None:

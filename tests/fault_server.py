@@ -17,7 +17,7 @@ import numpy as np
 from reason.core.errors import UserError
 from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling, TopToken
 from reason.serving.hooks import HookState, hook_names, make_hooks
-from scripted_model import END, ScriptedModel
+from scripted_model import END, ScriptedModel, replies
 
 VOCABULARY = 256
 """Tokens of a sample under hooks."""
@@ -40,6 +40,7 @@ class FaultServer:
         hooks: Whether hooks are installed; else `vllm_xargs` are ignored, as vLLM does.
         reports: Whether our endpoint plug-in is installed, which hands out what hooks measured.
         logprobs: Whether log-probabilities are shown.
+        schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class FaultServer:
         hooks: bool = True,
         reports: bool = True,
         logprobs: bool = True,
+        schemas: bool = False,
     ) -> None:
         self.model = model
         self.served = served
@@ -68,6 +70,7 @@ class FaultServer:
         self.told: dict[str, dict[str, Any]] = {}
         """What hooks have reported and nobody has fetched."""
         self.logprobs = logprobs
+        self.schemas = schemas
         self.open = 0
         """Requests for text under way."""
         self.most_open = 0
@@ -262,6 +265,7 @@ class FaultServer:
             await reply.json(200, self._whole(request, body))
             return
         writers = []
+        writing = self._held(body) or self.model
         for i in range(n):
             # like vLLM: sample i of a request with seed s is the sample of seed s + i
             changed = request.sampling.model_copy(update={"seed": base + i, "n": 1})
@@ -269,7 +273,7 @@ class FaultServer:
             if hooked:
                 writers.append(self._hooked(request.prompt, changed, bool(body.get("ignore_eos")), json.loads(hooked)))
                 continue
-            [[made]] = await self.model.generate([request.model_copy(update={"sampling": changed})])
+            [[made]] = await writing.generate([request.model_copy(update={"sampling": changed})])
             writers.append(_pieces(made))
         shape = "chat.completion.chunk" if chat else "text_completion"
         frame = {"id": f"r{self.count}", "object": shape, "created": 1, "model": self.served}
@@ -308,6 +312,15 @@ class FaultServer:
         self.answered.append(request.prompt.messages[-1].content if request.prompt.messages else "")
         await reply.event("[DONE]")
         await reply.end()
+
+    def _held(self, body: Any) -> ScriptedModel | None:
+        """A script that writes what a request's JSON schema asks for; None if it asks for nothing, or is not heard."""
+        form = body.get("response_format") or {}
+        given = (body.get("structured_outputs") or {}).get("json") if self.vllm else None
+        schema = given if given is not None else (form.get("json_schema") or {}).get("schema")
+        if schema is None or not self.schemas:
+            return None
+        return ScriptedModel(replies(json.dumps(instance(schema))))
 
     def _hooked(self, prompt: Prompt, sampling: Sampling, endless: bool, order: Any) -> list[Piece]:
         """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
@@ -392,6 +405,17 @@ class FaultServer:
         p = chances.get(text[i], 0.0)
         rank = 1 + sum(q > p for q in chances.values())
         return {str(ord(text[i])): {"logprob": math.log(p) if p else -1e9, "rank": rank, "decoded_token": text[i]}}
+
+
+def instance(schema: Any) -> Any:
+    """Something small that satisfies a schema of objects, lists, texts, numbers and enumerations."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: instance(field) for name, field in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [instance(schema["items"])] * schema.get("minItems", 0)
+    return {"string": "a text", "integer": 3, "number": 0.5, "boolean": True}[schema["type"]]
 
 
 @dataclass(frozen=True)

@@ -429,3 +429,24 @@ async def test_many_at_once(bench: Bench) -> None:
     await asyncio.gather(*(bench.store.drop(n, keep_file=True) for n in names))
     await asyncio.gather(*(bench.store.restore(n) for n in (*names, *names)), bench.reply(bench.prompt))
     assert [s.saved.name for s in await bench.store.saved() if s.pinned] == names
+
+
+async def test_a_prefix_is_taken_over_under_its_own_salt_alone(bench: Bench) -> None:
+    prompt = bench.prompt
+    whole = bench.reusable(bench.tokens(prompt))
+    await bench.store.save("rules", prompt.salted("acme"))
+    await bench.push_out(bench.model)
+
+    async def reused(salt: str) -> int:
+        return (await bench.reply(prompt.salted(salt))).usage.cached_tokens
+
+    # each asks once: what somebody has asked before is in the engine's cache anyway
+    assert [await reused(salt) for salt in ("acme", "other", "")] == [whole, 0, 0]
+    store = await bench.fresh()
+    await store.restore("rules", cache_salt="other")
+    await bench.push_out(bench.model)
+    assert [await reused(salt) for salt in ("other", "acme", "")] == [whole, 0, 0]
+    # pinned anew under another salt, the name is the new one's alone
+    await store.restore("rules", cache_salt="acme")
+    await bench.push_out(bench.model)
+    assert [await reused(salt) for salt in ("acme", "other")] == [whole, 0]

@@ -105,9 +105,9 @@ class Juror:
         if '"scores"' not in last_turn(prompt):
             return "\n".join(f"{letter}: {' '.join(map(str, self.mark(text)))}" for letter, text in answers.items())
         names = ("accuracy", "insight", "clarity")
-        scores = [
-            {"candidate": letter, **dict(zip(names, self.mark(text), strict=True))} for letter, text in answers.items()
-        ]
+        by_letter = {letter: dict(zip(names, self.mark(text), strict=True)) for letter, text in answers.items()}
+        listed = [{"candidate": letter, **marks} for letter, marks in by_letter.items()]
+        scores = by_letter if "of each answer, by its letter" in last_turn(prompt) else listed
         issues = [
             {"candidate": letter, "kind": kind, "detail": detail}
             for letter, text in answers.items()

@@ -7,11 +7,13 @@ text; sampling, log-probabilities, stop strings, seeds and streaming follow from
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from reason.core.errors import ContextTooLong
+import jsonschema
+from reason.core.errors import CapabilityMissing, ContextTooLong
 from reason.core.messages import (
     Chunk,
     Completion,
@@ -55,6 +57,7 @@ class ScriptedModel:
         step: Awaited before each character of a batch; lets a test hold or slow the model.
         failing: Sample indices that fail.
         price: US dollars per token, of prompt and completion alike; None is unknown.
+        json_schema: Whether it takes JSON schemas. Its script must write what satisfies them, which is asserted.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ScriptedModel:
         step: Callable[[], object] | None = None,
         failing: frozenset[int] = frozenset(),
         price: float | None = 0.0,
+        json_schema: bool = False,
     ) -> None:
         self.name = name
         self.identity = f"{name}@1"
@@ -74,6 +78,7 @@ class ScriptedModel:
         self._step = step
         self._failing = failing
         self._price = price
+        self._json_schema = json_schema
         self.generate_calls: list[list[Request]] = []
         self.made: list[tuple[str, int]] = []
         """(prompt, sample index) of every sample begun."""
@@ -89,6 +94,7 @@ class ScriptedModel:
             scoring=True,
             prefix=True,
             seed=True,
+            json_schema=self._json_schema,
             context_tokens=self._context,
             usd_per_prompt_token=self._price,
             usd_per_completion_token=self._price,
@@ -106,6 +112,10 @@ class ScriptedModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         self.generate_calls.append(list(requests))
         for request in requests:
+            if request.prompt.tools and not self.capabilities.tools:
+                raise CapabilityMissing("tools", self.name)
+            if request.sampling.json_schema is not None and not self._json_schema:
+                raise CapabilityMissing("json_schema", self.name)
             need = self.count_tokens(request.prompt) + request.sampling.max_tokens
             if need > self._context:
                 raise ContextTooLong("too long", tokens=need, limit=self._context)
@@ -223,6 +233,8 @@ class _Writer:
 
     def _end(self, reason: str, stopped_by: str | None = None) -> None:
         asked = self.request.sampling
+        if asked.json_schema is not None and reason == "stop" and not stopped_by:
+            jsonschema.validate(json.loads(self.text), asked.json_schema)
         first = self.index == self.request.indices[0]
         prompt_tokens = self.model.count_tokens(self.request.prompt) if first else 0
         price = self.model._price

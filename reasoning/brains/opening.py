@@ -160,7 +160,7 @@ class _Opening:
                 embedding=found,
                 owned=self._own_embedding,
                 reranker=self._reranker,
-                cache=VectorCache(self._settings.store.parent / "vectors.sqlite3"),
+                cache=VectorCache(self._settings.beside_store / "vectors.sqlite3"),
                 options=self._options,
                 progress=self._progress,
             )

@@ -25,9 +25,11 @@ from ..brains.quoting import plain
 from ..memory.admission import Admission, Admitted, Proposal, Thought
 from ..memory.item import SELF, MemoryItem
 from ..memory.working import WorkingMemory
+from ..prompts import history
 from . import wording
 from .conversation import ROOT, Conversation, Turn
 from .replies import read_items
+from .schemas import items_schema
 from .shortening import shortened
 
 Querying = Literal["step", "model"]
@@ -159,7 +161,8 @@ class Associator:
             return [""] * len(paths), [[] for _ in paths]
         queries = await self._queries(paths)
         wanted = [self._how.snippets + self._quoted(path) for path in paths]
-        found = await self._consultant.ask(queries, max(wanted))
+        before = history(self._question)
+        found = await self._consultant.ask(queries, max(wanted), [before] * len(paths) if before else ())
         return queries, [snippets[:most] for snippets, most in zip(found, wanted, strict=True)]
 
     def _quoted(self, path: Sequence[Turn]) -> int:
@@ -189,7 +192,8 @@ class Associator:
         """What the model would have remembered, and how many items each time named no snippet that there was."""
         how = self._how
         asked = [i for i, snippets in enumerate(found) if snippets or self._consultant is None]
-        begins = '{"items": [' if self._model.capabilities.prefix else ""
+        can = self._model.capabilities
+        begins = '{"items": [' if can.prefix and not can.json_schema else ""
         sampling = Sampling(temperature=how.temperature, max_tokens=how.tokens, logprobs=False)
         requests = []
         for i in asked:
@@ -197,7 +201,9 @@ class Associator:
                 paths[i], wording.associate(found[i], how.items, how.tokens), prefix=begins
             )
             seed = self._run.derive_seed("associate", *(turn.text for turn in paths[i]))
-            requests.append(Request(prompt=prompt, sampling=sampling.model_copy(update={"seed": seed})))
+            schema = items_schema(len(found[i]), how.items) if can.json_schema else None
+            own = sampling.model_copy(update={"seed": seed, "json_schema": schema})
+            requests.append(Request(prompt=prompt, sampling=own))
         replies = await self._model.generate(requests) if requests else []
         proposals: list[tuple[Proposal, ...]] = [() for _ in paths]
         lost = [0] * len(paths)

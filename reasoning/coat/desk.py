@@ -26,7 +26,7 @@ from ...serving.metered_rewards import MeteredReward
 from ...serving.rewards import sigmoid
 from ..answers import extract
 from ..candidates import read_candidate
-from ..prompts import therefore
+from ..prompts import as_problem, therefore
 from ..reply_prefix import Continuations
 from ..search.expand import Expand
 from ..search.monte_carlo import MonteCarlo, Position
@@ -305,7 +305,8 @@ class ThoughtDesk:
         if self._reward is None or not asked:
             return rewards
         solutions = [[turn.text for turn in paths[i]] for i in asked]
-        made = await self._reward.score_steps(self._question.text, solutions, "last")
+        problem = as_problem(self._question, self._question.text)
+        made = await self._reward.score_steps(problem, solutions, "last")
         for i, scores in zip(asked, made, strict=True):
             rewards[i] = sigmoid(scores.log_odds[-1]) if scores.ok and scores.log_odds else None
         return rewards

@@ -17,6 +17,7 @@ from . import wording
 from .conversation import Conversation, Turn
 from .parameters import Judging
 from .replies import expected_digit, read_scores
+from .schemas import scores_schema
 
 UNREAD = 0.5
 """What stands for a score that could not be read."""
@@ -96,12 +97,19 @@ class ThoughtJudge:
     async def _written(self, asked: Sequence[tuple[Sequence[Turn], tuple[str, ...]]]) -> list[list[float | None]]:
         if not asked:
             return []
-        begins = self._model.capabilities.prefix
+        can = self._model.capabilities
         requests = []
         for path, aspects in asked:
-            prefix = f'{{"{aspects[0]}":' if begins else ""
+            schema = scores_schema(aspects) if can.json_schema else None
+            prefix = f'{{"{aspects[0]}":' if can.prefix and schema is None else ""
             prompt = self._conversation.after(path, wording.judge(aspects), prefix=prefix)
-            sampling = Sampling(temperature=0.0, max_tokens=self._tokens, stop=("}",), logprobs=False)
+            sampling = Sampling(
+                temperature=0.0,
+                max_tokens=self._tokens,
+                stop=("}",) if schema is None else (),
+                logprobs=False,
+                json_schema=schema,
+            )
             requests.append(Request(prompt=prompt, sampling=sampling))
         replies = await self._model.generate(requests)
         return [

@@ -107,7 +107,7 @@ def _json_items(reply: str) -> list[Said] | None:
         return None
     try:
         data = json.loads(reply[start : end + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     items = data.get("items") if isinstance(data, dict) else None
     if not isinstance(items, list):

@@ -119,7 +119,7 @@ class Hogwild:
             elif level == "interleaved":
                 ending, cost = await self._in_rounds(by_prefix(prompt, team), config.separator, team, model, run)
             else:
-                ending, cost = await self._in_rounds(by_message(prompt, question, team), "", team, model, run)
+                ending, cost = await self._in_rounds(by_message(question, team), "", team, model, run)
             text, stated = team.transcript(), team.answered or (team.answers[0] if team.answers else None)
             answer, finished = None if stated is None else stated.answer, False
             if answer is None:

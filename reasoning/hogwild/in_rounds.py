@@ -18,7 +18,7 @@ from ..answer_time import AnswerTime
 from ..prompts import ask
 from .step_end import ends_step
 from .team import Ending, Team
-from .wording import PAST, next_step
+from .wording import PAST, next_step, told_to_all
 
 Asking = Callable[[int], Prompt]
 """What a worker is asked with, for the rest of its step."""
@@ -126,9 +126,9 @@ def by_prefix(prompt: Prompt, team: Team) -> Asking:
     return asked
 
 
-def by_message(prompt: Prompt, question: Question, team: Team) -> Asking:
+def by_message(question: Question, team: Team) -> Asking:
     """Workers that are asked for one step each, with the finished steps in the question."""
-    system = next(m.content for m in prompt.messages if m.role == "system")
+    system = told_to_all(team.names)
 
     def asked(worker: int) -> Prompt:
         steps = [step.text.strip() for step in team.finished]

@@ -54,10 +54,11 @@ def names_of(workers: int) -> tuple[str, ...]:
 
 def opening_prompt(question: Question, names: Sequence[str]) -> Prompt:
     """What all workers read first: who they are, how they see one another, what they are to do, and the question."""
-    return ask(question, _task(question, names), system=_system(names), prefix=PAST)
+    return ask(question, _task(question, names), system=told_to_all(names), prefix=PAST)
 
 
-def _system(names: Sequence[str]) -> str:
+def told_to_all(names: Sequence[str]) -> str:
+    """The system text: who they are, and how they see one another."""
     if len(names) == 1:
         return f"You are {names[0]}, a careful thinker who writes down every step."
     advice = "\n".join(f"- {line.format(first=names[0])}" for line in _ADVICE)

@@ -130,4 +130,4 @@ def folder_errors(place: MemoryPlace) -> Iterator[None]:
 
 
 def _home(settings: Settings) -> Path:
-    return settings.store.absolute().parent / "memory"
+    return settings.beside_store / "memory"

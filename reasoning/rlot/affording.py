@@ -67,6 +67,8 @@ def _usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: int) -
     texts = [
         runner.asker.system,
         question.text,
+        *(turn.content for turn in question.conversation),
+        *(call.model_dump_json() for turn in question.conversation for call in turn.tool_calls),
         *question.choices,
         *(document.text for document in question.documents),
         *trajectory.steps,

@@ -17,6 +17,7 @@ from ...core.events import StrategyNote
 from ...core.run import Run
 from ...serving.metered_rewards import MeteredReward
 from ...serving.rewards import sigmoid
+from ..prompts import as_problem
 from .affording import at_once
 from .blocks import LETTERS, Block
 from .episode import Episode
@@ -69,7 +70,8 @@ class Greedy:
     async def _best(self, reached: dict[Block, Trajectory]) -> Block:
         blocks = list(reached)
         question = reached[blocks[0]].question
-        scores = await self._reward.score_steps(question.text, [reached[block].steps for block in blocks], "last")
+        problem = as_problem(question, question.text)
+        scores = await self._reward.score_steps(problem, [reached[block].steps for block in blocks], "last")
         odds = [found.log_odds[-1] if found.ok else -math.inf for found in scores]
         best = blocks[max(range(len(blocks)), key=lambda i: (odds[i], -i))]
         data: dict[str, JsonValue] = {

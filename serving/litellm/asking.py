@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Prompt, Request, Sampling
+from ...core.tools import ALWAYS, FREE
 from ..hooks import make_hooks
+from ..meter import said_bytes
 from ..model import Capabilities
 from .seeds import sample_seed
 from .target import VLLM_ONLY, Target
@@ -23,12 +26,21 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
         UserError: The samples' indices are out of range, or a hook does not take its arguments.
     """
     sampling, prompt = request.sampling, request.prompt
+    held = sampling.json_schema is not None
     if any(not 0 <= i < 1 << 20 for i in request.indices):
         raise UserError("a sample's index must be between 0 and 1048575")
     lacks = [
         *((f"hook {h.name}", h.name not in can.hooks) for h in sampling.hooks),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
+        ("json_schema", held and not can.json_schema),
+        ("top_logprobs beside json_schema", held and sampling.top_logprobs > 0),
+        # a provider may put the schema's JSON into a call of a tool, which nothing can stand before
+        ("prefix beside json_schema", held and bool(prompt.prefix) and not traits.vllm),
         ("prefix", bool(prompt.prefix) and not can.prefix),
+        ("tools", bool(prompt.tools) and not can.tools),
+        (f"tool_choice={prompt.tool_choice}", prompt.tool_choice != FREE and not _takes(target, "tool_choice")),
+        # what is sent as tokens is no chat to the server, which then reads no calls
+        ("tools beside raw tokens", bool(prompt.tools) and by_tokens(prompt, traits)),
         ("prefix of token ids", not isinstance(prompt.prefix, str) and not traits.tokenizer),
         ("raw text prompts", prompt.text is not None and not traits.tokenizer),
         ("ignore_eos", sampling.ignore_eos and not traits.vllm),
@@ -66,8 +78,8 @@ def may_not_fit(request: Request, can: Capabilities, traits: Traits) -> bool:
     if can.context_tokens is None or not traits.tokenizer:
         return False
     prompt = request.prompt
-    texts = [*(m.content for m in prompt.messages), prompt.prefix if isinstance(prompt.prefix, str) else ""]
-    most = sum(len(t.encode()) + traits.frame_tokens for t in texts)
+    prefix = prompt.prefix if isinstance(prompt.prefix, str) else ""
+    most = said_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
     return most + request.sampling.max_tokens > can.context_tokens
 
 
@@ -93,6 +105,8 @@ def chat_body(
     messages = messages_of(prompt)
     body: dict[str, Any] = {"messages": messages, **_sampling(sampling, indices, target)}
     extra: dict[str, Any] = {}
+    if prompt.tools:
+        body |= _tools(prompt, target)
     if prompt.prefix:
         last: dict[str, Any] = {"role": "assistant", "content": prompt.prefix}
         if traits.vllm:
@@ -100,12 +114,15 @@ def chat_body(
         else:
             last["prefix"] = True
         messages.append(last)
-    if can.logprobs and (sampling.logprobs or sampling.top_logprobs):
+    if sampling.json_schema is not None and not traits.vllm:
+        named = {"name": "reply", "schema": sampling.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
+    if can.logprobs and shows_logprobs(sampling):
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
-        extra |= vllm_extra(sampling, indices, target, report)
+        extra |= vllm_extra(sampling, indices, target, report, prompt.cache_salt)
     if extra:
         body["extra_body"] = extra
     return body
@@ -116,31 +133,67 @@ def completion_body(
 ) -> Any:
     """Arguments of the client's `completions.create` for some samples of a request. Arguments as `chat_body`."""
     sampling = request.sampling
-    extra = vllm_extra(sampling, indices, target, report)
+    extra = vllm_extra(sampling, indices, target, report, request.prompt.cache_salt)
     body: dict[str, Any] = {"prompt": ids, **_sampling(sampling, indices, target), "extra_body": extra}
-    if sampling.logprobs or sampling.top_logprobs:
+    if shows_logprobs(sampling):
         body["logprobs"] = sampling.top_logprobs
     return body
 
 
-def vllm_extra(sampling: Sampling, indices: tuple[int, ...], target: Target, report: str = "") -> dict[str, Any]:
+def shows_logprobs(sampling: Sampling) -> bool:
+    """Whether log-probabilities are asked for: not under a schema, where servers tell them of what it has left.
+
+    vLLM's are computed behind its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
+    """
+    return sampling.json_schema is None and (sampling.logprobs or sampling.top_logprobs > 0)
+
+
+def vllm_extra(
+    sampling: Sampling, indices: tuple[int, ...], target: Target, report: str = "", salt: str = ""
+) -> dict[str, Any]:
     """Fields of a request that only vLLM knows."""
     extra: dict[str, Any] = {"return_token_ids": True, "top_k": sampling.top_k, "ignore_eos": sampling.ignore_eos}
-    extra |= placed(target)
+    extra |= placed(target, salt)
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
+    if sampling.json_schema is not None:
+        extra["structured_outputs"] = {"json": sampling.json_schema}
     if sampling.hooks:
         calls = [h.model_dump(mode="json") for h in sampling.hooks]
         extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "hooks": calls})}
     return extra
 
 
-def placed(target: Target) -> dict[str, Any]:
-    """Whose cache a request shares and how soon it is served, where the settings say so.
+def placed(target: Target, salt: str = "") -> dict[str, Any]:
+    """Whose cache a request shares and how soon it is served, where the settings or the run say so.
 
     Neither changes what is said, so neither is part of a request, of a model's identity or of the run store's keys.
+
+    Args:
+        target: Where the request goes; no provider but vLLM's servers is told anything.
+        salt: The run's (`Prompt.cache_salt`). Where the settings have one too, a sum of both is sent, so that programs
+            that share a server share nothing of what their tenants ask.
     """
-    return {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
+    told = {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
+    if salt and target.vllm:
+        own = told.get("cache_salt")
+        told["cache_salt"] = salt if own is None else _sum(own, salt)
+    return told
+
+
+def _sum(*texts: str) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
+def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
+    """A prompt's tools and which of them is to be called, in OpenAI's form."""
+    body: dict[str, Any] = {"tools": [tool.as_openai() for tool in prompt.tools]}
+    choice: Any = prompt.tool_choice
+    if choice not in (FREE, ALWAYS):
+        choice = {"type": "function", "function": {"name": choice}}
+    if choice != FREE or _takes(target, "tool_choice"):
+        body["tool_choice"] = choice
+    return body
 
 
 def _sampling(sampling: Sampling, indices: tuple[int, ...], target: Target) -> dict[str, Any]:

@@ -112,5 +112,6 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _counted(sample: Sample, target: Target) -> int:
-    text = "".join(sample.reasoning) + "".join(sample.text)
+    called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
+    text = "".join(sample.reasoning) + "".join(sample.text) + called
     return int(load_litellm().token_counter(model=target.served, text=text)) if text else 0

@@ -114,8 +114,9 @@ class Endpoints:
 
 
 def beginning(prompt: Prompt) -> str:
-    """A name for a prompt's beginning: its first turns up to the user's, or the beginning of its raw text."""
-    texts: list[str] = [] if prompt.text is None else [prompt.text]
+    """A name for a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
+    texts: list[str] = [prompt.cache_salt] if prompt.cache_salt else []
+    texts += [] if prompt.text is None else [prompt.text]
     for message in prompt.messages:
         texts.append(f"{message.role}\n{message.content}")
         if message.role == "user":

@@ -162,6 +162,8 @@ def _no_less(model: LiteLLMModel, can: Capabilities, traits: Traits) -> None:
             ("top_logprobs", own.top_logprobs < can.top_logprobs),
             ("scoring", can.scoring and not own.scoring),
             ("prefix", can.prefix and not own.prefix),
+            ("json_schema", can.json_schema and not own.json_schema),
+            ("tools", can.tools and not own.tools),
             ("seed", can.seed and not own.seed),
             ("hooks", not can.hooks <= own.hooks),
             ("n in one request", traits.many and not model.traits.many),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from .target import Target, load_litellm
 
 MOST_SETS = 256
 """Sets of parameters that are remembered."""
+LONGEST_SET = 1 << 16
+"""Characters of the longest one: tools and schemas may be long, and belong to a caller."""
 
 
 class ParameterMap:
@@ -17,8 +20,8 @@ class ParameterMap:
 
     What LiteLLM decides from the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that
     a model refuses) is the same for every request with these parameters, whatever the seed; so it is asked once. What
-    it makes of messages depends on their roles alone, since their contents are plain text: where it leaves them as they
-    are, it is not asked again for these roles.
+    it makes of messages depends on their roles and fields alone, since their contents are plain text: where it leaves
+    them as they are, it is not asked again for these.
     """
 
     def __init__(self, target: Target) -> None:
@@ -44,21 +47,24 @@ class ParameterMap:
         """
         named = {k: v for k, v in body.items() if k not in ("messages", "extra_body", "seed")}
         seed = body.get("seed")
-        key = (seed is None, *((k, tuple(v) if isinstance(v, list) else str(v)) for k, v in named.items()))
+        key = (seed is None, *((k, _told(v)) for k, v in named.items()))
         mapped = self._sets.get(key)
         if mapped is None:
             mapped = self._ask(named if seed is None else {**named, "seed": seed})
-            if len(self._sets) >= MOST_SETS:
-                del self._sets[next(iter(self._sets))]
-            self._sets[key] = mapped
+            if sum(len(str(part)) for part in key) <= LONGEST_SET:
+                if len(self._sets) >= MOST_SETS:
+                    del self._sets[next(iter(self._sets))]
+                self._sets[key] = mapped
         messages = body["messages"]
         whole = {"model": self._target.served, "messages": messages, **mapped}
         if seed is not None:
             whole["seed"] = seed
-        form = (key, *((m["role"], len(m)) for m in messages))
-        if form not in self._plain:
+        form = None
+        if key in self._sets:
+            form = (key, *((m["role"], tuple(m), m.get("content") is None) for m in messages))
+        if form is None or form not in self._plain:
             transformed = self._transform(messages, {k: v for k, v in whole.items() if k not in ("model", "messages")})
-            if transformed == whole:
+            if form is not None and transformed == whole:
                 self._plain = {*self._plain, form} if len(self._plain) < MOST_SETS else {form}
             whole = transformed
         whole.update(body.get("extra_body") or {})
@@ -80,3 +86,8 @@ class ParameterMap:
         )
         mapped.update(mapped.pop("extra_body", None) or {})
         return mapped
+
+
+def _told(value: Any) -> object:
+    """A parameter's value as part of a key: a schema's properties in another order are another schema."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

@@ -26,7 +26,8 @@ async def score(model: LiteLLMModel, prompt: Prompt, continuations: Sequence[str
         return []
     before, waited = await model.retried(lambda: model.ids_of(prompt))
     pairs = await model.gather([_splitter(model, prompt, before, c) for c in continuations])
-    scored: list[Scored] = await model.gather([_scorer(model, given, ids) for given, ids in pairs])
+    salt = prompt.cache_salt
+    scored: list[Scored] = await model.gather([_scorer(model, given, ids, salt) for given, ids in pairs])
     first = scored[0]
     usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
     return [first.model_copy(update={"usage": usage}), *scored[1:]]
@@ -54,7 +55,7 @@ def _splitter(
     return split
 
 
-def _scorer(model: LiteLLMModel, given: list[int], scored: list[int]) -> Callable[[], Any]:
+def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str) -> Callable[[], Any]:
     async def run() -> Scored:
         if not scored:
             return Scored(token_ids=(), logprobs=(), greedy=True)
@@ -66,7 +67,7 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int]) -> Callabl
                 prompt=ids,
                 max_tokens=1,
                 temperature=0,
-                extra_body={"prompt_logprobs": 0, **placed(model.target)},
+                extra_body={"prompt_logprobs": 0, **placed(model.target, salt)},
             )
             return _rows(reply, ids, len(given)), reply.usage
 

@@ -20,8 +20,9 @@ from ...core.errors import ContextTooLong, ReasonError
 from ...core.messages import Chunk, Completion, Failure, NextToken, Prompt, Request, Scored, TopToken, Usage
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
+from ..tool_calls import with_ids
 from . import measuring
-from .asking import by_tokens, chat_body, check, completion_body, may_not_fit
+from .asking import by_tokens, chat_body, check, completion_body, may_not_fit, shows_logprobs
 from .costs import Prices, share
 from .faults import TooLong, explain
 from .limiter import Limiter
@@ -254,10 +255,12 @@ class LiteLLMModel:
             sample,
             usage,
             top,
-            wants_logprobs=request.sampling.logprobs or bool(k),
+            wants_logprobs=shows_logprobs(request.sampling),
             tells_stop=self.target.vllm,
             place=self.target.place,
         )
+        if made.tool_calls:  # not every provider names them
+            made = made.model_copy(update={"tool_calls": with_ids(made.tool_calls, request, made.sample_index)})
         if self.mark:
             made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.mark}})
         return with_report(made, await take_report(self.wire.client, report)) if report else made

@@ -103,6 +103,9 @@ def _declared(target: Target, context: int | None) -> tuple[Capabilities, Traits
             logprobs=logprobs,
             top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
             prefix=prefill,
+            tools="tools" in target.parameters,
+            json_schema="response_format" in target.parameters
+            and bool(load_litellm().supports_response_schema(target.served, target.provider)),
             context_tokens=context,
         ),
         Traits(

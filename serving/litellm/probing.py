@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...core.errors import BackendError, UnknownName
+from ...core.errors import BackendError, UnknownName, UserError
 from ...core.messages import Completion, Prompt, Request, Sampling
 from ...core.registry import nearest
+from ..grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..hooks import hook_names
 from ..model import Capabilities
+from ..tool_calls import TRIAL_TOOL
 from .model import LiteLLMModel
 from .probing_hooks import SEED, TOKENS, working_hooks
 from .target import Target
@@ -90,7 +92,8 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
     single = build(can, traits)
     [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])
     seeded = _same(first, zeroth)
-    can = can.model_copy(update={"seed": seeded})
+    can = can.model_copy(update={"seed": seeded, "json_schema": await _holds_to_schema(build, can, traits)})
+    can = can.model_copy(update={"tools": await _shows_tools(build, can, traits)})
     if vllm:
         # with seeds that follow one another, the second sample of one request is the sample of the next seed
         many = many and seeded and _same(replies[1], second)
@@ -117,6 +120,32 @@ def _request(prompt: Prompt, *, top: int, n: int) -> Request:
 def _same(a: Completion, b: Completion) -> bool:
     """Whether two samples are one and the same; an empty one proves nothing."""
     return a.ok and b.ok and (a.text, a.token_ids) == (b.text, b.token_ids) and bool(a.text or a.token_ids)
+
+
+async def _shows_tools(build: Build, can: Capabilities, traits: Traits) -> bool:
+    """Whether tools become part of what the model reads: its prompt has more tokens with them."""
+    able = build(can.model_copy(update={"tools": True}), traits)
+    plain = PROMPT.with_prefix("")
+    prompts = plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)})
+    sampling = Sampling(max_tokens=1, seed=SEED, logprobs=False)
+    try:
+        [[without], [beside]] = await able.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+    except (BackendError, UserError):  # refused
+        return False
+    return beside.ok and beside.usage.prompt_tokens > without.usage.prompt_tokens > 0
+
+
+async def _holds_to_schema(build: Build, can: Capabilities, traits: Traits) -> bool:
+    """Whether a text is what a schema asks for that nobody was told of."""
+    able = build(can.model_copy(update={"json_schema": True}), traits)
+    # drawn blanks could fill all of the reply, where a server's grammar leaves them free
+    heat = 0.0 if "temperature" in able.target.parameters else 1.0
+    sampling = Sampling(temperature=heat, max_tokens=TRIAL_TOKENS, seed=SEED, logprobs=False, json_schema=TRIAL_SCHEMA)
+    try:
+        [[said]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
+    except (BackendError, UserError):  # refused
+        return False
+    return is_trial(said.text)
 
 
 async def _has_tokenizer(build: Build) -> bool:

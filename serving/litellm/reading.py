@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import BadReply
 from ...core.messages import Chunk, Completion, Failure, FinishReason, TopToken, Usage
+from ...core.tools import ToolCall
 
 HIDDEN = -1
 """Token id of an alternative whose id the provider does not tell."""
 
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "eos": "stop", "end_turn": "stop"}
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "eos": "stop",
+    "end_turn": "stop",
+    "tool_calls": "stop",
+    "tool_use": "stop",
+}
 _ID = "token_id:"
 
 
@@ -20,11 +29,21 @@ _Fresh = tuple[list[str], list[int], list[float], list[str]]
 """What came of a sample at once: texts, token ids, log-probabilities, thoughts."""
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool while it comes in, in pieces."""
+
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    id: str = ""
+
+
 class Sample:
     """One sample while it comes in.
 
     Attributes:
         finish: The finish reason; None as long as none came.
+        calls: The calls of tools by their place: name, arguments and id as far as they have come.
         stopped_by: What vLLM says of a sample that ended with "stop", as in `Completion`; None if nothing was said.
     """
 
@@ -35,6 +54,7 @@ class Sample:
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.top: list[list[tuple[str, float]]] = []
+        self.calls: dict[int, _Call] = {}
         self.pieces = 0
         self.finish: str | None = None
         self.stopped_by: str | None = None
@@ -108,6 +128,8 @@ class Reading:
             text = delta.get("content") or ""
             # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
             thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+            if called := delta.get("tool_calls"):
+                _take_calls(sample, called, self._place)
             if shown:
                 logprobs, top = _chat_logprobs(shown)
         else:
@@ -133,6 +155,28 @@ class Reading:
                 # vLLM's: the stop string, or null or the token's id at the end of the text
                 told = choice["stop_reason"]
                 sample.stopped_by = told if isinstance(told, str) else ""
+
+
+def _take_calls(sample: Sample, pieces: Sequence[Mapping[str, Any]], from_where: str) -> None:
+    """Put pieces of calls behind what has come of them; a piece without a place belongs to the last call.
+
+    Raises:
+        BadReply: A piece is none.
+    """
+    for piece in pieces:
+        function = piece.get("function") or {}
+        place = piece.get("index")
+        told = [piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
+        if not (all(isinstance(one, str) for one in told) and isinstance(place, int | None)):
+            raise BadReply(f"{from_where} sent a call of a tool that is not in OpenAI's form")
+        named, name, arguments = told
+        if place is None:
+            place = len(sample.calls) if name or not sample.calls else max(sample.calls)
+        call = sample.calls.setdefault(place, _Call())
+        call.id = call.id or named
+        call.name = call.name or name
+        call.arguments.append(arguments)
+        sample.pieces += 1
 
 
 def _told(error: Any) -> Exception:
@@ -191,6 +235,8 @@ def completed(
         raise BadReply(f"{place} broke off before the end of the reply")
     if sample.finish in ("abort", "error"):
         raise BadReply(f"{place} gave the sample up ({sample.finish})")
+    if any(not call.name for call in sample.calls.values()):
+        raise BadReply(f"{place} sent a call of a tool without its name")
     if any(math.isnan(v) for v in sample.logprobs):
         raise BadReply(f"{place} sent log-probabilities that are not numbers")
     return Completion(
@@ -204,6 +250,10 @@ def completed(
         sample_index=sample.index,
         reasoning="".join(sample.reasoning),
         extras={} if sample.finish in _REASONS else {"finish_reason": sample.finish},
+        tool_calls=tuple(
+            ToolCall(name=call.name, arguments="".join(call.arguments) or "{}", id=call.id)
+            for _, call in sorted(sample.calls.items())
+        ),
     )
 
 

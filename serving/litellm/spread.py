@@ -212,6 +212,8 @@ def shared_by(models: Sequence[LiteLLMModel]) -> Capabilities:
             "top_logprobs": min(c.top_logprobs for c in cans),
             "scoring": all(c.scoring for c in cans),
             "prefix": all(c.prefix for c in cans),
+            "json_schema": all(c.json_schema for c in cans),
+            "tools": all(c.tools for c in cans),
             "seed": all(c.seed for c in cans),
             "hooks": frozenset.intersection(*(c.hooks for c in cans)),
             "prompt_per_sample": any(c.prompt_per_sample for c in cans),

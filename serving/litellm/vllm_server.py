@@ -9,13 +9,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.errors import BackendError, BadReply
-from ...core.messages import Prompt
+from ...core.messages import Message, Prompt
 from ..vllm.options import HOOKS_PAGE, REPORTS_PAGE
 
 
 def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
     """A prompt's messages in OpenAI's form, without its prefix."""
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
+    return [_message(m) for m in prompt.messages]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        told["content"] = message.content or None
+        told["tool_calls"] = [call.as_openai() for call in message.tool_calls]
+    if message.tool_call_id:
+        told["tool_call_id"] = message.tool_call_id
+    if message.name:
+        told["name"] = message.name
+    return told
 
 
 async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,9 +85,13 @@ async def tokenize_text(client: Any, model: str, text: str, *, special: bool) ->
     return [int(i) for i in reply["tokens"]]
 
 
-async def tokenize_messages(client: Any, model: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Tokens of a conversation up to where the assistant's reply begins."""
-    body = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+async def tokenize_messages(
+    client: Any, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+) -> list[int]:
+    """Tokens of a conversation with its tools, up to where the assistant's reply begins."""
+    body: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+    if tools:
+        body["tools"] = list(tools)
     reply = await call(client, "/tokenize", body)
     return [int(i) for i in reply["tokens"]]
 
@@ -92,7 +108,8 @@ async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
         if isinstance(prompt.prefix, str):
             return await tokenize_text(client, model, prompt.text + prompt.prefix, special=True)
         return [*await tokenize_text(client, model, prompt.text, special=True), *prompt.prefix]
-    ids = await tokenize_messages(client, model, messages_of(prompt))
+    tools = [tool.as_openai() for tool in prompt.tools]
+    ids = await tokenize_messages(client, model, messages_of(prompt), tools)
     if isinstance(prompt.prefix, str):
         tail = await tokenize_text(client, model, prompt.prefix, special=False) if prompt.prefix else []
         return [*ids, *tail]

@@ -11,7 +11,9 @@ from contextlib import aclosing
 
 from ...core.errors import CapabilityMissing, ContextTooLong, ReasonError
 from ...core.messages import Completion, Prompt, Request, Sampling
+from ..grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..kv_store import kv_store_of
+from ..tool_calls import TRIAL_TOOL
 from ..workers import Drawn, Fed, Opening, Pass, SharesCache
 from .bench import ASK, OTHER, Bench
 from .findings import Finding, State, judged, unmeasured
@@ -130,6 +132,24 @@ def said(completion: Completion) -> tuple[object, ...]:
     return completion.text, completion.token_ids
 
 
+async def json_schema(bench: Bench) -> Finding:
+    """A reply satisfies a schema that nobody told the model of."""
+    try:
+        reply = await bench.ask(temperature=0, max_tokens=TRIAL_TOKENS, logprobs=False, json_schema=TRIAL_SCHEMA)
+    except CapabilityMissing:
+        return judged("json_schema", bench.can.json_schema, False)
+    return judged("json_schema", bench.can.json_schema, is_trial(reply.text))
+
+
+async def tools(bench: Bench) -> Finding:
+    """A prompt is longer by the tools that it comes with."""
+    try:
+        beside = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), temperature=0, max_tokens=1)
+    except CapabilityMissing:
+        return judged("tools", bench.can.tools, False)
+    return judged("tools", bench.can.tools, beside.usage.prompt_tokens > bench.first.usage.prompt_tokens > 0)
+
+
 async def forks(bench: Bench) -> Finding:
     """A second prompt that begins like the first takes its keys and values over."""
     start = long_text(bench)
@@ -244,6 +264,8 @@ FEATURES: tuple[tuple[str, Trial], ...] = (
     ("scoring", scoring),
     ("prefix", prefix),
     ("seed", seed),
+    ("json_schema", json_schema),
+    ("tools", tools),
     ("forks", forks),
     ("pins", pins),
     ("kv_sharing", kv_sharing),

@@ -12,6 +12,7 @@ all of them already.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ class JudgeReward:
         asked = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
         self.identity = f"judge-{asked}-{asked_as(settings)}:{model.identity}"
         self._model, self._owns = model, owns
+        self._salt = ""
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
         self._limit = settings.max_tokens or can.context_tokens
 
@@ -67,6 +69,12 @@ class JudgeReward:
             price_known=self._model.capabilities.price_known,
         )
 
+    def salted(self, salt: str) -> JudgeReward:
+        """The same judge, whose prompts share keys and values under a salt alone; it does not own the model."""
+        other = copy.copy(self)
+        other._salt, other._owns = salt, False
+        return other
+
     def prompt(self, problem: str, steps: Sequence[str]) -> Prompt:
         """The question about the last of the steps, in a turn behind them."""
         turns = (
@@ -74,7 +82,7 @@ class JudgeReward:
             Message(role="assistant", content="\n\n".join(steps)),
             Message(role="user", content=_QUESTION.format(yes=self._yes, no=self._no)),
         )
-        return Prompt(messages=turns)
+        return Prompt(messages=turns, cache_salt=self._salt)
 
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, ValidationError
 from ...core.errors import ReasonError, UserError
 from ...core.messages import Frozen, HookCall
 from ...core.settings import explain
+from ..grammars import SCHEMA, GrammarFailed
 from ..hooks import Hook, HookState, Line, make_hooks
 from ..hooks.tokens import just
 from .options import KEY, PROCESSOR
@@ -26,6 +27,7 @@ class Order(Frozen):
         id: Name under which the report is fetched; empty if nobody will.
         sample: Which sample of its request.
         hooks: The hooks, in order.
+        json_schema: The JSON schema that the text is held to, as text; empty if there is none.
         eos: Tokens that end a text; None takes those that vLLM stops at.
         scope: Groups of requests that have the same name are different ones in different scopes.
         together: Whether the request is one of a group that is begun as a whole.
@@ -36,6 +38,7 @@ class Order(Frozen):
     id: str = ""
     sample: int = 0
     hooks: tuple[HookCall, ...] = ()
+    json_schema: str = ""
     eos: tuple[int, ...] | None = None
     scope: str = ""
     together: bool = False
@@ -70,16 +73,18 @@ class Chain:
     Args:
         order: What was asked for.
         eos: Tokens that end a text, if the order does not say.
+        grammar: Holds the text to its schema, as `Grammars.of` gives it; None if there is none.
 
     Attributes:
         order: What was asked for.
         failure: Code and message of the hook that failed; None if none did.
     """
 
-    def __init__(self, order: Order, eos: Sequence[int] = ()) -> None:
+    def __init__(self, order: Order, eos: Sequence[int] = (), grammar: Hook | None = None) -> None:
         self.order = order
         self.failure: tuple[str, str] | None = None
-        self._hooks = order.make()
+        # behind all hooks, so that none of them undoes it
+        self._hooks = [*order.make(), *([] if grammar is None else [(SCHEMA, grammar)])]
         self._eos = frozenset(eos if order.eos is None else order.eos)
         self._states = {
             name: HookState((), (), order.sample, eos_ids=self._eos, together=order.together) for name, _ in self._hooks
@@ -108,7 +113,8 @@ class Chain:
 
         if self.failure is None and line.error is not None:
             code = line.error.code if isinstance(line.error, ReasonError) else "hook_failed"
-            self.failure = code, f"a logits hook failed: {line.error}"
+            told = str(line.error) if isinstance(line.error, GrammarFailed) else f"a logits hook failed: {line.error}"
+            self.failure = code, told
         if self.failure is None and line.row is not row and not bool(np.isfinite(line.row).any()):
             self.failure = UserError.code, "a logits hook failed: the hooks forbid every token"
         if self.failure is None:

@@ -8,6 +8,7 @@ bits and so, now and then, turn a near tie.
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
@@ -16,7 +17,9 @@ from typing import Any, TypeVar
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, ContextTooLong, UserError
 from ...core.messages import Chunk, Completion, Failure, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
 from ...core.settings import VllmSettings
+from ..calling import Calling
 from ..files import ModelFiles
+from ..grammars import Grammars
 from ..hooks import OutOfStep, companions, hook_names, make_hooks
 from ..local.bounds import Bounds
 from ..local.text import Tokenizer, eos_ids
@@ -76,6 +79,7 @@ class VllmModel:
         self._eos = eos_ids(files.folder, tokenizer)
         self._context: int = config.max_model_len
         self._vocabulary: int = config.get_vocab_size()
+        self._grammars = Grammars(tokenizer, self._vocabulary, self._eos, name)
         self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
         self._block_tokens: int = engine.vllm_config.cache_config.block_size
         self._shares = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
@@ -148,9 +152,11 @@ class VllmModel:
             prefix=True,
             seed=True,
             hooks=hook_names(),
+            json_schema=self._grammars.possible,
             forks=self._forks,
             kv_sharing=self._shares,
             pins=self._prefixes is not None,
+            tools=self._tokenizer.tool_forms.shows_tools,
             context_tokens=self._context,
             max_batch=self._rows,
         )
@@ -178,6 +184,12 @@ class VllmModel:
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         """Sample every request in one batch (see `LanguageModel.generate`)."""
+        if not any(request.prompt.tools for request in requests):
+            return await self._generate(requests, listener)
+        calling = Calling(requests, self._tokenizer, self.name, holds=self._grammars.possible)
+        return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
+
+    async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
         prepared = [self._prepare(r) for r in requests]
         gate = asyncio.Semaphore(WINDOW)
 
@@ -218,7 +230,7 @@ class VllmModel:
         for before, after in pairs:
             self._check_ids(after)
             self._check_length(len(before) + len(after) + 1, "prompt, continuation and one token more")
-        return await self._all([self._score(before, after) for before, after in pairs])
+        return await self._all([self._score(before, after, prompt.cache_salt) for before, after in pairs])
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
         """Distributions of the next tokens, with exact entropies (see `LanguageModel.next_token`)."""
@@ -272,6 +284,8 @@ class VllmModel:
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
         make_hooks(sampling.hooks, self.name)
+        if sampling.json_schema is not None:
+            self._grammars.check(sampling.json_schema)
         return ids
 
     @staticmethod
@@ -333,21 +347,25 @@ class VllmModel:
 
         name = name or _fresh_name()
         arguments = sampling_arguments(request.sampling, index, self._eos)
-        if request.sampling.hooks:
+        schema = request.sampling.json_schema
+        ordered = bool(request.sampling.hooks) or schema is not None
+        if ordered:
             hooks = [hook.model_dump(mode="json") for hook in request.sampling.hooks]
             order = {"id": name, "sample": index, "hooks": hooks, "eos": sorted(self._eos), "scope": scope or name}
-            arguments["extra_args"] = {KEY: order | {"together": bool(scope)}}
+            text = "" if schema is None else json.dumps(schema)
+            arguments["extra_args"] = {KEY: order | {"together": bool(scope), "json_schema": text}}
         params = SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
         growing = Growing(request, position, index, ids, self._eos, self._tokenizer)
         chunk = Chunk(request=position, sample_index=index)
-        async with aclosing(outputs_of(self._running(), ids, params, name)) as outputs:
+        salt = request.prompt.cache_salt
+        async with aclosing(outputs_of(self._running(), ids, params, name, salt=salt)) as outputs:
             async for output in outputs:
                 chunk = growing.take(output)
                 if growing.reason is not None:
                     break
                 if listener is not None:
                     listener(chunk)
-        completion = growing.end(await self._report(name) if request.sampling.hooks else None)
+        completion = growing.end(await self._report(name) if ordered else None)
         if completion.finish_reason == "error" and completion.failure is None:
             completion = growing.failed(Failure(code="backend_error", message="vLLM gave the sample up"))
         if listener is not None:
@@ -369,7 +387,7 @@ class VllmModel:
         found: dict[str, Any] = report
         return found
 
-    async def _score(self, before: list[int], after: list[int]) -> Scored:
+    async def _score(self, before: list[int], after: list[int], salt: str) -> Scored:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -379,7 +397,7 @@ class VllmModel:
         for cached in (True, False):
             params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **scoring_arguments(cached))
             last: Any = None
-            async with aclosing(outputs_of(self._running(), ids, params, _fresh_name())) as outputs:
+            async with aclosing(outputs_of(self._running(), ids, params, _fresh_name(), salt=salt)) as outputs:
                 async for output in outputs:
                     last = output
             if last is not None and last.prompt_logprobs is not None and is_valid(last, len(before)):

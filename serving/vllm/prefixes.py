@@ -71,6 +71,7 @@ class _Held:
 
     saved: SavedPrefix
     pin: str
+    salt: str = ""
 
 
 async def describe(engine: Any) -> Told | None:
@@ -79,7 +80,9 @@ async def describe(engine: Any) -> Told | None:
     return told
 
 
-async def ask_engine(engine: Any, ids: Sequence[int], ask: Ask, max_tokens: int) -> tuple[Told | None, Usage]:
+async def ask_engine(
+    engine: Any, ids: Sequence[int], ask: Ask, max_tokens: int, salt: str = ""
+) -> tuple[Told | None, Usage]:
     """Send a request that asks something of the connector.
 
     Args:
@@ -87,6 +90,7 @@ async def ask_engine(engine: Any, ids: Sequence[int], ask: Ask, max_tokens: int)
         ids: The prompt.
         ask: What is asked.
         max_tokens: Tokens to generate: 1, or 2 where the workers' report is waited for.
+        salt: Requests with the same one alone take over what it computes or reads.
 
     Returns:
         The connector's answer, and the request's tokens.
@@ -103,7 +107,7 @@ async def ask_engine(engine: Any, ids: Sequence[int], ask: Ask, max_tokens: int)
         extra_args={"kv_transfer_params": ask.params()},
     )
     last: Any = None
-    async with aclosing(outputs_of(engine, ids, params, f"reason-kv-{uuid.uuid4().hex}")) as outputs:
+    async with aclosing(outputs_of(engine, ids, params, f"reason-kv-{uuid.uuid4().hex}", salt=salt)) as outputs:
         async for output in outputs:
             last = output
     if last is None:
@@ -132,15 +136,15 @@ class VllmPrefixes:
         check_name(name)
         ids = tuple(self._host.ids_of(prompt))
         async with self._turn:
-            return await self._save(name, ids)
+            return await self._save(name, ids, prompt.cache_salt)
 
-    async def restore(self, name: str) -> Pinned:
+    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
         """See `KVStore.restore`."""
         check_name(name)
         async with self._turn:
-            return await self._restore(name)
+            return await self._restore(name, cache_salt)
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = ()) -> Pinned:
+    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
         """See `KVStore.fork`."""
         check_name(name)
         if check_name(new_name) == name:
@@ -148,7 +152,8 @@ class VllmPrefixes:
         further = tuple(self._host.encode(more) if isinstance(more, str) else more)
         self._host.check_ids(further)
         async with self._turn:
-            return await self._save(new_name, ((await self._restore(name)).saved.token_ids + further))
+            base = (await self._restore(name, cache_salt)).saved
+            return await self._save(new_name, base.token_ids + further, cache_salt)
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`."""
@@ -180,28 +185,28 @@ class VllmPrefixes:
 
     # -- within, in turn
 
-    async def _save(self, name: str, ids: tuple[int, ...]) -> Pinned:
+    async def _save(self, name: str, ids: tuple[int, ...], salt: str) -> Pinned:
         blocks = self._check(name, ids)
         described = await self._described(name)
         held = self._held.get(name)
         if described is not None and described.token_ids == ids:
-            if held is not None and held.saved.token_ids == ids:
+            if held is not None and held.saved.token_ids == ids and held.salt == salt:
                 return _pinned(held.saved)
-            if held is None:
+            if held is None or held.salt != salt:
                 try:
-                    return await self._restore(name)
+                    return await self._restore(name, salt)
                 except (DataError, UnknownName):
                     pass  # damaged, or gone since: it is computed and written again
         pinned = self._others(name)
         async with _Folder(self._folder, name, blocks * self._host.block_bytes, pinned) as attempt:
             pin = f"{name}={uuid.uuid4().hex}"
             try:
-                usage, _ = await self._ask(ids, Ask(write=str(attempt.folder), pin=pin), 2)
+                usage, _ = await self._ask(ids, Ask(write=str(attempt.folder), pin=pin), 2, salt)
                 stored = blocks * self._host.block_tokens
 
                 def publish(cancel: threading.Event) -> SavedPrefix:
                     def keep(saved: SavedPrefix) -> None:
-                        self._held[name] = _Held(saved, pin)
+                        self._held[name] = _Held(saved, pin, salt)
 
                     return self._folder.publish(attempt, ids, stored, pinned, keep, cancel)
 
@@ -213,8 +218,8 @@ class VllmPrefixes:
             await self._give_back(held.pin)
         return Pinned(saved=saved, usage=usage)
 
-    async def _restore(self, name: str) -> Pinned:
-        if (held := self._held.get(name)) is not None:
+    async def _restore(self, name: str, salt: str) -> Pinned:
+        if (held := self._held.get(name)) is not None and held.salt == salt:
             return _pinned(held.saved)
         if await self._described(name) is None:
             # Nothing of ours: the error says what there is instead.
@@ -228,19 +233,21 @@ class VllmPrefixes:
             blocks = self._check(name, prompt)
             pin = f"{name}={uuid.uuid4().hex}"
             try:
-                _, told = await self._ask(prompt, Ask(read=str(attempt.folder), pin=pin), 1)
+                _, told = await self._ask(prompt, Ask(read=str(attempt.folder), pin=pin), 1, salt)
                 if told.pinned_blocks != blocks:
                     raise BackendError(f"vLLM pinned {told.pinned_blocks} blocks of {blocks} of prefix {name!r}")
-                self._held[name] = _Held(saved, pin)
+                self._held[name] = _Held(saved, pin, salt)
             except BaseException:
                 await self._undo(name, pin)
                 raise
+        if held is not None:
+            await self._give_back(held.pin)
         usage = Usage(prompt_tokens=len(ids), cached_tokens=saved.stored, completion_tokens=1)
         return Pinned(saved=saved, usage=usage)
 
-    async def _ask(self, ids: Sequence[int], ask: Ask, max_tokens: int) -> tuple[Usage, Told]:
+    async def _ask(self, ids: Sequence[int], ask: Ask, max_tokens: int, salt: str = "") -> tuple[Usage, Told]:
         """Send a request to the connector, and raise what it says went wrong."""
-        told, usage = await self._host.run(ask_engine(self._host.engine(), ids, ask, max_tokens))
+        told, usage = await self._host.run(ask_engine(self._host.engine(), ids, ask, max_tokens, salt))
         if told is None:
             raise BackendError("vLLM runs without the connector of named prefixes")
         if told.code:

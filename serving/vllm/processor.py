@@ -10,9 +10,11 @@ line, names `Hooks`, and then the plugin does nothing. Runner V2 was only exerci
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,10 @@ from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2
 
+from ...core.errors import ReasonError, UserError
+from ..grammars import SCHEMA, Grammars
 from ..hooks import Line, run_hooks
+from ..local.text import Tokenizer, eos_ids
 from .chain import Chain, Order
 from .options import PROCESSOR
 
@@ -43,6 +48,8 @@ class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, *rest: Any) -> None:
         self._states = None if len(rest) == 2 else rest[0]
+        self._model = vllm_config.model_config
+        self._grammars: Grammars | None = None
         self._seats: dict[int, _Seat] = {}
         self._reports: OrderedDict[str, Chain] = OrderedDict()
 
@@ -57,15 +64,31 @@ class Hooks(RunnerV1, RunnerV2):  # type: ignore[misc]
 
     def _chain(self, params: Any) -> Chain | None:
         order = Order.read(params.extra_args)
-        if order is None or not order.hooks:
+        if order is None or not (order.hooks or order.json_schema):
             return None
         # A request that lost its place and is computed again keeps what its hooks remember.
-        chain = self._reports.get(order.id) or Chain(order, sorted(params.all_stop_token_ids))
+        chain = self._reports.get(order.id) or self._new_chain(order, sorted(params.all_stop_token_ids))
         if order.id:
             self._reports[order.id] = chain
             while len(self._reports) > KEPT_REPORTS:
                 self._reports.popitem(last=False)
         return chain
+
+    def _new_chain(self, order: Order, eos: Sequence[int]) -> Chain:
+        """A sample's hooks. What a schema fails with is its own sample's: an error here would end the engine."""
+        if not order.json_schema:
+            return Chain(order, eos)
+        try:
+            if self._grammars is None:
+                folder = Path(self._model.model)
+                tokenizer = Tokenizer(folder, folder.name)
+                vocab, ends = self._model.get_vocab_size(), eos_ids(folder, tokenizer)
+                self._grammars = Grammars(tokenizer, vocab, ends, folder.name)
+            return Chain(order, eos, self._grammars.of(json.loads(order.json_schema)))
+        except (ReasonError, ValueError) as e:
+            chain = Chain(order, eos)
+            chain.failure = (e.code, str(e)) if isinstance(e, ReasonError) else (UserError.code, f"{SCHEMA}: {e}")
+            return chain
 
     # --- Runner V1: rows, which move
 

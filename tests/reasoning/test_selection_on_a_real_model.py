@@ -26,7 +26,7 @@ async def ask(settings, strategy, reward=None, **parameters):
     async with Reasoner(strategy=strategy, parameters=parameters, reward_model=reward, settings=settings) as reasoner:
         answer = await reasoner.aask(QUESTION)
         replayed = await reasoner.areplay(answer.run_id)
-        engines = len(reasoner._models)
+        engines = len(reasoner._models._models)
     assert replayed.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
     return answer, engines
 

@@ -15,7 +15,16 @@ from reason.core.messages import Prompt, Request, Sampling, Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.serving.kv_store import KVStore, Pinned, PinsPrefixes, PrefixState, PrefixTooLarge, SavedPrefix, kv_store_of
+from reason.serving.kv_store import (
+    KVStore,
+    Pinned,
+    PinsPrefixes,
+    PrefixState,
+    PrefixTooLarge,
+    SavedPrefix,
+    check_name,
+    kv_store_of,
+)
 from reason.serving.metered import MeteredModel
 from reason.serving.model import Capabilities, LanguageModel
 from reason.serving.recorded import RecordedModel
@@ -56,14 +65,14 @@ class Shelf:
         ids = tuple(map(ord, self.model.render(prompt)))
         return self._keep(name, ids, len(ids) // 2)
 
-    async def restore(self, name: str) -> Pinned:
+    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
         self.done.append(f"restore {name}")
         if name not in self.kept:
             raise UnknownName("prefix", name)
         ids = self.kept[name].token_ids
         return self._keep(name, ids, len(ids))
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = ()) -> Pinned:
+    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
         self.done.append(f"fork {name}")
         ids = self.kept[name].token_ids
         return self._keep(new_name, (*ids, *(map(ord, more) if isinstance(more, str) else more)), len(ids))
@@ -254,3 +263,30 @@ async def test_a_cancelled_pin_is_not_recorded(desk: Desk) -> None:
     without = MeteredModel(RecordedModel(model.name, model.identity, model.capabilities), "main", run)
     with pytest.raises(StoreError):
         await without.kv_store.save("p", PROMPT)
+
+
+async def test_a_tenants_names_are_its_own(desk: Desk) -> None:
+    model, stores = PinningModel(), {}
+    for tenant in ("acme", "other"):
+        run = await desk.run(new=tenant == "acme")
+        run.config = run.config.model_copy(update={"tenant": tenant})
+        stores[tenant] = MeteredModel(model, "main", run).kv_store
+    long = "a" * 80
+    for name in ("p", long):
+        await stores["acme"].save(name, PROMPT)
+    assert len(model.shelf.kept) == 2
+    assert all(check_name(name) != "p" for name in model.shelf.kept)
+    assert {s.saved.name for s in await stores["acme"].saved()} == set(model.shelf.kept)
+    assert await stores["other"].saved() == []
+    with pytest.raises(UnknownName):
+        await stores["other"].restore("p")
+    with pytest.raises(KeyError):  # of a shelf that has no such name
+        await stores["other"].drop("p")
+    assert (await stores["acme"].restore(long)).saved.name in model.shelf.kept
+    await stores["acme"].drop(long)
+    assert len(await stores["acme"].saved()) == 1
+    nobody = MeteredModel(model, "main", await desk.run(new=False)).kv_store
+    await nobody.save("p", PROMPT)
+    assert "p" in model.shelf.kept
+    with pytest.raises(UserError):
+        await stores["acme"].save("../p", PROMPT)

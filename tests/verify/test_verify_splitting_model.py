@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
-from reason.verify.splitting.by_model import OPENING, read_entries, split_by_model
+from reason.verify.splitting.by_model import OPENING, claims_schema, read_entries, split_by_model
 from reason.verify.splitting.quotes import added, located
 from reason.verify.splitting.rules import split_by_rules
 from run_desk import RunDesk
@@ -181,3 +182,29 @@ def test_only_pronouns_and_names_take_words_from_before_the_quotation() -> None:
     assert added("Emil Vogt lived in Bern.", "He lived in Bern.", before) == ""
     assert added("A tall baker lived in Bern.", "Vogt lived in Bern.", before) == "the word 'tall'"
     assert added("It says that Emil Vogt lived in Bern.", "Vogt lived in Bern.", before) == "the word 'says'"
+
+
+async def test_a_model_that_can_be_held_to_a_schema_writes_an_object() -> None:
+    whole = json.dumps({"claims": [{"claim": claim, "quote": source} for claim, source in GOOD]})
+    model = ScriptedModel(replies(whole), json_schema=True)
+    split = await split_by_model(ANSWER, QUESTION, model)
+    assert [c.text for c in split.claims] == [claim for claim, _ in GOOD]
+    ((request,),) = model.generate_calls
+    assert request.sampling.json_schema == claims_schema(20)
+    assert (request.sampling.stop, request.prompt.prefix) == ((), "")
+    assert '{"claims": [{"claim": "the statement"' in request.prompt.messages[0].content
+    # one that was cut short
+    assert read_entries(whole[:-30]) == GOOD[:3]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"claims": [{"claim": "a", "quote": "b"}] * 3}, claims_schema(2))
+
+
+async def test_other_models_are_asked_as_before() -> None:
+    model = scripted(*GOOD)
+    await split_by_model(ANSWER, QUESTION, model)
+    ((request,),) = model.generate_calls
+    assert request.sampling.json_schema is None
+    assert request.sampling.stop
+    assert request.prompt.prefix == OPENING
+    form = '[{"claim": "the statement", "quote": "the answer\'s own words"}]'
+    assert f"JSON list of this form, with at most 20 entries:\n{form}" in request.prompt.messages[0].content

@@ -72,7 +72,9 @@ class Scrubber:
     """
 
     def __init__(self, roster: Roster, question: Question) -> None:
-        asked = "\n".join([question.text, *question.choices, *(f"{d.name}\n{d.text}" for d in question.documents)])
+        turns = [turn.content for turn in question.conversation]
+        documents = [f"{d.name}\n{d.text}" for d in question.documents]
+        asked = "\n".join([*turns, question.text, *question.choices, *documents])
         roles = [word for role in roster.roles for word in (role.name, *role.aliases)]
         models = [part for model in roster.models for part in (model, *_parts(model))]
         names = [_spelt(name) for name in (*models, *roster.jurors, *roles) if _is_name(name)]

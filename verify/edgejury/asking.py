@@ -1,7 +1,8 @@
 """`Asked`: a request of the jury, with the form in which the reply is wanted and what holds a model to it.
 
-A reply is held to its form by its beginning, where a model can be given that, and by strings that end it: there are no
-grammars behind `LanguageModel`. Two forms are read alike: JSON, and plain lines for models that do not write JSON.
+A reply in JSON is held to its form by a schema, where a model can be held to one (`schemas`). Elsewhere it is by its
+beginning, where a model can be given that, and by strings that end it. Two forms are read alike: JSON, and plain lines
+for models that do not write JSON.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ...core.messages import Message, Prompt
+from ...core.messages import Message, Prompt, Sampling
 from ...reasoning.brains.quoting import plain
+from .schemas import Schema
 
 Form = Literal["json", "lines"]
 
@@ -33,16 +35,28 @@ class Asked:
         opening: How the reply begins; to be put in front of what comes back, before it is read.
         stop: Strings that end the reply.
         form: The form that was asked for.
+        schema: The JSON schema that the reply is held to; there is neither an opening nor a stop string then.
     """
 
     prompt: Prompt
     opening: str
     stop: tuple[str, ...]
     form: Form
+    schema: Schema | None = None
+
+    def sampling(self, temperature: float, max_tokens: int) -> Sampling:
+        """How the reply is sampled."""
+        return Sampling(
+            temperature=temperature, max_tokens=max_tokens, stop=self.stop, logprobs=False, json_schema=self.schema
+        )
 
 
-def asked(prompt: Prompt, opening: str, stop: tuple[str, ...], form: Form, *, begin: bool) -> Asked:
-    """A request; the opening is left out for models that cannot be given the beginning of a reply."""
+def asked(
+    prompt: Prompt, opening: str, stop: tuple[str, ...], form: Form, *, begin: bool, schema: Schema | None = None
+) -> Asked:
+    """A request; the opening is left out for models that cannot be given the beginning of a reply, or have a schema."""
+    if schema is not None:
+        return Asked(prompt.with_prefix(""), "", (), form, schema)
     start = opening if begin else ""
     return Asked(prompt.with_prefix(start), start, stop, form)
 

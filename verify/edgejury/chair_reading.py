@@ -17,14 +17,12 @@ from ...reasoning.options import named_option
 from ...reasoning.reading import read
 from .asking import Form
 from .blinding import Blinding
-from .chairing import ANSWER, HOW, MOST_ITEM_CHARS, OPEN, WHY
+from .chairing import ANSWER, HOW, MOST_ITEM_CHARS, MOST_ITEMS, OPEN, WHY
 from .closed import closed_kind
 from .lenient_json import find_object, find_text, objects_in, texts_in
 from .opinions import Addressed, Disagreement, Position, Synthesis
 from .option_orders import OptionOrder
 
-MOST_ITEMS: Final = 8
-"""Statements of each kind that are taken."""
 MOST_ANSWER_CHARS: Final = 8000
 
 _COPIED = frozenset([ANSWER, WHY, HOW, OPEN, "...", "\u2026"])

@@ -19,9 +19,13 @@ from .blinding import Blinding
 from .closed import closed_kind
 from .issues import ADDRESSED_FROM
 from .opinions import KeptQuote, Opinion, PooledIssue, Ranking, Synthesis
+from .schemas import chair_schema
 
 MOST_ISSUES: Final = 8
 """Issues that are shown, unless more than that must be addressed."""
+
+MOST_ITEMS: Final = 8
+"""Statements of each kind that are taken of a reply."""
 
 MOST_ITEM_CHARS: Final = 400
 """Characters of an issue or passage that are shown, and of each thing that is read of a reply."""
@@ -49,6 +53,7 @@ def chair_request(
     scrub: Callable[[str], str] = str,
     form: Form = "json",
     begin: bool = False,
+    held: bool = False,
 ) -> Asked:
     """What the chair is asked.
 
@@ -62,6 +67,7 @@ def chair_request(
         scrub: Takes out of a reviewer's words what tells who wrote them, and tells letters of options as shown here.
         form: In which form the chair is to reply.
         begin: Whether its model can be given the beginning of the reply.
+        held: Whether its model can be held to a JSON schema.
     """
     shown = shown_issues(issues)
     found = [
@@ -86,16 +92,25 @@ def chair_request(
     ]
     must = [number for number, issue in enumerate(shown, 1) if issue.count >= ADDRESSED_FROM]
     kind = closed_kind(question)
+    schema = (
+        chair_schema(question, kind, blind.letters, len(shown), MOST_ITEMS)
+        if held and form == "json" and blind.letters
+        else None
+    )
     parts = [
         "Several people have answered this question; their answers are quoted below, and after them what reviewers "
         f"say. {MATERIAL}",
         answers,
         "\n".join(found),
         _task(must),
-        _json_form(kind, blind) if form == "json" else _lines_form(kind, must),
+        _lines_form(kind, must)
+        if form == "lines"
+        else _json_form(kind, blind)
+        if schema is None
+        else _fields(kind, must),
     ]
     opening, stop = ('{"answer": "', ()) if form == "json" else ("", _LINES_STOPS)
-    return asked(ask(question, "\n\n".join(parts)), opening, stop, form, begin=begin)
+    return asked(ask(question, "\n\n".join(parts)), opening, stop, form, begin=begin, schema=schema)
 
 
 def chair_repair(
@@ -160,6 +175,18 @@ def _json_form(kind: str | None, blind: Blinding) -> str:
         f'{{"answer": "{ANSWER}", {choice}"rationale": ["{WHY}"], "addressed": [{{"issue": 1, "how": "{HOW}"}}], '
         f'"open_questions": ["{OPEN}"], "disagreements": [{{"topic": "...", "positions": [{{"candidate": "{letter}", '
         '"stance": "..."}], "resolution": "..."}]}'
+    )
+
+
+def _fields(kind: str | None, must: Sequence[int]) -> str:
+    """The form for a model that is held to it, without words that could be copied in place of an answer."""
+    choice = f' "choice" is {_CHOICE[kind]}.' if kind is not None else ""
+    addressed = f' "addressed" says how you settled {_numbers(must)}, by number.' if must else ""
+    return (
+        f'Reply with JSON alone. "answer" is the whole final answer, in sentences that stand by themselves.{choice} '
+        f'"rationale" gives the reasons.{addressed} "open_questions" names what nobody knows, and "disagreements" each '
+        "topic on which the answers differ, the stance of each by its letter, and your resolution. All lists may be "
+        "empty."
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...core.jury_events import ReviewGiven
-from ...core.messages import Request, Sampling
+from ...core.messages import Request
 from ...core.question import Question
 from ...core.run import Run
 from ...reasoning.fitting import fit
@@ -152,6 +152,7 @@ async def _fitted(
             blind,
             form=config.form,
             begin=reviewer.model.capabilities.prefix,
+            held=reviewer.model.capabilities.json_schema,
             own_left_out=reviewer.number in answers.texts and reviewer.number not in blind.jurors,
         )
 
@@ -170,9 +171,7 @@ def _repaired(sheet: _Sheet, reply: Reply) -> _Sheet:
 
 def _ask(sheet: _Sheet, config: PanelConfig) -> Ask:
     asked, reviewer = sheet.asked, sheet.reviewer
-    sampling = Sampling(
-        temperature=config.review_temperature, max_tokens=config.review_tokens, stop=asked.stop, logprobs=False
-    )
+    sampling = asked.sampling(config.review_temperature, config.review_tokens)
     return Ask(reviewer.number, reviewer.model, Request(prompt=asked.prompt, sampling=sampling))
 
 

@@ -33,6 +33,8 @@ def find_object(reply: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[st
         for at in starts:
             try:
                 value = json.loads(_closed(text[at:]), strict=False) if closing else decoder.raw_decode(text, at)[0]
+                if isinstance(value, dict) and "\\u" in text:
+                    value = _whole(value)
             except (ValueError, RecursionError):
                 continue
             if isinstance(value, dict) and wanted(value):
@@ -60,6 +62,7 @@ def find_text(reply: str, key: str) -> tuple[str, bool] | None:
         said = json.JSONDecoder(strict=False).decode(f'"{raw}"')
     except ValueError:  # an escape that JSON does not know
         said = raw.replace("\\n", "\n").replace('\\"', '"').replace("\\", "")
+    said = said.encode("utf-8", "replace").decode()
     return (said, body is not None and body.end() < len(text)) if said.strip() else None
 
 
@@ -74,6 +77,12 @@ def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects of a list, or the one that stands in a list's place."""
     items = value if isinstance(value, list) else [value]
     return [item for item in items if isinstance(item, dict)]
+
+
+def _whole(value: dict[str, Any]) -> dict[str, Any]:
+    """An object with "?" for halves of surrogate pairs, which JSON may name and no file or database can hold."""
+    told: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return told
 
 
 def _closed(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ...core.messages import Message, Prompt, Request, Sampling
+from ...core.messages import Message, Prompt, Request
 from ...core.question import Question
 from ...core.run import Run
 from ...reasoning.brains.quoting import plain
@@ -86,6 +86,7 @@ class Chair:
                 scrub=self._told,
                 form=self._config.form,
                 begin=self._begin,
+                held=self._model.capabilities.json_schema,
             )
 
         texts = [self._answers.texts[juror] for juror in self._blind.jurors]
@@ -152,9 +153,7 @@ class Chair:
 
     def _ask(self, asked: Asked) -> Ask:
         config = self._config
-        sampling = Sampling(
-            temperature=config.chair_temperature, max_tokens=config.chair_tokens, stop=asked.stop, logprobs=False
-        )
+        sampling = asked.sampling(config.chair_temperature, config.chair_tokens)
         return Ask(_CHAIR, self._model, Request(prompt=asked.prompt, sampling=sampling))
 
     def _told(self, text: str) -> str:

@@ -21,6 +21,7 @@ from .blinding import Blinding
 from .lenient_json import find_object, objects_in
 from .opinions import LEAST_MARK, MOST_MARK, Issue, IssueKind, Marks, Quote, Review
 from .option_orders import OptionOrder
+from .schemas import review_schema
 
 MOST_ISSUES: Final = 12
 """Issues, and likewise quotations, of one review that are taken."""
@@ -40,6 +41,12 @@ _TASK = (
     "Marks go from 1 (worst) to 10: accuracy (is it true?), insight (does it see what matters?), clarity.\n"
     f"Kinds of issues: {_KINDS}. Name only issues that are really there."
 )
+_FIELDS = (
+    'Reply with JSON alone. "scores" has the three marks of each answer, by its letter. "issues" has each issue that '
+    'you found: the letter of the answer ("candidate"), the kind, and what is wrong in one sentence ("detail"). "keep" '
+    'has the passages worth keeping: the letter, and the exact words ("quote"). Both lists may be empty.'
+)
+"""The form for a model that is held to it: small ones copy an example, gaps and all."""
 _JSON_STOPS = ("}]}", "[]}")
 _LINES_STOPS = ("\n\n\n", "</answers>")
 _KIND_WORDS: dict[str, IssueKind] = {
@@ -75,6 +82,7 @@ def review_request(
     *,
     form: Form = "json",
     begin: bool = False,
+    held: bool = False,
     own_left_out: bool = True,
 ) -> Asked:
     """What a reviewer is asked.
@@ -85,11 +93,14 @@ def review_request(
         blind: Their letters.
         form: In which form it is to reply.
         begin: Whether its model can be given the beginning of the reply.
+        held: Whether its model can be held to a JSON schema.
         own_left_out: Whether the reviewer's own answer is not among them; it is told so.
     """
     first = blind.letters[0] if blind.letters else "A"
     whose = "They are anonymous, and yours is not among them." if own_left_out else "They are anonymous."
     head = f"Others have answered this question; their answers are quoted below. {whose} {MATERIAL}"
+    most = min(MOST_ISSUES, 3 * len(blind.letters))  # a small model would fill whatever room there is
+    schema = review_schema(blind.letters, most) if held and form == "json" and blind.letters else None
     if form == "json":
         scores = ", ".join(
             f'{{"candidate": "{letter}", "accuracy": {_GAP}, "insight": {_GAP}, "clarity": {_GAP}}}'
@@ -101,12 +112,13 @@ def review_request(
             f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_GAP}", "detail": "{_GAP}"}}], '
             f'"keep": [{{"candidate": "{first}", "quote": "{_GAP}"}}]}}'
         )
+        shape = shape if schema is None else _FIELDS
         opening, stop = f'{{"scores": [{{"candidate": "{first}", "accuracy": ', _JSON_STOPS
     else:
         shape = _lines_form(blind)
         opening, stop = f"{first}: ", _LINES_STOPS
     text = f"{head}\n\n{answers}\n\n{_TASK}\n{shape}"
-    return asked(ask(question, text), opening, stop, form, begin=begin)
+    return asked(ask(question, text), opening, stop, form, begin=begin, schema=schema)
 
 
 def repair_request(first: Asked, reply: str, blind: Blinding, *, begin: bool = False) -> Asked:

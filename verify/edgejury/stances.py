@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...core.errors import BackendError, LimitExceeded
-from ...core.messages import Request, Sampling
+from ...core.messages import Request
 from ...core.run import Run
 from ...reasoning.strategy import Models
 from ..claims import Claim
@@ -22,7 +22,7 @@ from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment
 from ..support import Support
 from .agreement import Stance, stance_of
-from .asked_stances import OPENING, TOKENS_EACH, read_stances, stance_prompt
+from .asked_stances import read_stances, stance_request
 from .config import PanelConfig
 from .opinions import Opinion
 from .panel import Panel
@@ -131,24 +131,17 @@ async def _by_model(
     claims: Sequence[Claim], opinions: Sequence[Opinion], models: Models, panel: Panel, run: Run
 ) -> list[Stances]:
     """One call for each opinion, all at once; an opinion of which nothing could be read is compared by its words."""
-    judge = models.judge
-    texts, begin = [claim.text for claim in claims], judge.capabilities.prefix
+    judge, texts = models.judge, [claim.text for claim in claims]
+    requests = [stance_request(texts, opinion.text, judge.capabilities) for opinion in opinions]
     asks = [
-        Ask(
-            opinion.juror,
-            judge,
-            Request(
-                prompt=stance_prompt(texts, opinion.text, begin=begin),
-                sampling=Sampling(temperature=0.0, max_tokens=TOKENS_EACH * len(claims), logprobs=False),
-            ),
-        )
-        for opinion in opinions
+        Ask(opinion.juror, judge, Request(prompt=asked.prompt, sampling=asked.sampling(0.0, len(claims))))
+        for opinion, asked in zip(opinions, requests, strict=True)
     ]
     replies = await panel.ask(asks)
     found: list[Stances] = [{} for _ in claims]
     unread: list[Opinion] = []
-    for opinion, reply in zip(opinions, replies, strict=True):
-        told = read_stances((OPENING if begin else "") + reply.text, len(claims)) if reply.ok else []
+    for opinion, asked, reply in zip(opinions, requests, replies, strict=True):
+        told = read_stances(asked.opening + reply.text, len(claims)) if reply.ok else []
         if not any(told):
             unread.append(opinion)
         for stances, stance in zip(found, told, strict=bool(told)):

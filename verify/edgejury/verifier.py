@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue
 from ...core.answer import Candidate, CheckedClaim, Solution, Verification
 from ...core.errors import BackendError, UserError
 from ...core.events import ClaimChecked
-from ...core.messages import Request, Sampling
+from ...core.messages import Request
 from ...core.question import Question
 from ...core.run import Run
 from ...reasoning.strategy import Stability, checked_parameters
@@ -30,7 +30,7 @@ from ..reports import ClaimReport, InternalAttribution
 from ..verifier import Means
 from .agreement import confidence_of, label_claim
 from .anonymity import Scrubber
-from .asked_stances import OPENING, TOKENS_EACH, knowledge_prompt, read_stances
+from .asked_stances import knowledge_request, read_stances
 from .closed import closed_kind
 from .config import PanelConfig
 from .cross_review import Reviewer, Shown, reviews_of
@@ -168,30 +168,25 @@ class JuryVerifier:
         """What the jurors know of each claim, where there is no question that they could answer."""
         texts = [claim.text for claim in claims]
         panel = self._panel("agreement", run)
-        sampling = Sampling(
-            temperature=self.config.review_temperature,
-            max_tokens=TOKENS_EACH * len(texts),
-            n=len(seats),
-            logprobs=False,
-        )
+        requests = [knowledge_request(texts, seat.model.capabilities) for seat in seats]
+        temperature = self.config.review_temperature
         asks = [
             Ask(
                 seat.juror,
                 seat.model,
                 Request(
-                    prompt=knowledge_prompt(texts, begin=seat.model.capabilities.prefix),
-                    sampling=sampling,
+                    prompt=asked.prompt,
+                    sampling=asked.sampling(temperature, len(texts), n=len(seats)),
                     samples=(seat.juror,),
                 ),
             )
-            for seat in seats
+            for seat, asked in zip(seats, requests, strict=True)
         ]
         found: list[Stances] = [{} for _ in claims]
         with panel.sitting():
             replies = await panel.ask(asks, needs="somebody")
-        for seat, reply in zip(seats, replies, strict=True):
-            opening = OPENING if seat.model.capabilities.prefix else ""
-            told = read_stances(opening + reply.text, len(texts)) if reply.ok else [None] * len(texts)
+        for seat, asked, reply in zip(seats, requests, replies, strict=True):
+            told = read_stances(asked.opening + reply.text, len(texts)) if reply.ok else [None] * len(texts)
             for stances, stance in zip(found, told, strict=True):
                 if stance is not None:
                     stances[seat.juror] = stance

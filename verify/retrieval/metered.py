@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from pydantic import JsonValue, ValidationError
 
 from ...core.errors import StoreError
+from ...core.events import PassagesFound
 from ...core.run import Run
 from ...core.store import StoredCall, call_key
 from ..evidence import Passage
@@ -32,6 +34,7 @@ class MeteredRetriever:
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """See `Retriever.retrieve`; claims that the store has an answer to are not looked up again."""
+        began = time.monotonic()
         wanted = list(dict.fromkeys(claims))
         asked: dict[str, dict[str, JsonValue]] = {c: {"retrieval": {"claim": c, "k": k}} for c in wanted}
         keys = {c: call_key(self.identity, asked[c], None, 0) for c in wanted}
@@ -51,6 +54,15 @@ class MeteredRetriever:
                 for c in missing
             ]
             await self._run.store.add_calls(self._run.id, calls)
+        self._run.emit(
+            PassagesFound(
+                retriever=self.name,
+                claims=len(wanted),
+                passages=sum(map(len, found.values())),
+                replayed=len(wanted) - len(missing),
+                seconds=time.monotonic() - began,
+            )
+        )
         return [list(found[c]) for c in claims]
 
     async def aclose(self) -> None:

@@ -74,7 +74,18 @@ def test_items_are_read_out_of_what_models_write(reply, said):
     assert read_items(reply) == (said, True)
 
 
-@pytest.mark.parametrize("reply", ["", "I cannot help with that.", "{", '{"items": 3}', "[[[[", '{"items": [{"tex'])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "I cannot help with that.",
+        "{",
+        '{"items": 3}',
+        "[[[[",
+        '{"items": [{"tex',
+        '{"items": ' + "[" * 99_999 + "}",
+    ],
+)
 def test_a_reply_without_items_is_unreadable(reply):
     assert read_items(reply) == ([], False)
 

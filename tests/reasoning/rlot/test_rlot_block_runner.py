@@ -1,16 +1,20 @@
 """Blocks on a scripted model: requests of each, what enters the trajectory, fallbacks, and what reaches the model."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from block_world import QUESTION, BlockDesk, BlockWorld
+from reason.core.messages import Message
 from reason.core.question import Document, Question
 from reason.core.sqlite_store import SqliteStore
+from reason.core.tools import ToolCall
 from reason.reasoning.rlot import wording
-from reason.reasoning.rlot.affording import _FIXED_BYTES
+from reason.reasoning.rlot.affording import _FIXED_BYTES, _usd
 from reason.reasoning.rlot.block_runner import Limits
 from reason.reasoning.rlot.blocks import Block, legal
 from reason.reasoning.rlot.trajectory import Trajectory
+from reason.serving.model import Capabilities
 
 ONE = Trajectory(QUESTION, ("a first step.",))
 
@@ -264,3 +268,15 @@ async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back
     written = limits.plan_tokens + limits.subtasks * limits.subtask_tokens  # what the block itself has put there
     assert max(len(text) for _, _, text in world.seen) < own + _FIXED_BYTES + written
     assert len(wording.assess(begun=True)) < _FIXED_BYTES
+
+
+def test_what_a_request_may_cost_includes_the_calls_of_a_conversation():
+    priced = Capabilities(usd_per_prompt_token=1.0, usd_per_completion_token=0.0)
+    runner = SimpleNamespace(asker=SimpleNamespace(system="", model=SimpleNamespace(capabilities=priced)))
+    call = ToolCall(name="look_up", arguments='{"word": "' + "x" * 100 + '"}')
+
+    def most(*calls):
+        turns = (Message(role="assistant", content="Yes.", tool_calls=calls),)
+        return _usd(runner, Trajectory(QUESTION.model_copy(update={"conversation": turns})), 1, 1)
+
+    assert most(call, call) - most() >= 2 * 100

@@ -106,6 +106,30 @@ def test_a_reply_about_an_unknown_sample_is_bad():
 
 
 @pytest.mark.parametrize(
+    "piece",
+    [
+        {"index": 0, "function": {"name": "f", "arguments": {"a": 1}}},
+        {"index": 0, "function": {"name": ["f"]}},
+        {"index": "0", "function": {"name": "f"}},
+        {"index": 0, "id": 7, "function": {"name": "f"}},
+    ],
+)
+def test_a_piece_of_a_call_that_is_none_is_bad(piece):
+    reading = Reading((0,), lambda *_: None, "here")
+    with pytest.raises(BadReply, match="here sent a call of a tool that is not in OpenAI's form"):
+        reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}])
+
+
+def test_pieces_of_calls_without_a_place_begin_with_a_name():
+    reading = Reading((0,), lambda *_: None, "here")
+    for told in ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"}):
+        reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": told}]}}]}])
+    reading.take([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}])
+    made = completed(reading.samples[0], Usage(), None, wants_logprobs=False, tells_stop=False, place="here")
+    assert [(c.name, c.arguments) for c in made.tool_calls] == [("f", '{"a": 1}'), ("g", "{}")]
+
+
+@pytest.mark.parametrize(
     ("told", "stopped_by"),
     [
         ({"finish_reason": "stop", "stop_reason": "\n\n"}, "\n\n"),

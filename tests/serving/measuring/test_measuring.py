@@ -40,7 +40,14 @@ class Liar(ScriptedModel):
     def capabilities(self) -> Capabilities:
         hooks = frozenset({"only_tokens", "steer", "contrast", "entropy_probe", "theirs"})
         return super().capabilities.model_copy(
-            update={"hooks": hooks, "forks": True, "pins": True, "context_tokens": 50}
+            update={
+                "hooks": hooks,
+                "json_schema": True,
+                "tools": True,
+                "forks": True,
+                "pins": True,
+                "context_tokens": 50,
+            }
         )
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
@@ -86,6 +93,8 @@ async def test_a_liar_is_found_out() -> None:
         "scoring",
         "prefix",
         "seed",
+        "json_schema",
+        "tools",
         "forks",
         "pins",
         "context_tokens",
@@ -218,3 +227,4 @@ async def test_the_embedded_engine_is_as_it_says(tiny: Any) -> None:
     assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
     assert all(found[f"hook {name}"].measured for name in tiny.capabilities.hooks)
     assert found["forks"].measured is True
+    assert found["json_schema"].measured is True

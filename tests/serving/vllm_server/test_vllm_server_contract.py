@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from backend_contract import *  # noqa: F403
 from backend_contract import Probe
-from reason.core.messages import Prompt
+from reason.core.messages import Prompt, Request, Sampling
+from reason.serving.grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from vllm_server import CONTEXT, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -32,8 +33,16 @@ def probe(server: RealServer) -> Probe:
 async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> None:
     can = hosted.capabilities
     assert (can.logprobs, can.top_logprobs, can.full_vocabulary) == (True, 20, True)
-    assert (can.scoring, can.prefix, can.seed) == (True, True, True)
+    assert (can.scoring, can.prefix, can.seed, can.json_schema) == (True, True, True, True)
     assert can.context_tokens == CONTEXT
     ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"}
     assert ours <= can.hooks
     assert (hosted.traits.many, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
+
+
+async def test_a_schema_holds_behind_a_beginning_that_is_sent_as_tokens_too(hosted: Any, probe: Probe) -> None:
+    sampling = Sampling(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, json_schema=TRIAL_SCHEMA)
+    for prefix in ("Here it is:", "Here it is: "):  # chat templates would strip the second one's blank
+        [[made]] = await hosted.generate([Request(prompt=probe.prompt.with_prefix(prefix), sampling=sampling)])
+        assert is_trial(made.text)
+        assert made.logprobs is None

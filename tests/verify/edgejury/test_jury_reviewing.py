@@ -221,3 +221,9 @@ def test_a_field_is_found_in_anything() -> None:
     assert find_text('{"answer": "x \\q"', "answer") == ("x q", True)
     assert find_text('{"answer": " "}', "answer") is None
     assert find_text('{"answers": "x"}', "answer") is None
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    found = find_object('{"k": ["a \\ud800 b", {"\\uDFFF": "\\ud83d\\ude00"}]}', lambda value: "k" in value)
+    assert found == {"k": ["a ? b", {"?": "\N{GRINNING FACE}"}]}
+    assert find_text('{"answer": "a \\ud800 b"}', "answer") == ("a ? b", True)

@@ -1,0 +1,137 @@
+"""Tools, calls, turns and salts as values: what they refuse, what they dump, and what no key knows of."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.core.messages import Message, Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import RunConfig
+from reason.core.store import call_key
+from reason.core.tools import Tool, ToolCall, canonical, is_canonical
+from reason.serving.meter import sampled_json
+from reason.serving.workers import Opening
+
+ADD = Tool(name="add", description="Adds.", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
+KNOWN_KEY = "ebe4d2e7e03c424ae8e4b0ff39a2ccd3ce39a4e9a1848a971ab8ad9a1897304f"
+"""Key of a sample as it was stored before there were tools and salts."""
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def asked(prompt: Prompt) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(temperature=0.5, max_tokens=40, n=3, seed=7, stop=("\n",)))
+
+
+def key(prompt: Prompt) -> str:
+    return call_key("model@1", sampled_json(asked(prompt)), 7, 2)
+
+
+def test_keys_of_requests_without_tools_are_what_they_were():
+    prompt = Prompt.user("What is 2 + 2?", system="Be brief.", prefix="So")
+    assert key(prompt) == KNOWN_KEY
+    assert prompt.model_dump(mode="json") == {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"}],
+        "text": None,
+        "prefix": "So",
+    }
+
+
+def test_a_salt_is_in_no_dump_and_tools_are():
+    prompt = Prompt.user("What is 2 + 2?", system="Be brief.", prefix="So")
+    salted = prompt.salted("tenant")
+    assert (salted.cache_salt, key(salted)) == ("tenant", KNOWN_KEY)
+    assert "tenant" not in asked(salted).model_dump_json() + Opening(prompt=salted).model_dump_json()
+    assert prompt.salted("") is prompt
+    shown = prompt.model_copy(update={"tools": (ADD,)})
+    forced = shown.model_copy(update={"tool_choice": "required"})
+    assert len({key(p) for p in (prompt, shown, forced)}) == 3
+    assert Prompt.model_validate_json(forced.model_dump_json()) == forced
+
+
+def test_a_conversation_and_its_calls_survive_json():
+    turns = (
+        Message(role="user", content="2 + 2?"),
+        Message(role="assistant", tool_calls=(ToolCall(name="add", arguments='{"a": 2}', id="c1"),)),
+        Message(role="tool", content="4", tool_call_id="c1", name="add"),
+    )
+    question = Question(text="And doubled?", conversation=turns, tools=(ADD,), tool_choice="add")
+    assert Question.model_validate_json(question.model_dump_json()) == question
+    assert (question.offered_tools, question.needs_tools) == ((ADD,), True)
+    quiet = Question(text="And doubled?", conversation=turns, tools=(ADD,), tool_choice="none")
+    assert (quiet.offered_tools, quiet.needs_tools) == ((), False)
+
+
+def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was():
+    old = {
+        "question": {"text": "Why?", "choices": [], "documents": [], "kind": "auto", "metadata": {}},
+        "strategy": "cot",
+        "parameters": {},
+        "models": {"main": "scripted"},
+        "seed": 3,
+    }
+    config = RunConfig.model_validate(old)
+    assert (config.tenant, config.question.conversation, config.question.tools) == ("", (), ())
+    dumped = config.model_dump(mode="json")
+    assert dumped["question"] == old["question"]
+    assert "tenant" not in dumped
+    assert RunConfig.model_validate({**old, "tenant": "a"}).model_dump(mode="json")["tenant"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Message(role="user", content="x", tool_calls=(ToolCall(name="add"),)), "calls no tools"),
+        (lambda: Message(role="user", content="x", tool_call_id="c1"), "answers no call"),
+        (lambda: Prompt(text="x", tools=(ADD,)), "raw text shows no tools"),
+        (lambda: Prompt(messages=(Message(role="user", content="x"),), tools=(ADD,), tool_choice="none"), "given none"),
+        (lambda: Question(text="x", tools=(ADD, ADD)), "two tools are called 'add'"),
+        (lambda: Question(text="x", tools=(Tool(name="auto"),)), "no tool may be called 'auto'"),
+        (lambda: Question(text="x", tool_choice="required"), "there are no tools"),
+        (lambda: Question(text="x", tools=(ADD,), tool_choice="subtract"), "no such tool: add"),
+        (lambda: Question(text="x", since=(Message(role="user", content="y"),)), "begins with a turn of the assistant"),
+        (lambda: Tool(name="add up"), "pattern"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, told):
+    with pytest.raises(ValidationError, match=told):
+        make()
+
+
+@given(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), st.text(min_size=1, max_size=5), st.randoms())
+@settings(max_examples=40)
+def test_equal_calls_have_one_canonical_text(arguments, name, random):
+    shuffled = list(arguments.items())
+    random.shuffle(shuffled)
+    one = ToolCall(name=name, arguments=json.dumps(arguments), id="a")
+    two = ToolCall(name=name, arguments=json.dumps(dict(shuffled), indent=3), id="b")
+    assert canonical([one]) == canonical([two])
+    assert is_canonical(canonical([one, two]))
+    assert json.loads(canonical([one])) == [{"name": name, "arguments": arguments}]
+    assert canonical([one]) != canonical([ToolCall(name=name + "x", arguments=one.arguments)])
+
+
+@pytest.mark.parametrize("text", ["", "4", "[]", '{"a": 1}', '[{"name":"f","arguments":{}}]', '[{"arguments":NaN}]'])
+def test_other_texts_are_no_calls(text):
+    assert not is_canonical(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "[1]", "{", '{"a": NaN}', "[" * 100_000, '{"a": 1e999}', '{"a": "\\ud800"}', '{"a": ["\\uDFFFx"]}'],
+)
+def test_arguments_that_are_no_object_stay_text(arguments):
+    call = ToolCall(name="f", arguments=arguments)
+    assert call.values is None
+    assert json.loads(canonical([call])) == [{"name": "f", "arguments": arguments}]
+    assert is_canonical(canonical([call]))
+    assert ToolCall.model_validate_json(call.model_dump_json()) == call
+    canonical([call]).encode()

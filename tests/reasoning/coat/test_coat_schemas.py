@@ -1,0 +1,77 @@
+"""Knowledge and scores of a model that can be held to JSON schemas."""
+
+import json
+
+import jsonschema
+import pytest
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.coat.coat import CoAT
+from reason.reasoning.coat.replies import Said, read_items, read_scores
+from reason.reasoning.coat.schemas import items_schema, scores_schema
+from scripted_model import ScriptedModel
+from thought_world import ThinkingDesk, World, turns
+
+QUESTION = Question(text="Where is it?")
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Knowing(World):
+    def items(self, path, last):
+        return [f"a fact about {path[-1]}"]
+
+    def score(self, path, aspect):
+        return 3 + len(path)
+
+
+async def solved(store, held):
+    desk = ThinkingDesk(store, Knowing())
+    desk.model = ScriptedModel(desk.world.script, json_schema=held)
+    found = await desk.solve(CoAT, QUESTION, name=f"held {held}", expansions=3)
+    return found, [request for call in desk.model.generate_calls for request in call], desk.model
+
+
+async def test_the_search_is_the_same_and_its_requests_have_schemas(store):
+    plain, _, _ = await solved(store, False)
+    held, requests, model = await solved(store, True)
+    assert held.candidates == plain.candidates
+    kinds = [(turns(model.render(request.prompt))[0], request) for request in requests]
+    assert {kind for kind, _ in kinds} >= {"associate", "judge", "expand"}
+    for kind, request in kinds:
+        schema = request.sampling.json_schema
+        if kind in ("associate", "judge"):
+            assert (request.prompt.prefix, request.sampling.stop) == ("", ())
+            assert list(schema["properties"])[0] in ("items", "step", "notes")
+        else:
+            assert schema is None
+
+
+def test_what_the_schemas_allow_is_what_is_read():
+    items = {"items": [{"text": "a", "source": 2}, {"text": "b", "source": 1}]}
+    jsonschema.validate(items, items_schema(2, 3))
+    assert read_items(json.dumps(items)) == ([Said("a", 2), Said("b", 1)], True)
+    jsonschema.validate({"items": [{"text": "a"}]}, items_schema(0, 3))
+    scores = {"step": 10, "notes": 0}
+    jsonschema.validate(scores, scores_schema(("step", "notes")))
+    assert read_scores(json.dumps(scores), ("step", "notes")) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        ({"items": [{"text": "a", "source": 3}]}, items_schema(2, 3)),
+        ({"items": [{"text": "a"}]}, items_schema(2, 3)),
+        ({"items": [{"text": "a"}] * 4}, items_schema(0, 3)),
+        ({"step": 11}, scores_schema(("step",))),
+        ({"step": 1, "notes": 1}, scores_schema(("step",))),
+    ],
+)
+def test_what_cannot_be_used_is_not_allowed(value, schema):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, schema)

@@ -1,0 +1,185 @@
+"""Every strategy shows its models the conversation: as turns before its own request, its system text with the rest."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from reason.core.answer import Solution
+from reason.core.errors import BadReply
+from reason.core.messages import Message, Prompt
+from reason.core.question import Document, Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.core.tools import Tool, ToolCall
+from reason.reasoning.brains.function import FunctionBrain
+from reason.reasoning.knowledge import Knowledge
+from reason.reasoning.prompts import as_problem, ask, history
+from reason.reasoning.strategy import Models, make_strategy
+from reason.serving.metered import MeteredModel
+from reason.serving.metered_rewards import MeteredReward
+from scripted_model import ScriptedModel, replies
+from scripted_reward import ScriptedReward
+
+TURNS = (
+    Message(role="system", content="Speak plainly."),
+    Message(role="user", content="What is a dozen?"),
+    Message(role="assistant", content="Twelve."),
+    Message(role="system", content="Count eggs alone."),
+)
+QUESTION = Question(text="And half of it?", kind="number", conversation=TURNS)
+CLOSED = QUESTION.model_copy(update={"choices": ("Six", "Five"), "kind": "auto"})
+SYSTEM = "Speak plainly.\n\nCount eggs alone."
+HISTORY = "System: Speak plainly.\n\nUser: What is a dozen?\n\nAssistant: Twelve.\n\nSystem: Count eggs alone."
+
+
+class Recording(ScriptedModel):
+    """Keeps every prompt that it is asked with, whatever for."""
+
+    def __init__(self, **changed):
+        super().__init__(replies("Half of twelve is 6.\n\nThe answer is 6."))
+        self.changed, self.prompts = changed, []
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update=self.changed)
+
+    async def generate(self, requests, listener=None):
+        self.prompts += [r.prompt for r in requests]
+        return await super().generate(requests, listener)
+
+    async def score(self, prompt, continuations):
+        self.prompts.append(prompt)
+        return await super().score(prompt, continuations)
+
+    async def next_token(self, prompts, top=20):
+        self.prompts += prompts
+        return await super().next_token(prompts, top)
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def solve(store, name, parameters, question=QUESTION, model=None):
+    """Run a strategy; what it has asked its model and its reward model, and what its brain was told."""
+    model = model or Recording()
+    config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=3)
+    await store.create_run("r", {})
+    run = Run("r", config, store)
+    reward, told = ScriptedReward(lambda step: 0.7), []
+
+    def look_up(text: str, k: int, context: str):
+        told.append(context)
+        return ["A dozen is 12."]
+
+    models = Models(
+        {"main": MeteredModel(model, "main", run)},
+        MeteredReward(reward, "reward", run),
+        knowledge=Knowledge(brains=(FunctionBrain(look_up),)),
+    )
+    strategy, _ = make_strategy(name, parameters)
+    found: Solution | None = None
+    with suppress(BadReply):  # what the script says makes no sense to every strategy; what it was asked counts
+        found = await strategy.solve(question, models, run)
+    return model.prompts, [problem for problem, _, _ in reward.asked], told, found
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("cot", {"two_stage": True, "system": "OWN"}),
+        ("self-consistency", {"n": 2, "system": "OWN"}),
+        ("rpc", {"n": 2}),
+        ("best-of-n", {"n": 2, "score": "self-evaluation"}),
+        ("weighted-vote", {"n": 2, "score": "reward"}),
+        ("adaptive", {"n": 2}),
+        ("universal-self-consistency", {"n": 2}),
+        ("ranked-vote", {"n": 2}),
+        ("rag", {}),
+        ("beam", {}),
+        ("astar", {}),
+        ("dvts", {}),
+        ("particle-filter", {}),
+        ("coat", {"expansions": 2, "score": "reward", "system": "OWN"}),
+        ("mcts", {"expansions": 2}),
+        ("rlot", {"policy": "fixed", "system": "OWN"}),
+        ("rlot", {"policy": "prm-greedy"}),
+        ("hogwild", {"any_model": True, "level": "interleaved", "max_passes": 100}),
+        ("hogwild", {"any_model": True, "level": "blackboard", "max_passes": 100}),
+        ("edgejury", {}),
+        ("specreason", {}),
+    ],
+)
+async def test_every_prompt_begins_with_the_conversation(store, name, parameters):
+    prompts, problems, told, _ = await solve(store, name, parameters)
+    assert prompts
+    own = parameters.get("system")
+    for prompt in prompts:
+        head, *turns = prompt.messages
+        assert head.role == "system"
+        assert head.content == (f"{SYSTEM}\n\n{own}" if own else SYSTEM) or (
+            head.content.startswith(f"{SYSTEM}\n\n") and head.content.count(SYSTEM) == 1
+        )
+        assert tuple(turns[:2]) == (TURNS[1], TURNS[2])
+        assert turns[2].role == "user"
+        assert QUESTION.text in turns[2].content
+        assert not any(turn.role == "system" for turn in turns)
+    for problem in problems:
+        assert problem == f"{HISTORY}\n\nUser: And half of it?"
+    assert set(told) <= {HISTORY}
+    assert bool(told) == (name in ("rag", "coat"))
+
+
+@pytest.mark.parametrize("prompt", ["chat", "qa"])
+async def test_choices_are_scored_behind_the_conversation(store, prompt):
+    ((asked, *_), *_) = await solve(store, "logprob", {"prompt": prompt}, CLOSED)
+    if prompt == "chat":
+        assert [m.content for m in asked.messages] == [SYSTEM, "What is a dozen?", "Twelve.", "And half of it?"]
+    else:
+        assert asked.text == f"{HISTORY}\n\nQ: And half of it?\nA:"
+
+
+def test_without_a_conversation_a_prompt_is_what_it_was():
+    question = Question(text="Why?", choices=("A thing", "Another"), documents=(Document(name="d", text="t"),))
+    assert ask(question, "Say it.", system="S", prefix="P").model_dump(mode="json") == {
+        "messages": [
+            {"role": "system", "content": "S"},
+            {"role": "user", "content": "Document «d»:\nt\n\nWhy?\n\nA) A thing\nB) Another\n\nSay it."},
+        ],
+        "text": None,
+        "prefix": "P",
+    }
+    assert ask(question) == Prompt.user("Document «d»:\nt\n\nWhy?\n\nA) A thing\nB) Another")
+    assert as_problem(question) == ask(question).messages[-1].content
+    assert (history(question), as_problem(question, "Why?")) == ("", "Why?")
+
+
+def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_before():
+    tools = (Tool(name="weigh"),)
+    call = ToolCall(name="weigh", arguments='{"eggs": 6}', id="c1")
+    since = (
+        Message(role="assistant", tool_calls=(call,)),
+        Message(role="tool", content="330 g", tool_call_id="c1", name="weigh"),
+    )
+    first = ask(QUESTION.model_copy(update={"tools": tools}), "Think.", system="OWN")
+    then = ask(QUESTION.model_copy(update={"tools": tools, "since": since}), "Think.", system="OWN")
+    assert then.messages == (*first.messages, *since)
+    assert (then.tools, first.tools, then.tool_choice) == (tools, tools, "auto")
+    quiet = QUESTION.model_copy(update={"tools": tools, "tool_choice": "none"})
+    assert ask(quiet, "Think.").tools == ()
+    problem = as_problem(QUESTION.model_copy(update={"since": since}))
+    assert problem == (
+        f'{HISTORY}\n\nUser: And half of it?\n\nAssistant: [{{"arguments":{{"eggs":6}},"name":"weigh"}}]\n\nTool: 330 g'
+    )
+
+
+def test_no_words_of_the_conversation_are_taken_for_the_strategys_own():
+    prompt = ask(QUESTION, "Think.")
+    assert re.fullmatch(r"And half of it\?\n\nThink\.", prompt.messages[-1].content)
+    assert [m.role for m in prompt.messages] == ["system", "user", "assistant", "user"]

@@ -1,0 +1,74 @@
+"""`cot` with a schema: the chain is free, the answer behind it is JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import CapabilityMissing
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.json_answer import AS_JSON
+from reason.reasoning.strategy import Models, make_strategy
+from run_desk import RunDesk
+from scripted_model import ScriptedModel, replies
+from scripted_tools import WEATHER, ToolModel, calling
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+CHAIN, JSON = "Six sevens. The answer is 42.", '{"answer": 42}'
+ASKED = Question(text="What is 6 * 7?")
+
+
+def script(text):
+    return replies(JSON if AS_JSON in text else CHAIN)(text)
+
+
+async def solve(folder, model, question=ASKED, *, budget=None, **parameters):
+    store = await SqliteStore.open(folder / "runs.sqlite3")
+    desk = RunDesk(store, model)
+    metered = await desk.begin("r", strategy="cot", question=question, budget=budget, seed=1)
+    strategy, _ = make_strategy("cot", {"json_schema": SCHEMA, **parameters})
+    try:
+        return await strategy.solve(question, Models({"main": metered}), desk.run)
+    finally:
+        await store.aclose()
+
+
+async def test_the_answer_is_json_and_the_chain_is_free(tmp_path):
+    model = ScriptedModel(script, json_schema=True)
+    solution = await solve(tmp_path, model, max_tokens=64)
+    best = solution.best
+    assert (best.text, best.answer, best.tokens, solution.stopped) == (JSON, JSON, len(JSON) + 1, "done")
+    assert json.loads(best.answer) == {"answer": 42}
+    assert " ".join(step.text for step in best.steps).startswith("Six sevens.")
+    free, held = (call[0] for call in model.generate_calls)
+    assert (free.sampling.json_schema, held.sampling.json_schema) == (None, SCHEMA)
+    assert (held.sampling.temperature, held.sampling.max_tokens) == (0.0, 64)
+    assert [(m.role, m.content) for m in held.prompt.messages[-2:]] == [("assistant", CHAIN), ("user", AS_JSON)]
+
+
+async def test_a_budget_that_ends_with_the_chain_leaves_no_answer(tmp_path):
+    model = ScriptedModel(script, json_schema=True)
+    solution = await solve(tmp_path, model, budget=Budget(tokens=len(CHAIN) + 1))
+    assert (solution.best.text, solution.best.answer, solution.stopped) == ("", None, "budget")
+
+
+async def test_json_that_is_cut_is_no_answer(tmp_path):
+    solution = await solve(tmp_path, ScriptedModel(script, json_schema=True), budget=Budget(tokens=len(CHAIN) + 6))
+    assert (solution.best.text, solution.best.answer) == (JSON[:5], None)
+    assert solution.stopped == "budget"
+
+
+async def test_a_model_without_schemas_is_refused_before_it_is_asked(tmp_path):
+    model = ScriptedModel(script)
+    with pytest.raises(CapabilityMissing, match="json_schema"):
+        await solve(tmp_path, model)
+    assert model.generate_calls == []
+
+
+async def test_calls_are_not_written_as_json(tmp_path):
+    model = ToolModel(replies(calling(city="Rome")), json_schema=True)
+    solution = await solve(tmp_path, model, ASKED.model_copy(update={"tools": (WEATHER,)}))
+    assert solution.best.tool_calls[0].name == "weather"
+    assert len(model.generate_calls) == 1

@@ -1,0 +1,179 @@
+"""Strategies that take tools: calls are answers, equal calls are equal answers, and nobody else gets to see tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from reason.core.errors import CapabilityMissing, UserError
+from reason.core.messages import Message
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.answer_classes import AnswerLabels, answer_classes
+from reason.reasoning.equivalence import Equivalence
+from reason.reasoning.strategy import Models, make_strategy, refuse_tools, require_features
+from reason.serving.metered import MeteredModel
+from reason.serving.metered_rewards import MeteredReward
+from scripted_model import ScriptedModel, replies
+from scripted_reward import ScriptedReward
+from scripted_tools import WEATHER, ToolModel, calling
+
+ASKED = Question(text="Is it warm in Rome?", tools=(WEATHER,))
+ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
+TAKING = ("best-of-n", "cot", "pc", "ppl", "rag", "rpc", "self-consistency", "weighted-vote")
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def solve(store, name, model, question=ASKED, *, reward=None, run_id="r", **parameters):
+    config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=5)
+    await store.create_run(run_id, {})
+    run = Run(run_id, config, store)
+    strategy, _ = make_strategy(name, parameters)
+    scores = None if reward is None else MeteredReward(reward, "reward", run)
+    return await strategy.solve(question, Models({"main": MeteredModel(model, "main", run)}, scores), run)
+
+
+async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
+    model = ToolModel(replies(f"I look it up.\n{calling(city='Rome')}"))
+    solution = await solve(store, "cot", model, two_stage=True)
+    best = solution.best
+    assert (best.answer, best.text, best.finish_reason) == (ROME, "I look it up.", "stop")
+    [call] = best.tool_calls
+    assert (call.name, json.loads(call.arguments)) == ("weather", {"city": "Rome"})
+    assert [step.text for step in best.steps] == ["I look it up.", ROME]
+    [[request]] = model.generate_calls
+    assert request.prompt.tools == (WEATHER,)
+    assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools that this needs.")
+
+
+async def test_a_chain_that_calls_nothing_is_read_as_ever(store):
+    solution = await solve(store, "cot", ToolModel(replies("It is. The answer is yes.")))
+    assert (solution.best.answer, solution.best.tool_calls) == ("yes", ())
+
+
+async def test_the_second_stage_of_cot_offers_no_tools(store):
+    model = ToolModel(replies("Hm"))
+    await solve(store, "cot", model, ASKED.model_copy(update={"kind": "number"}), two_stage=True)
+    first, second = (request for [request] in model.generate_calls)
+    assert (first.prompt.tools, second.prompt.tools) == ((WEATHER,), ())
+
+
+@pytest.mark.parametrize("name", ["self-consistency", "pc", "rpc"])
+async def test_equal_calls_vote_together_and_against_others(store, name):
+    texts = (calling(city="Rome"), f"So:\n{calling(city='Rome')}", calling(city="Oslo"), "The answer is yes.")
+    model = ToolModel(replies(*texts, weights=[0.3, 0.25, 0.25, 0.2]))
+    solution = await solve(store, name, model, n=24, temperature=1)
+    answers = [c.answer for c in solution.candidates]
+    assert {ROME, OSLO, "yes"} == set(answers)
+    assert solution.best.answer == ROME
+    assert [c.name for c in solution.best.tool_calls] == ["weather"]
+    if name == "self-consistency":
+        assert solution.confidence == pytest.approx(answers.count(ROME) / 24)
+        assert solution.notes["votes"] == {a: answers.count(a) for a in (ROME, OSLO, "yes")}
+
+
+async def test_calls_whose_probability_is_hidden_are_not_scored_by_the_text_beside_them(store):
+    class Hiding(ToolModel):
+        async def generate(self, requests, listener=None):
+            made = await super().generate(requests)
+            return [[c.model_copy(update={"logprobs": None}) for c in chains] for chains in made]
+
+        async def score(self, prompt, continuations):
+            raise AssertionError("nothing may be scored")
+
+    solution = await solve(store, "pc", Hiding(replies(f"So: {calling(city='Rome')}")), n=3)
+    assert solution.notes["vote"]["method"] == "sc"
+
+
+async def test_best_of_n_scores_calls_by_what_they_say(store):
+    model = ToolModel(replies(calling(city="Rome"), calling(city="Oslo"), weights=[0.8, 0.2]))
+    reward = ScriptedReward(lambda step: 0.9 if "Oslo" in step else 0.2)
+    solution = await solve(store, "best-of-n", model, reward=reward, n=16, temperature=1)
+    assert solution.best.answer == OSLO
+    assert {tuple(steps) for _, solutions, _ in reward.asked for steps in solutions} == {(ROME,), (OSLO,)}
+
+
+async def test_a_model_judges_calls_by_what_they_say_and_with_its_tools_before_it(store):
+    class Judging(ToolModel):
+        async def next_token(self, prompts, top=20):
+            judged.extend(prompts)
+            return await super().next_token(prompts, top)
+
+    judged = []
+    model = Judging(replies(calling(city="Rome")))
+    await solve(store, "best-of-n", model, n=2, score="self-evaluation")
+    said = {p.messages[-2].content for p in judged}
+    assert ROME in said
+    assert all(p.tools == (WEATHER,) for p in judged)
+
+
+async def test_what_a_tool_gave_is_gone_on_from(store):
+    model = ToolModel(replies("It has 24 degrees. The answer is yes."))
+    [call] = (await solve(store, "cot", ToolModel(replies(calling(city="Rome"))), run_id="first")).best.tool_calls
+    since = (
+        Message(role="assistant", tool_calls=(call,)),
+        Message(role="tool", content="24 degrees", tool_call_id=call.id, name=call.name),
+    )
+    solution = await solve(store, "cot", model, ASKED.model_copy(update={"since": since}))
+    assert solution.best.answer == "yes"
+    [[request]] = model.generate_calls
+    assert request.prompt.messages[-2:] == since
+
+
+async def test_a_replay_has_the_calls_too(store):
+    model = ToolModel(replies(calling(city="Rome")))
+    first = await solve(store, "self-consistency", model, n=3)
+    again = ToolModel(replies("Never."))
+    config = RunConfig(question=ASKED, strategy="self-consistency", parameters={}, models={"main": "s"}, seed=5)
+    run = Run("r", config, store)
+    strategy, _ = make_strategy("self-consistency", {"n": 3})
+    second = await strategy.solve(ASKED, Models({"main": MeteredModel(again, "main", run)}), run)
+    assert again.generate_calls == []
+    assert [c.tool_calls for c in second.candidates] == [c.tool_calls for c in first.candidates]
+
+
+@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto", "ranked-vote"])
+def test_other_strategies_are_not_asked_with_tools(name):
+    with pytest.raises(UserError, match=f"strategy {name} takes no tools") as caught:
+        refuse_tools(name, ASKED)
+    assert caught.value.param == "tools"
+    assert all(taking in caught.value.hint for taking in TAKING)
+    refuse_tools(name, ASKED.model_copy(update={"tool_choice": "none"}))
+    refuse_tools(name, Question(text="Is it warm?"))
+    since = (Message(role="assistant", content="Wait."),)
+    with pytest.raises(UserError, match="takes no tools"):
+        refuse_tools(name, Question(text="Is it warm?", since=since))
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_these_take_tools(name):
+    refuse_tools(name, ASKED)
+
+
+async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
+    config = RunConfig(question=ASKED, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
+    run = Run("r", config, store)
+    models = Models({"main": MeteredModel(ScriptedModel(replies("x")), "main", run)})
+    strategy, _ = make_strategy("cot", {})
+    require_features(strategy, models, Question(text="Is it warm?"))
+    with pytest.raises(CapabilityMissing, match="tools"):
+        require_features(strategy, models, ASKED)
+
+
+async def test_calls_are_equal_to_the_same_call_alone():
+    one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
+    answers = ["4", one, None, two, "4.0", one, "f"]
+    numbers = ASKED.model_copy(update={"kind": "number"})
+    assert await answer_classes(answers, numbers) == [[0, 4], [1, 5], [3], [6]]
+    labels = AnswerLabels(numbers)
+    async with Equivalence() as equivalence:
+        told = [await labels.label(answer, equivalence) for answer in answers]
+    assert told == [0, 1, None, 2, 0, 1, 3]

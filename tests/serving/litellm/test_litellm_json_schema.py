@@ -1,0 +1,121 @@
+"""JSON schemas at providers: seen or documented, sent as each takes them, refused where they cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+from fault_server import FaultServer
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.settings import EndpointSettings, ProviderSettings, Settings
+from reason.serving.litellm.mapping import ParameterMap
+from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.target import find_target
+from scripted_model import ScriptedModel, replies
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"type": "string", "enum": ["blue", "red"]}, "shades": {"type": "integer"}},
+    "required": ["colour", "shades"],
+    "additionalProperties": False,
+}
+ASK = Prompt.user("Name a colour.")
+
+
+def asked(prompt=ASK, **sampling):
+    return Request(prompt=prompt, sampling=Sampling(**{"json_schema": SCHEMA, "max_tokens": 80, "seed": 1} | sampling))
+
+
+@pytest.mark.parametrize(("provider", "schemas"), [("hosted_vllm", True), ("hosted_vllm", False), ("openai", True)])
+async def test_a_server_is_seen_to_hold_texts_to_schemas_or_not(opened, provider, schemas):
+    async with opened(provider=provider, schemas=schemas) as (_, model):
+        assert model.capabilities.json_schema is schemas
+
+
+async def test_a_vllm_server_gets_the_schema_in_its_own_field(opened):
+    async with opened(schemas=True) as (server, model):
+        [made] = await model.generate([asked(n=2)])
+        for completion in made:
+            assert json.loads(completion.text) == {"colour": "blue", "shades": 3}
+            assert completion.finish_reason == "stop"
+            assert completion.logprobs is None  # the server's are those of what the schema has left
+        [(path, body)] = server.requests
+        assert path == "/v1/chat/completions"
+        assert body["structured_outputs"] == {"json": SCHEMA}
+        assert "logprobs" not in body
+        assert "response_format" not in body
+        server.requests.clear()
+        await model.generate([asked(ASK.with_prefix("Here it is: "))])
+        body = next(body for path, body in server.requests if path == "/v1/completions")
+        assert body["structured_outputs"] == {"json": SCHEMA}
+        assert "logprobs" not in body
+
+
+async def test_another_server_gets_it_as_response_format(opened):
+    async with opened(provider="openai", schemas=True) as (server, model):
+        [[made]] = await model.generate([asked()])
+        jsonschema.validate(json.loads(made.text), SCHEMA)
+        [(_, body)] = server.requests
+        named = {"name": "reply", "schema": SCHEMA, "strict": True}
+        assert body["response_format"] == {"type": "json_schema", "json_schema": named}
+        assert "structured_outputs" not in body
+        [[plain]] = await model.generate([asked(json_schema=None)])
+        assert "response_format" not in server.requests[-1][1]
+        assert plain.text in ("blue sky", "red rose", "green grass")
+
+
+async def test_what_does_not_go_with_a_schema_is_refused_before_anything_is_sent(opened):
+    async with opened(schemas=False) as (server, model):
+        with pytest.raises(CapabilityMissing, match="'json_schema'"):
+            await model.generate([asked()])
+        assert server.requests == []
+    async with opened(provider="openai", schemas=True) as (server, model):
+        with pytest.raises(CapabilityMissing, match="top_logprobs beside json_schema"):
+            await model.generate([asked(top_logprobs=2)])
+        able = model.capabilities.model_copy(update={"prefix": True})
+        model._can = able
+        with pytest.raises(CapabilityMissing, match="prefix beside json_schema"):
+            await model.generate([asked(ASK.with_prefix("{"))])
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "able"),
+    [("openai/gpt-4o-mini", True), ("openai/gpt-4", False), ("anthropic/claude-sonnet-4-5", True)],
+)
+async def test_of_a_providers_own_service_the_documents_count(monkeypatch, name, able):
+    monkeypatch.setenv(f"{name.partition('/')[0].upper()}_API_KEY", "k")
+    model = await open_litellm(name, Settings())
+    try:
+        assert model.capabilities.json_schema is able
+    finally:
+        await model.aclose()
+
+
+async def test_endpoints_can_what_all_of_them_can():
+    servers = [FaultServer(ScriptedModel(replies("blue sky")), schemas=schemas) for schemas in (True, False)]
+    async with servers[0].run() as first, servers[1].run() as second:
+        endpoints = tuple(EndpointSettings(api_base=base) for base in (first, second))
+        settings = Settings(providers={"hosted_vllm": ProviderSettings(endpoints=endpoints)})
+        model = await open_litellm("hosted_vllm/small", settings)
+        try:
+            assert not model.capabilities.json_schema
+        finally:
+            await model.aclose()
+
+
+def test_schemas_in_another_order_are_other_parameters(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    mapping = ParameterMap(find_target("openai/gpt-4o-mini", Settings()))
+
+    def sent(schema):
+        form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+        body = mapping.chat({"messages": [{"role": "user", "content": "a"}], "response_format": form})
+        return list(body["response_format"]["json_schema"]["schema"]["properties"])
+
+    turned = {**SCHEMA, "properties": dict(reversed(SCHEMA["properties"].items()))}
+    assert sent(SCHEMA) == ["colour", "shades"]
+    assert sent(turned) == ["shades", "colour"]
+    assert sent(SCHEMA) == ["colour", "shades"]

@@ -1,0 +1,191 @@
+"""Tools through LiteLLM, over our own connection and over its: what is sent, and calls out of what is streamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from reason.core.errors import CapabilityMissing, UserError
+from reason.core.messages import Chunk, Message, Prompt, Request, Sampling
+from reason.core.settings import ProviderSettings, Settings
+from reason.core.tools import Tool, ToolCall
+from reason.serving.litellm.asking import placed
+from reason.serving.litellm.mapping import ParameterMap
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.target import find_target
+from scripted_model import ScriptedModel, replies
+from scripted_tools import WEATHER
+from tool_server import SAID, ToolServer
+
+SALT = "acme"
+ASKED = Prompt.user("Is it warm in Rome?").model_copy(update={"tools": (WEATHER,)})
+
+
+@asynccontextmanager
+async def opened(
+    provider: str = "hosted_vllm", settings: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[ToolServer, LiteLLMModel]]:
+    """A tool server and ours in front of it."""
+    server = ToolServer(ScriptedModel(replies("Warm.")), vllm=provider == "hosted_vllm", **options)
+    async with server.run() as base:
+        chosen = ProviderSettings(**{"api_base": base, "timeout_s": 5.0, "retry_s": 0.0, **(settings or {})})
+        model = await open_litellm(f"{provider}/small", Settings(providers={provider: chosen}))
+        server.requests.clear()
+        try:
+            yield server, model
+        finally:
+            await model.aclose()
+
+
+def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
+    return Request(prompt=prompt, sampling=Sampling(**({"max_tokens": 20, "seed": 3, "logprobs": False} | sampling)))
+
+
+@pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
+async def test_calls_are_put_together_from_their_pieces(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+    async with opened(provider) as (server, model):
+        assert model.capabilities.tools
+        heard: list[Chunk] = []
+        [made] = await model.generate([ask(n=2)], heard.append)
+        for completion in made:
+            assert (completion.text, completion.finish_reason) == (SAID, "stop")
+            assert completion.tool_calls == (
+                ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0"),
+                ToolCall(name="weather", arguments="{}", id="call-1"),
+            )
+            own = [c for c in heard if c.sample_index == completion.sample_index]
+            assert "".join(c.text for c in own) == SAID
+            assert [c.completion for c in own if c.completion is not None] == [completion]
+        assert sum(c.usage.completion_tokens for c in made) == 8 * len(server.requests)
+        pieces = [piece async for piece in model.stream(ask())]
+        assert pieces[-1].completion is not None
+        assert pieces[-1].completion.tool_calls == made[0].tool_calls
+        path, body = server.requests[0]
+        assert path == "/v1/chat/completions"
+        assert body["tools"] == [WEATHER.as_openai()]
+        assert body["tool_choice"] == "auto"
+
+
+@pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
+async def test_turns_of_tools_are_sent_as_they_are(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+    calls = (ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0"),)
+    messages = (
+        *ASKED.messages,
+        Message(role="assistant", tool_calls=calls),
+        Message(role="tool", content="24 degrees", tool_call_id="call-0"),
+    )
+    other = Tool(name="look_up", strict=True)
+    prompt = Prompt(messages=messages, tools=(WEATHER, other), tool_choice="look_up")
+    async with opened(provider) as (server, model):
+        [[made]] = await model.generate([ask(prompt)])
+        assert (made.text, made.tool_calls) == ("Warm.", ())
+        [(_, body)] = server.requests
+        assert body["messages"][0] == {"role": "user", "content": "Is it warm in Rome?"}
+        said = body["messages"][1]
+        assert (said["role"], said.get("content") or None) == ("assistant", None)
+        assert [{k: c[k] for k in ("id", "type", "function")} for c in said["tool_calls"]] == [calls[0].as_openai()]
+        gave = body["messages"][2]
+        assert (gave["role"], gave["content"], gave["tool_call_id"]) == ("tool", "24 degrees", "call-0")
+        assert body["tool_choice"] == {"type": "function", "function": {"name": "look_up"}}
+        assert [t["function"]["name"] for t in body["tools"]] == ["weather", "look_up"]
+
+
+async def test_what_was_asked_before_does_not_decide_what_is_sent_next() -> None:
+    # roles and fields decide what LiteLLM makes of messages, and tools are not the last request's
+    async with opened("openai") as (server, model):
+        gave = Message(role="tool", content="24", tool_call_id="c", name="weather")
+        called = Message(role="assistant", tool_calls=(ToolCall(name="weather", id="c"),))
+        other = ASKED.model_copy(update={"tools": (Tool(name="other"),)})
+        further = Prompt(messages=(*ASKED.messages, called, gave), tools=(WEATHER,))
+        bare = Prompt(messages=(*ASKED.messages, Message(role="assistant", content="Yes."), *ASKED.messages))
+        for prompt in (ASKED, other, further, bare, ASKED):
+            await model.generate([ask(prompt)])
+        sent = [body for _, body in server.requests]
+        assert [[t["function"]["name"] for t in b.get("tools", ())] for b in sent] == [
+            ["weather"],
+            ["other"],
+            ["weather"],
+            [],
+            ["weather"],
+        ]
+        assert sent[0] == sent[4]
+        assert [m["role"] for m in sent[2]["messages"]] == ["user", "assistant", "tool"]
+        assert "tool_choice" not in sent[3]
+
+
+def test_turns_with_and_without_text_are_of_two_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    mapping, asked = ParameterMap(find_target("openai/gpt-4o-mini", Settings())), []
+    transform = mapping._transform
+    monkeypatch.setattr(mapping, "_transform", lambda m, o: asked.append(m[0]["content"]) or transform(m, o))
+    calls = [ToolCall(name="weather", id="c").as_openai()]
+    for content in ("Yes.", "No.", None, "Well.", None):
+        mapping.chat({"messages": [{"role": "assistant", "content": content, "tool_calls": calls}]})
+    assert asked == ["Yes.", None]
+
+
+async def test_calls_without_names_get_names_that_stay() -> None:
+    async with opened(names_calls=False) as (_, model):
+        [[made]] = await model.generate([ask()])
+        [[again]] = await model.generate([ask()])
+        ids = [c.id for c in made.tool_calls]
+        assert [c.id for c in again.tool_calls] == ids
+        assert len(set(ids)) == 2
+        assert all(i.startswith("call_") for i in ids)
+
+
+async def test_a_reply_that_broke_off_among_its_calls_is_no_call() -> None:
+    async with opened(settings={"max_retries": 0}, fault=lambda n: None) as (server, model):
+        server.fault = lambda n: "truncated"
+        with pytest.raises(Exception, match="broke off"):
+            await model.generate([ask()])
+
+
+@pytest.mark.parametrize("how", [{"blind": True}, {"refuses": True}])
+async def test_a_server_that_shows_no_tools_is_found_out(how: dict[str, bool]) -> None:
+    async with opened(**how) as (server, model):
+        assert not model.capabilities.tools
+        with pytest.raises(CapabilityMissing, match="tools"):
+            await model.generate([ask()])
+        assert server.requests == []
+
+
+async def test_tools_cannot_be_sent_as_tokens() -> None:
+    async with opened() as (_, model):
+        with pytest.raises(CapabilityMissing, match="tools beside raw tokens"):
+            await model.generate([ask(ASKED.with_prefix((87,)))])
+        assert len(await model.ids_of(ASKED)) > len(await model.ids_of(Prompt.user("Is it warm in Rome?")))
+
+
+async def test_a_runs_salt_is_for_vllm_servers_alone_and_joins_the_settings_own() -> None:
+    salted = Prompt.user("Is it warm?").salted(SALT)
+    async with opened() as (server, model):
+        await model.generate([ask(salted), ask(salted.with_prefix((87,)))])
+        await model.score(salted, ["Warm"])
+        await model.generate([ask(Prompt.user("Is it warm?"))])
+        sent = [b for path, b in server.requests if path in ("/v1/chat/completions", "/v1/completions")]
+        assert [b.get("cache_salt") for b in sent] == [SALT, SALT, SALT, None]
+    async with opened(settings={"cache_salt": "house"}) as (server, model):
+        await model.generate([ask(salted)])
+        await model.generate([ask(Prompt.user("Is it warm?"))])
+        both, own = (b["cache_salt"] for _, b in server.requests)
+        assert own == "house"
+        assert both not in ("house", SALT, "")
+        target = model.target
+        assert placed(target, SALT)["cache_salt"] == both
+        assert placed(target, "other")["cache_salt"] != both
+    async with opened("openai") as (server, model):
+        await model.generate([ask(salted)])
+        assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)
+
+
+def test_the_settings_salt_is_still_refused_elsewhere() -> None:
+    own = Settings(providers={"openai": ProviderSettings(api_base="http://127.0.0.1:9/v1", cache_salt="x")})
+    with pytest.raises(UserError, match="cache_salt"):
+        find_target("openai/small", own)

@@ -1,0 +1,134 @@
+"""Calls of tools in what a model writes: every form, strictly, and the same however the reply comes in pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.core.messages import Completion, Prompt, Request, Sampling
+from reason.core.tools import Tool, canonical
+from reason.serving.calling import call_schema
+from reason.serving.tool_calls import CallReader, read_calls, with_calls
+
+NAMES = ("add", "look_up")
+CALL = '{"name": "add", "arguments": {"a": 1}}'
+OTHER = '{"name": "look_up", "arguments": {}}'
+ADD = '[{"arguments":{"a":1},"name":"add"}]'
+BOTH = '[{"arguments":{"a":1},"name":"add"},{"arguments":{},"name":"look_up"}]'
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "calls"),
+    [
+        (f"<tool_call>\n{CALL}\n</tool_call>", "", ADD),
+        (f"<tool_call>{CALL}</tool_call>", "", ADD),
+        (f"Let me see.\n\n<tool_call>\n{CALL}\n</tool_call>\n", "Let me see.", ADD),
+        (f"<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{OTHER}\n</tool_call>", "", BOTH),
+        (f"<tool_call>[{CALL}, {OTHER}]</tool_call>", "", BOTH),
+        (f"a <tool_call>{CALL}</tool_call> b", "a b", ADD),
+        (f"[{CALL},\n {OTHER}]", "", BOTH),
+        (f"  {CALL}\n", "", ADD),
+        (f"[note] now:\n<tool_call>{CALL}</tool_call>", "[note] now:", ADD),
+        (f"<think>\n{CALL} <tool_call>{OTHER}</tool_call></think>\n\n<tool_call>{CALL}</tool_call>", None, ADD),
+        (f"<think>so</think>[{CALL}]", "<think>so</think>", ADD),
+        (
+            '<tool_call>{"name": "add", "arguments": {"a": "\\ud83d\\ude00"}}</tool_call>',
+            "",
+            '[{"arguments":{"a":"\N{GRINNING FACE}"},"name":"add"}]',
+        ),
+    ],
+)
+def test_calls_are_read_in_the_forms_of_the_families(written, text, calls):
+    rest, found = read_calls(written, NAMES)
+    assert canonical(found) == calls
+    assert rest == (written.partition("</think>")[0] + "</think>" if text is None else text)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Four.",
+        "",
+        " \n",
+        f"<tool_call>\n{CALL}",
+        f"<tool_call>\n{CALL}, \n</tool_call>",
+        '<tool_call>{"name": "subtract", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": "a=1"}</tool_call>',
+        '<tool_call>{"name": "add"}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {}, "why": "so"}</tool_call>',
+        '<tool_call>{"name": ["add"], "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": NaN}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": 1e999}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": "\\ud800"}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"\\uD83D": 1}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": %s}}</tool_call>' % ("1" * 5000),
+        "<tool_call>[]</tool_call>",
+        f"{CALL} is a call",
+        f"[{CALL}, 1]",
+        '{"answer": 4}',
+        f"<think>{CALL} <tool_call>{CALL}</tool_call>",
+        "<tool_call>" + "[" * 100_000 + "</tool_call>",
+    ],
+)
+def test_what_is_no_call_stays_text_to_the_last_character(written):
+    assert read_calls(written, NAMES) == (written, ())
+
+
+PARTS = st.sampled_from(
+    [
+        *("<tool_call>", "</tool_call>", CALL, OTHER, f"<tool_call>{CALL}</tool_call>", "<think>", "</think>"),
+        *("[", "]", ",", " ", "\n", "<", "<tool", "ok", "{", "}"),
+    ]
+)
+
+
+@given(st.lists(PARTS, max_size=9).map("".join), st.lists(st.integers(1, 7), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=150)
+def test_pieces_do_not_matter_and_no_character_is_lost_without_a_call(written, sizes, whole):
+    reader, told, at = CallReader(NAMES, whole=whole), "", 0
+    while at < len(written):
+        size = sizes[at % len(sizes)]
+        told += reader.push(written[at : at + size])
+        at += size
+    told += reader.finish()
+    assert (told, tuple(reader.calls)) == read_calls(written, NAMES, whole=whole)
+    if not reader.calls:
+        assert told == written
+
+
+def test_text_comes_as_soon_as_it_can_be_no_call():
+    reader = CallReader(NAMES)
+    assert [reader.push(p) for p in ("Let me", " see <", "b> it. ", "<tool_", "x")] == [
+        "Let me",
+        " see",
+        " <b> it.",
+        "",
+        " <tool_x",
+    ]
+
+
+def test_calls_have_the_same_names_when_made_again_and_others_in_another_turn():
+    tools = (Tool(name="add"),)
+    request = Request(prompt=Prompt.user("2 + 2?").model_copy(update={"tools": tools}), sampling=Sampling(seed=1))
+    twice = Completion(text=f"<tool_call>{CALL}</tool_call><tool_call>{CALL}</tool_call>", finish_reason="stop")
+    made = with_calls(twice, request)
+    ids = [call.id for call in made.tool_calls]
+    assert len(set(ids)) == 2
+    assert all(i.startswith("call_") for i in ids)
+    assert with_calls(twice, request) == made
+    later = request.model_copy(update={"prompt": request.prompt.with_prefix("x")})
+    assert not {c.id for c in with_calls(twice, later).tool_calls} & set(ids)
+    second = twice.model_copy(update={"sample_index": 1})
+    assert not {c.id for c in with_calls(second, request).tool_calls} & set(ids)
+
+
+def test_a_schema_of_calls_brings_the_definitions_of_the_tools_to_its_root():
+    parameters = {"type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}, "$defs": {"P": {"type": "integer"}}}
+    schema = call_schema([Tool(name="add", parameters=parameters), Tool(name="look_up")])
+    assert schema["$defs"] == {"P": {"type": "integer"}}
+    assert [one["properties"]["name"]["enum"] for one in schema["anyOf"]] == [["add"], ["look_up"]]
+    assert schema["anyOf"][0]["properties"]["arguments"] == {k: parameters[k] for k in ("type", "properties")}
+    clashing = parameters | {"$defs": {"P": {"type": "string"}}}
+    with pytest.raises(UserError, match="define 'P' differently"):
+        call_schema([Tool(name="add", parameters=parameters), Tool(name="look_up", parameters=clashing)])

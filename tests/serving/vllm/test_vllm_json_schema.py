@@ -1,0 +1,99 @@
+"""JSON schemas on vLLM's engine: the same grammar as the embedded engine's, as a hook in vLLM's sampler."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from reason.core.errors import UserError
+from reason.core.messages import HookCall, Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.measuring.bench import Bench
+from reason.serving.measuring.features import json_schema
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+ASK = Prompt.user("Tell me of an animal.")
+ANIMAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "animal": {"type": "string", "enum": ["fox", "owl", "bee"]},
+        "legs": {"type": "integer", "minimum": 2, "maximum": 6},
+        "names": {"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 2},
+    },
+    "required": ["animal", "legs", "names"],
+    "additionalProperties": False,
+}
+
+
+def asked(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Request:
+    given = {"temperature": 0.0, "max_tokens": 120, "seed": 2, "json_schema": schema}
+    return Request(prompt=ASK, sampling=Sampling(**given | sampling))
+
+
+async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
+    vllm_model: Any, smollm2_files: ModelFiles
+) -> None:
+    from reason.serving.local.engine import LocalModel
+
+    assert vllm_model.capabilities.json_schema
+    [[greedy], drawn, [free]] = await vllm_model.generate(
+        [asked(), asked(temperature=1.0, n=4), asked(None, max_tokens=8)]
+    )
+    for completion in (greedy, *drawn):
+        assert (completion.finish_reason, completion.stopped_by) == ("stop", "")
+        jsonschema.validate(json.loads(completion.text), ANIMAL)
+    assert len({c.text for c in drawn}) > 1
+    assert "{" not in free.text
+    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    try:
+        [[here]] = await local.generate([asked()])
+        assert greedy.text == here.text
+        # vLLM has the model say the end of text; the embedded engine is done without it
+        assert greedy.token_ids[:-1] == here.token_ids
+        assert greedy.logprobs[:-1] == pytest.approx(here.logprobs, abs=1e-3)
+    finally:
+        await local.aclose()
+
+
+async def test_log_probabilities_stay_those_of_the_raw_distribution(vllm_model: Any) -> None:
+    [[made]] = await vllm_model.generate([asked(temperature=1.0)])
+    [scored] = await vllm_model.score(ASK, [made.token_ids])
+    assert made.logprobs == pytest.approx(scored.logprobs, abs=1e-3)
+    assert made.logprob < -1
+
+
+async def test_hooks_act_within_the_schema_and_report(vllm_model: Any) -> None:
+    probe = HookCall(name="entropy_probe")
+    [[made]] = await vllm_model.generate([asked({"enum": ["fox", "owl"]}, hooks=(probe,))])
+    assert made.text in ('"fox"', '"owl"')
+    assert len(made.extras["entropy_probe"]["entropy"]) == len(made.token_ids)
+    assert set(made.extras) == {"entropy_probe"}
+
+
+async def test_a_text_that_is_cut_short_says_so(vllm_model: Any) -> None:
+    [[made]] = await vllm_model.generate([asked(max_tokens=5)])
+    assert (made.finish_reason, len(made.token_ids)) == ("length", 5)
+
+
+async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
+    vllm_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {"type": "array", "uniqueItems": True}
+    with pytest.raises(UserError, match="uniqueItems"):
+        await vllm_model.generate([asked(wrong)])
+    with monkeypatch.context() as patch:  # what the engine itself does with it
+        patch.setattr(vllm_model._grammars, "check", lambda schema: None)
+        [[failed], [well]] = await vllm_model.generate([asked(wrong), asked()])
+    assert failed.failure is not None
+    assert failed.failure.code == "user_error"
+    assert "uniqueItems" in failed.failure.message
+    jsonschema.validate(json.loads(well.text), ANIMAL)
+
+
+async def test_the_capability_is_measured(vllm_model: Any) -> None:
+    bench = Bench(vllm_model)
+    await bench.begin()
+    found = await json_schema(bench)
+    assert (found.declared, found.measured, found.state) == (True, True, "ok")

@@ -1,0 +1,244 @@
+"""Jurors, chair and judge held to JSON schemas where their models can be; what the schemas allow is what is read."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.serving.model import Capabilities
+from reason.verify.edgejury.asked_stances import OPENING, knowledge_request, read_stances, stance_request
+from reason.verify.edgejury.blinding import Blinding
+from reason.verify.edgejury.chair_reading import read_chair
+from reason.verify.edgejury.chairing import chair_request
+from reason.verify.edgejury.opinions import PooledIssue, Ranking, Standing
+from reason.verify.edgejury.reviewing import read_review, repair_request, review_request
+from reason.verify.edgejury.schemas import chair_schema, review_schema, stance_schema
+from scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, kind_of, model, rules, says
+
+BLIND = Blinding(("A", "B", "C"), (2, 0, 1))
+RANKING = Ranking(
+    rule="borda",
+    reviews=2,
+    standings=tuple(Standing(juror=juror, score=1.0, borda=0.5, mark=8.0) for juror in range(3)),
+)
+ISSUES = (PooledIssue(candidate=1, kind="unclear", detail="dull", reviewers=(0, 2)),)
+MARKS = {"accuracy": 9, "insight": 2, "clarity": 5}
+REVIEW = {
+    "scores": {"A": MARKS, "B": {**MARKS, "accuracy": 1}, "C": MARKS},
+    "issues": [{"candidate": "B", "kind": "unclear", "detail": "It says nothing."}],
+    "keep": [{"candidate": "A", "quote": "light is scattered"}],
+}
+CHAIR = {
+    "answer": "Canberra, chosen in 1908.",
+    "choice": "B",
+    "rationale": ["It is the seat."],
+    "addressed": [{"issue": 1, "how": "Said it plainly."}],
+    "open_questions": [],
+    "disagreements": [
+        {"topic": "seat", "positions": [{"candidate": "A", "stance": "Sydney"}], "resolution": "Not so."}
+    ],
+}
+ABLE, UNABLE = Capabilities(prefix=True, json_schema=True), Capabilities(prefix=True)
+
+
+def changed(value: Any, path: list[str | int], to: Any) -> Any:
+    """A copy of a JSON value with something else at a place."""
+    copy = json.loads(json.dumps(value))
+    at = copy
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = to
+    return copy
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """All schemas of objects within a schema."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield schema
+        for inner in schema.values():
+            yield from objects(inner)
+
+
+def test_a_review_is_read_with_everything_that_its_schema_asks_for() -> None:
+    schema = review_schema(BLIND.letters, 12)
+    jsonschema.validate(REVIEW, schema)
+    review = read_review(json.dumps(REVIEW), BLIND, 3)
+    assert [(m.candidate, m.accuracy, m.insight, m.clarity) for m in review.scores] == [
+        (2, 9, 2, 5),
+        (0, 1, 2, 5),
+        (1, 9, 2, 5),
+    ]
+    assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [(0, "unclear", "It says nothing.")]
+    assert [(q.candidate, q.quote) for q in review.keep] == [(2, "light is scattered")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        changed(REVIEW, ["scores", "A", "accuracy"], 11),
+        changed(REVIEW, ["scores", "A", "clarity"], "..."),
+        changed(REVIEW, ["scores"], {"A": MARKS, "B": MARKS}),
+        changed(REVIEW, ["scores", "D"], MARKS),
+        changed(REVIEW, ["issues", 0, "candidate"], "D"),
+        changed(REVIEW, ["issues", 0, "kind"], "..."),
+        changed(REVIEW, ["issues"], REVIEW["issues"] * 13),
+    ],
+)
+def test_a_review_names_no_letter_mark_or_kind_that_does_not_exist(wrong: Any) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, review_schema(BLIND.letters, 12))
+
+
+def test_a_chairs_answer_is_read_with_everything_that_its_schema_asks_for() -> None:
+    jsonschema.validate(CHAIR, chair_schema(CAPITAL, "choice", BLIND.letters, 1, 8))
+    read = read_chair(json.dumps(CHAIR), CAPITAL, BLIND)
+    assert read is not None
+    assert (read.answer, read.choice) == ("Canberra, chosen in 1908.", "B")
+    assert [(a.issue, a.how) for a in read.addressed] == [(0, "Said it plainly.")]
+    assert read.disagreements[0].positions[0].candidate == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [("choice", ["A", "D"], ["E", "Canberra"]), ("yes_no", ["yes", "no"], ["maybe"]), ("number", ["3/4"], [3])],
+)
+def test_a_closed_question_has_the_choices_there_are(kind: Any, good: list[Any], bad: list[Any]) -> None:
+    schema = chair_schema(CAPITAL, kind, BLIND.letters, 1, 8)
+    for choice in good:
+        jsonschema.validate({**CHAIR, "choice": choice}, schema)
+    for choice in bad:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**CHAIR, "choice": choice}, schema)
+
+
+def test_an_open_question_has_no_choice_and_without_issues_none_is_addressed() -> None:
+    fields = chair_schema(OPEN, None, BLIND.letters, 0, 8)["properties"]
+    assert isinstance(fields, dict)
+    assert list(fields) == ["answer", "rationale", "open_questions", "disagreements"]
+    schema = chair_schema(OPEN, None, BLIND.letters, 2, 8)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed(CHAIR, ["addressed", 0, "issue"], 3), schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        review_schema(BLIND.letters, 12),
+        chair_schema(CAPITAL, "choice", BLIND.letters, 2, 8),
+        chair_schema(OPEN, None, BLIND.letters, 0, 8),
+        stance_schema(3),
+    ],
+)
+def test_they_keep_to_what_all_providers_take(schema: Any) -> None:
+    for found in objects(schema):
+        assert found["required"] == list(found["properties"])
+        assert found["additionalProperties"] is False
+    words = {key for found in objects({"type": "object", "": schema}) for key in found}
+    assert words <= {"type", "properties", "required", "additionalProperties", ""}
+
+
+def test_a_model_with_a_schema_is_given_neither_beginning_nor_stop_strings() -> None:
+    review = review_request(OPEN, "", BLIND, begin=True, held=True)
+    chair = chair_request(OPEN, "", BLIND, RANKING, ISSUES, begin=True, held=True)
+    for asked in (review, chair):
+        assert (asked.prompt.prefix, asked.opening, asked.stop) == ("", "", ())
+        sampling = asked.sampling(0.3, 50)
+        assert (sampling.json_schema, sampling.temperature, sampling.max_tokens) == (asked.schema, 0.3, 50)
+        assert "..." not in asked.prompt.messages[0].content.partition("Reply with JSON alone")[2]  # nothing to copy
+    for asked in (
+        review_request(OPEN, "", BLIND, begin=True),
+        review_request(OPEN, "", BLIND, form="lines", begin=True, held=True),
+        chair_request(OPEN, "", BLIND, RANKING, form="lines", held=True),
+        repair_request(review, "no JSON", BLIND, begin=True),
+    ):
+        assert asked.schema is None
+        assert asked.sampling(0.3, 50).json_schema is None
+
+
+def test_stances_are_fields_where_a_schema_can_be_sent_and_lines_elsewhere() -> None:
+    claims = ["It is so.", "It was so."]
+    for fields, lines in (
+        (stance_request(claims, "Yes.", ABLE), stance_request(claims, "Yes.", UNABLE)),
+        (knowledge_request(claims, ABLE), knowledge_request(claims, UNABLE)),
+    ):
+        assert (fields.schema, fields.opening, fields.prompt.prefix) == (stance_schema(2), "", "")
+        assert "one line for each" not in fields.prompt.messages[0].content
+        assert (lines.schema, lines.opening, lines.prompt.prefix) == (None, OPENING, OPENING)
+        assert fields.sampling(0.0, 2).json_schema == stance_schema(2)
+    told = {"1": "contradict", "2": "support"}
+    jsonschema.validate(told, stance_schema(2))
+    assert read_stances(json.dumps(told), 2) == ["contradict", "support"]
+    assert read_stances('{"1": "contradict", "2": "supp', 2) == ["contradict", None]  # cut short
+    assert read_stances('{"2": "silent", "3": "support", "x": 1}', 2) == [None, "silent"]
+
+
+def gold(text: str) -> tuple[int, int, int]:
+    return (9, 8, 8) if "Canberra" in text or "chosen" in text else (3, 4, 5)
+
+
+def jury(held: bool) -> dict[str, Any]:
+    """Two jurors for Sydney, one for Canberra; all of them know better when they read."""
+    errs = Juror(says("Sydney", "It is the largest city."), gold)
+    knows = Juror(says("Canberra", "It was chosen in 1908."), gold)
+    rest = {"open_questions": [], "disagreements": []}
+    return {
+        "main": model(Juror(chair=rules("Canberra it is.", "Canberra", **rest)), "m/chair", json_schema=held),
+        "juror-1": model(errs, "a/one", json_schema=held),
+        "juror-2": model(errs, "b/two"),  # cannot in any case
+        "juror-3": model(knows, "c/three", json_schema=held),
+    }
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+def asked_of(scripted: Any, kind: str) -> list[Any]:
+    """The requests of a kind that a model got."""
+    calls = [request for call in scripted.generate_calls for request in call]
+    return [request for request in calls if kind_of(scripted.render(request.prompt)) == kind]
+
+
+async def test_a_jury_comes_to_the_same_with_schemas_and_replays(store: SqliteStore) -> None:
+    plain, held = JuryDesk(store, jury(False)), JuryDesk(store, jury(True))
+    before, after = await plain.solve("plain"), await held.solve("held")
+    assert (after.best.answer, after.notes["ranking"]) == (before.best.answer, before.notes["ranking"])
+    assert held.spent.model_calls == plain.spent.model_calls == 3 + 3 + 1
+    for role in ("juror-1", "juror-3"):
+        (review,) = asked_of(held.by_role[role], "review")
+        assert review.sampling.json_schema is not None
+        assert (review.prompt.prefix, review.sampling.stop) == ("", ())
+        (opinion,) = asked_of(held.by_role[role], "opinion")
+        assert opinion.sampling.json_schema is None
+    (other,) = asked_of(held.by_role["juror-2"], "review")
+    assert other.sampling.json_schema is None
+    assert other.prompt.prefix
+    (chair,) = asked_of(held.by_role["main"], "chair")
+    assert chair.sampling.json_schema["properties"]["choice"]["enum"] == ["A", "B", "C", "D"]
+    for name, desk, solution in (("plain", plain, before), ("held", held, after)):
+        again = await desk.solve(name, replay=True)
+        assert (again.best.answer, again.notes["ranking"]) == (solution.best.answer, solution.notes["ranking"])
+
+
+async def test_a_judge_with_a_schema_tells_stances_as_fields(store: SqliteStore) -> None:
+    def stance(prompt: str) -> str:
+        assert "a field for each" in prompt
+        return json.dumps({"1": "support"})
+
+    who = Juror("Ada Byron wrote it.", stance=stance)
+    rest = {"open_questions": [], "disagreements": []}
+    chair = Juror(chair=rules("Ada Byron wrote it in 1840.", **rest), stance=stance)
+    roles = {f"juror-{i}": model(who, f"m/{i}", json_schema=True) for i in (1, 2, 3)}
+    desk = JuryDesk(store, {"main": model(chair, "m/main", json_schema=True), **roles})
+    await desk.solve("open", question=Question(text=OPEN.text, kind="text"), stances="model", early_exit="never")
+    (claim,) = desk.reports("jury.claim")
+    assert (claim["support"], claim["label"]) == ([0, 1, 2], "consistent")
+    stances = asked_of(desk.by_role["main"], "stance")
+    assert [request.sampling.json_schema for request in stances] == [stance_schema(1)] * 3
