@@ -123,8 +123,7 @@ class EvalPlan(Frozen):
             del plain["calibration"]  # plans that were made before there were maps keep their names
         if not self.context:
             del plain["context"]
-        if self.local.device == "cpu":
-            del plain["local"]["device"]
+        plain["local"] = self.local.decisive
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:

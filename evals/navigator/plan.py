@@ -85,9 +85,7 @@ class TrainingPlan(Frozen):
         return ", ".join(f"{n} {json.dumps(left.get(n))} → {json.dumps(right.get(n))}" for n in names)
 
     def _plain(self) -> dict[str, JsonValue]:
-        plain = self.model_dump(mode="json", exclude={"datasets": True})
-        if self.local.device == "cpu":
-            del plain["local"]["device"]  # plans that were made before there was a choice keep their names
+        plain = self.model_dump(mode="json", exclude={"datasets": True}) | {"local": self.local.decisive}
         kept = {"name", "variant", "fingerprint"}
         return plain | {"datasets": [use.model_dump(mode="json", include=kept) for use in self.datasets]}
 

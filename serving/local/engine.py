@@ -7,8 +7,9 @@ call and begins with the prompt, computed now or copied from an earlier call's l
 in every format, whatever was asked before it and runs beside it, as long as its samples begin together.
 
 Asking for some of a call's samples alone, as a resumed run does, puts other columns between theirs: in fp32 that moves
-a logit by about 1e-6, and a draw changes with a probability of about that size; in bf16 a token may change now and
-then once a log is longer than the 512 columns that attention sums at a time.
+a logit by about 1e-6, and a draw changes with a probability of about that size; in bf16 it moves log-probabilities by
+up to 0.2 (`lookahead.guesses.steady`), and tokens change now and then. Lookahead would do the same to calls for several
+samples, and by default leaves them alone where it matters.
 
 That holds on a CPU with oneDNN. Other devices' products and attention may give a row other last bits when other rows
 share its step, so that there a seed gives the same text only where its call ran beside the same others. Logits come to
@@ -17,6 +18,7 @@ the CPU to be drawn from: generators and hooks are the same ones everywhere.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -26,8 +28,10 @@ import torch
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
+from ..calling import Calling
 from ..devices import choose_device
 from ..files import ModelFiles
+from ..grammars import SCHEMA, Grammars
 from ..hooks import companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
 from ..pieces import stream_of
@@ -39,6 +43,7 @@ from .calibrate import default_kv_bytes, default_threads, native_format
 from .calls import Call, Calls
 from .families import ModelShape
 from .forward import Forward
+from .lookahead.lookahead import Counts, Lookahead, Mode
 from .measure_tasks import NextTask, ScoreTask
 from .model import Decoder
 from .pins import LAYOUT, LocalPrefixes
@@ -78,6 +83,7 @@ class LocalModel:
         max_rows: int,
         prefixes: PrefixPlace | None = None,
         checkpoint: Path | None = None,
+        lookahead: Mode = "auto",
     ) -> None:
         self.name = name
         self.device = forward.device
@@ -88,7 +94,8 @@ class LocalModel:
         self._tokenizer, self._eos = tokenizer, eos
         self._shape, self._decoder = forward.shape, forward if isinstance(forward, Decoder) else None
         self._max_rows, self._checkpoint = max_rows, checkpoint
-        self._scheduler = Scheduler(forward, kv_bytes, max_rows)
+        self._scheduler = Scheduler(forward, kv_bytes, max_rows, Lookahead(eos, lookahead))
+        self._grammars = Grammars(tokenizer, self._shape.vocab, eos, name)
         self._bounds = Bounds(name, self._shape.context, self._scheduler.prefixes.most_columns, self._shape.vocab)
         self._calls = Calls(self._scheduler, threads)
         self._kv_store: LocalPrefixes | None = None
@@ -108,6 +115,7 @@ class LocalModel:
         max_rows: int = 16,
         device: str = "cpu",
         prefixes: PrefixPlace | None = None,
+        lookahead: Mode = "auto",
     ) -> LocalModel:
         """Read a model and start its engine.
 
@@ -121,6 +129,8 @@ class LocalModel:
             device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
                 through CUDA, else the CPU.
             prefixes: Where named prefixes are kept; None is an engine without them.
+            lookahead: Whether rows are guessed ahead; changes how fast a text is written and not the text (see
+                `lookahead.lookahead.Lookahead`).
 
         Raises:
             DataError: The files are not a model.
@@ -148,6 +158,7 @@ class LocalModel:
             max_rows=max_rows,
             prefixes=prefixes,
             checkpoint=files.folder,
+            lookahead=lookahead,
         )
 
     @property
@@ -161,9 +172,11 @@ class LocalModel:
             prefix=True,
             seed=True,
             hooks=hook_names(),
+            json_schema=self._grammars.possible,
             forks=True,
             kv_sharing=self._decoder is not None,
             pins=self._kv_store is not None,
+            tools=self._tokenizer.tool_forms.shows_tools,
             context_tokens=self._bounds.tokens,
             max_batch=self._max_rows,
         )
@@ -185,13 +198,28 @@ class LocalModel:
         return self._scheduler.rows
 
     @property
+    def lookahead(self) -> Counts:
+        """What guessing ahead has done so far."""
+        return self._scheduler.lookahead.counts
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of keys and values held right now, in use or stored."""
         return self._scheduler.prefixes.nbytes
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         """Sample every request in one batch (see `LanguageModel.generate`)."""
+        if not any(request.prompt.tools for request in requests):
+            return await self._generate(requests, listener)
+        calling = Calling(requests, self._tokenizer, self.name, holds=self._grammars.possible)
+        return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
+
+    async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
         prepared = [self._prepare(r) for r in requests]
+        for (_, hooks), request in zip(prepared, requests, strict=True):
+            if (schema := request.sampling.json_schema) is not None:
+                # behind all hooks, so that none of them undoes it
+                hooks.append((SCHEMA, await asyncio.to_thread(self._grammars.of, schema)))
         groups = companions(requests, self.name)
         if (size := max(map(len, groups), default=0)) > self._max_rows:
             raise UserError(f"{size} requests in lock-step need as many rows", hint=f"max_rows is {self._max_rows}")
@@ -235,6 +263,7 @@ class LocalModel:
                 told=call.tell,
                 failed=call.tell,
                 width=self._max_rows,
+                salt=prompt.cache_salt,
             )
         )
         await self._calls.run(call)
@@ -263,9 +292,17 @@ class LocalModel:
             return lambda value: call.tell((i, value))
 
         whose = object()
-        for i, ids in enumerate(listed):
+        for i, (ids, prompt) in enumerate(zip(listed, prompts, strict=True)):
             call.tasks.append(
-                NextTask(ids=ids, top=top, tokenizer=self._tokenizer, told=teller(i), failed=call.tell, call=whose)
+                NextTask(
+                    ids=ids,
+                    top=top,
+                    tokenizer=self._tokenizer,
+                    told=teller(i),
+                    failed=call.tell,
+                    call=whose,
+                    salt=prompt.cache_salt,
+                )
             )
         await self._calls.run(call)
         return [r for r in results if r is not None]
@@ -331,6 +368,7 @@ class LocalModel:
         groups: Sequence[tuple[int, ...]],
     ) -> list[list[Completion]]:
         finished: list[dict[int, list[Completion]]] = [{} for _ in range(start, stop)]
+        alone = sum(len(r.indices) for r in requests) == 1
         left = sum(len(r.indices) for r in requests[start:stop])
 
         def hear(chunk: Chunk) -> None:
@@ -359,6 +397,7 @@ class LocalModel:
                     tell=call.tell,
                     failed=call.tell,
                     call=whose,
+                    alone=alone,
                 )
         for group in groups:
             mates = [made[i] for i in group if i in made]

@@ -30,6 +30,10 @@ class Forward(Protocol):
         """Where it computes."""
 
     @property
+    def steady(self) -> bool:
+        """Whether a token's logits have the same bits whatever else a step computes and a log has room for."""
+
+    @property
     def column_bytes(self) -> int:
         """Bytes of one column of a log."""
 

@@ -143,6 +143,25 @@ class KVLog:
         self.used += count
         return range(first, self.used)
 
+    def settle(self, count: int, kept: Sequence[int]) -> range:
+        """Of the last `count` columns, which no sequence sees, keep some and take the others back.
+
+        Args:
+            count: Columns at the end that are looked at.
+            kept: Those of them that stay, ascending.
+
+        Returns:
+            Their new places, in the same order.
+        """
+        start = self.used - count
+        self.used = start + len(kept)
+        target = range(start, self.used)
+        if list(target) != list(kept):
+            index = torch.tensor(list(kept), dtype=torch.long, device=self.device)
+            for kv in self.kv:
+                kv[:, :, start : self.used] = kv[:, :, index]
+        return target
+
     def show(self, branch: Branch, columns: Sequence[int]) -> None:
         """Let a sequence see further columns, as its next positions."""
         branch.columns.extend(columns)

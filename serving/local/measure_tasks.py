@@ -27,6 +27,7 @@ class ScoreTask:
         scored: For each continuation the tokens to score.
         told: Takes the results.
         width: Continuations computed together.
+        salt: Under which keys and values are shared.
     """
 
     ids: Sequence[int]
@@ -36,6 +37,7 @@ class ScoreTask:
     failed: Callable[[ReasonError], None]
     width: int
     call: object = field(default_factory=object)
+    salt: str = ""
     cancelled: bool = False
     trunk: Sequenced | None = None
     asked_at: float = field(default_factory=time.monotonic)
@@ -49,7 +51,7 @@ class ScoreTask:
         self._waited_s = time.monotonic() - self.asked_at
         self._results = [([], []) for _ in self.scored]
         rest = max((len(g) + len(s) for g, s in zip(self.given, self.scored, strict=True)), default=0)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, rest, self.call)
+        self.trunk = trunk = queue.prefixes.begin(self.ids, rest, self.call, self.salt)
 
         def done(logits: Tensor, first: int) -> None:
             for i, (given, scored) in enumerate(zip(self.given, self.scored, strict=True)):
@@ -130,6 +132,7 @@ class NextTask:
     Attributes:
         ids: Tokens of the prompt.
         top: Tokens to list.
+        salt: Under which keys and values are shared.
     """
 
     ids: Sequence[int]
@@ -138,6 +141,7 @@ class NextTask:
     told: Callable[[NextToken], None]
     failed: Callable[[ReasonError], None]
     call: object = field(default_factory=object)
+    salt: str = ""
     cancelled: bool = False
     asked_at: float = field(default_factory=time.monotonic)
     _sequence: Sequenced | None = None
@@ -145,7 +149,7 @@ class NextTask:
     def start(self, queue: Queue) -> None:
         """Compute the prompt."""
         waited_s = time.monotonic() - self.asked_at
-        self._sequence = sequence = queue.prefixes.begin(self.ids, 1, self.call)
+        self._sequence = sequence = queue.prefixes.begin(self.ids, 1, self.call, self.salt)
 
         def done(logits: Tensor, first: int) -> None:
             logprobs = torch.log_softmax(logits[-1], -1)

@@ -106,6 +106,11 @@ class Decoder:
         return self._embedding.device
 
     @property
+    def steady(self) -> bool:
+        """On a CPU: its products and attention give a row the same bits beside any others (`plans.missing_rows`)."""
+        return self.device.type == "cpu"
+
+    @property
     def column_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
         return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self.dtype.itemsize

@@ -37,10 +37,15 @@ FILE = "kv.safetensors"
 
 @dataclass(frozen=True)
 class _Pin:
-    """A name and what holds its tokens in memory."""
+    """A name, what holds its tokens in memory, and under which salt."""
 
     saved: SavedPrefix
     sequence: Sequenced
+
+    @property
+    def salt(self) -> str:
+        """Prompts of which salt take it over."""
+        return self.sequence.tree.salt
 
 
 class _Box:
@@ -109,23 +114,25 @@ class LocalPrefixes:
         """See `KVStore.save`."""
         check_name(name)
         ids = tuple(self._tokenizer.prompt_ids(prompt))
-        return await self._save(name, ids)
+        return await self._save(name, ids, prompt.cache_salt)
 
-    async def restore(self, name: str) -> Pinned:
+    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
         """See `KVStore.restore`."""
         check_name(name)
         pin = self._pins.get(name)
-        return _untouched(pin.saved) if pin is not None else await self._adopt(name)
+        if pin is not None and pin.salt == cache_salt:
+            return _untouched(pin.saved)
+        return await self._adopt(name, cache_salt)
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = ()) -> Pinned:
+    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
         """See `KVStore.fork`."""
         check_name(name)
         check_name(new_name)
         if name == new_name:
             raise UserError(f"prefix {name!r} cannot be forked to its own name", hint="give another one, or save it")
         added = tuple(self._tokenizer.encode(more)) if isinstance(more, str) else more
-        base = (await self.restore(name)).saved
-        return await self._save(new_name, (*base.token_ids, *added))
+        base = (await self.restore(name, cache_salt=cache_salt)).saved
+        return await self._save(new_name, (*base.token_ids, *added), cache_salt)
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`."""
@@ -162,22 +169,22 @@ class LocalPrefixes:
 
     # --- Within
 
-    async def _save(self, name: str, ids: tuple[int, ...]) -> Pinned:
-        """Save tokens under a name."""
+    async def _save(self, name: str, ids: tuple[int, ...], salt: str) -> Pinned:
+        """Save tokens under a name, for prompts of a salt."""
         self._bounds.check_ids(ids)
         self._bounds.check_length(len(ids), f"prefix {name!r} would")
         pin = self._pins.get(name)
         on_disk = await run_pull(lambda cancel: self._folder.describe(name, cancel))
         written = on_disk is not None and on_disk.token_ids == ids
-        if pin is not None and pin.saved.token_ids == ids:
+        if pin is not None and pin.saved.token_ids == ids and pin.salt == salt:
             if written:
                 return _untouched(pin.saved)
         elif written:
             with suppress(DataError, UnknownName):  # damaged, or gone since: it is computed again
-                restored = await self._adopt(name)
+                restored = await self._adopt(name, salt)
                 if restored.saved.token_ids == ids:
                     return restored
-        box = await self._held(lambda told, failed: HoldTask(ids=ids, told=told, failed=failed))
+        box = await self._held(lambda told, failed: HoldTask(ids=ids, told=told, failed=failed, salt=salt))
         try:
             usage = box.held.usage
             saved = await run_pull(lambda cancel: self._write(name, ids, box, cancel))
@@ -185,12 +192,12 @@ class LocalPrefixes:
             box.close()
         return Pinned(saved=saved, usage=usage)
 
-    async def _adopt(self, name: str) -> Pinned:
+    async def _adopt(self, name: str, salt: str) -> Pinned:
         """Read a name from disk and pin it, instead of what it holds now, unless that changes meanwhile."""
         before = self._pins.get(name)
         saved, layers = await run_pull(lambda cancel: self._folder.read(name, self._load, cancel))
         box = await self._held(
-            lambda told, failed: AdoptTask(tokens=saved.token_ids, layers=layers, told=told, failed=failed)
+            lambda told, failed: AdoptTask(tokens=saved.token_ids, layers=layers, told=told, failed=failed, salt=salt)
         )
         try:
             if self._pins.get(name) is before:

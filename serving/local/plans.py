@@ -33,12 +33,39 @@ class Span:
         branch: The sequence.
         ids: Its next tokens, at least one.
         wanted: Positions within `ids` whose logits are wanted, ascending.
+        parents: None for a run of tokens. Else the tokens are guesses, a tree: each one's parent among them, or -1 for
+            the sequence's last token, which another span of the same step computes. A guess sees the sequence and its
+            own ancestors, and is shown to no sequence. In a log, guesses stand behind all else (`by_log`).
     """
 
     log: KVLog
     branch: Branch
     ids: Sequence[int]
     wanted: Sequence[int]
+    parents: Sequence[int] | None = None
+
+    @property
+    def positions(self) -> list[int]:
+        """Position of each token, before the step has shown its columns to anyone."""
+        start = len(self.branch)
+        if self.parents is None:
+            return list(range(start, start + len(self.ids)))
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return [start + depth for depth in depths]
+
+    def hidden(self, dtype: torch.dtype) -> Tensor:
+        """What the tokens see of one another: `[tokens, tokens]`, 0 or minus infinity, in the CPU's memory."""
+        count = len(self.ids)
+        block = torch.full((count, count), float("-inf"), dtype=dtype)
+        if self.parents is None:
+            return block.triu_(1)
+        for i, parent in enumerate(self.parents):
+            if parent >= 0:
+                block[i] = block[parent]
+            block[i, i] = 0
+        return block
 
 
 class Plan(Protocol):
@@ -72,8 +99,7 @@ class LogPlan:
         self._shape, self._rotary = shape, rotary
         positions: list[int] = []
         for span in spans:
-            start = len(span.branch)
-            positions.extend(range(start, start + len(span.ids)))
+            positions.extend(span.positions)
         self._tables = rotary.tables(positions)
         steps: list[_LogStep] = []
         row = 0
@@ -98,11 +124,11 @@ class LogPlan:
 
 
 def by_log(spans: Sequence[Span]) -> list[Span]:
-    """The spans with those of one log side by side, logs in order of first appearance."""
+    """The spans with those of one log side by side, logs in order of first appearance, guesses behind all else."""
     first: dict[int, int] = {}
     for i, span in enumerate(spans):
         first.setdefault(id(span.log), i)
-    return sorted(spans, key=lambda s: first[id(s.log)])
+    return sorted(spans, key=lambda s: (first[id(s.log)], s.parents is not None))
 
 
 class _LogStep:
@@ -133,7 +159,7 @@ class _LogStep:
     def _open(self, spans: Sequence[Span], columns: range) -> Tensor | None:
         """Show the columns to their sequences; the mask `[1, 1, rows * group, width]`, None where all is seen."""
         log, rows = self.log, self._rows
-        if all(len(s.ids) == 1 for s in spans):
+        if all(len(s.ids) == 1 and s.parents is None for s in spans):
             log.show_each([s.branch for s in spans], columns)
             narrow = not self._steady or self.width == columns.stop
             if rows == 1 and narrow and log.sees_all(spans[0].branch):
@@ -144,10 +170,12 @@ class _LogStep:
             row = 0
             for span in spans:
                 count, at = len(span.ids), self.first + row
-                bias[row : row + count, : self.first] = log.bias([span.branch], self.first)
-                block = torch.full((count, count), float("-inf"), dtype=log.dtype).triu_(1)
-                bias[row : row + count, at : at + count] = block
-                log.show(span.branch, columns[row : row + count])
+                # guesses see the token that their sequence has just been given, which stands before them
+                known = self.first if span.parents is None else at
+                bias[row : row + count, :known] = log.bias([span.branch], known)
+                bias[row : row + count, at : at + count] = span.hidden(log.dtype)
+                if span.parents is None:
+                    log.show(span.branch, columns[row : row + count])
                 row += count
             if self._causal:
                 return None

@@ -36,11 +36,13 @@ class HoldTask:
     Attributes:
         ids: Tokens of the prompt.
         told: Takes what is held; it is the taker's to give back.
+        salt: Under which it is shared.
     """
 
     ids: Sequence[int]
     told: Callable[[Held], None]
     failed: Callable[[ReasonError], None]
+    salt: str = ""
     call: object = field(default_factory=object)
     cancelled: bool = False
     asked_at: float = field(default_factory=time.monotonic)
@@ -50,7 +52,7 @@ class HoldTask:
         """Look up the prompt and have the rest of it computed."""
         waited_s = time.monotonic() - self.asked_at
         prefixes = queue.prefixes
-        if (again := prefixes.hold_again(self.ids)) is not None:
+        if (again := prefixes.hold_again(self.ids, self.salt)) is not None:
             self._tell(again, len(self.ids), waited_s)
             return
         try:
@@ -58,7 +60,7 @@ class HoldTask:
         except ReasonError as error:
             self.fail(error)
             return
-        begun = prefixes.begin(self.ids, 0, self.call)
+        begun = prefixes.begin(self.ids, 0, self.call, self.salt)
         prefixes.hold(self.ids, begun)  # at once, so that what others may hold beside it is right
         self._give_back = lambda: prefixes.let_go(begun)
 
@@ -90,12 +92,14 @@ class AdoptTask:
     Attributes:
         tokens: The tokens they belong to.
         layers: Per layer `[2, kv_heads, tokens, head_dim]`.
+        salt: Under which they are shared.
     """
 
     tokens: Sequence[int]
     layers: Sequence[Tensor]
     told: Callable[[Held], None]
     failed: Callable[[ReasonError], None]
+    salt: str = ""
     ids: Sequence[int] = ()
     call: object = field(default_factory=object)
     cancelled: bool = False
@@ -103,14 +107,15 @@ class AdoptTask:
     def start(self, queue: Queue) -> None:
         """Put them in, unless the tokens are held already."""
         prefixes = queue.prefixes
-        sequence = prefixes.hold_again(self.tokens)
+        sequence = prefixes.hold_again(self.tokens, self.salt)
         if sequence is None:
             try:
                 prefixes.check_hold(len(self.tokens))
             except ReasonError as error:
                 self.fail(error)
                 return
-            sequence = prefixes.hold(self.tokens, prefixes.adopt(self.tokens, self.layers, self.call))
+            adopted = prefixes.adopt(self.tokens, self.layers, self.call, self.salt)
+            sequence = prefixes.hold(self.tokens, adopted)
         count = len(self.tokens)
         self.told(Held(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
 
@@ -127,6 +132,7 @@ class ReleaseTask:
     """Held prefixes are given back; nobody waits for it, and it begins and ends when it is submitted."""
 
     sequences: Sequence[Sequenced]
+    salt: str = ""
     ids: Sequence[int] = ()
     call: object = field(default_factory=object)
     cancelled: bool = False

@@ -5,6 +5,9 @@ sequence finds the longest stored run of its first tokens. It *joins* a tree of 
 (beams, branches, samples: what they share outweighs what each adds), and brings along copies of further columns that
 another call's tree has. Otherwise it begins a tree with *copies* of what is stored, or an empty one.
 
+Trees of different salts (`Prompt.cache_salt`) know nothing of each other: nothing is matched, copied or waited for
+across them, so that nobody can tell by the time a prompt takes what another has asked.
+
 Calls never share a tree, since the order of a log's columns is the order in which attention sums: so a call's numbers
 do not depend on what was asked before it.
 """
@@ -59,12 +62,14 @@ class Tree:
     Attributes:
         log: Keys and values.
         call: Whose it is.
+        salt: Which prompts it may serve.
         root: Of the trie; holds no token.
         used_at: Logical time of the last use.
     """
 
     log: KVLog
     call: object
+    salt: str = ""
     root: Node = field(default_factory=lambda: Node(-1, -1, None))
     used_at: int = 0
 
@@ -197,17 +202,18 @@ class Prefixes:
         """Columns that the budget holds."""
         return self._budget // self._maker.column_bytes
 
-    def shared(self, ids: Sequence[int]) -> int:
-        """Length of the longest stored run of the first tokens."""
-        return max((len(t.match(ids)) for t in self._trees), default=0)
+    def shared(self, ids: Sequence[int], salt: str = "") -> int:
+        """Length of the longest run of the first tokens that is stored under a salt."""
+        return max((len(t.match(ids)) for t in self._trees if t.salt == salt), default=0)
 
-    def begin(self, ids: Sequence[int], private: int, call: object) -> Sequenced:
+    def begin(self, ids: Sequence[int], private: int, call: object, salt: str = "") -> Sequenced:
         """Begin a sequence whose first tokens may be stored.
 
         Args:
             ids: Its tokens so far, all but the last of which may be taken from the store.
             private: Tokens it will probably add beyond `ids`.
             call: Whose it is: sequences of one call may live in one tree.
+            salt: Under which it is stored, and others are looked for.
 
         Returns:
             The sequence; it sees `cached` tokens, and the rest of `ids` is to be computed.
@@ -217,8 +223,8 @@ class Prefixes:
         """
         self._clock += 1
         wanted = list(ids[:-1])
-        source, stored = self._longest(wanted)
-        home, shared = self._longest(wanted, call)
+        source, stored = self._longest(wanted, salt)
+        home, shared = self._longest(wanted, salt, call)
         own = len(ids) - len(shared) + private
         if home is None or len(shared) < MIN_SHARED or own > len(shared) or home.log.used > BAGGAGE * len(ids):
             home, shared = None, []
@@ -227,7 +233,7 @@ class Prefixes:
         pins = [(tree, tree.log.open(seen)) for tree, seen in ((source, stored), (home, shared)) if tree and seen]
         try:  # pinned, so that making room does not take what is about to be seen or copied
             if home is None:
-                home = self._open(len(ids) + private, call)
+                home = self._open(len(ids) + private, call, salt)
             home.used_at = self._clock
             if source is not None and len(stored) > len(shared):
                 self.make_room(home, len(stored) - len(shared))
@@ -245,19 +251,20 @@ class Prefixes:
                 tree.log.release(pin)
         return Sequenced(home, branch, home.find(wanted[: len(shared)]), len(shared))
 
-    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object) -> Sequenced:
+    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str = "") -> Sequenced:
         """Begin a sequence whose keys and values were computed elsewhere, in a tree of its own.
 
         Args:
             ids: Its tokens.
             layers: Per layer `[2, kv_heads, tokens, head_dim]`, as `KVLog.read` gives them.
             call: Whose it is; no other sequence's.
+            salt: Under which it is stored.
 
         Raises:
             OutOfCache: The budget is taken by sequences under way.
         """
         self._clock += 1
-        tree = self._open(len(ids), call)
+        tree = self._open(len(ids), call, salt)
         columns = tree.log.write(layers)
         return Sequenced(tree, tree.log.open(columns), tree.add(tree.root, ids, columns), len(ids))
 
@@ -281,13 +288,15 @@ class Prefixes:
         self._held.append(_Held(tuple(ids), sequence))
         return sequence
 
-    def hold_again(self, ids: Sequence[int]) -> Sequenced | None:
-        """Hold another sequence of tokens that are held already, over the same columns; None if they are not.
+    def hold_again(self, ids: Sequence[int], salt: str = "") -> Sequenced | None:
+        """Hold another sequence of tokens held already under a salt, over the same columns; None if they are not.
 
         It is found by all its tokens: what is held stands in the order of a prompt computed alone, and must do so.
         """
         wanted = tuple(ids)
         for held in self._held:
+            if held.sequence.tree.salt != salt:
+                continue
             if held.ids == wanted and len(held.sequence.branch) == len(wanted):
                 return self.hold(wanted, held.sequence.fork())
         return None
@@ -355,12 +364,12 @@ class Prefixes:
             hint="give the engine a larger kv_bytes, ask for fewer or shorter samples at a time, or unpin prefixes",
         )
 
-    def _longest(self, ids: Sequence[int], call: object = None) -> tuple[Tree | None, list[int]]:
-        """The tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""
+    def _longest(self, ids: Sequence[int], salt: str, call: object = None) -> tuple[Tree | None, list[int]]:
+        """The salt's tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""
         best: Tree | None = None
         columns: list[int] = []
         for tree in self._trees:
-            if call is not None and tree.call is not call:
+            if tree.salt != salt or (call is not None and tree.call is not call):
                 continue
             found = tree.match(ids)
             lighter = best is not None and len(found) == len(columns) and tree.log.used < best.log.used
@@ -368,7 +377,7 @@ class Prefixes:
                 best, columns = tree, found
         return best, columns
 
-    def _open(self, columns: int, call: object) -> Tree:
+    def _open(self, columns: int, call: object, salt: str) -> Tree:
         size = max(MIN_CAPACITY, columns)
         if not self._evict_for(size * self._maker.column_bytes):
             self._compact_busy()
@@ -382,7 +391,7 @@ class Prefixes:
             log = self._maker.open_log(size)
         except OutOfMemoryError as error:
             raise _no_memory() from error
-        tree = Tree(log, call, used_at=self._clock)
+        tree = Tree(log, call, salt, used_at=self._clock)
         self._trees.append(tree)
         return tree
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.errors import ReasonError
 from ...core.messages import Chunk, Completion, Failure, FinishReason, Request, TopToken, Usage
 from ..hooks import Hook
+from .lookahead.lookahead import Lookahead, Writing
 from .prefixes import Sequenced
 from .sampling import Picked, Sampler
 from .tasks import Fill, Queue
@@ -32,6 +33,8 @@ class SampleTask:
         tell: Takes chunks; the last chunk of a sample carries its completion.
         failed: Takes the error if nothing could be sampled.
         mates: All tasks of its group, itself among them, whose samples begin and decode together; empty if it is alone.
+        alone: Whether its call is for one sample alone.
+        lookahead: Reads along once the prompt is begun.
     """
 
     request: Request
@@ -50,13 +53,22 @@ class SampleTask:
     waited_s: float = 0.0
     pending: list[int] = field(default_factory=list)
     mates: list[SampleTask] = field(default_factory=list)
+    alone: bool = False
+    lookahead: Lookahead | None = None
+
+    @property
+    def salt(self) -> str:
+        """Whose text it is."""
+        return self.request.prompt.cache_salt
 
     def start(self, queue: Queue) -> None:
         """Look up the prompt and have the rest of it computed."""
         self.waited_s = time.monotonic() - self.asked_at
         self.pending = list(self.request.indices)
         expected = min(self.request.sampling.max_tokens, EXPECTED_TOKENS)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, expected, self.call)
+        self.trunk = trunk = queue.prefixes.begin(self.ids, expected, self.call, self.salt)
+        self.lookahead = queue.lookahead
+        self.lookahead.read(self.salt, self.ids, trunk.cached)
 
         def done(logits: Tensor, first: int) -> None:
             self.logits = logits[-1].clone()
@@ -68,7 +80,8 @@ class SampleTask:
         """Begin the next sample."""
         if self.trunk is None:
             raise RuntimeError("a sample cannot begin before its prompt")
-        row = Row(self, self.pending.pop(0), self.trunk.fork())
+        writing = None if self.lookahead is None else self.lookahead.writing(self.salt, self.ids)
+        row = Row(self, self.pending.pop(0), self.trunk.fork(), writing)
         if not self.pending:
             self.trunk.release()
         return row
@@ -95,7 +108,7 @@ class Row:
         finished: Whether it has ended.
     """
 
-    def __init__(self, task: SampleTask, index: int, sequence: Sequenced) -> None:
+    def __init__(self, task: SampleTask, index: int, sequence: Sequenced, writing: Writing | None = None) -> None:
         sampling = task.request.sampling
         self.task = task
         self.index = index
@@ -108,6 +121,24 @@ class Row:
         self._text = TextAssembler(task.tokenizer, task.ids, sampling.stop)
         self._logprobs: list[float] = []
         self._tops: list[tuple[TopToken, ...]] = []
+        self._writing = writing
+
+    @property
+    def salt(self) -> str:
+        """Whose text it is."""
+        return self.task.salt
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be guessed; none of a row that decodes in step with others."""
+        return 0 if self.task.mates else self._sampling.max_tokens - len(self.sampler.generated)
+
+    def tail(self, count: int) -> Sequence[int]:
+        """Its last tokens."""
+        generated = self.sampler.generated
+        if len(generated) >= count:
+            return generated[-count:]
+        return [*self.task.ids[len(generated) - count :], *generated]
 
     def is_mate(self, other: Row) -> bool:
         """Whether the other is this row, or one that must decode in step with it."""
@@ -127,11 +158,14 @@ class Row:
         """Take a chosen token, tell of it, and end if it ends the sample."""
         sampling = self._sampling
         self._logprobs.append(picked.logprob)
+        if self._writing is not None:
+            self._writing.write(picked.token)
         if sampling.top_logprobs:
             name = self.task.tokenizer.token
             self._tops.append(tuple(TopToken(token_id=t, token=name(t), logprob=lp) for t, lp in picked.top))
         ended = picked.token in self.task.eos and not sampling.ignore_eos
         piece = "" if ended else self._text.push(picked.token)
+        ended = ended or self.sampler.whole
         reason: FinishReason | None = None
         if ended or self._text.stopped:
             reason = "stop"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.messages import Sampling
+from ..grammars import SCHEMA, Grammar
 from ..hooks import Hook, HookState, Line, run_hooks
 
 
@@ -63,6 +64,7 @@ class Sampler:
             name: HookState(prompt_ids, self.generated, index, eos_ids=eos, together=together is not None)
             for name, _ in hooks
         }
+        self._grammar = next((hook for _, hook in hooks if isinstance(hook, Grammar)), None)
         entropy = None if sampling.seed is None else [_unsigned(sampling.seed), index]
         self._noise = np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy)))
 
@@ -70,6 +72,11 @@ class Sampler:
     def greedy(self) -> bool:
         """Whether the most likely token is taken, with nothing in the way."""
         return self._sampling.temperature == 0 and not self._hooks
+
+    @property
+    def whole(self) -> bool:
+        """Whether the text is held to a schema, satisfies it, and nothing can follow."""
+        return self._grammar is not None and self._grammar.ended(self.states[SCHEMA])
 
     def line(self, logits: Tensor) -> Line:
         """A row of fp32 logits `[vocab]`, in the CPU's memory, that is to go through the hooks."""

@@ -6,8 +6,9 @@ pass, so that a long prompt delays the others by one chunk at most. Rows join an
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +16,11 @@ from torch import Tensor
 
 from ...core.errors import BackendError, ReasonError
 from ...core.messages import Failure
+from ..grammars import GrammarFailed
 from .forward import Forward
+from .lookahead.guesses import Guesses, placed, settle, steady
+from .lookahead.lookahead import Lookahead
+from .lookahead.trie import Draft
 from .plans import Span, by_log
 from .prefix_tasks import ReleaseTask
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
@@ -31,11 +36,12 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class StepSize:
-    """What a step computed: rows decoded, tokens prefilled, and work that is a step alone."""
+    """What a step computed: rows decoded, tokens prefilled, work that is a step alone, and tokens guessed."""
 
     rows: int
     filled: int
     alone: int = 0
+    guessed: int = 0
 
 
 @dataclass(eq=False)
@@ -62,13 +68,16 @@ class Scheduler:
         forward: Computes.
         kv_bytes: Bytes for keys and values.
         max_rows: Samples decoded together.
+        lookahead: Guesses what the rows will write; None guesses nothing.
 
     Attributes:
         prefixes: The stored prefixes.
+        lookahead: As given.
     """
 
-    def __init__(self, forward: Forward, kv_bytes: int, max_rows: int) -> None:
+    def __init__(self, forward: Forward, kv_bytes: int, max_rows: int, lookahead: Lookahead | None = None) -> None:
         self.prefixes = Prefixes(forward, kv_bytes)
+        self.lookahead = lookahead or Lookahead((), "off")
         self._forward, self._max_rows = forward, max_rows
         self._waiting: deque[Task] = deque()
         self._alone: deque[AloneTask] = deque()
@@ -116,12 +125,24 @@ class Scheduler:
         alone = self._run_alone()
         self._admit()
         self._spawn()
+        began = time.perf_counter()
         fills = self._choose_fills()
-        parts = self._make_room(fills)
+        # beside a prompt the step is long already, and so is what its time would teach
+        look = self.lookahead.active and not fills
+        rows = self._rows
+        drafts = self.lookahead.drafts(rows, steady(rows, self._forward)) if look else [Draft()] * len(rows)
+        guesses = [Guesses(row, draft) for row, draft in zip(rows, drafts, strict=True) if len(draft)]
+        parts = self._make_room(fills, guesses)
         if not parts:
             return StepSize(0, 0, alone)
-        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows), alone)
-        self._run(parts)
+        guesses = [guess for guess in guesses if guess.span is not None]
+        guessed = sum(len(guess.draft) for guess in guesses)
+        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows), alone, guessed)
+        self._run(parts, guesses)
+        if not size.filled and len(rows) == size.rows:
+            accepted = sum(len(guess.accepted) for guess in guesses)
+            taken = [guess.draft for guess in guesses]
+            self.lookahead.tell(size.rows, taken, accepted, time.perf_counter() - began)
         self._spawn()
         return size
 
@@ -214,8 +235,9 @@ class Scheduler:
         """Whether a prompt that is being computed right now will spare this one a good part of its own."""
         if not self._fills:
             return False
-        stored = self.prefixes.shared(task.ids[:-1])
-        return any(_common(task.ids, f.task.ids) >= stored + MIN_SHARED for f in self._fills if not f.every)
+        stored = self.prefixes.shared(task.ids[:-1], task.salt)
+        alike = (f for f in self._fills if not f.every and f.task.salt == task.salt)
+        return any(_common(task.ids, f.task.ids) >= stored + MIN_SHARED for f in alike)
 
     def _may_begin(self, task: SampleTask) -> bool:
         """Whether the prompts of a task and of its mates are computed."""
@@ -245,7 +267,7 @@ class Scheduler:
         begun: list[tuple[Row, Sequenced]] = []
         for row in rows:
             try:
-                begun.append((row, self.prefixes.begin(row.ids, 1, row.task.call)))
+                begun.append((row, self.prefixes.begin(row.ids, 1, row.task.call, row.task.salt)))
             except OutOfCache as error:
                 for _, sequence in begun:
                     sequence.release()
@@ -283,23 +305,36 @@ class Scheduler:
             left -= count
         return chosen
 
-    def _make_room(self, fills: Sequence[tuple[Fill, int]]) -> list[_Part]:
-        """The step's parts, with room for all of them; samples are paused, the youngest first, until there is."""
+    def _make_room(self, fills: Sequence[tuple[Fill, int]], guesses: Sequence[Guesses]) -> list[_Part]:
+        """The step's parts, with room for all of them.
+
+        Until there is room, guesses are left out, then samples are paused, the youngest first. The guesses' places are
+        noted with them; they are no parts, since nobody is told of them.
+        """
         while True:
             parts = [self._row_part(row) for row in self._rows] + [self._fill_part(f, n) for f, n in fills]
             needs: dict[int, tuple[Tree, int]] = {}
             for part in parts:
                 tree, count = part.sequence.tree, len(part.span.ids)
                 needs[id(tree)] = (tree, needs.get(id(tree), (tree, 0))[1] + count)
+            for guess in guesses:
+                tree = placed(guess.row).tree
+                needs[id(tree)] = (tree, needs[id(tree)][1] + len(guess.draft))
             try:
                 for tree, count in needs.values():
                     self.prefixes.make_room(tree, count)
                 if any(tree.log.missing(count) for tree, count in needs.values()):
                     raise OutOfCache("room that was made was taken again")
             except OutOfCache as error:
-                if not self._relieve(error):
+                if guesses:
+                    guesses = []
+                elif not self._relieve(error):
                     fills = []
             else:
+                for guess in guesses:
+                    sequence, draft = placed(guess.row), guess.draft
+                    everyone = range(len(draft))
+                    guess.span = Span(sequence.tree.log, sequence.branch, draft.tokens, everyone, draft.parents)
                 return parts
 
     def _relieve(self, error: OutOfCache) -> bool:
@@ -332,9 +367,8 @@ class Scheduler:
             self._end(row)
 
     def _row_part(self, row: Row) -> _Part:
-        if row.sequence is None:
-            raise RuntimeError("a row under way has a sequence")
-        return _Part(row.sequence, Span(row.sequence.tree.log, row.sequence.branch, [row.token], [0]), None)
+        sequence = placed(row)
+        return _Part(sequence, Span(sequence.tree.log, sequence.branch, [row.token], [0]), None)
 
     def _fill_part(self, fill: Fill, count: int) -> _Part:
         ids = fill.tokens[:count]
@@ -354,11 +388,10 @@ class Scheduler:
 
         return _Part(fill.sequence, Span(fill.sequence.tree.log, fill.sequence.branch, ids, wanted), done)
 
-    def _run(self, parts: Sequence[_Part]) -> None:
-        order = {id(span): i for i, span in enumerate(by_log([p.span for p in parts]))}
-        arranged = sorted(parts, key=lambda p: order[id(p.span)])
+    def _run(self, parts: Sequence[_Part], guesses: Sequence[Guesses]) -> None:
+        spans = by_log([*(p.span for p in parts), *(g.span for g in guesses if g.span is not None)])
         try:
-            logits = self._forward.run([p.span for p in arranged])
+            logits = self._forward.run(spans)
         except (RuntimeError, IndexError, ValueError, MemoryError) as error:
             broken = BackendError(f"the forward pass failed: {error}")
             self.fail_all(broken)
@@ -366,34 +399,78 @@ class Scheduler:
             raise broken from error
         at = 0
         places: dict[int, int] = {}
-        for part in arranged:
-            places[id(part)] = at
-            at += len(part.span.wanted)
+        for span in spans:
+            places[id(span)] = at
+            at += len(span.wanted)
         rows = self._rows
         decoded = parts[: len(rows)]
         for row, part in zip(rows, decoded, strict=True):
             part.sequence.record([row.token])
         if rows:
-            self._choose(rows, logits[torch.tensor([places[id(p)] for p in decoded], device=logits.device)])
+            self._choose_on(rows, logits, [places[id(p.span)] for p in decoded], guesses, places)
             self._rows = [r for r in rows if not r.finished]
         touched = {id(p.sequence.tree): p.sequence.tree for p in parts}
         for part in parts[len(rows) :]:
             if part.done is not None:
-                part.done(logits[places[id(part)] : places[id(part)] + len(part.span.wanted)])
+                first = places[id(part.span)]
+                part.done(logits[first : first + len(part.span.wanted)])
         for tree in touched.values():
             self.prefixes.tidy(tree)
 
+    def _choose_on(
+        self,
+        rows: Sequence[Row],
+        logits: Tensor,
+        starts: Sequence[int],
+        guesses: Sequence[Guesses],
+        places: Mapping[int, int],
+    ) -> None:
+        """Choose the next tokens of every row: one, and one more for each guess that was right.
+
+        Args:
+            rows: The rows.
+            logits: Of the step, `[wanted, vocab]`.
+            starts: For each row where the logits behind its last token stand.
+            guesses: What was guessed of some of them.
+            places: Where the logits of a span begin, by the span's `id`.
+        """
+        guess_of = {id(guess.row): guess for guess in guesses}
+        going, at = list(rows), list(starts)
+        ended: list[Row] = []
+        while going:
+            self._take(going, logits[torch.tensor(at, device=logits.device)])
+            further: list[tuple[Row, int]] = []
+            for row in going:
+                guess = guess_of.get(id(row))
+                if row.finished:
+                    ended.append(row)
+                elif guess is not None and guess.span is not None:
+                    node = guess.child(guess.accepted[-1] if guess.accepted else -1, row.token)
+                    if node is not None:
+                        guess.accepted.append(node)
+                        further.append((row, places[id(guess.span)] + node))
+            going, at = [row for row, _ in further], [place for _, place in further]
+        settle(guesses)
+        for row in ended:
+            self._end(row)
+
     def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Choose the next token of every row; ended rows give back their sequence."""
+        self._take(rows, logits)
+        for row in rows:
+            if row.finished:
+                self._end(row)
+
+    def _take(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Choose the next token of every row."""
         tops = [r.task.request.sampling.top_logprobs for r in rows]
         for row, picked in zip(rows, pick(logits, [r.sampler for r in rows], tops), strict=True):
             if isinstance(picked, Exception):
                 code = picked.code if isinstance(picked, ReasonError) else "hook_failed"
-                row.fail(Failure(code=code, message=f"a logits hook failed: {picked}"))
+                told = str(picked) if isinstance(picked, GrammarFailed) else f"a logits hook failed: {picked}"
+                row.fail(Failure(code=code, message=told))
             else:
                 row.take(picked)
-            if row.finished:
-                self._end(row)
 
     def _end(self, row: Row) -> None:
         row.finished = True

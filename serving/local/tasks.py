@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from ...core.errors import ReasonError
+from .lookahead.lookahead import Lookahead
 from .prefixes import Prefixes, Sequenced
 from .relevance import RelevanceTask
 from .shared.worker_tasks import CloseTask, OpenTask, PassTask
@@ -58,6 +59,7 @@ class Queue(Protocol):
     """What a task asks of the scheduler."""
 
     prefixes: Prefixes
+    lookahead: Lookahead
 
     def fill(self, fill: Fill) -> None:
         """Have tokens computed."""
@@ -72,12 +74,17 @@ class Task(Protocol):
     Attributes:
         ids: Tokens that are looked up in the store and computed first.
         call: Whose work it is: sequences of one call may share a log.
+        salt: Under which keys and values are shared: with no task of another one.
         cancelled: Set from any thread: the work is dropped at the next step.
     """
 
     ids: Sequence[int]
     call: object
     cancelled: bool
+
+    @property
+    def salt(self) -> str:
+        """See the attributes."""
 
     def start(self, queue: Queue) -> None:
         """Begin: look up the prefix, ask for fills."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import DataError, UserError
+from ...core.errors import CapabilityMissing, DataError, UserError
 from ...core.messages import Prompt
+from .chat_turns import ToolForms, tool_forms, turns
 from .families import read_json
 
 CONTEXT_TOKENS = 6
@@ -45,7 +47,30 @@ class Tokenizer:
         self._model = model
         config_path = folder / "tokenizer_config.json"
         self._config = read_json(config_path) if config_path.exists() else {}
-        self._template = _compile(_template_text(folder, self._config))
+        text = _template_text(folder, self._config)
+        self._template = _compile(text)
+        with_tools = _named_template(self._config, "tool_use")
+        self._tool_template = self._template if with_tools is None else _compile(with_tools)
+        self._tool_forms: ToolForms | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens of its vocabulary, added ones included."""
+        return int(self._fast.get_vocab_size())
+
+    @property
+    def by_bytes(self) -> bool:
+        """Whether each token stands for bytes of its own, whatever stands beside it."""
+        decoder = self._fast.decoder
+        if decoder is None:
+            return False
+        told = json.loads(decoder.__getstate__())
+        parts = told["decoders"] if told["type"] == "Sequence" else [told]
+        return any(part["type"] in ("ByteLevel", "ByteFallback") for part in parts)
+
+    def serialized(self) -> str:
+        """The tokenizer as the text of a `tokenizer.json`."""
+        return str(self._fast.to_str())
 
     def id_of(self, token: str) -> int | None:
         """Id of a token given by its text; None if there is none."""
@@ -86,10 +111,18 @@ class Tokenizer:
             return []
         return [i for i in range(vocab) if any(text in self.token(i) for text in texts)]
 
+    @property
+    def tool_forms(self) -> ToolForms:
+        """What the chat template makes of tools."""
+        if self._tool_forms is None:  # tried once, and not for a model that is never asked with tools
+            self._tool_forms = ToolForms() if self._template is None else tool_forms(self._rendered)
+        return self._tool_forms
+
     def render(self, prompt: Prompt) -> str:
         """Text of a prompt without its prefix.
 
         Raises:
+            CapabilityMissing: The prompt has tools, and the template does not show them.
             UserError: The model has no chat template, or it refuses the messages.
         """
         if prompt.text is not None:
@@ -100,19 +133,30 @@ class Tokenizer:
             )
         from jinja2 import TemplateError
 
+        if prompt.tools and not self.tool_forms.shows_tools:
+            raise CapabilityMissing("tools", self._model, alternative="")
+        called = any(m.tool_calls or m.role == "tool" for m in prompt.messages)
         try:
-            return str(
-                self._template.render(
-                    messages=[{"role": m.role, "content": m.content} for m in prompt.messages],
-                    add_generation_prompt=True,
-                    bos_token=_token_text(self._config.get("bos_token")),
-                    eos_token=self.eos_token,
-                    pad_token=_token_text(self._config.get("pad_token")),
-                    unk_token=_token_text(self._config.get("unk_token")),
-                )
+            return self._rendered(
+                turns(prompt.messages, not called or self.tool_forms.shows_calls),
+                [tool.as_openai() for tool in prompt.tools],
             )
         except TemplateError as error:
             raise UserError(f"the chat template of {self._model!r} refuses the messages: {error}") from error
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
+        template = self._tool_template if tools else self._template
+        return str(
+            template.render(
+                messages=messages,
+                add_generation_prompt=True,
+                bos_token=_token_text(self._config.get("bos_token")),
+                eos_token=self.eos_token,
+                pad_token=_token_text(self._config.get("pad_token")),
+                unk_token=_token_text(self._config.get("unk_token")),
+                **({"tools": tools} if tools else {}),
+            )
+        )
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt with its prefix.
@@ -258,10 +302,16 @@ def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
     if path.exists():
         return path.read_text(encoding="utf-8")
     template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {str(t.get("name")): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+    return template if isinstance(template, str) else _named_template(config, "default")
+
+
+def _named_template(config: dict[str, Any], name: str) -> str | None:
+    """One of several templates: "default", or "tool_use", which is for prompts with tools."""
+    listed = config.get("chat_template")
+    if not isinstance(listed, list):
+        return None
+    found = {str(t.get("name")): t.get("template") for t in listed if isinstance(t, dict)}.get(name)
+    return found if isinstance(found, str) else None
 
 
 def _compile(text: str | None) -> Any:
@@ -276,8 +326,6 @@ def _compile(text: str | None) -> Any:
         raise TemplateError(message)
 
     def to_json(value: object, indent: int | None = None) -> str:
-        import json
-
         return json.dumps(value, ensure_ascii=False, indent=indent)
 
     def now(pattern: str) -> str:

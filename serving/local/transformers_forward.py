@@ -108,6 +108,11 @@ class TransformersForward:
         return device
 
     @property
+    def steady(self) -> bool:
+        """Never: the modules' products and attention sum as suits the rows of a step."""
+        return False
+
+    @property
     def column_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
         return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self._dtype.itemsize
@@ -134,17 +139,18 @@ class TransformersForward:
         columns = log.reserve(rows)
         mask = torch.full((rows, columns.stop), float("-inf"), dtype=self._dtype)
         ids: list[int] = []
-        positions: list[int] = []
+        positions = [at for span in spans for at in span.positions]
         wanted: list[int] = []
         for span in spans:
             row, count = len(ids), len(span.ids)
             at = columns.start + row
-            mask[row : row + count, : columns.start] = log.bias([span.branch], columns.start)
-            mask[row : row + count, at : at + count] = torch.full((count, count), float("-inf")).triu_(1)
-            positions.extend(range(len(span.branch), len(span.branch) + count))
+            known = columns.start if span.parents is None else at
+            mask[row : row + count, :known] = log.bias([span.branch], known)
+            mask[row : row + count, at : at + count] = span.hidden(self._dtype)
             wanted.extend(row + w for w in span.wanted)
             ids.extend(span.ids)
-            log.show(span.branch, columns[row : row + count])
+            if span.parents is None:
+                log.show(span.branch, columns[row : row + count])
         device = self.device
         wanted_rows = torch.tensor(wanted or [rows - 1], device=device)
         logits = self._model(

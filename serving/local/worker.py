@@ -79,7 +79,7 @@ class Worker:
                 size = None
                 self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
             if size is not None and size.rows and not (size.filled or size.alone):
-                self._watch.observe(size.rows, time.perf_counter() - began)
+                self._watch.observe(size.rows + size.guessed, time.perf_counter() - began)
                 if torch.get_num_threads() != self._watch.threads:
                     torch.set_num_threads(self._watch.threads)
             self._after_step()

@@ -315,11 +315,17 @@ def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
 
 
 def test_plans_without_a_map_and_knowledge_and_on_the_processor_keep_the_names_they_had() -> None:
-    """As a plan was named before there were maps, contexts, and devices; else no old run could go on."""
+    """As a plan was named before there were maps, contexts, devices and lookahead; else no old run could go on."""
     where = {"source", "licence", "warning", "sha256", "options"}
     plain = make_plan().model_dump(
         mode="json",
-        exclude={"limit": True, "calibration": True, "context": True, "local": {"device"}, "dataset": where},
+        exclude={
+            "limit": True,
+            "calibration": True,
+            "context": True,
+            "local": {"device", "lookahead"},
+            "dataset": where,
+        },
     )
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert make_plan().digest == hashlib.sha256(text.encode()).hexdigest()[:12]

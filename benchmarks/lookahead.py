@@ -1,0 +1,243 @@
+r"""What lookahead brings in the embedded engine, and that it changes nothing: four workloads, with and without.
+
+    python benchmarks/lookahead.py --model local/smollm2-135m --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
+
+    single stream       a chain of thought for each question, one after the other
+    tree search         `mcts` on each question
+    self-consistency    eight samples for each question
+    verification        a claim and a document; the answer quotes the document, as verifiers and citing answers do
+
+Every workload runs on two engines of the same model, one with lookahead as it is by default and one without, item by
+item in turns, so that a drifting pace hits both alike. Both begin with empty tries and empty caches; what the first
+items taught serves the later ones, as it does in a long run ("cold" is the first item alone). Seeds are the same, and
+so must be the tokens: the table says how many samples were.
+
+The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 lookahead is faster.
+Tokens a pass are counted by the engine: a row and step is a pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from davinci_cells import table
+from machine import made_here
+from reason.core.messages import Completion, Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig, new_run_id
+from reason.core.settings import load_settings
+from reason.core.sqlite_store import SqliteStore
+from reason.evals.statistics.intervals import bootstrap_means, percentiles
+from reason.reasoning.strategy import Models, make_strategy
+from reason.serving.files import find_model
+from reason.serving.local.engine import LocalModel
+from reason.serving.metered import MeteredModel
+
+Tokens = list[tuple[int, ...]]
+Item = Callable[[LocalModel, SqliteStore], Awaitable[Tokens]]
+
+
+@dataclass
+class Ways:
+    """One workload: for each item tokens and seconds, with and without, and what the engine counted.
+
+    Attributes:
+        seconds: `[items, 2]`: without, with.
+        tokens: Generated tokens of each item, `[items, 2]`.
+        same: Samples with the same tokens.
+        samples: Samples in all.
+        passes: Rows and steps with lookahead.
+        decoded: Tokens that came of them.
+        guessed: Guesses computed.
+        accepted: Guesses that were right.
+        cold: Tokens a pass in the first item.
+    """
+
+    seconds: list[tuple[float, float]] = field(default_factory=list)
+    tokens: list[tuple[int, int]] = field(default_factory=list)
+    same: int = 0
+    samples: int = 0
+    passes: int = 0
+    decoded: int = 0
+    guessed: int = 0
+    accepted: int = 0
+    cold: float = 1.0
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="local/smollm2-135m")
+    parser.add_argument("--format", default="auto", choices=("auto", "fp32", "bf16", "int4"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gsm8k", type=Path, required=True, help="rows with `question`")
+    parser.add_argument("--fever", type=Path, required=True, help="rows with `claim` and `evidence`")
+    parser.add_argument("--questions", type=int, default=12, help="items of each workload; for the search a third")
+    parser.add_argument("--tokens", type=int, default=200, help="most tokens of a sample")
+    print(asyncio.run(report(parser.parse_args())))
+    return 0
+
+
+async def report(given: argparse.Namespace) -> str:
+    """Measure, and make the table."""
+    loads: dict[str, Ways] = {}
+    for name, items in workloads(given).items():
+        loads[name] = await measure(given, items)
+    loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
+    head = (
+        f"{given.model}, {given.format}, {given.threads} thread(s); torch {torch.__version__}; {made_here()} "
+        f"Load at the end: {loaded}."
+    )
+    rows = [row(name, ways) for name, ways in loads.items()]
+    columns = (
+        "workload",
+        "items",
+        "tokens",
+        "tokens a pass",
+        "cold",
+        "guessed",
+        "right",
+        "same tokens",
+        "ratio of seconds a token",
+    )
+    return f"{head}\n\n{table(columns, rows)}"
+
+
+def row(name: str, ways: Ways) -> list[str]:
+    """A line of the table."""
+    seconds, tokens = np.array(ways.seconds), np.array(ways.tokens, dtype=float)
+    means = bootstrap_means(np.concatenate([seconds, tokens], 1), np.arange(len(seconds)))
+
+    def ratio(m: np.ndarray) -> np.ndarray:
+        return (m[..., 0] / m[..., 2]) / (m[..., 1] / m[..., 3])
+
+    low, high = percentiles(ratio(means), 0.95)
+    point = float(ratio(np.concatenate([seconds, tokens], 1).mean(0)))
+    return [
+        name,
+        str(len(seconds)),
+        f"{int(tokens[:, 1].sum()):,}",
+        f"{ways.decoded / max(1, ways.passes):.2f}",
+        f"{ways.cold:.2f}",
+        f"{ways.guessed:,}",
+        f"{ways.accepted / max(1, ways.guessed):.0%}",
+        f"{ways.same} of {ways.samples}",
+        f"{point:.2f} [{low:.2f}, {high:.2f}]",
+    ]
+
+
+async def measure(given: argparse.Namespace, items: Sequence[Item]) -> Ways:
+    """One workload on two fresh engines, in turns."""
+    ways = Ways()
+    files = find_model(given.model, cache_dir=load_settings().cache_dir)
+
+    def load(lookahead: str) -> LocalModel:
+        return LocalModel.load(files, weight_format=given.format, threads=given.threads, lookahead=lookahead)  # type: ignore[arg-type]
+
+    without, ahead = load("off"), load("auto")
+    warm = Request(prompt=Prompt.user("Hello"), sampling=Sampling(max_tokens=8, ignore_eos=True))
+    for model in (without, ahead):  # memory and kernels are made ready by the first tokens
+        await model.generate([warm])
+    with tempfile.TemporaryDirectory() as scratch:
+        store = await SqliteStore.open(Path(scratch) / "runs.sqlite3")
+        for number, item in enumerate(items):
+            taken: dict[bool, tuple[float, Tokens]] = {}
+            was = ahead.lookahead
+            for looks in (False, True) if number % 2 else (True, False):
+                began = time.perf_counter()
+                said = await item(ahead if looks else without, store)
+                taken[looks] = time.perf_counter() - began, said
+            now = ahead.lookahead
+            if number == 0:
+                ways.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
+            ways.passes += now.passes - was.passes
+            ways.decoded += now.tokens - was.tokens
+            ways.guessed += now.guessed - was.guessed
+            ways.accepted += now.accepted - was.accepted
+            ways.seconds.append((taken[False][0], taken[True][0]))
+            ways.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
+            ways.samples += len(taken[False][1])
+            ways.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=False))
+        await store.aclose()
+    await without.aclose()
+    await ahead.aclose()
+    return ways
+
+
+def workloads(given: argparse.Namespace) -> dict[str, list[Item]]:
+    """The items of each workload."""
+    questions = [row["question"] for row in rows_of(given.gsm8k, given.questions)]
+    claims = [row for row in rows_of(given.fever, 10 * given.questions) if row.get("evidence")][: given.questions]
+    think = "Think step by step, and end with the answer.\n\n"
+    return {
+        "single stream": [sampled(think + q, given.tokens, seed, temperature=0.7) for seed, q in enumerate(questions)],
+        "tree search": [searched(q, seed) for seed, q in enumerate(questions[: -(-given.questions // 3)])],
+        "self-consistency": [
+            sampled(think + q, given.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(questions)
+        ],
+        "verification": [sampled(quoting(row), given.tokens, 0, temperature=0.0) for row in claims],
+    }
+
+
+def quoting(row: dict[str, object]) -> str:
+    """A request to judge a claim by a document, quoting it."""
+    document = " ".join(dict.fromkeys(str(e["text"]) for e in row["evidence"]))  # type: ignore[attr-defined, index]
+    return (
+        f"Document:\n{document}\n\nClaim: {row['claim']}\n\nCopy, word for word, the sentence of the document that "
+        "decides whether the claim is true. Then say in one word whether the claim is true or false."
+    )
+
+
+def sampled(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Item:
+    """An item that is one request."""
+    sampling = Sampling(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
+    request = Request(prompt=Prompt.user(text), sampling=sampling)
+
+    async def run(model: LocalModel, store: SqliteStore) -> Tokens:
+        (said,) = await model.generate([request])
+        return [sample.token_ids for sample in said]
+
+    return run
+
+
+def searched(text: str, seed: int) -> Item:
+    """An item that is a run of `mcts`."""
+
+    async def run(model: LocalModel, store: SqliteStore) -> Tokens:
+        strategy, parameters = make_strategy("mcts", {"expansions": 4, "max_step_tokens": 64})
+        config = RunConfig(
+            question=Question(text=text),
+            strategy="mcts",
+            parameters=parameters,
+            models={"main": model.name},
+            seed=seed,
+            reuse="none",
+        )
+        run = Run(new_run_id(), config, store)
+        await store.create_run(run.id, config.model_dump(mode="json"))
+        metered = MeteredModel(model, "main", run)
+        await strategy.solve(config.question, Models({"main": metered}), run)
+        heard = [Completion.model_validate(c.reply) for c in await store.calls(run.id) if "token_ids" in c.reply]
+        return [sample.token_ids for sample in heard]
+
+    return run
+
+
+def rows_of(path: Path, count: int) -> list[dict[str, object]]:
+    """The first rows of a file of JSON lines."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line, _ in zip(file, range(count), strict=False)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,101 @@
+"""Prompts of different salts share no keys and values in the embedded engine, whatever they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from reason.core.messages import Completion, Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.core.sqlite_store import SqliteStore
+from reason.serving.local.engine import LocalModel
+from reason.serving.metered import MeteredModel
+
+TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
+PROMPT = Prompt(text=TEXT * 2)
+FULL = len(PROMPT.text or "") - 1
+"""Tokens that a second prompt takes over: all but the last, which is always computed; a token is a byte here."""
+
+
+def request(prompt: Prompt, **sampling: object) -> Request:
+    settings: dict[str, object] = {"max_tokens": 8, "seed": 1, "temperature": 0.0, "ignore_eos": True}
+    return Request(prompt=prompt, sampling=Sampling(**(settings | sampling)))  # type: ignore[arg-type]
+
+
+async def ask(model: LocalModel, salt: str) -> Completion:
+    [[made]] = await model.generate([request(PROMPT.salted(salt))])
+    return made
+
+
+async def test_a_tenant_shares_with_itself_alone_and_is_told_the_same(tiny: LocalModel) -> None:
+    made = [await ask(tiny, salt) for salt in ("acme", "other", "", "acme", "other", "")]
+    assert [c.usage.cached_tokens for c in made] == [0, 0, 0, FULL, FULL, FULL]
+    assert len({c.text for c in made}) == 1
+    assert len({c.logprobs for c in made}) == 1
+
+
+async def test_scores_and_distributions_keep_to_the_salt_too(tiny: LocalModel) -> None:
+    await ask(tiny, "acme")
+    [other] = await tiny.score(PROMPT.salted("other"), [" a"])
+    [own] = await tiny.score(PROMPT.salted("acme"), [" a"])
+    assert other.usage.cached_tokens == 0
+    assert own.usage.cached_tokens >= FULL - 1
+    assert own.logprobs == other.logprobs
+    third, first, nobody = await tiny.next_token([PROMPT.salted(salt) for salt in ("third", "acme", "")])
+    assert [t.usage.cached_tokens for t in (third, first, nobody)] == [0, FULL, 0]
+    assert third.logprobs == first.logprobs
+
+
+async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalModel) -> None:
+    salts = ("acme", "other", "acme")
+    made = await tiny.generate([request(PROMPT.salted(salt)) for salt in salts])
+    assert [c.usage.cached_tokens for [c] in made] == [0, 0, FULL]
+    calls = await asyncio.gather(*(ask(tiny, salt) for salt in ("new", "newer", "new")))
+    assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
+
+
+async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_tokens(tiny_files) -> None:
+    # room for one of two tenants' samples: each is paused for the other's sake and computed again
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=1 << 19)
+    try:
+        alone = [
+            [c.text for c in samples]
+            for samples in [
+                (await model.generate([request(Prompt(text=TEXT).salted(s), max_tokens=150, n=2, temperature=1.0)]))[0]
+                for s in ("acme", "other")
+            ]
+        ]
+        asked = [request(Prompt(text=TEXT).salted(s), max_tokens=150, n=2, temperature=1.0) for s in ("acme", "other")]
+        both = await asyncio.gather(*(model.generate([r]) for r in asked))
+    finally:
+        await model.aclose()
+    assert all(c.ok for [samples] in both for c in samples)
+    assert [[c.text for c in samples] for [samples] in both] == alone
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+async def test_runs_of_two_tenants_share_nothing_and_those_of_one_do(tiny: LocalModel, store: SqliteStore) -> None:
+    cached = []
+    for number, tenant in enumerate(("acme", "other", "acme", "other")):
+        config = RunConfig(
+            question=Question(text="Why?"),
+            strategy="cot",
+            parameters={},
+            models={"main": "local/tiny"},
+            seed=1,
+            reuse="none",
+            tenant=tenant,
+        )
+        await store.create_run(f"r{number}", {})
+        metered = MeteredModel(tiny, "main", Run(f"r{number}", config, store))
+        [[made]] = await metered.generate([request(PROMPT)])
+        cached.append(made.usage.cached_tokens)
+    assert cached == [0, 0, FULL, FULL]

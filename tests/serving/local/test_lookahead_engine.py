@@ -1,0 +1,245 @@
+"""Lookahead in the engine: the same texts, logits and cache as without, in fewer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.serving.local.lookahead.lookahead import Lookahead
+from reason.serving.local.lookahead.trie import Draft
+from reason.serving.local.model import Decoder
+from reason.serving.local.plans import Span, by_log
+
+REPEATED = "one two three four. one two three four. one two three four. one two"
+
+
+class Guesser(Lookahead):
+    """Guesses by a function of a row's last tokens instead of from texts."""
+
+    def __init__(self, guess: Callable[[Sequence[int]], Draft]) -> None:
+        super().__init__((), "on")
+        self._guess = guess
+
+    def drafts(self, rows, steady):  # type: ignore[no-untyped-def]
+        """What the function says, of rows that may be guessed."""
+        return [self._guess(row.tail(64)) if row.left > 4 else Draft() for row in rows]
+
+
+def load(files: ModelFiles, mode: str = "on", **settings: object) -> LocalModel:
+    options: dict[str, object] = {"weight_format": "fp32", "threads": 1, "kv_bytes": 64 << 20}
+    return LocalModel.load(files, lookahead=mode, **(options | settings))  # type: ignore[arg-type]
+
+
+def told(completions: Sequence[Sequence[Completion]]) -> list[object]:
+    return [
+        (c.token_ids, c.text, c.finish_reason, c.stopped_by, [t[0].token_id for t in c.top_logprobs or ()])
+        for group in completions
+        for c in group
+    ]
+
+
+def requests() -> list[Request]:
+    def ask(text: str, **sampling: object) -> Request:
+        chosen: dict[str, object] = {"max_tokens": 40, "seed": 3, "ignore_eos": True, "top_logprobs": 2} | sampling
+        return Request(prompt=Prompt(text=text), sampling=Sampling(**chosen))  # type: ignore[arg-type]
+
+    return [
+        ask(REPEATED, temperature=0),
+        ask(REPEATED, temperature=0.3, n=3),
+        ask("abcabcabcabc", temperature=1.0, top_p=0.9, n=2),
+        ask(REPEATED, temperature=0, hooks=(HookCall(name="forbid_tokens", args={"ids": [50, 51]}),)),
+        ask("xyxyxyxy", temperature=0, ignore_eos=False, stop=("\n", "y")),
+        ask("a", temperature=0, max_tokens=1),
+    ]
+
+
+@pytest.mark.parametrize("variant", ["llama", "qwen2", "gpt_neox"])
+async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
+    plain, ahead = load(tiny_files(variant), "off"), load(tiny_files(variant))
+    for some in ([requests()[0]], requests()):
+        expected, got = await plain.generate(some), await ahead.generate(some)
+        assert told(got) == told(expected)
+        for a, b in zip((c for g in got for c in g), (c for g in expected for c in g), strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+            assert a.usage.completion_tokens == b.usage.completion_tokens
+    counts = ahead.lookahead
+    assert counts.tokens == counts.passes + counts.accepted
+    assert counts.accepted > 0
+    assert plain.lookahead.guessed == 0
+    assert plain.lookahead.passes == 0 or plain.lookahead.tokens_a_pass == 1
+    await plain.aclose()
+    await ahead.aclose()
+
+
+@pytest.mark.parametrize("kind", ["wrong", "random", "chain", "empty"])
+async def test_any_guesses_leave_the_texts_and_the_cache_as_they_are(
+    tiny_files: Callable[[str], ModelFiles], kind: str
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+
+    def guess(tail: Sequence[int]) -> Draft:
+        if kind == "empty":
+            return Draft()
+        if kind == "wrong":
+            return Draft((7, 7, 7), (-1, 0, 1), (0.5, 0.4, 0.3))
+        if kind == "chain":
+            return Draft((tail[-1],) * 3, (-1, 0, 1), (0.5, 0.4, 0.3))
+        tokens = torch.randint(3, 264, (6,), generator=generator).tolist()
+        return Draft(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
+
+    plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"))
+    ahead._scheduler.lookahead = Guesser(guess)
+    asked = requests()[:3]
+    assert told(await ahead.generate(asked)) == told(await plain.generate(asked))
+    for model in (plain, ahead):
+        for tree in model._scheduler.prefixes.trees:
+            assert len(list(tree.nodes())) <= tree.log.used
+    columns = [sorted(n.column for n in t.nodes()) for t in ahead._scheduler.prefixes.trees]
+    assert [len(set(c)) for c in columns] == [len(c) for c in columns]
+    # what was stored serves the next request, with the numbers of a fresh computation
+    (scored,) = await ahead.score(asked[0].prompt, [" three four"])
+    (fresh,) = await plain.score(asked[0].prompt, [" three four"])
+    assert scored.logprobs == pytest.approx(fresh.logprobs, abs=1e-4)
+    await plain.aclose()
+    await ahead.aclose()
+
+
+async def test_what_was_said_before_is_written_in_a_few_steps(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = load(tiny_files("llama"))
+    asked = Request(prompt=Prompt(text=REPEATED), sampling=Sampling(temperature=0, max_tokens=60, ignore_eos=True))
+    first = await model.generate([asked])
+    before = model.lookahead
+    again = await model.generate([asked])
+    counts = model.lookahead
+    assert told(again) == told(first)
+    assert counts.tokens - before.tokens == 59
+    assert counts.passes - before.passes <= 12
+    other = asked.model_copy(update={"prompt": asked.prompt.salted("somebody else")})
+    passes = counts.passes
+    assert told(await model.generate([other])) == told(first)
+    assert model.lookahead.passes - passes > counts.passes - before.passes
+    await model.aclose()
+
+
+async def test_guesses_give_way_before_samples_do(tiny_files: Callable[[str], ModelFiles]) -> None:
+    tight = 150 * load(tiny_files("llama"))._scheduler._forward.column_bytes
+    plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"), kv_bytes=tight)
+    asked = requests()[1]
+    assert told(await ahead.generate([asked])) == told(await plain.generate([asked]))
+    await plain.aclose()
+    await ahead.aclose()
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt_neox"])
+def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
+    from reason.serving.local.engine import _forward
+
+    forward = _forward(tiny_files(variant), "fp32")
+    ids, last = [5, 9, 30, 41, 8], 77
+    parents = [-1, -1, 0, 0, 2, 1, 5]
+    tokens = [11, 12, 13, 14, 15, 16, 17]
+    with torch.inference_mode():
+        log = forward.open_log(64)
+        one, two = log.open(), log.open()
+        forward.run([Span(log, one, ids, [])])
+        forward.run([Span(log, two, ids[:3], [])])
+        spans = [
+            Span(log, one, [last], [0]),
+            Span(log, one, tokens, range(7), parents),
+            Span(log, two, [21], [0]),
+            Span(log, two, [22, 23], range(2), [-1, 0]),
+        ]
+        ordered = by_log(spans)
+        assert [s.parents is None for s in ordered] == [True, True, False, False]
+        logits = forward.run(ordered)
+        assert (len(one), len(two)) == (6, 4)
+
+        def alone(text: Sequence[int]) -> torch.Tensor:
+            fresh = forward.open_log(64)
+            return forward.run([Span(fresh, fresh.open(), list(text), [len(text) - 1])])[0]
+
+        spelled: list[list[int]] = []
+        for token, parent in zip(tokens, parents, strict=True):
+            spelled.append([*(spelled[parent] if parent >= 0 else []), token])
+        expected = [alone([*ids, last]), alone([*ids[:3], 21])]
+        expected += [alone([*ids, last, *path]) for path in spelled]
+        expected += [alone([*ids[:3], 21, 22]), alone([*ids[:3], 21, 22, 23])]
+    assert torch.allclose(logits, torch.stack(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "bf16", "int4"])
+def test_on_a_path_without_branches_not_a_bit_moves(
+    tiny_files: Callable[[str], ModelFiles], number_format: str
+) -> None:
+    decoder = Decoder.load(tiny_files("llama").folder, number_format)  # type: ignore[arg-type]
+    assert decoder.steady
+    ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
+    with torch.inference_mode():
+        for begun in (20, 44):
+            log, other = decoder.open_log(64), decoder.open_log(64)
+            one, two = log.open(), other.open()
+            decoder.run([Span(log, one, ids[:begun], [])])
+            decoder.run([Span(other, two, ids[:begun], [])])
+            plain = [decoder.run([Span(log, one, [token], [0])])[0] for token in ids[begun : begun + 6]]
+            guessed = Span(other, two, ids[begun + 1 : begun + 6], range(5), range(-1, 4))
+            ahead = decoder.run([Span(other, two, ids[begun : begun + 1], [0]), guessed])
+            assert torch.equal(ahead, torch.stack(plain))
+
+
+async def test_where_bits_may_move_nothing_is_guessed_unless_asked_for(tiny_files: Callable[[str], ModelFiles]) -> None:
+    for variant, steady in (("llama", True), ("gpt_neox", False)):
+        model = load(tiny_files(variant), "auto")
+        model._scheduler.lookahead._pace.worth = lambda rows, odds: len(odds)  # type: ignore[method-assign]
+        asked = Request(prompt=Prompt(text=REPEATED), sampling=Sampling(temperature=0, max_tokens=40, ignore_eos=True))
+        for _ in range(2):  # the second time, all of it was said before
+            await model.generate([asked])
+        assert (model.lookahead.guessed > 0) is steady
+        guessed = model.lookahead.guessed
+        await model.generate([asked, asked])
+        assert model.lookahead.guessed == guessed
+        await model.aclose()
+
+
+def test_columns_of_right_guesses_stay_and_the_others_are_written_again(
+    tiny_files: Callable[[str], ModelFiles],
+) -> None:
+    decoder = Decoder.load(tiny_files("llama").folder, "fp32")
+    with torch.inference_mode():
+        log = decoder.open_log(64)
+        branch = log.open()
+        decoder.run([Span(log, branch, [5, 9, 30], [])])
+        spans = [Span(log, branch, [4], [0]), Span(log, branch, [6, 7, 8], range(3), [-1, -1, 1])]
+        decoder.run(spans)
+        settled = log.settle(3, [5, 6])
+        assert (list(settled), log.used) == ([4, 5], 6)
+        log.show(branch, settled)
+        after = decoder.run([Span(log, branch, [3], [0])])
+        fresh = decoder.open_log(64)
+        whole = decoder.run([Span(fresh, fresh.open(), [5, 9, 30, 4, 7, 8, 3], [6])])
+    assert torch.allclose(after, whole, atol=1e-4)
+    for mine, theirs in zip(log.kv, fresh.kv, strict=True):
+        assert torch.allclose(mine[:, :, :7], theirs[:, :, :7], atol=1e-4)
+
+
+@pytest.mark.real
+async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(smollm2_files: ModelFiles) -> None:
+    text = "The river Seine flows through Paris, and the tower of 1889 stands beside it, near the old school."
+    asked = [
+        Request(
+            prompt=Prompt.user(f"Repeat the following text word for word:\n\n{text}"),
+            sampling=Sampling(temperature=0, max_tokens=40),
+        ),
+        Request(prompt=Prompt.user("Name three rivers."), sampling=Sampling(temperature=0.8, max_tokens=40, seed=2)),
+    ]
+    plain = LocalModel.load(smollm2_files, threads=1, lookahead="off")
+    ahead = LocalModel.load(smollm2_files, threads=1, lookahead="on")
+    for request in asked:
+        assert told(await ahead.generate([request])) == told(await plain.generate([request]))
+        if request is asked[0]:
+            assert ahead.lookahead.tokens_a_pass > 2
+    await plain.aclose()
+    await ahead.aclose()

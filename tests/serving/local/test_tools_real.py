@@ -1,0 +1,79 @@
+"""Tools on SmolLM2-135M: its own template shows none; with one that does, its prompts and calls are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reason.core.messages import Message, Prompt, Request, Sampling
+from reason.core.tools import ToolCall
+from reason.serving.files import ModelFiles
+from reason.serving.local.engine import LocalModel
+from reason.serving.local.text import Tokenizer
+from reason.serving.tool_calls import with_calls
+from scripted_tools import WEATHER, calling
+from tool_template import with_tool_template
+
+pytestmark = pytest.mark.real
+
+TURNS = (
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="Is it warm in Rome?"),
+    Message(role="assistant", tool_calls=(ToolCall(name="weather", arguments='{"city": "Rome"}', id="c1"),)),
+    Message(role="tool", content="24 degrees", tool_call_id="c1"),
+    Message(role="user", content="And in Oslo?"),
+)
+
+
+def test_its_own_template_shows_no_tools(smollm2_files: ModelFiles) -> None:
+    forms = Tokenizer(smollm2_files.folder, "smollm2").tool_forms
+    assert (forms.shows_tools, forms.shows_calls) == (False, False)
+
+
+@pytest.mark.parametrize("tools", [(), (WEATHER,)])
+@pytest.mark.parametrize("turns", [TURNS[:2], TURNS[1:2], TURNS])
+def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles, tmp_path: Path, turns, tools) -> None:
+    from transformers import AutoTokenizer
+
+    files = with_tool_template(smollm2_files, tmp_path / "tools")
+    prompt = Prompt(messages=turns, tools=tools)
+    messages = [
+        {
+            "role": m.role,
+            "content": m.content,
+            **(
+                {
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": c.name, "arguments": c.values}} for c in m.tool_calls
+                    ]
+                }
+                if m.tool_calls
+                else {}
+            ),
+        }
+        for m in turns
+    ]
+    expected = AutoTokenizer.from_pretrained(files.folder).apply_chat_template(
+        messages, tools=[t.as_openai() for t in tools] or None, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    own = Tokenizer(files.folder, files.name)
+    assert own.prompt_ids(prompt) == list(expected)
+    assert ('"name": "weather"' in own.render(prompt)) == bool(tools or len(turns) > 2)
+    assert (WEATHER.description in own.render(prompt)) == bool(tools)
+
+
+async def test_it_calls_the_tool_that_it_is_to_call(smollm2_files: ModelFiles, tmp_path: Path) -> None:
+    files = with_tool_template(smollm2_files, tmp_path / "tools")
+    model = LocalModel.load(files, weight_format="fp32", threads=1)
+    prompt = Prompt(messages=TURNS[1:2], tools=(WEATHER,), tool_choice="weather")
+    try:
+        assert model.capabilities.tools
+        [[made]] = await model.generate([Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=64))])
+        written = f"I look it up.\n{calling(city='Oslo')}"
+        spoken = with_calls(made.model_copy(update={"text": written, "tool_calls": ()}), Request(prompt=prompt))
+    finally:
+        await model.aclose()
+    [call] = made.tool_calls
+    assert (call.name, made.text, made.finish_reason) == ("weather", "", "stop")
+    assert "Rome" in str((call.values or {})["city"])
+    assert (spoken.text, [c.values for c in spoken.tool_calls]) == ("I look it up.", [{"city": "Oslo"}])
