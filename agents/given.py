@@ -21,7 +21,12 @@ def given_parameters(text: str) -> dict[str, JsonValue]:
     return {ANSWER: text}
 
 
+def given_text(parameters: Mapping[str, JsonValue]) -> str:
+    """The text that was given."""
+    return str(parameters[ANSWER])
+
+
 def given_solution(parameters: Mapping[str, JsonValue]) -> Solution:
     """The given text as a solution."""
-    text = str(parameters[ANSWER])
+    text = given_text(parameters)
     return Solution(chosen=0, candidates=(Candidate(text=text, answer=text),))

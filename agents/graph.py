@@ -1,11 +1,13 @@
 """The pipeline as a LangGraph graph: route → solve → verify (→ repair → verify …) → finish.
 
 The graph carries the coarse stages alone, with a checkpoint after each. A search never runs as graph steps: a strategy
-is one node, and what it has paid for is in the run store call by call.
+is one node, and what it has paid for is in the run store call by call. Where nothing verifies the answer, nothing comes
+between the solution and the end, and the stages are one step (`brief_graph`).
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -14,13 +16,15 @@ from langgraph.graph.state import CompiledStateGraph
 
 from . import nodes
 from .repairing import after_verification
-from .state import Pipeline, State
+from .state import Brief, Pipeline, State
 
+Graph = CompiledStateGraph[State, Pipeline, State, State]
+BriefGraph = CompiledStateGraph[Brief, Pipeline, Brief, Brief]
 STAGES = ("route", "solve", "verify", "repair", "finish")
 
 
-def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateGraph[State, Pipeline, State, State]:
-    """The pipeline.
+def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
+    """The pipeline; one serves any number of runs, also at the same time.
 
     Args:
         checkpointer: Where the state is kept after each stage; None keeps it nowhere.
@@ -33,3 +37,16 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateG
     graph.add_conditional_edges("verify", after_verification, ["repair", "finish"])
     graph.add_edge("repair", "verify")
     return graph.compile(checkpointer=checkpointer)
+
+
+@cache
+def brief_graph() -> BriefGraph:
+    """The pipeline of runs that verify nothing: the same stages as one step, since none of them is worth a checkpoint.
+
+    A step of LangGraph costs as much of the processor as a few model calls do; one serves all such runs.
+    """
+    graph = StateGraph(Brief, context_schema=Pipeline)
+    graph.add_node("answer", nodes.answer_unverified)
+    graph.add_edge(START, "answer")
+    graph.add_edge("answer", END)
+    return graph.compile()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Durability
 
 from ..core.answer import Answer, Candidate, Solution
@@ -16,6 +15,7 @@ from ..core.errors import NotVerified, ReasonError
 from ..core.events import RunFailed, RunFinished, RunStarted
 from ..core.run import Run
 from ..core.store import RunStatus
+from ..core.unbroken import to_its_end
 from ..reasoning.knowledge import Knowledge
 from ..reasoning.strategy import Models
 from ..serving.metered import MeteredModel
@@ -24,9 +24,10 @@ from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards import RewardModel, own_judge
 from .calibrated import doubts
-from .graph import build_graph
+from .graph import Graph, brief_graph
 from .knowledge import described
 from .nodes import assemble, resume_costs
+from .pacing import paced
 from .state import Pipeline, State
 from .verifying import Verifying
 
@@ -37,7 +38,7 @@ class Journey:
     Args:
         run: The run; the store has it already.
         models: Its language models by role.
-        checkpoints: Where the state is kept after each stage; None for a replay, which writes nothing.
+        graph: The pipeline; that of a replay keeps no checkpoints.
         reward: Its reward model, if it has one.
         knowledge: What it knows beside them.
         verifying: What verifies its answers.
@@ -47,7 +48,7 @@ class Journey:
         self,
         run: Run,
         models: Mapping[str, LanguageModel],
-        checkpoints: BaseCheckpointSaver[Any] | None,
+        graph: Graph,
         reward: RewardModel | None = None,
         knowledge: Knowledge | None = None,
         verifying: Verifying | None = None,
@@ -58,11 +59,11 @@ class Journey:
         self._run = run
         self._models = dict(models)
         self._reward = reward
-        self._graph = build_graph(checkpoints)
+        self._graph = graph
         self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
 
     async def start(self) -> Answer:
-        """From the beginning."""
+        """From the beginning, also of a run that was stopped before it had a checkpoint."""
         identities: dict[str, Any] = {
             role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
             for role, m in self._used().items()
@@ -70,10 +71,10 @@ class Journey:
         identities |= described(self._knowledge) | self._verifying.described()
         if self._run.recording:
             await self._run.store.set_identities(self._run.id, identities)
-        return await self._travel({"question": self._run.question.model_dump(mode="json")}, resumed=False)
+        return await self._travel(self._from_the_start, resumed=self._run.resumed)
 
     async def go_on(self, changed: Sequence[str] = ()) -> Answer:
-        """From the last checkpoint; a run that was killed before it had one starts at the beginning.
+        """From the last checkpoint; a run that was stopped before its first solution starts at the beginning.
 
         Args:
             changed: Brains that answer otherwise than when the run began.
@@ -83,9 +84,23 @@ class Journey:
         if not reached.values:
             return await self.start()
         resume_costs(self._run, cast(State, reached.values))
-        return await self._travel(None, resumed=True)
+        return await self._travel(lambda pipeline: self._through_all(None, pipeline), resumed=True)
 
-    async def _travel(self, state: State | None, *, resumed: bool) -> Answer:
+    async def _from_the_start(self, pipeline: Pipeline) -> Answer:
+        """Through the graph that is enough for the run."""
+        question = self._run.question
+        if self._run.config.verify:
+            return await self._through_all({"question": question.model_dump(mode="json")}, pipeline)
+        reached = await brief_graph().ainvoke({"question": question}, context=pipeline)
+        return cast(Answer, reached["answer"])
+
+    async def _through_all(self, state: State | None, pipeline: Pipeline) -> Answer:
+        """Through the graph with a checkpoint after each stage; None goes on from the last."""
+        durability: Durability | None = None if self._graph.checkpointer is None else "async"
+        reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
+        return Answer.model_validate(reached["answer"])
+
+    async def _travel(self, through: Callable[[Pipeline], Awaitable[Answer]], *, resumed: bool) -> Answer:
         run, config = self._run, self._run.config
         run.emit(
             RunStarted(
@@ -106,28 +121,33 @@ class Journey:
         )
         pipeline = Pipeline(run=run, models=models, parameters=config.parameters, verifying=self._verifying)
         try:
+            if resumed:  # one that kills its process at once must be known to have begun (see `Run.begun_before`)
+                await run.write_events()
             doubt = doubts(config, {role: model.identity for role, model in self._used().items()})
             if doubt:
                 run.degrade(doubt)
             for name in self._changed:
                 run.degrade(f"{name} has changed since the run began: what it was asked is asked anew")
-            durability: Durability | None = None if self._graph.checkpointer is None else "sync"
-            reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
-            answer = Answer.model_validate(reached["answer"])
+            async with paced(run):
+                answer = await through(pipeline)
         except asyncio.CancelledError:
-            await self._end("interrupted", self._partial("cancelled"))
+            if run.handed_over:
+                await run.write_events()
+                await run.store.release_run(run.id)
+            else:
+                await self._end("interrupted", self._partial("cancelled"))
             raise
         except NotVerified as e:
-            await self._end("finished", e.partial)
+            await to_its_end(self._end("finished", e.partial))
             raise
         except Exception as e:
             # whatever it is, the store must not say that the run still goes on
             code = e.code if isinstance(e, ReasonError) else "internal"
             message = e.message if isinstance(e, ReasonError) else f"{type(e).__name__}: {e}"
             run.emit(RunFailed(code=code, message=message))
-            await self._end("failed", self._partial("error"), error={"code": code, "message": message})
+            await to_its_end(self._end("failed", self._partial("error"), error={"code": code, "message": message}))
             raise
-        await self._end("finished", answer)
+        await to_its_end(self._end("finished", answer))  # cancelled so late, the run has ended all the same
         return answer
 
     def _metered_knowledge(self) -> Knowledge:
@@ -150,8 +170,7 @@ class Journey:
         if error is None:
             run.emit(RunFinished(answer=answer))
         if run.recording:
-            await run.save_events()
-            await run.store.end_run(run.id, status, answer.model_dump(mode="json"), error)
+            await run.store.end_run(run.id, status, answer.model_dump(mode="json"), error, events=run.take_events())
 
     def _partial(self, stopped: Any) -> Answer:
         """The best answer so far; where there is none, what was being written when the run was stopped."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from langgraph.runtime import Runtime
@@ -17,7 +18,7 @@ from ..reasoning.strategy import make_strategy, require_features
 from ..verify.verifier import make_verifier
 from .given import GIVEN, given_solution
 from .repairing import keep_the_better, together, verification_of, with_findings
-from .state import Pipeline, State
+from .state import Brief, Pipeline, State
 
 Stage = Callable[[State, Pipeline], Awaitable[State]]
 
@@ -36,27 +37,38 @@ async def route(state: State, pipeline: Pipeline) -> State:
 
 async def solve(state: State, pipeline: Pipeline) -> State:
     """Run the strategy; an answer that was given is taken as it is."""
-    if state["strategy"] == GIVEN:
+    solution = await solved(Question.model_validate(state["question"]), state["strategy"], pipeline)
+    return {"solution": solution.model_dump(mode="json")}
+
+
+async def solved(question: Question, named: str, pipeline: Pipeline) -> Solution:
+    """What the strategy of that name finds."""
+    if named == GIVEN:
         given = given_solution(pipeline.parameters)
         pipeline.run.offer(given)
-        return {"solution": given.model_dump(mode="json")}
-    strategy, _ = make_strategy(state["strategy"], pipeline.parameters)
-    require_features(strategy, pipeline.models)
-    solution = await strategy.solve(Question.model_validate(state["question"]), pipeline.models, pipeline.run)
+        return given
+    strategy, _ = make_strategy(named, pipeline.parameters)
+    require_features(strategy, pipeline.models, question)
+    solution = await strategy.solve(question, pipeline.models, pipeline.run)
     pipeline.run.offer(solution)
     pipeline.run.emit(SolutionFound(solution=solution))
-    return {"solution": solution.model_dump(mode="json")}
+    return solution
 
 
 async def verify(state: State, pipeline: Pipeline) -> State:
     """Run the verifiers one after the other; without one, pass the answer through.
 
-    Of several attempts the best verified one goes on (see `repairing`).
+    Of several attempts the best verified one goes on (see `repairing`). A call of tools states nothing that could be
+    verified: it stays unchecked.
     """
     run, names = pipeline.run, pipeline.run.config.verify
     if not names:
         return {"verification": None}
     question, solution = Question.model_validate(state["question"]), Solution.model_validate(state["solution"])
+    if solution.best is not None and solution.best.tool_calls:
+        unchecked = Verification(verdict="unchecked")
+        run.emit(Verified(verification=unchecked))
+        return keep_the_better(state, unchecked, run)
     said: list[Verification] = []
     for name in names:
         verifier, _ = make_verifier(name, run.config.verify_parameters.get(name, {}))
@@ -92,15 +104,22 @@ async def repair(state: State, pipeline: Pipeline) -> State:
 
 async def finish(state: State, pipeline: Pipeline) -> State:
     """Put the answer together."""
-    run = pipeline.run
     verification = None if state.get("verification") is None else verification_of(state)
-    answer = assemble(
-        run, Solution.model_validate(state["solution"]), strategy=state["strategy"], verification=verification
-    )
-    if run.config.require_verified and (answer.verification is None or answer.verification.verdict != "supported"):
-        verdict = answer.verification.verdict if answer.verification is not None else "unchecked"
-        raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+    answer = finished(pipeline.run, Solution.model_validate(state["solution"]), state["strategy"], verification)
     return {"answer": answer.model_dump(mode="json")}
+
+
+def finished(run: Run, solution: Solution, strategy: str, verification: Verification | None) -> Answer:
+    """The answer of a run that came to its end. Arguments as `assemble`.
+
+    Raises:
+        NotVerified: A verified answer is required and this one is not.
+    """
+    answer = assemble(run, solution, strategy=strategy, verification=verification)
+    if run.config.require_verified and (verification is None or verification.verdict != "supported"):
+        verdict = verification.verdict if verification is not None else "unchecked"
+        raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+    return answer
 
 
 def assemble(run: Run, solution: Solution | None, *, strategy: str, verification: Verification | None = None) -> Answer:
@@ -125,7 +144,14 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         confidence=confidence,
         stopped=solution.stopped,
         candidates=tuple(
-            AnswerCandidate(text=c.text, answer=c.answer, score=c.score, logprob=c.logprob, tokens=c.tokens)
+            AnswerCandidate(
+                text=c.text,
+                answer=c.answer,
+                score=c.score,
+                logprob=c.logprob,
+                tokens=c.tokens,
+                tool_calls=c.tool_calls,
+            )
             for c in solution.candidates
         ),
         verification=verification,
@@ -137,6 +163,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         calibration="" if curve is None else str(curve),
         citations=() if best is None else best.citations,
         ran=str(solution.notes.get("ran", "")),
+        tool_calls=() if best is None else best.tool_calls,
     )
 
 
@@ -145,15 +172,41 @@ def as_node(name: str, stage: Stage) -> Node:
 
     async def node(state: State, *, runtime: Runtime[Pipeline]) -> State:
         run = runtime.context.run
-        started = time.monotonic()
-        number = run.emit(StageStarted(stage=name))
-        with run.under(number):
+        async with told(run, name):
             added = await stage(state, runtime.context)
-        run.emit(StageFinished(stage=name, seconds=time.monotonic() - started), parent=number)
-        await run.save_events()
         return {**added, "usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
 
     return node
+
+
+async def answer_unverified(state: Brief, *, runtime: Runtime[Pipeline]) -> Brief:
+    """All stages of a run that verifies nothing, one after the other; the trace tells the same of them.
+
+    Between two of them there is nothing that a checkpoint would save: all that costs anything is in `solve`, whose
+    calls are in the run store one by one. So they are one step of the graph, and hand on what they have as it is.
+    """
+    pipeline = runtime.context
+    run = pipeline.run
+    async with told(run, "route"):
+        strategy = run.config.strategy
+    async with told(run, "solve"):
+        solution = await solved(state["question"], strategy, pipeline)
+    async with told(run, "verify"):
+        verification = None
+    async with told(run, "finish"):
+        answer = finished(run, solution, strategy, verification)
+    return {"answer": answer}
+
+
+@asynccontextmanager
+async def told(run: Run, stage: str) -> AsyncIterator[None]:
+    """Tell of a stage in the trace, and have what was told stored at its end."""
+    started = time.monotonic()
+    number = run.emit(StageStarted(stage=stage))
+    with run.under(number):
+        yield
+    run.emit(StageFinished(stage=stage, seconds=time.monotonic() - started), parent=number)
+    await run.save_events()
 
 
 def resume_costs(run: Run, state: State) -> None:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..core.answer import Answer
-from ..core.budget import Budget, refuse_unpriced
+from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
 from ..core.errors import UserError
 from ..core.event_sinks import LiveSink
 from ..core.events import EventFields, Sink
+from ..core.open_store import open_store
 from ..core.question import Document, Question
-from ..core.run import Run, RunConfig, new_run_id, new_seed
-from ..core.settings import LocalSettings, Settings, load_settings
-from ..core.sqlite_store import SqliteStore
-from ..core.store import RunRecord
+from ..core.run import Run, RunConfig, new_run_id
+from ..core.settings import Settings, load_settings
+from ..core.sql.sql_store import SqlStore
+from ..core.store import RunRecord, RunStore
+from ..core.unbroken import to_its_end
 from ..reasoning.knowledge import Knowledge
 from ..reasoning.strategy import make_strategy
-from ..serving.litellm.limiter import Limiters
 from ..serving.model import LanguageModel
 from ..serving.open import open_model
 from ..serving.pulling import Progress
 from ..serving.rewards import RewardModel, open_reward
-from .asked import check_question, read_config
+from .asked import check_question, read_config, refuse_changed
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
-from .checkpoints import open_checkpoints
-from .chosen_models import models_of, refuse_idle_jurors
+from .checkpoints import Checkpoints
+from .chosen_models import refuse_idle_jurors
+from .graph import Graph, build_graph
 from .journey import Journey
 from .knowledge import (
     OpenedKnowledge,
@@ -40,8 +42,9 @@ from .knowledge import (
     recorded_knowledge,
     refuse_namesakes,
     refuse_unused,
-    uses,
 )
+from .opened_models import OpenedModels
+from .planning import Planner
 from .portal import Portal
 from .recorded_models import recorded_models
 from .turn import Turn
@@ -148,13 +151,17 @@ class Reasoner:
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._calibration = chosen_map(self.settings, calibration)
+        self._planner = Planner(
+            self.settings, self._parameters, self.verify_parameters, require_verified, self._calibration
+        )
         self._opening = threading.Lock()
-        self._limiters = Limiters()
-        self._models: dict[tuple[str, LocalSettings], LanguageModel] = {}
-        self._rewards: dict[tuple[str, LocalSettings], RewardModel] = {}
+        self._models = OpenedModels(
+            lambda *how: open_model(*how), lambda *how: open_reward(*how), self.settings, progress, self._opening
+        )
         self._knowledge = OpenedKnowledge()
         self._verifying = OpenedVerifying()
-        self._store: SqliteStore | None = None
+        self._store: SqlStore | None = None
+        self._graph: Graph | None = None
         self._borrowing = False
         self._portal = Portal()
 
@@ -190,37 +197,44 @@ class Reasoner:
             BackendError: The model failed altogether.
             NotVerified: A verified answer is required and this one is not.
         """
-        asked = check_question(question, choices, documents)
-        settings = self.settings
-        looks_up = uses(settings.strategy, "brain")
-        compares = (
-            uses(settings.strategy, "embedding")
-            or (looks_up and bool(settings.memory))
-            or bool(compares_with(settings.strategy, self._parameters, asked))
-        )
-        config = RunConfig(
-            question=asked,
-            strategy=settings.strategy,
-            parameters=self._parameters,
-            models=models_of(settings, self.verify_parameters)
-            | ({"embedding": settings.embedding_model} if compares else {}),
-            verify=settings.verify,
-            verify_parameters=self.verify_parameters,
-            evidence=settings.evidence if settings.verify else (),
-            repairs=settings.repairs if settings.verify else 0,
-            require_verified=self._require_verified,
-            budget=settings.budget,
-            local=settings.local,
-            seed=_first(seed, settings.seed, new_seed()),
-            reuse=settings.reuse,
-            calibration=self._calibration,
-            context=settings.context if looks_up else (),
-            memory=settings.memory if looks_up else "",
-        )
+        config = self.plan(question, choices=choices, documents=documents, seed=seed)
         return await self.arun(config, run_id=run_id, sinks=sinks, stream_text=stream_text)
 
+    def plan(
+        self,
+        question: str | Question,
+        *,
+        choices: Sequence[str] = (),
+        documents: Sequence[Document] = (),
+        **differing: Any,
+    ) -> RunConfig:
+        """The configuration of a run, which `arun` takes: what `aask` would do, but for what differs.
+
+        It opens nothing and reads no files (but a calibration map, once), so that it is cheap.
+
+        Args:
+            question: The question, or its text.
+            choices: Options of a multiple-choice question.
+            documents: Texts that the answer may rest on.
+            differing: What is otherwise than in this reasoner, as `Reasoner` takes it: strategy, parameters (over the
+                settings' where the strategy is another), model, small_model, judge_model, jurors, chair_model, verify,
+                verify_parameters, evidence, repairs, budget, seed, require_verified; and tenant, whose run it is.
+
+        Raises:
+            UserError: Something of this is not allowed; names it.
+        """
+        return self._planner.plan(check_question(question, choices, documents), **differing)
+
     async def arun(
-        self, config: RunConfig, *, run_id: str | None = None, sinks: Sequence[Sink] = (), stream_text: bool = False
+        self,
+        config: RunConfig,
+        *,
+        run_id: str | None = None,
+        sinks: Sequence[Sink] = (),
+        stream_text: bool = False,
+        created: bool = False,
+        fresh: bool = True,
+        begun: Callable[[Run], None] = lambda _: None,
     ) -> Answer:
         """Take a run through the pipeline that is configured whole; otherwise as `aask`.
 
@@ -229,17 +243,21 @@ class Reasoner:
             run_id: See `aask`.
             sinks: See `aask`.
             stream_text: See `aask`.
+            created: Whether the store has the run already, taken for this process.
+            fresh: Whether nobody can have worked on it, so that the store has no replies of it.
+            begun: Given the run before it sets out, for whoever steers it.
         """
-        models, reward = await self._open_models(config)
+        models, reward = await self._models.open(config)
         knowledge = await self._open_knowledge(config)
         verifying = await self._open_verifying(config)
         if config.calibration is not None:
             refuse_other_model(config, models["main"].identity)
         store = await self._open_store()
-        run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text)
-        await store.create_run(run.id, config.model_dump(mode="json"))
-        async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward, knowledge, verifying).start()
+        run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text, fresh=fresh)
+        begun(run)
+        if not created:
+            await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
+        return await Journey(run, models, self._pipeline(store), reward, knowledge, verifying).start()
 
     async def astream(
         self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
@@ -264,8 +282,23 @@ class Reasoner:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
-    async def aresume(self, run_id: str, *, sinks: Sequence[Sink] = (), stream_text: bool = False) -> Answer:
+    async def aresume(
+        self,
+        run_id: str,
+        *,
+        sinks: Sequence[Sink] = (),
+        stream_text: bool = False,
+        taken: bool = False,
+        begun: Callable[[Run], None] = lambda _: None,
+    ) -> Answer:
         """Go on with a run that was interrupted, killed or failed; nothing that it paid for is paid again.
+
+        Args:
+            run_id: Name of the run.
+            sinks: See `aask`.
+            stream_text: See `aask`.
+            taken: Whether this process has taken the run in the store already.
+            begun: See `arun`.
 
         Raises:
             UnknownName: There is no such run.
@@ -276,28 +309,40 @@ class Reasoner:
         if record.status == "finished":
             raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
         config = read_config(record)
-        await store.take_run(record.id)
-        models, reward = await self._open_models(config)
+        if not taken:
+            await store.take_run(record.id, only=("queued", "running", "interrupted", "failed"))
+        try:
+            models, reward, knowledge, verifying = await self._open_again(config, record)
+        except BaseException:
+            if not taken:
+                back = store.release_run(record.id, "failed" if record.status == "failed" else "interrupted")
+                await to_its_end(back)
+            raise
+        events = await store.events(record.id)
+        run = Run(
+            record.id,
+            config,
+            store,
+            sinks=sinks,
+            after_events=events,
+            begun=bool(record.identities),  # they are noted before the first event
+            wants_text=stream_text,
+        )
+        begun(run)
+        journey = Journey(run, models, self._pipeline(store), reward, knowledge, verifying)
+        return await journey.go_on(changed(knowledge, record))
+
+    async def _open_again(
+        self, config: RunConfig, record: RunRecord
+    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, Verifying]:
+        """What a stored run works with; refused where a model is not the one that it began with."""
+        models, reward = await self._models.open(config)
         knowledge = await self._open_knowledge(config, record)
         verifying = await self._open_verifying(config)
-        opened: dict[str, LanguageModel | RewardModel] = {**models}
-        if reward is not None:
-            opened["reward"] = reward
-        for role, model in opened.items():
-            known = record.identities.get(role)
-            if isinstance(known, dict) and known.get("identity") != model.identity:
-                raise UserError(
-                    f"model {model.name} is not the one that run {record.id} began with", hint="ask the question anew"
-                )
+        refuse_changed(record, models if reward is None else {**models, "reward": reward})
         if config.calibration is not None:
             refuse_other_model(config, models["main"].identity)
-        events = await store.events(record.id)
-        first = events[-1].number + 1 if events else 1
-        run = Run(record.id, config, store, sinks=sinks, first_event=first, wants_text=stream_text)
-        async with open_checkpoints(store.path) as checkpoints:
-            return await Journey(run, models, checkpoints, reward, knowledge, verifying).go_on(
-                changed(knowledge, record)
-            )
+        return models, reward, knowledge, verifying
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Take a stored run through the pipeline again without any model: every reply comes from the store.
@@ -316,7 +361,9 @@ class Reasoner:
         )
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
         knowledge = recorded_knowledge(record, out_of_time=out_of_time)
-        return await Journey(run, models, None, reward, knowledge, recorded_verifying(record, config)).start()
+        return await Journey(
+            run, models, build_graph(None), reward, knowledge, recorded_verifying(record, config)
+        ).start()
 
     async def variant(
         self,
@@ -349,7 +396,6 @@ class Reasoner:
             progress=self._progress,
         )
         other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
-        other._rewards = self._rewards
         other._knowledge, other._sources, other._verifying = self._knowledge, self._sources, self._verifying
         other._borrowing = True
         return other
@@ -375,18 +421,27 @@ class Reasoner:
 
     # -- models and store
 
+    async def open(self) -> None:
+        """Open models and store that the settings name now, not at the first question."""
+        await self._open_store()
+        await self._models.open(self.plan("?"))
+
+    def opened_models(self) -> frozenset[str]:
+        """Strings of the models that are open."""
+        return self._models.names()
+
+    async def open_store(self) -> RunStore:
+        """The run store, which is closed with the reasoner."""
+        return await self._open_store()
+
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
         if self._borrowing:
             return
-        opened: list[RewardModel | LanguageModel] = [*self._rewards.values(), *self._models.values()]
-        self._rewards.clear()
-        self._models.clear()  # the same dictionaries serve the variants
-        store, self._store = self._store, None
+        store, self._store, self._graph = self._store, None, None
         await self._knowledge.aclose()
         await self._verifying.aclose()
-        for model in opened:
-            await model.aclose()
+        await self._models.aclose()
         if store is not None:
             await store.aclose()
 
@@ -406,40 +461,6 @@ class Reasoner:
     ) -> None:
         self.close()
 
-    async def _open_models(self, config: RunConfig) -> tuple[dict[str, LanguageModel], RewardModel | None]:
-        """The language models by role, and the reward model; roles with one model string share it, a judge included."""
-        settings = self.settings.model_copy(update={"local": config.local})
-        models: dict[str, LanguageModel] = {}
-        reward: RewardModel | None = None
-
-        async def language_model(name: str) -> LanguageModel:
-            return await self._language_model(name, config.local)
-
-        async with Turn(self._opening):
-            for role, name in config.models.items():
-                if role == "embedding":
-                    continue
-                if role != "reward":
-                    models[role] = await language_model(name)
-                    continue
-                key = name, config.local
-                if key not in self._rewards:
-                    self._rewards[key] = await open_reward(name, settings, self._progress, language_model)
-                reward = self._rewards[key]
-        for model in models.values():
-            refuse_unpriced(config.budget, model.name, model.capabilities.price_known)
-        if reward is not None:
-            refuse_unpriced(config.budget, reward.name, reward.capabilities.price_known)
-        return models, reward
-
-    async def _language_model(self, name: str, local: LocalSettings) -> LanguageModel:
-        """A language model by its string; the caller has the turn."""
-        key = name, local
-        if key not in self._models:
-            settings = self.settings.model_copy(update={"local": local})
-            self._models[key] = await open_model(name, settings, self._progress, self._limiters)
-        return self._models[key]
-
     async def _open_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
         """What the run knows beside its models; nothing where its strategy has no use for it."""
         if not (config.context or config.memory or "embedding" in config.models):
@@ -449,25 +470,29 @@ class Reasoner:
                 config,
                 self.settings,
                 self._sources,
-                lambda name: self._language_model(name, config.local),
+                lambda name: self._models.language_model(name, config.local),
                 self._progress,
                 record,
             )
 
     async def _open_verifying(self, config: RunConfig) -> Verifying:
-        """What verifies the run's answers; nothing where no verifier is named."""
+        """What verifies the run's answers; nothing where no verifier is named and no strategy compares."""
+        if not (config.verify or compares_with(config.strategy, config.parameters, config.question)):
+            return Verifying()  # without waiting for others who open something
         async with Turn(self._opening):
             return await self._verifying.open(config, self.settings, self._progress)
 
-    async def _open_store(self) -> SqliteStore:
-        async with Turn(self._opening):
-            if self._store is None:
-                self._store = await SqliteStore.open(self.settings.store)
+    async def _open_store(self) -> SqlStore:
+        if self._store is None:
+            async with Turn(self._opening):
+                if self._store is None:
+                    self._store = await open_store(self.settings.store)
         return self._store
 
-
-def _first(*values: int | None) -> int:
-    return next(v for v in values if v is not None)
+    def _pipeline(self, store: SqlStore) -> Graph:
+        if self._graph is None:
+            self._graph = build_graph(Checkpoints(store))
+        return self._graph
 
 
 def _given(**values: Any) -> dict[str, Any]:

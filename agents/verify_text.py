@@ -25,10 +25,10 @@ from ..serving.pulling import Progress
 from ..verify.reports import ClaimReport
 from ..verify.verifier import Verifier, make_verifier
 from .chosen_models import verifier_asks_jury
-from .given import GIVEN, NO_QUESTION, given_parameters
+from .given import GIVEN, NO_QUESTION, given_parameters, given_text
 from .portal import Portal
 from .reasoner import Reasoner
-from .verifying import LEXICAL
+from .verifying import LEXICAL, complete_parameters
 
 MAX_ANSWER_CHARS = 2_000_000
 """Longest text that is verified, in characters."""
@@ -118,8 +118,8 @@ async def averify_text(
         DataError: A document or an index cannot be read.
         BackendError: What judges failed altogether.
     """
-    _check_answer(answer, question)
     settings = load_settings() if settings is None else settings
+    _check_answer(answer, question)
     reasoner = Reasoner(
         model,
         jurors=jurors,
@@ -133,32 +133,81 @@ async def averify_text(
         progress=progress,
     )
     async with reasoner:
-        chosen = reasoner.settings
-        nothing = not documents and not chosen.evidence and not verifier_asks_jury(verifier)
-        if nothing and not programs_only:
-            raise UserError(
-                "there is nothing to check the answer against",
-                hint="give documents or evidence (--docs, --index), or say programs_only (--programs-only)",
-            )
-        complete = dict(reasoner.verify_parameters[verifier])
-        if nothing and "entailment" in complete:
-            complete["entailment"] = LEXICAL  # nothing will be judged: no classifier is opened for it
-        config = RunConfig(
-            question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),
-            strategy=GIVEN,
-            parameters=given_parameters(answer),
-            models=_models(make_verifier(verifier, complete)[0], chosen, model),
-            verify=(verifier,),
-            verify_parameters={verifier: complete},
-            evidence=chosen.evidence,
-            budget=chosen.budget,
-            local=chosen.local,
-            seed=new_seed() if chosen.seed is None else chosen.seed,
-            reuse=chosen.reuse,
+        config, warned = plan_verification(
+            answer,
+            settings=reasoner.settings,
+            question=question,
+            documents=documents,
+            verifiers=(verifier,),
+            parameters=reasoner.verify_parameters,
+            model=model,
+            programs_only=programs_only,
         )
         reports = Reports()
         done = await reasoner.arun(config, sinks=(reports, *sinks))
-    return _found(done, answer, question.strip(), reports, (PROGRAMS_ONLY,) if nothing else ())
+    return found_of(done, config, reports, warned)
+
+
+def plan_verification(
+    answer: str,
+    *,
+    settings: Settings,
+    question: str = "",
+    documents: Sequence[Document] = (),
+    verifiers: Sequence[str] = ("davinci",),
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    model: str | None = None,
+    programs_only: bool = False,
+    tenant: str = "",
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """The configuration of a run that checks a text, which `Reasoner.arun` takes; nothing is opened.
+
+    Args:
+        answer: The text.
+        settings: Evidence, models and limits.
+        question: What the text answers.
+        documents: Texts that it is checked against.
+        verifiers: Names of the verifiers.
+        parameters: By verifier, those that differ from the settings.
+        model: See `averify_text`.
+        programs_only: See `averify_text`.
+        tenant: Whose run it is.
+
+    Returns:
+        The configuration, and what is to be told beside the run's own notes.
+
+    Raises:
+        UserError: See `averify_text`.
+    """
+    _check_answer(answer, question)
+    given = {name: _own_defaults(name, (parameters or {}).get(name), settings) for name in verifiers}
+    complete = complete_parameters(verifiers, settings.verifiers, {**(parameters or {}), **given})
+    nothing = not documents and not settings.evidence and not any(map(verifier_asks_jury, verifiers))
+    if nothing and not programs_only:
+        raise UserError(
+            "there is nothing to check the answer against",
+            hint="give documents or evidence (--docs, --index), or say programs_only (--programs-only)",
+        )
+    models: dict[str, str] = {}
+    for name, values in complete.items():
+        if nothing and "entailment" in values:
+            values["entailment"] = LEXICAL  # nothing will be judged: no classifier is opened for it
+        models |= _models(make_verifier(name, values)[0], settings, model)
+    config = RunConfig(
+        question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),
+        strategy=GIVEN,
+        parameters=given_parameters(answer),
+        models=models,
+        verify=tuple(verifiers),
+        verify_parameters=complete,
+        evidence=settings.evidence,
+        budget=settings.budget,
+        local=settings.local,
+        seed=new_seed() if settings.seed is None else settings.seed,
+        reuse=settings.reuse,
+        tenant=tenant,
+    )
+    return config, (PROGRAMS_ONLY,) if nothing else ()
 
 
 def verify_text(answer: str, **options: Any) -> TextVerification:
@@ -205,11 +254,19 @@ def _models(verifier: Verifier, settings: Settings, model: str | None) -> dict[s
     return {role: name for role, name in by_role.items() if role in verifier.roles} | jury
 
 
-def _found(done: Answer, answer: str, question: str, reports: Reports, warned: tuple[str, ...]) -> TextVerification:
+def found_of(done: Answer, config: RunConfig, reports: Reports, warned: Sequence[str] = ()) -> TextVerification:
+    """What was found of a text, from the end of its run.
+
+    Args:
+        done: The run's answer.
+        config: Its configuration.
+        reports: Have heard its events.
+        warned: What is to be told beside the run's own notes.
+    """
     verification = done.verification or Verification()
     return TextVerification(
-        answer=answer,
-        question=question,
+        answer=given_text(config.parameters),
+        question=config.question.text.strip(),
         verification=verification,
         reports=reports.of(verification),
         usage=done.usage,

@@ -18,7 +18,7 @@ from ..core.run import Run, RunConfig
 from ..core.settings import Settings
 from ..core.store import RunRecord
 from ..reasoning.brains.folder_files import Note
-from ..reasoning.strategy import Models, make_strategy
+from ..reasoning.strategy import STRATEGIES, Models, make_strategy
 from ..serving.embeddings import EmbeddingModel, open_embedding
 from ..serving.pulling import Progress
 from ..verify.entailment.judge import JudgeEntailment
@@ -144,8 +144,8 @@ def _wanted(config: RunConfig) -> str:
 
 def compares_with(strategy: str, parameters: Mapping[str, JsonValue], question: Question) -> str:
     """The entailment that a strategy wants for a question and that has to be opened for it; empty if it wants none."""
-    if strategy == GIVEN:
-        return ""
+    if strategy == GIVEN or not hasattr(STRATEGIES.load(strategy), "comparing"):
+        return ""  # parameters are checked where they are used
     wants = getattr(make_strategy(strategy, parameters)[0], "comparing", None)
     wanted = "" if wants is None else str(wants(question))
     return "" if wanted in (JUDGE, LEXICAL) else wanted

@@ -22,12 +22,17 @@ class Interrupted(BaseException):
     """A signal came while nothing was under way that could be cancelled."""
 
 
-def run_interruptible(work: Coroutine[Any, Any, T], on_first: Callable[[], None] = lambda: None) -> T:
+def run_interruptible(
+    work: Coroutine[Any, Any, T],
+    on_first: Callable[[], None] = lambda: None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run a coroutine to its end; SIGINT or SIGTERM cancels it, a second one ends the process with status 130.
 
     Args:
         work: What to do.
         on_first: Called once, within the event loop, when the first signal has come.
+        loop_factory: Makes the event loop; None is Python's own.
 
     Raises:
         asyncio.CancelledError: A signal came and the work has cleaned up after itself.
@@ -60,7 +65,8 @@ def run_interruptible(work: Coroutine[Any, Any, T], on_first: Callable[[], None]
     # signal.signal, and not the loop's own handlers: the second signal must also work while the loop is held up
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return asyncio.run(watched())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(watched())
     finally:
         for number, old in before.items():
             signal.signal(number, old)

@@ -24,9 +24,12 @@ from .doctor import doctor
 from .eval import eval_app
 from .index import index_app
 from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
+from .keys import keys_app
 from .memory import memory_app
 from .models import models_app
 from .runs import runs_app
+from .serve import EXAMPLES as SERVE_EXAMPLES
+from .serve import serve
 from .strategies import strategies_app
 from .train import train_app
 from .verifiers import verifiers_app
@@ -49,6 +52,7 @@ app = typer.Typer(
 app.command("ask", epilog=EXAMPLES)(ask)
 app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
+app.command("serve", epilog=SERVE_EXAMPLES)(serve)
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
 app.add_typer(calibrate_app, name="calibrate")
@@ -57,6 +61,7 @@ app.add_typer(verifiers_app, name="verifiers")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(memory_app, name="memory")
+app.add_typer(keys_app, name="keys")
 app.add_typer(index_app, name="index")
 app.command("doctor")(doctor)
 app.add_typer(config_app, name="config")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.store_place import file_of, read_place, shown_store
 from .completions import complete_strategy
 
 RUNNING = "What runs"
@@ -14,6 +15,12 @@ DATA = "Data"
 BUDGET = "Budget"
 OUTPUT = "Output"
 ENGINE = "Store and engine"
+
+
+def file_store(given: str) -> Path:
+    """A run store that must be a file."""
+    return file_of(read_place(given), "evaluations and trainings")
+
 
 Strategy = Annotated[
     str | None,
@@ -93,12 +100,23 @@ FieldMap = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
 Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="FILE|URL",
+        help="Run store: an SQLite file, or postgresql://HOST/DATABASE. (default: from the settings)",
+        show_default=False,
+        rich_help_panel=ENGINE,
+    ),
+]
+FileStore = Annotated[
     Path | None,
     typer.Option(
         "--store",
         metavar="FILE",
-        help="Run store (an SQLite file). (default: from the settings)",
+        help="Run store: an SQLite file, no database. (default: one in the run's folder)",
         show_default=False,
+        parser=file_store,
         rich_help_panel=ENGINE,
     ),
 ]
@@ -150,6 +168,6 @@ def given(**values: Any) -> dict[str, Any] | None:
     return {name: value for name, value in values.items() if value is not None} or None
 
 
-def resume_flags(store: Path | None) -> tuple[str, ...]:
-    """The flags of a run without which it cannot be gone on with."""
-    return () if store is None else ("--store", str(store))
+def resume_flags(store: str | None) -> tuple[str, ...]:
+    """The flags of a run without which it cannot be gone on with; a password is left out."""
+    return () if store is None else ("--store", shown_store(read_place(store)))

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from ...core.run import Run
 from ...reasoning.process_rewards import ByRewardModel
-from ...reasoning.prompts import ask
+from ...reasoning.prompts import as_problem
 from ...reasoning.rlot.trajectory import Trajectory
 from ...serving.metered_rewards import MeteredReward
 from .plan import RewardKind
@@ -72,7 +72,7 @@ class Rewards:
         """The reward model's probability of the last step; where the steps are too long for it, without the oldest."""
         if self._scores is None or not trajectory.steps:
             return 0.0
-        problem = ask(trajectory.question).messages[-1].content
+        problem = as_problem(trajectory.question)
         for first in range(len(trajectory.steps)):
             (score,) = await self._scores.score(problem, [trajectory.steps[first:]], "last")
             if score is not None:

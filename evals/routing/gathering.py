@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...core.errors import BackendUnavailable, UnknownName, UserError
+from ...core.open_store import open_store
 from ...core.question import Question
 from ...core.run import Run, RunConfig
 from ...core.settings import Settings
-from ...core.sqlite_store import SqliteStore
-from ...core.store import RunStatus
+from ...core.store import RunStatus, RunStore
 from ...core.together import together
 from ...core.unbroken import to_its_end
 from ...routers.question_features import Signals, signals_of
@@ -79,7 +79,7 @@ async def gather_signals(
         BackendError: The model failed.
     """
     async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(settings.store)
+        store = await open_store(settings.store)
         stack.push_async_callback(store.aclose)
         opened: LanguageModel | None = None
         if model is not None:
@@ -124,7 +124,7 @@ async def _embedding(settings: Settings, progress: Progress | None) -> tuple[Emb
 
 
 async def _look(
-    question: Question, store: SqliteStore, model: LanguageModel | None, name: str, embedding: EmbeddingModel | None
+    question: Question, store: RunStore, model: LanguageModel | None, name: str, embedding: EmbeddingModel | None
 ) -> Signals:
     """The signals of a question, in a run of their own whose name follows from what is looked at."""
     config = RunConfig(
@@ -153,7 +153,7 @@ async def _look(
     return found
 
 
-async def _begin(run: Run, config: RunConfig, store: SqliteStore) -> None:
+async def _begin(run: Run, config: RunConfig, store: RunStore) -> None:
     try:
         await store.get_run(run.id)
     except UnknownName:

@@ -209,19 +209,20 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
             await reasoner.aresume("cancelled")
 
 
-async def test_a_run_that_died_after_solving_does_not_solve_again(opened, settings, monkeypatch):
+async def test_a_run_that_died_after_solving_asks_the_model_nothing_again(opened, settings, monkeypatch):
     import reason.agents.nodes as nodes
 
-    async def die(state, pipeline):
+    def die(*_):
         raise RuntimeError("power cut")
 
-    whole = nodes.verify
-    monkeypatch.setattr(nodes, "verify", die)
+    whole = nodes.finished
+    monkeypatch.setattr(nodes, "finished", die)
     async with voting(settings) as reasoner:
         with pytest.raises(RuntimeError, match="power cut"):
             await reasoner.aask("Where?", run_id="died")
-        monkeypatch.setattr(nodes, "verify", whole)
-        calls = len(opened["scripted"].generate_calls)
+    monkeypatch.setattr(nodes, "finished", whole)
+    calls = len(opened["scripted"].generate_calls)
+    async with voting(settings) as reasoner:
         answer = await reasoner.aresume("died")
     assert len(opened["scripted"].generate_calls) == calls
     assert answer.answer == "Paris"

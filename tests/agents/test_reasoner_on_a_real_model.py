@@ -22,7 +22,7 @@ def settings(tmp_path, smollm2_files):
 
 async def comes_to_rest(reasoner):
     """Whether the engine stops decoding: it looks for what was cancelled after the step that it is in."""
-    (model,) = reasoner._models.values()
+    (model,) = reasoner._models._models.values()
     for _ in range(100):
         if model.rows_under_way == 0:
             return True

@@ -1,0 +1,192 @@
+"""What a run costs beside the model: `Reasoner.aask` with `cot` over a model that answers at once.
+
+    python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--store FILE|URL] [--profile] [--http]
+
+Prints, for each number of runs under way at once, runs per second, milliseconds of processor time a run (all threads of
+this process), transactions a run, and the median and 99th percentile of a run's time from question to answer. There is
+no network and no weight in it: what is measured is the pipeline, the meters, the events and the run store.
+
+`--http` measures the whole path of a chat request as well: `reason serve` with keys, LiteLLM's provider path and a
+model server that answers at once (`sidecar_backend.py`), each in a process of its own. Its milliseconds of processor
+time are those of the serving process alone, all its threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import reason.agents.reasoner as reasoner_module
+from reason import Reasoner
+from reason.core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored, Usage
+from reason.core.settings import load_settings
+from reason.serving.model import Capabilities, Listener
+
+MODEL = "instant/echo"
+TEXT = "Six times seven is forty-two.\nAnswer: 42"
+TOKENS = tuple(TEXT.split(" "))
+
+
+class InstantModel:
+    """A language model that gives one text, token by token, without waiting."""
+
+    name = MODEL
+    identity = "instant@1"
+    capabilities = Capabilities(
+        seed=True, context_tokens=1 << 20, usd_per_prompt_token=0.0, usd_per_completion_token=0.0
+    )
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """See `LanguageModel`."""
+        return sum(len(m.content.split()) for m in prompt.messages)
+
+    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        """See `LanguageModel`."""
+        await asyncio.sleep(0)
+        replies = []
+        for i, request in enumerate(requests):
+            row = []
+            for index in request.indices:
+                usage = Usage(
+                    prompt_tokens=self.count_tokens(request.prompt), completion_tokens=len(TOKENS), cost_usd=0.0
+                )
+                done = Completion(
+                    text=TEXT,
+                    token_ids=tuple(range(len(TOKENS))),
+                    logprobs=(-0.1,) * len(TOKENS),
+                    finish_reason="stop",
+                    usage=usage,
+                    sample_index=index,
+                )
+                if listener is not None:
+                    listener(Chunk(request=i, sample_index=index, text=TEXT, token_ids=done.token_ids, completion=done))
+                row.append(done)
+            replies.append(row)
+        return replies
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """See `LanguageModel`."""
+        chunks: list[Chunk] = []
+        await self.generate([request], chunks.append)
+        for chunk in chunks:
+            yield chunk
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+        """See `LanguageModel`; nothing here asks for it."""
+        raise NotImplementedError
+
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+        """See `LanguageModel`; nothing here asks for it."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """See `LanguageModel`."""
+
+
+async def measure(store: Path | str, runs: int, at_once: int, profile: bool) -> str:
+    """One row of the table."""
+
+    async def instant(*_: Any) -> InstantModel:
+        return InstantModel()
+
+    reasoner_module.open_model = instant  # type: ignore[assignment]  # no model string opens it
+    settings = load_settings(store=store, model=MODEL, strategy="cot")
+    async with Reasoner(settings=settings) as reasoner:
+        took: list[float] = []
+
+        async def ask(i: int) -> None:
+            began = time.perf_counter()
+            answer = await reasoner.aask(f"What is six times seven? ({i})")
+            took.append(time.perf_counter() - began)
+            assert answer.answer == "42", answer
+
+        for i in range(20):
+            await ask(-i)
+        took.clear()
+        opened = reasoner._store
+        before = getattr(opened, "transactions", 0)
+        waiting = iter(range(runs))
+        profiler = cProfile.Profile()
+
+        async def worker() -> None:
+            for i in waiting:
+                await ask(i)
+
+        if profile:
+            profiler.enable()
+        wall, cpu = time.perf_counter(), time.process_time()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(worker())
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        if profile:
+            profiler.disable()
+            pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+        transactions = getattr(opened, "transactions", 0) - before
+    percentiles = statistics.quantiles(took, n=100)
+    return (
+        f"{at_once:>8} {runs / wall:>9.0f} {1000 * cpu / runs:>11.2f} {transactions / runs:>13.1f} "
+        f"{1000 * percentiles[49]:>10.1f} {1000 * percentiles[98]:>8.1f}"
+    )
+
+
+def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
+    """Rows of the table of chat requests: whole replies and streams, for each number of them at once."""
+    from sidecar_backend import Pace
+    from sidecar_load_client import Job, LoadGenerator
+    from sidecar_load_servers import ours
+    from sidecar_processes import Backend
+
+    with tempfile.TemporaryDirectory() as scratch, Backend(Path(scratch), Pace()) as backend:
+        server, generator = ours(Path(scratch), backend), LoadGenerator()
+        try:
+            for streams in at_once:
+                for streamed in (False, True):
+                    job = Job(server.url, server.body(streamed), streams, runs, server.headers)
+                    generator.run(job)  # code and connections are warm
+                    before = server.process.cpu_seconds()
+                    figures = generator.run(job)
+                    assert not figures.failures, figures.failures
+                    cpu = (server.process.cpu_seconds() - before) / (runs + streams)
+                    percentiles = statistics.quantiles(figures.latencies, n=100)
+                    yield (
+                        f"{streams:>8} {'stream' if streamed else 'whole':>7} {runs / figures.seconds:>11.0f} "
+                        f"{1000 * cpu:>15.2f} {1000 * percentiles[49]:>10.1f} {1000 * percentiles[98]:>8.1f}"
+                    )
+        finally:
+            generator.close()
+            server.process.kill()
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--store", help="a database; else a new file")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument("--http", action="store_true", help="measure the whole path of a chat request as well")
+    given = parser.parse_args()
+    print(f"{'at once':>8} {'runs/s':>9} {'cpu ms/run':>11} {'transactions':>13} {'median ms':>10} {'p99 ms':>8}")
+    for at_once in given.at_once:
+        with tempfile.TemporaryDirectory() as scratch:
+            store = given.store or Path(scratch) / "runs.sqlite3"
+            print(asyncio.run(measure(store, given.runs, at_once, given.profile)), flush=True)
+    if given.http:
+        print(
+            f"\n{'at once':>8} {'reply':>7} {'requests/s':>11} {'cpu ms/request':>15} {'median ms':>10} {'p99 ms':>8}"
+        )
+        for row in measure_http(given.runs, given.at_once):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

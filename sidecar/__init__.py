@@ -1,0 +1,1 @@
+"""The REST sidecar: reasoning over HTTP, in OpenAI's format and natively."""

@@ -1,0 +1,102 @@
+"""Errors as JSON objects, in the form that OpenAI's clients know; and back. Server and client share this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..core.answer import Answer
+from ..core.errors import BackendError, ReasonError, StoreError
+from ..core.events import EventFields, RunFailed
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    499: "cancelled_error",
+}
+INTERNAL = "something went wrong inside the server"
+"""What is told of an error that is none of ours."""
+STORE_FAILED = "the server's run store failed"
+"""What is told of an error of the run store, whose own text has its file, or its host, and processes."""
+
+
+def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]:
+    """An error as the value of `error` in a response, or in a stream that breaks off.
+
+    Args:
+        error: The error.
+        param: Field of the request at fault; None is what the error itself knows.
+
+    Returns:
+        `message`, `type`, `param` and `code`; and `partial`, the best answer so far, where the error carries one.
+    """
+    message = STORE_FAILED if isinstance(error, StoreError) else str(error)
+    told = plain_error(message, error.http_status, code=error.code, param=param or getattr(error, "param", None))
+    partial = getattr(error, "partial", None)
+    if isinstance(partial, Answer):
+        told["partial"] = partial.model_dump(mode="json")
+    return told
+
+
+def plain_error(message: str, status: int, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """The same for an error that has a status and no class."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"message": message, "type": kind, "param": param, "code": code}
+
+
+def shown_error(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Code and message of what ended a run; of a fault of ours or of the store, the text is the operator's alone."""
+    hidden = {ReasonError.code: INTERNAL, StoreError.code: STORE_FAILED}.get(str(stored.get("code")))
+    return dict(stored) if hidden is None else {**stored, "message": hidden}
+
+
+def shown_event(event: EventFields) -> EventFields:
+    """An event as callers may see it."""
+    if not isinstance(event, RunFailed):
+        return event
+    return event.model_copy(update=shown_error({"code": event.code, "message": event.message}))
+
+
+def error_from(told: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
+    """The error that an object tells of: of the class whose code it has, else of the tree's root.
+
+    Args:
+        told: The object, or code and message as the run store keeps them.
+        status: The HTTP status that it came with, for an error without a known code.
+        partial: The best answer so far; None is the object's.
+    """
+    code, message = str(told.get("code") or ""), str(told.get("message") or "the server gave no reason")
+    kind = next((k for k in _tree(ReasonError) if "code" in vars(k) and k.code == code), None)
+    if kind is None:
+        kind = BackendError if status in (502, 503, 504) else ReasonError
+    error = kind.__new__(kind)  # constructors differ; what a caller of the server has is the message
+    ReasonError.__init__(error, message)
+    for name in ("param", "kind", "name", "feature", "model", "retry_after_s", "tokens", "limit", "used"):
+        if not hasattr(error, name):
+            setattr(error, name, told.get(name))
+    error.partial = partial or _partial(told.get("partial"))  # type: ignore[attr-defined]
+    return error
+
+
+def _partial(told: Any) -> Answer | None:
+    try:
+        return None if told is None else Answer.model_validate(told)
+    except ValidationError:  # of another version
+        return None
+
+
+def _tree(root: type[ReasonError]) -> Iterator[type[ReasonError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _tree(kind)

@@ -1,0 +1,83 @@
+"""How errors leave the server: one JSON object for every path and every kind."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..core.errors import ReasonError, StoreError
+from .error_objects import INTERNAL, error_object, plain_error
+from .gate.log_lines import log_fault
+
+RETRY_AFTER_S = 1
+"""What `Retry-After` says where nobody knows better."""
+
+
+def install_errors(app: FastAPI) -> None:
+    """Answer every error of an application with the error object."""
+    app.add_exception_handler(ReasonError, _reason_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def error_response(error: ReasonError, *, param: str | None = None) -> JSONResponse:
+    """An error as a response, with `Retry-After` where trying again may help."""
+    status = error.http_status
+    headers: dict[str, str] = {}
+    if status in (429, 503):
+        wait = getattr(error, "retry_after_s", None)
+        headers["Retry-After"] = str(RETRY_AFTER_S if wait is None else max(1, math.ceil(wait)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": error_object(error, param)}, status, headers)
+
+
+def request_id(request: Request) -> str:
+    """The name of a request in logs and errors; one is made where no middleware has given it."""
+    known = getattr(request.state, "request_id", None)
+    if known is None:
+        known = request.state.request_id = uuid.uuid4().hex
+    return str(known)
+
+
+async def _reason_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ReasonError)
+    request.state.error_code = error.code  # for the log and the metrics
+    if isinstance(error, StoreError):
+        log_fault("store.failed", error, request_id=request_id(request))
+    return error_response(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """A body or parameter that is not as it should be: the first fault, with its place."""
+    assert isinstance(error, RequestValidationError)
+    first: dict[str, Any] = dict(next(iter(error.errors()), {"loc": (), "msg": "the request is not valid"}))
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    param = ".".join(place) or None
+    said = str(first["msg"]).removeprefix("Value error, ")
+    message = f"{param}: {said}" if param else said
+    status = 400 if first.get("type") == "json_invalid" else 422
+    return JSONResponse({"error": plain_error(message, status, code="invalid_request", param=param)}, status)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: no such path, no such method and the like."""
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
+    told = plain_error(str(error.detail), error.status_code, code=code)
+    return JSONResponse({"error": told}, error.status_code, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Anything else is a fault of ours: the log has it, the caller gets the name under which it is there."""
+    name = request_id(request)
+    log_fault("request.fault", error, request_id=name)
+    told = plain_error(f"{INTERNAL} (request {name})", 500, code="internal")
+    return JSONResponse({"error": told}, 500)

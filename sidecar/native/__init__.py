@@ -1,0 +1,1 @@
+"""The native API: runs, their events and answers, whole."""

@@ -1,0 +1,14 @@
+"""OpenAI's interface: chat completions, responses and models, answered by reasoning strategies."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ..native.starting import ERRORS
+from .chat import chat
+from .models import models
+from .responses import responses
+
+router = APIRouter(responses={**ERRORS})
+for _part in (chat, responses, models):
+    router.include_router(_part)

@@ -1,0 +1,107 @@
+"""What stands behind the model name of a request: `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from ...core.budget import Budget
+from ...core.errors import ModelNotFound, UserError
+from ...core.registry import nearest
+from ...core.settings import Settings
+from ...reasoning.strategy import STRATEGIES, Stability
+from ..offered import offered_models
+
+PREFIX = "reason/"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a model name stands for.
+
+    Attributes:
+        id: The name as callers give it.
+        strategy: The strategy; None leaves it to the request, else to the settings.
+        model: The main model.
+        parameters: Parameters of the strategy that the name brings along.
+        budget: Limits that it brings along.
+        verify: Verifiers that it brings along; empty are the settings'.
+        stability: What is told of it; None is the strategy's.
+    """
+
+    id: str
+    strategy: str | None
+    model: str
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    verify: tuple[str, ...] = ()
+    stability: Stability | None = None
+
+
+def named(name: str, settings: Settings) -> Named:
+    """Look a model name up. Nothing is opened: what is not offered does not exist.
+
+    Raises:
+        ModelNotFound: It is no alias, no strategy with an offered model, and no offered model; the nearest are named.
+    """
+    alias = settings.serve.aliases.get(name)
+    if alias is not None:
+        return Named(
+            id=name,
+            strategy=alias.strategy,
+            model=alias.model or settings.model,
+            parameters=alias.parameters,
+            budget=alias.budget,
+            verify=alias.verify,
+            stability=alias.stability,
+        )
+    offered = offered_models(settings)
+    if name in offered:
+        return Named(id=name, strategy=None, model=name)
+    strategy, colon, model = name.removeprefix(PREFIX).partition(":")
+    known = STRATEGIES.names()
+    if name.startswith(PREFIX) and strategy in known and (model in offered or not colon):
+        return Named(id=name, strategy=strategy, model=model or settings.model)
+    if name.startswith(PREFIX) and strategy in known:
+        near = tuple(f"{PREFIX}{strategy}:{m}" for m in nearest(model, offered))
+    else:
+        near = nearest(name, _ids(settings))
+    raise ModelNotFound(name, near, hint="GET /v1/models lists what there is")
+
+
+def every_name(settings: Settings) -> list[Named]:
+    """All names there are: aliases, then strategies with each offered model, then the models alone."""
+    return [named(name, settings) for name in _ids(settings)]
+
+
+def strategy_of(name: Named, wanted: str | None, settings: Settings) -> str:
+    """The strategy of a request: of its model name, else of its `reason` object, else of the settings.
+
+    Raises:
+        UserError: Model name and `reason` object name different ones, or there is none of that name.
+    """
+    if name.strategy is not None and wanted not in (None, name.strategy):
+        raise UserError(
+            f"the model {name.id!r} is the strategy {name.strategy!r}, and reason.strategy is {wanted!r}",
+            hint="give one of the two",
+            param="reason.strategy",
+        )
+    chosen = name.strategy or wanted or settings.strategy
+    known = STRATEGIES.names()
+    if chosen not in known:
+        near = " or ".join(map(repr, nearest(chosen, known)))
+        raise UserError(f"unknown strategy {chosen!r}", hint=near and f"did you mean {near}?", param="reason.strategy")
+    return chosen
+
+
+def _ids(settings: Settings) -> list[str]:
+    offered = offered_models(settings)
+    return list(dict.fromkeys((*settings.serve.aliases, *_with_strategies(offered[1:]), *offered)))
+
+
+def _with_strategies(others: Iterable[str]) -> Iterable[str]:
+    for strategy in STRATEGIES.names():
+        yield f"{PREFIX}{strategy}"
+        yield from (f"{PREFIX}{strategy}:{model}" for model in others)

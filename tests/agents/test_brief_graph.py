@@ -1,0 +1,95 @@
+"""Runs that verify nothing go through one step of the graph, and look from outside as through all of them."""
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents import nodes
+from reason.agents.graph import STAGES
+from reason.agents.journey import Journey
+from reason.agents.reasoner import Reasoner
+from reason.core.event_sinks import MemorySink
+from reason.core.settings import Settings
+from reason.serving.metered import MeteredModel
+from scripted_model import ScriptedModel, replies
+
+
+@pytest.fixture
+def model(monkeypatch):
+    model = ScriptedModel(replies("It is in France. The answer is Paris."))
+
+    async def open_model(name, settings, *_):
+        return model
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return model
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+async def through_all(journey, pipeline):
+    """As before there was a graph for runs that verify nothing."""
+    return await journey._through_all({"question": journey._run.question.model_dump(mode="json")}, pipeline)
+
+
+def told(sink):
+    """What was told, but for names and times."""
+    return [e.model_dump(exclude={"run_id", "at_s", "seconds", "answer"}) for e in sink.events]
+
+
+async def test_both_graphs_tell_and_answer_the_same(model, settings, monkeypatch):
+    brief, whole = MemorySink(), MemorySink()
+    async with Reasoner(settings=settings) as reasoner:
+        one = await reasoner.aask("Where?", sinks=[brief])
+        store = await reasoner.open_store()
+        assert await store.checkpoints(one.run_id) == []
+        monkeypatch.setattr(Journey, "_from_the_start", through_all)
+        other = await reasoner.aask("Where?", sinks=[whole])
+        assert await store.checkpoints(other.run_id) != []
+    assert told(brief) == told(whole)
+    assert [e.stage for e in brief.of_type("stage.started")] == [s for s in STAGES if s != "repair"]
+    assert one.model_copy(update={"run_id": "", "usage": other.usage}) == other.model_copy(update={"run_id": ""})
+
+
+async def test_a_run_whose_stages_were_kept_goes_on_from_there(model, settings, monkeypatch):
+    def die(*_):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as before:
+        before.setattr(Journey, "_from_the_start", through_all)
+        before.setattr(nodes, "finished", die)
+        async with Reasoner(settings=settings) as reasoner:
+            with pytest.raises(RuntimeError, match="power cut"):
+                await reasoner.aask("Where?", run_id="kept")
+    monkeypatch.setattr(nodes, "solved", die)  # it is solved
+    async with Reasoner(settings=settings) as reasoner:
+        assert (await reasoner.aresume("kept")).answer == "Paris"
+
+
+async def test_a_new_run_asks_the_store_for_nothing_that_it_cannot_have(model, settings, monkeypatch):
+    asked = []
+    async with Reasoner(settings=settings) as reasoner:
+        store = await reasoner.open_store()
+        find = store.find_calls
+
+        async def watched(run_id, keys, **how):
+            asked.append(list(keys))
+            return await find(run_id, keys, **how)
+
+        monkeypatch.setattr(store, "find_calls", watched)
+        generate = MeteredModel.generate
+
+        async def twice(self, requests, *args, **how):
+            first = await generate(self, requests, *args, **how)
+            assert await generate(self, requests, *args, **how) == first
+            return first
+
+        monkeypatch.setattr(MeteredModel, "generate", twice)
+        answer = await reasoner.aask("Where?")
+        calls = len(model.generate_calls)
+        assert len(asked) == calls == 1  # what was asked for before is looked for, and found
+        assert (answer.usage.model_calls, answer.usage.replayed_calls) == (2, 1)
+        again = await reasoner.areplay(answer.run_id)
+        assert again.answer == "Paris"
+        assert len(model.generate_calls) == calls

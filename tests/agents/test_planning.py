@@ -1,0 +1,119 @@
+import pytest
+import reason.core.settings as settings_module
+from reason.agents.reasoner import Reasoner
+from reason.core.budget import Budget
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.question import Document, Question
+from reason.core.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        model="main",
+        store=tmp_path / "runs.sqlite3",
+        seed=5,
+        strategy="self-consistency",
+        strategies={"self-consistency": {"n": 6}, "best-of-n": {"n": 3}},
+        verifiers={"davinci": {"k": 4}},
+        budget=Budget(tokens=1000),
+    )
+
+
+def test_what_is_not_said_is_as_the_reasoner_has_it(settings):
+    reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
+    config = reasoner.plan("Why?", choices=("a", "b"), documents=(Document(name="d", text="t"),))
+    assert config.question == Question(text="Why?", choices=("a", "b"), documents=(Document(name="d", text="t"),))
+    assert (config.strategy, config.parameters["n"], config.parameters["max_tokens"]) == ("self-consistency", 6, 50)
+    assert (config.models, config.seed, config.budget, config.tenant) == ({"main": "main"}, 5, Budget(tokens=1000), "")
+    assert (config.verify, config.repairs, config.require_verified) == ((), 0, False)
+
+
+def test_each_run_may_differ_and_leaves_the_reasoner_as_it_is(settings):
+    reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
+    before = reasoner.plan("Why?")
+    config = reasoner.plan(
+        "Why?",
+        strategy="best-of-n",
+        model="other",
+        judge_model="judge",
+        parameters={"max_tokens": 60},
+        verify=("davinci",),
+        verify_parameters={"davinci": {"k": 7}},
+        repairs=2,
+        budget={"seconds": 3},
+        seed=8,
+        require_verified=True,
+        tenant="anne",
+    )
+    assert (config.strategy, config.parameters["n"], config.parameters["max_tokens"]) == ("best-of-n", 3, 60)
+    assert config.models == {"main": "other", "judge": "judge"}
+    assert (config.verify, config.verify_parameters["davinci"]["k"], config.repairs) == (("davinci",), 7, 2)
+    assert (config.budget, config.seed, config.require_verified, config.tenant) == (Budget(seconds=3), 8, True, "anne")
+    assert reasoner.plan("Why?") == before
+
+
+def test_the_own_parameters_belong_to_the_own_strategy_alone(settings):
+    reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
+    default = Reasoner(settings=settings).plan("?", strategy="cot").parameters["max_tokens"]
+    assert reasoner.plan("?", strategy="cot").parameters["max_tokens"] == default != 50
+    assert reasoner.plan("?", parameters={"n": 2}).parameters["max_tokens"] == 50
+
+
+def test_a_jury_is_chosen_run_by_run(settings):
+    reasoner = Reasoner(settings=settings)
+    models = reasoner.plan("?", strategy="edgejury", jurors=("a", "b"), chair_model="c").models
+    assert models == {"main": "main", "juror-1": "a", "juror-2": "b", "chair": "c"} | (
+        {"embedding": models["embedding"]} if "embedding" in models else {}
+    )
+    with pytest.raises(UserError, match="asks no jury"):
+        reasoner.plan("?", strategy="cot", jurors=("a",))
+
+
+@pytest.mark.parametrize(
+    ("differing", "param", "error"),
+    [
+        ({"parameters": {"nn": 2}}, "nn", UnknownName),
+        ({"parameters": {"n": 0}}, "n", UserError),
+        ({"budget": {"tokens": -1}}, "tokens", UserError),
+        ({"require_verified": True}, "verify", UserError),
+        ({"verify": ("davinci",), "verify_parameters": {"davinci": {"k": -1}}}, "k", UserError),
+    ],
+)
+def test_errors_name_what_is_at_fault(settings, differing, param, error):
+    with pytest.raises(error) as caught:
+        Reasoner(settings=settings).plan("?", **differing)
+    assert caught.value.param == param
+    assert param in str(caught.value)
+
+
+def test_unknown_names_and_questions_that_are_none_are_refused(settings):
+    reasoner = Reasoner(settings=settings)
+    for wrong in ({"strategy": "no-such"}, {"verify": ("no-such",)}):
+        with pytest.raises(UnknownName):
+            reasoner.plan("?", **wrong)
+    with pytest.raises(UserError, match="empty"):
+        reasoner.plan("  ")
+    with pytest.raises(UserError, match="not named"):
+        reasoner.plan("?", verify_parameters={"davinci": {"k": 2}})
+
+
+def test_planning_reads_no_settings_again(settings, monkeypatch):
+    reasoner = Reasoner(settings=settings)
+
+    def read(path):
+        raise AssertionError("a settings file was read")
+
+    monkeypatch.setattr(settings_module, "_read_toml", read)
+    monkeypatch.setenv("REASON_SEED", "99")
+    assert reasoner.plan("?").seed == 5
+
+
+def test_a_strategys_calibration_map_is_looked_for_once(settings, tmp_path):
+    broken = tmp_path / "map.json"
+    broken.write_text("{}")
+    reasoner = Reasoner(settings=settings.model_copy(update={"calibration": {"cot": broken}}))
+    assert reasoner.plan("?").calibration is None  # the own strategy has none
+    with pytest.raises(DataError):
+        reasoner.plan("?", strategy="cot")
+    assert reasoner.plan("?", strategy="cot", model="other").calibration is None  # it would be for another model

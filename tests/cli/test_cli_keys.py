@@ -1,0 +1,116 @@
+"""`reason keys`: making, listing and revoking keys, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from reason.core.open_store import open_store
+from reason.core.settings import load_settings
+from reason.sidecar.gate.key_text import is_secret_of, parts_of
+
+
+def stored():
+    async def inside():
+        store = await open_store(load_settings().store)
+        try:
+            return await store.list_keys()
+        finally:
+            await store.aclose()
+
+    return asyncio.run(inside())
+
+
+def test_a_key_is_printed_once_and_kept_as_a_hash(cli, home):
+    status, out, err = cli("keys", "create", "robot")
+    key_id, secret = parts_of(out.strip())
+    (key,) = stored()
+    assert status == 0
+    assert (key.id, key.name, key.tenant, key.scopes) == (key_id, "robot", "robot", {"ask", "read"})
+    assert is_secret_of(secret, key.digest)
+    assert key.expires is None
+    assert "not shown again" in err
+    everything = b"".join(p.read_bytes() for p in home.rglob("*") if p.is_file())
+    assert key.digest.encode() in everything
+    assert secret.encode() not in everything
+    for form in ((), ("--json",)):
+        shown = cli("keys", "list", *form)[1]
+        assert key_id in shown
+        assert secret not in shown
+        assert key.digest not in shown
+
+
+def test_everything_that_a_key_may_say(cli):
+    status, out, _ = cli(
+        "keys", "create", "lab", "--tenant", "t", "--scope", "read", "--scope", "admin", "--rpm", "5",
+        "--concurrency", "2", "--tokens-per-day", "1000", "--usd-per-day", "2.5", "--expires", "90d", "--json",
+    )  # fmt: skip
+    (key,) = stored()
+    told = json.loads(out)
+    assert status == 0
+    assert told == {
+        "key": told["key"],
+        "id": key.id,
+        "name": "lab",
+        "tenant": "t",
+        "limits": {"requests_per_minute": 5, "concurrency": 2, "tokens_per_day": 1000, "usd_per_day": 2.5},
+        "created": key.created,
+        "expires": key.created + 90 * 86_400,
+        "revoked": None,
+        "scopes": ["admin", "read"],
+        "state": "good",
+    }
+    assert "5/min, 2 at once, 1000 tokens/day, 2.5 USD/day" in " ".join(cli("keys")[1].split())
+
+
+def test_a_revoked_key_stays_listed(cli):
+    cli("keys", "create", "one")
+    (key,) = stored()
+    status, _, err = cli("keys", "revoke", key.id, key.id)
+    assert (status, err) == (0, f"revoked {key.id} (one)\n")
+    assert json.loads(cli("keys", "list", "--json")[1])["keys"][0]["state"] == "revoked"
+    assert cli("keys", "create", "one")[0] == 2  # its runs are still there
+    assert cli("keys", "create", "one", "--tenant", "one")[0] == 0
+
+
+def test_two_keys_see_each_others_runs_only_where_that_is_said(cli):
+    cli("keys", "create", "robot")
+    status, out, err = cli("keys", "create", "robot")
+    assert (status, out) == (2, "")
+    assert "a key of tenant 'robot' is or was there already" in err
+    assert cli("keys", "create", "second", "--tenant", "robot")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["x", "--scope", "write"], "unknown scope 'write'"),
+        (["x", "--expires", "soon"], "--expires 'soon' is no time"),
+        (["x", "--expires", "0d"], "--expires '0d' is no time"),
+        (["x", "--usd-per-day", "0"], "would allow nothing"),
+        (["x", "--usd-per-day", "inf"], "is no amount"),
+        (["x", "--rpm", "0"], "--rpm"),
+        (["x", "--tenant", " "], "empty tenant"),
+        ([" "], "give 1 to 200 characters"),
+        ([], "Missing argument"),
+    ],
+)
+def test_what_is_no_key_is_refused(cli, options, says):
+    status, out, err = cli("keys", "create", *options)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert stored() == []
+
+
+def test_nothing_is_revoked_where_one_is_unknown(cli):
+    cli("keys", "create", "one")
+    (key,) = stored()
+    status, _, err = cli("keys", "revoke", key.id, "nokey")
+    assert status == 2
+    assert "unknown key 'nokey'" in err
+    assert stored()[0].revoked is None
+
+
+def test_no_keys_yet(cli):
+    assert cli("keys")[2] == "no keys yet\n"

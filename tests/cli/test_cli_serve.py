@@ -1,0 +1,116 @@
+"""`reason serve` before it serves: what it refuses, and what it tells."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from reason.core.api_keys import ApiKey
+from reason.core.open_store import open_store
+
+
+def test_the_help_names_the_options(cli):
+    status, out, _ = cli("serve", "--help")
+    assert status == 0
+    for option in ("--host", "--port", "--model", "--workers", "--no-auth", "--store"):
+        assert option in out
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-auth",)])
+def test_an_address_that_others_reach_needs_keys(cli, home, flags):
+    status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(home / "s.sqlite3"), *flags)
+    assert status == 2
+    assert "0.0.0.0 can be reached by others" in err
+    assert ("--no-auth" in err) if flags else ("reason keys create" in err)
+
+
+@pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
+def test_a_key_that_is_no_longer_good_is_none(cli, home, expires, revoked):
+    path = home / "s.sqlite3"
+
+    async def add():
+        store = await open_store(path)
+        key = ApiKey(
+            id="k",
+            name="k",
+            tenant="t",
+            digest="d",
+            scopes=frozenset({"ask"}),
+            created=0,
+            expires=expires,
+            revoked=revoked,
+        )
+        await store.add_key(key)
+        await store.aclose()
+
+    asyncio.run(add())
+    status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(path))
+    assert status == 2
+    assert "there is no key" in err
+
+
+def test_a_port_that_is_taken_is_told(cli, home):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        status, _, err = cli("serve", "--no-auth", "--port", str(port), "--store", str(home / "s.sqlite3"))
+    assert status == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in err
+
+
+def test_a_model_that_cannot_be_had_ends_it_with_one_line(cli, home):
+    status, _, err = cli("serve", "--no-auth", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
+    assert status == 2
+    errors = [line for line in err.splitlines() if "error" in line]
+    assert len(errors) == 1, err
+    assert "unknown model 'no-such'" in errors[0]
+
+
+def test_without_a_key_it_says_how_to_make_one(cli, home):
+    _, _, err = cli("serve", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
+    assert "there is no key yet" in err
+
+
+def workers_of(parent):
+    """Process numbers of a server's workers."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def until_answered(url):
+    while True:
+        try:
+            return httpx.post(f"{url}/v1/reason", json={"question": "?", "parameters": {"max_tokens": 5}}, timeout=60)
+        except httpx.TransportError:  # not there yet, or killed meanwhile
+            time.sleep(0.1)
+
+
+@pytest.mark.real
+def test_several_workers_serve_one_socket_and_one_that_dies_is_replaced(process, tiny_model, home):
+    flags = ("-m", f"local/{tiny_model}", "--threads", "1", "--weight-format", "fp32")
+    child = process("serve", "--no-auth", "--port", "0", "--workers", "2", *flags, "--store", str(home / "s.sqlite3"))
+    said = []
+    for line in child.stderr:
+        said.append(line)
+        if "serving " in line:
+            break
+    assert any("each of the 2 workers loads the weights" in line for line in said)
+    url = re.search(r"http://[0-9.:]+", said[-1])[0]
+    told = until_answered(url)
+    assert (told.status_code, told.json()["candidates"][0]["tokens"]) == (200, 5), told.text
+    before = workers_of(child.pid)
+    assert len(before) == 2
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
+    while len(after := workers_of(child.pid) - {killed}) < 2:
+        time.sleep(0.05)
+    assert before - {killed} < after
+    assert until_answered(url).status_code == 200
+    child.terminate()
+    assert child.wait(60) == 0

@@ -1,0 +1,105 @@
+"""One server for the tests of OpenAI's interface, with a model for each thing that may happen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import openai
+import pytest
+from openai_server import scripted_server
+from reason.core.errors import BackendUnavailable
+from reason.reasoning.json_answer import AS_JSON
+from scripted_model import ScriptedModel, replies
+from scripted_tools import ToolModel, calling
+
+THOUGHTS, SAID = "Six sevens.", "The answer is 42."
+
+
+class Unreachable(ScriptedModel):
+    """A model that fails, after so many characters if it is told to."""
+
+    def __init__(self, *args, after=0, **options):
+        self.left = self.after = after
+        super().__init__(*args, step=self.fail, **options)
+
+    async def generate(self, requests, listener=None):
+        self.left = self.after
+        return await super().generate(requests, listener)
+
+    def fail(self):
+        if self.left <= 0:
+            raise BackendUnavailable("the engine is gone")
+        self.left -= 1
+
+
+class Flaky(ScriptedModel):
+    """A model of whose calls every second fails."""
+
+    calls = 0
+
+    async def generate(self, requests, listener=None):
+        self.calls += 1
+        if self.calls % 2 == 0:
+            raise BackendUnavailable("the engine is gone")
+        return await super().generate(requests, listener)
+
+
+class Held(ScriptedModel):
+    """A model that writes a little and then nothing, until it is cancelled."""
+
+    def __init__(self, *args, written=5, **options):
+        self.left = written
+        super().__init__(*args, step=self.hold, **options)
+
+    def hold(self):
+        self.left -= 1
+        return None if self.left >= 0 else asyncio.get_running_loop().create_future()
+
+
+def formed(text):
+    """First says it, then writes it as JSON."""
+    return replies('{"answer": 42}' if AS_JSON in text else SAID)(text)
+
+
+@pytest.fixture(scope="module")
+def models():
+    thinking = f"<think>{THOUGHTS}</think>\n\n{SAID}"
+    return {
+        "plain": ScriptedModel(replies(SAID), name="plain"),
+        "thinking": ScriptedModel(replies(thinking), name="thinking"),
+        "opened": ScriptedModel(replies(f"{THOUGHTS}</think>{SAID}"), name="opened"),
+        "torn": ScriptedModel(replies(SAID, "The answer is 43.", weights=[2, 1]), name="torn"),
+        "lengthy": ScriptedModel(replies("<think>" + "on and on " * 20), name="lengthy"),
+        "gone": Unreachable(replies(SAID), name="gone"),
+        "breaking": Unreachable(replies(SAID), after=12, name="breaking"),
+        "flaky": Flaky(replies(SAID), name="flaky"),
+        "held": Held(replies(SAID), name="held"),
+        "caller": ToolModel(replies(f"I look it up.\n{calling(city='Rome')}"), name="caller"),
+        "formed": ScriptedModel(formed, name="formed", json_schema=True),
+        "silent": Held(replies(SAID), written=0, name="silent"),
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, models):
+    aliases = {"careful": {"strategy": "self-consistency", "parameters": {"n": 3, "temperature": 0.5}}}
+    serve = {"aliases": aliases, "keepalive_s": 0.2, "max_samples": 4}
+    with scripted_server(tmp_path_factory.mktemp("openai"), models, serve=serve) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def ask(client):
+    """Ask in a chat: what is not given is a question to `reason/cot`."""
+
+    def call(question="What is 6 * 7?", model="reason/cot", **fields):
+        chat = [{"role": "user", "content": question}]
+        return client.chat.completions.create(**{"model": model, "messages": chat, **fields})
+
+    return call

@@ -1,0 +1,291 @@
+"""Chat completions that are waited for, through OpenAI's own client."""
+
+import json
+
+import openai
+import pytest
+
+SAID = "The answer is 42."
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"entailment": "lexical"}}}
+"""A verifier that asks the model and needs no other."""
+
+
+def store_of(server, run_id):
+    return server.call(server.desk.store.get_run(run_id))
+
+
+def test_a_completion(ask, server):
+    made = ask(seed=7)
+    (choice,) = made.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", SAID, "stop")
+    assert (made.object, made.model, choice.index) == ("chat.completion", "reason/cot", 0)
+    assert made.id == f"chatcmpl-{made.reason['run_id']}"
+    assert made.reason["answer"] == "42"
+    assert made.reason["seed"] == 7
+    assert store_of(server, made.reason["run_id"]).status == "finished"
+
+
+def test_thoughts_stand_apart(ask):
+    (choice,) = ask(model="reason/cot:thinking").choices
+    assert choice.message.content == SAID
+    assert choice.message.reasoning == choice.message.reasoning_content == "Six sevens."
+
+
+def test_thoughts_without_content_where_the_limit_came_first(ask):
+    (choice,) = ask(model="reason/cot:lengthy", max_tokens=30).choices
+    assert (choice.message.content, choice.finish_reason) == ("", "length")
+    assert choice.message.reasoning.startswith("on and on")
+
+
+def test_usage_is_the_ledgers(ask, server):
+    made = ask(
+        model="reason/self-consistency:thinking",
+        extra_body={"reason": {"parameters": {"n": 3}, **CHECKED}},
+    )
+    spent = store_of(server, made.reason["run_id"]).answer["usage"]
+    roles = spent["by_role"].values()
+    assert made.usage.prompt_tokens == spent["prompt_tokens"] == sum(r["prompt_tokens"] for r in roles)
+    assert made.usage.completion_tokens == spent["completion_tokens"] == sum(r["completion_tokens"] for r in roles)
+    assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
+    assert spent["model_calls"] > 1  # the verifier's are among them
+    assert made.reason["usage"]["by_role"] == spent["by_role"]
+    assert made.reason["verification"]["verifiers"] == ["edgejury"]
+
+
+def test_reasoning_tokens_are_all_that_is_not_in_the_content(ask):
+    one = ask(model="reason/cot").usage
+    assert (one.completion_tokens, one.completion_tokens_details.reasoning_tokens) == (len(SAID) + 1, 0)
+    several = ask(model="reason/self-consistency", extra_body={"reason": {"parameters": {"n": 3}}}).usage
+    assert several.completion_tokens == 3 * (len(SAID) + 1)
+    assert several.completion_tokens_details.reasoning_tokens == 2 * (len(SAID) + 1)
+
+
+def test_several_answers_are_runs_with_seeds_of_their_own(ask, server):
+    fields = {"model": "reason/cot:torn", "n": 4, "seed": 3, "temperature": 1.0}
+    made, again = ask(**fields), ask(**fields)
+    said = [choice.message.content for choice in made.choices]
+    assert [c.message.content for c in again.choices] == said
+    assert set(said) == {SAID, "The answer is 43."}
+    assert [choice.index for choice in made.choices] == [0, 1, 2, 3]
+    seeds = [choice.reason["seed"] for choice in made.choices]
+    assert seeds[0] == 3
+    assert len(set(seeds)) == 4
+    usages = [store_of(server, choice.reason["run_id"]).answer["usage"] for choice in made.choices]
+    assert made.usage.completion_tokens == sum(u["completion_tokens"] for u in usages)
+    assert made.usage.prompt_tokens == sum(u["prompt_tokens"] for u in usages)
+
+
+def test_of_several_answers_one_may_fail(ask, server):
+    made = ask(model="reason/cot:flaky", n=2)
+    (choice,) = made.choices
+    assert choice.message.content == SAID
+    assert made.reason["degraded"] == [f"answer {1 - choice.index} failed: the engine is gone"]
+    assert made.usage.completion_tokens == len(SAID) + 1
+    chunks = list(ask(model="reason/cot:flaky", n=2, stream=True))
+    ends = [c.choices[0].index for c in chunks if c.choices[0].finish_reason]
+    assert len(ends) == 1
+    assert chunks[-1].choices[0].index != ends[0]
+    assert chunks[-1].reason["error"]["code"] == "backend_unavailable"
+
+
+def test_fields_reach_the_strategy(ask, models):
+    ask(temperature=0.25, top_p=0.5, max_completion_tokens=99)
+    sampling = models["plain"].generate_calls[-1][0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.25, 0.5, 99)
+
+
+def test_an_alias_brings_its_parameters_and_gives_way_to_the_request(ask, models):
+    made = ask(model="careful", extra_body={"reason": {"parameters": {"n": 2}}})
+    request = models["plain"].generate_calls[-1][0]
+    assert (made.model, made.reason["strategy"]) == ("careful", "self-consistency")
+    assert (request.sampling.n, request.sampling.temperature) == (2, 0.5)
+
+
+def test_a_model_alone_has_the_strategy_that_the_request_names(ask):
+    made = ask(model="torn", extra_body={"reason": {"strategy": "self-consistency"}})
+    assert (made.reason["strategy"], made.reason["model"]) == ("self-consistency", "torn")
+    assert ask(model="torn").reason["strategy"] == "cot"
+
+
+def test_a_conversation_stays_one(client, models):
+    chat = [
+        {"role": "user", "content": "What is 6 * 7?"},
+        {"role": "assistant", "content": SAID, "reasoning_content": "secret"},
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "7 * 7?"}]},
+    ]
+    client.chat.completions.create(model="reason/cot", messages=chat)
+    (request,) = models["plain"].generate_calls[-1]
+    turns = [(m.role, m.content) for m in request.prompt.messages]
+    assert turns[:3] == [("system", "Be brief."), ("user", "What is 6 * 7?"), ("assistant", SAID)]
+    assert turns[3][0] == "user"
+    assert turns[3][1].startswith("And\n7 * 7?")
+    assert "secret" not in json.dumps([content for _, content in turns])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_of_a_form(ask, models, stream):
+    fields = {"model": "reason/cot:formed", "response_format": FORM}
+    if stream:
+        deltas = [c.choices[0].delta for c in ask(**fields, stream=True)]
+        content = "".join(d.content or "" for d in deltas)
+        thoughts = "".join(getattr(d, "reasoning", "") for d in deltas)
+    else:
+        message = ask(**fields).choices[0].message
+        content, thoughts = message.content, message.reasoning
+    assert json.loads(content) == {"answer": 42}
+    assert thoughts.strip() == SAID
+    free, held = (call[0] for call in models["formed"].generate_calls[-2:])
+    assert (free.sampling.json_schema, held.sampling.json_schema) == (None, SCHEMA)
+    assert held.prompt.messages[-2].content == SAID
+
+
+def test_a_model_that_cannot_be_held_to_a_form_refuses_it_before_it_is_asked(ask, models):
+    before = len(models["plain"].generate_calls)
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(response_format=FORM)
+    assert refused.value.code == "capability_missing"
+    assert len(models["plain"].generate_calls) == before
+
+
+def test_content_ends_before_a_stop_string(ask):
+    (choice,) = ask(stop=["never", " is"]).choices
+    assert (choice.message.content, choice.finish_reason) == ("The answer", "stop")
+
+
+def test_a_spent_budget_ends_with_length(ask):
+    made = ask(extra_body={"reason": {"budget": {"tokens": 10}}})
+    assert (made.choices[0].finish_reason, made.reason["stopped"]) == ("length", "budget")
+    assert made.usage.completion_tokens == 10
+
+
+def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
+    made = ask(model="reason/beam:plain", max_tokens=40, extra_body={"reason": {"parameters": {"score": "logprob"}}})
+    assert 0 < made.usage.completion_tokens <= 40
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("logprobs", {"logprobs": True}),
+        ("top_logprobs", {"top_logprobs": 3}),
+        ("audio", {"audio": {"voice": "ash", "format": "wav"}}),
+        ("modalities", {"modalities": ["text", "audio"]}),
+        ("logit_bias", {"logit_bias": {"5": -100}}),
+        ("prediction", {"prediction": {"type": "content", "content": "x"}}),
+        ("functions", {"functions": [{"name": "f", "parameters": {}}]}),
+        ("frequency_penalty", {"frequency_penalty": 0.5}),
+        ("presence_penalty", {"presence_penalty": True}),
+        ("response_format", {"response_format": {"type": "json_object"}}),
+        ("response_format", {"response_format": FORM, "model": "reason/self-consistency"}),
+        ("temperature", {"temperature": 0.5, "model": "reason/adaptive"}),
+        ("temperature", {"temperature": 3}),
+        ("temperature", {"temperature": 0.5, "extra_body": {"reason": {"parameters": {"temperature": 0.7}}}}),
+        ("n", {"n": 5}),
+        ("n", {"n": 0}),
+        ("top_k", {"extra_body": {"top_k": 5}}),
+        ("reason.budgets", {"extra_body": {"reason": {"budgets": {}}}}),
+        ("reason.parameters.m", {"extra_body": {"reason": {"parameters": {"m": 3}}}}),
+        ("reason.parameters.max_tokens", {"extra_body": {"reason": {"parameters": {"max_tokens": 0}}}}),
+        ("reason.verify", {"extra_body": {"reason": {"verify": ["everything"]}}}),
+        ("reason.strategy", {"model": "plain", "extra_body": {"reason": {"strategy": "none"}}}),
+        ("reason.strategy", {"extra_body": {"reason": {"strategy": "mcts"}}}),
+        ("messages", {"messages": [{"role": "system", "content": "hi"}]}),
+        ("messages", {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}),
+        ("messages.0.content.0", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
+        ("messages.0.role", {"messages": [{"role": "judge", "content": "hi"}]}),
+        ("messages.1.tool_call_id", {"messages": [{"role": "user", "content": "hi"}, {"role": "tool", "content": ""}]}),
+        ("tools.0.type", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
+        ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "g"}}}),
+    ],
+)
+def test_what_would_not_be_done_is_refused_by_name(ask, models, param, fields):
+    before = len(models["plain"].generate_calls)
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(**fields)
+    assert refused.value.param == param
+    assert refused.value.type == "invalid_request_error"
+    assert len(models["plain"].generate_calls) == before
+
+
+def test_what_asks_for_nothing_is_taken(ask):
+    made = ask(logprobs=False, logit_bias={}, frequency_penalty=0, presence_penalty=0.0, n=1, modalities=["text"])
+    assert made.choices[0].message.content == SAID
+
+
+@pytest.mark.parametrize("name", ["reason/coats", "gpt-4", "reason/cot:gpt-4", "reason/", "reason", "/etc/passwd"])
+def test_a_model_that_is_not_offered_is_not_found(ask, name):
+    with pytest.raises(openai.NotFoundError) as missing:
+        ask(model=name)
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+
+
+def test_the_nearest_names_are_told(ask):
+    with pytest.raises(openai.NotFoundError, match="'reason/coat'"):
+        ask(model="reason/coats")
+    with pytest.raises(openai.NotFoundError, match="'reason/cot:torn'"):
+        ask(model="reason/cot:thorn")
+
+
+def test_a_model_that_fails_is_the_backends_fault(ask):
+    with pytest.raises(openai.InternalServerError) as failed:
+        ask(model="reason/cot:gone")
+    assert failed.value.status_code == 503
+    assert failed.value.code == "backend_unavailable"
+
+
+def test_a_body_that_is_no_json(server, client):
+    with pytest.raises(openai.BadRequestError):
+        client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
+
+
+def test_a_request_that_is_sent_again_is_the_same_run(ask, models):
+    key = {"Idempotency-Key": "once"}
+    made = ask("Once?", extra_headers=key)
+    calls = len(models["plain"].generate_calls)
+    again = ask("Once?", extra_headers=key)
+    assert (again.id, again.choices, again.usage) == (made.id, made.choices, made.usage)
+    assert len(models["plain"].generate_calls) == calls
+    with pytest.raises(openai.ConflictError):
+        ask("Twice?", extra_headers=key)
+
+
+def test_models(client):
+    listed = {model.id: model for model in client.models.list()}
+    assert listed["careful"].strategy == "self-consistency"
+    assert listed["reason/cot"].stability == "stable"
+    assert listed["reason/coat:torn"].summary
+    assert listed["torn"].model == "torn"
+    assert "reason/cot:plain" not in listed  # it is reason/cot
+    assert client.models.retrieve("reason/cot:torn").model == "torn"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("reason/cot:none")
+
+
+@pytest.mark.parametrize(
+    ("reason", "param"),
+    [
+        ({"parameters": {"router": "/etc/passwd"}}, "reason.parameters.router"),
+        ({"parameters": {"navigator": "../files/mine.json"}}, "reason.parameters.navigator"),
+        ({"verify_parameters": {"davinci": {"calibration": "/x"}}}, "reason.verify_parameters.davinci.calibration"),
+    ],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_nobody_has_the_server_open_a_file(client, path, reason, param):
+    asked = {"messages": [{"role": "user", "content": "?"}]} if path.startswith("chat") else {"input": "?"}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post(f"/{path}", body={"model": "reason/cot", "reason": reason, **asked}, cast_to=object)
+    assert refused.value.param == param
+    assert "only its operator may choose" in str(refused.value)
+
+
+def test_a_key_names_one_request_whatever_other_keys_look_like(ask):
+    several = ask(n=2, extra_headers={"Idempotency-Key": "k"})
+    assert [choice.index for choice in several.choices] == [0, 1]
+    assert ask("Another?", extra_headers={"Idempotency-Key": "k#1"}).choices
+    again = ask(n=2, extra_headers={"Idempotency-Key": "k"})
+    assert (again.id, again.choices, again.usage) == (several.id, several.choices, several.usage)
+    with pytest.raises(openai.BadRequestError):
+        ask(extra_headers={"Idempotency-Key": "two words"})

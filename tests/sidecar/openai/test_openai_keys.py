@@ -1,0 +1,78 @@
+"""Keys, as OpenAI's client shows them: who has none is refused, and nobody sees what others asked."""
+
+import openai
+import pytest
+from openai_server import scripted_server
+from reason.core.api_keys import ApiKey
+from reason.sidecar.gate.key_text import new_key
+from scripted_model import ScriptedModel, replies
+
+CHAT = [{"role": "user", "content": "What is 6 * 7?"}]
+
+
+@pytest.fixture
+def locked(tmp_path):
+    with scripted_server(tmp_path, {"plain": ScriptedModel(replies("42"))}, serve={"auth": True}) as running:
+        yield running
+
+
+@pytest.fixture
+def enter(locked):
+    """A client with a key of its own for a tenant."""
+    opened = []
+
+    def call(tenant, *scopes):
+        text, key_id, digest = new_key()
+        scopes = frozenset(scopes or ("ask", "read"))
+        key = ApiKey(id=key_id, name=tenant, tenant=tenant, digest=digest, scopes=scopes, created=0.0)
+        locked.call(locked.desk.store.add_key(key))
+        opened.append(openai.OpenAI(base_url=f"{locked.url}/v1", api_key=text, max_retries=0))
+        return opened[-1]
+
+    yield call
+    for client in opened:
+        client.close()
+
+
+@pytest.mark.parametrize("key", ["none", "sk-reason-nothing"])
+def test_no_key_of_the_server(locked, key):
+    with openai.OpenAI(base_url=f"{locked.url}/v1", api_key=key, max_retries=0) as client:
+        for call in (
+            lambda: client.chat.completions.create(model="reason/cot", messages=CHAT),
+            lambda: client.chat.completions.create(model="reason/cot", messages=CHAT, stream=True),
+            lambda: client.responses.create(model="reason/cot", input="?"),
+            client.models.list,
+        ):
+            with pytest.raises(openai.AuthenticationError) as refused:
+                call()
+            assert refused.value.code == "invalid_api_key"
+
+
+def test_a_key_that_does_not_allow_it(enter):
+    reader = enter("a", "read")
+    assert reader.models.list().data
+    with pytest.raises(openai.PermissionDeniedError):
+        reader.chat.completions.create(model="reason/cot", messages=CHAT)
+
+
+def test_whoever_may_ask_may_see_what_there_is_to_ask(enter):
+    asker = enter("a", "ask")
+    assert asker.models.retrieve("reason/cot").id == "reason/cot"
+    assert asker.chat.completions.create(model="reason/cot", messages=CHAT).choices
+    made = asker.responses.create(model="reason/cot", input="?")
+    with pytest.raises(openai.PermissionDeniedError):
+        asker.responses.retrieve(made.id)
+
+
+def test_tenants_see_nothing_of_one_another(enter):
+    mine, theirs = enter("a"), enter("b")
+    made = mine.responses.create(model="reason/cot", input="?")
+    assert mine.responses.retrieve(made.id).output_text == "42"
+    with pytest.raises(openai.NotFoundError):
+        theirs.responses.retrieve(made.id)
+    with pytest.raises(openai.NotFoundError):
+        theirs.responses.create(model="reason/cot", input="?", previous_response_id=made.id)
+    key = {"Idempotency-Key": "same"}
+    one = mine.chat.completions.create(model="reason/cot", messages=CHAT, extra_headers=key)
+    other = theirs.chat.completions.create(model="reason/cot", messages=CHAT, extra_headers=key)
+    assert one.id != other.id

@@ -1,0 +1,138 @@
+"""What requests may hold, against OpenAI's own types; and how they become questions and parameters."""
+
+import string
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
+from reason.core.errors import ModelNotFound, UserError
+from reason.core.serve_settings import AliasSettings, ServeSettings
+from reason.core.settings import Settings
+from reason.reasoning.strategy import STRATEGIES
+from reason.sidecar.openai.asking import several
+from reason.sidecar.openai.chat_request import ChatMessage, ChatRequest
+from reason.sidecar.openai.conversation import question_of
+from reason.sidecar.openai.fields import CHAT, RESPONSES, table
+from reason.sidecar.openai.model_names import every_name, named
+from reason.sidecar.openai.parameters import OTHER_NAMES, SAME_NAME, knobs
+from reason.sidecar.openai.parameters import table as parameter_table
+from reason.sidecar.openai.responses_request import ResponsesRequest
+from reason.sidecar.openai.thought_lines import line_of
+
+
+@pytest.mark.parametrize(
+    ("body", "rules", "documented"),
+    [
+        (ChatRequest, CHAT, CompletionCreateParamsBase),
+        (ResponsesRequest, RESPONSES, ResponseCreateParamsBase),
+    ],
+)
+def test_every_field_that_openai_documents_has_its_rule(body, rules, documented):
+    known = set(get_type_hints(documented)) | {"stream"}
+    assert set(rules) == known | {"reason"}
+    assert set(body.model_fields) == set(rules)
+
+
+@pytest.mark.parametrize(("path", "rules"), [("chat/completions", CHAT), ("responses", RESPONSES)])
+def test_the_documentation_has_the_table(path, rules):
+    page = (Path(__file__).parents[3] / "docs" / "openai-api.md").read_text()
+    assert f"`POST /v1/{path}`" in page
+    assert table(rules) in page
+    assert parameter_table() in page
+
+
+def test_the_table_of_parameters_names_real_ones():
+    for strategy, names in OTHER_NAMES.items():
+        fields = STRATEGIES.load(strategy).Config.model_fields
+        assert set(names) <= set(SAME_NAME)
+        assert all(name in fields for several in names.values() for name in several)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.names())
+def test_a_length_bounds_every_strategy(strategy):
+    parameters, tokens = knobs(strategy, {"max_tokens": 64}, {})
+    assert bool(parameters) != (tokens == 64)
+    STRATEGIES.load(strategy).Config.model_validate(parameters)
+
+
+def test_a_jurys_temperature_is_that_of_its_opinions():
+    assert knobs("edgejury", {"temperature": 0.1, "max_tokens": 9}, {}) == (
+        {"answer_temperature": 0.1, "answer_tokens": 9, "chair_tokens": 9},
+        None,
+    )
+
+
+def settings(**serve):
+    return Settings(model="local/a", serve=ServeSettings(models=("ollama_chat/q:8b",), **serve))
+
+
+def test_model_names():
+    chosen = settings(aliases={"quick": AliasSettings(strategy="cot", model="hosted_vllm/c")})
+    assert (named("reason/coat", chosen).strategy, named("reason/coat", chosen).model) == ("coat", "local/a")
+    assert named("reason/coat:ollama_chat/q:8b", chosen).model == "ollama_chat/q:8b"
+    assert named("ollama_chat/q:8b", chosen).strategy is None
+    assert named("quick", chosen).model == "hosted_vllm/c"
+    for name in every_name(chosen):
+        assert named(name.id, chosen) == name
+
+
+@given(st.text(alphabet=string.ascii_lowercase + "/:.-", max_size=30))
+def test_nothing_else_is_a_model(name):
+    chosen = settings()
+    if name not in {n.id for n in every_name(chosen)}:
+        with pytest.raises(ModelNotFound):
+            named(name, chosen)
+
+
+TURNS = st.lists(
+    st.builds(
+        ChatMessage,
+        role=st.sampled_from(["system", "developer", "user", "assistant"]),
+        content=st.text(alphabet="ab ", min_size=1, max_size=4),
+    ),
+    max_size=8,
+)
+
+
+@given(TURNS)
+def test_no_turn_of_a_chat_is_lost_or_moved(chat):
+    try:
+        question = question_of(chat)
+    except UserError:
+        last = [m for m in chat if m.role not in ("system", "developer")]
+        asked = [m for m in chat if m.role == "user"]
+        assert not asked or not asked[-1].content.strip() or last[-1].role == "assistant"
+        return
+    system = [m.content for m in chat if m.role in ("system", "developer")]
+    others = [(m.role, m.content) for m in chat if m.role in ("user", "assistant")]
+    turns = [(m.role, m.content) for m in question.conversation]
+    assert [content for role, content in turns if role == "system"] == system
+    assert [t for t in turns if t[0] != "system"] + [("user", question.text)] == others
+    assert question.since == ()
+
+
+def test_seeds_of_several_answers():
+    class Config:
+        def __init__(self, seed):
+            self.seed = seed
+
+        def model_copy(self, update):
+            return Config(**update)
+
+    seeds = [c.seed for c in several(Config(11), 50)]
+    assert seeds[0] == 11
+    assert len(set(seeds)) == 50
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert [c.seed for c in several(Config(11), 3)] == seeds[:3]
+
+
+def test_every_event_has_a_line_or_none(monkeypatch):
+    from reason.core.events import Degraded, EventsDropped, VoteUpdated
+
+    assert line_of(EventsDropped(count=3)) == ""
+    assert line_of(Degraded(what="less was done")) == "Note: less was done."
+    assert line_of(VoteUpdated(votes={"4\n2": 3, "x" * 99: 1}, total=4)) == f"Votes: 4 2 (3), {'x' * 59}… (1)."

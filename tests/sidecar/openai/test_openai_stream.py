@@ -1,0 +1,229 @@
+"""Streams of chat completions: thoughts as they come, nothing taken back, honest ends; and clients that leave."""
+
+import asyncio
+import itertools
+import json
+import time
+
+import httpx
+import openai
+import pytest
+from reason.reasoning.sampled_chains import SampledChains
+from reason.reasoning.strategy import STRATEGIES
+
+SAID, THOUGHTS = "The answer is 42.", "Six sevens."
+
+
+def gathered(stream):
+    """A stream's chunks, and the thoughts and content of each choice put together."""
+    chunks, content, thoughts, ends = list(stream), {}, {}, {}
+    for choice in itertools.chain.from_iterable(chunk.choices for chunk in chunks):
+        content[choice.index] = content.get(choice.index, "") + (choice.delta.content or "")
+        thoughts[choice.index] = thoughts.get(choice.index, "") + (getattr(choice.delta, "reasoning", None) or "")
+        if choice.finish_reason is not None:
+            ends[choice.index] = choice.finish_reason
+    return chunks, content, thoughts, ends
+
+
+def until(true):
+    """Wait for something that is to become true; the test fails by its own time limit if it does not."""
+    while not true():
+        time.sleep(0.005)
+
+
+def lines(server, **body):
+    """The lines of a stream as they are on the wire."""
+    asked = {"model": "reason/cot", "messages": [{"role": "user", "content": "What?"}], "stream": True, **body}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=asked, timeout=30) as reply:
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        assert reply.headers["cache-control"] == "no-cache"
+        assert reply.headers["x-accel-buffering"] == "no"
+        yield from reply.iter_lines()
+
+
+def test_chunks(ask):
+    chunks, content, thoughts, ends = gathered(
+        ask(model="reason/cot:thinking", stream=True, stream_options={"include_usage": True})
+    )
+    assert (content, ends) == ({0: SAID}, {0: "stop"})
+    assert thoughts[0].strip() == THOUGHTS
+    assert len({(c.id, c.created, c.model, c.object) for c in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert all(c.choices[0].delta.role is None for c in chunks[1:-1])
+    assert all(c.usage is None and "usage" in c.model_fields_set for c in chunks[:-1])
+    end, last = chunks[-2:]
+    assert (end.choices[0].finish_reason, end.choices[0].delta.content) == ("stop", None)
+    assert end.reason["answer"] == "42"
+    assert last.choices == []
+    whole = ask(model="reason/cot:thinking").usage
+    assert last.usage == whole
+
+
+def test_no_usage_where_none_is_asked_for(ask):
+    assert all("usage" not in chunk.model_fields_set for chunk in ask(stream=True))
+
+
+def test_one_chain_is_content_as_it_is_written(ask):
+    pieces = [c.choices[0].delta.content for c in ask(stream=True) if c.choices[0].delta.content]
+    assert len(pieces) > 10
+    assert "".join(pieces) == SAID
+
+
+def test_what_is_chosen_at_the_end_is_thought_before(ask):
+    fields = {"model": "reason/self-consistency:thinking", "extra_body": {"reason": {"parameters": {"n": 3}}}}
+    chunks, content, thoughts, _ = gathered(ask(**fields, stream=True))
+    assert content == {0: SAID}
+    assert [f"[{i}] <think>{THOUGHTS}" in thoughts[0] for i in (1, 2, 3)] == [True] * 3
+    assert thoughts[0].count(SAID) == 3  # each sample once, none torn by another
+    kinds = [("content" if c.choices[0].delta.content else "") for c in chunks]
+    assert "content" not in kinds[: kinds.index("content")]
+    whole = ask(**fields).choices[0].message.reasoning
+    assert sorted(whole.split("\n")) == sorted(thoughts[0].strip().split("\n"))
+
+
+def test_a_search_tells_its_steps(ask):
+    fields = {"reason": {"parameters": {"score": "logprob", "k": 2, "width": 2}}}
+    _, content, thoughts, _ = gathered(ask(model="reason/beam", stream=True, extra_body=fields))
+    assert content[0].endswith(SAID)
+    assert "beam: " in thoughts[0]
+
+
+SAMPLING = [n for n in STRATEGIES.names() if issubclass(STRATEGIES.load(n).Config, SampledChains) and n != "rag"]
+"""Strategies that sample chains, but for one that asks brains, of which there are none here."""
+
+
+@pytest.mark.parametrize("strategy", SAMPLING)
+def test_a_single_chain_of_any_sampling_strategy_is_never_taken_back(ask, strategy):
+    parameters = {"n": 1}
+    if "score" in STRATEGIES.load(strategy).Config.model_fields:
+        parameters["score"] = "logprob"
+    fields = {"model": f"reason/{strategy}:thinking", "extra_body": {"reason": {"parameters": parameters}}}
+    _, content, _, ends = gathered(ask(**fields, stream=True))
+    assert (content, ends) == ({0: SAID}, {0: "stop"})
+
+
+def test_several_answers(ask):
+    chunks, content, _, ends = gathered(ask(model="reason/cot:torn", n=3, seed=3, temperature=1.0, stream=True))
+    whole = ask(model="reason/cot:torn", n=3, seed=3, temperature=1.0)
+    assert content == {c.index: c.message.content for c in whole.choices}
+    assert ends == dict.fromkeys(range(3), "stop")
+    assert [c.choices[0].delta.role for c in chunks].count("assistant") == 3
+
+
+def test_a_stop_string_is_not_passed(ask):
+    _, content, _, ends = gathered(ask(stop=" is", stream=True))
+    assert (content, ends) == ({0: "The answer"}, {0: "stop"})
+
+
+def test_thoughts_that_the_prompt_began_are_known_from_then_on(ask):
+    first = gathered(ask(model="reason/cot:opened", stream=True))
+    second = gathered(ask(model="reason/cot:opened", stream=True))
+    assert first[1][0].endswith(SAID)
+    assert "thoughts were sent as content" in first[0][-1].reason["degraded"][0]
+    assert (second[1], second[2][0].strip()) == ({0: SAID}, THOUGHTS)
+    assert second[0][-1].reason["degraded"] == []
+    assert ask(model="reason/cot:opened").choices[0].message.content == SAID
+
+
+def test_events_of_the_run(ask, server):
+    chunks = list(ask(stream=True, extra_body={"reason": {"stream_events": True}}))
+    telling = [c for c in chunks if "event" in (c.model_extra or {}).get("reason", {})]
+    told = [c.reason["event"] for c in telling]
+    stored = server.call(server.desk.store.events(chunks[-1].reason["run_id"]))
+    assert [event["number"] for event in told] == [event.number for event in stored]
+    assert not any(c.choices[0].delta.content for c in telling)
+
+
+def test_the_wire(server):
+    found = list(lines(server, stream_options={"include_usage": True}))
+    assert found[-2:] == ["data: [DONE]", ""]
+    assert all(line == "" or line.startswith("data: ") for line in found)
+    assert json.loads(found[-4].removeprefix("data: "))["choices"] == []
+
+
+def test_a_silence_is_kept_alive(server, models):
+    models["silent"].left = 0
+    stream = lines(server, model="reason/cot:silent")
+    assert next(stream) == ": ping"
+    stream.close()
+    until(lambda: models["silent"].running == 0)
+
+
+def test_what_fails_before_the_first_word_is_an_error_status(ask):
+    with pytest.raises(openai.InternalServerError) as failed:
+        ask(model="reason/cot:gone", stream=True)
+    assert failed.value.status_code == 503
+
+
+def test_what_fails_later_ends_without_an_end(server, ask):
+    with pytest.raises(openai.APIError, match="the engine is gone"):
+        list(ask(model="reason/cot:breaking", stream=True))
+    found = [line for line in lines(server, model="reason/cot:breaking") if line]
+    told = json.loads(found[-1].removeprefix("data: "))
+    assert told["error"]["code"] == "backend_unavailable"
+    assert all(json.loads(line[6:])["choices"][0]["finish_reason"] is None for line in found[:-1])
+
+
+@pytest.mark.parametrize("model", ["held", "silent"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
+    models[model].left = 5 if model == "held" else 0
+    begun = len(models[model].made)
+    asked = {"model": f"reason/self-consistency:{model}", "messages": [{"role": "user", "content": "?"}]}
+
+    async def leave():
+        async with httpx.AsyncClient() as client:
+            post = client.post(f"{server.url}/v1/chat/completions", json={**asked, "stream": stream, "n": 2})
+            task = asyncio.ensure_future(post)
+            while len(models[model].made) < begun + 16 or models[model].running < 2:
+                await asyncio.sleep(0.005)
+            task.cancel()
+
+    asyncio.run(leave())
+    until(lambda: models[model].running == 0)
+    until(lambda: server.desk.in_flight == 0)
+
+
+def test_closing_a_stream_stops_the_engine(ask, models):
+    models["held"].left = 5
+    stream = ask(model="reason/cot:held", stream=True)
+    next(iter(stream))
+    assert models["held"].running == 1
+    stream.close()
+    until(lambda: models["held"].running == 0)
+
+
+async def test_the_asynchronous_client(server):
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        chat = [{"role": "user", "content": "What is 6 * 7?"}]
+        made = await asyncio.gather(
+            *(client.chat.completions.create(model="reason/cot:thinking", messages=chat) for _ in range(8))
+        )
+        assert {m.choices[0].message.content for m in made} == {SAID}
+        assert len({m.id for m in made}) == 8
+        stream = await client.chat.completions.create(model="reason/cot:thinking", messages=chat, stream=True)
+        assert "".join([c.choices[0].delta.content or "" async for c in stream]) == SAID
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_text_is_kept_from_a_runs_beginning_for_whoever_wants_it_as_it_comes(ask, server, monkeypatch, stream):
+    wanted, start = [], server.desk.start
+
+    async def noted(*arguments, text=False, **options):
+        wanted.append(text)
+        return await start(*arguments, text=text, **options)
+
+    monkeypatch.setattr(server.desk, "start", noted)
+    reply = ask(stream=stream)
+    if stream:
+        list(reply)
+    assert wanted == [stream]
+
+
+def test_a_whole_answer_is_not_held_to_what_a_stream_would_have_told(ask, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("nothing was streamed")
+
+    monkeypatch.setattr("reason.sidecar.openai.said_text.SaidText.finish", never)
+    assert ask().choices[0].message.content == "The answer is 42."

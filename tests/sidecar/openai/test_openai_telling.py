@@ -1,0 +1,120 @@
+"""A run's events as thoughts: each sample whole and in one piece, whatever comes between, and whatever was missed."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.events import (
+    CallFinished,
+    CallStarted,
+    EventsDropped,
+    SampleFinished,
+    StageStarted,
+    TextDelta,
+    VoteUpdated,
+)
+from reason.core.messages import Completion
+from reason.core.question import Question
+from reason.core.run import RunConfig
+from reason.sidecar.openai.said_text import SaidText
+from reason.sidecar.openai.telling import Telling, certain_call, whole_thoughts
+
+ASKED = Question(text="?")
+
+
+def config(strategy="self-consistency", **fields):
+    parameters = {"n": 3} if strategy == "self-consistency" else {}
+    given = {"question": ASKED, "strategy": strategy, "parameters": parameters, "models": {"main": "m"}, "seed": 1}
+    return RunConfig(**{**given, **fields})
+
+
+def started(number, samples, requests=1, role="main"):
+    fields = {"operation": "generate", "requests": requests, "replayed": 0}
+    return CallStarted(number=number, role=role, model="m", samples=samples, **fields)
+
+
+def ended(number, call):
+    return CallFinished(number=number, parent=call, role="main", model="m", seconds=0, tokens=1)
+
+
+def finished(number, call, sample, text):
+    completion = Completion(text=text, finish_reason="stop", sample_index=sample)
+    return SampleFinished(number=number, parent=call, request=0, sample=sample, completion=completion)
+
+
+@st.composite
+def runs(draw):
+    """Events of two calls of three samples, in some order that may happen; and each sample's text."""
+    texts = {(c, s): f"({c}{s} " + "x" * draw(st.integers(0, 4)) + ")" for c in (1, 2) for s in range(3)}
+    left = {key: list(text) for key, text in texts.items()}
+    waiting = [started(1, 3), started(2, 3)]
+    events, number = [waiting[0], waiting[1]], 2
+    while left:
+        key = draw(st.sampled_from(sorted(left)))
+        number += 1
+        what = draw(st.sampled_from(["text", "text", "text", "line", "gap"]))
+        if what == "line":
+            events.append(VoteUpdated(number=number, votes={f"vote{number}": 1}, total=1))
+        elif what == "gap" and left[key]:
+            left[key].pop(0)  # its delta never comes
+            events.append(EventsDropped(count=1))
+        elif left[key]:
+            events.append(
+                TextDelta(number=number, parent=key[0], request=0, sample=key[1], text=left[key].pop(0), tokens=1)
+            )
+        else:
+            del left[key]
+            events.append(finished(number, *key, texts[key]))
+            if not any(other[0] == key[0] for other in left):
+                number += 1
+                events.append(ended(number, key[0]))
+    return events, texts
+
+
+@given(runs())
+def test_every_sample_is_told_once_and_in_one_piece(run):
+    events, texts = run
+    telling = Telling(config(), SaidText())
+    told = whole_thoughts([p for event in events for p in telling.take(event)] + telling.finish())
+    for (_, sample), text in texts.items():
+        assert told.count(f"[{sample + 1}] {text}\n\n") + told.endswith(f"[{sample + 1}] {text}") == 1
+    lines = [f"Votes: vote{e.number} (1)." for e in events if isinstance(e, VoteUpdated)]
+    assert [line for line in told.split("\n") if line.startswith("Votes")] == lines
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, at):
+    text = "The answer."
+    said = SaidText()
+    telling = Telling(config("cot"), said, after=after)
+    events = [
+        started(1, 1),
+        *(TextDelta(number=2 + i, parent=1, request=0, sample=0, text=c, tokens=1) for i, c in enumerate(text)),
+    ]
+    events[at : at + 2] = [EventsDropped(count=2)] if at else []
+    content = ""
+    for event in [*events, finished(30, 1, 0, text), ended(31, 1)]:
+        content += "".join(p.text for p in telling.take(event) if p.kind == "content")
+        assert text.startswith(content)
+    assert content + said.finish(text) == text
+
+
+def test_what_a_judge_writes_is_no_thought():
+    telling = Telling(config(), SaidText())
+    events = [started(1, 1, role="judge"), finished(2, 1, 0, "7 of 10"), ended(3, 1)]
+    assert [p for event in events for p in telling.take(event)] == []
+
+
+def test_verification_is_told_where_there_is_some():
+    stage = StageStarted(number=1, stage="verify")
+    assert Telling(config(), SaidText()).take(stage) == []
+    (line,) = Telling(config(verify=("davinci",)), SaidText()).take(stage)
+    assert line.text == "The answer is being verified.\n"
+
+
+def test_when_the_text_is_certain():
+    assert certain_call(config("cot")) == 1
+    assert certain_call(config()) == 0
+    assert certain_call(config(parameters={"n": 1})) == 1
+    assert certain_call(config("mcts")) == 0
+    assert certain_call(config("cot", verify=("davinci",), repairs=0)) == 1
+    assert certain_call(config("cot", verify=("davinci",), repairs=1)) == 0
+    assert certain_call(config("cot", verify=("davinci",), repairs=0, require_verified=True)) == 0

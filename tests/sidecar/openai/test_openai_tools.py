@@ -1,0 +1,88 @@
+"""Tools through OpenAI's own client: calls come back structured, their results go to the model as turns."""
+
+import json
+
+import openai
+import pytest
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"name": "weather", "description": "What the weather is like.", "parameters": PARAMETERS}
+TOOLS = [{"type": "function", "function": WEATHER}]
+QUESTION = "Is it warm in Rome?"
+
+
+def test_a_call_and_its_result(client, ask, models):
+    made = ask(QUESTION, "reason/cot:caller", tools=TOOLS)
+    (choice,) = made.choices
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look it up.")
+    assert (call.type, call.function.name) == ("function", "weather")
+    assert json.loads(call.function.arguments) == {"city": "Rome"}
+    chat = [
+        {"role": "user", "content": QUESTION},
+        choice.message.model_dump(),  # as clients send it back, with all that they do not know
+        {"role": "tool", "tool_call_id": call.id, "content": "24 degrees"},
+    ]
+    client.chat.completions.create(model="reason/cot:caller", messages=chat, tools=TOOLS)
+    turns = models["caller"].generate_calls[-1][0].prompt.messages
+    called, told = turns[-2:]
+    assert (called.role, called.tool_calls[0].id, called.content) == ("assistant", call.id, "I look it up.")
+    assert (told.role, told.tool_call_id, told.name, told.content) == ("tool", call.id, "weather", "24 degrees")
+
+
+@pytest.mark.parametrize("model", ["reason/cot:caller", "reason/self-consistency:caller"])
+def test_a_streamed_call(ask, model):
+    chunks = list(ask(QUESTION, model, tools=TOOLS, stream=True))
+    content = "".join(c.choices[0].delta.content or "" for c in chunks)
+    (calls,) = [c.choices[0].delta.tool_calls for c in chunks if c.choices[0].delta.tool_calls]
+    assert content == "I look it up."
+    assert (calls[0].index, calls[0].function.name) == (0, "weather")
+    assert json.loads(calls[0].function.arguments) == {"city": "Rome"}
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_a_choice_is_kept(ask, models):
+    named = {"type": "function", "function": {"name": "weather"}}
+    with pytest.raises(openai.BadRequestError, match="tool_choice=weather"):  # this model cannot be held to it
+        ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice=named)
+    ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice="none")
+    assert models["caller"].generate_calls[-1][0].prompt.tools == ()
+
+
+def test_a_strategy_that_takes_no_tools_refuses_them(ask):
+    with pytest.raises(openai.BadRequestError, match="tools"):
+        ask(QUESTION, "reason/mcts:caller", tools=TOOLS)
+
+
+def test_a_model_that_has_no_tools_refuses_them(ask):
+    with pytest.raises(openai.BadRequestError, match="tools") as refused:
+        ask(QUESTION, "reason/cot:plain", tools=TOOLS)
+    assert refused.value.code == "capability_missing"
+
+
+def test_a_name_that_no_tool_may_have(ask):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(QUESTION, tools=[{"type": "function", "function": {**WEATHER, "name": "wea ther"}}])
+    assert refused.value.param == "tools.0.function.name"
+
+
+def test_responses(client, models):
+    tools = [{"type": "function", **WEATHER, "strict": None}]
+    made = client.responses.create(model="reason/cot:caller", input=QUESTION, tools=tools)
+    *_, call = made.output
+    assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "weather", {"city": "Rome"})
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "24 degrees"}
+    ids = []
+    for given in (
+        {"input": [result], "previous_response_id": made.id},
+        {"input": [{"role": "user", "content": QUESTION}, *made.output, result]},
+    ):
+        client.responses.create(model="reason/cot:caller", tools=tools, **given)
+        called, told = models["caller"].generate_calls[-1][0].prompt.messages[-2:]
+        ids.append((called.tool_calls[0].id, called.content, told.tool_call_id, told.content))
+    assert ids == [(call.call_id, "I look it up.", call.call_id, "24 degrees")] * 2
+    with client.responses.stream(model="reason/cot:caller", input=QUESTION, tools=tools) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert "response.function_call_arguments.done" in kinds
+    assert final.output[-1].name == "weather"

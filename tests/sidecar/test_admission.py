@@ -1,0 +1,186 @@
+"""Turns for runs: never more than there are, none lost, and nobody overtakes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import ServerBusy, ShuttingDown
+from reason.sidecar.admission import Admission
+
+
+class Crowd:
+    """Callers of one admission, each a task that holds its turn until it is told to finish."""
+
+    def __init__(self, admission):
+        self.admission = admission
+        self.tasks, self.done, self.holding, self.refused, self.entered = {}, {}, [], {}, []
+        self.most = 0
+
+    def arrive(self, name, tenant, patient=False):
+        self.done[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._call(name, tenant, patient))
+
+    async def _call(self, name, tenant, patient):
+        try:
+            async with self.admission.turn(tenant, patient=patient):
+                self.holding.append(name)
+                self.entered.append(name)
+                self.most = max(self.most, len(self.holding))
+                try:
+                    await self.done[name].wait()
+                finally:
+                    self.holding.remove(name)
+        except (ServerBusy, ShuttingDown) as e:
+            self.refused[name] = e
+
+    async def settle(self):
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def leave(self):
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["arrive", "cancel", "finish", "wait"]), st.integers(0, 2), st.booleans()), max_size=60
+)
+
+
+@settings(max_examples=60)
+@given(acts=ACTS, max_runs=st.integers(1, 3), max_waiting=st.integers(0, 4))
+def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_waiting):
+    async def play():
+        told = []
+        admission = Admission(max_runs, max_waiting, 1000.0, told=lambda *now: told.append(now))
+        crowd = Crowd(admission)
+        tenants, cancelled = {}, set()
+        for act, which, flag in acts:
+            alive = [n for n, task in crowd.tasks.items() if not task.done()]
+            if act == "arrive":
+                name = len(tenants)
+                tenants[name] = str(which)
+                crowd.arrive(name, str(which), patient=flag)
+            elif act == "cancel" and alive:
+                name = alive[which % len(alive)]
+                crowd.tasks[name].cancel()
+                cancelled.add(name)
+            elif act == "finish" and crowd.holding:
+                crowd.done[crowd.holding[which % len(crowd.holding)]].set()
+            if flag or act == "wait":  # without it, several things happen before anybody is woken
+                await crowd.settle()
+        await crowd.settle()
+        waiting = [n for n, task in crowd.tasks.items() if not task.done() and n not in crowd.holding]
+        assert admission.in_flight == len(crowd.holding) <= max_runs
+        assert crowd.most <= max_runs
+        assert admission.waiting == len(waiting)
+        assert not waiting or len(crowd.holding) == max_runs  # nobody waits beside a free turn
+        assert (told or [(0, 0)])[-1] == (admission.in_flight, admission.waiting)
+        for tenant in set(tenants.values()):
+            order = [n for n in crowd.entered if tenants[n] == tenant]
+            assert order == sorted(order)  # first come, first served
+        for name in list(crowd.tasks):  # everybody who still waits gets a turn in the end
+            crowd.done[name].set()
+        await crowd.settle()
+        for _ in waiting:
+            await crowd.settle()
+        assert set(waiting) - cancelled <= set(crowd.entered)
+        assert (admission.in_flight, admission.waiting) == (0, 0)
+        await crowd.leave()
+
+    asyncio.run(play())
+
+
+async def test_turns_go_round_the_tenants():
+    crowd = Crowd(Admission(1, 10, 1000.0))
+    crowd.arrive("first", "a")
+    await crowd.settle()
+    for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
+        crowd.arrive(name, name[0])
+        await crowd.settle()
+    for name in ("first", "a1", "b1", "c1", "a2", "b2", "a3"):
+        assert crowd.holding == [name]
+        crowd.done[name].set()
+        await crowd.settle()
+    assert crowd.holding == []
+
+
+async def test_a_full_queue_sends_away_whoever_has_most_in_it():
+    crowd = Crowd(Admission(1, 3, 1000.0))
+    for name in ("a0", "a1", "a2", "a3"):
+        crowd.arrive(name, "a")
+        await crowd.settle()
+    crowd.arrive("a4", "a")
+    await crowd.settle()
+    assert set(crowd.refused) == {"a4"}
+    crowd.arrive("b1", "b")
+    await crowd.settle()
+    assert set(crowd.refused) == {"a4", "a3"}  # the last of the longest line made room
+    crowd.arrive("b2", "b")
+    await crowd.settle()
+    assert set(crowd.refused) == {"a4", "a3", "b2"}  # two against one: not longer by enough
+    assert all(1 <= e.retry_after_s <= 60 for e in crowd.refused.values())
+    await crowd.leave()
+
+
+async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
+    crowd = Crowd(Admission(1, 1, 1000.0))
+    crowd.arrive("running", "a")
+    await crowd.settle()
+    for name in ("p1", "p2"):
+        crowd.arrive(name, "a", patient=True)
+    crowd.arrive("x", "b")
+    crowd.arrive("y", "c")
+    await crowd.settle()
+    assert set(crowd.refused) == {"y"}
+    assert crowd.admission.waiting == 3
+    await crowd.leave()
+    assert (crowd.admission.in_flight, crowd.admission.waiting) == (0, 0)
+
+
+async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind():
+    admission = Admission(1, 10, 0.001)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(admission.turn("a"))
+        with pytest.raises(ServerBusy, match="no turn came within"):
+            async with admission.turn("a"):
+                pass
+        assert (admission.in_flight, admission.waiting) == (1, 0)
+    assert admission.in_flight == 0
+
+
+async def test_closing_sends_away_who_waits_and_keeps_who_runs():
+    crowd = Crowd(Admission(1, 10, 1000.0))
+    crowd.arrive("runs", "a")
+    await crowd.settle()
+    crowd.arrive("waits", "a")
+    crowd.arrive("gone", "a")
+    await crowd.settle()
+    crowd.tasks["gone"].cancel()
+    crowd.admission.close()
+    await crowd.settle()
+    assert isinstance(crowd.refused["waits"], ShuttingDown)
+    assert crowd.holding == ["runs"]
+    crowd.arrive("late", "b")
+    await crowd.settle()
+    assert isinstance(crowd.refused["late"], ShuttingDown)
+    crowd.done["runs"].set()
+    await crowd.settle()
+    assert crowd.admission.in_flight == 0
+
+
+async def test_when_to_come_back_follows_from_how_long_runs_take():
+    now = [0.0]
+    admission = Admission(2, 0, 1000.0, clock=lambda: now[0])
+    for _ in range(60):
+        async with admission.turn("a"):
+            now[0] += 16.0
+    async with admission.turn("a"), admission.turn("a"):
+        with pytest.raises(ServerBusy) as refused:
+            await admission.turn("b").__aenter__()
+    assert refused.value.retry_after_s == 8  # a turn of 16 s is free every 8 s

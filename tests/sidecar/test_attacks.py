@@ -1,0 +1,175 @@
+"""Hostile requests to the whole application: refused with the error object, and never a fault of the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import pytest
+from guarded_app import guarded_app
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scripted_model import ScriptedModel, replies
+
+POSTS = ("/v1/reason", "/v1/verify", "/v1/runs", "/v1/chat/completions", "/v1/responses", "/v1/runs/x/resume")
+GETS = ("/v1/runs", "/v1/runs/{}", "/v1/runs/{}/events", "/v1/models", "/v1/models/{}", "/{}")
+FIELDS = (
+    "model", "messages", "question", "text", "input", "strategy", "parameters", "budget", "verify", "seed", "n",
+    "max_tokens", "temperature", "stop", "tools", "tool_choice", "response_format", "stream", "stream_options",
+    "reason", "metadata", "documents", "choices", "logprobs", "role", "content", "tokens", "seconds", "usd",
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["", "cot", "reason/cot", "main", "user", "\x00", "\u202e", "../../etc/passwd", "a" * 3000, "${jndi:x}", "{{7*7}}",
+     "' OR 1=1 --", "💥", "\ufffe", "-1", "NaN"]
+)  # fmt: skip
+NUMBERS = st.sampled_from([0, -1, 1, 2, 2**31, 2**53, 2**63, 2**64, 10**30, -(10**400), 0.5, -0.0, 1e308, 5e-324])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS | st.text(max_size=8),
+    lambda one: st.lists(one, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | WORDS, one, max_size=4),
+    max_leaves=12,
+)
+BASES = (
+    {"question": "q", "strategy": "cot"},
+    {"question": "q", "text": "t"},
+    {"model": "reason/cot", "messages": [{"role": "user", "content": "q"}]},
+    {"model": "reason/cot", "input": "q"},
+)
+
+
+@contextmanager
+def attacked(folder):
+    """One application on a loop of its own, which examples share."""
+    with asyncio.Runner() as runner:
+        model = ScriptedModel(replies("The answer is 4."))
+        serve = {"max_body_bytes": 50_000, "max_tokens": 60, "max_seconds": 5.0, "max_samples": 4}
+        context = guarded_app(folder, model, serve=serve)
+        guarded = runner.run(context.__aenter__())
+        headers = runner.run(guarded.key("ask", "read", "admin"))
+        try:
+            yield lambda *args, **options: runner.run(
+                guarded.client.request(*args, **{**options, "headers": {**headers, **options.get("headers", {})}})
+            )
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory):
+    with attacked(tmp_path_factory.mktemp("attacked")) as send:
+        yield send
+
+
+def check(reply, *, refused=False):
+    assert reply.status_code < 500 or reply.status_code in (501, 503), reply.text[:500]
+    assert "x-request-id" in reply.headers
+    if reply.status_code >= 400 or refused:
+        assert 400 <= reply.status_code < 500, (reply.status_code, reply.text[:300])
+        told = reply.json()["error"]
+        assert isinstance(told["message"], str)
+        assert set(told) >= {"message", "type", "param", "code"}
+        assert len(reply.content) < 20_000  # what was sent is not sent back
+
+
+TOGETHER = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@TOGETHER
+@given(
+    path=st.sampled_from(POSTS),
+    base=st.sampled_from(BASES),
+    changes=st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3),
+)
+def test_fields_that_are_anything(request_, path, base, changes):
+    body = {**base, **changes}
+    check(request_("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"}))
+
+
+@TOGETHER
+@given(path=st.sampled_from(POSTS), body=st.binary(max_size=60) | VALUES.map(lambda v: json.dumps(v).encode()))
+def test_bodies_that_are_no_request(request_, path, body):
+    if path.endswith("resume"):
+        check(request_("POST", path, content=body, headers={"Content-Type": "application/json"}))
+    elif not body.startswith(b"{"):
+        check(request_("POST", path, content=body, headers={"Content-Type": "application/json"}), refused=True)
+
+
+@pytest.mark.parametrize("path", POSTS[:-1])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"question": "\\ud800", "messages": "\\ud800"}', {400}),
+        (b'{"question": ' + b"[" * 40_000, {400}),
+        (b'{"question": ' + b'{"a":' * 99 + b"1" + b"}" * 99 + b"}", {400, 422}),
+        (b'{"seed": ' + b"9" * 5000 + b"}", {400}),
+        (b'{"budget": {"seconds": 1e999}}', {400}),
+        (b'{"temperature": NaN}', {400}),
+        (b"x" * 50_001, {413}),
+        ('{"question": "q"}'.encode("utf-16"), {400}),
+        (b'{"question": "q", "question": ', {400}),
+        (b"", {400, 422}),
+        (b"null", {400, 422}),
+    ],
+)
+def test_bodies_made_to_break_parsers(request_, path, body, status):
+    reply = request_("POST", path, content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in status, reply.text[:200]
+    check(reply, refused=True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+)
+def test_bodies_of_other_kinds_are_refused(request_, kind):
+    body = json.dumps(BASES[0])
+    check(request_("POST", "/v1/reason", content=body, headers={"Content-Type": kind}), refused=True)
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["Last-Event-ID", "Idempotency-Key", "traceparent", "tracestate", "Accept", "Accept-Encoding",
+         "Content-Encoding", "X-Request-Id", "Range", "Cookie", "X-Forwarded-For", "Transfer-Encoding", "Expect",
+         "Origin", "Content-Length"]
+    ),
+    st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=40)
+    | st.sampled_from(["", "-1", "9" * 5000, "00-" + "f" * 32 + "-" + "f" * 16 + "-01", "null", "gzip", "chunked"]),
+    max_size=4,
+)  # fmt: skip
+
+
+@TOGETHER
+@given(path=st.sampled_from((*POSTS, *GETS)), headers=HEADERS, word=WORDS)
+def test_headers_that_are_anything(request_, path, headers, word):
+    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    if path in POSTS:
+        reply = request_(
+            "POST", path, content=json.dumps(BASES[0]), headers={"Content-Type": "application/json", **raw}
+        )
+    else:
+        reply = request_("GET", path.format("x"), headers=raw)
+    check(reply)
+
+
+@TOGETHER
+@given(
+    path=st.sampled_from(GETS),
+    word=WORDS | st.text(max_size=20),
+    name=st.sampled_from(["limit", "before", "status", "after", "text", "x"]),
+    value=WORDS | NUMBERS.map(str) | st.text(max_size=10),
+    method=st.sampled_from(["GET", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "TRACE", "BREW"]),
+)
+def test_paths_and_queries_that_are_anything(request_, path, word, name, value, method):
+    where = path.format(quote(word[:100].encode("utf-8", "replace"), safe=""))
+    reply = request_(method, where, params={name: value.encode("utf-8", "replace").decode("utf-8", "replace")})
+    if method == "HEAD":
+        assert reply.status_code < 500
+    else:
+        check(reply)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/runs/%00", "/v1/runs/%ff%fe", "/v1/runs/..%2f..%2fetc", "/v1/runs/a%0d%0ab", "/%"]
+)
+def test_paths_made_to_break_out(request_, path):
+    check(request_("GET", path), refused=True)

@@ -1,0 +1,177 @@
+"""What clients may do on a socket before there is a request: real bytes, a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from guarded_app import guarded_app
+from reason.sidecar.gate.doorkeeper import HEADER_BYTES
+from reason.sidecar.gate.listening import hurried, uvicorn_options
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Listening:
+    """A server on a socket of its own."""
+
+    def __init__(self, server, key):
+        self.server, self.key = server, key
+        self.port = server.servers[0].sockets[0].getsockname()[1]
+
+    async def open(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def send(self, data, *, half=False):
+        """What comes back for some bytes, until the server closes or falls silent for good."""
+        reader, writer = await self.open()
+        writer.write(data)
+        if half:
+            writer.write_eof()
+        try:
+            return await asyncio.wait_for(reader.read(), 30)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def listening(tmp_path, headers_s=30.0, **serve):
+    async with guarded_app(tmp_path, serve=serve) as g:
+        key = (await g.key())["Authorization"]
+        options = {**uvicorn_options(g.app.state.serve), "port": 0, "http": hurried(headers_s), "lifespan": "off"}
+        server = uvicorn.Server(uvicorn.Config(g.app, **options))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve())
+            try:
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                yield Listening(server, key.encode())
+            finally:
+                server.should_exit = True
+
+
+def statuses(told):
+    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d{3}) ", told)]
+
+
+async def test_a_client_that_dawdles_over_its_headers_is_closed_and_others_are_served(tmp_path):
+    async with listening(tmp_path, headers_s=0.3) as s:
+        slow = [await s.open() for _ in range(20)]
+        for i, (_, writer) in enumerate(slow):
+            writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: " if i % 2 else b"GET /")
+        silent = [await s.open() for _ in range(5)]
+        assert statuses(await s.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) == [200]
+
+        async def dribble(reader, writer):
+            """A byte now and then, which uvicorn's own timeout begins anew for."""
+            closed = asyncio.ensure_future(reader.read())
+            while not closed.done():
+                writer.write(b"x")
+                await asyncio.wait([closed], timeout=0.05)
+            try:
+                return closed.result()
+            except ConnectionError:
+                return b""
+
+        assert await asyncio.gather(*(dribble(*one) for one in slow)) == [b""] * 20
+        assert await asyncio.gather(*(reader.read() for reader, _ in silent)) == [b""] * 5
+
+
+async def test_a_second_request_is_waited_for_no_longer_than_the_first(tmp_path):
+    async with listening(tmp_path, headers_s=0.3) as s:
+        reader, writer = await s.open()
+        writer.write(GET)
+        assert b"200 OK" in await reader.readuntil(b"\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+        writer.write(b"GET /heal")
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_ends_the_request(tmp_path, monkeypatch):
+    monkeypatch.setattr("reason.sidecar.gate.gate.READ_S", 0.2)
+    async with listening(tmp_path) as s:
+        told = await s.send(
+            b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: " + s.key + b"\r\n\r\n{"
+        )
+        assert statuses(told) == [408]
+        assert b"connection: close" in told.lower()
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [400]),  # TLS
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA B: c\r\n\r\n", [400]),
+        (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", [400]),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", [400]),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + b"X: y\r\n" * 20_000 + b"\r\n", [431]),
+        (b"GET /" + b"a" * (HEADER_BYTES * 2) + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", [431]),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200_000 + b"\r\n", [400]),
+        (GET + b"\x00garbage\r\n\r\n", [200, 400]),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", [400]),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", [400]),
+        (b"xxx", [400]),
+    ],
+)  # fmt: skip
+async def test_what_is_no_request_is_refused_and_the_connection_closed(tmp_path, data, wanted):
+    async with listening(tmp_path) as s:
+        told = await s.send(data)
+        # of a flood nobody may read the answer (the connection breaks), and in how many pieces it comes is the kernel's
+        assert statuses(told) == wanted or (len(data) > HEADER_BYTES and statuses(told) in ([], [400]))
+        assert b"uvicorn" not in told.lower()
+        assert b"server:" not in told.lower()
+
+
+async def test_a_chunked_body_is_cut_at_the_largest_size(tmp_path):
+    async with listening(tmp_path, max_body_bytes=2048) as s:
+        head = (
+            b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: "
+            + s.key
+            + b"\r\n\r\n"
+        )
+        told = await s.send(head + (b"400\r\n" + b"x" * 0x400 + b"\r\n") * 3)
+        assert statuses(told) == [413]
+        assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [b"X: y\r\n" * 500_000, b"X: " + b"y" * HEADER_BYTES * 100],
+)
+async def test_what_follows_a_chunked_body_is_bounded_like_headers(tmp_path, flood):
+    async with listening(tmp_path) as s:
+        head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: " + s.key
+        told = await s.send(head + b"\r\n\r\n2\r\n{}\r\n0\r\n" + flood)
+        assert statuses(told) in ([], [400])
+
+
+async def test_an_extension_of_a_chunk_is_bounded_like_headers(tmp_path):
+    async with listening(tmp_path) as s:
+        head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: " + s.key
+        told = await s.send(head + b"\r\n\r\n2;x=" + b"y" * HEADER_BYTES * 100)
+        assert statuses(told) in ([], [400])
+
+
+async def test_a_length_that_is_a_lie_gets_no_answer_from_what_follows(tmp_path):
+    """A request hidden in the body of another is a body, and too little of one is waited for."""
+    async with listening(tmp_path) as s:
+        hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + s.key
+        length = b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(hidden)
+        told = await s.send(head + length + hidden)
+        assert len(statuses(told)) == 1
+        assert statuses(told)[0] in (400, 422)
+
+
+async def test_pipelined_requests_are_answered_in_order(tmp_path):
+    async with listening(tmp_path) as s:
+        last = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert statuses(await s.send(GET * 3 + last)) == [200, 200, 200, 404]

@@ -1,0 +1,146 @@
+"""Clients that leave: the engine is idle soon after, whatever they were waiting for."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+import reason.agents.reasoner as reasoner_module
+from scripted_model import ScriptedModel, replies
+from sidecar_server import serving, settings_for
+
+
+class Counting(ScriptedModel):
+    """Never ends by itself, and counts what it generates."""
+
+    def __init__(self):
+        super().__init__(replies("x" * 100_000), context_tokens=10_000_000)
+        self.written = 0
+        self.reached = threading.Event()
+
+    async def generate(self, requests, listener=None):
+        self._step = self._count
+        return await super().generate(requests, listener)
+
+    async def _count(self):
+        self.written += 1
+        if self.written > 3:
+            self.reached.set()
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def model(monkeypatch):
+    model = Counting()
+
+    async def open_model(name, settings, *_):
+        return model
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return model
+
+
+@pytest.fixture
+def server(model, tmp_path):
+    with serving(settings_for(tmp_path, max_runs=1)) as server:
+        yield server
+
+
+def connect(server, method, path, body=None, headers=""):
+    """Send a request and leave the connection open."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    sock = socket.create_connection((host, int(port)))
+    data = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    sock.sendall(f"{head}{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    return sock
+
+
+def idle_after(model, sock):
+    """Close a connection; seconds until the engine was idle."""
+    assert model.reached.wait(30)
+    assert model.running == 1
+    begun = time.monotonic()
+    sock.close()
+    while model.running:
+        time.sleep(0.005)
+        assert time.monotonic() - begun < 30, "the engine goes on"
+    return time.monotonic() - begun
+
+
+LONG = {"question": "?", "parameters": {"max_tokens": 90_000}}
+
+
+@pytest.mark.parametrize("body", [LONG, {**LONG, "stream": True}, {**LONG, "stream": True, "text": True}])
+def test_the_engine_stops_when_nobody_waits(server, model, body):
+    sock = connect(server, "POST", "/v1/reason", body)
+    idle_after(model, sock)
+    written = model.written
+    time.sleep(0.05)
+    assert model.written == written  # idle means that nothing is generated
+    with httpx.Client(base_url=server.url) as http:
+        while (run := http.get("/v1/runs").json()["runs"][0])["status"] == "running":
+            time.sleep(0.01)
+        assert run["status"] == "interrupted"
+        detail = http.get(f"/v1/runs/{run['id']}").json()
+        assert detail["result"]["stopped"] == "cancelled"
+        assert detail["result"]["text"].startswith("x")  # what was being written is kept
+    assert server.desk.in_flight == 0
+
+
+def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
+    with connect(server, "POST", "/v1/reason", LONG) as first:
+        assert model.reached.wait(30)
+        waiting = connect(server, "POST", "/v1/reason", LONG)
+        while server.desk.in_flight < 2:
+            time.sleep(0.005)
+        waiting.close()
+        while server.desk.in_flight > 1:
+            time.sleep(0.005)
+        assert len(model.generate_calls) == 1
+        idle_after(model, first)
+
+
+def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, model):
+    sock = connect(server, "POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
+    assert model.reached.wait(30)
+    sock.close()
+    time.sleep(0.1)
+    assert (model.running, server.desk.in_flight) == (1, 1)
+    with (
+        httpx.Client(base_url=server.url, timeout=30) as http,
+        http.stream("POST", "/v1/reason", json={**LONG, "stream": True}, headers={"Idempotency-Key": "k"}) as again,
+    ):
+        assert again.headers["idempotent-replayed"] == "true"
+        assert next(again.iter_text()).startswith("id: 1\n")
+        http.delete(again.headers["location"])
+    assert len(model.generate_calls) == 1
+
+
+def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        run_id = http.post("/v1/runs", json=LONG).json()["id"]
+        assert model.reached.wait(30)
+        followers = [connect(server, "GET", f"/v1/runs/{run_id}/events?text=true") for _ in range(3)]
+        for sock in followers:
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+            sock.close()
+        time.sleep(0.1)
+        assert model.running == 1
+        assert http.delete(f"/v1/runs/{run_id}").json()["status"] == "interrupted"
+    assert model.running == 0
+
+
+def test_a_reader_that_reads_nothing_does_not_hold_up_the_run(server, model):
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        run_id = http.post("/v1/runs", json=LONG).json()["id"]
+        asleep = connect(server, "GET", f"/v1/runs/{run_id}/events?text=true")
+        assert model.reached.wait(30)
+        before = model.written
+        while model.written < before + 300:
+            time.sleep(0.01)
+        assert http.delete(f"/v1/runs/{run_id}").json()["status"] == "interrupted"
+        asleep.close()

@@ -1,0 +1,181 @@
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import StoreError
+from reason.core.events import EventsDropped, StageStarted, TextDelta
+from reason.sidecar.event_board import EventBoard
+
+
+def stage(number):
+    return StageStarted(stage="s", number=number)
+
+
+def delta(number):
+    return TextDelta(request=0, sample=0, text="x", tokens=1, number=number)
+
+
+class Stored:
+    """Events that are saved when a test says so."""
+
+    def __init__(self):
+        self.saved, self.asked = [], 0
+
+    async def __call__(self, after, limit):
+        self.asked += 1
+        return [e for e in self.saved if e.number > after][:limit]
+
+
+async def numbers(board, after=0, **options):
+    return [e.number async for e in board.read(after, **options)]
+
+
+async def test_readers_get_every_event_once_whenever_they_come():
+    board = EventBoard(Stored())
+    early = asyncio.ensure_future(numbers(board))
+    board(stage(1))
+    await asyncio.sleep(0)
+    board(stage(2))
+    late = asyncio.ensure_future(numbers(board))
+    third = asyncio.ensure_future(numbers(board, after=1))
+    await asyncio.sleep(0)
+    board(stage(3))
+    board.close()
+    assert await asyncio.gather(early, late, third) == [[1, 2, 3], [1, 2, 3], [2, 3]]
+
+
+async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept():
+    stored = Stored()
+    board = EventBoard(stored, kept=4)
+    events = [stage(n) for n in range(1, 11)]
+    for event in events:
+        board(event)
+    stored.saved = events[:7]  # 8 to 10 are not saved yet; 7 to 10 are kept
+    board.close()
+    assert await numbers(board) == list(range(1, 11))
+    assert stored.asked == 1
+    assert await numbers(board, after=6) == [7, 8, 9, 10]
+    assert stored.asked == 1  # what is kept needs no store
+
+
+async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
+    stored = Stored()
+    board = EventBoard(stored, kept=2)
+    for n in range(1, 7):
+        board(stage(n))
+    reading = asyncio.ensure_future(numbers(board))
+    while stored.asked < 2:
+        await asyncio.sleep(0.01)
+    stored.saved = [stage(n) for n in range(1, 7)]
+    while stored.asked < 3:
+        await asyncio.sleep(0.01)
+    board.close()
+    assert await reading == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
+    board = EventBoard(Stored(), kept=2)
+    for n in range(1, 7):
+        board(stage(n))
+    board.close()
+    with pytest.raises(StoreError, match="after number 0"):
+        await numbers(board)
+
+
+async def test_text_deltas_come_in_their_place_and_only_to_those_who_want_them():
+    told = []
+    board = EventBoard(Stored(), told.append)
+    assert not board.wants_text
+    reading = asyncio.ensure_future(numbers(board, text=True))
+    await asyncio.sleep(0)
+    assert board.wants_text
+    plain = asyncio.ensure_future(numbers(board))
+    for event in (stage(1), delta(2), delta(3), stage(4), delta(5)):
+        board(event)
+    board.close()
+    assert await reading == [1, 2, 3, 4, 5]
+    assert await plain == [1, 4]
+    assert told == [True, False]
+    assert not board.wants_text
+
+
+async def test_text_that_is_expected_is_kept_for_the_first_reader():
+    board = EventBoard(Stored())
+    board.expect_text()
+    for event in (stage(1), delta(2), stage(3)):
+        board(event)
+    board.close()
+    assert await numbers(board, text=True) == [1, 2, 3]
+    assert await numbers(board, text=True) == [1, 3]
+
+
+async def test_a_slow_reader_of_text_is_told_how_much_it_missed_and_holds_nobody_up():
+    board = EventBoard(Stored(), kept_texts=3)
+    reader = board.read(text=True)
+    first = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    board(stage(1))
+    assert (await first).number == 1
+    for n in range(2, 12):
+        board(delta(n))
+    board.close()
+    rest = [e async for e in reader]
+    assert [type(e) for e in rest] == [EventsDropped, TextDelta, TextDelta, TextDelta]
+    assert rest[0].count == 7
+    assert [e.number for e in rest[1:]] == [9, 10, 11]
+
+
+async def test_leaving_early_takes_the_reader_off():
+    board = EventBoard(Stored())
+    reader = board.read(text=True)
+    waiting = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await reader.aclose()
+    assert not board.wants_text
+    board(stage(1))  # nobody waits any more
+    board.close()
+    assert await numbers(board) == [1]
+
+
+async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
+    stored = Stored()
+    stored.saved = [stage(1), stage(2)]
+    board = EventBoard(stored)
+    board.begin_after(2)
+    board(stage(100_003))  # numbers need not follow one another
+    board.close()
+    assert await numbers(board) == [1, 2, 100_003]
+    assert await numbers(board, after=2) == [100_003]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(["event", "text", "read", "save"]), max_size=60), st.integers(1, 5))
+def test_any_interleaving_gives_each_event_once_and_in_order(steps, kept):
+    async def play():
+        stored = Stored()
+        board = EventBoard(stored, kept=kept)
+        events, readers, n = [], [], 0
+        for step in steps:
+            if step == "read":
+                readers.append(asyncio.ensure_future(numbers(board, text=len(readers) % 2 == 0)))
+            elif step == "save":
+                stored.saved = list(events)
+                await asyncio.sleep(0)
+            else:
+                n += 1
+                event = stage(n) if step == "event" else delta(n)
+                if step == "event":
+                    events.append(event)
+                board(event)
+        stored.saved = list(events)
+        board.close()
+        expected = [e.number for e in events]
+        for seen in await asyncio.gather(*readers):
+            assert seen == sorted(set(seen))
+            assert [n for n in seen if n in set(expected)] == expected
+
+    asyncio.run(play())

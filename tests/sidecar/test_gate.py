@@ -1,0 +1,319 @@
+"""The layers around the application: who gets in, how requests are named, counted and limited."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from guarded_app import guarded_app
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.parser import text_string_to_metric_families
+from reason.core.errors import StoreError, UserError
+from reason.sidecar.callers import EVERYBODY
+from scripted_model import ScriptedModel, replies
+
+
+def error_of(reply):
+    told = reply.json()["error"]
+    assert set(told) >= {"message", "type", "param", "code"}
+    return told["code"]
+
+
+async def test_without_a_key_nothing_but_health_is_told(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        assert (await g.client.get("/healthz")).status_code == 200
+        for method, path in (
+            ("POST", "/v1/reason"), ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/runs"),
+            ("GET", "/v1/runs/x"), ("DELETE", "/v1/runs/x"), ("POST", "/v1/runs"), ("POST", "/nowhere"),
+        ):  # fmt: skip
+            reply = await g.client.request(method, path)
+            assert (reply.status_code, error_of(reply)) == (401, "invalid_api_key"), path
+            assert reply.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_key_in_the_address_is_no_key(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        key = (await g.key())["Authorization"].removeprefix("Bearer ")
+        for name in ("api_key", "key", "token", "access_token"):
+            assert (await g.client.get(f"/v1/runs?{name}={key}")).status_code == 401
+
+
+async def test_scopes_are_kept(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        asks, reads, rules = await g.key("ask"), await g.key("read"), await g.key("admin")
+        assert (await g.ask(asks)).status_code == 200
+        refused = await g.ask(reads)
+        assert (refused.status_code, error_of(refused)) == (403, "scope_missing")
+        assert (await g.client.get("/v1/runs", headers=asks)).status_code == 403
+        assert (await g.client.get("/v1/runs", headers=reads)).status_code == 200
+        assert (await g.ask(rules)).status_code == 200
+
+
+async def test_a_tenant_sees_its_own_runs_alone_and_an_admin_all(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        one, two, rules = await g.key(tenant="a"), await g.key(tenant="b"), await g.key("admin", tenant="c")
+        run = (await g.ask(one)).json()["run_id"]
+        path = f"/v1/runs/{run}"
+        assert (await g.client.get(path, headers=one)).status_code == 200
+        for method, where in (("GET", path), ("GET", f"{path}/events"), ("DELETE", path), ("POST", f"{path}/resume")):
+            assert (await g.client.request(method, where, headers=two)).status_code == 404
+        assert (await g.client.get("/v1/runs", headers=two)).json()["runs"] == []
+        assert [r["id"] for r in (await g.client.get("/v1/runs", headers=rules)).json()["runs"]] == [run]
+
+
+async def test_a_key_is_refused_once_it_is_revoked(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        headers = await g.key()
+        assert (await g.ask(headers)).status_code == 200
+        (key,) = await g.app.state.desk.store.list_keys()
+        await g.app.state.desk.store.revoke_key(key.id)
+        g.app.state.gate.keyring._clock = lambda: 10.0**9  # later
+        assert (await g.ask(headers)).status_code == 401
+
+
+async def test_requests_a_minute(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        headers = await g.key("ask", "read", requests_per_minute=2)
+        first, _, third = [await g.ask(headers) for _ in range(3)]
+        assert (first.status_code, first.headers["x-ratelimit-remaining-requests"]) == (200, "1")
+        assert (third.status_code, error_of(third)) == (429, "rate_limit_exceeded")
+        assert 1 <= int(third.headers["retry-after"]) <= 60
+        assert third.headers["x-ratelimit-remaining-requests"] == "0"
+        assert (await g.client.get("/v1/runs", headers=headers)).status_code == 200  # looking is not limited
+
+
+async def test_a_days_tokens_are_the_runs_ceiling_and_then_no_run_is_taken(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        headers = await g.key(tokens_per_day=30)
+        first = (await g.ask(headers)).json()
+        assert first["usage"]["completion_tokens"] == len("The answer is 4.") + 1
+        second = (await g.ask(headers)).json()
+        assert (second["stopped"], second["usage"]["completion_tokens"]) == ("budget", 13)
+        third = await g.ask(headers)
+        assert (third.status_code, error_of(third)) == (429, "rate_limit_exceeded")
+        assert third.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
+    gate = asyncio.Event()
+    held = ScriptedModel(replies("The answer is 4."), step=gate.wait)
+    async with guarded_app(tmp_path, held) as g:
+        narrow = await g.key(concurrency=1, tenant="a")
+        runs = []
+        for number in range(2):
+            body = {"question": "What is 2 + 2?", "strategy": "cot"}
+            names = {**narrow, "Idempotency-Key": f"n{number}"}
+            started = await g.client.post("/v1/runs", json=body, headers=names)
+            runs.append(started.json()["id"])
+            assert (await g.client.delete(f"/v1/runs/{runs[-1]}", headers=narrow)).json()["status"] == "interrupted"
+        assert (await g.client.post(f"/v1/runs/{runs[0]}/resume", headers=narrow)).status_code < 300
+        for path, headers in ((f"/v1/runs/{runs[1]}/resume", narrow), ("/v1/runs", names)):
+            refused = await g.client.post(path, json=body, headers=headers)
+            assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
+        assert (await g.client.get(f"/v1/runs/{runs[1]}", headers=narrow)).json()["status"] == "interrupted"
+        gate.set()
+        await (await g.app.state.desk.attach(runs[0], EVERYBODY)).result()
+        assert not g.app.state.gate.use._running
+        assert not g.app.state.gate.use._holdings
+        await g.app.state.desk.store.add_spending("a", 10, 0.0)
+        spent = await g.key(tokens_per_day=10, tenant="a")
+        refused = await g.client.post(f"/v1/runs/{runs[1]}/resume", headers=spent)
+        assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
+
+
+async def test_runs_at_once_and_a_full_server(tmp_path):
+    gate = asyncio.Event()
+    held = ScriptedModel(replies("The answer is 4."), step=gate.wait)
+    async with guarded_app(tmp_path, held, serve={"max_runs": 2, "max_waiting": 1}) as g:
+        narrow, wide = await g.key(concurrency=1, tenant="a"), await g.key(tenant="b")
+        first = asyncio.create_task(g.ask(narrow))
+        while g.app.state.gate.metrics.in_flight._value.get() < 1:
+            await asyncio.sleep(0)
+        refused = await g.ask(narrow)
+        assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
+        others = [asyncio.create_task(g.ask(wide)) for _ in range(2)]
+        while g.app.state.gate.metrics.waiting._value.get() < 1:
+            await asyncio.sleep(0)
+        full = await g.ask(wide)
+        assert (full.status_code, error_of(full)) == (429, "server_busy")
+        assert int(full.headers["retry-after"]) >= 1
+        gate.set()
+        assert {r.status_code for r in await asyncio.gather(first, *others)} == {200}
+        told = (await g.client.get("/metrics")).text
+        families = text_string_to_metric_families(told)
+        samples = {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
+        assert samples["reason_refused_total", "server_busy"] == 1
+        assert samples["reason_requests_total", "cot", "done"] == 3
+        assert samples["reason_runs_in_flight",] == 0
+        assert samples["reason_tokens_total", "main", "output"] == 3 * 17
+        assert samples["reason_http_requests_total", "/v1/reason", "200", "POST"] == 3
+
+
+async def test_requests_are_named(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        for given, kept in (("abc-1.2_3:4", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("é", False)):
+            for path in ("/healthz", "/v1/runs", "/nowhere"):
+                reply = await g.client.get(path, headers={"X-Request-Id": given.encode("latin-1")})
+                assert (reply.headers["x-request-id"] == given) is kept
+        made = [(await g.client.get("/healthz")).headers["x-request-id"] for _ in range(5)]
+        assert len(set(made)) == 5
+
+
+async def test_headers_that_say_what_browsers_may_do(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        for path in ("/healthz", "/v1/runs", "/nowhere", "/metrics"):
+            headers = (await g.client.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["cache-control"] == "no-store"
+            assert "server" not in headers
+            assert "access-control-allow-origin" not in headers
+        described = await g.client.get("/docs")
+        policy = dict(rule.split(" ", 1) for rule in described.headers["content-security-policy"].split("; "))
+        assert (policy["default-src"], policy["connect-src"], policy["frame-ancestors"]) == (
+            "'none'",
+            "'self'",
+            "'none'",
+        )
+        (script,) = re.findall(r'<script src="([^"]*)"', described.text)
+        assert script.startswith(policy["script-src"].split()[0])
+        own = (await g.client.get("/ui")).headers["content-security-policy"]
+        assert "script-src 'self'" in own
+        assert "jsdelivr" not in own
+
+
+async def test_pages_of_other_origins_may_call_where_they_are_named(tmp_path):
+    async with guarded_app(tmp_path, serve={"cors_origins": ("https://app.example",)}) as g:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+        preflight = await g.client.options("/v1/reason", headers=asked)
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, asked["Origin"])
+        assert "access-control-allow-credentials" not in preflight.headers
+        other = await g.client.options("/v1/reason", headers={**asked, "Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://127.0.0.1:8080"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Host": "evil.example"}, 403),  # a domain that its owner has pointed to 127.0.0.1
+        ({"Host": "[::1]:8080"}, 200),
+        ({"Host": "["}, 403),
+        ({"Host": "localhost:8080", "Origin": "http://localhost:8080"}, 200),
+    ],
+)
+async def test_a_server_without_keys_is_not_reached_through_strangers_pages(tmp_path, headers, status):
+    async with guarded_app(tmp_path, serve={"auth": False}) as g:
+        reply = await g.client.get("/v1/runs", headers=headers)
+        assert reply.status_code == status
+        if status == 403:
+            assert error_of(reply) == "foreign_page"
+
+
+async def test_metrics_are_open_on_loopback_and_else_for_admins(tmp_path):
+    async with guarded_app(tmp_path, serve={"host": "0.0.0.0"}) as g:
+        assert (await g.client.get("/metrics")).status_code == 401
+        assert (await g.client.get("/metrics", headers=await g.key("read"))).status_code == 403
+        reply = await g.client.get("/metrics", headers=await g.key("admin"))
+        assert (reply.status_code, reply.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    async with guarded_app(tmp_path, serve={"host": "0.0.0.0", "open_metrics": True}) as g:
+        assert (await g.client.get("/metrics")).status_code == 200
+
+
+async def test_a_body_is_not_read_from_who_has_no_key(tmp_path):
+    async with guarded_app(tmp_path) as g:
+
+        async def body():
+            raise AssertionError("it was read")
+            yield b""
+
+        reply = await g.client.post("/v1/reason", content=body())
+        assert (reply.status_code, reply.headers["connection"]) == (401, "close")
+
+
+async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        headers = await g.key()
+
+        async def broken(*_, **__):
+            raise ZeroDivisionError("a secret of the server")
+
+        g.app.state.desk.store.list_runs = broken
+        reply = await g.client.get("/v1/runs", headers=headers)
+        assert (reply.status_code, error_of(reply)) == (500, "internal")
+        assert "secret" not in reply.text
+        assert reply.headers["x-request-id"] in reply.text
+        assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
+    async with guarded_app(tmp_path) as g:
+        headers, store = await g.key(), g.app.state.desk.store
+        run_id = (await g.ask(headers)).headers["location"].rpartition("/")[2]
+
+        async def full(*_, **__):
+            raise StoreError(f"no space left for the run store {tmp_path}", hint="free some space there")
+
+        whole, store.end_run = store.end_run, full
+        stream = await g.ask(headers, stream=True)
+        store.end_run = whole
+        look, store.list_runs = store.list_runs, full
+        replies_ = [stream, await g.client.get("/v1/runs", headers=headers)]
+        store.list_runs = look
+
+        async def taken(*_, **__):
+            raise UserError("run r is being worked on by process 7 on cellar", hint="wait")
+
+        store.take_run = taken
+        await store._commits.write(
+            lambda db: db.write("UPDATE runs SET status = 'interrupted' WHERE id = ?", (run_id,))
+        )
+        conflict = await g.client.post(f"/v1/runs/{run_id}/resume", headers=headers)
+        assert (conflict.status_code, error_of(conflict)) == (409, "run_conflict")
+        assert "cellar" not in conflict.text
+        for reply in replies_:
+            assert "run store failed" in reply.text
+            assert str(tmp_path) not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/reason", {"question": "q", "strategy": "cot", "budget": {"seconds": 9999.0, "tokens": 10**9}}),
+        ("/v1/reason", {"question": "q", "strategy": "cot"}),
+        ("/v1/chat/completions", {"model": "reason/cot", "messages": [{"role": "user", "content": "q"}]}),
+        ("/v1/responses", {"model": "reason/cot", "input": "q"}),
+    ],
+)
+async def test_no_run_gets_more_than_the_servers_ceilings(tmp_path, path, body):
+    async with guarded_app(tmp_path, serve={"max_seconds": 7.0, "max_tokens": 50}) as g:
+        headers = await g.key()
+        assert (await g.client.post(path, json=body, headers=headers)).status_code == 200
+        (run,) = (await g.client.get("/v1/runs", headers=headers)).json()["runs"]
+        budget = (await g.client.get(f"/v1/runs/{run['id']}", headers=headers)).json()["budget"]
+        assert (budget["seconds"], budget["tokens"]) == (7.0, 50)
+
+
+async def test_a_run_belongs_to_the_trace_of_its_request(tmp_path):
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    async with guarded_app(tmp_path) as g:
+        g.app.state.gate._tracer = provider.get_tracer("reason")
+        headers = {**await g.key(), "traceparent": f"00-{trace}-{parent}-01", "X-Request-Id": "mine"}
+        run_id = (await g.ask(headers)).json()["run_id"]
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {"invoke_workflow reason", "invoke_agent cot", "chat scripted", "verify"}
+    assert {format(span.context.trace_id, "032x") for span in spans.values()} == {trace}
+    run = spans["invoke_workflow reason"]
+    assert format(run.parent.span_id, "016x") == parent
+    assert (run.attributes["reason.run.id"], run.attributes["reason.request.id"]) == (run_id, "mine")
+    assert not any("2 + 2" in span.to_json() for span in spans.values())

@@ -1,0 +1,232 @@
+"""Keys and what each may use: who is let in, and for how much."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.api_keys import ApiKey, KeyLimits
+from reason.core.budget import Budget
+from reason.core.errors import KeyRefused, LimitReached
+from reason.core.events import BudgetCharged
+from reason.core.store import Spent
+from reason.sidecar.callers import Caller
+from reason.sidecar.gate.key_text import KEY_IN_TEXT, digest_of, is_secret_of, new_key, parts_of
+from reason.sidecar.gate.key_use import KeyUse, _shown
+from reason.sidecar.gate.keyring import REMEMBERED_KEYS, REMEMBERED_S, KeyRing
+
+NOON = 12 * 3600.0
+
+
+class KeyShelf:
+    """A store of keys and of what was spent, which counts how often it is asked."""
+
+    def __init__(self):
+        self.keys, self.asked, self.tokens, self.usd = {}, [], 0, 0.0
+
+    def add(self, **fields):
+        text, key_id, digest = new_key()
+        about = {"name": "n", "tenant": "t", "scopes": frozenset({"ask"}), "created": 0.0, **fields}
+        self.keys[key_id] = ApiKey(id=key_id, digest=digest, **about)
+        return text, key_id
+
+    def change(self, key_id, **fields):
+        self.keys[key_id] = self.keys[key_id].model_copy(update=fields)
+
+    async def find_key(self, key_id):
+        self.asked.append(key_id)
+        return self.keys.get(key_id)
+
+    async def spent(self, tenant, since):
+        assert (tenant, since) == ("t", NOON)
+        return Spent(tokens=self.tokens, usd=self.usd, runs=1)
+
+
+class Ring:
+    def __init__(self):
+        self.shelf, self.at, self.now = KeyShelf(), 0.0, 100.0
+        self.ring = KeyRing(self.shelf, clock=lambda: self.at, now=lambda: self.now)
+
+    async def refuses(self, header):
+        with pytest.raises(KeyRefused) as refused:
+            await self.ring.caller(header)
+        return refused.value
+
+
+def test_keys_are_256_bits_each_another_and_known_by_their_form():
+    made = [new_key() for _ in range(50)]
+    assert len({text for text, _, _ in made}) == len({i for _, i, _ in made}) == 50
+    for text, key_id, digest in made:
+        found_id, secret = parts_of(text)
+        assert (found_id, len(secret) * 5 >= 256) == (key_id, True)
+        assert digest == digest_of(secret)
+        assert secret not in digest
+        assert KEY_IN_TEXT.search(f"see {text}.")[0] == text
+
+
+@given(text=st.text(max_size=80) | st.from_regex(r"reason-[a-z2-7]{0,9}-?[a-z2-7]{0,60}", fullmatch=True))
+def test_no_text_but_a_key_is_one(text):
+    parts = parts_of(text)
+    assert parts is None or text == f"reason-{parts[0]}-{parts[1]}"
+
+
+def test_a_secret_is_only_right_for_its_own_digest():
+    assert is_secret_of("a", digest_of("a"))
+    assert not is_secret_of("a", digest_of("b"))
+    assert not is_secret_of("", None)  # not even what stands in for the digest of a key that is not there
+
+
+async def test_a_good_key_opens_and_tells_whose_it_is():
+    r = Ring()
+    text, key_id = r.shelf.add(tenant="lab", scopes=frozenset({"read"}), limits=KeyLimits(concurrency=2))
+    caller = await r.ring.caller(f"bearer  {text} ")
+    assert caller == Caller(key_id=key_id, tenant="lab", scopes={"read"}, limits=KeyLimits(concurrency=2))
+
+
+async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same():
+    r = Ring()
+    good, _ = r.shelf.add()
+    other, _, _ = new_key()
+    swapped = good[:16] + other[16:]
+    expired, _ = r.shelf.add(expires=100.0)
+    revoked, _ = r.shelf.add(revoked=1.0)
+    told = {
+        str(await r.refuses(f"Bearer {key}"))
+        for key in (other, swapped, expired, revoked, good.upper(), good + "a", "", "\ud800", "é" * 67)
+    }
+    assert told == {str(await r.refuses(f"Basic {good}"))}
+    assert "this server asks for a key" in str(await r.refuses(None))
+    assert not any(key in str(told) for key in (other, good))
+
+
+async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer():
+    r = Ring()
+    text, key_id = r.shelf.add()
+    for _ in range(3):
+        await r.ring.caller(f"Bearer {text}")
+    assert r.shelf.asked == [key_id]
+    r.shelf.change(key_id, revoked=1.0)
+    r.at = REMEMBERED_S
+    await r.refuses(f"Bearer {text}")
+    r.shelf.change(key_id, revoked=None, expires=101.0)
+    r.at *= 2
+    await r.ring.caller(f"Bearer {text}")
+    r.now = 101.0  # time runs out for a key that is remembered, too
+    await r.refuses(f"Bearer {text}")
+
+
+async def test_wrong_ids_are_remembered_too_and_not_without_end():
+    r = Ring()
+    for _ in range(REMEMBERED_KEYS + 10):
+        await r.refuses(f"Bearer {new_key()[0]}")
+    assert len(r.ring._seen) == REMEMBERED_KEYS
+    text, _, _ = new_key()
+    before = len(r.shelf.asked)
+    for _ in range(3):
+        await r.refuses(f"Bearer {text}")
+    assert len(r.shelf.asked) == before + 1
+
+
+# -- what they use
+
+
+def caller(key="k", **limits):
+    return Caller(key_id=key, tenant="t", scopes={"ask"}, limits=KeyLimits(**limits))
+
+
+def use_of(shelf):
+    return KeyUse(shelf, now=lambda: NOON)
+
+
+async def test_requests_a_minute_are_each_keys_own():
+    use = use_of(KeyShelf())
+    mine, other = caller("a", requests_per_minute=2), caller("b", requests_per_minute=2)
+    standings = [await use.count(mine) for _ in range(3)]
+    assert [s.refused is None for s in standings] == [True, True, False]
+    assert [s.headers["x-ratelimit-remaining-requests"] for s in standings] == ["1", "0", "0"]
+    assert standings[0].headers["x-ratelimit-limit-requests"] == "2"
+    assert 1 <= standings[2].refused.retry_after_s <= 60
+    assert (await use.count(other)).refused is None
+    assert (await use.count(caller("c"))).headers == {}
+
+
+async def test_runs_at_once_are_given_back_however_they_end():
+    use = use_of(KeyShelf())
+    mine = caller(concurrency=1)
+    async with use.hold(mine, Budget()):
+        with pytest.raises(LimitReached, match="1 runs of the key"):
+            await use.hold(mine, Budget()).__aenter__()
+        async with use.hold(caller("other", concurrency=1), Budget()):
+            pass
+    with pytest.raises(ZeroDivisionError):
+        async with use.hold(mine, Budget()):
+            raise ZeroDivisionError
+    async with use.hold(mine, Budget()):
+        pass
+    assert not use._running
+    assert not use._holdings
+
+
+async def test_a_days_tokens_bound_the_run_and_those_beside_it():
+    shelf = KeyShelf()
+    shelf.tokens = 100
+    use = use_of(shelf)
+    mine = caller(tokens_per_day=1000)
+    async with use.hold(mine, Budget(tokens=500, calls=3)) as first:
+        assert first.budget == Budget(tokens=500, calls=3)
+        async with use.hold(mine, Budget(tokens=800)) as second:  # 1000 - 100 - 500 are left
+            assert second.budget.tokens == 400
+            with pytest.raises(LimitReached, match="1000 tokens") as refused:
+                await use.hold(mine, Budget()).__aenter__()
+            assert refused.value.retry_after_s == NOON
+            standing = await use.count(mine)
+            assert standing.headers == {
+                "x-ratelimit-limit-tokens": "1000",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "12h0m0s",
+            }
+    shelf.tokens = 999
+    async with use.hold(mine, Budget()) as last:
+        assert last.budget.tokens == 1
+    assert not use._holdings
+
+
+async def test_a_run_without_limits_holds_what_it_has_spent_so_far():
+    use = use_of(KeyShelf())
+    mine = caller(tokens_per_day=1000)
+    async with use.hold(mine, Budget()) as free:
+        assert free.budget.tokens == 1000
+        async with use.hold(mine, Budget(tokens=1)):  # nothing is spent yet: there is room
+            pass
+        free(BudgetCharged(role="main", model="m", tokens=1, calls=1, total_tokens=990, total_calls=1, total_usd=None))
+        async with use.hold(mine, Budget(tokens=500)) as narrow:
+            assert narrow.budget.tokens == 10
+
+
+async def test_a_days_dollars_likewise():
+    shelf = KeyShelf()
+    shelf.usd = 1.0
+    use = use_of(shelf)
+    mine = caller(usd_per_day=2.0)
+    async with use.hold(mine, Budget(usd=0.75)) as first:
+        assert first.budget.usd == 0.75
+        async with use.hold(mine, Budget()) as second:
+            assert second.budget.usd == 0.25
+            second(BudgetCharged(
+                role="main", model="m", tokens=1, calls=1, total_tokens=1, total_calls=1, total_usd=0.25
+            ))  # fmt: skip
+            with pytest.raises(LimitReached, match="2 USD"):
+                await use.hold(mine, Budget()).__aenter__()
+
+
+async def test_a_tenants_keys_share_its_day():
+    use = use_of(KeyShelf())
+    async with use.hold(caller("a"), Budget(tokens=300)), use.hold(caller("b", tokens_per_day=1000), Budget()) as held:
+        assert held.budget.tokens == 700
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, "0ms"), (0.12, "120ms"), (1.0, "1s"), (6.2, "7s"), (360.0, "6m0s"), (3661.0, "1h1m1s")]
+)
+def test_times_are_told_as_openai_tells_them(seconds, told):
+    assert _shown(seconds) == told

@@ -1,0 +1,236 @@
+"""Logs: one JSON object a line, with no secret in it, and nothing that a user or a model says unless it is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+
+import httpx
+import pytest
+from guarded_app import guarded_app
+from reason.core.errors import BackendUnavailable
+from reason.sidecar.gate.log_lines import CHATTY, OURS, Unspoken, hide, log_event, log_fault, open_logs
+from scripted_model import ScriptedModel, replies
+
+SAID = "zebra crossing at midnight"
+SECRET = "sk-proj-0123456789abcdefghijkl"
+
+
+@pytest.fixture
+def lines():
+    """What is logged from here on, as parsed lines; afterwards logging is as it was."""
+    loggers = [logging.getLogger(name) for name in ("", OURS, "uvicorn", "uvicorn.error", "uvicorn.access", *CHATTY)]
+    before = [(one, one.handlers[:], one.filters[:], one.level, one.propagate) for one in loggers]
+    stream = io.StringIO()
+
+    class Lines:
+        text = property(lambda _: stream.getvalue())
+
+        def open(self, **options):
+            open_logs(stream=stream, **options)
+            return self
+
+        def __iter__(self):
+            return iter([json.loads(line) for line in stream.getvalue().splitlines()])
+
+        def of(self, event):
+            return [line for line in self if line["event"] == event]
+
+    yield Lines()
+    for one, handlers, filters, level, propagate in before:
+        one.handlers[:], one.filters[:], one.propagate = handlers, filters, propagate
+        one.setLevel(level)
+
+
+def test_an_event_is_one_object_with_its_fields(lines):
+    lines.open()
+    log_event("request", status=200, key_id=None, note="two\nlines")
+    log_event("hidden", logging.DEBUG)
+    (line,) = lines
+    assert line.pop("time").endswith("Z")
+    assert line == {"level": "info", "event": "request", "status": 200, "note": "two\nlines"}
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_an_error_tells_where_and_only_on_request_what(lines, content):
+    lines.open(content=content)
+    try:
+        raise ValueError(f"{SAID} {SECRET}")
+    except ValueError as e:
+        log_fault("fault", e, request_id="r")
+    (line,) = lines
+    assert (line["event"], line["error"], line["request_id"]) == ("fault", "ValueError", "r")
+    assert line["frames"][-1].startswith("sidecar/test_logs.py:")
+    assert (SAID in lines.text) is content
+    assert SECRET not in lines.text
+
+
+@pytest.mark.parametrize("name", CHATTY)
+def test_libraries_that_talk_to_models_say_nothing(lines, name):
+    logger = logging.getLogger(name)
+    own = io.StringIO()
+    handler = logging.StreamHandler(own)  # such as litellm brings along
+    logger.addHandler(handler)
+    lines.open(level=logging.DEBUG)
+    logger.setLevel(logging.DEBUG)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logger.log(level, f"POST https://host/?key={SECRET} {SAID}")
+        logger.log(level, "headers %s", {"Authorization": f"Bearer {SECRET}"})
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logger.exception("failed with %s", SAID)
+    told = own.getvalue() + lines.text
+    assert "withheld" in told
+    assert SECRET not in told
+    assert SAID not in told
+
+
+def test_content_that_is_wanted_still_has_no_keys_in_it(lines):
+    lines.open(content=True)
+    logging.getLogger("LiteLLM").warning("asked with %s about %s", SECRET, SAID)
+    logging.getLogger("some.library").warning("the url is %s", f"postgresql://user:{SECRET}@host/db")
+    assert SAID in lines.text
+    assert SECRET not in lines.text
+
+
+def test_opening_again_leaves_one_filter(lines):
+    lines.open(content=True).open()
+    assert [one._content for one in logging.getLogger("httpx").filters if isinstance(one, Unspoken)] == [False]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "reason-abcdefgh-" + "a2" * 26, SECRET, "hf_abcdefghijklmnopqrst", "Bearer abcdef123456", "AIza" + "x" * 35,
+        "postgresql://joe:hunter2@db/x", "gsk_abcdefgh12345678",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_key_is_hidden(secret):
+    told = hide(f'{{"x": "see {secret}, please"}}')
+    assert "[hidden]" in told
+    assert secret not in told
+    assert "hunter2" not in told
+    assert told.startswith('{"x": "see ')
+
+
+class Broken(ScriptedModel):
+    """A model that fails with the user's text and a key in its message."""
+
+    async def generate(self, requests, listener=None):
+        raise BackendUnavailable(f"cannot answer {SAID} with {SECRET}")
+
+
+class Faulty(ScriptedModel):
+    async def generate(self, requests, listener=None):
+        raise ZeroDivisionError(f"{SAID} {SECRET}")
+
+
+async def every_way(g):
+    """Requests over every route and every kind of failure, all with a planted text, and with a planted key."""
+    good = await g.key("ask", "read", "admin")
+    bad = {"Authorization": f"Bearer {SECRET}"}
+    spec = g.app.openapi()["paths"]
+    statuses = set()
+    asked = {
+        "model": "reason/cot", "messages": [{"role": "user", "content": SAID}], "question": SAID, "input": SAID,
+        "text": SAID, "strategy": "cot", "metadata": {"user": SAID},
+    }  # fmt: skip
+    bodies = [
+        asked,
+        {name: asked[name] for name in ("question", "strategy")},
+        {name: asked[name] for name in ("model", "messages")},
+        {name: asked[name] for name in ("model", "input")},
+        {"question": SAID, "text": SAID},
+        {"question": SAID, "strategy": SAID},
+        {"question": SAID, "model": "broken"},
+        {"question": SAID, "model": "faulty"},
+        {"model": SAID, "messages": [{"role": "user", "content": SAID}]},
+        {"model": "reason/cot:broken", "messages": [{"role": "user", "content": SAID}], "stream": True},
+        {"model": "reason/cot:faulty", "messages": [{"role": "user", "content": SAID}], "stream": True},
+        {SAID: SAID},
+    ]
+    for path, methods in [*spec.items(), (f"/{SAID}", {"get": {}}), ("/v1/runs/{run_id}", {"put": {}})]:
+        where = path.replace("{run_id}", SAID.replace(" ", "-")).replace("{response_id}", "zebra")
+        for method in methods:
+            for headers in (good, bad, {}):
+                for body in bodies if method in ("post", "put") else [None]:
+                    marked = {**headers, "Idempotency-Key": SAID.replace(" ", "-")} if body is bodies[2] else headers
+                    reply = await g.client.request(
+                        method, where, json=body, headers=marked, params={"q": SAID, "key": SECRET}
+                    )
+                    statuses.add(reply.status_code)
+            reply = await g.client.request(
+                method, where, content=f'{{"{SAID}": '.encode() * 200, headers={**good, "Content-Type": "text/plain"}
+            )
+            statuses.add(reply.status_code)
+    big = await g.client.post("/v1/reason", content=SAID.encode() * 10_000, headers=good)
+    statuses.add(big.status_code)
+    runs = (await g.client.get("/v1/runs", headers=good, params={"limit": 100})).json()["runs"]
+    for run in runs[:5]:
+        for tail in ("", "/events"):
+            statuses.add((await g.client.get(f"/v1/runs/{run['id']}{tail}", headers=good)).status_code)
+        statuses.add((await g.client.post(f"/v1/runs/{run['id']}/resume", headers=good)).status_code)
+    return statuses
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_whatever_happens_no_secret_and_no_word_of_the_user_is_logged(lines, tmp_path, content, capfd):
+    models = (
+        ScriptedModel(replies(f"I say: {SAID}. The answer is 4.")),
+        Broken(replies("x"), name="broken"),
+        Faulty(replies("x"), name="faulty"),
+    )
+    lines.open(content=content)
+    async with guarded_app(tmp_path, *models, serve={"max_body_bytes": 100_000, "log_content": content}) as g:
+        statuses = await every_way(g)
+        await asyncio.sleep(0)
+    told = lines.text + "".join(capfd.readouterr())
+    assert statuses >= {200, 400, 401, 404, 405, 413, 422, 503}
+    assert {line["event"] for line in lines} >= {"request", "run"}
+    named = [line for line in lines.of("run") if line.get("outcome") == "done"]
+    requests = {line["request_id"]: line for line in lines.of("request")}
+    assert named
+    assert all(requests[line["request_id"]]["key_id"] == line["key_id"] for line in named)
+    assert all(line["tokens"] > 0 for line in named)
+    native = [line for line in requests.values() if line["route"] == "/v1/reason" and line["status"] == 200]
+    assert native
+    assert {line["run_id"] for line in native} <= {line["run_id"] for line in named}
+    assert {line["route"] for line in requests.values()} >= {"/v1/reason", "/v1/runs/{run_id}", "(none)"}
+    for secret in (SECRET, "zebra crossing"):
+        assert (secret in told) is (content and secret != SECRET), secret
+    for key in await keys_of(tmp_path):
+        assert key.digest not in told
+
+
+async def keys_of(folder):
+    from reason.core.sqlite_store import SqliteStore
+
+    store = await SqliteStore.open(folder / "runs.sqlite3")
+    try:
+        return await store.list_keys()
+    finally:
+        await store.aclose()
+
+
+async def test_litellm_and_httpx_leak_no_key_while_a_model_is_asked(lines, tmp_path, monkeypatch, capfd):
+    """A real call through litellm's classes to an endpoint that refuses it, with everything at its loudest."""
+    import litellm
+
+    monkeypatch.setattr(litellm, "suppress_debug_info", False)
+    lines.open(level=logging.DEBUG)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    with pytest.raises(Exception, match="."):
+        await litellm.acompletion(
+            model="openai/gpt-x", api_base="http://127.0.0.1:9/v1", api_key=SECRET, max_retries=0,
+            messages=[{"role": "user", "content": SAID}],
+        )  # fmt: skip
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.HTTPError):
+            await client.get(f"http://127.0.0.1:9/?key={SECRET}&q={SAID}")
+    told = lines.text + "".join(capfd.readouterr())
+    assert SECRET not in told
+    assert SAID not in told

@@ -1,0 +1,222 @@
+"""What Prometheus is told of runs and requests: names, numbers, and no label that anybody could fill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from reason.core.answer import Answer, CheckedClaim, Evidence, RunUsage, Verification
+from reason.core.events import (
+    BudgetCharged,
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleFinished,
+    StageStarted,
+    Verified,
+)
+from reason.core.messages import Completion, Usage
+from reason.core.question import Question
+from reason.sidecar.gate.metrics import MULTIPROCESS, Metrics, shared_metrics
+
+FIELD_NAMES = {
+    "reason_requests_total",
+    "reason_request_duration_seconds",
+    "reason_time_to_first_event_seconds",
+    "reason_model_calls_total",
+    "reason_tokens_total",
+    "reason_cost_usd_total",
+    "reason_runs_in_flight",
+    "reason_cancelled_total",
+    "reason_budget_exhausted_total",
+    "reason_verdicts_total",
+}
+
+
+class Watched:
+    """Metrics, a clock that is moved by hand, and a run whose events are numbered."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.metrics = Metrics(frozenset({"coat", "cot"}), clock=lambda: self.now)
+
+    def run(self, strategy="coat"):
+        self.sink, self.number = self.metrics.run_sink(strategy, self.now), 0
+
+    def tell(self, event, parent=None):
+        self.number += 1
+        self.sink(event.model_copy(update={"number": self.number, "parent": parent}))
+        return self.number
+
+    def start(self, *, resumed=False):
+        self.tell(RunStarted(question=Question(text="q"), strategy="coat", models={}, seed=1, resumed=resumed))
+
+    def call(self, *usages, role="main", replayed=0, operation="generate", total_usd=0.0, tokens=0):
+        call = self.tell(
+            CallStarted(role=role, model="m", operation=operation, requests=1, samples=len(usages), replayed=replayed)
+        )
+        for i, usage in enumerate(usages):
+            done = Completion(text="t", finish_reason="stop", usage=usage, sample_index=i)
+            self.tell(SampleFinished(request=0, sample=i, completion=done, replayed=i < replayed), call)
+        self.tell(CallFinished(role=role, model="m", seconds=1.0, tokens=tokens), call)
+        charged = BudgetCharged(
+            role=role, model="m", tokens=0, calls=1, total_tokens=0, total_calls=0, total_usd=total_usd
+        )
+        self.tell(charged, call)
+
+    def end(self, stopped="done"):
+        answer = Answer(
+            answer="a", text="t", strategy="coat", model="m", confidence=None, stopped=stopped, candidates=(),
+            verification=None, usage=RunUsage(), run_id="r", seed=1,
+        )  # fmt: skip
+        self.tell(RunFinished(answer=answer))
+
+    def value(self, name, **labels):
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    @property
+    def families(self):
+        return list(text_string_to_metric_families(self.metrics.exposition().decode()))
+
+
+def test_every_name_of_the_conventions_is_there_and_documented():
+    families = Watched().families
+    named = {f.name + "_total" if f.type == "counter" else f.name for f in families}
+    assert named >= FIELD_NAMES
+    assert all(f.documentation for f in families)
+
+
+def test_a_run_is_counted_by_what_it_paid_for():
+    w = Watched()
+    w.run()
+    w.now = 2.0
+    w.start()
+    w.call(
+        Usage(prompt_tokens=7, completion_tokens=5, cost_usd=0.5),
+        Usage(completion_tokens=3, cost_usd=0.25),
+        replayed=1,
+        total_usd=0.75,
+    )
+    w.call(Usage(prompt_tokens=9, completion_tokens=9, cost_usd=1.0), replayed=1, total_usd=1.75)  # all of it replayed
+    w.call(role="juror-12", operation="score", tokens=4, total_usd=2.0)
+    w.call(role="plugin's", operation="embed", total_usd=2.125)
+    w.now = 10.0
+    w.end()
+    w.end()  # a second end is none
+    assert w.value("reason_model_calls_total", role="main") == 1
+    assert w.value("reason_tokens_total", direction="input", role="main") == 0
+    assert w.value("reason_tokens_total", direction="output", role="main") == 3
+    assert w.value("reason_tokens_total", direction="output", role="juror") == 4
+    assert w.value("reason_model_calls_total", role="other") == 1
+    assert w.value("reason_cost_usd_total") == 0.25 + 0.25 + 0.125
+    assert w.value("reason_requests_total", strategy="coat", outcome="done") == 1
+    assert w.value("reason_request_duration_seconds_sum", strategy="coat") == 10.0
+    assert w.value("reason_time_to_first_event_seconds_sum", strategy="coat") == 2.0
+
+
+def test_a_resumed_run_counts_no_dollar_twice():
+    w = Watched()
+    w.run()
+    w.start(resumed=True)
+    w.call(Usage(completion_tokens=1, cost_usd=0.5), total_usd=100.5)
+    w.call(operation="embed", total_usd=100.75)
+    assert w.value("reason_cost_usd_total") == 0.75
+
+
+def test_a_call_that_is_charged_some_at_a_time_is_one_call():
+    w = Watched()
+    w.run()
+    call = w.tell(CallStarted(role="main", model="m", operation="workers", requests=2, samples=2, replayed=0))
+    for total in (0.5, 1.5):
+        w.tell(
+            BudgetCharged(role="main", model="m", tokens=1, calls=1, total_tokens=1, total_calls=1, total_usd=total),
+            call,
+        )
+    w.tell(CallFinished(role="main", model="m", seconds=1.0, tokens=40, prompt_tokens=2), call)
+    assert w.value("reason_model_calls_total", role="main") == 1
+    assert w.value("reason_tokens_total", direction="output", role="main") == 40
+    assert w.value("reason_cost_usd_total") == 1.5
+
+
+def test_where_a_run_was_stopped_and_what_stopped_it():
+    w = Watched()
+    w.run("no such strategy")
+    w.start()
+    for stage in ("route", "solve", "a strategy's own stage"):
+        w.tell(StageStarted(stage=stage))
+    w.tell(BudgetExhausted(kind="tokens", used=1, limit=1))
+    w.tell(BudgetExhausted(kind="patience", used=1, limit=1))
+    w.end("cancelled")
+    assert w.value("reason_cancelled_total", phase="solve") == 1
+    assert w.value("reason_budget_exhausted_total", kind="tokens") == 1
+    assert w.value("reason_budget_exhausted_total", kind="other") == 1
+    assert w.value("reason_requests_total", strategy="other", outcome="cancelled") == 1
+
+
+def test_verdicts_and_failures():
+    w = Watched()
+    w.run("cot")
+    claims = (
+        CheckedClaim(text="c", verdict="supported", evidence=(Evidence(source="s", text="e"),)),
+        CheckedClaim(text="d", verdict="disputed"),
+    )
+    w.tell(Verified(verification=Verification(verdict="disputed", claims=claims)))
+    w.tell(RunFailed(code="x", message="y"))
+    assert w.value("reason_verdicts_total", label="disputed") == 1
+    assert w.value("reason_claim_verdicts_total", label="supported") == 1
+    assert w.value("reason_requests_total", strategy="cot", outcome="error") == 1
+
+
+def test_turns_and_requests():
+    w = Watched()
+    w.metrics.told_turns(3, 2)
+    w.metrics.told_request("GET", "/v1/runs/{run_id}", 200, 0.5)
+    w.metrics.told_request("POST", "/v1/reason", 429, 0.5, "server_busy")
+    w.metrics.told_request("POST", "/v1/reason", 400, 0.5, "whatever a plug-in says")
+    w.metrics.told_gave_up()
+    assert (w.value("reason_runs_in_flight"), w.value("reason_runs_waiting")) == (3, 2)
+    assert w.value("reason_http_requests_total", method="GET", route="/v1/runs/{run_id}", status="200") == 1
+    assert w.value("reason_refused_total", why="server_busy") == 1
+    assert {s.labels["why"] for f in w.families for s in f.samples if f.name == "reason_refused"} == {"server_busy"}
+    assert w.value("reason_cancelled_total", phase="waiting") == 1
+
+
+def test_two_apps_in_one_process_do_not_meet():
+    one, two = Watched(), Watched()
+    one.metrics.told_turns(1, 0)
+    assert two.value("reason_runs_in_flight") == 0
+
+
+def test_processes_that_share_a_folder_add_up_and_the_dead_run_nothing(monkeypatch):
+    script = (
+        "import os, sys\n"
+        "from reason.sidecar.gate.metrics import Metrics\n"
+        "m = Metrics(frozenset())\n"
+        "m.told_turns(2, 1)\n"
+        "m.told_request('POST', '/', 429, 0.0, 'server_busy')\n"
+        "sys.stdout.write(m.exposition().decode())\n"
+        "sys.stdout.flush()\n"
+        "os._exit(0)\n"  # killed: it could not say that it ends
+    )
+    monkeypatch.delenv(MULTIPROCESS, raising=False)
+    with shared_metrics():
+        folder = os.environ[MULTIPROCESS]
+        environment = {MULTIPROCESS: folder, "PATH": ""}
+        two_lives(script, environment)
+    assert MULTIPROCESS not in os.environ
+    assert not Path(folder).exists()
+
+
+def two_lives(script, environment):
+    for refused in (1.0, 2.0):
+        told = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        found = {s.name: s.value for f in text_string_to_metric_families(told.stdout) for s in f.samples}
+        assert (found["reason_refused_total"], found["reason_runs_in_flight"]) == (refused, 2.0)

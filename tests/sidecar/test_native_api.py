@@ -1,0 +1,373 @@
+"""The native API over a real socket, with a scripted model behind it."""
+
+import json
+import threading
+
+import httpx
+import pytest
+import reason.agents.reasoner as reasoner_module
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reason.core.answer import Answer
+from reason.core.events import EVENT, RunFinished, TextDelta
+from reason.sidecar.client_calls import EventReader
+from scripted_model import ScriptedModel, replies
+from sidecar_server import serving, settings_for
+
+ALIASES = {
+    "quick": {"strategy": "self-consistency", "parameters": {"n": 3}, "budget": {"tokens": 500}},
+}
+
+
+class Models:
+    """The scripted models behind the server, by name."""
+
+    def __init__(self):
+        self.by_name = {"scripted": ScriptedModel(replies("The answer is 42."))}
+
+    async def open(self, name, settings, *_):
+        return self.by_name[name]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    models = Models()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reasoner_module, "open_model", models.open)
+        folder = tmp_path_factory.mktemp("served")
+        with serving(settings_for(folder, aliases=ALIASES, max_seconds=50, keepalive_s=0.05)) as server:
+            server.models = models.by_name
+            yield server
+
+
+@pytest.fixture
+def http(served):
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        yield client
+
+
+def refused(response, status, code, param=None):
+    """Whether a response is the error object with these."""
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) >= {"message", "type", "param", "code"}
+    assert (error["code"], error["param"]) == (code, param), error
+    return error["message"]
+
+
+def events_of(text):
+    reader = EventReader()
+    return [e for e in map(reader.take, text.splitlines()) if e is not None]
+
+
+def test_a_question_is_answered_whole(http):
+    response = http.post("/v1/reason", json={"question": "What is six times seven?"})
+    assert response.status_code == 200
+    answer = Answer.model_validate_json(response.content)
+    assert (answer.answer, answer.strategy, answer.model) == ("42", "cot", "scripted")
+    assert response.headers["location"] == f"/v1/runs/{answer.run_id}"
+    assert "idempotent-replayed" not in response.headers
+    detail = http.get(response.headers["location"]).json()
+    assert (detail["status"], detail["answer"], detail["background"]) == ("finished", "42", False)
+    assert detail["result"] == response.json()
+    assert detail["budget"]["seconds"] == 50  # the server's ceiling
+
+
+def test_what_a_request_says_reaches_the_run(http):
+    body = {
+        "question": "Which?",
+        "choices": ["41", "42"],
+        "documents": [{"name": "d", "text": "t"}],
+        "strategy": "self-consistency",
+        "parameters": {"n": 5},
+        "budget": {"tokens": 400, "seconds": 1000},
+        "seed": 9,
+        "metadata": {"who": "me"},
+    }
+    answer = http.post("/v1/reason", json=body).json()
+    detail = http.get(f"/v1/runs/{answer['run_id']}").json()
+    assert (detail["strategy"], detail["parameters"]["n"], detail["seed"]) == ("self-consistency", 5, 9)
+    assert (detail["budget"]["tokens"], detail["budget"]["seconds"]) == (400, 50)
+    assert detail["metadata"] == {"who": "me"}
+    assert len(answer["candidates"]) == 5
+
+
+def test_an_alias_stands_for_strategy_parameters_and_limits(http):
+    answer = http.post("/v1/reason", json={"question": "?", "model": "quick", "parameters": {"max_tokens": 40}}).json()
+    detail = http.get(f"/v1/runs/{answer['run_id']}").json()
+    assert (detail["strategy"], detail["parameters"]["n"], detail["parameters"]["max_tokens"]) == (
+        "self-consistency",
+        3,
+        40,
+    )
+    assert detail["budget"]["tokens"] == 500
+    refused(
+        http.post("/v1/reason", json={"question": "?", "model": "quick", "strategy": "cot"}),
+        400,
+        "user_error",
+        "strategy",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({}, 422, "invalid_request", "question"),
+        ({"question": ""}, 422, "invalid_request", "question"),
+        ({"question": "  "}, 400, "user_error", None),
+        ({"question": "?", "speed": 3}, 422, "invalid_request", "speed"),
+        ({"question": "?", "budget": {"tokens": 0}}, 422, "invalid_request", "budget.tokens"),
+        ({"question": "?", "budget": {"seconds": -1}}, 422, "invalid_request", "budget.seconds"),
+        ({"question": "?", "seed": -1}, 422, "invalid_request", "seed"),
+        ({"question": "?", "documents": [{"name": "a", "text": "b"}] * 65}, 422, "invalid_request", "documents"),
+        ({"question": "?", "choices": ["a"]}, 400, "user_error", None),
+        ({"question": "?", "strategy": "no-such"}, 404, "unknown_name", None),
+        ({"question": "?", "parameters": {"temprature": 1}}, 404, "unknown_name", "temprature"),
+        ({"question": "?", "parameters": {"temperature": -1}}, 400, "user_error", "temperature"),
+        ({"question": "?", "model": "local/smollm2-135m"}, 404, "model_not_found", "model"),
+        ({"question": "?", "model": "/etc/passwd"}, 404, "model_not_found", "model"),
+        ({"question": "?", "judge_model": "gpt-5"}, 404, "model_not_found", "judge_model"),
+        ({"question": "?", "strategy": "edgejury", "jurors": ["gpt-5"]}, 404, "model_not_found", "jurors"),
+        ({"question": "?", "require_verified": True}, 400, "user_error", "verify"),
+        ({"question": "?", "verify": ["no-such"]}, 404, "unknown_name", None),
+        ({"question": "?", "evidence": ["/etc"]}, 422, "invalid_request", "evidence"),
+        ({"question": "?", "context": ["/etc"]}, 422, "invalid_request", "context"),
+        (
+            {"question": "?", "strategy": "glimp", "parameters": {"router": "/etc/passwd"}},
+            400,
+            "user_error",
+            "parameters.router",
+        ),
+        (
+            {"question": "?", "strategy": "cascade", "parameters": {"then_parameters": {"router": "x.json"}}},
+            400,
+            "user_error",
+            "parameters.then_parameters.router",
+        ),
+        (
+            {"question": "?", "verify": ["davinci"], "verify_parameters": {"davinci": {"fusion": "/root/f.json"}}},
+            400,
+            "user_error",
+            "verify_parameters.davinci.fusion",
+        ),
+        (
+            {"question": "?", "strategy": "edgejury", "parameters": {"role_names": ["/tmp/r.toml"]}},
+            400,
+            "user_error",
+            "parameters.role_names",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_field_at_fault(http, body, status, code, param):
+    for path in ("/v1/reason", "/v1/runs"):
+        refused(http.post(path, json=body), status, code, param)
+
+
+def test_paths_and_methods_that_do_not_exist_have_the_error_object(http):
+    refused(http.get("/v1/nothing"), 404, "not_found")
+    refused(http.put("/v1/reason", json={}), 405, "method_not_allowed")
+    refused(http.get("/v1/runs/no-such-run"), 404, "unknown_name")
+    refused(http.get("/v1/runs?limit=0"), 422, "invalid_request", "limit")
+    refused(http.get("/v1/runs?before=no-such-run"), 404, "unknown_name")
+    refused(http.delete("/v1/runs/no-such-run"), 404, "unknown_name")
+    refused(http.post("/v1/runs/no-such-run/resume"), 404, "unknown_name")
+
+
+def test_a_stream_is_the_runs_events_to_the_last(http):
+    with http.stream("POST", "/v1/reason", json={"question": "?", "stream": True, "text": True}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-cache", "no")
+        body = response.read().decode()
+    events = events_of(body)
+    assert [e.number for e in events] == list(range(1, len(events) + 1))
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].answer.answer == "42"
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "The answer is 42."
+    ids = [int(line.removeprefix("id: ")) for line in body.splitlines() if line.startswith("id: ")]
+    assert ids == [e.number for e in events]
+
+
+def test_a_stream_of_a_run_that_fails_ends_with_the_error_object(http, served):
+    class Broken(ScriptedModel):
+        async def generate(self, requests, listener=None):
+            from reason.core.errors import BadReply
+
+            raise BadReply("nonsense came back")
+
+    kept = served.models["scripted"].generate
+    served.models["scripted"].generate = Broken(replies("x"), name="scripted").generate
+    try:
+        refused(http.post("/v1/reason", json={"question": "?"}), 502, "bad_reply")
+        body = http.post("/v1/reason", json={"question": "?", "stream": True}).text
+    finally:
+        served.models["scripted"].generate = kept
+    last = body.rstrip().split("\n\n")[-1]
+    assert last.startswith("event: error\ndata: ")
+    assert json.loads(last.partition("data: ")[2])["error"]["code"] == "bad_reply"
+
+
+def test_the_same_request_sent_again_gets_the_same_reply(http, served):
+    made = len(served.models["scripted"].generate_calls)
+    headers = {"Idempotency-Key": "once"}
+    first = http.post("/v1/reason", json={"question": "Once?"}, headers=headers)
+    again = http.post("/v1/reason", json={"question": "Once?"}, headers=headers)
+    assert first.json() == again.json()
+    assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
+    assert len(served.models["scripted"].generate_calls) == made + 1
+    refused(http.post("/v1/reason", json={"question": "Twice?"}, headers=headers), 409, "duplicate_request")
+    refused(http.post("/v1/runs", json={"question": "Once?"}, headers=headers), 409, "duplicate_request")
+    bad = http.post("/v1/reason", json={"question": "?"}, headers={"Idempotency-Key": "a b"})
+    refused(bad, 422, "invalid_request", "Idempotency-Key")
+
+
+def test_runs_are_started_listed_and_followed(http):
+    started = [http.post("/v1/runs", json={"question": f"Question {i}?"}) for i in range(5)]
+    assert {r.status_code for r in started} == {202}
+    ids = [r.json()["id"] for r in started]
+    assert [r.headers["location"] for r in started] == [f"/v1/runs/{i}" for i in ids]
+    for run_id in ids:
+        events = events_of(http.get(f"/v1/runs/{run_id}/events").text)
+        assert isinstance(events[-1], RunFinished)
+    seen, before = [], {}
+    while True:
+        page = http.get("/v1/runs", params={"limit": 2, "status": "finished", **before}).json()
+        assert len(page["runs"]) <= 2
+        seen += [run["id"] for run in page["runs"]]
+        if page["next"] is None:
+            break
+        before = {"before": page["next"]}
+    assert seen[:5] == ids[::-1]
+    assert len(seen) == len(set(seen))
+
+
+def test_events_go_on_after_the_last_that_is_known(http):
+    run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+    path = f"/v1/runs/{run_id}/events"
+    whole = [e.number for e in events_of(http.get(path).text)]
+    known = whole[len(whole) // 2]
+    rest = [n for n in whole if n > known]
+    assert [e.number for e in events_of(http.get(path, params={"after": known}).text)] == rest
+    assert [e.number for e in events_of(http.get(path, headers={"Last-Event-ID": str(known)}).text)] == rest
+    both = http.get(path, params={"after": whole[0]}, headers={"Last-Event-ID": str(known)})
+    assert [e.number for e in events_of(both.text)] == rest
+    assert events_of(http.get(path, headers={"Last-Event-ID": "rubbish"}).text)[0].number == whole[0]
+
+
+def test_a_run_is_cancelled_and_resumed(http, served):
+    hold, reached = threading.Event(), threading.Event()
+
+    async def wait():
+        import asyncio
+
+        reached.set()
+        while not hold.is_set():
+            await asyncio.sleep(0.005)
+
+    served.models["scripted"]._step = wait
+    try:
+        run_id = http.post("/v1/runs", json={"question": "Slow?"}).json()["id"]
+        assert reached.wait(20)
+        with httpx.stream("GET", f"{served.url}/v1/runs/{run_id}/events", timeout=30) as response:
+            chunks = response.iter_text()
+            while ": ping" not in next(chunks):  # silence is kept awake
+                pass
+        cancelled = http.delete(f"/v1/runs/{run_id}")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "interrupted")
+        assert cancelled.json()["result"]["stopped"] == "cancelled"
+        assert http.delete(f"/v1/runs/{run_id}").json() == cancelled.json()
+        assert served.models["scripted"].running == 0
+    finally:
+        hold.set()
+    resumed = http.post(f"/v1/runs/{run_id}/resume")
+    assert resumed.status_code == 202
+    events = events_of(http.get(f"/v1/runs/{run_id}/events").text)
+    served.models["scripted"]._step = None
+    assert [e.number for e in events] == sorted({e.number for e in events})
+    assert [e.answer.stopped for e in events if isinstance(e, RunFinished)] == ["cancelled", "done"]
+    refused(http.post(f"/v1/runs/{run_id}/resume"), 409, "run_conflict")
+
+
+def test_a_text_is_verified_claim_by_claim(http):
+    found = http.post("/v1/verify", json={"text": "2 + 2 = 4. 2 + 2 = 5.", "programs_only": True}).json()
+    assert [c["verdict"] for c in found["verification"]["claims"]] == ["supported", "refuted"]
+    assert len(found["reports"]) == 2
+    assert found["degraded"]
+    detail = http.get(f"/v1/runs/{found['run_id']}").json()
+    assert (detail["strategy"], detail["text"]) == ("given", "2 + 2 = 4. 2 + 2 = 5.")
+    body = {
+        "text": "The bridge was opened in 1932.",
+        "documents": [{"name": "town", "text": "The bridge was opened in 1932."}],
+        "parameters": {"davinci": {"entailment": "lexical"}},
+    }
+    again = http.post("/v1/verify", json=body).json()
+    assert again["verification"]["claims"][0]["evidence"][0]["source"] == "town"
+    refused(http.post("/v1/verify", json={"text": "No evidence."}), 400, "user_error")
+    refused(http.post("/v1/verify", json={"text": "x", "evidence": ["/etc"]}), 422, "invalid_request", "evidence")
+    entailment = {"text": "x.", "programs_only": True, "parameters": {"davinci": {"entailment": "/root/m"}}}
+    refused(http.post("/v1/verify", json=entailment), 400, "user_error", "parameters.davinci.entailment")
+
+
+def test_what_there_is_is_told_from_the_registry(http):
+    found = {kind["name"]: kind for kind in http.get("/v1/strategies").json()["data"]}
+    assert {"cot", "coat", "self-consistency", "edgejury"} <= set(found)
+    assert "n" in found["self-consistency"]["parameters"]["properties"]
+    assert found["cot"]["stability"] in ("stable", "beta", "experimental")
+    assert "davinci" in {kind["name"] for kind in http.get("/v1/verifiers").json()["data"]}
+
+
+def test_health_and_readiness(http, served):
+    assert http.get("/healthz").json() == {"status": "ok"}
+    told = http.get("/readyz").json()
+    assert (told["ready"], told["store"], told["draining"], told["models"]) == (True, "ok", False, {"scripted": "open"})
+
+
+def test_the_description_is_whole_and_has_examples(http):
+    told = http.get("/openapi.json").json()
+    assert {"/v1/reason", "/v1/verify", "/v1/runs", "/v1/runs/{run_id}", "/v1/runs/{run_id}/events"} <= set(
+        told["paths"]
+    )
+    body = told["components"]["schemas"]["ReasonBody"]
+    assert body["additionalProperties"] is False
+    assert any("examples" in told["components"]["schemas"][name] for name in ("ReasonBody", "AskBody"))
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("summary"), (method, path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(
+    [
+        "question",
+        "choices",
+        "documents",
+        "parameters",
+        "budget",
+        "seed",
+        "model",
+        "verify",
+        "strategy",
+        "jurors",
+        "text",
+    ]
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, st.sampled_from(["/v1/reason", "/v1/runs", "/v1/verify"]))
+def test_no_body_makes_the_server_fail(http, body, path):
+    response = http.post(path, json=body)
+    assert response.status_code < 500, (body, response.text)
+    if response.status_code >= 400:
+        assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
+
+
+def test_events_are_the_ones_of_the_store(http, served):
+    run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+    stored = served.call(served.desk.store.events(run_id))
+    assert [EVENT.validate_json(e.model_dump_json()) for e in stored] == events_of(
+        http.get(f"/v1/runs/{run_id}/events").text
+    )

@@ -1,0 +1,219 @@
+"""Runs that end while somebody cancels, resumes or takes them up: the store and whoever waits always agree."""
+
+import asyncio
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from desk_at_work import ANNE, Gate, config_of, desk_on, left_behind
+from reason.core.errors import Cancelled, StoreError
+from reason.core.events import RunStarted
+from reason.core.store import RunRecord
+from reason.sidecar.native.replies import summary_of
+
+
+@pytest.fixture
+def models(monkeypatch):
+    models = {}
+
+    async def open_model(name, settings, *_):
+        return models[name]
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return models
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.sqlite3"
+
+
+async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store_and_for_whoever_waits(path, models):
+    met = set()
+    async with desk_on(path, models) as desk:
+        for moment in range(0, 160, 2):
+            run = await desk.start(config_of(desk), ANNE, background=True)
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            record = await desk.cancel(run.id, ANNE)
+            try:
+                told = (await run.result()).answer
+            except Cancelled:
+                told = None
+            stored = record.answer["answer"] if record.status == "finished" else None
+            assert (told, run.status) == (stored, record.status)
+            met.add(record.status)
+    assert met == {"interrupted", "finished"}
+
+
+async def test_a_run_whose_ending_is_being_stored_when_it_is_cancelled_has_ended(path, models, monkeypatch):
+    async with desk_on(path, models) as desk:
+        end_run, writing, go_on = desk.store.end_run, asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments, **options):
+            writing.set()
+            await go_on.wait()
+            await end_run(*arguments, **options)
+
+        monkeypatch.setattr(desk.store, "end_run", slow)
+        run = await desk.start(config_of(desk), ANNE)
+        await writing.wait()
+        run.cancel()
+        go_on.set()
+        assert (await run.result()).answer == "42"
+        assert (run.status, (await desk.record(run.id, ANNE)).status) == ("finished", "finished")
+
+
+async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path, models):
+    gate = Gate()
+    async with desk_on(path, models, step=gate, max_runs=1) as desk:
+        run_id = await left_behind(path, desk)
+        await desk.store.request_cancel(run_id)
+        assert (await desk.record(run_id, ANNE)).cancel_requested
+        first = await desk.start(config_of(desk), ANNE)
+        await gate.reached.wait()
+        asked, ask = [], desk.store.cancel_requested
+
+        async def noted(run_ids):
+            asked.append(run_ids)
+            return await ask(run_ids)
+
+        desk.store.cancel_requested = noted
+        resuming = asyncio.ensure_future(desk.resume(run_id, ANNE))
+        while len(asked) < 2:  # the desk has looked at whom to stop
+            await asyncio.sleep(0.01)
+        gate.open.set()
+        assert (await (await resuming).result()).answer == "42"
+        await first.result()
+
+
+async def test_a_run_that_was_to_stop_when_its_process_was_killed_is_not_taken_up(path, models):
+    async with desk_on(path, models) as desk:
+        desk.draining = True
+        run_id = await left_behind(path, desk)
+        await desk.store._commits.write(lambda db: db.write("UPDATE runs SET cancel = 1 WHERE id = ?", (run_id,)))
+        desk.draining = False
+        assert await desk.adopt() == 0
+        record = await desk.record(run_id, ANNE)
+        assert (record.status, record.owner) == ("interrupted", None)
+        assert not models["scripted"].generate_calls
+
+
+async def test_a_run_that_nobody_can_read_keeps_no_other_from_being_taken_up(path, models):
+    async with desk_on(path, models) as desk:
+        desk.draining = True
+        options = {"tenant": "anne", "background": True, "status": "queued"}
+        await desk.store.create_run("a", {"of": "another version"}, **options)
+        await desk.store.create_run("b", config_of(desk).model_dump(mode="json"), **options)
+        desk.draining = False
+        assert await desk.adopt() == 1
+        assert (await (await desk.attach("b", ANNE)).result()).answer == "42"
+        unread = await desk.record("a", ANNE)
+        assert (unread.status, unread.error["code"]) == ("failed", "data_error")
+
+
+async def test_a_fault_of_the_keeper_ends_no_run(path, models, monkeypatch):
+    gate, faults = Gate(), asyncio.Event()
+    async with desk_on(path, models, step=gate) as desk:
+
+        async def broken(run_ids):
+            faults.set()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(desk.store, "cancel_requested", broken)
+        run = await desk.start(config_of(desk), ANNE)
+        await faults.wait()
+        gate.open.set()
+        assert (await run.result()).answer == "42"
+
+
+async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goes_on(path, models, monkeypatch):
+    async with desk_on(path, models, step=(gate := Gate())) as desk:
+        end_run, broken = desk.store.end_run, True
+
+        async def full(*arguments, **options):
+            if broken:
+                raise StoreError("no space left")
+            await end_run(*arguments, **options)
+
+        monkeypatch.setattr(desk.store, "end_run", full)
+        run = await desk.start(config_of(desk), ANNE)
+        await gate.reached.wait()
+        await desk.cancel(run.id, ANNE)
+        assert run.status == "interrupted"
+        gate.reached.clear()
+        again = await desk.resume(run.id, ANNE)
+        await gate.reached.wait()
+        broken = False
+        await desk._work.endings.note_again()
+        assert (await desk.record(run.id, ANNE)).status == "running"
+        gate.open.set()
+        assert (await again.result()).answer == "42"
+
+
+async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, monkeypatch):
+    async with desk_on(path, models, step=(gate := Gate())) as desk:
+        other = await desk.start(config_of(desk), ANNE)
+        await gate.reached.wait()
+
+        async def broken(live, error, stopped):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(desk._work.endings, "_note", broken)
+        run = await desk.start(config_of(desk), ANNE)
+        run.cancel()
+        with pytest.raises(Cancelled):
+            await run.result()
+        gate.open.set()
+        assert (await other.result()).answer == "42"
+
+
+async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
+    async with desk_on(path, models, step=(gate := Gate())) as desk:
+        run = await desk.start(config_of(desk), ANNE)
+        await gate.reached.wait()
+        await desk.cancel(run.id, ANNE)
+        gate.reached.clear()
+        await desk.resume(run.id, ANNE)
+        await gate.reached.wait()
+        begun = [e for e in await desk.store.events(run.id) if isinstance(e, RunStarted)]
+        assert [e.resumed for e in begun] == [False, True]
+
+
+async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models):
+    async with desk_on(path, models, step=(gate := Gate())) as desk:
+        run = await desk.start(config_of(desk), ANNE)
+        await gate.reached.wait()
+        run.cancel()
+        again = await desk.resume(run.id, ANNE)
+        assert again is not run
+        gate.open.set()
+        assert (await again.result()).answer == "42"
+
+
+async def test_whether_the_store_answers_is_asked_once_at_a_time(path, models, monkeypatch):
+    async with desk_on(path, models) as desk:
+        away, asked = asyncio.Event(), []
+        ask = desk.store.cancel_requested
+
+        async def silent(run_ids):
+            asked.append(run_ids)
+            await away.wait()
+            return await ask(run_ids)
+
+        monkeypatch.setattr(desk.store, "cancel_requested", silent)
+        assert not any([await desk.reaches_store(0.01) for _ in range(3)])
+        assert len(asked) == 1
+        away.set()
+        assert await desk.reaches_store(60)
+        assert await desk.reaches_store(60)
+        assert len(asked) == 2
+
+
+def test_a_run_whose_process_was_killed_is_shown_as_queued_where_the_next_one_takes_it_up():
+    config = {"question": {"text": "?"}, "strategy": "cot", "parameters": {}, "models": {}, "seed": 1}
+    left = RunRecord(
+        id="r", created=0, updated=0, status="interrupted", config=config, identities={}, owner="gone", background=True
+    )
+    assert summary_of(left).status == "queued"
+    assert summary_of(left.model_copy(update={"background": False})).status == "interrupted"
+    assert summary_of(left.model_copy(update={"owner": None})).status == "interrupted"

@@ -1,0 +1,175 @@
+"""`reason serve` as processes of their own: killed, told to stop, several on one store."""
+
+import json
+import signal
+import sqlite3
+import threading
+import time
+
+import httpx
+import pytest
+from reason.core.errors import Cancelled, ReasonError
+from reason.core.events import RunFinished
+from reason.sidecar.client import SidecarClient
+from sidecar_process import Process, free_port
+
+N = 6
+VOTE = {"strategy": "self-consistency", "parameters": {"n": N, "max_tokens": 400}}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts servers over one store; those that still run in the end are killed."""
+    started = []
+
+    def begin(port=None, *, ready=True, **options):
+        process = Process(tmp_path, port or free_port(), **options)
+        started.append(process)
+        return process.wait_until_ready() if ready else process
+
+    yield begin
+    for process in started:
+        process.kill()
+
+
+def stored(folder):
+    """Stored replies by run."""
+    with sqlite3.connect(folder / "runs.sqlite3") as db:
+        return dict(db.execute("SELECT run_id, COUNT(*) FROM calls GROUP BY run_id"))
+
+
+def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
+    port = free_port()
+    first = start(port)
+    named, name = {"question": "Named?", **VOTE}, {"Idempotency-Key": "k"}
+    followed, broken = [], []
+
+    def follow(run_id):
+        with SidecarClient(first.url, reconnects=1000) as other:
+            followed.extend(other.events(run_id))
+
+    def ask():
+        try:
+            httpx.post(f"{first.url}/v1/reason", json=named, headers=name, timeout=60)
+        except httpx.TransportError as e:
+            broken.append(e)
+
+    with SidecarClient(first.url, reconnects=1000) as client:
+        runs = {client.start(f"Question {i}?", **VOTE).id: f"Question {i}?" for i in range(4)}
+        one = next(iter(runs))
+        beside = [threading.Thread(target=follow, args=(one,)), threading.Thread(target=ask)]
+        for thread in beside:
+            thread.start()
+        while len(had := stored(tmp_path)) < 5:  # each has something, the request with a name too
+            time.sleep(0.01)
+        first.kill()
+        beside[1].join(60)
+        assert broken
+        had = stored(tmp_path)
+        assert sum(had.values()) < 5 * N  # it was killed amid them
+        second = start(port)
+        for run_id, question in runs.items():
+            answer = client.wait(run_id)
+            assert (answer.answer, len(answer.candidates)) == ("42", N)
+            assert second.begun_of(question) == N - had[run_id]
+            assert answer.usage.replayed_tokens > 0
+        (unclaimed,) = had.keys() - runs.keys()
+        assert client.get(unclaimed).status == "interrupted"  # nobody waits for it, so nobody took it up
+        again = httpx.post(f"{second.url}/v1/reason", json=named, headers=name, timeout=60)
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+        assert (again.json()["answer"], again.json()["run_id"]) == ("42", unclaimed)
+        third = httpx.post(f"{second.url}/v1/reason", json=named, headers=name, timeout=60)
+        assert third.json() == again.json()
+        assert second.begun_of("Named?") == N - had[unclaimed]
+        beside[0].join(60)
+        numbers = [e.number for e in followed]
+        assert numbers == sorted(set(numbers))  # each once, in order, over both processes
+        assert isinstance(followed[-1], RunFinished)
+        assert followed[-1].answer.answer == "42"
+        assert {e.number for e in client.events(one)} >= {e.number for e in followed if isinstance(e, RunFinished)}
+
+
+def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_path):
+    port = free_port()
+    first = start(port, step_s=0.02, REASON_SERVE__DRAIN_S="4")
+    replies = {}
+
+    def ask():
+        replies["short"] = httpx.post(f"{first.url}/v1/reason", json={"question": "Short?"}, timeout=60)
+
+    with SidecarClient(first.url) as client:
+        behind = [client.start(f"Long {i}?", **VOTE, seed=i).id for i in range(3)]
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while client.ready().in_flight < 4:
+            time.sleep(0.01)
+        first.signal(signal.SIGTERM)
+        while (told := client.ready()).ready:
+            time.sleep(0.01)
+        assert told.draining
+        refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        assert "retry-after" in refused.headers
+        asking.join(60)
+        assert replies["short"].json()["answer"] == "42"
+        assert first.child.wait(60) == 0, first.said.read_text()
+    said = first.said.read_text()
+    assert f"serving scripted at {first.url}" in said
+    assert "Short?" not in said  # logs are lines of JSON without what was asked
+    assert [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    had = stored(tmp_path)
+    second = start(port)
+    with SidecarClient(second.url) as client:
+        for i, run_id in enumerate(behind):
+            answer = client.wait(run_id)
+            assert (answer.answer, len(answer.candidates)) == ("42", N)
+            assert second.begun_of(f"Long {i}?") == N - had.get(run_id, 0)
+
+
+def test_what_does_not_end_in_time_is_saved_and_the_caller_told(start):
+    process = start(None, step_s=0.05, REASON_SERVE__DRAIN_S="0.2")
+    replies = []
+
+    def ask():
+        replies.append(httpx.post(f"{process.url}/v1/reason", json={"question": "Long?", **VOTE}, timeout=60))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with SidecarClient(process.url) as client:
+        while not process.begun():
+            time.sleep(0.01)
+        assert client.ready().in_flight == 1
+    process.signal(signal.SIGTERM)
+    asking.join(60)
+    assert process.child.wait(60) == 0
+    assert replies[0].status_code == 503
+    error = replies[0].json()["error"]
+    assert error["code"] == "shutting_down"
+    assert error["partial"]["stopped"] == "cancelled"
+
+
+def test_a_run_is_cancelled_and_followed_from_another_process(start, tmp_path):
+    first, second = (start(ready=False, step_s=0.05, REASON_SERVE__LOG_CONTENT="true") for _ in range(2))
+    first.wait_until_ready()
+    second.wait_until_ready()
+    with SidecarClient(first.url) as here, SidecarClient(second.url) as there:
+        run_id = here.start("Long?", **VOTE).id
+        while not first.begun():
+            time.sleep(0.01)
+        assert there.get(run_id).status == "running"
+        events = there.events(run_id)
+        assert next(events).number == 1
+        assert there.cancel(run_id).cancelling
+        with pytest.raises(Cancelled) as caught:
+            here.wait(run_id)
+        assert caught.value.partial.stopped == "cancelled"
+        assert isinstance(list(events)[-1], RunFinished)
+        assert there.get(run_id).status == "interrupted"
+        assert not second.begun()
+        there.resume(run_id)
+        try:
+            answer = here.wait(run_id)
+        except ReasonError as e:
+            pytest.fail(f"{e!r}: {first.said.read_text()} / {second.said.read_text()}")
+        assert answer.answer == "42"
+        assert second.begun()

@@ -1,0 +1,16 @@
+import gc
+
+from reason.sidecar.settled_heap import YOUNG, settled_heap
+
+
+def test_what_is_there_is_out_of_sight_as_long_as_the_server_runs():
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with settled_heap():
+        assert gc.get_freeze_count() > frozen + 1000
+        assert gc.get_threshold() == (YOUNG, *before[1:])
+        made = []
+        made.append(made)
+        del made
+        assert gc.collect() > 0  # what is made from now on is collected
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0

@@ -1,0 +1,332 @@
+"""A run's events as spans: names, places, attributes, and no content unless it is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from reason.core.answer import Answer, RunUsage, Verification
+from reason.core.budget import Budget
+from reason.core.errors import UserError
+from reason.core.events import (
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    Degraded,
+    PassagesFound,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleFinished,
+    StageFinished,
+    StageStarted,
+    Verified,
+)
+from reason.core.messages import Completion, Failure, Usage
+from reason.core.question import Question
+from reason.core.sqlite_store import SqliteStore
+from reason.reasoning.self_consistency import SelfConsistency
+from reason.reasoning.strategy import Models
+from reason.sidecar.gate.exporting import close_tracing, exporters_named, open_tracing
+from reason.sidecar.gate.spans import RunSpans
+from run_desk import RunDesk
+from scripted_model import ScriptedModel, replies
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SAID = "what the user said in confidence"
+
+
+class Traced:
+    """Spans of a run whose events are numbered and timed by hand."""
+
+    def __init__(self, **options):
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.ns, self.number = 10**18, 0
+        self.sink = RunSpans(provider.get_tracer("t"), now_ns=lambda: self.ns, **options)
+
+    def tell(self, event, parent=None):
+        self.number += 1
+        self.ns += 10**9
+        self.sink(event.model_copy(update={"number": self.number, "parent": parent, "run_id": "r1"}))
+        return self.number
+
+    def start(self):
+        self.tell(RunStarted(question=Question(text=SAID), strategy="coat", models={"main": "openai/gpt"}, seed=5))
+
+    def call(self, parent, *samples, model="openai/gpt", operation="generate", failed=0):
+        call = self.tell(
+            CallStarted(
+                role="main", model=model, operation=operation, requests=1, samples=max(1, len(samples)), replayed=0,
+                max_tokens=9,
+            ),
+            parent,
+        )  # fmt: skip
+        for i, done in enumerate(samples):
+            self.tell(SampleFinished(request=0, sample=i, completion=done), call)
+        self.tell(
+            CallFinished(
+                role="main", model=model, seconds=1.0, tokens=4, prompt_tokens=7, cached_tokens=2, failed=failed
+            ),
+            call,
+        )
+        return call
+
+    def end(self):
+        answer = Answer(
+            answer="a", text=SAID, strategy="coat", model="m", confidence=None, stopped="done", candidates=(),
+            verification=None, usage=RunUsage(prompt_tokens=7, completion_tokens=4, model_calls=1, cost_usd=0.25),
+            run_id="r1", seed=5,
+        )  # fmt: skip
+        self.tell(RunFinished(answer=answer))
+
+    @property
+    def spans(self):
+        return {span.name: span for span in self.exporter.get_finished_spans()}
+
+    def above(self, name):
+        """Name of the span that one stands under."""
+        parent = self.spans[name].parent
+        return next((s.name for s in self.spans.values() if parent and s.context.span_id == parent.span_id), None)
+
+
+def whole_run(traced):
+    traced.start()
+    route = traced.tell(StageStarted(stage="route"))
+    traced.tell(StageFinished(stage="route", seconds=0.0), route)
+    solve = traced.tell(StageStarted(stage="solve"))
+    done = Completion(text=SAID, finish_reason="stop", usage=Usage(completion_tokens=4, reasoning_tokens=3))
+    traced.call(solve, done)
+    jury = traced.tell(StageStarted(stage="cross review"), solve)
+    traced.call(jury, model="local/small", operation="score")
+    traced.tell(StageFinished(stage="cross review", seconds=1.0), jury)
+    traced.tell(StageFinished(stage="solve", seconds=1.0), solve)
+    verify = traced.tell(StageStarted(stage="verify"))
+    traced.tell(PassagesFound(retriever="notes", claims=2, passages=6, seconds=0.5), verify)
+    traced.tell(StageFinished(stage="verify", seconds=1.0), verify)
+    traced.tell(Verified(verification=Verification(verdict="disputed", confidence=0.5, verifiers=("davinci",))))
+    traced.tell(BudgetExhausted(kind="tokens", used=1, limit=1))
+    traced.tell(Degraded(what=SAID))
+    traced.end()
+
+
+def test_a_run_is_a_workflow_with_an_agent_its_chats_and_its_retrievals():
+    traced = Traced(request_id="req_1")
+    whole_run(traced)
+    assert {name: traced.above(name) for name in traced.spans} == {
+        "invoke_workflow reason": None,
+        "invoke_agent coat": "invoke_workflow reason",
+        "chat openai/gpt": "invoke_agent coat",
+        "cross review": "invoke_agent coat",
+        "text_completion local/small": "cross review",
+        "verify": "invoke_workflow reason",
+        "retrieval notes": "verify",
+    }
+    run, chat = traced.spans["invoke_workflow reason"], traced.spans["chat openai/gpt"]
+    assert dict(run.attributes) == {
+        "gen_ai.operation.name": "invoke_workflow",
+        "gen_ai.workflow.name": "reason",
+        "gen_ai.request.model": "openai/gpt",
+        "gen_ai.request.seed": 5,
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 4,
+        "gen_ai.usage.cache_read.input_tokens": 0,
+        "reason.run.id": "r1",
+        "reason.request.id": "req_1",
+        "reason.strategy": "coat",
+        "reason.run.resumed": False,
+        "reason.run.stopped": "done",
+        "reason.model_calls": 1,
+        "reason.cost.usd": 0.25,
+    }
+    assert dict(chat.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "openai/gpt",
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.response.model": "openai/gpt",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 4,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+        "gen_ai.usage.reasoning.output_tokens": 3,
+        "reason.role": "main",
+        "reason.call.operation": "generate",
+        "reason.call.replayed": 0,
+    }
+    assert chat.kind is SpanKind.CLIENT
+    assert chat.end_time - chat.start_time == 2 * 10**9  # from the call's start to its end
+    found = traced.spans["retrieval notes"]
+    assert (found.attributes["reason.retrieval.passages"], found.end_time - found.start_time) == (6, 5 * 10**8)
+    assert [(e.name, dict(e.attributes)) for e in run.events] == [
+        (
+            "gen_ai.evaluation.result",
+            {
+                "gen_ai.evaluation.name": "davinci",
+                "gen_ai.evaluation.score.label": "disputed",
+                "gen_ai.evaluation.score.value": 0.5,
+            },
+        ),
+        ("reason.budget.exhausted", {"reason.budget.kind": "tokens"}),
+        ("reason.degraded", {}),
+    ]
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_content_is_there_where_it_is_wanted_and_nowhere_else(content):
+    traced = Traced(content=content)
+    whole_run(traced)
+    holding = {name for name, span in traced.spans.items() if SAID in span.to_json()}
+    assert holding == ({"invoke_workflow reason", "chat openai/gpt"} if content else set())
+    if content:
+        told = json.loads(traced.spans["chat openai/gpt"].attributes["gen_ai.output.messages"])
+        assert told == [{"role": "assistant", "parts": [{"type": "text", "content": SAID}]}]
+
+
+def test_a_run_belongs_to_the_trace_of_its_request():
+    traced = Traced(traceparent=TRACE)
+    whole_run(traced)
+    assert {format(s.context.trace_id, "032x") for s in traced.spans.values()} == {TRACE.split("-")[1]}
+    assert format(traced.spans["invoke_workflow reason"].parent.span_id, "016x") == TRACE.split("-")[2]
+
+
+@pytest.mark.parametrize("traceparent", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "ff" * 40])
+def test_a_trace_that_is_none_is_not_followed(traceparent):
+    traced = Traced(traceparent=traceparent)
+    whole_run(traced)
+    assert traced.spans["invoke_workflow reason"].parent is None
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_a_run_that_fails_half_way_leaves_no_span_open(content):
+    traced = Traced(content=content)
+    traced.start()
+    solve = traced.tell(StageStarted(stage="solve"))
+    traced.tell(CallStarted(role="main", model="m/x", operation="generate", requests=1, samples=1, replayed=0), solve)
+    traced.tell(RunFailed(code="backend_unavailable", message=SAID))
+    traced.tell(CallFinished(role="main", model="m/x", seconds=1.0, tokens=1), 3)  # too late: nothing is told of it
+    assert set(traced.spans) == {"invoke_workflow reason", "invoke_agent coat", "chat m/x"}
+    run = traced.spans["invoke_workflow reason"]
+    assert (run.status.status_code, run.attributes["error.type"]) == (StatusCode.ERROR, "backend_unavailable")
+    assert run.status.description == (SAID if content else None)
+    assert traced.spans["chat m/x"].attributes["reason.unfinished"] is True
+
+
+def test_a_run_that_goes_on_in_another_process_leaves_no_span_open():
+    open_runs = set()
+    traced = Traced(open_runs=open_runs)
+    traced.start()
+    traced.tell(CallStarted(role="main", model="m/x", operation="generate", requests=1, samples=1, replayed=0))
+    assert open_runs == {traced.sink}
+    traced.sink.close()
+    assert not open_runs
+    traced.end()  # too late, and no harm
+    assert {s.name: s.attributes["reason.unfinished"] for s in traced.exporter.get_finished_spans()} == {
+        "chat m/x": True, "invoke_workflow reason": True,
+    }  # fmt: skip
+    ended = Traced(open_runs=open_runs)
+    ended.start()
+    ended.end()
+    assert not open_runs
+
+
+def test_a_failed_sample_marks_its_call():
+    traced = Traced()
+    traced.start()
+    bad = Completion(text="", finish_reason="error", failure=Failure(code="bad_reply", message=SAID))
+    traced.call(None, bad, failed=1)
+    traced.end()
+    chat = traced.spans["chat openai/gpt"]
+    assert (chat.attributes["error.type"], chat.status.status_code) == ("bad_reply", StatusCode.ERROR)
+
+
+async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    desk = RunDesk(store, ScriptedModel(replies("The answer is 4.")))
+    question = Question(text="2 + 2?")
+    main = await desk.begin("r1", strategy="self-consistency", question=question, budget=Budget(), seed=1)
+    traced = Traced()
+    traced.start()
+    strategy = SelfConsistency(SelfConsistency.Config(n=3))
+    await strategy.solve(question, Models({"main": main}), desk.run)
+    for event in desk.sink.events:
+        traced.sink(
+            event.model_copy(update={"number": event.number + 100, "parent": event.parent and event.parent + 100})
+        )
+    traced.end()
+    await store.aclose()
+    chat = traced.spans["chat scripted"]
+    assert chat.attributes["gen_ai.request.choice.count"] == 3
+    assert chat.attributes["gen_ai.usage.output_tokens"] == sum(
+        one.completion.usage.completion_tokens for one in desk.sink.of_type("sample.finished")
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, []),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ["otlp_proto_http"]),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "x", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ["otlp_proto_grpc"]),
+        ({"OTEL_TRACES_EXPORTER": "console, otlp"}, ["console", "otlp_proto_http"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "TRUE"}, []),
+    ],
+)
+def test_the_environment_says_where_spans_go(environ, named):
+    assert exporters_named(environ) == named
+
+
+def test_an_exporter_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="'carrier-pigeon' is not installed"):
+        open_tracing({"OTEL_TRACES_EXPORTER": "carrier-pigeon"})
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what is posted."""
+
+    posted: ClassVar[list] = []
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.posted.append((self.path, ExportTraceServiceRequest.FromString(body)))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+async def test_spans_go_to_a_collector(monkeypatch):
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        provider = open_tracing(os.environ)
+        with provider.get_tracer("t").start_as_current_span("one of ours"):
+            pass
+        await close_tracing(provider)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    ((path, told),) = Collector.posted
+    (resource,) = told.resource_spans
+    named = {a.key: a.value.string_value for a in resource.resource.attributes}
+    assert path == "/v1/traces"
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["one of ours"]
+    assert named["service.name"] == "reason"
+    assert open_tracing({}) is None

@@ -1,0 +1,73 @@
+"""A real server on a real socket, with a scripted model behind it, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from reason.core.settings import Settings
+from reason.sidecar.app import create_app
+
+
+class Server:
+    """Where it is, and what is in it."""
+
+    def __init__(self, app: Any, port: int) -> None:
+        self.app, self.url = app, f"http://127.0.0.1:{port}"
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def desk(self) -> Any:
+        return self.app.state.desk
+
+    def call(self, work: Any) -> Any:
+        """Run a coroutine on the server's own loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[Server]:
+    """The sidecar with these settings; it is stopped in the end."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(256)
+        app = create_app(settings)
+        server = Server(app, sock.getsockname()[1])
+        running = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
+        failed: list[BaseException] = []
+
+        async def serve() -> None:
+            server.loop = asyncio.get_running_loop()
+            await running.serve(sockets=[sock])
+
+        def run() -> None:
+            try:
+                asyncio.run(serve())
+            except BaseException as e:  # noqa: BLE001 (told by the test's own thread)
+                failed.append(e)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            while not running.started:
+                if not thread.is_alive():
+                    raise RuntimeError(f"the server did not start: {failed}")
+                threading.Event().wait(0.01)
+            yield server
+        finally:
+            running.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def settings_for(folder: Path, **serve: Any) -> Settings:
+    """Settings of a server with a scripted model and no keys."""
+    options = {"auth": False, "drain_s": 0.0, **serve}
+    return Settings(model="scripted", store=folder / "runs.sqlite3", cache_dir=folder / "cache", seed=5, serve=options)
