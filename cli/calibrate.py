@@ -109,6 +109,7 @@ def router(
         Path | None,
         typer.Option(
             "--store",
+            parser=options.file_store,
             metavar="FILE",
             help="Run store (an SQLite file), where replies are found again. (default: the one in the run's folder)",
             show_default=False,

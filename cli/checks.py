@@ -65,12 +65,13 @@ def _settings_files() -> Check:
     return Check("settings", "ok", found or "all defaults (no reason.toml, no REASON_ variables)")
 
 
-async def _store(path: Path) -> Check:
+async def _store(place: Path | str) -> Check:
+    from ..core.open_store import open_store
     from ..core.run import new_run_id
-    from ..core.sqlite_store import SqliteStore
+    from ..core.store_place import shown_store
 
     try:
-        store = await SqliteStore.open(path)
+        store = await open_store(place)
         try:
             trial = f"doctor-{new_run_id()}"
             await store.create_run(trial, {})
@@ -81,7 +82,7 @@ async def _store(path: Path) -> Check:
     except ReasonError as e:
         return Check("run store", "fail", e.message, e.hint)
     many = "1000 or more" if count == 1000 else str(count)
-    return Check("run store", "ok", f"{path}, {many} run{'' if count == 1 else 's'}")
+    return Check("run store", "ok", f"{shown_store(place)}, {many} run{'' if count == 1 else 's'}")
 
 
 def _cache(folder: Path) -> Check:

@@ -1,4 +1,4 @@
-"""An answer cut where its claims begin and end, and how a verdict is called, coloured and signed."""
+"""An answer cut where its claims begin and end, and how a verdict is called."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from typing import NamedTuple
 
 from ..core.answer import CheckedClaim, Verdict, Verification
 
-SIGNS: dict[Verdict, str] = {
-    "supported": "✓",
-    "refuted": "✗",
-    "disputed": "±",
-    "not_enough_evidence": "?",
-    "unchecked": "-",
-    "unparsed": "-",
-}
-"""A sign for each verdict, for those who do not see its colour."""
 _GRAVITY: tuple[Verdict, ...] = (
     "supported",
     "not_enough_evidence",
@@ -25,14 +16,6 @@ _GRAVITY: tuple[Verdict, ...] = (
     "disputed",
     "refuted",
 )
-MEANINGS: dict[Verdict, str] = {
-    "supported": "the evidence says so",
-    "refuted": "the evidence says otherwise",
-    "disputed": "the evidence contradicts itself",
-    "not_enough_evidence": "nothing found decides it surely enough",
-    "unchecked": "the budget did not reach it",
-    "unparsed": "what judges gave no readable verdict",
-}
 
 
 class Piece(NamedTuple):

@@ -20,7 +20,7 @@ from .console import out, printable
 from .printing import source_lines
 from .usage_cells import USAGE_HEADS, usage_cells
 
-STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+STATUS_STYLES = {"finished": "green", "queued": "blue", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:

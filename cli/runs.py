@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -14,7 +13,7 @@ from .console import out, say, write_line
 from .options import Json, RunName, Store, Stream, Trace, resume_flags
 
 if TYPE_CHECKING:
-    from ..core.sqlite_store import SqliteStore
+    from ..core.store import RunStore
 
 T = TypeVar("T")
 
@@ -67,10 +66,10 @@ def show(
     from .search_print import print_search_trees
     from .tracing import open_trace
 
-    async def look(s: SqliteStore) -> None:
+    async def look(s: RunStore) -> None:
         record = await s.get_run(run)
         if trace is not None:
-            with open_trace(trace) as sinks:
+            with open_trace(trace, record.status) as sinks:
                 for event in await s.events(record.id):
                     for sink in sinks:
                         sink(event)
@@ -138,7 +137,7 @@ def rm(
 ) -> None:
     """Remove runs with their model calls and events."""
 
-    async def remove(s: SqliteStore) -> list[str]:
+    async def remove(s: RunStore) -> list[str]:
         found = [(await s.get_run(name)).id for name in names]  # all of them before any is removed
         found = list(dict.fromkeys(found))
         for run_id in found:
@@ -150,13 +149,13 @@ def rm(
         say(f"removed {run_id}")
 
 
-def _with_store(path: Path | None, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+def _with_store(place: str | None, work: Callable[[RunStore], Awaitable[T]]) -> T:
     """Open the run store, do something with it, close it."""
+    from ..core.open_store import open_store
     from ..core.settings import load_settings
-    from ..core.sqlite_store import SqliteStore
 
     async def inside() -> T:
-        store = await SqliteStore.open(load_settings(store=path).store)
+        store = await open_store(load_settings(store=place).store)
         try:
             return await work(store)
         finally:

@@ -9,12 +9,16 @@ from pathlib import Path
 from ..core.errors import StoreError, UserError
 from ..core.event_sinks import JsonlSink, MemorySink
 from ..core.events import Sink
-from .trace_page import render_trace
+from ..core.store import RunStatus
 
 
 @contextmanager
-def open_trace(path: Path | None) -> Iterator[tuple[Sink, ...]]:
+def open_trace(path: Path | None, status: RunStatus | None = None) -> Iterator[tuple[Sink, ...]]:
     """The sinks that write a trace; the file is complete when the context is left, however it is left.
+
+    Args:
+        path: The file; None writes nothing.
+        status: How the run stands, as the store has it, for a page.
 
     Raises:
         UserError: The file's ending is neither .jsonl nor .html.
@@ -31,7 +35,9 @@ def open_trace(path: Path | None) -> Iterator[tuple[Sink, ...]]:
         try:
             yield (memory,)
         finally:
-            _write(path, render_trace(memory.events))
+            from ..sidecar.viewer.page import trace_html
+
+            _write(path, trace_html(memory.events, status))
     else:
         raise UserError(f"--trace {str(path)!r} is neither .jsonl nor .html", hint="choose one of these endings")
 

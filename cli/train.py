@@ -225,6 +225,7 @@ def navigator(
         Path | None,
         typer.Option(
             "--store",
+            parser=options.file_store,
             metavar="FILE",
             help="Run store (an SQLite file), where replies are found again. (default: one in --work)",
             show_default=False,

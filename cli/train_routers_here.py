@@ -57,7 +57,7 @@ class Asked:
     model: str | None = None
     small_model: str | None = None
     as_json: bool = False
-    store: Path | None = None
+    store: str | None = None
     local: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -93,9 +93,9 @@ def open_page(path: Path | None) -> Iterator[Callable[[TextVerification], None]]
     _write(path, "")
 
     def write(found: TextVerification) -> None:
-        from .verify_page import render_verification
+        from ..sidecar.viewer.page import verification_html
 
-        _write(path, render_verification(found))
+        _write(path, verification_html(found))
 
     yield write
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
+from typing import Any
 
 
 class Read(HTMLParser):
@@ -41,3 +43,9 @@ class Read(HTMLParser):
         assert len(kinds) == len(texts)
         pairs = list(zip(kinds, texts, strict=True))
         return [t for kind, t in pairs if kind is None], [t for kind, t in pairs if kind == "application/json"]
+
+
+def carried(page: str) -> Any:
+    """What a page of the viewer carries: its one piece of JSON."""
+    _, (data,) = Read(page).scripts()
+    return json.loads(data)

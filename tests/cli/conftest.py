@@ -15,21 +15,10 @@ from reason.cli.main import main
 from reason.core.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from chromium_page import Page, chromium_page, find_chromium
 from scripted_model import Script, ScriptedModel, replies
 from tiny_llama import write_tiny_llama
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """A page in a real browser; tests are skipped where there is none."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here: the page's script was not tried in a browser")
-    with chromium_page(path) as page:
-        yield page
 
 
 @pytest.fixture

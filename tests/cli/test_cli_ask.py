@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from page_reader import carried
 from reason.core.answer import Answer
 from reason.core.event_sinks import read_events
 from scripted_model import ScriptedModel, replies
@@ -155,13 +157,16 @@ def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
     assert "sample.finished" in kinds
 
 
-def test_trace_page_has_the_tokens_shaded(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_trace_page_carries_the_tokens(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted(replies("ab", "ac", weights=[9, 1]))
     status, out, _ = cli("ask", "<b>?", "--trace", "trace.html")
     page = (home / "work" / "trace.html").read_text()
     assert (status, out) == (0, "ab\n")
-    assert "&lt;b&gt;?" in page
-    assert 'title="p = 0.9 (log -0.11)">b</span>' in page
+    assert "<h1>&lt;b&gt;?</h1>" in page
+    events = carried(page)["events"]
+    (sample,) = [e for e in events if e["type"] == "sample.finished"]
+    assert sample["completion"]["logprobs"] == pytest.approx([0.0, math.log(0.9), 0.0])
+    assert [e["text"] for e in events if e["type"] == "text.delta"] == ["a", "b", ""]
 
 
 def test_trace_is_written_when_the_run_fails(cli: Cli, scripted: Scripted, home: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from page_reader import carried
 from reason.core.answer import Answer
 from scripted_model import ScriptedModel, replies
 
@@ -61,9 +62,14 @@ def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: P
     assert (config["repairs"], config["evidence"]) == (2, [str(facts)])
     assert config["verify_parameters"]["davinci"]["k"] == 3
     page = (facts.parent / "trace.html").read_text()
-    assert "“Madrid is the capital of Spain.” (facts.md:32-63)" in page
-    assert "1 of 2 claims supported, 1 refuted" in page
-    assert '<span class="kind bad">claim 2</span> refuted 0.88: Barcelona is the capital of Spain.' in page
+    events = carried(page)["events"]
+    told = [e["report"] for e in events if e["type"] == "claim.checked"]
+    assert [(r["verdict"], r["claim"]["text"]) for r in told[-2:]] == [
+        ("supported", "Paris is the capital of France."),
+        ("refuted", "Barcelona is the capital of Spain."),
+    ]
+    proof = events[-1]["answer"]["verification"]["claims"][1]["evidence"]
+    assert proof == [{"source": "facts.md", "text": "Madrid is the capital of Spain.", "start": 32, "end": 63}]
     shown = cli("runs", "show", answer.run_id)[1]
     assert "[2] refuted 0.88  Barcelona is the capital of Spain." in shown
     assert "entailment=lexical" in shown

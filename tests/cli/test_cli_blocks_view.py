@@ -1,4 +1,4 @@
-"""Blocks of a chain of thought: on the live view's line, and as notes on the trace page."""
+"""Blocks of a chain of thought: on the live view's line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from pydantic import JsonValue
 from reason.cli.live import MOST_CHAINS, LiveView
 from reason.cli.progress import Progress
-from reason.cli.trace_page import render_trace
 from reason.core.events import EventFields, RunStarted, StrategyNote
 from reason.core.question import Question
 from rich.console import Console
@@ -54,12 +53,3 @@ def test_so_do_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("20 s: starting, samples 0/0, 0 tokens; blocks R ")
     assert "\x1b" not in line
-
-
-def test_a_note_says_on_the_page_what_fits_its_line() -> None:
-    page = render_trace([STARTED, ran("R")])
-    assert "(rlot) block reason, letter R, state 3 2 0, vote 0" in page
-    nested: dict[str, JsonValue] = {"rewards": {"R": 0.5}, "none": [], "chosen": "R" * 999}
-    page = render_trace([STARTED, StrategyNote(number=2, strategy="rlot", name="blocks.scored", data=nested)])
-    assert "(rlot) chosen RRR" in page
-    assert "R" * 170 not in page.split("<details")[1].split("</summary>")[0]

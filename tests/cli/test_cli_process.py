@@ -105,7 +105,8 @@ def test_interruption_saves_the_partial_run(
 
 def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) -> None:
     child = process(*ask(tiny_model, *LONG, "--json", "--trace", "trace.html"))
-    wait_for(lambda: bool(query(home, "SELECT 1 FROM checkpoints")), child)  # the stage before solving is done
+    solving = "SELECT 1 FROM events WHERE event LIKE '%stage.started%solve%'"
+    wait_for(lambda: bool(query(home, solving)), child)
     child.send_signal(signal.SIGINT)
     status, out, err = finish(child)
     assert status == 130

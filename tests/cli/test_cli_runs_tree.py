@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ferry_search import ferry_run
+from page_reader import carried
 from reason.core.events import NodesSearched, RunFinished, RunStarted, SearchNode
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
@@ -72,6 +73,7 @@ def test_infinite_values_are_json_too(cli: Cli, ferry: str) -> None:
     async def add() -> None:
         store = await SqliteStore.open(load_settings().store)
         node = SearchNode(id=0, parent=None, depth=0, values={"ucb": float("inf")})
+        await store.take_run(ferry)
         await store.add_events(ferry, [NodesSearched(number=900, search="mcts", nodes=(node,))])
         await store.aclose()
 
@@ -95,7 +97,10 @@ def test_a_run_without_a_search_says_so(cli: Cli, scripted: Scripted) -> None:
 def test_the_page_of_a_stored_run_has_its_tree(cli: Cli, ferry: str, home: Path) -> None:
     assert cli("runs", "show", ferry, "--trace", "page.html") == (0, "", "")
     page = (home / "work" / "page.html").read_text(encoding="utf-8")
-    assert page.count('class="node ') == 24
+    carries = carried(page)
+    assert carries["status"] == "finished"
+    nodes = {n["id"] for e in carries["events"] if e["type"] == "search.nodes" for n in e["nodes"]}
+    assert nodes == set(range(24))
     assert "script-src 'sha256-" in page
     status, out, err = cli("runs", "show", ferry, "--tree", "--trace", "again.html")
     assert (status, err) == (0, "")

@@ -1,25 +1,15 @@
-"""Notes of a search: whose they are, on the terminal, and on the trace page, whatever their texts are."""
+"""Notes of a search: whose they are, and on the terminal, whatever their texts are."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
-from html import unescape
-from pathlib import Path
-from typing import Any
 
 import pytest
-from chromium_page import Page
 from ferry_search import search_events
-from hypothesis import given
-from hypothesis import strategies as st
-from noted_search import NOTES, noted_events, noted_run
-from page_reader import Read
+from noted_search import NOTES, noted_events
 from reason.cli.search_notes import Notes, search_notes, source_of
 from reason.cli.search_view import print_searches
-from reason.cli.trace_page import render_trace
-from reason.core.events import AssociatedItem, EventFields, LeafSelected, MemoryAssociated, RunStarted, SearchEnded
+from reason.core.events import AssociatedItem, EventFields, RunStarted
 from reason.core.question import Question
 from reason.core.search_tree import search_trees
 from rich.console import Console
@@ -93,127 +83,3 @@ def test_notes_are_cut_to_the_terminal_and_keep_their_sources(width: int, source
     assert "+ m [2Jmm" in second
     assert {len(first), len(second)} == {width}
     assert not [line for line in printed([*search_events()], width) if line.endswith("+ note")]
-
-
-def rows(page: str) -> str:
-    """The page's text."""
-    return unescape(re.sub(r"<[^>]+>", "", page))
-
-
-def test_selections_and_notes_are_rows_of_the_page() -> None:
-    text = rows(render_trace(noted_run()))
-    assert "selected mcts: node 0" in text
-    assert "selected mcts: node 1, path 0 → 1 (1.630)" in text
-    assert "notes mcts: node 1: 2 notes of 3 snippets; not kept: 1 duplicate" in text
-    assert "asked: Ida Holm's town" in text
-    assert "notes mcts: node 2: 0 notes of 0 snippets; not kept: 2 too long" in text
-
-
-def test_a_long_path_names_its_ends_and_a_strange_one_what_it_can() -> None:
-    def row(*path: int, attractions: tuple[float, ...] = ()) -> str:
-        return rows(render_trace([LeafSelected(search="s", path=path, attractions=attractions)]))
-
-    assert "s: node 9, path 0 → … → 5 (0.500) → 6 (0.600) → 7 (0.700) → 8 (0.800) → 9 (0.900)" in row(
-        *range(10), attractions=tuple(i / 10 for i in range(1, 10))
-    )
-    assert "s: node 2, path 0 → 1 → 2" in row(0, 1, 2, attractions=(0.5,))
-    assert "s: no node" in row()
-    assert "s: node 7: 0 notes" in rows(render_trace([MemoryAssociated(search="s", node=7)]))
-
-
-def test_the_drawing_says_which_nodes_have_notes() -> None:
-    read = Read(render_trace(noted_run()))
-    labels = {dot["data-n"]: dot["aria-label"] for dot in read.of_class("node")}
-    assert labels["1"] == "node 1, unfinished, score 0.80, continued as number 2, 2 notes, on the chosen path"
-    assert labels["2"] == "node 2, unfinished, score 0.30"
-    assert "+2" in read.texts["text"]
-    assert "+n notes that came with it" in rows(render_trace(noted_run()))
-    without = render_trace(noted_run(notes=()))
-    assert "+n notes that came with it" not in without
-    assert 'class="sources notes"' not in without
-
-
-def evil_run(text: str) -> list[EventFields]:
-    item = AssociatedItem(text=text, source_id=text, source_kind=text, score=float("nan"))
-    return noted_run(name=text, notes=(item,), query=text)
-
-
-@given(st.text(alphabet="<>&\"'/ab=-!\\\n\u2028\u2029", min_size=1, max_size=40))
-def test_whatever_the_notes_the_page_is_whole(text: str) -> None:
-    code, data = Read(render_trace(evil_run(text))).scripts()
-    assert len(code) == len(data) == 1
-    assert json.loads(data[0])[1]["notes"] == [[text, text]]
-
-
-def test_no_note_becomes_markup() -> None:
-    page = render_trace(evil_run(EVIL))
-    read = Read(page)
-    assert EVIL not in page
-    assert not {"img", "a", "form"} & {tag for tag, _ in read.elements}
-    assert not [name for _, attrs in read.elements for name in attrs if name.startswith("on")]
-
-
-def show(browser: Page, file: Path, events: list[EventFields]) -> None:
-    file.write_text(render_trace(events), encoding="utf-8")
-    browser.complaints.clear()
-    browser.requests.clear()
-    browser.show(file)
-
-
-def click(browser: Page, n: int) -> None:
-    browser.js(
-        f"document.querySelector('.node[data-n=\"{n}\"]').dispatchEvent(new MouseEvent('click', {{bubbles: true}}))"
-    )
-
-
-def notes_shown(browser: Page) -> Any:
-    """Source and text of each note in the panel; None where it shows none."""
-    return browser.js(
-        "(() => { const list = document.querySelector('.panel .notes');"
-        "if (list === null || list.getBoundingClientRect().height === 0) return null;"
-        "return [...list.children].map((row) => [row.firstChild.textContent, row.lastChild.textContent]); })()"
-    )
-
-
-def test_a_clicked_node_shows_its_notes(browser: Page, tmp_path: Path) -> None:
-    show(browser, tmp_path / "noted.html", noted_run())
-    assert notes_shown(browser) is None  # the chosen node has none
-    click(browser, 1)
-    assert notes_shown(browser) == [
-        ["docs/ekeby.md:0-31", "Ekeby castle was built in 1412."],
-        ["the model itself", "Ida Holm painted lakes."],
-    ]
-    click(browser, 4)
-    assert notes_shown(browser) is None
-    whole = browser.js("document.querySelector('.panel .whole').textContent")
-    assert whole == "Ida Holm was born in Ekeby.\n\nEkeby lies on a lake."
-    assert browser.complaints == []
-
-
-def test_a_tree_without_notes_has_no_place_for_them(browser: Page, tmp_path: Path) -> None:
-    show(browser, tmp_path / "plain.html", [*noted_events("a", notes=()), *noted_events("b"), SearchEnded(search="c")])
-    assert browser.js("document.querySelectorAll('.panel').length") == 2
-    assert browser.js("document.querySelectorAll('.panel .notes').length") == 1
-    assert browser.complaints == []
-
-
-def test_hostile_notes_stay_texts_in_the_browser(browser: Page, tmp_path: Path) -> None:
-    file = tmp_path / "evil.html"
-    show(browser, file, evil_run(EVIL))
-    click(browser, 1)
-    assert notes_shown(browser) == [[EVIL, EVIL]]
-    assert browser.js("window.pwned") is None
-    assert browser.js("document.querySelectorAll('img').length") == 0
-    assert browser.complaints == []
-    assert browser.requests == [file.as_uri()]
-
-
-def test_notes_on_a_phone_stay_within_it(browser: Page, tmp_path: Path) -> None:
-    file = tmp_path / "phone.html"
-    file.write_text(render_trace(evil_run("x" * 500)), encoding="utf-8")
-    browser.complaints.clear()
-    browser.show(file, width=390, height=844, phone=True)
-    click(browser, 1)
-    browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-    assert browser.js("document.documentElement.scrollWidth <= window.innerWidth")
-    assert browser.complaints == []

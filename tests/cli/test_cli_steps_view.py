@@ -1,4 +1,4 @@
-"""Steps that two models write: on the live view's line, on plain lines, and on the trace page."""
+"""Steps that two models write: on the live view's line, and on plain lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import pytest
 from reason.cli.live import MOST_WRITERS, LiveView
 from reason.cli.progress import Progress
-from reason.cli.trace_page import render_trace
 from reason.core.events import EVENT, EventFields, RunStarted, StepRouted
 from reason.core.question import Question
 from rich.console import Console
@@ -65,20 +64,6 @@ def test_so_do_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
         view(wrote(1))
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "20 s: starting, samples 0/0, 0 tokens; steps 2, 1 by the large model: LS"
-
-
-def test_the_page_says_what_decided() -> None:
-    page = render_trace(
-        [
-            STARTED,
-            wrote(0, entropy=0.42, threshold=1.0, kind="full"),
-            wrote(1, "main", score=3, why="rejected"),
-            wrote(2, "main", why="large"),
-        ]
-    )
-    assert "the small model the-small, 45 tokens: entropy 0.420 against 1 (full)" in page
-    assert "the large model the-main, 45 tokens: rejected, score 3" in page
-    assert "the large model the-main, 45 tokens: large" in page
 
 
 def test_the_event_survives_its_json() -> None:

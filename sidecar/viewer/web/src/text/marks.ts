@@ -1,0 +1,55 @@
+// An answer cut where its claims begin and end.
+
+import type { CheckedClaim, Verdict, Verification } from "../events";
+import { Places } from "./codepoints";
+import { spaced } from "./words";
+
+const GRAVITY: Verdict[] = ["supported", "not_enough_evidence", "unparsed", "unchecked", "disputed", "refuted"];
+
+/** A stretch of the answer: the claims that it is part of, the gravest verdict first, and those that end with it. */
+export interface Piece {
+  text: string;
+  claims: number[];
+  ends: number[];
+}
+
+/**
+ * The answer as stretches, each within the same claims from its beginning to its end.
+ *
+ * Claims without a place, or with one that is none of the text's, are part of no stretch.
+ */
+export function pieces(text: string, claims: readonly CheckedClaim[]): Piece[] {
+  const places = new Places(text);
+  const begins = new Map<number, number[]>();
+  const ends = new Map<number, number[]>();
+  const cuts = new Set([0, places.length]);
+  claims.forEach(({ start, end }, number) => {
+    if (start === null || end === null || start < 0 || start >= end || end > places.length) return;
+    begins.set(start, [...(begins.get(start) ?? []), number]);
+    ends.set(end, [...(ends.get(end) ?? []), number]);
+    cuts.add(start).add(end);
+  });
+  const sorted = [...cuts].sort((a, b) => a - b);
+  const found: Piece[] = [];
+  const inside = new Set<number>();
+  sorted.slice(1).forEach((end, i) => {
+    const start = sorted[i] ?? 0;
+    for (const number of ends.get(start) ?? []) inside.delete(number);
+    for (const number of begins.get(start) ?? []) inside.add(number);
+    const gravity = (number: number) => GRAVITY.indexOf(claims[number]?.verdict ?? "unchecked");
+    const gravest = [...inside].sort((a, b) => gravity(b) - gravity(a) || a - b);
+    found.push({ text: places.slice(start, end), claims: gravest, ends: ends.get(end) ?? [] });
+  });
+  return found;
+}
+
+/** How many claims have which verdict: `2 of 3 claims supported, 1 refuted`. */
+export function counted(verification: Verification): string {
+  const total = verification.claims.length;
+  if (total === 0) return "no claim was found that could be checked";
+  const count = (verdict: Verdict) => verification.claims.filter((claim) => claim.verdict === verdict).length;
+  const others = GRAVITY.filter((verdict) => verdict !== "supported" && count(verdict) > 0)
+    .reverse()
+    .map((verdict) => `${count(verdict)} ${spaced(verdict)}`);
+  return [`${count("supported")} of ${total} ${total === 1 ? "claim" : "claims"} supported`, ...others].join(", ");
+}

@@ -1,0 +1,147 @@
+// A text with its claims marked, and a panel of evidence for each; the same for a run's answer and a given text.
+
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Verdict } from "../events";
+import type { Checked } from "../run/checked";
+import { type Piece, pieces } from "../text/marks";
+import { MEANINGS, SIGNS, spaced } from "../text/words";
+import { ClaimPanel } from "./claim_panel";
+
+const ALL = -1;
+
+export function Claims({ text, checked }: { text: string; checked: Checked[] }) {
+  const first = checked.findIndex(({ claim }) => claim.verdict === "refuted");
+  const [wish, setWish] = useState<number | null>(null);
+  const at = wish ?? Math.max(0, first);
+  const panels = useRef<HTMLOListElement>(null);
+  const marks = useRef<HTMLDivElement>(null);
+  const wants = useRef<"panel" | "text" | null>(null);
+  const claims = checked.map(({ claim }) => claim);
+
+  useLayoutEffect(() => {
+    const where = wants.current;
+    wants.current = null;
+    if (where === "panel") panels.current?.querySelector<HTMLElement>(`[data-panel="${at}"]`)?.focus();
+    if (where === "text") marks.current?.querySelector<HTMLElement>(`a[data-n="${at}"]`)?.focus();
+  });
+
+  const show = (n: number, focus: boolean) => {
+    if (n < 0 || n >= checked.length) return;
+    wants.current = focus ? "panel" : null;
+    setWish(n);
+  };
+  const press = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || at === ALL) return;
+    if (event.key === "ArrowRight") show(at + 1, true);
+    else if (event.key === "ArrowLeft") show(at - 1, true);
+    else if (event.key === "Escape") {
+      wants.current = "text";
+      setWish(at);
+      // the state may stay as it was: then no effect runs
+      marks.current?.querySelector<HTMLElement>(`a[data-n="${at}"]`)?.focus();
+    } else return;
+    event.preventDefault();
+  };
+
+  return (
+    <div class="claims">
+      <div class="given" dir="auto" ref={marks}>
+        {pieces(text, claims).map((piece, i) => (
+          <Stretch key={i} piece={piece} checked={checked} at={at} onShow={show} />
+        ))}
+      </div>
+      <Legend verdicts={claims.map(({ verdict }) => verdict)} />
+      {checked.length === 0 ? (
+        <p>No claim was found that could be checked.</p>
+      ) : (
+        <>
+          {checked.length > 1 && (
+            <div class="steps" role="group" aria-label="Claims">
+              <button type="button" value="before" disabled={at <= 0} onClick={() => show(at - 1, false)}>
+                previous
+              </button>
+              <button type="button" value="after" disabled={at === ALL || at >= checked.length - 1} onClick={() => show(at + 1, false)}>
+                next
+              </button>
+              <button type="button" value="all" aria-pressed={at === ALL} onClick={() => setWish(at === ALL ? 0 : ALL)}>
+                all
+              </button>
+            </div>
+          )}
+          <ol class="panels" ref={panels} onKeyDown={press}>
+            {checked.map((each, n) => (at === ALL || at === n ? <ClaimPanel key={n} n={n} checked={each} /> : null))}
+          </ol>
+        </>
+      )}
+    </div>
+  );
+}
+
+interface StretchProps {
+  piece: Piece;
+  checked: Checked[];
+  at: number;
+  onShow: (n: number, focus: boolean) => void;
+}
+
+/** A stretch of the text: underlined in the manner of its gravest verdict, and followed by the numbers that end there. */
+function Stretch({ piece, checked, at, onShow }: StretchProps) {
+  const first = piece.claims[0];
+  const verdict = first === undefined ? undefined : checked[first]?.claim.verdict;
+  return (
+    <>
+      {first === undefined ? (
+        piece.text
+      ) : (
+        <span class={`claim ${verdict}${piece.claims.includes(at) ? " at" : ""}`} data-n={first} onClick={() => onShow(first, false)}>
+          {piece.text}
+        </span>
+      )}
+      {piece.ends.map((n) => {
+        const claim = checked[n]?.claim;
+        if (claim === undefined) return null;
+        const said = `claim ${n + 1}: ${spaced(claim.verdict)}`;
+        return (
+          <a
+            key={n}
+            class={`number ${claim.verdict}`}
+            href={`#claim-${n + 1}`}
+            id={`at-${n + 1}`}
+            data-n={n}
+            aria-label={said}
+            aria-current={n === at}
+            title={said}
+            onClick={(event) => {
+              event.preventDefault();
+              onShow(n, true);
+            }}
+          >
+            {n + 1}
+            {SIGNS[claim.verdict]}
+          </a>
+        );
+      })}
+    </>
+  );
+}
+
+/** What the marks that are there mean. */
+function Legend({ verdicts }: { verdicts: Verdict[] }) {
+  const there = (Object.keys(MEANINGS) as Verdict[]).filter((verdict) => verdicts.includes(verdict));
+  if (there.length === 0) return null;
+  return (
+    <div class="legend">
+      <ul>
+        {there.map((verdict) => (
+          <li key={verdict}>
+            <span class={`claim ${verdict}`}>{spaced(verdict)}</span> {SIGNS[verdict]} {MEANINGS[verdict]}
+          </li>
+        ))}
+      </ul>
+      <p class="hint">
+        Click a claim, or go to its number with Tab and press Enter. Arrows go from panel to panel, Escape goes back to the
+        text.
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,91 @@
+// What was asked, of whom, and how it stands.
+
+import { number } from "../events";
+import type { State } from "../run/state";
+import { fixed, seconds, whole } from "../text/figures";
+import { spaced, tone } from "../text/words";
+
+const STOPPED = { done: "good", budget: "warn", cancelled: "warn", error: "bad" } as const;
+
+export interface Standing {
+  word: string;
+  tone: string;
+}
+
+/** How the run stands: as its events tell it, or as the store has it where they do not say. */
+export function standing(state: State, status: string | null): Standing {
+  if (state.answer !== null) return { word: state.answer.stopped, tone: STOPPED[state.answer.stopped] ?? "" };
+  if (state.failed !== null) return { word: "failed", tone: "bad" };
+  if (status !== null) return { word: status, tone: { finished: "good", running: "busy", queued: "busy", failed: "bad" }[status] ?? "warn" };
+  return { word: "not finished", tone: "warn" };
+}
+
+export function Header({ state, status }: { state: State; status: string | null }) {
+  const { started } = state;
+  const asked = started?.question.text ?? "A run that did not begin";
+  return (
+    <header class="question">
+      <h1 dir="auto">{asked.trim() === "" ? "An answer that was given" : asked}</h1>
+      {started !== null && started.question.choices.length > 0 && (
+        <ol class="choices soft">
+          {started.question.choices.map((choice, i) => (
+            <li key={i} dir="auto">
+              {choice}
+            </li>
+          ))}
+        </ol>
+      )}
+      <Chips state={state} status={status} />
+    </header>
+  );
+}
+
+function Chips({ state, status }: { state: State; status: string | null }) {
+  const { answer, started } = state;
+  const how = standing(state, status);
+  const running = how.tone === "busy";
+  const confidence = number(answer?.confidence ?? null);
+  const calibrated = number(answer?.calibrated_confidence ?? null);
+  const verdict = state.verification !== null && state.verification.verifiers.length > 0 ? state.verification.verdict : null;
+  const tokens = answer?.usage.completion_tokens ?? state.spent.tokens + freshTokens(state);
+  const usd = answer === null ? state.spent.usd : answer.usage.cost_usd;
+  const took = answer?.usage.wall_seconds ?? state.atS;
+  return (
+    <div class="chips">
+      <Chip value={how.word} tone={how.tone} />
+      {running && state.stage !== "" && <Chip label="stage" value={state.stage} />}
+      {verdict !== null && <Chip value={spaced(verdict)} tone={tone(verdict)} />}
+      {confidence !== null && <Chip label="confidence" value={fixed(confidence, 2)} />}
+      {calibrated !== null && <Chip label="calibrated" value={fixed(calibrated, 2)} title={answer?.calibration ?? ""} />}
+      {started !== null && (
+        <>
+          <Chip label="strategy" value={started.strategy} />
+          {Object.entries(started.models).map(([role, model]) => (
+            <Chip key={role} label={role === "main" ? "model" : role} value={model} />
+          ))}
+          <Chip label="seed" value={String(started.seed)} />
+        </>
+      )}
+      <Chip label="tokens" value={whole(tokens)} />
+      {usd !== 0 && <Chip label="USD" value={usd === null ? "?" : fixed(usd, 4)} />}
+      <Chip label="time" value={seconds(took)} />
+      {(answer?.ran || state.ran) && <Chip label="ran" value={answer?.ran || state.ran} />}
+    </div>
+  );
+}
+
+export function Chip({ label, value, tone, title }: { label?: string; value: string; tone?: string; title?: string }) {
+  return (
+    <span class={`chip ${tone ?? ""}`.trim()} title={title || undefined}>
+      {label !== undefined && `${label} `}
+      <b>{value}</b>
+    </span>
+  );
+}
+
+/** Tokens of calls under way, which are not charged yet. */
+export function freshTokens(state: State): number {
+  let fresh = 0;
+  for (const call of state.calls.values()) fresh += call.fresh;
+  return fresh;
+}

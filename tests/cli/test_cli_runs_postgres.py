@@ -1,0 +1,48 @@
+"""`reason ask`, `runs` and `doctor` over a Postgres store, and what a database cannot be used for."""
+
+import json
+
+from reason.core.answer import Answer
+
+
+def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted, postgres, monkeypatch):
+    scripted()
+    place = postgres.new_database()
+    monkeypatch.setenv("REASON_STORE", place)
+    answer = Answer.model_validate_json(cli("ask", "What is 6 * 7?", "--json")[1])
+    (listed,) = json.loads(cli("runs", "list", "--json", "--store", place)[1])
+    assert (listed["id"], listed["status"]) == (answer.run_id, "finished")
+    assert "42" in cli("runs", "show", answer.run_id)[1]
+    assert cli("runs", "replay", answer.run_id)[1].strip() == answer.text
+    assert cli("runs", "rm", answer.run_id)[0] == 0
+    assert json.loads(cli("runs", "list", "--json")[1]) == []
+
+
+def test_a_queued_run_is_listed_as_such(cli, home):
+    import asyncio
+
+    from reason.core.open_store import open_store
+
+    async def queue():
+        store = await open_store("queued.sqlite3")
+        await store.create_run("waiting", {"strategy": "cot"}, background=True, status="queued")
+        await store.aclose()
+
+    asyncio.run(queue())
+    assert "queued" in cli("runs", "list", "--store", "queued.sqlite3")[1]
+
+
+def test_passwords_are_shown_nowhere(cli, monkeypatch):
+    monkeypatch.setenv("REASON_STORE", "postgresql://u:geheim@127.0.0.1:1/db")
+    for command in (("config", "show"), ("config", "show", "--json"), ("runs", "list"), ("doctor", "--quick")):
+        _, out, err = cli(*command)
+        assert "geheim" not in out + err
+        assert "***" in out + err, command
+
+
+def test_evaluations_keep_their_runs_in_a_file(cli):
+    status, out, err = cli("eval", "cot", "file:x.jsonl", "--store", "postgresql://h/db")
+    assert (status, out) == (2, "")
+    assert "evaluations and trainings keep their runs in an SQLite file" in err
+    status, _, err = cli("runs", "list", "--store", "mysql://u:geheim@h/db")
+    assert (status, "geheim" in err) == (2, False)

@@ -1,0 +1,224 @@
+"""Claims on a page: marked in the text, opened by click and keyboard, with everything that their records say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.core.answer import CheckedClaim, Verdict, Verification
+from reason.core.events import ClaimChecked, EventFields, RunFinished, StageStarted, Verified
+from reason.core.jury_events import ClaimLabelled
+from reason.sidecar.viewer.page import trace_html, verification_html
+from verified_text import ANSWER, PLACES, verified
+from viewer_runs import answer_of, numbered
+
+Look = Callable[..., Any]
+AROUND = 600
+OPEN = "[...document.querySelectorAll('.panels > li')].map((p) => p.id)"
+
+
+@pytest.fixture
+def shown(look: Look, tmp_path: Path) -> Any:
+    tab = look()
+    tab.show(verification_html(verified()), tmp_path)
+    yield tab
+    tab.check()
+    assert tab.requests == [(tmp_path / "page.html").as_uri()]
+
+
+def open_all(tab: Any) -> None:
+    tab.page.click(".steps button[value=all]")
+
+
+def test_everything_is_on_the_page(shown: Any) -> None:
+    open_all(shown)
+    assert shown.js(OPEN) == [f"claim-{n}" for n in range(1, 7)]
+    assert shown.text("h1") == "What is weather?"
+    assert shown.texts("mark") == ["Rain is wet.", "Snow is warm", "ice is soft."]
+    assert shown.texts("blockquote")[0] == "Before it. It says: Rain is wet. After it."
+    assert shown.texts(".panels .mono") == ["2 + 2 = 4"]
+    listed = " ".join(shown.texts(".panels li"))
+    for part in ("document «log» provenance 0.75", "context: no model to ask", "fitted to no data"):
+        assert part in listed
+    page = shown.text("#app")
+    for part in (
+        "2 of 6 claims supported, 1 refuted, 1 disputed, 1 unchecked, 1 not enough evidence",
+        "supports 0.10, refutes 0.85, says nothing 0.05; weight 1.00",
+        "weather.md:120-132",  # the place in the document, not in the passage
+        "6 passes of what judges",
+        "Note: a note",
+        "1 passage looked at",
+        "confidence 0.80",
+    ):
+        assert part in page, part
+    widths = shown.js("[...document.querySelectorAll('.bars .fill')].map((e) => e.style.width)")
+    assert widths[:3] == ["80%", "15%", "5%"]
+    assert len(widths) == 3 * 5  # nothing was judged of the unchecked one
+
+
+def test_a_long_digest_is_shortened_and_whole_where_one_points(look: Look, tmp_path: Path) -> None:
+    judge = "embedded-1:" + "0123456789abcdef" * 4 + "+float32"
+    found = verified()
+    found = found.model_copy(update={"reports": tuple(r.model_copy(update={"backend": judge}) for r in found.reports)})
+    tab = look()
+    tab.show(verification_html(found), tmp_path)
+    chip = tab.page.locator(f".chip[title='{judge}']")
+    assert chip.text_content() == "judged by embedded-1:01234567…+float32"
+
+
+def test_the_text_is_whole_and_its_claims_are_links_to_their_panels(shown: Any) -> None:
+    without = (
+        "(() => { const e = document.querySelector('.given').cloneNode(true);"
+        "e.querySelectorAll('a').forEach((a) => a.remove()); return e.textContent; })()"
+    )
+    assert shown.js(without) == ANSWER
+    numbers = shown.page.locator("a.number")
+    places = numbers.evaluate_all("(all) => all.map((a) => a.getAttribute('href'))")
+    assert places == [f"#claim-{i}" for i in range(1, 7)]
+    assert numbers.nth(1).get_attribute("aria-label") == "claim 2: refuted"
+
+
+def test_verdicts_differ_by_more_than_colour(shown: Any) -> None:
+    verdicts = [verdict for _, verdict, _ in PLACES]
+    style = "getComputedStyle(document.querySelector('.given .claim.%s')).textDecorationStyle"
+    styles = {v: shown.js(style % v) for v in verdicts}
+    assert len(set(styles.values())) == 5
+    signs = {text.lstrip("0123456789") for text in shown.texts("a.number")}
+    assert signs == {"✓", "✗", "±", "?", "-"}
+    legend = shown.text(".claims .legend")
+    assert shown.page.locator(".claims .legend li").count() == 5  # those that are on the page
+    assert "the evidence contradicts itself" in legend
+    assert "no readable verdict" not in legend
+
+
+def test_the_first_refuted_claim_is_shown_first(shown: Any) -> None:
+    assert shown.js(OPEN) == ["claim-2"]
+
+
+def test_a_click_on_a_claim_opens_its_panel(shown: Any) -> None:
+    shown.page.click(".given .claim[data-n='0']")
+    assert shown.js(OPEN) == ["claim-1"]
+    assert shown.page.get_attribute(".number[aria-current='true']", "id") == "at-1"
+
+
+def test_the_keyboard_alone_is_enough(shown: Any) -> None:
+    keyboard = shown.page.keyboard
+    shown.page.focus("#at-1")
+    keyboard.press("Tab")
+    assert shown.js("document.activeElement.id") == "at-2"
+    keyboard.press("Tab")
+    keyboard.press("Enter")
+    assert shown.js(OPEN) == ["claim-3"]
+    assert shown.js("document.activeElement.id") == "claim-3"
+    keyboard.press("ArrowRight")
+    assert shown.js(OPEN) == ["claim-4"]
+    keyboard.press("ArrowLeft")
+    assert shown.js(OPEN) == ["claim-3"]
+    keyboard.press("Escape")
+    assert shown.js("document.activeElement.id") == "at-3"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_sticks_out_on_a_phone(look: Look, tmp_path: Path, dark: bool) -> None:
+    tab = look(viewport={"width": 360, "height": 740}, is_mobile=True, color_scheme="dark" if dark else "light")
+    tab.show(verification_html(verified(text=" " + "w" * 300)), tmp_path)
+    open_all(tab)
+    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")
+    ink = tab.js("getComputedStyle(document.body).color")
+    assert (int(ink[4:].split(",")[0]) > 128) == dark
+
+
+def test_long_passages_are_cut_around_what_is_quoted(look: Look, tmp_path: Path) -> None:
+    found = verified()
+    report = found.reports[0]
+    text = "𝕏" * 5000 + report.claim.text + "y" * 5000  # characters of two units each
+    span = report.pairs[0].span
+    assert span is not None
+    pair = report.pairs[0].model_copy(update={"span": span.model_copy(update={"start": 5000, "end": 5012})})
+    passage = report.passages[0].model_copy(update={"text": text})
+    changed = report.model_copy(update={"passages": (passage,), "pairs": (pair,)})
+    tab = look()
+    tab.show(verification_html(found.model_copy(update={"reports": (changed, *found.reports[1:])})), tmp_path)
+    tab.page.click("#at-1")
+    assert tab.text("blockquote") == "…" + "𝕏" * AROUND + "Rain is wet." + "y" * AROUND + "…"
+
+
+def test_a_verifier_without_records_and_a_text_without_claims(look: Look, tmp_path: Path) -> None:
+    found = verified()
+    tab = look()
+    tab.show(verification_html(found.model_copy(update={"reports": ()})), tmp_path)
+    open_all(tab)
+    assert tab.texts("mark") == ["Rain is wet.", "Snow is warm", "ice is soft."]
+    assert "document «log»" in " ".join(tab.texts(".panels li"))
+    nothing = found.model_copy(update={"reports": (), "verification": Verification(verifiers=("davinci",))})
+    tab.show(verification_html(nothing), tmp_path)
+    assert "No claim was found that could be checked." in tab.texts(".claims p")
+    assert tab.texts(".panels") == []
+
+
+def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:
+    return CheckedClaim(text="c", verdict=verdict, start=start, end=end)
+
+
+def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_path: Path) -> None:
+    claims = (claim(0, 6), claim(2, 4, "disputed"), claim(2, 8), claim(None, None), claim(5, 99))
+    verification = Verification(verdict="disputed", claims=claims, verifiers=("v",))
+    found = verified().model_copy(update={"answer": "🙂bcdefgh", "reports": (), "verification": verification})
+    tab = look()
+    tab.show(verification_html(found), tmp_path)
+    parts = "[...document.querySelector('.given').childNodes].map((e) => [e.textContent, e.dataset?.n ?? ''])"
+    assert tab.js(parts) == [
+        ["🙂b", "0"],
+        ["cd", "1"],
+        ["2±", "1"],
+        ["ef", "0"],
+        ["1?", "0"],
+        ["gh", "2"],
+        ["3?", "2"],
+    ]
+
+
+def checked_run(*, ended: bool) -> list[EventFields]:
+    """A run whose answer was verified, with a jury's label of the second claim."""
+    found = verified()
+    events: list[EventFields] = [
+        StageStarted(stage="verify"),
+        *(ClaimChecked(index=i, report=r.model_dump(mode="json")) for i, r in enumerate(found.reports)),
+        ClaimLabelled(
+            index=1,
+            report={
+                "claim": found.reports[1].claim.model_dump(mode="json"),
+                "label": "contradicted",
+                "support": [0],
+                "contradict": [1, 2],
+                "silent": [3],
+            },
+        ),
+    ]
+    if ended:
+        answer = answer_of(ANSWER, verification=found.verification)
+        events += [Verified(verification=found.verification), RunFinished(answer=answer)]
+    return numbered(events)
+
+
+def test_a_run_shows_the_claims_of_its_answer_with_what_jurors_say(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    tab.show(trace_html(checked_run(ended=True)), tmp_path)
+    assert tab.js(OPEN) == ["claim-2"]
+    assert "contradicted #0 say it too; #1, #2 say the opposite; #3 say neither" in tab.text("#claim-2")
+    assert "refutes 0.85" in tab.text("#claim-2 blockquote, #claim-2")
+    assert "2 of 6 claims supported, 1 refuted" in tab.text("#answer")
+    tab.page.click("#at-6")
+    assert tab.texts(".panels .mono") == ["2 + 2 = 4"]
+    tab.check()
+
+
+def test_claims_are_there_before_the_last_of_them_is(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    tab.show(trace_html(checked_run(ended=False), "running"), tmp_path)
+    open_all(tab)
+    assert len(tab.js(OPEN)) == 6
+    assert "supports 0.80" in tab.text("#claim-1")
+    tab.check()

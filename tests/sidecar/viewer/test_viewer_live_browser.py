@@ -1,0 +1,265 @@
+"""The live pages against a real server with a scripted model: ask, watch, cancel, resume, keys, broken connections."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from openai_server import scripted_server
+from playwright.sync_api import Route, expect
+from reason.core.api_keys import ApiKey
+from reason.sidecar.gate.key_text import new_key
+from scripted_model import ScriptedModel, replies
+from thought_world import World
+from viewer_runs import EVIL
+
+Look = Callable[..., Any]
+FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
+SAID = "Paris is the capital of France. Barcelona is the capital of Spain."
+
+
+class Tap(ScriptedModel):
+    """A model that writes as many characters as it is let."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, step=self.wait, **options)
+        self.left = 0
+
+    async def wait(self) -> None:
+        while self.left <= 0:
+            await asyncio.sleep(0.005)
+        self.left -= 1
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ScriptedModel]:
+    return {
+        "thinker": Tap(World().script, name="thinker"),
+        "says": ScriptedModel(replies(SAID), name="says"),
+        "evil": ScriptedModel(replies(EVIL), name="evil"),
+        "slow-evil": Tap(replies(EVIL), name="slow-evil"),
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: dict[str, ScriptedModel]) -> Iterator[Any]:
+    quick = {"verifiers": {"davinci": {"entailment": "lexical"}}, "embedding_model": "none", "repairs": 0}
+    with scripted_server(tmp_path_factory.mktemp("viewer"), models, **quick) as running:
+        yield running
+
+
+def ask(tab: Any, server: Any, strategy: str, **fields: str) -> None:
+    """Fill in the form and send it; ends on the run's page."""
+    page = tab.page
+    page.goto(f"{server.url}/ui/ask")
+    page.fill("[name=question]", fields.pop("question", "Why?"))
+    page.select_option("[name=strategy]", strategy)
+    for name, value in fields.items():
+        if name == "model":
+            page.select_option("[name=model]", value)
+        elif name == "verify":
+            page.check(f"[name=verify][value={value}]")
+        else:
+            page.evaluate("document.querySelectorAll('form details').forEach((d) => { d.open = true; })")
+            page.fill(f"[name={name}]", value)
+    page.click("button[type=submit]")
+    page.wait_for_url("**/ui/runs/*")
+
+
+def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[str, Tap]) -> None:
+    tab, thinker = look(), models["thinker"]
+    thinker.left = 0
+    ask(tab, server, "mcts", **{"p-expansions": "8", "tokens": "9000"})
+    page = tab.page
+    expect(page.locator(".chip.busy")).to_contain_text("running")
+    nodes = page.locator(".node")
+    _write_until(tab, thinker, lambda: nodes.count() > 1)
+    expect(page.locator(".search > .soft")).to_contain_text("not ended")
+    few = nodes.count()
+    _write_until(tab, thinker, lambda: nodes.count() > few)
+    page.locator(".node[tabindex='0']").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".panel h4")).to_contain_text("step 1")
+    assert tab.text(".panel .step").startswith("step 0")
+    assert tab.text(".meter .n") != ""
+    page.click("button[value=cancel]")
+    expect(page.locator(".chip").first).to_have_text("cancelled")
+    expect(page.locator("button[value=cancel]")).to_have_count(0)
+    run = page.url
+    page.goto(f"{server.url}/ui")
+    expect(page.locator("tbody tr").first).to_contain_text("interrupted")
+    page.click("tbody a >> nth=0")
+    page.wait_for_url(run)
+    thinker.left = 1_000_000
+    page.click("button[value=resume]")
+    expect(page.locator(".search > .soft")).to_contain_text("stopped: ")
+    expect(page.locator(".chip").first).to_have_text("done")
+    assert page.locator("button[value=resume]").count() == 0
+    page.goto(f"{server.url}/ui")
+    expect(page.locator("tbody tr").first).to_contain_text("finished")
+    tab.check()
+
+
+def _write_until(tab: Any, model: Tap, seen: Callable[[], bool]) -> None:
+    """Let a model write a little more until something is seen on the page; then it waits again."""
+    for _ in range(400):
+        if seen():
+            break
+        model.left = 4
+        tab.page.wait_for_timeout(25)
+    assert seen()
+    model.left = 0
+
+
+def test_a_verified_claim(look: Look, server: Any) -> None:
+    tab = look()
+    ask(tab, server, "cot", model="says", verify="davinci", document=FACTS, question="Capitals?")
+    expect(tab.page.locator(".panels .panel")).to_be_visible()
+    expect(tab.page.locator(".chip").first).to_have_text("done")
+    assert "refuted" in tab.texts(".chip")
+    assert tab.texts("a.number") == ["1✓", "2✗"]
+    assert tab.text(".panels mark") == "Madrid is the capital of Spain."
+    tab.page.focus("#at-1")
+    tab.page.keyboard.press("Enter")
+    assert tab.text(".panels mark") == "Paris is the capital of France."
+    assert "1 of 2 claims supported, 1 refuted" in tab.text("#answer")
+    tab.check()
+
+
+def test_what_a_model_writes_stays_text_while_it_is_written(look: Look, server: Any, models: dict[str, Tap]) -> None:
+    tab, slow = look(), models["slow-evil"]
+    slow.left = 0
+    ask(tab, server, "self-consistency", model="slow-evil", question=EVIL, **{"p-n": "2"})
+    expect(tab.page.locator("#events")).to_contain_text("call generate")  # text is told from then on
+    slow.left = len(EVIL) - 20  # a step is one character of each sample
+    expect(tab.page.locator(".tail").first).to_contain_text("window.pwned = 1")
+    tab.check()
+    slow.left = 1_000
+    expect(tab.page.locator(".chip").first).to_have_text("done")
+    assert tab.text("h1") == EVIL
+    tab.page.click("#samples summary >> nth=0")
+    tab.page.wait_for_selector("#samples .text")
+    assert EVIL in tab.texts("#samples .text")
+    tab.page.goto(f"{server.url}/ui")
+    expect(tab.page.locator("tbody a").first).to_contain_text("</script>")
+    assert tab.page.locator("img, iframe, a[href^='javascript']").count() == 0
+    tab.check()
+    assert all(address.startswith(server.url) for address in tab.requests if not address.startswith("data:,"))
+
+
+def test_a_stream_that_breaks_is_taken_up_after_its_last_event(look: Look, server: Any) -> None:
+    tab = look()
+    ask(tab, server, "cot", model="says", question="Capitals?")
+    expect(tab.page.locator(".chip").first).to_have_text("done")
+    whole = tab.texts("#events .leaf, #events summary")
+    asked: list[str] = []
+
+    def break_it(route: Route) -> None:
+        asked.append(route.request.headers["last-event-id"])
+        if len(asked) == 1:
+            route.abort()
+        elif len(asked) == 2:
+            reply = route.fetch()
+            messages = reply.text().split("\n\n")[:3]
+            route.fulfill(response=reply, body="\n\n".join([*messages, ""]) + "\nid: 9\ndata: {cut")
+        else:
+            route.continue_()
+
+    place = tab.page.url
+    tab.page.goto("about:blank")
+    tab.page.route("**/events?*", break_it)
+    tab.page.goto(place)
+    expect(tab.page.locator(".chip").first).to_have_text("done")
+    expect(tab.page.locator("#events .leaf, #events summary")).to_have_count(len(whole))
+    assert tab.texts("#events .leaf, #events summary") == whole
+    assert asked[:3] == ["0", "0", "3"]
+    tab.page.unroute("**/events?*")
+    assert tab.js("window.violations") == []
+
+
+def test_what_is_refused_is_told(look: Look, server: Any) -> None:
+    tab = look()
+    page = tab.page
+    page.goto(f"{server.url}/ui/runs/none-such")
+    expect(page.get_by_role("alert")).to_contain_text("none-such")
+    page.goto(f"{server.url}/ui/ask")
+    page.fill("[name=question]", "Why?")
+    page.select_option("[name=strategy]", "mcts")
+    page.click("summary:has-text('Parameters of mcts')")
+    page.fill("[name=p-limits]", "[")
+    page.click("button[type=submit]")
+    expect(page.get_by_role("alert")).to_have_text("limits is not JSON")
+    page.fill("[name=p-limits]", '{"nothing": 1}')
+    page.click("button[type=submit]")
+    expect(page.get_by_role("alert")).to_contain_text("nothing")
+    assert page.url.endswith("/ui/ask")
+
+
+def test_a_strategy_of_two_models_gets_its_small_one(look: Look, server: Any) -> None:
+    tab = look()
+    page = tab.page
+    page.goto(f"{server.url}/ui/ask")
+    assert "reason/cot" not in tab.texts("[name=model] option")
+    page.fill("[name=question]", "Capitals?")
+    assert page.locator("[name=small_model]").count() == 0
+    page.select_option("[name=strategy]", "specreason")
+    page.select_option("[name=model]", "says")
+    page.select_option("[name=small_model]", "says")
+    page.click("button[type=submit]")
+    page.wait_for_url("**/ui/runs/*")
+    expect(page.locator(".chips")).to_contain_text("small says")
+
+
+def test_older_runs_and_other_pages(look: Look, server: Any) -> None:
+    tab = look()
+    page = tab.page
+    for i in range(33):
+        server.call(_asked(server, i))
+    page.goto(f"{server.url}/ui")
+    expect(page.locator("tbody tr")).to_have_count(30)
+    page.click("button.more")
+    page.locator("tbody tr").nth(32).wait_for()
+    assert len(set(tab.texts("tbody a"))) >= 33
+    page.click("nav a:has-text('Ask')")
+    expect(page.locator("[name=question]")).to_be_focused()
+    tab.check()
+
+
+async def _asked(server: Any, number: int) -> None:
+    desk = server.desk
+    config = await _plan(server, f"Question {number}?")
+    await desk.store.create_run(f"20200101-0000{number:02d}-aaaaaa", config.model_dump(mode="json"))
+    await desk.store.end_run(f"20200101-0000{number:02d}-aaaaaa", "failed", error={"code": "x", "message": "y"})
+
+
+async def _plan(server: Any, question: str) -> Any:
+    planned = server.app.state.reasoner.plan(question)
+    return await planned if asyncio.iscoroutine(planned) else planned
+
+
+def test_a_key_is_asked_for_and_kept_in_its_tab(look: Look, tmp_path: Any, models: dict[str, ScriptedModel]) -> None:
+    with scripted_server(tmp_path, {"says": models["says"]}, serve={"auth": True}) as locked:
+        text, key_id, digest = new_key()
+        key = ApiKey(id=key_id, name="me", tenant="me", digest=digest, scopes=frozenset({"ask", "read"}), created=0.0)
+        locked.call(locked.desk.store.add_key(key))
+        tab = look()
+        page = tab.page
+        page.goto(f"{locked.url}/ui")
+        page.fill("[name=key]", "not a key")
+        page.click("button[type=submit]")
+        expect(page.locator("main .bad")).to_contain_text("not accepted")
+        page.fill("[name=key]", text)
+        page.click("button[type=submit]")
+        expect(page.locator("main")).to_contain_text("Nothing was asked yet.")
+        ask(tab, locked, "cot", model="")
+        expect(page.locator(".chip").first).to_have_text("done")
+        assert tab.js("JSON.stringify(localStorage)").find(text) < 0
+        assert re.search(re.escape(text), page.content()) is None
+        assert not any(text in address for address in tab.requests)
+        assert tab.js("window.violations") == []
+        page.evaluate("sessionStorage.clear()")

@@ -1,0 +1,135 @@
+"""The viewer's sources: text becomes nodes and never markup, files are small, and what is built is theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ferry_search import ferry_run
+from noted_search import noted_run
+from reason.core.event_sinks import JsonlSink
+from viewer_runs import evil_run
+
+VIEWER = Path(__file__).resolve().parents[3] / "sidecar" / "viewer"
+WEB, ASSETS = VIEWER / "web", VIEWER / "assets"
+BUILT = ("app.js", "app.css", "THIRD_PARTY.txt")
+NO_NETWORK = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ECONNRESET|ENETUNREACH|network", re.IGNORECASE)
+MARKUP = re.compile(
+    r"innerHTML|outerHTML|dangerouslySetInnerHTML|insertAdjacentHTML|document\.write|createContextualFragment"
+    r"|DOMParser|srcdoc|\beval\(|new Function|setAttribute\(\s*[\"'](?:on|style|href|src)"
+)
+ADDRESSES = re.compile(r"\b(?:href|src|xlinkHref|action|formAction)=\{?([^ >}]+)")
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in (WEB / "src").rglob("*") if path.suffix in (".ts", ".tsx"))
+
+
+def test_no_source_makes_markup_of_text() -> None:
+    assert len(sources()) > 40
+    found = {p.name: m[0] for p in sources() if (m := MARKUP.search(p.read_text(encoding="utf-8")))}
+    assert found == {}
+
+
+def test_addresses_are_the_viewers_own() -> None:
+    """No link goes where a text says: each begins with a place of this page or of the viewer."""
+    found = {a for p in sources() for a in ADDRESSES.findall(p.read_text(encoding="utf-8"))}
+    assert found
+    assert {a for a in found if not a.startswith(('"/ui', "`/ui", "`#"))} == set()
+
+
+def test_styles_are_classes_and_widths() -> None:
+    found = {s for p in sources() for s in re.findall(r"style=\{\{(.*?)\}\}", p.read_text(encoding="utf-8"))}
+    assert found
+    assert all(s.strip().startswith("width: `${") for s in found)
+
+
+def test_files_are_small() -> None:
+    files = [*sources(), *(WEB / "src" / "style").glob("*.css"), *(WEB / "test").glob("*.ts")]
+    lengths = {p.name: p.read_text(encoding="utf-8").count("\n") for p in files}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
+    assert not {"utils", "util", "common", "helpers", "helper", "base", "misc"} & {p.stem for p in files}
+
+
+def test_colours_of_nodes_can_be_told_apart_by_lightness_and_read() -> None:
+    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
+    pairs = re.findall(r"\.c(\d) \{ --fill: (#\w{6}); --on: (#\w{6}); \}", css)
+    assert [int(n) for n, _, _ in pairs] == list(range(10))
+    lights = [luminance(fill) for _, fill, _ in pairs]
+    assert lights == sorted(lights)
+    for _, fill, ink in pairs:
+        assert contrast(fill, ink) >= 4.5  # WCAG 2.2, level AA
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_on_their_grounds(scheme: str) -> None:
+    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
+    rule = css[css.index(":root {") :] if scheme == "light" else css[css.index(':root[data-theme="dark"]') :]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", rule[: rule.index("}")]))
+    for ground in ("paper", "card", "raised"):
+        for ink in ("ink", "soft", "accent", "good", "warn", "bad"):
+            assert contrast(colours[ground], colours[ink]) >= 4.5, (ground, ink)
+    for ink in ("good", "warn", "bad"):
+        assert contrast(colours[f"{ink}-wash"], colours[ink]) >= 4.5, ink
+
+
+def test_both_darks_are_one() -> None:
+    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
+    preferred, chosen = (re.search(pattern, css, re.DOTALL) for pattern in (
+        r':root:not\(\[data-theme="light"\]\) \{(.*?)\}', r':root\[data-theme="dark"\] \{(.*?)\}',
+    ))  # fmt: skip
+    assert preferred is not None
+    assert chosen is not None
+    assert preferred[1].split() == chosen[1].split()
+
+
+def test_what_is_bundled_has_its_licence_there() -> None:
+    wanted = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    told = (ASSETS / "THIRD_PARTY.txt").read_text(encoding="utf-8")
+    for name, version in wanted.items():
+        assert re.search(rf"^{re.escape(name)} {re.escape(version)} \(", told, re.MULTILINE), name
+
+
+def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
+    """Types are checked, the reducer's own tests run over recorded traces, and a new build is what is committed."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("no node and npm here: the viewer was not built anew")
+    web, traces, built = tmp_path / "web", tmp_path / "traces", tmp_path / "built"
+    shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("node_modules"))
+    traces.mkdir()
+    built.mkdir()
+    for name, events in (("ferry", ferry_run()), ("noted", noted_run()), ("evil", evil_run("</script>\u2028🙂"))):
+        with JsonlSink(traces / f"{name}.jsonl") as sink:
+            for event in events:
+                sink(event)
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "REASON_TRACES": str(traces), "CI": "true"}
+        return subprocess.run(command, cwd=web, env=environment, capture_output=True, text=True, timeout=280)
+
+    installed = run(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+    if installed.returncode != 0 and NO_NETWORK.search(installed.stderr):
+        pytest.skip("npm's registry cannot be reached: the viewer was not built anew")
+    assert installed.returncode == 0, installed.stderr
+    for command in (("run", "check"), ("test",), ("run", "build", "--", str(built))):
+        done = run(npm, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name in BUILT:
+        assert (built / name).read_bytes() == (ASSETS / name).read_bytes(), f"{name} is old: `npm run build` in {WEB}"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)

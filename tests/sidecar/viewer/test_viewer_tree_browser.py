@@ -1,0 +1,333 @@
+"""A search on the page: drawn, moved, enlarged, folded, and walked through by keyboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ferry_search import ferry_run, search_events
+from noted_search import noted_run
+from playwright.sync_api import expect
+from reason.core.events import NodesSearched, SearchEnded, SearchNode
+from reason.sidecar.viewer.page import trace_html
+
+Look = Callable[..., Any]
+STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"
+
+
+@pytest.fixture
+def ferry(look: Look, tmp_path: Path) -> Iterator[Any]:
+    """The page of the ferry's search, at the width of a desk, its nodes as dots."""
+    tab = look()
+    tab.show(trace_html(ferry_run()), tmp_path)
+    tab.page.click("button[value=style]")
+    yield tab
+    tab.check()
+    assert tab.requests == [(tmp_path / "page.html").as_uri()]  # the page itself
+
+
+def centre(tab: Any, node: int) -> tuple[float, float]:
+    """Where a node is on the screen."""
+    box = tab.page.locator(f"[data-node='{node}'] .shape").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def view(tab: Any) -> tuple[float, float, float]:
+    """The drawing's shift and scale."""
+    found = re.fullmatch(r"translate\((\S+) (\S+)\) scale\((\S+)\)", tab.page.get_attribute(".view", "transform"))
+    assert found is not None
+    x, y, k = map(float, found.groups())
+    return x, y, k
+
+
+def focused(tab: Any) -> int:
+    return int(tab.js("document.activeElement.dataset.node ?? -1"))
+
+
+def head(tab: Any) -> str:
+    text: str = tab.text(".panel h4")
+    return text
+
+
+def scroll_to_tree(tab: Any) -> None:
+    tab.js("document.querySelector('.stage').scrollIntoView({block: 'center'})")
+
+
+def test_the_drawing_says_what_there_is(ferry: Any) -> None:
+    attributes = "(all) => all.map((e) => Object.fromEntries([...e.attributes].map((a) => [a.name, a.value])))"
+    dots = ferry.page.locator(".node").evaluate_all(attributes)
+    by_id = {int(dot["data-node"]): dot for dot in dots}
+    assert sorted(by_id) == list(range(24))
+    assert {dot["role"] for dot in dots} == {"treeitem"}
+    assert [dot["tabindex"] for dot in dots].count("0") == 1  # one stop for the tabulator
+    assert by_id[21]["aria-label"] == "node 21, complete, score 0.95, chosen"
+    assert by_id[10]["aria-label"] == "node 10, unfinished, score 0.86, continued as number 7, on the chosen path"
+    assert (by_id[10]["aria-level"], by_id[10]["aria-expanded"]) == ("4", "true")
+    assert "aria-expanded" not in by_id[21]
+    assert (by_id[2]["aria-posinset"], by_id[2]["aria-setsize"]) == ("2", "4")
+    assert by_id[10]["class"] == "node dots c8 on"
+    assert by_id[3]["class"] == "node dots c0 open"
+    assert ferry.page.locator(".node rect.shape").count() == 3
+    assert ferry.page.locator(".node.on").count() == 5
+    assert STEP.strip() in ferry.texts(".node title")
+    assert ferry.page.get_attribute(".stage svg", "aria-label") == "Tree of search 1, best-first: 24 nodes"
+    assert ferry.text(".node.picked .figure") == ".95"
+    assert ferry.texts(".node .tick") == ["✓"]
+    facts = "stopped: done, 24 nodes, 3 complete, 7 expanded, 5 discarded, gen tokens 621, prm passes 23"
+    assert ferry.text(".search > .soft") == facts
+    assert "#n continued as number n" in ferry.text(".key")
+    assert "notes that came with it" not in ferry.text(".key")
+
+
+def test_the_chosen_node_is_shown_first(ferry: Any) -> None:
+    assert head(ferry) == "node 21, step 4, complete, chosen"
+
+
+def test_a_click_shows_a_node(ferry: Any) -> None:
+    ferry.page.click("[data-node='5'] .shape")
+    assert head(ferry) == "node 5, step 2, unfinished"
+    assert ferry.text(".panel .step") == STEP
+    first = "First, count the crossings: 7 before noon and 5 after noon make 7 + 5 = 12 crossings.\n\n"
+    assert ferry.text(".panel .whole") == first + STEP
+    rows = "(all) => all.map((row) => [...row.children].map((e) => e.textContent))"
+    assert ferry.page.locator(".panel dl div").evaluate_all(rows) == [
+        ["score", "0.910"],
+        ["f", "0.110"],
+        ["g", "0.020"],
+        ["h", "0.090"],
+        ["tokens", "22"],
+        ["continued", "#3"],
+    ]
+    assert ferry.page.locator(".node[aria-selected='true']").get_attribute("data-node") == "5"
+    assert focused(ferry) == 5
+    ferry.page.click("[data-node='0'] .shape")  # the root has no text
+    assert ferry.texts(".panel h5") == []
+
+
+def test_the_wheel_enlarges_what_is_under_it(ferry: Any) -> None:
+    scroll_to_tree(ferry)
+    before, k = centre(ferry, 7), view(ferry)[2]
+    drawn = ferry.page.get_attribute(".view", "transform")
+    scrolled = ferry.js("window.scrollY")
+    ferry.page.mouse.move(*before)
+    ferry.page.mouse.wheel(0, -400)
+    expect(ferry.page.locator(".view")).not_to_have_attribute("transform", drawn)
+    assert view(ferry)[2] == pytest.approx(k * 2.718281828**0.6, rel=1e-3)
+    assert centre(ferry, 7) == pytest.approx(before, abs=1)
+    assert ferry.js("window.scrollY") == scrolled
+
+
+def test_dragging_moves_the_tree_and_is_no_click(ferry: Any) -> None:
+    scroll_to_tree(ferry)
+    x, y = centre(ferry, 5)
+    mouse = ferry.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 60, y + 30, steps=3)
+    mouse.up()
+    assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
+    assert head(ferry).startswith("node 21")
+    mouse.move(x + 300, y)  # let go of
+    assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
+    mouse.click(*centre(ferry, 5))
+    assert head(ferry).startswith("node 5")
+
+
+def test_a_button_let_go_of_outside_drags_nothing(ferry: Any) -> None:
+    scroll_to_tree(ferry)
+    x, y = centre(ferry, 5)
+    before = view(ferry)
+    mouse = ferry.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(5, 5)
+    mouse.up()
+    mouse.move(x + 50, y + 50)
+    mouse.move(x + 90, y + 50)
+    assert view(ferry) == before
+
+
+def test_the_keyboard_alone_is_enough(ferry: Any) -> None:
+    keyboard = ferry.page.keyboard
+    ferry.page.focus("button[value=fit]")
+    keyboard.press("Tab")
+    assert focused(ferry) == 21
+    outline = "getComputedStyle(document.querySelector('[data-node=\"21\"] .shape')).strokeWidth"
+    assert ferry.js(outline) == "6px"
+    places = []
+    for name in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "ArrowUp"):
+        keyboard.press(name)
+        places.append(focused(ferry))
+    # up the path, two to the right and one back on its layer, down to the first continuation, up again
+    assert places == [10, 5, 6, 7, 6, 6, 1, 0]
+    keyboard.press("ArrowDown")
+    keyboard.press("ArrowDown")
+    assert focused(ferry) == 5  # down along the chosen path
+    assert head(ferry).startswith("node 21")  # going past shows nothing
+    keyboard.press("Enter")
+    assert ferry.text(".panel .step") == STEP
+    keyboard.press("End")
+    assert focused(ferry) == 21
+    keyboard.press("Home")
+    assert focused(ferry) == 0
+    before = view(ferry)[2]
+    keyboard.press("+")
+    assert view(ferry)[2] == pytest.approx(1.3 * before)
+    keyboard.press("-")
+    assert view(ferry)[2] == pytest.approx(before)
+
+
+def test_the_node_in_focus_comes_into_sight(ferry: Any) -> None:
+    ferry.page.click("[data-node='0'] .shape")
+    for _ in range(6):
+        ferry.page.keyboard.press("+")
+    inside = (
+        "(() => { const s = document.querySelector('.stage svg').getBoundingClientRect(),"
+        "r = document.activeElement.getBoundingClientRect();"
+        "return s.left <= r.left && r.right <= s.right && s.top <= r.top && r.bottom <= s.bottom; })()"
+    )
+    for name in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowUp"):
+        ferry.page.keyboard.press(name)
+        assert ferry.js(inside), name
+
+
+def test_the_buttons(ferry: Any) -> None:
+    whole = view(ferry)
+    ferry.page.click("button[value=nearer]")
+    assert view(ferry)[2] == pytest.approx(1.3 * whole[2])
+    ferry.page.click("button[value=farther]")
+    assert view(ferry)[2] == pytest.approx(whole[2])
+    ferry.page.click("button[value=nearer]")
+    ferry.page.click("button[value=fit]")
+    assert view(ferry) == pytest.approx(whole)
+    ferry.page.click("[data-node='3'] .shape")
+    assert head(ferry).startswith("node 3")
+    ferry.page.click("button[value=chosen]")
+    assert head(ferry).startswith("node 21")
+    assert focused(ferry) == 21
+
+
+def test_branches_are_folded_and_opened(ferry: Any) -> None:
+    ferry.page.click("[data-node='1'] .shape")
+    ferry.page.keyboard.press("Space")
+    assert ferry.page.get_attribute("[data-node='1']", "aria-expanded") == "false"
+    assert ferry.text("[data-node='1'] .more") == "13 more"
+    assert "13 nodes folded away below" in ferry.page.get_attribute("[data-node='1']", "aria-label")
+    assert ferry.page.locator(".node").count() == 24 - 13
+    assert focused(ferry) == 1
+    ferry.page.keyboard.press("Space")
+    assert ferry.page.locator(".node").count() == 24
+
+
+def test_cards_have_the_words_and_lie_from_left_to_right(ferry: Any) -> None:
+    ferry.page.click("button[value=style]")
+    assert ferry.page.get_attribute("button[value=style]", "aria-pressed") == "true"
+    assert ferry.texts("[data-node='5'] .words") == ["With 18 cars each time,", "that would be 12 * 18 = 2…"]
+    left, right = centre(ferry, 0), centre(ferry, 21)
+    assert left[0] < right[0]
+    ferry.page.click("[data-node='0'] .back")
+    places = []
+    for name in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        ferry.page.keyboard.press(name)
+        places.append(focused(ferry))
+    assert places == [1, 5, 6, 1]
+
+
+def test_two_fingers_enlarge(look: Look, tmp_path: Path) -> None:
+    tab = look(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    tab.show(trace_html(ferry_run()), tmp_path)
+    scroll_to_tree(tab)
+    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out
+    assert tab.page.locator(".node.dots").count() == 24
+    x, y = centre(tab, 5)
+    k = view(tab)[2]
+    wire = tab.page.context.new_cdp_session(tab.page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 25), ("touchMove", 40), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert view(tab)[2] == pytest.approx(2 * k, rel=0.05)
+    assert centre(tab, 5) == pytest.approx((x, y), abs=4)
+    tab.check()
+
+
+def test_each_of_several_trees_moves_alone(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    events = [*search_events("a"), *search_events("b"), SearchEnded(search="c")]
+    tab.show(trace_html(events), tmp_path)
+    assert tab.texts(".search h3") == ["a", "2. b", "3. c"]
+    assert "No node of it was told." in tab.text(".search:last-child")
+    scales = (
+        "[...document.querySelectorAll('.view')]"
+        ".map((g) => Number(/scale.([^)]+)/.exec(g.getAttribute('transform'))[1]))"
+    )
+    before = tab.js(scales)
+    tab.page.locator("button[value=nearer]").nth(1).click()
+    assert tab.js(scales) == pytest.approx([before[0], 1.3 * before[1]])
+    tab.check()
+
+
+def test_notes_come_with_their_node(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    tab.show(trace_html(noted_run()), tmp_path)
+    assert "+n notes that came with it" in tab.text(".key")
+    tab.page.click("[data-node='1']")
+    assert head(tab) == "node 1, step 1, unfinished"
+    label = tab.page.get_attribute("[data-node='1']", "aria-label")
+    assert label == "node 1, unfinished, score 0.80, continued as number 2, 2 notes, on the chosen path"
+    assert tab.texts(".panel .notes li") == [
+        "docs/ekeby.md:0-31 Ekeby castle was built in 1412. 0.90",
+        "the model itself Ida Holm painted lakes. 0.50",
+    ]
+    assert ["step value", "0.750"] in tab.page.locator(".panel dl div").evaluate_all(
+        "(all) => all.map((row) => [...row.children].map((e) => e.textContent))"
+    )
+    tab.page.click("[data-node='2']")
+    assert tab.texts(".panel .notes li") == []
+
+
+def test_nodes_without_scores_are_coloured_by_a_value_that_can_be(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    for values, classes, scale in (
+        ({"visits": 7.0, "mean": 0.25}, "c2", ["mean 0  1"]),
+        ({"visits": 7.0}, "blank", []),
+    ):
+        nodes = (SearchNode(id=0, parent=None, depth=0, values=values), SearchNode(id=1, parent=0, depth=1, text="x"))
+        tab.show(trace_html([NodesSearched(search="s", nodes=nodes)]), tmp_path)
+        assert classes in tab.page.get_attribute("[data-node='0']", "class").split()
+        assert tab.texts(".scale") == scale
+    tab.check()
+
+
+def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    chain = [SearchNode(id=i, parent=i - 1 if i else None, depth=i, text=f"{i} ", score=0.5) for i in range(5000)]
+    told = NodesSearched(search="s", nodes=tuple(chain))
+    tab.show(trace_html([told, SearchEnded(search="s", chosen=4999)]), tmp_path)
+    assert tab.text(".panel .whole") == "".join(f"{i} " for i in range(5000))
+    assert tab.page.locator(".node").count() < 100  # what can be seen, and where somebody is
+    root = tab.page.locator("[data-node='0'] .shape").bounding_box()
+    stage = tab.page.locator(".stage svg").bounding_box()
+    assert root["width"] > 10  # it begins at the root, and can be read
+    assert stage["y"] <= root["y"] <= stage["y"] + stage["height"]
+    bush = [SearchNode(id=0, parent=None, depth=0)]
+    bush += [SearchNode(id=i, parent=(i - 1) // 5, depth=1, text="t", score=i / 6000) for i in range(1, 6000)]
+    tab.show(trace_html([NodesSearched(search="s", nodes=tuple(bush)), SearchEnded(search="s", chosen=5999)]), tmp_path)
+    assert "nodes of 6,000 folded away" in tab.text(".desk .hint")
+    assert tab.page.locator("[data-node='5999']").count() == 1
+    tab.page.click("button[value=all]")
+    tab.page.wait_for_selector(".desk .hint", state="detached")
+    assert tab.page.locator(".node").count() < 6000
+    tab.check()
+
+
+def test_a_broken_trace_is_drawn_too(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    nodes = [SearchNode(id=i, parent=p, depth=0, text="t") for i, p in enumerate((1, 0, 99, 3, None, 4))]
+    tab.show(trace_html([NodesSearched(search="s", nodes=tuple(nodes))]), tmp_path)
+    assert tab.page.locator(".node").count() == 6
+    tab.page.click("[data-node='2']")
+    assert "node 99, which was not told" in tab.text(".panel dl")
+    tab.check()

@@ -1,0 +1,376 @@
+"""What else a run's page shows: answer, usage, votes, samples, workers, routing, blocks, jury, timeline, events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ferry_search import ferry_run
+from noted_search import SOURCES, noted_run
+from pydantic import JsonValue
+from reason.core.answer import Candidate, Evidence, RoleUsage, RunUsage, Solution
+from reason.core.budget import Budget, Ledger
+from reason.core.events import (
+    BudgetCharged,
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    CandidateFound,
+    EventFields,
+    LeafSelected,
+    MemoryAssociated,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleFinished,
+    SolutionFound,
+    StageStarted,
+    StepRouted,
+    StrategyNote,
+    TextDelta,
+    VoteUpdated,
+)
+from reason.core.jury_events import JuryStageEnded, OpinionGiven, OpinionsMerged, OpinionsRanked, ReviewGiven
+from reason.core.messages import Completion, Failure, Usage
+from reason.core.question import Question
+from reason.sidecar.viewer.page import trace_html
+from viewer_runs import answer_of, numbered
+
+Look = Callable[..., Any]
+CELLS = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+STARTED = RunStarted(question=Question(text="Why?"), strategy="cot", models={"main": "m"}, seed=1)
+CALL = CallStarted(role="main", model="m", operation="generate", requests=1, samples=2, replayed=1, max_tokens=9)
+
+
+@pytest.fixture
+def seen(look: Look, tmp_path: Path) -> Any:
+    """Shows events, and gives the tab; nothing may have been complained of in the end."""
+    tab = look()
+
+    def show(*events: EventFields, status: Any = None) -> Any:
+        tab.show(trace_html(numbered(list(events)), status), tmp_path)
+        return tab
+
+    yield show
+    tab.check()
+
+
+def note(name: str, **data: JsonValue) -> StrategyNote:
+    return StrategyNote(strategy="s", name=name, data=data)
+
+
+def test_how_a_run_stands(seen: Any) -> None:
+    def chip() -> str:
+        text: str = tab.text(".chips .chip")
+        return text
+
+    tab = seen()
+    assert tab.text("h1") == "A run that did not begin"
+    assert tab.text("#answer .answer") == "The run was not finished."
+    tab = seen(STARTED, status="interrupted")
+    assert (tab.text("h1"), chip(), tab.text("#answer .answer")) == ("Why?", "interrupted", "The run was not finished.")
+    tab = seen(STARTED, RunFailed(code="backend", message="it broke"))
+    assert (chip(), tab.text("#answer .answer")) == ("failed", "The run failed: it broke")
+    tab = seen(STARTED, StageStarted(stage="solve"), status="running")
+    assert (chip(), tab.text("#answer .answer")) == ("running", "Thinking…")
+    tab = seen(STARTED, VoteUpdated(votes={"4": 1, "42": 3}, total=5), status="running")
+    assert tab.text("#answer .answer") == "42 leads so far"
+    assert tab.texts(".votes li") == ["423", "41"]
+    assert "5 candidates counted" in tab.text("#votes")
+    partial = answer_of("So it is.", "yes", confidence=0.5, stopped="budget", degraded=("less",))
+    tab = seen(STARTED, RunFinished(answer=partial))
+    assert chip() == "budget"
+    assert "confidence 0.50" in tab.texts(".chip")
+    assert tab.text("#answer .answer") == "yes"
+    assert tab.text("#answer .text") == "So it is."
+    assert tab.text("#answer .note") == "Note: less"
+
+
+def test_options_and_sources(seen: Any) -> None:
+    asked = STARTED.model_copy(update={"question": Question(text="Which?", choices=("one", "<b>two"))})
+    cited = (*SOURCES, Evidence(source="the model itself", text="<i>"))
+    tab = seen(asked, RunFinished(answer=answer_of("t", citations=cited)))
+    assert tab.texts(".choices li") == ["one", "<b>two"]
+    listed = ["docs/ekeby.md:0-31 Ekeby castle was built in 1412.", "the model itself <i>"]
+    assert tab.texts("#answer .sources li") == listed
+    assert "Sources" not in seen(asked, RunFinished(answer=answer_of("t"))).text("#answer")
+
+
+def test_limits_and_usage(seen: Any) -> None:
+    charged = BudgetCharged(
+        role="main", model="m", tokens=2, calls=1, total_tokens=2, total_calls=1, total_usd=None,
+        limits={"tokens": 4, "seconds": 60},
+    )  # fmt: skip
+    tab = seen(STARTED, CALL, charged, BudgetExhausted(kind="tokens", used=4, limit=4))
+    assert tab.texts(".meter .n") == ["2 of 4", "2.0 of 60"]
+    widths = tab.js("[...document.querySelectorAll('.meter .fill')].map((e) => [e.className, e.style.width])")
+    assert widths[0] == ["fill full", "50%"]
+    assert "The limit of tokens stopped it." in tab.text("#budget")
+    assert tab.texts("#usage tbody tr td") == ["mainm", "1", "0", "0", "2", "-", "-", "0.0 s"]
+
+
+def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
+    ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
+    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, cost_usd=0.25)
+    ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
+    ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
+    ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
+    tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage())))
+    heads = ["role", "calls", "prompt", "cached", "generated", "from store", "USD", "working"]
+    assert tab.texts("#usage th") == heads
+    rows = tab.page.locator("#usage tbody tr").evaluate_all(CELLS)
+    assert rows == [
+        ["mainlocal/a", "4", "13,000", "12,400", "80", "20", "0.2500", "0.8 s"],
+        ["judgelocal/b", "1", "7", "0", "0", "0", "?", "0.0 s"],
+        ["all", "5", "13,007", "12,400", "80", "20", "?", "1.5 s wall"],
+    ]
+
+
+def sampled(deltas: bool = True) -> list[EventFields]:
+    """A call whose first sample's text ends with the end of text, and whose second failed."""
+    done = Completion(
+        text="a<b", token_ids=(1, 2, 3, 4), logprobs=(0.0, -0.5, -5.0, -1.0), finish_reason="stop",
+        usage=Usage(completion_tokens=4), reasoning="hm",
+    )  # fmt: skip
+    failed = Completion(text="", finish_reason="error", failure=Failure(code="e", message="no luck"), sample_index=1)
+    pieces = [TextDelta(request=0, sample=0, text=p, tokens=1) for p in ("a", "<", "b")] if deltas else []
+    return [
+        STARTED,
+        StageStarted(stage="solve"),
+        CALL,
+        *pieces,
+        SampleFinished(request=0, sample=0, completion=done),
+        SampleFinished(request=0, sample=1, completion=failed, replayed=True),
+        CallFinished(role="main", model="m", seconds=0.5, tokens=4, failed=1),
+    ]
+
+
+def test_tokens_are_shaded_within_the_text(seen: Any) -> None:
+    tab = seen(*sampled())
+    tab.page.click("#samples .row >> nth=0")
+    tab.page.wait_for_selector("#samples .row .text")
+    parts = "(spans) => spans.map((e) => [e.className, e.title, e.textContent])"
+    assert tab.page.locator("#samples .text:last-child span").evaluate_all(parts) == [
+        ["", "p = 1 (log 0.00)", "a"],
+        ["p2", "p = 0.607 (log -0.50)", "<"],
+        ["p5", "p = 0.00674 (log -5.00)", "b"],
+    ]
+    assert tab.texts("#samples .text")[0] == "hm"
+    assert "below 0.9" in tab.text("#samples .legend")
+    assert tab.text("#samples li:nth-child(2)") == "1.2no luckfrom the storeerror0 tokensmain"
+
+
+def test_a_stored_sample_has_its_shades_below(seen: Any) -> None:
+    tab = seen(*sampled(deltas=False))
+    tab.page.click("#samples .row >> nth=0")
+    tab.page.wait_for_selector("#samples .row .text")
+    assert tab.page.locator("#samples .strip span").count() == 4
+    assert tab.texts("#samples .row .text")[1] == "a<b"
+    tab = seen(*[e.model_copy(update={"text": "X"}) if isinstance(e, TextDelta) else e for e in sampled()])
+    tab.page.click("#samples .row >> nth=0")
+    tab.page.wait_for_selector("#samples .row .text")
+    assert tab.page.locator("#samples .strip span").count() == 4  # deltas of something else do not colour this text
+
+
+def test_candidates(seen: Any) -> None:
+    tab = seen(STARTED, CandidateFound(index=0, answer="7"), CandidateFound(index=1, answer=None, score=0.5))
+    assert tab.texts("#candidates summary") == ["17", "2no answer found in itscore 0.500"]
+    found = (Candidate(text="It is 7.", answer="7", tokens=3), Candidate(text="?", score=0.5))
+    tab = seen(STARTED, SolutionFound(solution=Solution(chosen=0, candidates=found)))
+    assert tab.texts("#candidates summary")[0] == "17chosen3 tokens"
+    tab.page.click("#candidates summary >> nth=0")
+    assert tab.text("#candidates .text") == "It is 7."
+
+
+def test_workers_stand_side_by_side(seen: Any) -> None:
+    call = CallStarted(role="main", model="m", operation="workers", requests=2, samples=2, replayed=0)
+    says = [TextDelta(request=w, sample=0, text=t, tokens=1) for w, t in ((0, "I "), (1, "You"), (0, "add."))]
+    tab = seen(
+        STARTED,
+        note("workers.begin", names=["Ada", "Ben"], writing=["**Ada, step 1:** ", "**Ben, step 1:** "]),
+        call,
+        *says,
+        note("workers.step", worker=0, number=1, text="**Ada, step 1:** I add.", next="**Ada, step 2:** "),
+        note("workers.asked", worker=0, text="Twice? "),
+        note("workers.answer", worker=1, answer="4"),
+        note("workers.step", worker=9, text="x"),
+        note("workers.step", worker="a"),
+        note("workers.asked"),
+        status="running",
+    )
+    assert tab.texts(".worker h3") == ["Ada 1 step", "Ben 0 steps"]
+    assert tab.texts(".worker:first-child p") == ["**Ada, step 1:** I add.", "**Ada, step 2:** Twice? "]
+    assert tab.texts(".worker:last-child p") == ["**Ben, step 1:** You", "answer: 4"]
+    boxes = [tab.page.locator(".worker").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+
+
+def test_the_ribbon_says_who_wrote_each_step_and_why(seen: Any) -> None:
+    def wrote(index: int, role: str = "small", **how: Any) -> StepRouted:
+        told = {"index": index, "role": role, "model": f"the-{role}", "tokens": 45, "why": "entropy", **how}
+        return StepRouted.model_validate(told)
+
+    tab = seen(
+        STARTED,
+        wrote(0),
+        wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # begun anew
+        wrote(1, "main", score=3, why="rejected"),
+        wrote(2, "main", why="large"),
+    )
+    assert tab.texts(".ribbon .who") == ["S", "L", "L"]
+    assert "3 steps, 2 by the large model (90 tokens), 1 by the small one (45 tokens)" in tab.text("#routing")
+    labels = tab.page.locator(".ribbon button").evaluate_all("(all) => all.map((e) => e.getAttribute('aria-label'))")
+    assert labels == [
+        "step 1: the small model the-small, 45 tokens: entropy 0.420 against 1 (full)",
+        "step 2: the large model the-main, 45 tokens: rejected, score 3",
+        "step 3: the large model the-main, 45 tokens: large",
+    ]
+    tab.page.focus(".ribbon button >> nth=1")
+    tab.page.keyboard.press("Enter")
+    assert tab.text("#routing .card") == labels[1]
+    listed = tab.text("#events")
+    assert all(label.split(": ", 1)[1] in listed for label in labels)
+
+
+def test_blocks_stand_in_chains(seen: Any) -> None:
+    def ran(letter: JsonValue, vote: JsonValue = 0) -> StrategyNote:
+        return note("block.run", block="reason", letter=letter, state=[3, 2, 0], q=None, vote=vote)
+
+    tab = seen(STARTED, ran("R"), ran("D", 1), ran("Rf"), ran(None), ran("Db", "x"))
+    assert tab.texts(".chain") == ["attempt 1R reasonRf reason", "attempt 2D reason"]
+    tab.page.click(".block.Rf")
+    assert "state when it was chosen: 3 2 0" in tab.text("#blocks .card")
+    notes = [text for text in tab.texts("#events summary") if "block.run" in text]
+    assert "(s) block reason, letter R, state 3 2 0, vote 0" in notes[0]
+
+
+def test_a_note_is_cut_to_a_line(seen: Any) -> None:
+    tab = seen(STARTED, note("blocks.scored", rewards={"R": 0.5}, none=[], chosen="R" * 999))
+    (line,) = [text for text in tab.texts("#events summary") if "blocks.scored" in text]
+    assert "(s) chosen RRR" in line
+    assert "R" * 170 not in line
+
+
+def test_a_jury(seen: Any) -> None:
+    score = {"candidate": 1, "accuracy": 8, "insight": 7, "clarity": 9}
+    issue = {"candidate": 1, "kind": "factual_risk", "detail": "Not so."}
+    review = {"ok": True, "scores": [score], "issues": [issue]}
+    cost = {"calls": 2, "completion_tokens": 1200, "latency_ms": 1500}
+    tab = seen(
+        STARTED,
+        OpinionGiven(juror=0, report={"ok": True, "model": "a", "role": "sceptic", "text": "I say B.", "choice": "B"}),
+        OpinionGiven(juror=1, report={"ok": True, "model": "b", "role": "", "text": "I say C.", "choice": "C"}),
+        OpinionGiven(juror=2, report={"ok": False, "model": "c", "failure": "too late"}),
+        ReviewGiven(reviewer=0, report=review),
+        ReviewGiven(reviewer=1, report={"ok": False, "failure": ""}),
+        OpinionsRanked(report={"rule": "borda", "standings": [{"juror": 1, "score": 1.0}, {"juror": 0, "score": 0.5}]}),
+        OpinionsMerged(report={"source": "fallback", "answer": "C it is.", "rationale": ["nobody else"]}),
+        JuryStageEnded(stage="review", asked=3, replied=2, report=cost),
+    )
+    assert [t[:8] for t in tab.texts(".juror")] == ["juror #1", "juror #0", "juror #2"]  # by rank
+    assert "a as sceptic" in tab.text(".juror:nth-child(2)")
+    assert "none, too late" in tab.text(".juror:nth-child(3)")
+    rows = tab.page.locator("#jury tbody tr").evaluate_all(CELLS)
+    assert rows == [
+        ["#0", "", "8/7/9", "-", "#1 factual risk: Not so."],
+        ["#1", "-", "", "-", "could not be read: no marks"],
+    ]
+    assert "The best opinion, in the place of the chair" in tab.text("#jury .card")
+    lines = " | ".join(tab.texts("#events summary"))
+    for part in (
+        "opinion #0 a as sceptic: B",
+        "opinion #2 c: none, too late",
+        "review by #0 #1 8/7/9; 1 issue",
+        "review by #1 none that can be read: no marks",
+        "ranking by borda: #1 1.00 > #0 0.50",
+        "jury's answer C it is. (by the best opinion, in the place of the chair)",
+        "review stage 2 of 3 replied, 2 calls, 1,200 tokens, 1.50 s, price unknown",
+    ):
+        assert part in lines, part
+
+
+def test_events_are_a_tree_and_can_be_filtered(seen: Any) -> None:
+    tab = seen(*sampled(), VoteUpdated(votes={"word": 1}, total=2), BudgetExhausted(kind="tokens", used=4, limit=4))
+    listed = tab.text("#events")
+    for part in (
+        "run begins: cot on main: m, seed 1",
+        "stage solve, not finished",
+        "call generate as main, m, 2 samples (1 from the store): 4 tokens in 0.50 s, 8 tokens/s, 1 failed",
+        "sample 1.1 4 tokens, stop, mean log-probability -1.625",
+        "votes word x1 (of 2)",
+        "budget spent the limit of 4 tokens is met (4 used)",
+    ):
+        assert part in listed, part
+    assert "text.delta" not in listed
+    under = "document.querySelector('#events details details details summary').textContent"
+    assert "sample 1.1" in tab.js(under)  # under its call, under its stage
+    tab.page.fill("#events input", "NO LUCK")
+    assert len(tab.texts("#events .event")) == 1
+    tab.page.fill("#events input", "word x1")
+    assert len(tab.texts("#events .leaf, #events .event")) == 1
+    assert "1 event of 8" in tab.text("#events .filter")
+    tab.page.fill("#events input", "")
+    tab.page.select_option("#events select", "sample.finished")
+    assert len(tab.texts("#events .event")) == 2
+
+
+def test_events_of_searches(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    tab.show(trace_html(ferry_run()), tmp_path)
+    listed = tab.text("#events")
+    assert "best-first: node 10 expanded, 3 nodes told, 2 complete, best score 0.95, 1 discarded" in listed
+    assert "best-first: done, node 21 chosen" in listed
+    tab.show(trace_html(noted_run()), tmp_path)
+    listed = tab.text("#events")
+    assert "mcts: node 1, path 0 → 1 (1.630)" in listed
+    assert "mcts: node 1: 2 notes of 3 snippets; not kept: 1 duplicate" in listed
+    assert "mcts: node 2: 0 notes of 0 snippets; not kept: 2 too long" in listed
+    tab.page.click("#events summary:has-text('2 notes of 3 snippets')")
+    tab.page.wait_for_selector("text=asked: Ida Holm's town")
+    path = tuple(range(9))
+    far = [LeafSelected(search="s", path=path, attractions=(0.5,) * 8), MemoryAssociated(search="s", node=7)]
+    tab.show(trace_html(far), tmp_path)
+    listed = tab.text("#events")
+    assert "s: node 8, path 0 → … → 4 (0.500) → 5 (0.500) → 6 (0.500) → 7 (0.500) → 8 (0.500)" in listed
+    assert "s: node 7: 0 notes" in listed
+    tab.check()
+
+
+def test_deep_and_half_trees(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    deep = [StrategyNote(number=i, parent=i - 1 or None, strategy="s", name="node") for i in range(1, 3001)]
+    tab.show(trace_html(deep), tmp_path)
+    assert tab.texts("#events summary") == ["0.00 snode (s)"]  # one opens the next
+    half = [StageStarted(number=40, parent=39, stage="solve")]
+    tab.show(trace_html(half), tmp_path)
+    assert "solve, not finished" in tab.text("#events")
+    wide = [StrategyNote(number=i, strategy="s", name="node") for i in range(1, 5001)]
+    tab.show(trace_html(wide), tmp_path)
+    assert tab.page.locator("#events .leaf").count() == 60
+    tab.page.click("#events .more")
+    assert tab.page.locator("#events .leaf").count() == 300
+    tab.check()
+
+
+def test_the_timeline_has_a_bar_for_each_stage_and_call(seen: Any) -> None:
+    usage = RunUsage(by_role={"main:m": RoleUsage(model="m")})
+    tab = seen(*sampled(), CALL.model_copy(update={"role": "judge"}), RunFinished(answer=answer_of("x", usage=usage)))
+    titles = tab.texts(".timeline .bar title")
+    assert [title.split(",")[0] for title in titles] == ["solve", "generate as main", "generate as judge"]
+    assert "4 tokens" in titles[1]
+    assert tab.texts("#timeline .legend > span") == [" main", " judge"]
+
+
+def test_light_and_dark_by_hand(seen: Any) -> None:
+    tab = seen(STARTED)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = tab.js(colour)
+    tab.page.click("button.theme")
+    dark = tab.js(colour)
+    assert dark != light
+    tab.page.reload()
+    assert tab.js(colour) == dark  # it is kept
+    tab.page.click("button.theme")
+    assert tab.js(colour) == light
