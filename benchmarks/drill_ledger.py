@@ -1,0 +1,149 @@
+"""What the store holds against what the model server counted: nothing lost, nothing doubled, nothing paid twice.
+
+Each run of a drill asks a question with a tag of its own (`tag-kill-3-17`), which is found again in the run's
+configuration and in each request to the model. So for every run there are two counts: the replies that the model server
+finished, and those that the store has.
+
+A reply that was sent but is not in the store is **lost on the way**: it was under way, or received and not yet written,
+when something broke. It must be asked for again, and no store can prevent it. **Paid twice** is everything beyond that:
+with b and s the finished and the stored replies when it broke and B and S those in the end, the excess of a run
+
+    max(0, (B - S) - (b - s))
+
+which is above 0 if a reply was asked for again that the store had. Less than b - s may be lost in the end, where the
+process lives on and writes what it had received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reason.core.open_store import open_store
+
+_TAG = re.compile(r"\btag-[0-9a-z-]+")
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it: its name, its status, how many replies it has, and the answer's text."""
+
+    run_id: str
+    status: str
+    calls: int
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Both counts at one moment: runs by tag, and replies that the model server finished by tag."""
+
+    runs: Mapping[str, list[StoredRun]]
+    finished: Mapping[str, int]
+
+    def stored(self, tag: str) -> int:
+        """Replies that the store has for a tag."""
+        return sum(run.calls for run in self.runs.get(tag, []))
+
+    def on_the_way(self, tag: str) -> int:
+        """Finished replies that the store does not have."""
+        return self.finished.get(tag, 0) - self.stored(tag)
+
+
+@dataclass
+class Outcome:
+    """What a drill found; an empty `faults` is a pass.
+
+    Attributes:
+        runs: Runs that were asked for.
+        lost: Tags without a run, or whose run did not end well.
+        doubled: Tags with more than one run.
+        paid_twice: See the module.
+        lost_on_the_way: Likewise.
+        notes: Further figures by name.
+        faults: What was not as it must be.
+    """
+
+    runs: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    paid_twice: int = 0
+    lost_on_the_way: int = 0
+    notes: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def demand(self, right: bool, what: str) -> None:
+        """Note a fault if something is not as it must be."""
+        if not right:
+            self.faults.append(what)
+
+
+def snapshot(store: Path | str, finished: Mapping[str, int]) -> Snapshot:
+    """Read the store as another process may; the model server's count is given."""
+    return Snapshot(asyncio.run(_runs(store)), dict(finished))
+
+
+def all_over(store: Path | str, tags: list[str]) -> bool:
+    """Whether every tag has a run and each has finished or failed: one whose process died is neither."""
+    runs = snapshot(store, {}).runs
+    return all(runs.get(tag) and all(r.status in ("finished", "failed") for r in runs[tag]) for tag in tags)
+
+
+def journalled(journal: Path) -> Counter[str]:
+    """The model server's count of finished replies from its journal, which outlives it."""
+    return Counter(journal.read_text(encoding="utf-8").split()) if journal.exists() else Counter()
+
+
+async def _runs(place: Path | str) -> dict[str, list[StoredRun]]:
+    found: dict[str, list[StoredRun]] = defaultdict(list)
+    store = await open_store(place)
+    try:
+        before = None
+        while records := await store.list_runs(PAGE, before=before):
+            before = records[-1].id
+            for record in records:
+                tag = _TAG.search(json.dumps(record.config))
+                if tag is not None:
+                    answer = record.answer
+                    text = None if answer is None else str(answer.get("answer") or answer.get("text"))
+                    calls = await store.count_calls(record.id)
+                    found[tag[0]].append(StoredRun(record.id, record.status, calls, text))
+    finally:
+        await store.aclose()
+    return dict(found)
+
+
+def settle(outcome: Outcome, tags: list[str], calls: int, broken: Snapshot, end: Snapshot) -> None:
+    """Compare what was there when it broke with what is there in the end.
+
+    Args:
+        outcome: Where what was found is noted.
+        tags: One for each run that was asked for.
+        calls: Replies that each run needs.
+        broken: When it broke, and nothing was under way any more.
+        end: When all runs had ended.
+    """
+    outcome.runs += len(tags)
+    for tag in tags:
+        runs = end.runs.get(tag, [])
+        if len(runs) > 1:
+            outcome.doubled.append(tag)
+        if not runs or any(run.status != "finished" for run in runs):
+            outcome.lost.append(f"{tag} ({', '.join(run.status for run in runs) or 'no run'})")
+        elif any(run.calls != calls or run.answer != "42" for run in runs):
+            outcome.faults.append(
+                f"{tag} has {[run.calls for run in runs]} replies of {calls}, and the answer {runs[0].answer}"
+            )
+        outcome.demand(end.on_the_way(tag) >= 0, f"{tag} has replies in the store that the model server never finished")
+        twice = max(0, end.on_the_way(tag) - broken.on_the_way(tag))
+        outcome.paid_twice += twice
+        outcome.lost_on_the_way += end.on_the_way(tag) - twice
+    outcome.demand(not outcome.lost, f"lost: {', '.join(outcome.lost)}")
+    outcome.demand(not outcome.doubled, f"doubled: {', '.join(outcome.doubled)}")
+    outcome.demand(outcome.paid_twice == 0, f"paid twice: {outcome.paid_twice} replies")

@@ -1,0 +1,171 @@
+r"""Requests a second and latency of the sidecar beside OptiLLM, its-hub and LiteLLM's proxy, before the same model.
+
+    benchmarks/peers/install /tmp/peers
+    python benchmarks/sidecar_load.py --peers /tmp/peers [--rounds 5] [--streams 1,16,64,256] [--out DIR]
+
+The model is `sidecar_backend.py`: one fixed reply, in a process of its own. Everyone is sent the same chat request, as
+a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are asked:
+
+    a model that answers at once      each stream sends the next request as soon as the last has its reply, so the
+                                      processor decides: requests a second is what a server can do, and latency is
+                                      little else than the number of streams divided by that
+    a model that takes its time       each reply takes `--reply-s` seconds, token by token, which is what a server has
+                                      before it in practice: what latency it adds to the model's own
+
+Every cell is measured on all servers one after the other before the next one is, in an order that turns round by round,
+so that whatever else the machine does falls on all of them alike. The model asked directly is one of them: that is the
+ceiling of the generator, and what "added" is measured from. Ratios are of rounds side by side, with 95 % t intervals of
+their logarithms over the rounds.
+
+`sidecar_load_servers.py` says how each server is started. All of them run all the time; only one is asked. A server
+that is not installed or does not start is left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from machine import made_here
+from sidecar_backend import Pace
+from sidecar_load_client import Job, LoadGenerator
+from sidecar_load_servers import PEERS, Server, direct, ours
+from sidecar_load_table import DIRECT, Cell, Round, Rounds, as_json, cell_table, memory_table, middle, round_of, table
+from sidecar_processes import Backend, Failed
+
+AT_ONCE = Pace(tokens=8)
+
+
+def main() -> int:
+    """Measure and print."""
+    given = arguments().parse_args()
+    tokens = given.reply_tokens
+    pace = Pace(tokens=tokens, first_s=given.reply_s / tokens, token_s=given.reply_s / tokens)
+    cells = list(chosen_cells(given))
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        backend = stack.enter_context(Backend(folder, AT_ONCE))
+        servers, missing = start(folder, backend, given.peers, given.only, stack)
+        before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
+        generator = LoadGenerator()
+        stack.callback(generator.close)
+        measured: Rounds = {cell: {s.name: [] for s in servers} for cell in cells}
+        order = list(servers)
+        load = os.getloadavg()[0]
+        for number in range(given.rounds):
+            for cell in cells:
+                backend.set_pace(pace if cell.paced else AT_ONCE)
+                for server in order:
+                    measured[cell][server.name].append(ask(server, cell, backend, generator, pace))
+            order.append(order.pop(0))
+            print(f"round {number + 1} of {given.rounds} done", file=sys.stderr, flush=True)
+        after = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
+        memory = {name: (before[name], after[name]) for name in before}
+    head = [
+        f"{made_here()} {datetime.now(UTC):%H:%M} UTC, load {load:.1f} before; Python {platform.python_version()}; "
+    ]
+    head += [", ".join(f"{s.name} {s.version}" for s in servers if s.version) + ", one worker each. "]
+    head += [f"{given.rounds} rounds in turns, medians over them; a paced reply is {tokens} tokens in "]
+    head += [f"{pace.seconds:.2f} s."]
+    parts = ["".join(head), *(f"Not measured: {line}" for line in missing), ceiling(measured)]
+    parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Memory", memory_table(memory)]
+    report = "\n\n".join(parts)
+    print(report)
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "sidecar_load.md").write_text(report + "\n", encoding="utf-8")
+        found = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
+        (given.out / "sidecar_load.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, help="folder with their virtual environments (benchmarks/peers/install)")
+    parser.add_argument("--only", default="", help="names of peers, with commas; empty is all")
+    parser.add_argument("--streams", default="1,16,64,256", help="streams at once, for the model that answers at once")
+    parser.add_argument(
+        "--paced-streams", default="64", help="the same for the model that takes its time; empty is none"
+    )
+    parser.add_argument("--requests", type=int, default=256, help="requests of a cell; at least twice its streams")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reply-s", type=float, default=2.0, help="seconds of a paced reply")
+    parser.add_argument("--reply-tokens", type=int, default=40, help="tokens of a paced reply")
+    parser.add_argument("--out", type=Path, help="folder for sidecar_load.md and .json")
+    return parser
+
+
+def chosen_cells(given: argparse.Namespace) -> Iterator[Cell]:
+    """The cells, paced ones last."""
+    for paced, told in ((False, given.streams), (True, given.paced_streams)):
+        for streams in map(int, filter(None, told.split(","))):
+            for streamed in (True, False):
+                yield Cell(
+                    streams, max(given.requests, 2 * streams) if streams > 1 else given.requests // 4, streamed, paced
+                )
+
+
+def start(
+    folder: Path, backend: Backend, peers: Path | None, only: str, stack: ExitStack
+) -> tuple[list[Server], list[str]]:
+    """Start all servers; gives those that run, the model server itself first, and what could not be started."""
+    wanted = [name for name in PEERS if not only or name in only.split(",")]
+    starters: list[tuple[str, Callable[[Path], Server]]] = [("reason", lambda place: ours(place, backend))]
+    missing = []
+    for name in wanted:
+        if peers is None or not (peers / name / "bin").is_dir():
+            missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
+            continue
+        venv = (peers / name).resolve()
+        starters.append((name, lambda place, name=name, venv=venv: PEERS[name](place, backend, venv)))
+    servers = [direct(backend)]
+    for name, starter in starters:
+        place = folder / name
+        place.mkdir()
+        try:
+            server = starter(place)
+        except Failed as e:
+            missing.append(f"{name}, which did not start: {e}")
+            continue
+        stack.callback(server.process.kill)
+        servers.append(server)
+    return servers, missing
+
+
+def ask(server: Server, cell: Cell, backend: Backend, generator: LoadGenerator, pace: Pace) -> Round:
+    """One server in one cell of one round."""
+    spread = pace.seconds if cell.paced else 0.0
+    job = Job(server.url, server.body(cell.streamed), cell.streams, cell.requests, server.headers, spread)
+    calls, cpu = backend.stats()["received"], server.process.cpu_seconds()
+    figures = generator.run(job)
+    calls, cpu = backend.stats()["received"] - calls, server.process.cpu_seconds() - cpu
+    return round_of(figures, cell.requests + cell.streams, calls, cpu)
+
+
+def ceiling(measured: Rounds) -> str:
+    """What the load generator can do, and how busy it was at most with a server before it."""
+    rows = []
+    for cell, servers in measured.items():
+        if cell.paced:
+            continue
+        alone = servers[DIRECT]
+        best = max((middle(r.rate for r in rounds), name) for name, rounds in servers.items() if name != DIRECT)
+        busy = max(middle(r.busy for r in rounds) for name, rounds in servers.items() if name != DIRECT)
+        rows.append(
+            [cell.words, f"{middle(r.rate for r in alone):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
+        )
+    head = ["", "generator and model alone, requests/s", "fastest server", "core used by the generator, at most"]
+    return f"### The ceiling\n\n{table(head, rows)}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

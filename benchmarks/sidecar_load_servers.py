@@ -1,0 +1,179 @@
+"""The servers that are measured side by side: how each is started as its users would start it, with one worker.
+
+reason   `reason serve` with keys asked for; a request is one chain of thought (`cot`), kept in a run store on disk
+OptiLLM  `optillm`, its only documented command (Flask's own server, a thread for each request); the approach `none`
+its-hub  `its-iaas`, its documented command (uvicorn); self-consistency of one sample
+LiteLLM  `litellm --config` with the settings of its documentation's page for production and a key, without a database
+
+Each asks the same server for one reply. OptiLLM's approach `none` and LiteLLM pass a request through, which is less
+than the other two do; its-hub has no keys, and OptiLLM's are optional and not set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidecar_processes import Backend, Process, fetch, free_port
+
+QUESTION = "What is 6 times 7?"
+MOST = 1024
+"""Runs and calls at once that ours is allowed, so that it is measured and not its limits; the others have none."""
+
+
+@dataclass
+class Server:
+    """A server that runs.
+
+    Attributes:
+        name: What it is called in tables.
+        version: Its version.
+        process: It.
+        url: Where chat requests go.
+        model: How the model is called there.
+        headers: What a request needs beside.
+    """
+
+    name: str
+    version: str
+    process: Process
+    url: str
+    model: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self, stream: bool) -> dict[str, Any]:
+        """The request that everyone is sent."""
+        messages = [{"role": "user", "content": QUESTION}]
+        return {"model": self.model, "messages": messages, "stream": stream, "max_tokens": 64, "temperature": 0.0}
+
+
+def direct(backend: Backend) -> Server:
+    """The model server itself, nothing before it."""
+    return Server("(direct)", "", backend, f"{backend.root}/v1/chat/completions", "fake")
+
+
+def ours(folder: Path, backend: Backend, *, keys: bool = True) -> Server:
+    """`reason serve` of this environment, with a key; `keys=False` lets everybody in."""
+    write_settings(folder, backend.root)
+    return started(folder, free_port(), keys=keys)
+
+
+def write_settings(folder: Path, backend: str, *, store: str = "", calls: int = MOST, turns: int = MOST) -> None:
+    """The settings of `started`, as `reason.toml` in the folder where it runs.
+
+    Args:
+        folder: The folder.
+        backend: Address of the model server, without `/v1`.
+        store: Address of a database; empty is a file in the folder.
+        calls: Calls of the model at once.
+        turns: Runs at once.
+    """
+    (folder / "reason.toml").write_text(
+        f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or folder / "runs.sqlite3"}"\n'
+        f'[providers.openai]\napi_base = "{backend}/v1"\nconcurrency = {calls}\n'
+        f"[serve]\nmax_runs = {turns}\nmax_waiting = {MOST}\n",
+        encoding="utf-8",
+    )
+
+
+def started(folder: Path, port: int, *, keys: bool = False) -> Server:
+    """`reason serve` over the settings that lie in the folder, once it is ready.
+
+    Args:
+        folder: Where it runs.
+        port: Its port.
+        keys: Whether callers need a key; one is made.
+    """
+    program = str(Path(sys.executable).with_name("reason"))
+    environment = {"OPENAI_API_KEY": "none", "XDG_CONFIG_HOME": str(folder)}
+    headers = {}
+    if keys:
+        told = subprocess.run(
+            [program, "keys", "create", "load", "--json"],
+            cwd=folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        headers = {"Authorization": f"Bearer {json.loads(told.stdout)['key']}"}
+    command = [program, "serve", "--port", str(port), *([] if keys else ["--no-auth"])]
+    process = Process(command, folder, "reason", environment)
+    root = f"http://127.0.0.1:{port}"
+    try:
+        process.wait_for(f"{root}/readyz")
+    except BaseException:
+        process.kill()
+        raise
+    version = _version(Path(sys.executable), "reason-orchestrator")
+    return Server("reason", version, process, f"{root}/v1/chat/completions", "reason/cot", headers)
+
+
+def optillm(folder: Path, backend: Backend, venv: Path) -> Server:
+    """OptiLLM's proxy."""
+    port = free_port()
+    command = [str(venv / "bin" / "optillm"), "--port", str(port), "--base-url", f"{backend.root}/v1"]
+    command += ["--model", "fake", "--approach", "none", "--log", "error"]
+    process = Process(command, folder, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
+    process.wait_for(f"http://127.0.0.1:{port}/health")
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    return Server("OptiLLM", _version(venv / "bin" / "python", "optillm"), process, url, "fake")
+
+
+def its_hub(folder: Path, backend: Backend, venv: Path) -> Server:
+    """its-hub's service, configured over its interface as its documentation does."""
+    port = free_port()
+    command = [str(venv / "bin" / "its-iaas"), "--port", str(port), "--log-level", "ERROR"]
+    process = Process(command, folder, "its_hub", {})
+    root = f"http://127.0.0.1:{port}"
+    process.wait_for(f"{root}/v1/models")
+    algorithm = {"alg": "self-consistency", "regex_patterns": [r"(\d+)"], "budget": 1}
+    told = {"endpoint": f"{backend.root}/v1", "api_key": "none", "model": "fake", **algorithm}
+    fetch(f"{root}/configure", told)
+    return Server(
+        "its-hub", _version(venv / "bin" / "python", "its_hub"), process, f"{root}/v1/chat/completions", "fake"
+    )
+
+
+def litellm(folder: Path, backend: Backend, venv: Path) -> Server:
+    """LiteLLM's proxy with the settings that its documentation recommends for production."""
+    port = free_port()
+    (folder / "litellm.yaml").write_text(
+        "model_list:\n  - model_name: fake\n    litellm_params:\n      model: openai/fake\n"
+        f"      api_base: {backend.root}/v1\n      api_key: none\n"
+        "litellm_settings:\n  request_timeout: 600\n  set_verbose: false\n  json_logs: true\n"
+        "general_settings:\n  proxy_batch_write_at: 60\n  disable_error_logs: true\n",
+        encoding="utf-8",
+    )
+    command = [str(venv / "bin" / "litellm"), "--config", "litellm.yaml", "--port", str(port), "--num_workers", "1"]
+    command += ["--host", "127.0.0.1", "--telemetry", "False"]
+    key = f"sk-{secrets.token_hex(24)}"  # it does not start without one
+    environment = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
+    path = os.pathsep.join((str(venv / "bin"), os.environ.get("PATH", "")))
+    process = Process(command, folder, "litellm", {**environment, "PATH": path})
+    process.wait_for(f"http://127.0.0.1:{port}/health/liveliness")
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    return Server(
+        "LiteLLM",
+        _version(venv / "bin" / "python", "litellm"),
+        process,
+        url,
+        "fake",
+        {"Authorization": f"Bearer {key}"},
+    )
+
+
+PEERS = {"optillm": optillm, "its_hub": its_hub, "litellm": litellm}
+"""By the name of their virtual environment (`peers/install`)."""
+
+
+def _version(python: Path, package: str) -> str:
+    told = f"from importlib.metadata import version; print(version('{package}'))"
+    return subprocess.run([str(python), "-c", told], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,178 @@
+"""What was measured of servers under load, as figures, ratios and tables."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import stats
+from sidecar_load_client import Figures
+
+DIRECT = "(direct)"
+OURS = "reason"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is sent: `streams` at once, `requests` in all, as a stream or not, and whether the model takes its time."""
+
+    streams: int
+    requests: int
+    streamed: bool
+    paced: bool = False
+
+    @property
+    def words(self) -> str:
+        """How tables call it."""
+        return f"{self.streams} {'streams' if self.streamed else 'whole replies'} at once"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one server did in one cell of one round. Times are in seconds.
+
+    Attributes:
+        rate: Good replies a second.
+        p50: Median latency; p95 and p99 likewise.
+        first: Median time to the first event with text; None where nothing is streamed.
+        first_p99: 99th percentile of it.
+        failures: Requests that failed.
+        what: The failures, by what they were.
+        calls: Requests that the model server had for each of ours.
+        server_cpu: Processor seconds of the server for each good reply.
+        busy: Share of the time in which the load generator used a core.
+    """
+
+    rate: float
+    p50: float
+    p95: float
+    p99: float
+    first: float | None
+    first_p99: float | None
+    failures: int
+    what: dict[str, int]
+    calls: float
+    server_cpu: float
+    busy: float
+
+
+def round_of(figures: Figures, asked: int, calls: int, server_cpu: float) -> Round:
+    """Figures of one job as a round.
+
+    Args:
+        figures: What the generator saw.
+        asked: Requests that it sent in all, with those that warm up.
+        calls: Requests that the model server had meanwhile.
+        server_cpu: Processor seconds of the server meanwhile.
+    """
+    good = len(figures.latencies)
+    p50, p95, p99 = np.quantile(figures.latencies, (0.5, 0.95, 0.99)) if good else (math.nan,) * 3
+    firsts = np.quantile(figures.firsts, (0.5, 0.99)) if figures.firsts else (None, None)
+    return Round(
+        rate=good / figures.seconds,
+        p50=float(p50),
+        p95=float(p95),
+        p99=float(p99),
+        first=None if firsts[0] is None else float(firsts[0]),
+        first_p99=None if firsts[1] is None else float(firsts[1]),
+        failures=sum(figures.failures.values()),
+        what=dict(figures.failures),
+        calls=calls / asked,
+        server_cpu=server_cpu / max(1, asked),
+        busy=figures.cpu / figures.seconds,
+    )
+
+
+Rounds = dict[Cell, dict[str, list[Round]]]
+"""By cell and server, one a round."""
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Geometric mean of the ratio over rounds that were measured side by side, with its 95 % t interval.
+
+    The interval is of the logarithms; with one round it has no width and is given as NaN.
+    """
+    logs = np.log(np.asarray(ours, dtype=float)) - np.log(np.asarray(theirs, dtype=float))
+    mean = float(logs.mean())
+    if len(logs) < 2:
+        return math.exp(mean), math.nan, math.nan
+    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+
+
+def ratio_text(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """A ratio as a table has it."""
+    mean, low, high = ratio(ours, theirs)
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def added(mine: Sequence[Round], direct: Sequence[Round], of: Callable[[Round], float]) -> float:
+    """Median over the rounds of what a server adds to the model server's own time, in milliseconds."""
+    return statistics.median(of(a) - of(b) for a, b in zip(mine, direct, strict=True)) * 1e3
+
+
+def cell_table(cell: Cell, servers: dict[str, list[Round]]) -> str:
+    """One cell: a row for each server."""
+    head = [
+        "server",
+        "requests/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "added p50 ms",
+        "added p99 ms",
+        "first event p50 / p99 ms",
+    ]
+    head += ["server's CPU ms each", "calls each", "failed", f"{OURS} is … times as fast"]
+    rows = []
+    for name, rounds in servers.items():
+        row = [name, f"{middle(r.rate for r in rounds):.0f}"]
+        row += [
+            f"{middle(v) * 1e3:.1f}"
+            for v in ([r.p50 for r in rounds], [r.p95 for r in rounds], [r.p99 for r in rounds])
+        ]
+        if name == DIRECT:
+            row += ["", ""]
+        else:
+            row += [f"{added(rounds, servers[DIRECT], lambda r: r.p50):+.1f}"]
+            row += [f"{added(rounds, servers[DIRECT], lambda r: r.p99):+.1f}"]
+        firsts = [(r.first, r.first_p99) for r in rounds if r.first is not None and r.first_p99 is not None]
+        row += [
+            f"{middle(a for a, _ in firsts) * 1e3:.1f} / {middle(b for _, b in firsts) * 1e3:.1f}" if firsts else ""
+        ]
+        row += [f"{middle(r.server_cpu for r in rounds) * 1e3:.2f}", f"{middle(r.calls for r in rounds):.2f}"]
+        row += [str(sum(r.failures for r in rounds))]
+        other = name not in (DIRECT, OURS) and OURS in servers
+        measured = other and all(r.rate > 0 for r in (*rounds, *servers[OURS]))
+        row += [ratio_text([r.rate for r in servers[OURS]], [r.rate for r in rounds]) if measured else ""]
+        rows.append(row)
+    pace = "a model that takes its time" if cell.paced else "a model that answers at once"
+    return f"### {cell.words}, {pace} ({cell.requests} requests a round)\n\n{table(head, rows)}"
+
+
+def memory_table(memory: dict[str, tuple[int, int]]) -> str:
+    """Resident memory of each server."""
+    rows = [[name, f"{a / 2**20:.0f}", f"{b / 2**20:.0f}"] for name, (a, b) in memory.items()]
+    return table(["server", "MiB before the first request", "MiB after the last"], rows)
+
+
+def middle(values: Iterable[float]) -> float:
+    """A median over rounds."""
+    return statistics.median(values)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first hold numbers."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def as_json(measured: Rounds) -> list[dict[str, object]]:
+    """All rounds as they were."""
+    return [
+        {**asdict(cell), "servers": {name: [asdict(r) for r in rounds] for name, rounds in servers.items()}}
+        for cell, servers in measured.items()
+    ]

@@ -1,0 +1,163 @@
+r"""The sidecar under load for a long time: does its memory stay, and is every request's run in the store exactly once?
+
+    python benchmarks/sidecar_soak.py [--minutes 30] [--streams 64] [--reply-s 0.5] [--out DIR]
+
+`reason serve` with a key stands before `sidecar_backend.py`, whose replies take `--reply-s` seconds. In slices (one of
+of streams, one of whole replies, and so on) the load generator keeps so many requests under way, each with a number of
+its own. Between slices nothing is under way and the resident memory is read.
+
+In the end the store is read: for each request that was answered, one run, finished, with one reply; and the model
+server has finished just as many replies under the same numbers. Memory counts as flat if after a fifth of the time no
+reading is further than 5 % from their median. It ends with 1 if something is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from drill_ledger import snapshot
+from machine import made_here
+from sidecar_backend import Pace
+from sidecar_load_client import Job, LoadGenerator
+from sidecar_load_servers import Server, ours
+from sidecar_load_table import table
+from sidecar_processes import Backend
+
+FLAT = 0.05
+WARM = 0.2
+"""Share of the time after which memory must be flat."""
+
+
+@dataclass
+class Soak:
+    """What was seen.
+
+    Attributes:
+        memory: Minutes since the beginning and MiB of resident memory, between slices.
+        asked: Requests that were answered well, by slice.
+        failures: Those that were not, by what they were.
+        latencies: 99th percentile of each slice, in seconds.
+    """
+
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    asked: dict[str, int] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+
+
+def main() -> int:
+    """Load and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--reply-s", type=float, default=0.5)
+    parser.add_argument("--slice-s", type=float, default=20.0, help="seconds of a slice, about")
+    parser.add_argument("--out", type=Path, help="folder for sidecar_soak.md and .json")
+    given = parser.parse_args()
+    pace = Pace(tokens=16, first_s=given.reply_s / 16, token_s=given.reply_s / 16)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with Backend(folder, pace) as backend:
+            server = ours(folder, backend)
+            with server.process:
+                seen = load(server, given.minutes, given.streams, given.reply_s, given.slice_s)
+                ended = server.process.end()
+            counted = backend.stats()
+            faults, rows = compare(seen, folder / "runs.sqlite3", counted)
+    if ended != 0:
+        faults.append(f"the sidecar ended with {ended}")
+    spread, slope = flatness(seen.memory)
+    if spread > FLAT:
+        faults.append(f"memory is not flat: readings up to {100 * spread:.1f} % from their median")
+    rows += [
+        ["resident memory at first, MiB", f"{seen.memory[0][1]:.0f}"],
+        ["at the end, MiB", f"{seen.memory[-1][1]:.0f}"],
+    ]
+    rows += [["furthest reading from the median, after a fifth of the time", f"{100 * spread:.1f} %"]]
+    rows += [["growth by a straight line, MiB an hour", f"{slope:+.1f}"]]
+    rows += [["p99 of slices, ms: median", f"{1e3 * statistics.median(seen.latencies):.0f}"]]
+    rows += [["p99 of slices, ms: largest", f"{1e3 * max(seen.latencies):.0f}"]]
+    head = f"{made_here()} {given.minutes:g} minutes, {given.streams} streams, replies of {given.reply_s:g} s."
+    report = "\n\n".join([head, table(["", "value"], rows), "; ".join(faults) or "As it must be."])
+    print(report)
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "sidecar_soak.md").write_text(report + "\n", encoding="utf-8")
+        record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
+        (given.out / "sidecar_soak.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return int(bool(faults))
+
+
+def load(server: Server, minutes: float, streams: int, reply_s: float, slice_s: float) -> Soak:
+    """Keep the streams going."""
+    seen = Soak()
+    requests = max(streams, round(streams * slice_s / reply_s))
+    generator = LoadGenerator()
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 60 * minutes:
+            name = f"tag-soak-{len(seen.asked)}"
+            body = server.body(stream=len(seen.asked) % 2 == 0)
+            body["messages"] = [{"role": "user", "content": f"{body['messages'][0]['content']} ({name})"}]
+            job = Job(server.url, body, streams, requests, server.headers, reply_s, numbered=name)
+            figures = generator.run(job)
+            seen.asked[name] = len(figures.latencies)
+            seen.failures.update(figures.failures)
+            if figures.latencies:
+                seen.latencies.append(float(np.quantile(figures.latencies, 0.99)))
+            seen.memory.append(((time.monotonic() - began) / 60, server.process.resident() / 2**20))
+            print(f"{seen.memory[-1][0]:.1f} min, {seen.memory[-1][1]:.0f} MiB", file=sys.stderr, flush=True)
+    finally:
+        generator.close()
+    return seen
+
+
+def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[str], list[list[str]]]:
+    """What the store and the model server have of the requests that were answered: faults, and rows of the table."""
+    tags = counted["tags"]
+    assert isinstance(tags, dict)
+    runs = snapshot(store, {}).runs
+    numbered = {tag: found for tag, found in runs.items() if tag.count("-") == 3}
+    answered = sum(seen.asked.values())
+    doubled = [tag for tag, found in numbered.items() if len(found) > 1]
+    whole = sum(
+        len(found) == 1 and found[0].status == "finished" and found[0].calls == 1 for found in numbered.values()
+    )
+    asked_twice = [tag for tag, times in tags.items() if tag.count("-") == 3 and times != 1]
+    faults = [f"{failed} requests failed: {what}" for what, failed in seen.failures.items()]
+    if whole != answered or len(numbered) != answered:
+        faults.append(
+            f"{answered} requests were answered; {len(numbered)} runs are in the store, {whole} of them whole"
+        )
+    if doubled:
+        faults.append(f"{len(doubled)} requests have several runs: {doubled[:3]}")
+    if asked_twice:
+        faults.append(f"{len(asked_twice)} replies were made several times: {asked_twice[:3]}")
+    made = sum(tag.count("-") == 3 for tag in tags)
+    if made != answered:
+        faults.append(f"{answered} requests were answered, and the model server made {made} replies")
+    rows = [["requests answered", str(answered)], ["failed", str(sum(seen.failures.values()))]]
+    rows += [["runs in the store, whole", str(whole)], ["several runs", str(len(doubled))]]
+    return faults, [*rows, ["replies of the model server", str(made)], ["made several times", str(len(asked_twice))]]
+
+
+def flatness(memory: list[tuple[float, float]]) -> tuple[float, float]:
+    """Largest share by which a reading differs from their median, and MiB an hour; both after the first fifth."""
+    late = [one for one in memory if one[0] >= WARM * memory[-1][0]]
+    values = np.array([mib for _, mib in late])
+    spread = float(np.max(np.abs(values / np.median(values) - 1.0)))
+    slope = float(np.polyfit([minute for minute, _ in late], values, 1)[0]) * 60 if len(late) > 2 else 0.0
+    return spread, slope
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""The ledger of fault drills finds what it looks for."""
+
+from __future__ import annotations
+
+from drill_ledger import Outcome, Snapshot, StoredRun, settle
+
+
+def runs(tag: str, calls: int = 2, status: str = "finished", answer: str | None = "42") -> dict[str, list[StoredRun]]:
+    return {tag: [StoredRun("r", status, calls, answer)]}
+
+
+def settled(broken: Snapshot, end: Snapshot, tags: tuple[str, ...] = ("a",)) -> Outcome:
+    outcome = Outcome()
+    settle(outcome, list(tags), 2, broken, end)
+    return outcome
+
+
+def test_a_run_that_nothing_happened_to() -> None:
+    outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
+    assert (outcome.faults, outcome.runs, outcome.paid_twice, outcome.lost_on_the_way) == ([], 1, 0, 0)
+
+
+def test_a_reply_that_was_on_its_way_is_no_fault() -> None:
+    outcome = settled(Snapshot(runs("a", 0), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
+    assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 1)
+
+
+def test_a_reply_that_was_written_after_all_is_neither_lost_nor_a_fault() -> None:
+    outcome = settled(Snapshot(runs("a", 0), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
+    assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 0)
+
+
+def test_a_stored_reply_that_was_asked_for_again_is_paid_twice() -> None:
+    outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
+    assert (outcome.paid_twice, outcome.lost_on_the_way) == (1, 0)
+    assert outcome.faults == ["paid twice: 1 replies"]
+
+
+def test_one_run_does_not_make_up_for_another() -> None:
+    broken = Snapshot({**runs("a", 0), **runs("b", 1)}, {"a": 1, "b": 1})
+    end = Snapshot({**runs("a"), **runs("b")}, {"a": 2, "b": 3})
+    assert settled(broken, end, ("a", "b")).paid_twice == 1
+
+
+def test_what_is_lost_doubled_or_incomplete_is_found() -> None:
+    nothing = Snapshot({}, {})
+    assert settled(nothing, nothing).lost == ["a (no run)"]
+    assert settled(nothing, Snapshot(runs("a", status="interrupted"), {"a": 2})).lost == ["a (interrupted)"]
+    twice = {"a": [*runs("a")["a"], *runs("a")["a"]]}
+    assert settled(nothing, Snapshot(twice, {"a": 4})).doubled == ["a"]
+    assert "replies of 2" in settled(nothing, Snapshot(runs("a", calls=1), {"a": 1})).faults[0]
+    assert "the answer 41" in settled(nothing, Snapshot(runs("a", answer="41"), {"a": 2})).faults[0]
+    never_made = settled(nothing, Snapshot(runs("a"), {"a": 1})).faults
+    assert any("never finished" in fault for fault in never_made)
