@@ -104,4 +104,4 @@ def read_step(reply: Completion) -> str:
     text = text[label.end() :] if label else text
     if reply.finish_reason != "stop":
         text = whole_sentences(text).strip() or text
-    return text.strip().rstrip(_DECORATION)
+    return text.strip().rstrip(_DECORATION).rstrip()

@@ -98,6 +98,15 @@ CHATTY = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "op
 """Loggers that put addresses, headers or bodies of requests to models into their lines."""
 
 
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: whoever replaces it may close the former one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def open_logs(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Send every record of this process through `JsonLines`, and quieten who says too much.
 
@@ -106,7 +115,7 @@ def open_logs(*, content: bool = False, level: int = logging.INFO, stream: TextI
         level: The lowest level that is shown.
         stream: Where lines go; None is standard error.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = StandardError() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonLines(content=content))
     root = logging.getLogger()
     root.handlers[:] = [handler]

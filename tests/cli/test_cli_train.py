@@ -305,18 +305,18 @@ def test_interrupted_and_gone_on_with(process, tiny_model: Path, home: Path, num
 def test_cancelling_leaves_no_task_behind(cli, world, data, monkeypatch):
     """The first signal cancels; the loop ends with nothing under way."""
     left = []
-    run = asyncio.run
+    run = asyncio.Runner.run
 
-    def watched(work):
+    def watched(runner, work):
         async def inside():
             try:
                 return await work
             finally:
                 left.append(len(asyncio.all_tasks()))
 
-        return run(inside())
+        return run(runner, inside())
 
-    monkeypatch.setattr("reason.cli.interrupts.asyncio.run", watched)
+    monkeypatch.setattr(asyncio.Runner, "run", watched)
     world._step = _interrupting(60)
     status, _, err = cli(*train(data))
     assert status == 130, err

@@ -96,6 +96,17 @@ def test_content_that_is_wanted_still_has_no_keys_in_it(lines):
     assert SECRET not in lines.text
 
 
+def test_lines_go_to_what_standard_error_is_now(lines, monkeypatch):
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", first)
+    open_logs()
+    log_event("one")
+    first.close()
+    monkeypatch.setattr("sys.stderr", second)
+    log_event("two")
+    assert json.loads(second.getvalue())["event"] == "two"
+
+
 def test_opening_again_leaves_one_filter(lines):
     lines.open(content=True).open()
     assert [one._content for one in logging.getLogger("httpx").filters if isinstance(one, Unspoken)] == [False]

@@ -1,7 +1,7 @@
 """Reading replies about blocks: yes or no strictly, lists and numbers tolerantly, steps without their labels."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.messages import Completion
 from reason.reasoning.rlot.replies import MOST_ITEM_CHARS, read_list, read_number, read_step, read_yes_no
@@ -33,6 +33,7 @@ def test_only_the_first_word_says_yes_or_no(reply, said):
 
 
 @given(st.text(max_size=40))
+@example("0\x85*")
 def test_whatever_a_reply_is_it_can_be_read(text):
     assert read_yes_no(text) in (True, False, None)
     items = read_list(text, 3)

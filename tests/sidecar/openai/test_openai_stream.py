@@ -136,7 +136,8 @@ def test_events_of_the_run(ask, server):
 
 
 def test_the_wire(server):
-    found = list(lines(server, stream_options={"include_usage": True}))
+    # on a busy machine there may be a silence
+    found = [line for line in lines(server, stream_options={"include_usage": True}) if line != ": ping"]
     assert found[-2:] == ["data: [DONE]", ""]
     assert all(line == "" or line.startswith("data: ") for line in found)
     assert json.loads(found[-4].removeprefix("data: "))["choices"] == []
@@ -159,7 +160,7 @@ def test_what_fails_before_the_first_word_is_an_error_status(ask):
 def test_what_fails_later_ends_without_an_end(server, ask):
     with pytest.raises(openai.APIError, match="the engine is gone"):
         list(ask(model="reason/cot:breaking", stream=True))
-    found = [line for line in lines(server, model="reason/cot:breaking") if line]
+    found = [line for line in lines(server, model="reason/cot:breaking") if line.startswith("data: ")]
     told = json.loads(found[-1].removeprefix("data: "))
     assert told["error"]["code"] == "backend_unavailable"
     assert all(json.loads(line[6:])["choices"][0]["finish_reason"] is None for line in found[:-1])
