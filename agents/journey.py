@@ -135,7 +135,7 @@ class Journey:
                 await run.write_events()
                 await run.store.release_run(run.id)
             else:
-                await self._end("interrupted", self._partial("cancelled"))
+                await to_its_end(self._end("interrupted", self._partial("cancelled")))
             raise
         except NotVerified as e:
             await to_its_end(self._end("finished", e.partial))

@@ -145,11 +145,11 @@ async def _look(
             model=None if model is None else MeteredModel(model, "main", run),
             embedding=None if embedding is None else MeteredEmbedding(embedding, "embedding", run),
         )
-        await store.end_run(run.id, "finished")
     except BaseException as e:  # whatever it is and wherever it strikes, the store must not say that the run goes on
         status: RunStatus = "interrupted" if isinstance(e, asyncio.CancelledError) else "failed"
         await to_its_end(store.end_run(run.id, status))
         raise
+    await to_its_end(store.end_run(run.id, "finished"))  # cancelled so late, it has ended all the same
     return found
 
 
