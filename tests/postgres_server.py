@@ -33,6 +33,7 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="reason-pg-"))
         if self._user is not None:
             shutil.chown(self.folder, self._user)
+            self.bin = self._where_others_may_look()
         self.data = self.folder / "data"
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -44,6 +45,14 @@ class PostgresServer:
             self.remove()
             raise
         self._made = 0
+
+    def _where_others_may_look(self) -> Path:
+        """The programs and the libraries beside their package: root's environment may be closed to everybody else."""
+        package = self.bin.parents[1]
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.is_dir():
+                shutil.copytree(part, self.folder / part.name, copy_function=_linked)
+        return self.folder / package.name / "pginstall" / "bin"
 
     def start(self) -> None:
         options = (
@@ -98,3 +107,11 @@ class PostgresServer:
         except (OSError, LookupError, subprocess.SubprocessError) as e:
             said = getattr(e, "stderr", None) or b""
             raise CannotStart(f"{program}: {e} {said.decode(errors='replace')[-300:]}") from e
+
+
+def _linked(source: str, target: str) -> None:
+    """The same file without a copy, where both lie on one disk."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target)

@@ -41,9 +41,28 @@ def test_what_stays_fits_and_is_made_of_whole_sentences(text, about, most):
         return
     assert made == "" or approximate_tokens(made) <= most
     sentences = [text[start:end] for start, end in sentence_spans(text)]
-    at = 0
-    for part in made.split(GAP) if made else []:
-        rest = part
-        while rest:
-            at = next(i for i in range(at, len(sentences)) if rest.startswith(sentences[i])) + 1
-            rest = rest[len(sentences[at - 1]) :].removeprefix(" ")
+    assert made == "" or is_joined_from(made, sentences)
+
+
+def is_joined_from(made, sentences):
+    """Whether a text is some of the sentences, in their order: with a space between neighbours, else with the gap.
+
+    All ways at once: a sentence may begin another one, or be written twice.
+    """
+    ends = {(len(s), i) for i, s in enumerate(sentences) if made.startswith(s)}
+    reached = set(ends)
+    while ends:
+        found = set()
+        for at, last in ends:
+            for i in range(last + 1, len(sentences)):
+                piece = (" " if i == last + 1 else GAP) + sentences[i]
+                if made.startswith(piece, at):
+                    found.add((at + len(piece), i))
+        ends = found - reached
+        reached |= found
+    return any(at == len(made) for at, _ in reached)
+
+
+def test_the_reconstruction_can_fail():
+    assert is_joined_from("A b. … C.", ["A b.", "B.", "C."]) and is_joined_from("A. A. B.", ["A.", "A.", "A. B."])
+    assert not is_joined_from("A b. C.", ["A b.", "B.", "C."]) and not is_joined_from("B. A.", ["A.", "B."])
