@@ -79,8 +79,13 @@ class SaidText:
 
 
 def stop_at(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string of a text begins; None if there is none."""
-    return min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+    """Where the stop string begins that is complete first; None if there is none.
+
+    That is what a model that writes one character after the other stops at: of two that overlap, the one that ends
+    first, wherever it begins, and of several that end there the longest.
+    """
+    found = [(at + len(s), at) for s in stop if (at := text.find(s)) >= 0]
+    return min(found)[1] if found else None
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:

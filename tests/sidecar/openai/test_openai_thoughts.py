@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.errors import BadReply
 from reason.reasoning.reading import read
@@ -89,6 +89,8 @@ def test_content_that_is_streamed_is_the_whole_content(text, at):
     st.lists(st.integers(0, 40), max_size=6),
     st.lists(st.text(alphabet="ab\n", min_size=1, max_size=3), max_size=3),
 )
+@example("aba", [2], ["b", "aba"])  # the second one begins earlier and ends later
+@example("xab", [1, 2], ["b", "xab"])
 def test_what_was_said_is_never_taken_back(text, at, stop):
     whole = until_stop(text.strip(), stop)
     said = SaidText(stop)
