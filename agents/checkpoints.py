@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.checkpoint.base import (
@@ -19,8 +19,6 @@ from ..core.store import RunStore, StoredCheckpoint
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-_PAGE = 50
 
 
 class JsonSerializer:
@@ -62,35 +60,8 @@ class Checkpoints(BaseCheckpointSaver[int]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that is named, or else the last one."""
         run_id, namespace, only = _names(config)
-        found = await self._store.checkpoints(run_id, namespace, only=only)
-        return self._whole(run_id, found[0]) if found else None
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,  # noqa: A002 (LangGraph's name)
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """Checkpoints of one run, newest first."""
-        if config is None:
-            raise NotImplementedError("checkpoints are listed for one run")
-        run_id, namespace, only = _names(config)
-        last = None if before is None else _names(before)[2]
-        given = 0
-        while True:
-            page = await self._store.checkpoints(run_id, namespace, only=only, before=last, limit=_PAGE)
-            for checkpoint in page:
-                whole = self._whole(run_id, checkpoint)
-                if all(whole.metadata.get(key) == value for key, value in (filter or {}).items()):
-                    if limit is not None and given >= limit:
-                        return
-                    given += 1
-                    yield whole
-            if len(page) < _PAGE:
-                return
-            last = page[-1].id
+        found = await self._store.checkpoint(run_id, namespace, only=only)
+        return None if found is None else self._whole(run_id, found)
 
     async def aput(
         self,

@@ -1,8 +1,8 @@
 """The pipeline as a LangGraph graph: route → solve → verify (→ repair → verify …) → finish.
 
-The graph carries the coarse stages alone, with a checkpoint after each. A search never runs as graph steps: a strategy
-is one node, and what it has paid for is in the run store call by call. Where nothing verifies the answer, nothing comes
-between the solution and the end, and the stages are one step (`brief_graph`).
+The graph carries the coarse stages alone, with a checkpoint after each once there is a solution. A search never runs
+as graph steps: a strategy is one node, and what it has paid for is in the run store call by call. Where nothing
+verifies the answer, nothing comes between the solution and the end, and the stages are one step (`brief_graph`).
 """
 
 from __future__ import annotations

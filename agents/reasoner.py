@@ -19,7 +19,6 @@ from ..core.open_store import open_store
 from ..core.question import Document, Question
 from ..core.run import Run, RunConfig, new_run_id
 from ..core.settings import Settings, load_settings
-from ..core.sql.sql_store import SqlStore
 from ..core.store import RunRecord, RunStore
 from ..core.unbroken import to_its_end
 from ..reasoning.knowledge import Knowledge
@@ -160,7 +159,7 @@ class Reasoner:
         )
         self._knowledge = OpenedKnowledge()
         self._verifying = OpenedVerifying()
-        self._store: SqlStore | None = None
+        self._store: RunStore | None = None
         self._graph: Graph | None = None
         self._borrowing = False
         self._portal = Portal()
@@ -247,12 +246,8 @@ class Reasoner:
             fresh: Whether nobody can have worked on it, so that the store has no replies of it.
             begun: Given the run before it sets out, for whoever steers it.
         """
-        models, reward = await self._models.open(config)
-        knowledge = await self._open_knowledge(config)
-        verifying = await self._open_verifying(config)
-        if config.calibration is not None:
-            refuse_other_model(config, models["main"].identity)
-        store = await self._open_store()
+        models, reward, knowledge, verifying = await self._open_all(config)
+        store = await self.open_store()
         run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text, fresh=fresh)
         begun(run)
         if not created:
@@ -304,7 +299,7 @@ class Reasoner:
             UnknownName: There is no such run.
             UserError: The run is finished, another process works on it, or its model has changed.
         """
-        store = await self._open_store()
+        store = await self.open_store()
         record = await store.get_run(run_id)
         if record.status == "finished":
             raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
@@ -312,7 +307,7 @@ class Reasoner:
         if not taken:
             await store.take_run(record.id, only=("queued", "running", "interrupted", "failed"))
         try:
-            models, reward, knowledge, verifying = await self._open_again(config, record)
+            models, reward, knowledge, verifying = await self._open_all(config, record)
         except BaseException:
             if not taken:
                 back = store.release_run(record.id, "failed" if record.status == "failed" else "interrupted")
@@ -332,18 +327,6 @@ class Reasoner:
         journey = Journey(run, models, self._pipeline(store), reward, knowledge, verifying)
         return await journey.go_on(changed(knowledge, record))
 
-    async def _open_again(
-        self, config: RunConfig, record: RunRecord
-    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, Verifying]:
-        """What a stored run works with; refused where a model is not the one that it began with."""
-        models, reward = await self._models.open(config)
-        knowledge = await self._open_knowledge(config, record)
-        verifying = await self._open_verifying(config)
-        refuse_changed(record, models if reward is None else {**models, "reward": reward})
-        if config.calibration is not None:
-            refuse_other_model(config, models["main"].identity)
-        return models, reward, knowledge, verifying
-
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Take a stored run through the pipeline again without any model: every reply comes from the store.
 
@@ -351,7 +334,7 @@ class Reasoner:
             UnknownName: There is no such run.
             StoreError: The run asks for something that it never got a reply to (it was interrupted).
         """
-        store = await self._open_store()
+        store = await self.open_store()
         record = await store.get_run(run_id)
         config = read_config(record)
         out_of_time = config.budget.seconds is not None
@@ -395,7 +378,7 @@ class Reasoner:
             settings=self.settings,
             progress=self._progress,
         )
-        other._store, other._models, other._opening = await self._open_store(), self._models, self._opening
+        other._store, other._models, other._opening = await self.open_store(), self._models, self._opening
         other._knowledge, other._sources, other._verifying = self._knowledge, self._sources, self._verifying
         other._borrowing = True
         return other
@@ -423,7 +406,7 @@ class Reasoner:
 
     async def open(self) -> None:
         """Open models and store that the settings name now, not at the first question."""
-        await self._open_store()
+        await self.open_store()
         await self._models.open(self.plan("?"))
 
     def opened_models(self) -> frozenset[str]:
@@ -432,7 +415,11 @@ class Reasoner:
 
     async def open_store(self) -> RunStore:
         """The run store, which is closed with the reasoner."""
-        return await self._open_store()
+        if self._store is None:
+            async with Turn(self._opening):
+                if self._store is None:
+                    self._store = await open_store(self.settings.store)
+        return self._store
 
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
@@ -461,6 +448,19 @@ class Reasoner:
     ) -> None:
         self.close()
 
+    async def _open_all(
+        self, config: RunConfig, record: RunRecord | None = None
+    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, Verifying]:
+        """What a run works with; refused where a model is not the one that a stored run, or the map, is for."""
+        models, reward = await self._models.open(config)
+        knowledge = await self._open_knowledge(config, record)
+        verifying = await self._open_verifying(config)
+        if record is not None:
+            refuse_changed(record, models if reward is None else {**models, "reward": reward})
+        if config.calibration is not None:
+            refuse_other_model(config, models["main"].identity)
+        return models, reward, knowledge, verifying
+
     async def _open_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
         """What the run knows beside its models; nothing where its strategy has no use for it."""
         if not (config.context or config.memory or "embedding" in config.models):
@@ -482,14 +482,7 @@ class Reasoner:
         async with Turn(self._opening):
             return await self._verifying.open(config, self.settings, self._progress)
 
-    async def _open_store(self) -> SqlStore:
-        if self._store is None:
-            async with Turn(self._opening):
-                if self._store is None:
-                    self._store = await open_store(self.settings.store)
-        return self._store
-
-    def _pipeline(self, store: SqlStore) -> Graph:
+    def _pipeline(self, store: RunStore) -> Graph:
         if self._graph is None:
             self._graph = build_graph(Checkpoints(store))
         return self._graph

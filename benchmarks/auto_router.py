@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from machine import processor
+from machine import made_here
 from reason.core.settings import load_settings
 from reason.evals.comparison import load_runs
 from reason.evals.routing.arm_table import ArmTable, arm_table
@@ -65,8 +62,7 @@ def report(table: ArmTable, gathered: Gathered, trained: TrainedAuto) -> str:
     file = trained.file
     models = ", ".join(f"{role} {name.rpartition('/')[2]}" for role, name in table.models.items())
     parts = [
-        f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}, "
-        f"{datetime.now(UTC):%Y-%m-%d}.",
+        made_here(),
         f"{', '.join(table.datasets)}; {models}. {file.trained.questions} questions to train on, "
         f"{0 if trained.held is None else trained.held.questions} kept back; seeds "
         f"{', '.join(map(str, table.seeds))}.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drill_kill import CALLS_AT_ONCE, PACE
 from drill_ledger import Outcome, all_over, journalled, settle, snapshot
-from drill_requests import AT_START, SAMPLES, Sender, wait_until
+from drill_requests import AT_START, SAMPLES, Sender, wait_for_replies, wait_until
 from sidecar_load_servers import started, write_settings
 from sidecar_processes import Backend, free_port
 
@@ -33,9 +33,7 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
         with server.process:
             sender = Sender(f"http://127.0.0.1:{port}")
             sender.send(tags, again=True)
-            enough = round(runs * SAMPLES * (number + 0.5) / times)
-            reached = wait_until(lambda: first.stats()["completed"] >= enough, seconds)
-            outcome.demand(reached, f"{enough} replies were not finished in {seconds:.0f} s\n{server.process.tail()}")
+            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, first, server.process, outcome, seconds)
             first.kill()
             time.sleep(SETTLE_S)
             broken = snapshot(place, journalled(journal))

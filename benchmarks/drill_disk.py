@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drill_ledger import Outcome, Snapshot, settle, snapshot
-from drill_requests import AT_START, SAMPLES, Sender, go_on, wait_until
+from drill_requests import AT_START, SAMPLES, Sender, go_on, status, wait_for_replies, wait_until
 from sidecar_backend import Pace
 from sidecar_load_servers import started, write_settings
-from sidecar_processes import Backend, Process, fetch, free_port
+from sidecar_processes import Backend, Process, free_port
 
 PACE = Pace(tokens=8, first_s=0.2, token_s=0.1, jitter=0.5, single=True)
 MOUNT = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs"]
@@ -100,13 +100,11 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
         with server.process:
             sender = Sender(root)
             sender.send(before, again=True)
-            enough = round(runs * SAMPLES * (number + 0.5) / times)
-            reached = wait_until(lambda: backend.stats()["completed"] >= enough, seconds)
-            outcome.demand(reached, f"{enough} replies were not finished in {seconds:.0f} s\n{server.process.tail()}")
+            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
             disk.fill(server.process)
             sender.send(during)
             outcome.notes["refused while full"] = len(before) + len(during) - len(sender.accepted)
-            outcome.demand(alive(root), "the sidecar does not answer while the disk is full")
+            outcome.demand(status(root, "/healthz") == 200, "the sidecar does not answer while the disk is full")
             idle = wait_until(lambda: backend.stats()["open"] == 0, seconds)
             outcome.demand(idle, "runs go on without end while the disk is full")
             broken = copied(store, folder / "copy", backend.stats()["tags"])
@@ -123,15 +121,6 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
         outcome.demand(whole == "ok", f"the store is damaged: {whole}")
         outcome.notes[disk.kind] = 1
     return outcome
-
-
-def alive(root: str) -> bool:
-    """Whether the process answers."""
-    try:
-        fetch(f"{root}/healthz")
-    except OSError:
-        return False
-    return True
 
 
 def copied(store: Path, folder: Path, finished: dict[str, int]) -> Snapshot:

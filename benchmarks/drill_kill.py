@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from drill_ledger import Outcome, all_over, settle, snapshot
-from drill_requests import AT_START, SAMPLES, Sender, wait_until
+from drill_requests import AT_START, SAMPLES, Sender, wait_for_replies, wait_until
 from sidecar_backend import Pace
 from sidecar_load_servers import started, write_settings
 from sidecar_processes import Backend, free_port
@@ -44,11 +44,7 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
             sender = Sender(f"http://127.0.0.1:{port}")
             sending = threading.Thread(target=sender.send, args=(tags,))
             sending.start()
-            enough = round(runs * SAMPLES * (number + 0.5) / times)
-            reached = wait_until(lambda: backend.stats()["completed"] >= enough, seconds)
-            outcome.demand(
-                reached, f"{enough} replies were not finished within {seconds:.0f} s\n{server.process.tail()}"
-            )
+            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
             server.process.kill()
             sending.join()
         outcome.demand(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-import urllib.error
 from pathlib import Path
 
 from drill_kill import CALLS_AT_ONCE, PACE
 from drill_ledger import Outcome, settle, snapshot
-from drill_requests import AT_START, SAMPLES, Sender, go_on, wait_until
+from drill_requests import AT_START, SAMPLES, Sender, go_on, status, wait_for_replies, wait_until
 from sidecar_load_servers import started, write_settings
-from sidecar_processes import Backend, fetch, free_port
+from sidecar_processes import Backend, free_port
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from postgres_server import PostgresServer
@@ -43,11 +42,7 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
             with server.process:
                 sender = Sender(root)
                 sender.send(tags, again=True)
-                enough = round(runs * SAMPLES * (number + 0.5) / times)
-                reached = wait_until(lambda: backend.stats()["completed"] >= enough, seconds)
-                outcome.demand(
-                    reached, f"{enough} replies were not finished in {seconds:.0f} s\n{server.process.tail()}"
-                )
+                wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
                 postgres.crash()
                 ready = status(root, "/readyz")  # no answer in time is a no as well, to whoever asks with a time limit
                 outcome.notes["/readyz while it was away (0: no answer)"] = ready
@@ -71,14 +66,3 @@ def drill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 
     finally:
         postgres.remove()
     return outcome
-
-
-def status(root: str, page: str) -> int:
-    """The status of a page; 0 where there is no answer."""
-    try:
-        fetch(f"{root}{page}", timeout=5.0)
-    except urllib.error.HTTPError as e:
-        return e.code
-    except OSError:
-        return 0
-    return 200

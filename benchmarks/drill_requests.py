@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from drill_ledger import snapshot
+from drill_ledger import Outcome, snapshot
 from sidecar_backend import Pace
-from sidecar_processes import fetch
+from sidecar_processes import Backend, Process, fetch
 
 SAMPLES = 4
 """Chains of a run; each is a request of its own, as the model server knows no `n` in drills (`Pace.single`)."""
@@ -89,6 +89,24 @@ def wait_until(happened: Callable[[], bool], seconds: float, every: float = 0.05
             return False
         time.sleep(every)
     return True
+
+
+def wait_for_replies(about: float, backend: Backend, process: Process, outcome: Outcome, seconds: float) -> None:
+    """Wait until the model server has finished about so many replies, which is when a drill breaks something."""
+    enough = round(about)
+    reached = wait_until(lambda: backend.stats()["completed"] >= enough, seconds)
+    outcome.demand(reached, f"{enough} replies were not finished within {seconds:.0f} s\n{process.tail()}")
+
+
+def status(root: str, page: str) -> int:
+    """The status of a page; 0 where there is no answer."""
+    try:
+        fetch(f"{root}{page}", timeout=5.0)
+    except urllib.error.HTTPError as e:
+        return e.code
+    except OSError:
+        return 0
+    return 200
 
 
 def go_on(sender: Sender, store: Path | str, tags: Sequence[str]) -> bool:

@@ -16,7 +16,6 @@ into every phase. It ends with 1 if anything was not as it must be.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -32,7 +31,7 @@ import drill_postgres
 from drill_ledger import Outcome
 from machine import made_here
 from postgres_server import CannotStart
-from sidecar_load_table import table
+from sidecar_load_table import table, tell
 from sidecar_processes import Failed
 
 DRILLS: dict[str, Callable[[Path, int, int, int], Outcome]] = {
@@ -59,12 +58,8 @@ def main() -> int:
             told = "; ".join(outcomes[-1].faults) or "as it must be"
             print(f"{name} {number + 1} of {given.times}: {told}", file=sys.stderr, flush=True)
     report = f"{made_here()} {given.times} times each, {given.runs} runs.\n\n{summary(found)}\n\n{notes(found)}"
-    print(report)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "fault_drill.md").write_text(report + "\n", encoding="utf-8")
-        records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
-        (given.out / "fault_drill.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
+    tell(report, records, given.out, "fault_drill")
     return int(any(outcome.faults for outcomes in found.values() for outcome in outcomes))
 
 

@@ -24,7 +24,6 @@ that is not installed or does not start is left out, and said.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -38,7 +37,19 @@ from machine import made_here
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
 from sidecar_load_servers import PEERS, Server, direct, ours
-from sidecar_load_table import DIRECT, Cell, Round, Rounds, as_json, cell_table, memory_table, middle, round_of, table
+from sidecar_load_table import (
+    DIRECT,
+    Cell,
+    Round,
+    Rounds,
+    as_json,
+    cell_table,
+    memory_table,
+    middle,
+    round_of,
+    table,
+    tell,
+)
 from sidecar_processes import Backend, Failed
 
 AT_ONCE = Pace(tokens=8)
@@ -78,12 +89,8 @@ def main() -> int:
     parts = ["".join(head), *(f"Not measured: {line}" for line in missing), ceiling(measured)]
     parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Memory", memory_table(memory)]
     report = "\n\n".join(parts)
-    print(report)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "sidecar_load.md").write_text(report + "\n", encoding="utf-8")
-        found = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
-        (given.out / "sidecar_load.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
+    tell(report, found, given.out, "sidecar_load")
     return 0
 
 

@@ -1,11 +1,13 @@
-"""What was measured of servers under load, as figures, ratios and tables."""
+"""What was measured of servers under load, as figures, ratios, tables and reports."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -168,6 +170,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first hold numbers."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def tell(report: str, record: object, out: Path | None, name: str) -> None:
+    """Print a report; where there is a folder, keep it there as `NAME.md`, and what it was made of as `NAME.json`."""
+    print(report)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.md").write_text(report + "\n", encoding="utf-8")
+        (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def as_json(measured: Rounds) -> list[dict[str, object]]:

@@ -14,7 +14,6 @@ reading is further than 5 % from their median. It ends with 1 if something is no
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from machine import made_here
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
 from sidecar_load_servers import Server, ours
-from sidecar_load_table import table
+from sidecar_load_table import table, tell
 from sidecar_processes import Backend
 
 FLAT = 0.05
@@ -88,12 +87,8 @@ def main() -> int:
     rows += [["p99 of slices, ms: largest", f"{1e3 * max(seen.latencies):.0f}"]]
     head = f"{made_here()} {given.minutes:g} minutes, {given.streams} streams, replies of {given.reply_s:g} s."
     report = "\n\n".join([head, table(["", "value"], rows), "; ".join(faults) or "As it must be."])
-    print(report)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "sidecar_soak.md").write_text(report + "\n", encoding="utf-8")
-        record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
-        (given.out / "sidecar_soak.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
+    tell(report, record, given.out, "sidecar_soak")
     return int(bool(faults))
 
 

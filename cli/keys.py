@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import out, printable, say, write_line
 from .options import Json, Store
+from .run_store import with_store
 from .tables import plain_table, write_json
 
 if TYPE_CHECKING:
     from ..core.api_keys import ApiKey
     from ..core.store import RunStore
-
-T = TypeVar("T")
 
 keys_app = typer.Typer(help="Make, list and revoke the keys of the REST sidecar.")
 
@@ -104,7 +101,7 @@ def create(
             _refuse_namesake(name, await s.list_keys())
         await s.add_key(key)
 
-    _with_store(store, add)
+    with_store(store, add)
     if as_json:
         write_json({"key": text, **_record(key, now)})
         return
@@ -117,7 +114,7 @@ def list_(as_json: Json = False, store: Store = None) -> None:
     """List the keys; never their secrets."""
     from rich.text import Text
 
-    found = _with_store(store, lambda s: s.list_keys())
+    found = with_store(store, lambda s: s.list_keys())
     now = time.time()
     if as_json:
         write_json({"keys": [_record(key, now) for key in found]})
@@ -155,7 +152,7 @@ def revoke(
                 raise UnknownName("key", one, hint="`reason keys list` shows those there are")
         return [await s.revoke_key(one) for one in dict.fromkeys(ids)]
 
-    for key in _with_store(store, go):
+    for key in with_store(store, go):
         say(f"revoked {key.id} ({printable(key.name)})")
 
 
@@ -182,7 +179,7 @@ def _seconds(text: str) -> float:
 def _state(key: ApiKey, now: float) -> str:
     if key.revoked is not None:
         return "revoked"
-    return "expired" if key.expires is not None and key.expires <= now else "good"
+    return "good" if key.is_good(now) else "expired"
 
 
 def _limits(key: ApiKey) -> str:
@@ -200,18 +197,3 @@ def _record(key: ApiKey, now: float) -> dict[str, Any]:
     """A key as JSON, without its digest."""
     told = key.model_dump(mode="json", exclude={"digest", "scopes"})
     return {**told, "scopes": sorted(key.scopes), "state": _state(key, now)}
-
-
-def _with_store(where: Any, work: Callable[[RunStore], Awaitable[T]]) -> T:
-    """Open the run store, do something with it, close it."""
-    from ..core.open_store import open_store
-    from ..core.settings import load_settings
-
-    async def inside() -> T:
-        store = await open_store(load_settings(store=where).store)
-        try:
-            return await work(store)
-        finally:
-            await store.aclose()
-
-    return asyncio.run(inside())

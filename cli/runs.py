@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import out, say, write_line
 from .options import Json, RunName, Store, Stream, Trace, resume_flags
+from .run_store import with_store
 
 if TYPE_CHECKING:
     from ..core.store import RunStore
-
-T = TypeVar("T")
 
 runs_app = typer.Typer(help="List, show, replay, resume and remove runs.")
 
@@ -39,7 +36,7 @@ def list_(
     """List the newest runs."""
     from .run_view import run_row, runs_table
 
-    records = _with_store(store, lambda s: s.list_runs(limit))
+    records = with_store(store, lambda s: s.list_runs(limit))
     if as_json:
         write_line(json.dumps([run_row(r) for r in records], indent=2, ensure_ascii=False))
     elif records:
@@ -83,7 +80,7 @@ def show(
         elif trace is None:
             print_run(record)
 
-    _with_store(store, look)
+    with_store(store, look)
 
 
 @runs_app.command()
@@ -145,20 +142,5 @@ def rm(
             await s.delete_run(run_id)
         return found
 
-    for run_id in _with_store(store, remove):
+    for run_id in with_store(store, remove):
         say(f"removed {run_id}")
-
-
-def _with_store(place: str | None, work: Callable[[RunStore], Awaitable[T]]) -> T:
-    """Open the run store, do something with it, close it."""
-    from ..core.open_store import open_store
-    from ..core.settings import load_settings
-
-    async def inside() -> T:
-        store = await open_store(load_settings(store=place).store)
-        try:
-            return await work(store)
-        finally:
-            await store.aclose()
-
-    return asyncio.run(inside())

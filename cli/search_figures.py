@@ -1,4 +1,4 @@
-"""A search in figures: what the terminal and the trace page say alike."""
+"""A search in figures, in one form for all that the terminal says of it."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ async def _check_reach(settings: Settings) -> None:
     store = await open_store(settings.store)
     try:
         now = time.time()
-        keys = [k for k in await store.list_keys() if k.revoked is None and (k.expires is None or k.expires > now)]
+        keys = [key for key in await store.list_keys() if key.is_good(now)]
     finally:
         await store.aclose()
     if keys:

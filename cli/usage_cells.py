@@ -1,4 +1,4 @@
-"""What a run spent, as the cells of a table: one form for the terminal and the trace page."""
+"""What a run spent, as the cells of a table; the viewer has the same columns."""
 
 from __future__ import annotations
 

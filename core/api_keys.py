@@ -49,3 +49,7 @@ class ApiKey(Frozen):
     created: float
     expires: float | None = None
     revoked: float | None = None
+
+    def is_good(self, at: float) -> bool:
+        """Whether it opens the door at that time: neither revoked nor expired."""
+        return self.revoked is None and (self.expires is None or self.expires > at)

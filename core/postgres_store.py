@@ -60,7 +60,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, owner: str, commits: GroupCommit, lease: Lease) -> None:
-        super().__init__(commits, Tenure(owner, _LIVES, lambda _, flag: bool(flag), " FOR UPDATE", _shown))
+        super().__init__(commits, Tenure(owner, _LIVES, lambda _, flag: bool(flag), " FOR UPDATE"))
         self.owner = owner
         self._lease = lease
 
@@ -286,8 +286,3 @@ def _connect(url: str) -> psycopg.Connection[Row]:
         db.close()
         raise
     return db
-
-
-def _shown(owner: str) -> str:
-    host, pid, _ = owner.rsplit(":", 2)
-    return f"process {pid} on {host}"

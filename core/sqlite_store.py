@@ -41,7 +41,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, path: Path, commits: GroupCommit) -> None:
-        super().__init__(commits, Tenure(this_process(), "0", lambda owner, _: _lives(owner), "", _shown))
+        super().__init__(commits, Tenure(_this_process(), "0", lambda owner, _: _lives(owner), ""))
         self.path = path
 
     @classmethod
@@ -183,14 +183,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         ) from e
 
 
-def this_process() -> str:
-    """This process's name as an owner of runs."""
+def _this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
-
-
-def _shown(owner: str) -> str:
-    host, pid, _ = owner.rsplit(":", 2)
-    return f"process {pid} on {host}"
 
 
 def _lives(owner: str) -> bool:

@@ -265,9 +265,6 @@ class RunStore(Protocol):
     async def spent(self, tenant: str, since: float) -> Spent:
         """What a tenant has paid for since the beginning of the UTC day that `since` (seconds of the epoch) lies in."""
 
-    async def add_spending(self, tenant: str, tokens: int, usd: float) -> None:
-        """Charge a tenant for something that is no run."""
-
     async def add_key(self, key: ApiKey) -> None:
         """Note a new key.
 
@@ -275,7 +272,7 @@ class RunStore(Protocol):
             UserError: There is a key of that id.
         """
 
-    async def list_keys(self, *, tenant: str | None = None) -> list[ApiKey]:
+    async def list_keys(self) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first."""
 
     async def find_key(self, key_id: str) -> ApiKey | None:
@@ -294,17 +291,13 @@ class RunStore(Protocol):
     async def put_checkpoint(self, run_id: str, checkpoint: StoredCheckpoint) -> None:
         """Store the state after a stage."""
 
-    async def checkpoints(
-        self, run_id: str, namespace: str = "", *, only: str | None = None, before: str | None = None, limit: int = 1
-    ) -> list[StoredCheckpoint]:
-        """Checkpoints of a run, newest first.
+    async def checkpoint(self, run_id: str, namespace: str = "", *, only: str | None = None) -> StoredCheckpoint | None:
+        """The last checkpoint of a run; None if there is none.
 
         Args:
             run_id: Whose.
             namespace: See `StoredCheckpoint`.
-            only: The one of that id alone.
-            before: Those older than it.
-            limit: Most of them.
+            only: The one of that id instead.
         """
 
     async def aclose(self) -> None:

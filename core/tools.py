@@ -97,7 +97,7 @@ def canonical(calls: Iterable[ToolCall]) -> str:
 
     Arguments that are no JSON object stay the text that they are.
     """
-    told = [{"name": call.name, "arguments": _or_text(call)} for call in calls]
+    told = [{"name": call.name, "arguments": values_or_text(call)} for call in calls]
     return json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -137,7 +137,8 @@ def check_choice(tools: Sequence[Tool], choice: str) -> None:
         raise ValueError(f"tool_choice names {choice!r}, and there is no such tool: {', '.join(names)}")
 
 
-def _or_text(call: ToolCall) -> JsonValue:
+def values_or_text(call: ToolCall) -> JsonValue:
+    """A call's arguments; the text that they are where that is no JSON object."""
     values = call.values
     return call.arguments if values is None else values
 

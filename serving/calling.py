@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pydantic import JsonValue
-
 from ..core.errors import CapabilityMissing, UserError
+from ..core.json_schemas import Schema, object_of, one_of
 from ..core.messages import Chunk, Completion, Request
 from ..core.tools import ALWAYS, FREE, Tool
 from .local.chat_turns import ToolForms
@@ -101,14 +100,14 @@ class Calling:
         return with_calls(completion, request, whole=self._asked[i].whole)
 
 
-def call_schema(tools: Sequence[Tool]) -> dict[str, JsonValue]:
+def call_schema(tools: Sequence[Tool]) -> Schema:
     """The JSON schema of one call of one of the tools.
 
     Raises:
         UserError: Two tools' schemas have definitions of one name, which differ.
     """
-    shared: dict[str, JsonValue] = {}
-    calls: list[JsonValue] = []
+    shared: Schema = {}
+    calls: list[Schema] = []
     for tool in tools:
         arguments = dict(tool.parameters) or {"type": "object", "additionalProperties": False}
         for where in _DEFINITIONS:
@@ -123,16 +122,8 @@ def call_schema(tools: Sequence[Tool]) -> dict[str, JsonValue]:
                         param="tools",
                     )
                 known.update(found)
-        calls.append(
-            {
-                "type": "object",
-                "properties": {"name": {"type": "string", "enum": [tool.name]}, "arguments": arguments},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
-    only = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    assert isinstance(only, dict)
+        calls.append(object_of({"name": one_of([tool.name]), "arguments": arguments}))
+    only: Schema = calls[0] if len(calls) == 1 else {"anyOf": [*calls]}
     return {**only, **shared}
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pydantic import JsonValue
 
 from ..core.errors import BackendError, CapabilityMissing, UserError
+from ..core.json_schemas import object_of, one_of
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -34,12 +35,7 @@ SCHEMA: Final = "json_schema"
 MOST_KEPT: Final = 64
 """Schemas of a model whose grammars are kept ready."""
 
-TRIAL_SCHEMA: Final[dict[str, JsonValue]] = {
-    "type": "object",
-    "properties": {"zq": {"type": "string", "enum": ["q7"]}},
-    "required": ["zq"],
-    "additionalProperties": False,
-}
+TRIAL_SCHEMA: Final = object_of({"zq": one_of(["q7"])})
 """A schema that no model satisfies unasked: by it is seen whether one is held to schemas at all."""
 TRIAL_TOKENS: Final = 64
 """Room for its text, with the blanks that a server's grammar may leave free."""

@@ -27,11 +27,15 @@ from ..core.errors import CapabilityMissing, UserError
 from ..core.messages import Frozen, Prompt, Usage
 from .model import LanguageModel
 
-NAME_RULE = "1 to 80 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit, and no reserved file name"
+MOST_NAME_CHARS = 80
+NAME_RULE = (
+    f"1 to {MOST_NAME_CHARS} of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit, "
+    "and no reserved file name"
+)
 """What a name may be: safe as a file name on every system, and none two of which fall together where case does not
 count."""
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?")
+_NAME = re.compile(rf"[a-z0-9](?:[a-z0-9._-]{{0,{MOST_NAME_CHARS - 2}}}[a-z0-9])?")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 
 

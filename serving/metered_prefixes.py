@@ -14,11 +14,8 @@ from ..core.errors import StoreError, UnknownName
 from ..core.events import CallStarted
 from ..core.messages import Prompt, Usage
 from ..core.store import call_key
-from .kv_store import KVStore, Pinned, PrefixState, check_name
+from .kv_store import MOST_NAME_CHARS, KVStore, Pinned, PrefixState, check_name
 from .meter import Meter
-
-_MOST_CHARS = 80
-"""Longest name of a prefix (`kv_store.NAME_RULE`)."""
 
 
 class MeteredPrefixes:
@@ -90,7 +87,7 @@ class MeteredPrefixes:
         if not self._tenant:
             return name
         mark = _mark(self._tenant)
-        short = name if len(name) + len(mark) <= _MOST_CHARS else hashlib.sha256(name.encode()).hexdigest()[:32]
+        short = name if len(name) + len(mark) <= MOST_NAME_CHARS else hashlib.sha256(name.encode()).hexdigest()[:32]
         return short + mark
 
     async def _charged(

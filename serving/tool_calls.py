@@ -148,6 +148,8 @@ def with_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[T
         request: What was asked.
         index: Which sample.
     """
+    if all(call.id for call in calls):
+        return tuple(calls)
     asked = request.prompt.model_dump_json()
 
     def name(place: int, call: ToolCall) -> str:

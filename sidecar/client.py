@@ -217,10 +217,7 @@ class AsyncSidecarClient:
 
     async def ready(self) -> Readiness:
         """Whether the server takes runs, and if not, why."""
-        response = await self._send(Call("GET", "/readyz"))
-        if response.status_code == 503 and b'"ready"' in response.content:
-            return Readiness.model_validate_json(response.content)
-        return calls.read(response, Readiness)
+        return calls.readiness(await self._send(Call("GET", "/readyz")))
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
@@ -371,10 +368,7 @@ class SidecarClient:
 
     def ready(self) -> Readiness:
         """See `AsyncSidecarClient.ready`."""
-        response = self._send(Call("GET", "/readyz"))
-        if response.status_code == 503 and b'"ready"' in response.content:
-            return Readiness.model_validate_json(response.content)
-        return calls.read(response, Readiness)
+        return calls.readiness(self._send(Call("GET", "/readyz")))
 
     def close(self) -> None:
         """Close the connections; idempotent."""

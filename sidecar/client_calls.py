@@ -24,6 +24,7 @@ from ..core.events import EVENT, EventFields, RunFailed, RunFinished
 from ..core.question import Document
 from ..core.settings import explain
 from .error_objects import error_from
+from .native.replies import Readiness
 from .native.requests import AskBody, VerifyBody
 
 ADDRESS = "http://127.0.0.1:8080"
@@ -33,7 +34,6 @@ RECONNECTS = 8
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
 
 M = TypeVar("M", bound=BaseModel)
-B = TypeVar("B", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,13 @@ def read(response: httpx.Response, kind: type[M]) -> M:
         raise BadReply(
             f"the reply to {response.request.url.path} is not one of this API: {e.errors()[0]['msg']}"
         ) from e
+
+
+def readiness(response: httpx.Response) -> Readiness:
+    """The reply of `/readyz`, whose status says as well that the server takes no runs; raises as `read`."""
+    if response.status_code == 503 and b'"ready"' in response.content:
+        return Readiness.model_validate_json(response.content)
+    return read(response, Readiness)
 
 
 def refuse(response: httpx.Response) -> None:
@@ -237,7 +244,7 @@ def _given(documents: Sequence[Document | Mapping[str, str]]) -> dict[str, Any]:
     return {"documents": [d.model_dump() if isinstance(d, Document) else dict(d) for d in documents]}
 
 
-def _body(kind: type[B], values: Mapping[str, Any]) -> B:
+def _body(kind: type[M], values: Mapping[str, Any]) -> M:
     try:
         return kind.model_validate(values)
     except ValidationError as e:

@@ -140,7 +140,7 @@ class RunDesk:
         if text:
             live.board.expect_text()
         free = self._admission.in_flight < self._serve.max_runs
-        self._spawn(live, self._work.begin(live, caller, idempotency, digest, free=free))
+        self._spawn(live, self._work.begin(live, idempotency, digest, free=free))
         try:
             await live.accepted()
         except DuplicateRequest as e:

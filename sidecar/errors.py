@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import uuid
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ReasonError, StoreError
-from .error_objects import INTERNAL, error_object, plain_error
+from .error_objects import error_object, plain_error
 from .gate.log_lines import log_fault
 
 RETRY_AFTER_S = 1
@@ -20,11 +20,10 @@ RETRY_AFTER_S = 1
 
 
 def install_errors(app: FastAPI) -> None:
-    """Answer every error of an application with the error object."""
+    """Answer every error of an application with the error object; what nobody foresaw is `Journal`'s to answer."""
     app.add_exception_handler(ReasonError, _reason_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def error_response(error: ReasonError, *, param: str | None = None) -> JSONResponse:
@@ -39,19 +38,28 @@ def error_response(error: ReasonError, *, param: str | None = None) -> JSONRespo
     return JSONResponse({"error": error_object(error, param)}, status, headers)
 
 
-def request_id(request: Request) -> str:
-    """The name of a request in logs and errors; one is made where no middleware has given it."""
-    known = getattr(request.state, "request_id", None)
-    if known is None:
-        known = request.state.request_id = uuid.uuid4().hex
-    return str(known)
+async def refuse(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
+    """Answer a request with an error ahead of the routes.
+
+    Args:
+        error: The error.
+        scope: The request.
+        receive: Its messages.
+        send: Where the response goes.
+        close: Whether the connection is closed behind it: what else the caller would send is not read.
+    """
+    scope.setdefault("state", {})["error_code"] = error.code  # for the log and the metrics
+    response = error_response(error)
+    if close:
+        response.headers["Connection"] = "close"
+    await response(scope, receive, send)
 
 
 async def _reason_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReasonError)
     request.state.error_code = error.code  # for the log and the metrics
     if isinstance(error, StoreError):
-        log_fault("store.failed", error, request_id=request_id(request))
+        log_fault("store.failed", error, request_id=getattr(request.state, "request_id", None))
     return error_response(error)
 
 
@@ -73,11 +81,3 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
     told = plain_error(str(error.detail), error.status_code, code=code)
     return JSONResponse({"error": told}, error.status_code, error.headers)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """Anything else is a fault of ours: the log has it, the caller gets the name under which it is there."""
-    name = request_id(request)
-    log_fault("request.fault", error, request_id=name)
-    told = plain_error(f"{INTERNAL} (request {name})", 500, code="internal")
-    return JSONResponse({"error": told}, 500)

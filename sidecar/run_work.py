@@ -85,17 +85,16 @@ class RunWork:
         self._allowance, self._observers, self._stopping = allowance, tuple(observers), stopping
         self.endings = Endings(store)
 
-    async def begin(self, live: LiveRun, caller: Caller, idempotency: str | None, digest: str, *, free: bool) -> None:
+    async def begin(self, live: LiveRun, idempotency: str | None, digest: str, *, free: bool) -> None:
         """Make a new run and take it to its end, which `live` is told of.
 
         Args:
             live: The run.
-            caller: Who asked for it.
             idempotency: The caller's name for the request.
             digest: Hash of the request.
             free: Whether a turn is likely to be had at once.
         """
-        await self._to_an_end(live, self._begin(live, caller, idempotency, digest, free))
+        await self._to_an_end(live, self._begin(live, idempotency, digest, free))
 
     async def go_on(self, live: LiveRun, why: Why) -> None:
         """Take a stored run from where it stopped to its end, which `live` is told of.
@@ -106,9 +105,7 @@ class RunWork:
         """
         await self._to_an_end(live, self._go_on(live, why))
 
-    async def _begin(
-        self, live: LiveRun, caller: Caller, idempotency: str | None, digest: str, free: bool
-    ) -> Answer | StoredRun:
+    async def _begin(self, live: LiveRun, idempotency: str | None, digest: str, free: bool) -> Answer | StoredRun:
         early = live.background or idempotency is not None
 
         async def create(status: Literal["queued", "running"]) -> None:
@@ -124,7 +121,7 @@ class RunWork:
             live.in_store = True
             live.ours = status == "running" or not live.background
 
-        async with self._hold(live, caller, idempotency, digest) as holding:
+        async with self._hold(live, live.caller, idempotency, digest) as holding:
             if holding is not None:
                 live.config = live.config.model_copy(update={"budget": holding.budget})
             if early:
@@ -136,7 +133,7 @@ class RunWork:
                     await to_its_end(create("running"))
                 elif not free and (elsewhere := await self._take(live, "adopted")) is not None:
                     return elsewhere
-                sinks = self._heard(live, () if holding is None else (holding,))
+                sinks = self._heard(live, holding)
                 # one that waited in the store may have been taken up by another process meanwhile
                 untouched = free or not early
                 return await self._reasoner.arun(
@@ -152,7 +149,7 @@ class RunWork:
             elsewhere = await self._take(live, why)
             if elsewhere is not None:
                 return elsewhere
-            sinks = self._heard(live, () if holding is None else (holding,))
+            sinks = self._heard(live, holding)
             return await self._reasoner.aresume(live.id, sinks=sinks, taken=True, begun=live.set_out)
 
     @asynccontextmanager
@@ -190,12 +187,12 @@ class RunWork:
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 
-    def _heard(self, live: LiveRun, also: Iterable[Sink] = ()) -> list[Sink]:
+    def _heard(self, live: LiveRun, holding: Held | None) -> list[Sink]:
         """The sinks of a run that has its turn."""
         live.status = "running"
         live.accept()
-        observed = (observer(live) for observer in self._observers)
-        return [live.emit, *also, *(sink for sink in observed if sink is not None)]
+        sinks = [live.emit, holding, *(observer(live) for observer in self._observers)]
+        return [sink for sink in sinks if sink is not None]
 
     async def _take(self, live: LiveRun, why: Why) -> StoredRun | None:
         """Take a stored run for this process; where it goes on, if another one has it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from reason.agents import reasoner as reasoner_module
+from opened_models import opened_models
 from reason.core.api_keys import ApiKey, KeyLimits
 from reason.core.settings import Settings
 from reason.sidecar.app import create_app
@@ -25,9 +25,7 @@ class Guarded:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=60)
 
-    async def key(
-        self, *scopes: str, tenant: str = "lab", name: str = "n", expires: float | None = None, **limits: Any
-    ):
+    async def key(self, *scopes: str, tenant: str = "lab", **limits: Any) -> dict[str, str]:
         """Headers with a new key."""
         text, key_id, digest = new_key()
         await self.app.state.desk.store.add_key(
@@ -56,19 +54,12 @@ async def guarded_app(
     """An application with keys, whose models are given; the first is the main one."""
     known = {m.name: m for m in models or (ScriptedModel(replies("The answer is 4.")),)}
 
-    async def open_model(name: str, *_: object) -> ScriptedModel:
-        return known[name]
-
     first, *others = known
     options = {"drain_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
-    before = reasoner_module.open_model
-    reasoner_module.open_model = open_model  # type: ignore[assignment]
-    try:
+    with opened_models(known):
         app = create_app(chosen)
         async with app.router.lifespan_context(app):
             guarded = Guarded(app)
             async with guarded.client:
                 yield guarded
-    finally:
-        reasoner_module.open_model = before

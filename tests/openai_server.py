@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reason.agents import reasoner as reasoner_module
+from opened_models import opened_models
 from reason.core.settings import Settings
 from scripted_model import ScriptedModel
 from sidecar_server import Server, serving
@@ -18,17 +18,8 @@ def scripted_server(
     folder: Path, models: Mapping[str, ScriptedModel], *, serve: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[Server]:
     """A server whose models are given by their strings, the first of them the main one."""
-
-    async def open_model(name: str, *_: object) -> ScriptedModel:
-        return models[name]
-
-    before = reasoner_module.open_model
-    reasoner_module.open_model = open_model
     first, *others = models
     options = {"auth": False, "drain_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
-    try:
-        with serving(chosen) as server:
-            yield server
-    finally:
-        reasoner_module.open_model = before
+    with opened_models(models), serving(chosen) as server:
+        yield server

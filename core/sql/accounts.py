@@ -86,14 +86,6 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else 0.0
 
 
-def spend(db: Connection, tenant: str, tokens: int, usd: float, runs: int) -> None:
-    """Add to what a tenant has spent today."""
-    db.write(
-        f"INSERT INTO spending (tenant, day, tokens, usd, runs) VALUES (?, ?, ?, ?, ?) {_ADDED}",  # noqa: S608
-        (tenant, _day(time.time()), tokens, usd, runs),
-    )
-
-
 def spent(db: Connection, tenant: str, since: float) -> Spent:
     """See `RunStore.spent`."""
     ((tokens, usd, runs),) = db.execute(
@@ -129,10 +121,9 @@ def add_key(db: Connection, key: ApiKey) -> None:
         raise UserError(f"there is a key {key.id} already", hint="make another one")
 
 
-def list_keys(db: Connection, tenant: str | None) -> list[ApiKey]:
+def list_keys(db: Connection) -> list[ApiKey]:
     """See `RunStore.list_keys`."""
-    whose, values = ("", ()) if tenant is None else (" WHERE tenant = ?", (tenant,))
-    return [_key(row) for row in db.execute(f"SELECT {_KEY} FROM api_keys{whose} ORDER BY created, id", values)]  # noqa: S608
+    return [_key(row) for row in db.execute(f"SELECT {_KEY} FROM api_keys ORDER BY created, id")]  # noqa: S608
 
 
 def find_key(db: Connection, key_id: str) -> ApiKey | None:

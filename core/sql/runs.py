@@ -24,18 +24,16 @@ class Tenure:
     """How a store knows who works on a run.
 
     Attributes:
-        owner: This store's name as an owner.
+        owner: This store's name as an owner: host, process and what tells it from others, with colons between them.
         flag: SQL expression on a row of `runs`: whatever the database knows of the owner's being alive.
         lives: Whether the owner is alive, from its name and the flag.
         lock: What a SELECT ends with that keeps a row from others until the transaction ends.
-        who: An owner as it is shown to people.
     """
 
     owner: str
     flag: str
     lives: Callable[[str, Any], bool]
     lock: str
-    who: Callable[[str], str]
 
     def holds(self, owner: str, flag: Any) -> bool:
         """Whether a living process other than this one works on a run."""
@@ -44,6 +42,12 @@ class Tenure:
     def free(self, owner: str | None, flag: Any) -> bool:
         """Whether nobody works on a run, this process included."""
         return owner is None or (owner != self.owner and not self.lives(owner, flag))
+
+
+def _shown(owner: str) -> str:
+    """An owner as it is shown to people."""
+    host, pid, _ = owner.rsplit(":", 2)
+    return f"process {pid} on {host}"
 
 
 def to_json(value: Any) -> str | None:
@@ -100,9 +104,7 @@ def take(db: Connection, tenure: Tenure, run_id: str, only: Collection[RunStatus
     if only and status not in only:
         raise UserError(f"run {run_id} is {status}", hint="look at it again: it has changed meanwhile")
     if owner is not None and tenure.holds(owner, flag):
-        raise UserError(
-            f"run {run_id} is being worked on by {tenure.who(owner)}", hint="wait until it ends, or stop it"
-        )
+        raise UserError(f"run {run_id} is being worked on by {_shown(owner)}", hint="wait until it ends, or stop it")
     db.write(
         "UPDATE runs SET owner = ?, status = 'running', cancel = 0, updated = ? WHERE id = ?",
         (tenure.owner, time.time(), run_id),
@@ -135,7 +137,7 @@ def check_mine(db: Connection, tenure: Tenure, run_id: str) -> None:
         raise StoreError(f"run {run_id} is nobody's: it has ended or was given up", hint="resume it")
     if owner != tenure.owner:
         raise StoreError(
-            f"run {run_id} was taken over by {tenure.who(owner)}",
+            f"run {run_id} was taken over by {_shown(owner)}",
             hint="this process was believed dead; the other one goes on with the run",
         )
 

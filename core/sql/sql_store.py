@@ -184,17 +184,13 @@ class SqlStore:
         """See `RunStore`."""
         return await self._commits.read(lambda db: accounts.spent(db, tenant, since))
 
-    async def add_spending(self, tenant: str, tokens: int, usd: float) -> None:
-        """See `RunStore`."""
-        await self._commits.write(lambda db: accounts.spend(db, tenant, tokens, usd, runs=0))
-
     async def add_key(self, key: ApiKey) -> None:
         """See `RunStore`."""
         await self._commits.write(lambda db: accounts.add_key(db, key))
 
-    async def list_keys(self, *, tenant: str | None = None) -> list[ApiKey]:
+    async def list_keys(self) -> list[ApiKey]:
         """See `RunStore`."""
-        return await self._commits.read(lambda db: accounts.list_keys(db, tenant))
+        return await self._commits.read(accounts.list_keys)
 
     async def find_key(self, key_id: str) -> ApiKey | None:
         """See `RunStore`."""
@@ -215,11 +211,9 @@ class SqlStore:
 
         await self._commits.write(put, run_id)
 
-    async def checkpoints(
-        self, run_id: str, namespace: str = "", *, only: str | None = None, before: str | None = None, limit: int = 1
-    ) -> list[StoredCheckpoint]:
+    async def checkpoint(self, run_id: str, namespace: str = "", *, only: str | None = None) -> StoredCheckpoint | None:
         """See `RunStore`."""
-        return await self._commits.read(lambda db: stages.checkpoints(db, run_id, namespace, only, before, limit))
+        return await self._commits.read(lambda db: stages.checkpoint(db, run_id, namespace, only))
 
     # -- the end
 

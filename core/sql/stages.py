@@ -26,28 +26,23 @@ def put_checkpoint(db: Connection, run_id: str, checkpoint: StoredCheckpoint) ->
     )
 
 
-def checkpoints(
-    db: Connection, run_id: str, namespace: str, checkpoint_id: str | None, before: str | None, limit: int
-) -> list[StoredCheckpoint]:
-    """See `RunStore.checkpoints`."""
+def checkpoint(db: Connection, run_id: str, namespace: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
+    """See `RunStore.checkpoint`."""
     where, values = "thread_id = ? AND checkpoint_ns = ?", [run_id, namespace]
     if checkpoint_id is not None:
         where += " AND checkpoint_id = ?"
         values.append(checkpoint_id)
-    if before is not None:
-        where += " AND checkpoint_id < ?"
-        values.append(before)
     rows = db.execute(
-        "SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata FROM checkpoints "  # noqa: S608
-        f"WHERE {where} ORDER BY checkpoint_id DESC LIMIT ?",
-        (*values, limit),
+        "SELECT checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata FROM checkpoints "  # noqa: S608
+        f"WHERE {where} ORDER BY checkpoint_id DESC LIMIT 1",
+        values,
     )
-    return [
-        StoredCheckpoint(
-            namespace=namespace, id=found, parent=parent, kind=kind, state=_bytes(state), metadata=_bytes(metadata)
-        )
-        for namespace, found, parent, kind, state, metadata in rows
-    ]
+    if not rows:
+        return None
+    ((found, parent, kind, state, metadata),) = rows
+    return StoredCheckpoint(
+        namespace=namespace, id=found, parent=parent, kind=kind, state=_bytes(state), metadata=_bytes(metadata)
+    )
 
 
 def _bytes(value: Any) -> bytes:

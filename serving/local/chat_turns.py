@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.messages import Message
-from ...core.tools import Tool, ToolCall
+from ...core.tools import Tool, ToolCall, values_or_text
 from ..tool_calls import CLOSE, OPEN
 
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], str]
@@ -74,7 +74,7 @@ def _turn(message: Message) -> dict[str, Any]:
     if message.tool_calls:
         # templates write arguments as JSON themselves; those that are none are told as the text that they are
         turn["tool_calls"] = [
-            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": _arguments(c)}}
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": values_or_text(c)}}
             for c in message.tool_calls
         ]
     if message.tool_call_id:
@@ -87,14 +87,11 @@ def _turn(message: Message) -> dict[str, Any]:
 def _plain_turn(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "user", "content": f"<tool_response>\n{message.content}\n</tool_response>"}
-    written = [json.dumps({"name": c.name, "arguments": _arguments(c)}, ensure_ascii=False) for c in message.tool_calls]
+    written = [
+        json.dumps({"name": c.name, "arguments": values_or_text(c)}, ensure_ascii=False) for c in message.tool_calls
+    ]
     parts = [*([message.content] if message.content else []), *(f"{OPEN}\n{call}\n{CLOSE}" for call in written)]
     return {"role": message.role, "content": "\n".join(parts)}
-
-
-def _arguments(call: ToolCall) -> Any:
-    values = call.values
-    return call.arguments if values is None else values
 
 
 def _tried(render: Render, asked: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:

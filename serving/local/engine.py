@@ -94,7 +94,9 @@ class LocalModel:
         self._tokenizer, self._eos = tokenizer, eos
         self._shape, self._decoder = forward.shape, forward if isinstance(forward, Decoder) else None
         self._max_rows, self._checkpoint = max_rows, checkpoint
-        self._scheduler = Scheduler(forward, kv_bytes, max_rows, Lookahead(eos, lookahead))
+        # where a guess could move bits, "auto" never guesses (`guesses.steady`): then no texts need be kept for it
+        looks = lookahead if forward.steady or lookahead == "on" else "off"
+        self._scheduler = Scheduler(forward, kv_bytes, max_rows, Lookahead(eos, looks))
         self._grammars = Grammars(tokenizer, self._shape.vocab, eos, name)
         self._bounds = Bounds(name, self._shape.context, self._scheduler.prefixes.most_columns, self._shape.vocab)
         self._calls = Calls(self._scheduler, threads)

@@ -20,7 +20,6 @@ from ..grammars import GrammarFailed
 from .forward import Forward
 from .lookahead.guesses import Guesses, placed, settle, steady
 from .lookahead.lookahead import Lookahead
-from .lookahead.trie import Draft
 from .plans import Span, by_log
 from .prefix_tasks import ReleaseTask
 from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
@@ -127,11 +126,9 @@ class Scheduler:
         self._spawn()
         began = time.perf_counter()
         fills = self._choose_fills()
-        # beside a prompt the step is long already, and so is what its time would teach
-        look = self.lookahead.active and not fills
         rows = self._rows
-        drafts = self.lookahead.drafts(rows, steady(rows, self._forward)) if look else [Draft()] * len(rows)
-        guesses = [Guesses(row, draft) for row, draft in zip(rows, drafts, strict=True) if len(draft)]
+        # beside a prompt the step is long already, and so is what its time would teach
+        guesses = self._guess() if self.lookahead.active and not fills else []
         parts = self._make_room(fills, guesses)
         if not parts:
             return StepSize(0, 0, alone)
@@ -304,6 +301,11 @@ class Scheduler:
             chosen.append((fill, count))
             left -= count
         return chosen
+
+    def _guess(self) -> list[Guesses]:
+        """What is guessed of the rows."""
+        drafts = self.lookahead.drafts(self._rows, steady(self._rows, self._forward))
+        return [Guesses(row, draft) for row, draft in zip(self._rows, drafts, strict=True) if len(draft)]
 
     def _make_room(self, fills: Sequence[tuple[Fill, int]], guesses: Sequence[Guesses]) -> list[_Part]:
         """The step's parts, with room for all of them.

@@ -12,7 +12,7 @@ import numpy as np
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.errors import ReasonError, UserError
-from ..errors import error_response
+from ..errors import refuse
 
 MAX_DEPTH = 100
 """Most brackets within one another."""
@@ -68,10 +68,11 @@ class BodyCheck:
                 return
             check_json(body, self._max_depth)
         except TimeoutError:
-            await _refuse(TooSlow(f"the body did not come within {self._read_s:g} s"), scope, receive, send)
+            late = TooSlow(f"the body did not come within {self._read_s:g} s")
+            await refuse(late, scope, receive, send, close=True)
             return
         except UserError as e:
-            await _refuse(e, scope, receive, send)
+            await refuse(e, scope, receive, send, close=True)
             return
         told = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -172,11 +173,3 @@ def _finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise UserError(f"the body has the number {text[:24]}, which no float holds")
     return value
-
-
-async def _refuse(error: ReasonError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer and close: what else the caller would send is not read."""
-    scope.setdefault("state", {})["error_code"] = error.code
-    response = error_response(error)
-    response.headers["Connection"] = "close"
-    await response(scope, receive, send)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...core.errors import ReasonError, UserError
 from ...core.serve_settings import ServeSettings
 from ..callers import header_of, identify
-from ..errors import error_response
+from ..errors import refuse
 
 HEADER_BYTES = 32 << 10
 """Most bytes of a request's address and headers."""
@@ -57,11 +57,7 @@ class Doorkeeper:
                 elif scope["method"] in _CHANGES:
                     await identify(scope)
             except ReasonError as e:
-                scope["state"]["error_code"] = e.code
-                response = error_response(e)
-                if scope["method"] in _CHANGES:
-                    response.headers["Connection"] = "close"  # its body is not read
-                await response(scope, receive, send)
+                await refuse(e, scope, receive, send, close=scope["method"] in _CHANGES)
                 return
         await self._app(scope, receive, send)
 

@@ -61,12 +61,9 @@ class KeyRing:
             raise KeyRefused(_BAD_KEY, hint=_HOW)
         key_id, secret = parts
         key = await self._find(key_id)
-        if not is_secret_of(secret, None if key is None else key.digest) or key is None or self._is_over(key):
+        if not is_secret_of(secret, None if key is None else key.digest) or key is None or not key.is_good(self._now()):
             raise KeyRefused(_BAD_KEY, hint=_HOW)
         return Caller(key_id=key.id, tenant=key.tenant, scopes=key.scopes, limits=key.limits)
-
-    def _is_over(self, key: ApiKey) -> bool:
-        return key.revoked is not None or (key.expires is not None and key.expires <= self._now())
 
     async def _find(self, key_id: str) -> ApiKey | None:
         """The key, looked up at most once in a few seconds; ids that do not exist are remembered too."""

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from .key_text import KEY_IN_TEXT
 
 OURS = "reason.sidecar"
-"""Name of the logger whose records are events with fields; `RequestLog` writes them."""
+"""Name of the logger whose records are events with fields; `Journal` writes them."""
 _SERVER = "uvicorn.error"
 _SERVER_SAYS = re.compile(
     r"Started server process \[\d+\]|Finished server process \[\d+\]|Waiting for application (startup|shutdown)\."
@@ -125,7 +125,7 @@ def open_logs(*, content: bool = False, level: int = logging.INFO, stream: TextI
     for name in ("uvicorn", _SERVER, "uvicorn.asgi"):
         logging.getLogger(name).handlers[:] = []
         logging.getLogger(name).propagate = True
-    access = logging.getLogger("uvicorn.access")  # `RequestLog` tells of requests
+    access = logging.getLogger("uvicorn.access")  # `Journal` tells of requests
     access.handlers[:] = []
     access.propagate = False
     withhold(content=content)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ...agents.reasoner import Reasoner
 from ...agents.verify_text import plan_verification
-from ...core.errors import ModelNotFound, UserError
+from ...core.errors import ModelNotFound
 from ...core.question import Document, Question
 from ...core.run import RunConfig
 from ...core.settings import Settings
 from ..offered import allowed_model, bounded, refuse_places
-from ..openai.model_names import Named, named
+from ..openai.model_names import chosen_strategy, named
 from .requests import AskBody, DocumentIn, VerifyBody
 
 DEFAULT_VERIFIER = "davinci"
@@ -24,7 +24,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     """
     settings = reasoner.settings
     name = named(body.model, settings) if body.model is not None else None
-    strategy = _strategy(body, name, settings)
+    strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
     verify = body.verify if body.verify is not None else (name.verify if name is not None and name.verify else None)
     for verifier, given in body.verify_parameters.items():
         own = settings.verifiers.get(verifier)
@@ -87,18 +87,6 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
         programs_only=body.programs_only,
         tenant=tenant,
     )
-
-
-def _strategy(body: AskBody, name: Named | None, settings: Settings) -> str:
-    """The strategy: of the model's name, else of the body, else of the settings."""
-    behind = None if name is None else name.strategy
-    if behind is not None and body.strategy not in (None, behind):
-        raise UserError(
-            f"the model {body.model!r} is the strategy {behind!r}, and strategy is {body.strategy!r}",
-            hint="give one of the two",
-            param="strategy",
-        )
-    return behind or body.strategy or settings.strategy
 
 
 def _offered(settings: Settings, field: str, model: str) -> str:

@@ -10,6 +10,7 @@ from ...agents.asked import read_config
 from ...agents.given import GIVEN, given_text
 from ...core.answer import Answer
 from ...core.budget import Budget
+from ...core.run import RunConfig
 from ...core.store import RunRecord, RunStatus
 from ..error_objects import shown_error
 from ..offered import without_places
@@ -171,31 +172,33 @@ class Readiness(Reply):
 
 def summary_of(record: RunRecord) -> RunSummary:
     """A stored run, in short."""
-    return RunSummary.model_validate(_summary(record))
+    return RunSummary.model_validate(_summary(record, read_config(record), _answer(record)))
 
 
 def detail_of(record: RunRecord) -> RunDetail:
     """A stored run. What of its configuration tells of the server's own files is left out."""
-    config = read_config(record)
+    config, answer = read_config(record), _answer(record)
     given = config.strategy == GIVEN
     return RunDetail.model_validate(
         {
-            **_summary(record),
+            **_summary(record, config, answer),
             "parameters": {} if given else without_places(config.parameters),
             "verify": config.verify,
             "budget": config.budget,
             "seed": config.seed,
             "metadata": config.question.metadata,
             "text": given_text(config.parameters) if given else None,
-            "result": None if record.answer is None else Answer.model_validate(record.answer),
+            "result": answer,
             "error": None if record.error is None else shown_error(record.error),
         }
     )
 
 
-def _summary(record: RunRecord) -> dict[str, object]:
-    config = read_config(record)
-    answer = None if record.answer is None else Answer.model_validate(record.answer)
+def _answer(record: RunRecord) -> Answer | None:
+    return None if record.answer is None else Answer.model_validate(record.answer)
+
+
+def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dict[str, object]:
     return {
         "id": record.id,
         # one in the background whose process was killed waits for the next

@@ -13,7 +13,6 @@ from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
 from ...core.question import Question
 from ...core.run import RunConfig
-from ...core.settings import Settings
 from ..offered import bounded, refuse_places
 from .chat_request import ChatRequest, ReasonOptions, ResponseFormat
 from .conversation import question_of
@@ -41,7 +40,7 @@ class Asked:
     stream_events: bool = False
 
 
-def chat_asks(request: ChatRequest, reasoner: Reasoner, settings: Settings, tenant: str) -> Asked:
+def chat_asks(request: ChatRequest, reasoner: Reasoner, tenant: str) -> Asked:
     """What a chat request comes to.
 
     Raises:
@@ -49,7 +48,7 @@ def chat_asks(request: ChatRequest, reasoner: Reasoner, settings: Settings, tena
         ModelNotFound: The model is not offered.
     """
     refuse_fields(request.model_dump(exclude_unset=True), CHAT)
-    most = settings.serve.max_samples
+    most = reasoner.settings.serve.max_samples
     if request.n is not None and request.n > most:
         raise UserError(f"n is {request.n}, and the server gives at most {most} answers to a request", param="n")
     kept = {"metadata": request.metadata, "user": request.user, "safety_identifier": request.safety_identifier}
@@ -68,7 +67,6 @@ def chat_asks(request: ChatRequest, reasoner: Reasoner, settings: Settings, tena
         form=request.response_format,
         seed=request.reason.seed if request.seed is None else request.seed,
         reasoner=reasoner,
-        settings=settings,
         tenant=tenant,
     )
     return Asked(
@@ -89,7 +87,6 @@ def planned(
     form: ResponseFormat | None,
     seed: int | None,
     reasoner: Reasoner,
-    settings: Settings,
     tenant: str,
 ) -> RunConfig:
     """The configuration of one run.
@@ -104,13 +101,13 @@ def planned(
         form: The form of the answer.
         seed: The run's seed; None is the settings', else a new one.
         reasoner: Who plans.
-        settings: The server's.
         tenant: Whose run it is.
 
     Raises:
         UserError: It asks for something that it would not get; names the field.
         ModelNotFound: The model is not offered.
     """
+    settings = reasoner.settings
     name = named(model, settings)
     strategy = strategy_of(name, options.strategy, settings)
     refuse_places(options.parameters, settings.strategies.get(strategy), param="reason.parameters")

@@ -52,7 +52,7 @@ async def chat_completions(
     goes away cancels its runs, unless it has sent an idempotency key.
     """
     app = request.app
-    asked = chat_asks(body, app.state.reasoner, app.state.settings, caller.tenant)
+    asked = chat_asks(body, app.state.reasoner, caller.tenant)
     answering = Answering(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
     thoughts: Thoughts = app.state.serve.thoughts
     if not body.stream:

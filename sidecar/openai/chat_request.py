@@ -35,17 +35,19 @@ class ReasonOptions(Frozen):
     stream_events: bool = False
 
 
-class _Lenient(BaseModel):
+class Lenient(BaseModel):
     """A part of a conversation: what clients put there beyond what is read is left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a request in which nothing unknown may stand."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ContentPart(_Lenient):
+class ContentPart(Lenient):
     """A part of a message; of type `text` (of the assistant also `refusal`)."""
 
     type: str
@@ -53,14 +55,14 @@ class ContentPart(_Lenient):
     refusal: str | None = None
 
 
-class CalledFunction(_Lenient):
+class CalledFunction(Lenient):
     """The function of a tool call, its arguments as JSON text."""
 
     name: str
     arguments: str = "{}"
 
 
-class ChatToolCall(_Lenient):
+class ChatToolCall(Lenient):
     """A tool call that the assistant made."""
 
     id: str
@@ -68,7 +70,7 @@ class ChatToolCall(_Lenient):
     function: CalledFunction | None = None
 
 
-class ChatMessage(_Lenient):
+class ChatMessage(Lenient):
     """A turn of the conversation. Thoughts that come back (`reasoning`, `reasoning_content`) are not read again."""
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -78,7 +80,7 @@ class ChatMessage(_Lenient):
     tool_call_id: str | None = None
 
 
-class ToolFunction(_Lenient):
+class ToolFunction(Lenient):
     """A function that the model may ask to be called."""
 
     name: str
@@ -87,27 +89,27 @@ class ToolFunction(_Lenient):
     strict: bool | None = None
 
 
-class ChatTool(_Lenient):
+class ChatTool(Lenient):
     """A tool; of type `function`."""
 
     type: str
     function: ToolFunction | None = None
 
 
-class NamedFunction(_Lenient):
+class NamedFunction(Lenient):
     """The function of a tool choice."""
 
     name: str
 
 
-class NamedTool(_Lenient):
+class NamedTool(Lenient):
     """A tool choice that names a function."""
 
     type: str
     function: NamedFunction | None = None
 
 
-class SchemaFormat(_Lenient):
+class SchemaFormat(Lenient):
     """A JSON Schema with a name."""
 
     name: str = "answer"
@@ -116,21 +118,21 @@ class SchemaFormat(_Lenient):
     strict: bool | None = None
 
 
-class ResponseFormat(_Lenient):
+class ResponseFormat(Lenient):
     """What form `content` has."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaFormat | None = None
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     """How a stream is sent."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
-class ChatRequest(_Strict):
+class ChatRequest(Strict):
     """A request for a chat completion. What becomes of each field is told in `fields.CHAT`."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]

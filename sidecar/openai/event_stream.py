@@ -100,7 +100,7 @@ class EventStream(Response):
                 await error_response(e)(scope, receive, send)
         except Exception as e:
             if not begun:
-                raise  # the application's own handler answers
+                raise  # `Journal` answers
             log_fault("stream.fault", e)
             told = plain_error(INTERNAL, 500, code="internal")
             await out(self._encode(self._failure(told)), more=False)

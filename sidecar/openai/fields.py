@@ -144,7 +144,7 @@ def table(rules: Mapping[str, FieldRule]) -> str:
     for treatment in order:
         for name, rule in rules.items():
             if rule.treatment == treatment:
-                taken = " or ".join(f"`{_json(v)}`" for v in rule.neutral)
+                taken = " or ".join(f"`{json.dumps(v)}`" for v in rule.neutral)
                 rows.append(f"| `{name}` | {treatment}{f', but {taken}' if taken else ''} | {rule.why} |")
     return "\n".join(rows)
 
@@ -152,7 +152,3 @@ def table(rules: Mapping[str, FieldRule]) -> str:
 def _neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     # True == 1 and False == 0 in Python, and not in JSON
     return any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value)

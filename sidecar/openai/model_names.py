@@ -82,18 +82,28 @@ def strategy_of(name: Named, wanted: str | None, settings: Settings) -> str:
     Raises:
         UserError: Model name and `reason` object name different ones, or there is none of that name.
     """
-    if name.strategy is not None and wanted not in (None, name.strategy):
-        raise UserError(
-            f"the model {name.id!r} is the strategy {name.strategy!r}, and reason.strategy is {wanted!r}",
-            hint="give one of the two",
-            param="reason.strategy",
-        )
-    chosen = name.strategy or wanted or settings.strategy
+    chosen = chosen_strategy(name, wanted, settings, field="reason.strategy")
     known = STRATEGIES.names()
     if chosen not in known:
         near = " or ".join(map(repr, nearest(chosen, known)))
         raise UserError(f"unknown strategy {chosen!r}", hint=near and f"did you mean {near}?", param="reason.strategy")
     return chosen
+
+
+def chosen_strategy(name: Named | None, wanted: str | None, settings: Settings, *, field: str) -> str:
+    """The strategy of a model name, else the one that a request's field names, else that of the settings.
+
+    Raises:
+        UserError: Name and field name different ones.
+    """
+    behind = None if name is None else name.strategy
+    if name is not None and behind is not None and wanted not in (None, behind):
+        raise UserError(
+            f"the model {name.id!r} is the strategy {behind!r}, and {field} is {wanted!r}",
+            hint="give one of the two",
+            param=field,
+        )
+    return behind or wanted or settings.strategy
 
 
 def _ids(settings: Settings) -> list[str]:

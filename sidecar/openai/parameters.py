@@ -12,23 +12,15 @@ from ...reasoning.strategy import STRATEGIES, Parameters
 
 Knob = Literal["temperature", "top_p", "max_tokens", "json_schema"]
 
-SAME_NAME: dict[Knob, tuple[str, ...]] = {
-    "temperature": ("temperature",),
-    "top_p": ("top_p",),
-    "max_tokens": ("max_tokens",),
-    "json_schema": ("json_schema",),
-}
-"""The parameters that a field sets: of any strategy that has one of the same name, since that means the same."""
-
 OTHER_NAMES: dict[str, dict[Knob, tuple[str, ...]]] = {
     "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
 }
-"""The same for strategies whose parameters of that meaning are called otherwise."""
+"""The parameters that a field sets where they are called otherwise; of any other strategy, the one of its own name."""
 
 
 def targets(strategy: str, config: type[Parameters], knob: Knob) -> tuple[str, ...]:
     """The parameters of a strategy that a field sets; none if it has none of that meaning."""
-    names = OTHER_NAMES.get(strategy, {}).get(knob, SAME_NAME[knob])
+    names = OTHER_NAMES.get(strategy, {}).get(knob, (knob,))
     return tuple(name for name in names if name in config.model_fields)
 
 

@@ -98,14 +98,12 @@ async def get_response(
     record = await _record(desk, caller, response_id)
     config = read_config(record)
     told = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_kept(config)}
-    ended = None if record.answer is None else await stored_end(desk.store, record, config)
-    created = record.created
-    if ended is not None and ended.outcome is not None and record.status == "finished":
-        items = items_of(record.id, ended.thoughts, ended.outcome)
-        return response(record.id, told, created=created, completed=record.updated, outcome=ended.outcome, output=items)
+    if record.status == "finished" and record.answer is not None:
+        ended = await stored_end(desk.store, record, config)
+        return _whole(ended, told, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else shown_error(record.error)
-    return response(record.id, told, created=created, status=status, error=error)
+    return response(record.id, told, created=record.created, status=status, error=error)
 
 
 async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
@@ -144,7 +142,6 @@ async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
         form=form_of(body.text),
         seed=body.reason.seed,
         reasoner=app.state.reasoner,
-        settings=app.state.settings,
         tenant=caller.tenant,
     )
     return Asked(
@@ -189,13 +186,19 @@ async def _record(desk: RunDesk, caller: Caller, name: str, param: str | None = 
         raise unknown from None
 
 
-def _whole(ended: Ended, echoed: Mapping[str, Any]) -> dict[str, Any]:
-    """A response that was waited for."""
+def _whole(
+    ended: Ended, echoed: Mapping[str, Any], *, created: float | None = None, completed: float | None = None
+) -> dict[str, Any]:
+    """A response that has its outcome; without times, one that has just ended."""
     outcome = ended.outcome
     assert outcome is not None
-    created = time.time() - outcome.answer.usage.wall_seconds
     return response(
-        ended.run_id, echoed, created=created, outcome=outcome, output=items_of(ended.run_id, ended.thoughts, outcome)
+        ended.run_id,
+        echoed,
+        created=time.time() - outcome.answer.usage.wall_seconds if created is None else created,
+        completed=completed,
+        outcome=outcome,
+        output=items_of(ended.run_id, ended.thoughts, outcome),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from ...core.errors import UserError
 from .chat_request import (
@@ -14,20 +14,18 @@ from .chat_request import (
     ChatTool,
     ChatToolCall,
     ContentPart,
+    Lenient,
     NamedFunction,
     NamedTool,
     ReasonOptions,
     ResponseFormat,
     SchemaFormat,
+    Strict,
     ToolFunction,
 )
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class InputItem(_Lenient):
+class InputItem(Lenient):
     """An item of the conversation: a message, a function call, its output, or thoughts, which are not read again."""
 
     type: str = "message"
@@ -39,7 +37,7 @@ class InputItem(_Lenient):
     output: str | tuple[ContentPart, ...] | None = None
 
 
-class FunctionTool(_Lenient):
+class FunctionTool(Lenient):
     """A tool; of type `function`."""
 
     type: str
@@ -49,14 +47,14 @@ class FunctionTool(_Lenient):
     strict: bool | None = None
 
 
-class FunctionChoice(_Lenient):
+class FunctionChoice(Lenient):
     """A tool choice that names a function."""
 
     type: str
     name: str | None = None
 
 
-class TextFormat(_Lenient):
+class TextFormat(Lenient):
     """What form the text has."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
@@ -65,16 +63,14 @@ class TextFormat(_Lenient):
     strict: bool | None = None
 
 
-class TextOptions(_Lenient):
+class TextOptions(Lenient):
     """How the text is written."""
 
     format: TextFormat = TextFormat()
 
 
-class ResponsesRequest(BaseModel):
+class ResponsesRequest(Strict):
     """A request for a response. What becomes of each field is told in `fields.RESPONSES`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[tuple[InputItem, ...], Field(min_length=1, max_length=10_000)]

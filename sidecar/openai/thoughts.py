@@ -40,11 +40,6 @@ class ThoughtSplitter:
         self._held = ""
         self.late = False
 
-    @property
-    def thinking(self) -> bool:
-        """Whether what comes next is thought."""
-        return self._thinking
-
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain now."""
         text = self._held + text

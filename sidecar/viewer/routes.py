@@ -7,6 +7,7 @@ origin's API, nothing else.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Response
@@ -76,5 +77,6 @@ def _shell() -> Response:
     return Response(html, media_type="text/html; charset=utf-8", headers={**HEADERS, "Cache-Control": "no-cache"})
 
 
+@cache
 def _version(name: str) -> str:
     return hashlib.sha256(asset(name).encode()).hexdigest()[:16]

@@ -43,9 +43,6 @@ async def test_what_is_kept_reads_as_langgraph_itself_reads_it(store):
             assert mine._replace(config=None) == (await theirs.aget_tuple({"configurable": named}))._replace(
                 config=None
             )
-        listed = [c async for c in theirs.alist({"configurable": {"thread_id": "r", "checkpoint_ns": ""}})]
-    assert [c async for c in ours.alist({"configurable": {"thread_id": "r"}})] == listed
-    assert len(listed) == 2
     assert await ours.aget_tuple({"configurable": {"thread_id": "another"}}) is None
 
 
@@ -112,18 +109,6 @@ async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
     assert (await saver.aget_tuple({"configurable": {"thread_id": "r"}}) is not None) == kept
 
 
-async def test_a_listing_has_pages_filters_and_an_end(store):
-    saver = Checkpoints(store)
-    for i in range(120):
-        await saver.aput(CONFIG, checkpoint(f"{i:03}", solution={}), {"step": i % 2}, {})
-    where = {"configurable": {"thread_id": "r"}}
-    assert len([c async for c in saver.alist(where)]) == 120
-    odd = [c async for c in saver.alist(where, filter={"step": 1}, limit=3)]
-    assert [c.checkpoint["id"] for c in odd] == ["119", "117", "115"]
-    before = {"configurable": {"thread_id": "r", "checkpoint_id": "002"}}
-    assert [c.checkpoint["id"] async for c in saver.alist(where, before=before)] == ["001", "000"]
-
-
 async def test_a_state_of_a_run_that_is_not_ours_is_refused(store):
     await store.end_run("r", "finished")
     with pytest.raises(StoreError, match="nobody's"):
@@ -136,4 +121,4 @@ async def test_a_cancelled_write_is_whole_all_the_same(store):
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert [c.id for c in await store.checkpoints("r")] == ["1"]
+    assert (await store.checkpoint("r")).id == "1"

@@ -380,7 +380,7 @@ async def test_a_killed_run_goes_on_without_paying_twice(opened, settings, tmp_p
     texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]
     opened["scripted"] = model = ScriptedModel(replies(*texts))
     async with voting(settings, n=24) as reasoner:
-        store = await reasoner._open_store()
+        store = await reasoner.open_store()
         stored = await store.count_calls("killed")
         answer = await reasoner.aresume("killed")
         assert len(model.made) == 24 - stored

@@ -96,7 +96,7 @@ async def test_a_map_of_another_model_is_refused_before_anything_is_spent(model,
     async with voting(settings, calibration=votes) as reasoner:
         with pytest.raises(UserError, match=r"model scripted \(scripted@1\), not to scripted \(scripted@2\)"):
             await reasoner.aask("Where?")
-        assert await (await reasoner._open_store()).list_runs() == []
+        assert await (await reasoner.open_store()).list_runs() == []
     assert model.generate_calls == []
 
 

@@ -39,7 +39,7 @@ def voting(settings, **more):
 async def test_a_run_is_asked_shown_and_replayed(model, settings):
     async with voting(settings) as reasoner:
         answer = await reasoner.aask("Where?", run_id="r")
-        store = await reasoner._open_store()
+        store = await reasoner.open_store()
         run = await store.get_run("r")
         assert run.answer == answer.model_dump(mode="json")
         events = await store.events("r")
@@ -53,7 +53,7 @@ async def test_a_run_is_asked_shown_and_replayed(model, settings):
 async def test_a_run_costs_few_transactions(model, settings):
     async with Reasoner(settings=settings) as reasoner:
         await reasoner.aask("Where?")
-        store = await reasoner._open_store()
+        store = await reasoner.open_store()
         before = store.transactions
         await reasoner.aask("Where else?")
         # made, its models noted, the reply, the state after solving, the end
@@ -80,7 +80,7 @@ async def test_what_a_cancelled_run_paid_is_charged_once_when_it_goes_on(model, 
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        store = await reasoner._open_store()
+        store = await reasoner.open_store()
         partial = (await store.get_run("r")).answer["usage"]["completion_tokens"]
         assert (await store.spent("", 0)).tokens == partial > 0
         model._step = None
@@ -108,7 +108,7 @@ async def test_a_run_that_was_taken_away_stops_and_the_other_goes_on(model, tmp_
         await stuck.wait()
         with pytest.raises(UserError, match="is being worked on"):
             await winner.aresume("r")
-        store = await loser._open_store()
+        store = await loser.open_store()
         async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
             await db.execute("UPDATE owners SET lease_until = 0 WHERE id = %s", (store.owner,))
         model._step = None
@@ -116,7 +116,7 @@ async def test_a_run_that_was_taken_away_stops_and_the_other_goes_on(model, tmp_
         go_on.set()
         with pytest.raises(StoreError, match="nobody's"):
             await asking
-        run = await (await winner._open_store()).get_run("r")
+        run = await (await winner.open_store()).get_run("r")
         assert (run.status, run.answer) == ("finished", answer.model_dump(mode="json"))
 
 
@@ -128,6 +128,6 @@ async def test_a_run_that_may_not_go_on_is_given_back_as_it_was(model, settings)
         model.identity = "another@1"
         with pytest.raises(UserError, match="is not the one that run r began with"):
             await reasoner.aresume("r")
-        store = await reasoner._open_store()
+        store = await reasoner.open_store()
         run = await store.get_run("r")
         assert (run.status, run.owner) == ("failed", None)

@@ -103,7 +103,7 @@ async def test_what_cannot_take_tools_is_refused_before_a_run_begins(opened, set
     async with Reasoner(strategy="coat", settings=settings) as reasoner:
         with pytest.raises(UserError, match="strategy coat takes no tools"):
             await reasoner.aask(ASKED)
-        assert await (await reasoner._open_store()).list_runs() == []
+        assert await (await reasoner.open_store()).list_runs() == []
     async with Reasoner(settings=settings) as reasoner:
         with pytest.raises(CapabilityMissing, match="tools"):
             await reasoner.aask(ASKED)
@@ -138,7 +138,7 @@ async def test_every_call_of_a_tenants_run_is_salted_and_stored_as_anyones(opene
             config = reasoner.plan(question, tenant=tenant)
             assert config.tenant == tenant
             answer = await reasoner.arun(config)
-            store = await reasoner._open_store()
+            store = await reasoner.open_store()
             calls = await store.calls(answer.run_id)
         assert model.salts
         assert set(model.salts) == {tenant}

@@ -117,7 +117,7 @@ async def test_the_run_is_stored_and_replays_without_opening_anything(settings, 
     reports, sink = Reports(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:
         again = await reasoner.areplay(first.run_id, sinks=[reports, sink])
-        record = await (await reasoner._open_store()).get_run(first.run_id)
+        record = await (await reasoner.open_store()).get_run(first.run_id)
     assert again.verification == first.verification
     assert reports.of(again.verification) == first.reports
     assert again.degraded == first.degraded
@@ -303,7 +303,7 @@ async def test_cancelling_saves_the_run_and_resuming_finishes_it(settings, facts
         await work
     run_id = sink.events[0].run_id
     async with Reasoner(settings=settings) as reasoner:
-        record = await (await reasoner._open_store()).get_run(run_id)
+        record = await (await reasoner.open_store()).get_run(run_id)
         assert record.status == "interrupted"
         answer = await reasoner.aresume(run_id)
     assert [c.verdict for c in answer.verification.claims][3] == "supported"

@@ -138,8 +138,6 @@ async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_sto
         await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 99}})
     assert (await any_store.spent("t", 0.0)).tokens == 32
     assert (await any_store.spent("u", 0.0)).runs == 0
-    await any_store.add_spending("t", 5, 0.25)
-    assert (await any_store.spent("t", 0.0)).tokens == 37
     assert (await any_store.spent("t", 4e9)).tokens == 0  # a day to come
 
 
@@ -214,12 +212,11 @@ async def test_checkpoints_go_with_their_run(any_store):
         await any_store.put_checkpoint(
             "r", StoredCheckpoint(namespace="", id=name, parent=None, kind="json", state=b"\0\xff", metadata=b"{}")
         )
-    assert [c.id for c in await any_store.checkpoints("r", limit=9)] == ["c3", "c2", "c1"]
-    assert [c.id for c in await any_store.checkpoints("r", before="c3")] == ["c2"]
-    (only,) = await any_store.checkpoints("r", only="c1")
-    assert (only.state, only.metadata) == (b"\0\xff", b"{}")
+    assert (await any_store.checkpoint("r")).id == "c3"
+    only = await any_store.checkpoint("r", only="c1")
+    assert (only.id, only.state, only.metadata) == ("c1", b"\0\xff", b"{}")
     await any_store.delete_run("r")
-    assert await any_store.checkpoints("r") == []
+    assert await any_store.checkpoint("r") is None
     with pytest.raises(StoreError, match="not in the run store"):
         await any_store.put_checkpoint("r", only)
 

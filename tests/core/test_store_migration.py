@@ -61,7 +61,7 @@ async def test_a_file_of_the_first_version_keeps_all_that_it_holds(tmp_path):
     assert (run.config["i"], run.answer, run.tenant, run.background) == (1, {"answer": "42"}, "", False)
     assert [c.reply["text"] for c in await store.calls("r1")] == ["x"]
     assert [e.stage for e in await store.events("r1")] == ["solve"]
-    (checkpoint,) = await store.checkpoints("r1")
+    checkpoint = await store.checkpoint("r1")
     assert (checkpoint.state, checkpoint.metadata) == (b'{"v": 4}', b"{}")
     await store.take_run("r1")
     await store.end_run("r1", "finished", {"usage": {"completion_tokens": 12, "replayed_tokens": 9}})

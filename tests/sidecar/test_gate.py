@@ -118,7 +118,9 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
         await (await g.app.state.desk.attach(runs[0], EVERYBODY)).result()
         assert not g.app.state.gate.use._running
         assert not g.app.state.gate.use._holdings
-        await g.app.state.desk.store.add_spending("a", 10, 0.0)
+        store = g.app.state.desk.store
+        await store.create_run("dear", {}, tenant="a")
+        await store.end_run("dear", "finished", {"usage": {"completion_tokens": 10}})
         spent = await g.key(tokens_per_day=10, tenant="a")
         refused = await g.client.post(f"/v1/runs/{runs[1]}/resume", headers=spent)
         assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")

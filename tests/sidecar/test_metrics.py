@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from plain_answer import plain_answer
 from prometheus_client.parser import text_string_to_metric_families
-from reason.core.answer import Answer, CheckedClaim, Evidence, RunUsage, Verification
+from reason.core.answer import CheckedClaim, Evidence, Verification
 from reason.core.events import (
     BudgetCharged,
     BudgetExhausted,
@@ -71,11 +72,7 @@ class Watched:
         self.tell(charged, call)
 
     def end(self, stopped="done"):
-        answer = Answer(
-            answer="a", text="t", strategy="coat", model="m", confidence=None, stopped=stopped, candidates=(),
-            verification=None, usage=RunUsage(), run_id="r", seed=1,
-        )  # fmt: skip
-        self.tell(RunFinished(answer=answer))
+        self.tell(RunFinished(answer=plain_answer(strategy="coat", stopped=stopped)))
 
     def value(self, name, **labels):
         return self.metrics.registry.get_sample_value(name, labels)

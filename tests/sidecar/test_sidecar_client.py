@@ -7,6 +7,7 @@ import sys
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
+from plain_answer import plain_answer
 from reason.core.answer import Answer
 from reason.core.errors import (
     BackendError,
@@ -192,22 +193,7 @@ def line_of(number, kind="stage.started", **more):
 
 
 def finished(number):
-    from reason.core.answer import RunUsage
-
-    answer = Answer(
-        answer="42",
-        text="",
-        strategy="cot",
-        model="m",
-        confidence=None,
-        stopped="done",
-        candidates=(),
-        verification=None,
-        usage=RunUsage(),
-        run_id="r",
-        seed=1,
-    )
-    return line_of(number, "run.finished", event=RunFinished(number=number, answer=answer))
+    return line_of(number, "run.finished", event=RunFinished(number=number, answer=plain_answer("42", text="")))
 
 
 class Breaking:

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from reason.core.answer import Answer, RunUsage, Verification
+from plain_answer import plain_answer
+from reason.core.answer import RunUsage, Verification
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import (
@@ -83,12 +84,8 @@ class Traced:
         return call
 
     def end(self):
-        answer = Answer(
-            answer="a", text=SAID, strategy="coat", model="m", confidence=None, stopped="done", candidates=(),
-            verification=None, usage=RunUsage(prompt_tokens=7, completion_tokens=4, model_calls=1, cost_usd=0.25),
-            run_id="r1", seed=5,
-        )  # fmt: skip
-        self.tell(RunFinished(answer=answer))
+        usage = RunUsage(prompt_tokens=7, completion_tokens=4, model_calls=1, cost_usd=0.25)
+        self.tell(RunFinished(answer=plain_answer(text=SAID, strategy="coat", usage=usage)))
 
     @property
     def spans(self):

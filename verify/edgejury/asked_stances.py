@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...core.json_schemas import Schema
 from ...core.messages import Prompt, Sampling
 from ...reasoning.brains.brain import Snippet
 from ...reasoning.brains.quoting import plain, quote
@@ -18,7 +19,7 @@ from ...reasoning.reading import read
 from ...serving.model import Capabilities
 from .agreement import Stance
 from .lenient_json import find_object
-from .schemas import Schema, stance_schema
+from .schemas import stance_schema
 
 MOST_SHOWN = 6000
 """Characters of an opinion that are shown."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ...core.json_schemas import Schema
 from ...core.messages import Message, Prompt, Sampling
 from ...reasoning.brains.quoting import plain
-from .schemas import Schema
 
 Form = Literal["json", "lines"]
 

@@ -102,23 +102,25 @@ def review_request(
     most = min(MOST_ISSUES, 3 * len(blind.letters))  # a small model would fill whatever room there is
     schema = review_schema(blind.letters, most) if held and form == "json" and blind.letters else None
     if form == "json":
-        scores = ", ".join(
-            f'{{"candidate": "{letter}", "accuracy": {_GAP}, "insight": {_GAP}, "clarity": {_GAP}}}'
-            for letter in blind.letters
-        )
-        shape = (
-            f'Reply with JSON alone, of this form, with something of your own for each "{_GAP}"; marks are numbers, '
-            "issues are told in one sentence, what is to be kept is copied exactly, and both lists may be empty:\n"
-            f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_GAP}", "detail": "{_GAP}"}}], '
-            f'"keep": [{{"candidate": "{first}", "quote": "{_GAP}"}}]}}'
-        )
-        shape = shape if schema is None else _FIELDS
+        shape = _json_form(blind.letters, first) if schema is None else _FIELDS
         opening, stop = f'{{"scores": [{{"candidate": "{first}", "accuracy": ', _JSON_STOPS
     else:
         shape = _lines_form(blind)
         opening, stop = f"{first}: ", _LINES_STOPS
     text = f"{head}\n\n{answers}\n\n{_TASK}\n{shape}"
     return asked(ask(question, text), opening, stop, form, begin=begin, schema=schema)
+
+
+def _json_form(letters: Sequence[str], first: str) -> str:
+    scores = ", ".join(
+        f'{{"candidate": "{letter}", "accuracy": {_GAP}, "insight": {_GAP}, "clarity": {_GAP}}}' for letter in letters
+    )
+    return (
+        f'Reply with JSON alone, of this form, with something of your own for each "{_GAP}"; marks are numbers, '
+        "issues are told in one sentence, what is to be kept is copied exactly, and both lists may be empty:\n"
+        f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_GAP}", "detail": "{_GAP}"}}], '
+        f'"keep": [{{"candidate": "{first}", "quote": "{_GAP}"}}]}}'
+    )
 
 
 def repair_request(first: Asked, reply: str, blind: Blinding, *, begin: bool = False) -> Asked:

@@ -9,19 +9,14 @@ Schema that all providers take.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, get_args
+from typing import get_args
 
-from pydantic import JsonValue
-
+from ...core.json_schemas import TEXT, Schema, list_of, object_of, one_of
 from ...core.question import Question
 from ...reasoning.answer_kind import ResolvedKind
 from ...reasoning.prompts import LETTERS
 from .agreement import Stance
 from .opinions import LEAST_MARK, MOST_MARK, IssueKind
-
-Schema = dict[str, JsonValue]
-
-_TEXT: Final[Schema] = {"type": "string"}
 
 
 def review_schema(letters: Sequence[str], most: int) -> Schema:
@@ -31,11 +26,15 @@ def review_schema(letters: Sequence[str], most: int) -> Schema:
         letters: Letters of the answers that are shown, at least one.
         most: Most issues, and likewise passages.
     """
-    marks = _object({name: _one_of(range(LEAST_MARK, MOST_MARK + 1)) for name in ("accuracy", "insight", "clarity")})
-    issue = _object({"candidate": _one_of(letters), "kind": _one_of(get_args(IssueKind)), "detail": _TEXT})
-    kept = _object({"candidate": _one_of(letters), "quote": _TEXT})
-    return _object(
-        {"scores": _object(dict.fromkeys(letters, marks)), "issues": _list(issue, most), "keep": _list(kept, most)}
+    marks = object_of(dict.fromkeys(("accuracy", "insight", "clarity"), one_of(range(LEAST_MARK, MOST_MARK + 1))))
+    issue = object_of({"candidate": one_of(letters), "kind": one_of(get_args(IssueKind)), "detail": TEXT})
+    kept = object_of({"candidate": one_of(letters), "quote": TEXT})
+    return object_of(
+        {
+            "scores": object_of(dict.fromkeys(letters, marks)),
+            "issues": list_of(issue, most),
+            "keep": list_of(kept, most),
+        }
     )
 
 
@@ -51,41 +50,27 @@ def chair_schema(
         issues: How many issues are shown, numbered from 1.
         most: Most statements of each kind.
     """
-    fields: Schema = {"answer": _TEXT}
+    fields: Schema = {"answer": TEXT}
     if kind is not None:
         fields["choice"] = (
-            _one_of(LETTERS[: len(question.choices)])
+            one_of(LETTERS[: len(question.choices)])
             if kind == "choice"
-            else _one_of(("yes", "no"))
+            else one_of(("yes", "no"))
             if kind == "yes_no"
-            else _TEXT
+            else TEXT
         )
-    fields["rationale"] = _list(_TEXT, most)
+    fields["rationale"] = list_of(TEXT, most)
     if issues:
-        addressed = _object({"issue": _one_of(range(1, issues + 1)), "how": _TEXT})
-        fields["addressed"] = _list(addressed, issues)
-    position = _object({"candidate": _one_of(letters), "stance": _TEXT})
-    fields["open_questions"] = _list(_TEXT, most)
-    fields["disagreements"] = _list(
-        _object({"topic": _TEXT, "positions": _list(position, len(letters)), "resolution": _TEXT}), most
+        addressed = object_of({"issue": one_of(range(1, issues + 1)), "how": TEXT})
+        fields["addressed"] = list_of(addressed, issues)
+    position = object_of({"candidate": one_of(letters), "stance": TEXT})
+    fields["open_questions"] = list_of(TEXT, most)
+    fields["disagreements"] = list_of(
+        object_of({"topic": TEXT, "positions": list_of(position, len(letters)), "resolution": TEXT}), most
     )
-    return _object(fields)
+    return object_of(fields)
 
 
 def stance_schema(claims: int) -> Schema:
     """What a text says of each of some claims, numbered from 1."""
-    return _object({str(number): _one_of(get_args(Stance)) for number in range(1, claims + 1)})
-
-
-def _one_of(values: Sequence[str] | range) -> Schema:
-    told: list[JsonValue] = list(values)
-    return {"type": "integer" if isinstance(values, range) else "string", "enum": told}
-
-
-def _list(items: Schema, most: int) -> Schema:
-    return {"type": "array", "items": items, "maxItems": most}
-
-
-def _object(fields: Schema) -> Schema:
-    names: list[JsonValue] = list(fields)
-    return {"type": "object", "properties": fields, "required": names, "additionalProperties": False}
+    return object_of({str(number): one_of(get_args(Stance)) for number in range(1, claims + 1)})

@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pydantic import JsonValue
-
 from ...core.errors import Cancelled, ReasonError, UserError
+from ...core.json_schemas import TEXT, Schema, list_of, object_of
 from ...core.messages import Frozen, Prompt, Request, Sampling
 from ...reasoning.brains.brain import Snippet
 from ...reasoning.brains.quoting import plain, quote
@@ -127,25 +126,13 @@ async def split_by_model(
     return Split(claims=tuple(claims), degraded="; ".join(notes))
 
 
-def claims_schema(most: int) -> dict[str, JsonValue]:
+def claims_schema(most: int) -> Schema:
     """JSON Schema of a reply: an object, since not every provider takes a list by itself, with the claims in it.
 
     Args:
         most: Most claims.
     """
-    text: JsonValue = {"type": "string"}
-    entry: JsonValue = {
-        "type": "object",
-        "properties": {"claim": text, "quote": text},
-        "required": ["claim", "quote"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "properties": {"claims": {"type": "array", "items": entry, "maxItems": most}},
-        "required": ["claims"],
-        "additionalProperties": False,
-    }
+    return object_of({"claims": list_of(object_of({"claim": TEXT, "quote": TEXT}), most)})
 
 
 def read_entries(reply: str) -> list[tuple[str, str]]:

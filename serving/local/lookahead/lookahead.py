@@ -135,7 +135,7 @@ class Lookahead:
             depth = min(DEPTH, row.left - 1, most if self.mode == "auto" else DEPTH)
             tail = row.tail(QUERY + AGREEING) if depth > 0 else ()
             drafts.append(self._trie(row.salt).draft(tail, MOST, depth, LEAST) if depth > 0 else Draft())
-        if self.mode == "on":
+        if self.mode == "on" or not any(drafts):
             return drafts
         # a wrong guess that stands between right ones is no part of any sum, and yet moves their last bits
         drafts = [draft.chain() for draft in drafts]

@@ -2,7 +2,7 @@
 
 import string
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from reason.sidecar.openai.chat_request import ChatMessage, ChatRequest
 from reason.sidecar.openai.conversation import question_of
 from reason.sidecar.openai.fields import CHAT, RESPONSES, table
 from reason.sidecar.openai.model_names import every_name, named
-from reason.sidecar.openai.parameters import OTHER_NAMES, SAME_NAME, knobs
+from reason.sidecar.openai.parameters import OTHER_NAMES, Knob, knobs
 from reason.sidecar.openai.parameters import table as parameter_table
 from reason.sidecar.openai.responses_request import ResponsesRequest
 from reason.sidecar.openai.thought_lines import line_of
@@ -48,7 +48,7 @@ def test_the_documentation_has_the_table(path, rules):
 def test_the_table_of_parameters_names_real_ones():
     for strategy, names in OTHER_NAMES.items():
         fields = STRATEGIES.load(strategy).Config.model_fields
-        assert set(names) <= set(SAME_NAME)
+        assert set(names) <= set(get_args(Knob))
         assert all(name in fields for several in names.values() for name in several)
 
 

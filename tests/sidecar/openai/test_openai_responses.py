@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from reason.core.answer import Answer, RunUsage
+from plain_answer import plain_answer
 from reason.sidecar.openai.outcome import Outcome
 from reason.sidecar.openai.responses_reply import ResponseEvents
 from reason.sidecar.openai.thoughts import Piece
@@ -101,20 +101,7 @@ def test_thoughts_that_follow_the_text_are_an_item_behind_it():
         [],
         ["response.output_text.delta"],
     ]
-    answer = Answer(
-        answer="42",
-        text="42",
-        strategy="cot",
-        model="m",
-        confidence=None,
-        stopped="done",
-        candidates=(),
-        verification=None,
-        usage=RunUsage(),
-        run_id="r",
-        seed=0,
-    )
-    end = events.end(Outcome(answer, "42", (), "stop", 0))[-1]
+    end = events.end(Outcome(plain_answer("42"), "42", (), "stop", 0))[-1]
     message, thoughts = end["response"]["output"]
     assert (message["content"][0]["text"], thoughts["summary"][0]["text"]) == ("42", "hm")
 

@@ -4,7 +4,7 @@ export type Theme = "light" | "dark" | null;
 
 const KEY = "reason-theme";
 
-export function themeNow(): Theme {
+function themeNow(): Theme {
   const said = document.documentElement.dataset["theme"];
   return said === "light" || said === "dark" ? said : null;
 }

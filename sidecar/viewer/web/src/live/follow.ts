@@ -7,7 +7,7 @@ import { Messages } from "./sse";
 const EVERY_MS = 60; // events are handed on in batches, however fast they come
 const LONGEST_WAIT_MS = 15_000;
 
-export interface Follower {
+interface Follower {
   /** Events with a higher number than those before; pieces of text among them. */
   onEvents(events: RunEvent[]): void;
   /** Whether the connection stands. */

@@ -2,7 +2,7 @@
 
 import { type Json, list, object, type Report, text } from "../events";
 
-export interface Field {
+interface Field {
   name: string;
   about: string;
   kind: "flag" | "choice" | "whole" | "number" | "text" | "json";

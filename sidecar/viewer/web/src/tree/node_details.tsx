@@ -5,13 +5,13 @@ import { number } from "../events";
 import type { Tree } from "./tree";
 import { before, headOf, nodeFacts, sourceOf } from "./words";
 
-export function NodeDetails({ tree, id, panelRef }: { tree: Tree; id: number | null; panelRef: { current: HTMLElement | null } }) {
+export function NodeDetails({ tree, id }: { tree: Tree; id: number | null }) {
   const node = id === null ? undefined : tree.nodes.get(id);
   if (node === undefined) return null;
   const above = before(tree, node.id);
   const notes = tree.notes.get(node.id) ?? [];
   return (
-    <section class="panel" aria-label="Node" ref={panelRef} tabIndex={-1}>
+    <section class="panel" aria-label="Node" tabIndex={-1}>
       <h4 aria-live="polite">{headOf(tree, node)}</h4>
       <dl class="facts">
         {nodeFacts(tree, node).map(([name, value]) => (

@@ -50,7 +50,6 @@ function Desk({ tree }: { tree: Tree }) {
   const stage = useRef<HTMLDivElement>(null);
   const svg = useRef<SVGSVGElement>(null);
   const canvas = useRef<SVGGElement>(null);
-  const panel = useRef<HTMLElement>(null);
   const view = useRef<View>({ x: 0, y: 0, k: 1 });
   const own = useRef(false); // whether somebody has moved it: then it stays where it was put
   const dragged = useRef(false);
@@ -271,7 +270,7 @@ function Desk({ tree }: { tree: Tree }) {
           shows one, Space folds what is below it.
         </p>
       </div>
-      <NodeDetails tree={tree} id={picked} panelRef={panel} />
+      <NodeDetails tree={tree} id={picked} />
     </div>
   );
 }

@@ -7,7 +7,7 @@ import { spaced, tone } from "../text/words";
 
 const STOPPED = { done: "good", budget: "warn", cancelled: "warn", error: "bad" } as const;
 
-export interface Standing {
+interface Standing {
   word: string;
   tone: string;
 }

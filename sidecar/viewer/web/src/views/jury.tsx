@@ -180,7 +180,7 @@ export function Stances({ label }: { label: Report }) {
     ["say neither", "silent"],
   ] as const;
   return (
-    <span class="stances soft small">
+    <span class="soft small">
       {rows
         .map(([words, name]) => [words, list(label[name]).map((who) => `#${number(who)}`)] as const)
         .filter(([, who]) => who.length > 0)

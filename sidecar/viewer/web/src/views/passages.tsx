@@ -6,9 +6,9 @@ import { fixed } from "../text/figures";
 import { placed } from "../text/words";
 
 /** Characters of a passage that are shown on each side of what is quoted of it. */
-export const AROUND = 600;
+const AROUND = 600;
 
-export interface Quoted {
+interface Quoted {
   passage: Report;
   span: Report | null;
   pair: Report | null;

@@ -24,7 +24,7 @@ export function align(completion: Completion, writing: Writing | undefined): Pie
   return writing.text === text && used <= logprobs.length ? pieces : null;
 }
 
-export function shadeOf(logprob: number): string {
+function shadeOf(logprob: number): string {
   const p = Math.exp(Math.min(logprob, 0));
   const darkness = SHADES.filter((bound) => p < bound).length;
   return darkness > 0 ? `p${darkness}` : "";

@@ -9,7 +9,7 @@ import { SampleText, ShadeLegend } from "./sample_text";
 
 const PAGE = 16;
 
-export interface Candidate {
+interface Candidate {
   answer: string | null;
   score: number | null;
   text: string;
@@ -139,7 +139,7 @@ export function Writing({ live }: { live: Live[] }) {
   );
 }
 
-export interface Live {
+interface Live {
   key: string;
   name: string;
   text: string;

@@ -1,0 +1,32 @@
+"""JSON schemas of forms in which a reply is wanted, of the part of JSON Schema that all providers take.
+
+Every field of an object is required and no other is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import JsonValue
+
+Schema = dict[str, JsonValue]
+
+TEXT: Final[Schema] = {"type": "string"}
+
+
+def one_of(values: Sequence[str] | range) -> Schema:
+    """One of some texts or whole numbers."""
+    told: list[JsonValue] = list(values)
+    return {"type": "integer" if isinstance(values, range) else "string", "enum": told}
+
+
+def list_of(items: Schema, most: int) -> Schema:
+    """A list of at most so many items."""
+    return {"type": "array", "items": items, "maxItems": most}
+
+
+def object_of(fields: Mapping[str, JsonValue]) -> Schema:
+    """An object of just these fields, which are written in this order."""
+    names: list[JsonValue] = list(fields)
+    return {"type": "object", "properties": dict(fields), "required": names, "additionalProperties": False}
