@@ -2,24 +2,26 @@
 
 The graph carries the coarse stages alone, with a checkpoint after each once there is a solution. A search never runs
 as graph steps: a strategy is one node, and what it has paid for is in the run store call by call. Where nothing
-verifies the answer, nothing comes between the solution and the end, and the stages are one step (`brief_graph`).
+verifies the answer, nothing comes between the solution and the end: there is nothing to order and nothing to keep, and
+the stages follow one another without the graph (`nodes.answer_unverified`).
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from . import nodes
 from .repairing import after_verification
-from .state import Brief, Pipeline, State
+from .state import Pipeline, State
 
 Graph = CompiledStateGraph[State, Pipeline, State, State]
-BriefGraph = CompiledStateGraph[Brief, Pipeline, Brief, Brief]
 STAGES = ("route", "solve", "verify", "repair", "finish")
 
 
@@ -39,14 +41,17 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     return graph.compile(checkpointer=checkpointer)
 
 
-@cache
-def brief_graph() -> BriefGraph:
-    """The pipeline of runs that verify nothing: the same stages as one step, since none of them is worth a checkpoint.
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """The pipeline within belongs to no other graph, whoever has asked.
 
-    A step of LangGraph costs as much of the processor as a few model calls do; one serves all such runs.
+    LangGraph takes a graph that is called inside a node for a part of the node's graph: where a question is asked in
+    somebody else's graph, their checkpointer would be handed our states, their listeners would hear of our stages, and
+    their thread, gone on with, would have the pipeline go on with what an earlier run had left there. A run is durable
+    by itself; all that their graph needs to know of it is its answer.
     """
-    graph = StateGraph(Brief, context_schema=Pipeline)
-    graph.add_node("answer", nodes.answer_unverified)
-    graph.add_edge(START, "answer")
-    graph.add_edge("answer", END)
-    return graph.compile()
+    token = var_child_runnable_config.set(None)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)

@@ -24,9 +24,9 @@ from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards import RewardModel, own_judge
 from .calibrated import doubts
-from .graph import Graph, brief_graph
+from .graph import Graph, on_its_own
 from .knowledge import described
-from .nodes import assemble, resume_costs
+from .nodes import answer_unverified, assemble, resume_costs
 from .pacing import paced
 from .state import Pipeline, State
 from .verifying import Verifying
@@ -80,19 +80,18 @@ class Journey:
             changed: Brains that answer otherwise than when the run began.
         """
         self._changed = tuple(changed)
-        reached = await self._graph.aget_state(self._thread)
+        with on_its_own():
+            reached = await self._graph.aget_state(self._thread)
         if not reached.values:
             return await self.start()
         resume_costs(self._run, cast(State, reached.values))
         return await self._travel(lambda pipeline: self._through_all(None, pipeline), resumed=True)
 
     async def _from_the_start(self, pipeline: Pipeline) -> Answer:
-        """Through the graph that is enough for the run."""
-        question = self._run.question
+        """Through the graph; a run that verifies nothing needs none."""
         if self._run.config.verify:
-            return await self._through_all({"question": question.model_dump(mode="json")}, pipeline)
-        reached = await brief_graph().ainvoke({"question": question}, context=pipeline)
-        return cast(Answer, reached["answer"])
+            return await self._through_all({"question": self._run.question.model_dump(mode="json")}, pipeline)
+        return await answer_unverified(pipeline)
 
     async def _through_all(self, state: State | None, pipeline: Pipeline) -> Answer:
         """Through the graph with a checkpoint after each stage; None goes on from the last."""
@@ -129,7 +128,8 @@ class Journey:
             for name in self._changed:
                 run.degrade(f"{name} has changed since the run began: what it was asked is asked anew")
             async with paced(run):
-                answer = await through(pipeline)
+                with on_its_own():
+                    answer = await through(pipeline)
         except asyncio.CancelledError:
             if run.handed_over:
                 await run.write_events()

@@ -18,7 +18,7 @@ from ..reasoning.strategy import make_strategy, require_features
 from ..verify.verifier import make_verifier
 from .given import GIVEN, given_solution
 from .repairing import keep_the_better, together, verification_of, with_findings
-from .state import Brief, Pipeline, State
+from .state import Pipeline, State
 
 Stage = Callable[[State, Pipeline], Awaitable[State]]
 
@@ -179,23 +179,26 @@ def as_node(name: str, stage: Stage) -> Node:
     return node
 
 
-async def answer_unverified(state: Brief, *, runtime: Runtime[Pipeline]) -> Brief:
+async def answer_unverified(pipeline: Pipeline) -> Answer:
     """All stages of a run that verifies nothing, one after the other; the trace tells the same of them.
 
     Between two of them there is nothing that a checkpoint would save: all that costs anything is in `solve`, whose
-    calls are in the run store one by one. So they are one step of the graph, and hand on what they have as it is.
+    calls are in the run store one by one. So they are no steps of the graph, each of which costs as much of the
+    processor as a few model calls do, and hand on what they have as it is.
+
+    Raises:
+        NotVerified: A verified answer is required.
     """
-    pipeline = runtime.context
     run = pipeline.run
     async with told(run, "route"):
         strategy = run.config.strategy
     async with told(run, "solve"):
-        solution = await solved(state["question"], strategy, pipeline)
+        solution = await solved(run.question, strategy, pipeline)
     async with told(run, "verify"):
         verification = None
     async with told(run, "finish"):
         answer = finished(run, solution, strategy, verification)
-    return {"answer": answer}
+    return answer  # noqa: RET504 (the stage has to end before)
 
 
 @asynccontextmanager

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from ..core.answer import Answer
-from ..core.question import Question
 from ..core.run import Run
 from ..reasoning.strategy import Models
 from .verifying import Verifying
@@ -40,18 +38,6 @@ class State(TypedDict, total=False):
     usage: dict[str, Any]
     degraded: list[str]
     answer: dict[str, Any]
-
-
-class Brief(TypedDict, total=False):
-    """The state of a run that verifies nothing. It is not checkpointed, so it holds the nouns themselves.
-
-    Attributes:
-        question: What is asked.
-        answer: What it came to.
-    """
-
-    question: Question
-    answer: Answer
 
 
 @dataclass(frozen=True)

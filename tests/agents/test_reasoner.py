@@ -108,6 +108,14 @@ async def test_astream_ends_with_the_answer_and_shows_the_text(opened, settings)
     assert "".join(e.text for e in events if e.type == "text.delta") == events[-1].answer.text
 
 
+async def test_a_stream_takes_a_seed_and_a_name_as_a_question_does(opened, settings):
+    async with Reasoner(settings=settings) as reasoner:
+        events = [e async for e in reasoner.astream("Where?", seed=77, run_id="named")]
+        record = await (await reasoner.open_store()).get_run("named", exact=True)
+    assert {e.run_id for e in events} == {"named"}
+    assert (events[-1].answer.seed, record.config["seed"]) == (77, 77)
+
+
 async def test_leaving_a_stream_early_cancels_the_run(opened, settings):
     model = opened["scripted"]
     async with Reasoner(settings=settings) as reasoner:

@@ -1,4 +1,4 @@
-"""Runs that verify nothing go through one step of the graph, and look from outside as through all of them."""
+"""Runs that verify nothing go without the graph, and look from outside as through all of it."""
 
 import pytest
 import reason.agents.reasoner as reasoner_module
@@ -29,7 +29,7 @@ def settings(tmp_path):
 
 
 async def through_all(journey, pipeline):
-    """As before there was a graph for runs that verify nothing."""
+    """As if something were verified, and as before such runs went without the graph."""
     return await journey._through_all({"question": journey._run.question.model_dump(mode="json")}, pipeline)
 
 
@@ -38,7 +38,7 @@ def told(sink):
     return [e.model_dump(exclude={"run_id", "at_s", "seconds", "answer"}) for e in sink.events]
 
 
-async def test_both_graphs_tell_and_answer_the_same(model, settings, monkeypatch):
+async def test_both_ways_tell_and_answer_the_same(model, settings, monkeypatch):
     brief, whole = MemorySink(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:
         one = await reasoner.aask("Where?", sinks=[brief])
