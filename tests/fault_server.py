@@ -41,6 +41,7 @@ class FaultServer:
         reports: Whether our endpoint plug-in is installed, which hands out what hooks measured.
         logprobs: Whether log-probabilities are shown.
         schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
+        many: Whether a request gets as many samples as it asks for; else `n` is ignored, as many servers do.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class FaultServer:
         reports: bool = True,
         logprobs: bool = True,
         schemas: bool = False,
+        many: bool = True,
     ) -> None:
         self.model = model
         self.served = served
@@ -71,6 +73,7 @@ class FaultServer:
         """What hooks have reported and nobody has fetched."""
         self.logprobs = logprobs
         self.schemas = schemas
+        self.many = many
         self.open = 0
         """Requests for text under way."""
         self.most_open = 0
@@ -250,7 +253,7 @@ class FaultServer:
             sampling=Sampling(
                 temperature=body.get("temperature", 1.0),
                 max_tokens=body.get("max_tokens", 16),
-                n=body.get("n") or 1,
+                n=(body.get("n") or 1) if self.many else 1,
                 stop=(stop,) if isinstance(stop, str) else tuple(stop),
                 top_logprobs=top,
             ),

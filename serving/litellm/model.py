@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ...core.errors import ContextTooLong, ReasonError
@@ -178,6 +179,8 @@ class LiteLLMModel:
             if not left:
                 return None
             if fault is None:
+                if set(run) & set(left):
+                    return await self._one_by_one(part, left, done, listener)
                 continue
             wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
             if wait is None:
@@ -186,10 +189,23 @@ class LiteLLMModel:
             await asyncio.sleep(wait)
             waited += wait
 
+    async def _one_by_one(
+        self, part: Part, left: tuple[int, ...], done: dict[tuple[int, int], Completion], listener: Listener | None
+    ) -> ReasonError | None:
+        """Make what a server left out that gives one sample whatever `n` says; none is asked for several any more."""
+        self.traits = self.traits.model_copy(update={"many": False})
+        self._can = self._can.model_copy(update={"prompt_per_sample": True})
+        alone = [Part(part.position, part.request, (index,), part.told) for index in left]
+        errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
+        return next((error for error in errors if error is not None), None)
+
     async def attempt(
         self, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> tuple[list[Completion], Fault | None]:
-        """One request for some samples: those that were finished, and why not all."""
+        """One request for some samples: those that were finished, and why not all.
+
+        None is why where the reply came to its end and had not a word of the others: many servers ignore `n`.
+        """
         again = any(i in part.told for i in run)
 
         def tell(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
@@ -224,8 +240,9 @@ class LiteLLMModel:
             fault = explain(e, self.target)
         usages = share(reading.usage, reading.samples, self.prices, self.target, waited)
         finished = []
+        some = any(sample.finish is not None for sample in reading.samples)
         for sample, usage in zip(reading.samples, usages, strict=True):
-            if sample.finish is None and fault is not None:
+            if sample.finish is None and (fault is not None or (some and not sample.pieces)):
                 continue
             try:
                 completion = await self._completed(sample, usage, part.request, report)

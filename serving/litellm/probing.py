@@ -79,7 +79,8 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
         can = can.model_copy(update={"logprobs": top > 0})
         asked = _request(PROMPT if vllm else plain, top=top, n=2)
         try:
-            [replies] = await build(can, traits.model_copy(update={"many": True})).generate([asked])
+            asker = build(can, traits.model_copy(update={"many": True}))
+            [replies] = await asker.generate([asked])
             break
         except BackendError:
             if top == 0:
@@ -87,7 +88,7 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
     first = replies[0]
     shown = first.logprobs is not None
     top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
-    many = all(r.ok for r in replies)
+    many = asker.traits.many and all(r.ok for r in replies)
     can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
     single = build(can, traits)
     [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])

@@ -71,13 +71,16 @@ class SpreadModel(LiteLLMModel):
                 retries += bool(tried)
                 tried.clear()
                 continue
-            finished, fault, queued = await self._at(endpoint, part, consecutive(left)[0], waited, listener)
+            run = consecutive(left)[0]
+            finished, fault, queued = await self._at(endpoint, part, run, waited, listener)
             waited = 0.0 if finished else waited + queued
             done.update({(part.position, c.sample_index): c for c in finished})
             left = tuple(i for i in left if (part.position, i) not in done)
             if not left:
                 return None
             if fault is None:
+                if finished and set(run) & set(left):
+                    return await self._one_by_one(part, left, done, listener)
                 continue
             if not fault.retryable and not fault.fatal:
                 return await self._give_up(part, left, fault, done, listener)

@@ -302,3 +302,15 @@ async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoi
         assert answered == Counter(f"echo {i:04}" for i in range(number))
         assert sum(s.count for s in servers) > number
         assert min(len(s.answered) for s in servers) > number / 5
+
+
+async def test_endpoints_that_ignore_n_are_asked_for_one_sample_at_a_time():
+    servers = [FaultServer(script()) for _ in range(2)]
+    async with spread(*servers, max_retries=0) as (model, _):
+        before = sum(s.count for s in servers)
+        for server in servers:
+            server.many = False
+        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=Sampling(n=6, max_tokens=20))])
+        assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(6)]
+        assert sum(s.count for s in servers) - before == 6
+        assert not model.traits.many

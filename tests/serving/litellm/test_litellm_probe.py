@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from reason.core.messages import Prompt, Request, Sampling
+
+COLOURS = ("blue sky", "red rose", "green grass")
+
 
 async def test_a_vllm_server_is_measured(opened):
     async with opened() as (server, model):
@@ -13,3 +18,31 @@ async def test_a_vllm_server_is_measured(opened):
         assert (can.usd_per_prompt_token, can.usd_per_completion_token) == (None, None)
         assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
         assert server.open == 0
+
+
+@pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])
+async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened, provider, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    async with opened(*COLOURS, provider=provider, settings={"max_retries": 0}, many=False) as (server, model):
+        assert not model.traits.many
+        assert model.capabilities.prompt_per_sample
+        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=Sampling(n=4, max_tokens=20))])
+        assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(4)]
+        assert all(c.text in COLOURS for c in made)
+        assert server.count == 4
+
+
+async def test_a_server_that_begins_to_ignore_n_is_no_failure(opened):
+    async with opened(*COLOURS, settings={"max_retries": 0}) as (server, model):
+        assert model.traits.many
+        server.many = False
+        asked = Request(prompt=Prompt.user("Go"), sampling=Sampling(n=5, max_tokens=20, seed=3))
+        heard = []
+        [made] = await model.generate([asked], heard.append)
+        assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(5)]
+        assert [body.get("n", 1) for _, body in server.requests] == [5, 1, 1, 1, 1]
+        assert sorted(c.sample_index for c in heard if c.completion is not None) == [0, 1, 2, 3, 4]
+        server.many = True
+        [again] = await model.generate([asked])  # it is not asked for several any more, and gives the same ones
+        assert [c.text for c in again] == [c.text for c in made]
+        assert [body.get("n", 1) for _, body in server.requests[5:]] == [1] * 5
