@@ -255,19 +255,25 @@ class Reasoner:
         return await Journey(run, models, self._pipeline(store), reward, knowledge, verifying).start()
 
     async def astream(
-        self, question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = ()
+        self,
+        question: str | Question,
+        *,
+        choices: Sequence[str] = (),
+        documents: Sequence[Document] = (),
+        seed: int | None = None,
+        run_id: str | None = None,
     ) -> AsyncGenerator[EventFields, None]:
         """Answer a question and tell everything that happens, text as it is generated included.
 
-        The last event is `RunFinished` with the answer. Leaving the loop early cancels the run.
+        Takes what `aask` takes. The last event is `RunFinished` with the answer. Closing the generator early cancels
+        the run; a loop that may be left early stands in `contextlib.aclosing`, so that it is closed at once.
 
         Raises:
             ReasonError: As `aask`, after the events so far.
         """
         live = LiveSink()
-        work = asyncio.ensure_future(
-            self.aask(question, choices=choices, documents=documents, sinks=(live,), stream_text=True)
-        )
+        config = self.plan(question, choices=choices, documents=documents, seed=seed)
+        work = asyncio.ensure_future(self.arun(config, run_id=run_id, sinks=(live,), stream_text=True))
         work.add_done_callback(lambda _: live.close())
         try:
             async for event in live:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -11,7 +13,34 @@ from typing import Any, TextIO
 import anyio
 
 from .errors import DataError, StoreError
-from .events import EVENT, EventFields, EventsDropped, TextDelta
+from .events import EVENT, EventFields, EventsDropped, Sink, TextDelta
+
+log = logging.getLogger("reason.events")
+
+
+class Audience:
+    """The sinks of a run, which it tells of each event.
+
+    Each hears in the context (`contextvars`) of whoever asked, whichever task or thread has the news: what a stream
+    writer, a logger or a tracer looks up there is what it would find beside the question. One that raises hears no
+    more, and its error is logged: listening cannot break a run, nor lose what it has paid for.
+
+    Args:
+        sinks: Who listens.
+    """
+
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
+        self._context = copy_context()
+
+    def __call__(self, event: EventFields) -> None:
+        """Tell them."""
+        for sink in self._sinks:
+            try:
+                self._context.copy().run(sink, event)  # a copy: a sink may be told of one event while it hears another
+            except Exception:
+                log.exception("a listener failed at event %d of run %s and hears no more", event.number, event.run_id)
+                self._sinks = tuple(other for other in self._sinks if other is not sink)
 
 
 class MemorySink:

@@ -16,6 +16,7 @@ from .answer import Solution
 from .budget import Budget, Ledger
 from .calibration import CalibrationMap
 from .errors import LimitExceeded
+from .event_sinks import Audience
 from .events import BudgetExhausted, Degraded, EventFields, RunFailed, RunFinished, RunStarted, Sink, TextDelta
 from .messages import Completion, Frozen
 from .question import Question
@@ -76,7 +77,7 @@ class Run:
         run_id: Name of the run in the store.
         config: What was decided before it began.
         store: Where its calls and events are kept.
-        sinks: Who else hears its events.
+        sinks: Who else hears its events, in the context of who makes the run (see `Audience`).
         after_events: The stored events of an interrupted run that goes on; empty for a new one.
         begun: Whether it has begun before, also where none of its events had been stored when its process was killed.
         wants_text: Whether somebody listens to text deltas.
@@ -126,7 +127,7 @@ class Run:
         self.recording = recording
         self._fresh = fresh
         self._looked_for: set[str] = set()
-        self._sinks = tuple(sinks)
+        self._tell = Audience(sinks)
         self.resumed_after = after_events[-1].number if after_events else 0
         self.begun_before = sum(isinstance(event, RunStarted) for event in after_events)
         self._next_event = self.resumed_after + 1
@@ -172,8 +173,7 @@ class Run:
         stamped = event.stamped(number=number, parent=under, run_id=self.id, at_s=self.ledger.elapsed_s)
         if self.recording and not isinstance(event, TextDelta):
             self._unsaved.append(stamped)
-        for sink in self._sinks:
-            sink(stamped)
+        self._tell(stamped)
         return number
 
     @contextmanager

@@ -1,4 +1,9 @@
-"""Ask one question with the default model, then the same by a vote of several chains under a token budget."""
+"""Ask one question with the default model, then the same by a vote of several chains under a token budget.
+
+    python examples/ask.py
+
+The models are opened at the first question and kept until the block ends. Needs the extra `[local]`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from reason import Reasoner
 async def main() -> None:
     """Ask."""
     question = "What is the capital of France?"
-    async with Reasoner(seed=1) as reasoner:
+    async with Reasoner(parameters={"max_tokens": 128}, seed=1) as reasoner:
         answer = await reasoner.aask(question)
         print(f"one chain: {answer.answer} ({answer.usage.completion_tokens} tokens)")
 

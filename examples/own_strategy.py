@@ -1,18 +1,25 @@
 """A strategy of your own: ask for a short answer, and ask again while the model is unsure of its first token.
 
-A package registers such a class under the entry-point group `reason.strategies`; here it is run by hand, on the same
-models, budget, store and trace.
+    python examples/own_strategy.py
+
+A package registers such a class under the entry-point group `reason.strategies`, and `Reasoner` and the command line
+take it by name; here it is run by hand, on the same models, budget, store and trace. Needs the extra `[local]`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
-from reason import Models, Parameters, Prompt, Question, Request, Sampling, Solution
-from reason.core.run import Run
+from reason import Models, Parameters, Prompt, Question, Request, Sampling, Settings, Solution
+from reason.core.run import Run, RunConfig, new_run_id
+from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.candidates import read_candidate
+from reason.serving.metered import MeteredModel
 from reason.serving.model import Feature
+from reason.serving.open import open_model
 
 
 class AskUntilSure:
@@ -49,15 +56,6 @@ class AskUntilSure:
 
 async def main() -> None:
     """Run it on the default model."""
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    from reason import Settings
-    from reason.core.run import RunConfig, new_run_id
-    from reason.core.sqlite_store import SqliteStore
-    from reason.serving.metered import MeteredModel
-    from reason.serving.open import open_model
-
     settings = Settings()
     model = await open_model(settings.model, settings)
     with TemporaryDirectory() as folder:

@@ -35,10 +35,16 @@ class Server:
 @contextlib.contextmanager
 def serving(settings: Settings) -> Iterator[Server]:
     """The sidecar with these settings; it is stopped in the end."""
+    with serving_app(create_app(settings)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving_app(app: Any) -> Iterator[Server]:
+    """Any ASGI application likewise."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(256)
-        app = create_app(settings)
         server = Server(app, sock.getsockname()[1])
         running = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
         failed: list[BaseException] = []

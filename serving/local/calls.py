@@ -48,7 +48,12 @@ class Call:
             if isinstance(item, ReasonError):
                 self.ended.set_exception(item)
                 return
-            self._hear(item)
+            try:
+                self._hear(item)
+            except Exception as e:  # noqa: BLE001 (the listener's own, whatever it is: who waits must hear of it)
+                if not self.ended.done():
+                    self.ended.set_exception(e)
+                return
 
     def finish(self) -> None:
         """On the loop: all has come."""
@@ -80,6 +85,7 @@ class Calls:
         Raises:
             BackendUnavailable: The engine is closed.
             ReasonError: What a task failed with.
+            Exception: What a listener raised; the work is cancelled.
         """
         with self._lock:
             self._open.add(call)

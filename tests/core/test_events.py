@@ -1,4 +1,6 @@
 import asyncio
+import threading
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,53 @@ async def test_events_are_numbered_and_hang_under_their_parents(tmp_path):
     await run.save_events()
     assert [e.number for e in await store.events("r")] == [1, 2, 4]  # text deltas are not stored
     await store.aclose()
+
+
+def made_run(sinks):
+    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
+    return Run("r", config, store=None, sinks=sinks, recording=False)
+
+
+def test_sinks_hear_in_the_context_of_who_asked():
+    asking = ContextVar("asking", default="nobody")
+    heard = []
+    asking.set("whoever asked")
+    run = made_run([lambda e: heard.append((e.number, asking.get()))])
+    asking.set("somebody else")
+    run.emit(delta())
+    teller = threading.Thread(target=run.emit, args=[delta()])  # a new thread has a context of its own
+    teller.start()
+    teller.join()
+    assert heard == [(1, "whoever asked"), (2, "whoever asked")]
+    assert asking.get() == "somebody else"
+
+
+def test_a_sink_may_cause_an_event_while_it_hears_one():
+    sink = MemorySink()
+
+    def causes_one(event):
+        if event.type == "stage.started":
+            run.degrade("something")
+
+    run = made_run([causes_one, sink])
+    run.emit(StageStarted(stage="solve"))
+    assert [e.type for e in sink.events] == ["run.degraded", "stage.started"]
+
+
+def test_a_sink_that_raises_hears_no_more_and_the_run_goes_on(caplog):
+    def bad(event):
+        heard.append(event.number)
+        raise ValueError("my own fault")
+
+    heard, sink = [], MemorySink()
+    run = made_run([bad, sink])
+    run.emit(delta())
+    run.emit(delta())
+    assert heard == [1]
+    assert [e.number for e in sink.events] == [1, 2]
+    (said,) = caplog.records
+    assert (said.levelname, said.getMessage()) == ("ERROR", "a listener failed at event 1 of run r and hears no more")
+    assert str(said.exc_info[1]) == "my own fault"
 
 
 def test_derived_seeds_depend_on_the_run_and_the_names_alone(tmp_path):

@@ -369,3 +369,17 @@ async def test_other_families_behave_alike(variant: str, tiny_files: Callable[[s
     assert [c.token_ids for c in alone[0]] == [c.token_ids for c in batch[0]]
     assert alone[0][0].usage.cached_tokens == alone[0][0].usage.prompt_tokens - 1
     await model.aclose()
+
+
+async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny: LocalModel) -> None:
+    def bad(chunk: Chunk) -> None:
+        raise ValueError("my own fault")
+
+    alone = await one(tiny, ask("other"))
+    failed, beside = await asyncio.gather(
+        tiny.generate([ask(max_tokens=900)], bad), one(tiny, ask("other")), return_exceptions=True
+    )
+    assert repr(failed) == "ValueError('my own fault')"
+    assert isinstance(beside, Completion)
+    assert beside.token_ids == alone.token_ids
+    await idle(tiny)

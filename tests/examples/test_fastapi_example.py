@@ -1,0 +1,76 @@
+"""The FastAPI application of the examples, on a real socket with the default model behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+from example_modules import at_rest
+from reason.core.events import EVENT, EventFields, RunFinished, TextDelta
+from reason.core.sqlite_store import SqliteStore
+from reason.core.store import RunRecord
+from sidecar_server import Server, serving_app
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def server(example: Callable[[str], ModuleType], opened: list[Any]) -> Iterator[Server]:
+    with serving_app(example("fastapi_app").app) as server:
+        yield server
+
+
+def events(lines: Iterator[str]) -> Iterator[EventFields]:
+    for line in lines:
+        if line.startswith("data: "):
+            yield EVENT.validate_python(json.loads(line.removeprefix("data: ")))
+
+
+async def only_run(home: Path) -> RunRecord:
+    """The one run in the store, once it has ended."""
+    store = await SqliteStore.open(home / "runs.sqlite3")
+    try:
+        while True:
+            (record,) = await store.list_runs()
+            if record.status != "running":
+                return record
+            await asyncio.sleep(0.02)
+    finally:
+        await store.aclose()
+
+
+def test_a_client_that_goes_away_takes_its_run_along(server: Server, opened: list[Any], home: Path) -> None:
+    asked = {"question": "Why is the sky blue? Explain it at length."}
+    with httpx.stream("GET", f"{server.url}/ask", params=asked, timeout=120) as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        next(event for event in events(reply.iter_lines()) if isinstance(event, TextDelta))
+    record = asyncio.run(only_run(home))
+    assert record.status == "interrupted"
+    assert record.answer is not None
+    assert 0 < record.answer["usage"]["completion_tokens"] < 256  # of as many as it would have written
+    asyncio.run(at_rest(opened))
+
+
+def test_a_question_is_answered_and_one_that_cannot_be_is_refused(
+    server: Server, opened: list[Any], home: Path
+) -> None:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        refused = client.get("/ask", params={"question": " "})
+        assert (refused.status_code, refused.json()["code"]) == (400, "user_error")
+        assert client.get("/ask").status_code == 422
+        asked = {"question": "What is the capital of France? Answer with one word."}
+        with client.stream("GET", "/ask", params=asked) as reply:
+            heard = list(events(reply.iter_lines()))
+    finished = heard[-1]
+    assert isinstance(finished, RunFinished)
+    assert finished.answer.answer == "Paris"
+    assert "".join(e.text for e in heard if isinstance(e, TextDelta)) == finished.answer.text
+    assert [e.number for e in heard] == list(range(1, len(heard) + 1))
+    assert asyncio.run(only_run(home)).id == finished.run_id
+    assert len(opened) == 1  # at the start, and for all requests

@@ -1,0 +1,65 @@
+"""The LangGraph example on the default model: what its graph hears, keeps and cancels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from example_modules import at_rest, under_way
+from reason import Reasoner
+
+THREAD: Any = {"configurable": {"thread_id": "one"}}
+Example = Callable[[str], ModuleType]
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize(("chains", "goes_to"), [(1, "reply"), (4, None)])
+async def test_a_question_goes_in_and_an_answer_comes_out(example: Example, chains: int, goes_to: str | None) -> None:
+    question = {"question": "What is the capital of France? Answer with one word."}
+    parameters = {"n": chains, "max_tokens": 32}
+    async with Reasoner(strategy="self-consistency", parameters=parameters, seed=1) as reasoner:
+        graph = example("langgraph_node").build(reasoner)
+        told = [part async for part in graph.astream(question, THREAD, stream_mode=["custom", "updates"])]
+        heard = [part for kind, part in told if kind == "custom"]
+        (reasoned, ended) = [part for kind, part in told if kind == "updates"]
+        ((_, found),), ((where, said),) = reasoned.items(), ended.items()
+        assert sorted(part["chain"] for part in heard) == list(range(chains))
+        assert {part["run_id"] for part in heard} == {found["run_id"]}
+        agreeing = sum(part["answer"] == found["answer"] for part in heard) / chains
+        assert found["confidence"] >= agreeing  # equal answers need not be equal texts
+        assert where == ("reply" if found["confidence"] >= 0.5 else "ask_a_person") == (goes_to or where)
+        assert (found["answer"] if where == "reply" else found["run_id"]) in said["reply"]
+        state = (await graph.aget_state(THREAD)).values
+        assert state == {**question, **found, **said}
+        assert [s.metadata["step"] async for s in graph.aget_state_history(THREAD)] == [2, 1, 0, -1]
+        record = await (await reasoner.open_store()).get_run(found["run_id"], exact=True)
+        assert record.status == "finished"
+
+
+async def test_cancelling_the_graph_cancels_the_run_which_goes_on(example: Example, opened: list[Any]) -> None:
+    question = {"question": "Why is the sky blue? Explain it at length."}
+    async with Reasoner(parameters={"max_tokens": 100}, seed=1) as reasoner:
+        graph = example("langgraph_node").build(reasoner)
+        work = asyncio.create_task(graph.ainvoke(question, THREAD))
+        await under_way(opened)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await at_rest(opened)
+        ((record),) = await (await reasoner.open_store()).list_runs()
+        assert record.status == "interrupted"
+        answer = await reasoner.aresume(record.id)
+        assert answer.run_id == record.id
+        assert answer.usage.completion_tokens == 100
+        reached = await graph.ainvoke(None, THREAD)  # their graph goes on with the node that was cancelled
+        assert reached["answer"] == answer.answer
+        assert reached["run_id"] != record.id
+
+
+async def test_it_runs_as_its_docstring_says(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+    await example("langgraph_node").main()
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["custom"] * 4 + ["updates"] * 2

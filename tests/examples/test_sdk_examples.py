@@ -1,0 +1,57 @@
+"""The examples of the SDK, on the default model, as their docstrings say that they are run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from reason.core.events import BudgetExhausted, Verified
+from reason.core.sqlite_store import SqliteStore
+
+Example = Callable[[str], ModuleType]
+pytestmark = pytest.mark.real
+
+
+async def test_ask_prints_both_answers(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+    await example("ask").main()
+    one, vote = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"one chain: Paris \(\d+ tokens\)", one)
+    assert re.fullmatch(r"vote: .+, confidence (0\.\d+|1\.0), stopped: (budget|done)", vote)
+
+
+async def test_own_strategy_answers_and_tells_the_entropy(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+    await example("own_strategy").main()
+    (said,) = capsys.readouterr().out.splitlines()
+    told = re.fullmatch(r".+  \(\{'first_token_entropy': (\S+)\}, (\d+) tokens\)", said)
+    assert told is not None
+    assert 0 <= float(told[1]) < 11  # of a vocabulary of 49152: at most ln 49152
+    assert 0 < int(told[2]) <= 4 * 48
+
+
+async def test_a_vote_is_told_bounded_verified_and_found_again(
+    example: Example, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await example("streamed_and_verified").main()
+    said = capsys.readouterr().out.splitlines()
+    store = await SqliteStore.open(home / "runs.sqlite3")
+    (record,) = await store.list_runs()
+    events = await store.events(record.id)
+    await store.aclose()
+    (spent,) = [e for e in events if isinstance(e, BudgetExhausted)]
+    (verified,) = [e for e in events if isinstance(e, Verified)]
+    claims = verified.verification.claims
+    assert claims
+    # four chains of at most 64 tokens want 256: the budget of 160 ends them
+    assert (spent.kind, spent.used, spent.limit) == ("tokens", 160, 160)
+    assert sorted(line[:15] for line in said[:4]) == [f"chain {i} answers" for i in (1, 2, 3, 4)]
+    assert "the budget is spent: 160 of 160 tokens" in said
+    assert [line for line in said if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
+        f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims
+    ]
+    answer = record.answer["answer"]
+    assert said[-3] == f"answer: {answer} ({verified.verification.verdict}), 160 tokens, stopped: budget"
+    assert said[-2] == f"run {record.id} is finished, with {len(events)} events"
+    assert said[-1] == f"replayed: {answer}, 160 tokens, all of them from the store"
