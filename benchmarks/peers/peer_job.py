@@ -1,0 +1,132 @@
+"""What a runner is told to do, and how it tells what came of it. Only the standard library: it runs where a peer does.
+
+A runner reads one `Job` from its input, has its peer answer every question, and writes a line of JSON for each answer
+and one at the end. The processor time is that of the runner's own process from the first question that counts to the
+last, so starting and importing are no part of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+THREADS = 128
+"""Blocking calls at once; by default there would be four more than processors, and peers would wait for one another."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question: its name, its text, and the text with the proxy's mark before it (see `peers_proxy`)."""
+
+    id: str
+    text: str
+    marked: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        base_url: Where the peer sends its calls of the model, ending in `/v1`; where the runner is a client of the
+            peer's own server, that server's.
+        model: How the model is called there.
+        method: One of the names of `peers_methods.METHODS`.
+        size: About how many whole solutions' worth of text a question may take.
+        questions: The questions.
+        system: The system message of every call.
+        chain: What stands behind a question where whole solutions are sampled.
+        steps: The same where solutions are sampled step by step.
+        temperature: Of every sample, where the peer lets it be chosen.
+        top_p: Likewise.
+        max_tokens: Most tokens of a whole solution.
+        step_tokens: Most tokens of a step.
+        concurrency: Questions under way at once.
+        warm: So many questions at the beginning are not counted.
+    """
+
+    base_url: str
+    model: str
+    method: str
+    size: int
+    questions: tuple[Asked, ...]
+    system: str
+    chain: str
+    steps: str
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 400
+    step_tokens: int = 160
+    concurrency: int = 8
+    warm: int = 0
+
+    def chain_prompt(self, asked: Asked) -> str:
+        """What a user would write to have the question solved at a stretch; marked."""
+        return f"{asked.marked}\n\n{self.chain}"
+
+    def step_prompt(self, asked: Asked) -> str:
+        """What a user would write to have it solved in steps; marked."""
+        return f"{asked.marked}\n\n{self.steps}"
+
+
+def as_json(job: Job) -> str:
+    """A job as one line."""
+    return json.dumps(asdict(job))
+
+
+def from_json(text: str) -> Job:
+    """A job of `as_json`."""
+    told: dict[str, Any] = json.loads(text)
+    return Job(**{**told, "questions": tuple(Asked(**asked) for asked in told["questions"])})
+
+
+Solve = Callable[[Asked], Awaitable[str]]
+"""Answers a question: gives the text of the solution that the peer chose."""
+
+
+async def work(job: Job, solve: Solve, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Have all questions answered, `concurrency` at once; one that fails is told as an error and stops nothing."""
+    for asked in job.questions[: job.warm]:
+        await solve(asked)
+    turns = asyncio.Semaphore(job.concurrency)
+    counted = job.questions[job.warm :]
+
+    async def one(asked: Asked) -> None:
+        async with turns:
+            began = time.perf_counter()
+            try:
+                text, error = await solve(asked), ""
+            except Exception as e:  # noqa: BLE001 (a peer may raise anything; the table counts it)
+                text, error = "", f"{type(e).__name__}: {e}"[:500]
+            tell({"id": asked.id, "text": text, "error": error, "seconds": time.perf_counter() - began})
+
+    began, worked = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one(asked) for asked in counted))
+    tell({"seconds": time.perf_counter() - began, "cpu": time.process_time() - worked, "questions": len(counted)})
+
+
+def tell_line(told: dict[str, Any]) -> None:
+    """Write a line of JSON."""
+    print(json.dumps(told), flush=True)
+
+
+def run(make: Callable[[Job], Awaitable[Solve]]) -> None:
+    """A runner's whole program.
+
+    Args:
+        make: Makes what answers questions, once, before the first.
+    """
+    job = from_json(sys.stdin.readline())
+
+    async def all_of_it() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        await work(job, await make(job), tell_line)
+
+    asyncio.run(all_of_it())

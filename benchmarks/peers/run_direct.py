@@ -1,0 +1,31 @@
+"""No peer: the calls alone, `size` of them at once for each question. What is beyond this is a peer's own work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from peer_job import Asked, Job, Solve, run
+
+
+async def make(job: Job) -> Solve:
+    """See `peer_job.run`."""
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    async def call(asked: Asked) -> str:
+        turns = [("system", job.system), ("user", job.chain_prompt(asked))]
+        body = {"model": job.model, "messages": [{"role": role, "content": content} for role, content in turns]}
+        async with session.post(f"{job.base_url}/chat/completions", json={**body, "max_tokens": job.max_tokens}) as got:
+            return str((await got.json())["choices"][0]["message"]["content"])
+
+    async def solve(asked: Asked) -> str:
+        texts = await asyncio.gather(*(call(asked) for _ in range(job.size)))
+        if asked is job.questions[-1] and job.concurrency == 1:
+            await session.close()
+        return texts[0]
+
+    return solve
+
+
+if __name__ == "__main__":
+    run(make)

@@ -1,0 +1,76 @@
+"""`reason` through its SDK, over the same server; where something scores, it is the judge that all share.
+
+best-of-n         `n` = size, scored by the judge over the whole solution
+self-consistency  `n` = size
+beam              `width` = size / 2, two continuations each
+particle-filter   `n` = size, the heaviest particle
+mcts              three thoughts an expansion, three expansions for every two of size
+
+Steps are cut at blank lines. Prompts, system message, sampling and limits are those that all get; `mcts` writes
+thoughts as turns and asks for them in its own words.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from peer_job import Asked, Job, Solve, run
+from reason import Question, Reasoner
+from reason.core.settings import load_settings
+
+
+def parameters_of(job: Job) -> dict[str, Any]:
+    """The strategy's parameters."""
+    common = {"temperature": job.temperature, "top_p": job.top_p, "system": job.system}
+    chains = {**common, "n": job.size, "max_tokens": job.max_tokens, "instruction": job.chain}
+    steps = {**common, "max_step_tokens": job.step_tokens, "instruction": job.steps, "score": "reward"}
+    return {
+        "best-of-n": {**chains, "score": "reward", "aggregate": "model"},
+        "self-consistency": chains,
+        "beam": {**steps, "width": max(1, job.size // 2), "k": 2},
+        "particle-filter": {**steps, "n": job.size, "pick": "particle", "select": "argmax"},
+        "mcts": {
+            **common,
+            "k": 3,
+            "expansions": max(1, 3 * job.size // 2),
+            "max_step_tokens": job.step_tokens,
+            "score": "reward",
+        },
+    }[job.method]
+
+
+async def make(job: Job, model: str = "") -> Solve:
+    """See `peer_job.run`.
+
+    Args:
+        job: The job.
+        model: Model string; by default a vLLM server's.
+    """
+    model = model or os.environ.get("REASON_MODEL") or f"hosted_vllm/{job.model}"
+    folder = Path(tempfile.mkdtemp(prefix="reason-", dir=Path.cwd()))  # it goes with the folder that runners work in
+    settings = load_settings(
+        store=str(folder / "runs.sqlite3"),
+        providers={model.partition("/")[0]: {"api_base": job.base_url, "concurrency": 64}},
+    )
+    scored = job.method != "self-consistency"
+    reasoner = Reasoner(
+        model,
+        job.method,
+        reward_model=f"judge/{model}" if scored else None,
+        parameters=parameters_of(job),
+        seed=0,
+        settings=settings,
+    )
+    await reasoner.open()
+
+    async def solve(asked: Asked) -> str:
+        return (await reasoner.aask(Question(text=asked.marked, kind="number"))).text
+
+    return solve
+
+
+if __name__ == "__main__":
+    run(make)

@@ -1,0 +1,261 @@
+"""The table of features in docs/comparison.md: our column from the registries, a peer's from its installed version.
+
+    python benchmarks/peers_features.py                  prints it
+    python benchmarks/peers_features.py --write          puts it into docs/comparison.md
+    python benchmarks/peers_features.py --check          exits with 1 if the page's is another
+    python benchmarks/peers_features.py --peers FOLDER   looks every cell up in what is installed there
+
+A cell of a peer's is a claim: a file of its package and a piece of text that stands in it. Without one the cell is
+empty, which says that we did not find it there, and not that it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reason.core.budget import Budget
+from reason.reasoning.strategy import STRATEGIES
+from reason.serving.backends import BACKENDS
+from reason.verify.verifier import VERIFIERS
+from sidecar_load_table import table
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
+_MARKED = re.compile(r"(<!-- table:features -->\n).*?(<!-- end -->)", re.S)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a peer offers.
+
+    Attributes:
+        shown: What the cell says: its own name for it.
+        file: File below `site-packages`.
+        says: What stands in that file.
+    """
+
+    shown: str
+    file: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A peer as it was looked at."""
+
+    venv: str
+    package: str
+    number: str
+    page: str
+
+
+VERSIONS = {
+    "its-hub": Version("its_hub", "its_hub", "1.2.0", "https://pypi.org/project/its-hub/1.2.0/"),
+    "OptiLLM": Version("optillm", "optillm", "0.4.0", "https://pypi.org/project/optillm/0.4.0/"),
+    "treequest": Version("treequest", "treequest", "0.3.3", "https://pypi.org/project/treequest/0.3.3/"),
+}
+"""The versions that the claims are about; `peers/install` installs these."""
+
+
+def strategies(*names: str) -> Callable[[], str]:
+    """A cell of ours: these strategies, which must be registered."""
+
+    def cell() -> str:
+        missing = [name for name in names if name not in STRATEGIES.names()]
+        if missing:
+            raise SystemExit(f"no strategy is called {missing[0]!r} (any more)")
+        return ", ".join(f"`{name}`" for name in names)
+
+    return cell
+
+
+def _limits() -> str:
+    return ", ".join(f"`{name}`" for name in Budget.model_fields)
+
+
+def _verifiers() -> str:
+    return ", ".join(f"`{name}`" for name in VERIFIERS.names())
+
+
+def _backends() -> str:
+    return ", ".join(f"`{one.model_string}`" if "…" in one.model_string else one.model_string for one in BACKENDS)
+
+
+def _its(shown: str, file: str, says: str) -> Claim:
+    return Claim(shown, f"its_hub/{file}", says)
+
+
+def _opti(shown: str, file: str, says: str) -> Claim:
+    return Claim(shown, f"optillm/{file}", says)
+
+
+def _tree(shown: str, file: str, says: str) -> Claim:
+    return Claim(shown, f"treequest/{file}", says)
+
+
+ALGORITHMS = "core/algorithms"
+FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
+    "best of n": (
+        strategies("best-of-n"),
+        {
+            "its-hub": _its("`BestOfN`", f"{ALGORITHMS}/bon.py", "class BestOfN("),
+            "OptiLLM": _opti("`bon`", "bon.py", "def best_of_n_sampling("),
+        },
+    ),
+    "votes over samples": (
+        strategies("self-consistency", "weighted-vote", "ranked-vote", "universal-self-consistency", "rpc"),
+        {
+            "its-hub": _its("`SelfConsistency`", f"{ALGORITHMS}/self_consistency.py", "class SelfConsistency("),
+            "OptiLLM": _opti(
+                "`majority_voting`, `self_consistency`", "plugins/majority_voting_plugin.py", 'SLUG = "majority_voting"'
+            ),
+        },
+    ),
+    "votes over calls of tools": (
+        strategies("self-consistency"),
+        {"its-hub": _its("`tool_vote`", f"{ALGORITHMS}/self_consistency.py", '"tool_hierarchical"')},
+    ),
+    "as many samples as are needed": (
+        strategies("adaptive"),
+        {
+            "its-hub": _its(
+                "`AdaptiveSelfConsistency`, `BetaSelfConsistency`",
+                f"{ALGORITHMS}/beta_self_consistency.py",
+                "class BetaSelfConsistency(",
+            )
+        },
+    ),
+    "beams over steps": (
+        strategies("beam", "dvts", "astar"),
+        {
+            "its-hub": _its("`BeamSearch`", f"{ALGORITHMS}/beam_search.py", "class BeamSearch("),
+            "treequest": _tree(
+                "`TreeOfThoughtsBFSAlgo`", "algos/tree_of_thought_bfs.py", "class TreeOfThoughtsBFSAlgo("
+            ),
+        },
+    ),
+    "particles over steps": (
+        strategies("particle-filter", "particle-gibbs"),
+        {
+            "its-hub": _its(
+                "`ParticleFiltering`, `ParticleGibbs`", f"{ALGORITHMS}/particle_gibbs.py", "class ParticleFiltering("
+            )
+        },
+    ),
+    "Monte Carlo tree search": (
+        strategies("mcts", "coat"),
+        {
+            "OptiLLM": _opti("`mcts`, `rstar`", "mcts.py", "def chat_with_mcts("),
+            "treequest": _tree("`StandardMCTS`, `ABMCTSA`, `ABMCTSM`", "algos/standard_mcts.py", "class StandardMCTS("),
+        },
+    ),
+    "several models on one question": (
+        strategies("edgejury", "glimp", "specreason", "cascade", "question-router"),
+        {
+            "OptiLLM": _opti("`moa` (of one model)", "moa.py", "def mixture_of_agents("),
+            "treequest": _tree(
+                "a generator for each action", "algos/standard_mcts.py", "generate_fn: Mapping[str, GenerateFnType"
+            ),
+        },
+    ),
+    "the method is chosen for the question": (
+        strategies("auto"),
+        {"OptiLLM": _opti("`router` (a trained classifier)", "plugins/router_plugin.py", 'SLUG = "router"')},
+    ),
+    "answers are verified on evidence": (_verifiers, {}),
+    "limits of a question": (
+        _limits,
+        {"its-hub": _its("number of samples", "integration/iaas/models.py", "budget: int | None")},
+    ),
+    "models": (
+        _backends,
+        {
+            "its-hub": _its("OpenAI's format", "core/lms/openai_lm.py", "class OpenAICompatibleLanguageModel("),
+            "OptiLLM": _opti(
+                "OpenAI's format, Cerebras, Azure, LiteLLM, its own engine", "server.py", "LiteLLMWrapper"
+            ),
+            "treequest": _tree("none of its own", "types.py", "GenerateFnType"),
+        },
+    ),
+    "a server in OpenAI's format": (
+        lambda: "`reason serve`",
+        {
+            "its-hub": _its("`its-iaas`", "integration/iaas/app.py", '@app.post("/v1/chat/completions"'),
+            "OptiLLM": _opti("`optillm`", "server.py", "@app.route('/v1/chat/completions'"),
+        },
+    ),
+    "a method of one's own": (
+        lambda: f"the entry points `{STRATEGIES.group}`",
+        {
+            "its-hub": _its("a subclass", "api/algorithm.py", "class AbstractScalingAlgorithm("),
+            "OptiLLM": _opti("a file with `SLUG` and `run`", "server.py", "module.SLUG"),
+            "treequest": _tree("a subclass", "algos/base.py", "class Algorithm("),
+        },
+    ),
+}
+
+
+def features() -> str:
+    """The table in Markdown."""
+    head = ["", "reason", *(f"[{n} {v.number}]({v.page})" for n, v in VERSIONS.items())]
+    rows = [
+        [name, ours(), *(claims[peer].shown if peer in claims else "" for peer in VERSIONS)]
+        for name, (ours, claims) in FEATURES.items()
+    ]
+    return table(head, rows).replace("---:", "---")
+
+
+def unfounded(peers: Path) -> list[str]:
+    """What is claimed of a peer and does not stand in what is installed."""
+    wrong = []
+    for peer, version in VERSIONS.items():
+        folder = next((peers / version.venv / "lib").glob("python3*"), None)
+        packages = None if folder is None else folder / "site-packages"
+        if packages is None or not any(packages.glob(f"{version.package}-{version.number}.dist-info")):
+            wrong.append(f"{peer} {version.number} is not installed in {peers / version.venv}")
+            continue
+        for name, (_, claims) in FEATURES.items():
+            claim = claims.get(peer)
+            if claim is not None and claim.says not in _text(packages / claim.file):
+                wrong.append(f"{peer}, {name}: {claim.file} does not say {claim.says!r}")
+    return wrong
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def with_table(text: str) -> str:
+    """A page with the table made anew."""
+    if not _MARKED.search(text):
+        raise SystemExit("the page has no table marked features")
+    return _MARKED.sub(lambda m: m[1] + features() + "\n" + m[2], text)
+
+
+def main() -> int:
+    """Print, write, check or look up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--peers", type=Path, help="folder of their virtual environments (benchmarks/peers/install)")
+    given = parser.parse_args()
+    if given.peers is not None:
+        wrong = unfounded(given.peers)
+        print("\n".join(wrong), file=sys.stderr)
+        return 1 if wrong else 0
+    if given.write or given.check:
+        old = PAGE.read_text(encoding="utf-8")
+        new = with_table(old)
+        if given.write:
+            PAGE.write_text(new, encoding="utf-8")
+        return 1 if given.check and new != old else 0
+    print(features())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

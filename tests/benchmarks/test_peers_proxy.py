@@ -1,0 +1,122 @@
+"""The proxy that counts for all peers: marks go no further, tokens are the server's, leaving clients are seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from peers_proxy import MARK, Call, Proxy, read_usage, unmarked
+from sidecar_backend import Connection, Desk, Pace
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+@asynccontextmanager
+async def proxied(upstream: str) -> AsyncIterator[str]:
+    runner = web.AppRunner(Proxy(upstream).app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def before(desk: Desk) -> AsyncIterator[str]:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
+    async with proxied(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as root:
+        yield root
+    server.close()
+
+
+def asked(item: str, **more: Any) -> dict[str, Any]:
+    return {"model": "fake", "messages": [{"role": "user", "content": MARK.format(name=item) + "tag-here"}], **more}
+
+
+async def ledger(session: aiohttp.ClientSession, root: str) -> list[dict[str, Any]]:
+    async with session.post(f"{root}/ledger") as reply:
+        return list(await reply.json())
+
+
+def test_every_mark_is_taken_out_and_the_first_one_tells_the_question() -> None:
+    text = MARK.format(name="gsm8k-test-0746") + "How many?\n" + MARK.format(name="gsm8k-test-0746")
+    body = json.dumps({"content": text}).encode()
+    assert unmarked(body) == ("gsm8k-test-0746", json.dumps({"content": "How many?\n"}).encode())
+    assert unmarked(b'{"content": "[[1, 2]]"}') == ("", b'{"content": "[[1, 2]]"}')
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_calls_are_counted_by_question_and_forgotten_once_taken(stream: bool) -> None:
+    desk = Desk(Pace(tokens=5), None)
+    async with before(desk) as root, aiohttp.ClientSession() as session:
+        for item, n in (("a", 1), ("b", 3)):
+            async with session.post(f"{root}/v1/chat/completions", json=asked(item, n=n, stream=stream)) as reply:
+                text = await reply.text()
+                assert reply.status == 200
+                assert "word word" in text or '"word "' in text
+        async with session.get(f"{root}/v1/models") as reply:
+            assert (await reply.json())["data"][0]["id"] == "fake"
+        calls = await ledger(session, root)
+        assert await ledger(session, root) == []
+    assert [(c["item"], c["samples"], c["prompt"], c["completion"]) for c in calls] == [
+        ("a", 1, 14, 5),
+        ("b", 3, 14, 15),
+    ]
+    assert all(c["status"] == 200 and not c["cut"] and 0 < c["first"] <= c["seconds"] for c in calls)
+    assert desk.tags == {"tag-here": 2}  # the model saw what stood behind the mark
+
+
+async def test_a_client_that_leaves_ends_the_call_behind_the_proxy_and_is_counted_so_far() -> None:
+    desk = Desk(Pace(tokens=3, first_s=0.001, token_s=60.0), None)
+    async with before(desk) as root, aiohttp.ClientSession() as session:
+        reply = await session.post(f"{root}/v1/chat/completions", json=asked("a", stream=True))
+        await reply.content.readany()
+        assert desk.counts.open == 1
+        reply.close()
+        async with asyncio.timeout(10):
+            while desk.counts.open:
+                await asyncio.sleep(0.001)
+            while not (calls := await ledger(session, root)):
+                await asyncio.sleep(0.001)
+    assert (desk.counts.left, desk.counts.completed) == (1, 0)
+    assert [(c["item"], c["completion"], c["cut"]) for c in calls] == [("a", 1, True)]
+
+
+async def test_an_error_of_the_server_comes_through_with_its_status() -> None:
+    async with before(Desk(Pace(), None)) as root, aiohttp.ClientSession() as session:
+        async with session.post(f"{root}/v1/chat/completions", json=asked("a") | {"model": "another"}) as reply:
+            assert (reply.status, (await reply.json())["error"]["message"]) == (404, "no such model")
+        (call,) = await ledger(session, root)
+    assert (call["item"], call["status"], call["completion"], call["cut"]) == ("a", 404, 0, True)
+
+
+async def test_a_server_that_is_not_there_is_a_bad_gateway() -> None:
+    async with proxied("http://127.0.0.1:9") as root, aiohttp.ClientSession() as session:
+        async with session.post(f"{root}/v1/chat/completions", json=asked("a")) as reply:
+            assert reply.status == 502
+        (call,) = await ledger(session, root)
+    assert (call["status"], call["cut"]) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "streamed", "expected"),
+    [
+        (json.dumps({"usage": USAGE}).encode(), False, (7, 3, False)),
+        (b"not JSON", False, (0, 0, True)),
+        (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n', True, (0, 1, True)),
+        (b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\ndata: [DONE]\n\n", True, (7, 3, False)),
+        (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choi', True, (0, 1, True)),
+    ],
+)
+def test_tokens_are_read_from_a_reply(reply: bytes, streamed: bool, expected: tuple[int, int, bool]) -> None:
+    call = Call("a", 1)
+    read_usage(call, reply, streamed)
+    assert (call.prompt, call.completion, call.cut) == expected

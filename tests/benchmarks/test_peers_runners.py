@@ -1,0 +1,108 @@
+"""What runs in a peer's environment: jobs, the judge, OptiLLM's requests and our own parameters."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+from typing import Any
+
+import peers_serving
+import pytest
+from peer_job import Asked, Job, as_json, from_json, work
+from peer_judge import probability
+from peers_methods import ALL, CHAIN, STEPS, SYSTEM
+from peers_proxy import MARK
+from peers_serving import leave
+from reason.reasoning.strategy import STRATEGIES
+from run_optillm import body_of
+from run_reason import parameters_of
+from sidecar_backend import Connection, Desk, Pace
+from sidecar_load_servers import Server
+
+QUESTIONS = tuple(
+    Asked(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)
+)
+JOB = Job("http://127.0.0.1:1/v1", "model", "mcts", 4, QUESTIONS, SYSTEM, CHAIN, STEPS, warm=1, concurrency=2)
+
+
+def test_a_job_comes_through_as_it_was() -> None:
+    assert from_json(as_json(JOB)) == JOB
+    assert "\n" not in as_json(JOB)
+
+
+async def test_a_question_that_fails_stops_nothing_and_what_warms_up_is_not_told() -> None:
+    told: list[dict[str, Any]] = []
+    most = under_way = 0
+
+    async def solve(asked: Asked) -> str:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        if asked.id == "q2":
+            raise ValueError("no answer")
+        return asked.text
+
+    await work(JOB, solve, told.append)
+    *answers, whole = told
+    assert {a["id"]: (a["text"], a["error"]) for a in answers} == {
+        "q1": ("1?", ""),
+        "q2": ("", "ValueError: no answer"),
+        "q3": ("3?", ""),
+    }
+    assert whole["questions"] == 3
+    assert most == JOB.concurrency
+
+
+def reply_of(**logprobs: float) -> dict[str, Any]:
+    shown = [{"token": token.replace("_", " "), "logprob": value} for token, value in logprobs.items()]
+    return {"choices": [{"logprobs": {"content": [{"top_logprobs": shown}]}}]}
+
+
+def test_the_judge_reads_yes_against_no() -> None:
+    assert probability(reply_of(Yes=math.log(0.6), No=math.log(0.2))) == pytest.approx(0.75)
+    assert probability(reply_of(No=math.log(0.6), _Yes=math.log(0.2), yes=-0.1)) == pytest.approx(0.25)
+    # a word that is not shown is as likely as the least likely one that is, at most
+    assert probability(reply_of(Yes=math.log(0.8), The=math.log(0.1))) == pytest.approx(8 / 9)
+    assert probability(reply_of(No=-1.0, The=-800.0)) == 0.0
+    assert probability(reply_of(The=-1.0)) == 0.5
+
+
+def test_optillm_is_asked_with_the_mark_where_it_carries_it_everywhere() -> None:
+    body = body_of(JOB, QUESTIONS[0])
+    assert body["messages"] == [
+        {"role": "system", "content": "[[item:q0]] " + SYSTEM},
+        {"role": "user", "content": f"0?\n\n{CHAIN}"},
+    ]
+    assert (body["optillm_approach"], body["mcts_simulations"], body["max_tokens"]) == ("mcts", 1, 400)
+    assert body_of(replace(JOB, size=24), QUESTIONS[0])["mcts_simulations"] == 3
+    voted = body_of(replace(JOB, method="self-consistency", temperature=0.5), QUESTIONS[0])
+    assert (voted["optillm_approach"], voted["k"], voted["temperature"]) == ("majority_voting", 4, 0.5)
+
+
+@pytest.mark.parametrize("method", ALL[0].offers)
+@pytest.mark.parametrize("size", [1, 4])
+def test_our_parameters_are_those_of_registered_strategies(method: str, size: int) -> None:
+    given = parameters_of(replace(JOB, method=method, size=size))
+    config = STRATEGIES.load(method).Config(**given).model_dump()
+    assert {name: config[name] for name in given} == given
+
+
+async def test_a_client_that_leaves_is_followed_until_the_model_is_idle(monkeypatch) -> None:
+    monkeypatch.setattr(peers_serving, "QUIET_S", 0.05)
+    desk = Desk(Pace(tokens=3, first_s=60.0), None)
+    listening = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/chat/completions"
+
+    class Model:
+        def stats(self) -> dict[str, Any]:
+            return desk.stats()
+
+    model: Any = Model()
+    left = await leave(Server("(direct)", "", model, address, "fake"), {"model": "fake", "stream": True}, 0.05, model)
+    listening.close()
+    assert desk.counts.left == 1
+    assert (left.completed, left.begun) == (0, 0)
+    assert left.idle < peers_serving.MOST_S

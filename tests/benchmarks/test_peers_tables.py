@@ -1,0 +1,142 @@
+"""What was counted of peers becomes the right rows, and rows the right tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import peers_features
+import pytest
+from peers_accuracy_table import Row, accuracy_table, beside, costs, equal_tokens_table, rows_of
+from peers_features import FEATURES, VERSIONS, Claim, unfounded, with_table
+from peers_footprint import BARE, Footprint, bytes_of, footprint_table
+from peers_methods import ALL, METHODS, PEERS, Cell, cells
+from peers_overhead import DIRECT, Spent, overhead_table
+from peers_serving import Asked, Left, serving_table
+from reason.core.question import Question
+from reason.evals.items import Item, MathGold
+from reason.reasoning.equivalence import Equivalence
+
+
+def rows(right: str, tokens: int = 100) -> list[Row]:
+    return [Row(f"q{i}", mark == "1", False, tokens, 10, 2, 1.0) for i, mark in enumerate(right)]
+
+
+def line_of(text: str, *starts: str) -> list[str]:
+    wanted = " | ".join(starts)
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {wanted} |")]
+    return [part.strip() for part in line.strip("|").split("|")]
+
+
+async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question() -> None:
+    items = [
+        Item(id=name, question=Question(text="How many?", kind="number"), gold=MathGold(answer="1100", kind="number"))
+        for name in ("a", "b", "c")
+    ]
+    answers = [
+        {"id": "b", "text": "", "error": "RuntimeError: no", "seconds": 2.0},
+        {"id": "a", "text": "So $5 and then \\boxed{1,100}.", "error": "", "seconds": 1.0},
+        {"seconds": 3.0, "cpu": 0.1, "questions": 2},
+    ]
+    calls = [{"item": item, "completion": n, "prompt": 20} for item, n in (("a", 5), ("", 99), ("b", 7), ("a", 6))]
+    async with Equivalence() as same:
+        found = await rows_of(items, answers, calls, same)
+    assert found == [Row("a", True, False, 11, 40, 2, 1.0), Row("b", False, True, 7, 20, 1, 2.0)]
+    assert costs(calls)[""] == (99, 20, 1)  # what a client asks when it is opened is no question's
+
+
+def test_a_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
+    ours, theirs = Cell("reason", "beam", 4), Cell("its-hub", "beam", 4)
+    other = Cell("its-hub", "beam", 8)
+    made = accuracy_table({ours: rows("1100"), theirs: rows("1011", 80), other: rows("1111")})
+    assert line_of(made, "beam", "its-hub", "`BeamSearch`", "4")[4:] == [
+        *("75.0 [25, 100]", "80", "10", "2.0", "1.0", "0"),
+        *("+25.0 [-50.0, +100.0]", "2, 1", "1.00"),
+    ]
+    assert line_of(made, "beam", "reason", "`beam`", "4")[-3:] == ["", "", ""]
+    assert line_of(made, "beam", "its-hub", "`BeamSearch`", "8")[-3:] == ["", "", ""]
+    assert beside(Cell("treequest", "ab-mcts", 4)) == Cell("reason", "mcts", 4)
+
+
+def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> None:
+    measured = {
+        Cell("reason", "best-of-n", 2): rows("0000", 100),
+        Cell("reason", "best-of-n", 4): rows("1111", 400),
+        Cell("its-hub", "best-of-n", 2): rows("0000", 200),
+        Cell("its-hub", "best-of-n", 4): rows("1111", 800),
+        Cell("OptiLLM", "best-of-n", 2): rows("1111", 100),  # one size is no curve
+    }
+    made = equal_tokens_table(measured)
+    assert line_of(made, "best-of-n", "reason", "200")[3] == "50.0 [50, 50]"
+    assert line_of(made, "best-of-n", "its-hub", "200")[3:] == ["0.0 [0, 0]", "-50.0 [-50.0, -50.0]"]
+    assert "OptiLLM" not in made
+    assert equal_tokens_table({cell: found for cell, found in measured.items() if cell.size == 2}) == ""
+
+
+def test_what_is_run_is_what_peers_offer() -> None:
+    found = cells([2, 4])
+    assert len(found) == len(set(found)) == 2 * sum(len(peer.offers) for peer in ALL)
+    assert all(set(peer.offers) <= set(METHODS) and (PEERS / peer.runner).is_file() for peer in ALL)
+    assert found[0] == Cell("reason", "self-consistency", 2)
+    assert {cell.peer for cell in cells([2], "OptiLLM", "beam,mcts")} == {"OptiLLM"}
+    assert [cell.method for cell in cells([2], "OptiLLM", "beam,mcts")] == ["mcts"]
+
+
+def test_the_page_has_the_features_of_the_registries() -> None:
+    page = peers_features.PAGE.read_text(encoding="utf-8")
+    assert with_table(page) == page, "run benchmarks/peers_features.py --write"
+    with pytest.raises(SystemExit, match="features"):
+        with_table("a page without the mark")
+    with pytest.raises(SystemExit, match="'no-such'"):
+        peers_features.strategies("beam", "no-such")()
+
+
+def test_a_claim_that_the_installed_version_does_not_bear_out_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(peers_features, "VERSIONS", {"its-hub": VERSIONS["its-hub"]})
+    claims = {"its-hub": Claim("`A`", "its_hub/a.py", "class A(")}
+    monkeypatch.setattr(peers_features, "FEATURES", {"a": (lambda: "", claims)})
+    assert unfounded(tmp_path) == [f"its-hub 1.2.0 is not installed in {tmp_path / 'its_hub'}"]
+    packages = tmp_path / "its_hub" / "lib" / "python3.11" / "site-packages"
+    (packages / "its_hub-1.2.0.dist-info").mkdir(parents=True)
+    assert unfounded(tmp_path) == ["its-hub, a: its_hub/a.py does not say 'class A('"]
+    (packages / "its_hub").mkdir()
+    (packages / "its_hub" / "a.py").write_text("class A(B):\n")
+    assert unfounded(tmp_path) == []
+
+
+def test_every_claim_names_a_peer_whose_version_is_told() -> None:
+    assert {peer for _, claims in FEATURES.values() for peer in claims} == set(VERSIONS)
+    installed = (PEERS / "install").read_text(encoding="utf-8")
+    assert all(version.number in installed for version in VERSIONS.values())
+
+
+def test_size_counts_files_and_neither_compiled_ones_nor_links(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.py").write_bytes(b"12345")
+    (tmp_path / "a" / "x.pyc").write_bytes(b"1234567")
+    (tmp_path / "y").symlink_to(tmp_path / "a" / "x.py")
+    assert bytes_of(tmp_path) == 5
+    found = {BARE: Footprint("", 0, 0, [0.1]), "x": Footprint("1.0", 3, 5 << 20, [0.4, 0.2, 0.3])}
+    assert line_of(footprint_table(found), "x") == ["x", "1.0", "3", "5", "0.30", "0.20 - 0.40"]
+    assert line_of(footprint_table(found), BARE)[1:4] == ["", "", ""]
+
+
+def test_overhead_is_compared_round_by_round_with_ours() -> None:
+    found = {
+        DIRECT: [Spent(0.001, 0.001, 8.0)] * 2,
+        "reason": [Spent(0.010, 0.008, 1.0), Spent(0.020, 0.008, 1.0)],
+        "its-hub": [Spent(0.020, 0.010, 8.0), Spent(0.040, 0.010, 8.0)],
+    }
+    made = overhead_table(found, 8)
+    assert line_of(made, "its-hub")[1:] == [*("30.0", "20.0 - 40.0", "10.0", "10.0 - 10.0", "8.0", "2.00 [2.00, 2.00]")]
+    assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""
+
+
+def test_a_server_that_never_sends_text_is_said_to() -> None:
+    stream, whole = [Left(0.5, 1, 2), Left(1.5, 2, 3)], [Left(0.0, 0, 0), Left(0.0, 0, 0)]
+    firsts = (Asked(float("nan"), 2.0), Asked(0.1, 2.0))
+    nothing = list(zip(firsts, stream, whole, strict=True))
+    made = serving_table({("a", 1): nothing, ("b", 4): [(Asked(0.25, 2.0), stream[0], whole[0])]})
+    assert line_of(made, "a", "1")[2:] == [
+        *("none", "", "2.00", "1.000", "0.500 - 1.500", "1.5, 2.5", "0.000", "0.000 - 0.000", "0.0, 0.0")
+    ]
+    assert line_of(made, "b", "4")[2:4] == ["0.250", "0.250 - 0.250"]
