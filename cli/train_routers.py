@@ -15,7 +15,7 @@ AUTO_EXAMPLES = """
 [b]Examples[/b]
 
 reason eval sweep sweep.toml --out runs/gsm8k
-reason train auto-router runs/gsm8k/* --price 0.1 --out auto.json
+reason train auto-router runs/gsm8k/*/ --price 0.1 --out auto.json
 reason train auto-router runs/cot runs/votes --holdout 0.3 --no-entropy --out auto.json
 reason ask "…" -s auto --set router=auto.json
 

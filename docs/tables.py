@@ -1,4 +1,4 @@
-"""Writes the tables of README.md that come from the code: strategies from the registry, and the backends.
+"""Writes the tables that come from the code: strategies and backends in README.md, labels in docs/stability.md.
 
 python docs/tables.py            writes them
 python docs/tables.py --check    exits with 1 if they are not up to date
@@ -10,10 +10,13 @@ import re
 import sys
 from pathlib import Path
 
+from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.backends import BACKENDS
+from reason.sidecar.route_stability import ROUTES
+from reason.verify.verifier import VERIFIERS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def strategies() -> str:
@@ -34,23 +37,50 @@ def backends() -> str:
     return "\n".join(rows)
 
 
-def with_tables(text: str) -> str:
-    """The text with its tables made anew."""
-    for name, make in (("strategies", strategies), ("backends", backends)):
+def stability() -> str:
+    """A row for each kind of public thing, a column for each label."""
+    kinds: dict[str, dict[str, str]] = {
+        "names of `reason`": {**NAMES, **MEMBERS},
+        "names of documented modules": {**dict.fromkeys(sorted(EXPERIMENTAL), "experimental"), "all others": "beta"},
+        "strategies": {name: STRATEGIES.load(name).stability for name in STRATEGIES.names()},
+        "verifiers": {name: VERIFIERS.load(name).stability for name in VERIFIERS.names()},
+        "routes": dict(ROUTES),
+    }
+    rows = [f"| | {' | '.join(LABELS)} |", "| --- " * (len(LABELS) + 1) + "|"]
+    for kind, labels in kinds.items():
+        cells = (", ".join(_shown(n) for n, found in labels.items() if found == label) or "none" for label in LABELS)
+        rows.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _shown(name: str) -> str:
+    return name if " " in name else f"`{name}`"
+
+
+PAGES = {
+    "README.md": {"strategies": strategies, "backends": backends},
+    "docs/stability.md": {"stability": stability},
+}
+
+
+def with_tables(text: str, page: str) -> str:
+    """The text of a page with its tables made anew."""
+    for name, make in PAGES[page].items():
         marked = re.compile(rf"(<!-- table:{name} -->\n).*?(<!-- end -->)", re.S)
         if not marked.search(text):
-            raise SystemExit(f"README.md has no table marked {name}")
+            raise SystemExit(f"{page} has no table marked {name}")
         text = marked.sub(lambda m, make=make: m[1] + make() + "\n" + m[2], text)
     return text
 
 
 def main() -> int:
     """Write or check."""
-    old = README.read_text(encoding="utf-8")
-    new = with_tables(old)
+    old = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    new = {page: with_tables(text, page) for page, text in old.items()}
     if "--check" in sys.argv:
         return 0 if new == old else 1
-    README.write_text(new, encoding="utf-8")
+    for page, text in new.items():
+        (ROOT / page).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -14,12 +14,12 @@ from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.settings import explain
+from ..core.stability import Stability as Stability
 from ..serving.metered import MeteredModel
 from ..serving.metered_rewards import MeteredReward
 from ..serving.model import Feature
 from .knowledge import Knowledge
 
-Stability = Literal["stable", "beta", "experimental"]
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A reward model that everybody can have."""
 

@@ -84,7 +84,8 @@ class UniversalSelfConsistency:
         choice = Choice(0) if len(candidates) == 1 else None
         if choice is None:
             try:
-                choice = await self._choose(candidates, question, models.main, run)
+                choice, cut = await self._choose(candidates, question, models.main, run)
+                stopped = "budget" if cut else stopped
             except LimitExceeded as e:
                 run.note_limit(e)
                 stopped = "budget"
@@ -107,8 +108,8 @@ class UniversalSelfConsistency:
 
     async def _choose(
         self, candidates: Sequence[Candidate], question: Question, model: MeteredModel, run: Run
-    ) -> Choice | None:
-        """What the model names; None if that is no response.
+    ) -> tuple[Choice | None, bool]:
+        """What the model names, None if that is no response; and whether the budget cut its reply short.
 
         Raises:
             LimitExceeded: The budget does not cover the request.
@@ -123,15 +124,16 @@ class UniversalSelfConsistency:
 
         prompt, kept = await fit(model, run, make, texts, reply_tokens)
         if prompt is None:
-            return None
+            return None, False
         if kept is not None:
             run.degrade(f"the responses do not fit the model's context: they were shown with {kept} characters each")
         sampling = Sampling(temperature=0.0, max_tokens=reply_tokens, top_logprobs=min(TOP, can.top_logprobs))
         try:
             ((reply,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
         except ContextTooLong:
-            return None
-        return read_choice(reply, len(candidates), opening) if reply.ok else None
+            return None, False
+        choice = read_choice(reply, len(candidates), opening) if reply.ok else None
+        return choice, reply.finish_reason == "budget"
 
 
 @dataclass(frozen=True)

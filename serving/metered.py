@@ -357,8 +357,11 @@ class MeteredModel:
             try:
                 async with asyncio.timeout(run.ledger.seconds_left()):
                     computed = await compute(missing) if missing else []
-            except TimeoutError:
-                raise run.ledger.refuse("seconds") from None
+            except BaseException as e:  # a call that was told of has its end told too
+                self._meter.tell_end(call, Usage(), seconds=time.monotonic() - started, failed=len(missing))
+                if isinstance(e, TimeoutError):
+                    raise run.ledger.refuse("seconds") from None
+                raise
             fresh = dict(zip(missing, computed, strict=True))
             paid = [self._meter.measured_call(keys[i], asked[i], r.model_dump(mode="json")) for i, r in fresh.items()]
             await run.store.add_calls(run.id, paid)

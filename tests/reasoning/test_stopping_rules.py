@@ -75,6 +75,14 @@ def test_agreement_draws_what_the_run_lacks(labels, wanted):
     assert Agreement(window=3).round(tally(*labels), 10) == wanted
 
 
+def test_agreement_is_of_five_samples_or_of_two_at_the_least():
+    assert Agreement().window == 5
+    assert Agreement(window=2).enough(tally("a", "b", "b"))
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        Agreement(window=1)
+    assert Agreement(window=3).round(tally("a", "a", "a"), 10) == 1  # asked although there is enough: never nothing
+
+
 # -- beta
 
 

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, BackendTimeout, BadReply, RateLimited, UserError
 from reason.core.messages import Usage
-from reason.serving.litellm.costs import Prices, _split
+from reason.core.settings import ProviderSettings
+from reason.serving.litellm.costs import MOST_TOKENS, Prices, _split, share
 from reason.serving.litellm.faults import retry_after_s
 from reason.serving.litellm.limiter import Limiters
 from reason.serving.litellm.measuring import lower_entropy
 from reason.serving.litellm.reading import HIDDEN, Reading, completed, token_id
 from reason.serving.litellm.retrying import Fault, Retrying
 from reason.serving.litellm.seeds import consecutive, sample_seed
+from reason.serving.litellm.target import Target
 
 
 def test_waiting_doubles_up_to_its_bound_and_is_jittered():
@@ -86,6 +88,41 @@ def test_costs():
     assert Prices(prompt=0.0, completion=0.0).cost(5, 0, 5) == 0.0
 
 
+def usages_of(usage):
+    """(prompt, cached, generated, thoughts) of two samples of two tokens and one."""
+    target = Target("openai/m", "openai", "m", None, None, "KEY", ProviderSettings(), frozenset())
+    reading = Reading((0, 1), lambda *_: None, "here")
+    reading.take([{"choices": [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)], "usage": usage}])
+    made = share(reading.usage, reading.samples, Prices(), target, 0.0)
+    return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.reasoning_tokens) for u in made]
+
+
+def test_usage_is_shared_by_what_was_seen():
+    details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 1}}
+    assert usages_of({"prompt_tokens": 9, "completion_tokens": 3, **details}) == [(9, 4, 2, 1), (0, 0, 1, 0)]
+    assert usages_of({"prompt_tokens": 9, "completion_tokens": 6, "prompt_tokens_details": None}) == [
+        (9, 0, 4, 0),
+        (0, 0, 2, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        5,
+        "many",
+        [1],
+        {"prompt_tokens": "9", "completion_tokens": 3},
+        {"prompt_tokens": 9, "completion_tokens": 3.5},
+        {"prompt_tokens": -1, "completion_tokens": 3},
+        {"prompt_tokens": 9, "completion_tokens": MOST_TOKENS + 1},
+        {"completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": "all"}},
+    ],
+)
+def test_a_usage_that_is_no_count_is_as_good_as_none(usage):
+    assert usages_of(usage) == usages_of(None) == [(0, 0, 2, 0), (0, 0, 1, 0)]
+
+
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 8))
 def test_the_entropy_of_a_cut_list_is_a_lower_bound(weights, shown):
     masses = sorted((w / sum(weights) for w in weights), reverse=True)
@@ -96,7 +133,7 @@ def test_the_entropy_of_a_cut_list_is_a_lower_bound(weights, shown):
 
 def test_names_of_tokens():
     assert token_id("token_id:17") == 17
-    assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == HIDDEN
+    assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == token_id("token_id:²") == HIDDEN
 
 
 def test_a_reply_about_an_unknown_sample_is_bad():

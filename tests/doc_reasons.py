@@ -1,0 +1,34 @@
+"""The reasons for which a block of the documentation is not run, and what each takes to be believed."""
+
+from __future__ import annotations
+
+import re
+
+REASONS = {
+    ".ci/run ask": r"pip install",
+    ".ci/run test": r"pip install .*pytest",
+    "it installs packages": r"pip install|npm ci",
+    "it needs Docker": r"^docker ",
+    "it needs a Kubernetes cluster": r"^kubectl ",
+    "it needs a vLLM server": r"vllm serve|vllm\.entrypoints|hosted_vllm/|kv-cache-memory-bytes",
+    "it needs vLLM": r"vllm|model\.cache|kv_store_of",
+    "it needs several machines": r"ray start|api_base",
+    "it needs Ray": r"\bray\b",
+    "it needs Inspect": r"^inspect ",
+    "it needs LM Evaluation Harness and a data set of the hub": r"^lm_eval ",
+    "it needs a large model of the hub": r"local/Qwen/",
+    "it asks a provider that costs money": r"openai/",
+    "it trains for hours": r"reason train navigator|evals\.navigator",
+    "it measures for hours": r"benchmarks/|DATA|reason eval sweep",
+    "it is a line of a strategy's own": r"models\.main",
+}
+"""By reason, an expression that such a block has to contain."""
+
+
+def unfounded(reason: str, code: str) -> str:
+    """What is wrong with a reason; empty if nothing is."""
+    if reason not in REASONS:
+        return f"unknown reason {reason!r}; known are: {', '.join(REASONS)}"
+    if not re.search(REASONS[reason], code, re.M):
+        return f"nothing in the block says that {reason}"
+    return ""

@@ -1,0 +1,107 @@
+"""Whatever a page shows is what it says it is, run here or not: commands are taken, names exist, settings load."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
+from doc_commands import commands, refused, shown_commands
+from doc_reasons import REASONS, unfounded
+from reason.core.settings import load_settings
+from reason.evals.sweep import read_sweep
+
+BLOCKS = all_blocks()
+RUN_BY_PAGES = {"bash", "console", "python"}
+CHECKED = {"toml", "json"}
+PICTURES = {"text"}  # what a command printed, and formulas
+PLUGINS = {
+    "reason.strategies",
+    "reason.verifiers",
+    "reason.datasets",
+    "reason.hooks",
+    "reason.group_hooks",
+}
+
+
+def of(*languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+def test_every_block_is_one_that_is_run_or_checked():
+    assert {b.place: b.language for b in BLOCKS if b.language not in RUN_BY_PAGES | CHECKED | PICTURES} == {}
+    assert {p: lines for p in pages() if (lines := indented_code(read_page(p)))} == {}, "put it between fences"
+    assert len(BLOCKS) > 100
+
+
+def test_what_is_not_run_has_a_reason_that_holds():
+    marked = [b for b in BLOCKS if b.not_run]
+    assert {b.place: wrong for b in marked if (wrong := unfounded(b.not_run, b.code))} == {}
+    assert {b.place for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
+    assert {b.not_run for b in marked} == set(REASONS), "a reason that no page gives"
+
+
+def test_every_command_of_reason_would_be_taken():
+    wrong, seen = {}, 0
+    for block in of("bash", "console"):
+        code = shown_commands(block.code) if block.language == "console" else block.code
+        for words in commands(code):
+            if words[0].endswith("/reason"):
+                words[0] = "reason"
+            if words[0] == "reason":
+                seen += 1
+                if why := refused(words):
+                    wrong[f"{block.place} {' '.join(words)}"] = why
+    assert wrong == {}
+    assert seen > 100
+
+
+def test_every_script_of_ours_that_a_command_names_exists():
+    named = {w for b in of("bash") for words in commands(b.code) for w in words if w.startswith("benchmarks/")}
+    scripts = {w for w in named if w.endswith(".py") or w == "benchmarks/peers/install"}
+    assert len(scripts) > 10
+    assert {s for s in scripts if not (ROOT / s).exists()} == set()
+
+
+def test_python_is_python_and_what_it_imports_of_reason_is_there():
+    missing, seen = [], 0
+    for block in of("python"):
+        tree = compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "reason":
+                module = importlib.import_module(node.module or "")
+                seen += len(node.names)
+                missing += [f"{block.place} {node.module}.{n.name}" for n in node.names if not hasattr(module, n.name)]
+    assert missing == []
+    assert seen > 50
+
+
+def test_json_is_json():
+    for block in of("json"):
+        for line in block.code.replace(", …", "").splitlines():
+            json.loads(line)
+
+
+def test_toml_is_what_reason_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings, sweeps, plugins = [], [], []
+    for block in of("toml"):
+        table = tomllib.loads(block.code)
+        if "project" in table:
+            plugins += list(table["project"]["entry-points"])
+        elif "strategy" in table and isinstance(table["strategy"], list):
+            (tmp_path / "sweep.toml").write_text(block.code, encoding="utf-8")
+            sweeps.append(read_sweep(tmp_path / "sweep.toml"))
+        else:
+            (tmp_path / "reason.toml").write_text(block.code, encoding="utf-8")
+            settings.append(load_settings())
+            assert settings[-1].model_fields_set, block.place
+    assert set(plugins) <= PLUGINS
+    assert len(settings) > 5
+    assert len(sweeps) > 1

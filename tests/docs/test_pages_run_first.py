@@ -1,0 +1,15 @@
+"""The first half of the pages: what they show is run. Two files, so that two processes share the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from doc_pages import RUNNABLE, work_through
+from doc_session import Mother
+from reason.serving.files import ModelFiles
+
+
+@pytest.mark.parametrize("page", RUNNABLE[0::2])
+def test_the_page_does_what_it_shows(page: str, mother: Mother, tmp_path: Path, smollm2_files: ModelFiles):
+    work_through(page, mother, tmp_path)

@@ -1,0 +1,200 @@
+"""The conformance kit: our own strategies keep every promise, and each broken one is found out by its own check."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import ClassVar
+
+import pytest
+from reason.core.answer import Solution
+from reason.core.errors import LimitExceeded, UserError
+from reason.core.events import NodesSearched, StageStarted
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.question import Question
+from reason.reasoning.candidates import read_candidate
+from reason.reasoning.conformance import NotConforming, PlainModel, assert_conforms, check_strategy
+from reason.reasoning.strategy import STRATEGIES, Parameters
+
+CHECKS = [
+    "declares itself",
+    "answers",
+    "pays for everything",
+    "gives the same for the same seed",
+    "replays without a model",
+    "keeps to budgets",
+    "ends when it is cancelled",
+    "resumes",
+    "balances its events",
+]
+ASK_MORE = {"hogwild", "logprob", "question-router", "rag"}
+"""Of these the kit's question or model is not enough: a known model, choices, a trained file, knowledge."""
+
+
+class Own:
+    """A sound strategy: two samples one after the other, the second one answers."""
+
+    name: ClassVar[str] = "own"
+    summary: ClassVar[str] = "ask twice"
+    paper: ClassVar[str] = ""
+    stability: ClassVar[str] = "experimental"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main",)
+
+    class Config(Parameters):
+        tries: int = 2
+
+    def __init__(self, config):
+        self.config = config
+
+    async def sample(self, models, index, **how):
+        request = Request(
+            prompt=Prompt.user("2 + 3?"), sampling=Sampling(max_tokens=40, temperature=0.7, **how), samples=(index,)
+        )
+        ((sample,),) = await models.main.generate([request])
+        return sample
+
+    async def solve(self, question, models, run):
+        return await self.work(question, models, run)
+
+    async def work(self, question, models, run):
+        found, stopped = [], "done"
+        for index in range(self.config.tries):
+            try:
+                sample = await self.sample(models, index)
+            except LimitExceeded as e:
+                run.note_limit(e)
+                stopped = "budget"
+                break
+            found.append(read_candidate(sample, question))
+            if sample.finish_reason == "budget":
+                stopped = "budget"
+        return Solution(chosen=len(found) - 1 if found else None, candidates=tuple(found), stopped=stopped)
+
+
+class Undeclared(Own):
+    stability = "finished"
+
+
+class Mute(Own):
+    async def solve(self, question, models, run):
+        return Solution(chosen=None)
+
+
+class Cheater(Own):
+    async def solve(self, question, models, run):
+        await models.main._model.generate([Request(prompt=Prompt.user("psst"), sampling=Sampling(max_tokens=5))])
+        return await self.work(question, models, run)
+
+
+class Moody(Own):
+    async def sample(self, models, index, **how):
+        return await super().sample(models, random.SystemRandom().randrange(10**6), **how)
+
+
+class Forgetful(Own):
+    """Draws the first sample again from another seed each time, so that nothing stored is found."""
+
+    calls = 0
+
+    async def solve(self, question, models, run):
+        type(self).calls += 1
+        await self.sample(models, 0, seed=type(self).calls)
+        return await self.work(question, models, run)
+
+
+class Spender(Own):
+    async def solve(self, question, models, run):
+        found = [read_candidate(await self.sample(models, i), question) for i in range(2)]
+        return Solution(chosen=1, candidates=tuple(found))
+
+
+class Deaf(Own):
+    async def solve(self, question, models, run):
+        try:
+            return await self.work(question, models, run)
+        except asyncio.CancelledError:
+            return Solution(chosen=None, stopped="cancelled")
+
+
+class Careless(Own):
+    async def solve(self, question, models, run):
+        self.left = asyncio.create_task(asyncio.sleep(30))
+        return await self.work(question, models, run)
+
+
+class Endless(Own):
+    async def solve(self, question, models, run):
+        run.emit(StageStarted(stage="solving"))
+        return await self.work(question, models, run)
+
+
+class Unended(Own):
+    async def solve(self, question, models, run):
+        run.emit(NodesSearched(search="s"))
+        return await self.work(question, models, run)
+
+
+@pytest.mark.parametrize("name", [n for n in STRATEGIES.names() if n not in ASK_MORE])
+async def test_our_strategies_conform(name):
+    found = await check_strategy(STRATEGIES.load(name))
+    assert {f.check: f.wrong for f in found if not f.ok} == {}
+    assert [f.check for f in found] == CHECKS
+
+
+async def test_parameters_and_a_question_of_ones_own():
+    question = Question(text="Which is a prime?", choices=("21", "23"), kind="choice")
+    await assert_conforms(STRATEGIES.load("logprob"), question=question)
+    await assert_conforms(STRATEGIES.load("self-consistency"), {"n": 3, "max_tokens": 20})
+    with pytest.raises(UserError, match="most"):
+        await assert_conforms(STRATEGIES.load("self-consistency"), {"most": 3})
+
+
+async def test_a_sound_strategy_of_ones_own():
+    await assert_conforms(Own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "wrong"),
+    [
+        (Undeclared, "declares itself", "its stability is none of stable, beta, experimental"),
+        (Mute, "answers", "it chose no candidate"),
+        (Cheater, "pays for everything", "the model wrote"),
+        (Moody, "gives the same for the same seed", "candidates of the solution differ"),
+        (Forgetful, "replays without a model", "a sample was asked for that the first run did not make"),
+        (Spender, "keeps to budgets", "a spent budget is no error"),
+        (Deaf, "ends when it is cancelled", "it swallowed the cancellation"),
+        (Careless, "answers", "tasks of it still ran when it had answered: sleep"),
+        (Endless, "balances its events", "stage solving was begun and not finished"),
+        (Unended, "balances its events", "search s has no end"),
+    ],
+)
+async def test_what_is_broken_is_found(kind, check, wrong):
+    found = {f.check: f.wrong for f in await check_strategy(kind)}
+    assert wrong in found[check]
+    with pytest.raises(NotConforming, match=f"own: .*{check}: "):
+        await assert_conforms(kind)
+
+
+async def test_what_the_plain_model_cannot_serve_is_said():
+    class Hooked(Own):
+        requires = frozenset({"hooks"})
+
+    assert [f.wrong for f in await check_strategy(Hooked)][1:] == ["the plain model has no hooks"]
+
+
+async def test_the_plain_model_is_a_model():
+    model = PlainModel(["one two. three", "four"])
+    asked = Request(prompt=Prompt.user("q"), sampling=Sampling(n=8, seed=3, stop=(".",), max_tokens=9))
+    (samples,) = await model.generate([asked])
+    (again,) = await model.generate([asked])
+    assert samples == again
+    assert {s.text for s in samples} == {"one two", "four"}
+    assert model.written == 2 * sum(s.usage.completion_tokens for s in samples)
+    assert {(s.text, s.stopped_by, s.finish_reason) for s in samples} == {
+        ("one two", ".", "stop"),
+        ("four", "", "stop"),
+    }
+    short = Request(prompt=Prompt.user("q"), sampling=Sampling(max_tokens=1, temperature=0))
+    ((cut,),) = await model.generate([short])
+    assert (cut.finish_reason, cut.usage.completion_tokens, len(cut.logprobs)) == ("length", 1, 1)
