@@ -15,8 +15,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .core.version import __version__
-
 if TYPE_CHECKING:
     from .agents.asking import aask, ask, astream
     from .agents.reasoner import Reasoner
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from .core.messages import Completion, Message, NextToken, Prompt, Request, Sampling
     from .core.question import Document, Question
     from .core.settings import Settings
+    from .core.version import __version__
     from .reasoning.strategy import Models, Parameters, Strategy
     from .serving.model import Capabilities, LanguageModel
 
@@ -40,6 +39,7 @@ _HOMES = {
     ".core.messages": ("Completion", "Message", "NextToken", "Prompt", "Request", "Sampling"),
     ".core.question": ("Document", "Question"),
     ".core.settings": ("Settings",),
+    ".core.version": ("__version__",),
     ".reasoning.strategy": ("Models", "Parameters", "Strategy"),
     ".serving.model": ("Capabilities", "LanguageModel"),
 }
@@ -76,11 +76,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home, __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # checkers would take it for every name there could be
+
+    def __getattr__(name: str) -> Any:
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(home, __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,3 +1,15 @@
-"""The version, alone in its file so that packaging can read it without importing anything."""
+"""The version of the installed package, as its metadata has it; packaging takes it from the last tag."""
 
-__version__ = "0.1.0.dev0"
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def _installed() -> str:
+    try:
+        return version("reason-orchestrator")
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        return "0+unknown"
+
+
+__version__ = _installed()

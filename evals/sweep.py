@@ -116,7 +116,7 @@ def read_sweep(path: Path) -> Sweep:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
         raise DataError(f"cannot read the sweep {path}: {e}") from e
     try:
         sweep = Sweep.model_validate(raw)

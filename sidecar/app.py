@@ -20,6 +20,7 @@ from .native.lists import lists
 from .native.reasoning import reasoning
 from .native.runs import runs
 from .openai import router as openai
+from .route_stability import Labelled
 from .viewer.routes import router as pages
 
 ABOUT = """
@@ -58,7 +59,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
                 app.state.reasoner, app.state.desk = reasoner, desk
                 yield
 
-    app = FastAPI(
+    app = Labelled(
         title="reason",
         version=__version__,
         description=ABOUT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from ..core.errors import (
 from ..core.events import EVENT, EventFields, RunFailed, RunFinished
 from ..core.question import Document
 from ..core.settings import explain
-from .error_objects import error_from
+from .error_objects import error_from, told_error
 from .native.replies import Readiness
 from .native.requests import AskBody, VerifyBody
 
@@ -110,6 +109,10 @@ def read(response: httpx.Response, kind: type[M]) -> M:
         BadReply: It is none of this API.
     """
     refuse(response)
+    return _parsed(response, kind)
+
+
+def _parsed(response: httpx.Response, kind: type[M]) -> M:
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as e:
@@ -121,7 +124,7 @@ def read(response: httpx.Response, kind: type[M]) -> M:
 def readiness(response: httpx.Response) -> Readiness:
     """The reply of `/readyz`, whose status says as well that the server takes no runs; raises as `read`."""
     if response.status_code == 503 and b'"ready"' in response.content:
-        return Readiness.model_validate_json(response.content)
+        return _parsed(response, Readiness)
     return read(response, Readiness)
 
 
@@ -133,14 +136,14 @@ def refuse(response: httpx.Response) -> None:
     """
     if response.is_success:
         return
-    try:
-        told = json.loads(response.content)["error"]
+    told = told_error(response.content)
+    if told is not None:
         error = error_from(told, response.status_code)
-    except (ValueError, KeyError, TypeError):  # a proxy, or no server of ours
+    else:  # a proxy, or no server of ours
         shown = f"{response.request.url.path} was answered with status {response.status_code}"
         error = BackendError(shown, hint="is this the address of `reason serve`?")
     wait = response.headers.get("Retry-After", "")
-    if wait.isdigit():
+    if wait.isascii() and wait.isdecimal():
         error.retry_after_s = float(wait)  # type: ignore[attr-defined]
     raise error
 
@@ -178,7 +181,12 @@ class EventReader:
         if not data:
             return None
         if kind == "error":
-            raise error_from(json.loads(data)["error"])
+            told = told_error(data)
+            raise (
+                BadReply("the stream breaks off with an error that cannot be read")
+                if told is None
+                else error_from(told)
+            )
         try:
             event: EventFields = EVENT.validate_json(data)
         except ValidationError as e:
@@ -230,7 +238,7 @@ class Following:
             raise BackendUnavailable("the run's events break off again and again", hint="is its server shutting down?")
         asked: float | None = getattr(error, "retry_after_s", None)
         backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)
-        return min(LONGEST_DELAY_S, backing_off if asked is None else asked)
+        return min(LONGEST_DELAY_S, backing_off if asked is None else max(0.0, asked))
 
 
 def run_path(run_id: str) -> str:

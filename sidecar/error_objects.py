@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ..core.answer import Answer
 from ..core.errors import BackendError, ReasonError, StoreError
 from ..core.events import EventFields, RunFailed
+from ..core.tools import read_json
 
 _TYPES = {
     400: "invalid_request_error",
@@ -27,6 +28,11 @@ _TYPES = {
 }
 INTERNAL = "something went wrong inside the server"
 """What is told of an error that is none of ours."""
+_ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("param", "kind", "name", "feature", "model"), str),
+    **dict.fromkeys(("retry_after_s", "tokens", "limit", "used"), (int, float)),
+}
+"""What errors carry beside their message."""
 STORE_FAILED = "the server's run store failed"
 """What is told of an error of the run store, whose own text has its file, or its host, and processes."""
 
@@ -68,11 +74,21 @@ def shown_event(event: EventFields) -> EventFields:
     return event.model_copy(update=shown_error({"code": event.code, "message": event.message}))
 
 
+def told_error(content: bytes | str) -> Mapping[str, Any] | None:
+    """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy says."""
+    try:
+        body = read_json(content.decode() if isinstance(content, bytes) else content)
+    except ValueError:
+        return None
+    told = body.get("error") if isinstance(body, dict) else None
+    return told if isinstance(told, dict) else None
+
+
 def error_from(told: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
     """The error that an object tells of: of the class whose code it has, else of the tree's root.
 
     Args:
-        told: The object, or code and message as the run store keeps them.
+        told: The object, or code and message as the run store keeps them. A number that is none is left out.
         status: The HTTP status that it came with, for an error without a known code.
         partial: The best answer so far; None is the object's.
     """
@@ -82,9 +98,10 @@ def error_from(told: Mapping[str, Any], status: int = 500, partial: Answer | Non
         kind = BackendError if status in (502, 503, 504) else ReasonError
     error = kind.__new__(kind)  # constructors differ; what a caller of the server has is the message
     ReasonError.__init__(error, message)
-    for name in ("param", "kind", "name", "feature", "model", "retry_after_s", "tokens", "limit", "used"):
+    for name, kinds in _ATTRIBUTES.items():
         if not hasattr(error, name):
-            setattr(error, name, told.get(name))
+            value = told.get(name)
+            setattr(error, name, value if isinstance(value, kinds) else None)
     error.partial = partial or _partial(told.get("partial"))  # type: ignore[attr-defined]
     return error
 

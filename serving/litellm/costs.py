@@ -10,6 +10,9 @@ from ...core.messages import Usage
 from .reading import Sample
 from .target import Target, load_litellm
 
+MOST_TOKENS = 1 << 40
+"""What says more of one reply is no count."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -56,15 +59,14 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
     return prices, context if isinstance(context, int) else None
 
 
-def share(
-    usage: Mapping[str, Any] | None, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float
-) -> list[Usage]:
+def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float) -> list[Usage]:
     """Each sample's part of a reply's usage; the prompt belongs to the first.
 
-    Where the provider gives no usage, the tokens are those that were seen, or else LiteLLM's count of the text.
+    Where the provider gives no usage, or one that is no count of tokens, the tokens are those that were seen, or else
+    LiteLLM's count of the text.
 
     Args:
-        usage: The provider's `usage` object; None if it sent none.
+        usage: What the provider sent as `usage`; None if it sent none.
         samples: The reply's samples.
         prices: What tokens cost.
         target: Where the reply comes from.
@@ -72,11 +74,9 @@ def share(
     """
     seen = [s.tokens for s in samples]
     prompt = cached = thoughts = 0
-    if usage is not None:
-        prompt = usage.get("prompt_tokens") or 0
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        thoughts = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
-        total = usage.get("completion_tokens") or 0
+    counts = _counts(usage)
+    if counts is not None:
+        prompt, cached, thoughts, total = counts
         if len(samples) == 1:
             made = [total]
         elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
@@ -100,6 +100,23 @@ def share(
             )
         )
     return shares
+
+
+def _counts(usage: Any) -> tuple[int, int, int, int] | None:
+    """Tokens of the prompt, those cached, those of thoughts and all generated ones; None if they cannot be read."""
+    if not isinstance(usage, Mapping):
+        return None
+    read, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    told = (
+        usage.get("prompt_tokens"),
+        read.get("cached_tokens") if isinstance(read, Mapping) else None,
+        made.get("reasoning_tokens") if isinstance(made, Mapping) else None,
+        usage.get("completion_tokens"),
+    )
+    prompt, cached, thoughts, total = (0 if count is None else count for count in told)
+    if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in (prompt, cached, thoughts, total)):
+        return None
+    return prompt, cached, thoughts, total
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:

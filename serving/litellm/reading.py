@@ -206,7 +206,7 @@ def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[li
 def token_id(name: str) -> int:
     """Id in a name such as `token_id:17`; `HIDDEN` if it is the token's text."""
     number = name.removeprefix(_ID)
-    return int(number) if name.startswith(_ID) and number.isdigit() else HIDDEN
+    return int(number) if name.startswith(_ID) and number.isascii() and number.isdigit() else HIDDEN
 
 
 def completed(

@@ -13,6 +13,7 @@ from reason.cli.parameters import parameters_of
 from reason.cli.run_view import age
 from reason.core.answer import Answer
 from reason.core.events import EVENT
+from reason.core.version import __version__
 from scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -200,7 +201,7 @@ def test_every_command_has_help(command: list[str], cli: Cli) -> None:
     status, out, err = cli(*command, "--help")
     assert (status, err) == (0, "")
     assert "Usage: reason" in out
-    assert cli("--version") == (0, "reason 0.1.0.dev0\n", "")
+    assert cli("--version") == (0, f"reason {__version__}\n", "")
 
 
 def test_doctor_finds_what_is_missing(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,9 @@ def test_bad_settings_are_named(monkeypatch):
     Path("reason.toml").write_text("model = \n")
     with pytest.raises(DataError, match=r"reason\.toml"):
         load_settings()
+    Path("reason.toml").write_text("context = " + "[" * 5000)
+    with pytest.raises(DataError, match=r"cannot read the settings file .*reason\.toml"):
+        load_settings()
 
 
 def test_the_nearest_names_are_suggested():

@@ -35,7 +35,7 @@ def last(name: str, kind: str) -> str:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_all_instructions_are_known_and_images_have_versions(name: str) -> None:
     kinds = {kind for kind, _ in instructions(name)}
-    known = {"FROM", "WORKDIR", "COPY", "RUN", "LABEL", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL"}
+    known = {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "LABEL", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL"}
     assert kinds <= known | {"HEALTHCHECK", "CMD"}
     for rest in (rest for kind, rest in instructions(name) if kind == "FROM"):
         image, _, tag = rest.split()[0].partition(":")

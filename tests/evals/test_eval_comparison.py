@@ -218,3 +218,6 @@ vary = {n = [1, 2, 4]}
         read_sweep(file)
     with pytest.raises(DataError, match="nowhere"):
         read_sweep(tmp_path / "nowhere.toml")
+    file.write_text("seeds = " + "[" * 5000)
+    with pytest.raises(DataError, match="cannot read the sweep"):
+        read_sweep(file)

@@ -30,7 +30,14 @@ from reason.core.errors import (
 from reason.core.events import RunFinished, StageStarted, TextDelta
 from reason.core.question import Document
 from reason.sidecar.client import AsyncSidecarClient, SidecarClient
-from reason.sidecar.client_calls import EventReader
+from reason.sidecar.client_calls import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    EventReader,
+    Following,
+    readiness,
+    refuse,
+)
 from reason.sidecar.error_objects import error_from, error_object
 from scripted_model import ScriptedModel, replies
 from sidecar_server import serving, settings_for
@@ -329,6 +336,27 @@ def test_events_are_read_from_their_lines():
     with pytest.raises(ServerBusy):
         told = '{"error": {"message": "m", "type": "t", "param": null, "code": "server_busy"}}'
         [reader.take(line) for line in ("event: error", f"data: {told}", "")]
+
+
+@pytest.mark.parametrize("told", ["<html>", '{"error": "Bad Gateway"}', '{"message": "m"}', "[1]", '{"error":' * 3000])
+def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
+    reader = EventReader()
+    with pytest.raises(BadReply, match="breaks off with an error that cannot be read"):
+        [reader.take(line) for line in ("event: error", f"data: {told}", "")]
+    proxy = httpx.Response(
+        502, text=told, headers=[(b"Retry-After", b"\xb2")], request=httpx.Request("GET", "http://x/y")
+    )
+    with pytest.raises(BackendError, match="/y was answered with status 502"):
+        refuse(proxy)
+    ready = httpx.Response(503, text='{"ready": ' + told, request=httpx.Request("GET", "http://x/readyz"))
+    with pytest.raises(BadReply, match="the reply to /readyz is not one of this API"):
+        readiness(ready)
+
+
+@pytest.mark.parametrize(("told", "wait"), [(3, 3.0), (-1, 0.0), (1e9, LONGEST_DELAY_S), ("soon", None), (None, None)])
+def test_it_waits_as_long_as_an_error_says_in_seconds(told, wait):
+    error = error_from({"code": "rate_limited", "message": "m", "retry_after_s": told})
+    assert Following(0, reconnects=1).again(error) == (FIRST_DELAY_S if wait is None else wait)
 
 
 def test_the_client_needs_nothing_of_the_server():

@@ -79,7 +79,7 @@ def load_role(path: Path) -> Role:
         raise DataError(f"{path} has {len(raw)} bytes, a role file at most {MOST_BYTES}", hint=_FORM)
     try:
         plain = tomllib.loads(raw.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
         raise DataError(f"the role file {path} is no TOML in UTF-8: {e}", hint=_FORM) from e
     try:
         return Role.model_validate(plain)

@@ -112,6 +112,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"\nsystem = "x"\n')
     with pytest.raises(DataError, match="no TOML in UTF-8"):
         load_role(tmp_path / "latin.toml")
+    (tmp_path / "deep.toml").write_text("name = " + "[" * 5000)
+    with pytest.raises(DataError, match="no TOML in UTF-8"):
+        load_role(tmp_path / "deep.toml")
 
 
 def test_names_that_are_none_or_come_twice() -> None:

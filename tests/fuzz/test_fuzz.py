@@ -1,0 +1,60 @@
+"""The targets of the fuzzer hold for its first inputs and all that once broke them, and for those of a short run."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fuzz_formats import FORMAT_TARGETS
+from fuzz_seeds import seeds
+from fuzz_texts import TEXT_TARGETS
+
+TARGETS = {**TEXT_TARGETS, **FORMAT_TARGETS}
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_holds_for_its_first_inputs(name: str) -> None:
+    inputs = seeds(name)
+    assert inputs
+    for one in [b"", *inputs]:
+        TARGETS[name](one)
+
+
+def test_every_target_has_words_and_everything_kept_has_a_target() -> None:
+    assert {path.stem for path in (HERE / "words").iterdir()} == set(TARGETS)
+    assert {path.name for kind in ("seeds", "found") for path in (HERE / kind).iterdir()} <= set(TARGETS)
+
+
+SHORT_RUN = """
+import sys
+import atheris_run
+
+sys.argv[1:] = ["--runs", "400", "--seed", "1"]
+status = atheris_run.main()
+
+
+def planted(data: bytes) -> None:
+    assert b"\\\\pi" not in data
+
+
+atheris_run.TARGETS = {"equality": planted}
+sys.argv[1:] = ["equality", "--runs", "20000"]
+print("planted:", atheris_run.main())
+raise SystemExit(status)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python")
+def test_a_short_run_of_the_fuzzer_breaks_nothing_but_what_was_planted() -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT_RUN], capture_output=True, text=True, timeout=280, cwd=HERE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in told[: len(TARGETS)]] == list(TARGETS)
+    assert all(line.endswith("inputs held") for line in told[: len(TARGETS)])
+    assert told[len(TARGETS)].startswith("equality: BROKEN")
+    assert any(line.startswith("input: ") and "pi" in line for line in told)
+    assert told[-1] == "planted: 1"

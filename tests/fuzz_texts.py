@@ -1,0 +1,173 @@
+"""What a fuzzer tries on the readers of texts that models write: any text gives a result that holds, and no exception.
+
+A target is a function of bytes. A promise that does not hold is an `AssertionError`; any other exception is one that
+the reader does not have in its contract.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from reason.core.answer import Candidate
+from reason.core.messages import Completion
+from reason.core.question import Question
+from reason.core.tools import canonical, is_canonical, read_json
+from reason.reasoning.answers import extract
+from reason.reasoning.candidates import read_candidate, whole_sentences
+from reason.reasoning.coat.replies import read_items, read_scores
+from reason.reasoning.equivalence import is_heavy
+from reason.reasoning.plain_forms import formula_form, same_plainly, text_form
+from reason.reasoning.reading import read
+from reason.reasoning.rlot.assessment import read_assessment
+from reason.reasoning.rlot.replies import read_list, read_number, read_step, read_yes_no
+from reason.reasoning.sentences import addition, sentence_spans
+from reason.reasoning.steps import split_steps
+from reason.reasoning.universal_self_consistency import read_choice
+from reason.serving.tool_calls import CallReader, read_calls, read_object
+from reason.verify.edgejury.asked_stances import read_stances
+from reason.verify.edgejury.blinding import Blinding
+from reason.verify.edgejury.chair_reading import read_chair
+from reason.verify.edgejury.closed import read_opinion
+from reason.verify.edgejury.lenient_json import find_object, find_text
+from reason.verify.edgejury.option_orders import OptionOrder
+from reason.verify.edgejury.reviewing import read_review
+from reason.verify.entailment.judge_prompts import read_vote
+from reason.verify.splitting.by_model import read_entries
+from reason.verify.splitting.rules import split_by_rules
+
+Target = Callable[[bytes], None]
+
+QUESTIONS = (
+    Question(text="What is 6 * 7?", kind="number"),
+    Question(text="Simplify x + x.", kind="math"),
+    Question(text="Is 7 prime?", kind="yes_no"),
+    Question(text="Which city is the capital?", choices=("Rome", "Paris", "Bern", "Oslo")),
+    Question(text="Who wrote Hamlet?", kind="text"),
+    Question(text="What share is it, in percent?"),
+)
+BLIND = Blinding(letters=("A", "B", "C"), jurors=(2, 0, 1))
+TOOLS = ("look_up", "add")
+
+
+def text_of(data: bytes) -> str:
+    """Any text, with lone halves of surrogate pairs, which JSON can bring in; other bytes that are no UTF-8 are "?"."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
+def answer_extraction(data: bytes) -> None:
+    """An answer lies where it says, and candidates are read whatever the question's kind."""
+    question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
+    found = extract(text, question)
+    assert found == extract(text, question)
+    if found is not None:
+        assert found.value
+        assert 0 <= found.start < found.end <= len(text)
+        assert not question.choices or found.value in "ABCD"
+    candidate = read_candidate(Completion(text=text, finish_reason="stop"), question)
+    assert isinstance(candidate, Candidate)
+    assert text.startswith(whole_sentences(text))
+    assert len(read(text).text) <= len(text)
+
+
+def equality(data: bytes) -> None:
+    """Plain equality is symmetric and every answer equals itself, whatever blanks stand around it."""
+    a, _, b = text_of(data[1:]).partition("\n")
+    kind = ("auto", "number", "math", "yes_no", "choice", "text")[data[0] % 6] if data else "auto"
+    assert same_plainly(a, a, kind) is True
+    assert same_plainly(a, b, kind) == same_plainly(b, a, kind)
+    if not a.endswith("\\"):  # before a blank, it is a blank of TeX's
+        assert same_plainly(a, f" {a} ", kind) is not False
+    for form in (text_form, formula_form):
+        assert isinstance(form(a), str)
+    assert isinstance(is_heavy(a), bool)
+
+
+def sentence_splitting(data: bytes) -> None:
+    """Sentences and claims lie in order within the text, and steps are the text cut up."""
+    text = text_of(data)
+    at = 0
+    for start, end in sentence_spans(text):
+        assert at <= start < end <= len(text)
+        assert text[start:end] == text[start:end].strip()
+        at = end
+    assert not text[at:].strip()
+    steps = split_steps(text)
+    assert "".join(steps) == text
+    assert all(step.strip() for step in steps) or not text.strip()
+    question, _, answer = text.partition("\n")
+    claims = split_by_rules(answer, question)
+    assert len({claim.text.casefold() for claim in claims}) == len(claims) <= 20
+    for claim in claims:
+        assert claim.text.strip()
+        assert 0 <= claim.start < claim.end <= len(answer)
+    addition(answer, question)
+
+
+def json_from_text(data: bytes) -> None:
+    """What is found in a text as JSON can be written down as JSON again."""
+    text = text_of(data)
+    found = find_object(text, lambda value: bool(value))
+    if found is not None:
+        json.dumps(found, ensure_ascii=False)
+    said = find_text(text, "answer")
+    assert said is None or said[0].strip()
+    for claim, quote in read_entries(text):
+        assert isinstance(claim, str)
+        assert isinstance(quote, str)
+    items, _ = read_items(text)
+    assert all(item.text.strip() for item in items)
+    scores = read_scores(text, ("accuracy", "novelty"))
+    assert len(scores) == 2
+    assert all(score is None or 0 <= score <= 1 for score in scores)
+    try:
+        json.dumps(read_json(text), ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # it is no JSON, and said so
+        assert not is_canonical(text)
+
+
+def tool_calls(data: bytes) -> None:
+    """However a reply is cut into pieces, the same text and calls come of it; calls have a canonical text."""
+    whole, text = bool(data[:1] and data[0] & 1), text_of(data[2:])
+    rest, calls = read_calls(text, TOOLS, whole=whole)
+    reader, told, step = CallReader(TOOLS, whole=whole), "", 1 + (data[1] if len(data) > 1 else 0) % 7
+    for at in range(0, len(text), step):
+        told += reader.push(text[at : at + step])
+    told += reader.finish()
+    assert (told, tuple(reader.calls)) == (rest, calls)
+    assert all(call.name in TOOLS and call.values is not None for call in calls)
+    assert not calls or is_canonical(canonical(calls))
+    read_object(text, TOOLS)
+
+
+def judgements(data: bytes) -> None:
+    """Reviews, syntheses, opinions, stances, votes, choices: what a judge wrote is read, or is told to be nothing."""
+    question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
+    order = OptionOrder((2, 0, 1, 3)) if question.choices and data[0] & 64 else None
+    review = read_review(text, BLIND, 1, question=question, order=order)
+    assert review.ok == bool(review.scores)
+    assert all(1 <= mark <= 10 for one in review.scores for mark in (one.accuracy, one.insight, one.clarity))
+    for form in ("json", "lines"):
+        synthesis = read_chair(text, question, BLIND, form=form, order=order)
+        assert synthesis is None or synthesis.answer.strip()
+    told, _ = read_opinion(text, question, order)
+    assert isinstance(told, str)
+    assert len(read_stances(text, 3)) == 3
+    read_vote(text)
+    read_yes_no(text)
+    assert len(read_list(text, 4)) <= 4
+    assert read_number(text, 4) in (None, *range(1, 5))
+    completion = Completion(text=text, finish_reason="stop")
+    read_step(completion)
+    choice = read_choice(completion, 3)
+    assert choice is None or 0 <= choice.index < 3
+    assert 0 <= read_assessment(text).missing <= 7
+
+
+TEXT_TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (answer_extraction, equality, sentence_splitting, json_from_text, tool_calls, judgements)
+}
