@@ -344,7 +344,7 @@ class SidecarClient:
             time.sleep(place.again(broken))
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """See `AsyncSidecarClient.wait`; the time is looked at whenever something comes from the server."""
+        """See `AsyncSidecarClient.wait`; the run is looked at every quarter of a second."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             detail = self.get(run_id)
