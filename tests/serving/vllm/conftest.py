@@ -76,9 +76,9 @@ def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[A
         yield LLM(**arguments)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> AsyncIterator[Any]:
-    """`VllmModel` on vLLM's asynchronous engine, in processes of its own, started once; tests share its event loop."""
+    """`VllmModel` on vLLM's asynchronous engine, in processes of its own."""
     import asyncio
 
     from reason.serving.prefix_folder import PrefixPlace

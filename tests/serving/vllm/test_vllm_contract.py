@@ -9,7 +9,7 @@ from backend_contract import *  # noqa: F403
 from backend_contract import Probe
 from reason.core.messages import Prompt
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from reason.serving.files import ModelFiles
 from reason.serving.measuring.bench import Bench
 from reason.serving.measuring.features import json_schema
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("Tell me of an animal.")
 ANIMAL: dict[str, Any] = {
     "type": "object",

@@ -14,7 +14,7 @@ from reason.core.sqlite_store import SqliteStore
 from reason.serving.files import ModelFiles
 from two_models import TwoModels, booked
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
 
 
