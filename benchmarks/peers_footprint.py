@@ -7,15 +7,13 @@ is not counted, so that files are in the page cache for everybody.
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peers_methods import ALL, Peer
-from sidecar_load_table import table
+from sidecar_load_table import spread, table
 
 BARE = "(an empty environment)"
 EXTRA = (
@@ -96,11 +94,5 @@ def footprint_table(found: dict[str, Footprint]) -> str:
     for name, one in found.items():
         size = "" if name == BARE else f"{one.size / 2**20:.0f}"
         line = [name, one.version, "" if name == BARE else str(one.packages), size]
-        lines.append([*line, *_spread(one.imports)])
+        lines.append([*line, *spread(one.imports, 2)])
     return table(head, lines)
-
-
-def _spread(values: Sequence[float]) -> tuple[str, str]:
-    if not values:
-        return "", ""
-    return f"{statistics.median(values):.2f}", f"{min(values):.2f} - {max(values):.2f}"

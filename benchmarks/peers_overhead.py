@@ -11,7 +11,6 @@ its-hub and `(direct)` make n calls for a question; `reason` and OptiLLM make on
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from peers_accuracy import Asked, job_of, optillm_server, run_job
 from peers_methods import OURS, Cell, peer_named
 from sidecar_backend import Pace
-from sidecar_load_table import ratio_text, table
+from sidecar_load_table import ratio_text, spread, table
 from sidecar_processes import Backend, Failed, Process
 
 DIRECT = "(direct)"
@@ -120,16 +119,8 @@ def overhead_table(found: dict[str, list[Spent]], size: int) -> str:
     lines = []
     for name, rounds in found.items():
         walls, cpus = [r.wall * 1e3 for r in rounds], [r.cpu * 1e3 for r in rounds]
-        line = [name, _middle(walls), _range(walls), _middle(cpus), _range(cpus)]
+        line = [name, *spread(walls, 1), *spread(cpus, 1)]
         line += [f"{statistics.median(r.calls for r in rounds):.1f}"]
         beside = name not in (DIRECT, OURS) and len(found.get(OURS, ())) == len(rounds)
         lines.append([*line, ratio_text(walls, [r.wall * 1e3 for r in found[OURS]]) if beside else ""])
     return table(head, lines)
-
-
-def _middle(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f}"
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.1f} - {max(values):.1f}"

@@ -14,7 +14,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from typing import Any
 
 import aiohttp
 from sidecar_backend import Pace
-from sidecar_load_servers import PEERS, QUESTION, Server, ours
-from sidecar_load_table import table
+from sidecar_load_servers import PEERS, QUESTION, Server, start_all
+from sidecar_load_table import spread, table
 from sidecar_processes import Backend, Failed
 
 VOTE = 4
@@ -154,26 +154,11 @@ def measure(peers: Path, folder: Path, pace: Pace, rounds: int, only: str = "") 
         only: Names of servers, with commas; empty is all.
     """
     found: Found = {}
-    missing: list[str] = []
     with ExitStack() as stack:
         backend = stack.enter_context(Backend(folder, pace))
-        servers: list[tuple[str, Server]] = []
-        for name in ("reason", *PEERS):
-            if only and name not in only.split(","):
-                continue
-            place = folder / f"serving-{name}"
-            place.mkdir()
-            venv = peers.resolve() / name
-            if name != "reason" and not (venv / "bin").is_dir():
-                missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
-                continue
-            try:
-                server = ours(place, backend) if name == "reason" else PEERS[name](place, backend, venv)
-            except Failed as e:
-                missing.append(f"{name}, which did not start: {e}")
-                continue
-            stack.callback(server.process.kill)
-            servers.append((name, server))
+        names = [name for name in ("reason", *PEERS) if not only or name in only.split(",")]
+        running, missing = start_all(folder, backend, peers, names, stack)
+        servers = list(running.items())
         for number in range(rounds + 1):  # the first is for warming up
             for name, server in servers:
                 for samples in (1, VOTE):
@@ -203,17 +188,11 @@ def serving_table(found: Found) -> str:
     head += ["idle after leaving a whole reply, s", "range", "answered, begun for nobody"]
     lines = []
     for (name, samples), rounds in found.items():
-        line = [name, str(samples), *_spread([asked.first for asked, _, _ in rounds])]
+        line = [name, str(samples), *spread([asked.first for asked, _, _ in rounds], 3)]
         line += [f"{statistics.median(asked.whole for asked, _, _ in rounds):.2f}"]
         for left in ([stream for _, stream, _ in rounds], [whole for _, _, whole in rounds]):
-            line += _spread([one.idle for one in left])
+            line += spread([one.idle for one in left], 3)
             counts = (statistics.mean(one.completed for one in left), statistics.mean(one.begun for one in left))
             line += [f"{counts[0]:.1f}, {counts[1]:.1f}"]
         lines.append(line)
     return table(head, lines)
-
-
-def _spread(values: Sequence[float]) -> tuple[str, str]:
-    if any(math.isnan(value) for value in values):
-        return "none", ""
-    return f"{statistics.median(values):.3f}", f"{min(values):.3f} - {max(values):.3f}"

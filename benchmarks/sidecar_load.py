@@ -28,7 +28,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,7 @@ from pathlib import Path
 from machine import made_here
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
-from sidecar_load_servers import PEERS, Server, direct, ours
+from sidecar_load_servers import PEERS, Server, direct, start_all
 from sidecar_load_table import (
     DIRECT,
     Cell,
@@ -50,7 +50,7 @@ from sidecar_load_table import (
     table,
     tell,
 )
-from sidecar_processes import Backend, Failed
+from sidecar_processes import Backend
 
 AT_ONCE = Pace(tokens=8)
 
@@ -64,7 +64,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         backend = stack.enter_context(Backend(folder, AT_ONCE))
-        servers, missing = start(folder, backend, given.peers, given.only, stack)
+        wanted = [name for name in PEERS if not given.only or name in given.only.split(",")]
+        running, missing = start_all(folder, backend, given.peers, ["reason", *wanted], stack)
+        servers = [direct(backend), *running.values()]
         before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
         generator = LoadGenerator()
         stack.callback(generator.close)
@@ -119,33 +121,6 @@ def chosen_cells(given: argparse.Namespace) -> Iterator[Cell]:
                 yield Cell(
                     streams, max(given.requests, 2 * streams) if streams > 1 else given.requests // 4, streamed, paced
                 )
-
-
-def start(
-    folder: Path, backend: Backend, peers: Path | None, only: str, stack: ExitStack
-) -> tuple[list[Server], list[str]]:
-    """Start all servers; gives those that run, the model server itself first, and what could not be started."""
-    wanted = [name for name in PEERS if not only or name in only.split(",")]
-    starters: list[tuple[str, Callable[[Path], Server]]] = [("reason", lambda place: ours(place, backend))]
-    missing = []
-    for name in wanted:
-        if peers is None or not (peers / name / "bin").is_dir():
-            missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
-            continue
-        venv = (peers / name).resolve()
-        starters.append((name, lambda place, name=name, venv=venv: PEERS[name](place, backend, venv)))
-    servers = [direct(backend)]
-    for name, starter in starters:
-        place = folder / name
-        place.mkdir()
-        try:
-            server = starter(place)
-        except Failed as e:
-            missing.append(f"{name}, which did not start: {e}")
-            continue
-        stack.callback(server.process.kill)
-        servers.append(server)
-    return servers, missing
 
 
 def ask(server: Server, cell: Cell, backend: Backend, generator: LoadGenerator, pace: Pace) -> Round:

@@ -16,12 +16,13 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sidecar_processes import Backend, Process, fetch, free_port
+from sidecar_processes import Backend, Failed, Process, fetch, free_port
 
 QUESTION = "What is 6 times 7?"
 MOST = 1024
@@ -172,6 +173,40 @@ def litellm(folder: Path, backend: Backend, venv: Path) -> Server:
 
 PEERS = {"optillm": optillm, "its_hub": its_hub, "litellm": litellm}
 """By the name of their virtual environment (`peers/install`)."""
+
+
+def start_all(
+    folder: Path, backend: Backend, peers: Path | None, names: Sequence[str], stack: ExitStack
+) -> tuple[dict[str, Server], list[str]]:
+    """Start servers, which are ended with the stack.
+
+    Args:
+        folder: Where they run, each in a folder of its own.
+        backend: The model server behind them.
+        peers: Folder of the peers' virtual environments; None starts none of them.
+        names: Those that are wanted: "reason", and of `PEERS`.
+        stack: Ends them.
+
+    Returns:
+        Those that run, by those names, and what could not be started.
+    """
+    running: dict[str, Server] = {}
+    missing = []
+    for name in names:
+        venv = None if peers is None else (peers / name).resolve()
+        if name != "reason" and (venv is None or not (venv / "bin").is_dir()):
+            missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
+            continue
+        place = folder / name
+        place.mkdir()
+        try:
+            server = ours(place, backend) if venv is None or name == "reason" else PEERS[name](place, backend, venv)
+        except Failed as e:
+            missing.append(f"{name}, which did not start: {e}")
+            continue
+        stack.callback(server.process.kill)
+        running[name] = server
+    return running, missing
 
 
 def _version(python: Path, package: str) -> str:

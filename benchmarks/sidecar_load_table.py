@@ -166,6 +166,15 @@ def middle(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
+def spread(values: Sequence[float], digits: int) -> tuple[str, str]:
+    """Median and range as two cells; both empty without values, "none" where one of them is NaN."""
+    if any(math.isnan(value) for value in values):
+        return "none", ""
+    if not values:
+        return "", ""
+    return f"{statistics.median(values):.{digits}f}", f"{min(values):.{digits}f} - {max(values):.{digits}f}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first hold numbers."""
     rule = ["---", *("---:" for _ in head[1:])]
