@@ -4,21 +4,23 @@ The graph carries the coarse stages alone, with a checkpoint after each once the
 as graph steps: a strategy is one node, and what it has paid for is in the run store call by call. Where nothing
 verifies the answer, nothing comes between the solution and the end: there is nothing to order and nothing to keep, and
 the stages follow one another without the graph (`nodes.answer_unverified`).
+
+Importing LangGraph takes most of a second. So this module is imported where a run first needs the graph, and no other
+one of this package imports LangGraph but `checkpoints`, which is imported with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Literal, Protocol
 
-from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from . import nodes
-from .repairing import after_verification
+from .repairing import worth_another_attempt
 from .state import Pipeline, State
 
 Graph = CompiledStateGraph[State, Pipeline, State, State]
@@ -33,7 +35,7 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     """
     graph = StateGraph(State, context_schema=Pipeline)
     for name in STAGES:
-        graph.add_node(name, nodes.as_node(name, getattr(nodes, name)))
+        graph.add_node(name, as_node(name, getattr(nodes, name)))
     for before, after in ((START, "route"), ("route", "solve"), ("solve", "verify"), ("finish", END)):
         graph.add_edge(before, after)
     graph.add_conditional_edges("verify", after_verification, ["repair", "finish"])
@@ -41,17 +43,25 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     return graph.compile(checkpointer=checkpointer)
 
 
-@contextmanager
-def on_its_own() -> Iterator[None]:
-    """The pipeline within belongs to no other graph, whoever has asked.
+class Node(Protocol):
+    """A stage in the form that LangGraph calls."""
 
-    LangGraph takes a graph that is called inside a node for a part of the node's graph: where a question is asked in
-    somebody else's graph, their checkpointer would be handed our states, their listeners would hear of our stages, and
-    their thread, gone on with, would have the pipeline go on with what an earlier run had left there. A run is durable
-    by itself; all that their graph needs to know of it is its answer.
-    """
-    token = var_child_runnable_config.set(None)
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)
+    def __call__(self, state: State, *, runtime: Runtime[Pipeline]) -> Awaitable[State]:
+        """Run the stage."""
+
+
+def as_node(name: str, stage: nodes.Stage) -> Node:
+    """A stage as a LangGraph node: told in the trace, its cost checkpointed with its result."""
+
+    async def node(state: State, *, runtime: Runtime[Pipeline]) -> State:
+        run = runtime.context.run
+        async with nodes.told(run, name):
+            added = await stage(state, runtime.context)
+        return {**added, "usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
+
+    return node
+
+
+def after_verification(state: State, runtime: Runtime[Pipeline]) -> Literal["repair", "finish"]:
+    """Where a verified answer goes."""
+    return "repair" if worth_another_attempt(state, runtime.context.run) else "finish"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
-
-from langchain_core.runnables import RunnableConfig
-from langgraph.types import Durability
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.answer import Answer, Candidate, Solution
 from ..core.errors import NotVerified, ReasonError
@@ -24,12 +21,18 @@ from ..serving.metered_rewards import MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards import RewardModel, own_judge
 from .calibrated import doubts
-from .graph import Graph, on_its_own
 from .knowledge import described
 from .nodes import answer_unverified, assemble, resume_costs
+from .on_its_own import on_its_own
 from .pacing import paced
 from .state import Pipeline, State
 from .verifying import Verifying
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.types import Durability
+
+    from .graph import Graph
 
 
 class Journey:
@@ -38,7 +41,7 @@ class Journey:
     Args:
         run: The run; the store has it already.
         models: Its language models by role.
-        graph: The pipeline; that of a replay keeps no checkpoints.
+        graph: Gives the pipeline; that of a replay keeps no checkpoints.
         reward: Its reward model, if it has one.
         knowledge: What it knows beside them.
         verifying: What verifies its answers.
@@ -48,7 +51,7 @@ class Journey:
         self,
         run: Run,
         models: Mapping[str, LanguageModel],
-        graph: Graph,
+        graph: Callable[[], Graph],
         reward: RewardModel | None = None,
         knowledge: Knowledge | None = None,
         verifying: Verifying | None = None,
@@ -81,7 +84,8 @@ class Journey:
         """
         self._changed = tuple(changed)
         with on_its_own():
-            reached = await self._graph.aget_state(self._thread)
+            graph = await asyncio.to_thread(self._graph)
+            reached = await graph.aget_state(self._thread)
         if not reached.values:
             return await self.start()
         resume_costs(self._run, cast(State, reached.values))
@@ -95,8 +99,9 @@ class Journey:
 
     async def _through_all(self, state: State | None, pipeline: Pipeline) -> Answer:
         """Through the graph with a checkpoint after each stage; None goes on from the last."""
-        durability: Durability | None = None if self._graph.checkpointer is None else "async"
-        reached = await self._graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
+        graph = await asyncio.to_thread(self._graph)  # the first one imports LangGraph
+        durability: Durability | None = None if graph.checkpointer is None else "async"
+        reached = await graph.ainvoke(state, self._thread, context=pipeline, durability=durability)
         return Answer.model_validate(reached["answer"])
 
     async def _travel(self, through: Callable[[Pipeline], Awaitable[Answer]], *, resumed: bool) -> Answer:

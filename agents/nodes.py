@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
-
-from langgraph.runtime import Runtime
 
 from ..core.answer import Answer, AnswerCandidate, RunUsage, Solution, Verification
 from ..core.errors import BackendError, NotVerified, StoreError
@@ -21,13 +18,6 @@ from .repairing import keep_the_better, together, verification_of, with_findings
 from .state import Pipeline, State
 
 Stage = Callable[[State, Pipeline], Awaitable[State]]
-
-
-class Node(Protocol):
-    """A stage in the form that LangGraph calls."""
-
-    def __call__(self, state: State, *, runtime: Runtime[Pipeline]) -> Awaitable[State]:
-        """Run the stage."""
 
 
 async def route(state: State, pipeline: Pipeline) -> State:
@@ -165,18 +155,6 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         ran=str(solution.notes.get("ran", "")),
         tool_calls=() if best is None else best.tool_calls,
     )
-
-
-def as_node(name: str, stage: Stage) -> Node:
-    """A stage as a LangGraph node: told in the trace, its cost checkpointed with its result."""
-
-    async def node(state: State, *, runtime: Runtime[Pipeline]) -> State:
-        run = runtime.context.run
-        async with told(run, name):
-            added = await stage(state, runtime.context)
-        return {**added, "usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
-
-    return node
 
 
 async def answer_unverified(pipeline: Pipeline) -> Answer:

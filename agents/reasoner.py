@@ -29,9 +29,8 @@ from ..serving.pulling import Progress
 from ..serving.rewards import RewardModel, open_reward
 from .asked import check_question, read_config, refuse_changed
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
-from .checkpoints import Checkpoints
 from .chosen_models import refuse_idle_jurors
-from .graph import Graph, build_graph
+from .graph_on_demand import GraphOnDemand
 from .journey import Journey
 from .knowledge import (
     OpenedKnowledge,
@@ -160,7 +159,7 @@ class Reasoner:
         self._knowledge = OpenedKnowledge()
         self._verifying = OpenedVerifying()
         self._store: RunStore | None = None
-        self._graph: Graph | None = None
+        self._graph: GraphOnDemand | None = None
         self._borrowing = False
         self._portal = Portal()
 
@@ -351,7 +350,7 @@ class Reasoner:
         run = Run(record.id, timeless, store, sinks=sinks, recording=False)
         knowledge = recorded_knowledge(record, out_of_time=out_of_time)
         return await Journey(
-            run, models, build_graph(None), reward, knowledge, recorded_verifying(record, config)
+            run, models, GraphOnDemand(None), reward, knowledge, recorded_verifying(record, config)
         ).start()
 
     async def variant(
@@ -361,8 +360,10 @@ class Reasoner:
         parameters: Mapping[str, Any] | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         calibration: CalibrationMap | Path | str | None = None,
+        verify: Sequence[str] | None = None,
+        context: Sequence[Source] | None = None,
     ) -> Reasoner:
-        """A reasoner with another strategy, parameters or limits over the same opened models and store.
+        """A reasoner with another strategy, limits, verifiers or knowledge over the same opened models and store.
 
         It is used while this one is open and closed with it; closing it alone does nothing.
 
@@ -371,21 +372,27 @@ class Reasoner:
             parameters: Parameters of the strategy that differ from the settings.
             budget: Limits of each question; None are this one's.
             calibration: The strategy's calibration map, as for a `Reasoner`; None is this one's for the same strategy.
+            verify: Names of verifiers; None are this one's.
+            context: What the strategy asks for knowledge, as for a `Reasoner`; None is this one's.
         """
         if calibration is None and strategy in (None, self.settings.strategy):
             calibration = self._calibration or NO_MAP
         other = Reasoner(
             strategy=strategy,
             parameters=parameters,
+            verify=verify,
             budget=budget,
             require_verified=self._require_verified,
             verify_parameters=self.verify_parameters,
             calibration=calibration,
+            context=context,
             settings=self.settings,
             progress=self._progress,
         )
         other._store, other._models, other._opening = await self.open_store(), self._models, self._opening
-        other._knowledge, other._sources, other._verifying = self._knowledge, self._sources, self._verifying
+        other._knowledge, other._verifying = self._knowledge, self._verifying
+        if context is None:
+            other._sources = self._sources
         other._borrowing = True
         return other
 
@@ -488,9 +495,9 @@ class Reasoner:
         async with Turn(self._opening):
             return await self._verifying.open(config, self.settings, self._progress)
 
-    def _pipeline(self, store: RunStore) -> Graph:
+    def _pipeline(self, store: RunStore) -> GraphOnDemand:
         if self._graph is None:
-            self._graph = build_graph(Checkpoints(store))
+            self._graph = GraphOnDemand(store)
         return self._graph
 
 

@@ -7,15 +7,12 @@ arXiv:2210.08726) in outline; here the strategy answers anew, and the better ver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-from langgraph.runtime import Runtime
 
 from ..core.answer import CheckedClaim, Solution, Verdict, Verification
 from ..core.question import Question
 from ..core.run import Run
 from ..reasoning.brains.quoting import plain
-from .state import Pipeline, State
+from .state import State
 
 _MOST_SHOWN = 8
 """Claims that the strategy is told of."""
@@ -72,18 +69,15 @@ def _worth(verification: Verification) -> tuple[int, float, float]:
     return -_RANK[verification.verdict], standing, verification.confidence or 0.0
 
 
-def after_verification(state: State, runtime: Runtime[Pipeline]) -> Literal["repair", "finish"]:
+def worth_another_attempt(state: State, run: Run) -> bool:
     """Whether there is something new to tell the strategy, and enough left to tell it."""
-    run = runtime.context.run
     if state["verification"] is None or state.get("repairs", 0) >= run.config.repairs or run.ledger.exhausted:
-        return "finish"
+        return False
     verification = verification_of(state)
     kept = state.get("kept")
     if kept and kept["solution"] == state["solution"]:
-        return "finish"  # told the same again, the strategy would answer the same again
-    if verification.verdict not in _BLAMED or not blamed(verification):
-        return "finish"
-    return "repair"
+        return False  # told the same again, the strategy would answer the same again
+    return verification.verdict in _BLAMED and bool(blamed(verification))
 
 
 def blamed(verification: Verification) -> list[CheckedClaim]:

@@ -100,9 +100,10 @@ async def test_adaptive_begins_greedy_and_prunes_on_real_weights(settings):
 
 
 async def test_a_spent_budget_gives_a_partial_answer(settings):
-    answer = await aask(QUESTION, budget={"tokens": 50}, settings=settings)
+    # so few that no answer fits: how long one is depends on the processor's arithmetic
+    answer = await aask(QUESTION, budget={"tokens": 5}, settings=settings)
     assert answer.stopped == "budget"
-    assert answer.usage.completion_tokens == 50
+    assert answer.usage.completion_tokens == 5
     assert answer.text
 
 

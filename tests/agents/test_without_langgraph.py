@@ -1,0 +1,54 @@
+"""LangGraph is imported by runs that verify something, and by nothing else: importing it takes most of a second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+SCRIPT = """
+import asyncio, sys
+sys.path.insert(0, {tests!r})
+import reason.agents.reasoner as module
+import reason.cli.main
+from eval_tasks import adder
+from reason import Reasoner
+from reason.agents.on_its_own import on_its_own
+from reason.core.settings import Settings
+from scripted_model import ScriptedModel
+
+
+async def open_model(*_):
+    return ScriptedModel(adder)
+
+
+def imported():
+    return [name for name in ("langgraph", "langchain_core") if name in sys.modules]
+
+
+module.open_model = open_model
+settings = Settings(model="scripted/adder", store={store!r}, cache_dir={cache!r})
+with on_its_own():
+    pass
+with Reasoner(strategy="cot", settings=settings) as reasoner:
+    answer = reasoner.ask("What is 2 + 3?", run_id="unverified")
+    print(answer.stopped, imported())
+    replayed = reasoner.replay("unverified")
+    print(replayed.text == answer.text, imported())
+with Reasoner(strategy="cot", verify=["davinci"], settings=settings) as reasoner:
+    reasoner.verify_parameters["davinci"]["entailment"] = "lexical"
+    verified = reasoner.ask("What is 2 + 3?")
+    print(verified.verification is not None, imported())
+"""
+
+
+def test_a_run_that_verifies_nothing_does_not_import_it(tmp_path) -> None:
+    script = SCRIPT.format(tests=str(TESTS), store=str(tmp_path / "runs.sqlite3"), cache=str(tmp_path / "cache"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "done []",
+        "True []",
+        "True ['langgraph', 'langchain_core']",
+    ]
