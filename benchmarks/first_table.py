@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reason.cli.eval_live import EvalView
+from reason.cli.sweep_live import SweepView
 from reason.core.settings import load_settings
 from reason.evals.folder import STORE, read_manifest
 from reason.evals.opening import absolute, open_task
@@ -129,7 +129,7 @@ def main() -> int:
     given = arguments()
     settings = load_settings(reuse="store")
     jobs = plan_sweep(sweep_of(given), settings, given.out, lambda source: open_task(absolute(source)))
-    with EvalView() as view:
+    with SweepView(len(jobs)) as view:
         made = asyncio.run(
             run_sweep(
                 jobs,
@@ -137,8 +137,7 @@ def main() -> int:
                 given.out / STORE,
                 resume=True,
                 concurrency=given.concurrency,
-                watcher=view,
-                announce=view.run,
+                watch=view.watch,
                 progress=view.pulled,
             )
         )

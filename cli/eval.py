@@ -331,6 +331,17 @@ def sweep(
     ] = None,
     resume: Resume = False,
     concurrency: Concurrency = None,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--at-once",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Datasets that are asked side by side; seconds are then those of a busy machine.",
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = 1,
     as_json: options.Json = False,
     store: options.FileStore = None,
     reuse: Reuse = None,
@@ -350,6 +361,7 @@ def sweep(
         out=out or Path("eval-runs") / file.stem,
         resume=resume,
         concurrency=concurrency,
+        at_once=at_once,
         store=store,
         as_json=as_json,
     )

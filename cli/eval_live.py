@@ -118,7 +118,7 @@ class EvalProgress:
 
 
 class EvalView(MovingView):
-    """Draws the progress on standard error; a watcher of evaluations.
+    """Draws the progress on standard error; a watcher of an evaluation.
 
     Args:
         clock: Monotonic seconds; replaced in tests.
@@ -130,7 +130,7 @@ class EvalView(MovingView):
         self._title = ""
 
     def run(self, title: str) -> None:
-        """The next run's name."""
+        """The run's name."""
         self._title = title
 
     def begin(self, total: int, rows: Sequence[Row]) -> None:
@@ -154,27 +154,29 @@ class EvalView(MovingView):
 
     def render(self) -> RenderableType:
         """The view as it is now."""
-        p = self.progress
         head = Table.grid(padding=(0, 1))
         head.add_row(self._spinner, Text.assemble((self._title or "reason eval", "bold"), (f"  {self._note}", "dim")))
-        if not p.total:
-            return head
-        rows = Table.grid(padding=(0, 1))
-        rows.add_column(justify="right", style="dim", min_width=9)
-        rows.add_column(width=BAR_WIDTH)
-        rows.add_column()
-        left = p.seconds_left
-        eta = "" if left is None else f"  {duration(left)} to go"
-        bar = Bar(size=p.total, begin=0, end=p.done, width=BAR_WIDTH, color="green", bgcolor="grey23")
-        rows.add_row("items", bar, Text.assemble(f"{p.done}/{p.total}", (eta, "dim")))
-        if p.accuracy is not None:
-            shown = Bar(size=1.0, begin=0, end=p.accuracy, width=BAR_WIDTH, color="blue", bgcolor="grey23")
-            rows.add_row("accuracy", shown, Text(f"{100 * p.accuracy:.1f}%{_interval(p.interval)}"))
-        rate = p.tokens_per_s
-        rows.add_row("tokens", "", Text(f"{p.tokens:,}" + ("" if rate is None else f"  {rate:.0f}/s")))
-        if p.unparsed or p.failed:
-            rows.add_row("", "", Text(f"unread answers {p.unparsed}, failed {p.failed}", "yellow"))
-        return Group(head, rows)
+        return Group(head, picture(self.progress)) if self.progress.total else head
+
+
+def picture(p: EvalProgress) -> RenderableType:
+    """Where an evaluation stands, as bars."""
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(justify="right", style="dim", min_width=9)
+    rows.add_column(width=BAR_WIDTH)
+    rows.add_column()
+    left = p.seconds_left
+    eta = "" if left is None else f"  {duration(left)} to go"
+    bar = Bar(size=p.total, begin=0, end=p.done, width=BAR_WIDTH, color="green", bgcolor="grey23")
+    rows.add_row("items", bar, Text.assemble(f"{p.done}/{p.total}", (eta, "dim")))
+    if p.accuracy is not None:
+        shown = Bar(size=1.0, begin=0, end=p.accuracy, width=BAR_WIDTH, color="blue", bgcolor="grey23")
+        rows.add_row("accuracy", shown, Text(f"{100 * p.accuracy:.1f}%{_interval(p.interval)}"))
+    rate = p.tokens_per_s
+    rows.add_row("tokens", "", Text(f"{p.tokens:,}" + ("" if rate is None else f"  {rate:.0f}/s")))
+    if p.unparsed or p.failed:
+        rows.add_row("", "", Text(f"unread answers {p.unparsed}, failed {p.failed}", "yellow"))
+    return rows
 
 
 def duration(seconds: float) -> str:

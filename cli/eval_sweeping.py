@@ -18,9 +18,9 @@ from ..evals.summary import summarise
 from ..evals.sweep import SweptDataset, SweptModels, read_sweep
 from ..evals.sweeping import plan_sweep, run_sweep
 from .console import say, write_line
-from .eval_live import EvalView
 from .eval_tables import print_runs, say_alarms, say_data
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .sweep_live import SweepView
 
 
 def sweep_here(
@@ -32,6 +32,7 @@ def sweep_here(
     out: Path,
     resume: bool,
     concurrency: int | None,
+    at_once: int,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -44,7 +45,8 @@ def sweep_here(
         data: Local data of the datasets for which the file names none.
         out: Folder of the runs.
         resume: Whether to go on with what it holds.
-        concurrency: Most items under way at a time; None is the default.
+        concurrency: Most items of a dataset under way at a time; None is the default.
+        at_once: Most datasets under way at a time.
         store: The run store; None is one in the folder.
         as_json: Whether to print JSON.
 
@@ -61,18 +63,24 @@ def sweep_here(
     for task in {job.task.use.fingerprint: job.task for job in jobs}.values():
         say_data(task.use)
     again = ["reason", "eval", "sweep", str(file), "--resume", "--out", str(out)]
-    for flag, value in (("--model", model), ("--data", data), ("--concurrency", concurrency), ("--store", store)):
+    for flag, value in (
+        ("--model", model),
+        ("--data", data),
+        ("--concurrency", concurrency),
+        ("--at-once", at_once if at_once > 1 else None),
+        ("--store", store),
+    ):
         if value is not None:
             again += [flag, str(value)]
-    view = EvalView()
+    view = SweepView(len(jobs))
     work = run_sweep(
         jobs,
         settings,
         store or out / STORE,
         resume=resume,
         concurrency=concurrency or CONCURRENCY,
-        watcher=view,
-        announce=view.run,
+        watch=view.watch,
+        at_once=at_once,
         progress=view.pulled,
     )
     try:
@@ -82,7 +90,7 @@ def sweep_here(
         say(f"interrupted; what there is is saved: {shlex.join(again)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        if view.progress.total:  # as in `run_here`
+        if view.answering:  # as in `run_here`
             say(f"what was done is saved: {shlex.join(again)}", label="note", style="cyan")
         raise
     found = [(job, summarise(made)) for job, made in zip(jobs, rows, strict=True)]

@@ -112,6 +112,7 @@ def label_of(plan: EvalPlan) -> str:
     for name in ("n", "max_rounds", "branches", "depth"):
         if name in plan.parameters:
             parts.append(f"{name}={plan.parameters[name]}")
+    parts += [f"+ {name}" for name in plan.verify]
     if plan.budget.tokens is not None:
         parts.append(f"≤{plan.budget.tokens} tokens")
     return " ".join(parts)
@@ -212,6 +213,8 @@ async def evaluate(
                 parameters=plan.parameters,
                 budget=plan.budget,
                 calibration=plan.calibration or NO_MAP,
+                verify=plan.verify,
+                context=plan.context,
             )
         reading = await SqliteStore.open(place)
         stack.push_async_callback(reading.aclose)

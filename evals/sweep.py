@@ -1,4 +1,4 @@
-"""A sweep: strategies by parameters by budgets by models on one dataset, from a TOML file, as runs beside one another.
+"""A sweep: strategies by parameters by budgets by models on datasets, from a TOML file, as runs beside one another.
 
 All runs of a model share its opened engine and one run store, and those with more samples go first: what they recorded
 answers the runs with fewer.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +32,16 @@ class SweptStrategy(Frozen):
         name: Its name.
         parameters: Parameters that all its runs have.
         vary: Lists of values by parameter; every combination is a run.
+        verify: Verifiers that look at its answers. Empty are the settings'.
+        on: Names of the datasets on which it is run, with the variant (`fever:claim-only`) where the file names one;
+            empty is all of the file's.
     """
 
     name: str
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     vary: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default_factory=dict)
+    verify: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
 
 
 class SweptModels(Frozen):
@@ -50,7 +56,10 @@ class SweptModels(Frozen):
 
 
 class SweptDataset(Frozen):
-    """A dataset of a sweep; the fields are what `reason eval` takes as flags."""
+    """A dataset of a sweep; the fields are what `reason eval` takes as flags.
+
+    `context` says where strategies that look things up do so for its questions; empty is the sweep's.
+    """
 
     name: str
     data: Path | None = None
@@ -61,6 +70,12 @@ class SweptDataset(Frozen):
     split: str = ""
     revision: str = ""
     options: dict[str, str] = Field(default_factory=dict)
+    context: tuple[str, ...] = ()
+
+    @property
+    def whole_name(self) -> str:
+        """The name with the variant behind it, as users name the dataset."""
+        return self.name + (f":{self.variant}" if self.variant else "")
 
     @property
     def source(self) -> TaskSource:
@@ -105,6 +120,7 @@ class SweptRun(Frozen):
     strategy: str
     parameters: dict[str, JsonValue]
     budget: Budget | None
+    verify: tuple[str, ...] = ()
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -122,12 +138,27 @@ def read_sweep(path: Path) -> Sweep:
         sweep = Sweep.model_validate(raw)
     except ValidationError as e:
         raise explain(e, f"{path.name}:", Sweep.model_fields) from e
+    names = {d.whole_name for d in sweep.dataset}
+    for strategy in sweep.strategy:
+        for unknown in sorted({*strategy.on} - names):
+            raise UserError(
+                f"{path.name}: {strategy.name} is to be run on {unknown!r}, which is no dataset of the file",
+                hint=f"there are {', '.join(sorted(names))}",
+            )
     located = [
-        d if d.data is None or d.data.is_absolute() else d.model_copy(update={"data": path.parent / d.data})
+        d.model_copy(
+            update={
+                "data": None if d.data is None else path.parent / d.data,  # an absolute one stays what it is
+                "context": tuple(_beside(path, d.context)),
+            }
+        )
         for d in sweep.dataset
     ]
-    context = [str(path.parent / name) if (path.parent / name).is_dir() else name for name in sweep.context]
-    return sweep.model_copy(update={"dataset": located, "context": context})
+    return sweep.model_copy(update={"dataset": located, "context": _beside(path, sweep.context)})
+
+
+def _beside(path: Path, context: Sequence[str]) -> list[str]:
+    return [str(path.parent / name) if (path.parent / name).is_dir() else name for name in context]
 
 
 def runs_of(sweep: Sweep) -> list[SweptRun]:
@@ -139,10 +170,18 @@ def runs_of(sweep: Sweep) -> list[SweptRun]:
     models_or_settings: list[SweptModels | None] = [*sweep.models] or [None]
     budgets: list[Budget | None] = [*sweep.budget] or [None]
     runs = [
-        SweptRun(dataset=dataset, models=models, strategy=s.name, parameters={**s.parameters, **chosen}, budget=budget)
+        SweptRun(
+            dataset=dataset,
+            models=models,
+            strategy=s.name,
+            parameters={**s.parameters, **chosen},
+            budget=budget,
+            verify=s.verify,
+        )
         for models in models_or_settings
         for dataset in sweep.dataset
         for s in sweep.strategy
+        if not s.on or dataset.whole_name in s.on
         for chosen in _combinations(s.vary)
         for budget in budgets
     ]
@@ -171,6 +210,10 @@ def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> 
         }
     if run.budget is not None:
         changed["budget"] = run.budget
+    if run.verify:
+        changed["verify"] = run.verify
+    if run.dataset.context:
+        changed["context"] = run.dataset.context
     return make_plan(
         task,
         settings.model_copy(update=changed),

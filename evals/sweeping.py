@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..agents.reasoner import Reasoner
 from ..core.errors import UserError
 from ..core.model_roles import CHAIR, JURY, plays, settings_of_roles
 from ..core.settings import Settings
+from ..core.together import together
 from ..serving.pulling import Progress
 from .evaluation import Sharing, evaluate, label_of, run_name, settings_for
 from .folder import MANIFEST, read_manifest, read_rows
@@ -64,7 +66,7 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
         if any(job.plan == plan and models != run.models for job, models in zip(jobs, planned, strict=True)):
             continue
         planned.append(run.models)
-        label = f"{plan.dataset.name} {label_of(plan)}" if many else label_of(plan)
+        label = f"{plan.dataset.whole_name} {label_of(plan)}" if many else label_of(plan)
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
         jobs.append(Job(plan, tasks[key], source, out / run_name(plan), label))
@@ -81,60 +83,72 @@ async def run_sweep(
     *,
     resume: bool,
     concurrency: int,
-    watcher: Watcher,
-    announce: Callable[[str], None],
+    watch: Callable[[str], Watcher],
+    at_once: int = 1,
     progress: Progress | None = None,
 ) -> list[list[Row]]:
-    """Run the jobs in order; jobs of the same models, one after the other, share them opened.
+    """Run the jobs; jobs of the same models, one after the other, share them opened.
 
-    A finished run is read and not made again when the sweep goes on.
+    Jobs on one dataset are run in their order, since the samples of one answer the next; several datasets can be asked
+    side by side, which fills a model's batches where items are few or a strategy asks one call after the other. A
+    finished run is read and not made again when the sweep goes on.
 
     Args:
         jobs: What is to be run.
         settings: How backends are set up.
         store: The run store of all of them.
         resume: Whether to go on with what the folders hold.
-        concurrency: Most items under way at a time.
-        watcher: Hears how each goes on.
-        announce: Told the name of each before it begins.
+        concurrency: Most items of a dataset under way at a time.
+        watch: Gives the watcher of a run that begins, by the run's name and place among all.
+        at_once: Most datasets under way at a time.
         progress: Told how far a model's files are.
 
     Raises:
         ReasonError: As `evaluate`.
     """
-    made: list[list[Row]] = []
+    made: dict[Path, list[Row]] = {}
     for several in _groups(jobs):
         models = {role: name for job in several for role, name in job.plan.models.items()}
         async with Reasoner(
             parameters=several[0].plan.parameters,
-            settings=settings_for(several[0].plan, settings, store).model_copy(
-                update={
-                    **settings_of_roles(models),
-                    "context": next((job.plan.context for job in several if job.plan.context), ()),
-                }
-            ),
+            settings=settings_for(several[0].plan, settings, store).model_copy(update=settings_of_roles(models)),
             progress=progress,
         ) as reasoner:
-            for job in several:
-                announce(f"{job.label} ({len(made) + 1} of {len(jobs)})")
-                finished = _finished(job) if resume else None
-                made.append(
-                    finished
-                    if finished is not None
-                    else await evaluate(
-                        job.plan,
-                        job.task,
-                        job.source,
-                        job.out,
-                        settings,
-                        label=job.label,
-                        resume=resume,
-                        concurrency=concurrency,
-                        sharing=Sharing(reasoner, store),
-                        watcher=watcher,
-                    )
+            sharing, free = Sharing(reasoner, store), asyncio.Semaphore(at_once)
+
+            async def ask(job: Job, sharing: Sharing = sharing) -> None:
+                watcher = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
+                if resume and (finished := _finished(job)) is not None:
+                    watcher.begin(len(finished), finished)
+                    made[job.out] = finished
+                    return
+                made[job.out] = await evaluate(
+                    job.plan,
+                    job.task,
+                    job.source,
+                    job.out,
+                    settings,
+                    label=job.label,
+                    resume=resume,
+                    concurrency=concurrency,
+                    sharing=sharing,
+                    watcher=watcher,
                 )
-    return made
+
+            async def ask_all_of(lane: Sequence[Job], free: asyncio.Semaphore = free) -> None:
+                async with free:
+                    for job in lane:
+                        await ask(job)
+
+            await together(map(ask_all_of, _by_dataset(several)))
+    return [made[job.out] for job in jobs]
+
+
+def _by_dataset(jobs: Sequence[Job]) -> list[list[Job]]:
+    lanes: dict[str, list[Job]] = {}
+    for job in jobs:
+        lanes.setdefault(job.plan.dataset.fingerprint, []).append(job)
+    return list(lanes.values())
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -22,6 +22,7 @@ from ..statistics.outcomes import number_groups
 from ..statistics.paired import Paired
 from ..summary import Summary, outcomes_of, summarise
 from .families import families_of
+from .grid import Grid, grids_of
 
 MOST_DISAGREEMENTS = 200
 """Most items on which runs disagree whose traces a report carries."""
@@ -121,6 +122,7 @@ class Content(Frozen):
         title: Its title.
         made_with: Version of `reason`.
         runs: The runs, in the order given.
+        grids: Every method on every dataset, one for each budget; none where all runs are on one dataset.
         pairs: Comparisons of every two runs of a dataset, up to a bound.
         equal_tokens: Accuracy at the same tokens, where curves overlap.
         greedy: Greedy runs beside sampled ones of the same method.
@@ -132,6 +134,7 @@ class Content(Frozen):
     title: str
     made_with: str
     runs: tuple[RunContent, ...]
+    grids: tuple[Grid, ...] = ()
     pairs: tuple[PairContent, ...]
     equal_tokens: tuple[CurveContent, ...]
     greedy: tuple[Greedy, ...] = ()
@@ -178,6 +181,7 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
         title=title,
         made_with=__version__,
         runs=contents,
+        grids=grids_of(runs, [run.summary for run in contents]),
         pairs=tuple(pairs),
         equal_tokens=tuple(curves),
         greedy=tuple(greedy),

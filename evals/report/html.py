@@ -9,6 +9,7 @@ from ..plan import DatasetUse
 from ..summary import Mean
 from .breakdown_tables import breakdown
 from .content import Content, CurveContent, Disagreement, PairContent, RunContent, Side
+from .grid_tables import grid_tables
 from .markup import NOT_ESTIMABLE, NOTHING, figure, figures, interval, p_value, percent, table
 from .markup import text as _t
 from .plots import accuracy_against_latency, accuracy_against_tokens, calibration_diagram, risk_coverage_diagram
@@ -23,6 +24,7 @@ def render_html(content: Content) -> str:
         f"<h1>{_t(content.title)}</h1>",
         f'<p class="soft">{_headline(content)}</p>',
         *(f'<p class="alarm">{_t(w)}</p>' for w in _alarms(content)),
+        *map(grid_tables, content.grids),
     ]
     for fingerprint, dataset in datasets.items():
         runs = [r for r in content.runs if r.dataset.fingerprint == fingerprint]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..greedy import Greedy
 from ..statistics.intervals import Interval
 from .content import Content, RunContent
+from .grid import COSTS, Grid, GridCell, costs
 
 NOT_ESTIMABLE = "not estimable"
 
@@ -15,6 +16,8 @@ def render_markdown(content: Content) -> str:
     """The report as Markdown."""
     lines = [f"# {_t(content.title)}", ""]
     lines += [f"> - {_t(w)}" for w in content.warnings]
+    for grid in content.grids:
+        lines += _grid(grid)
     for fingerprint, dataset in {r.dataset.fingerprint: r.dataset for r in content.runs}.items():
         runs = [r for r in content.runs if r.dataset.fingerprint == fingerprint]
         names = {r.label for r in runs}
@@ -71,6 +74,28 @@ def render_markdown(content: Content) -> str:
         )
     lines += ["", f"Made by reason {content.made_with}; definitions: docs/statistics.md."]
     return "\n".join(lines) + "\n"
+
+
+def _grid(grid: Grid) -> list[str]:
+    return [
+        "",
+        f"## All methods, {grid.budget} a question",
+        "",
+        "Accuracy % with its 95% interval, generated tokens a question.",
+        "",
+        *_table(("method", *grid.datasets), [(row.method, *map(_grid_cell, row.cells)) for row in grid.rows]),
+        "",
+        "What a question took, the mean over its datasets:",
+        "",
+        *_table(
+            ("method", *COSTS),
+            [(row.method, *costs(row)) for row in grid.rows],
+        ),
+    ]
+
+
+def _grid_cell(cell: GridCell | None) -> str:
+    return "-" if cell is None else f"{100 * cell.accuracy:.1f} {_interval(cell.interval)}, {cell.tokens:,.0f}"
 
 
 def _results(runs: Sequence[RunContent]) -> list[str]:

@@ -1,0 +1,219 @@
+"""What a sweep's file may say, which runs it makes, and how they are run side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from eval_tasks import TextJudge, adder, sums
+from reason.cli.sweep_live import SweepView
+from reason.core.errors import UserError
+from reason.core.settings import Settings
+from reason.evals.comparison import load_runs
+from reason.evals.items import fingerprint
+from reason.evals.plan import TaskSource
+from reason.evals.report.content import gather
+from reason.evals.report.html import render_html
+from reason.evals.report.markdown import render_markdown
+from reason.evals.report.writing import run_folders
+from reason.evals.runner import Nobody
+from reason.evals.sweep import Sweep, SweptDataset, SweptStrategy, read_sweep, runs_of
+from reason.evals.sweeping import Job, plan_sweep, run_sweep
+from reason.evals.task import Task, task_of
+from scripted_model import ScriptedModel
+
+CHAINS = {"max_tokens": 40, "temperature": 1.0}
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    scripted = ScriptedModel(adder)
+
+    async def open_model(*_: object) -> ScriptedModel:
+        return scripted
+
+    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    return scripted
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        model="scripted/adder", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
+    )
+
+
+PLACES = {"sums-6": slice(0, 6), "sums-4": slice(10, 14), "sums-4:later": slice(20, 24)}
+"""Which of the sums a dataset has; no two share one."""
+
+
+def open_sums(source: TaskSource) -> Task:
+    """A dataset of some sums, by its name and variant."""
+    whole = sums(24)
+    name = source.dataset + (f":{source.variant}" if source.variant else "")
+    items = whole.items[PLACES[name]]
+    own = {"name": source.dataset, "variant": source.variant, "items": items, "size": len(items)}
+    return task_of(whole.model_copy(update={**own, "fingerprint": fingerprint(items)}), TextJudge)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_strategy_is_run_where_it_says(tmp_path) -> None:
+    text = (
+        '[[dataset]]\nname = "fever"\nvariant = "claim-only"\ncontext = ["notes", "mcp:python x.py"]\n'
+        '[[dataset]]\nname = "gsm8k"\n'
+        '[[strategy]]\nname = "cot"\nverify = ["davinci"]\n'
+        '[[strategy]]\nname = "logprob"\non = ["fever:claim-only"]\n'
+    )
+    (tmp_path / "notes").mkdir()
+    sweep = read_sweep(write(tmp_path / "sweep.toml", text))
+    assert sweep.dataset[0].context == (str(tmp_path / "notes"), "mcp:python x.py")
+    made = [(run.strategy, run.dataset.whole_name, run.verify) for run in runs_of(sweep)]
+    assert made == [
+        ("cot", "fever:claim-only", ("davinci",)),
+        ("logprob", "fever:claim-only", ()),
+        ("cot", "gsm8k", ("davinci",)),
+    ]
+
+
+def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
+    text = '[[dataset]]\nname = "fever"\nvariant = "oracle"\n[[strategy]]\nname = "cot"\non = ["fever"]\n'
+    with pytest.raises(UserError, match=r"cot is to be run on 'fever', which is no dataset of the file") as refused:
+        read_sweep(write(tmp_path / "sweep.toml", text))
+    assert "fever:oracle" in refused.value.hint
+
+
+def planned(settings: Settings, out: Path) -> list[Job]:
+    sweep = Sweep(
+        dataset=[
+            SweptDataset(name="sums-6", context=("one",)),
+            SweptDataset(name="sums-4"),
+            SweptDataset(name="sums-4", variant="later"),
+        ],
+        strategy=[
+            SweptStrategy(name="self-consistency", parameters=dict(CHAINS), vary={"n": [3, 1]}),
+            SweptStrategy(name="cot", parameters=dict(CHAINS), verify=("davinci",), on=("sums-4",)),
+        ],
+    )
+    return plan_sweep(sweep, settings, out, open_sums)
+
+
+async def test_datasets_are_asked_side_by_side_and_runs_of_one_in_order(model, settings, tmp_path) -> None:
+    jobs = planned(settings, tmp_path)
+    assert [job.label for job in jobs] == [
+        "sums-6 self-consistency n=3",
+        "sums-4 self-consistency n=3",
+        "sums-4:later self-consistency n=3",
+        "sums-6 self-consistency n=1",
+        "sums-4 self-consistency n=1",
+        "sums-4 cot + davinci",
+        "sums-4:later self-consistency n=1",
+    ]
+    begun: list[str] = []
+
+    class Noting(Nobody):
+        def __init__(self, label: str) -> None:
+            self.label = label
+
+        def begin(self, total: int, rows: object) -> None:
+            begun.append(self.label)
+
+    made = await run_sweep(
+        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=Noting, at_once=3
+    )
+    assert [len(rows) for rows in made] == [6, 4, 4, 6, 4, 4, 4]
+    assert len(model.made) == 3 * (6 + 4 + 4)  # n=1 and cot ask what n=3 asked
+    assert {label.split()[0] for label in begun[:3]} == {"sums-6", "sums-4", "sums-4:later"}
+    for data in ("sums-6", "sums-4", "sums-4:later"):
+        mine = [label.rsplit(" (", 1)[0] for label in begun if label.split()[0] == data]
+        assert mine == [job.label for job in jobs if job.label.split()[0] == data]
+    runs = load_runs(run_folders([tmp_path]))
+    verified = next(run for run in runs if run.manifest.plan.verify)
+    assert all(row.run_id for row in verified.rows)
+    again: list[str] = []
+
+    class Counting(Noting):
+        def begin(self, total: int, rows: object) -> None:
+            again.append(f"{total} {len(list(rows))}")  # type: ignore[call-overload]
+
+    calls = len(model.generate_calls)
+    await run_sweep(jobs, settings, tmp_path / "store.sqlite3", resume=True, concurrency=2, watch=Counting, at_once=2)
+    assert len(model.generate_calls) == calls
+    assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
+
+
+async def test_the_first_error_ends_the_datasets_beside_it(model, settings, tmp_path) -> None:
+    jobs = planned(settings, tmp_path)
+    jobs[0].out.mkdir(parents=True)
+    (jobs[0].out / "run.json").write_text("{}")
+    with pytest.raises(UserError):
+        await run_sweep(
+            jobs,
+            settings,
+            tmp_path / "store.sqlite3",
+            resume=False,
+            concurrency=2,
+            watch=lambda _: Nobody(),
+            at_once=3,
+        )
+
+
+async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    jobs = planned(settings, tmp_path)
+    await run_sweep(
+        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=4, watch=lambda _: Nobody(), at_once=2
+    )
+    runs = load_runs([job.out for job in jobs])
+    content = gather(runs, "All")
+    (grid,) = content.grids
+    assert grid.budget == "no limit"
+    assert grid.datasets == ("sums-6", "sums-4", "sums-4:later")
+    assert [row.method for row in grid.rows] == ["self-consistency n=3", "self-consistency n=1", "cot + davinci"]
+    assert [cell is None for cell in grid.rows[2].cells] == [True, False, True]
+    by_label = {run.label: run.summary for run in content.runs}
+    cell = grid.rows[0].cells[1]
+    assert cell is not None
+    assert cell.accuracy == by_label["sums-4 self-consistency n=3"].accuracy.value
+    assert cell.tokens == by_label["sums-4 self-consistency n=3"].cost.tokens
+    markdown = render_markdown(content)
+    assert "| method | sums-6 | sums-4 | sums-4:later |" in markdown
+    page = render_html(content)
+    assert page.count("All methods, no limit a question") == 1
+    alone = gather(runs[:1], "One")
+    assert alone.grids == ()
+
+
+async def test_the_live_view_tells_all_runs_under_way(model, settings, tmp_path) -> None:
+    jobs = planned(settings, tmp_path)
+    view = SweepView(len(jobs))
+    assert not view.answering
+    lines: list[str] = []
+
+    def watch(title: str) -> object:
+        watched = view.watch(title)
+        moved = view.moved
+
+        def noting() -> None:
+            lines.append(view.line())
+            moved()
+
+        view.moved = noting  # type: ignore[method-assign]
+        return watched
+
+    await run_sweep(
+        jobs,
+        settings,
+        tmp_path / "store.sqlite3",
+        resume=False,
+        concurrency=2,
+        watch=watch,
+        at_once=3,  # type: ignore[arg-type]
+    )
+    assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
+    assert view.line() == "7 of 7 runs, 0 tokens/s"
+    assert view.answering
