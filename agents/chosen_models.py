@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.model_roles import JURY, models_by_role
+from ..core.model_roles import CHAIR, JURY, models_by_role
 from ..core.settings import Settings
 from ..reasoning.strategy import STRATEGIES
 from ..verify.verifier import VERIFIERS, make_verifier
@@ -33,24 +33,33 @@ def verifier_asks_jury(name: str) -> bool:
     return JURY in make_verifier(name, {})[0].roles
 
 
-def refuse_idle_jurors(settings: Settings, jurors: Sequence[str]) -> None:
-    """Refuse jurors whom nobody would ask.
+def refuse_idle_jurors(settings: Settings, jurors: Sequence[str], chair: str | None) -> None:
+    """Refuse jurors and a chair whom nobody would ask.
 
     Args:
         settings: Say strategy and verifiers.
         jurors: The models that the caller named.
+        chair: The model that the caller named as the chair; None is none.
 
     Raises:
-        UserError: There are some, and neither the strategy nor a verifier asks a jury.
+        UserError: There are jurors and neither the strategy nor a verifier asks a jury, or likewise a chair.
     """
-    if not jurors or asks_jury(settings.strategy, settings.verify):
-        return
-    able = sorted(name for name in STRATEGIES.names() if JURY in STRATEGIES.load(name).roles)
-    verifiers = sorted(filter(verifier_asks_jury, VERIFIERS.names()))
-    raise UserError(
-        f"the strategy {settings.strategy} asks no jury, so it cannot use the juror {jurors[0]}",
-        hint=f"take the strategy {' or '.join(able)}, or the verifier {' or '.join(verifiers)}",
-    )
+    if jurors and not asks_jury(settings.strategy, settings.verify):
+        verifiers = sorted(filter(verifier_asks_jury, VERIFIERS.names()))
+        raise UserError(
+            f"the strategy {settings.strategy} asks no jury, so it cannot use the juror {jurors[0]}",
+            hint=f"take the strategy {_asking(JURY)}, or the verifier {' or '.join(verifiers)}",
+        )
+    if chair is not None and CHAIR not in _used(settings.strategy, settings.verify, {}):
+        raise UserError(
+            f"the strategy {settings.strategy} has no chair, so it cannot use the chair model {chair}",
+            hint=f"take the strategy {_asking(CHAIR)}",
+        )
+
+
+def _asking(role: str) -> str:
+    """The strategies that ask a role, for a hint."""
+    return " or ".join(sorted(name for name in STRATEGIES.names() if role in STRATEGIES.load(name).roles))
 
 
 def _used(strategy: str, verify: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -81,7 +81,7 @@ class Planner:
             "verify": None if verify is None else tuple(verify),
         }
         settings = base.model_copy(update={name: value for name, value in changed.items() if value is not None})
-        refuse_idle_jurors(settings, jurors or ())
+        refuse_idle_jurors(settings, jurors or (), chair_model)
         own = self._parameters if settings.strategy == base.strategy else base.strategies.get(settings.strategy, {})
         _, complete = make_strategy(settings.strategy, {**own, **(parameters or {})})
         refuse_tools(settings.strategy, asked)

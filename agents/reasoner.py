@@ -139,7 +139,7 @@ class Reasoner:
             }
         )
         refuse_unused(self.settings.strategy, context or (), memory or "")
-        refuse_idle_jurors(self.settings, jurors or ())
+        refuse_idle_jurors(self.settings, jurors or (), chair_model)
         refuse_namesakes(self.settings.context if context is None else context)
         self._sources: tuple[Source, ...] = tuple(context or ())
         self._require_verified = require_verified

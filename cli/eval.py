@@ -258,7 +258,7 @@ def run(
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
-    refuse_idle_jurors(settings, jurors or ())
+    refuse_idle_jurors(settings, jurors or (), chair_model)
     if calibration is not None:
         settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
     data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)

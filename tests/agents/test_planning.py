@@ -68,6 +68,8 @@ def test_a_jury_is_chosen_run_by_run(settings):
     )
     with pytest.raises(UserError, match="asks no jury"):
         reasoner.plan("?", strategy="cot", jurors=("a",))
+    with pytest.raises(UserError, match="has no chair"):
+        reasoner.plan("?", strategy="cot", chair_model="c")
 
 
 @pytest.mark.parametrize(

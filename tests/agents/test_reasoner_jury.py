@@ -137,11 +137,15 @@ async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings)
     assert answer.verification.verdict == "supported"
 
 
-async def test_jurors_whom_nobody_asks_are_refused_and_those_of_the_settings_left_closed(opened, settings):
+async def test_a_jury_that_nobody_asks_is_refused_and_that_of_the_settings_left_closed(opened, settings):
     _, counts = opened
     with pytest.raises(UserError, match=r"strategy cot asks no jury, so it cannot use the juror a/one") as e:
         Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
     assert "edgejury" in e.value.hint
+    for verify in ((), ("edgejury",)):  # the verifier's jury has no chair
+        with pytest.raises(UserError, match=r"cot has no chair, so it cannot use the chair model c/chair") as e:
+            Reasoner(strategy="cot", chair_model="c/chair", verify=verify, settings=settings)
+        assert e.value.hint == "take the strategy edgejury"
     named = settings.model_copy(update={"jurors": ("a/one", "b/two"), "chair_model": "c/chair"})
     async with Reasoner(settings=named) as reasoner:
         await reasoner.aask("What is it?")

@@ -86,11 +86,14 @@ def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) ->
 
 
 @pytest.mark.parametrize("command", [["ask", "What?"], ["eval", "gsm8k"]])
-def test_jurors_without_a_jury_are_wrong_usage(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
+def test_a_jury_that_nobody_asks_is_wrong_usage(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
     status, _, err = cli(*command, "-m", "m/main", "--juror", "a/one")
     assert status == 2
     assert "the strategy cot asks no jury, so it cannot use the juror a/one" in err
     assert "edgejury" in err
+    status, _, err = cli(*command, "-m", "m/main", "--chair-model", "c/chair")
+    assert status == 2
+    assert "the strategy cot has no chair, so it cannot use the chair model c/chair" in err
 
 
 def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
