@@ -36,8 +36,8 @@ class ScoreTask:
     told: Callable[[list[Scored]], None]
     failed: Callable[[ReasonError], None]
     width: int
+    salt: str
     call: object = field(default_factory=object)
-    salt: str = ""
     cancelled: bool = False
     trunk: Sequenced | None = None
     asked_at: float = field(default_factory=time.monotonic)
@@ -140,8 +140,8 @@ class NextTask:
     tokenizer: Tokenizer
     told: Callable[[NextToken], None]
     failed: Callable[[ReasonError], None]
+    salt: str
     call: object = field(default_factory=object)
-    salt: str = ""
     cancelled: bool = False
     asked_at: float = field(default_factory=time.monotonic)
     _sequence: Sequenced | None = None

@@ -42,7 +42,7 @@ class HoldTask:
     ids: Sequence[int]
     told: Callable[[Held], None]
     failed: Callable[[ReasonError], None]
-    salt: str = ""
+    salt: str
     call: object = field(default_factory=object)
     cancelled: bool = False
     asked_at: float = field(default_factory=time.monotonic)
@@ -99,7 +99,7 @@ class AdoptTask:
     layers: Sequence[Tensor]
     told: Callable[[Held], None]
     failed: Callable[[ReasonError], None]
-    salt: str = ""
+    salt: str
     ids: Sequence[int] = ()
     call: object = field(default_factory=object)
     cancelled: bool = False

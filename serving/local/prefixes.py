@@ -6,7 +6,8 @@ sequence finds the longest stored run of its first tokens. It *joins* a tree of 
 another call's tree has. Otherwise it begins a tree with *copies* of what is stored, or an empty one.
 
 Trees of different salts (`Prompt.cache_salt`) know nothing of each other: nothing is matched, copied or waited for
-across them, so that nobody can tell by the time a prompt takes what another has asked.
+across them, so that nobody can tell by the time a prompt takes what another has asked. So no salt has a default here or
+in the tasks: where it is forgotten, types say so.
 
 Calls never share a tree, since the order of a log's columns is the order in which attention sums: so a call's numbers
 do not depend on what was asked before it.
@@ -69,7 +70,7 @@ class Tree:
 
     log: KVLog
     call: object
-    salt: str = ""
+    salt: str
     root: Node = field(default_factory=lambda: Node(-1, -1, None))
     used_at: int = 0
 
@@ -202,11 +203,11 @@ class Prefixes:
         """Columns that the budget holds."""
         return self._budget // self._maker.column_bytes
 
-    def shared(self, ids: Sequence[int], salt: str = "") -> int:
+    def shared(self, ids: Sequence[int], salt: str) -> int:
         """Length of the longest run of the first tokens that is stored under a salt."""
         return max((len(t.match(ids)) for t in self._trees if t.salt == salt), default=0)
 
-    def begin(self, ids: Sequence[int], private: int, call: object, salt: str = "") -> Sequenced:
+    def begin(self, ids: Sequence[int], private: int, call: object, salt: str) -> Sequenced:
         """Begin a sequence whose first tokens may be stored.
 
         Args:
@@ -251,7 +252,7 @@ class Prefixes:
                 tree.log.release(pin)
         return Sequenced(home, branch, home.find(wanted[: len(shared)]), len(shared))
 
-    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str = "") -> Sequenced:
+    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str) -> Sequenced:
         """Begin a sequence whose keys and values were computed elsewhere, in a tree of its own.
 
         Args:
@@ -288,7 +289,7 @@ class Prefixes:
         self._held.append(_Held(tuple(ids), sequence))
         return sequence
 
-    def hold_again(self, ids: Sequence[int], salt: str = "") -> Sequenced | None:
+    def hold_again(self, ids: Sequence[int], salt: str) -> Sequenced | None:
         """Hold another sequence of tokens held already under a salt, over the same columns; None if they are not.
 
         It is found by all its tokens: what is held stands in the order of a prompt computed alone, and must do so.

@@ -36,7 +36,7 @@ ONE, OTHER = object(), object()
 
 
 def run(prefixes: Prefixes, ids: list[int], private: int = 1, call: object = ONE) -> Sequenced:
-    sequence = prefixes.begin(ids, private, call)
+    sequence = prefixes.begin(ids, private, call, "")
     compute(prefixes, sequence, ids[sequence.cached :])
     return sequence
 
@@ -48,7 +48,7 @@ def test_the_same_prompt_again_reuses_all_but_its_last_token() -> None:
     prefixes = Prefixes(Maker(), 1 << 20)
     first = run(prefixes, PROMPT)
     first.release()
-    again = prefixes.begin(PROMPT, 1, ONE)
+    again = prefixes.begin(PROMPT, 1, ONE, "")
     assert again.cached == len(PROMPT) - 1
     assert again.tree is first.tree
     assert seen(again) == PROMPT[:-1]
@@ -83,7 +83,7 @@ def test_a_call_brings_further_columns_into_its_own_tree() -> None:
 def test_little_in_common_is_computed_again() -> None:
     prefixes = Prefixes(Maker(), 1 << 20)
     run(prefixes, PROMPT)
-    other = prefixes.begin([*PROMPT[:10], *range(500, 540)], 1, ONE)
+    other = prefixes.begin([*PROMPT[:10], *range(500, 540)], 1, ONE, "")
     assert other.cached == 0
 
 
@@ -112,7 +112,7 @@ def test_a_tree_with_much_baggage_is_left() -> None:
     first = run(prefixes, PROMPT)
     for i in range(40):
         run(prefixes, [*PROMPT, *range(1000 + 10 * i, 1004 + 10 * i)]).release()
-    last = prefixes.begin([*PROMPT, 1], 1, ONE)
+    last = prefixes.begin([*PROMPT, 1], 1, ONE, "")
     assert last.tree is not first.tree
     assert last.cached == 50
     assert len(prefixes.trees) == 2
@@ -123,10 +123,10 @@ def test_idle_trees_go_oldest_first() -> None:
     texts = [[n * 1000 + i for i in range(40)] for n in range(4)]
     for text in texts[:3]:
         run(prefixes, text).release()
-    assert [prefixes.shared(t) for t in texts] == [40, 40, 40, 0]
-    prefixes.begin(texts[0], 1, ONE).release()
+    assert [prefixes.shared(t, "") for t in texts] == [40, 40, 40, 0]
+    prefixes.begin(texts[0], 1, ONE, "").release()
     run(prefixes, texts[3]).release()
-    assert [prefixes.shared(t) for t in texts] == [40, 0, 40, 40]
+    assert [prefixes.shared(t, "") for t in texts] == [40, 0, 40, 40]
     assert prefixes.nbytes <= 3 * 64 * COLUMN
 
 
@@ -135,8 +135,8 @@ def test_the_number_of_trees_is_bounded() -> None:
     for n in range(MAX_TREES + 20):
         run(prefixes, [n * 100 + i for i in range(20)]).release()
     assert len(prefixes.trees) == MAX_TREES
-    assert prefixes.shared([19 * 100 + i for i in range(20)]) == 0
-    assert prefixes.shared([20 * 100 + i for i in range(20)]) == 20
+    assert prefixes.shared([19 * 100 + i for i in range(20)], "") == 0
+    assert prefixes.shared([20 * 100 + i for i in range(20)], "") == 20
 
 
 def test_what_is_under_way_is_never_evicted() -> None:
@@ -144,7 +144,7 @@ def test_what_is_under_way_is_never_evicted() -> None:
     one = run(prefixes, [1000 + i for i in range(40)])
     two = run(prefixes, [2000 + i for i in range(40)])
     with pytest.raises(OutOfCache):
-        prefixes.begin([3000 + i for i in range(40)], 1, ONE)
+        prefixes.begin([3000 + i for i in range(40)], 1, ONE, "")
     two.release()
     three = run(prefixes, [3000 + i for i in range(40)])
     assert seen(one) == [1000 + i for i in range(40)]
@@ -172,9 +172,9 @@ def test_compaction_keeps_the_index_right() -> None:
     log = kept.tree.log
     for node in kept.tree.nodes():
         assert int(log.kv[0][0, 0, node.column, 0]) == node.token
-    assert prefixes.shared([*PROMPT, 1, 2, 3]) == 51
+    assert prefixes.shared([*PROMPT, 1, 2, 3], "") == 51
     compute(prefixes, kept, [4])
-    assert prefixes.shared([*PROMPT, 1, 9, 9, 4]) == 54
+    assert prefixes.shared([*PROMPT, 1, 9, 9, 4], "") == 54
 
 
 def test_two_branches_that_say_the_same() -> None:
@@ -200,7 +200,7 @@ def test_a_device_that_is_full_before_the_budget_is_counts_as_a_full_cache(monke
 
     monkeypatch.setattr(KVLog, "grow", full)
     monkeypatch.setattr(Maker, "open_log", full)
-    for attempt in (lambda: prefixes.make_room(first.tree, 200), lambda: prefixes.begin([1, 2, 3], 1, OTHER)):
+    for attempt in (lambda: prefixes.make_room(first.tree, 200), lambda: prefixes.begin([1, 2, 3], 1, OTHER, "")):
         with pytest.raises(OutOfCache, match="device has no memory") as caught:
             attempt()
         assert "kv_bytes" in caught.value.hint
