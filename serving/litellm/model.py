@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.errors import ContextTooLong, ReasonError
 from ...core.messages import Chunk, Completion, Failure, NextToken, Prompt, Request, Scored, TopToken, Usage
@@ -70,6 +70,25 @@ class Part:
     request: Request
     indices: tuple[int, ...]
     told: dict[int, Told] = field(default_factory=dict)
+
+    def keep(self, finished: Sequence[Completion], done: dict[tuple[int, int], Completion]) -> tuple[int, ...]:
+        """Put what was finished with what is done; the samples that are not done yet."""
+        done.update({(self.position, c.sample_index): c for c in finished})
+        return tuple(i for i in self.indices if (self.position, i) not in done)
+
+
+class Attempt(NamedTuple):
+    """What came of one request for some samples.
+
+    Attributes:
+        finished: The samples that were finished.
+        fault: Why not all were; None where the reply came to its end.
+        short: Whether the reply came to its end and had not a word of the others: many servers ignore `n`.
+    """
+
+    finished: Sequence[Completion]
+    fault: Fault | None
+    short: bool = False
 
 
 class LiteLLMModel:
@@ -170,21 +189,18 @@ class LiteLLMModel:
         while True:
             run = consecutive(left)[0]
             async with self.limiter.turn() as queued:
-                finished, fault = await self.attempt(part, run, waited + queued, listener)
-            waited += queued
-            if finished:
-                waited = 0.0  # it was told with them
-            done.update({(part.position, c.sample_index): c for c in finished})
-            left = tuple(i for i in left if (part.position, i) not in done)
+                made = await self.attempt(part, run, waited + queued, listener)
+            waited = 0.0 if made.finished else waited + queued  # it was told with them
+            left = part.keep(made.finished, done)
             if not left:
                 return None
-            if fault is None:
-                if set(run) & set(left):
-                    return await self._one_by_one(part, left, done, listener)
+            if made.short:
+                return await self._one_by_one(part, left, done, listener)
+            if made.fault is None:
                 continue
-            wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
+            wait = self._retrying.wait(made.fault, retries, time.monotonic() - began, self._draw)
             if wait is None:
-                return await self._give_up(part, left, fault, done, listener)
+                return await self._give_up(part, left, made.fault, done, listener)
             retries += 1
             await asyncio.sleep(wait)
             waited += wait
@@ -199,13 +215,8 @@ class LiteLLMModel:
         errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
         return next((error for error in errors if error is not None), None)
 
-    async def attempt(
-        self, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
-    ) -> tuple[list[Completion], Fault | None]:
-        """One request for some samples: those that were finished, and why not all.
-
-        None is why where the reply came to its end and had not a word of the others: many servers ignore `n`.
-        """
+    async def attempt(self, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None) -> Attempt:
+        """One request for some samples."""
         again = any(i in part.told for i in run)
 
         def tell(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
@@ -253,7 +264,7 @@ class LiteLLMModel:
             if listener is not None:
                 told = part.told.get(sample.index, Told())
                 listener(last_chunk(part.position, completion, *told.rest(completion)))
-        return finished, fault
+        return Attempt(finished, fault, short=fault is None and len(finished) < len(run))
 
     async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
         if by_tokens(request.prompt, self.traits):

@@ -15,7 +15,7 @@ from ...core.messages import Completion, Prompt, Scored
 from ..model import Capabilities, Listener
 from .endpoints import Endpoint, Endpoints, beginning
 from .limiter import Limiter
-from .model import LiteLLMModel, Part
+from .model import Attempt, LiteLLMModel, Part
 from .retrying import Fault, Retrying
 from .seeds import consecutive
 from .traits import Traits
@@ -72,41 +72,39 @@ class SpreadModel(LiteLLMModel):
                 tried.clear()
                 continue
             run = consecutive(left)[0]
-            finished, fault, queued = await self._at(endpoint, part, run, waited, listener)
-            waited = 0.0 if finished else waited + queued
-            done.update({(part.position, c.sample_index): c for c in finished})
-            left = tuple(i for i in left if (part.position, i) not in done)
+            made, queued = await self._at(endpoint, part, run, waited, listener)
+            waited = 0.0 if made.finished else waited + queued
+            left = part.keep(made.finished, done)
             if not left:
                 return None
-            if fault is None:
-                if finished and set(run) & set(left):
-                    return await self._one_by_one(part, left, done, listener)
+            if made.short:
+                return await self._one_by_one(part, left, done, listener)
+            if made.fault is None:
                 continue
-            if not fault.retryable and not fault.fatal:
-                return await self._give_up(part, left, fault, done, listener)
-            tried[endpoint] = fault
+            if not made.fault.retryable and not made.fault.fatal:
+                return await self._give_up(part, left, made.fault, done, listener)
+            tried[endpoint] = made.fault
 
     async def _at(
         self, endpoint: Endpoint, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
-    ) -> tuple[list[Completion], Fault | None, float]:
-        """One attempt at one endpoint: what was finished, why not all, and the seconds waited for a place there."""
+    ) -> tuple[Attempt, float]:
+        """One attempt at one endpoint, and the seconds waited for a place there."""
         health = endpoint.health
         health.begin()
         settled = False
         try:
             async with endpoint.limiter.turn() as queued:
-                if endpoint.model is None:
-                    fault: Fault | None = await self._joined(endpoint)
-                    finished: list[Completion] = []
+                made = Attempt((), await self._joined(endpoint) if endpoint.model is None else None)
                 if endpoint.model is not None:
-                    finished, fault = await endpoint.model.attempt(part, run, waited + queued, listener)
+                    made = await endpoint.model.attempt(part, run, waited + queued, listener)
+            fault = made.fault
             if fault is not None and (fault.retryable or fault.fatal):
                 asked = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
                 health.failed(self.endpoints.clock(), fault.error, rest_s=asked, hard=fault.fatal)
             else:
                 health.succeeded()
             settled = True
-            return finished, fault, queued
+            return made, queued
         finally:
             if not settled:
                 health.abandoned()
