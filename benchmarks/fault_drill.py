@@ -32,7 +32,7 @@ from drill_ledger import Outcome
 from machine import made_here
 from postgres_server import CannotStart
 from sidecar_load_table import table, tell
-from sidecar_processes import Failed
+from sidecar_processes import Failed, exit_on_sigterm
 
 DRILLS: dict[str, Callable[[Path, int, int, int], Outcome]] = {
     "kill": drill_kill.drill,
@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(DRILLS))
     parser.add_argument("--out", type=Path, help="folder for fault_drill.md and .json")
     given = parser.parse_args()
+    exit_on_sigterm()
     found: dict[str, list[Outcome]] = {name: [] for name in given.only.split(",")}
     for name, outcomes in found.items():
         for number in range(given.times):

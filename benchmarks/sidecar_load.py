@@ -50,7 +50,7 @@ from sidecar_load_table import (
     table,
     tell,
 )
-from sidecar_processes import Backend
+from sidecar_processes import Backend, exit_on_sigterm
 
 AT_ONCE = Pace(tokens=8)
 
@@ -58,6 +58,7 @@ AT_ONCE = Pace(tokens=8)
 def main() -> int:
     """Measure and print."""
     given = arguments().parse_args()
+    exit_on_sigterm()
     tokens = given.reply_tokens
     pace = Pace(tokens=tokens, first_s=given.reply_s / tokens, token_s=given.reply_s / tokens)
     cells = list(chosen_cells(given))

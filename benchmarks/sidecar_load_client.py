@@ -148,10 +148,14 @@ class LoadGenerator:
         return Figures(**json.loads(line))
 
     def close(self) -> None:
-        """End it."""
+        """End it; in the middle of a job, which an interrupted benchmark leaves it with, it is killed."""
         assert self._child.stdin is not None
         self._child.stdin.close()
-        self._child.wait(10)
+        try:
+            self._child.wait(10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
 
 def main() -> None:

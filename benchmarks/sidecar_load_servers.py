@@ -108,11 +108,7 @@ def started(folder: Path, port: int, *, keys: bool = False) -> Server:
     command = [program, "serve", "--port", str(port), *([] if keys else ["--no-auth"])]
     process = Process(command, folder, "reason", environment)
     root = f"http://127.0.0.1:{port}"
-    try:
-        process.wait_for(f"{root}/readyz")
-    except BaseException:
-        process.kill()
-        raise
+    process.wait_for(f"{root}/readyz")
     version = _version(Path(sys.executable), "reason-orchestrator")
     return Server("reason", version, process, f"{root}/v1/chat/completions", "reason/cot", headers)
 

@@ -30,6 +30,11 @@ class Failed(RuntimeError):
     """A server did not start, or did not end; tells the end of what it wrote."""
 
 
+def exit_on_sigterm() -> None:
+    """Have SIGTERM end this program by an exception, as Ctrl-C does, so that what it has started is ended as well."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def free_port() -> int:
     """A port of the loopback that nobody listens on now."""
     with socket.socket() as s:
@@ -86,19 +91,23 @@ class Process:
             )
 
     def wait_for(self, url: str, seconds: float = START_S) -> None:
-        """Wait until a page answers with a status below 400.
+        """Wait until a page answers with a status below 400; it is killed if the waiting ends otherwise.
 
         Raises:
             Failed: It ended, or took too long.
         """
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.child.poll() is not None:
-                raise Failed(f"{self.name} ended with {self.child.returncode}:\n{self.tail()}")
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-                return
-            time.sleep(0.05)
-        raise Failed(f"{self.name} did not answer at {url} within {seconds:.0f} s:\n{self.tail()}")
+        try:
+            while time.monotonic() < end:
+                if self.child.poll() is not None:
+                    raise Failed(f"{self.name} ended with {self.child.returncode}:\n{self.tail()}")
+                with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+                    return
+                time.sleep(0.05)
+            raise Failed(f"{self.name} did not answer at {url} within {seconds:.0f} s:\n{self.tail()}")
+        except BaseException:
+            self.kill()
+            raise
 
     def tail(self, most: int = 3000) -> str:
         """The end of what it wrote."""

@@ -29,7 +29,7 @@ from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
 from sidecar_load_servers import Server, ours
 from sidecar_load_table import table, tell
-from sidecar_processes import Backend
+from sidecar_processes import Backend, exit_on_sigterm
 
 FLAT = 0.05
 WARM = 0.2
@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--slice-s", type=float, default=20.0, help="seconds of a slice, about")
     parser.add_argument("--out", type=Path, help="folder for sidecar_soak.md and .json")
     given = parser.parse_args()
+    exit_on_sigterm()
     pace = Pace(tokens=16, first_s=given.reply_s / 16, token_s=given.reply_s / 16)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
