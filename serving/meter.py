@@ -9,11 +9,12 @@ from pydantic import JsonValue
 
 from ..core.budget import Need
 from ..core.errors import UserError
-from ..core.events import BudgetCharged, CallFinished, SampleFinished, TextDelta
+from ..core.events import CallFinished, SampleFinished, TextDelta
 from ..core.messages import Chunk, Completion, Prompt, Request, Usage
 from ..core.run import Run
 from ..core.store import StoredCall
 from .model import LanguageModel, Listener
+from .spending import tell_spending
 
 _TOOLS_FRAME_BYTES = 2048
 """Most bytes of instructions that templates and providers are known to put around tools."""
@@ -170,20 +171,7 @@ class Meter:
 
     def tell_budget(self, call: int, tokens: int, calls: int) -> None:
         """Tell what has been booked for a call, and what the run has spent so far."""
-        run, total = self.run, self.run.ledger.usage()
-        run.emit(
-            BudgetCharged(
-                role=self.role,
-                model=self.model.name,
-                tokens=tokens,
-                calls=calls,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                limits=run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=call,
-        )
+        tell_spending(self.run, call, self.role, self.model.name, tokens=tokens, calls=calls)
 
     # -- store and trace
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core.budget import Need, refuse_unpriced
-from ..core.events import BudgetCharged, CallFinished, CallStarted
+from ..core.events import CallFinished, CallStarted
 from ..core.messages import Usage
 from ..core.run import Run
 from .embeddings import Charged, EmbeddingModel, Kind
+from .spending import tell_spending
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,18 +91,4 @@ class MeteredEmbedding:
         run = self._run
         run.ledger.charge(self.role, self.name, usage, working_s=max(0.0, seconds - usage.waited_s))
         run.emit(CallFinished(role=self.role, model=self.name, seconds=seconds, tokens=0), parent=call)
-        total = run.ledger.usage()
-        run.emit(
-            BudgetCharged(
-                role=self.role,
-                model=self.name,
-                tokens=0,
-                calls=0,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                total_reward_calls=total.reward_calls,
-                limits=run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=call,
-        )
+        tell_spending(run, call, self.role, self.name)

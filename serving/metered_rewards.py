@@ -10,11 +10,12 @@ from pydantic import JsonValue
 
 from ..core.budget import Need, refuse_unpriced
 from ..core.errors import LimitExceeded
-from ..core.events import BudgetCharged, CallFinished, CallStarted, StepsScored
+from ..core.events import CallFinished, CallStarted, StepsScored
 from ..core.messages import Failure, Usage
 from ..core.run import Run
 from ..core.store import StoredCall, call_key
 from .rewards import ReusesPrefixes, RewardCapabilities, RewardModel, StepScores, Which, check_solutions, count_passes
+from .spending import tell_spending
 
 
 class MeteredReward:
@@ -152,19 +153,4 @@ class MeteredReward:
             ),
             parent=call,
         )
-        total = run.ledger.usage()
-        run.emit(
-            BudgetCharged(
-                role=self.role,
-                model=self.name,
-                tokens=usage.completion_tokens,
-                calls=0,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                reward_calls=passes,
-                total_reward_calls=total.reward_calls,
-                limits=run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=call,
-        )
+        tell_spending(run, call, self.role, self.name, tokens=usage.completion_tokens, reward_calls=passes)

@@ -13,10 +13,11 @@ from pydantic import JsonValue
 
 from ...core.budget import Need
 from ...core.errors import LimitExceeded, StoreError
-from ...core.events import BudgetCharged, CallFinished, CallStarted
+from ...core.events import CallFinished, CallStarted
 from ...core.messages import Usage
 from ...core.run import Run
 from ...core.store import StoredCall, call_key
+from ...serving.spending import tell_spending
 from ..support import Support
 from .protocol import Entailment, Pair
 
@@ -112,22 +113,7 @@ class MeteredEntailment:
         run = self._run
         run.ledger.charge(self.role, self.name, Usage(), reward_calls=passes, working_s=seconds)
         run.emit(CallFinished(role=self.role, model=self.name, seconds=seconds, tokens=0, failed=failed), parent=call)
-        total = run.ledger.usage()
-        run.emit(
-            BudgetCharged(
-                role=self.role,
-                model=self.name,
-                tokens=0,
-                calls=0,
-                total_tokens=total.completion_tokens,
-                total_calls=total.model_calls,
-                total_usd=total.cost_usd,
-                reward_calls=passes,
-                total_reward_calls=total.reward_calls,
-                limits=run.config.budget.model_dump(exclude_none=True),
-            ),
-            parent=call,
-        )
+        tell_spending(run, call, self.role, self.name, reward_calls=passes)
 
 
 def _verdict(reply: dict[str, JsonValue]) -> Support:

@@ -6,12 +6,14 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, UserError
 from reason.core.event_sinks import MemorySink
-from reason.core.messages import Failure, Usage
+from reason.core.messages import Failure, Prompt, Request, Usage
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
+from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import RewardCapabilities, RewardModel, StepScores, count_passes
+from scripted_model import ScriptedModel, replies
 
 
 class Lengths:
@@ -86,6 +88,14 @@ async def test_it_is_a_reward_model_and_charges_passes(desk):
     assert told.parent == desk.sink.of_type("call.started")[0].number
     await model.aclose()
     assert await model.score_steps("p", []) == []
+
+
+async def test_a_later_call_of_a_language_model_tells_of_the_passes_too(desk):
+    run = await desk()
+    await MeteredReward(Lengths(), "reward", run).score_steps("p", [["a", "bb"], ["ccc"]])
+    await MeteredModel(ScriptedModel(replies("yes")), "main", run).generate([Request(prompt=Prompt.user("q"))])
+    told = [(e.role, e.reward_calls, e.total_reward_calls, e.total_calls) for e in desk.sink.of_type("budget.charged")]
+    assert told == [("reward", 2, 2, 0), ("main", 0, 2, 1)]
 
 
 async def test_the_budget_is_looked_at_before(desk):
