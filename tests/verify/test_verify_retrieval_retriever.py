@@ -165,7 +165,6 @@ async def test_identity_follows_passages_options_and_models() -> None:
     ]
     assert len({r.identity for r in made}) == 5
     assert (await HybridRetriever.of(FACTS, one, name="x")).identity == made[3].identity
-    assert made[3].with_embedding(one).identity == made[3].identity
 
 
 async def test_ids_must_be_unique_and_no_passages_are_no_error() -> None:

@@ -197,17 +197,6 @@ class HybridRetriever:
         searched = Searched(_InMemory(held), words, vectors, _digest(held))
         return cls(name, searched, embedding, options=options, scorer=scorer, scorer_identity=scorer_identity)
 
-    def with_embedding(self, embedding: EmbeddingModel) -> HybridRetriever:
-        """The same with another way to embed claims, such as a meter over its own; it owns nothing."""
-        return HybridRetriever(
-            self.name,
-            self._searched,
-            embedding,
-            options=self._options,
-            scorer=self._scorer,
-            scorer_identity=self._scorer_identity,
-        )
-
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """See `Retriever`. Passages that repeat a better one word for word are left out.
 

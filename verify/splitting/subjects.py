@@ -45,7 +45,6 @@ class Subject(NamedTuple):
         start: First character of the subject in the sentence.
         end: One past its last.
         verb: The verb, in lower case.
-        verb_start: Where the verb begins.
         verb_end: One past its last character.
         named: Whether it is a name, or a lone noun with a capital.
         pronoun: The pronoun in lower case, if it is or begins with one.
@@ -54,7 +53,6 @@ class Subject(NamedTuple):
     start: int
     end: int
     verb: str
-    verb_start: int
     verb_end: int
     named: bool
     pronoun: str = ""
@@ -106,7 +104,7 @@ def _with_verb(
         return None
     match = found[at]
     end = found[after - 1].end()
-    return Subject(found[first].start(), end, match[0], match.start(), match.end(), named, pronoun)
+    return Subject(found[first].start(), end, match[0], match.end(), named, pronoun)
 
 
 def _behind_aside(found: list[re.Match[str]], at: int) -> int:
