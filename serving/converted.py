@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..core.errors import DataError, UserError
-from .fingerprint import digest, file_hash
+from .fingerprint import check_hashes, digest, file_hash
 from .pulling import Pulling
 from .staging import staged
 
@@ -62,18 +62,14 @@ def check_conversion(folder: Path, record: Conversion, name: str, cache_dir: Pat
         DataError: A file is missing or changed.
         Cancelled: Cancelled.
     """
-    for file, sha256 in record.files.items():
-        try:
-            same = file_hash(folder / file, cache_dir, pulling) == sha256
-        except FileNotFoundError:
-            same = False
-        except OSError as e:
-            raise DataError(f"cannot read {folder / file}: {e.strerror}") from e
-        if not same:
-            raise DataError(
-                f"damaged model file {folder / file}: it is not what was written there",
-                hint=f"run: reason models rm {name} --yes && reason models pull {name}",
-            )
+    check_hashes(
+        folder,
+        record.files,
+        cache_dir,
+        pulling,
+        expected="what was written there",
+        hint=f"run: reason models rm {name} --yes && reason models pull {name}",
+    )
 
 
 def make_conversion(

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from ..core.errors import DataError
 from .pulling import Pulling
 
 _CHUNK = 1 << 20
@@ -81,6 +83,34 @@ def folder_fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
     names = sorted({path.name for pattern in _ANSWER_DEPENDS_ON for path in folder.glob(pattern) if path.is_file()})
     lines = (f"{file_hash(folder / name, cache_dir, pulling)} {name}\n" for name in names)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_hashes(
+    folder: Path, hashes: Mapping[str, str], cache_dir: Path, pulling: Pulling, *, expected: str, hint: str
+) -> None:
+    """Compare files of a folder with what they should be; those that did not change since are not read again.
+
+    Args:
+        folder: The folder.
+        hashes: SHA-256 of each file, in hexadecimal, by its path in the folder.
+        cache_dir: Where file hashes are remembered.
+        pulling: Told of the progress; may cancel.
+        expected: What the error says that a file is not.
+        hint: What the error advises.
+
+    Raises:
+        DataError: A file is missing, changed, or cannot be read.
+        Cancelled: Cancelled.
+    """
+    for file, sha256 in hashes.items():
+        try:
+            same = file_hash(folder / file, cache_dir, pulling) == sha256
+        except FileNotFoundError:
+            same = False
+        except OSError as e:
+            raise DataError(f"cannot read {folder / file}: {e.strerror}") from e
+        if not same:
+            raise DataError(f"damaged model file {folder / file}: it is not {expected}", hint=hint)
 
 
 def _remember(memory: Path, note: dict[str, object]) -> None:

