@@ -1,6 +1,8 @@
 """How good verdicts and their probabilities are: accuracy, macro F1, NLL, Brier, ECE, AURC, reliability bins.
 
-None of them depends on the order of the examples; where confidences tie, tied examples are treated alike.
+None of them depends on the order of the examples; where confidences tie, tied examples are treated alike. ECE and AURC
+stand in `evals/statistics/calibration` too, for arrays of answers and in numpy alone; a test holds both to the same
+numbers.
 """
 
 from __future__ import annotations
