@@ -159,7 +159,7 @@ class Reasoner:
         self._knowledge = OpenedKnowledge()
         self._verifying = OpenedVerifying()
         self._store: RunStore | None = None
-        self._graph: GraphOnDemand | None = None
+        self._graph = GraphOnDemand(None)
         self._borrowing = False
         self._portal = Portal()
 
@@ -251,7 +251,7 @@ class Reasoner:
         begun(run)
         if not created:
             await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
-        return await Journey(run, models, self._pipeline(store), reward, knowledge, verifying).start()
+        return await Journey(run, models, self._graph, reward, knowledge, verifying).start()
 
     async def astream(
         self,
@@ -329,7 +329,7 @@ class Reasoner:
             wants_text=stream_text,
         )
         begun(run)
-        journey = Journey(run, models, self._pipeline(store), reward, knowledge, verifying)
+        journey = Journey(run, models, self._graph, reward, knowledge, verifying)
         return await journey.go_on(changed(knowledge, record))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
@@ -389,10 +389,9 @@ class Reasoner:
             settings=self.settings,
             progress=self._progress,
         )
-        other._store, other._models, other._opening = await self.open_store(), self._models, self._opening
-        other._knowledge, other._verifying = self._knowledge, self._verifying
-        if context is None:
-            other._sources = self._sources
+        other._store, other._graph, other._opening = await self.open_store(), self._graph, self._opening
+        other._models, other._knowledge, other._verifying = self._models, self._knowledge, self._verifying
+        other._sources = self._sources if context is None else other._sources
         other._borrowing = True
         return other
 
@@ -432,13 +431,14 @@ class Reasoner:
             async with Turn(self._opening):
                 if self._store is None:
                     self._store = await open_store(self.settings.store)
+                    self._graph = GraphOnDemand(self._store)
         return self._store
 
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
         if self._borrowing:
             return
-        store, self._store, self._graph = self._store, None, None
+        store, self._store, self._graph = self._store, None, GraphOnDemand(None)
         await self._knowledge.aclose()
         await self._verifying.aclose()
         await self._models.aclose()
@@ -494,11 +494,6 @@ class Reasoner:
             return Verifying()  # without waiting for others who open something
         async with Turn(self._opening):
             return await self._verifying.open(config, self.settings, self._progress)
-
-    def _pipeline(self, store: RunStore) -> GraphOnDemand:
-        if self._graph is None:
-            self._graph = GraphOnDemand(store)
-        return self._graph
 
 
 def _given(**values: Any) -> dict[str, Any]:
