@@ -27,7 +27,7 @@ from peer_job import Asked, Job, as_json
 MODEL = "model"
 """How the server calls the model."""
 TEMPERATURE, TOP_K = 1.0, 5
-"""OptiLLM samples at temperature 1, whatever is said; so all do, and all among the likeliest tokens, as the server has it.
+"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the likeliest tokens, as the server has it.
 
 A nucleus would have the server sort its vocabulary for every token, which on a processor takes most of a step.
 """

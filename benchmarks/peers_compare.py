@@ -80,6 +80,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", default="4,8", help="sizes: about so many whole solutions a question")
     parser.add_argument("--only", default="", help="names of peers for accuracy, with commas; empty is all")
     parser.add_argument("--methods", default="", help="names of methods likewise")
+    parser.add_argument("--skip", default="", help="cells of accuracy that are left out: PEER:METHOD, with commas")
     parser.add_argument("--concurrency", type=int, default=8, help="questions of accuracy under way at once")
     parser.add_argument("--server", help="address of a running model server, without /v1; its model is called `model`")
     parser.add_argument("--vllm-python", type=Path, help="interpreter of the environment that vLLM is in")
@@ -117,7 +118,9 @@ def serving(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
 def accuracy(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
     """Accuracy at counted tokens."""
     items = load_dataset("gsm8k", data=given.data, limit=given.limit).items
-    wanted = cells(sorted(map(int, given.sizes.split(","))), given.only, given.methods)
+    skipped = given.skip.split(",") if given.skip else []
+    chosen = cells(sorted(map(int, given.sizes.split(","))), given.only, given.methods)
+    wanted = [cell for cell in chosen if f"{cell.peer}:{cell.method}" not in skipped]
     place = given.out / "answers"
     place.mkdir(parents=True, exist_ok=True)
     missing = run_cells([cell for cell in wanted if not (place / cell.file).exists()], items, given, folder, place)
@@ -128,7 +131,7 @@ def accuracy(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
     if equal := peers_accuracy_table.equal_tokens_table(measured):
         parts += ["### At equal tokens, between the sizes", equal]
     record = [{**asdict(cell), "rows": [asdict(row) for row in rows]} for cell, rows in measured.items()]
-    return _said("\n\n".join(parts), missing), record
+    return _said("\n\n".join(parts), [*missing, *(f"{name} (left out)" for name in skipped)]), record
 
 
 def run_cells(

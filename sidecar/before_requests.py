@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 
+from .. import agents
 from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
 from ..reasoning.strategy import STRATEGIES
@@ -12,7 +14,7 @@ from .offered import bounded, offered_models
 
 
 def load_kinds() -> None:
-    """Load all strategies and verifiers now: no request waits for that, and none gets half of an upgrade.
+    """Load all strategies, verifiers and the graph now: no request waits for that, and none gets half of an upgrade.
 
     A package that cannot be loaded takes no others along; who asks for what is in it is told.
     """
@@ -20,6 +22,8 @@ def load_kinds() -> None:
         for name in registry.names():
             with suppress(ReasonError):
                 registry.load(name)
+    for module in ("graph", "checkpoints"):  # LangGraph, otherwise imported by the first run that verifies
+        import_module(f"{agents.__name__}.{module}")
 
 
 def refuse_aliases(reasoner: Reasoner) -> None:
