@@ -33,16 +33,16 @@ class Row:
         failed: Whether there is none because the peer raised an error.
         tokens: Generated tokens, those of judges included.
         prompt: Tokens of prompts.
-        calls: Calls of the model.
+        calls: Calls of the model. Where these are calls of which nobody can tell whose they are, an even share.
         seconds: From question to answer, beside the other questions under way.
     """
 
     id: str
     right: bool
     failed: bool
-    tokens: int
-    prompt: int
-    calls: int
+    tokens: float
+    prompt: float
+    calls: float
     seconds: float
 
 
@@ -50,11 +50,16 @@ Measured = Mapping[Cell, Sequence[Row]]
 
 
 def costs(calls: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int, int]]:
-    """By question the generated tokens, the prompts' and the number of calls."""
+    """By question the generated tokens, the prompts' and the number of calls.
+
+    Under the name "" stands what no question is named in once the first one is under way: prompts that are sent as
+    numbers of tokens. What a client asks when it is opened, before that, is no question's.
+    """
     spent: dict[str, tuple[int, int, int]] = {}
     for call in calls:
-        a, b, c = spent.get(call["item"], (0, 0, 0))
-        spent[call["item"]] = (a + call["completion"], b + call["prompt"], c + 1)
+        if call["item"] or spent:
+            a, b, c = spent.get(call["item"], (0, 0, 0))
+            spent[call["item"]] = (a + call["completion"], b + call["prompt"], c + 1)
     return spent
 
 
@@ -70,7 +75,8 @@ async def rows_of(
         line = told[item.id]
         found = extract(line["text"], Question(text=item.question.text, kind=item.gold.kind))
         right = is_same(await compare_with_gold(None if found is None else found.value, item.gold, same))
-        tokens, prompt, count = spent.get(item.id, (0, 0, 0))
+        own, shared = spent.get(item.id, (0, 0, 0)), spent.get("", (0, 0, 0))
+        tokens, prompt, count = (mine + ours / len(items) for mine, ours in zip(own, shared, strict=True))
         rows.append(Row(item.id, right, bool(line["error"]), tokens, prompt, count, line["seconds"]))
     return rows
 

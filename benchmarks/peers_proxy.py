@@ -103,7 +103,10 @@ class Proxy:
         self._session: ClientSession
 
     async def _session_of(self, app: web.Application) -> Any:
-        async with ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None)) as session:
+        # a connection for each call: the server closes idle ones, and a call that met that would be lost to a peer that
+        # does not ask again
+        connector = TCPConnector(limit=0, force_close=True)
+        async with ClientSession(connector=connector, timeout=ClientTimeout(total=None)) as session:
             self._session = session
             yield
 

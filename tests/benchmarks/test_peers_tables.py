@@ -37,11 +37,17 @@ async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question
         {"id": "a", "text": "So $5 and then \\boxed{1,100}.", "error": "", "seconds": 1.0},
         {"seconds": 3.0, "cpu": 0.1, "questions": 2},
     ]
-    calls = [{"item": item, "completion": n, "prompt": 20} for item, n in (("a", 5), ("", 99), ("b", 7), ("a", 6))]
+    # what a client asks when it is opened is no question's; what nobody can tell later on is shared evenly
+    said = (("", 500), ("a", 5), ("", 90), ("b", 7), ("a", 6), ("", 9))
+    calls = [{"item": item, "completion": n, "prompt": 30} for item, n in said]
     async with Equivalence() as same:
         found = await rows_of(items, answers, calls, same)
-    assert found == [Row("a", True, False, 11, 40, 2, 1.0), Row("b", False, True, 7, 20, 1, 2.0)]
-    assert costs(calls)[""] == (99, 20, 1)  # what a client asks when it is opened is no question's
+    assert costs(calls)[""] == (99, 60, 2)
+    third = 2 / 3
+    assert found == [
+        Row("a", True, False, 11 + 33, 60 + 20, 2 + third, 1.0),
+        Row("b", False, True, 7 + 33, 30 + 20, 1 + third, 2.0),
+    ]
 
 
 def test_a_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
