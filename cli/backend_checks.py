@@ -95,12 +95,13 @@ async def try_vllm(settings: Settings, *, pull: bool, quick: bool, tell: Callabl
     result = await _run_trial(name, settings.model_copy(update={"vllm": chosen}))
     if "error" in result:
         return Check("vllm", "fail", f"{found}: {result['error']}", result.get("hint", ""))
-    if not result["hooks"]:
+    if result["hooks"] is False:
         return Check("vllm", "fail", f"{found} writes, but runs no hooks of ours", "see docs/hooks.md")
     if result["left"]:
         return Check("vllm", "fail", f"{found} left processes behind when it was ended; they are ended now")
     took = f"started in {result['started_s']:.0f} s, ended in {result['ended_s']:.0f} s"
-    return Check("vllm", "ok", f"{found}: {name} wrote {result['text']!r}, and hooks act ({took})")
+    hooks = "hooks act" if result["hooks"] else "has no hooks, since it drafts"
+    return Check("vllm", "ok", f"{found}: {name} wrote {result['text']!r}, and {hooks} ({took})")
 
 
 async def _run_trial(name: str, settings: Settings) -> dict[str, Any]:

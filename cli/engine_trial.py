@@ -20,9 +20,11 @@ from typing import Any
 from ..core.errors import ReasonError
 from ..core.messages import HookCall, Prompt, Request, Sampling
 from ..core.settings import Settings
+from ..serving.model import LanguageModel
 from ..serving.open import open_model
 
 TOKENS = 4
+ONLY = "only_tokens"
 
 
 async def trial(name: str, settings: Settings) -> dict[str, Any]:
@@ -36,21 +38,28 @@ async def trial(name: str, settings: Settings) -> dict[str, Any]:
         [[said]] = await model.generate([plain])
         if said.failure is not None:
             return {"error": said.failure.message}
-        token = said.token_ids[-1]
-        only = HookCall(name="only_tokens", args={"ids": [token]})
-        hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
-        [[held]] = await model.generate([hooked])
+        hooks = await _hooks_act(model, plain, said.token_ids[-1])
         written = time.monotonic()
     finally:
         await model.aclose()
     return {
         "text": said.text,
         "tokens": len(said.token_ids),
-        "hooks": set(held.token_ids) == {token},
+        "hooks": hooks,
         "started_s": opened - began,
         "wrote_s": written - opened,
         "ended_s": time.monotonic() - written,
     }
+
+
+async def _hooks_act(model: LanguageModel, plain: Request, token: int) -> bool | None:
+    """Whether a hook that lets one token alone be said does so; None if the model has no hooks, as while it drafts."""
+    if ONLY not in model.capabilities.hooks:
+        return None
+    only = HookCall(name=ONLY, args={"ids": [token]})
+    hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
+    [[held]] = await model.generate([hooked])
+    return set(held.token_ids) == {token}
 
 
 def _first_line() -> bytes:

@@ -180,6 +180,13 @@ class VllmSettings(BaseModel):
             overrides in vLLM is no stable interface, so it is refused with versions that it was not tested with.
         shared_bytes: Most memory for the keys and values that such workers keep beside vLLM's cache, in bytes, on each
             GPU that has a part of the model; a group that would need more is refused, or ends.
+        draft: What guesses several tokens ahead, which vLLM then checks in one pass: "ngram" repeats what followed the
+            same tokens earlier in the same text, "suffix" looks them up in all texts that the engine has written (it
+            needs the package arctic-inference). Texts are as likely as without. Excludes logits hooks, JSON schemas,
+            seeds that can be relied on, and `shared_workers`.
+        draft_tokens: Most tokens guessed at a time; None is vLLM's documented number, 5 for "ngram" and 32 for
+            "suffix".
+        draft_ngram: Tokens at the end of a text that must have stood in it before, for "ngram" to guess.
         tensor_parallel_size: GPUs that share every layer.
         pipeline_parallel_size: Groups of GPUs that share the layers among them.
         engine: Further arguments of vLLM's engine by their own names; they win over ours.
@@ -197,6 +204,9 @@ class VllmSettings(BaseModel):
     kv_events: bool = True
     shared_workers: bool = False
     shared_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
+    draft: Literal["off", "ngram", "suffix"] = "off"
+    draft_tokens: Annotated[int, Field(ge=1, le=128)] | None = None
+    draft_ngram: Annotated[int, Field(ge=1, le=64)] = 4
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
     engine: dict[str, JsonValue] = Field(default_factory=dict)

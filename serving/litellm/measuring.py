@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import BadReply, CapabilityMissing, UserError
 from ...core.messages import Completion, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
+from ..entropies import lower_entropy
 from .asking import placed
 from .vllm_server import tokenize_text
 
@@ -135,15 +135,3 @@ def _distribution(model: LiteLLMModel, made: Completion) -> NextToken:
         support="top_k" if probe is None else "full",
         usage=made.usage,
     )
-
-
-def lower_entropy(logprobs: Sequence[float]) -> float:
-    """Entropy in nats if the mass that is not shown lay on a single token: the least that it can be, but for rounding.
-
-    Args:
-        logprobs: Log-probabilities of some tokens, in nats.
-    """
-    shown = [p for p in (math.exp(v) for v in logprobs) if p > 0]
-    rest = 1.0 - math.fsum(shown)
-    masses = [*shown, rest] if rest > 0 else shown
-    return max(0.0, -math.fsum(p * math.log(p) for p in masses))

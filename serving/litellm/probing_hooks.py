@@ -11,8 +11,8 @@ from typing import Any
 
 from ...core.errors import BackendError, CapabilityMissing, UserError
 from ...core.messages import Completion, HookCall, Prompt, Request, Sampling
+from ..entropies import lower_entropy
 from ..hooks import hook_names
-from .measuring import lower_entropy
 from .model import LiteLLMModel
 
 TOKENS = 6

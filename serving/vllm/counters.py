@@ -11,7 +11,7 @@ import contextlib
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ...core.messages import Frozen
 
@@ -66,20 +66,35 @@ class CacheCounters(Frozen):
         )
 
 
-class CacheStatistics:
-    """The scheduler's statistics of the cache, added up: a stat logger of vLLM's.
+class StepListener:
+    """A stat logger of vLLM's: called by the engine's front end on its event loop, once a step."""
 
-    Called by the engine's front end on its event loop, once a step.
-    """
+    def __call__(self, vllm_config: Any, engine_index: int = 0) -> Self:
+        """What vLLM calls to make the logger of one engine; all share this one."""
+        return self
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+
+    def log(self) -> None:
+        """Say nothing: nobody asked."""
+
+    def log_engine_initialized(self) -> None:
+        """Likewise."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """Likewise."""
+
+
+class CacheStatistics(StepListener):
+    """The scheduler's statistics of the cache, added up."""
 
     def __init__(self) -> None:
         self.queried = 0
         self.hit = 0
         self.restored = 0
-
-    def __call__(self, vllm_config: Any, engine_index: int = 0) -> CacheStatistics:
-        """What vLLM calls to make the logger of one engine; all share this one."""
-        return self
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
@@ -92,15 +107,6 @@ class CacheStatistics:
         self.hit += local.hits
         if connector is not None:
             self.restored += connector.hits
-
-    def log(self) -> None:
-        """Say nothing: nobody asked."""
-
-    def log_engine_initialized(self) -> None:
-        """Likewise."""
-
-    def record_sleep_state(self, is_awake: int, level: int) -> None:
-        """Likewise."""
 
 
 class CacheEvents:

@@ -2,7 +2,8 @@
 
 What a seed promises. A sample draws from a generator of its own, made of (seed, index). vLLM computes in the number
 format of the weights, mostly bf16, and groups rows as they come: a batch of another size may move a logit in its last
-bits and so, now and then, turn a near tie.
+bits and so, now and then, turn a near tie. While vLLM drafts (`drafts`), how many numbers a sample has drawn depends on
+what was guessed, and so, now and then, on its neighbours: a seed promises nothing then.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
 from ..workers import Opening
 from .admission import Admission, Attempt, reached
 from .counters import CacheCounters, counters
+from .drafts import DraftCounters, drafting_name, refuse_undraftable
 from .installed import require_vllm
 from .kv_orders import BlockShape
+from .next_tokens import asking, distribution
 from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
 from .prefixes import Host, VllmPrefixes, describe
 from .sample import Growing, outputs_of
@@ -57,7 +60,7 @@ class VllmModel:
 
     Attributes:
         name: `vllm/…`.
-        identity: Fingerprint of the weights, number format and version of vLLM.
+        identity: Fingerprint of the weights, number format, version of vLLM, and how it drafts.
         engine: vLLM's `AsyncLLM`; None once closed.
     """
 
@@ -73,7 +76,9 @@ class VllmModel:
         engine = started.engine
         config = engine.model_config
         self.name = name
-        self.identity = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
+        self._weights = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
+        speculative = engine.vllm_config.speculative_config
+        self.identity = self._weights + drafting_name(speculative)
         self.engine: Any = engine
         self._tokenizer = tokenizer
         self._eos = eos_ids(files.folder, tokenizer)
@@ -85,6 +90,8 @@ class VllmModel:
         self._shares = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
         self._seats = Seats(self._rows)
         self._quota = Quota(shared_bytes, column_bytes(engine.vllm_config)) if self._shares else None
+        self._drafts = speculative is not None
+        self._draws = not self._drafts  # until it is seen
         self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._started, self._place = started, prefixes
         self._prefixes: VllmPrefixes | None = None
@@ -113,12 +120,15 @@ class VllmModel:
         return cls(name, files, started, tokenizer, prefixes, settings.shared_bytes)
 
     async def check_engine(self) -> None:
-        """Prove that hooks work, and learn whether prefixes can be kept under names.
+        """Prove that hooks work, or see how drafted tokens are drawn; learn whether prefixes can be kept under names.
 
         Raises:
             BackendUnavailable: Hooks were ignored.
         """
-        await self.check_hooks()
+        if self._drafts:
+            self._draws = all(await self._one(self._running().collective_rpc("reason_draws_exactly")))
+        else:
+            await self.check_hooks()
         if self._place is not None:
             told = await self._one(describe(self._running()))
             if told is not None and told.shape is not None and not told.shape.refusal:
@@ -147,12 +157,12 @@ class VllmModel:
         return Capabilities(
             logprobs=True,
             top_logprobs=min(MOST_ALTERNATIVES, self._vocabulary),
-            full_vocabulary=True,
+            full_vocabulary=not self._drafts,
             scoring=True,
             prefix=True,
-            seed=True,
-            hooks=hook_names(),
-            json_schema=self._grammars.possible,
+            seed=not self._drafts,
+            hooks=frozenset() if self._drafts else hook_names(),
+            json_schema=self._grammars.possible and not self._drafts,
             forks=self._forks,
             kv_sharing=self._shares,
             pins=self._prefixes is not None,
@@ -178,6 +188,11 @@ class VllmModel:
         return counters(self._block_tokens, self._started.statistics, self._started.events)
 
     @property
+    def drafts(self) -> DraftCounters:
+        """Passes and tokens since the engine was started, and how many of them were guessed (setting `vllm.draft`)."""
+        return self._started.drafts.counters
+
+    @property
     def under_way(self) -> int:
         """Requests that the engine has not finished."""
         return 0 if self.engine is None else int(self.engine.get_num_unfinished_requests())
@@ -186,7 +201,7 @@ class VllmModel:
         """Sample every request in one batch (see `LanguageModel.generate`)."""
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
-        calling = Calling(requests, self._tokenizer, self.name, holds=self._grammars.possible)
+        calling = Calling(requests, self._tokenizer, self.name, holds=self.capabilities.json_schema)
         return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
 
     async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
@@ -233,17 +248,14 @@ class VllmModel:
         return await self._all([self._score(before, after, prompt.cache_salt) for before, after in pairs])
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
-        """Distributions of the next tokens, with exact entropies (see `LanguageModel.next_token`)."""
+        """Distributions of the next tokens (see `LanguageModel.next_token`); entropies are exact unless vLLM drafts."""
         if top < 1:
             raise UserError(f"top must be at least 1, not {top}")
         most = min(top, self._vocabulary)
         if most > MOST_ALTERNATIVES:
             raise CapabilityMissing(f"top_logprobs={top}", self.name)
-        sampling = Sampling(
-            temperature=0, max_tokens=1, top_logprobs=most, hooks=(HookCall(name="entropy_probe"),), ignore_eos=True
-        )
-        made = await self.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-        return [self._distribution(completion) for [completion] in made]
+        made = await self.generate(asking(prompts, most, whole=not self._drafts))
+        return [distribution(completion) for [completion] in made]
 
     async def open_workers(self, opening: Opening) -> VllmWorkers:
         """Workers that read one another's cache (see `SharesCache`); with the setting `vllm.shared_workers` alone."""
@@ -283,6 +295,8 @@ class VllmModel:
         )
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
+        if self._drafts:
+            refuse_undraftable(sampling, self.name, draws=self._draws)
         make_hooks(sampling.hooks, self.name)
         if sampling.json_schema is not None:
             self._grammars.check(sampling.json_schema)
@@ -404,20 +418,6 @@ class VllmModel:
                 return scored(last, ids, len(before))
         raise BackendError(f"vLLM returned no log-probabilities of the prompt of {self.name}")
 
-    def _distribution(self, completion: Completion) -> NextToken:
-        if completion.failure is not None or not completion.top_logprobs:
-            raise BackendError(f"vLLM returned no distribution: {completion.failure}")
-        top = completion.top_logprobs[0]
-        probe: Any = completion.extras["entropy_probe"]
-        return NextToken(
-            token_ids=tuple(t.token_id for t in top),
-            tokens=tuple(t.token for t in top),
-            logprobs=tuple(t.logprob for t in top),
-            entropy=probe["entropy"][0],
-            support="full",
-            usage=completion.usage.model_copy(update={"completion_tokens": 0}),
-        )
-
     async def _all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Results in order. If one fails, or the wait is cancelled, the others are cancelled and waited for."""
         tasks = [asyncio.ensure_future(w) for w in work]
@@ -467,7 +467,7 @@ class VllmModel:
             block_tokens=self._block_tokens,
             block_bytes=shape.nbytes,
         )
-        return VllmPrefixes(PrefixFolder(place, Owner(self.name, self.identity, shape.dtype, shape.layout)), host)
+        return VllmPrefixes(PrefixFolder(place, Owner(self.name, self._weights, shape.dtype, shape.layout)), host)
 
     # --- Checks
 

@@ -11,6 +11,7 @@ from typing import Any
 from ...core.errors import UserError
 from ...core.messages import Sampling
 from ...core.settings import VllmSettings
+from .drafts import draft_arguments, drafts
 
 KEY = "reason"
 """Under this key a request's `extra_args` (over HTTP `vllm_xargs`) hold what is ours."""
@@ -40,7 +41,7 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
         cpu: Whether vLLM runs on the processor.
 
     Raises:
-        UserError: `settings.engine` sets what the hooks rely on.
+        UserError: `settings.engine` sets what the hooks rely on, or what the setting `draft` sets.
     """
     if taken := sorted(set(settings.engine) & set(_OURS)):
         raise UserError(f"setting vllm.engine.{taken[0]} is not free: the hooks rely on it")
@@ -50,14 +51,14 @@ def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, 
         "enable_prefix_caching": settings.prefix_caching,
         "max_logprobs": MOST_ALTERNATIVES,
         "logprobs_mode": "raw_logprobs",
-        "logits_processors": [PROCESSOR],
+        "logits_processors": [] if drafts(settings) else [PROCESSOR],  # vLLM takes none while it drafts
         "worker_extension_cls": WORKER,
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "seed": secrets.randbits(31),  # of the samples without a seed: they differ from start to start
         "enable_log_requests": False,
     }
-    return arguments | sizes(settings, context, cpu) | settings.engine
+    return arguments | sizes(settings, context, cpu) | draft_arguments(settings) | settings.engine
 
 
 def sizes(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:

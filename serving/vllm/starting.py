@@ -14,6 +14,7 @@ from ..loading import first_line
 from ..model_folder import read_config
 from ..prefix_folder import PrefixPlace
 from .counters import CacheEvents, CacheStatistics
+from .drafts import DraftStatistics
 from .installed import quiet_environment, require_main_guard, require_vllm
 from .options import engine_arguments, keeps_prefixes
 from .orphans import OWNER
@@ -31,11 +32,13 @@ class Started:
         engine: vLLM's `AsyncLLM`.
         statistics: What its scheduler tells of the cache.
         events: Its KV-cache events; None if they are off.
+        drafts: What its scheduler tells of drafting.
     """
 
     engine: Any
     statistics: CacheStatistics = field(default_factory=CacheStatistics)
     events: CacheEvents | None = None
+    drafts: DraftStatistics = field(default_factory=DraftStatistics)
 
 
 def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlace | None = None) -> Started:
@@ -57,16 +60,16 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlac
     arguments = engine_arguments(files.folder, settings, context if isinstance(context, int) else None, cpu)
     if settings.shared_workers:
         arguments |= shared_arguments(files.folder, settings, require_vllm(), arguments)
-    statistics, events = CacheStatistics(), _listen(settings, arguments)
+    statistics, drafting, events = CacheStatistics(), DraftStatistics(), _listen(settings, arguments)
     try:
         if prefixes is not None and keeps_prefixes(settings, cpu):
             arguments["kv_transfer_config"] = _connector(prefixes)
-        engine = launch(files.name, arguments, stat_loggers=[statistics])
+        engine = launch(files.name, arguments, stat_loggers=[statistics, drafting])
     except BaseException:
         if events is not None:
             events.close()
         raise
-    return Started(engine, statistics, events)
+    return Started(engine, statistics, events, drafting)
 
 
 def prepare() -> bool:

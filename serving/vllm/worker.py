@@ -25,6 +25,12 @@ class ReasonWorker:
                 found |= {i: sendable(report) for i, report in processor.take_reports(ids).items()}
         return found
 
+    def reason_draws_exactly(self) -> bool:
+        """Whether tokens that vLLM drafts are drawn from the right distribution here; mends what it can."""
+        from .drawing import draws_exactly
+
+        return draws_exactly()
+
     def reason_close_workers(self, group: str) -> tuple[int, int]:
         """Forget a group of workers: passes in which they saw one another, and in which they did not."""
         from .shared.rows import ROOM

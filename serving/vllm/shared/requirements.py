@@ -45,6 +45,8 @@ def shared_arguments(folder: Path, settings: VllmSettings, version: str, given: 
             "setting vllm.shared_workers: this model's attention is none whose cache can be shared",
             hint=f"models of type {', '.join(OWN_FAMILIES)} without sliding windows are; else leave the setting off",
         )
+    if settings.draft != "off":
+        raise UserError("setting vllm.draft does not go with vllm.shared_workers", hint="leave one of them out")
     taken = sorted(set(settings.engine) & {*_OURS, *_IN_THE_WAY})
     if taken:
         raise UserError(

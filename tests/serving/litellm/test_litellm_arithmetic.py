@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError, BackendTimeout, BadReply, RateLimited, UserError
 from reason.core.messages import Usage
 from reason.core.settings import ProviderSettings
+from reason.serving.entropies import lower_entropy
 from reason.serving.litellm.costs import MOST_TOKENS, Prices, _split, share
 from reason.serving.litellm.faults import retry_after_s
 from reason.serving.litellm.limiter import Limiters
-from reason.serving.litellm.measuring import lower_entropy
 from reason.serving.litellm.reading import HIDDEN, Reading, completed, token_id
 from reason.serving.litellm.retrying import Fault, Retrying
 from reason.serving.litellm.seeds import consecutive, sample_seed

