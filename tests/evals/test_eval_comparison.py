@@ -117,9 +117,7 @@ async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
     )
     jobs = plan_sweep(sweep, settings, out, lambda _: sums_task(12))
     assert [j.label for j in jobs] == ["self-consistency n=4", "self-consistency n=1", "cot"]
-    await run_sweep(
-        jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watch=lambda _: Nobody()
-    )
+    await run_sweep(jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watch=lambda _: Nobody())
     return out
 
 
@@ -133,9 +131,7 @@ async def test_a_sweep_pays_once_and_goes_on(model, settings, tmp_path) -> None:
     )
     jobs = plan_sweep(sweep_again, settings, out, lambda _: sums_task(12))
     opened = len(model.generate_calls)
-    await run_sweep(
-        jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watch=lambda _: Nobody()
-    )
+    await run_sweep(jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watch=lambda _: Nobody())
     assert len(model.generate_calls) == opened
 
 
