@@ -1,21 +1,24 @@
 """Whether vLLM draws drafted tokens from the right distribution in this process, and what is mended for that.
 
-On a processor without Triton, vLLM 0.32 computes rejection sampling by functions of its own, two of which are wrong.
-Temperature, top-k and top-p of each drafted token are read from memory that nobody wrote (vLLM's issue 55005), so that
-tokens are drawn from another distribution than the model's, or the engine ends. And the places that stand for no guess
-(-1), by which a step is filled up, may be taken for guesses. Both are tried on small inputs, replaced if they fail, and
-tried again: a vLLM that has mended them is left alone.
+On a processor without Triton, three things in the rejection sampling of vLLM 0.32 are wrong. Temperature, top-k and
+top-p of each drafted token are read from memory that nobody wrote (vLLM's issue 55005), so that tokens are drawn from
+another distribution than the model's, or the engine ends. The places that stand for no guess (-1), by which a step is
+filled up, may be taken for guesses. And top-k ends the engine at the first step in which nothing is guessed. All three
+are tried on small inputs, replaced where they fail, and tried again: a vLLM that has mended them is left alone.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+NAMES = ("expand_batch_to_tokens", "apply_sampling_constraints", "_rejection_random_sample")
+"""What may be replaced in `vllm.v1.sample.rejection_sampler`."""
 
 
 def draws_exactly() -> bool:
@@ -30,13 +33,15 @@ def draws_exactly() -> bool:
         return True
     import vllm.v1.sample.rejection_sampler as sampler
 
-    if not all(hasattr(sampler, name) for name in ("expand_batch_to_tokens", "_rejection_random_sample")):
+    if not all(hasattr(sampler, name) for name in NAMES):
         return False  # a vLLM that does it otherwise
     if not _expands(sampler):
         sampler.expand_batch_to_tokens = expand_batch_to_tokens
+    if not _bears_nothing(sampler):
+        sampler.apply_sampling_constraints = bearing_nothing(sampler.apply_sampling_constraints)
     if not _refuses_fillers(sampler):
         sampler._rejection_random_sample = refusing_fillers(sampler._rejection_random_sample)
-    return _expands(sampler) and _refuses_fillers(sampler)
+    return _expands(sampler) and _bears_nothing(sampler) and _refuses_fillers(sampler)
 
 
 def expand_batch_to_tokens(
@@ -57,6 +62,20 @@ def expand_batch_to_tokens(
     counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
     expanded = torch.repeat_interleave(x, counts.long(), output_size=num_tokens)
     return torch.where(expanded == replace_from, torch.full_like(expanded, replace_to), expanded)
+
+
+def bearing_nothing(constrain: Any) -> Any:
+    """Temperature, top-k and top-p of drafted tokens, as vLLM applies them, for steps without any, too.
+
+    Args:
+        constrain: vLLM's function: logits `[drafted tokens, vocabulary]`, and whatever else it takes.
+    """
+
+    @functools.wraps(constrain)
+    def bearing(logits: Tensor, *rest: Any, **more: Any) -> Any:
+        return constrain(logits, *rest, **more) if len(logits) else logits
+
+    return bearing
 
 
 def refusing_fillers(sample: Any) -> Any:
@@ -95,6 +114,16 @@ def _expands(sampler: ModuleType) -> bool:
         return bool(torch.equal(heat, torch.tensor([0.7, 0.7, 1.0])) and top.tolist() == [7, 7, 5])
     except (TypeError, RuntimeError):  # it takes other arguments
         return False
+
+
+def _bears_nothing(sampler: ModuleType) -> bool:
+    top = torch.tensor([2], dtype=torch.int32)
+    how = SimpleNamespace(all_greedy=False, temperature=torch.ones(1), top_k=top, top_p=None)
+    try:
+        sampler.apply_sampling_constraints(torch.zeros(0, 4), torch.tensor([0], dtype=torch.int32), how)
+    except (AttributeError, TypeError, RuntimeError):  # RuntimeError: there is no largest of nothing
+        return False
+    return True
 
 
 def _refuses_fillers(sampler: ModuleType) -> bool:

@@ -169,7 +169,7 @@ def test_steps_are_added_up() -> None:
 # --- What is mended in vLLM's workers
 
 
-def sampler_of(*, expands: bool, refuses: bool) -> ModuleType:
+def sampler_of(*, expands: bool = True, bears: bool = True, refuses: bool = True) -> ModuleType:
     """A stand-in for vLLM's module, whose functions are right or wrong as those of the processor are."""
     import torch
     from reason.serving.vllm.drawing import expand_batch_to_tokens
@@ -192,6 +192,11 @@ def sampler_of(*, expands: bool, refuses: bool) -> ModuleType:
                 return
         outputs[0, len(drafts)] = behind[0, 0]
 
+    def constrain(logits: Any, ends: Any, how: Any) -> Any:
+        most = how.top_k if bears and not len(logits) else how.top_k[:0] if not len(logits) else how.top_k
+        return logits / most.max()
+
+    module.apply_sampling_constraints = constrain  # type: ignore[attr-defined]
     module.expand_batch_to_tokens = expand_batch_to_tokens if expands else unwritten  # type: ignore[attr-defined]
     module._rejection_random_sample = sample  # type: ignore[attr-defined]
     return module
@@ -209,30 +214,40 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, cpu: bool =
     monkeypatch.setitem(sys.modules, "vllm.v1.sample.rejection_sampler", module)
 
 
-@pytest.mark.parametrize("expands", [True, False])
-@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize("right", [{}, {"expands": False}, {"bears": False}, {"refuses": False}])
 def test_what_is_wrong_is_mended_and_what_is_right_left(
-    monkeypatch: pytest.MonkeyPatch, expands: bool, refuses: bool
+    monkeypatch: pytest.MonkeyPatch, right: dict[str, bool]
 ) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
     from reason.serving.vllm import drawing
 
-    module = sampler_of(expands=expands, refuses=refuses)
-    was = module.expand_batch_to_tokens, module._rejection_random_sample
+    module = sampler_of(**right)
+    was = [getattr(module, name) for name in drawing.NAMES]
     stand_in(monkeypatch, module)
     assert drawing.draws_exactly()
-    assert (module.expand_batch_to_tokens is was[0]) is expands
-    assert (module._rejection_random_sample is was[1]) is refuses
-    mended = module.expand_batch_to_tokens, module._rejection_random_sample
+    mended = [getattr(module, name) for name in drawing.NAMES]
+    kept = [one is other for one, other in zip(was, mended, strict=True)]
+    assert kept == [right.get(name, True) for name in ("expands", "bears", "refuses")]
     assert drawing.draws_exactly()
-    assert mended == (module.expand_batch_to_tokens, module._rejection_random_sample)
+    assert mended == [getattr(module, name) for name in drawing.NAMES]
+
+
+def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
+    from reason.serving.vllm.drawing import bearing_nothing
+
+    module = sampler_of(bears=False)
+    how = SimpleNamespace(top_k=torch.tensor([2]))
+    constrain = bearing_nothing(module.apply_sampling_constraints)
+    assert constrain(torch.ones(1, 4), torch.tensor([1]), how).tolist() == [[0.5] * 4]
+    assert constrain(torch.ones(0, 4), torch.tensor([0]), how).shape == (0, 4)
 
 
 def test_what_cannot_be_mended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
     from reason.serving.vllm.drawing import draws_exactly
 
-    module = sampler_of(expands=True, refuses=True)
+    module = sampler_of()
     module._rejection_random_sample = lambda outputs: None  # type: ignore[attr-defined]  # takes other arguments
     stand_in(monkeypatch, module)
     assert not draws_exactly()

@@ -15,7 +15,6 @@ from backend_contract import Probe
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.core.settings import VllmSettings
-from reason.core.tools import Tool
 from reason.serving.files import ModelFiles
 from reason.serving.prefix_folder import PrefixPlace
 
@@ -32,7 +31,7 @@ TASKS = (
 )
 ROUND = Prompt(text=" a b c d e f a b c d e f a b c d e f a b c d e f a b c d")
 """Whose beginning is so common that what follows is drafted from the second token on."""
-SAMPLES = 600
+SAMPLES = 400
 SETTINGS = VllmSettings(
     dtype="float32", max_model_len=1024, max_num_seqs=16, kv_bytes=256 << 20, draft="ngram", draft_ngram=2
 )
@@ -108,25 +107,27 @@ async def test_a_greedy_text_goes_up_to_the_end_of_the_context(drafting: Any, vl
     assert (ours.token_ids, other.token_ids) == (theirs.token_ids, another.token_ids)
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 0), (0.6, 0), (1.0, 3)])
-async def test_drafted_tokens_are_drawn_from_the_models_distribution(
-    drafting: Any, temperature: float, top_k: int
-) -> None:
+@pytest.mark.parametrize(
+    "how", [{"temperature": 1.0}, {"temperature": 0.6, "top_k": 8}, {"temperature": 1.0, "top_p": 0.6}]
+)
+async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: Any, how: dict[str, Any]) -> None:
     first, _ = await begins(drafting)
     at = ROUND.with_prefix((first,))
     [exact] = await drafting.next_token([at], top=40)
     shown = dict(zip(exact.token_ids, exact.logprobs, strict=True))
-    kept = list(shown)[: top_k or len(shown)]
-    weights = {t: math.exp(shown[t] / temperature) for t in kept}
+    kept = list(shown)[: how.get("top_k", len(shown))]
+    before_it = [math.fsum(math.exp(shown[t]) for t in kept[:at]) for at in range(len(kept))]
+    kept = [t for t, mass in zip(kept, before_it, strict=True) if mass < how.get("top_p", 1.0)]
+    weights = {t: math.exp(shown[t] / how["temperature"]) for t in kept}
     whole = math.fsum(weights.values())
     before = drafting.drafts
-    sampling = Sampling(temperature=temperature, top_k=top_k, max_tokens=2, n=SAMPLES, seed=11, ignore_eos=True)
+    sampling = Sampling(max_tokens=2, n=SAMPLES, seed=11, ignore_eos=True, **how)
     [made] = await drafting.generate([Request(prompt=ROUND, sampling=sampling)])
     seconds = Counter(c.token_ids[1] for c in made if c.token_ids[0] == first)
     drawn = sum(seconds.values())
     since = await counted(drafting, before, SAMPLES)
     assert since.drafted >= drawn > SAMPLES / 4
-    if top_k:
+    if len(how) > 1:
         assert set(seconds) <= set(kept)
     listed = sum(n for t, n in seconds.items() if t in weights)
     expected = {t: listed * w / whole for t, w in weights.items()}
@@ -150,18 +151,14 @@ async def test_greedy_texts_beside_drawn_ones_are_the_same(drafting: Any) -> Non
 async def test_what_cannot_be_had_is_not_declared_and_is_refused(drafting: Any, vllm_model: Any) -> None:
     can, plain = drafting.capabilities, vllm_model.capabilities
     assert (can.hooks, can.json_schema, can.seed, can.full_vocabulary, can.kv_sharing) == (frozenset(), *[False] * 4)
-    assert (can.logprobs, can.scoring, can.prefix, can.forks, can.pins, can.tools) == (True,) * 6
-    assert can.top_logprobs == plain.top_logprobs
+    assert (can.logprobs, can.scoring, can.prefix, can.forks, can.pins) == (True,) * 5
+    assert (can.top_logprobs, can.tools) == (plain.top_logprobs, plain.tools)
     assert drafting.identity == f"{vllm_model.identity}+ngram-5-2-2"
     hooked = Sampling(hooks=(HookCall(name="only_tokens", args={"ids": [1]}),))
     with pytest.raises(CapabilityMissing, match=r"hook only_tokens.*vllm\.draft"):
         await drafting.generate([Request(prompt=COPY, sampling=hooked)])
     with pytest.raises(CapabilityMissing, match=r"json_schema.*vllm\.draft"):
         await drafting.generate([Request(prompt=COPY, sampling=Sampling(json_schema={"type": "object"}))])
-    tool = Tool(name="look", description="Looks.", parameters={"type": "object", "properties": {}})
-    forced = COPY.model_copy(update={"tools": (tool,), "tool_choice": "look"})
-    with pytest.raises(CapabilityMissing, match="tool_choice"):
-        await drafting.generate([Request(prompt=forced)])
     assert drafting.under_way == 0
 
 
