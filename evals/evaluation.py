@@ -110,7 +110,7 @@ def label_of(plan: EvalPlan) -> str:
     """What reports call a run that was given no name: the strategy, with what makes its samples and its budget."""
     parts = [plan.strategy]
     for name in ("n", "max_rounds", "branches", "depth"):
-        if name in plan.parameters:
+        if plan.parameters.get(name) is not None:
             parts.append(f"{name}={plan.parameters[name]}")
     parts += [f"+ {name}" for name in plan.verify]
     if plan.budget.tokens is not None:

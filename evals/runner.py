@@ -158,7 +158,8 @@ class Runner:
                 error = e
             record = await self._find(run_id)
         if record is None:
-            raise StoreError(f"the run {run_id} of item {name!r} is not in the store")
+            # What stops a run before it is recorded is not the item's fault, and stops the next one as well.
+            raise error or StoreError(f"the run {run_id} of item {name!r} is not in the store")
         return await self._row(item, seed, record, error, attempts)
 
     async def _find(self, run_id: str) -> RunRecord | None:

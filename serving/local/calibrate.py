@@ -9,6 +9,7 @@ from statistics import median
 
 import torch
 
+from .processor_flags import processor_flags
 from .weights import PROCESSOR, WeightFormat
 
 SLOW = 3.0
@@ -30,8 +31,7 @@ def native_format(device: torch.device = PROCESSOR) -> WeightFormat:
     if device.type != "cpu":
         return "fp32"
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    flags = _cpu_flags()
-    native = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    native = bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
     return "bf16" if native and probe is not None and bool(probe()) else "fp32"
 
 
@@ -115,14 +115,6 @@ def _physical_cores() -> int:
         except OSError:
             return len(usable)
     return max(1, len(seen))
-
-
-def _cpu_flags() -> set[str]:
-    """Feature flags of the first CPU, as the system names them."""
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith(("flags", "Features")):
-            return set(line.split(":", 1)[1].split())
-    return set()
 
 
 def _lines(path: str) -> list[str]:

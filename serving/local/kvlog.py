@@ -15,10 +15,10 @@ from .weights import PROCESSOR
 
 MIN_CAPACITY = 64
 """Columns of the smallest log."""
-LANES = 16
+LANES = 32
 """Attention reads columns in groups of this many. Its kernel takes the columns of a last, smaller group by other
 instructions, whose results differ in their last bits: with whole groups a sequence's numbers do not depend on how many
-columns happen to stand behind it."""
+columns happen to stand behind it. Vector units take 16 at a time, the tiles of AMX 32."""
 
 
 def whole_lanes(columns: int) -> int:

@@ -2,7 +2,7 @@
 
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
 oneDNN give a row the same bits whatever the number of rows beside it (measured for 2 to 256 rows; a single row is
-computed twice where it would take another kernel).
+computed twice where it would take another kernel, and many rows in runs where the processor has AMX).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ...core.errors import CapabilityMissing, DataError
 from .families import read_json
+from .processor_flags import processor_flags
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
 PROCESSOR = torch.device("cpu")
@@ -78,7 +79,11 @@ class PackedLinear:
         self._bias = bias
         # A single row takes other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
         # twice costs next to nothing and takes the kernel that several rows take.
-        self._twin = weight.dtype is torch.float32 or weight.shape[1] > weight.shape[0]
+        narrows = weight.shape[1] > weight.shape[0]
+        self._twin = weight.dtype is torch.float32 or narrows
+        # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
+        tiles = weight.dtype is torch.bfloat16 and "amx_bf16" in processor_flags()
+        self._most = (16 if narrows else 128) if tiles else None
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
 
@@ -99,6 +104,8 @@ class PackedLinear:
         return self._pair(x, other, "mul")
 
     def _unary(self, x: Tensor, step: str) -> Tensor:
+        if self._most is not None and x.shape[0] > self._most:
+            return torch.cat([self._op(rows, self._weight, self._bias, step, [], "") for rows in self._runs(x)])
         if self._twin and x.shape[0] == 1:
             twice: Tensor = self._op(torch.cat([x, x]), self._weight, self._bias, step, [], "")
             return twice[:1]
@@ -106,11 +113,22 @@ class PackedLinear:
         return result
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
+        if self._most is not None and x.shape[0] > self._most:
+            pairs = zip(self._runs(x), self._runs(other), strict=True)
+            return torch.cat([self._binary(a, b, self._weight, self._bias, step) for a, b in pairs])
         if self._twin and x.shape[0] == 1:
             twice: Tensor = self._binary(torch.cat([x, x]), torch.cat([other, other]), self._weight, self._bias, step)
             return twice[:1]
         result: Tensor = self._binary(x, other, self._weight, self._bias, step)
         return result
+
+    def _runs(self, x: Tensor) -> list[Tensor]:
+        """Rows in runs of `_most`; a last row that would be alone takes another along where a single row differs."""
+        assert self._most is not None
+        runs = list(x.split(self._most))
+        if self._twin and runs[-1].shape[0] == 1:
+            runs[-2:] = [runs[-2][:-1], torch.cat([runs[-2][-1:], runs[-1]])]
+        return runs
 
 
 class Int4Linear:

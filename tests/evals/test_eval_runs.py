@@ -219,6 +219,14 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
     assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
 
 
+async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, tmp_path) -> None:
+    (tmp_path / "nothing").mkdir()
+    knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
+    decided = make_plan(sums_task(3), knowing, parameters={"max_tokens": 40})
+    with pytest.raises(DataError, match="no text in the folder"):
+        await evaluate(decided, sums_task(3), SOURCE, tmp_path / "run", knowing)
+
+
 async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
     from reason.evals.folder import RunFolder
 

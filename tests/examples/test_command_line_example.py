@@ -52,13 +52,17 @@ def test_the_session(home: Path) -> None:
     ends = [e for run in (asked, broken) for e in events[run.id] if isinstance(e, RunFinished)]
     first, interrupted, resumed = (end.answer for end in ends)
 
-    assert (first.stopped, first.usage.completion_tokens, first.answer) == ("budget", 40, "Paris")
+    # How the model goes on after "Paris" differs from processor to processor: it may say so in fewer than 40 tokens.
+    spent = first.usage.completion_tokens
+    assert (first.stopped, first.answer) == ("budget" if spent == 40 else "done", "Paris")
+    assert 0 < spent <= 40
     assert said["ask"].strip() == first.text.strip() == Path("here/asked.txt").read_text(encoding="utf-8").strip()
     told = [line.split()[1] for line in said["the trace"].splitlines()]  # after how many there are of each
     assert told == sorted({e.type for e in events[asked.id]})
     assert first.text.split()[0] in Path("here/trace.html").read_text(encoding="utf-8")
     assert said["replay"].strip() == "the same text"
-    assert re.search(rf"^answer: Paris  tokens 40  of them from the store 40 .* run {asked.id}$", done.stderr, re.M)
+    replayed = rf"^answer: Paris  tokens {spent}  of them from the store {spent} .* run {asked.id}$"
+    assert re.search(replayed, done.stderr, re.M)
 
     text, _, listed = said["break off"].partition("…\n")
     assert len(text.encode()) == 60

@@ -46,7 +46,10 @@ async def test_a_vote_is_told_bounded_verified_and_found_again(
     assert claims
     # four chains of at most 64 tokens want 256: the budget of 160 ends them
     assert (spent.kind, spent.used, spent.limit) == ("tokens", 160, 160)
-    assert sorted(line[:15] for line in said[:4]) == [f"chain {i} answers" for i in (1, 2, 3, 4)]
+    # which chains have come to an answer by then is the model's affair, and differs from processor to processor
+    told = [line[:15] for line in said if line.startswith("chain ")]
+    assert 1 <= len(told) == len(set(told))
+    assert set(told) <= {f"chain {i} answers" for i in (1, 2, 3, 4)}
     assert "the budget is spent: 160 of 160 tokens" in said
     assert [line for line in said if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
         f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims

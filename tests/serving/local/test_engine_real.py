@@ -28,6 +28,22 @@ PROMPTS = [
     for form in FORMS
 ]
 TOKENS = 16
+PASSAGES = [
+    "The history of bread begins with the first farmers, who ground wild grains between stones and baked the paste on "
+    "hot ashes. Later somebody left the dough to stand, it soured and rose, and the loaf was lighter than any before.",
+    "A river carries what it wears from the hills: boulders near the spring, then gravel, then sand, and at its mouth "
+    "the finest mud, of which it builds new land into the sea. Where people straighten it, it runs faster and digs.",
+    "To find the greatest common divisor of two numbers, divide the larger by the smaller and keep the remainder. "
+    "Then divide the smaller by that remainder, and go on so. The last remainder that is not zero is the answer.",
+    "def fibonacci(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n\n\n"
+    "print([fibonacci(n) for n in range(10)])  # 0, 1, 1, 2, 3, 5, 8, 13, 21, 34\n",
+    "Dear Anna, the train was late, and it rained when we came to the coast, but the house is warm and the children "
+    "sleep well. Tomorrow we shall walk to the lighthouse, if the wind allows it. Give my love to your mother.",
+    "In 1869 the canal was opened after ten years of work. Ships from London to Bombay were spared the way around "
+    "Africa, about 7,000 kilometres, and within twenty years three quarters of them were steamers.",
+    "Bees tell one another where flowers are by a dance: its angle to the vertical is that of the flowers to the sun, "
+    "and the longer the run takes, the farther they are. The hive follows in the dark, by touch.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -118,18 +134,23 @@ async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) ->
 async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(
     bf16: LocalModel, hf: Any, smollm2_files: ModelFiles
 ) -> None:
+    """Over some hundred tokens: of a few dozen, either may be off by half as much again, by luck of the processor."""
     from transformers import AutoModelForCausalLM
 
     theirs = AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.bfloat16).eval()
-    text = "The history of bread begins with the first farmers, who ground wild grains between stones. " * 3
-    ids = bf16._tokenizer.encode(text)
-    exact = logprobs_of(hf, ids)[range(len(ids) - 1), ids[1:]]
-    (scored,) = await bf16.score(Prompt(text="x", prefix=()).model_copy(update={"text": text[:3]}), [text[3:]])
-    tail = list(scored.token_ids)
-    assert tail == ids[-len(tail) :]
-    mine = (torch.tensor(scored.logprobs) - exact[-len(tail) :]).abs().mean()
-    reference = (logprobs_of(theirs, ids)[range(len(ids) - 1), ids[1:]] - exact)[-len(tail) :].abs().mean()
-    assert mine < 1.5 * reference
+    mine, reference = [], []
+    for text in PASSAGES:
+        ids = bf16._tokenizer.encode(text)
+        exact = logprobs_of(hf, ids)[range(len(ids) - 1), ids[1:]]
+        start = text.index(" ")
+        (scored,) = await bf16.score(Prompt(text=text[:start]), [text[start:]])
+        tail = list(scored.token_ids)
+        assert tail == ids[-len(tail) :]
+        assert scored.logprobs is not None
+        mine.append((torch.tensor(scored.logprobs) - exact[-len(tail) :]).abs())
+        reference.append((logprobs_of(theirs, ids)[range(len(ids) - 1), ids[1:]] - exact)[-len(tail) :].abs())
+    assert torch.cat(mine).numel() > 350
+    assert torch.cat(mine).mean() < 1.5 * torch.cat(reference).mean()
 
 
 async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> None:
@@ -176,9 +197,11 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
         found: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
         agree = 0
         for prompt, completion in zip(PROMPTS, found, strict=True):
-            best = int(logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1].argmax())
-            agree += completion.token_ids[0] == best
-        assert agree >= 47
+            exact = logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1]
+            first, said = exact.max(), exact[completion.token_ids[0]]
+            assert first - said < 0.5  # another word only where the two are about as likely
+            agree += bool(said == first)
+        assert agree >= 44
     finally:
         await model.aclose()
 
