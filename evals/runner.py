@@ -115,7 +115,7 @@ class Runner:
         done = {r.key: r for r in rows if r.error is None}
         failed = {r.key: r for r in rows if r.error is not None}
         missing = [key for key in keys if key not in done]
-        self._watcher.begin(len(keys), list(done.values()))
+        self._watcher.begin(len(keys), [done[key] for key in keys if key in done])
 
         async def work(waiting: Iterator[tuple[str, int]]) -> None:
             for key in waiting:

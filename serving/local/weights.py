@@ -125,7 +125,7 @@ class PackedLinear:
     def _runs(self, x: Tensor) -> list[Tensor]:
         """Rows in runs of `_most`; a last row that would be alone takes another along where a single row differs."""
         assert self._most is not None
-        runs = list(x.split(self._most))
+        runs = list(torch.split(x, self._most))
         if self._twin and runs[-1].shape[0] == 1:
             runs[-2:] = [runs[-2][:-1], torch.cat([runs[-2][-1:], runs[-1]])]
         return runs

@@ -13,6 +13,7 @@ from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, Us
 from reason.core.settings import Settings
 from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
 from reason.evals.folder import ITEMS, read_manifest, read_rows
+from reason.evals.runner import Nobody
 from reason.evals.sharding import merge
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
@@ -225,6 +226,20 @@ async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, t
     decided = make_plan(sums_task(3), knowing, parameters={"max_tokens": 40})
     with pytest.raises(DataError, match="no text in the folder"):
         await evaluate(decided, sums_task(3), SOURCE, tmp_path / "run", knowing)
+
+
+async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, settings, tmp_path) -> None:
+    out, begun = tmp_path / "run", []
+
+    class Counting(Nobody):
+        def begin(self, total, rows) -> None:
+            begun.append((total, [r.id for r in rows]))
+
+    for limit in (3, 2):
+        decided = make_plan(sums_task(6), settings, parameters=VOTES, limit=limit)
+        rows = await evaluate(decided, sums_task(6), SOURCE, out, settings, resume=True, watcher=Counting())
+        assert [r.id for r in rows] == [f"sum-{i:03}" for i in range(limit)]
+    assert begun == [(3, []), (2, ["sum-000", "sum-001"])]
 
 
 async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:

@@ -201,7 +201,7 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
             first, said = exact.max(), exact[completion.token_ids[0]]
             assert first - said < 0.5  # another word only where the two are about as likely
             agree += bool(said == first)
-        assert agree >= 44
+        assert agree >= 40
     finally:
         await model.aclose()
 
