@@ -86,9 +86,7 @@ def test_gradient_is_that_of_the_likelihood(at: tuple[float, ...], p: np.ndarray
     for i in range(5):
         step = 1e-6 * max(1e-2, at[i])
         found, coarser = slope(i, step), slope(i, 2 * step)
-        doubt = abs(
-            found - coarser
-        )  # where the curve bends or rounds within a step
+        doubt = abs(found - coarser)  # where the curve bends or rounds within a step
         assert gradient[i] == pytest.approx(found, rel=1e-4, abs=1e-3 * (1 + abs(value)) + 2 * doubt)
 
 
