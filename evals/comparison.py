@@ -116,7 +116,8 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
     left, right = of(a), of(b)
     if not left or not right:
         raise UserError(f"{a.label} and {b.label} have no item in common")
-    metrics = sorted({m for r in left for m in r.metrics} & {m for r in right for m in r.metrics})
+    # not every row has every metric: those count that some item has in both runs
+    metrics = sorted({m for m, _ in _measured(left) & _measured(right)})
     return Comparison(
         a=a,
         b=b,
@@ -126,6 +127,11 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
         score=compare(outcomes_of(left), outcomes_of(right)),
         by_metric={m: compare(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
     )
+
+
+def _measured(rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """(metric, item) of every score there is."""
+    return {(m, r.id) for r in rows for m in r.metrics}
 
 
 def settings_of(run: StoredRun) -> dict[str, JsonValue]:

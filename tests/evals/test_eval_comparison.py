@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from eval_tasks import SOURCE, adder, sums_task
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.comparison import compare_runs, load_run, load_runs, split_differences
+from reason.evals.comparison import StoredRun, compare_runs, load_run, load_runs, split_differences
 from reason.evals.evaluation import evaluate, make_plan
 from reason.evals.report.content import gather
 from reason.evals.report.html import render_html
@@ -99,6 +100,19 @@ async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -
     (part / "items.jsonl").write_text("\n".join(lines[:6]) + "\n")
     found = compare_runs(load_run(whole), load_run(part))
     assert (found.score.items, found.missing) == (6, 4)
+
+
+async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, settings, tmp_path) -> None:
+    a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
+
+    def only(run: StoredRun, first: bool) -> StoredRun:
+        scores = [{"f1": 1.0} if (i == 0) is first else {} for i in range(len(run.rows))]
+        rows = [r.model_copy(update={"metrics": m}) for r, m in zip(run.rows, scores, strict=True)]
+        return replace(run, rows=rows)
+
+    found = compare_runs(only(a, first=True), only(b, first=False))
+    assert found.score.items == 10
+    assert found.by_metric == {}
 
 
 async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
