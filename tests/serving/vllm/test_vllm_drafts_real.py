@@ -108,7 +108,7 @@ async def test_a_greedy_text_goes_up_to_the_end_of_the_context(drafting: Any, vl
 
 
 @pytest.mark.parametrize(
-    "how", [{"temperature": 1.0}, {"temperature": 0.6, "top_k": 8}, {"temperature": 1.0, "top_p": 0.6}]
+    "how", [{"temperature": 1.0}, {"temperature": 0.6, "top_k": 8}, {"temperature": 1.0, "top_p": 0.86}]
 )
 async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: Any, how: dict[str, Any]) -> None:
     first, _ = await begins(drafting)
