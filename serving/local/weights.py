@@ -7,7 +7,8 @@ computed twice where it would take another kernel, and many rows in runs where t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -83,7 +84,7 @@ class PackedLinear:
         self._twin = weight.dtype is torch.float32 or narrows
         # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
         tiles = weight.dtype is torch.bfloat16 and "amx_bf16" in processor_flags()
-        self._most = (16 if narrows else 128) if tiles else None
+        self._most = (16 if narrows else 128) if tiles else sys.maxsize
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
 
@@ -104,31 +105,20 @@ class PackedLinear:
         return self._pair(x, other, "mul")
 
     def _unary(self, x: Tensor, step: str) -> Tensor:
-        if self._most is not None and x.shape[0] > self._most:
-            return torch.cat([self._op(rows, self._weight, self._bias, step, [], "") for rows in self._runs(x)])
-        if self._twin and x.shape[0] == 1:
-            twice: Tensor = self._op(torch.cat([x, x]), self._weight, self._bias, step, [], "")
-            return twice[:1]
-        result: Tensor = self._op(x, self._weight, self._bias, step, [], "")
-        return result
+        return self._steadily(lambda rows: self._op(rows, self._weight, self._bias, step, [], ""), x)
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
-        if self._most is not None and x.shape[0] > self._most:
-            pairs = zip(self._runs(x), self._runs(other), strict=True)
-            return torch.cat([self._binary(a, b, self._weight, self._bias, step) for a, b in pairs])
-        if self._twin and x.shape[0] == 1:
-            twice: Tensor = self._binary(torch.cat([x, x]), torch.cat([other, other]), self._weight, self._bias, step)
-            return twice[:1]
-        result: Tensor = self._binary(x, other, self._weight, self._bias, step)
-        return result
+        return self._steadily(lambda rows, more: self._binary(rows, more, self._weight, self._bias, step), x, other)
 
-    def _runs(self, x: Tensor) -> list[Tensor]:
-        """Rows in runs of `_most`; a last row that would be alone takes another along where a single row differs."""
-        assert self._most is not None
-        runs = list(torch.split(x, self._most))
-        if self._twin and runs[-1].shape[0] == 1:
-            runs[-2:] = [runs[-2][:-1], torch.cat([runs[-2][-1:], runs[-1]])]
-        return runs
+    def _steadily(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+        """A product over as many rows at a time as give each the bits that it has beside any others."""
+        rows = operands[0].shape[0]
+        if self._twin and rows == 1:
+            return product(*(torch.cat([x, x]) for x in operands))[:1]
+        if rows <= self._most:
+            return product(*operands)
+        runs = zip(*(torch.split(x, self._most) for x in operands), strict=True)
+        return torch.cat([self._steadily(product, *run) for run in runs])
 
 
 class Int4Linear:

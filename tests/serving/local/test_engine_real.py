@@ -58,6 +58,14 @@ def hf(smollm2_files: ModelFiles) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
+def theirs(smollm2_files: ModelFiles) -> Any:
+    """transformers' model, bf16."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.bfloat16).eval()
+
+
+@pytest.fixture(scope="module")
 def fp32(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
     model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
     yield model
@@ -78,6 +86,22 @@ def greedy(prompt: Prompt, tokens: int = TOKENS) -> Request:
 def logprobs_of(hf: Any, ids: Sequence[int]) -> torch.Tensor:
     with torch.inference_mode():
         return torch.log_softmax(hf(torch.tensor([list(ids)])).logits[0].float(), -1)
+
+
+async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far the log-probabilities of the passages' tokens are from fp32's: the model's, and those of `theirs`."""
+    mine, reference = [], []
+    for text in PASSAGES:
+        ids = model._tokenizer.encode(text)
+        start = text.index(" ")
+        (scored,) = await model.score(Prompt(text=text[:start]), [text[start:]])
+        tail = list(scored.token_ids)
+        assert tail == ids[-len(tail) :]
+        assert scored.logprobs is not None
+        exact, other = (logprobs_of(m, ids)[range(len(ids) - 1), ids[1:]][-len(tail) :] for m in (hf, theirs))
+        mine.append((torch.tensor(scored.logprobs) - exact).abs())
+        reference.append((other - exact).abs())
+    return torch.cat(mine), torch.cat(reference)
 
 
 async def test_greedy_tokens_are_the_likeliest_ones_of_transformers_on_fifty_prompts(fp32: LocalModel, hf: Any) -> None:
@@ -131,26 +155,11 @@ async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) ->
     assert [c.text for c in crowd[0]] == texts
 
 
-async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(
-    bf16: LocalModel, hf: Any, smollm2_files: ModelFiles
-) -> None:
+async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16: LocalModel, hf: Any, theirs: Any) -> None:
     """Over some hundred tokens: of a few dozen, either may be off by half as much again, by luck of the processor."""
-    from transformers import AutoModelForCausalLM
-
-    theirs = AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.bfloat16).eval()
-    mine, reference = [], []
-    for text in PASSAGES:
-        ids = bf16._tokenizer.encode(text)
-        exact = logprobs_of(hf, ids)[range(len(ids) - 1), ids[1:]]
-        start = text.index(" ")
-        (scored,) = await bf16.score(Prompt(text=text[:start]), [text[start:]])
-        tail = list(scored.token_ids)
-        assert tail == ids[-len(tail) :]
-        assert scored.logprobs is not None
-        mine.append((torch.tensor(scored.logprobs) - exact[-len(tail) :]).abs())
-        reference.append((logprobs_of(theirs, ids)[range(len(ids) - 1), ids[1:]] - exact)[-len(tail) :].abs())
-    assert torch.cat(mine).numel() > 350
-    assert torch.cat(mine).mean() < 1.5 * torch.cat(reference).mean()
+    mine, reference = await errors(bf16, hf, theirs)
+    assert mine.numel() == reference.numel() > 350
+    assert mine.mean() < 1.5 * reference.mean()
 
 
 async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> None:
@@ -189,7 +198,7 @@ async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
     assert completion.finish_reason == "stop"
 
 
-async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any) -> None:
+async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any, theirs: Any) -> None:
     """The weights were 4-bit blocks of 32 already, so the same rounding again must keep nearly all the model says."""
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:
@@ -202,6 +211,8 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
             assert first - said < 0.5  # another word only where the two are about as likely
             agree += bool(said == first)
         assert agree >= 40
+        mine, reference = await errors(model, hf, theirs)
+        assert mine.mean() < 1.5 * reference.mean()
     finally:
         await model.aclose()
 

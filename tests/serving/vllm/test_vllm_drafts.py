@@ -193,7 +193,7 @@ def sampler_of(*, expands: bool = True, bears: bool = True, refuses: bool = True
         outputs[0, len(drafts)] = behind[0, 0]
 
     def constrain(logits: Any, ends: Any, how: Any) -> Any:
-        most = how.top_k if bears and not len(logits) else how.top_k[:0] if not len(logits) else how.top_k
+        most = how.top_k if bears or len(logits) else how.top_k[:0]
         return logits / most.max()
 
     module.apply_sampling_constraints = constrain  # type: ignore[attr-defined]
