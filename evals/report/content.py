@@ -28,6 +28,8 @@ MOST_DISAGREEMENTS = 200
 """Most items on which runs disagree whose traces a report carries."""
 MOST_PAIRS = 28
 """Most comparisons of the runs on one dataset: eight runs with one another."""
+SPELLED = 3
+"""Most runs that are warned of one by one where the same is to be said of each."""
 LONGEST_TEXT = 6000
 """Characters of a trace that a report carries."""
 
@@ -209,18 +211,36 @@ def _run(run: StoredRun, family: str) -> RunContent:
 
 def _warnings(runs: Sequence[RunContent]) -> list[str]:
     found = [f"{r.dataset.name}: {r.dataset.warning}" for r in runs if r.dataset.warning]
+    unread: list[tuple[str, float]] = []
+    degraded: dict[str, list[tuple[str, int]]] = {}
     for run in runs:
         s = run.summary
         if not run.complete:
             found.append(f"{run.label} is not finished: {s.rows} rows so far")
         if s.alarming:
-            found.append(f"{run.label}: {100 * s.unparsed:.1f}% of the answers could not be read")
+            unread.append((run.label, s.unparsed))
         if s.failed:
             found.append(f"{run.label}: {s.failed} rows failed and count as wrong")
         if run.in_sample:
             found.append(f"{run.label}: {IN_SAMPLE.format(run.calibration)}")
-        found += [f"{run.label}: {what} ({n} rows)" for what, n in s.degraded.items()]
+        for what, n in s.degraded.items():
+            degraded.setdefault(what, []).append((run.label, n))
+    if len(unread) > SPELLED:
+        most = max(share for _, share in unread)
+        found.append(f"up to {100 * most:.1f}% of the answers could not be read in {_some(unread)}")
+    else:
+        found += [f"{label}: {100 * share:.1f}% of the answers could not be read" for label, share in unread]
+    for what, where in degraded.items():
+        if len(where) > SPELLED:
+            found.append(f"{what} ({sum(n for _, n in where)} rows of {_some(where)})")
+        else:
+            found += [f"{label}: {what} ({n} rows)" for label, n in where]
     return list(dict.fromkeys(found))
+
+
+def _some(where: Sequence[tuple[str, float]]) -> str:
+    """So many runs, the first few by name."""
+    return f"{len(where)} runs: {', '.join(label for label, _ in where[:SPELLED])}, …"
 
 
 def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[CurveContent]:

@@ -181,6 +181,21 @@ async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
         write_report(content, tmp_path / "report.pdf")
 
 
+@pytest.mark.parametrize("count", [3, 4])
+async def test_what_is_to_be_said_of_many_runs_is_said_once(count, model, settings, tmp_path) -> None:
+    runs = [load_run(await make(settings, tmp_path / str(i), items=4, temperature=1 + i / 10)) for i in range(count)]
+    spoilt = {"degraded": ("half blind",), "parsed": False}
+    said = [replace(run, rows=[r.model_copy(update=spoilt) for r in run.rows]) for run in runs]
+    warnings = [w for w in gather(said, "").warnings if "half blind" in w or "read" in w]
+    label = runs[0].label
+    some = f"4 runs: {label}, {label}, {label}, …"
+    assert warnings == (
+        [f"{label}: 100.0% of the answers could not be read", f"{label}: half blind (4 rows)"]
+        if count == 3
+        else [f"up to 100.0% of the answers could not be read in {some}", f"half blind (16 rows of {some})"]
+    )
+
+
 async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     run = await make(settings, tmp_path / "one", items=1)
