@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .grid import COSTS, Grid, GridCell, costs
-from .markup import NOTHING, interval, number, percent, table, text
+from .markup import NOTHING, best_of, interval, number, percent, table, text
 
 
 def grid_tables(grid: Grid) -> str:
     """A grid: what was right, then what it took; the best of each dataset in bold."""
-    best = [max((c.accuracy for c in column if c is not None), default=None) for column in _columns(grid)]
+    best = [best_of(c.accuracy for c in column if c is not None) for column in _columns(grid)]
     rows = [
         f"<tr><td>{text(row.method)}</td>"
         + "".join(_cell(cell, top) for cell, top in zip(row.cells, best, strict=True))

@@ -10,7 +10,7 @@ from ..summary import Mean
 from .breakdown_tables import breakdown
 from .content import Content, CurveContent, Disagreement, PairContent, RunContent, Side
 from .grid_tables import grid_tables
-from .markup import NOT_ESTIMABLE, NOTHING, figure, figures, interval, p_value, percent, table
+from .markup import NOT_ESTIMABLE, NOTHING, best_of, figure, figures, interval, p_value, percent, table
 from .markup import text as _t
 from .plots import accuracy_against_latency, accuracy_against_tokens, calibration_diagram, risk_coverage_diagram
 from .seed_tables import seeds
@@ -78,8 +78,7 @@ def _alarms(content: Content) -> list[str]:
 
 
 def _results(runs: Sequence[RunContent]) -> str:
-    values = {r.summary.accuracy.value for r in runs}
-    best = max(values) if len(values) > 1 else None
+    best = best_of(r.summary.accuracy.value for r in runs)
     rows = []
     for run in runs:
         s = run.summary

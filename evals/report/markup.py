@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..statistics.intervals import Interval
@@ -27,6 +27,12 @@ def number(cell: str, *, kind: str = "") -> str:
 def percent(value: float | None, missing: str = NOTHING) -> str:
     """A share in per cent."""
     return missing if value is None else f"{100 * value:.1f}"
+
+
+def best_of(values: Iterable[float]) -> float | None:
+    """The largest of several numbers, which is marked; None where all are equal."""
+    different = set(values)
+    return max(different) if len(different) > 1 else None
 
 
 def interval(ends: Interval | None, *, signed: bool = False) -> str:

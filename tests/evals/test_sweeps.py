@@ -14,6 +14,7 @@ from reason.evals.comparison import load_runs
 from reason.evals.items import fingerprint
 from reason.evals.plan import TaskSource
 from reason.evals.report.content import gather
+from reason.evals.report.grid_tables import grid_tables
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
@@ -184,6 +185,10 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     assert "| method | sums-6 | sums-4 | sums-4:later |" in markdown
     page = render_html(content)
     assert page.count("All methods, no limit a question") == 1
+    equal = [cell.model_copy(update={"accuracy": 0.0}) if cell else None for cell in grid.rows[1].cells]
+    level = grid.model_copy(update={"rows": tuple(r.model_copy(update={"cells": tuple(equal)}) for r in grid.rows)})
+    assert 'class="num best"' in grid_tables(grid)
+    assert 'class="num best"' not in grid_tables(level)
     alone = gather(runs[:1], "One")
     assert alone.grids == ()
 
