@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from pydantic import JsonValue
@@ -33,9 +32,10 @@ def picture(*events: EventFields, width: int = 80, height: int = 24) -> list[str
     view = LiveView(clock=lambda: 1.0)
     for event in events:
         view(event)
-    screen: Any = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    screen.print(view.render())
-    return [line.rstrip() for line in screen.file.getvalue().splitlines()]
+    file = io.StringIO()
+    # The spinner turns by the console's clock.
+    Console(file=file, width=width, height=height, force_terminal=False, get_time=lambda: 0.0).print(view.render())
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 def columns(lines: list[str], width: int = 80) -> tuple[list[str], list[str]]:
