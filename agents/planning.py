@@ -19,7 +19,7 @@ from ..core.run import RunConfig, new_seed
 from ..core.settings import Settings, explain
 from ..reasoning.strategy import make_strategy, refuse_tools
 from .calibrated import chosen_map
-from .chosen_models import models_of, refuse_idle_jurors
+from .chosen_models import models_of, refuse_idle_models
 from .knowledge import uses
 from .verifying import compares_with, complete_parameters
 
@@ -81,12 +81,19 @@ class Planner:
             "verify": None if verify is None else tuple(verify),
         }
         settings = base.model_copy(update={name: value for name, value in changed.items() if value is not None})
-        refuse_idle_jurors(settings, jurors or (), chair_model)
         own = self._parameters if settings.strategy == base.strategy else base.strategies.get(settings.strategy, {})
         _, complete = make_strategy(settings.strategy, {**own, **(parameters or {})})
         refuse_tools(settings.strategy, asked)
         verifying = complete_parameters(
             settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
+        )
+        refuse_idle_models(
+            settings,
+            verifying,
+            small_model=small_model,
+            judge_model=judge_model,
+            jurors=jurors or (),
+            chair_model=chair_model,
         )
         must = self._require_verified if require_verified is None else require_verified
         if must and not settings.verify:

@@ -29,7 +29,7 @@ from ..serving.pulling import Progress
 from ..serving.rewards import RewardModel, open_reward
 from .asked import check_question, read_config, refuse_changed
 from .calibrated import NO_MAP, chosen_map, refuse_other_model
-from .chosen_models import refuse_idle_jurors
+from .chosen_models import refuse_idle_models
 from .graph_on_demand import GraphOnDemand
 from .journey import Journey
 from .knowledge import (
@@ -139,13 +139,21 @@ class Reasoner:
             }
         )
         refuse_unused(self.settings.strategy, context or (), memory or "")
-        refuse_idle_jurors(self.settings, jurors or (), chair_model)
         refuse_namesakes(self.settings.context if context is None else context)
         self._sources: tuple[Source, ...] = tuple(context or ())
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
         _, self._parameters = make_strategy(self.settings.strategy, chosen)
         self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
+        refuse_idle_models(
+            self.settings,
+            self.verify_parameters,
+            small_model=small_model,
+            judge_model=judge_model,
+            reward_model=reward_model,
+            jurors=jurors or (),
+            chair_model=chair_model,
+        )
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._calibration = chosen_map(self.settings, calibration)

@@ -240,7 +240,7 @@ def run(
     threads: options.Threads = None,
 ) -> None:
     """Ask every item of a dataset and score the answers."""
-    from ..agents.chosen_models import refuse_idle_jurors
+    from ..agents.chosen_models import refuse_idle_models
     from ..core.settings import load_settings
     from .eval_here import Request, Scale, run_here
     from .eval_inputs import parse_shard, parse_texts
@@ -258,7 +258,15 @@ def run(
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
-    refuse_idle_jurors(settings, jurors or (), chair_model)
+    refuse_idle_models(
+        settings,
+        settings.verifiers,
+        small_model=small_model,
+        judge_model=judge_model,
+        reward_model=reward_model,
+        jurors=jurors or (),
+        chair_model=chair_model,
+    )
     if calibration is not None:
         settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
     data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)

@@ -36,20 +36,17 @@ def models_by_role(settings: Settings, used: Collection[str]) -> dict[str, str]:
 
     Args:
         settings: Say who plays which role.
-        used: The roles that are asked for. Without "jury" or "chair" among them, models of those are left out: nobody
-            would ask them, and they would have to be opened. What else the settings name is always there.
+        used: The roles that are asked for. Models of others are left out, but for the main one: nobody would ask them,
+            and they would have to be opened.
     """
     models = {
-        "main": settings.model,
         "small": settings.small_model,
         "judge": settings.judge_model,
         "reward": settings.reward_model,
+        CHAIR: settings.chair_model,
+        **{juror_role(i): name for i, name in enumerate(settings.jurors, 1)},
     }
-    if CHAIR in used:
-        models[CHAIR] = settings.chair_model
-    if JURY in used:
-        models |= {juror_role(i): name for i, name in enumerate(settings.jurors, 1)}
-    return {role: name for role, name in models.items() if name is not None}
+    return {"main": settings.model} | {role: n for role, n in models.items() if n is not None and plays(role, used)}
 
 
 def settings_of_roles(models: Mapping[str, str]) -> dict[str, Any]:

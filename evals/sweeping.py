@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..agents.chosen_models import asks_jury
+from ..agents.chosen_models import asked_roles
 from ..agents.reasoner import Reasoner
 from ..core.errors import UserError
-from ..core.model_roles import CHAIR, JURY, plays, settings_of_roles
+from ..core.model_roles import JURY, jurors_of, settings_of_roles
 from ..core.settings import Settings
 from ..core.together import together
 from ..serving.pulling import Progress
@@ -45,7 +46,7 @@ class Job:
 def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[TaskSource], Task]) -> list[Job]:
     """Plan every run of a sweep before any is begun; a dataset is opened once.
 
-    A run that would be the same with other jurors, because its strategy asks none, is planned once.
+    A run that would be the same with other models, because its strategy does not ask their roles, is planned once.
 
     Raises:
         UserError: Two runs are the same, or one cannot be.
@@ -107,7 +108,7 @@ async def run_sweep(
         ReasonError: As `evaluate`.
     """
     made: dict[Path, list[Row]] = {}
-    for several in _groups(jobs):
+    for several in _groups(jobs, settings.verifiers):
         models = {role: name for job in several for role, name in job.plan.models.items()}
         async with Reasoner(
             parameters=several[0].plan.parameters,
@@ -151,32 +152,23 @@ def _by_dataset(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(lanes.values())
 
 
-def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs one after the other that can share their models: of one jury, and those that ask none."""
+def _groups(jobs: Sequence[Job], verifiers: Mapping[str, Mapping[str, Any]]) -> list[list[Job]]:
+    """Jobs one after the other that can share their models: whoever plays a role is the same for all that ask it."""
     groups: list[list[Job]] = []
-    jury: dict[str, str] | None = None
+    players: dict[str, object] = {}
     for job in jobs:
-        asked = _jury(job.plan)
-        last = groups[-1][-1].plan if groups else None
-        fits = last is not None and (_others(last), last.local) == (_others(job.plan), job.plan.local)
-        if fits and (jury is None or asked is None or jury == asked):
+        plan = job.plan
+        wanted: dict[str, object] = {"main": plan.models["main"]}
+        for role in asked_roles(plan.strategy, plan.verify, verifiers):
+            wanted[role] = jurors_of(plan.models) if role == JURY else plan.models.get(role)
+        fits = bool(groups) and groups[-1][0].plan.local == plan.local
+        if fits and all(players.get(role, name) == name for role, name in wanted.items()):
             groups[-1].append(job)
-            jury = asked if jury is None else jury
+            players |= wanted
         else:
             groups.append([job])
-            jury = asked
+            players = wanted
     return groups
-
-
-def _jury(plan: EvalPlan) -> dict[str, str] | None:
-    """Jurors and chair; None where nobody asks them, for then the plan does not name them."""
-    if not asks_jury(plan.strategy, plan.verify):
-        return None
-    return {role: name for role, name in plan.models.items() if plays(role, (JURY, CHAIR))}
-
-
-def _others(plan: EvalPlan) -> dict[str, str]:
-    return {role: name for role, name in plan.models.items() if not plays(role, (JURY, CHAIR))}
 
 
 def _finished(job: Job) -> list[Row] | None:

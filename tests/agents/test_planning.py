@@ -39,7 +39,7 @@ def test_each_run_may_differ_and_leaves_the_reasoner_as_it_is(settings):
         judge_model="judge",
         parameters={"max_tokens": 60},
         verify=("davinci",),
-        verify_parameters={"davinci": {"k": 7}},
+        verify_parameters={"davinci": {"k": 7, "entailment": "judge"}},
         repairs=2,
         budget={"seconds": 3},
         seed=8,
@@ -70,6 +70,35 @@ def test_a_jury_is_chosen_run_by_run(settings):
         reasoner.plan("?", strategy="cot", jurors=("a",))
     with pytest.raises(UserError, match="has no chair"):
         reasoner.plan("?", strategy="cot", chair_model="c")
+
+
+@pytest.mark.parametrize(
+    ("role", "said", "who"),
+    [
+        ("small_model", "asks no small model, so it cannot use the small model x", "cascade, glimp"),
+        ("judge_model", "asks no judge, so it cannot use the judge x", "davinci with entailment=judge"),
+        ("reward_model", "asks no reward model, so it cannot use the reward model x", "best-of-n"),
+    ],
+)
+def test_a_model_that_nobody_would_ask_is_refused_and_that_of_the_settings_left_out(settings, role, said, who):
+    with pytest.raises(UserError, match=f"self-consistency {said}") as e:
+        Reasoner(settings=settings, **{role: "x"})
+    assert (e.value.param, who in e.value.hint) == (role, True)
+    reasoner = Reasoner(settings=settings.model_copy(update={role: "x"}))
+    assert reasoner.plan("?").models == {"main": "main"}
+    asking = {"small_model": "glimp", "judge_model": "mcts", "reward_model": "best-of-n"}[role]
+    assert reasoner.plan("?", strategy=asking).models == {"main": "main", role.removesuffix("_model"): "x"}
+    if role != "reward_model":  # a plan takes none of its own
+        with pytest.raises(UserError, match=said):
+            Reasoner(settings=settings).plan("?", **{role: "x"})
+
+
+def test_a_verifier_with_the_parameters_of_this_run_asks_the_judge(settings):
+    reasoner = Reasoner(settings=settings)
+    judged = {"verify": ("davinci",), "verify_parameters": {"davinci": {"entailment": "judge"}}}
+    assert reasoner.plan("?", judge_model="x", **judged).models == {"main": "main", "judge": "x"}
+    with pytest.raises(UserError, match="asks no judge"):
+        reasoner.plan("?", judge_model="x", verify=("davinci",))
 
 
 @pytest.mark.parametrize(

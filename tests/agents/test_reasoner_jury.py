@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents.chosen_models import asks_jury, models_of
+from reason.agents.chosen_models import asked_roles, models_of
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, UserError
 from reason.core.event_sinks import MemorySink
@@ -165,20 +165,23 @@ def test_jurors_are_settings(monkeypatch, tmp_path):
 
 def test_roles_and_settings_are_inverse():
     settings = Settings(model="m", judge_model="j", jurors=("a", "b", "a"), chair_model="c")
-    models = models_by_role(settings, {"jury", "chair"})
+    models = models_by_role(settings, {"jury", "chair", "judge", "small"})
     assert jurors_of(models) == ("a", "b", "a")
     back = settings.model_copy(update=settings_of_roles(models))
     assert back == settings
-    assert models_by_role(settings, ()) == {"main": "m", "judge": "j"}
+    assert models_by_role(settings, ()) == {"main": "m"}
+    assert models_by_role(settings, {"judge"}) == {"main": "m", "judge": "j"}
     assert [plays(role, ("main", "jury")) for role in ("main", "juror-2", "judge", juror_role(11))] == [
         True,
         True,
         False,
         True,
     ]
-    assert asks_jury("edgejury", ())
-    assert asks_jury("cot", ("edgejury",))
-    assert not asks_jury("cot", ("davinci",))
+    assert asked_roles("edgejury", (), {}) == {"main", "jury", "chair", "judge"}
+    assert asked_roles("cot", ("edgejury",), {}) == {"main", "jury"}
+    judged = {"davinci": {"entailment": "judge"}}
+    assert asked_roles("cot", ("edgejury", "davinci"), judged) == {"main", "jury", "judge"}
+    assert asked_roles("cot", ("davinci",), {}) == {"main"}
 
 
 async def test_a_strategy_without_a_jury_is_what_it_was(opened, settings):

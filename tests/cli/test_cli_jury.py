@@ -94,6 +94,10 @@ def test_a_jury_that_nobody_asks_is_wrong_usage(cli: Cli, jurors: dict[str, Scri
     status, _, err = cli(*command, "-m", "m/main", "--chair-model", "c/chair")
     assert status == 2
     assert "the strategy cot has no chair, so it cannot use the chair model c/chair" in err
+    for flag, said in (("small", "small model"), ("judge", "judge"), ("reward", "reward model")):
+        status, _, err = cli(*command, "-m", "m/main", f"--{flag}-model", "x/y")
+        assert status == 2
+        assert f"the strategy cot asks no {said}, so it cannot use the {said} x/y" in err
 
 
 def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
