@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -34,23 +33,29 @@ class Portal:
                 self._portal = self._running.__enter__()
         portal = self._portal
         begun: list[asyncio.Task[Any]] = []
+        ended = threading.Event()
 
         async def known() -> T:
             task = asyncio.current_task()
             assert task is not None
             begun.append(task)
-            return await work()
+            try:
+                return await work()
+            finally:
+                ended.set()
 
-        future = portal.start_task_soon(known)
         try:
-            result: T = future.result()
+            result: T = portal.start_task_soon(known).result()
             return result
         except BaseException:
-            if not future.done():  # the caller was interrupted, not the work
-                portal.call(_nothing)  # behind it, the work has begun
-                # not `future.cancel()`, which would cancel what the work awaits for its clean-up as well
-                begun[0].get_loop().call_soon_threadsafe(begun[0].cancel)
-                wait([future])
+            if not ended.is_set():  # the caller was interrupted, not the work
+                portal.call(
+                    _nothing
+                )  # behind it, the work has begun, unless the interrupt came before it was handed over
+                if begun:
+                    # not the future's `cancel()`, which would cancel what the work awaits for its clean-up as well
+                    begun[0].get_loop().call_soon_threadsafe(begun[0].cancel)
+                    ended.wait()
             raise
 
     def close(self) -> None:

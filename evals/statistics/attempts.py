@@ -42,13 +42,12 @@ def attempts_by_item(outcomes: Outcomes, k: int, *, failures: bool) -> Array | N
         return None
     hits = np.nansum(1 - outcomes.scores if failures else outcomes.scores, axis=1)
     misses = n - hits
-    none = np.where(misses >= k, np.exp(_log_choose(np.maximum(misses, k), k) - _log_choose(n.astype(float), k)), 0.0)
-    # C(n, k)/C(n, k) is 1 by definition; the logarithms would leave a rest of 1e-16
-    none = np.where(misses == n, 1.0, none)
+    none = np.where(misses >= k, np.exp(_log_ways(np.maximum(misses, k), k) - _log_ways(n.astype(float), k)), 0.0)
     each: Array = 1.0 - none
     return each
 
 
-def _log_choose(n: Array, k: int) -> Array:
-    value: Array = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+def _log_ways(n: Array, k: int) -> Array:
+    """Logarithm of k! times C(n, k): in a ratio of two of them, k! cancels out."""
+    value: Array = gammaln(n + 1) - gammaln(n - k + 1)
     return value

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from reason.agents.portal import Portal
 
 
@@ -68,4 +69,33 @@ def test_an_interrupted_caller_is_told_so_behind_the_clean_up_of_the_work(portal
         signal.signal(signal.SIGINT, before)
         helper.join()
     assert seen == ["cancelled", "clean"]
+    assert portal.call(answer) == 42
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_an_interrupt_while_the_work_is_handed_over_leaves_nothing_running(portal, monkeypatch, handed_over):
+    portal.call(answer)  # the loop runs
+    seen = []
+
+    async def work():
+        seen.append("begun")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            seen.append("clean")
+
+    hand_over = BlockingPortal.start_task_soon
+
+    def interrupted(self, called, *args, **named):
+        if called.__name__ != "known":
+            return hand_over(self, called, *args, **named)
+        if handed_over:
+            hand_over(self, called, *args, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BlockingPortal, "start_task_soon", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        portal.call(work)
+    assert seen == (["begun", "clean"] if handed_over else [])
+    monkeypatch.undo()
     assert portal.call(answer) == 42
