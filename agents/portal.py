@@ -49,10 +49,8 @@ class Portal:
             return result
         except BaseException:
             if not ended.is_set():  # the caller was interrupted, not the work
-                portal.call(
-                    _nothing
-                )  # behind it, the work has begun, unless the interrupt came before it was handed over
-                if begun:
+                portal.call(_nothing)  # behind it, the work has begun
+                if begun:  # the interrupt did not come before it was handed over
                     # not the future's `cancel()`, which would cancel what the work awaits for its clean-up as well
                     begun[0].get_loop().call_soon_threadsafe(begun[0].cancel)
                     ended.wait()
