@@ -118,11 +118,11 @@ def _runoff(ballots: Sequence[Ballot]) -> Election:
             if best is not None:
                 counts[best] += 1
         last |= {answer: Fraction(count) for answer, count in counts.items()}
-        leader = max(counts, key=lambda a: (counts[a], points[a], -a))
-        if 2 * counts[leader] > sum(counts.values()) or len(standing) == 1:
+        leader = max(counts, key=lambda a: counts[a])
+        if 2 * counts[leader] > sum(counts.values()):  # as the last that stands has: somebody named it
             break
         loser = min(counts, key=lambda a: (counts[a], points[a], -a))
         standing.remove(loser)
         eliminated.append(loser)
-    order = sorted(last, key=lambda a: (a != leader, a not in standing, -last[a], a))
+    order = sorted(last, key=lambda a: (a not in standing, -last[a], a))
     return Election(leader, {a: last[a] for a in order}, Fraction(len(ballots)), tuple(eliminated))

@@ -92,6 +92,7 @@ class LocalModel:
         self.weight_format = weight_format
         self.threads = threads
         self._tokenizer, self._eos = tokenizer, eos
+        self._forward = forward
         self._shape, self._decoder = forward.shape, forward if isinstance(forward, Decoder) else None
         self._max_rows, self._checkpoint = max_rows, checkpoint
         # where a guess could move bits, "auto" never guesses (`guesses.steady`): then no texts need be kept for it
@@ -342,9 +343,11 @@ class LocalModel:
         return len(self._tokenizer.prompt_ids(prompt))
 
     async def aclose(self) -> None:
-        """End the engine's thread and forget the cache; calls under way are cancelled. Idempotent."""
+        """End the engine's thread and free cache and weights; calls under way are cancelled. Idempotent."""
         await self._calls.aclose()
         self._scheduler.prefixes.close()
+        # By hand: what refers to one another here would keep hundreds of megabytes until Python looks for such rings.
+        self._forward.close()
 
     # --- Calls
 

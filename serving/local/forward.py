@@ -46,3 +46,6 @@ class Forward(Protocol):
         Returns:
             Logits `[wanted, vocab]`, fp32, on its device: the wanted positions of the spans, in order.
         """
+
+    def close(self) -> None:
+        """Free the weights, whoever still holds this: nothing can be computed afterwards. Idempotent."""

@@ -96,6 +96,10 @@ class KVLog:
         """Bytes of keys and values, used or not."""
         return len(self.kv) * self.kv[0].nbytes if self.kv else 0
 
+    def close(self) -> None:
+        """Free keys and values: nothing can be written or seen afterwards. Idempotent."""
+        self.kv.clear()
+
     def open(self, columns: Iterable[int] = ()) -> Branch:
         """Begin a sequence that sees the given columns, in order of position."""
         seen = list(columns)

@@ -115,6 +115,11 @@ class Decoder:
         """Bytes of keys and values of one token in all layers."""
         return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self.dtype.itemsize
 
+    def close(self) -> None:
+        """See `Forward.close`."""
+        for weights in ("_embedding", "_layers", "_norm", "_head"):
+            self.__dict__.pop(weights, None)
+
     def run(self, spans: Sequence[Span]) -> Tensor:
         """Write the spans into their logs and return fp32 logits `[wanted, vocab]` (see `Forward.run`)."""
         ids: list[int] = []

@@ -356,7 +356,9 @@ class Prefixes:
         self._trees = [t for t in self._trees if not t.idle]
 
     def close(self) -> None:
-        """Forget everything."""
+        """Forget everything, and free the logs, whoever still refers to them."""
+        for tree in self._trees:
+            tree.log.close()
         self._trees, self._held = [], []
 
     def _full(self) -> OutOfCache:

@@ -101,6 +101,10 @@ class TransformersForward:
         forward._check(name)
         return forward
 
+    def close(self) -> None:
+        """See `Forward.close`."""
+        self.__dict__.pop("_model", None)
+
     @property
     def device(self) -> torch.device:
         """Where it computes."""

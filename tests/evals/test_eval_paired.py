@@ -41,6 +41,19 @@ def test_compare_by_hand() -> None:
     theirs = stats.ttest_1samp(d, 0).confidence_interval(0.95)
     assert (found.t.low, found.t.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
     assert found.p == 1.0
+    assert found.detectable == detectable_difference(found.se)
+    assert found == compare(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
+
+
+def test_every_kind_of_item_is_counted() -> None:
+    """Under two seeds each: 5 won, 4 lost, 3 right and 2 wrong throughout, 1 as often right as wrong in both."""
+    kinds = [(1, 0)] * 3 + [(1, 0.5)] * 2 + [(0.5, 1)] * 4 + [(1, 1)] * 3 + [(0, 0)] * 2 + [(0.5, 0.5)]
+
+    def run(rates: list[float]) -> Outcomes:
+        return Outcomes.of({f"i{i}": {0: float(rate > 0), 1: float(rate == 1)} for i, rate in enumerate(rates)})
+
+    found = compare(run([a for a, _ in kinds]), run([b for _, b in kinds]))
+    assert (found.items, found.wins, found.losses, found.both, found.neither, found.other) == (15, 5, 4, 3, 2, 1)
 
 
 def test_only_shared_items_count() -> None:
@@ -84,6 +97,10 @@ def test_what_could_have_been_seen() -> None:
     assert detectable_difference(0.05) == pytest.approx(0.05 * 2.8015852181, **EXACT)
     assert items_needed(0.05, 100, detectable_difference(0.05)) == 100
     assert items_needed(0.05, 100, detectable_difference(0.05) / 2) == 400
+    assert items_needed(0.05, 100, -detectable_difference(0.05) / 2) == 400
+    assert items_needed(1.0, 100, 1.0) == items_needed(1.0, 100, -1.0) == 785  # 2.8015852 squared
+    with pytest.raises(UserError, match="a difference of 0"):
+        items_needed(0.05, 100, 0.0)
 
 
 def test_a_power_analysis_agrees() -> None:

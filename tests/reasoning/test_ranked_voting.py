@@ -61,8 +61,17 @@ def test_ties_fall_to_the_smallest():
     assert elect([[0], [0], [1], [2, 1], [1, 0], [2]], "irv").eliminated[0] == 2
 
 
+def test_a_runoff_lists_those_that_stand_by_their_ballots_and_then_those_that_fell_out():
+    at_once = elect([[0]] * 5 + [[1]] + [[3]] * 2 + [[2]] * 2, "irv")
+    assert list(at_once.scores.items()) == [(0, 5), (2, 2), (3, 2), (1, 1)]
+    # 3 falls out first, and then 2; what they had when they last stood stays behind those that stand
+    later = elect([[0]] * 4 + [[1]] * 3 + [[2, 1]] * 2 + [[3, 1]], "irv")
+    assert (later.winner, later.eliminated) == (1, (3, 2))
+    assert list(later.scores.items()) == [(1, 6), (0, 4), (2, 2), (3, 1)]
+
+
 def test_first_places_list_everybody():
-    assert first_places([[1, 0], [1], [2]]) == {1: 2, 2: 1, 0: 0}
+    assert list(first_places([[1, 0], [1], [2], [4, 5]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("ballots", [[], [[]], [[1, 1]]])

@@ -104,6 +104,14 @@ def test_it_is_antisymmetric_and_grows_with_the_leader(first, second):
     assert leads(first + 1, second) > leads(first, second)
 
 
+def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits():
+    assert leads(2, 0) == 0.875
+    assert Beta(confidence=0.875).enough(tally(0, 0))
+    assert leads(2000, 2000) == 0.5
+    with pytest.raises(ValidationError):
+        Beta(confidence=1)
+
+
 def test_beta_looks_at_the_two_largest_alone():
     assert Beta().enough(tally(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leads(6, 1) >= 0.95)
 
