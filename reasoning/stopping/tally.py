@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Tally:
     weights: tuple[float, ...] = ()
     quality: tuple[float | None, ...] = ()
     lowest: tuple[float | None, ...] = ()
-    most: int = field(default=1)
+    most: int = 1
 
     @property
     def finished(self) -> int:

@@ -19,6 +19,12 @@ def test_without_an_answer_there_are_no_classes() -> None:
 def test_weights_share_whatever_they_add_up_to() -> None:
     assert Tally(labels=(0, 1, None), weights=(0.2, 0.3, 9.0)).shares == pytest.approx((0.4, 0.6))
     assert Tally(labels=(0, 1), weights=(0.0, 0.0)).shares == (0.0, 0.0)
+    with pytest.raises(ValueError, match="shorter"):
+        _ = Tally(labels=(0, 1), weights=(1.0,)).shares
+
+
+def test_unless_more_are_allowed_one_sample_may_be_drawn() -> None:
+    assert Tally().most == 1
 
 
 def test_more_samples_agree_with_the_leader_or_with_nobody() -> None:
