@@ -268,6 +268,20 @@ def test_a_path_of_probability_0_does_no_harm(method: str) -> None:
     assert confidences(found)["0"] == 0
 
 
+def test_probabilities_too_small_for_a_float_weigh_by_their_ratios() -> None:
+    small = [Path("a", "1", -800.0), Path("b", "2", -801.0), Path("c", "2", -802.0)]
+    found = count(small, "pc")
+    weights = [1.0, math.exp(-1), math.exp(-2)]
+    expected = {"1": weights[0] / sum(weights), "2": (weights[1] + weights[2]) / sum(weights)}
+    assert confidences(found) == pytest.approx(expected)
+    assert math.isnan(count(small, "pc", guards="reference").confidence)  # the authors' sums: nothing over nothing
+
+
+def test_a_path_of_probability_0_is_fitted_as_such() -> None:
+    found = count([*A, Path("zero", "0", -math.inf)])
+    assert found.fit == prune([*(math.exp(path.mean_logprob) for path in A), 0.0]).fit
+
+
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
 def test_without_log_probabilities_votes_are_counted_and_it_is_said(method: str) -> None:
     bare = [Path(p.text, p.answer) for p in A]
@@ -294,6 +308,8 @@ def test_too_few_paths_count_as_pc() -> None:
     assert count(few, min_paths=3).used == "rpc"
     assert count(few, unparsed="class").used == "rpc"
     assert count(A, min_paths=9).used == "pc"
+    assert (count(few, "sc").used, count(few, "sc").degraded) == ("sc", ())
+    assert vote(few[:1], [[0]], "rpc", REFERENCE).used == "rpc"  # the authors' program fits a mixture to anything
 
 
 def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
@@ -313,7 +329,11 @@ def test_who_names_a_class() -> None:
     assert vote(paths, classes, "pc").answer == "0.5"  # of equals the first
     assert vote(paths, classes, "pc", VoteOptions(representative="reference")).answer == "2/4"
     assert vote(paths, classes, "ppl", VoteOptions(representative="reference")).answer == "0.5"
+    for method in ("sc", "rpc"):
+        assert vote(paths, classes, method).answer == "0.5"
+        assert vote(paths, classes, method, VoteOptions(representative="reference")).answer == "2/4"
     assert vote([Path(p.text, p.answer) for p in paths], classes, "sc").answer == "1/2"
+    assert vote([Path("e", "3/6"), *paths], [[0, 1, 2, 3, 4]], "sc").answer == "0.5"  # one without comes last
 
 
 def test_a_pruned_path_can_name_a_class_and_stays_a_member() -> None:
@@ -328,6 +348,8 @@ def test_masses_that_differ_by_rounding_tie() -> None:
     assert found.ties == (0, 1)
     assert [c.credit for c in found.classes] == [0.5, 0.5]
     assert found.answer == "1"  # of equals, the one whose first path came first
+    around = [Path("a", "1", -0.5), Path("b", "2", -0.5), Path("c", "2", -0.5), Path("d", "1", -0.5)]
+    assert [c.answer for c in vote(around, [[1, 2], [0, 3]], "pc").classes] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +360,14 @@ def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
     assert vote(paths, [[0, 1], [2]]).unparsed == 1
     with pytest.raises(UserError, match="classes hold the positions"):
         vote(paths, classes)
+
+
+@pytest.mark.parametrize(("members", "told"), [(0, "none"), (2, "0, 1"), (20, ", ".join(map(str, range(20))))])
+def test_positions_are_told_up_to_the_twentieth(members: int, told: str) -> None:
+    answered = ", ".join(map(str, range(20))) + ", …"
+    with pytest.raises(UserError) as e:
+        vote([Path(f"t{i}", "1") for i in range(21)], [list(range(members))] if members else [])
+    assert e.value.message == f"the classes hold the positions {told}, the paths with an answer are {answered}"
 
 
 def test_unknown_names_are_refused() -> None:

@@ -186,7 +186,7 @@ def _three(marks: Marks) -> tuple[int, int, int]:
 
 def _borda(juror: int, placed: Placed) -> float:
     mean = _mean([(weight, float(borda_of(marks)[juror])) for weight, marks in placed if juror in marks])
-    return UNPLACED if mean is None else min(1.0, mean)
+    return UNPLACED if mean is None else mean
 
 
 def _mean(weighed: Sequence[tuple[float, float]]) -> float | None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.edgejury.closed import weighted_vote
 from reason.verify.edgejury.concordance import LEAST, concordance
-from reason.verify.edgejury.opinions import Aggregate, Issue, Marks, Opinion, Ranking, Review
-from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.opinions import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
+from reason.verify.edgejury.ranking import marks_of, pair_agreement, rank, rank_by_agreement
 
 RULES: tuple[Aggregate, ...] = ("borda", "copeland", "schulze", "points")
 
@@ -84,8 +84,54 @@ def test_schulze_breaks_a_circle_at_its_weakest_victory() -> None:
     circle = [(0, 1, 2)] * 4 + [(1, 2, 0)] * 3 + [(2, 0, 1)] * 2
     reviews = [in_order(3 + i, ballot) for i, ballot in enumerate(circle)]
     # 0 > 1 by 6:3, 1 > 2 by 7:2, 2 > 0 by 5:4: the last is dropped, while Copeland sees a tie of all three
-    assert rank(reviews, [0, 1, 2], aggregate="schulze").order == (0, 1, 2)
+    found = rank(reviews, [0, 1, 2], aggregate="schulze")
+    assert [(s.juror, s.score) for s in found.standings] == [(0, 1.0), (1, 0.5), (2, 0.0)]
     assert [s.score for s in rank(reviews, [0, 1, 2], aggregate="copeland").standings] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("marks", "scores"),
+    [
+        # 0 and 2 are each above the other once, which is no victory, so that no path leads from 0 to 1
+        ([{0: 3, 2: 1}, {0: 1, 1: 1, 2: 2}], [0.5, 0.25, 0.75]),
+        # 2 is above 0 by two to one: the one is no path either
+        ([{0: 3, 2: 1}, {0: 1, 2: 3}, {0: 1, 1: 1, 2: 3}], [0.25, 0.25, 1.0]),
+        # equal marks place nobody above anybody
+        ([{0: 3, 2: 1, 3: 2}, {0: 1, 1: 2}, {0: 1, 1: 1, 2: 2}], [0.5, 0.5, 0.5, 0.5]),
+    ],
+)
+def test_paths_of_schulze_go_by_victories_alone(marks: list[dict[int, int]], scores: list[float]) -> None:
+    reviews = [review(7 + i, dict(given)) for i, given in enumerate(marks)]
+    found = rank(reviews, range(len(scores)), aggregate="schulze")
+    assert [s.score for s in sorted(found.standings, key=lambda s: s.juror)] == scores
+
+
+def test_copeland_counts_shares_of_however_many_others() -> None:
+    four = rank([in_order(7, (2, 0, 3, 1))], range(4), aggregate="copeland")
+    assert [(s.juror, s.score) for s in four.standings] == [(2, 1.0), (0, 2 / 3), (3, 1 / 3), (1, 0.0)]
+    assert [s.score for s in rank([in_order(7, (1, 0))], [0, 1], aggregate="copeland").standings] == [1.0, 0.0]
+    assert [s.score for s in rank([review(7, {0: 5, 1: 5})], [0, 1], aggregate="copeland").standings] == [0.5, 0.5]
+    assert [s.score for s in rank([], [0], aggregate="copeland").standings] == [0.5]
+
+
+def test_criteria_weigh_by_their_share_and_ones_own_opinion_by_nothing() -> None:
+    seen = review(1, {0: (2, 4, 9), 1: (10, 10, 10)})
+    assert marks_of(seen, (1.0, 1.0, 2.0)) == {0: 6}
+    assert marks_of(seen, (1.0, 1.0, 2.0), exclude_self=False) == {0: 6, 1: 10}
+
+
+def test_factual_risks_alone_are_counted_and_not_those_of_ones_own() -> None:
+    kinds: tuple[IssueKind, ...] = ("factual_risk", "missing_edge_case", "unclear", "incomplete")
+    issues = tuple(Issue(candidate=c, kind=kind, detail="it is so") for c in range(3) for kind in kinds)
+    reviews = [Review(reviewer=r, ok=True, scores=(), issues=issues) for r in (1, 7)]
+    risks = {s.juror: s.factual_risks for s in rank(reviews, [0, 1, 2]).standings}
+    assert risks == {0: 2, 1: 1, 2: 2}
+    others = [Issue(candidate=0, kind=kind, detail="it is so") for kind in kinds[1:]]
+    assert rank([Review(reviewer=7, ok=True, scores=(), issues=tuple(others))], [0]).standings[0].factual_risks == 0
+
+
+def test_of_equals_one_without_a_mark_comes_last() -> None:
+    assert rank([review(7, {1: 1})], [0, 1]).order == (1, 0)  # both are 1/2; 1 has the lowest mark there is, 0 none
 
 
 def test_ties_go_by_mark_then_by_factual_risks_then_by_juror() -> None:
@@ -159,6 +205,7 @@ def test_reviews_count_for_their_weight() -> None:
     found = rank(reviews, [0, 1], weights={2: 3.0, 3: 1.0})
     assert borda(found) == [0.75, 0.25]
     assert found.standings[0].mark == 7.0
+    assert borda(rank(reviews, [0, 1], weights={2: 3.0})) == [0.75, 0.25]  # one that is not named counts for 1
     assert rank(reviews, [0, 1], weights={2: 0.0}).best == 1
     assert borda(rank(reviews, [0, 1], weights={2: 0.0, 3: 0.0})) == [0.5, 0.5]
 
@@ -177,6 +224,8 @@ def test_without_reviews_opinions_go_by_what_they_have_in_common() -> None:
     found = rank_by_agreement(closed, pair_agreement(closed))
     assert (found.order, found.rule) == ((1, 2, 0), "agreement")
     assert borda(found) == [0.0, 0.5, 0.5]
+    assert pair_agreement([opinion(0, "b", "B"), opinion(1, "a", "A")]) == {(0, 1): 0.0}
+    assert pair_agreement([opinion(0, "it is B", "B"), opinion(1, "it is B")]) == {(0, 1): 1.0}  # by their words
     texts = [opinion(0, "the sky is blue"), opinion(1, "the sky is blue today"), opinion(2, "no idea")]
     shared = pair_agreement(texts)
     assert shared == {(0, 1): pytest.approx(8 / 9), (0, 2): 0.0, (1, 2): 0.0}
