@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from reason.reasoning.consistency.pruning import prune
 from reason.reasoning.consistency.weibull import (
     BOUNDS,
     START,
+    _start_of_cut,
     density,
     fit_mixture,
     log_density,
@@ -152,7 +154,77 @@ def test_multistart_finds_what_one_start_misses() -> None:
     assert max(gains) > 0.1
 
 
+def test_the_starts_are_the_authors_and_three_cuts_by_moments() -> None:
+    assert START == (0.5, 1.0, 1.0, 1.5, 2.0)
+    ln_x = np.log([0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9])
+    for share, cut in ((0.3, 3), (0.5, 5), (0.7, 7)):
+        expected = [1 - share]
+        for part in (ln_x[cut:], ln_x[:cut]):
+            k = math.pi / (part.std() * math.sqrt(6))
+            expected += [k, math.exp(part.mean() + np.euler_gamma / k)]
+        assert _start_of_cut(ln_x, share) == pytest.approx(expected, rel=1e-12)
+    # one point, or equal ones, have no spread: the shape ends at 50; far below, the scale ends at its bound
+    assert _start_of_cut(np.log([0.5]), 0.5) == pytest.approx((0.5, *(50.0, 0.5 * math.exp(np.euler_gamma / 50)) * 2))
+    assert _start_of_cut(np.full(4, math.log(1e-9)), 0.9) == (0.2, 50.0, 0.01, 50.0, 0.01)
+    assert _start_of_cut(np.full(4, math.log(1e-9)), 0.1)[0] == 0.8
+    spread_out = _start_of_cut(np.array([-600.0, -300.0, -10.0, 0.0]), 0.5)
+    assert spread_out[3] == 0.5  # the shape's least
+    two = np.log([0.2, 0.6])
+    assert _start_of_cut(two, 0.9) == pytest.approx((0.2, *_start_of_cut(two, 0.5)[1:]))  # each part has a point
+
+
+def test_multistart_is_the_best_of_its_starts() -> None:
+    found = set()
+    for seed in range(130):
+        rng = np.random.default_rng(seed)
+        size = int(rng.integers(4, 30))
+        p = rng.beta(*rng.uniform(0.3, 5, 2), size=size)
+        ln_x = np.sort(np.log(np.maximum(p, 1e-12)))
+        likelihoods = [
+            fit_mixture(p, start).nll for start in (START, *(_start_of_cut(ln_x, s) for s in (0.3, 0.5, 0.7)))
+        ]
+        assert fit_mixture(p, "multistart").nll == min(likelihoods)
+        if sorted(likelihoods)[1] - min(likelihoods) > 1e-3:
+            found.add(likelihoods.index(min(likelihoods)))
+    assert len(found) > 2  # none is of no use
+
+
+def test_a_fit_says_whether_it_stands_on_a_slope() -> None:
+    """Slopes that lead out of the bounds do not count; swapped components have their own weight."""
+    bounded = stuck = swapped = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        size = int(rng.integers(4, 30))
+        ln_x = np.log(np.maximum(rng.beta(*rng.uniform(0.3, 5, 2), size=size), 1e-12))
+        fit = fit_mixture(np.exp(ln_x))
+        value, slope = nll_and_gradient(fit.parameters, ln_x)
+        assert value == pytest.approx(fit.nll, rel=1e-9)
+        assert fit.iterations > 0
+        for i, (at, (low, high)) in enumerate(zip(fit.parameters, BOUNDS, strict=True)):
+            if (at <= low + 1e-12 and slope[i] > 0) or (high is not None and at >= high - 1e-12 and slope[i] < 0):
+                slope[i] = 0.0
+                bounded += fit.converged
+        steep = bool(np.abs(slope).max() > 1.01e-3 * max(1.0, abs(fit.nll)))
+        assert not (steep and fit.converged)
+        stuck += steep
+        swapped += fit.swapped
+    assert bounded > 5
+    assert stuck > 0
+    assert swapped > 5
+
+
+def test_a_fit_of_what_is_no_number_is_not_finite() -> None:
+    fit = fit_mixture(GOLDEN)
+    assert fit.finite
+    assert not dataclasses.replace(fit, nll=math.nan).finite
+    assert not dataclasses.replace(fit, lam2=math.inf).finite
+
+
 def test_bad_input_is_refused() -> None:
+    for allowed in ((0.2, 0.01, 0.01, 0.01, 0.01), (0.8, 1.0, 1.0, 1.5, 2.0)):  # the bounds are inside
+        assert fit_mixture(GOLDEN, allowed).start_nll == nll_and_gradient(allowed, np.log(GOLDEN))[0]
+    with pytest.raises(UserError, match="out of bounds"):
+        fit_mixture(GOLDEN, (0.81, 1.0, 1.0, 1.5, 2.0))
     for p in ([], [[0.5]], [1.5], [-0.1], [math.nan]):
         with pytest.raises(UserError, match="probabilities"):
             fit_mixture(p)
