@@ -125,7 +125,7 @@ class MonteCarlo(StepSearch[Position, MonteCarloOptions]):
         lost = loss or {}
         visits = node.visits + lost.get(node.id, 0.0)
         parent_visits = self.tree[node.parent].visits + lost.get(node.parent, 0.0)
-        mean = node.total / visits if visits else 0.0
+        mean = node.total / visits
         if self.options.policy == "puct":
             return puct(mean, visits, parent_visits, self.options.w, node.prior)
         return uct(mean, visits, parent_visits, self.options.w)
@@ -232,7 +232,7 @@ class MonteCarlo(StepSearch[Position, MonteCarloOptions]):
         here = sum(step.tokens for steps in self._heard.values() for step in steps)
         left = limits.gen_tokens - (self.ledger.gen_tokens - here)
         spare = left - limits.finish_tokens - sum(each.n * each.max_tokens for each in asked)
-        own = expand.n * expand.max_tokens + max(0, spare) // len(asked) - sum(step.tokens for step in results)
+        own = expand.n * expand.max_tokens + spare // len(asked) - sum(step.tokens for step in results)
         return min(missing, max(0, own) // expand.max_tokens)
 
     def to_score(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
@@ -247,7 +247,7 @@ class MonteCarlo(StepSearch[Position, MonteCarloOptions]):
         for expand, results in heard:
             leaf = self.tree[expand.node]
             if expand.score == "none":  # the final answer of a search that is over: no part of its statistics
-                self._add(leaf, expand, results[:1])
+                self._add(leaf, expand, results)
                 continue
             self.selected.append(leaf.id)
             leaf.expanded = True

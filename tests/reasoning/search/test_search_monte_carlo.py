@@ -308,6 +308,13 @@ def test_spent_expansions_have_the_best_leaf_finished():
     assert (forced.visits, done.tree[0].visits) == (0, 4)  # no part of the statistics
 
 
+def test_before_anything_is_complete_the_best_leaf_stands_for_a_solution():
+    done = search(expansions=9)
+    assert done.outcome().chosen is None
+    done.tell(done.ask()[0], steps(0.2, 0.7))
+    assert (done.outcome().chosen.text, done.outcome().terminals) == ("b ", ())
+
+
 # -- against the whole tree
 
 
@@ -369,8 +376,29 @@ def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
     assert shares[-1] < shares[0] / 2 or w == 2.0
 
 
+def test_a_search_begins_with_these():
+    assert MonteCarloOptions().model_dump(exclude={"limits", "max_step_tokens"}) == {
+        "k": 3,
+        "max_depth": 6,
+        "expansions": 12,
+        "w": 0.5,
+        "policy": "uct",
+        "leaves": 1,
+        "virtual_loss": 1.0,
+        "resamples": 2,
+        "tau": 0.9,
+    }
+    root = search().tree[0]
+    assert (root.own, root.visits, root.total, root.prior, root.mean) == (0.0, 0, 0.0, 1.0, 0.0)
+
+
 def test_options_are_checked():
+    MonteCarloOptions(w=0.0, virtual_loss=0.0, resamples=0, tau=1.0)
     for wrong in (
+        {"expansions": 0},
+        {"virtual_loss": -0.5},
+        {"resamples": -1},
+        {"tau": 1.01},
         {"k": 0},
         {"w": -1.0},
         {"w": math.inf},

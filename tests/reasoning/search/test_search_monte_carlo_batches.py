@@ -229,6 +229,29 @@ def test_what_is_sampled_anew_does_not_depend_on_what_was_told_of_others():
     assert (done.lacks(one, [Continuation("x", 10)] * 3), done.lacks(one, same * 2)) == (1, 0)
 
 
+def test_tokens_that_were_spent_are_not_given_out_again():
+    limits = Limits(gen_tokens=70, finish_tokens=10, least_step_tokens=1)
+    done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
+    done.tell(done.ask()[0], steps(0.5, 0.5))
+    one, _ = done.ask()
+    # 68 left; 10 for an answer and 2 x 20 for what was asked leave 18, 9 for each, which is no further sample of 10
+    assert [done.lacks(one, [Continuation("x", tokens)] * 2) for tokens in (10, 9, 100)] == [0, 1, 0]
+
+
+def test_a_batch_of_steps_and_final_answers_takes_what_each_may_cost():
+    limits = Limits(gen_tokens=70, finish_tokens=10, least_step_tokens=7, expansions=4)
+    done = search(k=3, leaves=2, max_depth=3, max_step_tokens=20, w=1.0, limits=limits)
+    for _ in range(2):
+        for expand in done.ask():
+            done.tell(expand, steps(0.5, 0.5, 0.5))
+    # 61 left, 10 of them for an answer; the third child of the root has steps to come, its first grandchild an answer
+    step, answer = done.ask()
+    assert [(done.tree[e.node].depth, e.n, e.max_tokens, e.finish) for e in (step, answer)] == [
+        (1, 3, 7, False),
+        (2, 3, 10, True),
+    ]
+
+
 def test_a_search_that_was_ended_keeps_its_reason_and_what_it_had_heard():
     done = search(leaves=2, tau=0.5)
     done.tell(done.ask()[0], steps(0.5, 0.5))
