@@ -297,8 +297,7 @@ class MonteCarlo(StepSearch[Position, MonteCarloOptions]):
     def outcome(self) -> Outcome[Position]:
         """See `StepSearch.outcome`: complete solutions by reward where there are rewards, else by V; it weighs them.
 
-        Of equal ones the more often visited, then the earlier comes first. If there is none, the leaf of the largest V
-        is chosen.
+        Of equal ones the earlier comes first. If there is none, the leaf of the largest V is chosen.
         """
         complete = [node for node in self.tree if node.terminal]
         judged = any(node.reward is not None for node in complete)
@@ -306,7 +305,7 @@ class MonteCarlo(StepSearch[Position, MonteCarloOptions]):
         def worth(node: Position) -> float:
             return (-1.0 if node.reward is None else node.reward) if judged else node.mean
 
-        terminals = sorted(complete, key=lambda node: (-worth(node), -node.visits, node.id))
+        terminals = sorted(complete, key=lambda node: (-worth(node), node.id))
         leaf = self._best_leaf()
         chosen = terminals[0] if terminals else leaf if leaf.depth else None
         return self._outcome(chosen, terminals, [max(0.0, worth(node)) for node in terminals])

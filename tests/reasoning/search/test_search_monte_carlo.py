@@ -397,6 +397,7 @@ def test_options_are_checked():
     for wrong in (
         {"expansions": 0},
         {"virtual_loss": -0.5},
+        {"virtual_loss": math.inf},
         {"resamples": -1},
         {"tau": 1.01},
         {"k": 0},

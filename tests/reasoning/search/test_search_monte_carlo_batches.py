@@ -90,6 +90,8 @@ def test_samples_of_equal_prefixes_have_indices_of_their_own_also_where_they_are
             done.tell(expand, world(done, expand))
         done = through_json(done)
     assert max(map(len, taken.values())) == 12  # "xyz" was reached in two ways
+    # of each prefix: k samples and as many again for each time that they may be sampled anew, and no index left out
+    assert all(sorted(indices) == list(range(len(indices))) for indices in taken.values())
 
 
 def test_of_final_answers_the_same_words_are_kept_once_whatever_is_said_of_their_end():
@@ -97,6 +99,38 @@ def test_of_final_answers_the_same_words_are_kept_once_whatever_is_said_of_their
     (expand,) = done.ask()
     told = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
     assert (expand.finish, done.kept(expand, told)) == (True, [0])
+
+
+def test_an_empty_end_completes_what_stands_before_it_and_nothing_else():
+    nothing = [Continuation(" ", 1, True), Continuation(" ", 1, False)]
+    done = search(k=2, resamples=0, expansions=3)
+    (root,) = done.ask()
+    assert done.kept(root, nothing) == []  # an answer of no word is none
+    done.tell(root, steps(0.5, 0.4))
+    (below,) = done.ask()
+    assert done.kept(below, nothing) == [0]  # complete as it is
+    done.tell(below, nothing)
+    assert (done.ledger.empties, done.ledger.duplicates) == (1, 0)
+    (other,) = done.ask()
+    done.tell(other, [Continuation(" ", 1, True), Continuation("  ", 1, True)])
+    assert (done.ledger.empties, done.ledger.duplicates) == (1, 1)  # the second says what the first does
+    blank = search(k=2, resamples=0)
+    (root,) = blank.ask()
+    blank.tell(root, nothing)
+    assert (blank.ledger.empties, blank.ledger.duplicates, len(blank.tree)) == (2, 0, 1)
+
+
+def test_a_step_without_a_score_has_that_of_its_prefix_where_no_sibling_has_one():
+    done = search(k=2, expansions=3)
+    done.tell(done.ask()[0], steps(0.9, None))
+    assert [at.own for at in done.tree] == [0.0, 0.9, 0.9]  # the root has none of its own: the mean of the siblings
+    (expand,) = done.ask()
+    assert expand.node == 1
+    done.tell(expand, steps(None, None))
+    assert [at.own for at in done.tree][3:] == [0.9, 0.9]
+    alone = search(k=2, expansions=3)
+    alone.tell(alone.ask()[0], steps(None, None))
+    assert [at.own for at in alone.tree] == [0.0, 0.5, 0.5]
 
 
 # -- several leaves at once
