@@ -82,8 +82,7 @@ def rank(
     for review in read:
         marks = marks_of(review, criteria, exclude_self=exclude_self)
         known = {juror: mark for juror, mark in marks.items() if juror in wanted}
-        if known and trusted.get(review.reviewer, 1.0) > 0:
-            placed.append((trusted.get(review.reviewer, 1.0), known))
+        placed.append((trusted.get(review.reviewer, 1.0), known))
     borda = {juror: _borda(juror, placed) for juror in wanted}
     match aggregate:
         case "borda":
