@@ -71,7 +71,7 @@ def test_a_runoff_lists_those_that_stand_by_their_ballots_and_then_those_that_fe
 
 
 def test_first_places_list_everybody():
-    assert list(first_places([[1, 0], [1], [2], [4, 5]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
+    assert list(first_places([[1, 5], [4, 0], [1], [2]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("ballots", [[], [[]], [[1, 1]]])
