@@ -201,7 +201,7 @@ async def test_without_a_reward_model_the_model_judges_itself(opened, settings):
 async def test_judging_changes_no_sample(opened, settings):
     opened["model"] = ScriptedModel(verdicts(dict.fromkeys(CHAINS, 0.6)))
     judged, _ = await ask(settings, score="self-evaluation")
-    plain, _ = await ask(settings, "self-consistency")
+    plain, _ = await ask(settings, "self-consistency", reward=None)
     assert [c.text for c in judged.candidates] == [c.text for c in plain.candidates]
 
 
