@@ -44,16 +44,17 @@ def verifier_asks_jury(name: str) -> bool:
     return JURY in make_verifier(name, {})[0].roles
 
 
-def refuse_idle_models(
-    settings: Settings,
-    verify_parameters: VerifyParameters,
-    *,
-    small_model: str | None = None,
-    judge_model: str | None = None,
-    reward_model: str | None = None,
-    jurors: Sequence[str] = (),
-    chair_model: str | None = None,
-) -> None:
+_ROLES = (
+    ("small_model", "small", "asks no small model", "small model"),
+    ("judge_model", "judge", "asks no judge", "judge"),
+    ("reward_model", "reward", "asks no reward model", "reward model"),
+    ("jurors", JURY, "asks no jury", "juror"),
+    ("chair_model", CHAIR, "has no chair", "chair model"),
+)
+"""Settings that name models for a role, and how that is said of a strategy that does not ask it."""
+
+
+def refuse_idle_models(settings: Settings, verify_parameters: VerifyParameters, named: Mapping[str, Any]) -> None:
     """Refuse models that the caller named and nobody would ask: he would believe that they had a part in the answer.
 
     Models that stand in settings are another thing: those are for all strategies, and wait for one that asks them.
@@ -61,26 +62,19 @@ def refuse_idle_models(
     Args:
         settings: Say strategy and verifiers.
         verify_parameters: The parameters of each verifier.
-        small_model: The model that the caller named for small steps; None is none, and likewise of the others.
-        judge_model: The model that is to judge.
-        reward_model: The model that is to score.
-        jurors: The models that are to answer beside one another.
-        chair_model: The model that is to make one answer of theirs.
+        named: What the caller said, by the names of settings; what names no model of a role is passed over.
 
     Raises:
-        UserError: Neither the strategy nor a verifier asks one of them; says which would.
+        UserError: Neither the strategy nor a verifier asks one of the models; says which would.
     """
-    asked = asked_roles(settings.strategy, settings.verify, verify_parameters)
-    for role, param, lacks, plays, name in (
-        ("small", "small_model", "asks no small model", "small model", small_model),
-        ("judge", "judge_model", "asks no judge", "judge", judge_model),
-        ("reward", "reward_model", "asks no reward model", "reward model", reward_model),
-        (JURY, "jurors", "asks no jury", "juror", next(iter(jurors), None)),
-        (CHAIR, "chair_model", "has no chair", "chair model", chair_model),
-    ):
-        if name is not None and role not in asked:
+    for param, role, lacks, plays in _ROLES:
+        models = named.get(param)
+        if models is None or models == ():
+            continue
+        if role not in asked_roles(settings.strategy, settings.verify, verify_parameters):
+            first = models if isinstance(models, str) else models[0]
             raise UserError(
-                f"the strategy {settings.strategy} {lacks}, so it cannot use the {plays} {name}",
+                f"the strategy {settings.strategy} {lacks}, so it cannot use the {plays} {first}",
                 hint=_who_asks(role),
                 param=param,
             )
@@ -90,8 +84,8 @@ def _who_asks(role: str) -> str:
     """The strategies and verifiers that ask a role, for a hint."""
     strategies = sorted(name for name in STRATEGIES.names() if role in STRATEGIES.load(name).roles)
     verifiers = sorted(name for name in VERIFIERS.names() if role in make_verifier(name, {})[0].roles)
+    if role == "judge":  # with its defaults it asks none
+        verifiers.append("davinci with entailment=judge")
     several = f"{', '.join(strategies[:-1])} or " if strategies[1:] else ""
-    if role == "judge":
-        verifiers = ["davinci with entailment=judge"]
     others = f", or the verifier {' or '.join(verifiers)}" if verifiers else ""
     return f"take the strategy {several}{strategies[-1]}{others}"

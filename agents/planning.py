@@ -87,14 +87,7 @@ class Planner:
         verifying = complete_parameters(
             settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
         )
-        refuse_idle_models(
-            settings,
-            verifying,
-            small_model=small_model,
-            judge_model=judge_model,
-            jurors=jurors or (),
-            chair_model=chair_model,
-        )
+        refuse_idle_models(settings, verifying, changed)
         must = self._require_verified if require_verified is None else require_verified
         if must and not settings.verify:
             raise UserError(

@@ -117,16 +117,14 @@ class Reasoner:
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        roles = _given(
+        given = _given(
+            model=model,
+            strategy=strategy,
             small_model=small_model,
             judge_model=judge_model,
             reward_model=reward_model,
             jurors=None if jurors is None else tuple(jurors),
             chair_model=chair_model,
-        )
-        others = _given(
-            model=model,
-            strategy=strategy,
             verify=None if verify is None else tuple(verify),
             evidence=None if evidence is None else tuple(map(str, evidence)),
             repairs=repairs,
@@ -136,7 +134,7 @@ class Reasoner:
             context=None if context is None else tuple(map(name_of, context)),
         )
         before = {} if settings is None else settings.model_dump()
-        self.settings = load_settings(**{**before, **roles, **others})
+        self.settings = load_settings(**{**before, **given})
         refuse_unused(self.settings.strategy, context or (), memory or "")
         refuse_namesakes(self.settings.context if context is None else context)
         self._sources: tuple[Source, ...] = tuple(context or ())
@@ -144,7 +142,7 @@ class Reasoner:
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
         _, self._parameters = make_strategy(self.settings.strategy, chosen)
         self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
-        refuse_idle_models(self.settings, self.verify_parameters, **roles)
+        refuse_idle_models(self.settings, self.verify_parameters, given)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         self._calibration = chosen_map(self.settings, calibration)

@@ -258,15 +258,7 @@ def run(
         "local": options.given(weight_format=weight_format, threads=threads),
     }
     settings = load_settings(**given, reuse=reuse or "store")
-    refuse_idle_models(
-        settings,
-        settings.verifiers,
-        small_model=small_model,
-        judge_model=judge_model,
-        reward_model=reward_model,
-        jurors=jurors or (),
-        chair_model=chair_model,
-    )
+    refuse_idle_models(settings, settings.verifiers, given)
     if calibration is not None:
         settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
     data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..agents.chosen_models import asked_roles
+from ..agents.chosen_models import VerifyParameters, asked_roles
 from ..agents.reasoner import Reasoner
 from ..core.errors import UserError
 from ..core.model_roles import JURY, jurors_of, settings_of_roles
@@ -152,7 +151,7 @@ def _by_dataset(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(lanes.values())
 
 
-def _groups(jobs: Sequence[Job], verifiers: Mapping[str, Mapping[str, Any]]) -> list[list[Job]]:
+def _groups(jobs: Sequence[Job], verifiers: VerifyParameters) -> list[list[Job]]:
     """Jobs one after the other that can share their models: whoever plays a role is the same for all that ask it."""
     groups: list[list[Job]] = []
     players: dict[str, object] = {}
