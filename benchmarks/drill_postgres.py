@@ -14,7 +14,7 @@ from sidecar_load_servers import started, write_settings
 from sidecar_processes import Backend, free_port
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-from postgres_server import PostgresServer
+from support.postgres_server import PostgresServer
 
 AWAY_S = 2.0
 

@@ -30,7 +30,7 @@ import drill_kill
 import drill_postgres
 from drill_ledger import Outcome
 from machine import made_here
-from postgres_server import CannotStart
+from support.postgres_server import CannotStart
 from sidecar_load_table import table, tell
 from sidecar_processes import Failed, exit_on_sigterm
 

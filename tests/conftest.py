@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from postgres_server import CannotStart, PostgresServer
+from support.postgres_server import CannotStart, PostgresServer
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.files import ModelFiles, find_model

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from reason.agents.reasoner import Reasoner
 from reason.core.question import Document
 from reason.core.settings import Settings
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 THREAD: Any = {"configurable": {"thread_id": "theirs"}}
 NOTES = [Document(name="notes", text="Paris is the capital of France.")]

@@ -19,7 +19,7 @@ from reason.core.event_sinks import MemorySink
 from reason.core.events import RunFinished
 from reason.core.question import Document, Question
 from reason.core.settings import Settings
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 PARIS = replies(
     "It is in France. The answer is Paris.",
@@ -350,7 +350,7 @@ async def test_questions_at_once_do_not_mix(opened, settings):
 _KILLED = textwrap.dedent("""
     import asyncio, pathlib, sys
     sys.path.insert(0, sys.argv[2])
-    from scripted_model import ScriptedModel, replies
+    from support.scripted_model import ScriptedModel, replies
     import reason.agents.reasoner as module
     from reason.core.settings import Settings
     texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]

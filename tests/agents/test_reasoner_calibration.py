@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from calibration_maps import PARAMETERS, make_map
-from eval_tasks import SOURCE, adder, sums_task
+from support.calibration_maps import PARAMETERS, make_map
+from support.eval_tasks import SOURCE, adder, sums_task
 from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
@@ -19,7 +19,7 @@ from reason.core.events import RunFinished
 from reason.core.settings import Settings
 from reason.evals.calibrating import save_map
 from reason.evals.evaluation import evaluate, make_plan
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
 

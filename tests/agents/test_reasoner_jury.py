@@ -12,9 +12,9 @@ from reason.core.model_roles import juror_role, jurors_of, models_by_role, plays
 from reason.core.question import Document
 from reason.core.settings import Settings, load_settings
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEntailment
-from scripted_jury import CAPITAL, OPEN, Juror, model, rules, says
-from scripted_model import ScriptedModel, replies
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_jury import CAPITAL, OPEN, Juror, model, rules, says
+from support.scripted_model import ScriptedModel, replies
 
 LEXICAL = {"entailment": "lexical"}
 

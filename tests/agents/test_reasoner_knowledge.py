@@ -9,8 +9,8 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.event_sinks import MemorySink
 from reason.core.settings import Settings
 from reason.reasoning.memory.named import open_memory
-from scripted_model import ScriptedModel
-from thought_world import World
+from support.scripted_model import ScriptedModel
+from support.thought_model import World
 
 FACT = "The Wibble Tower stands in Quax."
 QUESTION = "In which city is the Wibble Tower?"

@@ -8,7 +8,7 @@ from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, NotVerified
 from reason.core.event_sinks import MemorySink
 from reason.core.settings import Settings
-from scripted_model import END, ScriptedModel
+from support.scripted_model import END, ScriptedModel
 
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 WRONG = "Barcelona is the capital of Spain."

@@ -15,8 +15,8 @@ from reason.evals.plan import DatasetUse
 from reason.evals.sweep import SweptDataset, SweptModels, SweptRun, plan_of
 from reason.evals.task import Task
 from reason.reasoning.strategy import Models
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 CHAINS = ("The answer is 4.", "Surely the answer is 5.")
 CHANCES = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.8}

@@ -8,7 +8,7 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UserError
 from reason.core.settings import Settings
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 PARIS = replies("It is in France. The answer is Paris.", "I believe the answer is Paris")
 

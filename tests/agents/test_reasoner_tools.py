@@ -13,8 +13,8 @@ from reason.core.question import MAX_CONVERSATION_CHARS, Question
 from reason.core.settings import Settings
 from reason.core.tools import Tool
 from reason.verify.davinci.davinci import Davinci
-from scripted_model import ScriptedModel, replies
-from scripted_tools import WEATHER, ToolModel, calling
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_tools import WEATHER, ToolModel, calling
 
 ASKED = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME = '[{"arguments":{"city":"Rome"},"name":"weather"}]'

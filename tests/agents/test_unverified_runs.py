@@ -9,7 +9,7 @@ from reason.agents.reasoner import Reasoner
 from reason.core.event_sinks import MemorySink
 from reason.core.settings import Settings
 from reason.serving.metered import MeteredModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 @pytest.fixture

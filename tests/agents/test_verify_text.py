@@ -17,8 +17,8 @@ from reason.core.event_sinks import MemorySink
 from reason.core.question import Document
 from reason.core.settings import Settings
 from reason.verify.entailment.lexical import by_words
-from scripted_entailment import ScriptedEntailment
-from scripted_model import ScriptedModel, replies
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_model import ScriptedModel, replies
 
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 ANSWER = "Paris is the capital of France. Barcelona is the capital of Spain. Rabbits dream of snow. 17 * 23 = 391."

@@ -12,11 +12,11 @@ import asyncio, sys
 sys.path.insert(0, {tests!r})
 import reason.agents.reasoner as module
 import reason.cli.main
-from eval_tasks import adder
+from support.eval_tasks import adder
 from reason import Reasoner
 from reason.agents.on_its_own import on_its_own
 from reason.core.settings import Settings
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 
 async def open_model(*_):

@@ -7,7 +7,7 @@ from reason.evals.routing.arm_table import arm_table
 from reason.evals.routing.gathering import Gathered
 from reason.evals.routing.training import train_auto
 from reason.routers.question_features import Signals, named_signals
-from trained_routers import hard, sums_file, way
+from support.trained_routers import hard, sums_file, way
 
 
 def test_the_page_compares_auto_with_every_fixed_strategy_on_questions_kept_back(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import davinci_table
 import pytest
 import verify_speed
-from claim_rows import judged, row, write_fever, write_lines
+from support.labelled_claims import judged, row, write_fever, write_lines
 from davinci_cells import two_labels
 from davinci_methods import AGGREGATIONS, GATES, MAIN, always, majority
 from reason.evals.verifying.figures import figures_of

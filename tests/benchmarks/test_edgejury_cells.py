@@ -5,7 +5,7 @@ from __future__ import annotations
 import edgejury_missing
 import numpy as np
 import pytest
-from calibration_maps import make_row, make_run
+from support.calibration_maps import make_row, make_run
 from edgejury_biases import (
     borda_by_place,
     correlation,

@@ -14,7 +14,7 @@ from edgejury_cells import names_of
 from reason.cli.main import main
 from reason.core.settings import Settings
 from reason.evals.comparison import load_run
-from scripted_jury import Juror, answers_in, letter_of, model
+from support.scripted_jury import Juror, answers_in, letter_of, model
 
 ONE, TWO, THREE = "m/one", "m/two", "m/three"
 QUESTIONS = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_server import ForkedChild, Mother
+from support.forked_server import ForkedChild, Mother
 
 pytest.importorskip("fastapi")
 
@@ -85,7 +85,7 @@ def test_clients_that_go_away_leave_nothing_running(tmp_path: Path) -> None:
 
 def test_a_database_that_dies_and_comes_back_loses_no_run(tmp_path: Path) -> None:
     import drill_postgres
-    from postgres_server import CannotStart
+    from support.postgres_server import CannotStart
 
     try:
         outcome = drill_postgres.drill(tmp_path, 0, 1, RUNS)

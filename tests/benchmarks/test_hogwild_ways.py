@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_llama import write_tiny_llama
+from support.tiny_llama import write_tiny_llama
 
 
 def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:

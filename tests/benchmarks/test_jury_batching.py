@@ -12,7 +12,7 @@ import pytest
 from jury_batching import quotient, tables
 from jury_rounds import Batch, Measured, Sat, as_long, goes_on
 from reason.core.messages import Message, Prompt, Request, Sampling
-from scripted_jury import Juror, letter_of, model
+from support.scripted_jury import Juror, letter_of, model
 
 OPINION = "It is right."
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import rlot_table
-from navigation_world import SumsModel, SumsWorld, step_chance
+from support.navigation_model import SumsModel, SumsWorld, step_chance
 from reason.cli.main import main
 from reason.core.events import StrategyNote
 from reason.evals.sweep import read_sweep, runs_of
@@ -17,7 +17,7 @@ from reason.reasoning.rlot.navigator import Navigator, save_navigator
 from reason.reasoning.rlot.network import DuelingNetwork
 from reason.serving import metered as metered_module
 from rlot_table import Chains, chains_in
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 
 def run(*arguments, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import router_table
-from calibration_maps import make_row, make_run
+from support.calibration_maps import make_row, make_run
 from reason.cli.main import main
 from reason.core.settings import Settings
 from reason.evals.rows import RowLedger, RowTiming
@@ -16,7 +16,7 @@ from reason.evals.sweep import read_sweep, runs_of
 from reason.reasoning.strategy import make_strategy
 from reason.routers.latency import Observation
 from router_cells import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
-from small_and_large import LARGE, SMALL, both_models, entropy_of
+from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 
 PAIR = {"main": LARGE, "small": SMALL}
 

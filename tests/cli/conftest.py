@@ -15,8 +15,8 @@ from reason.cli.main import main
 from reason.core.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from scripted_model import Script, ScriptedModel, replies
-from tiny_llama import write_tiny_llama
+from support.scripted_model import Script, ScriptedModel, replies
+from support.tiny_llama import write_tiny_llama
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from page_reader import carried
+from support.html_page import carried
 from reason.core.answer import Answer
 from reason.core.event_sinks import read_events
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from page_reader import carried
+from support.html_page import carried
 from reason.core.answer import Answer
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]

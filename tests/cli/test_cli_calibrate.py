@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from calibration_maps import failed_row, make_row, write_run
-from eval_tasks import adder
+from support.calibration_maps import failed_row, make_row, write_run
+from support.eval_tasks import adder
 from reason.core.calibration import load_map
 from reason.evals.folder import read_rows
 from reason.evals.rows import Row

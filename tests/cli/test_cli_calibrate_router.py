@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from reason.core.settings import Settings
 from reason.routers.thresholds import load_router, quantiles_of
-from small_and_large import LARGE, SMALL, both_models, entropy_of
+from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 
 PAIR = ("-m", LARGE, "--small-model", SMALL)
 N = 8

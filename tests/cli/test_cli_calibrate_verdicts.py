@@ -9,12 +9,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from claim_rows import said, write_fever, write_lines
+from support.labelled_claims import said, write_fever, write_lines
 from reason.evals.verifying.unseen import held_back
 from reason.evals.verifying.verdict_store import VerdictStore
 from reason.verify.davinci.belonging import deciding_for
 from reason.verify.davinci.config import DavinciConfig
-from scripted_entailment import ScriptedEntailment
+from support.scripted_entailment import ScriptedEntailment
 
 
 @pytest.fixture

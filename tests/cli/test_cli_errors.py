@@ -18,7 +18,7 @@ from reason.core.errors import (
     ReasonError,
     StoreError,
 )
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from eval_tasks import adder
+from support.eval_tasks import adder
 from reason.cli.eval_inputs import parse_shard, parse_texts
 from reason.cli.eval_live import EvalProgress, duration
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
 from reason.evals.rows import Row
-from scripted_model import replies
+from support.scripted_model import replies
 
 SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "scripted/adder")
 
@@ -148,7 +148,7 @@ def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
     status, _, err = cli("eval", str(sums), "--map", "question=q", "-s", "cot", "-m", "scripted/x", "--out", "run")
     assert status == 0
     assert "could not be read" not in err
-    from scripted_model import replies
+    from support.scripted_model import replies
 
     scripted(replies("Hm."))
     numbers = ("--map", "question=q", "--option", "kind=number", "--out", "run2")

@@ -8,10 +8,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from ferry_search import search_events
+from support.step_search_events import search_events
 from hypothesis import given
 from hypothesis import strategies as st
-from noted_search import noted_events
+from support.mcts_events import noted_events
 from reason.cli.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
 from reason.cli.search_view import drawing
 from reason.core.events import EventFields, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from page_reader import carried
+from support.html_page import carried
 from reason.cli.jury_progress import JuryProgress
 from reason.cli.live import LiveView
 from reason.core.answer import Answer
@@ -22,8 +22,8 @@ from reason.core.jury_events import (
 )
 from reason.core.settings import Settings
 from rich.console import Console
-from scripted_jury import Juror, model, rules, says
-from scripted_model import ScriptedModel
+from support.scripted_jury import Juror, model, rules, says
+from support.scripted_model import ScriptedModel
 
 Cli = Callable[..., tuple[int, str, str]]
 QUESTION = ["What is the capital of Australia?", "--choices", "Sydney|Canberra|Melbourne|Perth", "--seed", "7"]

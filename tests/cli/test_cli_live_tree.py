@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ferry_search import QUESTION, search_events
-from noted_search import noted_events
+from support.step_search_events import QUESTION, search_events
+from support.mcts_events import noted_events
 from reason.cli.growing_tree import GrowingTree
 from reason.cli.live import LiveView
 from reason.cli.live_tree import LiveTree
@@ -22,7 +22,7 @@ from reason.cli.progress import Progress
 from reason.core.events import AssociatedItem, EventFields, MemoryAssociated, NodesSearched, RunStarted, SearchNode
 from reason.core.question import Question
 from rich.console import Console
-from small_screen import Screen
+from support.terminal_screen import Screen
 
 
 def after(*events: EventFields) -> Progress:
@@ -205,7 +205,7 @@ def test_plain_lines_say_nothing_of_a_search_that_told_nothing(capsys: pytest.Ca
 RUN = """
 import asyncio, contextlib, sys
 sys.path[:0] = [{tests!r}]
-from noted_search import noted_answer, noted_run
+from support.mcts_events import noted_answer, noted_run
 from reason.cli.answering import Outlet, answer_here
 from reason.core.events import CallStarted, RunFinished, TextDelta
 

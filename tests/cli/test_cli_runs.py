@@ -14,7 +14,7 @@ from reason.cli.run_view import age
 from reason.core.answer import Answer
 from reason.core.events import EVENT
 from reason.core.version import __version__
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]

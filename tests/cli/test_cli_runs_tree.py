@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ferry_search import ferry_run
-from page_reader import carried
+from support.step_search_events import ferry_run
+from support.html_page import carried
 from reason.core.events import NodesSearched, RunFinished, RunStarted, SearchNode
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
 from reason.core.sqlite_store import SqliteStore
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from ferry_search import search_events
-from noted_search import NOTES, noted_events
+from support.step_search_events import search_events
+from support.mcts_events import NOTES, noted_events
 from reason.cli.search_notes import Notes, search_notes, source_of
 from reason.cli.search_view import print_searches
 from reason.core.events import AssociatedItem, EventFields, RunStarted

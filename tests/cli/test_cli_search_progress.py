@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from ferry_search import search_events
+from support.step_search_events import search_events
 from reason.cli.live import LiveView
 from reason.cli.progress import Progress
 from reason.core.events import EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode, StageStarted

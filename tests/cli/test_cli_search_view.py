@@ -6,8 +6,8 @@ import io
 import math
 
 import pytest
-from any_search import grown_trees, tree_of
-from ferry_search import search_events
+from support.search_tree_strategies import grown_trees, tree_of
+from support.step_search_events import search_events
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.search_figures import figure

@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from calibration_maps import make_row, write_run
+from support.calibration_maps import make_row, write_run
 from reason.core.answer import AnswerCandidate
 from reason.evals.rows import Row
 from reason.serving.rewards import sigmoid

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from noted_search import SOURCES, noted_answer, noted_run
+from support.mcts_events import SOURCES, noted_answer, noted_run
 from reason.cli.printing import print_answer, print_json, source_lines
 from reason.core.answer import Evidence
 from reason.core.events import RunStarted

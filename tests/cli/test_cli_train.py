@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from navigation_world import SumsModel, SumsWorld, step_chance
+from support.navigation_model import SumsModel, SumsWorld, step_chance
 from reason.cli.train_here import Asked
 from reason.cli.train_live import TrainProgress, TrainView
 from reason.core.events import SampleFinished
@@ -20,7 +20,7 @@ from reason.evals.navigator import desk as desk_module
 from reason.evals.navigator.logs import read_records
 from reason.evals.navigator.records import EpisodeRecord, Validation
 from reason.reasoning.rlot.navigator import load_navigator
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 QUICK = tuple(
     word

@@ -17,9 +17,9 @@ from reason.evals.routing import gathering
 from reason.routers.auto_file import load_auto
 from reason.routers.question_file import load_question_router
 from rich.console import Console
-from scripted_model import ScriptedModel, replies
-from trained_routers import hard, question_text, sums_file, write_way
-from word_vectors import WordVectors
+from support.scripted_model import ScriptedModel, replies
+from support.trained_routers import hard, question_text, sums_file, write_way
+from support.word_vectors import WordVectors
 
 N = 60
 

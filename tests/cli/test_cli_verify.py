@@ -15,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from page_reader import carried
+from support.html_page import carried
 from reason.agents.verify_text import TextVerification
 from reason.verify.entailment.lexical import by_words
-from scripted_entailment import ScriptedEntailment
+from support.scripted_entailment import ScriptedEntailment
 
 Cli = Callable[..., tuple[int, str, str]]
 Process = Callable[..., "subprocess.Popen[str]"]

@@ -14,8 +14,8 @@ import pytest
 from reason.verify.entailment.lexical import by_words
 from reason.verify.entailment.protocol import Pair
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEntailment
-from tiny_encoder import SIZE, write_tiny_encoder
+from support.scripted_entailment import ScriptedEntailment
+from support.tiny_encoder import SIZE, write_tiny_encoder
 
 Cli = Callable[..., tuple[int, str, str]]
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 pytest.importorskip("bm25s")
 

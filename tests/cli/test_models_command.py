@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_gguf import TinyModel
+from support.tiny_gguf import TinyModel
 
 
 @pytest.fixture(scope="module")

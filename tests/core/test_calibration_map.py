@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from calibration_maps import make_map
+from support.calibration_maps import make_map
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError

@@ -10,7 +10,7 @@ from reason.core.open_store import open_store
 from reason.core.postgres_store import SILENCE, PostgresStore
 from reason.core.sql.lease import Lease
 from reason.core.store import StoredCall, StoredCheckpoint
-from store_process import StoreProcess
+from support.store_process import StoreProcess
 
 
 def reply(key):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from any_search import any_parents, grown_trees, tree_of
-from ferry_search import search_events
+from support.search_tree_strategies import any_parents, grown_trees, tree_of
+from support.step_search_events import search_events
 from hypothesis import given
 from reason.core.events import Degraded, EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode
 from reason.core.question import Question

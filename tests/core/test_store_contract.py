@@ -6,7 +6,7 @@ import pytest
 from reason.core.errors import DuplicateRequest, StoreError, UnknownName, UserError
 from reason.core.events import StageStarted
 from reason.core.store import StoredCall, StoredCheckpoint
-from store_process import StoreProcess
+from support.store_process import StoreProcess
 
 
 def reply(key, tokens=0, usd=0.0, cut=False, text="x"):

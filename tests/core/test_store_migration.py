@@ -8,7 +8,7 @@ import pytest
 from reason.core.errors import StoreError
 from reason.core.sql import sqlite_schema
 from reason.core.sqlite_store import SqliteStore
-from store_process import StoreProcess
+from support.store_process import StoreProcess
 
 
 def first_version(path, runs=3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from doc_session import Mother
+from support.doc_session import Mother
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from doc_blocks import blocks_of, indented_code
-from doc_commands import commands, refused, shown_commands
-from doc_reasons import unfounded
+from support.doc_blocks import blocks_of, indented_code
+from support.doc_commands import commands, refused, shown_commands
+from support.doc_skip_reasons import unfounded
 
 PAGE = """Text.
 

@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
-from doc_commands import commands, refused, shown_commands
-from doc_reasons import REASONS, unfounded
+from support.doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
+from support.doc_commands import commands, refused, shown_commands
+from support.doc_skip_reasons import REASONS, unfounded
 from reason.core.settings import load_settings
 from reason.evals.sweep import read_sweep
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from doc_blocks import ROOT
+from support.doc_blocks import ROOT
 
 
 def load_script():

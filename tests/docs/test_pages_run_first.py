@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doc_pages import RUNNABLE, work_through
-from doc_session import Mother
+from support.doc_pages import RUNNABLE, work_through
+from support.doc_session import Mother
 from reason.serving.files import ModelFiles
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calibration_maps import failed_row, make_plan, make_row, make_run
+from support.calibration_maps import failed_row, make_plan, make_row, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.calibration import CalibrationCurve, load_map

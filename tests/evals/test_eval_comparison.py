@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from eval_tasks import SOURCE, adder, sums_task
+from support.eval_tasks import SOURCE, adder, sums_task
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
@@ -22,7 +22,7 @@ from reason.evals.report.writing import render, run_folders, write_report
 from reason.evals.runner import Nobody
 from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy, read_sweep, runs_of
 from reason.evals.sweeping import plan_sweep, run_sweep
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 
 @pytest.fixture

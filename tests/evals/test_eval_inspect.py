@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.settings import Settings
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 inspect_ai = pytest.importorskip("inspect_ai")
 

@@ -22,10 +22,10 @@ SCRIPT = textwrap.dedent(
     import asyncio, os, random, signal, sys, threading, time
     from pathlib import Path
     import reason.agents.reasoner as reasoner_module
-    from eval_tasks import SOURCE, adder, sums_task
+    from support.eval_tasks import SOURCE, adder, sums_task
     from reason.core.settings import Settings
     from reason.evals.evaluation import evaluate, make_plan
-    from scripted_model import ScriptedModel
+    from support.scripted_model import ScriptedModel
 
     out, log, items, samples, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
     reached, count = threading.Event(), 0

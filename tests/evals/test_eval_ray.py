@@ -18,7 +18,7 @@ from reason.evals.folder import STORE, read_manifest
 from reason.evals.opening import absolute, open_task
 from reason.evals.plan import TaskSource
 from reason.evals.ray_executor import SHARDS, evaluate_on_ray
-from tiny_llama import write_tiny_llama
+from support.tiny_llama import write_tiny_llama
 
 ray = pytest.importorskip("ray")
 ITEMS = 12

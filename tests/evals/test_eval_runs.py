@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
+from support.eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
@@ -19,7 +19,7 @@ from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarise
 from reason.evals.task import task_of
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from eval_tasks import TextJudge, adder, sums
+from support.eval_tasks import TextJudge, adder, sums
 from reason.cli.sweep_live import SweepView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
@@ -22,7 +22,7 @@ from reason.evals.runner import Nobody
 from reason.evals.sweep import Sweep, SweptDataset, SweptStrategy, read_sweep, runs_of
 from reason.evals.sweeping import Job, plan_sweep, run_sweep
 from reason.evals.task import Task, task_of
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 CHAINS = {"max_tokens": 40, "temperature": 1.0}
 

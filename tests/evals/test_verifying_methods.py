@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from claim_rows import judged, passage, row
+from support.labelled_claims import judged, passage, row
 from reason.core.errors import UserError
 from reason.evals.verifying.calibrating import calibrate_verdicts, save
 from reason.evals.verifying.judging import Judged
@@ -21,7 +21,7 @@ from reason.verify.davinci.davinci import checked_claims
 from reason.verify.davinci.deciding import Deciding
 from reason.verify.fusion.parameters import FusionParameters
 from reason.verify.support import support
-from scripted_entailment import ScriptedEntailment
+from support.scripted_entailment import ScriptedEntailment
 
 BACKEND = "scripted@1"
 LABELS = ("supports", "refutes", "neutral")

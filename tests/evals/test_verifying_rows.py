@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claim_rows import passage, row, write_fever, write_lines
+from support.labelled_claims import passage, row, write_fever, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError

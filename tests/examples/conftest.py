@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from example_modules import load_example
+from support.example_modules import load_example
 from reason.serving.files import ModelFiles
 
 

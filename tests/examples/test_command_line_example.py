@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_modules import FOLDER
+from support.example_modules import FOLDER
 from reason.core.events import RunFinished
 from reason.core.sqlite_store import SqliteStore
 from reason.core.store import RunRecord

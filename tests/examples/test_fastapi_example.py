@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from example_modules import at_rest
+from support.example_modules import at_rest
 from reason.core.events import EVENT, EventFields, RunFinished, TextDelta
 from reason.core.sqlite_store import SqliteStore
 from reason.core.store import RunRecord
-from sidecar_server import Server, serving_app
+from support.sidecar_server import Server, serving_app
 
 pytestmark = pytest.mark.real
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from example_modules import at_rest, under_way
+from support.example_modules import at_rest, under_way
 from reason import Reasoner
 
 THREAD: Any = {"configurable": {"thread_id": "one"}}

@@ -22,9 +22,9 @@ import atheris
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["reason"]):  # it names every module
-    from fuzz_formats import FORMAT_TARGETS, folder
-    from fuzz_seeds import seeds
-    from fuzz_texts import TEXT_TARGETS, Target
+    from support.fuzz_formats import FORMAT_TARGETS, folder
+    from support.fuzz_seeds import seeds
+    from support.fuzz_texts import TEXT_TARGETS, Target
 
 TARGETS: dict[str, Target] = {**TEXT_TARGETS, **FORMAT_TARGETS}
 RUNS = 2_000

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz_formats import FORMAT_TARGETS
-from fuzz_seeds import seeds
-from fuzz_texts import TEXT_TARGETS
+from support.fuzz_formats import FORMAT_TARGETS
+from support.fuzz_seeds import seeds
+from support.fuzz_texts import TEXT_TARGETS
 
 TARGETS = {**TEXT_TARGETS, **FORMAT_TARGETS}
 HERE = Path(__file__).resolve().parent

@@ -18,7 +18,7 @@ from reason.reasoning.stopping.self_evaluated import SelfEvaluated
 from reason.reasoning.stopping.tally import Tally
 from reason.reasoning.strategy import Models
 from reason.serving.metered import MeteredModel
-from scripted_model import END, ScriptedModel
+from support.scripted_model import END, ScriptedModel
 
 RESTART, RIGHT = zip(*(Requests().pair(unfinished) for unfinished in (False, True)), strict=True)
 QUESTION = Question(text="What is 2 + 2?", kind="number")

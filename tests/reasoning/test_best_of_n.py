@@ -14,8 +14,8 @@ from reason.core.question import Question
 from reason.core.settings import Settings
 from reason.reasoning.best_of_n import best_of
 from reason.reasoning.candidate_scores import Score
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 CHAINS = ("The answer is 4.", "Surely the answer is 5.", "I guess the answer is 6.")
 CHANCES = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.4, "I guess the answer is 6.": 0.9}

@@ -20,8 +20,8 @@ from reason.reasoning.prompts import as_problem, ask, history
 from reason.reasoning.strategy import Models, make_strategy
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 TURNS = (
     Message(role="system", content="Speak plainly."),

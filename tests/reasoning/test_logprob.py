@@ -13,7 +13,7 @@ from reason.core.question import Document, Question
 from reason.core.settings import Settings
 from reason.reasoning.logprob import PROMPTS, LogProb, softmax
 from reason.reasoning.strategy import make_strategy
-from scripted_model import END, ScriptedModel
+from support.scripted_model import END, ScriptedModel
 
 CHANCES = {"north": 0.2, "southward": 0.5, "up": 0.3}
 

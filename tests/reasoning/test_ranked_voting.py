@@ -14,7 +14,7 @@ from reason.core.question import Question
 from reason.core.settings import Settings
 from reason.reasoning.ranked_vote import rank_answers, ranking_of
 from reason.reasoning.ranked_voting import elect, first_places
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 RULES = ("borda", "irv", "mrr")
 BALLOTS = [[0, 1, 2]] * 4 + [[1, 2, 0]] * 3 + [[2, 1, 0]] * 2  # plurality 0, but most prefer 1 to 0

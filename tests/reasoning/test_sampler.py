@@ -13,8 +13,8 @@ from reason.reasoning.stopping.agreement import Agreement
 from reason.reasoning.stopping.beta import Beta
 from reason.reasoning.stopping.confidence import OnlineConfidence
 from reason.reasoning.stopping.self_evaluated import SelfEvaluated
-from run_desk import RunDesk
-from scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
+from support.scripted_model import ScriptedModel, replies
 
 ALWAYS = replies("The answer is 4.")
 QUICK_AND_SLOW = replies("The answer is 4.", "Let me think about it for very long. The answer is 5.", weights=[1, 1])

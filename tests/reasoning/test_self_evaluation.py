@@ -22,7 +22,7 @@ from reason.reasoning.self_evaluation import (
     read_verdict,
 )
 from reason.serving.metered import MeteredModel
-from scripted_model import END, ScriptedModel
+from support.scripted_model import END, ScriptedModel
 
 RESTART, RIGHT = Requests().pair(unfinished=False)
 

@@ -22,8 +22,8 @@ from reason.reasoning.step_rewards import StepReward, aggregated
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")

@@ -11,8 +11,8 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.reply_prefix import Prefix
-from scripted_model import END, ScriptedModel, replies
-from step_desk import CHAIN, ROOT, Desk, walk
+from support.scripted_model import END, ScriptedModel, replies
+from support.step_sampling import CHAIN, ROOT, Desk, walk
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.reply_prefix import GO_ON
-from scripted_model import END, ScriptedModel, replies
-from step_desk import CHAIN, ROOT, Desk, walk
+from support.scripted_model import END, ScriptedModel, replies
+from support.step_sampling import CHAIN, ROOT, Desk, walk
 
 
 @pytest.fixture

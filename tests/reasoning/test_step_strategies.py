@@ -14,9 +14,9 @@ from reason.reasoning.step_samples import StepOptions
 from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import own_judge
-from run_desk import RunDesk
-from scripted_model import END, ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.stored_runs import RunDesk
+from support.scripted_model import END, ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 RIGHT = "2 + 2 = 4.\n\nSo it is 4.\n\nThe answer is 4."

@@ -16,9 +16,9 @@ from reason.reasoning.equivalence import Equivalence
 from reason.reasoning.strategy import Models, make_strategy, refuse_tools, require_features
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
-from scripted_tools import WEATHER, ToolModel, calling
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
+from support.scripted_tools import WEATHER, ToolModel, calling
 
 ASKED = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'

@@ -13,7 +13,7 @@ from reason.core.question import Question
 from reason.core.settings import Settings
 from reason.reasoning.fitting import GAP
 from reason.reasoning.universal_self_consistency import OPENING, Choice, comparison, read_choice
-from scripted_model import END, ScriptedModel, replies
+from support.scripted_model import END, ScriptedModel, replies
 
 CHAINS = ("It lies there. The answer is Paris.", "The answer is Lyon.", "Paris it is. The answer is Paris.")
 QUESTION = Question(text="What is the capital of France?")

@@ -14,7 +14,7 @@ from reason.reasoning.sampled_vote import mean_logprobs
 from reason.reasoning.self_evaluation import Requests
 from reason.reasoning.strategy import STRATEGIES, Models
 from reason.serving.metered import MeteredModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 # three spellings of 4, each rarer than the one of 5: a vote says 4, the most probable text says 5

@@ -7,12 +7,12 @@ import importlib.util
 import inspect
 from typing import Any
 
-import public_api as described
+import support.public_api as described
 import pytest
 import reason
 from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES, of_module
 
-REWRITE = "python tests/public_api.py --write"
+REWRITE = "python tests/support/public_api.py --write"
 POLICY = (
     "docs/stability.md, 'Deprecation', says how a public name may go or change: a stable one only after a release in "
     f"which it still worked and warned. If what is below is allowed, run `{REWRITE}` and tell of it in CHANGELOG.md:"

@@ -25,10 +25,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from reason.serving.files import ModelFiles
+from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PACKAGES = {PurePosixPath(*name.split(".")[1:]) for name in PROJECT["tool"]["setuptools"]["packages"]}
+PACKAGES = {PurePosixPath(), *(PurePosixPath(*name.split(".")) for name in find_packages(str(ROOT)))}
 NOT_THE_PACKAGE = {"benchmarks", "constraints", "deploy", "docs", "examples", "tests"}
 VIEWER_SOURCES = PurePosixPath("sidecar/viewer/web")
 MADE = {"__pycache__", "node_modules", "build", "dist", "site", "venv"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.routers.arms import TokenModel, arm_label, chance_of, estimate, ranked
 from reason.routers.feature_space import Line
-from trained_routers import BARE, arm, line
+from support.trained_routers import BARE, arm, line
 
 ROW = np.array([1.0])
 COT = arm("cot", line(0.0, 0.0), 1)

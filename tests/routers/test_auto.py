@@ -22,9 +22,9 @@ from reason.serving.metered import MeteredModel
 from reason.serving.metered_embeddings import MeteredEmbedding
 from reason.serving.recorded import RecordedModel
 from reason.serving.recorded_embedding import RecordedEmbedding
-from scripted_model import ScriptedModel, replies
-from trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
-from word_vectors import WordVectors
+from support.scripted_model import ScriptedModel, replies
+from support.trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
+from support.word_vectors import WordVectors
 
 SHORT = Question(text="What is 2 + 2?", kind="number")
 LONG = Question(text="What is 2 + 2? " + "Think of everything. " * 20, kind="number")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from calibration_maps import make_map
+from support.calibration_maps import make_map
 from reason.agents.reasoner import Reasoner
 from reason.core.answer import Candidate, Solution
 from reason.core.budget import Budget
@@ -23,7 +23,7 @@ from reason.reasoning.strategy import Models, make_strategy
 from reason.routers.belief import belief_in, token_likelihood
 from reason.serving.metered import MeteredModel
 from reason.serving.recorded import RecordedModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 SURE, RIGHT = replies("The answer is 4."), replies("Two and two. The answer is 4.")

@@ -15,8 +15,8 @@ from reason.reasoning.prompts import ask, in_steps, therefore
 from reason.reasoning.reply_prefix import Continuations
 from reason.reasoning.strategy import STRATEGIES, make_strategy
 from reason.routers.step_rules import split
-from scripted_model import ScriptedModel, replies
-from two_models import QUESTION, Probed, Shown, TwoModels, WithoutStops, booked, chain, entropy_after, texts
+from support.scripted_model import ScriptedModel, replies
+from support.two_models import QUESTION, Probed, Shown, TwoModels, WithoutStops, booked, chain, entropy_after, texts
 
 OPEN = next(seed for seed in range(99) if entropy_after(seed, []) > 1)
 """A world whose very first letter is uncertain."""

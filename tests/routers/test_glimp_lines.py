@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.prompts import ask, in_lines, in_steps
 from reason.routers.step_rules import LINE, RoutedStep, Transcript, split
-from scripted_model import END, ScriptedModel
-from two_models import QUESTION, TwoModels, written_in
+from support.scripted_model import END, ScriptedModel
+from support.two_models import QUESTION, TwoModels, written_in
 
 WHOLE = ["1. Two and two.", "2. That is 2 + 2.", "3. Count.", "The answer is 4."]
 

@@ -11,7 +11,7 @@ from reason.reasoning.prompts import ask, in_steps
 from reason.routers.step_loop import Scene
 from reason.routers.step_rules import RoutedStep
 from reason.serving.local.engine import LocalModel
-from two_models import TwoModels, booked
+from support.two_models import TwoModels, booked
 
 pytestmark = pytest.mark.real
 

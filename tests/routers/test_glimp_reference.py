@@ -10,7 +10,7 @@ from reason.core.messages import Chunk, Completion, TopToken, Usage
 from reason.core.sqlite_store import SqliteStore
 from reason.routers.step_rules import alternates
 from reason.serving.model import Capabilities
-from two_models import TwoModels, texts
+from support.two_models import TwoModels, texts
 
 LIMIT = 24
 

@@ -5,8 +5,8 @@ from reason.core.errors import DataError, UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.strategy import make_strategy
 from reason.routers.thresholds import load_router
-from router_files import make_router, write_router
-from two_models import TwoModels
+from support.router_files import make_router, write_router
+from support.two_models import TwoModels
 
 
 @pytest.fixture

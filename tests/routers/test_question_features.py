@@ -11,9 +11,9 @@ from reason.core.run import Run
 from reason.core.sqlite_store import SqliteStore
 from reason.routers.question_features import ENTROPY, chain_prompt, kept_vector, named_signals, signals_of
 from reason.serving.recorded_embedding import RecordedEmbedding
-from run_desk import RunDesk
-from scripted_model import ScriptedModel
-from word_vectors import WordVectors
+from support.stored_runs import RunDesk
+from support.scripted_model import ScriptedModel
+from support.word_vectors import WordVectors
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 

@@ -16,8 +16,8 @@ from reason.routers.auto_file import save_trained
 from reason.routers.question_router import QuestionRouter
 from reason.serving.metered import MeteredModel
 from reason.serving.recorded import RecordedModel
-from scripted_model import ScriptedModel, replies
-from trained_routers import SPACE, line, question_file, trained_on
+from support.scripted_model import ScriptedModel, replies
+from support.trained_routers import SPACE, line, question_file, trained_on
 
 SHORT = Question(text="What is 2 + 2?", kind="number")
 LONG = Question(text="What is 2 + 2? " + "Think of everything. " * 20, kind="number")

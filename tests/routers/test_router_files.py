@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
 from reason.routers.auto_file import AutoFile, load_auto, save_trained
 from reason.routers.question_file import QuestionFile, load_question_router, threshold_of
-from trained_routers import SPACE, arm, auto_file, line, question_file, trained_on
+from support.trained_routers import SPACE, arm, auto_file, line, question_file, trained_on
 
 AUTO = auto_file(arm("cot", line(0.1, 1.0), 80), arm("self-consistency", line(0.4, 0.5), 640))
 QUESTION = question_file(line(-1.0, 0.5))

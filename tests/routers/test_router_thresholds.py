@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
 from reason.routers.thresholds import PARTS, load_router, quantiles_of
-from router_files import make_router, write_router
+from support.router_files import make_router, write_router
 
 many = st.lists(st.floats(0, 12), min_size=1, max_size=400)
 few_values = st.lists(st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.0]), min_size=1, max_size=120)

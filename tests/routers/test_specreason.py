@@ -8,8 +8,8 @@ from reason.core.messages import Completion, TopToken
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.strategy import STRATEGIES
 from reason.routers.specreason import JUDGE, read_score
-from scripted_model import ScriptedModel
-from two_models import Shown, TwoModels, booked, chain, texts
+from support.scripted_model import ScriptedModel
+from support.two_models import Shown, TwoModels, booked, chain, texts
 
 
 @pytest.fixture

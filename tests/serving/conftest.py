@@ -18,7 +18,7 @@ from reason.serving.catalogue import KnownModel
 from reason.serving.package_weights import PackageWeights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_gguf import TinyModel
+from support.tiny_gguf import TinyModel
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.messages import Prompt
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 @pytest.fixture

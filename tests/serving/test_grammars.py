@@ -13,7 +13,7 @@ from reason.serving.files import find_model
 from reason.serving.grammars import TRIAL_SCHEMA, Grammars, is_trial
 from reason.serving.hooks import HookState
 from reason.serving.local.text import Tokenizer
-from tiny_gguf import TinyModel
+from support.tiny_gguf import TinyModel
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Fast
 

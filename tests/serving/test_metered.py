@@ -13,7 +13,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.serving.metered import MeteredModel
 from reason.serving.model import LanguageModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 class Desk:

@@ -11,7 +11,7 @@ from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.serving.metered import MeteredModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 LENGTHS = replies("ab", "abcdefghijklmnopqrstuvwxyz", weights=[1, 1])
 REQUEST = Request(prompt=Prompt.user("q"), sampling=Sampling(n=12, max_tokens=50))

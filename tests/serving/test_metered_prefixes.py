@@ -28,7 +28,7 @@ from reason.serving.kv_store import (
 from reason.serving.metered import MeteredModel
 from reason.serving.model import Capabilities, LanguageModel
 from reason.serving.recorded import RecordedModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 PROMPT = Prompt.user("a long beginning")
 

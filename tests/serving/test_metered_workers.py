@@ -16,9 +16,9 @@ from reason.serving.metered import MeteredModel
 from reason.serving.metered_workers import STRETCH, MeteredWorkers
 from reason.serving.recorded import RecordedModel
 from reason.serving.workers import Drawn, Fed, Opening, Pass
-from run_desk import RunDesk
-from scripted_model import ScriptedModel, replies
-from scripted_workers import ScriptedWorkers
+from support.stored_runs import RunDesk
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_workers import ScriptedWorkers
 
 OPENING = Opening(prompt=Prompt(text="go"), others="|o|", own="|m|", seed=3)
 LETTERS = dict.fromkeys("abcd", 1 / 4)

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
-from guarded_app import guarded_app
+from support.authenticated_app import guarded_app
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 POSTS = ("/v1/reason", "/v1/verify", "/v1/runs", "/v1/chat/completions", "/v1/responses", "/v1/runs/x/resume")
 GETS = ("/v1/runs", "/v1/runs/{}", "/v1/runs/{}/events", "/v1/models", "/v1/models/{}", "/{}")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from guarded_app import guarded_app
+from support.authenticated_app import guarded_app
 from reason.sidecar.gate.doorkeeper import HEADER_BYTES
 from reason.sidecar.gate.listening import hurried, uvicorn_options
 

@@ -9,8 +9,8 @@ import time
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
-from scripted_model import ScriptedModel, replies
-from sidecar_server import serving, settings_for
+from support.scripted_model import ScriptedModel, replies
+from support.sidecar_server import serving, settings_for
 
 
 class Counting(ScriptedModel):

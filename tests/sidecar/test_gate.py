@@ -6,14 +6,14 @@ import asyncio
 import re
 
 import pytest
-from guarded_app import guarded_app
+from support.authenticated_app import guarded_app
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from reason.core.errors import StoreError, UserError
 from reason.sidecar.callers import EVERYBODY
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 def error_of(reply):

@@ -9,10 +9,10 @@ import logging
 
 import httpx
 import pytest
-from guarded_app import guarded_app
+from support.authenticated_app import guarded_app
 from reason.core.errors import BackendUnavailable
 from reason.sidecar.gate.log_lines import CHATTY, OURS, Unspoken, hide, log_event, log_fault, open_logs
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 SAID = "zebra crossing at midnight"
 SECRET = "sk-proj-0123456789abcdefghijkl"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from plain_answer import plain_answer
+from support.answers import plain_answer
 from prometheus_client.parser import text_string_to_metric_families
 from reason.core.answer import CheckedClaim, Evidence, Verification
 from reason.core.events import (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reason.core.answer import Answer
 from reason.core.events import EVENT, RunFinished, TextDelta
 from reason.sidecar.client_calls import EventReader
-from scripted_model import ScriptedModel, replies
-from sidecar_server import serving, settings_for
+from support.scripted_model import ScriptedModel, replies
+from support.sidecar_server import serving, settings_for
 
 ALIASES = {
     "quick": {"strategy": "self-consistency", "parameters": {"n": 3}, "budget": {"tokens": 500}},

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from desk_at_work import Gate
-from guarded_app import guarded_app
+from support.run_manager import Gate
+from support.authenticated_app import guarded_app
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
@@ -16,7 +16,7 @@ from reason.sidecar.native import health
 from reason.sidecar.native.event_lines import EventLines
 from reason.sidecar.workers import Workers
 from reason.verify.verifier import VERIFIERS
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 async def test_a_request_that_is_sent_again_is_known_before_its_keys_limits_are(tmp_path):

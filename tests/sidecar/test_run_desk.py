@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from desk_at_work import ANNE, BEN, Gate, config_of, desk_on, left_behind
+from support.run_manager import ANNE, BEN, Gate, config_of, desk_on, left_behind
 from reason.core.errors import (
     BackendError,
     BackendUnavailable,
@@ -21,7 +21,7 @@ from reason.core.errors import (
 from reason.core.events import RunFailed, RunFinished, TextDelta
 from reason.sidecar.callers import EVERYBODY
 from reason.sidecar.live_run import LiveRun
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 @pytest.fixture

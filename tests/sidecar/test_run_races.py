@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from desk_at_work import ANNE, Gate, config_of, desk_on, left_behind
+from support.run_manager import ANNE, Gate, config_of, desk_on, left_behind
 from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
 from reason.core.store import RunRecord

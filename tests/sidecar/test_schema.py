@@ -6,11 +6,11 @@ import asyncio
 from contextlib import contextmanager
 
 import schemathesis
-from guarded_app import guarded_app
+from support.authenticated_app import guarded_app
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 EXAMPLES = 8
 load_all_checks()

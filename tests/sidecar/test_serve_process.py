@@ -11,7 +11,7 @@ import pytest
 from reason.core.errors import Cancelled, ReasonError
 from reason.core.events import RunFinished
 from reason.sidecar.client import SidecarClient
-from sidecar_process import Process, free_port
+from support.sidecar_process import Process, free_port
 
 N = 6
 VOTE = {"strategy": "self-consistency", "parameters": {"n": N, "max_tokens": 400}}

@@ -7,7 +7,7 @@ import sys
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
-from plain_answer import plain_answer
+from support.answers import plain_answer
 from reason.core.answer import Answer
 from reason.core.errors import (
     BackendError,
@@ -39,8 +39,8 @@ from reason.sidecar.client_calls import (
     refuse,
 )
 from reason.sidecar.error_objects import error_from, error_object
-from scripted_model import ScriptedModel, replies
-from sidecar_server import serving, settings_for
+from support.scripted_model import ScriptedModel, replies
+from support.sidecar_server import serving, settings_for
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from reason.agents.reasoner import Reasoner
 from reason.core.events import TextDelta
 from reason.core.settings import load_settings
 from reason.sidecar.client import SidecarClient
-from sidecar_server import serving
+from support.sidecar_server import serving
 
 pytestmark = pytest.mark.real
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from plain_answer import plain_answer
+from support.answers import plain_answer
 from reason.core.answer import RunUsage, Verification
 from reason.core.budget import Budget
 from reason.core.errors import UserError
@@ -39,8 +39,8 @@ from reason.reasoning.self_consistency import SelfConsistency
 from reason.reasoning.strategy import Models
 from reason.sidecar.gate.exporting import close_tracing, exporters_named, open_tracing
 from reason.sidecar.gate.spans import RunSpans
-from run_desk import RunDesk
-from scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
+from support.scripted_model import ScriptedModel, replies
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAID = "what the user said in confidence"

@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from additive_claims import CLAIM, QUESTION, additive, context_of, sigmoid
+from support.additive_attribution_model import CLAIM, QUESTION, additive, context_of, sigmoid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
@@ -17,8 +17,8 @@ from reason.verify.attribution.scoring import ABREAST, LEAST_LOGPROB
 from reason.verify.attribution.segments import Segment
 from reason.verify.attribution.surrogate import PENALTY, logit_of, random_subsets, sparse_weights
 from reason.verify.claims import Claim
-from run_desk import RunDesk
-from scripted_model import END, ScriptedModel
+from support.stored_runs import RunDesk
+from support.scripted_model import END, ScriptedModel
 
 FIVE = [0.7, -0.4, 0.0, 1.3, 0.1]
 MANY = [(-1) ** i * i / 7 for i in range(14)]

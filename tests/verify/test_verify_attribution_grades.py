@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from additive_claims import CLAIM, additive, additive_script, context_of
+from support.additive_attribution_model import CLAIM, additive, additive_script, context_of
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, UserError
 from reason.core.messages import Usage
@@ -17,9 +17,9 @@ from reason.verify.attribution.whitebox import by_relevance
 from reason.verify.claims import Claim
 from reason.verify.reports import ClaimReport
 from reason.verify.support import Support
-from run_desk import RunDesk
-from scripted_entailment import ScriptedEntailment
-from scripted_model import ScriptedModel
+from support.stored_runs import RunDesk
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_model import ScriptedModel
 
 SAMPLES = [Segment(name="sample 1", kind="sample", text="x"), Segment(name="sample 2", kind="sample", text="no")]
 SEGMENTS = [*context_of(3), *SAMPLES]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 import pytest
-from copied_facts import FACTS, CopiedFact, context_of
+from support.attribution_contexts import FACTS, CopiedFact, context_of
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.verify.attribution.attributing import attribute_internally, left_out

@@ -11,7 +11,7 @@ from reason.verify.attribution.segments import Segment
 from reason.verify.claims import Claim
 from reason.verify.entailment.protocol import Pair
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEntailment
+from support.scripted_entailment import ScriptedEntailment
 
 
 def claim(text: str) -> Claim:

@@ -15,7 +15,7 @@ from reason.verify.calibration.diagram import reliability_lines, reliability_svg
 from reason.verify.calibration.evidence_scores import attribution, evidence_recall, mean_attribution
 from reason.verify.calibration.gold import gold_of, overall
 from reason.verify.calibration.scores import reliability
-from verify_evidence import close
+from support.evidence_items import close
 
 CLIMATE = Path("/work/shared/data/climate_fever/dev.jsonl")
 

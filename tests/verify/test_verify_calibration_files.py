@@ -13,7 +13,7 @@ from reason.verify.calibration.fitting import _parts, calibration_scores, fit_ca
 from reason.verify.calibration.temperature import temper
 from reason.verify.calibration.verdict_calibration import VerdictCalibration, load_calibration, save_calibration
 from reason.verify.support import support
-from verify_evidence import A, supports
+from support.evidence_items import A, supports
 
 WHOSE = {"backend": "nli-7f", "aggregation": "witness a=0.4", "prompt": "p1"}
 METHODS = ("temperature", "platt", "isotonic")

@@ -14,7 +14,7 @@ from reason.evals.statistics import calibration as evals_calibration
 from reason.verify.calibration.gating import GRID, choose_threshold, gate, standing
 from reason.verify.calibration.scores import accuracy, aurc, brier, ece, hits, macro_f1, nll, reliability
 from reason.verify.support import Support
-from verify_evidence import A, B, Z, supports
+from support.evidence_items import A, B, Z, supports
 
 LABELS = ["supports", "refutes", "neutral"]
 labelled = st.lists(st.tuples(supports, st.sampled_from(LABELS)), min_size=1, max_size=30)

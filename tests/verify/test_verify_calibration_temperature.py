@@ -15,7 +15,7 @@ from reason.verify.calibration.curves import isotonic_curve, platt_curve, with_c
 from reason.verify.calibration.scores import nll
 from reason.verify.calibration.temperature import COLDEST, HOTTEST, fit_temperature, temper
 from reason.verify.support import Support, support
-from verify_evidence import A, close, supports
+from support.evidence_items import A, close, supports
 
 temperatures = st.floats(0.01, 1000)
 

@@ -28,8 +28,8 @@ from reason.verify.fusion.parameters import FusionParameters
 from reason.verify.reports import ClaimReport
 from reason.verify.support import Support, support
 from reason.verify.verifier import Means, make_verifier
-from scripted_entailment import ScriptedEntailment
-from scripted_model import ScriptedModel
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_model import ScriptedModel
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.05, 0.9, 0.05), Support(0.02, 0.02, 0.96)
 TOWER = "The Eiffel Tower stands in Paris."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from embedded_pairs import REFUTED, SUPPORTED, SWAPPED
+from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from reason.core.errors import BackendUnavailable, DataError, UserError
 from reason.core.settings import Settings, load_settings
 from reason.serving.files import ModelFiles
@@ -17,7 +17,7 @@ from reason.verify.entailment.embedded_delta import delta_of, pack
 from reason.verify.entailment.embedded_network import new_head, read_encoder
 from reason.verify.entailment.embedded_tokens import PairTokens
 from reason.verify.entailment.protocol import Entailment, Pair
-from tiny_encoder import write_tiny_encoder
+from support.tiny_encoder import write_tiny_encoder
 
 PAIRS = [Pair("text " * n, f"claim {n}", "title" if n % 2 else "") for n in (3, 1, 9, 0, 5)]
 

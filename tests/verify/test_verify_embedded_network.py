@@ -12,7 +12,7 @@ from reason.verify.entailment.embedded_network import HIDDEN, logits_of, new_hea
 from reason.verify.entailment.embedded_reading import FEATURES, MARKS
 from reason.verify.entailment.embedded_tokens import MOST_CLAIM_TOKENS, MOST_TOKENS, PairTokens, batch_of
 from reason.verify.entailment.protocol import Pair
-from tiny_encoder import SIZE, write_tiny_encoder
+from support.tiny_encoder import SIZE, write_tiny_encoder
 
 PAIRS = [
     Pair("He was born in 1967.", "Ann was born in 1968.", "Ann"),

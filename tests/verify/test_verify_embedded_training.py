@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from entailment_files import TOWNS, write_claims
+from support.entailment_files import TOWNS, write_claims
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.main import main
@@ -30,7 +30,7 @@ from reason.verify.entailment.embedded import load_delta
 from reason.verify.entailment.embedded_tokens import Row
 from reason.verify.entailment.protocol import Pair
 from reason.verify.support import NOTHING, Support
-from tiny_encoder import write_tiny_encoder
+from support.tiny_encoder import write_tiny_encoder
 
 
 def case(claim: str, group: str = "", label: str = "supports") -> Case:

@@ -18,8 +18,8 @@ from reason.verify.entailment.judge_prompts import (
     vote_prompt,
 )
 from reason.verify.entailment.protocol import Entailment, Pair
-from run_desk import RunDesk
-from scripted_model import END, ScriptedModel, replies
+from support.stored_runs import RunDesk
+from support.scripted_model import END, ScriptedModel, replies
 
 PAIR = Pair("It rained all day.", "It was wet.", "Weather")
 FIRST = "A) The evidence supports"

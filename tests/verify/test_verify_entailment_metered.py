@@ -14,7 +14,7 @@ from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.entailment.recorded import RecordedEntailment
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEntailment
+from support.scripted_entailment import ScriptedEntailment
 
 A, B, C, BAD = Pair("a", "x"), Pair("bb", "x"), Pair("ccc", "x"), Pair("bad", "x")
 

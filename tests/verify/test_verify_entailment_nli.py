@@ -11,7 +11,7 @@ from reason.core.errors import BadReply, DataError
 from reason.verify.entailment.nli import NliEntailment, premise
 from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEncoder
+from support.scripted_entailment import ScriptedEncoder
 
 MNLI = ("contradiction", "entailment", "neutral")
 PAIR = Pair("It rained all day.", "It was wet.")

@@ -12,8 +12,8 @@ from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.nli import NliEntailment
 from reason.verify.entailment.opening import open_entailment
-from scripted_entailment import ScriptedEncoder
-from scripted_model import ScriptedModel, replies
+from support.scripted_entailment import ScriptedEncoder
+from support.scripted_model import ScriptedModel, replies
 
 
 async def test_what_needs_no_files(tmp_path):

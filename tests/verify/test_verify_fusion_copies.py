@@ -13,7 +13,7 @@ from reason.verify.fusion.duplicates import clusters
 from reason.verify.fusion.fusing import fuse
 from reason.verify.fusion.items import Item
 from reason.verify.fusion.parameters import FusionParameters
-from verify_evidence import A, B, close, of, plain
+from support.evidence_items import A, B, close, of, plain
 
 SENTENCE = (
     "The global mean sea level has risen by about twenty centimetres since the beginning of the twentieth century, "

@@ -14,7 +14,7 @@ from reason.verify.fusion.fusing import fuse
 from reason.verify.fusion.items import Item
 from reason.verify.fusion.parameters import FusionParameters
 from reason.verify.support import Support, support
-from verify_evidence import MODES, A, B, Z, close, of
+from support.evidence_items import MODES, A, B, Z, close, of
 
 
 def world(n, seed, *, disputes=True):

@@ -17,7 +17,7 @@ from reason.verify.fusion.weighing import Weighed, paper_weight, weigh
 from reason.verify.fusion.witness import conflict, witness
 from reason.verify.fusion.witness import testimony as told_by
 from reason.verify.support import Support
-from verify_evidence import MODES, A, B, Z, close, items, of, plain, supports, swapped
+from support.evidence_items import MODES, A, B, Z, close, items, of, plain, supports, swapped
 
 
 def piece(draw, weight=1.0):

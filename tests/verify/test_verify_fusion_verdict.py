@@ -12,7 +12,7 @@ from reason.verify.fusion.fusing import Fusion, fuse, reason_for
 from reason.verify.fusion.items import Item, clean, hard_label, item_of, smoothed_votes
 from reason.verify.fusion.parameters import FusionParameters
 from reason.verify.support import Support
-from verify_evidence import A, B, Z, close, of, plain
+from support.evidence_items import A, B, Z, close, of, plain
 
 
 def test_without_evidence_nothing_is_said():

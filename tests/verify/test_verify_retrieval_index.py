@@ -20,7 +20,7 @@ from reason.verify.retrieval.index_folder import add_to_index, build_index, save
 from reason.verify.retrieval.index_opening import open_index
 from reason.verify.retrieval.index_summary import summarize_index
 from reason.verify.retrieval.retriever import HybridRetriever, Retriever
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 pytest.importorskip("faiss")
 pytest.importorskip("bm25s")

@@ -15,7 +15,7 @@ from reason.verify.retrieval.retriever import HybridRetriever, Retriever, Retrie
 from reason.verify.retrieval.same_text import Seen
 from reason.verify.retrieval.titles import NamedIn, name_length
 from reason.verify.retrieval.weights import evidence_weights
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 PLAIN = RetrieverOptions(titles=False)
 

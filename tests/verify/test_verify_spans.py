@@ -17,8 +17,8 @@ from reason.verify.spans import (
     span_at,
 )
 from reason.verify.support import NOTHING, Support
-from scripted_entailment import ScriptedEntailment
-from scripted_model import ScriptedModel, replies
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_model import ScriptedModel, replies
 
 TEXT = "Ada was born in London.  She wrote  the first program. It ran on\tno machine. Dr. Smith knew her."
 PASSAGE = Passage(id="p", source="s", text=TEXT, title="Ada Lovelace")

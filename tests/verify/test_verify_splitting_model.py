@@ -16,8 +16,8 @@ from reason.core.sqlite_store import SqliteStore
 from reason.verify.splitting.by_model import OPENING, claims_schema, read_entries, split_by_model
 from reason.verify.splitting.quotes import added, located
 from reason.verify.splitting.rules import split_by_rules
-from run_desk import RunDesk
-from scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
+from support.scripted_model import ScriptedModel, replies
 
 ANSWER = "Rosa Lund was a chemist. She was probably born in Bergen in 1871. She met Eva Krog.\nGood luck!"
 QUESTION = "Who was Rosa Lund?"

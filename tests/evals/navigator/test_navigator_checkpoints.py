@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from navigation_world import QUICK
+from support.navigation_model import QUICK
 from reason.core.errors import DataError, StoreError
 from reason.evals.navigator.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from reason.evals.navigator.records import EpisodeRecord

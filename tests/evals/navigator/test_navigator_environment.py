@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from navigation_world import SumsModel, SumsWorld, Workshop, plan_of, settings_of, step_chance
+from support.navigation_model import SumsModel, SumsWorld, Workshop, plan_of, settings_of, step_chance
 from reason.core.errors import UserError
 from reason.evals.navigator import desk as desk_module
 from reason.evals.navigator.environment import NavigationEnv
@@ -20,7 +20,7 @@ from reason.evals.navigator.navigation import Navigation
 from reason.evals.navigator.problems import halves_of
 from reason.reasoning.rlot.learning.learner import Learner
 from reason.reasoning.rlot.learning.transition import Transition
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 
 @pytest.fixture

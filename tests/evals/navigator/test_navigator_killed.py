@@ -23,7 +23,7 @@ SCRIPT = textwrap.dedent(
     import asyncio, os, signal, sys, threading, time
     from pathlib import Path
     sys.modules["torch"] = None  # TensorBoard's writer would load it, and nothing here needs it
-    from navigation_world import SumsModel, SumsWorld, Workshop
+    from support.navigation_model import SumsModel, SumsWorld, Workshop
 
     folder, log, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
     reached, count = threading.Event(), 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from block_world import BlockModel
+from support.block_model import BlockModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from navigation_world import SumsModel, SumsWorld, Workshop, step_chance
+from support.navigation_model import SumsModel, SumsWorld, Workshop, step_chance
 from reason.core.errors import BackendUnavailable, LimitExceeded, UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.navigator.desk import Spent
@@ -14,7 +14,7 @@ from reason.evals.navigator.direct import direct_answers
 from reason.evals.navigator.navigation import Navigation
 from reason.evals.navigator.rewards import discounted
 from reason.reasoning.rlot.blocks import Block
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 R, D, DB, RF, GA = Block
 

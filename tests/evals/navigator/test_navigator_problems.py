@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from eval_tasks import TextJudge, sums, sums_task
+from support.eval_tasks import TextJudge, sums, sums_task
 from hypothesis import given
 from hypothesis import strategies as st
-from navigation_world import plan_of, settings_of
+from support.navigation_model import plan_of, settings_of
 from reason.core.answer import Answer, RunUsage
 from reason.core.errors import DataError, UserError
 from reason.core.question import Document, Question

@@ -13,7 +13,7 @@ from reason.core.sqlite_store import SqliteStore
 from reason.evals.navigator.rewards import Rewards, discounted
 from reason.reasoning.rlot.trajectory import Trajectory
 from reason.serving.metered_rewards import MeteredReward
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 PROBLEM = Question(text="How many?", choices=("one", "two"))
 CHANCE = st.floats(0.001, 0.999)

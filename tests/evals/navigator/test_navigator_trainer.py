@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from navigation_world import SumsModel, SumsWorld, Workshop
+from support.navigation_model import SumsModel, SumsWorld, Workshop
 from reason.core.errors import BackendUnavailable, DataError
 from reason.core.together import together
 from reason.evals.navigator.each import each

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from eval_tasks import sums_task
-from navigation_world import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
+from support.eval_tasks import sums_task
+from support.navigation_model import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
 from reason.core.errors import BackendUnavailable, DataError, LimitExceeded, StoreError, UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.datasets.loading import load_dataset
@@ -22,8 +22,8 @@ from reason.evals.navigator.problems import halves_of
 from reason.evals.navigator.training import NobodyWatches
 from reason.evals.navigator.work_folder import WorkFolder, read_training
 from reason.reasoning.rlot.navigator import load_navigator, question_digest
-from scripted_model import ScriptedModel, replies
-from scripted_reward import ScriptedReward
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_reward import ScriptedReward
 
 FILES = {
     "checkpoint.npz",

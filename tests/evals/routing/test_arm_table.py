@@ -11,7 +11,7 @@ from reason.core.errors import DataError, UserError
 from reason.evals.routing.arm_table import arm_table
 from reason.evals.rows import RowLedger
 from reason.reasoning.rlot.navigator import question_digest
-from trained_routers import question_text, sums_file, way
+from support.trained_routers import question_text, sums_file, way
 
 
 @pytest.fixture

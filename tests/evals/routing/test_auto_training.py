@@ -17,9 +17,9 @@ from reason.evals.routing.gathering import Gathered, gather_signals
 from reason.evals.routing.question_training import needed_of, train_question_router
 from reason.evals.routing.training import train_auto
 from reason.routers.question_features import ENTROPY, Signals, named_signals
-from scripted_model import ScriptedModel, replies
-from trained_routers import asked, hard, sums_file, way
-from word_vectors import WordVectors
+from support.scripted_model import ScriptedModel, replies
+from support.trained_routers import asked, hard, sums_file, way
+from support.word_vectors import WordVectors
 
 N = 150
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calibration_maps import failed_row, make_plan, make_row
-from eval_tasks import sums_task
+from support.calibration_maps import failed_row, make_plan, make_row
+from support.eval_tasks import sums_task
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError

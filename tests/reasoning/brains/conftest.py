@@ -1,7 +1,7 @@
 """Runs that brains are asked in."""
 
 import pytest
-from brain_desk import BrainRuns
+from support.knowledge_sources import BrainRuns
 from reason.core.sqlite_store import SqliteStore
 
 

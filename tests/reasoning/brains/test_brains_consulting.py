@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from brain_desk import BrainRuns, ScriptedBrain, hang
+from support.knowledge_sources import BrainRuns, ScriptedBrain, hang
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, LimitExceeded, StoreError, UserError

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from brain_desk import WordEmbedding
+from support.knowledge_sources import WordEmbedding
 from reason.core.errors import DataError, UserError
 from reason.reasoning.brains.brain import Brain, Snippet
 from reason.reasoning.brains.consulting import Consultant

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from brain_desk import WordEmbedding
+from support.knowledge_sources import WordEmbedding
 from reason.core.errors import BackendError, DataError, UserError
 from reason.reasoning.brains.brain import Brain
 from reason.reasoning.brains.consulting import Consultant

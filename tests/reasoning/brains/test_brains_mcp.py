@@ -22,12 +22,12 @@ MOON = ["The Moon is far.", "The Moon is round."]
 
 def command(*arguments):
     """A small server written out, which starts at once."""
-    return [sys.executable, "-S", str(TESTS / "mcp_plain_server.py"), *map(str, arguments)]
+    return [sys.executable, "-S", str(TESTS / "support" / "mcp_raw_server.py"), *map(str, arguments)]
 
 
 def real():
     """A server of the SDK's."""
-    return [sys.executable, str(TESTS / "mcp_facts_server.py")]
+    return [sys.executable, str(TESTS / "support" / "mcp_sdk_server.py")]
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +47,7 @@ def texts(found):
 async def over_a_socket():
     """The same server over streamable HTTP; gives its address."""
     import uvicorn
-    from mcp_facts_server import facts_server
+    from support.mcp_sdk_server import facts_server
 
     app = facts_server().streamable_http_app()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
@@ -145,7 +145,7 @@ async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
         (["a\0b"], BackendUnavailable, "cannot be used"),
         (command("crash"), BackendUnavailable, "it said: the license has expired"),
         (command("mute"), BackendTimeout, "did not answer"),
-        (command("garbage"), (BackendTimeout, BackendUnavailable), "mcp_plain_server"),
+        (command("garbage"), (BackendTimeout, BackendUnavailable), "mcp_raw_server"),
         ("http://127.0.0.1:9/mcp", BackendUnavailable, "is it running"),
     ],
 )

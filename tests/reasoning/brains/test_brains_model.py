@@ -3,14 +3,14 @@
 import asyncio
 
 import pytest
-from brain_desk import ScriptedBrain
+from support.knowledge_sources import ScriptedBrain
 from reason.core.errors import BackendError, LimitExceeded, StoreError
 from reason.reasoning.brains.brain import Brain
 from reason.reasoning.brains.consulting import Consultant, Spends
 from reason.reasoning.brains.folder import FolderBrain
 from reason.reasoning.brains.model import ModelBrain, facts_request
 from reason.reasoning.brains.recorded import RecordedBrain, noted, recorded_brain
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 FACTS = "1. The Moon is far.\n- It has craters.\n\n* It has craters.\nNone\n2) No air is there.\nMore:"
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from brain_desk import ScriptedBrain, WordEmbedding
+from support.knowledge_sources import ScriptedBrain, WordEmbedding
 from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.brains import opening
@@ -14,7 +14,7 @@ from reason.reasoning.brains.function import FunctionBrain
 from reason.reasoning.brains.http import HttpBrain
 from reason.reasoning.brains.model import ModelBrain
 from reason.reasoning.brains.opening import open_brain
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 pytest.importorskip("bm25s")
 faiss = pytest.importorskip("faiss")

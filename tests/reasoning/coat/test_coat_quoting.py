@@ -5,7 +5,7 @@ from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.brains.brain import Snippet
 from reason.reasoning.coat.coat import CoAT
-from thought_world import ThinkingDesk, World
+from support.thought_model import ThinkingDesk, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
 

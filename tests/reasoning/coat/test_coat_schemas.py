@@ -9,8 +9,8 @@ from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.replies import Said, read_items, read_scores
 from reason.reasoning.coat.schemas import items_schema, scores_schema
-from scripted_model import ScriptedModel
-from thought_world import ThinkingDesk, World, turns
+from support.scripted_model import ScriptedModel
+from support.thought_model import ThinkingDesk, World, turns
 
 QUESTION = Question(text="Where is it?")
 

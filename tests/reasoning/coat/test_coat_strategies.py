@@ -14,8 +14,8 @@ from reason.reasoning.brains.brain import Snippet
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.mcts import MonteCarloThoughts
 from reason.serving.metered_rewards import MeteredReward
-from scripted_reward import ScriptedReward
-from thought_world import ThinkingDesk, World
+from support.scripted_reward import ScriptedReward
+from support.thought_model import ThinkingDesk, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
 METHODS = pytest.mark.parametrize("method", [CoAT, MonteCarloThoughts], ids=["coat", "mcts"])

@@ -15,9 +15,9 @@ from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.wording import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
 from reason.reasoning.strategy import Models
 from reason.serving.recorded import RecordedModel
-from run_desk import RunDesk
-from scripted_model import END, ScriptedModel
-from scripted_workers import ScriptedWorkers
+from support.stored_runs import RunDesk
+from support.scripted_model import END, ScriptedModel
+from support.scripted_workers import ScriptedWorkers
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 ADA, BEN = NAMES[:2]

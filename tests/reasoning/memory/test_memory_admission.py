@@ -15,7 +15,7 @@ from reason.reasoning.memory.duplicates import normal_form, text_hash
 from reason.reasoning.memory.item import MemoryItem
 from reason.reasoning.memory.similarity import EmbeddedSimilarity, Similarity
 from reason.reasoning.memory.working import WorkingMemory
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 CAPITAL = "Paris is the capital of France."
 

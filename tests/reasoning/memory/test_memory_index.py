@@ -21,7 +21,7 @@ from reason.reasoning.memory.named_index import Head, VectorIndex
 from reason.reasoning.memory.named_list import summarize
 from reason.reasoning.memory.named_place import find_memory, remove_memory
 from reason.reasoning.memory.named_rows import MemoryDamaged, MemoryRows
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 faiss = pytest.importorskip("faiss")
 

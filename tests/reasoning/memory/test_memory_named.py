@@ -20,7 +20,7 @@ from reason.reasoning.memory.item import MemoryItem
 from reason.reasoning.memory.named import MAX_ITEMS, NamedMemory, open_memory
 from reason.reasoning.memory.named_list import summarize
 from reason.reasoning.memory.named_place import find_memory, memory_place, memory_places, remove_memory
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 FACTS = ("Paris is the capital of France", "Rome lies on the Tiber", "Water boils at 100 degrees")
 

@@ -14,7 +14,7 @@ from reason.reasoning.memory.item import MemoryItem
 from reason.reasoning.memory.named import open_memory
 from reason.reasoning.memory.named_index import VectorIndex
 from reason.reasoning.memory.named_place import find_memory
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 pytest.importorskip("faiss")
 
@@ -28,7 +28,7 @@ from reason.reasoning.memory import named_index, named_rows
 from reason.reasoning.memory.duplicates import text_hash
 from reason.reasoning.memory.item import MemoryItem
 from reason.reasoning.memory.named import open_memory
-from word_vectors import WordVectors
+from support.word_vectors import WordVectors
 
 def item(text):
     return MemoryItem(text=text, hash=text_hash(text))

@@ -4,7 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from block_world import QUESTION, BlockDesk, BlockWorld
+from support.block_model import QUESTION, BlockDesk, BlockWorld
 from reason.core.messages import Message
 from reason.core.question import Document, Question
 from reason.core.sqlite_store import SqliteStore

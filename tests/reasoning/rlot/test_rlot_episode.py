@@ -1,7 +1,7 @@
 """Episodes on a scripted model: what may run, when they end, and what they ask for."""
 
 import pytest
-from block_world import BlockDesk, BlockWorld, names
+from support.block_model import BlockDesk, BlockWorld, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import navigation_mdp as mdp
+import support.navigation_mdp as mdp
 import numpy as np
 import pytest
 from reason.core.errors import DataError, UserError

@@ -21,7 +21,7 @@ from reason.reasoning.rlot.learning.schedules import Learning
 from reason.reasoning.rlot.learning.targets import double_dqn_targets
 from reason.reasoning.rlot.learning.transition import Transition
 from reason.reasoning.rlot.network import NAMES, SHAPES, DuelingNetwork
-from torch_navigator import TorchDueling, TorchLearner, one_torch_thread
+from support.torch_navigator import TorchDueling, TorchLearner, one_torch_thread
 
 ANY = (True,) * 5
 BARE = (0,) * 7

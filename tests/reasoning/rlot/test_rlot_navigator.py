@@ -29,7 +29,7 @@ from reason.reasoning.rlot.navigator import (
     save_navigator,
 )
 from reason.reasoning.rlot.network import SHAPES, DuelingNetwork
-from torch_navigator import TorchDueling
+from support.torch_navigator import TorchDueling
 
 BARE = (0, 0, 0, 0, 0, 0, 0)
 ANY = (True,) * 5

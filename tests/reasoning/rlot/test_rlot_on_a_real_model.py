@@ -1,7 +1,7 @@
 """`rlot` on real weights: every block and policy ends with an answer that is replayed as it was."""
 
 import pytest
-from hand_made_navigator import stored
+from support.navigators import stored
 from reason import Reasoner, Settings
 from reason.core.settings import LocalSettings
 

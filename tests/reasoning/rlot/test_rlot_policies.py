@@ -5,13 +5,13 @@ import math
 from collections import Counter
 
 import pytest
-from block_world import QUESTION, BlockDesk, BlockWorld
-from hand_made_navigator import stored
+from support.block_model import QUESTION, BlockDesk, BlockWorld
+from support.navigators import stored
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.rlot.rlot import RLoT
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 
 @pytest.fixture

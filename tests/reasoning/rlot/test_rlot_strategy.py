@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import pytest
-from block_world import QUESTION, BlockDesk, BlockWorld, asked
-from hand_made_navigator import stored
+from support.block_model import QUESTION, BlockDesk, BlockWorld, asked
+from support.navigators import stored
 from reason.core.answer import Solution
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong, UserError
@@ -16,7 +16,7 @@ from reason.reasoning.rlot.attempt import FAILED
 from reason.reasoning.rlot.ballot import LOST
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator, question_digest
 from reason.reasoning.strategy import STRATEGIES, make_strategy
-from scripted_reward import ScriptedReward
+from support.scripted_reward import ScriptedReward
 
 SHORT = {
     "step_tokens": 24,

@@ -20,7 +20,7 @@ from reason.reasoning.search.particles import ParticleFilter
 from reason.reasoning.search.population import ParticleOptions
 from reason.reasoning.search.tempered import TemperedGibbs, TemperedOptions
 from reason.reasoning.search.tree import LEAST_LOGPROB, Continuation
-from search_worlds import RandomWorld, play, through_json
+from support.search_models import RandomWorld, play, through_json
 
 MAKE = {
     "best-first": lambda seed, **o: BestFirst(BestFirstOptions(k=3, beam_pop=2, stop="best_of_m", m=2, **o)),

@@ -9,7 +9,7 @@ from reason.reasoning.search.beam import Beam, BeamOptions
 from reason.reasoning.search.dvts import DVTS, DVTSOptions
 from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.tree import Continuation
-from search_worlds import FixedTree, RandomWorld, play, random_tree
+from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 seeds = st.integers(0, 10**6)
 

@@ -11,7 +11,7 @@ from reason.reasoning.search.best_first import BestFirst, BestFirstOptions, Stat
 from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.siblings import said
 from reason.reasoning.search.tree import Continuation
-from search_worlds import FixedTree, RandomWorld, play, random_tree
+from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 KINDS = ["rise", "fall", "abs", "none"]
 EVERYTHING = {"open_limit": None, "max_depth": 99}

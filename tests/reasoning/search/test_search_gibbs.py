@@ -6,11 +6,11 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_steps import UNEVEN
+from support.enumerable_steps import UNEVEN
 from pydantic import ValidationError
 from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.resampling import softmax
-from search_worlds import RandomWorld, executions, play
+from support.search_models import RandomWorld, executions, play
 
 
 def gibbs(rng, **options):

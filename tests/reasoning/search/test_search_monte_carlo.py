@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monte_carlo_cases import (
+from support.mcts_cases import (
     always,
     by_score,
     children,
@@ -23,12 +23,12 @@ from monte_carlo_cases import (
     worlds,
 )
 from pydantic import ValidationError
-from ragged_world import RaggedWorld
+from support.tree_search_model import RaggedWorld
 from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.monte_carlo import MonteCarloOptions, priors, puct, uct
 from reason.reasoning.search.siblings import said
 from reason.reasoning.search.tree import Continuation, Node
-from search_worlds import FixedTree, RandomWorld, play
+from support.search_models import FixedTree, RandomWorld, play
 
 # -- mass
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monte_carlo_cases import (
+from support.mcts_cases import (
     by_score,
     name,
     resampling,
@@ -18,10 +18,10 @@ from monte_carlo_cases import (
     with_rewards,
     worlds,
 )
-from ragged_world import RaggedWorld
+from support.tree_search_model import RaggedWorld
 from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.tree import Continuation
-from search_worlds import RandomWorld, as_asked, play, through_json
+from support.search_models import RandomWorld, as_asked, play, through_json
 
 # -- duplicates and resampling
 

@@ -8,9 +8,9 @@ import math
 from random import Random
 
 import pytest
-from ragged_world import RaggedWorld
+from support.tree_search_model import RaggedWorld
 from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
-from search_worlds import play
+from support.search_models import play
 
 
 class Plain:

@@ -14,7 +14,7 @@ from reason.reasoning.search.particles import ParticleFilter
 from reason.reasoning.search.population import ParticleOptions
 from reason.reasoning.search.resampling import effective_size, log_level, softmax
 from reason.reasoning.search.tree import Continuation
-from search_worlds import RandomWorld, executions, play
+from support.search_models import RandomWorld, executions, play
 
 seeds = st.integers(0, 10**6)
 

@@ -7,7 +7,7 @@ import pytest
 from reason.reasoning.search.best_first import BestFirst, BestFirstOptions, State, costs
 from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.tree import Continuation
-from search_worlds import RandomWorld, play, random_tree
+from support.search_models import RandomWorld, play, random_tree
 
 KINDS = ["rise", "fall", "abs", "none"]
 

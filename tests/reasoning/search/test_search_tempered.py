@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_steps import KnownSteps, Luck
+from support.enumerable_steps import KnownSteps, Luck
 from pydantic import ValidationError
 from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.limits import Limits
@@ -15,7 +15,7 @@ from reason.reasoning.search.resampling import softmax
 from reason.reasoning.search.tempered import TemperedGibbs, TemperedOptions
 from reason.reasoning.search.tempering import swap_probability
 from reason.reasoning.search.tree import Continuation
-from search_worlds import RandomWorld, executions, play
+from support.search_models import RandomWorld, executions, play
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
 SMALL = KnownSteps(

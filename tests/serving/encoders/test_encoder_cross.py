@@ -9,11 +9,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 import numpy as np
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.cross_encoders import CrossEncoder, open_cross_encoder, probabilities, rank
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 PAIRS = [("a query", "one text"), ("a query", "another, much longer text " * 8), ("q", "t"), ("a query", "third")]

@@ -7,11 +7,11 @@ import pytest
 pytest.importorskip("numpy")
 
 import numpy as np
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import BackendError, BadReply, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.embeddings import EmbeddingModel, open_embedding
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 class EmbeddingFake(FaultServer):

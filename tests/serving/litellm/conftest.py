@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.opening import open_litellm
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 Opened = AbstractAsyncContextManager[tuple[FaultServer, LiteLLMModel]]
 Open = Callable[..., Opened]

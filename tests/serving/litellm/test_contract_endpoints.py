@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
-from fault_server import FaultServer
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
+from support.fault_server import FaultServer
 from reason.core.messages import Prompt
 from reason.core.settings import Settings
 from reason.serving.litellm.opening import open_litellm
 from reason.serving.litellm.retrying import Retrying
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.messages import Prompt
 
 

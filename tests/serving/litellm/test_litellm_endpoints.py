@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import BackendUnavailable, RateLimited, UnknownName, UserError
 from reason.core.messages import Chunk, Prompt, Request, Sampling
 from reason.core.settings import ProviderSettings, Settings, load_settings
@@ -20,7 +20,7 @@ from reason.serving.litellm.limiter import Limiters
 from reason.serving.litellm.opening import open_litellm
 from reason.serving.litellm.retrying import Retrying
 from reason.serving.litellm.spread import SpreadModel
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
 """How many requests the test of lost and doubled ones makes; 10000 takes minutes."""

@@ -6,14 +6,14 @@ import json
 
 import jsonschema
 import pytest
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt, Request, Sampling
 from reason.core.settings import EndpointSettings, ProviderSettings, Settings
 from reason.serving.litellm.mapping import ParameterMap
 from reason.serving.litellm.opening import open_litellm
 from reason.serving.litellm.target import find_target
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 SCHEMA = {
     "type": "object",

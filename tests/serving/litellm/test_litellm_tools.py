@@ -17,9 +17,9 @@ from reason.serving.litellm.mapping import ParameterMap
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.opening import open_litellm
 from reason.serving.litellm.target import find_target
-from scripted_model import ScriptedModel, replies
-from scripted_tools import WEATHER
-from tool_server import SAID, ToolServer
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_tools import WEATHER
+from support.tool_server import SAID, ToolServer
 
 SALT = "acme"
 ASKED = Prompt.user("Is it warm in Rome?").model_copy(update={"tools": (WEATHER,)})

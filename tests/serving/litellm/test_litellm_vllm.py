@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
@@ -153,7 +153,7 @@ async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opene
 
 @pytest.mark.parametrize("broken", ["forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"])
 async def test_a_hook_that_does_nothing_on_the_server_is_not_declared(opened, monkeypatch, broken):
-    import fault_server
+    from support import fault_server
 
     real = fault_server.make_hooks
     monkeypatch.setattr(

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.messages import Prompt
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel

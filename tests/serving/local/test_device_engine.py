@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from pretended_device import PRETENDED, pretending
+from support.fake_device import PRETENDED, pretending
 from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel, _forward

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import torch
-from quoted_facts import FACTS, quotes
+from support.split_facts import FACTS, quotes
 from reason.core.messages import Prompt, Request, Sampling
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretended_device import PRETENDED, brought, pretending
+from support.fake_device import PRETENDED, brought, pretending
 from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
 from reason.core.settings import Settings, load_settings
 from reason.serving.devices import choose_device

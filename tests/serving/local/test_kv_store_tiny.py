@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kv_store_contract import *  # noqa: F403
-from kv_store_contract import Bench
+from support.kv_store_contract import *  # noqa: F403
+from support.kv_store_contract import Bench
 from reason.core.errors import CapabilityMissing, ContextTooLong, DataError, UserError
 from reason.core.messages import Completion, Prompt, Request, Sampling
 from reason.serving.files import ModelFiles

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from quoted_facts import FACTS, quotes
+from support.split_facts import FACTS, quotes
 from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.workers import Layout

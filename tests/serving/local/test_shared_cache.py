@@ -12,7 +12,7 @@ from reason.serving.local.model import Decoder
 from reason.serving.local.shared.block import Block
 from reason.serving.local.shared.shared_plan import Feed
 from reason.serving.local.shared.workspace import Workspace
-from shared_reference import RawBlock, Reference
+from support.shared_cache_reference import RawBlock, Reference
 
 EXACT = {"atol": 1e-4, "rtol": 1e-5}
 PROMPT = [(13 * i + 5) % 264 for i in range(50)]

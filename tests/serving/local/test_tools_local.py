@@ -13,8 +13,8 @@ from reason.serving.calling import Calling
 from reason.serving.local.chat_turns import ToolForms
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.text import Tokenizer
-from scripted_tools import WEATHER
-from tool_template import TOOL_TEMPLATE, with_tool_template
+from support.scripted_tools import WEATHER
+from support.tool_template import TOOL_TEMPLATE, with_tool_template
 
 CALL = ToolCall(name="weather", arguments='{"city": "Rome"}', id="c1")
 TURNS = (

@@ -11,8 +11,8 @@ from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.text import Tokenizer
 from reason.serving.tool_calls import with_calls
-from scripted_tools import WEATHER, calling
-from tool_template import with_tool_template
+from support.scripted_tools import WEATHER, calling
+from support.tool_template import with_tool_template
 
 pytestmark = pytest.mark.real
 

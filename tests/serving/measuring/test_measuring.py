@@ -12,7 +12,7 @@ from reason.core.messages import Completion, NextToken, Prompt, Request, Scored
 from reason.serving.measuring import Finding, measure, measure_speed, resident_bytes, worst_cost_usd
 from reason.serving.measuring.features import continues
 from reason.serving.model import Capabilities, Listener
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 TEXTS = replies("one, two, three, four, five", "uno, dos, tres, cuatro", "eins, zwei, drei, vier", weights=[4, 3, 3])
 

@@ -9,7 +9,7 @@ from reason.core.scorer_settings import RewardSettings
 from reason.core.settings import Settings
 from reason.serving.reward_models.judge import JudgeReward
 from reason.serving.rewards import RewardModel, open_reward
-from scripted_model import ScriptedModel
+from support.scripted_model import ScriptedModel
 
 WORDS = RewardSettings(good_token="Y", bad_token="N")
 

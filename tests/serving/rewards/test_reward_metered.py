@@ -13,7 +13,7 @@ from reason.core.sqlite_store import SqliteStore
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import RewardCapabilities, RewardModel, StepScores, count_passes
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 
 class Lengths:

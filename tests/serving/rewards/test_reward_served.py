@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import BackendError, BackendUnavailable, UnknownName, UserError
 from reason.core.scorer_settings import RewardSettings
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.rewards import RewardModel, open_reward
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 TAG = 2_000_000
 NAME = "hosted_vllm_pooling/prm"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.messages import Prompt
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]

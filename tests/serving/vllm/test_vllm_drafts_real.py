@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.core.settings import VllmSettings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from kv_store_contract import *  # noqa: F403
-from kv_store_contract import Bench
+from support.kv_store_contract import *  # noqa: F403
+from support.kv_store_contract import Bench
 from reason.core.errors import ContextTooLong, UserError
 from reason.core.messages import Prompt, Request, Sampling
 from reason.core.settings import VllmSettings

@@ -12,7 +12,7 @@ from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.serving.files import ModelFiles
-from two_models import TwoModels, booked
+from support.two_models import TwoModels, booked
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")

@@ -13,7 +13,7 @@ from reason.core.messages import Prompt, Request, Sampling
 from reason.core.settings import VllmSettings
 from reason.core.tools import Tool
 from reason.serving.files import ModelFiles
-from tool_template import with_tool_template
+from support.tool_template import with_tool_template
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 BLOCK = 32

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from reason.serving.files import ModelFiles
-from vllm_server import SERVED, RealServer, real_server
+from support.vllm_server import SERVED, RealServer, real_server
 
 pytestmark = pytest.mark.real
 IDS = [100 + i % 90 for i in range(150)]

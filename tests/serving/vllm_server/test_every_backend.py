@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from fault_server import FaultServer
+from support.fault_server import FaultServer
 from reason.core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -24,7 +24,7 @@ from reason.core.errors import (
 from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
 from reason.core.settings import LocalSettings, ProviderSettings, Settings, VllmSettings, load_settings
 from reason.serving.open import open_model
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 CONTEXT = 1024

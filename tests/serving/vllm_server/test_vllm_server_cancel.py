@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
-from vllm_server import RealServer
+from support.vllm_server import RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 IDLE_S = 1.0

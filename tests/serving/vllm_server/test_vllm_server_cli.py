@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vllm_server import SERVED, RealServer
+from support.vllm_server import SERVED, RealServer
 
 pytestmark = pytest.mark.real
 WAIT_S = 90.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from backend_contract import *  # noqa: F403
-from backend_contract import Probe
+from support.backend_contract import *  # noqa: F403
+from support.backend_contract import Probe
 from reason.core.messages import Prompt, Request, Sampling
 from reason.serving.grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
-from vllm_server import CONTEXT, RealServer
+from support.vllm_server import CONTEXT, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 

@@ -9,7 +9,7 @@ import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import HookCall, Prompt, Request, Sampling
 from reason.serving.files import ModelFiles
-from vllm_server import SERVED, RealServer
+from support.vllm_server import SERVED, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")

@@ -12,7 +12,7 @@ from reason.core.errors import BackendError
 from reason.core.messages import Prompt, Request, Sampling
 from reason.serving.litellm.opening import open_litellm
 from reason.serving.litellm.vllm_server import detokenize, version
-from vllm_server import SERVED, RealServer
+from support.vllm_server import SERVED, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 QUESTION = "What is the capital of France?"

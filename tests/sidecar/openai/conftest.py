@@ -6,11 +6,11 @@ import asyncio
 
 import openai
 import pytest
-from openai_server import scripted_server
+from support.openai_server import scripted_server
 from reason.core.errors import BackendUnavailable
 from reason.reasoning.json_answer import AS_JSON
-from scripted_model import ScriptedModel, replies
-from scripted_tools import ToolModel, calling
+from support.scripted_model import ScriptedModel, replies
+from support.scripted_tools import ToolModel, calling
 
 THOUGHTS, SAID = "Six sevens.", "The answer is 42."
 

@@ -12,7 +12,7 @@ import openai
 import pytest
 from langchain_openai import ChatOpenAI
 from reason.core.settings import Settings, load_settings
-from sidecar_server import serving
+from support.sidecar_server import serving
 
 pytestmark = pytest.mark.real
 

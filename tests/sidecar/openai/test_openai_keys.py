@@ -2,10 +2,10 @@
 
 import openai
 import pytest
-from openai_server import scripted_server
+from support.openai_server import scripted_server
 from reason.core.api_keys import ApiKey
 from reason.sidecar.gate.key_text import new_key
-from scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 
 CHAT = [{"role": "user", "content": "What is 6 * 7?"}]
 

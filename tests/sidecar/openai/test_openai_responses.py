@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from plain_answer import plain_answer
+from support.answers import plain_answer
 from reason.sidecar.openai.outcome import Outcome
 from reason.sidecar.openai.responses_reply import ResponseEvents
 from reason.sidecar.openai.thoughts import Piece

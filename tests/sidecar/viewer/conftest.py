@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from viewer_browser import Looking, chromium, find_chromium
+from support.viewer_browser import Looking, chromium, find_chromium
 
 Look = Callable[..., Looking]
 

@@ -11,8 +11,8 @@ from reason.core.answer import CheckedClaim, Verdict, Verification
 from reason.core.events import ClaimChecked, EventFields, RunFinished, StageStarted, Verified
 from reason.core.jury_events import ClaimLabelled
 from reason.sidecar.viewer.page import trace_html, verification_html
-from verified_text import ANSWER, PLACES, verified
-from viewer_runs import answer_of, numbered
+from support.verified_text import ANSWER, PLACES, verified
+from support.viewer_runs import answer_of, numbered
 
 Look = Callable[..., Any]
 AROUND = 600

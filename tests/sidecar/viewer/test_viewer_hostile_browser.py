@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ferry_search import ferry_run
+from support.step_search_events import ferry_run
 from reason.core.events import StrategyNote
 from reason.sidecar.viewer.assets_on_disk import asset
 from reason.sidecar.viewer.page import trace_html, verification_html
-from verified_text import verified
-from viewer_runs import EVIL, evil_run
+from support.verified_text import verified
+from support.viewer_runs import EVIL, evil_run
 
 Look = Callable[..., Any]
 OPEN_ALL = "document.querySelectorAll('details:not([open])').forEach((d) => { d.open = true; })"

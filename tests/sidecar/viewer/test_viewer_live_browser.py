@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from openai_server import scripted_server
+from support.openai_server import scripted_server
 from playwright.sync_api import Route, expect
 from reason.core.api_keys import ApiKey
 from reason.sidecar.gate.key_text import new_key
-from scripted_model import ScriptedModel, replies
-from thought_world import World
-from viewer_runs import EVIL
+from support.scripted_model import ScriptedModel, replies
+from support.thought_model import World
+from support.viewer_runs import EVIL
 
 Look = Callable[..., Any]
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain."

@@ -10,16 +10,16 @@ import subprocess
 import sys
 
 import pytest
-from ferry_search import ferry_run
+from support.step_search_events import ferry_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from page_reader import Read, carried
+from support.html_page import Read, carried
 from reason.core.events import Degraded, NodesSearched, RunFailed, RunStarted, SearchEnded, SearchNode
 from reason.core.question import Question
 from reason.sidecar.viewer.assets_on_disk import asset
 from reason.sidecar.viewer.page import json_in_html, trace_html, verification_html
-from verified_text import verified
-from viewer_runs import EVIL, evil_run
+from support.verified_text import verified
+from support.viewer_runs import EVIL, evil_run
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "div", "noscript", "main", "h1", "p", "script"}
 

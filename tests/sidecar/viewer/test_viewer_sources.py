@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ferry_search import ferry_run
-from noted_search import noted_run
+from support.step_search_events import ferry_run
+from support.mcts_events import noted_run
 from reason.core.event_sinks import JsonlSink
-from viewer_runs import evil_run
+from support.viewer_runs import evil_run
 
 VIEWER = Path(__file__).resolve().parents[3] / "sidecar" / "viewer"
 WEB, ASSETS = VIEWER / "web", VIEWER / "assets"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ferry_search import ferry_run, search_events
-from noted_search import noted_run
+from support.step_search_events import ferry_run, search_events
+from support.mcts_events import noted_run
 from playwright.sync_api import expect
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.sidecar.viewer.page import trace_html

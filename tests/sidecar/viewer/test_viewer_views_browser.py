@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ferry_search import ferry_run
-from noted_search import SOURCES, noted_run
+from support.step_search_events import ferry_run
+from support.mcts_events import SOURCES, noted_run
 from pydantic import JsonValue
 from reason.core.answer import Candidate, Evidence, RoleUsage, RunUsage, Solution
 from reason.core.budget import Budget, Ledger
@@ -36,7 +36,7 @@ from reason.core.jury_events import JuryStageEnded, OpinionGiven, OpinionsMerged
 from reason.core.messages import Completion, Failure, Usage
 from reason.core.question import Question
 from reason.sidecar.viewer.page import trace_html
-from viewer_runs import answer_of, numbered
+from support.viewer_runs import answer_of, numbered
 
 Look = Callable[..., Any]
 CELLS = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"

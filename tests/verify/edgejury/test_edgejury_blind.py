@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.sqlite_store import SqliteStore
 from reason.verify.edgejury.roles import shipped_roles
-from scripted_jury import CAPITAL, Juror, JuryDesk, answers_in, kind_of, letter_of, model, prompts, rules, says
+from support.scripted_jury import (
+    CAPITAL,
+    Juror,
+    JuryDesk,
+    answers_in,
+    kind_of,
+    letter_of,
+    model,
+    prompts,
+    rules,
+    says,
+)
 
 WORDS = st.text("bcdfghjkmnprstvwxz", min_size=4, max_size=8)
 NAMES = st.builds(

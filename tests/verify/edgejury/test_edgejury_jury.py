@@ -7,8 +7,20 @@ from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
 from reason.reasoning.strategy import make_strategy
 from reason.verify.edgejury.reliability import fit_reliability, save_reliability
-from scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, answers_in, kind_of, letter_of, model, prompts, rules, says
-from scripted_model import END
+from support.scripted_jury import (
+    CAPITAL,
+    OPEN,
+    Juror,
+    JuryDesk,
+    answers_in,
+    kind_of,
+    letter_of,
+    model,
+    prompts,
+    rules,
+    says,
+)
+from support.scripted_model import END
 
 LEXICAL = {"entailment": "lexical"}
 

@@ -8,9 +8,9 @@ from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.verify.edgejury.panel import Panel
-from scripted_jury import CAPITAL, Juror, JuryDesk, kind_of, model, prompts, rules, says
-from scripted_model import ScriptedModel
-from two_models import WithoutStops
+from support.scripted_jury import CAPITAL, Juror, JuryDesk, kind_of, model, prompts, rules, says
+from support.scripted_model import ScriptedModel
+from support.two_models import WithoutStops
 
 CHAIR = {"chair": rules("Canberra it is.", "Canberra")}
 

@@ -23,8 +23,8 @@ from reason.verify.edgejury.panel import Panel
 from reason.verify.edgejury.seats import family_of
 from reason.verify.edgejury.stances import chosen_stances, stances_of
 from reason.verify.support import Support
-from scripted_entailment import ScriptedEntailment
-from scripted_jury import OPEN, Juror, JuryDesk, model, prompts
+from support.scripted_entailment import ScriptedEntailment
+from support.scripted_jury import OPEN, Juror, JuryDesk, model, prompts
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.05, 0.9, 0.05), Support(0.05, 0.05, 0.9)
 

@@ -12,8 +12,8 @@ from reason.core.settings import Settings
 from reason.verify.edgejury.verifier import competitors
 from reason.verify.reports import ClaimReport
 from reason.verify.verifier import make_verifier
-from scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
-from scripted_model import ScriptedModel, replies
+from support.scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
+from support.scripted_model import ScriptedModel, replies
 
 FACT = "Ada Byron wrote the timetable."
 FALSE = "Ada Byron did not write the timetable."

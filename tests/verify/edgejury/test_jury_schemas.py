@@ -16,7 +16,7 @@ from reason.verify.edgejury.chairing import chair_request
 from reason.verify.edgejury.opinions import PooledIssue, Ranking, Standing
 from reason.verify.edgejury.reviewing import read_review, repair_request, review_request
 from reason.verify.edgejury.schemas import chair_schema, review_schema, stance_schema
-from scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, kind_of, model, rules, says
+from support.scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, kind_of, model, rules, says
 
 BLIND = Blinding(("A", "B", "C"), (2, 0, 1))
 RANKING = Ranking(

@@ -1,0 +1,1 @@
+"""What tests share: scripted models, servers, fixtures and generators."""

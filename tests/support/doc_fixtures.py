@@ -1,0 +1,135 @@
+"""What the pages take for granted: files that a reader has, programs, and what earlier work of the reader left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from support.doc_blocks import ROOT
+from support.doc_session import Mother, PageSession
+
+NAVIGATOR = ROOT / "reasoning" / "rlot" / "default.safetensors"
+MODELS = {
+    "docs/quick-start.md": "real",
+    "docs/json-schemas.md": "real",
+    "docs/calibration.md": "scripted",
+    "docs/choosing-a-strategy.md": "scripted",
+    "docs/cli.md": "scripted",
+    "docs/measuring-a-strategy.md": "scripted",
+    "docs/routers.md": "scripted",
+    "docs/sampling.md": "scripted",
+}
+"""What stands behind the names of models, by page; else a tiny Llama."""
+
+ITEMS = {
+    "docs/calibration.md": 24,
+    "docs/choosing-a-strategy.md": 44,
+    "docs/measuring-a-strategy.md": 24,
+    "docs/routers.md": 24,
+    "docs/sampling.md": 24,
+}
+"""How many questions of a data set the hub has, by page; else two."""
+
+
+def _lines(*records: Mapping[str, object]) -> str:
+    return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+
+def _sums(n: int) -> list[dict[str, object]]:
+    return [
+        {"id": f"s{i}", "question": f"Ann has {i} apples and buys 2. How many?", "answer": f"So\n#### {i + 2}"}
+        for i in range(1, n + 1)
+    ]
+
+
+FILES = {
+    "answer.txt": "Paris is the capital of France. It has 9 million inhabitants.\n",
+    "report.txt": "It was decided to build the bridge.\n",
+    "question.txt": "What is the capital of France?\n",
+    "handbook.md": "# Handbook\n\nParis has 2.1 million inhabitants.\n",
+    "notes/europe.md": "# Europe\n\nParis is the capital of France. The bridge was built in 1932.\n",
+    "docs/install.md": "# Install\n\nThe install guide was written by Ann. Prefixes are pinned by name.\n",
+    "docs/towers.md": "# Towers\n\nThe Eiffel Tower was finished in 1889.\n",
+    "quiz.csv": "ask,right,A,B,C,D\nWhich can fly?,B,pig,owl,cow,dog\n",
+    "gsm8k.jsonl": _lines(*_sums(2)),
+    "train.jsonl": _lines(*_sums(3)),
+    "questions.jsonl": _lines({"prompt": "What is 2 + 3?", "target": "5"}),
+    "samples.jsonl": _lines(
+        *({"text": f"{i} so x is {4 + i % 2}", "answer": str(4 + i % 2), "mean_logprob": -0.1 * i} for i in range(1, 9))
+    ),
+    "sentences.jsonl": _lines(
+        {"id": "s1", "text": "Skopje is the capital of North Macedonia.", "title": "Skopje"},
+        {"id": "s2", "text": "Paris is the capital of France.", "title": "Paris"},
+    ),
+    "../data/fever/dev.jsonl": _lines(
+        {
+            "id": 1,
+            "claim": "Paris is in France.",
+            "label": "SUPPORTS",
+            "evidence": [{"doc_id": "d1", "page": "Paris", "sent_id": 0, "text": "Paris is the capital of France."}],
+            "evidence_sets": [[0]],
+            "retrieved": ["d1", "d2"],
+        }
+    ),
+    "../data/corpus/sentences.jsonl": _lines(
+        *({"id": f"d{i}", "page": f"P{i}", "sent_id": 0, "text": f"Town {i} is in France."} for i in range(1, 9))
+    ),
+}
+
+PROGRAMS = {"generate": "#!/bin/sh\ncat samples.jsonl\n"}
+
+
+SWEEP = """models = [{ main = "local/smollm2-135m" }]
+
+[[dataset]]
+name = "gsm8k"
+
+[[strategy]]
+name = "cot"
+
+[[strategy]]
+name = "self-consistency"
+parameters = { n = 2 }
+"""
+
+INDEX = """
+from pathlib import Path
+from reason.core.settings import load_settings
+from reason.reasoning.brains.brain import Snippet
+from reason.reasoning.brains.faiss_index import save_faiss_brain
+from reason.serving.embeddings import open_embedding
+
+embedding = await open_embedding(None, load_settings())
+await save_faiss_brain(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)
+await embedding.aclose()
+"""
+
+EARLIER = {
+    "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
+    "docs/viewer.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
+    "docs/cli.md": "reason eval gsm8k -s glimp -m LARGE --small-model SMALL --out runs/glimp-dev",
+    "docs/routers.md": "reason eval gsm8k -s glimp -m LARGE --small-model SMALL --limit 3 --out runs/glimp-dev",
+}
+"""What the reader of a page did before, by page."""
+
+
+def open_page(page: str, mother: Mother, folder: Path) -> PageSession:
+    """A page's reader, with all of that."""
+    session = PageSession(mother, folder, MODELS.get(page, "tiny"), ITEMS.get(page, 2))
+    for name, text in {**FILES, "sweep.toml": SWEEP}.items():
+        path = session.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for name, text in PROGRAMS.items():
+        session.program(name, text)
+    shutil.copy(ROOT / "tests" / "support" / "mcp_sdk_server.py", session.work / "server.py")
+    for name in ("mine.safetensors", "nav.safetensors"):
+        shutil.copy(NAVIGATOR, session.work / name)
+    (session.work / "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
+    if page in EARLIER:
+        session.shell(EARLIER[page], f"before {page}")
+    if page == "docs/coat.md":
+        session.python(INDEX, f"before {page}")
+    return session

@@ -1,0 +1,242 @@
+"""`reason` as real processes that begin at once: forked from one that has imported everything already.
+
+Its `main(SOCKET, TINY)` is a program of its own. Over the socket come a command's words, its environment and its
+standard streams; back comes the exit status. With the word `python` instead of a command, blocks of Python are taken
+one after the other and run in one namespace, as a notebook would.
+
+What a documentation's reader has and a test has not is put in its place: models that write 16 tokens at most (as
+`DOCS_MODEL` says, every name opens a "tiny" Llama, a "scripted" model that is right now and then, or the "real"
+`local/smollm2-135m`), and the hub's data sets as a few made-up records.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import inspect
+import io
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from support.scripted_model import Distribution, Script, ScriptedModel, replies
+
+MOST_TOKENS = 16
+HUB = {
+    "openai/gsm8k": [
+        {"question": f"Ann has {n} apples and buys 2. How many has she?", "answer": f"{n} + 2 = {n + 2}\n#### {n + 2}"}
+        for n in range(3, 48)
+    ],
+    "HuggingFaceH4/MATH-500": [
+        {"problem": f"What is ${n}^2$?", "answer": str(n * n), "unique_id": f"t/{n}", "level": 1, "subject": "Algebra"}
+        for n in range(2, 4)
+    ],
+    "truthfulqa/truthful_qa": [
+        {
+            "question": f"Can {animal} fly?",
+            "best_answer": f"No, {animal} cannot fly.",
+            "correct_answers": [f"No, {animal} cannot fly."],
+            "incorrect_answers": [f"Yes, {animal} can fly."],
+            "mc1_targets": {"choices": ["No.", "Yes."], "labels": [1, 0]},
+            "mc2_targets": {"choices": ["No.", "Yes.", "They cannot."], "labels": [1, 0, 1]},
+        }
+        for animal in ("pigs", "cows")
+    ],
+}
+
+
+def put_in_place(tiny: Path) -> None:
+    """Put models and data sets in the place of a reader's."""
+    import reason.agents.reasoner
+    import reason.evals.datasets.loading as loading
+    import reason.evals.navigator.desk
+    import reason.evals.routing.gathering
+    import reason.serving.open
+    import reason.serving.reward_models.opening
+    from reason.evals.datasets.rows import RawRow
+
+    opening = reason.serving.open.open_model
+
+    async def open_model(name: str, settings: Any, *more: Any) -> Any:
+        kind = os.environ["DOCS_MODEL"]
+        named = name.replace("FOLDER", "Qwen3-8B")
+        if kind == "scripted":
+            return ScriptedModel(adder(name), name=named)
+        model: Any = await opening(name if kind == "real" else f"local/{tiny}", settings, *more[:1])
+        model.name = named
+        generate = model.generate
+
+        async def briefly(requests: Any, *rest: Any, **named: Any) -> Any:
+            return await generate([_short(r) for r in requests], *rest, **named)
+
+        model.generate = briefly
+        return model
+
+    def read_hub(source: Any, *, revision: str = "", split: str = "") -> tuple[Iterator[RawRow], str]:
+        records = HUB[source.repo][: int(os.environ["DOCS_ITEMS"])]
+        return (RawRow(r, f"{source.repo} row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
+
+    for module in (
+        reason.agents.reasoner,
+        reason.evals.navigator.desk,
+        reason.evals.routing.gathering,
+        reason.serving.open,
+        reason.serving.reward_models.opening,
+    ):
+        module.open_model = open_model  # type: ignore[attr-defined]
+    loading.read_hub = read_hub
+
+
+def adder(name: str) -> Script:
+    """A script that adds right now and then, the LARGE model more often; of its own work it thinks this or that."""
+
+    def script(text: str) -> Distribution:
+        asked, _, _ = text.rpartition("assistant: ")
+        if "Yes or No" in asked[-60:]:
+            yes = 0.3 + 0.1 * (sum(map(ord, asked)) % 5)
+            return {"Y": yes, "N": 1 - yes}
+        found = re.findall(r"Ann has (\d+)", asked)
+        number = int(found[-1]) if found else 4
+        right = 3.0 if (number % 3 or "LARGE" in name) else 0.3
+        return replies(f"The answer is {number + 2}.", f"The answer is {number}.", weights=[right, 1.0])(text)
+
+    return script
+
+
+def _short(request: Any) -> Any:
+    sampling = request.sampling
+    short = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, MOST_TOKENS)})
+    return request.model_copy(update={"sampling": short})
+
+
+LOADED = (
+    "bm25s",
+    "faiss",
+    "langchain_core.runnables",
+    "sentence_transformers",
+    "transformers.models.auto",
+    "reason.agents.verify_text",
+    "reason.cli.main",
+    "reason.cli.serve",
+    "reason.evals.evaluation",
+    "reason.evals.sweeping",
+    "reason.reasoning.brains.opening",
+    "reason.serving.embeddings",
+    "reason.serving.local.engine",
+    "reason.sidecar.server",
+    "reason.verify.entailment.embedded",
+)
+
+
+def load_everything() -> None:
+    """Load what commands import one by one, as far as it starts no threads."""
+    from reason.reasoning.strategy import STRATEGIES
+    from reason.serving.litellm.target import load_litellm
+
+    for name in LOADED:
+        importlib.import_module(name)
+    load_litellm()
+    for name in STRATEGIES.names():
+        STRATEGIES.load(name)
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def newest(*listing: str) -> str:
+    """The name of the newest of what a command lists."""
+    from reason.cli.main import main
+
+    with redirect_stdout(io.StringIO()) as told:
+        main([*listing, "--json"])
+    found = json.loads(told.getvalue())
+    return str((found if isinstance(found, list) else found["keys"])[0]["id"])
+
+
+def run_command(words: list[str]) -> int:
+    """Run a command; RUN and KEY in it stand for the newest of theirs, which its reader would copy, and so on."""
+    from reason.cli.main import main
+
+    stand_for = {"RUN": ("runs", "list"), "KEY": ("keys", "list")}
+    words = [newest(*stand_for[w]) if w in stand_for else w for w in words]
+    sys.argv = ["reason", *("mcts" if w == "STRATEGY" else w for w in words)]
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def run_blocks(connection: socket.socket) -> None:
+    """Run blocks as they come; each is answered by the traceback it ended with, or null."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    with connection.makefile("rw", encoding="utf-8") as lines, asyncio.Runner() as runner:
+        for line in lines:
+            told = json.loads(line)
+            failure = None
+            try:
+                code = compile(told["code"], told["place"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    runner.run(eval(code, space))
+                else:
+                    exec(code, space)
+            except BaseException:  # noqa: BLE001 (told to the test)
+                failure = traceback.format_exc()
+            sys.stdout.flush()
+            lines.write(json.dumps(failure) + "\n")
+            lines.flush()
+
+
+def take(connection: socket.socket) -> None:
+    """Become one command, in a child."""
+    data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    told = json.loads(data)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (they stay open)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    os.chdir(told["folder"])
+    with Path(os.environ["DOCS_PIDS"]).open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    if told["words"] == ["python"]:
+        run_blocks(connection)
+        return
+    status = 70
+    with suppress(SystemExit):
+        status = run_command(told["words"])
+    connection.sendall(str(status).encode())
+
+
+def main(address: str, tiny: str) -> None:
+    load_everything()
+    put_in_place(Path(tiny))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listening.close()
+                try:
+                    take(connection)
+                except BaseException:  # noqa: BLE001 (to the command's own error stream)
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                os._exit(0)
+            connection.close()
+

@@ -1,0 +1,79 @@
+"""Small tasks of evaluations with known answers, and a scripted model that answers them now right, now wrong."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Self
+
+from reason.core.answer import Answer
+from reason.core.question import Question
+from reason.evals.items import Dataset, Item, MathGold, Score, fingerprint
+from reason.evals.plan import TaskSource
+from reason.evals.task import Task, task_of
+from support.scripted_model import END, Distribution
+
+SOURCE = TaskSource(dataset="sums")
+
+
+def sums(n: int) -> Dataset:
+    """Sums of two numbers."""
+    items = tuple(
+        Item(
+            id=f"sum-{i:03}",
+            question=Question(text=f"What is {i} + {i + 1}?", kind="number"),
+            gold=MathGold(answer=str(2 * i + 1), kind="number"),
+            subject="even" if i % 2 == 0 else "odd",
+        )
+        for i in range(n)
+    )
+    return Dataset(
+        name="sums",
+        source="made up",
+        licence="none",
+        warning="known to everyone",
+        items=items,
+        size=n,
+        fingerprint=fingerprint(items),
+    )
+
+
+class TextJudge:
+    """Right or wrong, as text."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Hold nothing."""
+
+    async def score(self, item: Item, answer: Answer) -> Score:
+        assert isinstance(item.gold, MathGold)
+        right = answer.answer == item.gold.answer
+        return Score(
+            value=float(right),
+            correct=right,
+            parsed=answer.answer is not None,
+            label=item.gold.answer,
+            prediction=answer.answer,
+            metrics={"exact": float(right)},
+        )
+
+
+def sums_task(n: int) -> Task:
+    """The sums with their scorer."""
+    return task_of(sums(n), TextJudge)
+
+
+def adder(text: str) -> Distribution:
+    """Script of a model that adds right with a chance of two in three, and sometimes says nothing of use."""
+    question, _, written = text.rpartition("assistant: ")
+    a, b = map(int, re.findall(r"What is (\d+) \+ (\d+)", question)[-1])
+    luck = random.Random(a)
+    replies = [(f"The answer is {a + b}.", 2.0), (f"The answer is {a + b + 1}.", 1.0), ("Who knows.", luck.random())]
+    left = [(r + END, w) for r, w in replies if (r + END).startswith(written)]
+    total = sum(w for _, w in left)
+    chances: dict[str, float] = {}
+    for reply, weight in left:
+        chances[reply[len(written)]] = chances.get(reply[len(written)], 0.0) + weight / total
+    return chances or {END: 1.0}

@@ -1,0 +1,493 @@
+"""An OpenAI-compatible server on a real socket that speaks like vLLM over a script, and fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+import numpy as np
+from reason.core.errors import UserError
+from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling, TopToken
+from reason.serving.hooks import HookState, hook_names, make_hooks
+from support.scripted_model import END, ScriptedModel, replies
+
+VOCABULARY = 256
+"""Tokens of a sample under hooks."""
+
+Fault = str
+"""One of: "429 <seconds>", "429 date <seconds>", "429", "<status>", "truncated", "garbage", "wrong json", "hang",
+"disconnect", "cut", "cut <pieces>", "slow", "no usage", "error event"."""
+
+
+class FaultServer:
+    """Serves a `ScriptedModel`.
+
+    Args:
+        model: The script.
+        vllm: Whether it knows vLLM's fields and pages; else it ignores the fields, as servers do.
+        fault: What goes wrong with the n-th request (from 0) for text; None for a healthy answer.
+        key: The only key that is let in; None lets everybody in.
+        reasoning: (field, text) sent as thoughts before the text.
+        pause_s: Seconds before each token.
+        hooks: Whether hooks are installed; else `vllm_xargs` are ignored, as vLLM does.
+        reports: Whether our endpoint plug-in is installed, which hands out what hooks measured.
+        logprobs: Whether log-probabilities are shown.
+        schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
+        many: Whether a request gets as many samples as it asks for; else `n` is ignored, as many servers do.
+    """
+
+    def __init__(
+        self,
+        model: ScriptedModel,
+        *,
+        served: str = "small",
+        vllm: bool = True,
+        fault: Callable[[int], Fault | None] = lambda n: None,
+        key: str | None = None,
+        reasoning: tuple[str, str] | None = None,
+        pause_s: float = 0.0,
+        hooks: bool = True,
+        reports: bool = True,
+        logprobs: bool = True,
+        schemas: bool = False,
+        many: bool = True,
+    ) -> None:
+        self.model = model
+        self.served = served
+        self.vllm = vllm
+        self.fault = fault
+        self.key = key
+        self.reasoning = reasoning
+        self.pause_s = pause_s
+        self.hooks = hooks
+        self.reports = reports
+        self.told: dict[str, dict[str, Any]] = {}
+        """What hooks have reported and nobody has fetched."""
+        self.logprobs = logprobs
+        self.schemas = schemas
+        self.many = many
+        self.open = 0
+        """Requests for text under way."""
+        self.most_open = 0
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.answered: list[str] = []
+        """The last user message of every request that was answered in full."""
+        self.disconnects = 0
+        self.count = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[str]:
+        """Serve; gives the address ending in `/v1`."""
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        try:
+            port = server.sockets[0].getsockname()[1]
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.close()
+            for writer in tuple(self._writers):
+                writer.transport.abort()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.decode().split("\r\n")
+                method, path, _ = lines[0].split(" ")
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:]) if k}
+                length = int(headers.get("content-length", 0))
+                body = json.loads(await reader.readexactly(length)) if length else {}
+                await self._answer(_Reply(reader, writer), method, path, headers, body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+    async def _answer(self, reply: _Reply, method: str, path: str, headers: dict[str, str], body: Any) -> None:
+        self.requests.append((path, body))
+        if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
+            await reply.error(401, "no such key", code="invalid_api_key")
+            return
+        if path == "/v1/models":
+            entry = {"id": self.served, "object": "model"}
+            if self.vllm:
+                entry |= {"max_model_len": self.model.capabilities.context_tokens, "root": f"scripts/{self.served}"}
+            await reply.json(200, {"object": "list", "data": [entry]})
+            return
+        if path in ("/v1/chat/completions", "/v1/completions"):
+            await self._write(reply, path, body)
+            return
+        if self.vllm:
+            page = {
+                "/version": self._version,
+                "/tokenize": self._tokenize,
+                "/detokenize": self._detokenize,
+                "/score": self._score,
+                "/pooling": self._pooling,
+                **({"/v1/reason/hooks": self._hooks, "/v1/reason/reports": self._reports} if self.reports else {}),
+            }.get(path)
+            if page is not None:
+                await reply.json(200, page(body))
+                return
+        await reply.error(404, f"no page {path}")
+        return
+
+    # -- vLLM's pages
+
+    def _version(self, body: Any) -> Any:
+        return {"version": "0.32.0"}
+
+    def _tokenize(self, body: Any) -> Any:
+        text = body["prompt"] if "prompt" in body else self._rendered(body["messages"], body)
+        return {"tokens": [ord(c) for c in text], "count": len(text)}
+
+    def _detokenize(self, body: Any) -> Any:
+        return {"prompt": "".join(map(chr, body["tokens"]))}
+
+    def _score(self, body: Any) -> Any:
+        texts = body["text_2"]
+        return {"data": [{"index": i, "score": len(t) / 10} for i, t in reversed(list(enumerate(texts)))]}
+
+    def _pooling(self, body: Any) -> Any:
+        return {"data": [{"index": i, "data": [float(len(t))]} for i, t in enumerate(body["input"])]}
+
+    def _hooks(self, body: Any) -> Any:
+        return {"hooks": sorted(hook_names(groups=False)) if self.hooks else []}
+
+    def _reports(self, body: Any) -> Any:
+        return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}
+
+    def _rendered(self, messages: Any, body: Any) -> str:
+        return self.model.render(self._prompt(messages, body))
+
+    def _prompt(self, messages: Any, body: Any) -> Prompt:
+        turns = [Message(role=m["role"], content=m["content"]) for m in messages]
+        if self.vllm and body.get("continue_final_message"):
+            # chat templates commonly strip what they are given
+            return Prompt(messages=tuple(turns[:-1]), prefix=turns[-1].content.strip())
+        return Prompt(messages=tuple(turns))
+
+    # -- text
+
+    async def _write(self, reply: _Reply, path: str, body: Any) -> None:
+        number, self.count = self.count, self.count + 1
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        gone = asyncio.ensure_future(reply.gone())
+        work = asyncio.ensure_future(self._writing(reply, path, body, self.fault(number)))
+        try:
+            await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self.disconnects += 1
+                raise ConnectionResetError
+            await work
+        finally:
+            # before anything is awaited: a client may act on the last bytes at once
+            self.open -= 1
+            for task in (gone, work):
+                task.cancel()
+            await asyncio.gather(gone, work, return_exceptions=True)
+
+    async def _writing(self, reply: _Reply, path: str, body: Any, fault: Fault | None) -> None:
+        if body.get("model") != self.served:
+            await reply.error(404, f"the model {body.get('model')} does not exist", code="model_not_found")
+            return
+        if fault is not None and fault.startswith("429"):
+            *_, asked = fault.split(" ")
+            headers = {} if fault == "429" else {"Retry-After": asked}
+            if "date" in fault:
+                headers = {"Retry-After": formatdate(time.time() + float(asked), usegmt=True)}
+            await reply.error(429, "too many requests", headers=headers)
+            return
+        if fault is not None and fault.isdigit():
+            await reply.error(int(fault), f"status {fault} on demand")
+            return
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if fault == "wrong json":
+            await reply.raw(200, "text/event-stream", b"data: {broken\n\ndata: [DONE]\n\n")
+            return
+        if fault == "garbage":
+            await reply.raw(200, "text/event-stream", b'data: {"object": "chat.completion.chunk"}\n\n')
+            return
+        if fault == "disconnect":
+            raise ConnectionResetError
+        request = self._request(path, body)
+        need = self.model.count_tokens(request.prompt) + request.sampling.max_tokens
+        if need > (self.model.capabilities.context_tokens or need):
+            told = f"this model's maximum context length is exceeded by {need} tokens"
+            await reply.error(400, told, param="input_tokens" if self.vllm else None)
+            return
+        if request.sampling.top_logprobs > 20:
+            await reply.error(400, "top_logprobs is at most 20")
+            return
+        await self._stream(reply, path, body, request, fault)
+
+    def _request(self, path: str, body: Any) -> Request:
+        if path == "/v1/completions":
+            given = body["prompt"]
+            prompt = Prompt(text=given if isinstance(given, str) else "".join(map(chr, given)))
+            top = body.get("logprobs") or 0
+        else:
+            prompt = self._prompt(body["messages"], body)
+            top = body.get("top_logprobs") or 0
+        stop = body.get("stop") or ()
+        return Request(
+            prompt=prompt,
+            sampling=Sampling(
+                temperature=body.get("temperature", 1.0),
+                max_tokens=body.get("max_tokens", 16),
+                n=(body.get("n") or 1) if self.many else 1,
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+                top_logprobs=top,
+            ),
+        )
+
+    async def _stream(self, reply: _Reply, path: str, body: Any, request: Request, fault: Fault | None) -> None:
+        chat = path == "/v1/chat/completions"
+        seed = body.get("seed")
+        base = random.randrange(1 << 30) if seed is None else seed
+        n = request.sampling.n
+        if not body.get("stream"):
+            await reply.json(200, self._whole(request, body))
+            return
+        writers = []
+        writing = self._held(body) or self.model
+        for i in range(n):
+            # like vLLM: sample i of a request with seed s is the sample of seed s + i
+            changed = request.sampling.model_copy(update={"seed": base + i, "n": 1})
+            hooked = (body.get("vllm_xargs") or {}).get("reason") if self.vllm and self.hooks else None
+            if hooked:
+                writers.append(self._hooked(request.prompt, changed, bool(body.get("ignore_eos")), json.loads(hooked)))
+                continue
+            [[made]] = await writing.generate([request.model_copy(update={"sampling": changed})])
+            writers.append(_pieces(made))
+        shape = "chat.completion.chunk" if chat else "text_completion"
+        frame = {"id": f"r{self.count}", "object": shape, "created": 1, "model": self.served}
+        await reply.start("text/event-stream")
+        made = sum(map(len, writers))
+        sent = 0
+        for turn in range(max(len(p) for p in writers)):
+            for i, pieces in enumerate(writers):
+                if turn >= len(pieces):
+                    continue
+                if fault is not None and fault.startswith("cut") and sent == int(fault[4:] or 2):
+                    raise ConnectionResetError
+                if fault == "truncated" and sent == 2:
+                    await reply.end()
+                    return
+                if fault == "error event" and sent == 2:
+                    await reply.event({"error": {"message": "engine died", "code": 500}})
+                    await reply.end()
+                    return
+                if self.pause_s or fault == "slow":
+                    await asyncio.sleep(self.pause_s or 0.02)
+                first = turn == 0
+                choice = self._choice(chat, i, pieces[turn], body, first)
+                await reply.event({**frame, "choices": [choice]})
+                sent += 1
+        if fault != "no usage" and (body.get("stream_options") or {}).get("include_usage"):
+            prompt_tokens = self.model.count_tokens(request.prompt)
+            usage = {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": made,
+                "total_tokens": prompt_tokens + made,
+                "prompt_tokens_details": {"cached_tokens": prompt_tokens // 16 * 16},
+                "completion_tokens_details": {"reasoning_tokens": 1 if self.reasoning else 0},
+            }
+            await reply.event({**frame, "choices": [], "usage": usage})
+        self.answered.append(request.prompt.messages[-1].content if request.prompt.messages else "")
+        await reply.event("[DONE]")
+        await reply.end()
+
+    def _held(self, body: Any) -> ScriptedModel | None:
+        """A script that writes what a request's JSON schema asks for; None if it asks for nothing, or is not heard."""
+        form = body.get("response_format") or {}
+        given = (body.get("structured_outputs") or {}).get("json") if self.vllm else None
+        schema = given if given is not None else (form.get("json_schema") or {}).get("schema")
+        if schema is None or not self.schemas:
+            return None
+        return ScriptedModel(replies(json.dumps(instance(schema))))
+
+    def _hooked(self, prompt: Prompt, sampling: Sampling, endless: bool, order: Any) -> list[Piece]:
+        """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
+        hooks = make_hooks([HookCall.model_validate(c) for c in order["hooks"]], "fault server")
+        before = self.model.render(prompt)
+        said: list[int] = []
+        ends = frozenset({ord(END)})
+        states = {n: HookState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in hooks}
+        draw = random.Random(f"{sampling.seed}/hooked")
+        pieces: list[Piece] = []
+        failure = None
+        while len(said) < sampling.max_tokens:
+            chances = self.model._script(before + "".join(map(chr, said)))
+            # as good as impossible, but a hook can allow it
+            exact = [math.log(chances[chr(i)]) if chances.get(chr(i)) else -60.0 for i in range(VOCABULARY)]
+            row = np.array(exact, dtype=np.float32)
+            try:
+                for name, hook in hooks:
+                    row = hook(row, states[name])
+            except UserError as e:
+                failure = ["user_error", f"a logits hook failed: {e}"]
+            if failure is not None:
+                row = np.full(VOCABULARY, -np.inf, dtype=np.float32)
+                row[ord(END)] = 0.0
+            weights = np.exp((row - row.max()).astype(float) / (sampling.temperature or 1.0))
+            token = int(row.argmax()) if not sampling.temperature else draw.choices(range(VOCABULARY), weights)[0]
+            best = sorted(range(VOCABULARY), key=exact.__getitem__, reverse=True)[: sampling.top_logprobs]
+            top = tuple(TopToken(token_id=i, token=chr(i), logprob=exact[i]) for i in best)
+            said.append(token)
+            ended = token == ord(END) and not endless
+            finish = "stop" if ended else "length" if len(said) == sampling.max_tokens else None
+            pieces.append(Piece("" if token == ord(END) else chr(token), token, exact[token], top, finish))
+            if ended:
+                break
+        extras = {name: state.extras for name, state in states.items() if state.extras}
+        if order.get("id"):
+            self.told[order["id"]] = {"extras": extras, "failure": failure}
+        return pieces
+
+    def _choice(self, chat: bool, index: int, piece: Piece, body: Any, first: bool) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index, "finish_reason": piece.finish, "logprobs": None}
+        if self.vllm and body.get("return_token_ids"):
+            choice["token_ids"] = [piece.token_id]
+        if self.vllm and (piece.finish is not None or not chat):
+            choice["stop_reason"] = piece.stopped_by or None
+        if chat:
+            choice["delta"] = {"content": piece.text, **({"role": "assistant"} if first else {})}
+            if first and self.reasoning is not None:
+                choice["delta"][self.reasoning[0]] = self.reasoning[1]
+        else:
+            choice["text"] = piece.text
+        if body.get("logprobs") is not None and body["logprobs"] is not False and self.logprobs:
+            choice["logprobs"] = self._logprobs(chat, piece, body)
+        return choice
+
+    def _logprobs(self, chat: bool, piece: Piece, body: Any) -> dict[str, Any]:
+        def name(token_id: int) -> str:
+            as_ids = self.vllm and body.get("return_tokens_as_token_ids")
+            return f"token_id:{token_id}" if as_ids else chr(token_id)
+
+        ranked = [(name(t.token_id), t.logprob) for t in piece.top]
+        token = name(piece.token_id)
+        if not chat:
+            return {"tokens": [token], "token_logprobs": [piece.logprob], "top_logprobs": [dict(ranked)]}
+        entry: dict[str, Any] = {"token": token, "logprob": piece.logprob, "bytes": list(token.encode())}
+        entry["top_logprobs"] = [{"token": t, "logprob": lp, "bytes": None} for t, lp in ranked]
+        return {"content": [entry]}
+
+    def _whole(self, request: Request, body: Any) -> dict[str, Any]:
+        """The reply to a scoring request, not streamed."""
+        text = request.prompt.text or ""
+        rows = [None, *(self._row(text, i) for i in range(1, len(text)))]
+        choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length", "logprobs": None}
+        if self.vllm and body.get("prompt_logprobs") is not None:
+            choice["prompt_logprobs"] = rows
+        usage = {"prompt_tokens": len(text), "completion_tokens": 1, "total_tokens": len(text) + 1}
+        frame = {"id": "r", "object": "text_completion", "created": 1, "model": self.served}
+        return {**frame, "choices": [choice], "usage": usage}
+
+    def _row(self, text: str, i: int) -> dict[str, Any]:
+        chances = self.model._script(text[:i])
+        p = chances.get(text[i], 0.0)
+        rank = 1 + sum(q > p for q in chances.values())
+        return {str(ord(text[i])): {"logprob": math.log(p) if p else -1e9, "rank": rank, "decoded_token": text[i]}}
+
+
+def instance(schema: Any) -> Any:
+    """Something small that satisfies a schema of objects, lists, texts, numbers and enumerations."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: instance(field) for name, field in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [instance(schema["items"])] * schema.get("minItems", 0)
+    return {"string": "a text", "integer": 3, "number": 0.5, "boolean": True}[schema["type"]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token adds to a sample."""
+
+    text: str
+    token_id: int
+    logprob: float
+    top: tuple[TopToken, ...]
+    finish: str | None = None
+    stopped_by: str | None = None
+
+
+def _pieces(made: Completion) -> list[Piece]:
+    """A scripted sample token by token: one token is one character, and those of a stop string have no text."""
+    last = len(made.token_ids) - 1
+    tops = made.top_logprobs or ((),) * len(made.token_ids)
+    return [
+        Piece(
+            made.text[i : i + 1],
+            token,
+            logprob,
+            top,
+            made.finish_reason if i == last else None,
+            made.stopped_by if i == last else None,
+        )
+        for i, (token, logprob, top) in enumerate(zip(made.token_ids, made.logprobs or (), tops, strict=True))
+    ]
+
+
+class _Reply:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def gone(self) -> None:
+        """Returns when the client has closed the connection."""
+        while not self._reader.at_eof() and not self._writer.is_closing():
+            await asyncio.sleep(0.005)
+
+    async def raw(self, status: int, kind: str, content: bytes, headers: dict[str, str] | None = None) -> None:
+        lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(content)}"]
+        lines += [f"{k}: {v}" for k, v in (headers or {}).items()]
+        self._writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+        await self._writer.drain()
+
+    async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        await self.raw(status, "application/json", json.dumps(value).encode(), headers)
+
+    async def error(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: Any = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        error = {"message": message, "type": "error", "param": param, "code": code or status}
+        await self.json(status, {"error": error}, headers)
+
+    async def start(self, kind: str) -> None:
+        self._writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+
+    async def event(self, value: Any) -> None:
+        data = f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode()
+        self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        await self._writer.drain()
+
+    async def end(self) -> None:
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()

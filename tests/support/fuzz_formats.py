@@ -1,0 +1,179 @@
+"""What a fuzzer tries on the readers of formats that come from files, servers and callers.
+
+As in `fuzz_texts`; here a reader may refuse what it is given, by the errors that its contract has and no other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import httpx
+from support.fuzz_texts import Target, text_of
+from openai import APIError
+from pydantic import ValidationError
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import BadReply, DataError, ReasonError, UserError
+from reason.core.event_sinks import read_events
+from reason.core.events import EVENT
+from reason.core.json_lines import json_lines
+from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.serving.litellm.costs import Prices, share
+from reason.serving.litellm.events import EventReader
+from reason.serving.litellm.reading import Reading, completed, token_id
+from reason.serving.litellm.target import Target as Provider
+from reason.sidecar import client_calls
+from reason.sidecar.gate.bodies import check_json
+from reason.sidecar.openai.asking import chat_asks
+from reason.sidecar.openai.chat_request import ChatRequest
+from reason.sidecar.openai.responses import _asks
+from reason.sidecar.openai.responses_request import ResponsesRequest
+
+UNKNOWN_SHAPE = (BadReply, APIError, ValueError, TypeError, KeyError, AttributeError, IndexError)
+"""What `serving.litellm.faults.explain` makes a `BackendError` of."""
+PLACE = Provider(
+    name="openai/m", provider="openai", served="m", api_base="http://127.0.0.1:1", api_key="", key_env="KEY",
+    settings=ProviderSettings(), parameters=frozenset(),
+)  # fmt: skip
+
+
+@cache
+def folder() -> Path:
+    """One folder for the files of all inputs, removed with the process."""
+    made = Path(tempfile.mkdtemp(prefix="reason-fuzz-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    (made / "reason").mkdir()
+    return made
+
+
+@cache
+def reasoner() -> Reasoner:
+    """Plans runs; opens nothing."""
+    return Reasoner(settings=Settings(store=folder() / "runs.sqlite3"))
+
+
+def settings_toml(data: bytes) -> None:
+    """Any settings file gives settings, or an error that is told."""
+    path, said = folder() / "reason" / "reason.toml", "they are settings"
+    path.write_bytes(data)
+    with patch.dict(os.environ, {"XDG_CONFIG_HOME": str(folder())}):
+        try:
+            load_settings()
+        except ReasonError as e:
+            said = str(e)
+    assert said
+
+
+def provider_stream(data: bytes) -> None:
+    """However a stream is cut, the same objects come of it; and what they say is read or refused as a reply."""
+    step, stream = 1 + (data[0] % 64 if data else 0), data[1:]
+    whole, cut = _events([stream]), _events([stream[at : at + step] for at in range(0, len(stream), step)])
+    assert whole == cut
+    reading = Reading((0, 1), lambda *_: None, PLACE.place)
+    with suppress(*UNKNOWN_SHAPE):
+        reading.take(whole[0])
+    token_id(text_of(stream))
+    if any(sample.tokens is None for sample in reading.samples):
+        return  # LiteLLM would count
+    usages = share(reading.usage, reading.samples, Prices(1e-6, 1e-6), PLACE, 0.0)
+    for sample, usage in zip(reading.samples, usages, strict=True):
+        with suppress(*UNKNOWN_SHAPE):
+            completed(sample, usage, None, wants_logprobs=False, tells_stop=True, place=PLACE.place)
+
+
+def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
+    """The objects of a stream, and how it ended; none of a stream that was refused."""
+    reader, events = EventReader(), []
+    try:
+        for piece in pieces:
+            events += reader.feed(piece)
+        events += reader.end()
+    except (BadReply, ValueError) as e:
+        return [], type(e).__name__
+    return events, "done" if reader.done else "open"
+
+
+def client_stream(data: bytes) -> None:
+    """The lines of a server's stream give events, or an error of ours, and so does a body that refuses."""
+    reader, said = client_calls.EventReader(), "it was read"
+    try:
+        for line in [*text_of(data).splitlines(), ""]:
+            event = reader.take(line)
+            assert event is None or event.model_dump_json()
+    except ReasonError as e:
+        said = str(e)
+    assert said
+    headers = [(b"Retry-After", data[-2:].translate(None, b"\r\n\0"))]
+    refusal = httpx.Response(
+        400 + len(data) % 200, content=data, headers=headers, request=httpx.Request("GET", "http://x/")
+    )
+    with suppress(ReasonError):
+        client_calls.readiness(refusal)
+    refused = None
+    try:
+        client_calls.refuse(refusal)
+    except ReasonError as e:
+        refused = e
+    assert refused is not None
+    with suppress(ReasonError):
+        assert 0 <= client_calls.Following(0, reconnects=3).again(refused) <= client_calls.LONGEST_DELAY_S
+
+
+def openai_bodies(data: bytes) -> None:
+    """A body in OpenAI's format comes to runs, or is refused by an error that a caller can read."""
+    try:
+        check_json(data[1:])  # what stands before the routes
+        given = json.loads(data[1:])
+    except (UserError, ValueError, RecursionError):
+        return
+    asked, status = None, 422
+    try:
+        if data[0] & 1:
+            asked = chat_asks(ChatRequest.model_validate(given), reasoner(), "tenant")
+        else:
+            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), desk=None))
+            body = ResponsesRequest.model_validate(given)
+            if body.previous_response_id is None:  # else it would be looked up in a store
+                asked = anyio.run(_asks, body, app, SimpleNamespace(tenant="tenant"))
+    except ValidationError:
+        pass
+    except ReasonError as e:
+        status = e.http_status
+    assert 400 <= status < 500
+    for config in () if asked is None else asked.configs:
+        assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+def stored_events(data: bytes) -> None:
+    """A stored event is read as it was written, or refused; a damaged trace is told with its line."""
+    path, said, other = folder() / "trace.jsonl", "", ""
+    path.write_bytes(data)
+    try:
+        for event in read_events(path):
+            again = EVENT.validate_json(event.model_dump_json())
+            assert again.model_dump_json() == event.model_dump_json()
+    except DataError as e:
+        said = str(e)
+    assert not said or str(path) in said
+    try:
+        for line in json_lines(data, "file"):
+            assert line.where == f"file line {line.number}"
+    except DataError as e:
+        other = str(e)
+    assert not other or "file line" in other
+
+
+FORMAT_TARGETS: dict[str, Target] = {
+    target.__name__: target for target in (settings_toml, provider_stream, client_stream, openai_bodies, stored_events)
+}

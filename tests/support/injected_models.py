@@ -1,0 +1,24 @@
+"""Scripted models in the place of those that a reasoner would open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from reason.agents import reasoner as reasoner_module
+from support.scripted_model import ScriptedModel
+
+
+@contextmanager
+def opened_models(models: Mapping[str, ScriptedModel]) -> Iterator[None]:
+    """Inside, reasoners open these, by their strings, and no others."""
+
+    async def open_model(name: str, *_: object) -> ScriptedModel:
+        return models[name]
+
+    before = reasoner_module.open_model
+    reasoner_module.open_model = open_model  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        reasoner_module.open_model = before

@@ -1,0 +1,134 @@
+"""Sums that a scripted model gets right only along some chains of blocks, and trainings on them."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+
+from support.block_model import BlockModel, BlockWorld, asked
+from support.eval_tasks import SOURCE, sums_task
+from reason.core.settings import Settings
+from reason.evals.navigator import desk as desk_module
+from reason.evals.navigator import training as training_module
+from reason.evals.navigator.plan import Schedule, make_training_plan
+from reason.evals.navigator.problems import problems_of
+from reason.evals.navigator.training import train
+from reason.reasoning.rlot.learning.learner import Learning
+from support.scripted_model import END, ScriptedModel
+
+SUM = re.compile(r"What is (\d+) \+ (\d+)")
+QUICK = Learning(batch=8, begins_at=16, capacity=64, sync_every=5, eps_decay=0.97, lr_halved_every=40)
+"""The paper's numbers, made for some dozen episodes."""
+
+
+class SumsWorld(BlockWorld):
+    """A sum is right if a step was refined, or decomposed where the first number is even; every fourth is easy."""
+
+    a = b = 0
+
+    def script(self, text):
+        self.a, self.b = map(int, SUM.findall(text)[-1])
+        try:
+            asked(text)
+        except StopIteration:  # no block: it is asked directly
+            written = text.rpartition("assistant: ")[2]
+            reply = f"The answer is {self.a + self.b + (self.a % 4 != 0)}." + END
+            return {reply[len(written)] if reply.startswith(written) else END: 1.0}
+        return super().script(text)
+
+    def assess(self, steps):
+        if not steps:
+            return (0, 0, 0, 1 + self.a % 3, 0, 0, 0)
+        refined = any(step.startswith("refined") for step in steps)
+        return (3, 2, 3 if refined else 1, self.a % 4, 2, min(3, len(steps)), 3)
+
+    def finished(self, steps):
+        return "yes" if len(steps) == 3 and steps[-1] == "guess" else "no"  # a debate, whose plan is the first line
+
+    def answer(self, steps):
+        right = any(s.startswith("refined") or (s.startswith("summed") and self.a % 2 == 0) for s in steps)
+        return f"{self.a + self.b + (not right)}."
+
+
+class SumsModel(BlockModel):
+    """The world as a model, direct answers included."""
+
+    async def generate(self, requests, listener=None):
+        return await ScriptedModel.generate(self, requests, listener)
+
+
+def step_chance(text):
+    """How right a step is, for a scripted reward model: between 0 and 1, and another for every step."""
+    if "refined" in text:
+        return 0.9
+    return 0.25 + 0.05 * (len(text) % 9)
+
+
+def settings_of(folder, **how):
+    return Settings(
+        **{"model": "scripted/sums", "store": folder / "none", "cache_dir": folder / "cache", "reuse": "store", **how}
+    )
+
+
+def plan_of(folder, *, questions=24, reward="outcome", **how):
+    """A plan on sums, and its task."""
+    task = sums_task(questions)
+    settings = settings_of(folder, **({} if reward == "outcome" else {"reward_model": "scripted/reward"}))
+    chosen = {"learning": QUICK, "parallel": 4, "validation": 4, "problems": "all", **how}
+    return make_training_plan([task], settings, reward=reward, **chosen), task
+
+
+class Workshop:
+    """Trains with scripted models; `model` is the one that is opened. Learning curves are drawn only with `draws`."""
+
+    def __init__(self, monkeypatch, folder, world=None, reward=None, model=None, *, draws=False):
+        self.folder = folder
+        self.world = world or SumsWorld()
+        self.model = model or SumsModel(self.world)
+        self.reward = reward
+        self.opened = 0
+
+        async def open_model(name, *_):
+            self.opened += 1
+            return self.model
+
+        async def open_reward(name, *_):
+            return self.reward
+
+        if not draws:
+            monkeypatch.setattr(training_module, "learning_curve", lambda *_: "<svg/>")
+        monkeypatch.setattr(desk_module, "open_model", open_model)
+        monkeypatch.setattr(desk_module, "open_reward", open_reward)
+
+    async def train(self, name="work", *, episodes=12, resume=False, watcher=None, store=None, task=None, **how):
+        schedule_names = ("tokens", "checkpoint_every", "validate_every")
+        schedule = {k: how.pop(k) for k in schedule_names if k in how}
+        plan, made = plan_of(self.folder, **how)
+        work = self.folder / name
+        return await train(
+            plan,
+            [task or made],
+            [SOURCE],
+            work,
+            work / "navigator.safetensors",
+            settings_of(self.folder, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
+            schedule=Schedule(**{"episodes": episodes, "validate_every": 0, **schedule}),
+            resume=resume,
+            store=store,
+            watcher=watcher,
+        )
+
+    def file(self, name, work="work"):
+        return (self.folder / work / name).read_bytes()
+
+    def desk(self, *, limit=None, **how):
+        """A desk on sums and their problems, opened for as long as it is held."""
+        plan, task = plan_of(self.folder, **how)
+
+        @asynccontextmanager
+        async def opened():
+            settings = settings_of(self.folder)
+            async with desk_module.open_desk(plan, [task], settings, self.folder / "desk.db", limit=limit) as desk:
+                yield desk, problems_of("sums", task.items.values())
+
+        return opened()

@@ -1,0 +1,63 @@
+"""A desk in this process over a store of its own, with a scripted model that a test can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from reason.agents.reasoner import Reasoner
+from reason.core.settings import Settings
+from reason.sidecar.admission import Admission
+from reason.sidecar.callers import Caller
+from reason.sidecar.desk import RunDesk
+from support.scripted_model import ScriptedModel, replies
+
+ANNE = Caller(key_id="a", tenant="anne", scopes=frozenset({"ask", "read"}))
+BEN = Caller(key_id="b", tenant="ben", scopes=frozenset({"ask", "read"}))
+
+
+class Gate:
+    """Holds a scripted model in the middle of its replies until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.reached = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self.open.wait()
+
+
+@asynccontextmanager
+async def desk_on(
+    path: Path, models: dict[str, Any], *, step: Callable[[], object] | None = None, drain_s: float = 0.0, **serve: Any
+) -> AsyncIterator[Any]:
+    """A desk over a store, with a scripted model of its own."""
+    models["scripted"] = ScriptedModel(replies("The answer is 42."), step=step)
+    options = {"auth": False, "drain_s": drain_s, **serve}
+    settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
+    async with Reasoner(settings=settings) as reasoner:
+        bounds = settings.serve
+        admission = Admission(bounds.max_runs, bounds.max_waiting, bounds.max_wait_s)
+        async with RunDesk(reasoner, await reasoner.open_store(), bounds, admission) as desk:
+            desk.reasoner = reasoner  # type: ignore[attr-defined]
+            yield desk
+
+
+def config_of(desk: Any, question: str = "What is six times seven?", **options: Any) -> Any:
+    return desk.reasoner.plan(question, **options)
+
+
+async def left_behind(path: Path, desk: Any, run_id: str = "left") -> str:
+    """A background run in the store whose process was killed."""
+    config = config_of(desk).model_copy(update={"tenant": "anne"})
+    await desk.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
+    with sqlite3.connect(path) as db:
+        (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()
+        host = owner.split(":")[0]
+        db.execute("UPDATE runs SET owner = ? WHERE id = ?", (f"{host}:{2**22}:1", run_id))
+    return run_id

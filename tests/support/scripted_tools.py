@@ -1,0 +1,39 @@
+"""A scripted model that takes tools, and writes its calls as Qwen's family does."""
+
+from __future__ import annotations
+
+import json
+
+from reason.core.tools import Tool
+from reason.serving.calling import Calling
+from reason.serving.local.chat_turns import ToolForms
+from support.scripted_model import ScriptedModel
+
+WEATHER = Tool(
+    name="weather",
+    description="Tells the weather.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+
+
+def calling(name: str = "weather", **arguments: object) -> str:
+    """A reply that calls a tool."""
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+class Shows:
+    """A tokenizer whose template shows tools."""
+
+    tool_forms = ToolForms(shows_tools=True, shows_calls=True, tagged=True)
+
+
+class ToolModel(ScriptedModel):
+    """A `ScriptedModel` whose calls are read."""
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"tools": True})
+
+    async def generate(self, requests, listener=None):
+        asked = Calling(requests, Shows(), self.name, holds=False)
+        return asked.read(await super().generate(asked.requests, asked.hearing(listener)))

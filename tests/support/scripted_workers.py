@@ -1,0 +1,107 @@
+"""Workers on a shared text whose every probability is known: what one sees, is a text put together by its layout."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+from reason.core.errors import BackendUnavailable, ContextTooLong
+from reason.core.messages import Usage
+from reason.serving.model import Capabilities
+from reason.serving.workers import Drawn, Opening, Pass
+from support.scripted_model import END, Distribution, Script, ScriptedModel
+
+Seen = Callable[[int, str], Distribution]
+"""Distribution of the next character of a worker, by what it sees."""
+
+
+class ScriptedWorkers(ScriptedModel):
+    """A `ScriptedModel` whose workers read one another's text.
+
+    Args:
+        seen: What workers write next.
+        script: What samples write; workers do not ask for it.
+    """
+
+    def __init__(self, seen: Seen, script: Script = lambda text: {END: 1.0}, **settings: object) -> None:
+        super().__init__(script, **settings)  # type: ignore[arg-type]
+        self.seen = seen
+        self.groups: list[ScriptedGroup] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return super().capabilities.model_copy(update={"kv_sharing": True})
+
+    async def open_workers(self, opening: Opening) -> ScriptedGroup:
+        self.groups.append(ScriptedGroup(self, opening))
+        return self.groups[-1]
+
+
+class ScriptedGroup:
+    """Workers under way; `passes` are those that were run, `closed` whether it is."""
+
+    def __init__(self, model: ScriptedWorkers, opening: Opening) -> None:
+        self.model, self.opening = model, opening
+        self.history = model.render(opening.prompt)
+        self.steps = [""] * opening.workers
+        self.passes: list[Pass] = []
+        self.closed = False
+        self._random = [random.Random(f"{opening.seed}:{w}") for w in range(opening.workers)]
+        self._last: list[int | None] = [None] * opening.workers
+        self._given, self._drawn = len(self.history), 0
+
+    @property
+    def workers(self) -> int:
+        return self.opening.workers
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
+
+    def view(self, worker: int) -> str:
+        opening = self.opening
+        rest = "".join(text for w, text in enumerate(self.steps) if w != worker)
+        if opening.workers == 1 or opening.layout == "interleaved":
+            return self.history + self.steps[worker]
+        others = opening.others if opening.layout == "combined" else ""
+        return self.history + others + rest + opening.own + self.steps[worker]
+
+    async def advance(self, step: Pass) -> list[Drawn | None]:
+        await asyncio.sleep(0)
+        if self.closed:
+            raise BackendUnavailable("closed")
+        self.passes.append(step)
+        for worker in step.moves:
+            self.history += self.steps[worker]
+            self.steps[worker] = ""
+        read = [0] * self.workers
+        for worker, fed in enumerate(step.feeds):
+            if fed is not None:
+                added = ("" if fed.token is None else chr(fed.token)) + fed.text
+                self.steps[worker] += added
+                read[worker] = len(added)
+                self._given += len(added) - (fed.token is not None and fed.token == self._last[worker])
+        drawn: list[Drawn | None] = [None] * self.workers
+        for worker, fed in enumerate(step.feeds):
+            if fed is None:
+                continue
+            view = self.view(worker)
+            if len(view) > self.model._context:
+                raise ContextTooLong("too long", tokens=len(view), limit=self.model._context)
+            chances = {c: p for c, p in self.model.seen(worker, view).items() if c not in self.opening.banned}
+            (character,) = self._random[worker].choices(list(chances), list(chances.values()))
+            self._last[worker] = ord(character)
+            self._drawn += 1
+            drawn[worker] = Drawn(
+                token=ord(character),
+                logprob=math.log(chances[character]),
+                text="" if character == END else character,
+                ends=character == END,
+                read=read[worker],
+            )
+        return drawn
+
+    async def aclose(self) -> None:
+        self.closed = True

@@ -1,0 +1,34 @@
+"""A run store, a scripted model and the step samplers of its runs, for tests of step sampling."""
+
+from __future__ import annotations
+
+from reason.core.messages import Prompt
+from reason.core.question import Question
+from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.step_sampler import StepOptions, StepSampler
+from support.stored_runs import RunDesk
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+PROMPT = Prompt.user("What is 2 + 2?")
+CHAIN = "Step 1: two.\n\nStep 2: and two.\n\nThe answer is 4."
+ROOT = Prefix()
+
+
+class Desk(RunDesk):
+    """Every `sampler` is of a run of that name, begun or resumed."""
+
+    async def sampler(self, name="r", *, seed=3, prompt=PROMPT, question=QUESTION, budget=None, **options):
+        model = await self.begin(name, strategy="astar", question=question, budget=budget, seed=seed)
+        options = StepOptions(**{"temperature": 1.0, **options})
+        return StepSampler(model, prompt, question, self.run, options)
+
+
+async def walk(sampler, prefix=ROOT, **how):
+    """The steps of a reply, one after another."""
+    steps = []
+    while not prefix.terminal and len(steps) < 20:
+        (expansion,) = (await sampler.expand([prefix], 1, **how)).expansions
+        (sample,) = expansion.samples
+        steps.append(sample)
+        prefix = sample.after
+    return steps

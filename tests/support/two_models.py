@@ -1,0 +1,177 @@
+"""A small and a large scripted model on one run store, and the runs of a strategy that works with both.
+
+`chain` is the script of a model that thinks in steps: which letter a step begins with is open, by a distribution of its
+own at each place, and the rest follows from the letter. What it writes says who wrote it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+
+from reason.core.budget import Budget
+from reason.core.errors import CapabilityMissing
+from reason.core.event_sinks import MemorySink
+from reason.core.question import Question
+from reason.core.run import Run, RunConfig
+from reason.reasoning.strategy import Models, make_strategy
+from reason.serving.metered import MeteredModel
+from reason.serving.recorded import RecordedModel
+from support.scripted_model import END, ScriptedModel
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+LETTERS = "abcdefgh"
+
+
+def written_in(text):
+    """What the model has written of its reply, or was given as its beginning."""
+    return text.rpartition("assistant: ")[2].removeprefix("<think>\n")
+
+
+def first_letters(seed, before):
+    """The distribution of a step's first letter after some steps: the same for both models."""
+    rng = random.Random(f"{seed}/{before}")
+    count = rng.choice([1, 1, 2, 3, 8])
+    weights = [rng.random() + 0.01 for _ in range(count)]
+    return {letter: w / sum(weights) for letter, w in zip(LETTERS, weights, strict=False)}
+
+
+def entropy_after(seed, steps):
+    """The exact entropy of the next step's first letter, in nats."""
+    before = "".join(step + "\n\n" for step in steps)
+    return -sum(p * math.log(p) for p in first_letters(seed, before).values())
+
+
+def chain(who, *, steps=4, seed=0, end="The answer is 4.", judge="9"):
+    """The script of a model of that name, which ends after so many steps.
+
+    Args:
+        judge: The digit that it gives any step: the text of a judgement, or a distribution.
+    """
+
+    def script(text):
+        if text.endswith("["):
+            return judge if isinstance(judge, dict) else {judge: 1.0}
+        written = written_in(text)
+        if "</think>" in written or "Therefore" in written:
+            said = written.rpartition("</think>\n\n")[2] if "</think>" in written else written.rpartition(" is")[2]
+            rest = " 4" if "Therefore" in written else "The answer is 4."
+            return {(rest + END)[len(said)]: 1.0} if rest.startswith(said) else {END: 1.0}
+        before, _, begun = written.rpartition("\n\n")
+        count = written.count("\n\n")
+        if count >= steps:
+            return {(end + END)[len(begun)]: 1.0} if end.startswith(begun) else {END: 1.0}
+        if not begun:
+            return first_letters(seed, before + "\n\n" if count else "")
+        line = f"{begun[0]}{count} of {who}.\n\n"
+        return {line[len(begun)]: 1.0}
+
+    return script
+
+
+class Shown(ScriptedModel):
+    """A scripted model with some capabilities changed."""
+
+    def __init__(self, script, *, changed=None, **options):
+        super().__init__(script, **options)
+        self.changed = changed or {}
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update=self.changed)
+
+
+class WithoutStops(ScriptedModel):
+    """A scripted model that takes no stop strings."""
+
+    async def generate(self, requests, listener=None):
+        if any(r.sampling.stop for r in requests):
+            raise CapabilityMissing("stop", self.name)
+        return await super().generate(requests, listener)
+
+
+class Probed(Shown):
+    """A scripted model with the hook `entropy_probe` for first tokens."""
+
+    @property
+    def capabilities(self):
+        return super().capabilities.model_copy(update={"hooks": frozenset({"entropy_probe"})})
+
+    def measured(self, request, completion):
+        if not request.sampling.hooks:
+            return completion
+        chances = self._script(self.render(request.prompt))
+        entropy = -sum(p * math.log(p) for p in chances.values() if p > 0)
+        return completion.model_copy(
+            update={"extras": {"entropy_probe": {"positions": [0], "entropy": [entropy]}}, "top_logprobs": None}
+        )
+
+    async def generate(self, requests, listener=None):
+        def hear(chunk):
+            if chunk.completion is not None:
+                done = self.measured(requests[chunk.request], chunk.completion)
+                chunk = chunk.model_copy(update={"completion": done})
+            listener(chunk)
+
+        made = await super().generate(requests, None if listener is None else hear)
+        return [[self.measured(r, c) for c in row] for r, row in zip(requests, made, strict=True)]
+
+
+class TwoModels:
+    """Runs on one store; `run`, `sink` and `models` are of the run begun last."""
+
+    def __init__(self, store, small=None, large=None):
+        self.store = store
+        self.small = small or ScriptedModel(chain("small"), name="small")
+        self.large = large or ScriptedModel(chain("large"), name="large")
+        self.begun = set()
+
+    async def begin(self, name="r", *, strategy="glimp", budget=None, seed=3, question=QUESTION, replay=False, **given):
+        self.strategy, parameters = make_strategy(strategy, given)
+        config = RunConfig(
+            question=question,
+            strategy=strategy,
+            parameters=parameters,
+            models={"main": self.large.name, "small": self.small.name},
+            budget=budget or Budget(),
+            seed=seed,
+        )
+        if name not in self.begun:
+            await self.store.create_run(name, {})
+            self.begun.add(name)
+        self.sink = MemorySink()
+        self.run = Run(name, config, self.store, sinks=[self.sink], recording=not replay)
+        models = {"main": self.large, "small": self.small}
+        if replay:
+            models = {role: self.recorded(m, budget) for role, m in models.items()}
+        self.models = Models({role: MeteredModel(model, role, self.run) for role, model in models.items()})
+        self.question = question
+
+    def recorded(self, model, budget):
+        """The model as a replay has it."""
+        timed = budget is not None and budget.seconds is not None
+        return RecordedModel(model.name, model.identity, model.capabilities, out_of_time=timed)
+
+    async def solve(self, name="r", **given):
+        await self.begin(name, **given)
+        return await self.strategy.solve(self.question, self.models, self.run)
+
+    @property
+    def spent(self):
+        return self.run.ledger.usage()
+
+    def generated(self):
+        """Generated tokens of each model by the run's ledger."""
+        rows = self.spent.by_role
+        names = (("large", f"main:{self.large.name}"), ("small", f"small:{self.small.name}"))
+        return {who: rows[key].completion_tokens if key in rows else 0 for who, key in names}
+
+
+def booked(solution):
+    """Generated tokens of each model by the solution's notes."""
+    return {who: sum(row.values()) for who, row in solution.notes["tokens"].items()}
+
+
+def texts(solution):
+    """(who wrote it, text) of the steps."""
+    return list(zip(solution.notes["writers"], [s.text for s in solution.best.steps], strict=True))
