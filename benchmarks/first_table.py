@@ -19,16 +19,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reason.cli.sweep_live import SweepView
+from reason.cli.render.sweep_view import SweepView
 from reason.core.settings import load_settings
-from reason.evals.folder import STORE, read_manifest
-from reason.evals.opening import absolute, open_task
-from reason.evals.rows import Row
+from reason.evals.results import Row
+from reason.evals.run_directory import STORE, read_manifest
 from reason.evals.statistics.equal_tokens import Curve, accuracy_at
 from reason.evals.statistics.paired import compare
 from reason.evals.summary import outcomes_of, summarise
-from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy
-from reason.evals.sweeping import Job, plan_sweep, run_sweep
+from reason.evals.sweep import Job, Sweep, SweptDataset, SweptModels, SweptStrategy, plan_sweep, run_sweep
+from reason.evals.task import absolute, open_task
 
 SAMPLES = [16, 8, 4, 2, 1]
 

@@ -24,16 +24,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reason.cli.eval_live import EvalView
+from reason.cli.render.eval_view import EvalView
 from reason.core.settings import load_settings
-from reason.evals.evaluation import evaluate, make_plan
-from reason.evals.folder import read_manifest, read_rows
-from reason.evals.items import MathGold
-from reason.evals.opening import absolute, open_task
+from reason.evals.datasets.items import MathGold
 from reason.evals.plan import TaskSource
-from reason.evals.rows import Row
+from reason.evals.results import Row
+from reason.evals.run_directory import read_manifest, read_rows
+from reason.evals.runner import evaluate, make_plan
 from reason.evals.scoring.mathematics import compare_with_gold, is_same
-from reason.reasoning.equivalence import Equivalence
+from reason.evals.task import absolute, open_task
+from reason.reasoning.answers.extraction.equivalence import Equivalence
 
 
 def main() -> int:

@@ -19,12 +19,12 @@ from ..core.answer import Answer
 from ..core.budget import Budget
 from ..core.errors import LimitExceeded, NotVerified, ReasonError
 from ..core.events import EventFields, RunFinished, RunStarted, Sink
-from ..serving.pulling import Progress
-from .console import moving_parts, say
+from ..serving.model_files.downloads import Progress
 from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, run_interruptible
-from .live import LiveView
-from .printing import print_answer, print_json, print_notes
-from .streaming import TextStream
+from .render.answer import print_answer, print_json, print_notes
+from .render.console import moving_parts, say
+from .render.live import LiveView
+from .render.text_stream import TextStream
 from .tracing import open_trace
 
 EXIT_BY_STOPPED = {"done": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}

@@ -38,7 +38,7 @@ async def try_local(settings: Settings, pull: bool) -> list[Check]:
 
 
 def _files(name: str, settings: Settings, pull: bool, needed: bool) -> Check:
-    from ..serving.files import find_model
+    from ..serving.model_files.find import find_model
 
     try:
         files = find_model(LOCAL + name.partition("/")[2], cache_dir=settings.cache_dir, pull=pull)
@@ -52,7 +52,7 @@ def _files(name: str, settings: Settings, pull: bool, needed: bool) -> Check:
 
 async def answer(name: str, settings: Settings) -> Check:
     """Open a model as a question would, and let it write a few tokens."""
-    from ..core.messages import Prompt, Request, Sampling
+    from ..core.messages import Prompt, Request, SamplingParams
     from ..serving.open import open_model
 
     began = time.monotonic()

@@ -15,25 +15,31 @@ from rich.text import Text
 
 from ..core.errors import ReasonError, UserError
 from ..core.settings import load_settings
-from ..evals.comparison import load_run
-from ..evals.evaluation import CONCURRENCY, evaluate, run_name
-from ..evals.folder import MANIFEST, STORE, read_manifest, what_differs
 from ..evals.navigator.work_folder import refuse_unwritable
-from ..evals.opening import open_task
 from ..evals.plan import EvalPlan
+from ..evals.results import Row
 from ..evals.routing.calibrating import FEW_STEPS, Pooled, calibration_plan, fit_router, save_router
-from ..evals.rows import Row
-from ..evals.solution_notes import Notes, solution_notes, store_of
-from ..routers.thresholds import RouterFile, scale
+from ..evals.run_directory import (
+    MANIFEST,
+    STORE,
+    Notes,
+    load_run,
+    read_manifest,
+    solution_notes,
+    store_of,
+    what_differs,
+)
+from ..evals.runner import CONCURRENCY, evaluate, run_name
+from ..evals.task import open_task
+from ..routers.router_files import RouterFile, scale
 from . import options
-from .console import out as standard_output
-from .console import printable, say
 from .eval_inputs import parse_source
-from .eval_live import EvalView
-from .eval_tables import say_data
 from .inputs import parse_parameters
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .tables import plain_table, write_json
+from .render.console import out as standard_output
+from .render.console import plain_table, printable, say, write_json
+from .render.eval_tables import say_data
+from .render.eval_view import EvalView
 
 RUNS = Path("calibration-runs")
 RATES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 0.9)

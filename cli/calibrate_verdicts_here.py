@@ -27,17 +27,16 @@ from ..evals.verifying.rows import ClaimRow, read_claims, read_passages
 from ..evals.verifying.settings import first, retrieved_by
 from ..evals.verifying.unseen import unseen
 from ..evals.verifying.verdict_store import VerdictStore
+from ..reasoning.retrieval.index.saved_index import open_index
+from ..reasoning.retrieval.retriever import HybridRetriever, Retriever
 from ..serving.embeddings import open_embedding
 from ..verify.calibration.diagram import reliability_lines
 from ..verify.entailment.opening import open_entailment
 from ..verify.fusion.parameters import Mode
-from ..verify.retrieval.index_opening import open_index
-from ..verify.retrieval.retriever import HybridRetriever, Retriever
-from .console import out as standard_output
-from .console import printable, say
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .moving_view import BAR_WIDTH, MovingView
-from .tables import plain_table, write_json
+from .render.console import out as standard_output
+from .render.console import plain_table, printable, say, write_json
+from .render.status import BAR_WIDTH, MovingView
 from .train_entailment_here import named_paths
 
 RETRIEVED_DATA: Final = ("fever", "climate_fever")

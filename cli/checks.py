@@ -114,7 +114,7 @@ def _torch(needed: bool) -> Check:
         return Check("torch", "fail" if needed else "note", "not installed: no local models", hint)
     import torch
 
-    from ..serving.local.calibrate import default_threads, native_format
+    from ..serving.local.hardware import default_threads, native_format
 
     chosen = native_format()
     native = "native bf16" if chosen == "bf16" else "no native bf16 (fp32 is used)"

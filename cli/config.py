@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import out, write_line
 from .options import Json
+from .render.console import out, write_line
 
 config_app = typer.Typer(help="Show the settings and where each comes from.", no_args_is_help=False)
 

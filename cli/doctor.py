@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import out, write_line
 from .options import Json
+from .render.console import out, write_line
 
 if TYPE_CHECKING:
     from .check import Check
@@ -29,7 +29,7 @@ def doctor(
     from ..core.settings import load_settings
     from .checks import examine
     from .interrupts import run_interruptible
-    from .status_line import status_line
+    from .render.status import status_line
 
     settings = load_settings()
     found: list[Check] = []

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from ..core.errors import ReasonError
-from ..core.messages import HookCall, Prompt, Request, Sampling
+from ..core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ..core.settings import Settings
 from ..serving.model import LanguageModel
 from ..serving.open import open_model
@@ -34,7 +34,7 @@ async def trial(name: str, settings: Settings) -> dict[str, Any]:
     try:
         opened = time.monotonic()
         prompt = Prompt.user("Say hello.")
-        plain = Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=TOKENS))
+        plain = Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=TOKENS))
         [[said]] = await model.generate([plain])
         if said.failure is not None:
             return {"error": said.failure.message}
@@ -56,7 +56,7 @@ async def _hooks_act(model: LanguageModel, plain: Request, token: int) -> bool |
     """Whether a hook that lets one token alone be said does so; None if the model has no hooks, as while it drafts."""
     if ONLY not in model.capabilities.hooks:
         return None
-    only = HookCall(name=ONLY, args={"ids": [token]})
+    only = LogitsProcessorSpec(name=ONLY, args={"ids": [token]})
     hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
     [[held]] = await model.generate([hooked])
     return set(held.token_ids) == {token}

@@ -456,8 +456,8 @@ def merge(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the whole.", show_default=False)],
 ) -> None:
     """Put the shards of one run together: the same rows in the same order as the run in one piece."""
-    from ..evals.sharding import merge as merge_shards
-    from .console import say
+    from ..evals.run_directory import merge as merge_shards
+    from .render.console import say
 
     rows = merge_shards(shards, out)
     say(f"merged {len(shards)} shards: {len(rows)} rows in {out}")

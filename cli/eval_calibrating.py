@@ -12,9 +12,9 @@ from rich.text import Text
 
 from ..core.calibration import CalibrationMap, CalibrationMethod
 from ..core.errors import UserError
-from ..evals.calibrating import Calibrating, fit_map, save_map
-from ..evals.comparison import load_run
-from .console import out, printable, say, write_line
+from ..evals.calibration import Calibrating, fit_map, save_map
+from ..evals.run_directory import load_run
+from .render.console import out, printable, say, write_line
 
 NAMES = {"ece": "ECE", "brier": "Brier", "nll": "NLL"}
 

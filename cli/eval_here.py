@@ -14,17 +14,16 @@ import typer
 from ..core.errors import ReasonError, UserError
 from ..core.settings import Settings
 from ..evals.datasets.own import parse_map
-from ..evals.evaluation import CONCURRENCY, evaluate, make_plan, run_name
-from ..evals.folder import read_manifest
-from ..evals.opening import absolute, open_task
 from ..evals.plan import IN_SAMPLE, EvalPlan, TaskSource
-from ..evals.rows import Row
+from ..evals.results import Row
+from ..evals.run_directory import read_manifest
+from ..evals.runner import CONCURRENCY, evaluate, make_plan, run_name
 from ..evals.summary import summarise
-from ..evals.task import Task
-from .console import say, write_line
-from .eval_live import EvalView
-from .eval_tables import print_details, print_runs, say_alarms, say_data
+from ..evals.task import Task, absolute, open_task
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .render.console import say, write_line
+from .render.eval_tables import print_details, print_runs, say_alarms, say_data
+from .render.eval_view import EvalView
 
 RUNS = Path("eval-runs")
 

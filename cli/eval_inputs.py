@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..evals.datasets.own import parse_map
-from ..evals.opening import absolute
 from ..evals.plan import TaskSource
+from ..evals.task import absolute
 
 
 def parse_shard(given: str | None) -> tuple[int, int] | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ..core.errors import UserError
-from ..evals.comparison import compare_runs, load_runs
+from ..evals.comparison import compare_runs
 from ..evals.report.content import PairContent, gather
 from ..evals.report.writing import FORMS, run_folders, write_report
+from ..evals.run_directory import load_runs
 from ..evals.summary import summarise
-from .console import out, say, write_line
-from .eval_tables import print_comparison, print_runs, say_alarms
+from .render.console import out, say, write_line
+from .render.eval_tables import print_comparison, print_runs, say_alarms
 
 
 def compare_here(paths: Sequence[Path], allow: Sequence[str], *, force: bool, as_json: bool) -> None:

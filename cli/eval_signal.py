@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..evals.comparison import load_run
-from ..evals.signal import Signal, measure_signal
-from .console import out, say, write_line
+from ..evals.calibration import Signal, measure_signal
+from ..evals.run_directory import load_run
+from .render.console import out, say, write_line
 
 USEFUL = 0.6
 """Area under the ROC curve within questions below which selecting and pruning are hardly better than chance."""

@@ -11,16 +11,15 @@ import typer
 
 from ..core.errors import ReasonError
 from ..core.settings import Settings
-from ..evals.evaluation import CONCURRENCY
-from ..evals.folder import STORE
-from ..evals.opening import absolute, open_task
+from ..evals.run_directory import STORE
+from ..evals.runner import CONCURRENCY
 from ..evals.summary import summarise
-from ..evals.sweep import SweptDataset, SweptModels, read_sweep
-from ..evals.sweeping import plan_sweep, run_sweep
-from .console import say, write_line
-from .eval_tables import print_runs, say_alarms, say_data
+from ..evals.sweep import SweptDataset, SweptModels, plan_sweep, read_sweep, run_sweep
+from ..evals.task import absolute, open_task
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .sweep_live import SweepView
+from .render.console import say, write_line
+from .render.eval_tables import print_runs, say_alarms, say_data
+from .render.sweep_view import SweepView
 
 
 def sweep_here(

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, printable, say
 from .interrupts import run_interruptible
 from .options import ENGINE, Json
-from .search_figures import plural
-from .stage_bar import stage_bar
-from .tables import megabytes, plain_table, write_json
+from .render.console import megabytes, out, plain_table, printable, say, write_json
+from .render.search_tree import plural
+from .render.status import stage_bar
 
 if TYPE_CHECKING:
-    from ..verify.retrieval.index_folder import Built
+    from ..reasoning.retrieval.index.builder import Built
 
 PLAIN_EVERY_S = 30.0
 """Seconds between two lines of progress where nothing can move."""
@@ -63,7 +62,7 @@ def build(
 ) -> None:
     """Make an index of documents. Stopped, it goes on when run again; finished, it is brought up to date."""
     from ..core.errors import UserError
-    from ..verify.retrieval.index_folder import build_index
+    from ..reasoning.retrieval.index.builder import build_index
 
     if no_vectors and embedding_model is not None:
         raise UserError("--no-vectors and --embedding-model exclude each other", hint="say one of them")
@@ -83,8 +82,8 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Take new and changed documents into an index; what is unchanged is not read or embedded again."""
-    from ..verify.retrieval.index_folder import add_to_index
-    from ..verify.retrieval.index_plan import read_plan
+    from ..reasoning.retrieval.index.builder import add_to_index
+    from ..reasoning.retrieval.index.manifest import read_plan
 
     plan = read_plan(folder)
     # without a plan there is no index, and no model is opened to say so
@@ -99,8 +98,8 @@ def add(
 @index_app.command()
 def show(folder: Folder, as_json: Json = False) -> None:
     """Show what an index holds."""
-    from ..verify.retrieval.index_summary import summarize_index
-    from .run_view import age
+    from ..reasoning.retrieval.index.saved_index import summarize_index
+    from .render.run_page import age
 
     found = summarize_index(folder)
     if as_json:
@@ -131,7 +130,7 @@ def show(folder: Folder, as_json: Json = False) -> None:
 
 def _wanted(folder: Path, given: str | None) -> str | None:
     """The model to open: as given, or the index's own."""
-    from ..verify.retrieval.index_plan import read_plan
+    from ..reasoning.retrieval.index.manifest import read_plan
 
     plan = read_plan(folder)
     return given or (None if plan is None or plan.embedding is None else plan.embedding.name)
@@ -140,7 +139,7 @@ def _wanted(folder: Path, given: str | None) -> str | None:
 def _run(folder: Path, work: Callable[[Any, Any], Any], name: str | None, *, vectors: bool) -> Built:
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
-    from ..verify.retrieval.index_folder import saved_so_far
+    from ..reasoning.retrieval.index.builder import saved_so_far
 
     async def inside() -> Built:
         with stage_bar(_lines()) as told:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, printable, say, write_line
 from .options import Json, Store
+from .render.console import out, plain_table, printable, say, write_json, write_line
 from .run_store import with_store
-from .tables import plain_table, write_json
 
 if TYPE_CHECKING:
     from ..core.api_keys import ApiKey
@@ -122,7 +121,7 @@ def list_(as_json: Json = False, store: Store = None) -> None:
     if not found:
         say("no keys yet")
         return
-    from .run_view import age
+    from .render.run_page import age
 
     table = plain_table("id", "name", "tenant", "scopes", "limits", "age", "state")
     for key in found:

@@ -19,7 +19,6 @@ from ..core.version import __version__
 from .ask import EXAMPLES, ask
 from .calibrate import calibrate_app
 from .config import config_app
-from .console import debugging, say
 from .doctor import doctor
 from .eval import eval_app
 from .index import index_app
@@ -27,6 +26,7 @@ from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
 from .keys import keys_app
 from .memory import memory_app
 from .models import models_app
+from .render.console import debugging, say
 from .runs import runs_app
 from .serve import EXAMPLES as SERVE_EXAMPLES
 from .serve import serve

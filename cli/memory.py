@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, printable, say, write
 from .options import OUTPUT, Json, Store
-from .tables import megabytes, plain_table, write_json
+from .render.console import megabytes, out, plain_table, printable, say, write, write_json
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -43,7 +42,7 @@ def list_(as_json: Json = False, store: Store = None) -> None:
     from ..core.settings import load_settings
     from ..reasoning.memory.named_list import summarize
     from ..reasoning.memory.named_place import memory_places
-    from .run_view import age
+    from .render.run_page import age
 
     listed = [summarize(place) for place in memory_places(load_settings(store=store))]
     if as_json:
@@ -189,7 +188,7 @@ def _record(one: NamedItem) -> dict[str, Any]:
 def _print(items: list[NamedItem]) -> None:
     from rich.text import Text
 
-    from .run_view import age
+    from .render.run_page import age
 
     table = plain_table("item", "age", "score", "source", "text")
     now = time.time()

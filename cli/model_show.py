@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import Cancelled
-from .console import out, say
 from .interrupts import run_interruptible
 from .options import Json
-from .status_line import StatusLine, status_line
-from .tables import megabytes, plain_table, write_json
+from .render.console import megabytes, out, plain_table, say, write_json
+from .render.status import StatusLine, status_line
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -102,8 +101,8 @@ async def _look(
 
 def _files(name: str, settings: Settings) -> dict[str, Any]:
     """What the files of a model that runs here say of it. They are not fetched."""
-    from ..serving.files import find_model, folder_bytes
-    from ..serving.model_folder import read_config, weight_types
+    from ..serving.model_files.checkpoint import read_config, weight_types
+    from ..serving.model_files.find import find_model, folder_bytes
 
     files = find_model("local/" + name.partition("/")[2], cache_dir=settings.cache_dir, pull=False)
     config, types = read_config(files.folder), weight_types(files.folder)

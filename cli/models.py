@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import Cancelled, UserError
-from .console import out, say
 from .interrupts import run_interruptible
 from .model_show import show
 from .options import Json
-from .stage_bar import stage_bar
-from .tables import megabytes, plain_table, write_json
+from .render.console import megabytes, out, plain_table, say, write_json
+from .render.status import stage_bar
 
 models_app = typer.Typer(
     help="Models: list, pull, show, remove.",
@@ -37,7 +36,7 @@ Name = Annotated[
 def list_command(as_json: Json = False) -> None:
     """List the models that are here, and the known ones that are not."""
     from ..core.settings import load_settings
-    from ..serving.files import list_models
+    from ..serving.model_files.find import list_models
 
     settings = load_settings()
     listed = list_models(settings.cache_dir)
@@ -70,8 +69,8 @@ def list_command(as_json: Json = False) -> None:
 def pull_command(name: Name, as_json: Json = False) -> None:
     """Fetch a model and convert it where needed. Ctrl-C stops and removes the partial files."""
     from ..core.settings import load_settings
-    from ..serving.files import find_model, folder_bytes
-    from ..serving.pulling import run_pull
+    from ..serving.model_files.downloads import run_pull
+    from ..serving.model_files.find import find_model, folder_bytes
 
     settings = load_settings()
 
@@ -111,7 +110,7 @@ def remove_command(
 ) -> None:
     """Remove a model's files from this machine."""
     from ..core.settings import load_settings
-    from ..serving.files import remove_model
+    from ..serving.model_files.find import remove_model
 
     settings = load_settings()
     if not yes:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import out, say, write_line
 from .options import Json, RunName, Store, Stream, Trace, resume_flags
+from .render.console import out, say, write_line
 from .run_store import with_store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def list_(
     store: Store = None,
 ) -> None:
     """List the newest runs."""
-    from .run_view import run_row, runs_table
+    from .render.run_page import run_row, runs_table
 
     records = with_store(store, lambda s: s.list_runs(limit))
     if as_json:
@@ -59,8 +59,8 @@ def show(
     store: Store = None,
 ) -> None:
     """Show a run: question, models, answer, candidates, and what it cost."""
-    from .run_view import print_run
-    from .search_print import print_search_trees
+    from .render.search_tree import print_search_trees
+    from .render.run_page import print_run
     from .tracing import open_trace
 
     async def look(s: RunStore) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import say
-from .stage_bar import stage_bar
+from .render.console import say
+from .render.status import stage_bar
 
 if TYPE_CHECKING:
     from ..core.settings import Settings

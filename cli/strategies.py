@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .completions import complete_strategy
-from .console import out, say, write_line
 from .options import Json
+from .render.console import out, say, write_line
 
 if TYPE_CHECKING:
     from ..reasoning.strategy import Strategy

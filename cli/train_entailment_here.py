@@ -19,11 +19,10 @@ from ..core.errors import Cancelled, UserError
 from ..core.settings import load_settings
 from ..evals.entailment.scoring import Score
 from ..evals.entailment.training import Trained, gather, train
-from .console import out as standard_output
-from .console import say
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .moving_view import MovingView
-from .tables import write_json
+from .render.console import out as standard_output
+from .render.console import say, write_json
+from .render.status import MovingView
 
 
 class StepView(MovingView):

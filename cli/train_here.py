@@ -18,20 +18,18 @@ from ..evals.navigator.plan import RewardKind, Schedule, TrainingPlan, Which, ma
 from ..evals.navigator.problems import Halves, halves_of
 from ..evals.navigator.training import Trained, train
 from ..evals.navigator.work_folder import CURVE, HELD_OUT, STORE, TrainingManifest, read_training
-from ..evals.opening import open_task
 from ..evals.plan import TaskSource
-from ..evals.task import Task
+from ..evals.task import Task, open_task
 from ..reasoning.rlot.ballot import MISSING
 from ..reasoning.rlot.learning.learner import Learning
 from . import options
-from .console import out as standard_output
-from .console import say
 from .eval_inputs import parse_source, parse_texts
-from .eval_tables import say_data
 from .inputs import parse_parameters
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .tables import plain_table, write_json
-from .train_live import TrainView
+from .render.console import out as standard_output
+from .render.console import plain_table, say, write_json
+from .render.eval_tables import say_data
+from .render.train_view import TrainView
 
 RUNS = Path("training-runs")
 NAVIGATOR = "navigator.safetensors"

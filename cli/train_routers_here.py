@@ -18,18 +18,17 @@ from rich.text import Text
 
 from ..core.errors import UserError
 from ..core.settings import Settings, load_settings
-from ..evals.comparison import StoredRun, load_runs
 from ..evals.navigator.work_folder import refuse_unwritable
 from ..evals.routing.arm_table import ArmTable, arm_table
 from ..evals.routing.gathering import Gathered, gather_signals
 from ..evals.routing.question_training import train_question_router
 from ..evals.routing.training import train_auto
-from ..routers.auto_file import save_trained
-from .console import say
+from ..evals.run_directory import StoredRun, load_runs
+from ..routers.router_files import save_trained
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .moving_view import BAR_WIDTH, MovingView
-from .tables import write_json
-from .train_routers_print import print_auto, print_question
+from .render.console import say, write_json
+from .render.router_tables import print_auto, print_question
+from .render.status import BAR_WIDTH, MovingView
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from rich.text import Text
 from ..reasoning.rlot.assessment import ASPECTS, State
 from ..reasoning.rlot.blocks import LETTERS, NAMES, legal
 from ..reasoning.rlot.navigator import Navigator, load_navigator
-from .console import out, printable
-from .tables import write_json
-from .train_routers_show import show_router
+from .render.console import out, printable, write_json
+from .render.router_page import show_router
 
 STATES: dict[str, State] = {
     "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),

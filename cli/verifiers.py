@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .completions import complete_verifier
-from .console import out, say, write_line
 from .options import Json
+from .render.console import out, plain_table, say, write_line
 from .strategies import STABILITY_STYLES
-from .tables import plain_table
 
 if TYPE_CHECKING:
     from ..verify.verifier import Verifier

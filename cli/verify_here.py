@@ -14,12 +14,12 @@ from ..agents.verify_text import TextVerification
 from ..core.budget import Budget
 from ..core.errors import ReasonError
 from ..core.events import Sink
-from ..serving.pulling import Progress
+from ..serving.model_files.downloads import Progress
 from .answering import Heard
-from .claims_print import answer_with_marks, print_claims, summary_line
-from .console import out, say, write_line
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .live import LiveView
+from .render.claims import answer_with_marks, print_claims, summary_line
+from .render.console import out, say, write_line
+from .render.live import LiveView
 from .tracing import open_trace
 
 Work = Callable[[Progress, Sequence[Sink]], Awaitable[TextVerification]]

@@ -73,7 +73,7 @@ def check_indexes(folders: Sequence[Path]) -> Sequence[Path]:
         DataError: One is none, is not finished, or damaged.
     """
     if folders:
-        from ..verify.retrieval.index_manifest import published
+        from ..reasoning.retrieval.index.manifest import published
 
         for folder in folders:
             published(folder.expanduser())

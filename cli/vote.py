@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, printable, say, write_line
 from .options import Json
+from .render.console import out, printable, say, write_line
 
 if TYPE_CHECKING:
-    from ..reasoning.consistency.reading import Pool
-    from ..reasoning.consistency.voting import Vote
+    from ..reasoning.voting.path_votes import Vote
+    from ..reasoning.voting.sample_files import Pool
 
 EXAMPLES = """
 [b]Examples[/b]
@@ -71,9 +71,8 @@ def vote(
 
     Prints the answers with their confidences; what was pruned and why goes to standard error.
     """
-    from ..reasoning.consistency.counting import count_pools
-    from ..reasoning.consistency.reading import kind_named, read_bytes, read_pools
-    from ..reasoning.consistency.voting import method_named, options_from
+    from ..reasoning.voting.path_votes import method_named, options_from
+    from ..reasoning.voting.sample_files import count_pools, kind_named, read_bytes, read_pools
     from .inputs import STDIN, parse_parameters
     from .interrupts import run_interruptible
 
@@ -116,7 +115,7 @@ def _record(pool: Pool, counted: Vote) -> dict[str, Any]:
 def _print(pool: Pool, counted: Vote) -> None:
     from rich.text import Text
 
-    from .tables import plain_table
+    from .render.console import plain_table
 
     if pool.question is not None:
         out().print(Text(printable(" ".join(pool.question.split())), "bold"))

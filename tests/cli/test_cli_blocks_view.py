@@ -6,8 +6,8 @@ import io
 
 import pytest
 from pydantic import JsonValue
-from reason.cli.live import MOST_CHAINS, LiveView
-from reason.cli.progress import Progress
+from reason.cli.render.live import MOST_CHAINS, LiveView
+from reason.cli.render.run_progress import Progress
 from reason.core.events import EventFields, RunStarted, StrategyNote
 from reason.core.question import Question
 from rich.console import Console

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
+from reason.core.calibration import load_map
+from reason.evals.results import Row
+from reason.evals.run_directory import read_rows
 from support.calibration_maps import failed_row, make_row, write_run
 from support.eval_tasks import adder
-from reason.core.calibration import load_map
-from reason.evals.folder import read_rows
-from reason.evals.rows import Row
 
 VOTES = ("-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "adder")
 

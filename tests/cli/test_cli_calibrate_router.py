@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
-from reason.routers.thresholds import load_router, quantiles_of
+from reason.routers.router_files import load_router, quantiles_of
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 
 PAIR = ("-m", LARGE, "--small-model", SMALL)

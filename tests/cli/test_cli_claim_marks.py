@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.claim_marks import pieces_of
+from reason.cli.render.claims import pieces_of
 from reason.core.answer import CheckedClaim, Verdict
 
 

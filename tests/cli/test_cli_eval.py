@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from support.eval_tasks import adder
 from reason.cli.eval_inputs import parse_shard, parse_texts
-from reason.cli.eval_live import EvalProgress, duration
+from reason.cli.render.eval_view import EvalProgress, duration
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
-from reason.evals.rows import Row
+from reason.evals.results import Row
+from support.eval_tasks import adder
 from support.scripted_model import replies
 
 SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "scripted/adder")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from reason.evals.folder import read_rows
+from reason.evals.run_directory import read_rows
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,13 +8,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support.step_search_events import search_events
 from hypothesis import given
 from hypothesis import strategies as st
-from support.mcts_events import noted_events
-from reason.cli.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
-from reason.cli.search_view import drawing
+from reason.cli.render.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
+from reason.cli.render.search_tree import drawing
 from reason.core.events import EventFields, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
+from support.mcts_events import noted_events
+from support.step_search_events import search_events
 
 
 def grown(*events: EventFields) -> GrowingTree:

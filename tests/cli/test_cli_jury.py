@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.html_page import carried
-from reason.cli.jury_progress import JuryProgress
-from reason.cli.live import LiveView
+from reason.cli.render.live import LiveView
+from reason.cli.render.run_progress import JuryProgress
 from reason.core.answer import Answer
 from reason.core.errors import BackendUnavailable
 from reason.core.jury_events import (
@@ -22,6 +21,7 @@ from reason.core.jury_events import (
 )
 from reason.core.settings import Settings
 from rich.console import Console
+from support.html_page import carried
 from support.scripted_jury import Juror, model, rules, says
 from support.scripted_model import ScriptedModel
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.step_search_events import QUESTION, search_events
-from support.mcts_events import noted_events
-from reason.cli.growing_tree import GrowingTree
-from reason.cli.live import LiveView
-from reason.cli.live_tree import LiveTree
-from reason.cli.progress import Progress
+from reason.cli.render.growing_tree import GrowingTree
+from reason.cli.render.live_tree import LiveTree
+from reason.cli.render.live import LiveView
+from reason.cli.render.run_progress import Progress
 from reason.core.events import AssociatedItem, EventFields, MemoryAssociated, NodesSearched, RunStarted, SearchNode
 from reason.core.question import Question
 from rich.console import Console
+from support.mcts_events import noted_events
+from support.step_search_events import QUESTION, search_events
 from support.terminal_screen import Screen
 
 
@@ -172,7 +172,7 @@ def test_a_tree_is_drawn_again_only_when_it_or_the_terminal_changed(monkeypatch:
 
 
 def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.reasoning import answers
+    from reason.reasoning.answers import extraction as answers
 
     read: list[str] = []
     extract = answers.extract

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import load_settings
-from reason.reasoning.memory.duplicates import text_hash
 from reason.reasoning.memory.item import MemoryItem
 from reason.reasoning.memory.named import open_memory
+from reason.reasoning.retrieval.deduplication import text_hash
 
 Cli = Callable[..., tuple[int, str, str]]
 

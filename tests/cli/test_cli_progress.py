@@ -6,8 +6,8 @@ import io
 import sys
 
 import pytest
-from reason.cli.live import LiveView
-from reason.cli.progress import Progress
+from reason.cli.render.live import LiveView
+from reason.cli.render.run_progress import Progress
 from reason.core.events import (
     BudgetCharged,
     BudgetExhausted,
@@ -141,7 +141,7 @@ def test_without_a_terminal_a_line_now_and_then(capsys: pytest.CaptureFixture[st
 
 
 def test_nothing_moves_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.cli.console import moving_parts
+    from reason.cli.render.console import moving_parts
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

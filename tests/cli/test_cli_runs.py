@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 from reason.cli.parameters import parameters_of
-from reason.cli.run_view import age
+from reason.cli.render.run_page import age
 from reason.core.answer import Answer
-from reason.core.events import EVENT
+from reason.core.events import EVENT_ADAPTER
 from reason.core.version import __version__
 from support.scripted_model import ScriptedModel, replies
 
@@ -60,7 +60,9 @@ def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     assert first.split()[1] in ("42", "41")  # the columns before the text are there, however long it is
     record = json.loads(cli("runs", "show", answer.run_id, "--json")[1])
     assert Answer.model_validate(record["answer"]) == answer
-    events = [EVENT.validate_json(line) for line in cli("runs", "show", answer.run_id, "--events")[1].splitlines()]
+    events = [
+        EVENT_ADAPTER.validate_json(line) for line in cli("runs", "show", answer.run_id, "--events")[1].splitlines()
+    ]
     assert [e.number for e in events] == sorted(e.number for e in events)
     assert events[-1].type == "run.finished"
 

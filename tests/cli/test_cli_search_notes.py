@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 
 import pytest
-from support.step_search_events import search_events
-from support.mcts_events import NOTES, noted_events
-from reason.cli.search_notes import Notes, search_notes, source_of
-from reason.cli.search_view import print_searches
+from reason.cli.render.search_tree import Notes, print_searches, search_notes, source_of
 from reason.core.events import AssociatedItem, EventFields, RunStarted
 from reason.core.question import Question
 from reason.core.search_tree import search_trees
 from rich.console import Console
+from support.mcts_events import NOTES, noted_events
+from support.step_search_events import search_events
 
 EVIL = "</script></title></svg><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"`&lt;\u2028]]>"
 

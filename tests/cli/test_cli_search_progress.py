@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from support.step_search_events import search_events
-from reason.cli.live import LiveView
-from reason.cli.progress import Progress
+from reason.cli.render.live import LiveView
+from reason.cli.render.run_progress import Progress
 from reason.core.events import EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode, StageStarted
 from reason.core.question import Question
 from rich.console import Console
+from support.step_search_events import search_events
 
 
 def after(*events: EventFields) -> Progress:

@@ -6,15 +6,14 @@ import io
 import math
 
 import pytest
-from support.search_tree_strategies import grown_trees, tree_of
-from support.step_search_events import search_events
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.search_figures import figure
-from reason.cli.search_view import drawing, folded, nearest, print_searches
+from reason.cli.render.search_tree import drawing, figure, folded, nearest, print_searches
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.core.search_tree import SearchTree, search_trees
 from rich.console import Console
+from support.search_tree_strategies import grown_trees, tree_of
+from support.step_search_events import search_events
 
 
 def printed(trees: list[SearchTree], *, most: int | None = 60, width: int = 110, colour: bool = False) -> list[str]:

@@ -6,10 +6,10 @@ import json
 import random
 from pathlib import Path
 
-from support.calibration_maps import make_row, write_run
 from reason.core.answer import AnswerCandidate
-from reason.evals.rows import Row
+from reason.evals.results import Row
 from reason.serving.rewards import sigmoid
+from support.calibration_maps import make_row, write_run
 
 
 def judged_rows(items: int, *, skill: float) -> list[Row]:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.mcts_events import SOURCES, noted_answer, noted_run
-from reason.cli.printing import print_answer, print_json, source_lines
+from reason.cli.render.answer import print_answer, print_json, source_lines
 from reason.core.answer import Evidence
 from reason.core.events import RunStarted
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
 from reason.core.sqlite_store import SqliteStore
+from support.mcts_events import SOURCES, noted_answer, noted_run
 
 Cli = Callable[..., tuple[int, str, str]]
 TWO = (*SOURCES, Evidence(source="the model itself", text="Ida Holm\n painted  lakes."))

@@ -6,9 +6,9 @@ import io
 import re
 
 import pytest
-from reason.cli.live import MOST_WRITERS, LiveView
-from reason.cli.progress import Progress
-from reason.core.events import EVENT, EventFields, RunStarted, StepRouted
+from reason.cli.render.live import MOST_WRITERS, LiveView
+from reason.cli.render.run_progress import Progress
+from reason.core.events import EVENT_ADAPTER, EventFields, RunStarted, StepRouted
 from reason.core.question import Question
 from rich.console import Console
 
@@ -68,4 +68,4 @@ def test_so_do_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_event_survives_its_json() -> None:
     event = wrote(3, entropy=0.5, threshold=1.0, kind="top_k")
-    assert EVENT.validate_json(event.model_dump_json()) == event
+    assert EVENT_ADAPTER.validate_json(event.model_dump_json()) == event

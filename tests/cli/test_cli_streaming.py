@@ -7,8 +7,8 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli import streaming
-from reason.cli.streaming import TextStream, drafts
+from reason.cli.render import text_stream as streaming
+from reason.cli.render.text_stream import TextStream, drafts
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.question import Question
 
@@ -104,7 +104,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_terminal_is_not_steered_by_the_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reason.cli.console import write
+    from reason.cli.render.console import write
 
     text = "a\x1b[2Jb\x07c\td\r\ne\x9bf"
     write(text)

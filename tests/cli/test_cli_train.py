@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.navigation_model import SumsModel, SumsWorld, step_chance
 from reason.cli.train_here import Asked
-from reason.cli.train_live import TrainProgress, TrainView
+from reason.cli.render.train_view import TrainProgress, TrainView
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
 from reason.evals.navigator import desk as desk_module

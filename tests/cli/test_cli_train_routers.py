@@ -9,13 +9,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from reason.cli.live import LiveView
-from reason.cli.streaming import TextStream
+from reason.cli.render.live import LiveView
+from reason.cli.render.text_stream import TextStream
 from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
 from reason.core.question import Question
 from reason.evals.routing import gathering
-from reason.routers.auto_file import load_auto
-from reason.routers.question_file import load_question_router
+from reason.routers.router_files import load_auto, load_question_router
 from rich.console import Console
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import hard, question_text, sums_file, write_way

@@ -6,8 +6,8 @@ import io
 import re
 
 import pytest
-from reason.cli import run_view
-from reason.cli.usage_cells import USAGE_HEADS, usage_cells
+from reason.cli.render import run_page as run_view
+from reason.cli.render.answer import USAGE_HEADS, usage_cells
 from reason.core.answer import Answer, RoleUsage, Verification
 from reason.core.budget import Budget, Ledger
 from reason.core.messages import Usage

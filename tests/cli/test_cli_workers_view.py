@@ -6,9 +6,8 @@ import io
 
 import pytest
 from pydantic import JsonValue
-from reason.cli.live import LiveView
-from reason.cli.live_workers import LEAST_LINES
-from reason.cli.streaming import TextStream
+from reason.cli.render.live import LEAST_LINES, LiveView
+from reason.cli.render.text_stream import TextStream
 from reason.core.events import BudgetCharged, CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
 from reason.core.question import Question
 from rich.console import Console

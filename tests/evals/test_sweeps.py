@@ -6,22 +6,21 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.eval_tasks import TextJudge, adder, sums
-from reason.cli.sweep_live import SweepView
+from reason.cli.render.sweep_view import SweepView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
-from reason.evals.comparison import load_runs
-from reason.evals.items import fingerprint
+from reason.evals.datasets.items import fingerprint
 from reason.evals.plan import TaskSource
 from reason.evals.report.content import gather
 from reason.evals.report.grid_tables import grid_tables
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
+from reason.evals.run_directory import load_runs
 from reason.evals.runner import Nobody
-from reason.evals.sweep import Sweep, SweptDataset, SweptStrategy, read_sweep, runs_of
-from reason.evals.sweeping import Job, plan_sweep, run_sweep
+from reason.evals.sweep import Job, Sweep, SweptDataset, SweptStrategy, plan_sweep, read_sweep, run_sweep, runs_of
 from reason.evals.task import Task, task_of
+from support.eval_tasks import TextJudge, adder, sums
 from support.scripted_model import ScriptedModel
 
 CHAINS = {"max_tokens": 40, "temperature": 1.0}

@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..core.events import EventFields, SampleFinished
-from ..evals.rows import Row
-from ..evals.statistics.intervals import wilson
-from .moving_view import BAR_WIDTH, MovingView
+from ...core.events import EventFields, SampleFinished
+from ...evals.results import Row
+from ...evals.statistics.intervals import wilson
+from .status import BAR_WIDTH, MovingView
 
 RATE_WINDOW_S = 60.0
 

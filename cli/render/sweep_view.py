@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..core.events import EventFields, SampleFinished
-from ..evals.rows import Row
-from .eval_live import EvalProgress, picture
-from .moving_view import BAR_WIDTH, MovingView
+from ...core.events import EventFields, SampleFinished
+from ...evals.results import Row
+from .eval_view import EvalProgress, picture
+from .status import BAR_WIDTH, MovingView
 
 
 class SweepView(MovingView):

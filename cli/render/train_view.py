@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..core.events import EventFields, SampleFinished
-from ..evals.navigator.records import EpisodeRecord, Validation
+from ...core.events import EventFields, SampleFinished
+from ...evals.navigator.records import EpisodeRecord, Validation
+from .eval_view import EvalProgress, duration
 from .console import say
-from .eval_live import EvalProgress, duration
-from .moving_view import BAR_WIDTH, MovingView
+from .status import BAR_WIDTH, MovingView
 
 WINDOW = 100
 """Episodes that the means are over."""

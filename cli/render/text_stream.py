@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.errors import ReasonError
-from ..core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
-from ..core.model_roles import JURY
+from ...core.errors import ReasonError
+from ...core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
+from ...core.model_roles import JURY
 from .console import write
 
 
@@ -67,8 +67,8 @@ class TextStream:
 
 def drafts(strategy: str) -> bool:
     """Whether a strategy begins with a step of a tree or an opinion of several; False of one that is not known here."""
-    from ..reasoning.search.limits import SearchOptions
-    from ..reasoning.strategy import STRATEGIES
+    from ...reasoning.search.core import SearchOptions
+    from ...reasoning.strategy import STRATEGIES
 
     try:
         kind = STRATEGIES.load(strategy)

@@ -1,25 +1,166 @@
-"""Search trees on the terminal: a node a line, under the node that it continues.
+"""A search in figures, in one form for all that the terminal says of it.
+
+What knowledge was associated with the nodes of a run's searches, put together from its events.
+
+Search trees on the terminal: a node a line, under the node that it continues.
 
 The first column marks the chosen path, then come figures, then the drawing with the text. A step that continues the one
 above stands right below it, in the same column; only its rivals are indented. So a solution reads straight down, and a
 tree of n nodes is indented at most log2(n) + 1 times, however deep it is.
+
+`runs show --tree`: a stored run's search trees, drawn or as JSON.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from rich.console import Console
 from rich.text import Text
 
-from ..core.events import AssociatedItem, SearchNode
-from ..core.search_tree import SearchTree
-from .console import printable
-from .search_figures import figure, plural, search_facts, step_words, turn_figure, value_label, value_names
-from .search_notes import Notes, source_of
+from ...core.errors import UserError
+from ...core.events import (
+    AssociatedItem,
+    EventFields,
+    MemoryAssociated,
+    NodesSearched,
+    RunStarted,
+    SearchEnded,
+    SearchNode,
+)
+from ...core.search_tree import SearchTree, search_trees
+from ...core.store import RunRecord
+from .console import out, printable, write_line
+
+_OWN_FIGURES = frozenset({"continued", "continues", "notes", "score", "step", "tokens", "turn"})
+
+
+def figure(value: float | None, decimals: int | None = None) -> str:
+    """A number, short.
+
+    Args:
+        value: The number; None is shown as "-".
+        decimals: Digits behind the point; None is about three significant digits, and a whole number as it is.
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return f"{value:g}"
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
+    size = abs(value)
+    if value == int(value) and size < 1e9:
+        return f"{value:,.0f}"
+    if not 1e-3 <= size < 1e9:
+        return f"{value:.1e}"
+    return f"{value:,.{3 if size < 10 else 2 if size < 100 else 1}f}"
+
+
+def plural(count: int, what: str) -> str:
+    """A count and what is counted: `1 node`, `2 nodes`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def search_facts(tree: SearchTree) -> list[str]:
+    """What there is to say of a search as a whole: how it ended, how large its tree is, what it cost."""
+    facts = ["not ended" if tree.stopped is None else f"stopped: {tree.stopped}", plural(len(tree.nodes), "node")]
+    complete = sum(node.terminal for node in tree.nodes.values())
+    facts += [f"{complete:,} complete", f"{len(tree.expanded):,} expanded"]
+    if tree.discarded:
+        facts.append(f"{tree.discarded:,} discarded")
+    if tree.stopped is not None and tree.chosen is None:
+        facts.append("none was chosen")
+    elif tree.chosen is not None and not tree.chosen_path:
+        facts.append(f"the chosen node {tree.chosen} was not told")
+    return facts + [f"{name.replace('_', ' ')} {count:,}" for name, count in tree.cost.items() if count]
+
+
+def value_names(tree: SearchTree) -> list[str]:
+    """Names of what the search orders its nodes by, in the order in which they were first told."""
+    return list(dict.fromkeys(name for node in tree.nodes.values() for name in node.values))
+
+
+def value_label(name: str) -> str:
+    """The name of a value where it stands beside what a node has anyway: `step value` is no depth."""
+    return f"{name} value" if name in _OWN_FIGURES else name
+
+
+def turn_figure(turns: Sequence[int]) -> str:
+    """When a node was continued: the first time, and how often if more than once; "-" if never."""
+    if not turns:
+        return "-"
+    return f"#{turns[0]}" + (f" x{len(turns)}" if len(turns) > 1 else "")
+
+
+def step_words(tree: SearchTree, node_id: int) -> str:
+    """A node's step on one line, as the model wrote it otherwise; where there is none, what the node is."""
+    node = tree.nodes[node_id]
+    words = " ".join(node.text.split())
+    if node_id in tree.orphans:
+        return f"[continues node {node.parent}, which was not told] {words}"
+    return words or ("start" if node.parent is None else "[nothing but white space]")
+
+
+def kind(node: SearchNode) -> str:
+    """What a node is, in words."""
+    if node.forced:
+        return "final answer asked for"
+    if node.terminal:
+        return "complete"
+    return "start" if node.parent is None else "unfinished"
+
+
+Notes = Mapping[int, tuple[AssociatedItem, ...]]
+"""Pieces of knowledge by the node that they came with; a node without any is not in it."""
+
+OWN = "the model itself"
+"""Source of a piece that the model knew."""
+
+
+def search_notes(events: Iterable[EventFields], trees: Sequence[SearchTree]) -> list[Notes]:
+    """The notes of each tree.
+
+    Searches of a name follow each other as in `core.search_tree.search_trees`: an end closes one, and a run that goes
+    on tells them again from the first. Notes of a search of which no node and no end was told belong to none.
+
+    Args:
+        events: The run's events, in order.
+        trees: What `search_trees` makes of them.
+    """
+    found: dict[tuple[str, int], dict[int, tuple[AssociatedItem, ...]]] = {}
+    ended: dict[str, int] = defaultdict(int)
+    still_open: dict[str, dict[int, tuple[AssociatedItem, ...]]] = {}
+    for event in events:
+        if isinstance(event, RunStarted):
+            ended.clear()
+            still_open.clear()
+        elif isinstance(event, (MemoryAssociated, NodesSearched, SearchEnded)):
+            notes = still_open.setdefault(event.search, {})
+            if isinstance(event, MemoryAssociated):  # it comes before the node itself does
+                if event.items:
+                    notes[event.node] = notes.get(event.node, ()) + event.items
+                continue
+            found[event.search, ended[event.search]] = notes
+            if isinstance(event, SearchEnded):
+                ended[event.search] += 1
+                del still_open[event.search]
+    place: dict[str, int] = defaultdict(int)
+    ordered: list[Notes] = []
+    for tree in trees:
+        ordered.append(found.get((tree.search, place[tree.search]), {}))
+        place[tree.search] += 1
+    return ordered
+
+
+def source_of(item: AssociatedItem) -> str:
+    """Where a piece comes from, for people to read."""
+    return item.source_id or (OWN if item.source_kind == "self" else item.source_kind)
+
 
 CHOSEN, OPEN, CONTINUED, COMPLETE, FORCED = "✓", "○", "●", "■", "◆"
 LEGEND = (
@@ -245,3 +386,46 @@ def _line_of(text: str) -> str:
 def _score(tree: SearchTree, node_id: int) -> float:
     score = tree.nodes[node_id].score
     return -1.0 if score is None or score != score else score  # a score that is no number comes last
+
+
+def print_search_trees(record: RunRecord, events: Sequence[EventFields], as_json: bool, most: int | None) -> None:
+    """Print the trees on standard output.
+
+    Args:
+        record: The run.
+        events: Its events.
+        as_json: One JSON object, with every node.
+        most: Most nodes drawn of each tree off its chosen path; None is all of them.
+
+    Raises:
+        UserError: The run has searched nothing.
+    """
+    trees = search_trees(events)
+    if not trees:
+        so_far = " so far" if record.status == "running" else ""
+        raise UserError(
+            f"the run {record.id} has searched no tree{so_far}: its strategy is {record.config.get('strategy')}",
+            hint="without --tree it is shown as it is",
+        )
+    notes = search_notes(events, trees)
+    if as_json:
+        searches = [_tree(tree, known) for tree, known in zip(trees, notes, strict=True)]
+        data = {"run": record.id, "searches": searches}
+        write_line(to_json(data, indent=2, inf_nan_mode="strings").decode())
+    else:
+        print_searches(trees, out(), most, notes)
+
+
+def _tree(tree: SearchTree, notes: Notes) -> dict[str, Any]:
+    return {
+        "search": tree.search,
+        "place": tree.place,
+        "stopped": tree.stopped,
+        "chosen": tree.chosen,
+        "chosen_path": tree.chosen_path,
+        "expanded": tree.expanded,
+        "discarded": tree.discarded,
+        "cost": tree.cost,
+        "nodes": list(tree.nodes.values()),
+        "notes": notes,
+    }

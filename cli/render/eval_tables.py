@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ..evals.comparison import Comparison, StoredRun
-from ..evals.plan import DatasetUse
-from ..evals.statistics.intervals import Interval
-from ..evals.summary import Mean, Summary
+from ...evals.comparison import Comparison
+from ...evals.plan import DatasetUse
+from ...evals.run_directory import StoredRun
+from ...evals.statistics.intervals import Interval
+from ...evals.summary import Mean, Summary
 from .console import out, say
 
 

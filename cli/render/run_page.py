@@ -11,14 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..agents.given import GIVEN
-from ..core.answer import Answer
-from ..core.run import RunConfig
-from ..core.store import RunRecord
-from .claims_print import print_checked
+from ...agents.given import GIVEN
+from ...core.answer import Answer
+from ...core.run import RunConfig
+from ...core.store import RunRecord
+from .answer import USAGE_HEADS, source_lines, usage_cells
+from .claims import print_checked
 from .console import out, printable
-from .printing import source_lines
-from .usage_cells import USAGE_HEADS, usage_cells
 
 STATUS_STYLES = {"finished": "green", "queued": "blue", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 

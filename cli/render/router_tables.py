@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from ..evals.routing.policy_value import Difference
-from ..evals.routing.question_training import AtRate, TrainedQuestionRouter
-from ..evals.routing.training import TrainedAuto, Value
-from ..routers.auto_file import AutoFile
-from ..routers.feature_space import EMBEDDING, Line, Space
-from ..routers.question_file import QuestionFile
+from ...evals.routing.policy_value import Difference
+from ...evals.routing.question_training import AtRate, TrainedQuestionRouter
+from ...evals.routing.training import TrainedAuto, Value
+from ...routers.features import Line
+from ...routers.features import EMBEDDING, Space
+from ...routers.router_files import AutoFile, QuestionFile
 from .console import out, printable
 
 

@@ -1,19 +1,23 @@
 """The two sides of the terminal: the answer goes to standard output, all else to standard error.
 
 Colours and moving parts only where a person looks: a terminal, and `NO_COLOR` not set.
+
+Tables and JSON on standard output, and sizes for people.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+
 
 PIPE_WIDTH = 160
 """Columns of a table that goes into a pipe or file, where no terminal says how wide it is."""
@@ -97,3 +101,23 @@ def say(message: str, *, label: str = "", style: str = "") -> None:
         line.append(f"{label}: ", style=style)
     line.append(printable(" ".join(message.split())))
     err().print(line, soft_wrap=True)
+
+
+def plain_table(*columns: str) -> Any:
+    """A table without lines; the first column is never broken, and one called "size" stands to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0, overflow="fold", justify="right" if column == "size" else "left")
+    return table
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size for people, in powers of ten as disks are sold."""
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def write_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    write_line(json.dumps(value, ensure_ascii=False))

@@ -1,4 +1,7 @@
-"""How an answer is printed: its text alone on standard output, what else there is to know on standard error."""
+"""How an answer is printed: its text alone on standard output, what else there is to know on standard error.
+
+What a run spent, as the cells of a table; the viewer has the same columns.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ..core.answer import Answer, Evidence
-from .claims_print import print_checked
+from ...core.answer import Answer, Evidence, RoleUsage, RunUsage
+from .claims import print_checked
 from .console import err, out, printable, say, write_line
 
 LONGEST_ANSWER = 200
@@ -107,3 +110,20 @@ def summary(answer: Answer) -> Text:
 
 def _line_of(text: str) -> str:
     return printable(" ".join(text.split()))
+
+
+USAGE_HEADS = ("calls", "prompt", "cached", "generated", "from store", "USD", "working")
+"""Headings of the cells. "cached" are the prompt tokens whose keys and values were reused."""
+
+
+def usage_cells(row: RoleUsage | RunUsage) -> tuple[str, ...]:
+    """A role's usage, or the whole run's, under `USAGE_HEADS`; the run's time is that of the clock."""
+    return (
+        f"{row.model_calls:,}",
+        f"{row.prompt_tokens:,}",
+        f"{row.cached_tokens:,}",
+        f"{row.completion_tokens:,}",
+        f"{row.replayed_tokens:,}",
+        "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
+        f"{row.working_s:.1f} s" if isinstance(row, RoleUsage) else f"{row.wall_seconds:.1f} s wall",
+    )

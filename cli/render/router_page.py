@@ -8,13 +8,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from ..routers.auto_file import KIND as AUTO
-from ..routers.auto_file import AutoFile, load_auto
-from ..routers.question_file import KIND as QUESTION
-from ..routers.question_file import QuestionFile, load_question_router
-from .console import out, printable
-from .tables import write_json
-from .train_routers_print import arms_table, signals_line, told_line
+from ...routers.router_files import AUTO_KIND as AUTO
+from ...routers.router_files import QUESTION_KIND as QUESTION
+from ...routers.router_files import AutoFile, QuestionFile, load_auto, load_question_router
+from .console import out, printable, write_json
+from .router_tables import arms_table, signals_line, told_line
 
 
 def kind_of(file: str) -> str | None:

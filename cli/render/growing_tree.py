@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, count, pairwise, zip_longest
 from threading import RLock
 
-from ..core.events import LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
-from ..core.search_tree import SearchTree
+from ...core.events import LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
+from ...core.search_tree import SearchTree
 
 LEAST_ROOM = 6
 """Lines that a tree needs: two paths, each with a gap in it."""

@@ -7,13 +7,23 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from ..core.events import SearchNode
-from ..core.question import Question
-from .console import printable
+from ...core.events import SearchNode
+from ...core.question import Question
 from .growing_tree import LEAST_ROOM, Excerpt, GrowingTree
-from .progress import Progress
-from .search_figures import figure, plural, step_words
-from .search_view import CHOSEN, LEAST_TEXT, Line, drawing, mark_of, score_style, with_notes
+from .console import printable
+from .run_progress import Progress
+from .search_tree import (
+    CHOSEN,
+    LEAST_TEXT,
+    Line,
+    drawing,
+    figure,
+    mark_of,
+    plural,
+    score_style,
+    step_words,
+    with_notes,
+)
 
 AT_WORK, BEST = "▸", "★"
 LONGEST_ANSWER = 24
@@ -107,7 +117,7 @@ class LiveTree:
 
 
 def _answer(text: str, question: Question | None) -> str:
-    from ..reasoning.answers import extract
+    from ...reasoning.answers.extraction import extract
 
     found = None if question is None else extract(text, question)
     said = "" if found is None else printable(" ".join(found.value.split()))
