@@ -2,6 +2,10 @@
 
 Source: Manvi, Singh and Ermon, "Adaptive Inference-Time Compute: LLMs Can Predict if They Can Do Better, Even
 Mid-Generation" (2024, arXiv:2410.02725): adaptive sampling with an annealed temperature, and pruning mid-generation.
+
+The arithmetic of mid-generation pruning: which of several samples go on at a checkpoint.
+
+Source: Manvi et al., "Adaptive Inference-Time Compute" (2024, arXiv:2410.02725), section on pruning mid-generation.
 """
 
 from __future__ import annotations
@@ -15,22 +19,33 @@ from pydantic import Field, JsonValue, model_validator
 from ..core.answer import Candidate, Solution, Stopped
 from ..core.errors import BadReply, LimitExceeded
 from ..core.events import CandidateFound, StrategyNote
-from ..core.messages import Completion, Prompt, Request, Sampling, Usage
+from ..core.messages import Completion, Prompt, Request, SamplingParams, Usage
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
 from ..serving.model import Feature
-from .answer_kind import answer_kind
+from .answers.equivalence import Equivalence
+from .answers.kinds import answer_kind
 from .candidates import read_candidate
-from .equivalence import Equivalence
 from .prompts import ask, step_by_step
-from .pruning import survivors
 from .self_evaluation import Evaluating, SelfEvaluator
-from .stopping.beta import Beta
-from .stopping.rule import StoppingRule
-from .stopping.self_evaluated import SelfEvaluated
-from .stopping.tally import Tally
+from .stopping import Beta, SelfEvaluated, StoppingRule, Tally
 from .strategy import Models, Parameters, Stability
+
+
+def survivors(quality: Sequence[float | None], keep: float) -> list[int]:
+    """Positions of those that go on, ascending: the best `ceil(keep * live)`, at least one.
+
+    A sample without a signal ranks behind all that have one; of equals the earlier one goes on. Only the order of the
+    qualities counts.
+
+    Args:
+        quality: Quality of each live sample; None where there is no signal.
+        keep: Share that goes on, in (0, 1].
+    """
+    count = max(1, math.ceil(round(keep * len(quality), 9)))
+    ranked = sorted(range(len(quality)), key=lambda i: (quality[i] is None, -(quality[i] or 0.0), i))
+    return sorted(ranked[:count])
 
 
 class Adaptive:
@@ -180,9 +195,9 @@ class Adaptive:
         run.degrade("adaptive: the self-evaluation is not calibrated, so agreement decides when to stop (beta rule)")
         return Beta()
 
-    def _sampling(self, temperature: float, max_tokens: int | None = None) -> Sampling:
+    def _sampling(self, temperature: float, max_tokens: int | None = None) -> SamplingParams:
         config = self.config
-        return Sampling(temperature=temperature, top_p=config.top_p, max_tokens=max_tokens or config.max_tokens)
+        return SamplingParams(temperature=temperature, top_p=config.top_p, max_tokens=max_tokens or config.max_tokens)
 
 
 def annealed(k: int, t_max: float) -> float:

@@ -7,9 +7,9 @@ import re
 from ..core.answer import Candidate, Step
 from ..core.messages import Completion
 from ..core.question import Question
-from ..core.tools import canonical
-from .answers import extract
-from .steps import split_steps
+from ..core.tools import canonical_calls
+from .answers.extraction import extract
+from .segmentation import split_steps
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n|\}|(?<!\d)[.!?]\Z")
 
@@ -51,7 +51,7 @@ def shown_text(candidate: Candidate) -> str:
 
 
 def _calling(completion: Completion, score: float | None) -> Candidate:
-    called = canonical(completion.tool_calls)
+    called = canonical_calls(completion.tool_calls)
     return Candidate(
         text=completion.text,
         answer=called,

@@ -1,26 +1,80 @@
 """Zero-shot chain of thought: one chain, read for its answer.
 
 Source: Kojima et al., "Large Language Models are Zero-Shot Reasoners" (2022), section 3.
+
+An answer as JSON of a given schema, written behind the reasoning that led to it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ..core.answer import Candidate, Solution
-from ..core.errors import BadReply, LimitExceeded
+from ..core.answer import Candidate, Solution, Step
+from ..core.errors import BadReply, CapabilityMissing, LimitExceeded
 from ..core.events import CandidateFound
-from ..core.messages import Prompt, Request, Sampling
+from ..core.messages import Message, Prompt, Request, SamplingParams
 from ..core.question import Question
 from ..core.run import Run
-from ..core.tools import FREE
+from ..core.tools import TOOL_CHOICE_AUTO
+from ..serving.metered import MeteredModel
 from ..serving.model import Feature
 from .candidates import read_candidate
-from .json_answer import as_json, require_json
 from .prompts import ask, step_by_step, therefore
 from .strategy import Models, Parameters, Stability
+
+AS_JSON = "Write this answer as JSON of the form that was asked for, and nothing else."
+
+
+def require_json(model: MeteredModel) -> None:
+    """Refuse a model whose texts cannot be held to a schema, before anything is spent.
+
+    Raises:
+        CapabilityMissing: They cannot.
+    """
+    if not model.capabilities.json_schema:
+        raise CapabilityMissing("json_schema", model.name)
+
+
+async def as_json(
+    chain: Candidate, prompt: Prompt, schema: Mapping[str, JsonValue], model: MeteredModel, max_tokens: int
+) -> Candidate:
+    """The answer of a chain as JSON: asked for in a turn behind it, greedily, and held to the schema.
+
+    The chain itself is free, and stays among the steps: a schema that held all of it would leave no room to reason.
+
+    Args:
+        chain: The chain.
+        prompt: What it was the reply to.
+        schema: The schema.
+        model: Who writes it.
+        max_tokens: Most tokens of the JSON.
+
+    Raises:
+        LimitExceeded: The budget does not cover it.
+        BadReply: There was no sample.
+    """
+    asked = Prompt(
+        messages=(
+            *prompt.messages,
+            Message(role="assistant", content=chain.text),
+            Message(role="user", content=AS_JSON),
+        )
+    )
+    sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens, json_schema=dict(schema))
+    ((written,),) = await model.generate([Request(prompt=asked, sampling=sampling)])
+    if written.failure is not None:
+        raise BadReply(f"the model gave no sample: {written.failure.message}")
+    return Candidate(
+        text=written.text,
+        answer=written.text if written.finish_reason == "stop" else None,
+        steps=(*chain.steps, Step(text=written.text)),
+        logprob=written.logprob,
+        tokens=written.usage.completion_tokens,
+        finish_reason=written.finish_reason,
+    )
 
 
 class ChainOfThought:
@@ -70,7 +124,7 @@ class ChainOfThought:
             require_json(models.main)
         instruction = step_by_step(question) if config.instruction is None else config.instruction
         prompt = ask(question, instruction, system=config.system)
-        sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+        sampling = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
         try:
             ((chain,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
         except LimitExceeded as e:
@@ -102,9 +156,11 @@ class ChainOfThought:
         """Put the paper's second prompt behind the chain."""
         instruction = step_by_step(question) if self.config.instruction is None else self.config.instruction
         prefix = f"{chain.text.rstrip()}\n\n{therefore(question)}"
-        bare = question.model_copy(update={"tools": (), "tool_choice": FREE})  # nothing is to be called any more
+        bare = question.model_copy(
+            update={"tools": (), "tool_choice": TOOL_CHOICE_AUTO}
+        )  # nothing is to be called any more
         prompt = ask(bare, instruction, system=self.config.system, prefix=prefix)
-        sampling = Sampling(temperature=0.0, max_tokens=32, stop=("\n",))
+        sampling = SamplingParams(temperature=0.0, max_tokens=32, stop=("\n",))
         try:
             ((end,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
         except LimitExceeded as e:

@@ -15,11 +15,11 @@ from pydantic import Field
 from ..core.answer import Candidate, Solution
 from ..core.errors import LimitExceeded, UserError
 from ..core.events import CandidateFound
-from ..core.messages import Prompt, Scored
+from ..core.messages import Prompt, ScoredContinuation
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.model import Feature
-from .options import letter_of
+from .answers.extraction import letter_of
 from .prompts import ask, history
 from .strategy import Models, Parameters, Stability
 
@@ -142,7 +142,7 @@ class LogProb:
         gap = "" if text[-1:].isspace() else " "
         return Prompt(text=text), [gap + c for c in (letters if config.choices_as == "letter" else question.choices)]
 
-    def _score(self, scored: Scored, continuation: str) -> float:
+    def _score(self, scored: ScoredContinuation, continuation: str) -> float:
         match self.config.per:
             case "choice":
                 return scored.logprob

@@ -2,15 +2,22 @@
 
 Texts only. They are part of a run's requests and so of its store keys: changing one makes old samples unfindable for
 new runs, and leaves old runs as they were.
+
+Texts shortened from their middle until a prompt that holds them fits a model's context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from pydantic import JsonValue
 
 from ..core.messages import Message, Prompt
 from ..core.question import AnswerKind, Question
-from ..core.tools import FREE, canonical
+from ..core.run import Run
+from ..core.tools import TOOL_CHOICE_AUTO, canonical_calls
+from ..serving.decisions import keep, recall
+from ..serving.metered import MeteredModel
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -53,7 +60,7 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
         messages=(*head, *turns, Message(role="user", content=asked), *since),
         prefix=prefix,
         tools=tools,
-        tool_choice=question.tool_choice if tools else FREE,
+        tool_choice=question.tool_choice if tools else TOOL_CHOICE_AUTO,
     )
 
 
@@ -85,7 +92,7 @@ def _told(turns: Sequence[Message]) -> str:
 
 
 def _said(turn: Message) -> str:
-    parts = [turn.content, canonical(turn.tool_calls) if turn.tool_calls else ""]
+    parts = [turn.content, canonical_calls(turn.tool_calls) if turn.tool_calls else ""]
     return "\n".join(part for part in parts if part)
 
 
@@ -153,3 +160,77 @@ def last_step(question: Question) -> str:
         "math": "that puts the final answer within \\boxed{}",
         "yes_no": '"The answer is" and yes or no',
     }.get(kind, '"The answer is" and the answer')
+
+
+GAP = " […] "
+LEAST = 40
+"""Fewest characters that a shortened text keeps."""
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters: the longer one's beginning and end, a mark between the two.
+
+    Args:
+        text: The text.
+        most: Most characters, at least those of the mark.
+    """
+    if len(text) <= most:
+        return text
+    kept = most - len(GAP)
+    end = kept // 2
+    return text[: kept - end] + GAP + (text[-end:] if end else "")
+
+
+async def fit(
+    model: MeteredModel,
+    run: Run,
+    make: Callable[[Sequence[str]], Prompt],
+    texts: Sequence[str],
+    reply_tokens: int,
+) -> tuple[Prompt | None, int | None]:
+    """The prompt that holds the texts, all of them shortened to the same length if it would not fit otherwise.
+
+    What had to be shortened is noted in the run store, since a replay has no model that counts tokens. Where nobody can
+    count, nothing is shortened.
+
+    Args:
+        model: Who reads the prompt.
+        run: The run.
+        make: Makes the prompt of the texts.
+        texts: The texts.
+        reply_tokens: Tokens that the reply takes.
+
+    Returns:
+        The prompt, None if it does not fit with the shortest texts either; and the most characters of a text that were
+        kept, None if all are whole.
+    """
+    whole, limit = make(texts), model.capabilities.context_tokens
+    if limit is None or not texts:
+        return whole, None
+
+    def fits(prompt: Prompt) -> bool | None:
+        tokens = model.count_tokens(prompt)
+        return None if tokens is None else tokens + reply_tokens <= limit
+
+    what: dict[str, JsonValue] = {"fit": whole.model_dump(mode="json"), "reply_tokens": reply_tokens}
+    found = fits(whole)
+    if found is None:
+        kept = (await recall(run, model, what) or {}).get("kept")
+        if not isinstance(kept, int):
+            return whole, None
+        return (_with(make, texts, kept), kept) if kept else (None, None)
+    if found:
+        return whole, None
+    # the most characters that fit, by bisection: `low` fits, `high` does not
+    low, high = 0, max(map(len, texts))
+    if fits(_with(make, texts, LEAST)):
+        low = LEAST
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(_with(make, texts, middle)) else (low, middle)
+    await keep(run, model, what, {"kept": low})
+    return (_with(make, texts, low), low) if low else (None, None)
+
+
+def _with(make: Callable[[Sequence[str]], Prompt], texts: Sequence[str], most: int) -> Prompt:
+    return make([shortened(text, most) for text in texts])

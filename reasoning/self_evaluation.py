@@ -19,15 +19,14 @@ from typing import Annotated
 from pydantic import Field
 
 from ..core.answer import Candidate
-from ..core.messages import Completion, Frozen, Message, NextToken, Prompt, Request, Sampling
+from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, Prompt, Request, SamplingParams
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
 from ..serving.rewards import sigmoid
+from .answers.normalization import read
 from .candidates import shown_text
-from .fitting import fit
-from .prompts import ask
-from .reading import read
+from .prompts import ask, fit
 
 TOP = 20
 """Alternatives of the verdict's token that are looked at."""
@@ -230,7 +229,9 @@ class SelfEvaluator:
 
     async def _sample(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
         """The same, from sampled verdicts."""
-        sampling = Sampling(temperature=1.0, max_tokens=_VERDICT_TOKENS, n=self._evaluating.verdicts, logprobs=False)
+        sampling = SamplingParams(
+            temperature=1.0, max_tokens=_VERDICT_TOKENS, n=self._evaluating.verdicts, logprobs=False
+        )
         replies = await self._model.generate([Request(prompt=prompt, sampling=sampling) for prompt in prompts])
         words = self._evaluating.requests.yes, self._evaluating.requests.no
         return [count_verdicts(reply, *words) for reply in replies]
@@ -260,7 +261,7 @@ def reads_verdicts(model: MeteredModel) -> bool:
     return model.capabilities.top_logprobs >= LEAST_TOP
 
 
-def read_verdict(told: NextToken, yes: str = "Yes", no: str = "No") -> tuple[float, float]:
+def read_verdict(told: NextTokenDistribution, yes: str = "Yes", no: str = "No") -> tuple[float, float]:
     """Log-odds of yes against no in a distribution, and the probability of the two together.
 
     All spellings of a word are summed: case, blanks and marks around it, and its beginning where that is not the

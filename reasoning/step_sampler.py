@@ -6,6 +6,8 @@ here a step that is too long simply ends, so a search tree holds nothing that th
 
 Source: the step of A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) and of particle filtering (Puri et al. 2025,
 arXiv:2502.01618), which cut at blank lines. Differs: a blank line in fenced code or a displayed formula ends no step.
+
+What comes of sampling steps: `StepSample`, `Expansion`, `Expanded`; and `StepOptions`, how they are sampled.
 """
 
 from __future__ import annotations
@@ -13,18 +15,118 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..core.errors import CapabilityMissing, LimitExceeded, UserError
-from ..core.messages import Completion, Prompt, Request, Sampling
+from ..core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ..core.question import Question
 from ..core.run import Run
 from ..serving.metered import MeteredModel
-from .answers import extract
+from .answers.extraction import extract
 from .candidates import whole_sentences
-from .open_regions import first_boundary, is_open
-from .reply_prefix import Continuations, Prefix, shared_out
-from .step_samples import Ended, Expanded, Expansion, StepOptions, StepSample
-from .step_text import normal_step, without_repeated
+from .continuations import Continuations, Prefix, shared_out
+from .segmentation import first_boundary, is_open, normal_step, without_repeated
+
+Ended = Literal["delimiter", "answer", "end", "cap", "budget", "cancelled"]
+"""Why a step ended: at the delimiter, since it states the final answer (wherever it ended), with the text, at its most
+tokens, by the budget, or cancelled."""
+
+
+class StepOptions(Frozen):
+    """How steps are sampled.
+
+    Attributes:
+        delimiter: What ends a step, outside of fenced code and displayed formulas.
+        max_step_tokens: Most tokens of a step.
+        temperature: Of sampling; the default is that of the particle filtering paper.
+        top_p: Nucleus mass.
+        top_k: Most likely tokens kept; 0 keeps all.
+    """
+
+    delimiter: Annotated[str, Field(min_length=1)] = "\n\n"
+    max_step_tokens: Annotated[int, Field(ge=1)] = 512
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class StepSample:
+    """One sampled step.
+
+    Attributes:
+        index: Which sample of its prefix it is, counted over all expansions of the prefix.
+        text: The step, without the delimiter.
+        token_ids: Its tokens, those of the delimiter or the text's end included; None if the backend hides them or the
+            step is only a part of what was generated.
+        tokens: Generated tokens, what was cut included.
+        logprob: Summed raw log-probability of its tokens, in nats; None if unknown.
+        ended: Why it ended.
+        duplicate_of: The `index` of the first sample of the prefix that says the same and goes on or ends alike; None
+            if this is the first.
+        after: The prefix with this step.
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...] | None
+    tokens: int
+    logprob: float | None
+    ended: Ended
+    duplicate_of: int | None
+    after: Prefix
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the reply has ended or stated its answer."""
+        return self.after.terminal
+
+    @property
+    def whole(self) -> bool:
+        """Whether neither budget nor caller cut it."""
+        return self.ended not in ("budget", "cancelled")
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What became of one prefix.
+
+    Attributes:
+        samples: Its steps in order of index, duplicates among them.
+        empties: Continuations without a text: a delimiter or the text's end at once.
+        failed: Samples that failed alone.
+        unasked: Samples that the budget did not cover.
+    """
+
+    samples: tuple[StepSample, ...] = ()
+    empties: tuple[StepSample, ...] = ()
+    failed: int = 0
+    unasked: int = 0
+
+    @property
+    def distinct(self) -> tuple[StepSample, ...]:
+        """The steps that are whole and say something new: what a search goes on with."""
+        return tuple(s for s in self.samples if s.duplicate_of is None and s.whole)
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What one call made.
+
+    Attributes:
+        expansions: One for each prefix, in order.
+        tokens: All tokens generated, those of duplicates, empties, failures and cut ends included.
+        rounds: Batches it took: 1, and one more for each time that steps had to go on.
+        spent: Whether the budget kept something from being sampled to its end.
+    """
+
+    expansions: tuple[Expansion, ...] = ()
+    tokens: int = 0
+    rounds: int = 0
+    spent: bool = False
+
 
 __all__ = ["Expanded", "Expansion", "StepOptions", "StepSample", "StepSampler"]
 
@@ -140,14 +242,16 @@ class StepSampler:
         )
         return Expanded(expansions, tally.tokens, tally.rounds, tally.spent)
 
-    def _sampling(self, temperature: float | None) -> Sampling:
+    def _sampling(self, temperature: float | None) -> SamplingParams:
         options = self.options
         wanted = options.temperature if temperature is None else temperature
-        return Sampling(temperature=wanted, top_p=options.top_p, top_k=options.top_k)
+        return SamplingParams(temperature=wanted, top_p=options.top_p, top_k=options.top_k)
 
     # -- one round
 
-    async def _round(self, pending: list[_Growing], sampling: Sampling, keep: int, tally: _Tally) -> list[_Growing]:
+    async def _round(
+        self, pending: list[_Growing], sampling: SamplingParams, keep: int, tally: _Tally
+    ) -> list[_Growing]:
         """Ask for as many of these as the budget covers, at once; returns those that go on or are still to come."""
         batch, share = self._covered(pending, keep)
         rest = pending[len(batch) :]
@@ -200,7 +304,9 @@ class StepSampler:
         prompt = self._continuations.prompt_after(growing.before, growing.before_ids)
         return prompt, growing.room if share is None else min(growing.room, share), self._stops and not growing.free
 
-    async def _ask(self, batch: list[_Growing], share: int | None, sampling: Sampling, tally: _Tally) -> list[_Growing]:
+    async def _ask(
+        self, batch: list[_Growing], share: int | None, sampling: SamplingParams, tally: _Tally
+    ) -> list[_Growing]:
         groups: dict[tuple[Prompt, int, bool], list[_Growing]] = defaultdict(list)
         for growing in batch:
             groups[self._group(growing, share)].append(growing)

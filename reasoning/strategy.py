@@ -1,8 +1,12 @@
-"""`Strategy`: how a question is turned into a solution; and `Models`, what a strategy works with."""
+"""`Strategy`: how a question is turned into a solution; and `Models`, what a strategy works with.
+
+`Knowledge`: what a run may know beside its models: external brains, a lasting memory, and what compares texts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -15,10 +19,28 @@ from ..core.registry import Registry
 from ..core.run import Run
 from ..core.settings import explain
 from ..core.stability import Stability as Stability
+from ..serving.embeddings import EmbeddingModel
 from ..serving.metered import MeteredModel
 from ..serving.metered_rewards import MeteredReward
 from ..serving.model import Feature
-from .knowledge import Knowledge
+from .memory.named import NamedMemory
+from .retrieval.sources.protocol import Brain
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a run may know.
+
+    Attributes:
+        brains: What is asked for snippets; a memory that is to be recalled is among them.
+        memory: Where what the answer rests on is kept for other runs; None keeps nothing.
+        embedding: Compares texts, metered; None where no embedding model can be had.
+    """
+
+    brains: tuple[Brain, ...] = ()
+    memory: NamedMemory | None = None
+    embedding: EmbeddingModel | None = None
+
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A reward model that everybody can have."""

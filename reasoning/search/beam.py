@@ -4,20 +4,30 @@ Best-of-N is its degenerate case: `width=N, k=1, distinct=False` starts N chains
 step at a time and never prunes, so the scores of finished chains alone are asked for, N in all.
 
 Source: the step-level beam search of Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314).
+
+Beam search over reasoning steps: continue the best prefixes, keep the best of what comes.
+
+    keep the empty reply
+    until all that is kept is complete: sample k next steps of each, score them, keep the best `width`
+
+Source: Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), section 5.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .asking import Expand, Heard, Outcome, StepSearch
-from .limits import SearchOptions
-from .scored import Scored, by_value, set_values
-from .siblings import survivors
-from .tree import Continuation
+from ...core.answer import Solution
+from ...core.question import Question
+from ...core.run import Run
+from ...serving.model import Feature
+from ..strategy import Models, Stability
+from .core import Expand, Heard, Outcome, SearchOptions, StepSearch
+from .driver import SearchedSteps
+from .tree import Continuation, Scored, by_value, set_values, survivors
 
 
 class BeamOptions(SearchOptions):
@@ -96,3 +106,41 @@ class Beam(StepSearch[Scored, BeamOptions]):
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.beam = list(state["beam"])
+
+
+class BeamSearch:
+    """Beam search over the steps of one model, guided by a score of each prefix (see `search.beam`).
+
+    The answer is the complete solution of the highest score, or with `select="vote"` the answer with the largest sum of
+    scores. All complete solutions count, those that lost their place in the beam included.
+
+    Model calls: one for each step of depth, of `width * k` samples. Confidence is the score of the chosen solution, or
+    its answer's share of all scores.
+    """
+
+    name: ClassVar[str] = "beam"
+    summary: ClassVar[str] = "beam search over reasoning steps, guided by a score of each step"
+    paper: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314"
+    stability: ClassVar[Stability] = "beta"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+
+    class Config(SearchedSteps, BeamOptions):
+        """Parameters of `beam`."""
+
+        select: Annotated[Literal["best", "vote"], Field(description="the best solution, or the answer of a vote")] = (
+            "best"
+        )
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+        config = self.config
+        found = await config.search(Beam(config.options(BeamOptions, run)), question, models, run)
+        if found is None:
+            return await config.without_search(config.width * config.k, question, models, run)
+        if config.select == "vote":
+            return await config.vote(found, question, run)
+        return config.best(found, run)

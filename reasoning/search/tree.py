@@ -2,17 +2,22 @@
 
 A node is a prefix: a solution so far, in whole steps. Its text is that of its last step alone; the texts on the path
 from the root, joined, are the prefix.
+
+Continuations of one prefix beside each other: which say the same, and what stands for a missing score.
+
+Prefixes that compete by their score alone, as in beam search and diverse verifier tree search.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from ...core.errors import UserError
+from ..segmentation import normal_step
 
 LEAST_LOGPROB = -1e6
 """Log-probabilities count as at least this, a probability of 0 that plain JSON can hold."""
@@ -222,3 +227,86 @@ class Tree(Generic[N]):
             if node.asked:
                 key = self._key(node)
                 self._drawn[key] = self._drawn.get(key, 0) + node.asked
+
+
+UNKNOWN = 0.5
+"""Score of a step about which nothing is known."""
+
+
+Said = tuple[str, bool]
+"""What siblings are compared by: the normal form of the step, and whether the solution is complete with it."""
+
+
+def said(step: Continuation | Node) -> Said:
+    """What a step is compared by."""
+    return normal_step(step.text), step.terminal
+
+
+def survivors(
+    results: Sequence[Continuation], *, at_root: bool = False, distinct: bool = True, before: Iterable[Said] = ()
+) -> list[int]:
+    """Positions of the continuations that become nodes; the others need no score.
+
+    Dropped are duplicates, of which the first stays, and those that add nothing.
+
+    Differs: the end of the text is part of what is compared, since a complete solution is not the same state as an
+    incomplete one of the same words. And an empty continuation that ends the text is kept, except at the root: it says
+    that the prefix is a complete solution, which dropping it would lose.
+
+    Args:
+        results: All continuations of one prefix.
+        at_root: Whether that prefix is empty.
+        distinct: Whether duplicates are dropped at all.
+        before: What earlier continuations of the prefix say.
+    """
+    kept: list[int] = []
+    seen = set(before)
+    for i, step in enumerate(results):
+        if step.blank and (at_root or not step.terminal):
+            continue
+        key = said(step)
+        if distinct and key in seen:
+            continue
+        seen.add(key)
+        kept.append(i)
+    return kept
+
+
+def filled(siblings: Sequence[Node], before: float | None) -> list[float]:
+    """The scores of siblings, with something in place of the missing ones.
+
+    A step that adds nothing has the score of the prefix, which it does not change; any other the mean of its siblings'
+    scores, else the prefix's, else `UNKNOWN`.
+
+    Args:
+        siblings: Continuations of one prefix.
+        before: What counts as the prefix's score; None for a root.
+    """
+    known = [node.score for node in siblings if node.score is not None]
+    other = math.fsum(known) / len(known) if known else UNKNOWN if before is None else before
+    return [
+        node.score if node.score is not None else before if before is not None and not node.text.strip() else other
+        for node in siblings
+    ]
+
+
+@dataclass(slots=True)
+class Scored(Node):
+    """A prefix with the score that it competes by.
+
+    Attributes:
+        value: Its score, or what stands for a missing one (`siblings.filled`); in [0, 1], `UNKNOWN` at the root.
+    """
+
+    value: float = UNKNOWN
+
+
+def set_values(siblings: Sequence[Scored], parent: Scored) -> None:
+    """Give new siblings their values."""
+    for child, value in zip(siblings, filled(siblings, parent.value if parent.depth else None), strict=True):
+        child.value = value
+
+
+def by_value(nodes: Iterable[Scored]) -> list[Scored]:
+    """The best first; of equals the older one."""
+    return sorted(nodes, key=lambda node: (-node.value, node.id))

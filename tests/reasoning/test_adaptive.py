@@ -11,11 +11,9 @@ from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.adaptive import Adaptive, annealed
-from reason.reasoning.pruning import survivors
+from reason.reasoning.adaptive import Adaptive, annealed, survivors
 from reason.reasoning.self_evaluation import Requests
-from reason.reasoning.stopping.self_evaluated import SelfEvaluated
-from reason.reasoning.stopping.tally import Tally
+from reason.reasoning.stopping import SelfEvaluated, Tally
 from reason.reasoning.strategy import Models
 from reason.serving.metered import MeteredModel
 from support.scripted_model import END, ScriptedModel

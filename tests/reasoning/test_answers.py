@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.question import Question
-from reason.reasoning.answer_kind import answer_kind
-from reason.reasoning.answers import Extracted, extract
-from reason.reasoning.numerals import read_numeral
-from reason.reasoning.reading import read
+from reason.reasoning.answers.extraction.extraction import Extracted, extract
+from reason.reasoning.answers.extraction.kinds import answer_kind
+from reason.reasoning.answers.extraction.normalization import read
+from reason.reasoning.answers.extraction.numerals import read_numeral
 
 ROWS: list[dict[str, Any]] = [
     json.loads(line)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from reason.reasoning.arithmetic_verifier import check_arithmetic
+from reason.reasoning.arithmetic import check_arithmetic
 
 RIGHT = [
     "48 / 2 = 24 clips in May.",

@@ -12,8 +12,7 @@ from reason.core.errors import UserError
 from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.settings import Settings
-from reason.reasoning.best_of_n import best_of
-from reason.reasoning.candidate_scores import Score
+from reason.reasoning.best_of_n import Score, best_of
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 

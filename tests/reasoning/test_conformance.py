@@ -10,7 +10,7 @@ import pytest
 from reason.core.answer import Solution
 from reason.core.errors import LimitExceeded, UserError
 from reason.core.events import NodesSearched, StageStarted
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.question import Question
 from reason.reasoning.candidates import read_candidate
 from reason.reasoning.conformance import NotConforming, PlainModel, assert_conforms, check_strategy
@@ -49,7 +49,9 @@ class Own:
 
     async def sample(self, models, index, **how):
         request = Request(
-            prompt=Prompt.user("2 + 3?"), sampling=Sampling(max_tokens=40, temperature=0.7, **how), samples=(index,)
+            prompt=Prompt.user("2 + 3?"),
+            sampling=SamplingParams(max_tokens=40, temperature=0.7, **how),
+            samples=(index,),
         )
         ((sample,),) = await models.main.generate([request])
         return sample
@@ -83,7 +85,7 @@ class Mute(Own):
 
 class Cheater(Own):
     async def solve(self, question, models, run):
-        await models.main._model.generate([Request(prompt=Prompt.user("psst"), sampling=Sampling(max_tokens=5))])
+        await models.main._model.generate([Request(prompt=Prompt.user("psst"), sampling=SamplingParams(max_tokens=5))])
         return await self.work(question, models, run)
 
 
@@ -189,7 +191,7 @@ async def test_what_the_plain_model_cannot_serve_is_said():
 
 async def test_the_plain_model_is_a_model():
     model = PlainModel(["one two. three", "four"])
-    asked = Request(prompt=Prompt.user("q"), sampling=Sampling(n=8, seed=3, stop=(".",), max_tokens=9))
+    asked = Request(prompt=Prompt.user("q"), sampling=SamplingParams(n=8, seed=3, stop=(".",), max_tokens=9))
     (samples,) = await model.generate([asked])
     (again,) = await model.generate([asked])
     assert samples == again
@@ -199,6 +201,6 @@ async def test_the_plain_model_is_a_model():
         ("one two", ".", "stop"),
         ("four", "", "stop"),
     }
-    short = Request(prompt=Prompt.user("q"), sampling=Sampling(max_tokens=1, temperature=0))
+    short = Request(prompt=Prompt.user("q"), sampling=SamplingParams(max_tokens=1, temperature=0))
     ((cut,),) = await model.generate([short])
     assert (cut.finish_reason, cut.usage.completion_tokens, len(cut.logprobs)) == ("length", 1, 1)

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName
-from reason.reasoning.consistency.counting import count_pools
-from reason.reasoning.consistency.paths import Path
-from reason.reasoning.consistency.reading import Pool, kind_named, read_pools
-from reason.reasoning.consistency.voting import VoteOptions
+from reason.reasoning.voting.path_votes import Path, VoteOptions
+from reason.reasoning.voting.sample_files import Pool, count_pools, kind_named, read_pools
 
 
 def rows(*records: object) -> bytes:

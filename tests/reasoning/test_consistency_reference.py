@@ -9,9 +9,8 @@ import random
 
 import numpy as np
 import pytest
-from reason.reasoning.consistency.one_thread import one_blas_thread
-from reason.reasoning.consistency.paths import Path
-from reason.reasoning.consistency.voting import REFERENCE, VoteOptions, vote
+from reason.core.blas_threads import one_blas_thread
+from reason.reasoning.voting.path_votes import REFERENCE, Path, VoteOptions, vote
 from scipy.optimize import minimize
 from scipy.special import gamma
 

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.reasoning.consistency.paths import Path
-from reason.reasoning.consistency.pruning import prune
-from reason.reasoning.consistency.voting import METHODS, REFERENCE, Vote, VoteOptions, options_from, vote
+from reason.reasoning.voting.path_votes import METHODS, REFERENCE, Path, Vote, VoteOptions, options_from, prune, vote
 
 CLOSE = {"rel": 0, "abs": 1e-6}
 A = [
@@ -208,7 +206,7 @@ def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
 def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     import dataclasses
 
-    from reason.reasoning.consistency import pruning
+    from reason.reasoning.voting import path_votes as pruning
 
     broken = dataclasses.replace(pruning.fit_mixture([0.2, 0.5, 0.9]), k2=value)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_: broken)
@@ -219,8 +217,8 @@ def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch
 
 def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, k2: float, lam2: float) -> None:
     """Make this the mixture that is found."""
-    from reason.reasoning.consistency import pruning
-    from reason.reasoning.consistency.weibull import Fit
+    from reason.reasoning.voting import path_votes as pruning
+    from reason.reasoning.voting.weibull import Fit
 
     fit = Fit(w, k1, lam1, k2, lam2, nll=0.0, start_nll=0.0, iterations=1, converged=True, swapped=False)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_: fit)
@@ -251,7 +249,7 @@ def test_of_one_text_the_largest_probability_counts() -> None:
 
 
 def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.reasoning.consistency import pruning
+    from reason.reasoning.voting import path_votes as pruning
 
     fit = pruning.fit_mixture([p.probability for p in A])
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_: fit)
@@ -413,7 +411,7 @@ def test_multistart_keeps_the_properties(paths: list[Path]) -> None:
 
 def test_importing_it_loads_no_solver() -> None:
     script = (
-        "import sys, reason.reasoning.consistency.voting, reason.reasoning.consistency.reading, reason.cli.main\n"
+        "import sys, reason.reasoning.voting.path_votes, reason.reasoning.voting.sample_files, reason.cli.main\n"
         "print(*{'numpy', 'scipy', 'torch', 'sympy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.core.blas_threads import one_blas_thread
 from reason.core.errors import UserError
-from reason.reasoning.consistency.one_thread import one_blas_thread
-from reason.reasoning.consistency.pruning import prune
-from reason.reasoning.consistency.weibull import (
+from reason.reasoning.voting.path_votes import prune
+from reason.reasoning.voting.weibull import (
     BOUNDS,
     START,
     _start_of_cut,

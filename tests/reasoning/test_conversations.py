@@ -15,9 +15,8 @@ from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
 from reason.core.tools import Tool, ToolCall
 from reason.reasoning.brains.function import FunctionBrain
-from reason.reasoning.knowledge import Knowledge
 from reason.reasoning.prompts import as_problem, ask, history
-from reason.reasoning.strategy import Models, make_strategy
+from reason.reasoning.strategy import Knowledge, Models, make_strategy
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
 from support.scripted_model import ScriptedModel, replies

@@ -9,11 +9,11 @@ from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.json_answer import AS_JSON
+from reason.reasoning.cot import AS_JSON
 from reason.reasoning.strategy import Models, make_strategy
-from support.stored_runs import RunDesk
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
+from support.stored_runs import RunDesk
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 CHAIN, JSON = "Six sevens. The answer is 42.", '{"answer": 42}'

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.question import AnswerKind
-from reason.reasoning.plain_forms import same_plainly, text_form
+from reason.reasoning.answers.extraction.equivalence import same_plainly, text_form
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 

@@ -12,8 +12,8 @@ from reason.core.errors import UserError
 from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.settings import Settings
-from reason.reasoning.ranked_vote import rank_answers, ranking_of
-from reason.reasoning.ranked_voting import elect, first_places
+from reason.reasoning.voting.ballots import elect, first_places
+from reason.reasoning.voting.ranked_vote import rank_answers, ranking_of
 from support.scripted_model import ScriptedModel, replies
 
 RULES = ("borda", "irv", "mrr")

@@ -5,16 +5,13 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, BadReply, CapabilityMissing
-from reason.core.messages import Prompt, Sampling
+from reason.core.messages import Prompt, SamplingParams
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.sampler import draw
-from reason.reasoning.stopping.agreement import Agreement
-from reason.reasoning.stopping.beta import Beta
-from reason.reasoning.stopping.confidence import OnlineConfidence
-from reason.reasoning.stopping.self_evaluated import SelfEvaluated
-from support.stored_runs import RunDesk
+from reason.reasoning.sampling import draw
+from reason.reasoning.stopping import Agreement, Beta, OnlineConfidence, SelfEvaluated
 from support.scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
 
 ALWAYS = replies("The answer is 4.")
 QUICK_AND_SLOW = replies("The answer is 4.", "Let me think about it for very long. The answer is 5.", weights=[1, 1])
@@ -33,7 +30,7 @@ async def store(tmp_path):
 class Desk(RunDesk):
     async def draw(self, *, n=16, max_tokens=80, name="r", seed=3, budget=None, **options):
         model = await self.begin(name, strategy="self-consistency", question=QUESTION, budget=budget, seed=seed)
-        sampling = Sampling(n=n, max_tokens=max_tokens, temperature=1.0)
+        sampling = SamplingParams(n=n, max_tokens=max_tokens, temperature=1.0)
         return await draw(model, PROMPT, sampling, QUESTION, self.run, **options)
 
 

@@ -8,11 +8,11 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded
-from reason.core.messages import Completion, NextToken
+from reason.core.messages import Completion, NextTokenDistribution
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.fitting import GAP, shortened
+from reason.reasoning.prompts import GAP, shortened
 from reason.reasoning.self_evaluation import (
     TAIL_CHARS,
     Evaluating,
@@ -30,7 +30,7 @@ RESTART, RIGHT = Requests().pair(unfinished=False)
 def distribution(**shares):
     """A next-token distribution that shows these tokens, best first."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    return NextToken(
+    return NextTokenDistribution(
         token_ids=tuple(range(len(ranked))),
         tokens=tuple(t for t, _ in ranked),
         logprobs=tuple(math.log(p) for _, p in ranked),

@@ -12,13 +12,8 @@ from reason.core.messages import Prompt
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.exact_rewards import ByArithmetic
-from reason.reasoning.likelihood_rewards import ByLogprob
-from reason.reasoning.outcome_rewards import ByRollouts
-from reason.reasoning.process_rewards import ByRewardModel
-from reason.reasoning.reply_prefix import Prefix
-from reason.reasoning.rollouts import Finisher
-from reason.reasoning.step_rewards import StepReward, aggregated
+from reason.reasoning.continuations import Finisher, Prefix
+from reason.reasoning.step_rewards import ByArithmetic, ByLogprob, ByRewardModel, ByRollouts, StepReward, aggregated
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Desk, walk
 

@@ -6,7 +6,7 @@ import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.reply_prefix import GO_ON
+from reason.reasoning.continuations import GO_ON
 from support.scripted_model import END, ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Desk, walk
 

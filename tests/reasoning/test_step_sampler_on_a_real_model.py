@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.likelihood_rewards import ByLogprob
+from reason.reasoning.continuations import Prefix
 from reason.reasoning.prompts import ask
-from reason.reasoning.reply_prefix import Prefix
+from reason.reasoning.step_rewards import ByLogprob
 from reason.reasoning.step_sampler import StepOptions, StepSampler
-from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered import MeteredModel
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
 
@@ -101,7 +101,7 @@ async def test_prefixes_are_continued_as_one_whole_reply_would_be(desk, model):
         steps.append(sample)
         prefix = sample.after
     length = len(prefix.token_ids)
-    asked = Sampling(temperature=0.0, max_tokens=length, seed=0)
+    asked = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
     [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=asked)])
     assert len(steps) > 1
     assert prefix.token_ids == whole.token_ids
@@ -116,7 +116,7 @@ async def test_the_end_of_the_text_is_told_from_the_end_of_a_step(desk, model):
     prompt = Prompt.user("Say hello.")
     sampler = await desk.sampler("end", prompt=prompt, temperature=0.0, max_step_tokens=60)
     [[whole]] = await model.generate(
-        [Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=200, seed=0))]
+        [Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=200, seed=0))]
     )
     assert (whole.finish_reason, whole.stopped_by) == ("stop", "")
     prefix, ends, tokens = Prefix(), [], 0

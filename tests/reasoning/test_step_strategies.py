@@ -8,15 +8,14 @@ from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
 from reason.core.question import Question
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.reply_prefix import Prefix
-from reason.reasoning.step_sampler import StepSampler
-from reason.reasoning.step_samples import StepOptions
+from reason.reasoning.continuations import Prefix
+from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
 from reason.serving.metered_rewards import MeteredReward
 from reason.serving.rewards import own_judge
-from support.stored_runs import RunDesk
 from support.scripted_model import END, ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
+from support.stored_runs import RunDesk
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 RIGHT = "2 + 2 = 4.\n\nSo it is 4.\n\nThe answer is 4."

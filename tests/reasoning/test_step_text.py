@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.reasoning.open_regions import FORMULA_CHARS, first_boundary, is_open
-from reason.reasoning.reply_prefix import Prefix
-from reason.reasoning.step_text import normal_step, without_repeated
-from reason.reasoning.steps import split_steps
+from reason.reasoning.continuations import Prefix
+from reason.reasoning.segmentation import (
+    FORMULA_CHARS,
+    first_boundary,
+    is_open,
+    normal_step,
+    split_steps,
+    without_repeated,
+)
 
 OPEN = [
     ("", False),

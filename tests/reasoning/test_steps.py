@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.messages import Sampling
-from reason.reasoning.steps import split_steps, step_stops
+from reason.core.messages import SamplingParams
+from reason.reasoning.segmentation import split_steps, step_stops
 
 CASES = [
     ("", []),
@@ -60,7 +60,7 @@ def test_a_megabyte_is_cut(piece: str) -> None:
 
 
 def test_stops_are_stop_strings_and_a_step_holds_none_within() -> None:
-    Sampling(stop=step_stops())
+    SamplingParams(stop=step_stops())
     text = "Intro.\n\nStep 1: add.\nStep 2: carry.\n## Result\n7"
     for step in split_steps(text):
         assert not any(stop in step.rstrip() for stop in step_stops())

@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from reason.reasoning.stopping.agreement import Agreement
-from reason.reasoning.stopping.beta import Beta, leads
-from reason.reasoning.stopping.choice import NoStop, Stopping
-from reason.reasoning.stopping.confidence import OnlineConfidence, percentile
-from reason.reasoning.stopping.dirichlet import Dirichlet, expected_gain
-from reason.reasoning.stopping.self_evaluated import SelfEvaluated
-from reason.reasoning.stopping.tally import Tally
+from reason.reasoning.stopping import (
+    Agreement,
+    Beta,
+    Dirichlet,
+    NoStop,
+    OnlineConfidence,
+    SelfEvaluated,
+    Stopping,
+    Tally,
+    expected_gain,
+    leads,
+    percentile,
+)
 from scipy import stats
 from scipy.special import betainc
 

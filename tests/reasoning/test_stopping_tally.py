@@ -1,7 +1,7 @@
 """`Tally`: what the samples of a question say so far."""
 
 import pytest
-from reason.reasoning.stopping.tally import Tally
+from reason.reasoning.stopping import Tally
 
 
 def test_votes_and_shares_are_counted_by_class() -> None:

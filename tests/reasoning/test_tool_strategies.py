@@ -11,9 +11,9 @@ from reason.core.messages import Message
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.answer_classes import AnswerLabels, answer_classes
-from reason.reasoning.equivalence import Equivalence
+from reason.reasoning.answers.extraction.equivalence import Equivalence
 from reason.reasoning.strategy import Models, make_strategy, refuse_tools, require_features
+from reason.reasoning.voting.answer_classes import AnswerLabels, answer_classes
 from reason.serving.metered import MeteredModel
 from reason.serving.metered_rewards import MeteredReward
 from support.scripted_model import ScriptedModel, replies

@@ -11,8 +11,8 @@ from reason.core.event_sinks import MemorySink
 from reason.core.messages import Completion, TopToken
 from reason.core.question import Question
 from reason.core.settings import Settings
-from reason.reasoning.fitting import GAP
-from reason.reasoning.universal_self_consistency import OPENING, Choice, comparison, read_choice
+from reason.reasoning.prompts import GAP
+from reason.reasoning.voting.universal_self_consistency import OPENING, Choice, comparison, read_choice
 from support.scripted_model import END, ScriptedModel, replies
 
 CHAINS = ("It lies there. The answer is Paris.", "The answer is Lyon.", "Paris it is. The answer is Paris.")

@@ -8,11 +8,10 @@ from reason.core.event_sinks import MemorySink
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.consistency.paths import Path
-from reason.reasoning.consistency.voting import vote
-from reason.reasoning.sampled_vote import mean_logprobs
 from reason.reasoning.self_evaluation import Requests
 from reason.reasoning.strategy import STRATEGIES, Models
+from reason.reasoning.voting.path_votes import Path, vote
+from reason.reasoning.voting.rpc import mean_logprobs
 from reason.serving.metered import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 

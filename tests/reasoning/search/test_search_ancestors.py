@@ -7,13 +7,13 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.enumerable_steps import THREE, UNEVEN, KnownSteps, Luck
 from pydantic import ValidationError
-from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
-from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.resampling import log_potential
 from reason.reasoning.search.tree import Continuation
 from scipy import stats
+from support.enumerable_steps import THREE, UNEVEN, KnownSteps, Luck
 from support.search_models import Chooser, RandomWorld, executions, play, through_json
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}

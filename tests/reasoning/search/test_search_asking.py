@@ -10,15 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
+from reason.reasoning.search.astar import BestFirst, BestFirstOptions
 from reason.reasoning.search.beam import Beam, BeamOptions
-from reason.reasoning.search.best_first import BestFirst, BestFirstOptions
+from reason.reasoning.search.core import Limits
 from reason.reasoning.search.dvts import DVTS, DVTSOptions
-from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
-from reason.reasoning.search.particles import ParticleFilter
-from reason.reasoning.search.population import ParticleOptions
-from reason.reasoning.search.tempered import TemperedGibbs, TemperedOptions
+from reason.reasoning.search.mcts import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs, TemperedGibbs, TemperedOptions
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.tree import LEAST_LOGPROB, Continuation
 from support.search_models import RandomWorld, play, through_json
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search.beam import Beam, BeamOptions
+from reason.reasoning.search.core import Limits
 from reason.reasoning.search.dvts import DVTS, DVTSOptions
-from reason.reasoning.search.limits import Limits
 from reason.reasoning.search.tree import Continuation
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 

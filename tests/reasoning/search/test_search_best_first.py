@@ -7,10 +7,9 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.search.best_first import BestFirst, BestFirstOptions, State, costs
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.siblings import said
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.astar import BestFirst, BestFirstOptions, State, costs
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.tree import Continuation, said
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 KINDS = ["rise", "fall", "abs", "none"]

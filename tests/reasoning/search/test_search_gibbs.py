@@ -6,10 +6,10 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.enumerable_steps import UNEVEN
 from pydantic import ValidationError
-from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
+from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.resampling import softmax
+from support.enumerable_steps import UNEVEN
 from support.search_models import RandomWorld, executions, play
 
 
@@ -108,8 +108,7 @@ def test_a_copy_of_the_reference_cut_short_goes_on():
 
 
 def test_one_iteration_is_the_filter():
-    from reason.reasoning.search.particles import ParticleFilter
-    from reason.reasoning.search.population import ParticleOptions
+    from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 
     one = play(gibbs(Random(4), n=4, iterations=1), RandomWorld(4))
     other = play(ParticleFilter(ParticleOptions(n=4), Random(4)), RandomWorld(4))

@@ -9,8 +9,7 @@ import random
 
 import numpy as np
 import pytest
-from reason.reasoning.search.particles import ParticleFilter
-from reason.reasoning.search.population import ParticleOptions
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.tree import Continuation
 
 CLIP = 1e-7

@@ -7,6 +7,10 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.mcts import MonteCarloOptions, priors, puct, uct
+from reason.reasoning.search.tree import Continuation, Node, said
 from support.mcts_cases import (
     always,
     by_score,
@@ -22,13 +26,8 @@ from support.mcts_cases import (
     with_rewards,
     worlds,
 )
-from pydantic import ValidationError
-from support.tree_search_model import RaggedWorld
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.monte_carlo import MonteCarloOptions, priors, puct, uct
-from reason.reasoning.search.siblings import said
-from reason.reasoning.search.tree import Continuation, Node
 from support.search_models import FixedTree, RandomWorld, play
+from support.tree_search_model import RaggedWorld
 
 # -- mass
 

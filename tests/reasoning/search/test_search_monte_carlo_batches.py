@@ -6,6 +6,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.tree import Continuation
 from support.mcts_cases import (
     by_score,
     name,
@@ -18,10 +20,8 @@ from support.mcts_cases import (
     with_rewards,
     worlds,
 )
-from support.tree_search_model import RaggedWorld
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.tree import Continuation
 from support.search_models import RandomWorld, as_asked, play, through_json
+from support.tree_search_model import RaggedWorld
 
 # -- duplicates and resampling
 

@@ -8,9 +8,9 @@ import math
 from random import Random
 
 import pytest
-from support.tree_search_model import RaggedWorld
-from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.mcts import MonteCarlo, MonteCarloOptions
 from support.search_models import play
+from support.tree_search_model import RaggedWorld
 
 
 class Plain:

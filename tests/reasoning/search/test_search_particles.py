@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import UserError
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.particles import ParticleFilter
-from reason.reasoning.search.population import ParticleOptions
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.resampling import effective_size, log_level, softmax
 from reason.reasoning.search.tree import Continuation
 from support.search_models import RandomWorld, executions, play

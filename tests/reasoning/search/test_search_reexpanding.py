@@ -4,8 +4,8 @@ import heapq
 from random import Random
 
 import pytest
-from reason.reasoning.search.best_first import BestFirst, BestFirstOptions, State, costs
-from reason.reasoning.search.limits import Limits
+from reason.reasoning.search.astar import BestFirst, BestFirstOptions, State, costs
+from reason.reasoning.search.core import Limits
 from reason.reasoning.search.tree import Continuation
 from support.search_models import RandomWorld, play, random_tree
 

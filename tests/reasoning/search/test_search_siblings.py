@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.search.siblings import UNKNOWN, filled, said, survivors
-from reason.reasoning.search.tree import Continuation, Node, Tree
-from reason.reasoning.step_text import normal_step
+from reason.reasoning.search.tree import UNKNOWN, Continuation, Node, Tree, filled, said, survivors
+from reason.reasoning.segmentation import normal_step
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,12 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.enumerable_steps import KnownSteps, Luck
 from pydantic import ValidationError
-from reason.reasoning.search.gibbs import GibbsOptions, ParticleGibbs
-from reason.reasoning.search.limits import Limits
-from reason.reasoning.search.resampling import softmax
-from reason.reasoning.search.tempered import TemperedGibbs, TemperedOptions
-from reason.reasoning.search.tempering import swap_probability
+from reason.reasoning.search.core import Limits
+from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs, TemperedGibbs, TemperedOptions
+from reason.reasoning.search.resampling import softmax, swap_probability
 from reason.reasoning.search.tree import Continuation
+from support.enumerable_steps import KnownSteps, Luck
 from support.search_models import RandomWorld, executions, play
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}

@@ -5,8 +5,13 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.reasoning.search.resampling import effective_size, softmax
-from reason.reasoning.search.tempering import annealed_temperature, entropic_temperature, swap_probability
+from reason.reasoning.search.resampling import (
+    annealed_temperature,
+    effective_size,
+    entropic_temperature,
+    softmax,
+    swap_probability,
+)
 
 taus = st.floats(0.1, 5)
 levels = st.floats(-20, 20)

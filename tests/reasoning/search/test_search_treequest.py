@@ -22,7 +22,7 @@ They do not coincide in this:
 from random import Random
 
 import pytest
-from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.mcts import MonteCarlo, MonteCarloOptions
 from reason.reasoning.search.tree import Continuation
 
 treequest = pytest.importorskip("treequest", reason="treequest is not installed; the plain search is compared alone")

@@ -1,0 +1,569 @@
+r"""Whether two answers are the same, and which of many are.
+
+Most pairs are decided by their plain forms (`plain_forms`), in microseconds. What only algebra can decide goes to
+`math-verify` in a process of its own that is killed when it takes too long (`math_process`); a formula that looks like
+a bomb does not get that far. "Undecided" counts as not the same, so a hostile answer can lose a vote and nothing else.
+
+`math-verify` reads formulas generously: sets and unordered lists are the same in any order, ordered tuples are not,
+`x=5` is the same as `5` but not as `y=5`, a half-open interval is not a closed one, decimals agree to six places.
+The relation is symmetric. It is not always transitive (`5`, `x=5`, `y=5`), therefore `group` compares with the first
+answer of each class.
+
+Sameness of answers that needs no algebra: letters, yes and no, numbers, texts up to case, articles, punctuation.
+
+What is decided here, and how:
+
+- Numbers are compared by exact value: `1/2`, `0.5`, `\frac12` and `50%` are the same, `-0` and `0`, `1,000` and `1000`.
+- A percentage is worth a hundredth of its figure, so `50%` is not `50`; the extractor leaves the sign away where the
+  question asks for a percentage. This keeps the relation transitive.
+- A fraction and a decimal of at least four places are the same if the decimal is the fraction, rounded: `1/3` and
+  `0.3333`, but not `0.33`.
+- A unit may be left away (`5 km` and `5`); different units differ (`5 km`, `5 kg`).
+
+One killable process that compares formulas (`math_worker`), seen from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import queue
+import re
+import subprocess
+import sys
+import threading
+import unicodedata
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from ...core.errors import UserError
+from ...core.question import AnswerKind
+from .normalization import MAX_ANSWER_CHARS, plain_characters, unwrap
+from .numerals import Numeral, read_numeral
+
+_YES = frozenset({"yes", "true", "y", "correct"})
+_NO = frozenset({"no", "false", "n", "incorrect"})
+_LETTER = re.compile(r"[(\[]?\s?([A-Za-z])\s?[)\].:]?")
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+_PUNCTUATION = re.compile(r"[^\w\s%+\-/<>=^]|_")
+_HYPHEN = re.compile("(?<=[^\\W\\d_])[-\u2010\u2011](?=[^\\W\\d_])")
+_LIST_OR_DECIMAL = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})")
+_BLANKS = re.compile(r"\s+")
+_FORMULA_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|\\[,;:! ]|\s+")
+_WORDS = re.compile(r"[^\W\d_][^\W\d_'’\-]*(?:[\s,'’\-]+[^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
+_LONG_RUN = re.compile(r"[^\W\d_]{3,}")
+_FUNCTIONS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "inf", "arg"]
+)
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
+_UNIT = re.compile(r"(?P<number>.{0,60}?[0-9}])[\s~]*(?P<unit>[^\W\d_][^\d=+*/^{}()\[\]\\<>$,;]{0,40})", re.DOTALL)
+_MIN_DECIMALS = 4
+
+
+def same_plainly(a: str, b: str, kind: AnswerKind) -> bool | None:
+    """Whether two answers are the same, as far as that can be told without algebra.
+
+    Args:
+        a: An answer.
+        b: Another.
+        kind: What the answers are; for "choice", "yes_no" and "text" the answer is always decided here.
+
+    Returns:
+        Yes, no, or None where only mathematics can tell.
+    """
+    if a == b:
+        return True
+    a, b = a[: 4 * MAX_ANSWER_CHARS], b[: 4 * MAX_ANSWER_CHARS]
+    match kind:
+        case "choice":
+            return _letter(a) == _letter(b)
+        case "yes_no":
+            return _assent(a) == _assent(b)
+        case "text":
+            return text_form(a) == text_form(b) or _same_number(a, b) is True
+        case _:
+            return _same_mathematics(a, b, kind)
+
+
+def text_form(answer: str) -> str:
+    """An answer without case, articles, punctuation, wrappings and blanks too many."""
+    text = unicodedata.normalize("NFKC", plain_characters(answer))
+    start, end = unwrap(text, 0, len(text))
+    text = _TEXT_COMMAND.sub(r"\1", text[start:end]).casefold()
+    text = _HYPHEN.sub(" ", text)
+    bare = _BLANKS.sub(" ", _PUNCTUATION.sub(" ", text)).strip()
+    return _BLANKS.sub(" ", _ARTICLES.sub(" ", bare)).strip() or bare or text
+
+
+def formula_form(answer: str) -> str:
+    """A formula without its dollars, spacing and size commands; the case of letters stays."""
+    text = plain_characters(answer)
+    start, end = unwrap(text, 0, len(text))
+    text = text[start:end].replace("\\$", "")  # the currency is a unit
+    if text.count("$") == 1:  # half of a pair
+        text = text.replace("$", "")
+    return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").strip()
+
+
+def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
+    formula_a, formula_b = formula_form(a), formula_form(b)
+    if _FORMULA_NOISE.sub("", formula_a) == _FORMULA_NOISE.sub("", formula_b):
+        return True
+    # In mathematics "1,2" is a list rather than a decimal.
+    listed = kind == "math" and (_LIST_OR_DECIMAL.fullmatch(formula_a) or _LIST_OR_DECIMAL.fullmatch(formula_b))
+    by_number = None if listed else _same_number(formula_a, formula_b)
+    if by_number is not None:
+        return by_number
+    words_a, words_b = _is_words(formula_a), _is_words(formula_b)
+    if words_a and words_b:
+        return text_form(a) == text_form(b)
+    if words_a or words_b:  # "no solution" is no formula
+        return False
+    if kind == "auto" and not any(re.search(r"[\d\\=^+<>]", f) for f in (formula_a, formula_b)):
+        return text_form(a) == text_form(b)
+    return None
+
+
+def _letter(answer: str) -> str:
+    start, end = unwrap(answer, 0, len(answer))
+    letter = _LETTER.fullmatch(answer[start:end])
+    return letter[1].upper() if letter else text_form(answer)
+
+
+def _assent(answer: str) -> str:
+    form = text_form(answer)
+    return "yes" if form in _YES else "no" if form in _NO else form
+
+
+def _same_number(a: str, b: str) -> bool | None:
+    """Whether two numbers, with units or without, are the same; None if either is no number."""
+    left, right = _quantity(a), _quantity(b)
+    if left is None or right is None:
+        return None
+    return _values_agree(left[0], right[0]) and _units_agree(left[1], right[1])
+
+
+def _quantity(answer: str) -> tuple[Numeral, str] | None:
+    text = plain_characters(answer)
+    start, end = unwrap(text, 0, len(text))
+    text = text[start:end]
+    numeral = read_numeral(text)
+    if numeral is not None:
+        return numeral, ""
+    if len(text) > 200:
+        return None
+    text = _TEXT_COMMAND.sub(r" \1 ", text).replace("^\\circ", " degrees").replace("^{\\circ}", " degrees").strip()
+    split = _UNIT.fullmatch(text.rstrip(" ."))
+    numeral = read_numeral(split["number"]) if split else None
+    # One letter right behind a figure is a variable ("2x"), a word apart is a unit.
+    if split is None or numeral is None or (len(split["unit"]) == 1 and " " not in text):
+        return None
+    return numeral, split["unit"].casefold().strip(" .")
+
+
+def _values_agree(a: Numeral, b: Numeral) -> bool:
+    if a.value == b.value:
+        return True
+    if (a.decimals is None) == (b.decimals is None):
+        return False
+    places = a.decimals if a.decimals is not None else b.decimals
+    exact = b if a.decimals is not None else a
+    if places is None or places < _MIN_DECIMALS or exact.value.denominator == 1:
+        return False
+    return abs(a.value - b.value) * 2 * Fraction(10) ** places <= 1
+
+
+def _units_agree(a: str, b: str) -> bool:
+    """Whether two units may be one: either missing, the same up to a plural, or one the other's abbreviation."""
+    short, long = sorted((a.rstrip("s"), b.rstrip("s")), key=len)
+    if not short or short == long:
+        return True
+    if len(long) < 4 or short[0] != long[0]:
+        return False
+    letters = iter(long)
+    return all(letter in letters for letter in short)
+
+
+def _is_words(formula: str) -> bool:
+    text = _TEXT_COMMAND.sub(r"\1", formula).strip()
+    if not _WORDS.fullmatch(text):
+        return False
+    return any(run.lower() not in _FUNCTIONS for run in _LONG_RUN.findall(text))
+
+
+Reply = Literal["same", "different", "unreadable", "timeout", "crashed", "unavailable"]
+
+_WORKER = Path(__file__).with_name("math_worker.py")
+
+
+class MathProcess:
+    """A worker process, started with the first comparison and again after each death.
+
+    It is started as a plain command with pipes, not through `multiprocessing`: the application's main script is not
+    run again in it, nothing is pickled, and any event loop or thread may use it. One comparison at a time; `kill` may
+    be called from anywhere.
+
+    Args:
+        timeout_s: Longest time for one comparison, in seconds; then the process is killed.
+        memory_bytes: Bound on the process's address space.
+        start_timeout_s: Longest time to start, in seconds.
+    """
+
+    def __init__(self, *, timeout_s: float, memory_bytes: int, start_timeout_s: float = 60.0) -> None:
+        self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
+        self._start_timeout_s = start_timeout_s
+        self._process: subprocess.Popen[str] | None = None
+        self._killed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None while there is no process."""
+        return None if self._process is None else self._process.pid
+
+    def compare(self, left: str, right: str) -> Reply:
+        """Compare two formulas, waiting for the verdict.
+
+        Returns:
+            The worker's verdict; "unreadable" if it could not read one of them, "timeout" if it was killed at the
+            deadline, "crashed" if it died, "unavailable" if it cannot be started.
+        """
+        used = self._process is not None
+        try:
+            reply: Reply = "crashed" if self._killed else self._compare(left, right)
+            if reply == "crashed" and used and not self._killed:
+                # It may have died before this pair reached it: a process that served others gets one successor.
+                reply = self._compare(left, right)
+            return reply
+        finally:
+            self._killed = False
+
+    def kill(self) -> None:
+        """End the process at once; the comparison under way or just about to begin becomes "crashed"."""
+        self._killed = True
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    def close(self) -> None:
+        """End the process and wait for its end; idempotent."""
+        self._killed = False
+        process = self._process
+        if process is not None:
+            self._discard(process)
+
+    def _compare(self, left: str, right: str) -> Reply:
+        process = self._started()
+        if process is None:
+            return "unavailable"
+        reply = self._exchange(process, json.dumps([left, right]), self._timeout_s)
+        match reply:
+            case "same" | "different" | "unreadable":
+                return reply
+            case _:
+                self._discard(process)
+                return "timeout" if reply == "timeout" else "crashed"
+
+    def _started(self) -> subprocess.Popen[str] | None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            return process
+        if process is not None:
+            self._discard(process)
+        if not sys.executable:  # embedded interpreters have none
+            return None
+        command = [sys.executable, "-P", str(_WORKER), str(self._memory_bytes), str(2 * self._timeout_s + 1)]
+        try:
+            process = subprocess.Popen(  # noqa: S603 (our own interpreter and file)
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="ascii",
+                start_new_session=True,  # the terminal's Ctrl-C is the application's to handle
+            )
+        except OSError:
+            return None
+        self._process = process
+        if self._exchange(process, None, self._start_timeout_s) != "ready":
+            self._discard(process)
+            return None
+        return process
+
+    def _exchange(self, process: subprocess.Popen[str], line: str | None, timeout_s: float) -> str:
+        """Send a line and read one; "timeout" if the process had to be killed, "" if it died."""
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.daemon = True
+        timer.start()
+        reply = ""
+        try:
+            if line is not None and process.stdin is not None:
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+            if process.stdout is not None:
+                reply = process.stdout.readline().strip()
+        except (OSError, ValueError):  # it died, or was closed from outside
+            reply = ""
+        finally:
+            timer.cancel()
+        return "timeout" if late.is_set() and not reply else reply
+
+    def _discard(self, process: subprocess.Popen[str]) -> None:
+        if self._process is process:
+            self._process = None
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    pipe.close()
+
+
+MAX_FORMULA_CHARS = 600
+MAX_NESTING = 24
+MAX_DIGITS = 60
+"""Longest run of digits that reaches algebra; plain numbers up to 400 digits are compared without it."""
+
+_HEAVY = re.compile(
+    rf"[0-9]{{{MAX_DIGITS + 1},}}"  # a number of many digits
+    r"|\^\s{0,3}\{?\s{0,3}[-+(]{0,2}[0-9]{5,}"  # an exponent of five digits
+    r"|[0-9]\s{0,3}\}?\s{0,3}(?:\^|\*\*)\s{0,3}[{(]?\s{0,3}[0-9]+\s{0,3}(?:\^|\*\*)"  # a tower of powers
+    r"|[0-9]{4,}\s{0,3}\)?\s{0,3}!|!\s{0,3}\)?\s{0,3}!"  # a factorial of a large number, or of a factorial
+)
+
+Why = Literal["plain", "algebra", "unreadable", "too_heavy", "timeout", "crashed", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The outcome of a comparison.
+
+    Attributes:
+        verdict: "same", "different", or "undecided", which counts as not the same.
+        why: What decided, "plain" or "algebra"; or why nothing did: a formula was "unreadable" or "too_heavy", or the
+            process ran into its "timeout", "crashed" (memory included) or is "unavailable".
+    """
+
+    verdict: Literal["same", "different", "undecided"]
+    why: Why
+
+
+class Equivalence:
+    """Compares and groups answers; an asynchronous context manager.
+
+    It belongs to no event loop: one object may serve several, one after the other or in several threads. Processes
+    start with the first pair that needs one. Cancelling the awaiting task kills the process at work for it.
+
+    Args:
+        workers: Most processes at a time.
+        timeout_s: Longest time for one comparison in a process, in seconds.
+        memory_bytes: Bound on each process's address space.
+        remembered: Outcomes of algebra kept, the least recently used leaving first.
+
+    Raises:
+        UserError: An argument is not positive.
+    """
+
+    def __init__(
+        self, *, workers: int = 1, timeout_s: float = 5.0, memory_bytes: int = 1 << 30, remembered: int = 4096
+    ) -> None:
+        given = {"workers": workers, "timeout_s": timeout_s, "memory_bytes": memory_bytes, "remembered": remembered}
+        for name, value in given.items():
+            if not value > 0:
+                raise UserError(f"Equivalence({name}={value!r}) must be greater than 0")
+        self._workers = workers
+        self._remembered = remembered
+        self._outcomes: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
+        self._lock = threading.Lock()
+        self._processes = [MathProcess(timeout_s=timeout_s, memory_bytes=memory_bytes) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[MathProcess] = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        self._threads: ThreadPoolExecutor | None = None
+        self._finalizer = weakref.finalize(self, _close, self._processes)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def same(self, a: str, b: str, kind: AnswerKind) -> bool:
+        """Whether two answers are the same; "undecided" is no."""
+        return (await self.compare(a, b, kind)).verdict == "same"
+
+    async def compare(self, a: str, b: str, kind: AnswerKind) -> Comparison:
+        """Compare two answers.
+
+        Args:
+            a: An answer, as `answers.extract` gives it.
+            b: Another.
+            kind: What they are.
+        """
+        plainly = same_plainly(a, b, kind)
+        if plainly is not None:
+            return Comparison("same" if plainly else "different", "plain")
+        left, right = sorted((formula_form(a), formula_form(b)))
+        if is_heavy(left) or is_heavy(right):
+            return Comparison("undecided", "too_heavy")
+        known = self._recall((left, right))
+        if known is not None:
+            return known
+        outcome = _comparison(await self._by_algebra(left, right))
+        if self._threads is not None and outcome.why != "unavailable":  # closing kills: that says nothing of the pair
+            self._remember((left, right), outcome)
+        return outcome
+
+    async def group(self, answers: Sequence[str | None], kind: AnswerKind) -> list[list[int]]:
+        """Put the same answers together.
+
+        Args:
+            answers: The answers; None (no answer) is the same as nothing.
+            kind: What they are.
+
+        Returns:
+            Classes of positions, by first member; each answer was compared with the first of each class, so at most
+            answers times classes comparisons are made.
+        """
+        classes: list[list[int]] = []
+        written: dict[str, list[int]] = {}
+        for i, answer in enumerate(answers):
+            if answer is None:
+                continue
+            members = written.get(answer)
+            if members is None:
+                members = await self._class_of(answer, answers, classes, kind)
+                if members is None:
+                    members = []
+                    classes.append(members)
+                written[answer] = members
+            members.append(i)
+        return classes
+
+    async def aclose(self) -> None:
+        """End the processes; idempotent. The object may be used again: processes start anew."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        for process in self._processes:
+            process.kill()
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+            # A killed process ends its comparison at once, so the threads are gone in a moment.
+            await asyncio.to_thread(threads.shutdown, wait=True)
+        for process in self._processes:
+            process.close()
+
+    async def _class_of(
+        self, answer: str, answers: Sequence[str | None], classes: list[list[int]], kind: AnswerKind
+    ) -> list[int] | None:
+        for members in classes:
+            first = answers[members[0]]
+            if first is not None and await self.same(first, answer, kind):
+                return members
+        return None
+
+    async def _by_algebra(self, left: str, right: str) -> Reply:
+        job = _Job(left, right)
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="reason-equivalence")
+            future = self._threads.submit(job.run, self._idle)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            job.cancel()
+            task = asyncio.current_task()
+            if future.cancelled() and task is not None and not task.cancelling():
+                return "unavailable"  # not the task was cancelled: `aclose` took the job away
+            raise
+
+    def _recall(self, pair: tuple[str, str]) -> Comparison | None:
+        with self._lock:
+            outcome = self._outcomes.get(pair)
+            if outcome is not None:
+                self._outcomes.move_to_end(pair)
+            return outcome
+
+    def _remember(self, pair: tuple[str, str], outcome: Comparison) -> None:
+        with self._lock:
+            self._outcomes[pair] = outcome
+            self._outcomes.move_to_end(pair)
+            while len(self._outcomes) > self._remembered:
+                self._outcomes.popitem(last=False)
+
+
+def is_heavy(formula: str) -> bool:
+    """Whether a formula is too long, too deep or too large to be given to algebra."""
+    if len(formula) > MAX_FORMULA_CHARS or _HEAVY.search(formula):
+        return True
+    depth = 0
+    for character in formula:
+        if character in "([{":
+            depth += 1
+            if depth > MAX_NESTING:
+                return True
+        elif character in ")]}":
+            depth = max(0, depth - 1)
+    return False
+
+
+class _Job:
+    """One comparison on its way through a thread and a process; it can be cancelled at any point."""
+
+    def __init__(self, left: str, right: str) -> None:
+        self._left = left
+        self._right = right
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._process: MathProcess | None = None
+
+    def run(self, idle: queue.SimpleQueue[MathProcess]) -> Reply:
+        process = idle.get()  # as many processes as threads: there is one
+        try:
+            with self._lock:
+                if self._cancelled:
+                    return "crashed"
+                self._process = process
+            return process.compare(self._left, self._right)
+        finally:
+            with self._lock:
+                self._process = None
+            idle.put(process)
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._process is not None:
+                self._process.kill()
+
+
+def _comparison(reply: Reply) -> Comparison:
+    match reply:
+        case "same" | "different":
+            return Comparison(reply, "algebra")
+        case _:
+            return Comparison("undecided", reply)
+
+
+def _close(processes: list[MathProcess]) -> None:
+    for process in processes:
+        process.close()

@@ -1,0 +1,530 @@
+r"""The answer in what a model wrote.
+
+Ways, in order of trust; the first that gives an answer of the question's kind wins, and within a way the last place:
+
+1. "boxed": `\boxed{…}`. A box that the text's end cuts open means the answer itself was cut: nothing is extracted.
+2. "marker": "the answer is …", "Answer: …", "**Final answer** …", "#### …", also in a few other languages.
+3. By kind, without any sign that this is the answer: "choice" (an option alone on the last or first line, or the only
+   one mentioned), "number" (the last one), "yes_no", "math" (the last formula), "sentence" (what a sentence adds to the
+   question), "text" (a short text, else its last sentence).
+
+Thoughts are never read (`reading`). Only the last `TAIL_CHARS` characters are searched by the ways of number 3. All of
+it is linear in the text's length: every pattern is bounded, and only the last places of each way are looked into.
+
+Which option of a multiple-choice question a text names: by letter, by its words, or by being the only one mentioned.
+
+A letter counts only if the question has that many options. The article "A" and the pronoun "I" are no letters: alone,
+they need a bracket, a full stop or the end behind them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ...core.question import Question
+from ..segmentation import addition, clause_end, sentence_end, sentence_spans
+from .kinds import ResolvedKind, answer_kind, asks_for_percentage
+from .normalization import MAX_ANSWER_CHARS, closing_brace, read, unwrap
+from .numerals import Numeral, find_numerals, read_numeral
+
+_BRACKETED = re.compile(r"(?<![\w(\[])[(\[]\s?([A-Za-z])\s?[)\]]|\\text\{\s?\(?([A-Z])\)?\s?\}")
+_NAMED = re.compile(
+    r"\b(?:option|choice|letter|answer)\s{1,3}(?:is\s{1,3})?[*_(\[\"']{0,4}([A-Za-z])\b(?!')", re.IGNORECASE
+)
+_LEADING = re.compile(r"[\s*_`\"'#>$]{0,8}(?:\\(?:text|textbf|mathrm|mathbf)\{)?[(\[]?\s?([A-Za-z])(?![^\W_])(?!')")
+_AFTER_BARE = re.compile(r"[\s*_`\"'$}]{0,8}(?:$|[).:,;\]\-–—\n]|(?:because|since|as|is|and|or|which|due|with)\b)")  # noqa: RUF001
+_NEGATION = re.compile(
+    r"(?:\bnot|n't|\bneither|\bexclude|\beliminate|\brule out|\bincorrect)\s{1,3}(?:option |choice |be )?$"
+)
+_ALSO = re.compile(r"[\s*)_.\]]{0,6}(?:and|or|&|/|,)\s{0,3}(?:option\s|choice\s)?[(\[*]{0,3}([A-Za-z])(?![^\W_])(?!')")
+_TRAILING = re.compile(r"(?<=\s)[*_(\"']{0,3}([A-Z])[*_)\"'.!]{0,4}\s{0,8}\Z")
+_LETTER_BEFORE = re.compile(r"(?<![^\W_])[A-Z][)*_.\s,/]{1,4}(?:(?:and|or|&)\s{1,2})?[*_(\"']{0,3}$")
+_WORD_BREAKS = re.compile(r"[\s\-_]+")
+
+
+def letter_of(index: int) -> str:
+    """The letter of an option: 0 is "A"."""
+    return chr(ord("A") + index)
+
+
+def named_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
+    """The option that a short text names: a letter at its beginning, else an option's own words.
+
+    Where letter and words disagree, the letter is believed. Several letters ("B and C") name none.
+
+    Args:
+        text: A short text: what follows "the answer is", or a box's content.
+        choices: The options in order.
+
+    Returns:
+        Letter, start and end of what named it.
+    """
+    leading = _LEADING.match(text)
+    if leading and _is_letter(text, leading, len(choices)):
+        also = _ALSO.match(text, leading.end())
+        if also and _index(also[1], len(choices)) is not None and _ends_letter(text, also):
+            return None
+        return leading[1].upper(), leading.start(1), leading.end(1)
+    by_words = _by_words(text, choices)
+    if len(by_words) == 1:
+        return by_words[0]
+    named = _letters(text, choices)
+    return named[0] if len({letter for letter, _, _ in named}) == 1 else None
+
+
+def only_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
+    """The option that a longer text mentions when it mentions no other; the last mention."""
+    mentions = _letters(text, choices) or _by_words(text, choices)
+    return mentions[-1] if len({letter for letter, _, _ in mentions}) == 1 else None
+
+
+def _index(letter: str, count: int) -> int | None:
+    index = ord(letter.upper()) - ord("A")
+    return index if 0 <= index < count else None
+
+
+def _is_letter(text: str, match: re.Match[str], count: int) -> bool:
+    letter = match[1]
+    if _index(letter, count) is None:
+        return False
+    bracketed = text[match.start(1) - 1 : match.start(1)] in {"(", "["} or text[match.end(1) : match.end(1) + 1] == ")"
+    if bracketed:
+        return True
+    if letter.islower() or letter in "AI":
+        return _AFTER_BARE.match(text, match.end(1)) is not None and not text[match.end(1) :].startswith("-")
+    return True
+
+
+def _ends_letter(text: str, match: re.Match[str]) -> bool:
+    return match[1].isupper() or text[match.end(1) : match.end(1) + 1] == ")"
+
+
+def _letters(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
+    found = []
+    for pattern in (_BRACKETED, _NAMED, _TRAILING):
+        for match in pattern.finditer(text):
+            group = 1 if match[1] or pattern.groups == 1 else 2
+            letter, start, end = match[group], match.start(group), match.end(group)
+            denied = _NEGATION.search(text, max(0, match.start() - 24), match.start())
+            if denied or _index(letter, len(choices)) is None:
+                continue
+            if pattern is _NAMED and (letter.islower() or letter in "AI") and not _AFTER_BARE.match(text, end):
+                continue
+            if pattern is _TRAILING and _LETTER_BEFORE.search(text, max(0, start - 12), start):
+                continue  # "B, C" and "B or C" name none
+            found.append((letter.upper(), start, end))
+            also = _ALSO.match(text, end)
+            if also and _index(also[1], len(choices)) is not None and _ends_letter(text, also):
+                found.append((also[1].upper(), also.start(1), also.end(1)))
+    return sorted(found, key=lambda mention: mention[1])
+
+
+def _by_words(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Options whose words stand in the text, an option inside a longer one not counted; last mention of each."""
+    number = read_numeral(text)
+    mentions: list[tuple[int, int, int]] = []
+    for i, choice in enumerate(choices):
+        worth = read_numeral(choice)
+        if number is not None and worth is not None:
+            if number.value == worth.value:
+                mentions.append((i, 0, len(text)))
+            continue
+        pattern = _choice_pattern(choice)
+        if pattern is None:
+            continue
+        for match in pattern.finditer(text):
+            if not _NEGATION.search(text, max(0, match.start() - 24), match.start()):
+                mentions.append((i, match.start(), match.end()))
+    outer = [m for m in mentions if not any(_holds(other, m) for other in mentions[:200])]
+    last = {i: (letter_of(i), start, end) for i, start, end in sorted(outer[:1000], key=lambda m: m[1])}
+    return sorted(last.values(), key=lambda mention: mention[1])
+
+
+def _holds(outer: tuple[int, int, int], inner: tuple[int, int, int]) -> bool:
+    """Whether a mention lies inside a longer one."""
+    return outer[1] <= inner[1] and inner[2] <= outer[2] and outer[2] - outer[1] > inner[2] - inner[1]
+
+
+def _choice_pattern(choice: str) -> re.Pattern[str] | None:
+    words = [re.escape(w) for w in _WORD_BREAKS.split(choice.strip().rstrip(".").strip()) if w]
+    if not words or len(words) > 60:
+        return None
+    body = r"[\s\-_]{1,3}".join(words)
+    return re.compile(rf"(?<![^\W_])(?<![0-9][.,]){body}(?![^\W_])(?![.,][0-9])", re.IGNORECASE)
+
+
+__all__ = ["Extracted", "ResolvedKind", "answer_kind", "extract"]
+
+TAIL_CHARS = 20_000
+"""How far from the end an answer without any sign is looked for, in characters."""
+
+_MAX_PLACES = 32  # last places looked into per way
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s{0,3}(\{|(?=[A-Za-z0-9+-]))")
+_BARE_BOX = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]")
+_ADVERB = (
+    r"(?:definitely|probably|most likely|likely|clearly|therefore|thus|simply|just|indeed|actually|then|now|also|that"
+    r"|in fact|of course|of|approximately|about|roughly|around)"
+)
+_MARKER = re.compile(
+    r"""
+    (?:
+      (?<![^\W_])(?:answers?|ans|final\s(?:result|solution|value))
+      (?:[*_]{0,3}\s[*_]{0,3}(?:to|for|of|here|in)\b[^\n.:?!=]{0,120}?)?
+      [*_]{0,3}\s{0,3}[*_]{0,3}
+      (?:
+        (?:is|are|was|will\sbe|would\sbe|should\sbe|must\sbe|could\sbe|might\sbe|equals)(?![^\W_])
+      | [:=] | (?<=\s)[–—-](?=\s) | (?=[(])
+      )
+    | ^\s{0,3}[#*_]{1,6}\s?(?:the\s)?(?:final\s)?answer[*_]{0,3}\s{0,3}$
+    | \#\#\#\#(?=\s)
+    | 答案(?:是|为|應該是|应该是|[:=])?
+    | (?<![^\W_])(?:réponse|respuesta|resposta|risposta)
+      (?:\s(?:finale?|correc?ta|corretta))?\s?(?:est|es|é|è|:)(?![^\W_])
+    | (?<![^\W_])(?:antwort(?:\s?(?:ist|lautet)|:)|ответ\s?[:—-])
+    )
+    [\s*_:=]{0,20}
+    """,  # noqa: RUF001 (dashes and letters of other scripts are meant)
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+_KIND_MARKERS: dict[ResolvedKind, re.Pattern[str]] = {
+    "choice": re.compile(
+        r"(?<![^\W_])(?:correct|right|best|final|my)\s(?:option|choice|letter)\b(?:\s[^\n.:?!=]{0,60}?)?"
+        r"[*_]{0,3}\s{0,3}(?:is(?![^\W_])|:)[\s*_:]{0,8}",
+        re.IGNORECASE,
+    ),
+    "math": re.compile(r"(?<![^\W_])solutions?\s(?:is|are)(?![^\W_])[\s*_:]{0,8}", re.IGNORECASE),
+}
+"""What announces an answer for questions of one kind alone; looked for after the others."""
+_SHORT_MARKER = re.compile(r"^[*_]{0,3}A[*_]{0,3}:[*_]{0,3}[ ]{1,4}", re.MULTILINE)
+_ADVERBS = re.compile(rf"(?:{_ADVERB}\b,?[\s:]{{1,5}}){{1,3}}", re.IGNORECASE)
+_NOT_BUT = re.compile(r"not\s(?P<wrong>[^\n]{1,120}?),?\s(?:but(?:\srather)?|it'?s|it\sis|rather)\s", re.IGNORECASE)
+_NEGATED = re.compile(r"(?:not|n't)\b", re.IGNORECASE)
+_NOT_TAIL = re.compile(r",?\s(?:and\s)?(?:not|rather than|instead of)\s", re.IGNORECASE)
+_CLOSERS = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]", "**": "**", "`": "`", '"': '"', "“": "”", "「": "」"}
+_NEXT_FORMULA = re.compile(r"\s{0,3}(?:,\s?and|,\s?or|,|and|or)\s{0,3}(?=\$|\\\()")
+_FORMULA = re.compile(
+    r"\$\$([^$]{1,2000})\$\$|(?<![\\0-9])\$([^$\n]{1,2000})\$|\\\(((?:[^\\]|\\(?!\))){1,2000})\\\)"
+    r"|\\\[((?:[^\\]|\\(?!\])){1,2000})\\\]"
+)
+_LINE_LABEL = re.compile(
+    r"^[ \t]{0,8}[*_#>\-]{0,4}[ ]?(?:\(?[0-9]{1,3}[.):](?![0-9])"
+    r"|(?:step|part|case|question|problem|equation|eq\.?)\s?[0-9]{1,3}\b[.:)]?)",
+    re.IGNORECASE,
+)
+_LABEL_BEFORE = re.compile(r"\b(?:step|part|case|question|problem|equation|eq\.?|figure|line)\s?\(?$", re.IGNORECASE)
+_UNITS = re.compile(
+    r"\\(?:text|mathrm|textbf|mbox)\s?\{[^{}]*\}|\\(?:[dtc]?frac|times|cdot|left|right)\b|\\[$%,!;: ]"
+    r"|\^\s?\{?\s?\\circ\s?\}?|\\degree"
+)
+_LONE_SIDE = re.compile(r"\s*(?:[A-Za-z]|\\[a-z]+|[A-Za-z](?:_\{?\w{1,4}\}?|\([A-Za-z]\)))\s*")
+_YES_NO = re.compile(r"(?<![^\W_])(yes|no|true|false|correct|incorrect)(?![^\W_])", re.IGNORECASE)
+_YES = frozenset({"yes", "true", "correct"})
+_CONNECTIVE = re.compile(
+    r"(?:(?:so|thus|therefore|hence|finally|in conclusion|in summary|consequently|sure|certainly|of course)\b"
+    r"[,!:]?\s{1,3}){1,3}",
+    re.IGNORECASE,
+)
+_CHATTER = re.compile(
+    r"(?:let|first|sure|okay|ok|step|we|i|hello|hi|great|certainly|of course|think|well|hmm|question|to|given|wait|yes"
+    r"|no)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """An answer and where it was read.
+
+    Attributes:
+        value: The answer: an option's letter, a plain number (`1000`, `3/4`, `50%`), "yes" or "no", or the text as
+            written, without its wrappings.
+        how: The way it was found: "boxed", "marker", "choice", "number", "yes_no", "math", "sentence" or "text".
+        start: First character in the model's text.
+        end: One past the last.
+    """
+
+    value: str
+    how: str
+    start: int
+    end: int
+
+    @property
+    def stated(self) -> bool:
+        """Whether the text says, by a box or in so many words, that this is its answer."""
+        return self.how in ("boxed", "marker")
+
+
+def extract(text: str, question: Question) -> Extracted | None:
+    """The answer in a model's text.
+
+    Args:
+        text: What the model wrote; anything.
+        question: What it was asked; its kind and options say what counts as an answer.
+
+    Returns:
+        The answer; None if there is none of the question's kind. With kind "auto" and no options, a text answer is
+        taken where none of the guessed kind is found.
+    """
+    reading = read(text)
+    body = reading.text
+    kind = answer_kind(question)
+    if _cut_in_box(body):
+        return None
+    found = _find(body, question, kind)
+    if found is None and question.kind == "auto" and kind not in ("choice", "text"):
+        found = _find(body, question, "text")
+    if found is None:
+        return None
+    start, end = reading.span(found.start, found.end)
+    return Extracted(found.value, found.how, start, end)
+
+
+def _find(text: str, question: Question, kind: ResolvedKind) -> Extracted | None:
+    for how, places in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
+        for start, end in places:
+            found = _as_kind(text, start, end, question, kind, how)
+            if found is not None:
+                return found
+    start = max(0, len(text) - TAIL_CHARS)
+    match kind:
+        case "choice":
+            return _unmarked_option(text, start, question)
+        case "number":
+            return _last_number(text, start, question)
+        case "yes_no":
+            return _unmarked_yes_no(text, start)
+        case "math":
+            return _last_formula(text, start) or _last_number(text, start, question)
+        case "text":
+            return _unmarked_text(text, start, question)
+
+
+def _cut_in_box(text: str) -> bool:
+    """Whether the text ends inside a box: an unfinished one with no further line behind it."""
+    at = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    box = _BOX.match(text, at) if at >= 0 else None
+    if at >= 0 and box is None:
+        return text[at : at + 16].strip() in ("\\boxed", "\\fbox")
+    if box is None or box[1] != "{" or closing_brace(text, box.end(), box.end() + MAX_ANSWER_CHARS) is not None:
+        return False
+    return len(text) - box.end() <= MAX_ANSWER_CHARS and "\n" not in text[box.end() :].strip()
+
+
+def _boxes(text: str) -> Iterator[tuple[int, int]]:
+    """Contents of the boxes, last first; of nested ones the inner first."""
+    for box in reversed(deque(_BOX.finditer(text), maxlen=_MAX_PLACES)):
+        if box[1]:
+            end = closing_brace(text, box.end(), box.end() + MAX_ANSWER_CHARS)
+            if end is not None:
+                yield box.end(), end
+        elif bare := _BARE_BOX.match(text, box.end()):
+            yield bare.span()
+
+
+def _marked(text: str, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
+    """What follows the markers, last first."""
+    ends = deque((m.end() for m in _MARKER.finditer(text)), maxlen=_MAX_PLACES)
+    yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
+    patterns = [_KIND_MARKERS[kind]] if kind in _KIND_MARKERS else []
+    if kind != "choice":  # "A: 42" among options would be the first option
+        patterns.append(_SHORT_MARKER)
+    for pattern in patterns:
+        ends = deque((m.end() for m in pattern.finditer(text)), maxlen=_MAX_PLACES)
+        yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
+
+
+def _after_marker(text: str, start: int, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
+    end = min(len(text), start + MAX_ANSWER_CHARS)
+    for opening in ("**", "*"):  # emphasis that began before the marker and closes behind it
+        if text.startswith(opening, start) and text[start + len(opening) : start + len(opening) + 1].isspace():
+            start += len(opening)
+    while start < end and text[start].isspace():
+        start += 1
+    if adverbs := _ADVERBS.match(text, start, end):
+        start = adverbs.end()
+    if but := _NOT_BUT.match(text, start, sentence_end(text, start, end)):
+        start = but.end()
+    elif _NEGATED.match(text, start, end):
+        return
+    stop = _closed(text, start, end) or sentence_end(text, start, end)
+    if kind != "text" and (tail := _NOT_TAIL.search(text, start, stop)):
+        stop = tail.start()
+    if start < stop:
+        yield start, stop
+
+
+def _closed(text: str, start: int, end: int) -> int | None:
+    """Where the formula, emphasis or quotation that begins at `start` closes, with formulas joined to it by "and"."""
+    for opening, closing in _CLOSERS.items():
+        if not text.startswith(opening, start, end):
+            continue
+        close = text.find(closing, start + len(opening), end)
+        if close < 0 or (opening in ("$", "**", "`", '"') and "\n" in text[start:close]):
+            return None
+        stop = close + len(closing)
+        if opening in ("$", "\\("):
+            joined = _NEXT_FORMULA.match(text, stop, end)
+            further = _closed(text, joined.end(), end) if joined and end - start <= MAX_ANSWER_CHARS else None
+            return further or stop
+        return stop
+    return None
+
+
+def _as_kind(text: str, start: int, end: int, question: Question, kind: ResolvedKind, how: str) -> Extracted | None:
+    """The span read as an answer of the kind."""
+    start, end = unwrap(text, start, end)
+    if start >= end:
+        return None
+    match kind:
+        case "choice":
+            option = named_option(text[start:end], question.choices)
+            return Extracted(option[0], how, start + option[1], start + option[2]) if option else None
+        case "number":
+            return _number_in(text, start, end, question, how)
+        case "yes_no":
+            word = _YES_NO.search(text, start, end)
+            return _yes_no(word, how) if word else None
+        case "math":
+            return _formula_in(text, start, end, how)
+        case "text":
+            return _text_in(text, start, end, question, how)
+
+
+def _number_in(text: str, start: int, end: int, question: Question, how: str) -> Extracted | None:
+    equals = text.rfind("=", start, end)
+    if equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!"):
+        return _number_in(text, equals + 1, end, question, how) or _number_in(text, start, equals, question, how)
+    start, end = unwrap(text, start, end)
+    if start >= end:
+        return None
+    numeral = next(find_numerals(text, start, end), None)
+    rest = _UNITS.sub("", text[start:end])
+    exact = numeral is not None and numeral.start <= start and numeral.end >= end
+    if not exact and how == "boxed" and re.search(r"\\[a-zA-Z]|\^|_|[A-Za-z0-9)]\s*[-+*]\s*[A-Za-z0-9(\\]", rest):
+        return Extracted(text[start:end], how, start, end)  # an expression such as 2\sqrt{3} or 3x+1
+    return _numeral(numeral, question, how) if numeral else None
+
+
+def _numeral(numeral: Numeral, question: Question, how: str) -> Extracted:
+    figure = numeral.figure.rstrip("%") if asks_for_percentage(question) else numeral.figure
+    return Extracted(figure, how, numeral.start, numeral.end)
+
+
+def _formula_in(text: str, start: int, end: int, how: str) -> Extracted | None:
+    if how != "boxed" and "$" not in text[start : start + 1]:
+        inside = deque(_FORMULA.finditer(text, start, end), maxlen=1)
+        if inside and text.count("$", start, end) <= 2 and not read_numeral(text[start:end]):
+            start, end = inside[0].span()
+    start, end = unwrap(text, start, end)
+    return Extracted(text[start:end], how, start, end) if start < end else None
+
+
+def _text_in(text: str, start: int, end: int, question: Question, how: str) -> Extracted | None:
+    added = addition(text[start:end], question.text)
+    if added:
+        start, end = start + added.start, start + added.end
+        if but := _NOT_BUT.match(text, start, end):
+            start = but.end()
+    elif how == "marker":
+        end = clause_end(text, start, end)
+    start, end = unwrap(text, start, end)
+    return Extracted(text[start:end], how, start, end) if start < end else None
+
+
+def _yes_no(word: re.Match[str], how: str) -> Extracted:
+    return Extracted("yes" if word[1].lower() in _YES else "no", how, word.start(1), word.end(1))
+
+
+def _unmarked_option(text: str, start: int, question: Question) -> Extracted | None:
+    lines = [span for span in _lines(text, start) if unwrap(text, *span)[0] < unwrap(text, *span)[1]]
+    if not lines:
+        return None
+    option = _option_of_line(text, lines[-1], question)
+    first = _option_of_line(text, lines[0], question)
+    second = _option_of_line(text, lines[1], question) if len(lines) > 1 else None
+    if option is None and (first is None or second is None or first.value == second.value):  # not a list of options
+        option = first
+    if option is not None:
+        return option
+    only = only_option(text[start:], question.choices)
+    return Extracted(only[0], "choice", start + only[1], start + only[2]) if only else None
+
+
+def _option_of_line(text: str, line: tuple[int, int], question: Question) -> Extracted | None:
+    a, b = unwrap(text, *line)
+    lead = _CONNECTIVE.match(text, a, b)
+    a = lead.end() if lead else a
+    option = named_option(text[a:b], question.choices)
+    return Extracted(option[0], "choice", a + option[1], a + option[2]) if option and b - a <= 400 else None
+
+
+def _last_number(text: str, start: int, question: Question) -> Extracted | None:
+    for line_start, line_end in reversed(list(_lines(text, start))):
+        label = _LINE_LABEL.match(text[line_start:line_end])
+        if label and text[line_start + label.end() : line_end].strip():
+            line_start += label.end()
+        for numeral in reversed(list(find_numerals(text, line_start, line_end))):
+            if not _LABEL_BEFORE.search(text, max(line_start, numeral.start - 12), numeral.start):
+                return _numeral(numeral, question, "number")
+    return None
+
+
+def _unmarked_yes_no(text: str, start: int) -> Extracted | None:
+    spans = list(sentence_spans(text, start))
+    for span_start, span_end in [*reversed(spans[-3:]), *spans[:1]]:
+        a, b = unwrap(text, span_start, span_end)
+        lead = _CONNECTIVE.match(text, a, b)
+        word = _YES_NO.match(text, lead.end() if lead else a, b)
+        # "No" before a noun is a determiner ("no way"), at a sentence's end or before a comma it is the answer.
+        if word and (word.end() == b or not text[word.end()].isspace() or word[1].lower() != "no"):
+            return _yes_no(word, "yes_no")
+    words = [w for w in _YES_NO.finditer(text, start) if w[1].lower() in ("yes", "true", "false")]
+    return _yes_no(words[-1], "yes_no") if len({w[1].lower() in _YES for w in words}) == 1 else None
+
+
+def _last_formula(text: str, start: int) -> Extracted | None:
+    last: tuple[int, int] | None = None
+    joined = False
+    for formula in _FORMULA.finditer(text, start):
+        join = _NEXT_FORMULA.match(text, last[1]) if last else None
+        joined = join is not None and join.end() == formula.start()
+        last = (last[0] if joined and last else formula.start(), formula.end())
+    if last is None:
+        return None
+    a, b = unwrap(text, *last)
+    sides = text[a:b].split("=")
+    if not joined and (len(sides) > 2 or (len(sides) == 2 and not _LONE_SIDE.fullmatch(sides[0]))):
+        a, b = unwrap(text, text.rfind("=", a, b) + 1, b)  # "3 + 4 = 7": what it comes to
+    return Extracted(text[a:b], "math", a, b) if a < b <= a + MAX_ANSWER_CHARS else None
+
+
+def _unmarked_text(text: str, start: int, question: Question) -> Extracted | None:
+    spans = list(sentence_spans(text, start))
+    added = [(found, i) for i, (a, b) in enumerate(spans[-400:]) if (found := addition(text[a:b], question.text))]
+    added = [(found, i) for found, i in added if found.repeated > 0 or i == 0]
+    if added:
+        _, i = max(added, key=lambda pair: (pair[0].repeated, pair[1]))
+        answer = _text_in(text, *spans[-400:][i], question, "sentence")
+        if answer:
+            return answer
+    if not spans:
+        return None
+    first, last = spans[0], spans[-1]
+    short_first = len(text[first[0] : first[1]].split()) <= 4 and not _CHATTER.match(text, first[0])
+    a, b = unwrap(text, *(first if short_first else last))
+    if lead := _CONNECTIVE.match(text, a, b):
+        a, b = unwrap(text, lead.end(), b)
+    b = min(b, a + MAX_ANSWER_CHARS)
+    return Extracted(text[a:b], "text", a, b) if a < b else None
+
+
+def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if text[start:end].strip():
+            yield start, end
+        start = end + 1

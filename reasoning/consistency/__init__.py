@@ -1,1 +1,0 @@
-"""Voting over sampled paths with the model's own probabilities: RPC, perplexity consistency, and their relatives."""

@@ -1,0 +1,128 @@
+"""Counting ranked ballots: Borda count, instant runoff, mean reciprocal rank. Pure arithmetic, exact.
+
+A ballot names answers, the best first, each once; it need not name all. Under every rule, ballots of a single answer
+make a plurality vote. Nothing depends on the order of the ballots; of equal answers the smallest wins, so that ties
+fall as the caller has numbered the answers.
+
+Source: Wang et al., "Ranked Voting based Self-Consistency of Large Language Models" (Findings of ACL 2025,
+arXiv:2505.10772).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from ...core.errors import UserError
+
+Rule = Literal["borda", "irv", "mrr"]
+Ballot = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Election:
+    """The outcome of a count.
+
+    Attributes:
+        winner: The answer that won.
+        scores: Each answer's score, the best first: points, ballots that counted for it when it last stood, or mean of
+            reciprocal ranks.
+        most: What an answer would have that is first on every ballot.
+        eliminated: Under "irv", the answers that fell out, in order; else empty.
+    """
+
+    winner: int
+    scores: dict[int, Fraction]
+    most: Fraction
+    eliminated: tuple[int, ...] = ()
+
+    @property
+    def share(self) -> Fraction:
+        """The winner's score as a share of the most it could be, in (0, 1]; 1 if it is first on every ballot."""
+        return self.scores[self.winner] / self.most
+
+
+def elect(ballots: Sequence[Ballot], rule: Rule) -> Election:
+    """Count ballots.
+
+    - "borda": on ballots of up to m answers the first gets m points, the second m - 1, and so on; an answer that a
+      ballot does not name gets none from it.
+    - "irv": each ballot counts for its best answer that still stands, or no longer. As long as no answer has more than
+      half of the ballots that count, the one with the fewest falls out; of equals the one with the fewer Borda points,
+      then the largest.
+    - "mrr": the mean over all ballots of 1 / rank, 0 where an answer is not named.
+
+    Differs: the authors' program gives the first of k answers on a ballot k points, so that a chain that names a single
+    answer would count a third of one that names three; m is the same for all ballots here, and the two agree where all
+    are of one length. In its instant runoff the ballots of an answer that fell out are dropped; here they go on to the
+    next answer, as the rule has it.
+
+    Args:
+        ballots: The ballots.
+        rule: How they are counted.
+
+    Raises:
+        UserError: There is no ballot, one is empty or names an answer twice, or there is no such rule.
+    """
+    if not ballots or any(not ballot or len(set(ballot)) < len(ballot) for ballot in ballots):
+        raise UserError("a count needs ballots, each with at least one answer and none twice")
+    match rule:
+        case "borda":
+            depth = max(map(len, ballots))
+            return _by_score(_points(ballots), Fraction(depth * len(ballots)))
+        case "mrr":
+            sums: dict[int, Fraction] = {}
+            for ballot in ballots:
+                for rank, answer in enumerate(ballot, 1):
+                    sums[answer] = sums.get(answer, Fraction(0)) + Fraction(1, rank)
+            return _by_score({a: s / len(ballots) for a, s in sums.items()}, Fraction(1))
+        case "irv":
+            return _runoff(ballots)
+        case _:
+            raise UserError(f"no rule of counting is called {rule!r}", hint="borda, irv or mrr")
+
+
+def first_places(ballots: Sequence[Ballot]) -> dict[int, int]:
+    """How often each answer is first, most first, of equals the smallest; answers that never are included."""
+    counts = {answer: 0 for ballot in ballots for answer in ballot}
+    for ballot in ballots:
+        counts[ballot[0]] += 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _points(ballots: Sequence[Ballot]) -> dict[int, Fraction]:
+    depth = max(map(len, ballots))
+    points: dict[int, Fraction] = {}
+    for ballot in ballots:
+        for place, answer in enumerate(ballot):
+            points[answer] = points.get(answer, Fraction(0)) + depth - place
+    return points
+
+
+def _by_score(scores: dict[int, Fraction], most: Fraction, eliminated: tuple[int, ...] = ()) -> Election:
+    ranked = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+    return Election(next(iter(ranked)), ranked, most, eliminated)
+
+
+def _runoff(ballots: Sequence[Ballot]) -> Election:
+    points = _points(ballots)
+    standing = set(points)
+    last: dict[int, Fraction] = {}
+    eliminated: list[int] = []
+    while True:
+        counts = dict.fromkeys(standing, 0)
+        for ballot in ballots:
+            best = next((answer for answer in ballot if answer in standing), None)
+            if best is not None:
+                counts[best] += 1
+        last |= {answer: Fraction(count) for answer, count in counts.items()}
+        leader = max(counts, key=lambda a: counts[a])
+        if 2 * counts[leader] > sum(counts.values()):  # as the last that stands has: somebody named it
+            break
+        loser = min(counts, key=lambda a: (counts[a], points[a], -a))
+        standing.remove(loser)
+        eliminated.append(loser)
+    order = sorted(last, key=lambda a: (a not in standing, -last[a], a))
+    return Election(leader, {a: last[a] for a in order}, Fraction(len(ballots)), tuple(eliminated))

@@ -1,0 +1,440 @@
+"""`vote`: from paths and the classes of their answers to one answer, by self-consistency or by probability.
+
+Source: Zhou et al., "A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM Reasoning"
+(NeurIPS 2025, arXiv:2510.15444).
+
+`Path`: one sampled solution with its answer and its length-normalised probability.
+
+Reasoning pruning: which paths are too improbable to vote, by the mixture of their probabilities.
+
+A path is pruned if it more probably belongs to the lower component than to the higher one, and lies below the mean;
+both comparisons are strict. So a path above the mean is never pruned, whatever the mixture says.
+
+Source: Zhou et al. 2025, arXiv:2510.15444, "reasoning pruning". Departure, unless `guards="reference"`: nothing is
+pruned where the fit can mean nothing, and the likeliest path always stays. The authors' program can prune all paths of
+equal probability, since their mean in floating point can exceed each of them; it then divides 0 by 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from ...core.errors import DataError, UnknownName, UserError
+from ...core.registry import nearest
+from ...core.settings import explain
+from .weibull import FLOOR, Fit, density, fit_mixture, log_posterior
+
+if TYPE_CHECKING:
+    from .weibull import Array
+
+
+ROUNDING = 1e-4
+"""How far above 0 a log-probability may be, in nats: engines sum in 32 bits, so a sure token may exceed 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One sampled solution of a question.
+
+    Attributes:
+        text: What was generated, thoughts and all; paths of the same text are duplicates.
+        answer: The answer it states; None if none was found.
+        mean_logprob: Mean log-probability of its tokens, in nats, from -inf to 0; None if unknown. A value above 0 by
+            no more than `ROUNDING` becomes 0.
+
+    Raises:
+        DataError: `mean_logprob` is not a number, or above 0.
+    """
+
+    text: str
+    answer: str | None
+    mean_logprob: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mean_logprob is not None:
+            object.__setattr__(self, "mean_logprob", _validate_logprob(self.mean_logprob, "the mean log-probability"))
+
+    @classmethod
+    def of_tokens(cls, text: str, answer: str | None, logprobs: Sequence[float]) -> Path:
+        """A path from the log-probabilities of its tokens: s = (1/T) Σ l_t.
+
+        Args:
+            text: What was generated.
+            answer: The answer it states.
+            logprobs: Log-probability of each sampled token in nats, `[tokens]`, of the raw distribution.
+
+        Raises:
+            DataError: There is no token, or a value is not a number or above 0; names its place.
+        """
+        if not len(logprobs):
+            raise DataError("the list of log-probabilities is empty", hint="leave it away where there are none")
+        values = [_validate_logprob(value, f"the log-probability of token {i}") for i, value in enumerate(logprobs, 1)]
+        return cls(text, answer, math.fsum(values) / len(values))
+
+    @property
+    def probability(self) -> float | None:
+        """Geometric mean of the tokens' probabilities, p = exp(s), in [0, 1]; None if unknown."""
+        return None if self.mean_logprob is None else math.exp(self.mean_logprob)
+
+    @property
+    def perplexity(self) -> float | None:
+        """1/p, at least 1; infinite where p is 0, None if unknown."""
+        if self.mean_logprob is None:
+            return None
+        return math.exp(-self.mean_logprob) if self.mean_logprob > -700 else math.inf
+
+
+def _validate_logprob(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{what} is {value!r}, not a number")
+    if math.isnan(value):
+        raise DataError(f"{what} is NaN", hint="leave it away where it is unknown")
+    if value > ROUNDING:
+        raise DataError(f"{what} is {value:g}, above 0", hint="give natural logarithms of probabilities")
+    return min(float(value), 0.0)
+
+
+MIN_DISTINCT = 3
+"""Fewest distinct probabilities that a mixture is fitted to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Which paths do not vote, and why.
+
+    Attributes:
+        pruned: Their positions, ascending.
+        posterior: For each path the probability of the higher component, `[paths]`; empty where nothing was fitted.
+            NaN, under `guards="reference"`, where both components vanish; such a path stays.
+        mean: Mean probability of all paths.
+        fit: The mixture; None where none was fitted.
+        skipped: Why nothing could be pruned; empty if the rule was applied.
+    """
+
+    pruned: tuple[int, ...]
+    posterior: tuple[float, ...]
+    mean: float
+    fit: Fit | None
+    skipped: str = ""
+
+
+def prune(
+    p: Sequence[float],
+    init: Literal["reference", "multistart"] = "reference",
+    guards: Literal["full", "reference"] = "full",
+) -> Pruning:
+    """Apply the rule.
+
+    Args:
+        p: Probability of each path in [0, 1], duplicates included, at least one.
+        init: Start of the fit, as in `fit_mixture`.
+        guards: "full" prunes nothing where fewer than `MIN_DISTINCT` probabilities differ or the fit is not finite, and
+            never the likeliest path. Its outcome does not depend on the order of the paths. "reference" is the authors'
+            arithmetic, all paths pruned included.
+
+    Raises:
+        UserError: There is no probability, or one is outside [0, 1].
+    """
+    import numpy as np
+
+    points = np.asarray(p, dtype=float)
+    if guards == "reference":
+        fit = fit_mixture(points, init, "reference")
+        mean = float(points.mean())
+        r = _posterior_as_written(points, fit)
+        low = (r < 1 - r) & (points < mean)
+    else:
+        mean = math.fsum(p) / max(len(p), 1)
+        if len(set(p)) < MIN_DISTINCT:
+            return Pruning((), (), mean, None, f"fewer than {MIN_DISTINCT} distinct probabilities")
+        fit = fit_mixture(np.sort(points), init)
+        if not fit.finite:
+            return Pruning((), (), mean, fit, "the fit is not finite")
+        high, other = log_posterior(np.log(np.maximum(points, FLOOR)), fit.parameters)
+        r = np.exp(high)
+        # the last condition cannot fail but by rounding of the mean; with it, a survivor is certain
+        low = (high < other) & (points < mean) & (points < points.max())
+    return Pruning(tuple(np.flatnonzero(low).tolist()), tuple(r.tolist()), mean, fit)
+
+
+def _posterior_as_written(points: Array, fit: Fit) -> Array:
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        one = fit.w * density(points, fit.k1, fit.lam1)
+        r: Array = one / (one + (1 - fit.w) * density(points, fit.k2, fit.lam2))
+    return r
+
+
+Method = Literal["rpc", "pc", "ppl", "sc"]
+
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+_TIE = 1e-12  # two masses that differ by less, relatively, are the same up to rounding
+_UNDERFLOW = 1e-200
+
+
+class VoteOptions(BaseModel):
+    """How votes are counted.
+
+    Attributes:
+        init: Start of the fit: "reference" is the authors' only one, "multistart" takes the best of four.
+        dedup: What several paths of one text count in "pc" and "rpc": "max" their largest probability, "reference" the
+            sum of the distinct ones among their probabilities.
+        unparsed: Paths without an answer: "drop" leaves them out of classes, fit and mean; "class" makes them a class,
+            which can win.
+        representative: Which path names a class: "likeliest" the one of the largest probability, of equals the first;
+            "reference" the last.
+        guards: "full" or "reference", as in `pruning.prune`; under "reference" all confidences are NaN where every path
+            was pruned.
+        min_paths: Fewest paths that a mixture is fitted to; below, "rpc" counts as "pc".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    init: Literal["reference", "multistart"] = "reference"
+    dedup: Literal["max", "reference"] = "max"
+    unparsed: Literal["drop", "class"] = "drop"
+    representative: Literal["likeliest", "reference"] = "likeliest"
+    guards: Literal["full", "reference"] = "full"
+    min_paths: Annotated[int, Field(ge=1)] = 4
+
+
+REFERENCE: Final = VoteOptions(
+    dedup="reference", unparsed="class", representative="reference", guards="reference", min_paths=1
+)
+"""Counts as the authors' program does."""
+
+
+@dataclass(frozen=True, slots=True)
+class VotedClass:
+    """A class of equal answers.
+
+    Attributes:
+        answer: The representative's answer; None for the class of paths without one.
+        confidence: Its share of the mass, in [0, 1]; for "ppl" the probability of its likeliest path.
+        members: Positions of its paths, pruned ones included, ascending.
+        representative: Position of the path that names it.
+        credit: Its share of the first place: 1/T for each of T tied ones, 0 for all others.
+    """
+
+    answer: str | None
+    confidence: float
+    members: tuple[int, ...]
+    representative: int
+    credit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The outcome of a vote.
+
+    Attributes:
+        classes: By decreasing confidence; of equals, the one whose first path came first.
+        method: The method asked for.
+        used: The method that counted.
+        pruned: Positions of the paths that did not count, ascending.
+        unparsed: Number of paths without an answer.
+        fit: The mixture behind the pruning; None if none was fitted.
+        degraded: What was asked for and not done, one sentence each.
+    """
+
+    classes: tuple[VotedClass, ...]
+    method: Method
+    used: Method
+    pruned: tuple[int, ...]
+    unparsed: int
+    fit: Fit | None
+    degraded: tuple[str, ...]
+
+    @property
+    def ties(self) -> tuple[int, ...]:
+        """Positions in `classes` of those that share the first place; one where there is no tie."""
+        return tuple(i for i, voted in enumerate(self.classes) if voted.credit)
+
+    @property
+    def answer(self) -> str | None:
+        """The winner's answer; None if no path has one."""
+        return self.classes[0].answer if self.classes else None
+
+    @property
+    def confidence(self) -> float:
+        """The winner's confidence; 0 if there is none."""
+        return self.classes[0].confidence if self.classes else 0.0
+
+
+def vote(
+    paths: Sequence[Path],
+    classes: Sequence[Sequence[int]],
+    method: Method = "rpc",
+    options: VoteOptions | None = None,
+) -> Vote:
+    """Count the votes.
+
+    - "rpc", reasoning-pruned perplexity consistency: improbable paths are pruned, then as "pc".
+    - "pc", perplexity consistency: a class weighs the sum of its paths' probabilities, each distinct text once.
+    - "ppl": the single likeliest path wins; a class's confidence is the probability of its likeliest path, so that
+      confidences do not sum to 1. Of T paths that tie, each gets 1/T of the credit.
+    - "sc", self-consistency: a class weighs the number of its paths, duplicates included.
+
+    But for "ppl", confidence is a class's weight over the weight of all. Where a path that votes has no
+    log-probability, "rpc", "pc" and "ppl" count as "sc" and say so.
+
+    Args:
+        paths: All samples of one question.
+        classes: Positions of equal answers, as `equivalence.Equivalence.group` gives them: each path with an answer in
+            exactly one class, no path without one in any.
+        method: How to count.
+        options: The details; by default the recommended ones.
+
+    Raises:
+        UnknownName: There is no such method.
+        UserError: The classes do not fit the paths.
+    """
+    method = method_named(method)
+    options = VoteOptions() if options is None else options
+    groups = _checked(paths, classes)
+    unparsed = tuple(i for i, path in enumerate(paths) if path.answer is None)
+    if unparsed and options.unparsed == "class":
+        groups.append(unparsed)
+    voters = sorted(i for group in groups for i in group)
+    used, degraded = _possible(method, [paths[i] for i in voters], options)
+    if not voters:
+        return Vote((), method, used, (), len(unparsed), None, degraded)
+
+    p = {i: paths[i].probability or 0.0 for i in voters}
+    pruning: Pruning | None = None
+    if used == "rpc":
+        pruning = prune([p[i] for i in voters], options.init, options.guards)
+        if pruning.skipped:
+            degraded = (*degraded, f"rpc: {pruning.skipped}, nothing pruned")
+    pruned = tuple(voters[i] for i in pruning.pruned) if pruning else ()
+    return Vote(
+        classes=_count(paths, groups, used, options, frozenset(pruned)),
+        method=method,
+        used=used,
+        pruned=pruned,
+        unparsed=len(unparsed),
+        fit=pruning.fit if pruning else None,
+        degraded=degraded,
+    )
+
+
+def method_named(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    for method in METHODS:
+        if method == name:
+            return method
+    raise UnknownName("voting method", str(name), nearest(str(name), METHODS), hint="one of " + ", ".join(METHODS))
+
+
+def options_from(values: Mapping[str, JsonValue]) -> VoteOptions:
+    """Options by name, the others at their defaults.
+
+    Raises:
+        UnknownName: There is no such option.
+        UserError: One has a value that is not allowed.
+    """
+    try:
+        return VoteOptions.model_validate(dict(values))
+    except ValidationError as e:
+        raise explain(e, "voting option", VoteOptions.model_fields) from e
+
+
+def _checked(paths: Sequence[Path], classes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The classes with ascending members, if they are a partition of the paths with an answer."""
+    groups = [tuple(sorted(members)) for members in classes]
+    members = sorted(i for group in groups for i in group)
+    answered = [i for i, path in enumerate(paths) if path.answer is not None]
+    if members != answered or not all(groups):
+        raise UserError(
+            f"the classes hold the positions {_some(members)}, the paths with an answer are {_some(answered)}",
+            hint="each path with an answer belongs to exactly one class, and no class is empty",
+        )
+    return groups
+
+
+def _some(positions: Sequence[int]) -> str:
+    return ", ".join(map(str, positions[:20])) + (", …" if len(positions) > 20 else "") if positions else "none"
+
+
+def _possible(method: Method, voters: Sequence[Path], options: VoteOptions) -> tuple[Method, tuple[str, ...]]:
+    """The method that these paths allow, and what is to be said if it is not the one asked for."""
+    if method != "sc" and any(path.mean_logprob is None for path in voters):
+        return "sc", (f"{method}: no logprobs, used self-consistency",)
+    if method == "rpc" and len(voters) < options.min_paths:
+        return "pc", (f"rpc: {len(voters)} paths, fewer than min_paths = {options.min_paths}, used pc",)
+    return method, ()
+
+
+def _count(
+    paths: Sequence[Path],
+    groups: Sequence[tuple[int, ...]],
+    used: Method,
+    options: VoteOptions,
+    pruned: frozenset[int],
+) -> tuple[VotedClass, ...]:
+    """The classes with their confidences, in order."""
+    if used == "ppl":
+        masses, shares = _likeliest(paths, groups)
+        confidences = [max(paths[i].probability or 0.0 for i in group) for group in groups]
+    else:
+        if used == "sc":
+            masses = [float(len(group)) for group in groups]
+        else:
+            weights = _weights(paths, groups, options)
+            masses = [_mass(paths, [i for i in group if i not in pruned], weights, options) for group in groups]
+        total = math.fsum(masses)
+        confidences = [mass / total if total else math.nan for mass in masses]
+        top = max(masses)
+        tied = [math.isclose(mass, top, rel_tol=_TIE) for mass in masses]
+        shares = [1 / sum(tied) if tie else 0.0 for tie in tied]
+    order = sorted(range(len(groups)), key=lambda g: (shares[g] == 0, -masses[g] if not shares[g] else 0, groups[g][0]))
+    last = options.representative == "reference" and used != "ppl"
+    found = []
+    for g in order:
+        named_by = groups[g][-1] if last else max(groups[g], key=lambda i: (_logprob(paths[i]), -i))
+        found.append(VotedClass(paths[named_by].answer, confidences[g], groups[g], named_by, shares[g]))
+    return tuple(found)
+
+
+def _likeliest(paths: Sequence[Path], groups: Sequence[tuple[int, ...]]) -> tuple[list[float], list[float]]:
+    """For each class the log-probability of its likeliest path, and its share of those that tie for the likeliest."""
+    best = [max(_logprob(paths[i]) for i in group) for group in groups]
+    top = max(best)
+    winners = [sum(_logprob(paths[i]) == top for i in group) for group in groups]
+    return best, [count / sum(winners) for count in winners]
+
+
+def _weights(paths: Sequence[Path], groups: Sequence[tuple[int, ...]], options: VoteOptions) -> Mapping[int, float]:
+    """What each path weighs: its probability, up to a factor where all of them underflow."""
+    voters = [i for group in groups for i in group]
+    p = {i: paths[i].probability or 0.0 for i in voters}
+    if options.guards == "reference" or max(p.values()) > _UNDERFLOW:
+        return p
+    top = max(_logprob(paths[i]) for i in voters)
+    return {i: 1.0 if top == -math.inf else math.exp(_logprob(paths[i]) - top) for i in voters}
+
+
+def _mass(paths: Sequence[Path], survivors: Sequence[int], weights: Mapping[int, float], options: VoteOptions) -> float:
+    """What a class weighs: each distinct text once, or under `dedup="reference"` once for each distinct probability."""
+    by_text: dict[str, set[float]] = {}
+    for i in survivors:
+        by_text.setdefault(paths[i].text, set()).add(weights[i])
+    # exactly rounded, so that the order of the paths changes nothing
+    if options.dedup == "max":
+        return math.fsum(max(values) for values in by_text.values())
+    return math.fsum(value for values in by_text.values() for value in values)
+
+
+def _logprob(path: Path) -> float:
+    return -math.inf if path.mean_logprob is None else path.mean_logprob

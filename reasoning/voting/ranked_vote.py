@@ -1,0 +1,202 @@
+"""Ranked vote: many sampled chains, each ending with a ranking of possible answers; the rankings are counted.
+
+Source: Wang et al., "Ranked Voting based Self-Consistency of Large Language Models" (Findings of ACL 2025,
+arXiv:2505.10772).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import Field, JsonValue
+
+from ...core.answer import Candidate, Solution
+from ...core.events import StrategyNote, VoteUpdated
+from ...core.question import Question
+from ...core.run import Run
+from ...serving.model import Feature
+from ..answers.extraction import extract
+from ..answers.normalization import read
+from ..candidates import whole_sentences
+from ..prompts import asked_kind
+from ..sampling import SampledChains, leader
+from ..strategy import Models, Stability
+from .answer_classes import answer_classes
+from .ballots import Rule, elect, first_places
+
+_HEADING = re.compile(
+    r"(?:^|(?<=[.!?:\n]))[\s*_#>-]{0,8}(?:final\s+)?rank(?:ing|ed)(?:\s+(?:of\s+)?(?:the\s+)?(?:possible\s+)?"
+    r"(?:answers?|list|choices|options))?\s*[*_]{0,3}\s*:[*_]{0,3}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_END = re.compile(
+    r"^\W{0,6}(?:so|therefore|thus|hence|finally)?\W{0,4}(?:the\s+)?(?:final\s+|best\s+)?answer\b", re.IGNORECASE
+)
+_FINAL = re.compile(
+    r"[.;,]?\s+(?:(?:so|therefore|thus|hence)\W{1,3})?(?:the\s+)?(?:final\s+)?answer\s+is\b.*", re.IGNORECASE
+)
+_ITEM = re.compile(r"^\s{0,8}(?:[*_]{1,3})?(?:\(?\d{1,2}[.):](?=\s|\S)|#\d{1,2}[.):]?|[-*•])\s+(?=\S)")
+_BETWEEN = re.compile(r"\s+(?:>+|≻|→|->)\s+|\s*;\s*")
+_INLINE = re.compile(r"(?<=\S)\s+(?=\(?\d{1,2}[.)]\s+\S)")
+_COMMA = re.compile(r"\s*,\s*")
+_ASIDE = re.compile(
+    r"\s*[\[(][^()\[\]]{0,60}(?:%|likely|likelihood|probab|confiden)[^()\[\]]{0,60}[\])]\s*$", re.IGNORECASE
+)
+_MOST_LINES = 40
+
+
+class RankedVote:
+    """Sample `n` chains that each rank up to `ranks` answers, and count the rankings (`ranked_voting.elect`).
+
+    A chain without a ranking votes with its single answer, one without an answer does not vote. Answers are compared by
+    mathematical equivalence. Of equal answers the one reached first wins.
+
+    Model calls: 1 for all samples (more under a token budget).
+
+    Confidence is the winner's score as a share of what it would be if every chain, those without an answer included,
+    had it first.
+
+    Differs: the paper shows examples of ranked answers, this asks for them in words. A chain still ends with a single
+    answer, so that one that ranks nothing has a vote. See `ranked_voting` for the counting.
+    """
+
+    name: ClassVar[str] = "ranked-vote"
+    summary: ClassVar[str] = "many sampled chains that rank several answers; the rankings are counted"
+    paper: ClassVar[str] = "Wang et al. 2025, arXiv:2505.10772"
+    stability: ClassVar[Stability] = "beta"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main",)
+
+    class Config(SampledChains):
+        """Parameters of `ranked-vote`."""
+
+        rule: Annotated[
+            Rule, Field(description="borda (points by place), irv (instant runoff), mrr (mean reciprocal rank)")
+        ] = "borda"
+        ranks: Annotated[int, Field(ge=1, le=20, description="most answers that a chain ranks")] = 3
+        instruction: Annotated[str | None, Field(description="text behind the question; by default our own")] = None
+
+        def trigger(self, question: Question) -> str:
+            """See `SampledChains.trigger`."""
+            return rank_answers(question, self.ranks)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+        config = self.config
+        drawn = await config.draw(question, models, run)
+        if not drawn.candidates:
+            return Solution(chosen=None, stopped=drawn.stopped)
+        rankings = [ranking_of(candidate, question, config.ranks) for candidate in drawn.candidates]
+        candidates = [
+            candidate if not ranking else candidate.model_copy(update={"answer": ranking[0]})
+            for candidate, ranking in zip(drawn.candidates, rankings, strict=True)
+        ]
+        run.offer(leader(candidates))
+        named = [answer for ranking in rankings for answer in ranking]
+        classes = await answer_classes(named, question)
+        class_of = {i: k for k, members in enumerate(classes) for i in members}
+        ballots, at = [], 0
+        for ranking in rankings:
+            ballots.append(list(dict.fromkeys(class_of[at + place] for place in range(len(ranking)))))
+            at += len(ranking)
+        voting = [ballot for ballot in ballots if ballot]
+        if not voting:
+            return Solution(chosen=0, candidates=tuple(candidates), confidence=0.0, stopped=drawn.stopped)
+        election = elect(voting, config.rule)
+        answers = {k: named[members[0]] for k, members in enumerate(classes)}
+        firsts = first_places(voting)
+        run.emit(VoteUpdated(votes={answers[k]: count for k, count in firsts.items()}, total=len(candidates)))
+        notes: dict[str, JsonValue] = {
+            "rule": config.rule,
+            "scores": {answers[k]: float(score) for k, score in election.scores.items()},
+            "first_places": {answers[k]: count for k, count in firsts.items()},
+            "ranked": sum(len(ballot) > 1 for ballot in voting),
+        }
+        run.emit(StrategyNote(strategy=run.config.strategy, name="rankings.counted", data=notes))
+        place, chosen = min((b.index(election.winner), i) for i, b in enumerate(ballots) if election.winner in b)
+        if place > 0:  # nobody has it first: the chain that ranks it best stands for it
+            candidates[chosen] = candidates[chosen].model_copy(update={"answer": answers[election.winner]})
+        share = {k: float(score / election.most) for k, score in election.scores.items()}
+        return Solution(
+            chosen=chosen,
+            candidates=tuple(
+                candidate
+                if not ballot
+                else candidate.model_copy(update={"score": share[election.winner if i == chosen else ballot[0]]})
+                for i, (candidate, ballot) in enumerate(zip(candidates, ballots, strict=True))
+            ),
+            confidence=float(election.share) * len(voting) / len(candidates),
+            stopped=drawn.stopped,
+            notes=notes,
+        )
+
+
+def rank_answers(question: Question, ranks: int) -> str:
+    """The instruction that asks for a chain, a ranking and a single answer."""
+    kind = asked_kind(question)
+    each = {
+        "choice": "the letters of the choices",
+        "number": "the numbers",
+        "math": "each within \\boxed{}",
+        "yes_no": "yes and no",
+    }.get(kind, "each in a few words")
+    form = {
+        "choice": '"The answer is" and the letter of the first one.',
+        "math": "the first one within \\boxed{}.",
+    }.get(kind, '"The answer is" and the first one.')
+    return (
+        f'Let\'s work this out step by step. Then write "Ranking:" and below it up to {ranks} different answers that '
+        f"you think possible, {each}, one a line and numbered from 1, the most likely first. End with {form}"
+    )
+
+
+def ranking_of(candidate: Candidate, question: Question, most: int) -> list[str]:
+    """The answers that a chain ranks, the best first; its single answer if it ranks none.
+
+    The last heading of a ranking counts. Below it each line is an answer, until a line states the final answer or no
+    line is an item any more; on one line, answers stand between ">", ";" or, where the answers are letters, commas.
+
+    Args:
+        candidate: The chain.
+        question: What it answers.
+        most: Most answers taken.
+    """
+    text = candidate.text if candidate.finish_reason == "stop" else whole_sentences(candidate.text)
+    body = read(text).text
+    headings = list(_HEADING.finditer(body))
+    items = _items(body[headings[-1].end() :], question) if headings else []
+    found: list[str] = []
+    for item in items:
+        answer = extract(f"The answer is {_ASIDE.sub('', item)}", question)
+        if answer is not None and answer.value not in found:
+            found.append(answer.value)
+    return found[:most] or ([] if candidate.answer is None else [candidate.answer])
+
+
+def _items(below: str, question: Question) -> Sequence[str]:
+    """The items of a ranking, from what stands below its heading."""
+    first, *rest = (_FINAL.sub("", line) for line in below.split("\n")[:_MOST_LINES])
+    if first.strip() and not _ITEM.match(first):
+        parts = _BETWEEN.split(first.strip())
+        if len(parts) == 1 and question.choices:
+            parts = _COMMA.split(first.strip())
+        return [part.strip(" .") for part in parts if part.strip(" .")]
+    items: list[str] = []
+    lines = [piece for text in (first, *rest) for piece in (_INLINE.split(text) if _ITEM.match(text) else [text])]
+    for line in lines:
+        if not line.strip():
+            if items:
+                break
+            continue
+        if _END.match(line):
+            break
+        marked = _ITEM.match(line)
+        if marked is None and items:
+            break
+        items.append(line[marked.end() :].strip() if marked else line.strip())
+    return items

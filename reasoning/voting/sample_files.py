@@ -1,0 +1,187 @@
+"""Samples made elsewhere: JSON lines of paths, of one or several questions; whatever is wrong is told with its line.
+
+Votes over pools of paths: answers that are equal are put together, then counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Final, get_args
+
+from pydantic import JsonValue
+
+from ...core.errors import DataError, UnknownName
+from ...core.json_lines import json_lines
+from ...core.question import AnswerKind, Question
+from ...core.registry import nearest
+from ..answers.equivalence import Equivalence
+from ..answers.extraction import extract
+from ..answers.kinds import ResolvedKind, answer_kind
+from .path_votes import Method, Path, Vote, VoteOptions, vote
+
+KINDS: Final[tuple[AnswerKind, ...]] = get_args(AnswerKind)
+
+_UNKNOWN_QUESTION = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The paths of one question.
+
+    Attributes:
+        question: The question; None where the rows do not say.
+        kind: What its answers are.
+        paths: Its paths, in the order of the rows.
+        lines: The line of the file that each stands in, from 1.
+    """
+
+    question: str | None
+    kind: ResolvedKind
+    paths: tuple[Path, ...]
+    lines: tuple[int, ...]
+
+
+def kind_named(name: str) -> AnswerKind:
+    """The kind of answers of a name.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise UnknownName("kind of answers", name, nearest(name, KINDS), hint="one of " + ", ".join(KINDS))
+
+
+def read_bytes(file: FilePath) -> bytes:
+    """A file's content.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise DataError(f"cannot read {file}: {e.strerror}", hint="name a file of JSON lines, or - for input") from e
+
+
+def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Pool]:
+    """The questions of a file with their paths, in the order of their first rows.
+
+    A row is a JSON object with `text`; `answer` (where it is missing or null it is read from the text; an empty one
+    says that there is none); `mean_logprob`, or `logprobs`, the list of its tokens' log-probabilities, or neither; and
+    `question`, in all rows or in none. Other fields are ignored.
+
+    Args:
+        content: UTF-8 text, one row a line; empty lines are ignored.
+        name: What errors call it.
+        kind: What the answers are; "auto" is told from the question, and without one is "math", which takes numbers,
+            formulas, and words that are announced as an answer.
+
+    Raises:
+        DataError: There is no row, or something is wrong with one; names the line.
+    """
+    rows: dict[str | None, list[tuple[int, Path]]] = {}
+    kinds: dict[str | None, ResolvedKind] = {}
+    for line in json_lines(content, name):
+        question = _question(line.values, line.where)
+        if rows and (question is None) != (None in rows):
+            raise DataError(
+                f"{line.where}: some rows have the field 'question', others not", hint="name it in all or none"
+            )
+        if question not in rows:
+            rows[question] = []
+            kinds[question] = _resolved(question, kind)
+        rows[question].append((line.number, _path(line.values, line.where, question, kinds[question])))
+    if not rows:
+        raise DataError(f"{name}: there is no path in it", hint='one JSON object per line, such as {"text": "…"}')
+    return [
+        Pool(question, kinds[question], tuple(path for _, path in found), tuple(number for number, _ in found))
+        for question, found in rows.items()
+    ]
+
+
+def _question(row: Mapping[str, JsonValue], where: str) -> str | None:
+    value = row.get("question")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: the field 'question' is {_shown(value)}, not a text of at least one character")
+    return value
+
+
+def _resolved(question: str | None, kind: AnswerKind) -> ResolvedKind:
+    if question is None:
+        return "math" if kind == "auto" else kind
+    return answer_kind(Question(text=question, kind=kind))
+
+
+def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: ResolvedKind) -> Path:
+    if row.get("text") is None:
+        known = ", ".join(sorted(row)) or "none"
+        raise DataError(f"{where}: the field 'text' is missing", hint=f"the record has: {known}")
+    text = row["text"]
+    if not isinstance(text, str):
+        raise DataError(f"{where}: the field 'text' is {_shown(text)}, not a text")
+    answer = _answer(row, where, text, question, kind)
+    mean, logprobs = row.get("mean_logprob"), row.get("logprobs")
+    try:
+        if mean is not None:
+            return Path(text, answer, _number(mean, "mean_logprob"))
+        if logprobs is None:
+            return Path(text, answer)
+        if not isinstance(logprobs, list):
+            raise DataError(f"the field 'logprobs' is {_shown(logprobs)}, not a list of numbers")
+        return Path.of_tokens(text, answer, [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)])
+    except DataError as e:
+        raise DataError(f"{where}: {e.message}", hint=e.hint) from e
+
+
+def _answer(
+    row: Mapping[str, JsonValue], where: str, text: str, question: str | None, kind: ResolvedKind
+) -> str | None:
+    given = row.get("answer")
+    if isinstance(given, str):
+        return given if given.strip() else None
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return str(given)
+    if given is not None:
+        raise DataError(f"{where}: the field 'answer' is {_shown(given)}, not a text")
+    if kind == "choice":
+        raise DataError(
+            f"{where}: the field 'answer' is missing, and which option a text takes cannot be told without the options",
+            hint="give the letter as 'answer'",
+        )
+    found = extract(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
+    return None if found is None else found.value
+
+
+def _number(value: JsonValue, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"the field '{name}' is {_shown(value)}, not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise DataError(f"the field '{name}' is {_shown(value)}, too large") from None
+
+
+def _shown(value: JsonValue) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+async def count_pools(pools: Sequence[Pool], method: Method, options: VoteOptions) -> list[Vote]:
+    """One vote for each question.
+
+    Raises:
+        UnknownName: There is no such method.
+    """
+    votes = []
+    async with Equivalence() as equivalence:
+        for pool in pools:
+            classes = await equivalence.group([path.answer for path in pool.paths], pool.kind)
+            votes.append(vote(pool.paths, classes, method, options))
+    return votes
