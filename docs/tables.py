@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
-from reason.serving.backends import BACKENDS
+from reason.serving.factory import BACKENDS
 from reason.sidecar.route_stability import ROUTES
 from reason.verify.verifier import VERIFIERS
 
