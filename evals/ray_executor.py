@@ -14,14 +14,11 @@ from typing import Any
 
 from ..core.errors import BackendError, ReasonError, UserError
 from ..core.settings import ProviderSettings, Settings
-from .environment import environment
-from .evaluation import evaluate, keys_of, label_of
-from .folder import STORE, Manifest, RunFolder, read_rows
-from .opening import open_task
-from .plan import EvalPlan, TaskSource
-from .rows import Row
-from .runner import Nobody, Watcher
-from .task import Task
+from .plan import EvalPlan, TaskSource, environment
+from .results import Row
+from .run_directory import STORE, Manifest, RunFolder, read_rows
+from .runner import Nobody, Watcher, evaluate, keys_of, label_of
+from .task import Task, open_task
 
 RETRIES = 3
 """How often the shard of a dead worker is begun again."""

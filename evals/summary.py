@@ -1,22 +1,45 @@
-"""`Summary`: what the rows of one run say, in numbers. Reports and the command line print it; its JSON is a report."""
+"""`Summary`: what the rows of one run say, in numbers. Reports and the command line print it; its JSON is a report.
+
+Seconds per item: median and 95th percentile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from ..core.messages import Frozen
-from .rows import Row
-from .scoring.labels import LabelReport, label_report
-from .statistics.attempts import fail_at_k, pass_at_k
+from .results import Row
+from .scoring import LabelReport, label_report
 from .statistics.calibration import Calibration, calibration
 from .statistics.intervals import Interval, bootstrap, standard_error, wilson
-from .statistics.latency import Latency, latency
 from .statistics.outcomes import Outcomes
-from .statistics.spread import Spread, spread
+from .statistics.seeds import Spread, fail_at_k, pass_at_k, spread
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Quantiles of seconds, linearly interpolated between order statistics; `n` items were measured."""
+
+    p50: float
+    p95: float
+    n: int
+
+
+def latency(seconds: Sequence[float]) -> Latency | None:
+    """Median and 95th percentile; None of nothing.
+
+    Only items that were computed in one go belong here: one that the run store answered took no time worth telling.
+    """
+    if not seconds:
+        return None
+    p50, p95 = np.quantile(np.asarray(seconds, dtype=float), [0.5, 0.95])
+    return Latency(float(p50), float(p95), len(seconds))
+
 
 UNPARSED_ALARM = 0.05
 """Share of rows without an answer above which the score says more about the format than about the method."""

@@ -1,13 +1,22 @@
-"""How a claim is put as a question: documents, the question, a choice for each label."""
+"""How a claim is put as a question: documents, the question, a choice for each label.
+
+FEVER: claims against sentences of Wikipedia, with gold evidence or with what a retriever found.
+
+Source: Thorne et al., "FEVER: a Large-scale Dataset for Fact Extraction and VERification" (NAACL 2018).
+
+Claims with their evidence given: CLIMATE-FEVER, VitaminC, FEVER Symmetric, SufficientFacts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from ...core.errors import DataError, UserError
 from ...core.question import Document, Question
-from ..items import EvidenceSets, Item, LabelGold
-from .recipe import Reading
-from .rows import RawRow
+from .items import EvidenceSets, Item, LabelGold
+from .records import HubSource, RawRow, read_file
+from .spec import Reading, Recipe
 
 SUPPORTS, REFUTES, NOT_ENOUGH, DISPUTED = "SUPPORTS", "REFUTES", "NOT ENOUGH INFO", "DISPUTED"
 THREE = (SUPPORTS, REFUTES, NOT_ENOUGH)
@@ -99,3 +108,309 @@ def label_of(row: RawRow, field: str, labels: Sequence[str]) -> str:
         DataError: It is none of the labels.
     """
     return row.label(field, {spelling: ours for spelling, ours in SPELLINGS.items() if ours in labels})
+
+
+MOST_SENTENCES = 5
+"""Sentences that a retriever's list has."""
+
+_PADDED = ("oracle", "retrieval")
+"""Variants that need the retriever's lists and the corpus."""
+_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-COLON-": ":"}
+
+
+def _hub(variant: str) -> tuple[HubSource, ...]:
+    if variant in _PADDED:
+        raise UserError(
+            f"fever:{variant} needs a retriever's lists and their sentences, which the hub does not have",
+            hint="give them with --data, or ask fever:oracle-sr",
+        )
+    revision = "a6b8d891d393e97a4efac791afffb2d7de5e57c6"
+    return (HubSource("copenlu/fever_gold_evidence", "validation", revision=revision),)
+
+
+def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    two = reading.variant == "oracle-sr"
+    labels = (SUPPORTS, REFUTES) if two else THREE
+    padded = reading.variant in _PADDED
+    corpus = _corpus(reading.data, reading.options.get("corpus")) if padded and reading.data else {}
+    count = reading.whole("sentences", MOST_SENTENCES, least=1, most=MOST_SENTENCES)
+    for row in rows:
+        label = label_of(row, "label", THREE)
+        if label not in labels:
+            continue
+        gold, sets = _evidence(row) if label != NOT_ENOUGH else ((), ())
+        if reading.variant == "retrieval":
+            shown = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0)[:count]]
+        elif padded:
+            shown = _padded(row, gold, sets, corpus, count, reading)
+        else:
+            shown = list(gold)
+        names = {d.name for d in shown}
+        whole = reading.variant == "retrieval"  # a retriever's misses are misses; an oracle's are not asked for
+        yield claim_item(
+            reading,
+            name=row.text("id"),
+            claim=row.text("claim"),
+            label=label,
+            labels=labels,
+            documents=shown,
+            evidence=EvidenceSets(
+                names=tuple(d.name for d in gold if whole or d.name in names),
+                sets=tuple(s for s in sets if whole or set(s) <= names),
+            ),
+        )
+
+
+def _evidence(row: RawRow) -> tuple[tuple[Document, ...], tuple[tuple[str, ...], ...]]:
+    """The gold sentences, and which of them are enough together."""
+    value = row.value("evidence")
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return _hub_evidence(row, value), ()
+    found = tuple(sentence(e.text("doc_id"), e.optional("page"), e.text("text")) for e in row.rows("evidence"))
+    if not found:
+        raise row.bad("a claim that is supported or refuted has no evidence")
+    sets: list[tuple[str, ...]] = []
+    given = row.values.get("evidence_sets") or []
+    for indices in given if isinstance(given, list) else []:
+        if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < len(found) for i in indices):
+            raise row.bad("the field 'evidence_sets' must be lists of positions within 'evidence'")
+        sets.append(tuple(found[i].name for i in indices if isinstance(i, int)))
+    return _once(found), tuple(s for s in sets if s)
+
+
+def _hub_evidence(row: RawRow, value: Sequence[object]) -> tuple[Document, ...]:
+    """The hub's copy: lists of page, number and text, brackets spelled out."""
+    found = []
+    for entry in value:
+        if not isinstance(entry, list) or len(entry) < 3:
+            raise row.bad("an entry of 'evidence' must be page, number and text")
+        page, number, text = (str(part) for part in entry[:3])
+        found.append(sentence(f"{page}:{number}", _spoken(page.replace("_", " ")), _spoken(text)))
+    return _once(found)
+
+
+def _once(documents: Sequence[Document]) -> tuple[Document, ...]:
+    return tuple({d.name: d for d in documents}.values())
+
+
+def _spoken(text: str) -> str:
+    for spelled, sign in _BRACKETS.items():
+        text = text.replace(spelled, sign)
+    return text
+
+
+def _padded(
+    row: RawRow,
+    gold: Sequence[Document],
+    sets: Sequence[tuple[str, ...]],
+    corpus: Mapping[str, Document],
+    count: int,
+    reading: Reading,
+) -> list[Document]:
+    """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found.
+
+    For a few claims it found less; any other sentences then make up the number.
+    """
+    smallest = min(sets, key=len, default=())
+    first = sorted(gold, key=lambda d: d.name not in smallest)
+    names = {d.name for d in gold}
+    filling = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0) if name not in names]
+    shown = [*first, *filling][:count]
+    if len(shown) < count:
+        taken = names | {d.name for d in filling}
+        others = [name for name in corpus if name not in taken]
+        order = reading.order(f"{row.text('id')}\x1ffilling", len(others))
+        shown += [corpus[others[i]] for i in order[: count - len(shown)]]
+    if len(shown) < count:
+        raise row.bad(f"evidence, 'retrieved' and the corpus have {len(shown)} sentences, fewer than {count}")
+    return shown
+
+
+def _corpus(data: Path, given: str | None) -> dict[str, Document]:
+    """The sentences by name."""
+    path = Path(given) if given else _beside(data)
+    if not path.is_file():
+        raise DataError(
+            f"the sentences that 'retrieved' names are not at {path}",
+            hint="name their file with the option corpus=FILE",
+        )
+    found: dict[str, Document] = {}
+    for row in read_file(path):
+        name = row.text("id")
+        if name in found:
+            raise row.bad(f"the id {name!r} occurs twice")
+        found[name] = sentence(name, row.optional("page"), row.text("text"))
+    return found
+
+
+def _beside(data: Path) -> Path:
+    """Where the corpus lies: in a folder beside the dataset's."""
+    root = data if data.is_dir() and (data / "corpus").is_dir() else (data if data.is_dir() else data.parent).parent
+    return root / "corpus" / "sentences.jsonl"
+
+
+def _lookup(row: RawRow, corpus: Mapping[str, Document], name: str) -> Document:
+    if name not in corpus:
+        raise row.bad(f"'retrieved' names {name!r}, which the corpus does not have")
+    return corpus[name]
+
+
+FEVER = Recipe(
+    name="fever",
+    summary="FEVER: is a claim supported or refuted by sentences of Wikipedia?",
+    licence="CC BY-SA 3.0 (FEVER, Wikipedia)",
+    warning=(
+        "Public for years: models may have seen claims and labels in training, and know much of Wikipedia; compare "
+        "with fever:claim-only. NOT ENOUGH INFO carries label noise: some of these claims are contradicted by a "
+        "sentence that the annotators did not see."
+    ),
+    read=_read,
+    hub=_hub,
+    variants={
+        "oracle": "gold sentences, filled up with retrieved ones so that every class has as many; needs a local corpus",
+        "oracle-sr": "gold sentences alone, supported and refuted claims alone",
+        "retrieval": "what a plain retriever found, all three classes; needs a local corpus",
+        CLAIM_ONLY: "without evidence",
+    },
+    folders=("fever",),
+    options={
+        "corpus": "file of the sentences; by default corpus/sentences.jsonl in the folder beside the dataset's",
+        "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MOST_SENTENCES}",
+    },
+)
+
+
+_SEEN = "Public for years: models may have seen claims and labels in training; compare with the variant claim-only."
+_WITHOUT = {CLAIM_ONLY: "without evidence"}
+
+# -- CLIMATE-FEVER (Diggelmann et al. 2020, arXiv:2012.00614)
+
+
+def _read_climate(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    labels = THREE if reading.variant == "three-way" else (*THREE, DISPUTED)
+    for row in rows:
+        label = label_of(row, row.first("label", "claim_label"), (*THREE, DISPUTED))
+        if label not in labels:
+            continue
+        name = row.text(row.first("id", "claim_id"))
+        documents, right = [], []
+        for i, entry in enumerate(row.rows(row.first("evidence", "evidences"))):
+            one = entry.text(entry.first("doc_id", "evidence_id")) if entry.has("doc_id") else f"{name}-{i}"
+            documents.append(
+                sentence(
+                    one, entry.optional(entry.first("page", "article")), entry.text(entry.first("text", "evidence"))
+                )
+            )
+            if label_of(entry, entry.first("label", "evidence_label"), THREE) in (SUPPORTS, REFUTES):
+                right.append(one)
+        yield claim_item(
+            reading,
+            name=name,
+            claim=row.text("claim"),
+            label=label,
+            labels=labels,
+            documents=list({d.name: d for d in documents}.values()),
+            evidence=EvidenceSets(names=tuple(dict.fromkeys(right))),
+        )
+
+
+CLIMATE_FEVER = Recipe(
+    name="climate-fever",
+    summary="CLIMATE-FEVER: claims about the climate, five sentences of Wikipedia for each",
+    licence="none stated; the evidence is Wikipedia text: CC BY-SA 3.0",
+    warning=_SEEN,
+    read=_read_climate,
+    hub=lambda variant: (HubSource("tdiggelm/climate_fever", "test"),),
+    variants={
+        "four-way": "with the label DISPUTED: sentences on both sides",
+        "three-way": "disputed claims left out",
+        **_WITHOUT,
+    },
+    folders=("climate_fever",),
+)
+
+# -- VitaminC (Schuster, Fisch and Barzilay 2021, arXiv:2103.08541)
+
+
+def _read_vitaminc(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    for row in rows:
+        name = row.text(row.first("id", "unique_id"))
+        yield claim_item(
+            reading,
+            name=name,
+            claim=row.text("claim"),
+            label=label_of(row, "label", THREE),
+            labels=THREE,
+            documents=[sentence("evidence", row.optional("page"), row.text("evidence"))],
+            group=row.text("case_id"),
+        )
+
+
+VITAMINC = Recipe(
+    name="vitaminc",
+    summary="VitaminC: claims against passages that differ in little and change the verdict",
+    licence="CC BY-SA 3.0",
+    warning=f"{_SEEN} Claims of one case are no independent questions; standard errors are clustered by case.",
+    read=_read_vitaminc,
+    hub=lambda variant: (HubSource("tals/vitaminc", "test", revision="be6febb761b0b2807687e61e0b5282e459df2fa0"),),
+    variants={"evidence": "with the passage", **_WITHOUT},
+    folders=("vitaminc",),
+)
+
+# -- FEVER Symmetric (Schuster et al. 2019, arXiv:1908.05267)
+
+
+def _read_symmetric(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    for row in rows:
+        yield claim_item(
+            reading,
+            name=row.text("id"),
+            claim=row.text("claim"),
+            label=label_of(row, row.first("label", "gold_label"), (SUPPORTS, REFUTES)),
+            labels=(SUPPORTS, REFUTES),
+            documents=[Document(name="evidence", text=row.text(row.first("evidence", "evidence_sentence")))],
+            group=row.optional("base_id"),
+        )
+
+
+FEVER_SYMMETRIC = Recipe(
+    name="fever-symmetric",
+    summary="FEVER Symmetric: every claim with evidence for it and with evidence against it",
+    licence="data: CC BY-SA 3.0; code: MIT",
+    warning="A verifier that ignores the evidence scores 50%. Pairs of one claim are clustered.",
+    read=_read_symmetric,
+    variants={"evidence": "with the sentence", **_WITHOUT},
+    folders=("fever_symmetric",),
+)
+
+# -- SufficientFacts (Atanasova et al. 2022, arXiv:2204.02007)
+
+
+def _read_sufficient(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+    for row in rows:
+        lacking = row.text("sufficiency").strip().upper().startswith("NOT ENOUGH")
+        whole = label_of(row, "label_full", THREE)
+        name = row.text("id")
+        yield claim_item(
+            reading,
+            name=name,
+            claim=row.text("claim"),
+            label=NOT_ENOUGH if lacking else whole,
+            labels=THREE,
+            documents=[
+                sentence(f"{name}-{i}", e.optional("page"), e.text("text")) for i, e in enumerate(row.rows("evidence"))
+            ],
+            subject=row.optional("part"),
+            group=row.text("claim"),
+        )
+
+
+SUFFICIENT_FACTS = Recipe(
+    name="sufficient-facts",
+    summary="SufficientFacts: is the evidence still enough after a part of it was removed?",
+    licence="MIT (its authors' card); evidence: Wikipedia, CC BY-SA 3.0",
+    warning=f"{_SEEN} Rows of one claim are clustered.",
+    read=_read_sufficient,
+    variants={"evidence": "with what is left of it", **_WITHOUT},
+    folders=("sufficient_facts",),
+)

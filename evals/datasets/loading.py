@@ -9,12 +9,10 @@ from pydantic import ValidationError
 
 from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
-from ..items import Dataset, Item, fingerprint
-from .files import find_files, read_file, sha256_of
-from .hub import read_hub
-from .own import FIELDS, OWN
-from .recipe import DATASETS, Reading, Recipe
-from .rows import RawRow, renamed
+from .custom import FIELDS, OWN
+from .items import Dataset, Item, fingerprint
+from .records import RawRow, find_files, read_file, read_hub, renamed, sha256_of
+from .spec import DATASETS, Reading, Recipe
 
 
 def load_dataset(

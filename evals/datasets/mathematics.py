@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 from ...core.errors import UserError
 from ...core.question import Question
-from ..items import Item, MathGold
-from .hub import HubSource
-from .recipe import Reading, Recipe
-from .rows import RawRow
+from .items import Item, MathGold
+from .records import HubSource, RawRow
+from .spec import Reading, Recipe
 
 FIRST_YEAR, LAST_YEAR = 1983, 2026
 EASIEST, HARDEST = 1, 5

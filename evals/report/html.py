@@ -1,29 +1,342 @@
-"""The HTML report: one file without scripts and without anything from elsewhere, to be read in a minute."""
+"""The HTML report: one file without scripts and without anything from elsewhere, to be read in a minute.
+
+The small pieces that the HTML report is put together from: escaped text, tables, intervals, figures.
+
+The look of the HTML report: one style sheet for light and dark pages, screens and paper.
+
+A run's score taken apart in the HTML report: by subject, by level, by other scores, by label.
+
+A grid of methods and datasets in the HTML report.
+
+Seeds in the HTML report: the spread of each run, pass@k and its counterpart, greedy runs beside sampled ones.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
+from ..comparison import Greedy
 from ..plan import DatasetUse
+from ..scoring import LabelReport
+from ..statistics.intervals import Interval
 from ..summary import Mean
-from .breakdown_tables import breakdown
-from .content import Content, CurveContent, Disagreement, PairContent, RunContent, Side
-from .grid_tables import grid_tables
-from .markup import NOT_ESTIMABLE, NOTHING, best_of, figure, figures, interval, p_value, percent, table
-from .markup import text as _t
-from .plots import accuracy_against_latency, accuracy_against_tokens, calibration_diagram, risk_coverage_diagram
-from .seed_tables import seeds
-from .style import STYLE
+from .content import COSTS, Content, CurveContent, Disagreement, Grid, GridCell, PairContent, RunContent, Side, costs
+from .plots import (
+    accuracy_against_latency,
+    accuracy_against_tokens,
+    calibration_diagram,
+    risk_coverage_diagram,
+    success_rates,
+)
+
+MOST_FIGURES = 4
+"""Most figures that are shown without being asked for."""
+NOTHING = "\N{EN DASH}"
+"""Stands in a cell that has no value."""
+NOT_ESTIMABLE = "not estimable"
+
+
+def text(plain: str) -> str:
+    """Text as HTML writes it."""
+    return escape(plain)
+
+
+def number(cell: str, *, kind: str = "") -> str:
+    """A cell with a number, or with what stands for one."""
+    return f'<td class="num{f" {kind}" if kind else ""}">{cell}</td>'
+
+
+def percent(value: float | None, missing: str = NOTHING) -> str:
+    """A share in per cent."""
+    return missing if value is None else f"{100 * value:.1f}"
+
+
+def best_of(values: Iterable[float]) -> float | None:
+    """The largest of several numbers, which is marked; None where all are equal."""
+    different = set(values)
+    return max(different) if len(different) > 1 else None
+
+
+def interval(ends: Interval | None, *, signed: bool = False) -> str:
+    """An interval in per cent."""
+    if ends is None:
+        return NOT_ESTIMABLE
+    form = "+.1f" if signed else ".1f"
+    return f"[{100 * ends.low:{form}}, {100 * ends.high:{form}}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value; a very small one is not 0."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that scrolls sideways where the page is too narrow; the rows are HTML."""
+    head = "".join(f"<th>{text(h)}</th>" for h in heads)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def figure(svg: str, caption: str) -> str:
+    """A drawing with what it shows; nothing where there is none."""
+    return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>" if svg else ""
+
+
+def figures(drawn: Sequence[str], title: str) -> str:
+    """Figures side by side; many of them only when they are asked for."""
+    shown = f'<div class="figures">{"".join(drawn)}</div>'
+    return shown if len(drawn) <= MOST_FIGURES else f"<details><summary>{text(title)}</summary>{shown}</details>"
+
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --ink: #1c2024; --soft: #5c656e; --faint: #c3c9cf; --page: #ffffff; --card: #f6f7f9; --line: #e2e5e9;
+  --right: #1a7f4b; --wrong: #b3261e; --alarm-ink: #7a1b14; --alarm: #fdecea; --accent: #3457b5; --bar: #4269d0;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e4e7ea; --soft: #9aa3ac; --faint: #4a525a; --page: #14171a; --card: #1c2024; --line: #2c3238;
+    --right: #58c98c; --wrong: #f2827a; --alarm-ink: #ffb4ab; --alarm: #3a1d1b; --accent: #8aa9f5; --bar: #6b8cf0;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 1080px; padding: 28px 20px 60px; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif;
+}
+h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
+h2 { font-size: 18px; margin: 36px 0 10px; }
+h3 { font-size: 15px; margin: 18px 0 6px; }
+p { margin: 6px 0; }
+.soft { color: var(--soft); }
+.small { font-size: 13px; }
+.alarm { background: var(--alarm); color: var(--alarm-ink); border-radius: 6px; padding: 8px 12px; margin: 6px 0; }
+.note { background: var(--card); border-left: 3px solid var(--accent); padding: 8px 12px; margin: 6px 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child, td.text { text-align: left; white-space: normal; }
+td.text { min-width: 110px; max-width: 340px; overflow-wrap: anywhere; }
+td:first-child { min-width: 190px; }
+@media (max-width: 600px) { td:first-child { min-width: 120px; } }
+td.num { font-variant-numeric: tabular-nums; }
+tbody tr:hover { background: var(--card); }
+td.best { font-weight: 700; }
+.bad { color: var(--wrong); font-weight: 700; }
+.good { color: var(--right); }
+.whisker { position: relative; display: block; width: 110px; height: 14px; margin-left: auto; }
+.whisker i { position: absolute; top: 6px; height: 2px; background: var(--faint); border-radius: 1px; }
+.whisker b { position: absolute; top: 3px; width: 8px; height: 8px; margin-left: -4px; border-radius: 50%;
+  background: var(--bar); }
+.whisker u { position: absolute; top: 0; width: 1px; height: 14px; background: var(--soft); }
+.besides { color: var(--wrong); }
+td.right { font-weight: 700; color: var(--right); }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 18px;
+  margin: 8px 0; }
+.figures.wide { grid-template-columns: repeat(auto-fill, minmax(min(430px, 100%), 1fr)); }
+figure { margin: 0; background: var(--card); border-radius: 8px; padding: 12px; }
+figure svg { display: block; width: 100%; height: auto; }
+figcaption { font-size: 13px; color: var(--soft); margin-top: 6px; }
+details { border-bottom: 1px solid var(--line); }
+details > summary { cursor: pointer; padding: 7px 2px; list-style: none; }
+details > summary::before { content: "▸"; color: var(--soft); display: inline-block; width: 1.2em; }
+details[open] > summary::before { content: "▾"; }
+details > summary:hover { color: var(--accent); }
+.mark { display: inline-block; min-width: 20px; text-align: center; font-weight: 700; }
+.question { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border-radius: 6px;
+  padding: 10px 12px; margin: 6px 0; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 12px;
+  padding: 4px 0 14px; }
+.side { border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; min-width: 0; }
+.side pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 12.5px/1.45 ui-monospace, monospace;
+  max-height: 340px; overflow-y: auto; background: var(--card); border-radius: 6px; padding: 8px 10px;
+  margin: 6px 0 0; }
+code { font: 12.5px ui-monospace, monospace; background: var(--card); padding: 1px 4px; border-radius: 4px;
+  overflow-wrap: anywhere; }
+@media print { details { break-inside: avoid; } body { max-width: none; } }
+"""
+
+
+MOST_SUBJECTS = 40
+MOST_LABELLED = 3
+"""Most runs whose labels are shown without being asked for."""
+
+
+def breakdown(runs: Sequence[RunContent]) -> str:
+    """Every breakdown that the runs have."""
+    parts = [_labels(runs)]
+    for title, what, by_run in (
+        ("Subjects", "accuracy", [r.summary.subjects for r in runs]),
+        ("Levels", "accuracy", [r.summary.levels for r in runs]),
+        ("Other scores", "mean", [r.summary.metrics for r in runs]),
+    ):
+        names = list(dict.fromkeys(name for found in by_run for name in found))[:MOST_SUBJECTS]
+        if not names:
+            continue
+        rows = []
+        for name in names:
+            means: list[Mean | None] = [found.get(name) for found in by_run]
+            items = max(m.items for m in means if m is not None)
+            cells = "".join(number(NOTHING if m is None else _mean(m)) for m in means)
+            rows.append(f"<tr><td>{text(name)}</td>{number(str(items))}{cells}</tr>")
+        shown = table((title.lower(), "items", *(r.label for r in runs)), rows)
+        parts.append(f"<details><summary><b>{title}</b>, {what} % with 95% interval</summary>{shown}</details>")
+    return "".join(parts)
+
+
+def _mean(mean: Mean) -> str:
+    return f'{100 * mean.value:.1f} <span class="soft">{interval(mean.interval)}</span>'
+
+
+def _labels(runs: Sequence[RunContent]) -> str:
+    labelled = [(r, r.summary.labels) for r in runs]
+    found = [(r, report) for r, report in labelled if report is not None]
+    if not found:
+        return ""
+    shown = "".join(_label_table(run.label, report) for run, report in found)
+    if len(found) > MOST_LABELLED:
+        return f"<details><summary><b>Labels</b></summary>{shown}</details>"
+    return f"<h3>Labels</h3>{shown}"
+
+
+def _label_table(name: str, report: LabelReport) -> str:
+    """Figures of each label, and on the right what its items were taken for."""
+    given = [label for label, f in report.labels.items() if f.given]
+    if any("" in row for row in report.confusion.values()):
+        given.append("")
+    rows = []
+    for label, f in report.labels.items():
+        figures = (str(f.support), str(f.given), percent(f.precision), percent(f.recall), percent(f.f1))
+        taken = report.confusion.get(label, {})
+        cells = "".join(number(str(taken.get(g, 0) or NOTHING), kind="right" if g == label else "") for g in given)
+        rows.append(f"<tr><td>{text(label)}</td>{''.join(map(number, figures))}{cells}</tr>")
+    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in given))
+    macro = f"macro F1 {100 * report.macro_f1:.1f}%, weighted F1 {100 * report.weighted_f1:.1f}%"
+    return f"<p><b>{text(name)}</b>: {macro}</p>{table(heads, rows)}"
+
+
+def grid_tables(grid: Grid) -> str:
+    """A grid: what was right, then what it took; the best of each dataset in bold."""
+    best = [best_of(c.accuracy for c in column if c is not None) for column in _columns(grid)]
+    rows = [
+        f"<tr><td>{text(row.method)}</td>"
+        + "".join(_cell(cell, top) for cell, top in zip(row.cells, best, strict=True))
+        + "</tr>"
+        for row in grid.rows
+    ]
+    taken = [f"<tr><td>{text(row.method)}</td>{''.join(map(number, costs(row)))}</tr>" for row in grid.rows]
+    return (
+        f"<h2>All methods, {text(grid.budget)} a question</h2>"
+        '<p class="soft">Accuracy % with its 95% interval, and generated tokens a question.</p>'
+        + table(("method", *grid.datasets), rows)
+        + "<details><summary>What a question took, the mean over its datasets</summary>"
+        + table(("method", *COSTS), taken)
+        + "</details>"
+    )
+
+
+def _columns(grid: Grid) -> list[list[GridCell | None]]:
+    return [[row.cells[i] for row in grid.rows] for i in range(len(grid.datasets))]
+
+
+def _cell(cell: GridCell | None, best: float | None) -> str:
+    if cell is None:
+        return number(NOTHING)
+    said = f'{percent(cell.accuracy)} <span class="soft">{interval(cell.interval)} · {cell.tokens:,.0f}</span>'
+    return number(said, kind="best" if cell.accuracy == best else "")
+
+
+def seeds(runs: Sequence[RunContent], greedy: Sequence[Greedy]) -> str:
+    """How far each run's score depends on its seeds. A run of one seed says that it cannot tell."""
+    rows = [_row(run) for run in runs]
+    heads = (
+        "run",
+        "seeds",
+        "mean %",
+        "sd",
+        "range",
+        "two seeds disagree %",
+        "always right %",
+        "never right %",
+        "pass@k %",
+        "fail@k %",
+    )
+    drawn = [figure(success_rates(r), f"{r.label}: items by share of right seeds.") for r in runs]
+    several = [d for d in drawn if d]
+    shown = (
+        table(heads, rows)
+        + '<p class="soft small">pass@k is the chance that at least one of k seeds is right, fail@k that at least one '
+        "is wrong, at k = 1, 2, 4, … and all seeds.</p>"
+        + (figures(several, "Items by share of right seeds") if several else "")
+        + _greedy(greedy)
+    )
+    if not several and not greedy:
+        said = f"<b>Seeds</b>: one a run, so what another seed would give is {NOT_ESTIMABLE}"
+        return f"<details><summary>{said}</summary>{shown}</details>"
+    return f"<h3>Seeds</h3>{shown}"
+
+
+def _row(run: RunContent) -> str:
+    s = run.summary.spread
+    begin = f"<tr><td>{text(run.label)}</td>{number(str(s.seeds))}{number(percent(s.mean))}"
+    if s.seeds == 1:
+        return f'{begin}<td class="num soft" colspan="7">{NOT_ESTIMABLE} with one seed</td></tr>'
+    cells = (
+        percent(s.sd, NOT_ESTIMABLE),
+        f"{percent(s.low)} … {percent(s.high)}",
+        percent(s.instability, NOT_ESTIMABLE),
+        percent(s.always),
+        percent(s.never),
+    )
+    tries = "".join(f'<td class="text">{_by_k(found)}</td>' for found in (run.summary.pass_at, run.summary.fail_at))
+    return f"{begin}{''.join(map(number, cells))}{tries}</tr>"
+
+
+def _by_k(found: Mapping[int, float]) -> str:
+    """Values at 1, 2, 4, … and at the last k: with many seeds, all of them would fill the page."""
+    last = max(found, default=0)
+    shown = [k for k in found if k == last or k & (k - 1) == 0]
+    return ", ".join(f"{k}: {100 * found[k]:.1f}" for k in shown) or NOT_ESTIMABLE
+
+
+def _greedy(pairs: Sequence[Greedy]) -> str:
+    if not pairs:
+        return ""
+    rows = [
+        f"<tr><td>{text(p.greedy)} <span class='soft'>beside</span> {text(p.sampled)}</td>"
+        + "".join(
+            map(
+                number,
+                (
+                    percent(p.greedy_accuracy),
+                    percent(p.sampled_accuracy),
+                    percent(p.best, NOT_ESTIMABLE),
+                    NOT_ESTIMABLE if p.sampling_gap is None else f"{100 * p.sampling_gap:+.1f}",
+                    f"{100 * p.fragility:+.1f}",
+                ),
+            )
+        )
+        + "</tr>"
+        for p in pairs
+    ]
+    return (
+        "<h3>Greedy beside sampled</h3>"
+        + table(("run", "greedy %", "sampled mean %", "right under any seed %", "sampling gap", "fragility"), rows)
+        + '<p class="soft small">The sampling gap is what picking the best sample could add to the greedy run, in '
+        "points. Fragility is the part of the greedy accuracy that some samples get wrong.</p>"
+    )
 
 
 def render_html(content: Content) -> str:
     """The report as one HTML document."""
     datasets = {r.dataset.fingerprint: r.dataset for r in content.runs}
     parts = [
-        f"<h1>{_t(content.title)}</h1>",
+        f"<h1>{text(content.title)}</h1>",
         f'<p class="soft">{_headline(content)}</p>',
-        *(f'<p class="alarm">{_t(w)}</p>' for w in _alarms(content)),
+        *(f'<p class="alarm">{text(w)}</p>' for w in _alarms(content)),
         *map(grid_tables, content.grids),
     ]
     for fingerprint, dataset in datasets.items():
@@ -37,7 +350,7 @@ def render_html(content: Content) -> str:
             "answered have no time.",
         )
         parts += [
-            f"<h2>{_t(_named(dataset))}</h2>",
+            f"<h2>{text(_named(dataset))}</h2>",
             _results(runs),
             f'<div class="figures wide">{curves}</div>' if curves else "",
         ]
@@ -54,8 +367,8 @@ def render_html(content: Content) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_t(content.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
-        f'<p class="soft small">Made by reason {_t(content.made_with)}. Definitions: docs/statistics.md.</p>\n'
+        f"<title>{text(content.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
+        f'<p class="soft small">Made by reason {text(content.made_with)}. Definitions: docs/statistics.md.</p>\n'
         "</body>\n</html>\n"
     )
 
@@ -65,7 +378,7 @@ def _headline(content: Content) -> str:
     models = list(dict.fromkeys(str(r.settings.get("models.main", "")) for r in runs))
     said = f"{len(runs)} run{'s' if len(runs) != 1 else ''} on "
     said += " and ".join(dict.fromkeys(f"{_named(r.dataset)}, {r.summary.items} items" for r in runs))
-    return _t(f"{said}, with {' and '.join(models)}")
+    return text(f"{said}, with {' and '.join(models)}")
 
 
 def _named(dataset: DatasetUse) -> str:
@@ -85,7 +398,7 @@ def _results(runs: Sequence[RunContent]) -> str:
         seconds = NOTHING if s.latency is None else f"{s.latency.p50:.2f} / {s.latency.p95:.2f}"
         unread = f'<td class="num{" bad" if s.alarming else ""}">{100 * s.unparsed:.1f}</td>'
         rows.append(
-            f"<tr><td>{_t(run.label)}</td>"
+            f"<tr><td>{text(run.label)}</td>"
             f'<td class="num{" best" if s.accuracy.value == best else ""}">{100 * s.accuracy.value:.1f}</td>'
             f'<td class="num">{interval(s.accuracy.interval)}</td><td>{_whisker(s.accuracy)}</td>'
             f'<td class="num">{s.items} / {s.spread.seeds}</td>'
@@ -120,10 +433,10 @@ def _pairs(pairs: Sequence[PairContent]) -> str:
     for p in pairs:
         s = p.score
         clear = s.t is not None and (s.t.low > 0 or s.t.high < 0)
-        besides = f'<br><span class="small besides">besides {_t("; ".join(p.besides))}</span>' if p.besides else ""
+        besides = f'<br><span class="small besides">besides {text("; ".join(p.besides))}</span>' if p.besides else ""
         detectable = percent(s.detectable, NOT_ESTIMABLE)
         rows.append(
-            f"<tr><td>{_t(p.a)} <span class='soft'>less</span> {_t(p.b)}{besides}</td>"
+            f"<tr><td>{text(p.a)} <span class='soft'>less</span> {text(p.b)}{besides}</td>"
             f'<td class="num{" best" if clear else ""}">{100 * s.difference:+.1f}</td>'
             f'<td class="num">{interval(s.t, signed=True)}</td>'
             f'<td class="num">{interval(s.bootstrap, signed=True)}</td>'
@@ -163,7 +476,7 @@ def _equal_tokens(curves: Sequence[CurveContent]) -> str:
             f"{100 * a.high:.1f}]</span></td>"
             for a in curve.at
         )
-        rows.append(f"<tr><td>{_t(curve.family)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{text(curve.family)}</td>{cells}</tr>")
     return "<h3>At equal tokens, accuracy % with 95% band</h3>" + table(
         ("method", *(f"{t:,.0f} tokens" for t in tokens)), rows
     )
@@ -180,7 +493,7 @@ def _calibration(runs: Sequence[RunContent]) -> str:
             continue
         auroc = NOTHING if c.auroc is None else f"{c.auroc:.3f}"
         rows.append(
-            f'<tr><td>{_t(run.label)}</td><td class="num">{c.n}</td><td class="num">{c.ece:.3f}</td>'
+            f'<tr><td>{text(run.label)}</td><td class="num">{c.n}</td><td class="num">{c.ece:.3f}</td>'
             f'<td class="num">{c.adaptive_ece:.3f}</td><td class="num">{c.brier:.3f}</td>'
             f'<td class="num">{c.nll:.3f}</td>'
             f'<td class="num">{auroc}</td><td class="num">{c.aurc:.3f}</td></tr>'
@@ -188,7 +501,7 @@ def _calibration(runs: Sequence[RunContent]) -> str:
         if (k := run.summary.calibrated) is not None:
             auroc = NOTHING if k.auroc is None else f"{k.auroc:.3f}"
             rows.append(
-                f'<tr><td class="soft">calibrated: {_t(run.calibration)}</td><td class="num">{k.n}</td>'
+                f'<tr><td class="soft">calibrated: {text(run.calibration)}</td><td class="num">{k.n}</td>'
                 f'<td class="num">{k.ece:.3f}</td><td class="num">{k.adaptive_ece:.3f}</td>'
                 f'<td class="num">{k.brier:.3f}</td><td class="num">{k.nll:.3f}</td><td class="num">{auroc}</td>'
                 f'<td class="num">{k.aurc:.3f}</td></tr>'
@@ -215,7 +528,7 @@ def _disagreements(content: Content) -> str:
 
 def _disagreement(d: Disagreement) -> str:
     marks = " ".join(
-        f'<span class="mark {"good" if s.value == 1 else "bad"}" title="{_t(s.run)}">{_mark(s.value)}</span>'
+        f'<span class="mark {"good" if s.value == 1 else "bad"}" title="{text(s.run)}">{_mark(s.value)}</span>'
         for s in d.sides
     )
     question = " ".join(d.question.split())
@@ -223,9 +536,9 @@ def _disagreement(d: Disagreement) -> str:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     choices = "".join(f"\n{letter}) {c}" for letter, c in zip(letters, d.choices, strict=False))
     return (
-        f"<details><summary>{marks} <code>{_t(d.id)}</code> {_t(short)}</summary>"
-        f'<div class="question">{_t(d.question + choices)}</div><p>Right answer: <b>{_t(d.gold)}</b>'
-        f"{f' · {_t(d.subject)}' if d.subject else ''}</p>"
+        f"<details><summary>{marks} <code>{text(d.id)}</code> {text(short)}</summary>"
+        f'<div class="question">{text(d.question + choices)}</div><p>Right answer: <b>{text(d.gold)}</b>'
+        f"{f' · {text(d.subject)}' if d.subject else ''}</p>"
         f'<div class="sides">{"".join(_side(s) for s in d.sides)}</div></details>'
     )
 
@@ -239,11 +552,11 @@ def _side(s: Side) -> str:
         facts.append(f"confidence {s.confidence:.2f}")
     if s.votes:
         facts.append("votes " + ", ".join(f"{a} x{n}" for a, n in list(s.votes.items())[:6]))
-    error = f'<p class="bad">{_t(s.error)}</p>' if s.error else ""
+    error = f'<p class="bad">{text(s.error)}</p>' if s.error else ""
     return (
-        f'<div class="side"><b>{_t(s.run)}</b> <span class="{verdict}">{_mark(s.value)} {_t(given)}</span>'
-        f'<div class="soft small">{_t(" · ".join(facts))}</div>{error}<pre>{_t(s.text)}</pre>'
-        f'<div class="soft small"><code>{_t(shown)}</code></div></div>'
+        f'<div class="side"><b>{text(s.run)}</b> <span class="{verdict}">{_mark(s.value)} {text(given)}</span>'
+        f'<div class="soft small">{text(" · ".join(facts))}</div>{error}<pre>{text(s.text)}</pre>'
+        f'<div class="soft small"><code>{text(shown)}</code></div></div>'
     )
 
 
@@ -254,15 +567,15 @@ def _settings(runs: Sequence[RunContent]) -> str:
     parts = ["<h2>Settings</h2>"]
     if differing:
         rows = [
-            f"<tr><td><code>{_t(n)}</code></td>"
-            + "".join(f'<td class="text small">{_t(_shown(r.settings.get(n)))}</td>' for r in runs)
+            f"<tr><td><code>{text(n)}</code></td>"
+            + "".join(f'<td class="text small">{text(_shown(r.settings.get(n)))}</td>' for r in runs)
             + "</tr>"
             for n in differing
         ]
         parts.append("<h3>What differs</h3>" + table(("setting", *(r.label for r in runs)), rows))
     facts = {**{n: _shown(runs[0].settings.get(n)) for n in same}, **runs[0].environment}
     rows = [
-        f'<tr><td><code>{_t(name)}</code></td><td class="text small">{_t(value)}</td></tr>'
+        f'<tr><td><code>{text(name)}</code></td><td class="text small">{text(value)}</td></tr>'
         for name, value in facts.items()
     ]
     shown = table(("setting", "value"), rows)
@@ -274,8 +587,8 @@ def _data(content: Content) -> str:
     parts = ["<h2>Data</h2>"]
     for use in {r.dataset.fingerprint: r.dataset for r in content.runs}.values():
         parts.append(
-            f"<p><b>{_t(_named(use))}</b>: {use.size} items, scored by {_t(use.scorer)}; licence {_t(use.licence)}.</p>"
-            + (f'<p class="note">{_t(use.warning)}</p>' if use.warning else "")
+            f"<p><b>{text(_named(use))}</b>: {use.size} items, scored by {text(use.scorer)}; licence {text(use.licence)}.</p>"
+            + (f'<p class="note">{text(use.warning)}</p>' if use.warning else "")
             + f'<p class="soft small">fingerprint <code>{use.fingerprint[:16]}</code></p>'
         )
     return "".join(parts)

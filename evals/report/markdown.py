@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..greedy import Greedy
+from ..comparison import Greedy
 from ..statistics.intervals import Interval
-from .content import Content, RunContent
-from .grid import COSTS, Grid, GridCell, costs
+from .content import COSTS, Content, Grid, GridCell, RunContent, costs
 
 NOT_ESTIMABLE = "not estimable"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ...core.errors import UserError
-from ..folder import MANIFEST, write_whole
+from ..run_directory import MANIFEST, write_whole
 from .content import Content
 
 FORMS = (".html", ".md", ".json")

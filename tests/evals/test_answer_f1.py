@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.answer import Answer, RunUsage
+from reason.evals.datasets.items import TextGold
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.items import TextGold
-from reason.evals.scoring.scorer import score
-from reason.evals.scoring.texts import answer_f1, score_text, squad_words
+from reason.evals.scoring import answer_f1, score, score_text, squad_words
 
 
 def answered(text):

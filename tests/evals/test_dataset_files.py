@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
+from reason.evals.datasets.custom import parse_map
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.datasets.own import parse_map
-from reason.evals.datasets.recipe import DATASETS, Reading
+from reason.evals.datasets.spec import DATASETS, Reading
 
 GOOD = '{"question": "What is 1 + 1?", "answer": "2"}'
 

@@ -11,26 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.calibration_maps import failed_row, make_plan, make_row, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.calibration import CalibrationCurve, load_map
+from reason.core.calibration import CalibrationCurve, load_calibration_map
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings
-from reason.evals.calibrating import (
-    RIDGE,
-    answers_of,
-    fit_curve,
-    fit_map,
-    folds_of,
-    out_of_fold,
-    save_map,
-    scores,
-)
+from reason.evals.calibration import RIDGE, answers_of, fit_curve, fit_map, folds_of, out_of_fold, save_map, scores
 from reason.evals.comparison import settings_of
-from reason.evals.rows import Row
+from reason.evals.results import Row
 from reason.evals.summary import summarise
 from scipy.optimize import minimize_scalar
+from support.calibration_maps import failed_row, make_plan, make_row, make_run
 
 METHODS = ("temperature", "platt", "isotonic")
 pairs = st.lists(
@@ -248,7 +239,7 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     assert found.after.ece < found.before.ece
     assert found.worse == ()
     save_map(found, tmp_path / "votes.json")
-    assert load_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
+    assert load_calibration_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
     assert fit_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(found.after.brier, abs=1e-9)
 
 

@@ -9,19 +9,27 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.eval_tasks import SOURCE, adder, sums_task
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.comparison import StoredRun, compare_runs, load_run, load_runs, split_differences
-from reason.evals.evaluation import evaluate, make_plan
+from reason.evals.comparison import compare_runs, split_differences
 from reason.evals.report.content import gather
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import render, run_folders, write_report
-from reason.evals.runner import Nobody
-from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy, read_sweep, runs_of
-from reason.evals.sweeping import plan_sweep, run_sweep
+from reason.evals.run_directory import StoredRun, load_run, load_runs
+from reason.evals.runner import Nobody, evaluate, make_plan
+from reason.evals.sweep import (
+    Sweep,
+    SweptDataset,
+    SweptModels,
+    SweptStrategy,
+    plan_sweep,
+    read_sweep,
+    run_sweep,
+    runs_of,
+)
+from support.eval_tasks import SOURCE, adder, sums_task
 from support.scripted_model import ScriptedModel
 
 

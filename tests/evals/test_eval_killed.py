@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from reason.evals.folder import ITEMS, STORE, read_manifest, read_rows
+from reason.evals.run_directory import ITEMS, STORE, read_manifest, read_rows
 
 TESTS = Path(__file__).resolve().parents[1]
 ITEMS_ASKED, SAMPLES, KILLS = 60, 4, 10
@@ -24,7 +24,7 @@ SCRIPT = textwrap.dedent(
     import reason.agents.reasoner as reasoner_module
     from support.eval_tasks import SOURCE, adder, sums_task
     from reason.core.settings import Settings
-    from reason.evals.evaluation import evaluate, make_plan
+    from reason.evals.runner import evaluate, make_plan
     from support.scripted_model import ScriptedModel
 
     out, log, items, samples, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.statistics.equal_tokens import Curve, accuracy_at, difference_at, shared_tokens
-from reason.evals.statistics.latency import latency
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare, detectable_difference, exact_sign_test, items_needed
+from reason.evals.summary import latency
 from scipy import stats
 
 EXACT = {"rel": 0, "abs": 1e-9}

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings, Settings
-from reason.evals.evaluation import evaluate, make_plan
-from reason.evals.folder import STORE, read_manifest
-from reason.evals.opening import absolute, open_task
 from reason.evals.plan import TaskSource
 from reason.evals.ray_executor import SHARDS, evaluate_on_ray
+from reason.evals.run_directory import STORE, read_manifest
+from reason.evals.runner import evaluate, make_plan
+from reason.evals.task import absolute, open_task
 from support.tiny_llama import write_tiny_llama
 
 ray = pytest.importorskip("ray")

@@ -6,15 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from reason.evals.comparison import StoredRun
-from reason.evals.folder import Manifest
-from reason.evals.greedy import greedy_beside_sampled
+from reason.evals.comparison import greedy_beside_sampled
 from reason.evals.plan import DatasetUse, EvalPlan, TaskSource
-from reason.evals.report.content import gather
-from reason.evals.report.families import families_of
+from reason.evals.report.content import families_of, gather
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
-from reason.evals.rows import Row, RowLedger
+from reason.evals.results import Row, RowLedger
+from reason.evals.run_directory import Manifest, StoredRun
 from reason.evals.summary import Summary, summarise
 
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")

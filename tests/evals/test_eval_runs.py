@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.evaluation import Sharing, evaluate, keys_of, make_plan, settings_for
-from reason.evals.folder import ITEMS, read_manifest, read_rows
-from reason.evals.runner import Nobody
-from reason.evals.sharding import merge
+from reason.evals.run_directory import ITEMS, merge, read_manifest, read_rows
+from reason.evals.runner import Nobody, Sharing, evaluate, keys_of, make_plan, settings_for
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarise
 from reason.evals.task import task_of
+from support.eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
 from support.scripted_model import ScriptedModel
 
 VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
@@ -243,7 +241,7 @@ async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, setting
 
 
 async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
-    from reason.evals.folder import RunFolder
+    from reason.evals.run_directory import RunFolder
 
     with RunFolder(tmp_path / "run"), pytest.raises(UserError, match="another process"):
         await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings)

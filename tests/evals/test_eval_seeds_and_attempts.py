@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.statistics.attempts import fail_at_k, pass_at_k
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.spread import fragility, sampling_gap, spread
+from reason.evals.statistics.seeds import fail_at_k, fragility, pass_at_k, sampling_gap, spread
 
 EXACT = {"rel": 0, "abs": 1e-9}
 tables = st.integers(2, 6).flatmap(

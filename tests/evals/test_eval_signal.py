@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.signal import Judged, signal_of, targets
+from reason.evals.calibration import Judged, signal_of, targets
 
 
 def judged(v, right):

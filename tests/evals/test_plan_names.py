@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reason.evals.plan import DatasetUse, EvalPlan
-from reason.reasoning.strategy import make_strategy
+from reason.reasoning.strategy import create_strategy
 
 NAMES = {
     "adaptive": "dcae464910f7",
@@ -17,7 +17,7 @@ NAMES = {
     "cot": "379f0fc8f940",
     "dvts": "5f7e380ff2d2",
     "edgejury": "e2cc1783b0e9",
-    "glimp": "181d09587012",
+    "glimprouter": "181d09587012",
     "hogwild": "293722cc530b",
     "logprob": "a77aeb243fc4",
     "mcts": "582508159fb5",
@@ -39,7 +39,7 @@ NAMES = {
 
 
 def digest(strategy: str, **parameters: object) -> str:
-    _, complete = make_strategy(strategy, parameters)  # type: ignore[arg-type]
+    _, complete = create_strategy(strategy, parameters)  # type: ignore[arg-type]
     data = DatasetUse(name="gsm8k", source="x", fingerprint="ab" * 32, size=10)
     models = {"main": "local/smollm2-135m"}
     return EvalPlan(dataset=data, strategy=strategy, parameters=complete, models=models).digest

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reason.core.answer import Answer, AnswerCandidate, CheckedClaim, Evidence, RunUsage, Verification
 from reason.core.errors import UserError
 from reason.core.question import Document, Question
-from reason.evals.items import (
+from reason.evals.datasets.items import (
     ChoiceGold,
     EvidenceGold,
     EvidenceSets,
@@ -18,11 +18,8 @@ from reason.evals.items import (
     TextGold,
     TruthfulGold,
 )
-from reason.evals.scoring.evidence import attribution
-from reason.evals.scoring.labels import label_report
-from reason.evals.scoring.scorer import Scorer, score
-from reason.evals.scoring.texts import common_order, overlap, squad_words
-from reason.reasoning.options import letter_of
+from reason.evals.scoring import Scorer, attribution, common_order, label_report, overlap, score, squad_words
+from reason.reasoning.answers.extraction import option_letter
 
 
 def answered(answer, text="", candidates=(), confidence=None, verification=None):
@@ -48,7 +45,7 @@ def item(gold, choices=(), documents=(), kind="auto"):
 def scored(choices, logprobs):
     """The candidates that the strategy `logprob` gives."""
     return [
-        AnswerCandidate(text=c, answer=letter_of(i), score=p, logprob=p, tokens=0)
+        AnswerCandidate(text=c, answer=option_letter(i), score=p, logprob=p, tokens=0)
         for i, (c, p) in enumerate(zip(choices, logprobs, strict=True))
     ]
 
@@ -154,7 +151,7 @@ async def test_samples_are_not_taken_for_choices(change):
 @settings(deadline=None)
 @given(st.lists(st.floats(-300, 0), min_size=2, max_size=8), st.data())
 async def test_mc2_lies_between_and_does_not_heed_the_order(logprobs, data):
-    from reason.evals.scoring.choices import score_choice
+    from reason.evals.scoring import score_choice
 
     choices = tuple(f"c{i}" for i in range(len(logprobs)))
     right = data.draw(st.sets(st.sampled_from(range(len(choices))), min_size=1))

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.eval_tasks import TextJudge, adder, sums
 from reason.core.settings import Settings
-from reason.evals.items import fingerprint
+from reason.evals.datasets.items import fingerprint
 from reason.evals.plan import TaskSource
 from reason.evals.runner import Nobody
-from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy
-from reason.evals.sweeping import plan_sweep, run_sweep
+from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy, plan_sweep, run_sweep
 from reason.evals.task import Task, task_of
+from support.eval_tasks import TextJudge, adder, sums
 from support.scripted_model import ScriptedModel
 
 

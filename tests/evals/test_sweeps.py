@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.cli.render.sweep_view import SweepView
+from reason.cli.render.eval_view import SweepView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
 from reason.evals.plan import TaskSource
 from reason.evals.report.content import gather
-from reason.evals.report.grid_tables import grid_tables
-from reason.evals.report.html import render_html
+from reason.evals.report.html import grid_tables, render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
 from reason.evals.run_directory import load_runs

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.scoring.labels import label_report
+from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verifying.figures import NAMES, difference, figures_of
+from reason.evals.verification.metrics import NAMES, difference, figures_of
 from reason.verify.calibration import scores
-from reason.verify.support import Support, support
+from reason.verify.types import Support, support
 
 LABELS = ("supports", "refutes", "neutral")
 probabilities = st.tuples(*[st.integers(1, 9)] * 3).map(support)

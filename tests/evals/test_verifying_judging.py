@@ -7,15 +7,22 @@ import sqlite3
 from types import SimpleNamespace
 
 import pytest
-from support.labelled_claims import SAYS, passage, row, said
 from reason.core.errors import BackendError, DataError, StoreError
-from reason.evals.verifying.judging import StoredEntailment, every_pair, judge_pairs, judged_rows, pairs_of
-from reason.evals.verifying.rows import ranked
-from reason.evals.verifying.verdict_store import VerdictStore, key_of
+from reason.evals.verification.claims import ranked
+from reason.evals.verification.judging import (
+    StoredEntailment,
+    VerdictStore,
+    every_pair,
+    judge_pairs,
+    judged_rows,
+    key_of,
+    pairs_of,
+)
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import checked_claims
 from reason.verify.entailment.protocol import Pair
-from reason.verify.support import Support
+from reason.verify.types import Support
+from support.labelled_claims import SAYS, passage, row, said
 from support.scripted_entailment import ScriptedEntailment
 
 PAIRS = [Pair(f"text {i} {'yes' if i % 2 else 'no'}", "claim") for i in range(10)]

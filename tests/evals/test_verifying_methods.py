@@ -8,19 +8,18 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from support.labelled_claims import judged, passage, row
 from reason.core.errors import UserError
-from reason.evals.verifying.calibrating import calibrate_verdicts, save
-from reason.evals.verifying.judging import Judged
-from reason.evals.verifying.methods import GOLDS, Method, decide, fit, named_by, out_of_fold, tell, told_by
-from reason.evals.verifying.rows import ranked
-from reason.evals.verifying.unseen import fold_of
+from reason.evals.verification.calibration import calibrate_verdicts, save
+from reason.evals.verification.claims import fold_of, ranked
+from reason.evals.verification.judging import Judged
+from reason.evals.verification.methods import GOLDS, Method, decide, fit, named_by, out_of_fold, tell, told_by
 from reason.verify.davinci.belonging import RETRIEVED, deciding_for
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import checked_claims
 from reason.verify.davinci.deciding import Deciding
 from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.support import support
+from reason.verify.types import support
+from support.labelled_claims import judged, passage, row
 from support.scripted_entailment import ScriptedEntailment
 
 BACKEND = "scripted@1"

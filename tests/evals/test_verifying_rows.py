@@ -7,26 +7,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.labelled_claims import passage, row, write_fever, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.evals.entailment.cases import Case
-from reason.evals.entailment.sides import sides_of
-from reason.evals.verifying.rows import ClaimRow, ranked, read_claims, read_passages
-from reason.evals.verifying.settings import (
+from reason.evals.training.entailment.data import Case, sides_of
+from reason.evals.verification.claims import (
+    ClaimRow,
     by_page,
     first,
+    fold_of,
+    held_back,
     oracle_padded,
     oracle_two,
     random_sentences,
+    ranked,
+    read_claims,
+    read_passages,
     replaced,
     retrieved_by,
+    unseen,
 )
-from reason.evals.verifying.showing import recall_at
-from reason.evals.verifying.unseen import fold_of, held_back, unseen
+from reason.evals.verification.metrics import recall_at
+from reason.reasoning.retrieval.retriever import HybridRetriever
 from reason.verify.calibration.gold import overall
-from reason.verify.retrieval.retriever import HybridRetriever
+from support.labelled_claims import passage, row, write_fever, write_lines
 
 REAL = Path("/work/shared/data")
 

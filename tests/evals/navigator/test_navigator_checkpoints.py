@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.navigation_model import QUICK
 from reason.core.errors import DataError, StoreError
-from reason.evals.navigator.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from reason.evals.navigator.records import EpisodeRecord
-from reason.evals.navigator.trainer import Place, Progress
-from reason.evals.navigator.work_folder import LineFile
+from reason.evals.training.navigator.episodes import EpisodeRecord
+from reason.evals.training.navigator.trainer import (
+    Checkpoint,
+    LineFile,
+    Place,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
 from reason.reasoning.rlot.learning.learner import Learner, Transition
+from support.navigation_model import QUICK
 
 ALL = (True, True, True, True, True)
 

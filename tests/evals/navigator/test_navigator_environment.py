@@ -12,14 +12,14 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from support.navigation_model import SumsModel, SumsWorld, Workshop, plan_of, settings_of, step_chance
 from reason.core.errors import UserError
-from reason.evals.navigator import desk as desk_module
-from reason.evals.navigator.environment import NavigationEnv
-from reason.evals.navigator.navigation import Navigation
-from reason.evals.navigator.problems import halves_of
+from reason.evals.training.navigator import episodes as desk_module
+from reason.evals.training.navigator.environment import NavigationEnv
+from reason.evals.training.navigator.episodes import Navigation
+from reason.evals.training.navigator.plan import halves_of
 from reason.reasoning.rlot.learning.learner import Learner
 from reason.reasoning.rlot.learning.transition import Transition
+from support.navigation_model import SumsModel, SumsWorld, Workshop, plan_of, settings_of, step_chance
 from support.scripted_reward import ScriptedReward
 
 
@@ -201,9 +201,9 @@ def test_an_interrupted_call_ends_what_the_model_does(make, interruptible):
 
 def test_without_gymnasium(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
-    monkeypatch.delitem(sys.modules, "reason.evals.navigator.environment")
+    monkeypatch.delitem(sys.modules, "reason.evals.training.navigator.environment")
     with pytest.raises(UserError, match="needs gymnasium") as e:
-        import reason.evals.navigator.environment  # noqa: F401
+        import reason.evals.training.navigator.environment  # noqa: F401
     assert e.value.hint == "pip install 'reason-orchestrator[train]'"
 
 

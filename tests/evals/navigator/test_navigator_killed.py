@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from reason.evals.navigator.checkpoints import load_checkpoint
+from reason.evals.training.navigator.trainer import load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator
 
 TESTS = Path(__file__).resolve().parents[2]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from support.block_model import BlockModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.navigation_model import SumsModel, SumsWorld, Workshop, step_chance
 from reason.core.errors import BackendUnavailable, LimitExceeded, UserError
 from reason.core.sqlite_store import SqliteStore
-from reason.evals.navigator.desk import Spent
-from reason.evals.navigator.direct import direct_answers
-from reason.evals.navigator.navigation import Navigation
-from reason.evals.navigator.rewards import discounted
+from reason.evals.training.navigator.episodes import Navigation, Spent, discounted
+from reason.evals.training.navigator.trainer import direct_answers
 from reason.reasoning.rlot.blocks import Block
+from support.block_model import BlockModel
+from support.navigation_model import SumsModel, SumsWorld, Workshop, step_chance
 from support.scripted_reward import ScriptedReward
 
 R, D, DB, RF, GA = Block

@@ -6,15 +6,14 @@ import json
 
 import pytest
 from reason.core.settings import load_settings
-from reason.evals.navigator import desk
-from reason.evals.navigator.logs import read_records
-from reason.evals.navigator.plan import Schedule, make_training_plan
-from reason.evals.navigator.training import train
-from reason.evals.opening import open_task
 from reason.evals.plan import TaskSource
+from reason.evals.task import open_task
+from reason.evals.training.navigator import episodes as desk
+from reason.evals.training.navigator.plan import Schedule, make_training_plan
+from reason.evals.training.navigator.trainer import read_records, train
 from reason.reasoning.rlot.learning.learner import Learning
 from reason.reasoning.rlot.navigator import load_navigator
-from reason.serving.open import open_model
+from reason.serving.factory import open_model
 
 pytestmark = pytest.mark.real
 

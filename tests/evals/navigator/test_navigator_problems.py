@@ -5,22 +5,39 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.eval_tasks import TextJudge, sums, sums_task
 from hypothesis import given
 from hypothesis import strategies as st
-from support.navigation_model import plan_of, settings_of
 from reason.core.answer import Answer, RunUsage
 from reason.core.errors import DataError, UserError
 from reason.core.question import Document, Question
+from reason.evals.datasets.items import (
+    ChoiceGold,
+    Dataset,
+    Item,
+    LabelGold,
+    MathGold,
+    TextGold,
+    TruthfulGold,
+    fingerprint,
+)
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold, TruthfulGold, fingerprint
-from reason.evals.navigator.direct import hard_ones
-from reason.evals.navigator.plan import make_training_plan
-from reason.evals.navigator.problem_files import read_problems, write_held_out, write_problems
-from reason.evals.navigator.problems import Halves, cut, halves_of, is_held_out, problems_of
-from reason.evals.scoring.scorer import Scorer
+from reason.evals.scoring import Scorer
 from reason.evals.task import task_of
+from reason.evals.training.navigator.plan import (
+    Halves,
+    cut,
+    halves_of,
+    is_held_out,
+    make_training_plan,
+    problems_of,
+    read_problems,
+    write_held_out,
+    write_problems,
+)
+from reason.evals.training.navigator.trainer import hard_ones
 from reason.reasoning.rlot.navigator import question_digest
+from support.eval_tasks import TextJudge, sums, sums_task
+from support.navigation_model import plan_of, settings_of
 
 TEXT = st.text(min_size=1, max_size=12).filter(str.strip)
 BLANKS = st.sampled_from([" ", "  ", "\n", "\t ", " "])

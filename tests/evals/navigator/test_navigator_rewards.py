@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from reason.core.question import Question
 from reason.core.run import Run, RunConfig
 from reason.core.sqlite_store import SqliteStore
-from reason.evals.navigator.rewards import Rewards, discounted
-from reason.reasoning.rlot.trajectory import Trajectory
-from reason.serving.metered_rewards import MeteredReward
+from reason.evals.training.navigator.episodes import Rewards, discounted
+from reason.reasoning.rlot.blocks import Trajectory
+from reason.serving.metered.scorers import MeteredReward
 from support.scripted_reward import ScriptedReward
 
 PROBLEM = Question(text="How many?", choices=("one", "two"))

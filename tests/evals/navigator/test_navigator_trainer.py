@@ -7,13 +7,12 @@ import random
 from collections import Counter
 
 import pytest
-from support.navigation_model import SumsModel, SumsWorld, Workshop
 from reason.core.errors import BackendUnavailable, DataError
-from reason.core.together import together
-from reason.evals.navigator.each import each
-from reason.evals.navigator.navigation import Navigation
-from reason.evals.navigator.trainer import Place, Progress, Trainer
+from reason.core.together import gather
+from reason.evals.training.navigator.episodes import Navigation, each
+from reason.evals.training.navigator.trainer import Place, Progress, Trainer
 from reason.reasoning.rlot.learning.learner import Learner
+from support.navigation_model import SumsModel, SumsWorld, Workshop
 
 
 def state_of(learner):
@@ -231,7 +230,7 @@ async def test_side_by_side_with_a_bound():
     assert await each(range(20), work, 3) == [2 * i for i in range(20)]
     assert most == 3
     assert await each([], work, 3) == []
-    assert await together([]) == []
+    assert await gather([]) == []
 
 
 async def test_cancelling_side_by_side_cancels_all():
@@ -243,7 +242,7 @@ async def test_cancelling_side_by_side_cancels_all():
         finally:
             ended.append(i)
 
-    task = asyncio.ensure_future(together([work(i) for i in range(4)]))
+    task = asyncio.ensure_future(gather([work(i) for i in range(4)]))
     for _ in range(3):
         await asyncio.sleep(0)
     task.cancel()

@@ -9,19 +9,23 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from support.eval_tasks import sums_task
-from support.navigation_model import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
 from reason.core.errors import BackendUnavailable, DataError, LimitExceeded, StoreError, UserError
 from reason.core.sqlite_store import SqliteStore
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.navigator.card import common_states
-from reason.evals.navigator.checkpoints import load_checkpoint
-from reason.evals.navigator.curve import learning_curve, moving_mean
-from reason.evals.navigator.logs import read_records
-from reason.evals.navigator.problems import halves_of
-from reason.evals.navigator.training import NobodyWatches
-from reason.evals.navigator.work_folder import WorkFolder, read_training
+from reason.evals.training.navigator.plan import halves_of
+from reason.evals.training.navigator.trainer import (
+    NobodyWatches,
+    WorkFolder,
+    common_states,
+    learning_curve,
+    load_checkpoint,
+    moving_mean,
+    read_records,
+    read_training,
+)
 from reason.reasoning.rlot.navigator import load_navigator, question_digest
+from support.eval_tasks import sums_task
+from support.navigation_model import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 

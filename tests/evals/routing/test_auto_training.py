@@ -10,13 +10,13 @@ import pytest
 from reason.core.errors import UserError
 from reason.core.settings import load_settings
 from reason.core.sqlite_store import SqliteStore
-from reason.evals.navigator.problems import is_held_out
-from reason.evals.routing import gathering
-from reason.evals.routing.arm_table import arm_table
-from reason.evals.routing.gathering import Gathered, gather_signals
-from reason.evals.routing.question_training import needed_of, train_question_router
-from reason.evals.routing.training import train_auto
-from reason.routers.question_features import ENTROPY, Signals, named_signals
+from reason.evals.training.navigator.plan import is_held_out
+from reason.evals.training.routers import fitting as gathering
+from reason.evals.training.routers.arm_table import arm_table
+from reason.evals.training.routers.auto import train_auto
+from reason.evals.training.routers.fitting import Gathered, gather_signals
+from reason.evals.training.routers.question_router import needed_of, train_question_router
+from reason.routers.features import ENTROPY, Signals, named_signals
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way
 from support.word_vectors import WordVectors

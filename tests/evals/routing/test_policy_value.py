@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.evals.routing.policy_value import (
+from reason.evals.training.routers.auto import (
     Told,
     _Policy,
     at_price,

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.calibration_maps import failed_row, make_plan, make_row
-from support.eval_tasks import sums_task
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.plan import EvalPlan
-from reason.evals.routing.calibrating import calibration_plan, fit_router, pool, save_router
-from reason.evals.rows import Row
-from reason.routers.thresholds import load_router
+from reason.evals.results import Row
+from reason.evals.training.routers.glimprouter import calibration_plan, fit_router, pool, save_router
+from reason.routers.router_files import load_glimprouter_file
+from support.calibration_maps import failed_row, make_plan, make_row
+from support.eval_tasks import sums_task
 
 ENGINES = {"main": "large@1", "small": "small@1"}
 
 
 def plan(**parameters: Any) -> EvalPlan:
     models = parameters.pop("models", {"main": "large", "small": "small"})
-    strategy = parameters.pop("strategy", "glimp")
+    strategy = parameters.pop("strategy", "glimprouter")
     given = {"policy": "entropy", "threshold": 100.0, "strict": False, **parameters}
     return make_plan(strategy=strategy, parameters=given, models=models)
 
@@ -62,7 +62,7 @@ def test_a_router_by_hand(tmp_path: Path) -> None:
     assert router.parameters["temperature"] == 0.6
     assert pooled.without == 0
     save_router(router, tmp_path / "deep" / "pair.json")
-    assert load_router(tmp_path / "deep" / "pair.json") == router.model_copy(update={"name": "pair"})
+    assert load_glimprouter_file(tmp_path / "deep" / "pair.json") == router.model_copy(update={"name": "pair"})
 
 
 def test_equal_entropies_are_told_by_the_rate_they_give() -> None:
@@ -96,7 +96,7 @@ def test_the_rate_on_the_run_itself_is_at_least_the_wanted_one(steps: list[list[
     ("changed", "why"),
     [
         ({"strategy": "cot"}, "the run is one of cot"),
-        ({"policy": "random"}, "one of glimp with the policy random"),
+        ({"policy": "random"}, "one of glimprouter with the policy random"),
         ({"models": {"main": "large"}}, "no small model of its own"),
     ],
 )
@@ -132,11 +132,11 @@ def settings(tmp_path: Path, **changed: Any) -> Settings:
 
 
 def test_the_run_leaves_everything_to_the_small_model(tmp_path: Path) -> None:
-    own = {"glimp": {"threshold": 0.5, "router": "r.json", "think": True, "probe": "separate"}}
+    own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "think": True, "probe": "separate"}}
     found = calibration_plan(
         sums_task(3), settings(tmp_path, strategies=own), parameters={"probe": "speculative"}, limit=2, seed=7
     )
-    assert (found.strategy, found.limit, found.seeds) == ("glimp", 2, (7,))
+    assert (found.strategy, found.limit, found.seeds) == ("glimprouter", 2, (7,))
     chosen = {n: found.parameters[n] for n in ("policy", "threshold", "answer", "router", "think", "probe")}
     assert chosen == {
         "policy": "entropy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reason.evals.routing.fitting import (
+from reason.evals.training.routers.fitting import (
     Choice,
     candidates_of,
     choose,
@@ -13,9 +13,9 @@ from reason.evals.routing.fitting import (
     make_space,
     rows_of,
 )
-from reason.routers.arms import chance_of
+from reason.routers.features import ENTROPY, Signals
 from reason.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
-from reason.routers.question_features import ENTROPY, Signals
+from reason.routers.router_files import chance_of
 
 
 def cases(n, seed=0, width=12):

@@ -1,0 +1,232 @@
+"""What an evaluation asks and what is right: `Item`, `Gold`, `Dataset`, `CandidateScore`. Frozen values with JSON forms.
+
+`datasets.load_dataset` makes a `Dataset`; `scoring.Scorer` makes a `CandidateScore` of an item and its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from ...core.answer import Probability
+from ...core.messages import Frozen
+from ...core.question import Question
+
+
+class MathGold(Frozen):
+    """A number or a formula, compared as mathematics.
+
+    Attributes:
+        answer: The right answer as the source writes it.
+        equivalents: Other forms that count, where mathematics alone would not see it.
+        kind: "number" or "math": what the two sides are compared as.
+    """
+
+    type: Literal["math"] = "math"
+    answer: Annotated[str, Field(min_length=1)]
+    equivalents: tuple[str, ...] = ()
+    kind: Literal["number", "math"] = "math"
+
+
+class ChoiceGold(Frozen):
+    """The right ones among the question's choices.
+
+    Attributes:
+        correct: Positions of the right choices as shown, that is after shuffling; ascending.
+        rule: "one" is right or wrong (TruthfulQA's MC1 where there is one right choice). "mass" is the share of
+            probability that the right choices have among all (TruthfulQA's MC2); it needs a log-probability for each
+            choice, and without them the answer counts as right if it is any of the right ones.
+        mc1: With "mass": positions of the choices that MC1 asks about, if they are among these; empty otherwise.
+        mc1_correct: With "mass": position of MC1's right choice.
+    """
+
+    type: Literal["choice"] = "choice"
+    correct: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    rule: Literal["one", "mass"] = "one"
+    mc1: tuple[int, ...] = ()
+    mc1_correct: int | None = None
+
+
+class EvidenceSets(Frozen):
+    """The texts that a verdict may rest on, by name.
+
+    Attributes:
+        names: Names of all right texts (`Document.name`).
+        sets: Each alone is enough; empty where it is not known which belong together.
+    """
+
+    names: tuple[str, ...] = ()
+    sets: tuple[tuple[str, ...], ...] = ()
+
+
+class LabelGold(Frozen):
+    """One of a fixed set of labels.
+
+    Attributes:
+        label: The right one.
+        labels: All of them, in an order of their own. Macro-averages are over these.
+        shown: Label of each of the question's choices, in the order shown; empty if the question has no choices.
+        evidence: The right evidence; None if the source has none.
+    """
+
+    type: Literal["label"] = "label"
+    label: str
+    labels: tuple[str, ...]
+    shown: tuple[str, ...] = ()
+    evidence: EvidenceSets | None = None
+
+    @model_validator(mode="after")
+    def _label_is_one(self) -> Self:
+        if self.label not in self.labels or not set(self.shown) <= set(self.labels):
+            raise ValueError(f"{self.label!r} or one of {self.shown} is not among the labels {self.labels}")
+        return self
+
+
+class TextGold(Frozen):
+    """A short text, compared after SQuAD's normalisation.
+
+    Attributes:
+        answers: The right answer and its aliases.
+    """
+
+    type: Literal["text"] = "text"
+    answers: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class TruthfulGold(Frozen):
+    """True and false reference answers of a question that is answered freely.
+
+    Attributes:
+        best: The best true answer.
+        correct: True answers.
+        incorrect: False answers.
+    """
+
+    type: Literal["truthful"] = "truthful"
+    best: str
+    correct: Annotated[tuple[str, ...], Field(min_length=1)]
+    incorrect: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class EvidenceGold(Frozen):
+    """The texts that are to be found."""
+
+    type: Literal["evidence"] = "evidence"
+    evidence: EvidenceSets
+
+
+Gold = Annotated[
+    MathGold | ChoiceGold | LabelGold | TextGold | TruthfulGold | EvidenceGold, Field(discriminator="type")
+]
+"""What is right, by `type`."""
+
+
+class Item(Frozen):
+    """One question of a dataset.
+
+    Attributes:
+        id: Its name, unique in the dataset.
+        question: What is asked: text, choices in the order shown, documents, kind.
+        gold: What is right.
+        subject: What breakdowns group by; empty if nothing.
+        level: How hard the source says it is; breakdowns group by it as well; empty if it does not say.
+        group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the
+            item stands alone. Standard errors are clustered by it.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    question: Question
+    gold: Gold
+    subject: str = ""
+    level: str = ""
+    group: str = ""
+
+    @property
+    def gold_positions(self) -> tuple[int, ...]:
+        """Positions of the right choices as shown; empty if the question has no choices."""
+        gold = self.gold
+        if isinstance(gold, ChoiceGold):
+            return gold.correct
+        if isinstance(gold, LabelGold):
+            return tuple(i for i, label in enumerate(gold.shown) if label == gold.label)
+        return ()
+
+
+class Dataset(Frozen):
+    """Questions with what is right, and where they came from.
+
+    Attributes:
+        name: Name of the dataset; of the file, if it is the user's own.
+        variant: Which reading of it: "mc1", "oracle", …; empty if there is one alone.
+        source: Where the rows came from: a hub id, or a file's path.
+        revision: Commit on the hub, if they came from there.
+        sha256: Of the local file, if they came from one.
+        options: How the rows were read: variant, split, seed of the shuffled choices, field map, …
+        licence: Of the data.
+        warning: What a reader of the score should know, contamination above all.
+        prompt: Preset of the strategy `logprob` under which the literature scores this dataset.
+        items: The questions, in the source's order, after the limit.
+        size: Questions before the limit.
+        fingerprint: SHA-256 over all questions and golds in order, before the limit.
+    """
+
+    name: str
+    variant: str = ""
+    source: str
+    revision: str = ""
+    sha256: str = ""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    licence: str
+    warning: str
+    prompt: str = "qa"
+    items: Annotated[tuple[Item, ...], Field(min_length=1)]
+    size: int
+    fingerprint: str
+
+    @cached_property
+    def by_id(self) -> dict[str, Item]:
+        """The questions by name."""
+        return {item.id: item for item in self.items}
+
+    @property
+    def scorer(self) -> str:
+        """What kind of scoring its golds ask for: their types, joined by "+"."""
+        return "+".join(sorted({item.gold.type for item in self.items}))
+
+
+class Score(Frozen):
+    """What an answer is worth.
+
+    Attributes:
+        value: The main score, in [0, 1].
+        correct: Whether it is right; None where the score is a share and nothing is right or wrong.
+        parsed: Whether there was an answer that the scorer could read.
+        label: The right answer in short: a letter, a label, a number.
+        prediction: The given one likewise; None if none was read.
+        confidence: The answer's stated probability of being right; None if it states none.
+        metrics: Scores by name; each is averaged over the items that have it.
+        notes: What a reader may want to know: how it was compared, which evidence was named.
+    """
+
+    value: Probability
+    correct: bool | None = None
+    parsed: bool
+    label: str | None = None
+    prediction: str | None = None
+    confidence: Probability | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    notes: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def fingerprint(items: tuple[Item, ...]) -> str:
+    """SHA-256 over items in order, golds included; their levels change neither what is asked nor what is right."""
+    digest = hashlib.sha256()
+    for item in items:
+        plain = item.model_dump(mode="json", exclude={"level"})
+        text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,402 @@
+"""`RawRow`: one record of a source as it stands there, with the place that errors name.
+
+Local files: JSON lines and CSV, read record by record; whatever is wrong is told with file and line.
+
+Datasets on the Hugging Face hub, through the package `datasets`, each at one commit.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from ...core.errors import BackendUnavailable, DataError, UserError
+from ...core.json_lines import decoded, json_lines
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One record.
+
+    Attributes:
+        values: Its fields.
+        where: The file and line, or the place on the hub.
+        position: Its number within the source, from 1.
+        source: Which of several sources it came from: the hub id, or the file's folder.
+    """
+
+    values: Mapping[str, JsonValue]
+    where: str
+    position: int
+    source: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.values.get(name) is not None
+
+    def first(self, *names: str) -> str:
+        """The first of these names that the record has; else the first of all, for the error that follows."""
+        return next((n for n in names if self.has(n)), names[0])
+
+    def value(self, name: str) -> JsonValue:
+        """A field.
+
+        Raises:
+            DataError: It is missing.
+        """
+        if not self.has(name):
+            known = ", ".join(sorted(self.values)) or "none"
+            raise self.bad(
+                f"the field {name!r} is missing", hint=f"the record has: {known}; --map {name}=… renames one"
+            )
+        return self.values[name]
+
+    def text(self, name: str) -> str:
+        """A field that must be a text of at least one character; a number is written out.
+
+        Raises:
+            DataError: It is missing, empty or something else.
+        """
+        value = self.value(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str):
+            raise self.bad(f"the field {name!r} is {_kind(value)}, not a text")
+        if not value.strip():
+            raise self.bad(f"the field {name!r} is empty")
+        return value
+
+    def integer(self, name: str) -> int:
+        """A field that must be a whole number, or a text that is one.
+
+        Raises:
+            DataError: It is not.
+        """
+        value = self.value(name)
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | str | float) or int(value) != float(value):
+                raise ValueError
+            return int(value)
+        except (ValueError, OverflowError):
+            raise self.bad(f"the field {name!r} is {value!r}, not a whole number") from None
+
+    def texts(self, name: str, *, least: int = 1) -> tuple[str, ...]:
+        """A field that must be a list of texts.
+
+        Raises:
+            DataError: It is not, or it has too few.
+        """
+        value = self.value(name)
+        if not isinstance(value, list) or not all(isinstance(v, str) and v.strip() for v in value):
+            raise self.bad(f"the field {name!r} must be a list of texts, none of them empty")
+        if len(value) < least:
+            raise self.bad(f"the field {name!r} has {len(value)} entries, fewer than {least}")
+        return tuple(str(v) for v in value)
+
+    def rows(self, name: str) -> list[RawRow]:
+        """A field that must be a list of records.
+
+        Raises:
+            DataError: It is not.
+        """
+        value = self.value(name)
+        if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+            raise self.bad(f"the field {name!r} must be a list of records")
+        return [
+            RawRow(v, f"{self.where}, {name}[{i}]", i + 1, self.source)
+            for i, v in enumerate(value)
+            if isinstance(v, dict)
+        ]
+
+    def row(self, name: str) -> RawRow:
+        """A field that must be a record.
+
+        Raises:
+            DataError: It is not.
+        """
+        value = self.value(name)
+        if not isinstance(value, dict):
+            raise self.bad(f"the field {name!r} must be a record")
+        return RawRow(value, f"{self.where}, {name}", self.position, self.source)
+
+    def label(self, name: str, labels: Mapping[str, str]) -> str:
+        """A field that must be one of several labels.
+
+        Args:
+            name: The field.
+            labels: The label that is meant by each spelling.
+
+        Raises:
+            DataError: It is none of them.
+        """
+        given = self.text(name)
+        found = labels.get(given.strip().upper())
+        if found is None:
+            raise self.bad(
+                f"the field {name!r} is {given!r}", hint="one of " + ", ".join(dict.fromkeys(labels.values()))
+            )
+        return found
+
+    def optional(self, name: str) -> str:
+        """A text, or an empty one where the field is missing or null."""
+        return self.text(name) if self.has(name) and self.values[name] != "" else ""
+
+    def bad(self, what: str, *, hint: str = "") -> DataError:
+        """The error that something is wrong with this record."""
+        return DataError(f"{self.where}: {what}", hint=hint)
+
+
+def renamed(rows: Iterator[RawRow], mapping: Mapping[str, str]) -> Iterator[RawRow]:
+    """Give fields the names that a reader looks for; the old ones stay.
+
+    Args:
+        rows: Records.
+        mapping: For each name that is wanted, where it stands: a field, a path of fields (`meta.level`), or several
+            fields joined by `|`, which become a list.
+
+    Raises:
+        DataError: A record lacks a field.
+    """
+    for row in rows:
+        values = dict(row.values)
+        for name, path in mapping.items():
+            values[name] = [_at(row, p) for p in path.split("|")] if "|" in path else _at(row, path)
+        yield RawRow(values, row.where, row.position, row.source)
+
+
+def _at(row: RawRow, path: str) -> JsonValue:
+    if path in row.values:  # a column's name may have a dot in it
+        return row.values[path]
+    value: JsonValue = dict(row.values)
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            known = ", ".join(sorted(row.values))
+            raise row.bad(f"there is no field {path!r}, which --map names", hint=f"the record has: {known}")
+        value = value[part]
+    return value
+
+
+def _kind(value: JsonValue) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case list():
+            return "a list"
+        case dict():
+            return "a record"
+        case _:
+            return "a number"
+
+
+FILE = "dev.jsonl"
+"""Name of a dataset's file inside its folder."""
+
+
+def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
+    """The files that a path means.
+
+    Args:
+        data: A file; or a folder that holds `dev.jsonl`, or one folder for each dataset with it.
+        folders: Names of the dataset's folders.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    if data.is_file():
+        return [data]
+    if data.is_dir():
+        if (data / FILE).is_file():
+            return [data / FILE]
+        found = [data / name / FILE for name in folders if (data / name / FILE).is_file()]
+        if found:
+            return found
+        wanted = " or ".join(f"{name}/{FILE}" for name in folders) or FILE
+        raise DataError(f"the folder {data} holds no {wanted}", hint="name the file itself with --data")
+    raise DataError(f"there is no file {data}", hint="--data takes a JSONL or CSV file")
+
+
+def read_file(path: Path) -> Iterator[RawRow]:
+    """The records of a file, one at a time: CSV if its name ends so, else JSON lines.
+
+    Raises:
+        DataError: The file cannot be read, is not UTF-8, or a line is no record.
+    """
+    read = _csv if path.suffix.lower() == ".csv" else _jsonl
+    return read(path)
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of the bytes of files, one after the other.
+
+    Raises:
+        DataError: One cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(_bytes(path))
+    return digest.hexdigest()
+
+
+def _jsonl(path: Path) -> Iterator[RawRow]:
+    for position, line in enumerate(json_lines(_bytes(path), str(path)), 1):
+        yield RawRow(line.values, line.where, position, path.parent.name)
+
+
+def _csv(path: Path) -> Iterator[RawRow]:
+    content = _bytes(path)
+    for at, raw in enumerate(content.split(b"\n"), 1):
+        decoded(raw, f"{path} line {at}")
+    reader = csv.reader(io.StringIO(content.decode("utf-8").removeprefix("\ufeff"), newline=""), strict=True)
+    line = 1
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header) or not all(name.strip() for name in header):
+            raise DataError(f"{path} line 1: two columns have the same name, or one has none")
+        for number, cells in enumerate(_filled(reader), 1):
+            line = reader.line_num
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{path} line {line}: {len(cells)} cells where the header names {len(header)} columns",
+                    hint="quote a cell that holds a comma or a line break",
+                )
+            # an empty cell is a missing value: CSV has no other way to say so
+            values: dict[str, JsonValue] = {n: c for n, c in zip(header, cells, strict=True) if c != ""}
+            yield RawRow(values, f"{path} line {line}", number, path.parent.name)
+    except csv.Error as e:
+        raise DataError(f"{path} line {max(line, reader.line_num)}: this is no CSV: {e}") from e
+
+
+def _filled(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    return (cells for cells in reader if cells)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise DataError(f"cannot read {path}: {e.strerror}") from e
+
+
+TIMEOUT_S = 10.0
+"""Longest wait for the hub's first word, in seconds."""
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A dataset on the hub.
+
+    Attributes:
+        repo: Its id.
+        split: Which split.
+        config: Which configuration; None is the only one.
+        revision: The commit that is read; empty where none is pinned, and then the newest is read and recorded.
+        gated: Whether one must accept terms and log in.
+    """
+
+    repo: str
+    split: str
+    config: str | None = None
+    revision: str = ""
+    gated: bool = False
+
+
+def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple[Iterator[RawRow], str]:
+    """The records of a dataset and the commit they are from.
+
+    Args:
+        source: Where it lies.
+        revision: Another commit, branch or tag.
+        split: Another split.
+
+    Raises:
+        UserError: The package `datasets` is not installed, or the hub asks for an account.
+        BackendUnavailable: The hub cannot be reached; with `HF_HUB_OFFLINE=1`, nothing is cached.
+        DataError: The hub has no such dataset, split or commit, or its files cannot be read.
+    """
+    datasets, hub = _packages()
+    wanted, split = revision or source.revision, split or source.split
+    name = f"{source.repo} on the Hugging Face hub"
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    commit = wanted if offline else _commit(hub, source, wanted, name)
+    try:
+        table = datasets.load_dataset(source.repo, source.config, split=split, revision=commit or None)
+    except Exception as e:  # the package raises whatever its readers raise
+        if offline:
+            raise BackendUnavailable(
+                f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it", hint=_hint(source)
+            ) from e
+        raise DataError(f"cannot read {name}: {type(e).__name__}: {_line(e)}", hint=_hint(source)) from e
+    where = f"{source.repo}@{commit[:12]} {split}" if commit else f"{source.repo} {split}"
+    return _rows(table, source.repo, where), commit
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("datasets"), importlib.import_module("huggingface_hub")
+    except ImportError as e:
+        raise UserError(
+            f"reading from the Hugging Face hub needs the package {e.name!r}",
+            hint="pip install 'reason-orchestrator[eval]'; or give a local file with --data",
+        ) from e
+
+
+def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> str:
+    """The commit meant. It is asked for first, since the package itself would try an unreachable hub for minutes."""
+    errors = importlib.import_module("huggingface_hub.errors")
+    try:
+        found = hub.HfApi().dataset_info(source.repo, revision=wanted or None, timeout=TIMEOUT_S)
+    except errors.GatedRepoError as e:
+        raise UserError(f"{name} wants you to accept its terms", hint=_hint(source)) from e
+    except errors.RevisionNotFoundError as e:
+        raise DataError(f"{name} has no revision {wanted!r}", hint=_hint(source)) from e
+    except errors.RepositoryNotFoundError as e:
+        raise DataError(f"there is no {name}, or it is private", hint=_hint(source)) from e
+    except Exception as e:  # each version raises its HTTP client's own errors
+        raise BackendUnavailable(
+            f"{name} cannot be reached: {_line(e)}",
+            hint="give a local copy with --data FILE; or, if it was fetched before, set HF_HUB_OFFLINE=1",
+        ) from e
+    return str(found.sha)
+
+
+def _hint(source: HubSource) -> str:
+    terms = f"accept the terms at huggingface.co/datasets/{source.repo} and run `hf auth login`; or " * source.gated
+    return f"{terms}give a local copy with --data FILE"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _rows(table: Any, repo: str, where: str) -> Iterator[RawRow]:
+    features = table.features
+    for i, record in enumerate(table, 1):
+        values = {str(k): _plain(v, features.get(k)) for k, v in record.items()}
+        yield RawRow(values, f"{where} row {i}", i, repo)
+
+
+def _plain(value: Any, feature: Any) -> JsonValue:
+    """A value as JSON has it; numbers of classes become the classes' names."""
+    names = getattr(feature, "int2str", None)
+    if names is not None and isinstance(value, int):
+        return str(names(value)) if value >= 0 else None
+    if isinstance(value, dict):
+        fields = feature if isinstance(feature, dict) else {}
+        return {str(k): _plain(v, fields.get(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        entry = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+        return [_plain(v, entry) for v in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)

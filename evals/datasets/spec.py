@@ -1,0 +1,100 @@
+"""`Recipe`: how one dataset is read; and what its readers share: the reading's settings and the shuffle of choices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...core.errors import UserError
+from ...core.registry import Registry
+from .items import Item
+from .records import HubSource, RawRow
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was asked for.
+
+    Attributes:
+        name: Name of the dataset.
+        variant: Which reading of it; checked against the recipe's.
+        seed: Seed of the choices' order; None leaves the source's.
+        data: The local path, if the rows are not from the hub.
+        options: The dataset's own options, as texts.
+    """
+
+    name: str
+    variant: str = ""
+    seed: int | None = 0
+    data: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def order(self, item: str, count: int) -> list[int]:
+        """In which order `count` things of an item are shown: entry `k` is the position of the `k`-th in the source.
+
+        A function of seed and item alone: neither the number of items nor their order changes it.
+        """
+        if self.seed is None:
+            return list(range(count))
+
+        def draw(i: int) -> bytes:
+            return hashlib.sha256(f"{self.seed}\x1f{item}\x1f{i}".encode("utf-8", "surrogatepass")).digest()
+
+        return sorted(range(count), key=draw)
+
+    def whole(self, option: str, default: int, *, least: int, most: int) -> int:
+        """An option that is a whole number.
+
+        Raises:
+            UserError: It is none, or out of range.
+        """
+        text = self.options.get(option, str(default))
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise UserError(f"{self.name} {option}={text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+
+Reader = Callable[[Iterator[RawRow], Reading], Iterable[Item]]
+"""Turns records into items; records that a variant leaves out give none."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one dataset is read. Packages register theirs in the entry-point group `reason.datasets`.
+
+    Attributes:
+        name: Its name.
+        summary: What it is, in one line.
+        licence: Of the data.
+        warning: What a reader of a score should know, contamination above all.
+        read: Turns records into items.
+        hub: Where it lies on the hub for a variant; empty if it does not.
+        variants: What each variant is; the first is the default. Empty: there is one reading alone.
+        free_variant: What else a variant may be (a range of years); None if nothing.
+        folders: Names of its folders under a local data folder.
+        prompt: Preset of the strategy `logprob` under which the literature scores it.
+        options: What each of its own options is.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    warning: str
+    read: Reader
+    hub: Callable[[str], tuple[HubSource, ...]] = lambda variant: ()
+    variants: Mapping[str, str] = field(default_factory=dict)
+    free_variant: str | None = None
+    folders: tuple[str, ...] = ()
+    prompt: str = "qa"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def default_variant(self) -> str:
+        """The variant that is read if none is named."""
+        return next(iter(self.variants), "")
+
+
+DATASETS: Registry[Recipe] = Registry("reason.datasets", "dataset")
+"""All datasets, ours and other packages'."""

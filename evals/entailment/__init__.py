@@ -1,1 +1,0 @@
-"""Training and scoring of the embedded judge of entailment (`verify.entailment.embedded`)."""

@@ -1,1 +1,0 @@
-"""Training the navigator of RLoT: problems, rewards, environment, trainer, checkpoints and logs."""

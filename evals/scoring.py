@@ -1,0 +1,462 @@
+"""Multiple choice: by the letter an answer names, and by the probabilities of all choices where a strategy tells them.
+
+Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the likeliest choice is the right
+one; MC2 is the share of probability that the right choices have, both under the summed log-probability of a choice.
+
+Short texts: exact match and F1 of words after SQuAD's normalisation; and overlap with true and false references.
+
+Source: Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
+2018) and its evaluation script, for F1 where the answer is a yes or a no. Lin, "ROUGE" (2004), sections 2 and
+3.1, for ROUGE-1 and ROUGE-L. Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), appendix B, for their use there.
+
+Attribution: which texts an answer rests on, against those that it should.
+
+An answer beside the right ones of a mathematical question.
+
+Labels: whether the right one was given; over many items accuracy, precision, recall and F1 of each label.
+
+`CandidateScorer`: what an answer to an item is worth, by the kind of its gold.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Self
+
+from pydantic import Field
+
+from ..core.answer import Answer
+from ..core.errors import UserError
+from ..core.messages import Frozen
+from ..core.question import Question
+from ..reasoning.answers.equivalence import Comparison, Equivalence
+from ..reasoning.answers.extraction import find_option, option_letter
+from ..reasoning.logprob import softmax
+from .datasets.items import (
+    ChoiceGold,
+    EvidenceGold,
+    EvidenceSets,
+    Item,
+    LabelGold,
+    MathGold,
+    Score,
+    TextGold,
+    TruthfulGold,
+)
+
+
+def score_choice(question: Question, gold: ChoiceGold, answer: Answer) -> Score:
+    """Score an answer to a multiple-choice question.
+
+    With log-probabilities of all choices, `metrics` has `right_share`, the right choices' share of probability; for a
+    gold of rule "mass" that is MC2 and the score, and `mc1` is there too where the gold knows MC1's choices. Without
+    them, such an answer counts as right if it is any of the right choices.
+    """
+    position = position_of(question, answer)
+    hit = position in gold.correct
+    logprobs = logprobs_of(question, answer)
+    metrics: dict[str, float] = {}
+    if logprobs is not None:
+        shares = softmax(logprobs)
+        metrics["right_share"] = min(1.0, sum(shares[i] for i in gold.correct))
+    value, correct = float(hit), hit
+    label = ", ".join(option_letter(i) for i in gold.correct)
+    prediction = None if position is None else option_letter(position)
+    if gold.rule == "mass":
+        metrics["any_right"] = float(hit)
+        if logprobs is not None:
+            metrics["mc2"] = value = metrics.pop("right_share")
+            if gold.mc1_correct is not None:
+                likeliest = max(gold.mc1, key=logprobs.__getitem__)
+                metrics["mc1"] = float(likeliest == gold.mc1_correct)
+    return Score(
+        value=value,
+        correct=None if gold.rule == "mass" and logprobs is not None else correct,
+        parsed=position is not None,
+        label=label,
+        prediction=prediction,
+        confidence=answer.confidence,
+        metrics=metrics,
+    )
+
+
+def position_of(question: Question, answer: Answer) -> int | None:
+    """Position of the choice that an answer names; None if it names none."""
+    text = (answer.answer or "").strip()
+    if len(text) == 1 and text.isascii() and text.isalpha():
+        letter = text.upper()
+    else:
+        named = find_option(text, question.choices) if text else None
+        if named is None:
+            return None
+        letter = named[0]
+    index = ord(letter) - ord("A")
+    return index if index < len(question.choices) else None
+
+
+def logprobs_of(question: Question, answer: Answer) -> Sequence[float] | None:
+    """Summed log-probability of each choice, in nats, in the order shown; None if the candidates are not the choices.
+
+    They are if there is one for each choice, with its letter and its very text, and nothing was generated for it.
+    """
+    candidates = answer.candidates
+    if len(candidates) != len(question.choices):
+        return None
+    for i, (candidate, choice) in enumerate(zip(candidates, question.choices, strict=True)):
+        if candidate.text != choice or candidate.answer != option_letter(i) or candidate.tokens:
+            return None
+    logprobs = [c.logprob for c in candidates if c.logprob is not None]
+    return logprobs if len(logprobs) == len(candidates) else None
+
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_WHOLE = frozenset({("yes",), ("no",), ("noanswer",)})
+"""Answers that share a part with no other one."""
+_WORD = re.compile(r"[^\W_]+")
+MAX_WORDS = 2000
+"""Words of a text that ROUGE-L looks at; its time grows with the product of two lengths."""
+
+
+def score_text(gold: TextGold, answer: Answer) -> Score:
+    """Exact match with any of the right answers is the score; `f1` is the best `answer_f1` with one."""
+    given = answer.answer or ""
+    match = max(float(squad_words(given) == squad_words(right)) for right in gold.answers)
+    return Score(
+        value=match,
+        correct=match == 1.0,
+        parsed=answer.answer is not None,
+        label=gold.answers[0],
+        prediction=answer.answer,
+        confidence=answer.confidence,
+        metrics={"f1": max(answer_f1(given, right) for right in gold.answers)},
+    )
+
+
+def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
+    """Whether a free answer is closer to a true reference than to every false one, in words: a proxy, not a judgement.
+
+    The score is by ROUGE-1; `rouge_l` is the same by ROUGE-L, and the two `…_margin` say by how much.
+
+    Differs: the paper's judge is a fine-tuned model; of its measures by overlap, BLEU and BLEURT are left out.
+    """
+    given = words(answer.answer or answer.text)
+    metrics: dict[str, float] = {}
+    measures: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {"rouge_1": overlap, "rouge_l": common_order}
+    for name, measure in measures.items():
+        true, false = (max(measure(given, words(r)) for r in side) for side in (gold.correct, gold.incorrect))
+        metrics[name] = float(true > false)
+        metrics[f"{name}_margin"] = true - false
+    return Score(
+        value=metrics["rouge_1"],
+        correct=metrics["rouge_1"] == 1.0,
+        parsed=bool(given),
+        label=gold.best,
+        prediction=answer.answer,
+        confidence=answer.confidence,
+        metrics=metrics,
+    )
+
+
+def squad_words(text: str) -> tuple[str, ...]:
+    """Words in lower case, without ASCII punctuation, and without articles wherever they are a word of their own."""
+    return tuple(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def answer_f1(given: str, right: str) -> float:
+    """F1 of the words of two short answers, in [0, 1].
+
+    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a whole or not at all: "no, he was not" shares a
+    word with "no", and is no answer to it.
+
+    Differs: two answers without a word are the same, and not strangers.
+    """
+    a, b = squad_words(given), squad_words(right)
+    return float(a == b) if a in _WHOLE or b in _WHOLE else overlap(a, b)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Runs of letters and digits, case folded; at most `MAX_WORDS`."""
+    return tuple(_WORD.findall(text.casefold())[:MAX_WORDS])
+
+
+def overlap(given: Sequence[str], right: Sequence[str]) -> float:
+    """F1 of two bags of words, in [0, 1]; two empty ones are the same, an empty and a full one share nothing."""
+    if not given or not right:
+        return float(given == right)
+    return _f1(sum((Counter(given) & Counter(right)).values()), len(given), len(right))
+
+
+def common_order(given: Sequence[str], right: Sequence[str]) -> float:
+    """F1 of the longest common subsequence of two texts' words, in [0, 1] (ROUGE-L)."""
+    if not given or not right:
+        return float(given == right)
+    row = [0] * (len(right) + 1)
+    for word in given:
+        above = 0
+        for j, other in enumerate(right, 1):
+            above, row[j] = row[j], above + 1 if word == other else max(row[j], row[j - 1])
+    return _f1(row[-1], len(given), len(right))
+
+
+def _f1(common: int, given: int, right: int) -> float:
+    return 2 * common / (given + right)
+
+
+def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Score:
+    """F1 of the texts named against the right ones is the score."""
+    named = names_in(question, answer)
+    metrics = attribution(named, gold.evidence) if gold.evidence.names else {}
+    value = metrics.get("evidence_f1", float(not named))
+    return Score(
+        value=value,
+        correct=set(named) == set(gold.evidence.names),
+        parsed=bool(named) or not gold.evidence.names,
+        label=", ".join(gold.evidence.names),
+        prediction=", ".join(named) or None,
+        confidence=answer.confidence,
+        metrics=metrics,
+        notes={"evidence": list(named)},
+    )
+
+
+def names_in(question: Question, answer: Answer) -> tuple[str, ...]:
+    """Names of the texts that an answer rests on: those of its verification's evidence, else those it mentions."""
+    if answer.verification is not None and answer.verification.claims:
+        sources = [e.source for claim in answer.verification.claims for e in claim.evidence]
+        return tuple(dict.fromkeys(sources))
+    return tuple(d.name for d in question.documents if _mentions(answer.text, d.name))
+
+
+def attribution(named: Collection[str], right: EvidenceSets) -> dict[str, float]:
+    """Precision, recall and F1 of the named texts, and whether they are enough.
+
+    Args:
+        named: The texts that an answer rests on.
+        right: The right ones; at least one.
+
+    Returns:
+        `evidence_precision` (0 if nothing was named), `evidence_recall`, `evidence_f1`, and `evidence_enough`: 1 if one
+        of the sufficient sets was named whole, or all of them where no sets are known.
+    """
+    given, gold = set(named), set(right.names)
+    both = len(given & gold)
+    sets = right.sets or (right.names,)
+    return {
+        "evidence_precision": both / len(given) if given else 0.0,
+        "evidence_recall": both / len(gold),
+        "evidence_f1": 2 * both / (len(given) + len(gold)),
+        "evidence_enough": float(any(set(one) <= given for one in sets)),
+    }
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+async def compare_with_gold(answer: str | None, gold: MathGold, equivalence: Equivalence) -> list[Comparison]:
+    """The comparisons with what is right, up to the first that says "same"; none without an answer.
+
+    Args:
+        answer: The answer; None is none.
+        gold: What is right; its forms are tried one after the other.
+        equivalence: Compares.
+    """
+    compared: list[Comparison] = []
+    if answer is not None:
+        for right in (gold.answer, *gold.equivalents):
+            compared.append(await equivalence.compare(answer, right, gold.kind))
+            if is_same(compared):
+                break
+    return compared
+
+
+def is_same(compared: Sequence[Comparison]) -> bool:
+    """Whether the comparisons ended with "same"; what algebra cannot decide is not."""
+    return bool(compared) and compared[-1].verdict == "same"
+
+
+def score_label(question: Question, gold: LabelGold, answer: Answer) -> Score:
+    """Score an answer that is to be one of the gold's labels.
+
+    Where the gold knows the evidence and the answer names some, `metrics` has what `evidence.attribution` gives, and
+    `label_and_evidence`: the right label on enough evidence (FEVER's score).
+    """
+    given = label_given(question, gold, answer)
+    hit = given == gold.label
+    metrics: dict[str, float] = {}
+    named = names_in(question, answer)
+    if gold.evidence is not None and gold.evidence.names and named:
+        metrics = attribution(named, gold.evidence)
+        metrics["label_and_evidence"] = float(hit and metrics["evidence_enough"] == 1.0)
+    return Score(
+        value=float(hit),
+        correct=hit,
+        parsed=given is not None,
+        label=gold.label,
+        prediction=given,
+        confidence=answer.confidence,
+        metrics=metrics,
+        notes={"evidence": list(named)} if named else {},
+    )
+
+
+def label_given(question: Question, gold: LabelGold, answer: Answer) -> str | None:
+    """The label that an answer names: by its choice, or written out; None if none."""
+    if gold.shown:
+        position = position_of(question, answer)
+        return None if position is None else gold.shown[position]
+    spoken = _plain(answer.answer or "")
+    return next((label for label in gold.labels if _plain(label) == spoken), None)
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().replace("_", " ").replace("-", " ").strip(" .").split())
+
+
+class LabelFigures(Frozen):
+    """How one label was given.
+
+    Attributes:
+        precision: Share of the items given this label that have it; None if none was given it.
+        recall: Share of the items with this label that were given it; None if there are none.
+        f1: Their harmonic mean; 0 if nothing was right; None if the label neither occurs nor was given.
+        support: Items that have it.
+        given: Items that were given it.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+    given: int
+
+
+class LabelReport(Frozen):
+    """Labels over many items. An item without a readable answer is wrong: it counts against its label's recall alone.
+
+    Attributes:
+        accuracy: Share of right labels.
+        macro_f1: Mean F1 of the labels that occur or were given.
+        weighted_f1: Mean F1 of the labels, each weighted by its items.
+        labels: Figures by label.
+        confusion: Items by right label and given label; "" is no readable answer.
+    """
+
+    accuracy: float
+    macro_f1: float
+    weighted_f1: float
+    labels: dict[str, LabelFigures] = Field(default_factory=dict)
+    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+
+
+def label_report(pairs: Sequence[tuple[str, str | None]], labels: Sequence[str] = ()) -> LabelReport:
+    """Accuracy, macro F1 and the confusion of labels.
+
+    Args:
+        pairs: Right label and given label of each item (`CandidateScore.label` and `CandidateScore.prediction`).
+        labels: All labels in their order; by default those that occur.
+
+    Raises:
+        UserError: There are no pairs.
+    """
+    if not pairs:
+        raise UserError("there are no labels to report on", hint="let the run finish an item first")
+    seen = [label for pair in pairs for label in pair if label is not None]
+    counts = Counter(pairs)
+    figures = {label: _figures(label, pairs) for label in dict.fromkeys([*labels, *seen])}
+    scored = [f for f in figures.values() if f.f1 is not None]
+    rows = [label for label, f in figures.items() if f.support]
+    columns: list[str | None] = [*figures, None]
+    return LabelReport(
+        accuracy=sum(right == given for right, given in pairs) / len(pairs),
+        macro_f1=sum(f.f1 or 0.0 for f in scored) / len(scored),
+        weighted_f1=sum((f.f1 or 0.0) * f.support for f in scored) / len(pairs),
+        labels=figures,
+        confusion={r: {c or "": counts[r, c] for c in columns if counts[r, c]} for r in rows},
+    )
+
+
+def _figures(label: str, pairs: Sequence[tuple[str, str | None]]) -> LabelFigures:
+    support = sum(right == label for right, _ in pairs)
+    given = sum(said == label for _, said in pairs)
+    both = sum(right == label == said for right, said in pairs)
+    return LabelFigures(
+        precision=both / given if given else None,
+        recall=both / support if support else None,
+        f1=2 * both / (given + support) if given + support else None,
+        support=support,
+        given=given,
+    )
+
+
+class Scorer:
+    """Scores answers; an asynchronous context manager.
+
+    Mathematics is compared in a process of its own, started when the first formula needs it and ended with this.
+
+    Args:
+        equivalence: Compares mathematics; None makes one.
+    """
+
+    def __init__(self, equivalence: Equivalence | None = None) -> None:
+        self._equivalence = equivalence or Equivalence()
+
+    async def score(self, item: Item, answer: Answer) -> Score:
+        """What an answer is worth.
+
+        An answer without anything to score counts 0 and is not parsed; it is no error.
+        """
+        match item.gold:
+            case MathGold():
+                return await self._score_math(item.gold, answer)
+            case ChoiceGold():
+                return score_choice(item.question, item.gold, answer)
+            case LabelGold():
+                return score_label(item.question, item.gold, answer)
+            case TextGold():
+                return score_text(item.gold, answer)
+            case TruthfulGold():
+                return score_truthful(item.gold, answer)
+            case EvidenceGold():
+                return score_evidence(item.question, item.gold, answer)
+
+    async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
+        given = answer.answer
+        compared = await compare_with_gold(given, gold, self._equivalence)
+        hit = is_same(compared)
+        undecided = [c.why for c in compared if c.verdict == "undecided"]
+        return Score(
+            value=float(hit),
+            correct=hit,
+            parsed=given is not None,
+            label=gold.answer,
+            prediction=given,
+            confidence=answer.confidence,
+            # what algebra could not decide counts as wrong; a reader may want to look
+            notes={"compared_by": compared[-1].why} | ({"undecided": undecided[0]} if undecided and not hit else {})
+            if compared
+            else {},
+        )
+
+    async def aclose(self) -> None:
+        """End the processes; idempotent."""
+        await self._equivalence.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def score(item: Item, answer: Answer) -> Score:
+    """Score one answer. For many, keep a `CandidateScorer`: its processes start once."""
+    async with Scorer() as scorer:
+        return await scorer.score(item, answer)

@@ -1,0 +1,252 @@
+"""Scores of a judge of entailment on labelled claims: accuracy with its interval, macro F1, calibration, speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ....core.errors import UserError
+from ....core.messages import Frozen
+from ....verify.entailment.protocol import Pair
+from ....verify.types import NOTHING, Label, Support
+from ...scoring import label_report
+from ...statistics.calibration import ece
+from ...statistics.intervals import t_interval, wilson
+from .data import Case, Sides, Text, paired
+
+Judge = Callable[[Sequence[Pair]], Sequence[Support | None]]
+
+MOST_TEXTS: Final = 5
+"""Texts that are shown for a claim of FEVER."""
+GATES: Final = tuple(round(0.4 + 0.05 * i, 2) for i in range(12))
+"""Confidences that a decisive verdict may need: the grid of the specification (step 11)."""
+_QUICK: Final = 2000
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim with the texts that are shown for it.
+
+    Attributes:
+        claim: The claim.
+        label: The right label.
+        texts: The texts; the verdict is that of the one that is surest of something.
+        group: Claims of one group are not independent.
+    """
+
+    claim: str
+    label: Label
+    texts: tuple[Text, ...]
+    group: str
+
+
+class Score(Frozen):
+    """How a judge did on one set.
+
+    Attributes:
+        name: The set.
+        labels: Two: neutral is no answer; or three.
+        claims: Claims judged.
+        pairs: Pairs judged for them.
+        accuracy: Share of right labels.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        interval: How the interval was made.
+        macro_f1: Mean F1 of the labels.
+        ece: Expected calibration error of the label's probability, ten bins.
+        always: Accuracy of always giving the commonest label.
+        pairs_per_s: Pairs judged a second.
+        gate: Confidence that a decisive verdict needed; 0 is no gate.
+    """
+
+    name: str
+    labels: int
+    claims: int
+    pairs: int
+    accuracy: float
+    low: float
+    high: float
+    interval: str
+    macro_f1: float
+    ece: float
+    always: float
+    pairs_per_s: float
+    gate: float = 0.0
+
+
+def oracle_two(cases: Sequence[Case]) -> list[Question]:
+    """FEVER with the deciding texts, supported and refuted claims alone."""
+    return [_question(c, c.texts[:MOST_TEXTS]) for c in cases if c.source == "fever" and c.label != "neutral"]
+
+
+def oracle_three(cases: Sequence[Case]) -> list[Question]:
+    """FEVER with deciding texts, filled up with what was retrieved, so that every claim has as many texts."""
+    fever = [c for c in cases if c.source == "fever" and c.retrieved]
+    return [_question(c, (*c.texts, *c.silent)[:MOST_TEXTS]) for c in fever]
+
+
+def retrieval(cases: Sequence[Case]) -> list[Question]:
+    """FEVER with what a plain retriever found."""
+    return [_question(c, c.retrieved[:MOST_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
+
+
+def unseen(sides: Sides) -> list[Question]:
+    """FEVER's kept-back claims with the deciding texts, where no deciding sentence belongs to a claim trained on."""
+    known = {text.text for case in sides.training for text in case.gold}
+    return oracle_two([c for c in sides.held if known and known.isdisjoint(text.text for text in c.gold)])
+
+
+def single(cases: Sequence[Case], *sources: str) -> list[Question]:
+    """Cases that have one text each, of some datasets."""
+    return [_question(c, c.texts[:1]) for c in cases if c.source in sources and c.texts]
+
+
+def strongest(supports: Sequence[Support | None]) -> Support:
+    """The verdict of the text that is surest of something; what no evidence says if there is none."""
+    return max((s for s in supports if s is not None), key=lambda s: max(s.supports, s.refutes), default=NOTHING)
+
+
+def verdicts(judge: Judge, questions: Sequence[Question]) -> tuple[list[Support], int, float]:
+    """What a judge says of questions.
+
+    Returns:
+        Verdicts in order, pairs judged, and seconds that took.
+    """
+    pairs = [paired(text, q.claim) for q in questions for text in q.texts]
+    began = time.perf_counter()
+    told = judge(pairs)
+    seconds = time.perf_counter() - began
+    found, at = [], 0
+    for q in questions:
+        found.append(strongest(told[at : at + len(q.texts)]))
+        at += len(q.texts)
+    return found, len(pairs), seconds
+
+
+def label_of(verdict: Support, *, labels: int = 3, gate: float = 0.0) -> tuple[Label, float]:
+    """The label that a verdict gives, and its probability among the labels there are."""
+    if labels == 2:
+        decisive = verdict.supports + verdict.refutes
+        share = verdict.supports / decisive if decisive else 0.5
+        return ("supports", share) if share > 0.5 else ("refutes", 1 - share)
+    if verdict.label != "neutral" and verdict.confidence < gate:
+        return "neutral", verdict.neutral
+    return verdict.label, verdict.confidence
+
+
+def score(name: str, judge: Judge, questions: Sequence[Question], *, labels: int = 3, gate: float = 0.0) -> Score:
+    """Score a judge on one set.
+
+    Args:
+        name: What the set is called.
+        judge: The judge.
+        questions: The set.
+        labels: Two or three.
+        gate: Confidence that a decisive verdict needs.
+
+    Raises:
+        UserError: There are no questions.
+    """
+    if not questions:
+        raise UserError(f"there is nothing to score {name} on", hint="give more claims, or keep more of them back")
+    found, pairs, seconds = verdicts(judge, questions)
+    return scored(name, questions, found, pairs, seconds, labels=labels, gate=gate)
+
+
+def scored(
+    name: str,
+    questions: Sequence[Question],
+    found: Sequence[Support],
+    pairs: int,
+    seconds: float,
+    *,
+    labels: int = 3,
+    gate: float = 0.0,
+) -> Score:
+    """Score verdicts (see `score`)."""
+    given = [label_of(v, labels=labels, gate=gate) for v in found]
+    right = np.array([float(q.label == label) for q, (label, _) in zip(questions, given, strict=True)])
+    names = {group: i for i, group in enumerate(dict.fromkeys(q.group for q in questions))}
+    clusters = np.array([names[q.group] for q in questions])
+    between = t_interval(right, clusters) if len(names) < len(questions) else None
+    between = between or wilson(int(right.sum()), len(right))
+    wanted = [q.label for q in questions]
+    return Score(
+        name=name,
+        labels=labels,
+        claims=len(questions),
+        pairs=pairs,
+        accuracy=float(right.mean()),
+        low=between.low,
+        high=between.high,
+        interval=between.method,
+        macro_f1=label_report([(q, label) for q, (label, _) in zip(wanted, given, strict=True)]).macro_f1,
+        ece=ece(np.array([min(1.0, c) for _, c in given]), right),
+        always=max(wanted.count(label) for label in set(wanted)) / len(wanted),
+        pairs_per_s=pairs / seconds if seconds else 0.0,
+        gate=gate,
+    )
+
+
+def best_gate(questions: Sequence[Question], found: Sequence[Support]) -> float:
+    """The smallest confidence on the grid, or none, with the highest macro F1 (specification, step 11)."""
+
+    def quality(gate: float) -> float:
+        labels = [label_of(v, gate=gate)[0] for v in found]
+        return label_report(list(zip([q.label for q in questions], labels, strict=True))).macro_f1
+
+    return max((0.0, *GATES), key=lambda gate: (round(quality(gate), 9), -gate))
+
+
+def score_all(
+    judge: Judge, sides: Sides, *, gate: float = 0.0, stress: Sequence[Case] = (), quick: bool = False
+) -> list[Score]:
+    """Every score of the held-back claims, and of a stress test.
+
+    Args:
+        judge: The judge.
+        sides: `held` is scored; `training` tells which texts were seen.
+        gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without alone.
+        stress: Cases of FEVER Symmetric and CLIMATE-FEVER, none of which was trained on.
+        quick: Whether to leave out the sets of more than two thousand pairs.
+    """
+    held = sides.held
+    sets: list[tuple[str, list[Question], int]] = [
+        ("FEVER, deciding text", oracle_two(held), 2),
+        ("FEVER, deciding text never trained on", unseen(sides), 2),
+        ("FEVER, the claim alone", [replace(q, texts=(Text("", ""),)) for q in oracle_two(held)], 2),
+        ("FEVER, deciding text among five", oracle_three(held), 3),
+        ("FEVER, five retrieved", retrieval(held), 3),
+        ("FEVER Symmetric", single(stress, "fever_symmetric"), 2),
+        ("VitaminC", single(held, "vitaminc"), 3),
+        ("VitaminC, decisive alone", [q for q in single(held, "vitaminc") if q.label != "neutral"], 2),
+        ("SufficientFacts", single(held, "sufficient_facts"), 3),
+        ("CLIMATE-FEVER, single sentences", single(stress, "climate_fever"), 3),
+    ]
+    found: list[Score] = []
+    known: dict[Pair, Support | None] = {}
+
+    def once(pairs: Sequence[Pair]) -> list[Support | None]:
+        """Sets share pairs."""
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+        known.update(zip(new, judge(new), strict=True))
+        return [known[pair] for pair in pairs]
+
+    for name, questions, labels in sets:
+        if not questions or (quick and sum(len(q.texts) for q in questions) > _QUICK):
+            continue
+        before = len(known)
+        told, pairs, seconds = verdicts(once, questions)
+        seconds *= pairs / max(1, len(known) - before)  # pairs that were known took no time
+        found.append(scored(name, questions, told, pairs, seconds, labels=labels))
+        if gate and name in ("FEVER, five retrieved", "FEVER, deciding text among five"):
+            found.append(scored(f"{name}, gated", questions, told, pairs, seconds, gate=gate))
+    return found
+
+
+def _question(case: Case, texts: tuple[Text, ...]) -> Question:
+    return Question(case.claim, case.label, texts, case.case or case.name)

@@ -1,0 +1,419 @@
+"""`TrainingPlan`: everything that decides what a training gives; and `Schedule`, how long it goes on.
+
+Which problems a navigator is trained on, and which are held out: halves by the digest of the question's text.
+
+The half follows from the text alone, cleaned of case and blanks: the same question is in the same half whatever dataset
+it comes from, in whatever order and however often, and with whatever choices. So no training question is ever held out.
+
+The files that say which problems a training has: all with their halves, and the held-out ones to evaluate on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from ....core.errors import DataError, UserError
+from ....core.messages import Frozen
+from ....core.settings import LocalSettings, Settings
+from ....reasoning.rlot.learning.learner import Learning
+from ....reasoning.rlot.navigator import question_digest
+from ....reasoning.rlot.rlot import RLoT
+from ....reasoning.strategy import EXAMPLE_REWARD, create_strategy
+from ...datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold
+from ...plan import DatasetUse, dotted, seed_of_item
+from ...run_directory import write_whole
+from ...task import Task
+
+RewardKind = Literal["outcome", "prm", "potential"]
+Which = Literal["hard", "all"]
+
+NOT_TRAINED = frozenset({"policy", "navigator", "weights", "sequence", "n_votes", "vote_temperature"})
+"""Parameters of `rlot` that say who navigates, or what is done with several answers: a training explores by itself."""
+
+
+class TrainingPlan(Frozen):
+    """One training. Two of equal plans give the same navigator, however they were interrupted.
+
+    Attributes:
+        datasets: Which questions there are.
+        limit: Only that many items of each dataset, the first ones; None is all.
+        problems: "hard" trains on those questions of the training half that a direct greedy answer gets wrong, "all" on
+            the whole half.
+        held_out: Share of the questions that are never trained on, in [0, 1).
+        model: The model that reasons.
+        reward: What a block earns (see `rewards`).
+        reward_model: What scores steps; None where the reward needs none.
+        parameters: Parameters of `rlot`, complete.
+        direct: Parameters of `cot`, complete: the direct answer that tells hard questions.
+        learning: How the navigator learns.
+        parallel: Most episodes under way at a time. Episodes share the learner, so their number changes the result.
+        validation: Number of held-out questions that are asked from time to time.
+        seed: Seed of the weights, of the exploration and of the order of problems; no sample depends on it.
+        local: How the embedded engine is set up.
+        reuse: Which stored replies may answer a call (see `RunConfig.reuse`).
+    """
+
+    datasets: Annotated[tuple[DatasetUse, ...], Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1)] | None = None
+    problems: Which = "hard"
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    model: str
+    reward: RewardKind = "outcome"
+    reward_model: str | None = None
+    parameters: dict[str, JsonValue]
+    direct: dict[str, JsonValue]
+    learning: Learning = Learning()
+    parallel: Annotated[int, Field(ge=1, le=1024)] = 8
+    validation: Annotated[int, Field(ge=0)] = 32
+    seed: Annotated[int, Field(ge=0)] = 0
+    local: LocalSettings = LocalSettings()
+    reuse: str = "store"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over all of it, and of the data over what is asked, not where it lies."""
+        return _sha256(self._plain())[:12]
+
+    def run_id(self, strategy: str, dataset: str, item: str) -> str:
+        """Name of a problem's run in the run store: all visits of the problem by this training are one run."""
+        return f"train-{self.digest}-{_sha256([strategy, dataset, item])[:20]}"
+
+    def item_seed(self, item: str) -> int:
+        """Seed of a problem's run: that of an evaluation under seed 0, which then finds the same replies."""
+        return seed_of_item(item, 0)
+
+    def differs(self, other: TrainingPlan) -> str:
+        """The settings in which two plans differ, with both values, in one line; empty if in none."""
+        left, right = dotted(self._plain()), dotted(other._plain())
+        names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
+        return ", ".join(f"{n} {json.dumps(left.get(n))} → {json.dumps(right.get(n))}" for n in names)
+
+    def _plain(self) -> dict[str, JsonValue]:
+        plain = self.model_dump(mode="json", exclude={"datasets": True}) | {"local": self.local.decisive}
+        kept = {"name", "variant", "fingerprint"}
+        return plain | {"datasets": [use.model_dump(mode="json", include=kept) for use in self.datasets]}
+
+
+class Schedule(Frozen):
+    """How long a training goes on, and what it writes meanwhile; another schedule gives no other episodes.
+
+    Attributes:
+        episodes: Episodes in all.
+        tokens: Most tokens that may be generated, everything included; None is no limit. The training ends before what
+            comes next could exceed it. What a killed process generated after its last checkpoint is not counted.
+        checkpoint_every: Episodes between two checkpoints.
+        validate_every: Episodes between two validations; 0 is never.
+    """
+
+    episodes: Annotated[int, Field(ge=1)] = 3000
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_every: Annotated[int, Field(ge=1)] = 10
+    validate_every: Annotated[int, Field(ge=0)] = 250
+
+
+def make_training_plan(
+    tasks: Sequence[Task],
+    settings: Settings,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    problems: Which = "hard",
+    held_out: float = 0.5,
+    reward: RewardKind = "outcome",
+    learning: Learning | None = None,
+    parallel: int = 8,
+    validation: int = 32,
+    seed: int = 0,
+) -> TrainingPlan:
+    """What is decided, from settings and opened datasets; everything that can be refused is refused here.
+
+    Args:
+        tasks: The datasets.
+        settings: Model, reward model, engine, whose replies may be reused.
+        parameters: Parameters of `rlot` that differ from the settings.
+        limit: Only that many items of each dataset.
+        problems: Whether to train on hard questions alone.
+        held_out: Share of the questions that are never trained on.
+        reward: What a block earns.
+        learning: How the navigator learns; None is as in the paper.
+        parallel: Most episodes under way at a time.
+        validation: Held-out questions that are asked from time to time.
+        seed: Seed of weights, exploration and order.
+
+    Raises:
+        UserError: There is no dataset or one is named twice, a parameter is not allowed or has no meaning here, the
+            reward needs a reward model and there is none, or no reply may be reused.
+        DataError: A dataset has questions whose answers are neither right nor wrong.
+    """
+    if not tasks:
+        raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")
+    names = [task.use.whole_name for task in tasks]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise UserError(f"the dataset {twice} is named twice")
+    for task in tasks:
+        if not task.items:
+            raise DataError(f"the dataset {task.use.whole_name} is empty")
+        shared = next((item for item in task.items.values() if not _is_decided(item)), None)
+        if shared is not None:
+            raise DataError(
+                f"answers to {task.use.whole_name} are neither right nor wrong (item {shared.id!r}), so none can be a "
+                "reward",
+                hint="train on another dataset, or on another variant",
+            )
+    if settings.reuse == "none":
+        raise UserError(
+            "a training finds its own replies again, so they must be reused",
+            hint='reuse = "store", or "run" for none of others',
+        )
+    if reward != "outcome" and settings.reward_model is None:
+        raise UserError(
+            f"the reward {reward!r} scores steps, and no reward model was given",
+            hint=f"name one with --reward-model, for example {EXAMPLE_REWARD}; or take --reward outcome",
+        )
+    told = {**settings.strategies.get(RLoT.name, {})}
+    meaningless = sorted(NOT_TRAINED & set(parameters or {}))
+    if meaningless:
+        raise UserError(
+            f"the parameter {meaningless[0]!r} of {RLoT.name} has no meaning in a training, which explores by itself",
+            hint="leave it away",
+        )
+    chosen = {name: value for name, value in {**told, **(parameters or {})}.items() if name not in NOT_TRAINED}
+    _, complete = create_strategy(RLoT.name, chosen)
+    _, direct = create_strategy("cot", {})
+    return TrainingPlan(
+        datasets=tuple(task.use for task in tasks),
+        limit=limit,
+        problems=problems,
+        held_out=held_out,
+        model=settings.model,
+        reward=reward,
+        reward_model=None if reward == "outcome" else settings.reward_model,
+        parameters={name: value for name, value in complete.items() if name not in NOT_TRAINED},
+        direct=direct,
+        learning=learning or Learning(),
+        parallel=parallel,
+        validation=validation,
+        seed=seed,
+        local=settings.local,
+        reuse=settings.reuse,
+    )
+
+
+def _is_decided(item: Item) -> bool:
+    """Whether an answer to the item is right or wrong: neither a share of probability nor a closeness of texts."""
+    gold = item.gold
+    return not isinstance(gold, TruthfulGold) and gold.type != "evidence" and getattr(gold, "rule", "one") == "one"
+
+
+def _sha256(value: JsonValue) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question that can be trained on.
+
+    Attributes:
+        dataset: Name of its dataset.
+        item: The question with its right answer.
+        digest: Digest of its text.
+    """
+
+    dataset: str
+    item: Item
+    digest: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names it: its dataset and its name there."""
+        return self.dataset, self.item.id
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """All problems of a training, cut in two.
+
+    Attributes:
+        training: Those that may be trained on.
+        held_out: Those that never are.
+    """
+
+    training: tuple[Problem, ...]
+    held_out: tuple[Problem, ...]
+
+
+def is_held_out(digest: str, share: float) -> bool:
+    """Whether a question is held out; a larger share only adds to those that are.
+
+    Args:
+        digest: Digest of its text, hexadecimal and uniformly distributed.
+        share: Share of all questions that are, in [0, 1).
+    """
+    return int(digest[:13], 16) < share * 16**13  # 52 bits: exact in a float
+
+
+def cut(problems: Iterable[Problem], share: float) -> Halves:
+    """Cut problems in two by the digests of their questions."""
+    training: list[Problem] = []
+    held_out: list[Problem] = []
+    for problem in problems:
+        (held_out if is_held_out(problem.digest, share) else training).append(problem)
+    return Halves(tuple(training), tuple(held_out))
+
+
+def problems_of(dataset: str, items: Iterable[Item]) -> list[Problem]:
+    """The items of a dataset as problems."""
+    return [Problem(dataset, item, question_digest(item.question.text)) for item in items]
+
+
+def halves_of(plan: TrainingPlan, tasks: Sequence[Task]) -> Halves:
+    """The problems of a plan, cut in two.
+
+    Raises:
+        UserError: A half that is needed is empty; says what to do.
+    """
+    found = [
+        problem
+        for task in tasks
+        for problem in problems_of(task.use.whole_name, list(task.items.values())[: plan.limit])
+    ]
+    halves = cut(found, plan.held_out)
+    if not halves.training:
+        raise UserError(
+            f"none of the {len(found)} questions falls into the training half",
+            hint="train on more questions, or lower --held-out",
+        )
+    if plan.validation and not halves.held_out:
+        raise UserError(
+            f"none of the {len(found)} questions is held out, so there is nothing to validate on",
+            hint="train on more questions, raise --held-out, or say --validation 0",
+        )
+    return halves
+
+
+Key = tuple[str, str]
+
+
+class ProblemLine(Frozen):
+    """A line of `problems.jsonl`.
+
+    Attributes:
+        dataset: Where the question is from.
+        item: Its name there.
+        digest: Digest of its text, which decides the half.
+        half: "training" or "held-out".
+        direct: Whether the direct answer was right; None where nobody asked.
+        trained_on: Whether episodes are about it.
+    """
+
+    dataset: str
+    item: str
+    digest: str
+    half: str
+    direct: bool | None = None
+    trained_on: bool = False
+
+
+def write_problems(path: Path, halves: Halves, direct: Mapping[Key, bool], chosen: Sequence[Problem]) -> None:
+    """Note all problems.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    trained = {problem.key for problem in chosen}
+    lines = [
+        ProblemLine(
+            dataset=problem.dataset,
+            item=problem.item.id,
+            digest=problem.digest,
+            half=half,
+            direct=direct.get(problem.key),
+            trained_on=problem.key in trained,
+        )
+        for half, problems in (("training", halves.training), ("held-out", halves.held_out))
+        for problem in problems
+    ]
+    write_whole(path, "".join(line.model_dump_json() + "\n" for line in lines))
+
+
+def read_problems(path: Path, halves: Halves) -> tuple[Problem, ...] | None:
+    """The problems that a training was about; None if that was not decided yet.
+
+    Raises:
+        DataError: The file is damaged, or not of these problems.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise DataError(f"cannot read {path}: {e.strerror}") from e
+    try:
+        lines = [ProblemLine.model_validate_json(line) for line in raw.split(b"\n") if line]
+    except ValidationError as e:
+        raise DataError(f"{path} is damaged", hint="train anew in another folder") from e
+    known = {problem.key: problem for problem in halves.training}
+    wanted = [line for line in lines if line.trained_on]
+    if not wanted or any((line.dataset, line.item) not in known for line in wanted):
+        raise DataError(f"{path} is not of the questions of this training", hint="train anew in another folder")
+    return tuple(known[line.dataset, line.item] for line in wanted)
+
+
+def write_held_out(path: Path, problems: Sequence[Problem]) -> None:
+    """Write the held-out problems as a dataset of one's own, which `reason eval` reads.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    records = [own_record(problem) for problem in problems]
+    write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def own_record(problem: Problem) -> dict[str, JsonValue]:
+    """A problem as a line of a dataset of one's own (`datasets.own`)."""
+    item = problem.item
+    question = item.question
+    record: dict[str, JsonValue] = {
+        "id": f"{problem.dataset}/{item.id}",
+        "question": question.text,
+        "answer": _answer(item),
+    }
+    if question.choices:
+        record["choices"] = list(question.choices)
+    elif question.kind != "auto":
+        record["answer_kind"] = question.kind
+    if question.documents:
+        record["documents"] = [{"name": d.name, "text": d.text} for d in question.documents]
+    if item.subject:
+        record["subject"] = item.subject
+    if item.group:
+        record["group"] = item.group
+    return record
+
+
+def _answer(item: Item) -> JsonValue:
+    """The right answer as a dataset of one's own has it: with choices a position, else all that counts."""
+    gold = item.gold
+    if item.gold_positions and item.question.choices:
+        return item.gold_positions[0]
+    match gold:
+        case MathGold():
+            answers = (gold.answer, *gold.equivalents)
+        case TextGold():
+            answers = gold.answers
+        case LabelGold():
+            answers = (gold.label,)
+        case ChoiceGold():
+            answers = tuple(item.question.choices[i] for i in gold.correct)
+        case _:
+            return ""
+    return list(answers) if len(answers) > 1 else answers[0]

@@ -1,0 +1,301 @@
+"""`ArmTable`: several evaluation runs of the same questions as one table, a column for each way to answer.
+
+A way is a strategy with its parameters and whose model played it. Runs of the same way on other datasets, or shards of
+one, fill the same column; the rows are the questions that every column has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import JsonValue
+
+from ....core.errors import DataError, UserError
+from ....core.model_roles import CHAIR, jurors_of
+from ....core.question import Question
+from ....reasoning.rlot.navigator import question_digest
+from ....routers.nested_strategy import ROUTING
+from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
+from ...plan import EvalPlan, TaskSource
+from ...results import Row
+from ...run_directory import StoredRun
+from ...statistics.outcomes import Array, Index, number_groups
+from ...task import Task, open_task
+
+Open = Callable[[TaskSource], Task]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A column.
+
+    Attributes:
+        strategy: Name of the strategy.
+        parameters: Its parameters, complete.
+        role: Whose model played its main part.
+        needs: Roles besides that had a model of their own.
+        calls: Mean model calls.
+        reward_calls: Mean passes of a reward model.
+    """
+
+    strategy: str
+    parameters: dict[str, JsonValue]
+    role: PlayedBy
+    needs: tuple[str, ...]
+    calls: float
+    reward_calls: float
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return arm_label(self.strategy, self.parameters, self.role)
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """Questions by ways.
+
+    Attributes:
+        questions: The questions.
+        digests: Digest of each question's text.
+        groups: Group of each question: the dataset's own, else its text. Questions of one group are never in two folds.
+        ways: The columns.
+        right: Mean score over seeds, `[questions, ways]`.
+        tokens: Mean generated tokens, all models together, `[questions, ways]`.
+        cost: The same in tokens of the main model, `[questions, ways]`.
+        models: Model string by role.
+        engines: Identity of each by role.
+        runs: What the runs are called.
+        datasets: Fingerprint of each dataset by name.
+        seeds: The seeds.
+        left_out: Questions that some column lacks.
+    """
+
+    questions: tuple[Question, ...]
+    digests: tuple[str, ...]
+    groups: tuple[str, ...]
+    ways: tuple[Way, ...]
+    right: Array
+    tokens: Array
+    cost: Array
+    models: dict[str, str]
+    engines: dict[str, str]
+    runs: tuple[str, ...]
+    datasets: dict[str, str]
+    seeds: tuple[int, ...]
+    left_out: int = 0
+
+    @property
+    def clusters(self) -> Index:
+        """The groups, numbered from 0, `[questions]`."""
+        return number_groups(self.groups)
+
+    def only(self, kept: Sequence[int]) -> ArmTable:
+        """The same with some of the questions, in this order."""
+        rows = list(kept)
+        return ArmTable(
+            questions=tuple(self.questions[i] for i in rows),
+            digests=tuple(self.digests[i] for i in rows),
+            groups=tuple(self.groups[i] for i in rows),
+            ways=self.ways,
+            right=self.right[rows],
+            tokens=self.tokens[rows],
+            cost=self.cost[rows],
+            models=self.models,
+            engines=self.engines,
+            runs=self.runs,
+            datasets=self.datasets,
+            seeds=self.seeds,
+            left_out=self.left_out,
+        )
+
+
+def arm_table(
+    runs: Sequence[StoredRun],
+    *,
+    main: str | None = None,
+    small: str | None = None,
+    small_cost: float = 1.0,
+    fewest: int = 40,
+    opener: Open = open_task,
+) -> ArmTable:
+    """Put runs together.
+
+    Args:
+        runs: The runs.
+        main: Model string of the main model; None where all runs have one.
+        small: Model string of the small model, whose own runs are ways of it; None is that of the runs with two.
+        small_cost: What a token of the small model counts, those of the main model counting 1.
+        fewest: Fewest questions.
+        opener: Opens a dataset, for the questions as they were asked.
+
+    Raises:
+        UserError: There are too few ways or questions, a run cannot be a way, or the models do not go together.
+        DataError: A dataset cannot be read, or is not what it was.
+    """
+    main, small = _models(runs, main, small)
+    columns: dict[str, _Column] = {}
+    for run in runs:
+        plan = run.manifest.plan
+        _refuse_unfit(run)
+        role: PlayedBy = "main" if plan.models["main"] == main else "small"
+        needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
+        name = json.dumps([plan.strategy, plan.parameters, role, needs], sort_keys=True)
+        columns.setdefault(name, _Column(plan, role, needs)).take(run, small_cost)
+    if len(columns) < 2:
+        raise UserError("a choice needs at least two ways to answer, and these runs have one", hint=AUTO_MADE_BY)
+    several = list(columns.values())
+    shared = [key for key in several[0].cells if all(key in column.cells for column in several)]
+    if len(shared) < fewest:
+        raise UserError(
+            f"{len(shared)} questions were answered in each of the {len(several)} ways; at least {fewest} are needed",
+            hint="evaluate all of them on the same questions: reason eval sweep",
+        )
+    asked = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
+    questions = tuple(asked[key] for key in shared)
+    digests = tuple(question_digest(question.text) for question in questions)
+    own = {(run.manifest.plan.dataset.fingerprint, row.id): row.group for run in runs for row in run.rows}
+    table = np.array([[column.cells[key] for column in several] for key in shared], dtype=float)
+    return ArmTable(
+        questions=questions,
+        digests=digests,
+        groups=tuple(f"{key[0]}:{own[key]}" if own[key] else d for key, d in zip(shared, digests, strict=True)),
+        ways=tuple(column.way() for column in several),
+        right=table[:, :, 0],
+        tokens=table[:, :, 1],
+        cost=table[:, :, 2],
+        models={"main": main, **({} if small is None else {"small": small})} | _others(runs),
+        engines=_engines(runs, main),
+        runs=tuple(run.label for run in runs),
+        datasets={run.manifest.plan.dataset.whole_name: run.manifest.plan.dataset.fingerprint for run in runs},
+        seeds=tuple(sorted({seed for run in runs for seed in run.manifest.plan.seeds})),
+        left_out=len({key for column in several for key in column.cells}) - len(shared),
+    )
+
+
+class _Column:
+    """The runs of one way."""
+
+    def __init__(self, plan: EvalPlan, role: PlayedBy, needs: tuple[str, ...]) -> None:
+        self._plan, self._role, self._needs = plan, role, needs
+        self._calls: list[tuple[int, int]] = []
+        self.cells: dict[tuple[str, str], tuple[float, float, float]] = {}
+
+    def take(self, run: StoredRun, small_cost: float) -> None:
+        """Add a run: mean score, tokens and cost over the seeds of each question."""
+        rows: dict[tuple[str, str], list[Row]] = {}
+        for row in run.rows:
+            rows.setdefault((run.manifest.plan.dataset.fingerprint, row.id), []).append(row)
+            self._calls.append((row.ledger.model_calls, row.ledger.reward_calls))
+        for key, several in rows.items():
+            if key in self.cells:
+                raise UserError(
+                    f"two runs of {self.way().label} have the question {key[1]!r}",
+                    hint="give one of them; or their seeds as one run",
+                )
+            self.cells[key] = (
+                float(np.mean([row.value for row in several])),
+                float(np.mean([row.ledger.completion_tokens for row in several])),
+                float(np.mean([_cost(row, self._role, small_cost) for row in several])),
+            )
+
+    def way(self) -> Way:
+        """What they are of."""
+        calls, reward_calls = np.mean(self._calls, axis=0)
+        plan = self._plan
+        return Way(plan.strategy, plan.parameters, self._role, self._needs, float(calls), float(reward_calls))
+
+
+def _cost(row: Row, role: PlayedBy, small_cost: float) -> float:
+    """Generated tokens, those of the small model weighed."""
+    if role == "small":
+        return small_cost * row.ledger.completion_tokens
+    by_small = sum(n for name, n in row.ledger.tokens_by_role.items() if name.startswith("small:"))
+    return row.ledger.completion_tokens - (1 - small_cost) * by_small
+
+
+def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> tuple[str, str | None]:
+    """Who is the main model and who the small one."""
+    names = list(dict.fromkeys(run.manifest.plan.models["main"] for run in runs))
+    smalls = list(dict.fromkeys(m for run in runs if (m := run.manifest.plan.models.get("small")) is not None))
+    if small is None and len(smalls) == 1:
+        (small,) = smalls
+    if main is None:
+        rest = [name for name in names if name != small] or names
+        if len(rest) > 1:
+            raise UserError(
+                f"the runs have several main models: {', '.join(names)}",
+                hint="say which is which: -m and --small-model",
+            )
+        (main,) = rest
+    strange = sorted({*names, *smalls} - {main, small})
+    if strange:
+        raise UserError(
+            f"the runs have the model {strange[0]}, which is neither the main model {main} nor the small one "
+            f"{small or '(none)'}",
+            hint="say which is which: -m and --small-model",
+        )
+    return main, small
+
+
+def _refuse_unfit(run: StoredRun) -> None:
+    """Refuse a run that shows nothing of what a choice at the time of asking would give."""
+    plan = run.manifest.plan
+    why = ""
+    if plan.strategy in ROUTING:
+        why = f"its strategy {plan.strategy} hands questions on itself"
+    elif plan.context:
+        why = "it looked things up"
+    elif plan.budget.model_dump(exclude_none=True):
+        why = "it had a budget, which is none of the strategy's parameters"
+    elif CHAIR in plan.models or jurors_of(plan.models):
+        why = "it had jurors or a chair of its own, which a router does not open"
+    if why:
+        raise UserError(f"the run {run.label} ({run.path}) can be no arm: {why}", hint="leave it away")
+
+
+def _engines(runs: Sequence[StoredRun], main: str) -> dict[str, str]:
+    """The identity of each model by role, the same in all rows."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        own = run.manifest.plan.models["main"] == main
+        for row in run.rows:
+            for role, identity in row.engines.items():
+                if role in ("main", "small", "judge", "reward"):
+                    found.setdefault(role if own or role != "main" else "small", set()).add(identity)
+    if "main" not in found:
+        raise UserError(f"no row says which model {main} is", hint="run the evaluation anew; or name another with -m")
+    for role, identities in found.items():
+        if len(identities) > 1:
+            raise UserError(
+                f"the rows come from several {role} models: {', '.join(sorted(identities))}",
+                hint="run the evaluations anew with one",
+            )
+    return {role: next(iter(identities)) for role, identities in found.items()}
+
+
+def _others(runs: Sequence[StoredRun]) -> dict[str, str]:
+    """Model strings of judges and reward models."""
+    return {
+        role: name for run in runs for role, name in run.manifest.plan.models.items() if role not in ("main", "small")
+    }
+
+
+def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
+    """The questions as they were asked, with documents and kind of answer, which rows do not have."""
+    found: dict[tuple[str, str], Question] = {}
+    for run in runs:
+        fingerprint = run.manifest.plan.dataset.fingerprint
+        if fingerprint not in fingerprints or any(key[0] == fingerprint for key in found):
+            continue
+        task = opener(run.manifest.task)
+        if task.use.fingerprint != fingerprint:
+            raise DataError(
+                f"the rows of {task.use.source} are not those that the run in {run.path} asked",
+                hint="give the same data",
+            )
+        found |= {(fingerprint, name): item.question for name, item in task.items.items()}
+    return found

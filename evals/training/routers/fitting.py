@@ -1,0 +1,388 @@
+"""Fitting a router's lines to what evaluation runs have shown, each as complex as it has to be and no more.
+
+Candidates are a constant and, over the named signals with 0, 4, 8 or 16 components of the embedding, a regression under
+several penalties. Grouped cross-validation gives each a loss. What a line is over is the least whose loss is not more
+than one standard error above the least loss, the error being that of the paired difference: so that signals which tell
+nothing give the constant. The penalty is that of the least loss among the lines over it.
+
+Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the rule of one
+standard error); here the error is of paired differences, which is smaller than that of a loss alone.
+
+The signals of many questions, each looked at once: what was computed is in the run store, and found there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ....core.errors import BackendUnavailable, UnknownName, UserError
+from ....core.open_store import open_store
+from ....core.question import Question
+from ....core.run import Run, RunConfig
+from ....core.settings import Settings
+from ....core.store import RunStatus, RunStore
+from ....core.together import gather
+from ....core.unbroken import shielded
+from ....routers.features import ENTROPY, Line, Signals, Space, signals_of
+from ....routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses
+from ....routers.router_files import TokenModel
+from ....serving.encoders.protocols import EmbeddingModel, open_embedding
+from ....serving.factory import open_model
+from ....serving.litellm.limiter import Limiters
+from ....serving.metered.model import MeteredModel
+from ....serving.metered.scorers import MeteredEmbedding
+from ....serving.model import LanguageModel
+from ....serving.model_files.downloads import Progress
+from ...calibration import folds_of
+from ...statistics.intervals import standard_error
+from ...statistics.outcomes import Array, number_groups
+
+FOLDS: Final = 5
+COMPONENTS: Final = (0, 4, 8, 16)
+PENALTIES: Final = (1000.0, 100.0, 10.0, 1.0)
+
+Fit = Callable[[Array, Array, float], tuple[float, Array]]
+"""Fits rows to targets under a penalty."""
+Loss = Callable[[Array, Array], Array]
+"""The loss of each row, of a line's values and targets."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How complex a line is.
+
+    Attributes:
+        penalty: The penalty; None is a constant.
+        components: Components of the embedding.
+    """
+
+    penalty: float | None = None
+    components: int = 0
+
+
+def make_space(
+    signals: Sequence[Signals],
+    *,
+    embedding: str = "",
+    embedding_identity: str = "",
+    components: int = max(COMPONENTS),
+) -> Space:
+    """The space of questions: means and deviations of what varies, and the principal components of the embedding.
+
+    A signal that is not known of some questions is averaged over those it is known of.
+
+    Args:
+        signals: Those of the training questions.
+        embedding: The embedding model by its string.
+        embedding_identity: Its identity; empty leaves the vectors away.
+        components: Most principal components; there are fewer with fewer questions or varying numbers.
+    """
+    supports = {s.support for s in signals if s.support is not None}
+    # two scales of one name cannot be averaged: then there is no entropy
+    support = supports.pop() if len(supports) == 1 else None
+    names, means, scales = [], [], []
+    for name in dict.fromkeys(name for s in signals for name in s.named):
+        if name == ENTROPY and support is None:
+            continue
+        known = np.array([s.named[name] for s in signals if name in s.named])
+        if len(known) > 1 and known.std() > 1e-9:
+            names.append(name)
+            means.append(float(known.mean()))
+            scales.append(float(known.std()))
+    centre, axes, spreads = _components([s.vector for s in signals if s.vector], components)
+    with_axes = bool(axes) and bool(embedding_identity)
+    return Space(
+        names=tuple(names),
+        means=tuple(means),
+        scales=tuple(scales),
+        support=support if support is not None and ENTROPY in names else "none",
+        embedding=embedding if with_axes else "",
+        embedding_identity=embedding_identity if with_axes else "",
+        centre=centre if with_axes else (),
+        axes=axes if with_axes else (),
+        spreads=spreads if with_axes else (),
+    )
+
+
+def rows_of(space: Space, signals: Sequence[Signals]) -> Array:
+    """The questions' numbers, `[questions, size]`."""
+    return np.array([space.row(s) for s in signals]).reshape(len(signals), space.size)
+
+
+def fit_right(space: Space, x: Array, y: Array, groups: Sequence[str]) -> Line:
+    """The log-odds of being right.
+
+    Args:
+        space: What the rows are of.
+        x: `[questions, size]`.
+        y: Scores in [0, 1], `[questions]`.
+        groups: Group of each question.
+    """
+    choice = choose(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
+    return _line(space, x, y, choice, fit_logistic, base_log_odds)
+
+
+def fit_tokens(space: Space, x: Array, tokens: Array, groups: Sequence[str]) -> TokenModel:
+    """The expected tokens; a constant is their mean.
+
+    Args:
+        space: What the rows are of.
+        x: `[questions, size]`.
+        tokens: `[questions]`, at least 0.
+        groups: Group of each question.
+    """
+    logs = np.log1p(tokens)
+    choice = choose(space, x, logs, groups, fit_linear, _mean, _squares)
+    line = _line(space, x, logs, choice, fit_linear, _mean)
+    values = np.array([line.value(space, row) for row in x])
+    return TokenModel(
+        line=line,
+        smear=float(np.exp(logs - values).mean()),
+        least=float(tokens.min()),
+        most=float(tokens.max()),
+    )
+
+
+def choose(
+    space: Space,
+    x: Array,
+    y: Array,
+    groups: Sequence[str],
+    fit: Fit,
+    constant: Callable[[Array], float],
+    loss: Loss,
+    folds: int = FOLDS,
+) -> Choice:
+    """How complex a line may be.
+
+    Args:
+        space: What the rows are of.
+        x: `[questions, size]`.
+        y: Targets, `[questions]`.
+        groups: Group of each question; none is cut.
+        fit: Fits a line.
+        constant: Fits a constant.
+        loss: The loss of each question.
+        folds: Folds; fewer with fewer groups.
+    """
+    candidates = candidates_of(space)
+    folds = min(folds, len(set(groups)))
+    if folds < 2 or len(candidates) == 1:
+        return Choice()
+    fold = folds_of(groups, folds)
+    losses = np.empty((len(candidates), len(y)))
+    for i in range(folds):
+        held = fold == i
+        for c, choice in enumerate(candidates):
+            columns = _columns(space, choice)
+            if choice.penalty is None:
+                value: Array = np.full(int(held.sum()), constant(y[~held]))
+            else:
+                b, w = fit(x[~held][:, columns], y[~held], choice.penalty)
+                value = b + x[held][:, columns] @ w
+            losses[c, held] = loss(value, y[held])
+    clusters, means = number_groups(groups), losses.mean(axis=1)
+    least = int(means.argmin())
+    for over in dict.fromkeys(_over(candidate) for candidate in candidates):
+        best = min((c for c, candidate in enumerate(candidates) if _over(candidate) == over), key=lambda c: means[c])
+        worse = losses[best] - losses[least]
+        error = standard_error(worse, clusters)
+        if best == least or error is None or worse.mean() <= error:
+            return candidates[best]
+    return candidates[least]
+
+
+def candidates_of(space: Space) -> list[Choice]:
+    """What a line may be, the simplest first: a constant, then by components, each by falling penalty."""
+    counts = sorted({min(count, len(space.axes)) for count in COMPONENTS})
+    found = [Choice()]
+    found += [Choice(p, k) for k in counts for p in PENALTIES if space.names or k]
+    return found
+
+
+def _line(space: Space, x: Array, y: Array, choice: Choice, fit: Fit, constant: Callable[[Array], float]) -> Line:
+    if choice.penalty is None:
+        return Line(intercept=constant(y))
+    b, w = fit(x[:, _columns(space, choice)], y, choice.penalty)
+    named = len(space.names)
+    return Line(intercept=b, named=tuple(map(float, w[:named])), components=tuple(map(float, w[named:])))
+
+
+def _over(choice: Choice) -> int:
+    """What a line is over, in the order of their size: nothing, the named signals, some components besides."""
+    return -1 if choice.penalty is None else choice.components
+
+
+def _columns(space: Space, choice: Choice) -> slice:
+    return slice(0, len(space.names) + choice.components)
+
+
+def _mean(y: Array) -> float:
+    return float(y.mean())
+
+
+def _squares(value: Array, y: Array) -> Array:
+    found: Array = (y - value) ** 2
+    return found
+
+
+def _components(
+    vectors: Sequence[tuple[float, ...]], most: int
+) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]:
+    """Mean, principal axes and deviations along them; an axis points to where its largest number is positive."""
+    if len(vectors) < 3:
+        return (), (), ()
+    table = np.array(vectors)
+    centre = table.mean(axis=0)
+    _, singular, rows = np.linalg.svd(table - centre, full_matrices=False)
+    spreads = singular / np.sqrt(len(vectors))
+    count = min(most, int((spreads > 1e-6).sum()))
+    axes = rows[:count] * np.sign(rows[np.arange(count), np.abs(rows[:count]).argmax(axis=1)])[:, None]
+    return (
+        tuple(round(float(n), 8) for n in centre),
+        tuple(tuple(round(float(n), 8) for n in axis) for axis in axes),
+        tuple(float(s) for s in spreads[:count]),
+    )
+
+
+CONCURRENCY: Final = 16
+SEED: Final = 0
+"""No signal is drawn."""
+
+Watch = Callable[[int, int], None]
+"""Hears how many questions of how many are done."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was found.
+
+    Attributes:
+        signals: Of each question, in order.
+        embedding: The embedding model by its string; empty if there was none.
+        embedding_identity: Its identity.
+        missing: Why there is no embedding; empty if there is.
+    """
+
+    signals: tuple[Signals, ...]
+    embedding: str = ""
+    embedding_identity: str = ""
+    missing: str = ""
+
+
+async def gather_signals(
+    questions: Sequence[Question],
+    settings: Settings,
+    *,
+    model: str | None,
+    identity: str = "",
+    watch: Watch | None = None,
+    progress: Progress | None = None,
+) -> Gathered:
+    """Look at questions.
+
+    Cancelling keeps what there is: it is found in the run store the next time.
+
+    Args:
+        questions: The questions.
+        settings: The run store, the embedding model, and how backends are set up.
+        model: Model string of whose first-token entropy is wanted; None opens no model.
+        identity: What its identity must be; empty takes any.
+        watch: Hears how it goes on.
+        progress: Told how far a model's files are; called from another thread.
+
+    Raises:
+        UserError: The model is another one than the runs were made with.
+        StoreError: The store cannot be used.
+        BackendError: The model failed.
+    """
+    async with AsyncExitStack() as stack:
+        store = await open_store(settings.store)
+        stack.push_async_callback(store.aclose)
+        opened: LanguageModel | None = None
+        if model is not None:
+            opened = await open_model(model, settings, progress, Limiters())
+            stack.push_async_callback(opened.aclose)
+            if identity not in ("", opened.identity):
+                raise UserError(
+                    f"the runs were made with {identity}, and {model} is {opened.identity} here",
+                    hint="open it as it was (--weight-format), or leave its entropy away: --no-entropy",
+                )
+        embedding, missing = await _embedding(settings, progress)
+        if embedding is not None:
+            stack.push_async_callback(embedding.aclose)
+        done = 0
+
+        async def work(waiting: Iterator[tuple[int, Question]]) -> list[tuple[int, Signals]]:
+            nonlocal done
+            found = []
+            for at, question in waiting:
+                found.append((at, await _look(question, store, opened, model or settings.model, embedding)))
+                done += 1
+                if watch is not None:
+                    watch(done, len(questions))
+            return found
+
+        waiting = iter(list(enumerate(questions)))
+        parts = await gather([work(waiting) for _ in range(min(CONCURRENCY, len(questions)))])
+        ordered = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
+    return Gathered(
+        signals=tuple(signals for _, signals in ordered),
+        embedding="" if embedding is None else embedding.name,
+        embedding_identity="" if embedding is None else embedding.identity,
+        missing=missing,
+    )
+
+
+async def _embedding(settings: Settings, progress: Progress | None) -> tuple[EmbeddingModel | None, str]:
+    try:
+        return await open_embedding(None, settings, progress), ""
+    except (UserError, BackendUnavailable) as e:
+        return None, str(e)
+
+
+async def _look(
+    question: Question, store: RunStore, model: LanguageModel | None, name: str, embedding: EmbeddingModel | None
+) -> Signals:
+    """The signals of a question, in a run of their own whose name follows from what is looked at."""
+    config = RunConfig(
+        question=question, strategy="auto", parameters={}, models={"main": name}, seed=SEED, reuse="store"
+    )
+    what = [None if model is None else model.identity, None if embedding is None else embedding.identity]
+    text = json.dumps([what, question.model_dump(mode="json", exclude={"metadata"})], sort_keys=True)
+    run = Run(f"signals-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}", config, store)
+    try:
+        await shielded(_begin(run, config, store))
+    except asyncio.CancelledError:  # it has begun: of a run that could not begin, that is told instead
+        await shielded(store.end_run(run.id, "interrupted"))
+        raise
+    try:
+        found = await signals_of(
+            question,
+            run,
+            model=None if model is None else MeteredModel(model, "main", run),
+            embedding=None if embedding is None else MeteredEmbedding(embedding, "embedding", run),
+        )
+    except BaseException as e:  # whatever it is and wherever it strikes, the store must not say that the run goes on
+        status: RunStatus = "interrupted" if isinstance(e, asyncio.CancelledError) else "failed"
+        await shielded(store.end_run(run.id, status))
+        raise
+    await shielded(store.end_run(run.id, "finished"))  # cancelled so late, it has ended all the same
+    return found
+
+
+async def _begin(run: Run, config: RunConfig, store: RunStore) -> None:
+    try:
+        await store.get_run(run.id)
+    except UnknownName:
+        await store.create_run(run.id, config.model_dump(mode="json"))
+    else:
+        await store.take_run(run.id)

@@ -1,0 +1,397 @@
+"""`ClaimRow`: a labelled claim with what is shown for it and what is right; and readers of the datasets of claims.
+
+What is shown for a claim: oracle, padded oracle, a retriever's first k, random sentences, whole pages.
+
+`held_back` and `unseen`: claims that the embedded judge was not trained on, by the rule of its own training.
+
+The rule is `evals/training/entailment/data.py`: SHA-256 of the claim's words, all claims of a contrast group on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ...core.errors import DataError, UserError
+from ...core.registry import nearest
+from ...reasoning.retrieval.passages import Passage
+from ...reasoning.retrieval.retriever import Retriever
+from ...verify.calibration.gold import Gold, gold_of
+from ..datasets.records import RawRow, find_files, read_file
+from ..training.entailment.data import HELD, TRAINABLE, Case, normal, sides_of
+from ..training.navigator.plan import is_held_out
+
+RANK_CONSTANT: Final = 60
+"""A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""
+
+Corpus = Mapping[str, Passage]
+"""Sentences by id, in the order of their file."""
+_Reader = Callable[[RawRow, Corpus], "ClaimRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """One labelled claim.
+
+    Attributes:
+        source: The dataset.
+        name: Its name there; unique within the source.
+        claim: The claim.
+        gold: The right label.
+        passages: What is shown, best first; None if a retriever has yet to look.
+        right: The passages that decide it, in the source's order; none where there are none or they are not known.
+        sets: Ids of passages that are enough together, one tuple for each sufficient set; none if not known.
+        group: Claims of one group are not independent: they share a text or differ in little.
+        about: A part of the dataset, such as why evidence was removed; empty if it has none.
+    """
+
+    source: str
+    name: str
+    claim: str
+    gold: Gold
+    passages: tuple[Passage, ...] | None
+    right: tuple[Passage, ...] = ()
+    sets: tuple[tuple[str, ...], ...] = ()
+    group: str = ""
+    about: str = ""
+
+    @property
+    def right_ids(self) -> frozenset[str]:
+        """Ids of the passages that decide it."""
+        return frozenset(p.id for p in self.right)
+
+
+def read_passages(path: Path) -> dict[str, Passage]:
+    """The sentences of a corpus by id; a page is both title and source.
+
+    Args:
+        path: A file of lines with `id`, `page` and `text`, or the folder with its `sentences.jsonl`.
+
+    Raises:
+        DataError: It is no such file, or an id occurs twice.
+    """
+    file = path / "sentences.jsonl" if path.is_dir() and (path / "sentences.jsonl").is_file() else path
+    found: dict[str, Passage] = {}
+    for row in read_file(find_files(file, ("corpus",))[0]):
+        name = row.text("id")
+        if name in found:
+            raise row.bad(f"the id {name!r} occurs twice")
+        found[name] = _passage(name, row.optional("page"), row.text("text"))
+    return found
+
+
+def read_claims(name: str, path: Path, corpus: Corpus | None = None) -> list[ClaimRow]:
+    """The claims of a dataset, in the order of its file.
+
+    Shown are: FEVER's `retrieved` sentences, or none yet (None) where a row has no such list; CLIMATE-FEVER's five; the
+    one passage of VitaminC and FEVER Symmetric; what SufficientFacts left of the evidence.
+
+    Args:
+        name: "fever", "climate_fever", "fever_symmetric", "vitaminc" or "sufficient_facts".
+        path: Its file, or the folder with its `dev.jsonl`.
+        corpus: The sentences that FEVER's `retrieved` names.
+
+    Raises:
+        UserError: There is no such dataset.
+        DataError: The file is not what it should be, or holds no claims.
+    """
+    reader = _READERS.get(name)
+    if reader is None:
+        near = nearest(name, _READERS)
+        hint = f"one of {', '.join(_READERS)}" + (f"; did you mean {near[0]}?" if near else "")
+        raise UserError(f"there is no dataset of claims {name!r}", hint=hint)
+    rows = [reader(row, corpus or {}) for row in read_file(find_files(path, (name,))[0])]
+    if not rows:
+        raise DataError(f"{path} holds no claims")
+    return rows
+
+
+def ranked(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """The same passages with a score for their rank (`RANK_CONSTANT`)."""
+    return tuple(p.model_copy(update={"score": 1 / (RANK_CONSTANT + r)}) for r, p in enumerate(passages, 1))
+
+
+def _passage(name: str, page: str, text: str) -> Passage:
+    return Passage(id=name, source=page or name, title=page, text=text)
+
+
+def _gold(row: RawRow, field: str = "label") -> Gold:
+    try:
+        return gold_of(row.text(field))
+    except DataError as e:
+        raise row.bad(e.message, hint=e.hint) from e
+
+
+def _fever(row: RawRow, corpus: Corpus) -> ClaimRow:
+    given = [_evidence(e) for e in row.rows("evidence")] if row.values.get("evidence") else []
+    sets = tuple(dict.fromkeys(tuple(dict.fromkeys(given[i].id for i in one)) for one in _places(row, len(given))))
+    shown: tuple[Passage, ...] | None = None
+    if row.has("retrieved"):
+        names = row.texts("retrieved", least=0)
+        missing = next((name for name in names if name not in corpus), None)
+        if missing is not None:
+            raise row.bad(
+                f"'retrieved' names {missing!r}, which the corpus does not have", hint="name it with --corpus"
+            )
+        shown = ranked([corpus[name] for name in names])
+    claim, gold = row.text("claim"), _gold(row)
+    right = tuple({p.id: p for p in given}.values()) if gold != "neutral" else ()
+    return ClaimRow("fever", row.text("id"), claim, gold, shown, right, sets if right else (), normal(claim))
+
+
+def _evidence(entry: RawRow) -> Passage:
+    return _passage(entry.text("doc_id"), entry.optional("page"), entry.text("text"))
+
+
+def _places(row: RawRow, count: int) -> list[list[int]]:
+    """`evidence_sets`, without empty ones."""
+    given = row.values.get("evidence_sets") or []
+    found: list[list[int]] = []
+    for one in given if isinstance(given, list) else [None]:
+        if not isinstance(one, list) or not all(isinstance(i, int) and 0 <= i < count for i in one):
+            raise row.bad("the field 'evidence_sets' must be lists of positions within 'evidence'")
+        if one:
+            found.append([i for i in one if isinstance(i, int)])
+    return found
+
+
+def _climate(row: RawRow, corpus: Corpus) -> ClaimRow:
+    gold, claim = _gold(row), row.text("claim")
+    sides = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
+    entries = [(_evidence(e), _gold(e)) for e in row.rows("evidence")]
+    right = tuple(passage for passage, said in entries if said in sides)
+    sets: tuple[tuple[str, ...], ...] = tuple((p.id,) for p in right)
+    if gold == "disputed":  # one of each side
+        by_side = [[p.id for p, said in entries if said == side] for side in sides]
+        sets = tuple((a, b) for a in by_side[0] for b in by_side[1])
+    shown = ranked([passage for passage, _ in entries])
+    return ClaimRow("climate_fever", row.text("id"), claim, gold, shown, right, sets, normal(claim))
+
+
+def _single(source: str, group: str) -> _Reader:
+    def read(row: RawRow, corpus: Corpus) -> ClaimRow:
+        gold, claim, name = _gold(row), row.text("claim"), row.text("id")
+        passage = _passage(f"{source}:{name}", row.optional("page"), row.text("evidence"))
+        right = (passage,) if gold != "neutral" else ()
+        sets = tuple((p.id,) for p in right)
+        return ClaimRow(source, name, claim, gold, ranked([passage]), right, sets, row.optional(group) or normal(claim))
+
+    return read
+
+
+def _sufficient(row: RawRow, corpus: Corpus) -> ClaimRow:
+    name, claim, why = row.text("id"), row.text("claim"), row.text("sufficiency").strip()
+    gold: Gold = "neutral" if why.upper().startswith("NOT ENOUGH") else _gold(row, "label_full")
+    left = [
+        _passage(f"{name}:{i}", e.optional("page"), e.text("text"))
+        for i, e in enumerate(row.rows("evidence"))
+        if e.optional("text")
+    ]
+    return ClaimRow("sufficient_facts", name, claim, gold, ranked(left), (), (), normal(claim), why)
+
+
+_READERS: Final[dict[str, _Reader]] = {
+    "fever": _fever,
+    "climate_fever": _climate,
+    "fever_symmetric": _single("fever_symmetric", "base_id"),
+    "vitaminc": _single("vitaminc", "case_id"),
+    "sufficient_facts": _sufficient,
+}
+
+
+K: Final = 5
+"""Sentences that are shown for a claim."""
+_CLAIMS_AT_ONCE: Final = 256
+
+
+def oracle_two(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
+    """Supported and refuted claims with the passages that decide them."""
+    return [
+        replace(row, passages=ranked(row.right)) for row in rows if row.gold in ("supports", "refutes") and row.right
+    ]
+
+
+def oracle_padded(rows: Sequence[ClaimRow], corpus: Corpus, k: int = K, seed: int = 0) -> list[ClaimRow]:
+    """All classes with the same number of passages, so that their number tells nothing.
+
+    Deciding passages come first into the k, those of a smallest sufficient set before the others; then what was
+    retrieved; then, for the few claims of which less was, sentences drawn from the corpus. They are shown in the
+    retriever's order, what it did not find last.
+
+    Args:
+        rows: Claims with what was retrieved.
+        corpus: Sentences to fill up with.
+        k: Passages of a claim.
+        seed: Of the drawing.
+
+    Raises:
+        DataError: A claim has no retrieved passages, or the corpus is too small.
+    """
+    found = []
+    for row in rows:
+        retrieved = _shown(row)
+        smallest = min(row.sets, key=len, default=())
+        first = sorted(row.right, key=lambda p: p.id not in smallest)
+        taken = {p.id: p for p in (*first, *retrieved)}
+        chosen = list(taken.values())[:k]
+        if len(chosen) < k:
+            chosen += _drawn(row, corpus, k - len(chosen), seed, without=set(taken))
+        rank = {p.id: i for i, p in enumerate(retrieved)}
+        found.append(replace(row, passages=ranked(sorted(chosen, key=lambda p: rank.get(p.id, len(rank))))))
+    return found
+
+
+def first(rows: Sequence[ClaimRow], k: int) -> list[ClaimRow]:
+    """The best k of what is shown."""
+    return [replace(row, passages=_shown(row)[:k]) for row in rows]
+
+
+def random_sentences(rows: Sequence[ClaimRow], corpus: Corpus, k: int = K, seed: int = 0) -> list[ClaimRow]:
+    """Sentences of the corpus for each claim, drawn by seed and claim; deciding ones are not kept out."""
+    return [replace(row, passages=ranked(_drawn(row, corpus, k, seed))) for row in rows]
+
+
+async def retrieved_by(rows: Sequence[ClaimRow], retriever: Retriever, k: int = K) -> list[ClaimRow]:
+    """What a retriever finds.
+
+    Raises:
+        ReasonError: As `Retriever.retrieve`.
+    """
+    found: list[ClaimRow] = []
+    for start in range(0, len(rows), _CLAIMS_AT_ONCE):
+        part = rows[start : start + _CLAIMS_AT_ONCE]
+        told = await retriever.retrieve([row.claim for row in part], k)
+        found += [replace(row, passages=tuple(passages)) for row, passages in zip(part, told, strict=True)]
+    return found
+
+
+def by_page(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
+    """Passages of one page as one passage, best first within it: texts that a span can be cut from.
+
+    What is right and enough is told by pages then.
+    """
+    found = []
+    for row in rows:
+        pages: dict[str, list[Passage]] = {}
+        for passage in _shown(row):
+            pages.setdefault(passage.source, []).append(passage)
+        whole = [
+            one[0].model_copy(update={"id": f"page:{page}", "text": " ".join(p.text for p in one)})
+            for page, one in pages.items()
+        ]
+        place = {p.id: f"page:{p.source}" for p in (*row.right, *_shown(row))}
+        found.append(
+            replace(
+                row,
+                passages=tuple(whole),
+                right=tuple(p.model_copy(update={"id": place[p.id]}) for p in row.right),
+                sets=tuple(tuple(dict.fromkeys(place[i] for i in one)) for one in row.sets),
+            )
+        )
+    return found
+
+
+def replaced(rows: Sequence[ClaimRow], share: float, seed: int = 0) -> list[ClaimRow]:
+    """Each passage replaced, with a probability, by one that is shown for another claim.
+
+    What is replaced at a share stays so, by the same passage, at every larger one.
+
+    Args:
+        rows: At least two claims with passages.
+        share: The probability, in [0, 1].
+        seed: Of the drawing.
+
+    Raises:
+        DataError: There are no two claims.
+    """
+    if len(rows) < 2:
+        raise DataError("evidence of other claims needs at least two claims")
+    found = []
+    for number, row in enumerate(rows):
+        rng = random.Random(_seed(f"replaced {seed}", row))  # noqa: S311 (a draw that can be repeated)
+        shown = []
+        for passage in _shown(row):
+            chance, other, at = rng.random(), rng.randrange(len(rows) - 1), rng.random()
+            offered = _shown(rows[other + (other >= number)])
+            if chance < share and offered:
+                passage = offered[int(at * len(offered))].model_copy(update={"score": passage.score})
+            shown.append(passage)
+        found.append(replace(row, passages=tuple(shown)))
+    return found
+
+
+def _shown(row: ClaimRow) -> tuple[Passage, ...]:
+    if row.passages is None:
+        raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
+    return row.passages
+
+
+def _drawn(row: ClaimRow, corpus: Corpus, count: int, seed: int, without: set[str] | None = None) -> list[Passage]:
+    names = list(corpus)
+    kept_out = without or set()
+    if len(names) - len(kept_out) < count:
+        raise DataError(f"the corpus has {len(names)} sentences, too few to show {count}")
+    rng = random.Random(_seed(f"drawn {seed}", row))  # noqa: S311 (a draw that can be repeated)
+    drawn: dict[str, None] = {}
+    while len(drawn) < count:
+        name = names[rng.randrange(len(names))]
+        if name not in kept_out:
+            drawn[name] = None
+    return [corpus[name] for name in drawn]
+
+
+def _seed(what: str, row: ClaimRow) -> int:
+    return int.from_bytes(hashlib.sha256(f"{what}\x1f{row.source}\x1f{row.name}".encode()).digest()[:8], "big")
+
+
+FOLDS: Final = 5
+_CONTRASTED: Final = ("vitaminc",)
+"""Datasets whose groups the training keeps on one side."""
+
+
+def held_back(claim: str, share: float = HELD) -> bool:
+    """Whether a claim that belongs to no contrast group is kept back from training.
+
+    Args:
+        claim: The claim.
+        share: Share of all claims that is; a larger one only adds to them.
+    """
+    return is_held_out(hashlib.sha256(normal(claim).encode()).hexdigest(), share)
+
+
+def unseen(rows: Sequence[ClaimRow], share: float = HELD, beside: Sequence[ClaimRow] = ()) -> list[ClaimRow]:
+    """The rows that the judge was not trained on, in order; all of those of datasets that are never trained on.
+
+    Args:
+        rows: Claims.
+        share: Share that the training kept back.
+        beside: Claims of other datasets that it was given too: a contrast group takes all that have its claims along.
+
+    Raises:
+        UserError: None of the rows is unseen.
+    """
+    together = [row for row in (*rows, *beside) if row.source in TRAINABLE]
+    cases = [
+        Case(
+            source=row.source,
+            name=str(i),
+            claim=row.claim,
+            label="neutral",  # the sides do not depend on labels
+            case=row.group if row.source in _CONTRASTED else "",
+        )
+        for i, row in enumerate(together)
+    ]
+    held = {together[int(case.name)] for case in sides_of(cases, held=share).held}
+    found = [row for row in rows if row.source not in TRAINABLE or row in held]
+    if not found:
+        raise UserError(f"none of {len(rows)} claims is kept back from training", hint="give more claims")
+    return found
+
+
+def fold_of(group: str, folds: int = FOLDS) -> int:
+    """The part, from 0, that claims of a group are measured in; it does not depend on what is kept back."""
+    return int.from_bytes(hashlib.sha256(f"fold\x1f{group}".encode()).digest()[:8], "big") % folds

@@ -1,0 +1,261 @@
+"""Verdicts on the pairs of many claims: judged in batches, stored as they come, and never judged twice.
+
+`VerdictStore`: verdicts on pairs in one SQLite file, by who judged and what was judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, Self
+
+from ...core.errors import DataError, StoreError
+from ...verify.entailment.protocol import Entailment, Pair
+from ...verify.entailment.windows import WindowedEntailment
+from ...verify.spans import by_words
+from ...verify.types import Support
+from .claims import ClaimRow
+
+KIND: Final = "reason verdicts 1"
+BUSY_S: Final = 30.0
+"""Seconds that a write waits for another process."""
+_AT_ONCE: Final = 500
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS verdicts (
+    backend TEXT NOT NULL,
+    pair BLOB NOT NULL,
+    supports REAL NOT NULL,
+    refutes REAL NOT NULL,
+    neutral REAL NOT NULL,
+    PRIMARY KEY (backend, pair)
+) WITHOUT ROWID;
+"""
+
+
+class VerdictStore:
+    """A file of verdicts. Each write is one transaction, so what was stored before a crash is found again.
+
+    Several processes may use one file. Its methods block for milliseconds and belong to one thread.
+
+    Args:
+        path: The file; made if it is not there.
+
+    Raises:
+        StoreError: It cannot be opened, or holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as e:
+            raise StoreError(f"cannot open the verdicts {path}: {e}") from e
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('kind', ?)", (KIND,))
+            (kind,) = self._db.execute("SELECT value FROM meta WHERE key = 'kind'").fetchone()
+        except (sqlite3.Error, TypeError) as e:
+            self._db.close()
+            raise StoreError(f"cannot use {path} for verdicts: {e}", hint="name another file") from e
+        if kind != KIND:
+            self._db.close()
+            raise StoreError(f"{path} holds {kind!r}, not {KIND!r}", hint="name another file")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def find(self, backend: str, pairs: Sequence[Pair]) -> list[Support | None]:
+        """What is known of pairs, in order; None of those that are not.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        keys = [key_of(pair) for pair in pairs]
+        distinct = list(dict.fromkeys(keys))
+        known: dict[bytes, Support] = {}
+        try:
+            for start in range(0, len(distinct), _AT_ONCE):
+                part = distinct[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT pair, supports, refutes, neutral FROM verdicts WHERE backend = ? AND pair IN ({marks})"  # noqa: S608 (question marks alone)
+                known.update((key, Support(*found)) for key, *found in self._db.execute(query, (backend, *part)))
+        except sqlite3.Error as e:
+            raise StoreError(f"cannot read the verdicts {self.path}: {e}") from e
+        return [known.get(key) for key in keys]
+
+    def add(self, backend: str, verdicts: Mapping[Pair, Support]) -> None:
+        """Store verdicts, all or none of them; what is known already stays as it is.
+
+        Raises:
+            StoreError: They cannot be written.
+        """
+        rows = [(backend, key_of(pair), *support) for pair, support in verdicts.items()]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)", rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as e:
+            raise StoreError(f"cannot write the verdicts {self.path}: {e}") from e
+
+    def count(self, backend: str) -> int:
+        """How many pairs of a backend are known."""
+        (found,) = self._db.execute("SELECT count(*) FROM verdicts WHERE backend = ?", (backend,)).fetchone()
+        return int(found)
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._db.close()
+
+
+def key_of(pair: Pair) -> bytes:
+    """A pair by 16 bytes of a hash over its three texts."""
+    return hashlib.sha256(json.dumps(list(pair)).encode()).digest()[:16]
+
+
+Form = Literal["full", "span", "concat", "claim"]
+"""What is judged of a claim: each passage; the best sentence of each; all passages as one text; no text at all."""
+
+BATCH: Final = 512
+"""Pairs that are judged, and stored, at a time."""
+
+
+class Judged(NamedTuple):
+    """A claim and what its pairs say.
+
+    Attributes:
+        row: The claim.
+        supports: Of each passage, or of the one text of "concat" and "claim"; None where it could not be read.
+    """
+
+    row: ClaimRow
+    supports: tuple[Support | None, ...]
+
+
+class StoredEntailment:
+    """An entailment that judges what a store does not have, in batches, and stores it (see `Entailment`).
+
+    What could not be read is not stored, and so is judged again when it is asked for again. Cancelled, it loses one
+    batch at most.
+
+    Args:
+        entailment: What judges evidence of any length; long ones window by window. Closed with this object.
+        store: Keeps verdicts; not closed.
+        batch: Most pairs of a batch.
+    """
+
+    max_words: int | None = None
+
+    def __init__(self, entailment: Entailment, store: VerdictStore, batch: int = BATCH) -> None:
+        whole = entailment if entailment.max_words is None else WindowedEntailment(entailment)
+        self._entailment, self._store, self._batch = whole, store, max(1, batch)
+        self.name, self.identity = whole.name, whole.identity
+        self.asked = 0
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """What each evidence says of its claim, in order (see `Entailment.judge`)."""
+        found: list[Support | None] = []
+        for start in range(0, len(pairs), self._batch):
+            found += await self._some(pairs[start : start + self._batch])
+        return found
+
+    async def aclose(self) -> None:
+        """Close what judges; idempotent."""
+        await self._entailment.aclose()
+
+    async def _some(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        known = dict(zip(pairs, self._store.find(self.identity, pairs), strict=True))
+        missing = [pair for pair, verdict in known.items() if verdict is None]
+        if missing:
+            told = await self._entailment.judge(missing)
+            self.asked += len(missing)
+            fresh = {pair: verdict for pair, verdict in zip(missing, told, strict=True) if verdict is not None}
+            self._store.add(self.identity, fresh)
+            # as the store has them: the same before and after a restart
+            known.update(fresh)
+        return [known[pair] for pair in pairs]
+
+
+async def judge_pairs(
+    pairs: Iterable[Pair],
+    entailment: StoredEntailment,
+    told: Callable[[int], None] = lambda done: None,
+    batch: int = BATCH,
+) -> int:
+    """Fill the store with verdicts on pairs, a batch in memory at a time.
+
+    Args:
+        pairs: The pairs; those of which verdicts are stored cost nothing.
+        entailment: What judges.
+        told: Hears how many pairs are done.
+        batch: Most pairs that are held.
+
+    Returns:
+        How many pairs were done.
+
+    Raises:
+        ReasonError: The judge failed, or the store; what was judged before is stored.
+    """
+    left, done = iter(pairs), 0
+    while some := list(islice(left, batch)):
+        await entailment.judge(some)
+        done += len(some)
+        told(done)
+    return done
+
+
+async def judged_rows(rows: Sequence[ClaimRow], form: Form, entailment: Entailment) -> list[Judged]:
+    """Claims with what their pairs say, in order.
+
+    Raises:
+        DataError: A claim has no passages yet.
+        ReasonError: The judge failed.
+    """
+    asked = [pairs_of(row, form) for row in rows]
+    told = iter(await entailment.judge([pair for pairs in asked for pair in pairs]))
+    return [Judged(row, tuple(next(told) for _ in pairs)) for row, pairs in zip(rows, asked, strict=True)]
+
+
+def every_pair(rows: Iterable[ClaimRow], form: Form) -> Iterator[Pair]:
+    """The pairs of claims, one after the other."""
+    for row in rows:
+        yield from pairs_of(row, form)
+
+
+def pairs_of(row: ClaimRow, form: Form) -> list[Pair]:
+    """What is asked of a claim, as `davinci` asks it.
+
+    Raises:
+        DataError: It has no passages yet.
+    """
+    if form == "claim":
+        return [Pair("", row.claim)]
+    if row.passages is None:
+        raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
+    if form == "concat":
+        texts = [f"{p.title}: {p.text}" if p.title else p.text for p in row.passages]
+        return [Pair(" ".join(texts), row.claim)] if texts else []
+    if form == "span":
+        best = [by_words(p, row.claim) for p in row.passages]
+        return [
+            Pair(p.text if span is None else span.text, row.claim, p.title)
+            for p, span in zip(row.passages, best, strict=True)
+        ]
+    return [Pair(p.text, row.claim, p.title) for p in row.passages]

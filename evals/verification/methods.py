@@ -1,0 +1,251 @@
+"""`Method`: one way from verdicts on passages to a verdict; fitted to some claims, told of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from ...core.answer import Verdict
+from ...core.errors import UserError
+from ...reasoning.retrieval.passages import Passage
+from ...verify.calibration.fitting import fit_calibration
+from ...verify.calibration.gating import Standing, choose_threshold
+from ...verify.calibration.gold import Gold
+from ...verify.calibration.verdict_calibration import VerdictCalibration
+from ...verify.davinci.belonging import aggregation_id
+from ...verify.davinci.config import DavinciConfig
+from ...verify.davinci.deciding import Deciding, Decision
+from ...verify.fusion.fitted import FittedFusion
+from ...verify.fusion.fitting import Example, fit_fusion
+from ...verify.fusion.items import item_of
+from ...verify.fusion.parameters import FusionParameters, Mode
+from ...verify.types import Label, Support
+from .claims import FOLDS, fold_of
+from .judging import Form, Judged
+
+Aggregation = Mode | Literal["concat", "top"]
+"""How passages become one verdict; "top" looks at the best passage alone."""
+CalibrationKind = Literal["temperature", "platt", "isotonic"]
+
+GOLDS: Final[dict[Verdict, Gold]] = {
+    "supported": "supports",
+    "refuted": "refutes",
+    "not_enough_evidence": "neutral",
+    "disputed": "disputed",
+}
+FITTED_MODES: Final = ("witness", "product")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way.
+
+    Attributes:
+        name: What it is called.
+        form: What is judged.
+        aggregation: How passages become one verdict.
+        fitted: Whether the parameters of the aggregation are fitted; of "witness" and "product" alone.
+        calibration: How probabilities are calibrated; None leaves them.
+        gate: Least confidence of a decisive verdict; None chooses it after calibration; 0 is no gate.
+        disputed: Whether "disputed" can be said.
+        start: Parameters of the aggregation, or those that the fitting begins from; None are the defaults.
+    """
+
+    name: str
+    form: Form = "full"
+    aggregation: Aggregation = "witness"
+    fitted: bool = True
+    calibration: CalibrationKind | None = "temperature"
+    gate: float | None = None
+    disputed: bool = False
+    start: FusionParameters | None = field(default=None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is one verdict on a claim to begin with."""
+        return self.aggregation in ("concat", "top") or self.form in ("concat", "claim")
+
+
+class Fit(NamedTuple):
+    """What a method has learned.
+
+    Attributes:
+        deciding: How it decides.
+        fusion: The fitted parameters; None if none were fitted.
+        calibration: The calibration; None if there is none.
+        standing: How the gate's threshold did on what it was chosen by; None if it was not chosen.
+    """
+
+    deciding: Deciding
+    fusion: FittedFusion | None
+    calibration: VerdictCalibration | None
+    standing: Standing | None
+
+
+class Told(NamedTuple):
+    """What a method says of a claim.
+
+    Attributes:
+        label: What it stands by.
+        probs: Its calibrated probabilities; the gate does not change them.
+        downgraded: Whether the gate took a decisive label back.
+        named: Ids of the passages that it shows for a decisive verdict.
+    """
+
+    label: Gold
+    probs: Support
+    downgraded: bool = False
+    named: tuple[str, ...] = ()
+
+
+Memo = dict[tuple[int, Form, str], FittedFusion]
+"""Fitted parameters by fold, form and what they began from: they take the longest, and several methods share them. It
+belongs to one list of claims and one judge."""
+
+
+def fit(
+    judged: Sequence[Judged],
+    method: Method,
+    *,
+    backend: str,
+    source: str,
+    memo: Memo | None = None,
+    part: int = -1,
+) -> Fit:
+    """Fit fusion, then calibration, then gate; each only if the method has it.
+
+    Args:
+        judged: Claims with verdicts. Disputed ones tell of conflict alone.
+        method: The method.
+        backend: Identity of what judged the pairs.
+        source: Where the evidence came from.
+        memo: What was fitted to the same claims before; takes what is fitted now.
+        part: The fold that is left out, for the memo.
+
+    Raises:
+        UserError: There are too few claims.
+    """
+    fusion, fitted = _fusion(judged, method, backend, source, {} if memo is None else memo, part)
+    plain = [one for one in judged if one.row.gold != "disputed" and any(s is not None for s in one.supports)]
+    bare = Deciding(fusion=fusion, threshold=0.0)
+    supports = [decide(one, bare, method).probs for one in plain]
+    golds: list[Label] = [one.row.gold for one in plain]  # type: ignore[misc]  # disputed ones were left out
+    calibration = None
+    if method.calibration is not None:
+        kind: Mode | Literal["concat"] = "concat" if method.aggregation == "concat" else fusion.mode
+        config = DavinciConfig(aggregation=kind, evidence_form="span" if method.form == "span" else "full")
+        calibration = fit_calibration(
+            method.calibration,
+            supports,
+            golds,
+            backend=backend,
+            aggregation=aggregation_id(config, fusion),
+            groups=[one.row.group or one.row.name for one in plain],
+        )
+        supports = [calibration.apply(s) for s in supports]
+    standing = choose_threshold(supports, golds) if method.gate is None else None
+    threshold = standing.threshold if standing is not None else method.gate
+    if calibration is not None:
+        calibration = calibration.model_copy(update={"threshold": threshold})
+    return Fit(Deciding(fusion=fusion, calibration=calibration, threshold=threshold), fitted, calibration, standing)
+
+
+def tell(one: Judged, fit_: Fit, method: Method) -> Told:
+    """What a fitted method says of a claim."""
+    decision = decide(one, fit_.deciding, method)
+    label = GOLDS[decision.verdict]
+    return Told(label, decision.probs, decision.downgraded, named_by(one, label, method))
+
+
+def out_of_fold(
+    judged: Sequence[Judged],
+    method: Method,
+    *,
+    backend: str,
+    source: str,
+    folds: int = FOLDS,
+    memo: Memo | None = None,
+) -> tuple[list[Told], dict[int, Fit]]:
+    """What a method says of each claim when fitted to the claims of the other folds, in order; and the fits by fold.
+
+    Folds are by a hash of the group, so that no claim helps to measure itself or what belongs to it.
+
+    Raises:
+        UserError: There are too few claims, or a fold is left without others.
+    """
+    parts = [fold_of(one.row.group or one.row.name, folds) for one in judged]
+    fits = {}
+    for part in sorted(set(parts)):
+        others = [one for one, p in zip(judged, parts, strict=True) if p != part]
+        if not others:
+            raise UserError("all claims are of one fold, so none are left to fit to", hint="give more claims")
+        fits[part] = fit(others, method, backend=backend, source=source, memo=memo, part=part)
+    return told_by(judged, fits, method, folds), fits
+
+
+def told_by(judged: Sequence[Judged], fits: Mapping[int, Fit], method: Method, folds: int = FOLDS) -> list[Told]:
+    """What a method says of each claim by the fit of its fold; the evidence may be another than was fitted to."""
+    return [tell(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
+
+
+def decide(one: Judged, deciding: Deciding, method: Method) -> Decision:
+    """What is stood by of a claim (see `Deciding`)."""
+    if method.whole:
+        return deciding.decide_whole(one.supports[0] if one.supports else None)
+    return deciding.decide(one.row.passages or (), one.supports)
+
+
+def named_by(one: Judged, label: Gold, method: Method) -> tuple[str, ...]:
+    """Ids of the passages that `davinci` shows for a verdict: at most three that say the same, the clearest first.
+
+    Where none says so by itself it is the one that does most; of a dispute one for each side; none for "neutral". A
+    verdict on all passages as one text shows them all.
+    """
+    passages: Sequence[Passage] = one.row.passages or ()
+    if label == "neutral" or method.form == "claim":
+        return ()
+    if method.form == "concat":
+        return tuple(p.id for p in passages)
+    looked = passages[:1] if method.aggregation == "top" else passages
+    read = [(p.id, s) for p, s in zip(looked, one.supports, strict=False) if s is not None]
+    if not read:
+        return ()
+    most = {side: max(read, key=lambda found: getattr(found[1], side))[0] for side in ("supports", "refutes")}
+    if label == "disputed":
+        return tuple(dict.fromkeys(most.values()))
+    agreeing = sorted(
+        ((-getattr(s, label), i, name) for i, (name, s) in enumerate(read) if s.label == label), key=lambda a: a[:2]
+    )
+    return tuple(name for _, _, name in agreeing[:3]) or (most[label],)
+
+
+def examples_of(judged: Sequence[Judged]) -> list[Example]:
+    """Claims as fusion is fitted to them; passages that could not be read are left out."""
+    return [
+        Example(
+            tuple(
+                item_of(p, (s,), rank=rank)
+                for rank, (p, s) in enumerate(zip(one.row.passages or (), one.supports, strict=True), 1)
+                if s is not None
+            ),
+            one.row.gold,
+        )
+        for one in judged
+    ]
+
+
+def _fusion(
+    judged: Sequence[Judged], method: Method, backend: str, source: str, memo: Memo, part: int
+) -> tuple[FusionParameters, FittedFusion | None]:
+    if method.whole:
+        return FusionParameters(mode="mean", disputed=False), None
+    start = method.start or FusionParameters(mode=method.aggregation)
+    start = start.model_copy(update={"disputed": method.disputed})
+    if not method.fitted or start.mode not in FITTED_MODES:
+        return start, None
+    key = (part, method.form, start.model_dump_json())
+    fitted = memo.get(key)
+    if fitted is None:
+        fitted = memo[key] = fit_fusion(examples_of(judged), verifier=backend, source=source, start=start)
+    return fitted.parameters_for(verifier=backend, source=source), fitted

@@ -1,1 +1,0 @@
-"""Measuring verification: labelled claims, stored verdicts on pairs, methods fitted out of fold, figures."""
