@@ -14,19 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.answer import Solution
 from ..core.errors import CapabilityMissing, LimitExceeded, UserError
 from ..core.events import StrategyNote
-from ..core.question import Question
 from ..core.run import Run
-from ..reasoning.strategy import Models, Parameters, Stability, Strategy, make_strategy, require_features
+from ..core.types import Question, Solution
+from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy, require_features
 from ..serving.model import Feature
-from .arms import Arm, Estimate, ranked
-from .auto_file import AutoFile, load_auto
-from .feature_space import most_telling, with_telling
-from .inner import inner_strategy
-from .noted_file import file_of_digest, with_digest
-from .question_row import question_row
+from .features import most_telling, with_telling
+from .nested_strategy import inner_strategy
+from .router_files import (
+    Arm,
+    AutoRouterFile,
+    Estimate,
+    file_of_digest,
+    load_auto_router_file,
+    question_row,
+    ranked,
+    with_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +90,7 @@ class Auto:
         @model_validator(mode="before")
         @classmethod
         def _note_digest(cls, given: Any) -> Any:
-            return with_digest(given, load_auto)
+            return with_digest(given, load_auto_router_file)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -100,7 +105,7 @@ class Auto:
         config = self.config
         if not config.router:
             return await self._fall_back("no auto-router file was given", question, models, run)
-        file = file_of_digest(config.router, config.router_digest, load_auto)
+        file = file_of_digest(config.router, config.router_digest, load_auto_router_file)
         other = file.trained.other_model(identities_of(models))
         if other:
             return await self._fall_back(f"the router {file} is for another model: {other}", question, models, run)
@@ -129,7 +134,7 @@ class Auto:
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
 
-    def _ready(self, one: Estimate, file: AutoFile, models: Models, run: Run) -> _Ready | str:
+    def _ready(self, one: Estimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
         """An arm ready to run; a text says why it is not."""
         arm, identities = one.arm, identities_of(models)
         for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
@@ -151,7 +156,7 @@ class Auto:
 
     async def _fall_back(self, why: str, question: Question, models: Models, run: Run) -> Solution:
         run.degrade(f"{FALLBACK} was taken: {why}")
-        strategy, _ = make_strategy(FALLBACK, {})
+        strategy, _ = create_strategy(FALLBACK, {})
         notes: dict[str, JsonValue] = {"ran": FALLBACK, "why": why, "chosen": FALLBACK}
         run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
         return _with_notes(await strategy.solve(question, models, run), FALLBACK, notes)

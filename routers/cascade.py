@@ -3,27 +3,77 @@
 Sources: Chen, Zaharia, Zou, "FrugalGPT: How to Use Large Language Models While Reducing Cost and Improving Performance"
 (2023, arXiv:2305.05176), section 3, "LLM cascade"; Aggarwal, Madaan et al., "AutoMix: Automatically Mixing Language
 Models" (NeurIPS 2024, arXiv:2310.12963), where the small model's own opinion of its answer decides.
+
+How far a solution can be believed, as one number: what its strategy states, or how likely its tokens were.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.answer import Solution
-from ..core.calibration import CalibrationMap, load_map
+from ..core.calibration import CalibrationMap, load_calibration_map
 from ..core.errors import DataError, UserError
 from ..core.events import StrategyNote
-from ..core.question import Question
 from ..core.run import Run
-from ..reasoning.strategy import Models, Parameters, Stability, make_strategy, require_features
+from ..core.types import Candidate, Question, Solution
+from ..reasoning.strategy import Models, Parameters, Stability, create_strategy, require_features
 from ..serving.model import Feature
-from .belief import Belief, belief_in
-from .inner import inner_strategy
-from .noted_file import file_of_digest
+from .nested_strategy import inner_strategy
+from .router_files import file_of_digest
+
+BeliefKind = Literal["stated", "calibrated", "likelihood", "unknown"]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How far a solution can be believed.
+
+    Attributes:
+        value: In [0, 1]; None if unknown.
+        kind: What the value is.
+    """
+
+    value: float | None
+    kind: BeliefKind
+
+    @property
+    def stated(self) -> float | None:
+        """The value where it is an estimate of the probability of being right; a likelihood is none."""
+        return self.value if self.kind in ("stated", "calibrated") else None
+
+
+def belief_in(solution: Solution, curve: CalibrationMap | None = None, *, likelihood: bool = False) -> Belief:
+    """How far a solution can be believed.
+
+    Args:
+        solution: The solution.
+        curve: What its strategy's confidence has been worth; with it, a solution without any is not known to be worth
+            anything.
+        likelihood: Whether to look at the likelihood even if a confidence is stated.
+    """
+    if solution.confidence is not None and not likelihood:
+        if curve is None:
+            return Belief(solution.confidence, "stated")
+        return Belief(curve.apply(solution.confidence), "calibrated")
+    value = None if solution.best is None or curve is not None else token_likelihood(solution.best)
+    return Belief(value, "unknown" if value is None else "likelihood")
+
+
+def token_likelihood(candidate: Candidate) -> float | None:
+    """exp(mean log-probability of a token) of an attempt, in (0, 1]: the geometric mean of its tokens' probabilities.
+
+    None where the backend hides log-probabilities, or the strategy does not pass them on.
+    """
+    if candidate.logprob is None or not candidate.tokens:
+        return None
+    return math.exp(min(candidate.logprob / candidate.tokens, 0.0))
+
 
 Which = Literal["small", "large"]
 
@@ -154,7 +204,7 @@ class Cascade:
                 hint="calibrate a run of the small model as the main one (reason eval -m SMALL, reason eval calibrate)",
             )
         # a parameter that the strategy did not have when the map was fitted was at its default
-        then = {**make_strategy(config.first, {})[1], **found.parameters}
+        then = {**create_strategy(config.first, {})[1], **found.parameters}
         differing = [
             f"{name} was {then.get(name)} and is {now}"
             for name, now in config.first_parameters.items()
@@ -211,4 +261,4 @@ def _whose_stands(small: Solution, large: Solution) -> Which:
 
 
 def _map_of(file: str, digest: str) -> CalibrationMap:
-    return file_of_digest(file, digest, load_map, "calibration map")
+    return file_of_digest(file, digest, load_calibration_map, "calibration map")

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ..core.errors import DataError
-from ..core.events import CallFinished, CallStarted, EventFields
-from .step_rules import Writer
+from ..core.events import CallFinished, CallStarted, Event
+from .transcript import Writer
 
 Spent = tuple[Writer, int, int]
 """Which model, computed prompt tokens, generated tokens."""
@@ -72,7 +72,7 @@ class LatencyModel:
         return seconds
 
 
-def observations(events: Sequence[EventFields]) -> list[Observation]:
+def observations(events: Sequence[Event]) -> list[Observation]:
     """The timed calls in a run's events.
 
     Calls that the run store answered, all or in part, are left out: they took no time. Of a call that was broken off

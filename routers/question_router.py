@@ -11,20 +11,25 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.answer import Solution
 from ..core.errors import LimitExceeded, UserError
 from ..core.events import StrategyNote
-from ..core.question import Question
 from ..core.run import Run
+from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, require_features
 from ..serving.model import Feature
-from .arms import arm_label, chance_of
 from .auto import identities_of
-from .feature_space import most_telling, with_telling
-from .inner import inner_strategy
-from .noted_file import file_of_digest, with_digest
-from .question_file import MADE_BY, QuestionFile, load_question_router
-from .question_row import question_row
+from .features import most_telling, with_telling
+from .nested_strategy import inner_strategy
+from .router_files import (
+    QUESTION_MADE_BY,
+    QuestionRouterFile,
+    arm_label,
+    chance_of,
+    file_of_digest,
+    load_question_router_file,
+    question_row,
+    with_digest,
+)
 
 
 class QuestionRouter:
@@ -68,7 +73,7 @@ class QuestionRouter:
         def _note_digest(cls, given: Any) -> Any:
             if isinstance(given, dict) and given.get("rate") is not None and given.get("threshold") is not None:
                 raise ValueError("give rate or threshold, not both")
-            return with_digest(given, load_question_router)
+            return with_digest(given, load_question_router_file)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -113,20 +118,24 @@ class QuestionRouter:
         solution = await strategies[who].solve(question, of_small if who == "small" else models, run)
         return solution.model_copy(update={"notes": {**solution.notes, "ran": ran, "question_router": dict(notes)}})
 
-    def _file(self, models: Models) -> QuestionFile:
+    def _file(self, models: Models) -> QuestionRouterFile:
         config = self.config
         if not config.router:
-            raise UserError("question-router needs a trained router", hint=f"{MADE_BY}; --set router=FILE uses it")
-        file = file_of_digest(config.router, config.router_digest, load_question_router)
+            raise UserError(
+                "question-router needs a trained router", hint=f"{QUESTION_MADE_BY}; --set router=FILE uses it"
+            )
+        file = file_of_digest(config.router, config.router_digest, load_question_router_file)
         if not models.has("small"):
             raise UserError("question-router needs a small model beside the main one", hint="name it: --small-model")
         for role in ("main", "small"):
             other = file.trained.other_model(identities_of(models), role)
             if other:
-                raise UserError(f"the router {file} is for another model: {other}", hint=f"{MADE_BY} for these two")
+                raise UserError(
+                    f"the router {file} is for another model: {other}", hint=f"{QUESTION_MADE_BY} for these two"
+                )
         return file
 
-    def _threshold(self, file: QuestionFile) -> float:
+    def _threshold(self, file: QuestionRouterFile) -> float:
         if self.config.threshold is not None:
             return self.config.threshold
         return file.threshold if self.config.rate is None else file.threshold_for(self.config.rate)

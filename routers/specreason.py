@@ -15,17 +15,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from ..core.answer import Solution
 from ..core.errors import LimitExceeded, ReasonError
-from ..core.messages import Completion, Message, Prompt, Request, Sampling
-from ..core.question import Question
+from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
 from ..core.run import Run
+from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Stability
 from ..serving.model import Feature
-from .pen import Pen
-from .step_loop import Scene, StepLoop, StepLoopParameters, Turn
-from .step_rules import Writer
-from .step_writer import Draft
+from .stepwise import Draft, Pen, Scene, StepLoop, StepLoopParameters, Turn
+from .transcript import Writer
 
 SHOWN = 10
 """Likely tokens that are looked at for digits."""
@@ -41,7 +38,7 @@ JUDGEMENT_BEGINS = "Digit for the last step: ["
 class SpecReason:
     """`specreason`: the small model's steps, where the large one finds them right.
 
-    Requests: two for a step that is kept, three for one that is written anew; and the answer, as in `glimp`. A
+    Requests: two for a step that is kept, three for one that is written anew; and the answer, as in `glimprouter`. A
     judgement in which no digit can be read is none in favour: the step is written anew.
     """
 
@@ -116,7 +113,7 @@ class _ByJudgement:
         if pen.room(1, written) < 1:
             raise LimitExceeded("tokens", written, written)
         scene.allowance.tokens(1)
-        sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=self._shown, logprobs=self._shown > 0)
+        sampling = SamplingParams(temperature=0.0, max_tokens=1, top_logprobs=self._shown, logprobs=self._shown > 0)
         request = Request(prompt=self._asked(pen, draft.text), sampling=sampling)
         ((_, (reply,)),) = await pen.ask("score", [request])
         if reply.finish_reason in ("cancelled", "budget"):  # likewise when it is replayed

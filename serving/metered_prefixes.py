@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import JsonValue
 
-from ..core.budget import Need
+from ..core.budget import CostBound
 from ..core.errors import StoreError, UnknownName
 from ..core.events import CallStarted
 from ..core.messages import Prompt, Usage
 from ..core.store import call_key
 from .kv_store import MOST_NAME_CHARS, KVStore, Pinned, PrefixState, check_name
-from .meter import Meter
+from .metered.model import Meter
 
 
 class MeteredPrefixes:
@@ -107,7 +107,7 @@ class MeteredPrefixes:
         """
         meter, run = self._meter, self._meter.run
         key = call_key(meter.model.identity, [meter.role, asked], None, 0)
-        with run.ledger.reserve(Need()):
+        with run.ledger.reserve(CostBound()):
             record = (await run.stored([key])).get(key)
             known = None if record is None else Pinned.model_validate(record.reply)
             call = run.emit(

@@ -1,11 +1,16 @@
-"""`LanguageModel`: the one protocol behind which every backend stands, and what a backend says it can do."""
+"""`LanguageModel`: the one protocol behind which every backend stands, and what a backend says it can do.
+
+`ExplainsTokens`: the protocol of models that can tell which parts of a prompt a continuation rests on, from inside.
+
+It takes the weights, so few models have it: the embedded engine, for the families it computes itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
-from ..core.messages import Chunk, Completion, Frozen, NextToken, Prompt, Request, Scored
+from ..core.messages import Chunk, Completion, Frozen, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
 
 Feature = Literal[
     "logprobs",
@@ -34,7 +39,7 @@ class Capabilities(Frozen):
         prefix: The reply's beginning can be given and is continued exactly.
         seed: A seeded sample is reproducible, whatever shares its batch.
         hooks: Names of the logits hooks that work here.
-        json_schema: Texts can be held to a JSON Schema (`Sampling.json_schema`).
+        json_schema: Texts can be held to a JSON Schema (`SamplingParams.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
         pins: Prefixes can be kept under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
@@ -127,7 +132,7 @@ class LanguageModel(Protocol):
     def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Like `generate` with one request, piece by piece; the last piece of each sample carries its completion."""
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of given continuations of one prompt, whose prefix is computed once.
 
         A text continuation is tokenized together with the prompt where the seam matters (the tokens are those of the
@@ -138,7 +143,7 @@ class LanguageModel(Protocol):
             ContextTooLong: Prompt and continuation do not fit.
         """
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Distribution of the token after each prompt, with the `top` most likely ones listed.
 
         Raises:
@@ -150,3 +155,50 @@ class LanguageModel(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; idempotent. Requests under way are cancelled."""
+
+
+class Relevance(Frozen):
+    """What a continuation rests on.
+
+    Attributes:
+        relevance: For each part of the prompt what it adds to the continuation's log-probability by layer-wise
+            relevance propagation (AttnLRP), summed over its tokens and over the continuation's, in nats. It may be
+            negative: the part speaks against the continuation.
+        gradient: Gradient times input, summed likewise: how much the log-probability changes with the length of the
+            part's embeddings, to first order, in nats. Exact as a derivative; as a measure of what a continuation rests
+            on it is weak in deep models.
+        attention: For each part its share of the attention that the positions before the continuation's tokens pay,
+            over all heads and layers, in [0, 1]. Attention shows where a model looks, not what moves it: not causal.
+        tokens: Tokens of each part; one that lies across a part's end belongs to the part with more of it.
+        rest: Relevance of all tokens that belong to no part.
+        logprob: Summed log-probability of the continuation, in nats, in fp32 whatever the model's number format.
+        usage: Tokens; `prompt_tokens` counts prompt and continuation.
+    """
+
+    relevance: tuple[float, ...]
+    gradient: tuple[float, ...]
+    attention: tuple[float, ...]
+    tokens: tuple[int, ...]
+    rest: float
+    logprob: float
+    usage: Usage = Usage()
+
+
+@runtime_checkable
+class ExplainsTokens(Protocol):
+    """A model that can look into itself."""
+
+    async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
+        """How much each part of a prompt matters for a continuation, by passes forward and back.
+
+        Args:
+            prompt: The prompt; its prefix, if it has one, is text.
+            parts: Pieces of the prompt, word for word, in the order in which they stand there; none overlaps another.
+            continuation: What follows the prompt.
+
+        Raises:
+            CapabilityMissing: The model cannot.
+            UserError: A part does not stand in the prompt, or not behind the part before it; or the continuation adds
+                no token.
+            ContextTooLong: Prompt and continuation do not fit.
+        """

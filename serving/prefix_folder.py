@@ -30,8 +30,7 @@ from pydantic import ValidationError
 from ..core.errors import DataError, UnknownName
 from ..core.registry import nearest
 from .kv_store import PayloadFile, PrefixState, PrefixTooLarge, SavedPrefix, check_name
-from .pulling import Pulling, disk_errors
-from .staging import locked
+from .model_files.downloads import Pulling, disk_errors, locked
 
 DESCRIPTION = "prefix.json"
 _PARTIAL = ".partial-"

@@ -6,6 +6,16 @@ in the middle is not cooled down; its count of requests under way is kept by cal
 methods that merely choose are deprecated or new from one release to the next; and a call through it takes longer than
 through bare LiteLLM (`benchmarks/backend_overhead.py`). So choice and health are ours, and LiteLLM keeps what it does
 for a single endpoint: provider, address, key, prices and the mapping of parameters.
+
+`Health`: whether an endpoint is to be asked, by what became of the requests it had. Pure: the time is given.
+
+`SpreadModel`: one model name over several endpoints: the least busy healthy one takes each request.
+
+A request that fails for a reason that another endpoint may not have (a rate limit, silence, a broken stream, a refused
+key) goes to another one at once, without its finished samples and without telling its text twice. When all have been
+tried, it waits as a request to a single endpoint would. See `endpoints` for what LiteLLM's Router could not do here.
+
+`open_endpoints`: several endpoints of one model, opened side by side and compared, behind one name.
 """
 
 from __future__ import annotations
@@ -14,13 +24,91 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from ...core.messages import Prompt
-from .health import Health
-from .limiter import Limiter
-from .model import LiteLLMModel
+from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
+from ...core.messages import Completion, Prompt, ScoredContinuation
+from ...core.settings import EndpointSettings, ProviderSettings, Settings
+from ..model import Capabilities, Listener
+from .errors import Fault, Retrying
+from .limiter import Limiter, Limiters
+from .model import Attempt, LiteLLMModel, Part
+from .requests import Traits, consecutive
+
+IN_A_ROW = 3
+"""Failures in a row after which an endpoint is left alone; fewer may be chance."""
+LONGEST_S = 60.0
+"""Longest time that an endpoint is left alone of our own accord, in seconds."""
+
+
+@dataclass
+class Health:
+    """One endpoint's health.
+
+    After failures in a row, or when it asks for it, an endpoint is left alone for a while. Then a single request tries
+    it; if that succeeds, all may come again, else it is left alone for twice as long.
+
+    Attributes:
+        cooldown_s: Seconds that it is left alone at first.
+        last_error: Why its last failed request failed.
+    """
+
+    cooldown_s: float = 1.0
+    last_error: Exception | None = None
+    _row: int = 0
+    _rests: int = 0
+    _until: float | None = None
+    _trying: bool = False
+
+    def usable(self, now: float) -> bool:
+        """Whether the next request may be sent to it."""
+        return self._until is None or (now >= self._until and not self._trying)
+
+    def due_s(self, now: float) -> float | None:
+        """Seconds until it may be tried; None while a request tries it already."""
+        if self._until is None:
+            return 0.0
+        return None if self._trying else max(0.0, self._until - now)
+
+    def begin(self) -> bool:
+        """A request is sent to it; whether that one tries an endpoint that was left alone."""
+        self._trying = tries = self._until is not None
+        return tries
+
+    def succeeded(self) -> None:
+        """It has answered."""
+        self._row = self._rests = 0
+        self._until, self._trying = None, False
+
+    def failed(self, now: float, error: Exception, *, rest_s: float | None = None, hard: bool = False) -> None:
+        """A request failed through no fault of its own.
+
+        Args:
+            now: The time in seconds, by any clock that only goes forward.
+            error: Why.
+            rest_s: Seconds that it wants to be left alone; None if it did not say.
+            hard: Whether the next request must fail too (a refused key), so that one failure is enough.
+        """
+        self.last_error = error
+        tried, self._trying = self._trying, False
+        if rest_s is not None:
+            if rest_s > 0:
+                self._until = max(self._until or 0.0, now + rest_s)
+            elif tried:
+                self._until = now
+            return
+        self._row += 1
+        if self._until is not None and not tried:
+            return  # it was under way when the endpoint was given up: that is known already
+        if tried or hard or self._row >= IN_A_ROW:
+            self._until = now + min(LONGEST_S, self.cooldown_s * 2.0 ** min(self._rests, 30))
+            self._rests += 1
+
+    def abandoned(self) -> None:
+        """A request that tried it was cancelled: another one may."""
+        self._trying = False
+
 
 SLACK = 8
 """Requests that the endpoint of a prompt's beginning may have more than the least busy one before that one is taken."""
@@ -132,3 +220,364 @@ def _rank(key: str, endpoint: Endpoint) -> float:
     """
     digest = hashlib.sha256(f"{key}\n{endpoint.place}".encode()).digest()
     return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2.0**64 + 1)) / endpoint.weight
+
+
+Join = Callable[[Endpoint], Awaitable[None]]
+"""Opens the model of an endpoint that could not be reached before; raises if it is not the one it should be."""
+
+
+class SpreadModel(LiteLLMModel):
+    """A model behind several endpoints.
+
+    Args:
+        endpoints: The endpoints.
+        first: The model of one of them, whose target and prices stand for all.
+        capabilities: What all of them can do.
+        traits: How all of them take requests.
+        retrying: How often and long a request is made again after all have been tried.
+        identity: What the run store keys on.
+        join: Opens an endpoint that could not be reached when the others were opened.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        first: LiteLLMModel,
+        capabilities: Capabilities,
+        traits: Traits,
+        retrying: Retrying,
+        identity: str,
+        join: Join,
+    ) -> None:
+        everything = Limiter(sum(e.limiter.most for e in endpoints.all))
+        super().__init__(first.target, first.wire, capabilities, traits, first.prices, everything, identity)
+        self._retrying = retrying
+        self.endpoints = endpoints
+        self._join = join
+
+    async def _make(
+        self, part: Part, done: dict[tuple[int, int], Completion], listener: Listener | None
+    ) -> ReasonError | None:
+        clock, began = self.endpoints.clock, self.endpoints.clock()
+        key = beginning(part.request.prompt) if self.target.settings.affinity else None
+        waited, retries = 0.0, 0
+        left = part.indices
+        tried: dict[Endpoint, Fault] = {}
+        while True:
+            endpoint = self.endpoints.choose(key, tried)
+            if endpoint is None:
+                wait = await self._rest(tried, retries, clock() - began)
+                if wait is None:
+                    return await self._give_up(part, left, self._verdict(tried), done, listener)
+                waited += wait
+                retries += bool(tried)
+                tried.clear()
+                continue
+            run = consecutive(left)[0]
+            made, queued = await self._at(endpoint, part, run, waited, listener)
+            waited = 0.0 if made.finished else waited + queued
+            left = part.keep(made.finished, done)
+            if not left:
+                return None
+            if made.short:
+                return await self._one_by_one(part, left, done, listener)
+            if made.fault is None:
+                continue
+            if not made.fault.retryable and not made.fault.fatal:
+                return await self._give_up(part, left, made.fault, done, listener)
+            tried[endpoint] = made.fault
+
+    async def _at(
+        self, endpoint: Endpoint, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
+    ) -> tuple[Attempt, float]:
+        """One attempt at one endpoint, and the seconds waited for a place there."""
+        health = endpoint.health
+        health.begin()
+        settled = False
+        try:
+            async with endpoint.limiter.turn() as queued:
+                made = Attempt((), await self._joined(endpoint) if endpoint.model is None else None)
+                if endpoint.model is not None:
+                    made = await endpoint.model.attempt(part, run, waited + queued, listener)
+            fault = made.fault
+            if fault is not None and (fault.retryable or fault.fatal):
+                asked = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
+                health.failed(self.endpoints.clock(), fault.error, rest_s=asked, hard=fault.fatal)
+            else:
+                health.succeeded()
+            settled = True
+            return made, queued
+        finally:
+            if not settled:
+                health.abandoned()
+            self.endpoints.changed()
+
+    async def _joined(self, endpoint: Endpoint) -> Fault | None:
+        """Open an endpoint that could not be reached before; why it is still not there."""
+        try:
+            await self._join(endpoint)
+        except BackendError as e:
+            return Fault(e, retryable=True)
+        except ReasonError as e:
+            endpoint.excluded = str(e)
+            return Fault(e, fatal=True)
+        return None
+
+    async def _rest(self, tried: dict[Endpoint, Fault], retries: int, elapsed_s: float) -> float | None:
+        """Wait until it makes sense to try again; the seconds waited, or None if it makes none."""
+        if all(e.excluded for e in self.endpoints.all):
+            return None
+        clock, patience = self.endpoints.clock, self.target.settings.retry_s - elapsed_s
+        began = clock()
+        if tried:
+            waits = [self._retrying.wait(f, retries, elapsed_s, self._draw) for f in tried.values()]
+            waits = [w for w in waits if w is not None]
+            if not waits:
+                return None
+            await asyncio.sleep(min(w for w in waits if w is not None))
+            return clock() - began
+        due = self.endpoints.due_s()
+        if patience <= 0 or (due is not None and due > patience):
+            return None
+        await self.endpoints.news(patience if due is None else due)
+        return clock() - began
+
+    def _verdict(self, tried: dict[Endpoint, Fault]) -> Fault:
+        """What the failures at all endpoints are to the caller."""
+        faults = list(tried.values())
+        if faults and all(f.fatal for f in faults) and len(tried) == len(self.endpoints.all):
+            return faults[0]
+        told = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
+        limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
+        if limits and len(limits) == len(self.endpoints.all):
+            asked = [e.retry_after_s for e in limits if e.retry_after_s is not None]
+            return Fault(RateLimited(told, retry_after_s=min(asked, default=None)))
+        return Fault(BackendUnavailable(told, hint="is a server running at one of them?"))
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
+        """Score at one endpoint, and at another one if it fails (see `LanguageModel.score`)."""
+        if not self.capabilities.scoring:
+            raise CapabilityMissing("scoring", self.name)
+        key = beginning(prompt) if self.target.settings.affinity else None
+        tried: dict[Endpoint, Fault] = {}
+        began, retries = self.endpoints.clock(), 0
+        while True:
+            endpoint = self.endpoints.choose(key, tried)
+            if endpoint is not None:
+                try:
+                    return await self._scored(endpoint, prompt, continuations)
+                except BackendError as e:
+                    tried[endpoint] = Fault(e, retryable=True)
+                continue
+            if await self._rest(tried, retries, self.endpoints.clock() - began) is None:
+                raise self._verdict(tried).error
+            retries += bool(tried)
+            tried.clear()
+
+    async def _scored(
+        self, endpoint: Endpoint, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]
+    ) -> list[ScoredContinuation]:
+        health = endpoint.health
+        health.begin()
+        try:
+            if endpoint.model is None:
+                await self._join(endpoint)
+            assert endpoint.model is not None
+            scored = await endpoint.model.score(prompt, continuations)
+        except BackendError as e:
+            asked = e.retry_after_s if isinstance(e, RateLimited) else None
+            health.failed(self.endpoints.clock(), e, rest_s=asked)
+            raise
+        except BaseException:
+            health.abandoned()
+            raise
+        finally:
+            self.endpoints.changed()
+        health.succeeded()
+        return scored
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close all connections; idempotent."""
+        await super().aclose()
+        for endpoint in self.endpoints.all:
+            if endpoint.model is not None:
+                await endpoint.model.aclose()
+
+
+def shared_by(models: Sequence[LiteLLMModel]) -> Capabilities:
+    """What all endpoints of a model can do: the least of each."""
+    cans = [m.capabilities for m in models]
+    contexts = [c.context_tokens for c in cans if c.context_tokens is not None]
+    first = cans[0]
+    return first.model_copy(
+        update={
+            "logprobs": all(c.logprobs for c in cans),
+            "top_logprobs": min(c.top_logprobs for c in cans),
+            "scoring": all(c.scoring for c in cans),
+            "prefix": all(c.prefix for c in cans),
+            "json_schema": all(c.json_schema for c in cans),
+            "tools": all(c.tools for c in cans),
+            "seed": all(c.seed for c in cans),
+            "hooks": frozenset.intersection(*(c.hooks for c in cans)),
+            "prompt_per_sample": any(c.prompt_per_sample for c in cans),
+            "context_tokens": min(contexts, default=None),
+        }
+    )
+
+
+OpenOne = Callable[[str, Settings, Limiters], Awaitable[LiteLLMModel]]
+"""Opens a model at a single endpoint."""
+
+
+def settings_of(name: str, settings: Settings) -> ProviderSettings | None:
+    """The settings under which a model string's endpoints are listed; None if it has but one."""
+    chosen = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
+    return chosen if chosen is not None and chosen.endpoints else None
+
+
+async def open_endpoints(
+    name: str, settings: Settings, chosen: ProviderSettings, limiters: Limiters, open_one: OpenOne
+) -> SpreadModel:
+    """Open a model at each of its endpoints.
+
+    An endpoint that cannot be reached now is tried again later, and joins if it then serves the same.
+
+    Args:
+        name: The model string.
+        settings: How providers are called.
+        chosen: The provider's settings, with the endpoints.
+        limiters: Limits shared with other models.
+        open_one: Opens a single one.
+
+    Raises:
+        UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
+        BackendUnavailable: None can be reached.
+    """
+
+    async def open_at(given: EndpointSettings) -> LiteLLMModel:
+        single = chosen.model_copy(
+            update={
+                "endpoints": (),
+                "api_base": given.api_base,
+                "api_key_env": given.api_key_env or chosen.api_key_env,
+                "concurrency": given.concurrency or chosen.concurrency,
+                "max_retries": 0,  # another endpoint is tried instead
+            }
+        )
+        model = await open_one(name, settings.model_copy(update={"providers": {name: single}}), limiters)
+        model.mark = model.target.place
+        return model
+
+    tasks = [asyncio.ensure_future(open_at(e)) for e in chosen.endpoints]
+    models: list[LiteLLMModel] = []
+    try:
+        opened = await asyncio.gather(*tasks, return_exceptions=True)
+        models = [m for m in opened if isinstance(m, LiteLLMModel)]
+        failed = next((e for e in opened if isinstance(e, BaseException) and not isinstance(e, BackendError)), None)
+        if failed is not None:
+            raise failed
+        if not models:
+            told = "; ".join(f"{e.api_base}: {fault}" for e, fault in zip(chosen.endpoints, opened, strict=True))
+            raise BackendUnavailable(f"model {name!r}: no endpoint answers: {told}", hint="is a server running?")
+        for model in models[1:]:
+            _same(models[0], model)
+        return _behind_one_name(name, chosen, opened, models, limiters, open_at)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        left = await asyncio.gather(*tasks, return_exceptions=True)
+        for model in [m for m in left if isinstance(m, LiteLLMModel)]:
+            await model.aclose()
+        raise
+
+
+def _behind_one_name(
+    name: str,
+    chosen: ProviderSettings,
+    opened: list[LiteLLMModel | BaseException],
+    models: list[LiteLLMModel],
+    limiters: Limiters,
+    open_at: Callable[[EndpointSettings], Awaitable[LiteLLMModel]],
+) -> SpreadModel:
+    can = shared_by(models)
+    traits = models[0].traits.model_copy(update={"many": all(m.traits.many for m in models)})
+    given: dict[Endpoint, EndpointSettings] = {}
+    members = Endpoints([])
+    for one, model in zip(chosen.endpoints, opened, strict=True):
+        limiter = limiters.of(one.api_base, name, one.concurrency or chosen.concurrency)
+        endpoint = Endpoint(one.api_base, limiter, one.weight, Health(cooldown_s=chosen.cooldown_s))
+        if isinstance(model, LiteLLMModel):
+            endpoint.model, endpoint.limiter = model, model.limiter
+        elif isinstance(model, BackendError):
+            endpoint.health.failed(members.clock(), model, hard=True)
+        given[endpoint] = one
+    members.all = tuple(given)
+
+    async def join(endpoint: Endpoint) -> None:
+        model = await open_at(given[endpoint])
+        try:
+            _same(models[0], model)
+            _no_less(model, can, traits)
+        except UserError:
+            await model.aclose()
+            raise
+        endpoint.model, endpoint.limiter = model, model.limiter
+
+    retrying = Retrying(most=chosen.max_retries, seconds=chosen.retry_s)
+    return SpreadModel(members, models[0], can, traits, retrying, _identity(name, chosen, models), join)
+
+
+def _identity(name: str, chosen: ProviderSettings, models: list[LiteLLMModel]) -> str:
+    """What the run store keys on: the weights where the endpoints tell them, else the endpoints themselves."""
+    if all("=" in m.identity for m in models):
+        return "|".join(sorted({m.identity for m in models}))
+    return f"{name}@{'|'.join(sorted(e.api_base for e in chosen.endpoints))}"
+
+
+def _weights(model: LiteLLMModel) -> str | None:
+    """What a server says it serves under the name; None if it does not say."""
+    _, told, rest = model.identity.partition("=")
+    return rest.partition("+vllm")[0] if told else None
+
+
+def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
+    """Check that two endpoints serve the same model.
+
+    Raises:
+        UserError: They do not, as far as they say.
+    """
+    a, b = one.target.place, other.target.place
+    hint = "list endpoints of one and the same model, or give each model a name of its own"
+    if _weights(one) != _weights(other):
+        raise UserError(
+            f"model {one.name!r}: {a} serves {_weights(one)!r}, and {b} serves {_weights(other)!r}", hint=hint
+        )
+    lengths = one.capabilities.context_tokens, other.capabilities.context_tokens
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise UserError(f"model {one.name!r}: {a} has a context of {lengths[0]} tokens, {b} of {lengths[1]}", hint=hint)
+
+
+def _no_less(model: LiteLLMModel, can: Capabilities, traits: Traits) -> None:
+    """Check that an endpoint that joins later can do what the model was opened with.
+
+    Raises:
+        UserError: It cannot.
+    """
+    own = model.capabilities
+    lacks = [
+        feature
+        for feature, missing in (
+            ("logprobs", can.logprobs and not own.logprobs),
+            ("top_logprobs", own.top_logprobs < can.top_logprobs),
+            ("scoring", can.scoring and not own.scoring),
+            ("prefix", can.prefix and not own.prefix),
+            ("json_schema", can.json_schema and not own.json_schema),
+            ("tools", can.tools and not own.tools),
+            ("seed", can.seed and not own.seed),
+            ("hooks", not can.hooks <= own.hooks),
+            ("n in one request", traits.many and not model.traits.many),
+        )
+        if missing
+    ]
+    if lacks:
+        raise UserError(f"{model.target.place} cannot do what the other endpoints can: {', '.join(lacks)}")

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...core.errors import BadReply, CapabilityMissing, UserError
-from ...core.messages import Completion, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
-from ..entropies import lower_entropy
-from .asking import placed
+from ...core.errors import CapabilityMissing, InvalidResponse, UserError
+from ...core.messages import (
+    Completion,
+    LogitsProcessorSpec,
+    NextTokenDistribution,
+    Prompt,
+    Request,
+    SamplingParams,
+    ScoredContinuation,
+    Usage,
+)
+from ..entropy import min_entropy
+from .requests import placed
 from .vllm_server import tokenize_text
 
 if TYPE_CHECKING:
     from .model import LiteLLMModel
 
 
-async def score(model: LiteLLMModel, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+async def score(
+    model: LiteLLMModel, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]
+) -> list[ScoredContinuation]:
     """Score continuations by the server's `prompt_logprobs`, one request for each.
 
     A text is tokenized together with the prompt's own text or text prefix.
@@ -27,7 +38,7 @@ async def score(model: LiteLLMModel, prompt: Prompt, continuations: Sequence[str
     before, waited = await model.retried(lambda: model.ids_of(prompt))
     pairs = await model.gather([_splitter(model, prompt, before, c) for c in continuations])
     salt = prompt.cache_salt
-    scored: list[Scored] = await model.gather([_scorer(model, given, ids, salt) for given, ids in pairs])
+    scored: list[ScoredContinuation] = await model.gather([_scorer(model, given, ids, salt) for given, ids in pairs])
     first = scored[0]
     usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
     return [first.model_copy(update={"usage": usage}), *scored[1:]]
@@ -56,9 +67,9 @@ def _splitter(
 
 
 def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str) -> Callable[[], Any]:
-    async def run() -> Scored:
+    async def run() -> ScoredContinuation:
         if not scored:
-            return Scored(token_ids=(), logprobs=(), greedy=True)
+            return ScoredContinuation(token_ids=(), logprobs=(), greedy=True)
         ids = [*given, *scored]
 
         async def call() -> Any:
@@ -74,7 +85,7 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str)
         (rows, usage), waited = await model.retried(call)
         cost = model.prices.cost(len(ids), 0, 1)
         cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
-        return Scored(
+        return ScoredContinuation(
             token_ids=tuple(scored),
             logprobs=tuple(value for value, _ in rows),
             greedy=all(rank == 1 for _, rank in rows),
@@ -94,17 +105,17 @@ def _rows(reply: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
     """
     listed = getattr(reply.choices[0], "prompt_logprobs", None) or getattr(reply, "prompt_logprobs", None)
     if not isinstance(listed, list) or len(listed) != len(ids):
-        raise BadReply("the server sent no log-probabilities of the prompt")
+        raise InvalidResponse("the server sent no log-probabilities of the prompt")
     rows = []
     for i in range(start, len(ids)):
         entry = (listed[i] or {}).get(str(ids[i]))
         if entry is None:
-            raise BadReply(f"the server sent no log-probability of token {i} of the prompt")
+            raise InvalidResponse(f"the server sent no log-probability of token {i} of the prompt")
         rows.append((float(entry["logprob"]), int(entry["rank"])))
     return rows
 
 
-async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextToken]:
+async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextTokenDistribution]:
     """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt.
 
     Where the hook `entropy_probe` works, the entropy is that of the whole vocabulary.
@@ -114,24 +125,24 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     shown = model.capabilities.top_logprobs
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
-    hooks = (HookCall(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
-    sampling = Sampling(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, hooks=hooks)
+    hooks = (LogitsProcessorSpec(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
+    sampling = SamplingParams(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, hooks=hooks)
     replies = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
     return [_distribution(model, reply[0]) for reply in replies]
 
 
-def _distribution(model: LiteLLMModel, made: Completion) -> NextToken:
+def _distribution(model: LiteLLMModel, made: Completion) -> NextTokenDistribution:
     rows = made.top_logprobs
     if not rows or not rows[0]:
-        raise BadReply(made.failure.message if made.failure else f"{model.target.place} showed no alternatives")
+        raise InvalidResponse(made.failure.message if made.failure else f"{model.target.place} showed no alternatives")
     tokens = rows[0]
     probe: Any = made.extras.get("entropy_probe")
     logprobs = tuple(t.logprob for t in tokens)
-    return NextToken(
+    return NextTokenDistribution(
         token_ids=tuple(t.token_id for t in tokens),
         tokens=tuple(t.token for t in tokens),
         logprobs=logprobs,
-        entropy=lower_entropy(logprobs) if probe is None else probe["entropy"][0],
+        entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
         support="top_k" if probe is None else "full",
         usage=made.usage,
     )

@@ -18,22 +18,28 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ...core.errors import ContextTooLong, ReasonError
-from ...core.messages import Chunk, Completion, Failure, NextToken, Prompt, Request, Scored, TopToken, Usage
+from ...core.messages import (
+    Chunk,
+    Completion,
+    Failure,
+    NextTokenDistribution,
+    Prompt,
+    Request,
+    ScoredContinuation,
+    TopToken,
+    Usage,
+)
 from ..model import Capabilities, Listener
-from ..pieces import stream_of
+from ..streaming import stream_of
 from ..tool_calls import with_ids
 from . import measuring
-from .asking import by_tokens, chat_body, check, completion_body, may_not_fit, shows_logprobs
-from .costs import Prices, share
-from .faults import TooLong, explain
+from .errors import Fault, Retrying, TooLong, explain
 from .limiter import Limiter
-from .reading import Reading, Sample, completed, last_chunk, token_id, with_report
-from .retrying import Fault, Retrying
-from .seeds import consecutive
-from .target import Target
-from .traits import Traits
+from .providers import Prices, Target, share
+from .requests import Traits, by_tokens, chat_body, check, completion_body, consecutive, may_not_fit, shows_logprobs
+from .responses import Reading, Sample, completed, last_chunk, token_id, with_report
+from .transport import Wire
 from .vllm_server import detokenize, prompt_ids, take_report
-from .wire import Wire
 
 
 @dataclass(slots=True)
@@ -372,11 +378,11 @@ class LiteLLMModel:
 
     # -- measuring
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`)."""
         return await measuring.score(self, prompt, continuations)
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Distributions of the next tokens over the alternatives shown (see `LanguageModel.next_token`)."""
         return await measuring.next_token(self, prompts, top)
 

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import BadReply, UnknownName, UserError
+from ...core.errors import InvalidResponse, UnknownName, UserError
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 from ..model import Capabilities
-from .costs import Prices
 from .limiter import Limiter
 from .model import LiteLLMModel
 from .probing import served_models
-from .target import Target, load_litellm
-from .traits import Traits
+from .providers import Prices, Target, load_litellm
+from .requests import Traits
+from .transport import Wire
 from .vllm_server import call, tokenize_text, version
-from .wire import Wire
 
 POOLING_PREFIX = "hosted_vllm_pooling/"
 _PROVIDER = POOLING_PREFIX.removesuffix("/")
@@ -87,7 +86,7 @@ class PoolingServer:
         reply = await self._post("/score", body)
         rows = sorted(reply["data"], key=lambda row: row["index"])
         if len(rows) != len(pairs):
-            raise BadReply(f"the pooling server sent {len(rows)} scores for {len(pairs)} pairs")
+            raise InvalidResponse(f"the pooling server sent {len(rows)} scores for {len(pairs)} pairs")
         return [float(row["score"]) for row in rows]
 
     async def aclose(self) -> None:
@@ -100,7 +99,7 @@ class PoolingServer:
         return found
 
 
-async def open_pooling_server(name: str, settings: Settings) -> PoolingServer:
+async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer:
     """Find the server of `hosted_vllm_pooling/<served name>` and see that it serves the model.
 
     Raises:
@@ -157,5 +156,5 @@ def _target(name: str, served: str, settings: Settings) -> Target:
 def _only(reply: dict[str, Any], field: str) -> Any:
     rows = reply.get("data")
     if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict) or field not in rows[0]:
-        raise BadReply("the pooling server's reply to one input is not one result")
+        raise InvalidResponse("the pooling server's reply to one input is not one result")
     return rows[0][field]

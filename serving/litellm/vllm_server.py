@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.errors import BackendError, BadReply
+from ...core.errors import BackendError, InvalidResponse
 from ...core.messages import Message, Prompt
 from ..vllm.options import HOOKS_PAGE, REPORTS_PAGE
 
@@ -38,7 +38,7 @@ async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any
     """
     reply = await client.post(root(client) + path, body=dict(body), cast_to=object)
     if not isinstance(reply, dict):
-        raise BadReply(f"{path} answered with no JSON object")
+        raise InvalidResponse(f"{path} answered with no JSON object")
     return reply
 
 

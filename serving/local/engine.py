@@ -27,32 +27,29 @@ from typing import Any, Literal
 import torch
 
 from ...core.errors import CapabilityMissing, UserError
-from ...core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored
-from ..calling import Calling
+from ...core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
 from ..devices import choose_device
-from ..files import ModelFiles
-from ..grammars import SCHEMA, Grammars
-from ..hooks import companions, hook_names, make_hooks
-from ..model import Capabilities, Listener
-from ..pieces import stream_of
+from ..logits_processors import companions, hook_names, make_hooks
+from ..model import Capabilities, Listener, Relevance
+from ..model_files.find import ModelFiles
 from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
-from ..relevance import Relevance
-from ..workers import Opening
-from .bounds import Bounds
-from .calibrate import default_kv_bytes, default_threads, native_format
-from .calls import Call, Calls
-from .families import ModelShape
-from .forward import Forward
-from .lookahead.lookahead import Counts, Lookahead, Mode
-from .measure_tasks import NextTask, ScoreTask
-from .model import Decoder
-from .pins import LAYOUT, LocalPrefixes
+from ..streaming import stream_of
+from ..structured_output import SCHEMA, Grammars
+from ..tool_calls import Calling
+from ..worker_group import Opening
+from .config import Bounds, ModelShape
+from .engine_thread import Call, Calls
+from .hardware import default_kv_bytes, default_threads, native_format
+from .kv_store import LAYOUT, LocalPrefixes
+from .model import Decoder, Forward
 from .relevance import RelevanceTask, place_parts
-from .sample_task import SampleTask
 from .scheduler import Scheduler
-from .shared.group import LocalWorkers, open_workers
-from .text import Tokenizer, eos_ids
+from .sequence import SampleTask
+from .spec_decode import Counts, Lookahead, Mode
+from .tasks import NextTask, ScoreTask
+from .tokenizer import Tokenizer, eos_ids
 from .weights import PROCESSOR, WeightFormat
+from .worker_group import LocalWorkers, open_workers
 
 WINDOW = 1024
 """Requests of one call that are handed to the engine at a time."""
@@ -239,7 +236,7 @@ class LocalModel:
             async for piece in pieces:
                 yield piece
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`)."""
         if not continuations:
             return []
@@ -251,9 +248,9 @@ class LocalModel:
         first = pairs[0][0]
         while any(before[:shared] != first[:shared] for before, _ in pairs):
             shared -= 1
-        results: list[Scored] = []
+        results: list[ScoredContinuation] = []
 
-        def hear(scored: list[Scored]) -> None:
+        def hear(scored: list[ScoredContinuation]) -> None:
             results.extend(scored)
             call.finish()
 
@@ -272,7 +269,7 @@ class LocalModel:
         await self._calls.run(call)
         return results
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Exact distributions of the next tokens (see `LanguageModel.next_token`)."""
         if top < 1:
             raise UserError(f"top must be at least 1, not {top}")
@@ -282,16 +279,16 @@ class LocalModel:
         for ids in listed:
             self._bounds.check_ids(ids)
             self._bounds.check_length(len(ids), "prompt")
-        results: list[NextToken | None] = [None] * len(prompts)
+        results: list[NextTokenDistribution | None] = [None] * len(prompts)
 
-        def hear(item: tuple[int, NextToken]) -> None:
+        def hear(item: tuple[int, NextTokenDistribution]) -> None:
             results[item[0]] = item[1]
             if all(r is not None for r in results):
                 call.finish()
 
         call = Call(hear)
 
-        def teller(i: int) -> Callable[[NextToken], None]:
+        def teller(i: int) -> Callable[[NextTokenDistribution], None]:
             return lambda value: call.tell((i, value))
 
         whose = object()
@@ -424,6 +421,6 @@ def _forward(files: ModelFiles, weight_format: WeightFormat, device: torch.devic
     """The engine's own forward where it knows the family, transformers' modules elsewhere."""
     if ModelShape.is_ours(files.folder):
         return Decoder.load(files.folder, weight_format, device)
-    from .transformers_forward import TransformersForward
+    from .transformers_model import TransformersForward
 
     return TransformersForward.load(files.folder, weight_format, files.name, device)

@@ -5,24 +5,351 @@ before the next is touched, so the memory needed is that of the largest tensor.
 
 Source: the GGUF specification, and for the order of query and key rows the model's definition: rotary embeddings turn
 neighbouring rows (2i, 2i+1) in GGUF's llama files and rows (i, i + d/2) of a head in Hugging Face's.
+
+What a GGUF file says about its model, as the `config.json` of Hugging Face's layout.
+
+The tokenizer of a GGUF file, as `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`.
+
+Byte-level BPE: the file has the pieces and merges, and the name of the rule by which text is cut before merging. The
+rules are written down here by the regular expressions their models were trained with.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import numpy.typing as npt
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ...core.errors import DataError
-from ..pulling import Pulling
-from .gguf_metadata import Metadata, model_config
-from .gguf_tokenizer import write_tokenizer
+from ..model_files.downloads import Pulling
 from .safetensors_file import Planned, write_bf16
+
+_FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+
+
+class Metadata:
+    """The file's key-value pairs, with errors that name file and key.
+
+    Args:
+        file: Name of the file, for errors.
+        fields: The reader's fields.
+    """
+
+    def __init__(self, file: str, fields: Mapping[str, gguf.ReaderField]) -> None:
+        self.file = file
+        self._fields = fields
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default where there is no such key."""
+        field = self._fields.get(key)
+        if field is None:
+            return default
+        try:
+            return field.contents()
+        except (UnicodeDecodeError, IndexError, ValueError) as e:
+            raise DataError(f"damaged model file {self.file}: {key} is unreadable") from e
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number from 1 to 2**31 - 1; must be there if there is no default.
+
+        Raises:
+            DataError: It is missing or something else.
+        """
+        value = self.need(key) if default is None else self.get(key, default)
+        if not isinstance(value, int) or not 1 <= value < 1 << 31:
+            raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A positive, finite number; must be there if there is no default.
+
+        Raises:
+            DataError: It is missing or something else.
+        """
+        value = self.need(key) if default is None else self.get(key, default)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
+        return float(value)
+
+    def strings(self, key: str) -> list[str]:
+        """A list of texts; empty if there is no such key.
+
+        Raises:
+            DataError: It is something else.
+        """
+        value = self.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise DataError(f"damaged model file {self.file}: {key} is no list of texts")
+        return value
+
+    def need(self, key: str) -> Any:
+        """The value of a key that must be there.
+
+        Raises:
+            DataError: There is no such key.
+        """
+        value = self.get(key)
+        if value is None:
+            raise DataError(f"damaged model file {self.file}: {key} is missing", hint="use another file of this model")
+        return value
+
+
+def model_config(
+    metadata: Metadata,
+    *,
+    vocabulary: int,
+    tied: bool,
+    attention_bias: bool,
+    rope_factors: Sequence[float] | None,
+) -> dict[str, Any]:
+    """The model's configuration, without token ids.
+
+    Args:
+        metadata: The file's.
+        vocabulary: Rows of the embedding.
+        tied: Whether embedding and output share their weights.
+        attention_bias: Whether queries, keys and values have biases.
+        rope_factors: What each rotary frequency is divided by, if not 1; length is half a head.
+
+    Raises:
+        DataError: The architecture or one of its variants is not supported, or a key is missing.
+    """
+    family = str(metadata.need("general.architecture"))
+    if family not in _FAMILIES:
+        raise DataError(
+            f"unsupported architecture {family!r} in {metadata.file}",
+            hint=f"{', '.join(_FAMILIES)} are read from GGUF; for others use the Hugging Face folder: local/<folder>",
+        )
+    if metadata.get(f"{family}.expert_count", 0):
+        raise DataError(
+            f"unsupported model {metadata.file}: it is a mixture of experts",
+            hint="use the model's Hugging Face folder: local/<folder>",
+        )
+    hidden = metadata.integer(f"{family}.embedding_length")
+    heads = metadata.integer(f"{family}.attention.head_count")
+    config: dict[str, Any] = {
+        "architectures": [_FAMILIES[family]],
+        "model_type": family,
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": metadata.integer(f"{family}.feed_forward_length"),
+        "num_hidden_layers": metadata.integer(f"{family}.block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": metadata.integer(f"{family}.attention.head_count_kv", heads),
+        "head_dim": metadata.integer(f"{family}.attention.key_length", max(hidden // heads, 1)),
+        "hidden_act": "silu",
+        "max_position_embeddings": metadata.integer(f"{family}.context_length"),
+        "rms_norm_eps": _short(metadata.number(f"{family}.attention.layer_norm_rms_epsilon")),
+        "rope_theta": _short(metadata.number(f"{family}.rope.freq_base", 10000.0)),
+        "rope_scaling": _rope_scaling(metadata, family, rope_factors),
+        "tie_word_embeddings": tied,
+        "attention_bias": attention_bias,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "torch_dtype": "bfloat16",
+    }
+    if family == "llama":
+        config["mlp_bias"] = False
+    if config["head_dim"] % 2 or heads % config["num_key_value_heads"]:
+        raise DataError(f"damaged model file {metadata.file}: its attention heads do not divide as they must")
+    return config
+
+
+def _rope_scaling(metadata: Metadata, family: str, factors: Sequence[float] | None) -> dict[str, Any] | None:
+    kind = metadata.get(f"{family}.rope.scaling.type", "none")
+    if factors is not None:
+        return _llama3_scaling(metadata, family, factors)
+    if kind == "none":
+        return None
+    factor = metadata.number(f"{family}.rope.scaling.factor", 1.0)
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": factor}
+    if kind == "yarn":
+        original = metadata.integer(f"{family}.rope.scaling.original_context_length")
+        return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
+    raise DataError(f"unsupported model {metadata.file}: rotary scaling {kind!r}")
+
+
+def _llama3_scaling(metadata: Metadata, family: str, factors: Sequence[float]) -> dict[str, Any]:
+    """Parameters of the Llama 3.1 scaling that give these factors; refused if none do.
+
+    Source: the `rope_scaling` of Llama 3.1 and 3.2: bands at wavelengths 8192/1 and 8192/4 tokens, a ramp between.
+    """
+    theta = metadata.number(f"{family}.rope.freq_base", 10000.0)
+    low, high, original = 1.0, 4.0, 8192
+    scaling = {
+        "rope_type": "llama3",
+        "factor": max(factors),
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": original,
+    }
+    for i, given in enumerate(factors):
+        wavelength = 2 * math.pi * theta ** (i / len(factors))
+        ramp = min(max((original / wavelength - low) / (high - low), 0.0), 1.0)
+        expected = 1 / ((1 - ramp) / max(factors) + ramp)
+        if not math.isclose(given, expected, rel_tol=1e-3):
+            raise DataError(
+                f"unsupported model {metadata.file}: its rotary factors follow no known rule",
+                hint="use the model's Hugging Face folder: local/<folder>",
+            )
+    return scaling
+
+
+def _short(value: float) -> float:
+    """An fp32 number as the decimal that was meant: 1e-05, not 9.999999747378752e-06."""
+    return float(f"{float(value):.7g}")
+
+
+_CONTROL, _USER_DEFINED = 3, 4
+
+_LLAMA3_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
+
+_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "</s>")
+"""Control tokens after which no model means to go on, whichever of them the file names as its end of text."""
+
+
+def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str, Any]:
+    """Write the tokenizer's files.
+
+    Args:
+        metadata: The GGUF file's.
+        folder: Where to.
+        context: Most tokens of the model's context.
+
+    Returns:
+        `bos_token_id`, `eos_token_id` (a list, the file's own end of text first), `pad_token_id`, and the size of the
+        `vocabulary`; ids the file does not give are None.
+
+    Raises:
+        DataError: The file has no tokenizer, or one that is not supported.
+    """
+    pieces = metadata.strings("tokenizer.ggml.tokens")
+    if not pieces:
+        raise DataError(
+            f"the model file {metadata.file} has no tokenizer", hint="use a file of this model that has one"
+        )
+    kind = metadata.need("tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise DataError(
+            f"unsupported tokenizer {kind!r} in {metadata.file}",
+            hint="GGUF files with byte-level BPE are read; for others use the Hugging Face folder: local/<folder>",
+        )
+    types = metadata.get("tokenizer.ggml.token_type", [1] * len(pieces))
+    if not isinstance(types, list) or len(types) != len(pieces):
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists do not fit together")
+    ids = _special_ids(metadata, pieces, types)
+    tokenizer = _byte_level_bpe(metadata, pieces)
+    added = [i for i, t in enumerate(types) if t in (_CONTROL, _USER_DEFINED)]
+    tokenizer.add_tokens([AddedToken(pieces[i], special=types[i] == _CONTROL, normalized=False) for i in added])
+    if metadata.get("tokenizer.ggml.add_bos_token", False) and ids["bos_token_id"] is not None:
+        first = pieces[ids["bos_token_id"]]
+        tokenizer.post_processor = processors.Sequence(
+            [
+                processors.ByteLevel(trim_offsets=False),
+                processors.TemplateProcessing(
+                    single=[first, "$A"], pair=[first, "$A", first, "$B"], special_tokens=[(first, ids["bos_token_id"])]
+                ),
+            ]
+        )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write_config(metadata, folder, pieces, types, ids, context)
+    del ids["unk_token_id"]
+    return {**ids, "vocabulary": len(pieces)}
+
+
+def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
+    merges = []
+    for line in metadata.strings("tokenizer.ggml.merges"):
+        left, _, right = line.partition(" ")
+        merges.append((left, right))
+    rule = str(metadata.get("tokenizer.ggml.pre", "default"))
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    if len(vocabulary) != len(pieces):
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer lists a token twice")
+    # Llama 3 takes a whole piece where there is one, even if no chain of merges leads to it.
+    whole_pieces_first = rule in ("llama-bpe", "llama3", "llama-v3")
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_pieces_first))
+    except Exception as e:
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer is inconsistent: {e}") from e
+    tokenizer.pre_tokenizer = _cut(rule, metadata.file)
+    if rule == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
+def _cut(rule: str, file: str) -> pre_tokenizers.PreTokenizer:
+    if rule in ("gpt-2", "default"):
+        return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if rule == "smollm":
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    if rule in ("llama-bpe", "llama3", "llama-v3", "qwen2"):
+        pattern = Regex(_QWEN2_CUT if rule == "qwen2" else _LLAMA3_CUT)
+        split = pre_tokenizers.Split(pattern, behavior="isolated", invert=False)
+        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    raise DataError(
+        f"unsupported tokenizer rule {rule!r} in {file}",
+        hint="known are gpt-2, smollm, llama-bpe and qwen2; for others use the Hugging Face folder: local/<folder>",
+    )
+
+
+def _special_ids(metadata: Metadata, pieces: list[str], types: list[int]) -> dict[str, Any]:
+    def known(name: str) -> int | None:
+        value = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if value is not None and not (isinstance(value, int) and 0 <= value < len(pieces)):
+            raise DataError(f"damaged model file {metadata.file}: its {name} token {value} is not in the vocabulary")
+        return None if value is None else value
+
+    ends = [i for i in (known("eos"), known("eot"), known("eom")) if i is not None]
+    if not ends:
+        raise DataError(f"damaged model file {metadata.file}: tokenizer.ggml.eos_token_id is missing")
+    ends += [i for i, (piece, t) in enumerate(zip(pieces, types, strict=True)) if t == _CONTROL and piece in _ENDS]
+    padding = known("padding")
+    return {
+        "bos_token_id": known("bos"),
+        "eos_token_id": list(dict.fromkeys(ends)),
+        "pad_token_id": ends[0] if padding is None else padding,
+        "unk_token_id": known("unknown"),
+    }
+
+
+def _write_config(
+    metadata: Metadata, folder: Path, pieces: list[str], types: list[int], ids: dict[str, Any], context: int
+) -> None:
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+        "bos_token": None if ids["bos_token_id"] is None else pieces[ids["bos_token_id"]],
+        "eos_token": pieces[ids["eos_token_id"][0]],
+        "pad_token": pieces[ids["pad_token_id"]],
+        "unk_token": None if ids["unk_token_id"] is None else pieces[ids["unk_token_id"]],
+        "additional_special_tokens": [p for p, t in zip(pieces, types, strict=True) if t == _CONTROL],
+    }
+    template = metadata.get("tokenizer.chat_template")
+    if template:
+        config["chat_template"] = str(template)
+        (folder / "chat_template.jinja").write_text(str(template), encoding="utf-8")
+    text = json.dumps({k: v for k, v in config.items() if v is not None}, indent=2, ensure_ascii=False)
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
 
 _PARTS = {
     "attn_norm": "input_layernorm",

@@ -1,4 +1,7 @@
-"""`Decoder`: the engine's own forward of Llama-like models. Attention is the plan's business."""
+"""`Decoder`: the engine's own forward of Llama-like models. Attention is the plan's business.
+
+`Forward`: what the scheduler needs of a model, whoever computes it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .families import ModelShape
-from .kvlog import KVLog
-from .plans import LogPlan, Plan, Span
-from .rotary import Rotary
-from .shared.block import Block
+from .attention import LogPlan, Plan, Span
+from .config import ModelShape
+from .kv_cache import KVLog
+from .rope import Rotary
+from .shared_cache import Block
 from .weights import PROCESSOR, Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
 
 
@@ -213,3 +217,41 @@ def run_layer(layer: Layer, shape: ModelShape, x: Tensor, attend: Callable[[Tens
     x = layer.output.plus(attend(qkv), x)
     h = layer.feed_norm(x)
     return layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
+
+
+class Forward(Protocol):
+    """A decoder that runs spans over logs.
+
+    Attributes:
+        shape: Sizes of the model.
+    """
+
+    shape: ModelShape
+
+    def open_log(self, capacity: int) -> KVLog:
+        """An empty log with room for `capacity` columns."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether a token's logits have the same bits whatever else a step computes and a log has room for."""
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of one column of a log."""
+
+    def run(self, spans: Sequence[Span]) -> Tensor:
+        """Write the spans into their logs and return logits.
+
+        Args:
+            spans: New tokens, those of one log side by side; the logs have room for them.
+
+        Returns:
+            Logits `[wanted, vocab]`, fp32, on its device: the wanted positions of the spans, in order.
+        """
+
+    def close(self) -> None:
+        """Free the weights, whoever still holds this: nothing can be computed afterwards. Idempotent."""

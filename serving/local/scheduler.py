@@ -16,18 +16,16 @@ from torch import Tensor
 
 from ...core.errors import BackendError, ReasonError
 from ...core.messages import Failure
-from ..grammars import GrammarFailed
-from .forward import Forward
-from .lookahead.guesses import Guesses, placed, settle, steady
-from .lookahead.lookahead import Lookahead
-from .plans import Span, by_log
-from .prefix_tasks import ReleaseTask
-from .prefixes import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
+from ..structured_output import GrammarFailed
+from .attention import Span, by_log
+from .model import Forward
+from .prefix_cache import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
 from .relevance import RelevanceTask
-from .sample_task import Row, SampleTask
-from .sampling import pick
-from .shared.worker_tasks import CloseTask, OpenTask, PassTask
-from .tasks import AloneTask, Fill, Task, Work
+from .sampler import pick
+from .sequence import Row, SampleTask
+from .spec_decode import Guesses, Lookahead, placed, settle, steady
+from .tasks import AloneTask, Fill, ReleaseTask, Task, Work
+from .worker_group import CloseTask, OpenTask, PassTask
 
 CHUNK = 256
 """Most tokens prefilled in one step."""

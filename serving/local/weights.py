@@ -3,12 +3,15 @@
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
 oneDNN give a row the same bits whatever the number of rows beside it (measured for 2 to 256 rows; a single row is
 computed twice where it would take another kernel, and many rows in runs where the processor has AMX).
+
+What the processor can do, in the system's names for it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,8 +20,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...core.errors import CapabilityMissing, DataError
-from .families import read_json
-from .processor_flags import processor_flags
+from .config import read_json
+
+
+@cache
+def processor_flags() -> frozenset[str]:
+    """Feature flags of the first processor, as Linux names them: `amx_bf16`; none where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
 PROCESSOR = torch.device("cpu")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..hooks import hook_names
+from ..logits_processors import hook_names
 from .options import HOOKS_PAGE, REPORTS_PAGE, WORKER
 from .worker import ReasonWorker
 

@@ -4,46 +4,57 @@ What a seed promises. A sample draws from a generator of its own, made of (seed,
 format of the weights, mostly bf16, and groups rows as they come: a batch of another size may move a logit in its last
 bits and so, now and then, turn a near tie. While vLLM drafts (`drafts`), how many numbers a sample has drawn depends on
 what was guessed, and so, now and then, on its neighbours: a seed promises nothing then.
+
+`open_vllm`: from `vllm/…` to a running, checked `VllmModel`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, ContextTooLong, UserError
-from ...core.messages import Chunk, Completion, Failure, HookCall, NextToken, Prompt, Request, Sampling, Scored, Usage
-from ...core.settings import VllmSettings
-from ..calling import Calling
-from ..files import ModelFiles
-from ..grammars import Grammars
-from ..hooks import OutOfStep, companions, hook_names, make_hooks
-from ..local.bounds import Bounds
-from ..local.text import Tokenizer, eos_ids
+from ...core.messages import (
+    Chunk,
+    Completion,
+    Failure,
+    LogitsProcessorSpec,
+    NextTokenDistribution,
+    Prompt,
+    Request,
+    SamplingParams,
+    ScoredContinuation,
+    Usage,
+)
+from ...core.settings import Settings, VllmSettings
+from ..local.config import Bounds
+from ..local.tokenizer import Tokenizer, eos_ids
+from ..logits_processors import OutOfStep, companions, hook_names, make_hooks
 from ..model import Capabilities, Listener
-from ..pieces import stream_of
+from ..model_files.catalogue import PREFIX
+from ..model_files.downloads import Progress, run_pull
+from ..model_files.find import ModelFiles, find_model
 from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
-from ..workers import Opening
-from .admission import Admission, Attempt, reached
-from .counters import CacheCounters, counters
-from .drafts import DraftCounters, drafting_name, refuse_undraftable
-from .installed import require_vllm
-from .kv_orders import BlockShape
-from .next_tokens import asking, distribution
-from .options import KEY, MOST_ALTERNATIVES, sampling_arguments
-from .prefixes import Host, VllmPrefixes, describe
-from .sample import Growing, outputs_of
-from .scoring import is_valid, scored, scoring_arguments
-from .shared.quota import Quota, column_bytes
-from .shared.requirements import SCHEDULER
-from .shared.seats import Seats
-from .shared.workers import Host as WorkersHost
-from .shared.workers import VllmWorkers, open_workers
-from .starting import Started, start_engine, stop_engine
+from ..streaming import stream_of
+from ..structured_output import Grammars
+from ..tool_calls import Calling
+from ..worker_group import Opening
+from .engine import Started, start_engine, stop_engine
+from .generation import Growing, asking, distribution, is_valid, outputs_of, scored, scoring_arguments
+from .installation import require_main_guard, require_vllm
+from .kv_store import Host, VllmPrefixes, describe
+from .kv_transfer import BlockShape
+from .lockstep import Admission, Attempt, reached
+from .metrics import CacheCounters, DraftCounters, counters
+from .options import KEY, MOST_ALTERNATIVES, drafting_name, refuse_undraftable, sampling_arguments
+from .shared_cache import SCHEDULER
+from .worker_group import Host as WorkersHost
+from .worker_group import Quota, Seats, VllmWorkers, column_bytes, open_workers
 
 WINDOW = 1024
 """Samples of one call that are handed to the engine at a time."""
@@ -141,9 +152,12 @@ class VllmModel:
             BackendUnavailable: They were ignored.
         """
         forced = self._vocabulary - 1
-        hooks = (HookCall(name="entropy_probe"), HookCall(name="only_tokens", args={"ids": [forced]}))
+        hooks = (
+            LogitsProcessorSpec(name="entropy_probe"),
+            LogitsProcessorSpec(name="only_tokens", args={"ids": [forced]}),
+        )
         prompt = Prompt(text="a")
-        sampling = Sampling(temperature=0, max_tokens=1, ignore_eos=True, hooks=hooks)
+        sampling = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, hooks=hooks)
         [[said]] = await self.generate([Request(prompt=prompt, sampling=sampling)])
         if said.failure is not None or said.token_ids != (forced,) or "entropy_probe" not in said.extras:
             raise BackendUnavailable(
@@ -236,7 +250,7 @@ class VllmModel:
             async for piece in pieces:
                 yield piece
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`).
 
         One token of the context is needed for the engine's own purposes.
@@ -247,7 +261,7 @@ class VllmModel:
             self._check_length(len(before) + len(after) + 1, "prompt, continuation and one token more")
         return await self._all([self._score(before, after, prompt.cache_salt) for before, after in pairs])
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Distributions of the next tokens (see `LanguageModel.next_token`); entropies are exact unless vLLM drafts."""
         if top < 1:
             raise UserError(f"top must be at least 1, not {top}")
@@ -401,12 +415,12 @@ class VllmModel:
         found: dict[str, Any] = report
         return found
 
-    async def _score(self, before: list[int], after: list[int], salt: str) -> Scored:
+    async def _score(self, before: list[int], after: list[int], salt: str) -> ScoredContinuation:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         if not after:
-            return Scored(token_ids=(), logprobs=(), greedy=True, usage=Usage(prompt_tokens=len(before)))
+            return ScoredContinuation(token_ids=(), logprobs=(), greedy=True, usage=Usage(prompt_tokens=len(before)))
         ids = [*before, *after]
         for cached in (True, False):
             params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **scoring_arguments(cached))
@@ -489,3 +503,38 @@ class VllmModel:
 def _fresh_name() -> str:
     """A name that no other request has."""
     return f"reason-{uuid.uuid4().hex}"
+
+
+VLLM_PREFIX = "vllm/"
+
+
+async def open_vllm(name: str, settings: Settings, progress: Progress | None = None) -> VllmModel:
+    """Fetch a model's files, start vLLM on them, and check that hooks work.
+
+    Args:
+        name: `vllm/<short name>`, `vllm/<hub id>`, `vllm/<folder>` or `vllm/<file.gguf>`: what `local/…` takes.
+        settings: Where the files are kept; the section `vllm`.
+        progress: Told of the progress, from another thread.
+
+    Raises:
+        UserError: vLLM is not installed, or refuses the settings, or the script that starts it has no main guard.
+        BackendUnavailable: The engine did not come up, or runs without our hooks.
+        UnknownName: No model has that name.
+        DataError: A model file is damaged.
+    """
+    require_vllm()
+    require_main_guard()
+
+    def load(cancel: threading.Event) -> VllmModel:
+        place = PREFIX + name.removeprefix(VLLM_PREFIX)
+        files = find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+        prefixes = PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes)
+        return VllmModel.load(name, files, settings.vllm, prefixes)
+
+    model = await run_pull(load, lambda model: model.aclose())
+    try:
+        await model.check_engine()
+    except BaseException:
+        await model.aclose()
+        raise
+    return model

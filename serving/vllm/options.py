@@ -1,17 +1,96 @@
-"""From settings to vLLM's engine arguments, and from `Sampling` to its sampling parameters: plain dictionaries."""
+"""From settings to vLLM's engine arguments, and from `SamplingParams` to its sampling parameters: plain dictionaries.
+
+Drafts: several tokens guessed ahead and checked in one pass (speculative decoding), as settings have vLLM do it.
+
+While vLLM drafts, it runs no logits processor but its own, and so none of our hooks and grammars. What it accepts is
+drawn by rejection sampling (Leviathan et al. 2023, arXiv 2211.17192): greedy texts stay what they are, drawn ones stay
+as likely as they are, but a seed gives others.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import UserError
-from ...core.messages import Sampling
+from ...core.errors import CapabilityMissing, UserError
+from ...core.messages import SamplingParams
 from ...core.settings import VllmSettings
-from .drafts import draft_arguments, drafts
+
+FIELDS = ("speculative_config", "spec_method", "spec_model", "spec_tokens")
+"""Arguments of vLLM's engine that make it draft."""
+
+TOKENS = {"ngram": 5, "suffix": 32}
+"""Tokens guessed at a time where the settings name no number, as in vLLM's documentation of each method."""
+
+SUFFIX_PACKAGE = "arctic_inference"
+
+
+def drafts(settings: VllmSettings) -> bool:
+    """Whether an engine drafts: by the setting `draft`, or by arguments of vLLM's own."""
+    return settings.draft != "off" or any(settings.engine.get(field) is not None for field in FIELDS)
+
+
+def draft_arguments(settings: VllmSettings) -> dict[str, Any]:
+    """Arguments of `AsyncEngineArgs` that the setting `draft` stands for; none if it is off.
+
+    Raises:
+        UserError: vLLM's own arguments say it once more, or a package is missing.
+    """
+    if settings.draft == "off":
+        return {}
+    if taken := [field for field in FIELDS if field in settings.engine]:
+        raise UserError(
+            f"settings vllm.draft and vllm.engine.{taken[0]} both say what drafts", hint="leave one of them out"
+        )
+    if settings.draft == "suffix" and importlib.util.find_spec(SUFFIX_PACKAGE) is None:
+        raise UserError(
+            'setting vllm.draft = "suffix" needs the package arctic-inference, which is not installed',
+            hint='pip install arctic-inference==0.1.1 beside vLLM (it is compiled on the spot), or take "ngram"',
+        )
+    config: dict[str, Any] = {
+        "method": settings.draft,
+        "num_speculative_tokens": settings.draft_tokens or TOKENS[settings.draft],
+    }
+    if settings.draft == "ngram":
+        config |= {"prompt_lookup_max": settings.draft_ngram, "prompt_lookup_min": settings.draft_ngram}
+    return {"speculative_config": config}
+
+
+def drafting_name(config: Any) -> str:
+    """What of drafting decides which text a seed gives, for a model's identity.
+
+    Args:
+        config: vLLM's `SpeculativeConfig`; None if it does not draft.
+    """
+    if config is None:
+        return ""
+    looked_up = f"-{config.prompt_lookup_min}-{config.prompt_lookup_max}" if config.method == "ngram" else ""
+    return f"+{config.method}-{config.num_speculative_tokens}{looked_up}"
+
+
+def refuse_undraftable(sampling: SamplingParams, model: str, *, draws: bool) -> None:
+    """See that a request can be sampled while vLLM drafts.
+
+    Args:
+        sampling: How it is to be sampled.
+        model: The model's name.
+        draws: Whether this vLLM draws what it drafts from the right distribution.
+
+    Raises:
+        CapabilityMissing: It needs what drafting excludes.
+    """
+    wanted = f"hook {sampling.hooks[0].name}" if sampling.hooks else ""
+    if sampling.json_schema is not None:
+        wanted = wanted or "json_schema"
+    if sampling.temperature > 0 and not draws:
+        wanted = wanted or "temperature above 0 while drafting"
+    if wanted:
+        raise CapabilityMissing(wanted, model, alternative=f'{model} with the setting vllm.draft = "off"')
+
 
 KEY = "reason"
 """Under this key a request's `extra_args` (over HTTP `vllm_xargs`) hold what is ours."""
@@ -26,7 +105,7 @@ REPORTS_PAGE = "/v1/reason/reports"
 HOOKS_PAGE = "/v1/reason/hooks"
 """Pages of our endpoint plug-in on a vLLM server: what hooks measured, and which there are."""
 
-PROCESSOR = "reason.serving.vllm.processor:Hooks"
+PROCESSOR = "reason.serving.vllm.logits_processor:Hooks"
 WORKER = "reason.serving.vllm.worker.ReasonWorker"
 _OURS = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner")
 
@@ -115,7 +194,7 @@ def keeps_prefixes(settings: VllmSettings, cpu: bool) -> bool:
     return wanted and settings.prefix_caching and not foreign
 
 
-def sampling_arguments(sampling: Sampling, index: int, eos: Iterable[int]) -> dict[str, Any]:
+def sampling_arguments(sampling: SamplingParams, index: int, eos: Iterable[int]) -> dict[str, Any]:
     """Arguments of `SamplingParams` for one sample of a request.
 
     Each sample is a request of vLLM's own, with a seed made of (seed, index): so a sample that is made again alone is

@@ -10,11 +10,11 @@ from typing import Any
 
 from ...core.errors import BackendError, BackendUnavailable, UserError
 from ...core.settings import VllmSettings
-from ..files import ModelFiles
-from ..loading import first_line
-from ..model_folder import read_config
+from ..model_files.checkpoint import read_config
+from ..model_files.find import ModelFiles
+from ..transformers_loading import first_line
+from .engine import launch, prepare, stop_engine
 from .options import sizes
-from .starting import launch, prepare, stop_engine
 
 WINDOW = 256
 """Inputs that are handed to the engine at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .processor import Hooks
+from .logits_processor import Hooks
 
 
 class ReasonWorker:
@@ -27,7 +27,7 @@ class ReasonWorker:
 
     def reason_draws_exactly(self) -> bool:
         """Whether tokens that vLLM drafts are drawn from the right distribution here; mends what it can."""
-        from .drawing import draws_exactly
+        from .rejection_sampler import draws_exactly
 
         return draws_exactly()
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...local.families import ModelShape
-from .groups import Groups, SharedStep
+from ...local.config import ModelShape
+from ..shared_cache import Groups, SharedStep
 from .rows import ROOM
 
 Base: Any = object

@@ -13,8 +13,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import RequestStatus
 
-from .gangs import Gangs
-from .part import Part
+from ..shared_cache import Gangs, Part
 
 WHY = "not all workers of a pass came into one step of the engine: its cache or its batch has no room for them"
 """What a worker's last output gives as the reason to stop."""

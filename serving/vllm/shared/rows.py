@@ -13,8 +13,7 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_b
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from .groups import Counts, Groups, Row, SharedStep
-from .part import Part
+from ..shared_cache import Counts, Groups, Part, Row, SharedStep
 
 BACKENDS = {
     AttentionBackendEnum.CPU_ATTN: "reason.serving.vllm.shared.cpu_attention.SharedCpuBackend",

@@ -1,0 +1,285 @@
+"""What can be told of a question before it is answered, cheaply and by name: for routers that are trained on it.
+
+The named signals are counts in the question's text, its kind of answer, and how unsure the model is of the first token
+of a chain of thought. Beside them stands the question's embedding.
+
+`Space`: signals as the standardised numbers that a router's lines are over, and `Line`, one such linear function.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, get_args
+
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
+
+from ..core.errors import BackendError, CapabilityMissing
+from ..core.messages import Frozen, Prompt
+from ..core.run import Run
+from ..core.store import StoredCall, call_key
+from ..core.types import Question
+from ..reasoning.answers.kinds import ResolvedKind, answer_kind
+from ..reasoning.prompts import question_prompt, step_by_step_instruction
+from ..serving.encoders.protocols import EmbeddingModel
+from ..serving.metered.model import MeteredModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+Support = Literal["full", "top_k"]
+ENTROPY: Final = "first-token entropy"
+"""The name of the one signal that costs a call of a model."""
+TOP: Final = 20
+"""Alternatives asked for where a backend shows no more than the likeliest ones."""
+
+_NUMERAL = re.compile(r"\d+(?:[.,]\d+)*")
+_OPERATOR = re.compile(r"[+*=<>^\u00d7\u00f7]|(?<=[\d)])\s?[-/%]|\s[-/]\s")
+_LATEX = re.compile(r"\\[A-Za-z]+|\$")
+_CODE = re.compile(r"```|\bdef \w+\(|\bclass \w+[:({]|\breturn\b.*[;)]|#include\b|[;{][ \t]*$", re.M)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What is known of one question.
+
+    Attributes:
+        named: The named signals; `ENTROPY` is among them if the model showed one.
+        support: What that entropy is over: the whole vocabulary, or the likeliest tokens, which is another scale; None
+            without one.
+        vector: The question's embedding, unit length, rounded to six digits; empty if there is none.
+    """
+
+    named: Mapping[str, float]
+    support: Support | None = None
+    vector: tuple[float, ...] = ()
+
+
+def named_signals(question: Question) -> dict[str, float]:
+    """The signals that cost nothing, by name; counts as ln(1 + count), so that a long question is not all that counts.
+
+    Args:
+        question: The question, with its choices and documents.
+    """
+    text, kind = question.text, answer_kind(question)
+    counts = {
+        "length": len(text),
+        "documents": sum(len(document.text) for document in question.documents),
+        "choices": len(question.choices),
+        "numerals": len(_NUMERAL.findall(text)),
+        "operators": len(_OPERATOR.findall(text)),
+        "formulas": len(_LATEX.findall(text)),
+        "code": len(_CODE.findall(text)),
+    }
+    kinds = {f"answer: {name.replace('_', ' ')}": float(kind == name) for name in get_args(ResolvedKind)}
+    return {name: math.log1p(count) for name, count in counts.items()} | kinds
+
+
+async def signals_of(
+    question: Question, run: Run, *, model: MeteredModel | None = None, embedding: EmbeddingModel | None = None
+) -> Signals:
+    """All signals of a question, charged to a run and kept in its store.
+
+    Args:
+        question: The question.
+        run: Who pays.
+        model: Whose entropy is wanted; None asks no model.
+        embedding: What embeds the question, metered; None leaves the vector away.
+
+    Raises:
+        LimitExceeded: The budget does not hold the model's call, or the time is over.
+        BackendError: The model failed.
+    """
+    named = named_signals(question)
+    support: Support | None = None
+    if model is not None:
+        try:
+            (found,) = await model.next_token([chain_prompt(question)], TOP)
+        except CapabilityMissing:
+            pass  # without it the signal is one of those that are not known
+        else:
+            named[ENTROPY], support = found.entropy, found.support
+    vector: tuple[float, ...] = ()
+    if embedding is not None:
+        try:
+            vector = await kept_vector(question.text, embedding, run)
+        except BackendError as e:
+            run.degrade(f"the question could not be embedded ({e.message}): its embedding counts as unknown")
+    return Signals(named, support, vector)
+
+
+def chain_prompt(question: Question) -> Prompt:
+    """The prompt of `cot`, whose first token is looked at: a chain that follows has it in the cache."""
+    return question_prompt(question, step_by_step_instruction(question))
+
+
+async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[float, ...]:
+    """The embedding of a text, kept in the run store, so that a run is shown again without the embedding model.
+
+    Args:
+        text: The text.
+        embedding: The model, metered; or one that stands for it in a replay.
+        run: The run.
+
+    Raises:
+        StoreError: A replay asks for what was not recorded.
+        LimitExceeded: The price does not fit the budget, or the time is over.
+        BackendError: It could not be computed.
+    """
+    asked: dict[str, JsonValue] = {"embed": text}
+    key = call_key(embedding.identity, asked, None, 0)
+    known = (await run.stored([key])).get(key)
+    if known is not None:
+        return _read(known)
+    computed: NDArray[np.float32] = await embedding.embed([text])
+    vector = tuple(round(float(number), 6) for number in computed[0])  # as stored, so that a replay sees the same
+    # a decision by name: it is no reply of a model, and is not counted as one
+    call = StoredCall(
+        key=key,
+        role="embedding",
+        model=embedding.name,
+        request={"decision": asked},
+        reply={"vector": list(vector)},
+    )
+    if run.recording:
+        await run.store.add_calls(run.id, [call])
+    return vector
+
+
+def _read(call: StoredCall) -> tuple[float, ...]:
+    numbers = call.reply["vector"]
+    assert isinstance(numbers, list)
+    return tuple(float(number) for number in numbers)  # type: ignore[arg-type]
+
+
+FARTHEST: Final = 4.0
+"""Standard deviations from the mean at which a number is cut: beyond what training saw, a line proves nothing."""
+EMBEDDING: Final = "embedding"
+"""What the share of all components of the embedding is called."""
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class Space(Frozen):
+    """How signals become numbers of mean 0 and variance 1 over the training questions.
+
+    A signal that is not known of a question counts as average: 0. Numbers are cut at `FARTHEST`.
+
+    Attributes:
+        names: The named signals, in order; none that did not vary in training.
+        means: The mean of each.
+        scales: The standard deviation of each.
+        support: What the entropy among them is over; "none" if it is not among them.
+        embedding: The embedding model by its string; empty if its vectors are not used.
+        embedding_identity: Its identity: vectors of another mean nothing here.
+        centre: Mean of the training questions' vectors.
+        axes: Principal components of these vectors, the one of most variance first.
+        spreads: The standard deviation along each.
+    """
+
+    names: tuple[str, ...]
+    means: tuple[FiniteFloat, ...]
+    scales: tuple[Positive, ...]
+    support: Literal["none", "full", "top_k"] = "none"
+    embedding: str = ""
+    embedding_identity: str = ""
+    centre: tuple[FiniteFloat, ...] = ()
+    axes: tuple[tuple[FiniteFloat, ...], ...] = ()
+    spreads: tuple[Positive, ...] = ()
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if not len(self.names) == len(self.means) == len(self.scales):
+            raise ValueError("each named signal has a mean and a scale")
+        if len(self.axes) != len(self.spreads) or any(len(axis) != len(self.centre) for axis in self.axes):
+            raise ValueError("each axis has a spread, and as many numbers as the centre")
+        if (ENTROPY in self.names) != (self.support != "none"):
+            raise ValueError("the support says what the entropy is over, where it is among the signals")
+        if bool(self.axes) != bool(self.embedding_identity):
+            raise ValueError("axes are those of an embedding model")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Numbers of a row."""
+        return len(self.names) + len(self.axes)
+
+    def row(self, signals: Signals) -> NDArray[np.float64]:
+        """The numbers of a question: the named signals, then the components, `[size]`."""
+        import numpy as np
+
+        row = np.zeros(self.size)
+        for i, (name, mean, scale) in enumerate(zip(self.names, self.means, self.scales, strict=True)):
+            value = signals.named.get(name)
+            if value is not None and (name != ENTROPY or signals.support == self.support):
+                row[i] = (value - mean) / scale
+        if self.axes and len(signals.vector) == len(self.centre):
+            offset = np.asarray(signals.vector) - np.asarray(self.centre)
+            row[len(self.names) :] = np.asarray(self.axes) @ offset / np.asarray(self.spreads)
+        found: NDArray[np.float64] = np.clip(row, -FARTHEST, FARTHEST)
+        return found
+
+    def unknown(self, signals: Signals) -> list[str]:
+        """The signals that the lines are over and that are not known of a question."""
+        missing = []
+        if ENTROPY in self.names and (ENTROPY not in signals.named or signals.support != self.support):
+            missing.append(ENTROPY)
+        if self.axes and len(signals.vector) != len(self.centre):
+            missing.append(EMBEDDING)
+        return missing
+
+
+class Line(Frozen):
+    """A linear function of a space's numbers.
+
+    Attributes:
+        intercept: Its value for the average question.
+        named: A weight for each named signal; empty if it is over none.
+        components: A weight for each of the first components; fewer than there are, if it is over fewer.
+    """
+
+    intercept: FiniteFloat
+    named: tuple[FiniteFloat, ...] = ()
+    components: tuple[FiniteFloat, ...] = ()
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same for every question."""
+        return not any(self.named) and not any(self.components)
+
+    def fits(self, space: Space) -> bool:
+        """Whether it is over this space."""
+        return len(self.named) in (0, len(space.names)) and len(self.components) <= len(space.axes)
+
+    def value(self, space: Space, row: NDArray[np.float64]) -> float:
+        """Its value for a row of the space."""
+        return self.intercept + sum(self.shares(space, row).values())
+
+    def shares(self, space: Space, row: NDArray[np.float64]) -> dict[str, float]:
+        """What each named signal adds to the average question's value, and all components together."""
+        found = {
+            name: float(weight * number)
+            for name, weight, number in zip(space.names if self.named else (), self.named, row, strict=False)
+        }
+        if self.components:
+            at = len(space.names)
+            numbers = row[at : at + len(self.components)]
+            found[EMBEDDING] = float(sum(w * z for w, z in zip(self.components, numbers, strict=True)))
+        return found
+
+
+def most_telling(shares: dict[str, float], most: int = 3) -> dict[str, float]:
+    """The largest shares by size, largest first; those of nothing are left out."""
+    ordered = sorted(shares.items(), key=lambda share: (-abs(share[1]), share[0]))
+    return {name: round(value, 4) for name, value in ordered[:most] if abs(value) >= 5e-5}
+
+
+def with_telling(why: str, telling: dict[str, float]) -> str:
+    """A reason with the signals that tell most behind it, in one line."""
+    behind = ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
+    return f"{why}; {behind}" if behind else why

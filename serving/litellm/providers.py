@@ -1,0 +1,268 @@
+"""`Target`: where a model string leads, and `load_litellm`, which brings LiteLLM in quietly.
+
+What a reply cost: tokens by sample, from the provider's own count where it gives one, and dollars.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import UnknownName, UserError
+from ...core.messages import Usage
+from ...core.settings import ProviderSettings, Settings
+from .responses import Sample
+
+OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
+"""Providers that speak OpenAI's own format, whose stream is read as it comes."""
+
+VLLM_ONLY = ("cache_salt", "priority")
+"""Settings that no other provider's server understands."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model of one provider.
+
+    Attributes:
+        name: The model string as the user wrote it.
+        provider: LiteLLM's name of the provider.
+        served: The model's name at the provider.
+        api_base: Address of the endpoint; None is the provider's own.
+        api_key: Key; None lets LiteLLM look where the provider's own client does.
+        key_env: Variable that holds the key, for messages.
+        settings: How to call it.
+        parameters: Request parameters that LiteLLM lists for the model.
+    """
+
+    name: str
+    provider: str
+    served: str
+    api_base: str | None
+    api_key: str | None = field(repr=False)
+    key_env: str
+    settings: ProviderSettings
+    parameters: frozenset[str]
+
+    @property
+    def openai_wire(self) -> bool:
+        """Whether the endpoint speaks OpenAI's format."""
+        return self.provider in OPENAI_WIRE
+
+    @property
+    def vllm(self) -> bool:
+        """Whether the endpoint is a vLLM server."""
+        return self.provider == "hosted_vllm"
+
+    @property
+    def place(self) -> str:
+        """The endpoint, for messages and limits."""
+        return self.api_base or self.provider
+
+
+def load_litellm() -> Any:
+    """The `litellm` module. It takes seconds at the first time: call this off the event loop.
+
+    Its price map is read from the package instead of the network; it prints no advice, sends nothing about its use and
+    fetches no tokenizer. What a program itself sets in LiteLLM stays: retries, caches and dropped parameters are
+    refused call by call.
+    """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    litellm: Any = importlib.import_module("litellm")
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    litellm.disable_hf_tokenizer_download = True
+    return litellm
+
+
+def find_target(name: str, settings: Settings) -> Target:
+    """Where a model string leads.
+
+    Raises:
+        UnknownName: LiteLLM knows no such provider.
+        UserError: The key or the address is missing.
+    """
+    litellm = load_litellm()
+    try:
+        served, provider, key, base = litellm.get_llm_provider(name)
+    except litellm.BadRequestError as e:
+        raise UnknownName(
+            "model",
+            name,
+            hint="a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on",
+        ) from e
+    if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
+        raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
+    chosen = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
+    key_env = chosen.api_key_env or f"{provider.upper()}_API_KEY"
+    if chosen.api_key_env is not None:
+        key = os.environ.get(chosen.api_key_env)
+        if not key:
+            raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
+    base = chosen.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
+    if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(chosen, n) is not None]):
+        raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
+    if provider == "hosted_vllm" and base is None:
+        raise UserError(
+            f"model {name!r}: the server's address is not set",
+            hint="set api_base under [providers.hosted_vllm] in reason.toml, or HOSTED_VLLM_API_BASE, "
+            "as in http://127.0.0.1:8000/v1",
+        )
+    if key is None and chosen.api_key_env is None:
+        key = _usual_key(litellm, name, provider, base, key_env)
+    return Target(
+        name=name,
+        provider=provider,
+        served=served,
+        api_base=base,
+        api_key=key,
+        key_env=key_env,
+        settings=chosen,
+        parameters=frozenset(litellm.get_supported_openai_params(served, provider) or ()),
+    )
+
+
+def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env: str) -> str | None:
+    """The key where the provider's own client looks for it; None leaves the search to LiteLLM.
+
+    Raises:
+        UserError: It is not there, and the provider is not somebody's own server.
+    """
+    key = os.environ.get(key_env)
+    if key:
+        return key
+    if base is not None and provider in OPENAI_WIRE:
+        return "none"  # the client wants one, and a server of one's own seldom does
+    missing = [m for m in litellm.validate_environment(name)["missing_keys"] if m.endswith(("KEY", "TOKEN"))]
+    if missing:
+        raise UserError(
+            f"model {name!r} needs {' and '.join(missing)}, which is not set", hint=f"export {missing[0]}=…"
+        )
+    return None
+
+
+MOST_TOKENS = 1 << 40
+"""What says more of one reply is no count."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Dollars per token; None where nobody knows.
+
+    Attributes:
+        prompt: Of the prompt.
+        completion: Of the completion.
+        cached: Of prompt tokens that the provider had cached.
+    """
+
+    prompt: float | None = None
+    completion: float | None = None
+    cached: float | None = None
+
+    def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float | None:
+        """Dollars; None if a price is unknown."""
+        if self.prompt is None or self.completion is None:
+            return None
+        cached = self.prompt if self.cached is None else self.cached
+        fresh = prompt_tokens - cached_tokens
+        return fresh * self.prompt + cached_tokens * cached + completion_tokens * self.completion
+
+
+def find_prices(target: Target) -> tuple[Prices, int | None]:
+    """Prices and context length of a model in LiteLLM's map; the settings' own prices come first."""
+    litellm = load_litellm()
+    known: dict[str, Any] = litellm.model_cost.get(f"{target.provider}/{target.served}") or {}
+    own_place = target.settings.api_base is not None or target.vllm
+    if not known and not own_place:
+        # the plain name means the provider's own service, not somebody's server that speaks its language
+        plain = litellm.model_cost.get(target.served) or {}
+        known = plain if plain.get("litellm_provider") == target.provider else {}
+    if own_place:
+        known = {}
+    settings = target.settings
+    given = settings.usd_per_prompt_token, settings.usd_per_completion_token
+    prices = Prices(
+        prompt=known.get("input_cost_per_token") if given[0] is None else given[0],
+        completion=known.get("output_cost_per_token") if given[1] is None else given[1],
+        cached=known.get("cache_read_input_token_cost") if given[0] is None else None,
+    )
+    context = known.get("max_input_tokens") or known.get("max_tokens")
+    return prices, context if isinstance(context, int) else None
+
+
+def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float) -> list[Usage]:
+    """Each sample's part of a reply's usage; the prompt belongs to the first.
+
+    Where the provider gives no usage, or one that is no count of tokens, the tokens are those that were seen, or else
+    LiteLLM's count of the text.
+
+    Args:
+        usage: What the provider sent as `usage`; None if it sent none.
+        samples: The reply's samples.
+        prices: What tokens cost.
+        target: Where the reply comes from.
+        waited_s: Seconds that the request waited; they are told on the first sample.
+    """
+    seen = [s.tokens for s in samples]
+    prompt = cached = thoughts = 0
+    counts = _counts(usage)
+    if counts is not None:
+        prompt, cached, thoughts, total = counts
+        if len(samples) == 1:
+            made = [total]
+        elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
+            made = [t or 0 for t in seen]
+        else:
+            made = _split(total, [t or s.pieces for t, s in zip(seen, samples, strict=True)])
+    else:
+        made = [_counted(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
+    shares = []
+    for i, tokens in enumerate(made):
+        first = i == 0
+        paid = (prompt, min(cached, prompt)) if first else (0, 0)
+        shares.append(
+            Usage(
+                prompt_tokens=paid[0],
+                cached_tokens=paid[1],
+                completion_tokens=tokens,
+                reasoning_tokens=min(thoughts, tokens) if first else 0,
+                waited_s=waited_s if first else 0.0,
+                cost_usd=prices.cost(*paid, tokens),
+            )
+        )
+    return shares
+
+
+def _counts(usage: Any) -> tuple[int, int, int, int] | None:
+    """Tokens of the prompt, those cached, those of thoughts and all generated ones; None if they cannot be read."""
+    if not isinstance(usage, Mapping):
+        return None
+    read, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    told = (
+        usage.get("prompt_tokens"),
+        read.get("cached_tokens") if isinstance(read, Mapping) else None,
+        made.get("reasoning_tokens") if isinstance(made, Mapping) else None,
+        usage.get("completion_tokens"),
+    )
+    prompt, cached, thoughts, total = (0 if count is None else count for count in told)
+    if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in (prompt, cached, thoughts, total)):
+        return None
+    return prompt, cached, thoughts, total
+
+
+def _split(total: int, weights: Sequence[int]) -> list[int]:
+    """A number cut into whole parts that sum to it, in proportion to the weights."""
+    whole = sum(weights)
+    if whole == 0:
+        weights, whole = [1] * len(weights), len(weights)
+    marks = [total * sum(weights[: i + 1]) // whole for i in range(len(weights))]
+    return [b - a for a, b in zip([0, *marks], marks, strict=False)]
+
+
+def _counted(sample: Sample, target: Target) -> int:
+    called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
+    text = "".join(sample.reasoning) + "".join(sample.text) + called
+    return int(load_litellm().token_counter(model=target.served, text=text)) if text else 0

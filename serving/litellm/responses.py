@@ -1,0 +1,292 @@
+"""`VisibleText`: the samples of one reply while it comes in, from the chunks of any client."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import InvalidResponse
+from ...core.messages import Chunk, Completion, Failure, FinishReason, ToolCall, TopToken, Usage
+
+HIDDEN = -1
+"""Token id of an alternative whose id the provider does not tell."""
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "eos": "stop",
+    "end_turn": "stop",
+    "tool_calls": "stop",
+    "tool_use": "stop",
+}
+_ID = "token_id:"
+
+
+_Fresh = tuple[list[str], list[int], list[float], list[str]]
+"""What came of a sample at once: texts, token ids, log-probabilities, thoughts."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool while it comes in, in pieces."""
+
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    id: str = ""
+
+
+class Sample:
+    """One sample while it comes in.
+
+    Attributes:
+        finish: The finish reason; None as long as none came.
+        calls: The calls of tools by their place: name, arguments and id as far as they have come.
+        stopped_by: What vLLM says of a sample that ended with "stop", as in `Completion`; None if nothing was said.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.top: list[list[tuple[str, float]]] = []
+        self.calls: dict[int, _Call] = {}
+        self.pieces = 0
+        self.finish: str | None = None
+        self.stopped_by: str | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Generated tokens; None if the provider shows none."""
+        return len(self.token_ids) or len(self.logprobs) or None
+
+
+class Reading:
+    """Collects what comes for some samples of one request and tells of it.
+
+    Args:
+        indices: The samples, in the order of the reply's choices.
+        tell: Told of every new piece as (sample, text, token ids, log-probabilities, thoughts).
+        place: The endpoint, for messages.
+    """
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        tell: Callable[[int, str, tuple[int, ...], tuple[float, ...], str], None],
+        place: str,
+    ) -> None:
+        self.samples = [Sample(i) for i in indices]
+        self.usage: Any = None
+        self._tell = tell
+        self._place = place
+
+    def take(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Read chunks of chat or of plain completion in OpenAI's JSON; what came at once is told at once.
+
+        Raises:
+            BadReply: One is about a sample that was not asked for.
+            openai.APIError: One tells of an error.
+        """
+        fresh: dict[int, _Fresh] = {}
+        number = len(self.samples)
+        try:
+            for event in events:
+                if event.get("error"):
+                    raise _told(event["error"])
+                usage = event.get("usage")
+                if usage is not None:
+                    self.usage = usage
+                for choice in event.get("choices") or ():
+                    index = choice["index"]
+                    if not 0 <= index < number:
+                        raise InvalidResponse(f"{self._place} sent sample {index} of {len(self.samples)}")
+                    self._take_choice(index, choice, fresh)
+        finally:
+            for index, came in fresh.items():
+                self._keep(self.samples[index], came)
+
+    def _keep(self, sample: Sample, came: _Fresh) -> None:
+        texts, ids, logprobs, thoughts = came
+        sample.text += texts
+        sample.token_ids += ids
+        sample.logprobs += logprobs
+        sample.reasoning += thoughts
+        self._tell(sample.index, "".join(texts), tuple(ids), tuple(logprobs), "".join(thoughts))
+
+    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, _Fresh]) -> None:
+        sample = self.samples[index]
+        delta = choice.get("delta")
+        shown = choice.get("logprobs")
+        logprobs: list[float] = []
+        top: list[list[tuple[str, float]]] = []
+        if delta is not None:
+            text = delta.get("content") or ""
+            # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
+            thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+            if called := delta.get("tool_calls"):
+                _take_calls(sample, called, self._place)
+            if shown:
+                logprobs, top = _chat_logprobs(shown)
+        else:
+            text, thought = choice.get("text") or "", ""
+            if shown:
+                logprobs, top = _completion_logprobs(shown)
+        ids = choice.get("token_ids") or ()
+        if text or ids or logprobs or thought:
+            sample.top += top
+            sample.pieces += 1
+            came = fresh.get(index)
+            if came is None:
+                fresh[index] = [text], [*ids], logprobs, [thought]
+            else:
+                came[0].append(text)
+                came[1].extend(ids)
+                came[2].extend(logprobs)
+                came[3].append(thought)
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            sample.finish = reason
+            if reason == "stop" and "stop_reason" in choice:
+                # vLLM's: the stop string, or null or the token's id at the end of the text
+                told = choice["stop_reason"]
+                sample.stopped_by = told if isinstance(told, str) else ""
+
+
+def _take_calls(sample: Sample, pieces: Sequence[Mapping[str, Any]], from_where: str) -> None:
+    """Put pieces of calls behind what has come of them; a piece without a place belongs to the last call.
+
+    Raises:
+        BadReply: A piece is none.
+    """
+    for piece in pieces:
+        function = piece.get("function") or {}
+        place = piece.get("index")
+        told = [piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
+        if not (all(isinstance(one, str) for one in told) and isinstance(place, int | None)):
+            raise InvalidResponse(f"{from_where} sent a call of a tool that is not in OpenAI's form")
+        named, name, arguments = told
+        if place is None:
+            place = len(sample.calls) if name or not sample.calls else max(sample.calls)
+        call = sample.calls.setdefault(place, _Call())
+        call.id = call.id or named
+        call.name = call.name or name
+        call.arguments.append(arguments)
+        sample.pieces += 1
+
+
+def _told(error: Any) -> Exception:
+    import httpx
+    import openai
+
+    message = error.get("message") if isinstance(error, dict) else error
+    request: Any = httpx.Request("POST", "stream:")
+    return openai.APIError(str(message), request, body=error)
+
+
+def _chat_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    entries = shown.get("content") or ()
+    return (
+        [float(e["logprob"]) for e in entries],
+        [[(t["token"], float(t["logprob"])) for t in e.get("top_logprobs") or ()] for e in entries],
+    )
+
+
+def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    values = shown.get("token_logprobs") or ()
+    top = shown.get("top_logprobs") or [{}] * len(values)
+    ranked = [sorted((t or {}).items(), key=lambda pair: -pair[1]) for t in top]
+    return [float(v) for v in values], ranked
+
+
+def token_id(name: str) -> int:
+    """Id in a name such as `token_id:17`; `HIDDEN` if it is the token's text."""
+    number = name.removeprefix(_ID)
+    return int(number) if name.startswith(_ID) and number.isascii() and number.isdigit() else HIDDEN
+
+
+def completed(
+    sample: Sample,
+    usage: Usage,
+    top: tuple[tuple[TopToken, ...], ...] | None,
+    *,
+    wants_logprobs: bool,
+    tells_stop: bool,
+    place: str,
+) -> Completion:
+    """The finished sample.
+
+    Args:
+        sample: What came of it.
+        usage: Its tokens.
+        top: Its alternatives.
+        wants_logprobs: Whether log-probabilities were asked for.
+        tells_stop: Whether a `stop_reason` is vLLM's, which tells a stop string from the end of the text.
+        place: The endpoint, for messages.
+
+    Raises:
+        BadReply: The reply broke off, or its numbers are none.
+    """
+    if sample.finish is None:
+        raise InvalidResponse(f"{place} broke off before the end of the reply")
+    if sample.finish in ("abort", "error"):
+        raise InvalidResponse(f"{place} gave the sample up ({sample.finish})")
+    if any(not call.name for call in sample.calls.values()):
+        raise InvalidResponse(f"{place} sent a call of a tool without its name")
+    if any(math.isnan(v) for v in sample.logprobs):
+        raise InvalidResponse(f"{place} sent log-probabilities that are not numbers")
+    return Completion(
+        text="".join(sample.text),
+        token_ids=tuple(sample.token_ids),
+        logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
+        top_logprobs=top,
+        finish_reason=_REASONS.get(sample.finish, "stop"),
+        stopped_by=sample.stopped_by if tells_stop else None,
+        usage=usage,
+        sample_index=sample.index,
+        reasoning="".join(sample.reasoning),
+        extras={} if sample.finish in _REASONS else {"finish_reason": sample.finish},
+        tool_calls=tuple(
+            ToolCall(name=call.name, arguments="".join(call.arguments) or "{}", id=call.id)
+            for _, call in sorted(sample.calls.items())
+        ),
+    )
+
+
+def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
+    """The sample with what its hooks measured; a hook that failed makes it a failed one.
+
+    Args:
+        made: The sample.
+        report: `extras` by hook, and `failure` as (code, message) or None.
+    """
+    failed = report["failure"]
+    return made.model_copy(
+        update={
+            "extras": {**made.extras, **report["extras"]},
+            "finish_reason": made.finish_reason if failed is None else "error",
+            "stopped_by": made.stopped_by if failed is None else None,
+            "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
+        }
+    )
+
+
+def last_chunk(
+    request: int,
+    completion: Completion,
+    text: str = "",
+    ids: tuple[int, ...] = (),
+    logprobs: tuple[float, ...] = (),
+) -> Chunk:
+    """The piece that ends a sample, with what of it was not told before."""
+    return Chunk(
+        request=request,
+        sample_index=completion.sample_index,
+        text=text,
+        token_ids=ids,
+        logprobs=logprobs,
+        completion=completion,
+    )

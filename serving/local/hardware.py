@@ -1,0 +1,123 @@
+"""Choices that depend on the machine: number format, threads, cache size."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from .weights import PROCESSOR, WeightFormat, processor_flags
+
+SLOW = 3.0
+"""A step is slow when it takes this many times the best median of its kind."""
+WINDOW = 8
+"""Steps a median is taken over."""
+RETRY = 256
+"""Steps on one thread before several are tried again."""
+
+
+def native_format(device: torch.device = PROCESSOR) -> WeightFormat:
+    """bf16 where the device multiplies bf16 natively, else fp32: without it, bf16 is converted at every step.
+
+    Devices that are neither the CPU nor of CUDA do not tell, and get fp32.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type != "cpu":
+        return "fp32"
+    probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    native = bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    return "bf16" if native and probe is not None and bool(probe()) else "fp32"
+
+
+def default_threads() -> int:
+    """Physical cores less one; one where the machine is busy already.
+
+    Threads that wait for one another on a busy machine were seen to be tens of times slower than a single one. Differs:
+    the engine's specification gives a machine of two cores both of them; there one thread decoded faster at every
+    number of rows that was measured (docs/results/engine.md).
+    """
+    cores = _physical_cores()
+    usable = cores - 1
+    try:
+        busy = os.getloadavg()[0] > 0.75 * cores
+    except OSError:
+        busy = False
+    return 1 if busy else max(1, usable)
+
+
+def default_kv_bytes(device: torch.device = PROCESSOR) -> int:
+    """A quarter of the device's free memory, at least 64 MiB; of the computer's, where a device does not tell."""
+    if device.type == "cuda":
+        return max(64 << 20, torch.cuda.mem_get_info(device)[0] // 4)
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        free = 2 << 30
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    return max(64 << 20, free // 4)
+
+
+class StepWatch:
+    """Watches step times and says how many threads the next step should use.
+
+    When the median of the last steps of a kind exceeds three times the best median seen for it, something else is
+    using the
+    cores: it goes to one thread, and tries several again later.
+
+    Args:
+        threads: Threads wanted.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._wanted = threads
+        self._times: dict[int, deque[float]] = {}
+        self._best: dict[int, float] = {}
+        self._single_for = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads the next step should use."""
+        return 1 if self._single_for else self._wanted
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Take the time of a step that decoded `rows` rows and prefilled nothing."""
+        if self._single_for:
+            self._single_for -= 1
+            return
+        kind = rows.bit_length()
+        times = self._times.setdefault(kind, deque(maxlen=WINDOW))
+        times.append(seconds)
+        if len(times) < WINDOW:
+            return
+        middle = median(times)
+        best = self._best[kind] = min(self._best.get(kind, middle), middle)
+        if self._wanted > 1 and middle > SLOW * best:
+            self._single_for = RETRY
+            self._times.clear()
+
+
+def _physical_cores() -> int:
+    """Distinct (package, core) pairs this process may run on; logical ones where the system does not tell."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    seen = set()
+    for cpu in usable:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            seen.add(tuple((topology / n).read_text().strip() for n in ("physical_package_id", "core_id")))
+        except OSError:
+            return len(usable)
+    return max(1, len(seen))
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

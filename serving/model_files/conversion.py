@@ -1,0 +1,116 @@
+"""Model folders that we made from GGUF files: made once, checked at every use."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...core.errors import DataError, UserError
+from .checkpoint import check_hashes, digest, file_hash
+from .downloads import Pulling, staged
+
+CONVERTER = 1
+"""Raised with every change of the conversion that could change an answer: older folders are made anew."""
+
+_RECORD = "reason.json"
+
+
+class Conversion(BaseModel):
+    """The record of a conversion, in `reason.json` of its folder.
+
+    Attributes:
+        converter: Which revision of the conversion made it.
+        source: Where the GGUF file came from, for people.
+        source_sha256: Hash of the GGUF file.
+        files: Hash of each file made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    converter: int
+    source: str
+    source_sha256: str
+    files: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the weights are: the source's hash and how it was converted."""
+        return f"{self.source_sha256}.{self.converter}"
+
+
+def read_conversion(folder: Path) -> Conversion | None:
+    """The record of a converted folder; None if there is none of the present revision."""
+    try:
+        record = Conversion.model_validate_json((folder / _RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+    except OSError as e:
+        raise DataError(f"cannot read the model folder {folder}: {e.strerror}") from e
+    return record if record.converter == CONVERTER else None
+
+
+def check_conversion(folder: Path, record: Conversion, name: str, cache_dir: Path, pulling: Pulling) -> None:
+    """Compare a converted folder with its record; files that did not change since are not read again.
+
+    Raises:
+        DataError: A file is missing or changed.
+        Cancelled: Cancelled.
+    """
+    check_hashes(
+        folder,
+        record.files,
+        cache_dir,
+        pulling,
+        expected="what was written there",
+        hint=f"run: reason models rm {name} --yes && reason models pull {name}",
+    )
+
+
+def make_conversion(
+    place: Path, source: str, fetch: Callable[[Path], tuple[Path, str]], cache_dir: Path, pulling: Pulling
+) -> Conversion:
+    """Fetch and convert a GGUF file. The caller holds the lock of the place.
+
+    Args:
+        place: Where the folder shall stand.
+        source: Where the file comes from, for people.
+        fetch: Given an empty scratch folder, returns the GGUF file and its SHA-256.
+        cache_dir: The cache.
+        pulling: Told of the progress; may cancel.
+
+    Raises:
+        UserError: The cache must not be written, or the [local] extra is missing.
+        DataError: The GGUF file cannot be used.
+        BackendUnavailable: It cannot be fetched, or the disk is full.
+        Cancelled: Cancelled. Nothing is left in any of these cases.
+    """
+    try:
+        from ..local.gguf import convert
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    with staged(place) as folder:
+        scratch = folder / "fetched"
+        scratch.mkdir()
+        file, sha256 = fetch(scratch)
+        convert(file, folder, pulling)
+        shutil.rmtree(scratch)
+        files = {p.name: digest(p, pulling) for p in sorted(folder.iterdir())}
+        record = Conversion(converter=CONVERTER, source=source, source_sha256=sha256, files=files)
+        (folder / _RECORD).write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        for file_name in record.files:
+            file_hash(place / file_name, cache_dir, pulling)
+    return record
+
+
+def missing_extra(error: ModuleNotFoundError) -> UserError:
+    """The error of an installation without what local models need."""
+    return UserError(
+        f"models that run here need the package {error.name!r}, which is not installed",
+        hint="pip install 'reason-orchestrator[local]'",
+    )

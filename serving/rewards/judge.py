@@ -1,0 +1,194 @@
+"""`JudgeReward`: a process reward model without training. Any language model is asked whether each step is right.
+
+A score is the log-odds of yes against no as the first token of the reply: the difference of their raw
+log-probabilities, that is, the two renormalised over each other. It needs calibration before it is read as a
+probability: small models say yes to most things. Its order among siblings is what a search uses.
+
+The judge reads the problem as a user's turn, the steps as its own reply, and is asked about the last one in a short
+turn behind them. All steps of all solutions are asked in one batch. So a backend with prefix reuse computes problem and
+earlier steps once; and where the judge is the model that wrote them, and is told the problem as it was asked, it has
+all of them already.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Sequence
+
+from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse
+from ...core.messages import Message, NextTokenDistribution, Prompt, Usage
+from ...core.scorer_settings import RewardSettings
+from ..model import LanguageModel
+from .inputs import asked_as, check_length, failed
+from .model import RewardCapabilities, StepScores, Which, check_solutions
+
+YES, NO = "Yes", "No"
+TOP = 200
+"""Alternatives looked through for the two words, where the backend shows as many."""
+
+_QUESTION = "Is the last step right? Answer {yes} or {no}."
+
+
+class JudgeReward:
+    """A language model as a reward model (see `RewardModel`).
+
+    Args:
+        name: The string it was opened by.
+        model: The language model.
+        settings: The section `rewards` of this name; `good_token` and `bad_token` replace the words yes and no.
+        owns: Whether closing this closes the model.
+
+    Raises:
+        CapabilityMissing: The model shows neither alternatives nor scores of given text.
+    """
+
+    def __init__(
+        self, name: str, model: LanguageModel, settings: RewardSettings | None = None, *, owns: bool = True
+    ) -> None:
+        settings = settings or RewardSettings()
+        can = model.capabilities
+        if not can.top_logprobs and not can.scoring:
+            raise CapabilityMissing("top_logprobs", model.name)
+        self.name = name
+        asked = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
+        self.identity = f"judge-{asked}-{asked_as(settings)}:{model.identity}"
+        self._model, self._owns = model, owns
+        self._salt = ""
+        self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
+        self._limit = settings.max_tokens or can.context_tokens
+
+    @property
+    def capabilities(self) -> RewardCapabilities:
+        """What this model is."""
+        return RewardCapabilities(
+            kind="judge",
+            one_pass=False,
+            context_tokens=self._limit,
+            price_known=self._model.capabilities.price_known,
+        )
+
+    def salted(self, salt: str) -> JudgeReward:
+        """The same judge, whose prompts share keys and values under a salt alone; it does not own the model."""
+        other = copy.copy(self)
+        other._salt, other._owns = salt, False
+        return other
+
+    def prompt(self, problem: str, steps: Sequence[str]) -> Prompt:
+        """The question about the last of the steps, in a turn behind them."""
+        turns = (
+            Message(role="user", content=problem),
+            Message(role="assistant", content="\n\n".join(steps)),
+            Message(role="user", content=_QUESTION.format(yes=self._yes, no=self._no)),
+        )
+        return Prompt(messages=turns, cache_salt=self._salt)
+
+    async def score_steps(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+    ) -> list[StepScores]:
+        """Ask about every wanted step of every solution at once (see `RewardModel.score_steps`)."""
+        check_solutions(solutions)
+        prompts, whose, results = self._prompts(problem, solutions, which)
+        made = await self._ask(prompts)
+        for i, steps in enumerate(solutions):
+            if i in results:
+                continue
+            answers = [made[k] for k, owner in enumerate(whose) if owner == i]
+            wrong = next((a for a in answers if isinstance(a, InvalidResponse)), None)
+            good = [a for a in answers if not isinstance(a, InvalidResponse)]
+            if wrong is not None:
+                results[i] = failed(wrong, passes=len(answers))
+                continue
+            results[i] = StepScores(
+                log_odds=tuple(odds for odds, _ in good),
+                passes=1 if which == "last" else len(steps),
+                usage=sum((usage for _, usage in good), Usage()),
+            )
+        return [results[i] for i in range(len(solutions))]
+
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+        """The price of all prompts, taken at a token a byte where the backend cannot count."""
+        can = self._model.capabilities
+        prompt_price, price = can.usd_per_prompt_token or 0.0, can.usd_per_completion_token or 0.0
+        if not prompt_price and not price:
+            return 0.0
+        prompts, _, _ = self._prompts(problem, solutions, which)
+        tokens = [self._model.count_tokens(p) or sum(len(m.content.encode()) for m in p.messages) + 64 for p in prompts]
+        asked = 3 if can.scoring else 1  # a word that is not shown is scored in requests of its own
+        return asked * math.fsum(prompt_price * t + price for t in tokens)
+
+    async def aclose(self) -> None:
+        """Close the language model, if it is this object's own; idempotent."""
+        if self._owns:
+            await self._model.aclose()
+
+    def _prompts(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which
+    ) -> tuple[list[Prompt], list[int], dict[int, StepScores]]:
+        """The prompts, whose they are, and the solutions that do not fit."""
+        prompts: list[Prompt] = []
+        whose: list[int] = []
+        refused: dict[int, StepScores] = {}
+        for i, steps in enumerate(solutions):
+            ends = [len(steps)] if which == "last" else range(1, len(steps) + 1)
+            mine = [self.prompt(problem, steps[:end]) for end in ends]
+            try:
+                check_length((self._model.count_tokens(mine[-1]) or 0) + 1, self._limit)
+            except ContextTooLong as e:
+                refused[i] = failed(e)
+                continue
+            prompts += mine
+            whose += [i] * len(mine)
+        return prompts, whose, refused
+
+    async def _ask(self, prompts: list[Prompt]) -> list[tuple[float, Usage] | InvalidResponse]:
+        can = self._model.capabilities
+        if not prompts:
+            return []
+        if not can.top_logprobs:
+            return [await self._scored(prompt, None, None, Usage()) for prompt in prompts]
+        top = min(TOP, can.top_logprobs)
+        told = await self._model.next_token(prompts, top)
+        return [await self._odds(prompt, token) for prompt, token in zip(prompts, told, strict=True)]
+
+    async def _odds(self, prompt: Prompt, told: NextTokenDistribution) -> tuple[float, Usage] | InvalidResponse:
+        yes, no = _chance(told, self._yes), _chance(told, self._no)
+        if yes is not None and no is not None:
+            return yes - no, told.usage
+        if self._model.capabilities.scoring:
+            return await self._scored(prompt, yes, no, told.usage)
+        if yes is None and no is None:
+            return InvalidResponse(
+                f"{self._model.name} begins its verdict neither with {self._yes!r} nor with {self._no!r}, "
+                f"among its {len(told.tokens)} most likely tokens",
+                hint="models that think first cannot be judges in this way",
+            )
+        # The word that is not shown is at most as likely as the last one that is: the odds are at least this sure.
+        least = min(told.logprobs)
+        return (least if yes is None else yes) - (least if no is None else no), told.usage
+
+    async def _scored(
+        self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage
+    ) -> tuple[float, Usage] | InvalidResponse:
+        """The odds, with words that are not shown scored as given text."""
+        words = [w for w, known in ((self._yes, yes), (self._no, no)) if known is None]
+        scored = await self._model.score(prompt, words)
+        chances = dict(zip(words, (s.logprob for s in scored), strict=True))
+        usage = sum((s.usage for s in scored), usage)
+        yes, no = chances[self._yes] if yes is None else yes, chances[self._no] if no is None else no
+        if yes == no == -math.inf:
+            return InvalidResponse(f"{self._model.name} can say neither {self._yes!r} nor {self._no!r} as its verdict")
+        return yes - no, usage
+
+
+def _chance(told: NextTokenDistribution, word: str) -> float | None:
+    """Log-probability of all shown spellings of a word (case, a blank before it); None if none is shown."""
+    wanted = word.strip().casefold()
+    found = [
+        p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip(" \u2581\u0120\n").casefold() == wanted
+    ]
+    if not found:
+        return None
+    most = max(found)
+    return most + math.log(math.fsum(math.exp(p - most) for p in found)) if most > -math.inf else most

@@ -1,0 +1,290 @@
+"""`LocalReward`: a reward model through transformers, in this process.
+
+Reward models whose code lies with their weights, written here on transformers' own bodies: theirs is not run.
+
+Source: the architecture as the weights of Qwen2.5-Math-PRM and Qwen2.5-Math-RM name it: a Qwen2 body without a language
+head, then linear, ReLU, linear.
+
+Networks: from batches of tokens to log-odds at the places that a form names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+
+from ...core.errors import BackendError, DataError
+from ...core.scorer_settings import RewardSettings
+from ..model_files.checkpoint import read_config
+from ..model_files.find import ModelFiles
+from ..model_thread import WorkThread, batches_of
+from ..transformers_loading import SAFE, architecture_of, first_line, load_tokenizer, load_weights, longest_input
+from .inputs import Form, Inputs, Rendered, TokensForm, asked_as, form_of, inputs_of, kind_of, scores_of
+from .model import RewardCapabilities, StepScores, Which, check_solutions
+
+LABELS = {"Qwen2ForProcessRewardModel": 2, "Qwen2ForRewardModel": 1}
+"""Architectures, with the size of their head's output."""
+
+
+class Qwen2Reward(Qwen2PreTrainedModel):  # type: ignore[no-untyped-call, unused-ignore]
+    """A Qwen2 body with a head of two layers on every token.
+
+    Args:
+        config: The model's configuration; `num_labels` is the size of the output.
+    """
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        self.score = nn.Sequential(
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.ReLU(),
+            nn.Linear(config.hidden_size, int(config.num_labels or 1)),
+        )
+        self.post_init()  # type: ignore[no-untyped-call, unused-ignore]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """Logits of every token, `[rows, tokens, labels]`."""
+        return self.logits(self.hidden(input_ids, attention_mask))
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """What the body makes of every token, `[rows, tokens, width]`."""
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The head on any of these."""
+        found: Tensor = self.score(states)
+        return found
+
+
+_SCALED = ("logits_scaling", "final_logit_softcapping", "logit_scale")
+"""What some families do to logits after the head; a bare head would miss it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded model.
+
+    Attributes:
+        states: From tokens and mask `[rows, tokens]` to states `[rows, tokens, width]`, or, where `whole`, to logits of
+            whole rows `[rows, labels]`.
+        odds: From states `[n, width]` (or those logits) to log-odds `[n]`.
+        whole: Whether the model pools by itself.
+        device: Where it runs.
+        dtype: Its number format, for the identity.
+    """
+
+    states: Callable[[Tensor, Tensor], Tensor]
+    odds: Callable[[Tensor], Tensor]
+    whole: bool
+    device: torch.device
+    dtype: str
+
+    def compute(self, batch: Sequence[Rendered]) -> list[list[float]]:
+        """Log-odds at each input's positions, one padded batch.
+
+        Raises:
+            BackendError: The device ran out of memory, or failed.
+        """
+        longest = max(len(r.ids) for r in batch)
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        mask = torch.zeros(len(batch), longest, dtype=torch.long)
+        for row, rendered in enumerate(batch):
+            ids[row, : len(rendered.ids)] = torch.tensor(rendered.ids)
+            mask[row, : len(rendered.ids)] = 1
+        try:
+            with torch.inference_mode():
+                states = self.states(ids.to(self.device), mask.to(self.device))
+                if not self.whole:
+                    rows = [row for row, r in enumerate(batch) for _ in r.positions]
+                    places = [p for r in batch for p in r.positions]
+                    states = states[rows, places]
+                odds = iter(self.odds(states).float().cpu().tolist())
+        except RuntimeError as e:  # torch's class for a full memory too
+            raise BackendError(
+                f"the reward model failed on {len(batch)} x {longest} tokens: {first_line(e)}",
+                hint="lower batch_tokens of this model in the section [rewards]",
+            ) from e
+        return [[next(odds) for _ in r.positions] for r in batch]
+
+
+def load_network(folder: Path, architecture: str, settings: RewardSettings, form: Form) -> Network:
+    """Load the model of a folder as its architecture says.
+
+    Raises:
+        DataError: The folder holds no whole reward model of a known kind.
+    """
+    if architecture in LABELS:
+        model = _load_qwen(folder, architecture, settings)
+        return _network(model, model.hidden, lambda states: log_odds(model.logits(states)))
+    if isinstance(form, TokensForm):
+        return _load_speaking(folder, settings, form)
+    return _load_classifier(folder, settings)
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds `[n]` from logits `[n, labels]`: the second class against the first, or the single number itself."""
+    wide = logits.float()
+    return wide[:, 0] if wide.shape[1] == 1 else wide[:, 1] - wide[:, 0]
+
+
+def _load_qwen(folder: Path, architecture: str, settings: RewardSettings) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder), **SAFE)
+    config.num_labels = LABELS[architecture]
+    return load_weights(Qwen2Reward, folder, settings.dtype, settings.device, config=config)
+
+
+def _load_speaking(folder: Path, settings: RewardSettings, form: TokensForm) -> Network:
+    from transformers import AutoModelForCausalLM
+
+    model = load_weights(AutoModelForCausalLM, folder, settings.dtype, settings.device)
+    if scaled := [name for name in _SCALED if getattr(model.config, name, None) is not None]:
+        raise DataError(f"models whose logits are changed by {scaled[0]} cannot be token-based reward models here")
+    head, good, bad = model.get_output_embeddings(), form.good, form.bad
+
+    def odds(states: Tensor) -> Tensor:
+        logits: Tensor = head(states).float()
+        return logits[:, good] - logits[:, bad]
+
+    return _network(model, _body(model), odds)
+
+
+def _load_classifier(folder: Path, settings: RewardSettings) -> Network:
+    from transformers import AutoModelForSequenceClassification
+
+    model = load_weights(AutoModelForSequenceClassification, folder, settings.dtype, settings.device)
+    if (labels := model.config.num_labels) not in (1, 2):
+        raise DataError(f"the classifier in {folder} has {labels} labels; an outcome model has one or two")
+    head = getattr(model, "score", None)
+    if isinstance(head, torch.nn.Module):  # a decoder: its own pooling needs a padding token that is no text's end
+        score: torch.nn.Module = head
+        return _network(model, _body(model), lambda states: log_odds(score(states)))
+
+    def whole(ids: Tensor, mask: Tensor) -> Tensor:
+        logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
+        return logits
+
+    return _network(model, whole, log_odds, whole=True)
+
+
+def _body(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    def states(ids: Tensor, mask: Tensor) -> Tensor:
+        found: Tensor = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        return found
+
+    return states
+
+
+def _network(
+    model: Any,
+    states: Callable[[Tensor, Tensor], Tensor],
+    odds: Callable[[Tensor], Tensor],
+    *,
+    whole: bool = False,
+) -> Network:
+    return Network(states, odds, whole, model.device, str(model.dtype).removeprefix("torch."))
+
+
+MOST_ROWS = 64
+"""Most inputs computed together."""
+
+
+class LocalReward:
+    """A process or outcome reward model (see `RewardModel`).
+
+    Args:
+        name: The string it was opened by.
+        identity: What the run store keys on.
+        form: How inputs are made.
+        network: Computes them.
+        capabilities: What it is.
+        batch_tokens: Most tokens computed together, padding included.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        form: Form,
+        network: Network,
+        capabilities: RewardCapabilities,
+        batch_tokens: int,
+    ) -> None:
+        self.name, self.identity = name, identity
+        self._form = form
+        self._network: Network | None = network
+        self._can = capabilities
+        self._batch_tokens = batch_tokens
+        self._thread = WorkThread(name)
+
+    @classmethod
+    def load(cls, name: str, files: ModelFiles, settings: RewardSettings) -> LocalReward:
+        """Load a model's files; blocks.
+
+        Raises:
+            UserError: It is a plain language model, and nobody said how it scores steps.
+            DataError: The files are damaged or of a kind that is not known.
+        """
+        architecture = architecture_of(files.folder)
+        settings = kind_of(name, architecture, settings)
+        tokenizer = load_tokenizer(files.folder)
+        form = form_of(tokenizer, settings)
+        network = load_network(files.folder, architecture, settings, form)
+        config = read_config(files.folder)
+        context = longest_input(
+            settings.max_tokens, config.get("max_position_embeddings"), getattr(tokenizer, "model_max_length", None)
+        )
+        can = RewardCapabilities(
+            kind="process" if form.one_pass else "outcome", one_pass=form.one_pass, context_tokens=context
+        )
+        identity = f"{files.fingerprint}+{network.dtype}+{asked_as(settings)}"
+        return cls(name, identity, form, network, can, settings.batch_tokens)
+
+    @property
+    def capabilities(self) -> RewardCapabilities:
+        """What this model is."""
+        return self._can
+
+    async def score_steps(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+    ) -> list[StepScores]:
+        """Score solutions in padded batches of like length (see `RewardModel.score_steps`)."""
+        check_solutions(solutions)
+
+        def prepare() -> list[tuple[int, int]]:
+            inputs.extend(inputs_of(self._form, problem, s, which, self._can.context_tokens) for s in solutions)
+            return [(i, j) for i, made in enumerate(inputs) for j in range(len(made.rendered))]
+
+        inputs: list[Inputs] = []
+        slots = await self._thread.run(prepare)
+        rendered = [inputs[i].rendered[j] for i, j in slots]
+        found: dict[tuple[int, int], list[float]] = {}
+        for batch in batches_of([len(r.ids) for r in rendered], MOST_ROWS, self._batch_tokens):
+            rows = [rendered[k] for k in batch]
+            computed = await self._thread.run(partial(self._compute, rows))
+            found.update(zip((slots[k] for k in batch), computed, strict=True))
+        return [scores_of(made, [found[i, j] for j in range(len(made.rendered))]) for i, made in enumerate(inputs)]
+
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+        """0: it runs here."""
+        return 0.0
+
+    async def aclose(self) -> None:
+        """Let the batch under way end and free the model; idempotent."""
+        await self._thread.aclose()
+        self._network = None
+
+    def _compute(self, rows: list[Rendered]) -> list[list[float]]:
+        assert self._network is not None  # the thread ends before the model goes
+        return self._network.compute(rows)

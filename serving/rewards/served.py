@@ -1,0 +1,288 @@
+"""`ServedReward`: a reward model on a vLLM server that was started with `--runner pooling`.
+
+From what vLLM pools of an input to log-odds at the steps.
+
+`VllmReward`: a reward model on a vLLM pooling engine in this program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ...core.errors import (
+    BackendError,
+    BackendUnavailable,
+    ContextTooLong,
+    InvalidResponse,
+    RateLimited,
+    ReasonError,
+    UserError,
+)
+from ...core.messages import Usage
+from ...core.scorer_settings import RewardSettings
+from ...core.settings import VllmSettings
+from ..litellm.pooling_server import PoolingServer
+from ..model_files.find import ModelFiles
+from ..model_thread import WorkThread
+from ..transformers_loading import architecture_of, load_tokenizer, longest_input
+from ..vllm.installation import require_vllm
+from ..vllm.pooling import PoolingEngine
+from .inputs import (
+    QWEN_TAG,
+    Form,
+    QwenForm,
+    Rendered,
+    TokensForm,
+    asked_as,
+    check_length,
+    failed,
+    form_of,
+    inputs_of,
+    kind_of,
+    outcome_messages,
+    qwen_messages,
+    scores_of,
+    tag_positions,
+)
+from .model import RewardCapabilities, StepScores, Which, check_solutions
+
+
+def odds_of_rows(pooled: Any, rendered: Rendered, *, activated: bool = False) -> list[float]:
+    """Log-odds of the places of an input.
+
+    Args:
+        pooled: `[labels]` of the whole input; or rows `[steps, labels]`, or a row for every token.
+        rendered: The input.
+        activated: Whether the numbers are probabilities, not logits.
+
+    Raises:
+        BadReply: The numbers have another shape.
+    """
+    rows = pooled if pooled and isinstance(pooled[0], Sequence) else [pooled]
+    if len(rows) == len(rendered.ids) != len(rendered.positions):
+        rows = [rows[p] for p in rendered.positions]  # the server pools all tokens
+    elif len(rows) > len(rendered.positions):
+        rows = rows[len(rows) - len(rendered.positions) :]  # all steps, of which the last is wanted
+    if len(rows) != len(rendered.positions) or any(len(row) not in (1, 2) for row in rows):
+        raise InvalidResponse(f"{len(rows)} scores came back for {len(rendered.positions)} steps")
+    return [_odds([float(x) for x in row], activated) for row in rows]
+
+
+def _odds(row: list[float], activated: bool) -> float:
+    if not activated:
+        return row[0] if len(row) == 1 else row[1] - row[0]
+    no, yes = (1.0 - row[0], row[0]) if len(row) == 1 else (row[0], row[1])
+    return _log(yes) - _log(no)
+
+
+def _log(p: float) -> float:
+    return math.log(p) if p > 0 else -math.inf
+
+
+_PROBE = ("What is 1 + 1?", ("1 + 1 = 2.", "The answer is 2."))
+
+
+class ServedReward:
+    """A process or outcome reward model behind HTTP (see `RewardModel`). The server batches what is under way.
+
+    Args:
+        name: The string it was opened by.
+        server: Where it is.
+        settings: How it is asked, with `form` decided.
+        tag: Token of the step tag; None for an outcome model.
+        activated: Whether the server gives probabilities even where logits are asked for.
+    """
+
+    def __init__(
+        self, name: str, server: PoolingServer, settings: RewardSettings, tag: int | None, *, activated: bool = False
+    ) -> None:
+        self.name = name
+        self.identity = f"{server.weights}+{asked_as(settings)}"
+        self._server, self._settings = server, settings
+        self._tag, self._activated = tag, activated
+        self._limit = longest_input(settings.max_tokens, server.context)
+
+    @classmethod
+    async def open(cls, name: str, server: PoolingServer, settings: RewardSettings) -> ServedReward:
+        """Learn by two short requests what the server gives; it is not closed by this.
+
+        Raises:
+            UserError: The settings ask for a form that a server does not have.
+            BackendError: It gives no scores.
+        """
+        if settings.form in ("tokens", "judge"):
+            raise UserError(f"{name}: the form {settings.form!r} does not run on a pooling server")
+        wrong: list[ReasonError] = []
+        for form in ("qwen", "outcome") if settings.form == "auto" else (settings.form,):
+            try:
+                tag: int | None = None
+                if form == "qwen":
+                    ids = await server.tokens_of(settings.step_tag or QWEN_TAG)
+                    if len(ids) != 1:
+                        raise BackendError(f"the step tag is {len(ids)} tokens of {name}", hint="set its step_tag")
+                    tag = ids[0]
+                model = cls(name, server, settings.model_copy(update={"form": form}), tag)
+                rendered = await model._render(*_PROBE)
+                numbers = await model._numbers(rendered, activated=False)
+                if not numbers:  # so vLLM 0.32 answers where it was not told the tag
+                    pooler = f'{{"tok_pooling_type": "STEP", "step_tag_id": {tag}}}'
+                    raise BackendUnavailable(
+                        f"the server of {name} does not know where its steps end",
+                        hint=f"start it with --pooler-config '{pooler}'",
+                    )
+                raw = odds_of_rows(numbers, rendered)
+                odds = odds_of_rows(await model._numbers(rendered, activated=True), rendered)
+                # a server that does not know the field leaves the activation on: the same numbers come twice
+                model._activated = raw == odds
+                return model
+            except (BackendUnavailable, ContextTooLong, RateLimited):
+                raise
+            except ReasonError as e:
+                wrong.append(e)
+        raise BackendError(
+            f"{name} gives no rewards: {'; '.join(e.message for e in wrong)}",
+            hint="is it a reward model, served with --runner pooling?",
+        ) from wrong[0]
+
+    @property
+    def capabilities(self) -> RewardCapabilities:
+        """What this model is."""
+        one_pass = self._tag is not None
+        return RewardCapabilities(
+            kind="process" if one_pass else "outcome", one_pass=one_pass, context_tokens=self._limit
+        )
+
+    async def score_steps(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+    ) -> list[StepScores]:
+        """Score solutions, as many at once as the server's limit allows (see `RewardModel.score_steps`)."""
+        check_solutions(solutions)
+        errors: list[ReasonError] = []
+
+        async def score(steps: Sequence[str]) -> StepScores:
+            try:
+                return await self._score(problem, steps, which)
+            except ReasonError as e:
+                errors.append(e)
+                return failed(e)
+
+        made = await self._server.client.gather([partial(score, steps) for steps in solutions])
+        found: list[StepScores] = made
+        down = [e for e in errors if isinstance(e, BackendError) and not isinstance(e, ContextTooLong)]
+        if down and len(down) == len(found):
+            raise down[0]
+        return found
+
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+        """0: it is a server of one's own."""
+        return 0.0
+
+    async def aclose(self) -> None:
+        """Cancel requests under way and close the connections; idempotent."""
+        await self._server.aclose()
+
+    async def _score(self, problem: str, steps: Sequence[str], which: Which) -> StepScores:
+        one_pass = self._tag is not None
+        ends = [len(steps)] if one_pass or which == "last" else range(1, len(steps) + 1)
+        rendered = [await self._render(problem, steps[:end]) for end in ends]
+        for made in rendered:
+            check_length(len(made.ids), self._limit)
+        if one_pass and which == "last":
+            rendered = [Rendered(r.ids, r.positions[-1:]) for r in rendered]
+        rows = await asyncio.gather(*(self._numbers(r, activated=self._activated) for r in rendered))
+        odds = [odds_of_rows(row, r, activated=self._activated) for row, r in zip(rows, rendered, strict=True)]
+        return StepScores(
+            log_odds=tuple(x for part in odds for x in part),
+            passes=len(rendered),
+            usage=Usage(prompt_tokens=sum(len(r.ids) for r in rendered)),
+        )
+
+    async def _render(self, problem: str, steps: Sequence[str]) -> Rendered:
+        if self._tag is not None:
+            ids = await self._server.tokenize(qwen_messages(problem, steps, self._settings))
+            return Rendered(ids, tag_positions(ids, self._tag, len(steps)))
+        ids = await self._server.tokenize(outcome_messages(problem, steps, self._settings))
+        return Rendered(ids, [len(ids) - 1])
+
+    async def _numbers(self, rendered: Rendered, *, activated: bool) -> Any:
+        if self._tag is not None:
+            return await self._server.pool(rendered.ids, activated=activated)
+        return await self._server.classify(rendered.ids, activated=activated)
+
+
+class VllmReward:
+    """A process or outcome reward model on vLLM (see `RewardModel`).
+
+    Args:
+        name: The string it was opened by.
+        identity: What the run store keys on.
+        form: How inputs are made.
+        engine: Computes them.
+        task: vLLM's pooling task.
+        limit: Longest input in tokens.
+    """
+
+    def __init__(self, name: str, identity: str, form: Form, engine: PoolingEngine, task: str, limit: int) -> None:
+        self.name, self.identity = name, identity
+        self._form, self._engine, self._task, self._limit = form, engine, task, limit
+        self._thread = WorkThread(name)
+
+    @classmethod
+    def load(cls, name: str, files: ModelFiles, settings: RewardSettings, vllm: VllmSettings) -> VllmReward:
+        """Start the engine on a model's files; blocks.
+
+        Raises:
+            UserError: vLLM is missing, or refuses the settings, or the model is a plain language model.
+            DataError: The files are damaged or of a kind that is not known.
+            BackendUnavailable: The engine did not come up.
+        """
+        architecture = architecture_of(files.folder)
+        settings = kind_of(name, architecture, settings)
+        form = form_of(load_tokenizer(files.folder), settings)
+        if isinstance(form, TokensForm):
+            raise UserError(
+                f"{name}: reward models that say a token after each step do not run on vLLM's pooling",
+                hint=f"open local/{name.partition('/')[2]}",
+            )
+        engine = PoolingEngine.start(files, vllm, form.tag if isinstance(form, QwenForm) else None)
+        identity = f"{files.fingerprint}+{engine.dtype}+vllm-{require_vllm()}+{asked_as(settings)}"
+        limit = longest_input(settings.max_tokens, engine.context)
+        task = "classify" if architecture.endswith("ForSequenceClassification") else "token_classify"
+        return cls(name, identity, form, engine, task, limit or engine.context)
+
+    @property
+    def capabilities(self) -> RewardCapabilities:
+        """What this model is."""
+        one_pass = self._form.one_pass
+        return RewardCapabilities(
+            kind="process" if one_pass else "outcome", one_pass=one_pass, context_tokens=self._limit
+        )
+
+    async def score_steps(
+        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+    ) -> list[StepScores]:
+        """Score solutions; vLLM batches them (see `RewardModel.score_steps`)."""
+        check_solutions(solutions)
+        inputs = await self._thread.run(
+            lambda: [inputs_of(self._form, problem, s, which, self._limit) for s in solutions]
+        )
+        rendered = [r for made in inputs for r in made.rendered]
+        pooled = await self._engine.pool([r.ids for r in rendered], self._task)
+        try:
+            odds = iter([odds_of_rows(rows.tolist(), r) for rows, r in zip(pooled, rendered, strict=True)])
+        except InvalidResponse as e:
+            raise BackendError(f"{self.name}: {e}") from e
+        return [scores_of(made, [next(odds) for _ in made.rendered]) for made in inputs]
+
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+        """0: it runs here."""
+        return 0.0
+
+    async def aclose(self) -> None:
+        """End the engine and its processes; idempotent."""
+        await self._thread.aclose()
+        await self._engine.aclose()

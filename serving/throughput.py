@@ -1,0 +1,107 @@
+"""`measure_speed`: tokens a second, by three short requests.
+
+`resident_bytes`: how much memory this program holds right now, with the processes it has started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ..core.errors import CapabilityMissing
+from ..core.messages import Chunk, Prompt, Request, SamplingParams
+from .capability_checks import ASK, Bench, Speed, long_text
+from .model import LanguageModel
+
+DECODED = 33
+"""Tokens of a sample; the first one belongs to the prompt."""
+BATCH = 8
+
+
+async def measure_speed(model: LanguageModel) -> Speed:
+    """How fast a model reads a prompt, writes one sample, and writes several.
+
+    Raises:
+        ReasonError: A request failed.
+    """
+    bench = Bench(model)
+    prompt = Prompt.user(long_text(bench))
+    began = time.perf_counter()
+    reply = await bench.ask(prompt, temperature=0, max_tokens=1)
+    took = time.perf_counter() - began
+    read = reply.usage.prompt_tokens - reply.usage.cached_tokens
+    return Speed(
+        prompt_tokens_per_s=read / took if read > 0 else None,
+        decode_tokens_per_s=await _decoded(bench, 1),
+        batch_tokens_per_s=await _decoded(bench, BATCH),
+        batch=BATCH,
+    )
+
+
+async def _decoded(bench: Bench, samples: int) -> float | None:
+    """Tokens a second, counted from each sample's first token on; None if too few came or none can be counted."""
+    first: dict[int, float] = {}
+    last, counted = 0.0, 0
+
+    def hear(chunk: Chunk) -> None:
+        nonlocal last, counted
+        tokens = len(chunk.token_ids) or (1 if chunk.text else 0)
+        if tokens:
+            last = time.perf_counter()
+            if chunk.sample_index not in first:
+                first[chunk.sample_index] = last
+                tokens -= 1
+            counted += tokens
+
+    sampling = SamplingParams(temperature=1.0, seed=0, n=samples, max_tokens=DECODED, ignore_eos=True, logprobs=False)
+    try:
+        await bench.batch([Request(prompt=ASK, sampling=sampling)], hear)
+    except CapabilityMissing:  # it ends where it likes
+        first.clear()
+        counted = 0
+        await bench.batch([Request(prompt=ASK, sampling=sampling.model_copy(update={"ignore_eos": False}))], hear)
+    if not first or counted < samples:
+        return None
+    took = last - min(first.values())
+    return counted / took if took > 0 else None
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process and its descendants, in bytes; pages they share count once for each.
+
+    Where the system does not tell of other processes, the most that this one has ever held; None if it tells nothing.
+    """
+    parents = _parents()
+    if parents:
+        own = {os.getpid()}
+        while more := {pid for pid, parent in parents.items() if parent in own} - own:
+            own |= more
+        return sum(_resident(pid) for pid in own)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process; empty where there is no /proc."""
+    found: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            found[int(path.parent.name)] = int(fields[1])
+        except (OSError, ValueError, IndexError):  # it has ended meanwhile
+            continue
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

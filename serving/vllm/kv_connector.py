@@ -1,0 +1,260 @@
+"""`PrefixConnector`: named prefixes on vLLM's own interface for keys and values, `KVConnectorBase_V1`.
+
+Loaded by its path, so that an engine in this program and `vllm serve` can both have it:
+
+    --kv-transfer-config '{"kv_connector": "PrefixConnector",
+                           "kv_connector_module_path": "reason.serving.vllm.kv_connector",
+                           "kv_role": "kv_both", "kv_load_failure_policy": "recompute",
+                           "kv_connector_extra_config": {"root": "/var/lib/prefixes"}}'
+
+vLLM makes one for its scheduler and one for each worker. Idle, it does a dictionary lookup for each request and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorHandshakeMetadata,
+    KVConnectorMetadata,
+    KVConnectorRole,
+    KVConnectorWorkerMetadata,
+    SupportsHMA,
+)
+from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.request import RequestStatus
+
+from ...core.settings import load_settings
+from ..model_files.checkpoint import folder_fingerprint
+from ..model_files.downloads import Pulling
+from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from .installation import require_vllm
+from .kv_transfer import BlockFiles, BlockShape, PrefixDesk, ReadOrder, WorkerReport, WriteOrder, shared_shape
+
+WHOLE = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+DEFAULT_LIMIT = 4 << 30
+
+
+@dataclass
+class StepOrders(KVConnectorMetadata):  # type: ignore[misc]
+    """What the workers do in a step."""
+
+    reads: list[ReadOrder] = field(default_factory=list)
+    writes: list[WriteOrder] = field(default_factory=list)
+
+
+@dataclass
+class WorkersReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
+    """What the workers did in a step."""
+
+    report: WorkerReport
+
+    def aggregate(self, other: WorkersReport) -> WorkersReport:
+        """Both together."""
+        self.report.add(other.report)
+        return self
+
+
+@dataclass
+class ShapeTold(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+    """How a worker keeps a block, told to the scheduler at the start."""
+
+    shape: BlockShape
+
+
+class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
+    """See the module.
+
+    Further configuration (`kv_connector_extra_config`):
+        root: Folder of the prefixes; required.
+        limit: Most bytes that they take; 4 GiB unless said.
+        identity: Name of the weights, which changes when they do; by default the sum of the model's folder. Empty if no
+            request may name a prefix, which is how a program uses it that keeps the names itself.
+    """
+
+    def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
+        super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
+        transfer = vllm_config.kv_transfer_config
+        if transfer.kv_load_failure_policy != "recompute":
+            raise ValueError('PrefixConnector needs "kv_load_failure_policy": "recompute": a damaged file is a miss')
+        self._config, self._blocks = vllm_config, kv_cache_config.num_blocks
+        self._block_tokens = vllm_config.cache_config.block_size
+        self._files: BlockFiles | None = None
+        self._caches: Mapping[str, Tensor] = {}
+        self._desk: PrefixDesk | None = None
+        self._refusal = _refusal(vllm_config, kv_cache_config)
+        if role == KVConnectorRole.SCHEDULER:
+            root = transfer.get_from_extra_config("root", None)
+            if not root:
+                raise ValueError('PrefixConnector needs "root" in kv_connector_extra_config: the folder of prefixes')
+            place = PrefixPlace(Path(root).absolute(), int(transfer.get_from_extra_config("limit", DEFAULT_LIMIT)))
+            identity = transfer.get_from_extra_config("identity", None)
+            identity = _identity(vllm_config) if identity is None else identity
+            model = vllm_config.model_config
+            name = model.served_model_name or Path(model.model).name
+
+            def folder(shape: BlockShape) -> PrefixFolder:
+                return PrefixFolder(place, Owner(str(name), identity, shape.dtype, shape.layout))
+
+            self._desk = PrefixDesk(place.root, self._block_tokens, folder if identity else None)
+            if self._refusal:
+                self._desk.refuse(self._refusal)
+
+    # --- Beside the scheduler
+
+    def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], ShapeTold]) -> None:
+        """Learn how the workers keep blocks."""
+        if self._desk is not None:
+            self._desk.meet(shared_shape([metadata[k].shape for k in sorted(metadata)]), len(metadata))
+
+    def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
+        """Learn of the cache."""
+        super().bind_kv_cache_manager(kv_cache_manager)
+        if self._desk is not None:
+            self._desk.bind(kv_cache_manager, self._config.model_config.max_model_len)
+
+    def on_new_request(self, request: Any) -> None:
+        """A request has come."""
+        if self._desk is not None:
+            self._desk.enter(request)
+
+    def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
+        """Tokens that files hold beyond those that are computed; they are read within the step."""
+        return (0 if self._desk is None else self._desk.matched(request, num_computed_tokens)), False
+
+    def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
+        """Blocks were set aside for a request."""
+        if self._desk is not None:
+            self._desk.allotted(request, lambda: blocks.get_block_ids()[0], num_external_tokens)
+
+    def build_connector_meta(self, scheduler_output: Any) -> StepOrders:
+        """Orders for the workers."""
+        return StepOrders() if self._desk is None else StepOrders(*self._desk.orders(scheduler_output))
+
+    def update_connector_output(self, connector_output: Any) -> None:
+        """Take the workers' reports."""
+        told = connector_output.kv_connector_worker_meta
+        if self._desk is not None and isinstance(told, WorkersReport):
+            self._desk.hear(told.report)
+
+    def request_finished_all_groups(
+        self, request: Any, block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """A request has ended; its blocks need not wait."""
+        if self._desk is None:
+            return False, None
+        blocks: Sequence[int] = block_ids[0] if len(block_ids) == 1 else ()
+        return False, self._desk.leave(request, blocks, request.status in WHOLE)
+
+    def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
+        """As `request_finished_all_groups`, with a single kind of cache."""
+        return self.request_finished_all_groups(request, (block_ids,))
+
+    def shutdown(self) -> None:
+        """Remove what is half written."""
+        if self._desk is not None:
+            self._desk.close()
+
+    # --- In a worker
+
+    def register_kv_caches(self, kv_caches: dict[str, Tensor]) -> None:
+        """Learn where keys and values are."""
+        self._caches = kv_caches
+
+    def get_handshake_metadata(self) -> ShapeTold:
+        """Tell the scheduler how blocks are kept."""
+        return ShapeTold(self.shape)
+
+    @property
+    def shape(self) -> BlockShape:
+        """How this worker keeps blocks."""
+        return BlockShape(refusal=self._refusal) if self._refusal else self._block_files().shape
+
+    def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        """Read blocks."""
+        for order in self._orders().reads:
+            self._block_files().read(order)
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """Nothing to wait for: all layers are read before the first."""
+
+    def save_kv_layer(self, layer_name: str, kv_layer: Tensor, attn_metadata: Any, **kwargs: Any) -> None:
+        """Nothing to do: blocks are written when the step is over."""
+
+    def wait_for_save(self) -> None:
+        """Write blocks."""
+        for order in self._orders().writes:
+            self._block_files().write(order)
+
+    def get_block_ids_with_load_errors(self) -> set[int]:
+        """Blocks that the engine must compute after all."""
+        return set() if self._files is None else self._files.take_bad_blocks()
+
+    def build_connector_worker_meta(self) -> WorkersReport | None:
+        """The step's report."""
+        report = None if self._files is None else self._files.take_report()
+        return None if report is None else WorkersReport(report)
+
+    def _orders(self) -> StepOrders:
+        orders = self._connector_metadata
+        return orders if isinstance(orders, StepOrders) else StepOrders()
+
+    def _block_files(self) -> BlockFiles:
+        if self._files is None:
+            parallel = self._config.parallel_config
+            self._files = BlockFiles(
+                self._caches,
+                self._blocks,
+                self._block_tokens,
+                _attention(self._config, self._caches),
+                parallel.rank,
+                parallel.world_size,
+            )
+        return self._files
+
+
+def _refusal(vllm_config: Any, kv_cache_config: Any) -> str:
+    """Why a model's prefixes cannot be kept; empty if they can."""
+    groups = kv_cache_config.kv_cache_groups
+    specs = [g.kv_cache_spec for g in groups]
+    if len(specs) != 1 or not isinstance(specs[0], FullAttentionSpec):
+        return "the model does not keep the keys and values of all tokens in all layers alike"
+    if specs[0].block_size != vllm_config.cache_config.block_size:
+        return "its layers keep blocks of another size than the cache"
+    if getattr(specs[0], "sliding_window", None) or getattr(specs[0], "attention_chunk_size", None):
+        return "the model forgets keys and values behind a window"
+    if vllm_config.parallel_config.data_parallel_size > 1:
+        return "there are several engines, which hold prefixes each for itself"
+    return ""
+
+
+def _attention(vllm_config: Any, caches: Mapping[str, Tensor]) -> str:
+    """Device, attention and its variant, which decide the arrangement inside a block."""
+    layers = vllm_config.compilation_config.static_forward_context
+    name, cache = next(iter(caches.items()))
+    layer = layers.get(name)
+    backend = getattr(layer, "attn_backend", None)
+    parts = (cache.device.type, "" if backend is None else backend.get_name(), getattr(layer, "isa", ""))
+    return " ".join(p for p in parts if p)
+
+
+def _identity(vllm_config: Any) -> str:
+    """The sum of the model's folder, its number format and vLLM's version, as `VllmModel.identity`.
+
+    Raises:
+        ValueError: The model is no folder, so that nobody can tell when its weights change.
+    """
+    model = vllm_config.model_config
+    folder = Path(model.model)
+    if not folder.is_dir():
+        raise ValueError(
+            'PrefixConnector needs "identity" in kv_connector_extra_config where the model is no folder: a name that '
+            "changes when the weights do, for example the hub id with its revision"
+        )
+    fingerprint = folder_fingerprint(folder, load_settings().cache_dir, Pulling())
+    return f"{fingerprint}+{str(model.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"

@@ -1,0 +1,247 @@
+"""`CacheCounters`: how often vLLM's prefix cache helped, counted by the engine itself.
+
+Two sources, neither of which asks anything of a request. The scheduler's own statistics, which come with every step's
+outputs, tell how many prompt tokens were looked up and found. vLLM's KV-cache events, which it publishes on a socket,
+tell how many blocks were stored and how many had to go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from ...core.messages import Frozen
+
+_WAIT_MS = 200
+_LONGEST_FOLDER = 70
+"""Characters of a folder in which a socket's path still fits, which may have some hundred."""
+
+
+class CacheCounters(Frozen):
+    """What the prefix cache of an engine did since it was started, over all its requests.
+
+    Each sample is a request of vLLM's own, so a prompt that is sampled n times is looked up n times here, while a run's
+    ledger counts it once. Lookups after a preemption are left out. The figures follow the engine by a moment.
+
+    Attributes:
+        block_tokens: Tokens in a block, the unit of reuse.
+        queried_tokens: Prompt tokens that were looked up.
+        hit_tokens: Those whose keys and values were in the engine's memory.
+        restored_tokens: Those that were taken from disk instead.
+        stored_blocks: Blocks that became findable; None if events are off (setting `vllm.kv_events`).
+        evicted_blocks: Blocks that had to make room and are no longer found; None if events are off.
+        lost_events: Batches of events that did not arrive; above 0, the two block counts are too low.
+    """
+
+    block_tokens: int
+    queried_tokens: int = 0
+    hit_tokens: int = 0
+    restored_tokens: int = 0
+    stored_blocks: int | None = None
+    evicted_blocks: int | None = None
+    lost_events: int = 0
+
+    @property
+    def hit_share(self) -> float:
+        """Share of the prompt tokens that were not computed; 0 before the first."""
+        return (self.hit_tokens + self.restored_tokens) / self.queried_tokens if self.queried_tokens else 0.0
+
+    def __sub__(self, before: CacheCounters) -> CacheCounters:
+        """What happened since `before`."""
+
+        def less(now: int | None, then: int | None) -> int | None:
+            return None if now is None or then is None else now - then
+
+        return CacheCounters(
+            block_tokens=self.block_tokens,
+            queried_tokens=self.queried_tokens - before.queried_tokens,
+            hit_tokens=self.hit_tokens - before.hit_tokens,
+            restored_tokens=self.restored_tokens - before.restored_tokens,
+            stored_blocks=less(self.stored_blocks, before.stored_blocks),
+            evicted_blocks=less(self.evicted_blocks, before.evicted_blocks),
+            lost_events=self.lost_events - before.lost_events,
+        )
+
+
+class StepListener:
+    """A stat logger of vLLM's: called by the engine's front end on its event loop, once a step."""
+
+    def __call__(self, vllm_config: Any, engine_index: int = 0) -> Self:
+        """What vLLM calls to make the logger of one engine; all share this one."""
+        return self
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+
+    def log(self) -> None:
+        """Say nothing: nobody asked."""
+
+    def log_engine_initialized(self) -> None:
+        """Likewise."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """Likewise."""
+
+
+class CacheStatistics(StepListener):
+    """The scheduler's statistics of the cache, added up."""
+
+    def __init__(self) -> None:
+        self.queried = 0
+        self.hit = 0
+        self.restored = 0
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+        if scheduler_stats is None:
+            return
+        local, connector = scheduler_stats.prefix_cache_stats, scheduler_stats.connector_prefix_cache_stats
+        self.queried += local.queries
+        self.hit += local.hits
+        if connector is not None:
+            self.restored += connector.hits
+
+
+class CacheEvents:
+    """Counts vLLM's KV-cache events, on a thread of its own.
+
+    The socket is a file in a folder that only this user can enter. The subscription is made before the engine binds it,
+    so no event is missed.
+
+    Attributes:
+        endpoint: Where the engine is to publish.
+        stored: Blocks stored.
+        removed: Blocks removed.
+        lost: Batches that did not arrive.
+    """
+
+    def __init__(self) -> None:
+        import zmq
+
+        long = len(tempfile.gettempdir()) > _LONGEST_FOLDER
+        shorter = "/tmp" if long else None  # noqa: S108 - the folder within is this user's alone
+        self._folder = Path(tempfile.mkdtemp(prefix="reason-kv-", dir=shorter))
+        self.endpoint = f"ipc://{self._folder}/events"
+        self.stored = self.removed = self.lost = 0
+        self._next = 0
+        self._ended = threading.Event()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(self.endpoint)
+        self._thread = threading.Thread(target=self._listen, name="reason-kv-events", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and remove the socket; blocks for a moment. Idempotent."""
+        self._ended.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                path.unlink()
+            self._folder.rmdir()
+
+    def _listen(self) -> None:
+        try:
+            while not self._ended.is_set():
+                if self._socket.poll(_WAIT_MS):
+                    _, number, batch = self._socket.recv_multipart()
+                    self._count(int.from_bytes(number, "big"), batch)
+        finally:
+            self._socket.close()
+            self._context.term()
+
+    def _count(self, number: int, packed: bytes) -> None:
+        import msgspec
+        from vllm.distributed.kv_events import BlockRemoved, BlockStored, KVEventBatch
+
+        self.lost += max(0, number - self._next)
+        self._next = number + 1
+        for event in msgspec.msgpack.decode(packed, type=KVEventBatch).events:
+            if isinstance(event, BlockStored):
+                self.stored += len(event.block_hashes)
+            elif isinstance(event, BlockRemoved):
+                self.removed += len(event.block_hashes)
+
+
+def counters(block_tokens: int, statistics: CacheStatistics, events: CacheEvents | None) -> CacheCounters:
+    """The counters as they stand."""
+    return CacheCounters(
+        block_tokens=block_tokens,
+        queried_tokens=statistics.queried,
+        hit_tokens=statistics.hit,
+        restored_tokens=statistics.restored,
+        stored_blocks=None if events is None else events.stored,
+        evicted_blocks=None if events is None else events.removed,
+        lost_events=0 if events is None else events.lost,
+    )
+
+
+class DraftCounters(Frozen):
+    """What an engine did since it was started, over all its requests.
+
+    The figures follow the engine by a moment. Without drafting, a token is a pass.
+
+    Attributes:
+        passes: Steps of requests, that of the prompt aside: a step of three requests is three.
+        drafted: Tokens guessed.
+        accepted: Those that were right; vLLM counts them past the end of a text too.
+        tokens: Tokens written; each request's first, which comes with its prompt, is not among them.
+    """
+
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    tokens: int = 0
+
+    @property
+    def tokens_a_pass(self) -> float:
+        """Tokens for each pass; 1 without drafting."""
+        return self.tokens / self.passes if self.passes else 1.0
+
+    @property
+    def accepted_share(self) -> float:
+        """Share of the guesses that were right; 0 before the first."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    def __sub__(self, before: DraftCounters) -> DraftCounters:
+        """What happened since `before`."""
+        return DraftCounters(
+            passes=self.passes - before.passes,
+            drafted=self.drafted - before.drafted,
+            accepted=self.accepted - before.accepted,
+            tokens=self.tokens - before.tokens,
+        )
+
+
+class DraftStatistics(StepListener):
+    """The scheduler's statistics of drafting, added up."""
+
+    def __init__(self) -> None:
+        self.counters = DraftCounters()
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+        drafting = getattr(scheduler_stats, "spec_decoding_stats", None)
+        passes = firsts = written = 0
+        if iteration_stats is not None:  # each request in the step has left one time there: its first token's, or this
+            passes = len(iteration_stats.inter_token_latencies_iter)
+            firsts = len(iteration_stats.time_to_first_tokens_iter)
+            written = iteration_stats.num_generation_tokens
+        was = self.counters
+        self.counters = DraftCounters(
+            passes=was.passes + passes,
+            drafted=was.drafted + (0 if drafting is None else drafting.num_draft_tokens),
+            accepted=was.accepted + (0 if drafting is None else drafting.num_accepted_tokens),
+            tokens=was.tokens + max(0, written - firsts),
+        )
