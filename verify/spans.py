@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..core.messages import Completion, Prompt, Request, Sampling
-from ..reasoning.brains.brain import Snippet
-from ..reasoning.brains.quoting import plain, quote
-from ..reasoning.reading import read
+from ..core.messages import Completion, Prompt, Request, SamplingParams
+from ..reasoning.answers.normalization import visible_text
+from ..reasoning.retrieval.passages import Passage
+from ..reasoning.retrieval.quoting import quote_line, quote_snippets
+from ..reasoning.retrieval.sources.protocol import Snippet
+from ..reasoning.retrieval.words import content_words, sentence_scores, sentences
 from ..serving.model import LanguageModel
-from .entailment.content_words import content_words, sentence_scores, sentences
 from .entailment.protocol import Entailment, Pair
-from .evidence import Passage, Span
-from .support import Label, Support
+from .types import Label, Span, Support
 
 MOST_SENTENCES = 40
 """Sentences of a passage that an entailment judges: those with the most in common with the claim."""
@@ -160,7 +160,7 @@ async def by_quotation(wanted: Sequence[Wanted], model: LanguageModel) -> list[S
     """
     if not wanted:
         return []
-    sampling = Sampling(temperature=0, max_tokens=QUOTE_TOKENS, logprobs=False)
+    sampling = SamplingParams(temperature=0, max_tokens=QUOTE_TOKENS, logprobs=False)
     context = model.capabilities.context_tokens
     room = MOST_SHOWN if context is None else _CHARS_PER_TOKEN * (context - _OTHER_TOKENS - QUOTE_TOKENS)
     shown = max(1, min(MOST_SHOWN, room))
@@ -176,8 +176,8 @@ def quote_prompt(wanted: Wanted, most_chars: int = MOST_SHOWN) -> Prompt:
         most_chars: Most characters of the passage that are shown.
     """
     passage = wanted.passage
-    shown = quote([Snippet(text=passage.text, source_id=passage.title)], most_chars=most_chars)
-    return Prompt.user(f"{_TASK}\n\n{shown}\n\nClaim:\n> {plain(wanted.claim, _MOST_CLAIM_CHARS)}\n\n{_ASKED}")
+    shown = quote_snippets([Snippet(text=passage.text, source_id=passage.title)], most_chars=most_chars)
+    return Prompt.user(f"{_TASK}\n\n{shown}\n\nClaim:\n> {quote_line(wanted.claim, _MOST_CLAIM_CHARS)}\n\n{_ASKED}")
 
 
 def find_quotation(text: str, quotation: str) -> tuple[int, int] | None:
@@ -228,7 +228,7 @@ def _within_word(text: str, at: int) -> bool:
 def _quoted(wanted: Wanted, reply: Completion) -> Selected:
     if not reply.ok:
         return Selected(by_words(wanted.passage, wanted.claim), (QUOTE_FAILED,))
-    lines = read(reply.text).text.strip().splitlines()
+    lines = visible_text(reply.text).text.strip().splitlines()
     said = "\n".join(line.removeprefix(">") for line in lines).strip(_MARKS)
     if said.rstrip(".").casefold() == "none":
         return Selected(None)

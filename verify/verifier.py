@@ -8,13 +8,12 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import JsonValue
 
-from ..core.answer import Solution, Verification
-from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
-from ..reasoning.strategy import Models, Parameters, Stability, checked_parameters
+from ..core.types import Question, Solution, Verification
+from ..reasoning.retrieval.retriever import Retriever
+from ..reasoning.strategy import Models, Parameters, Stability, validate_parameters
 from .entailment.protocol import Entailment
-from .retrieval.retriever import Retriever
 
 
 @dataclass(frozen=True)
@@ -93,5 +92,5 @@ def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verif
         UserError: A parameter has a value that is not allowed.
     """
     kind = VERIFIERS.load(name)
-    config = checked_parameters(kind.Config, name, parameters)
+    config = validate_parameters(kind.Config, name, parameters)
     return kind(config), config.model_dump(mode="json")

@@ -19,16 +19,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...core.messages import Frozen
-from .content_words import content_words
-from .duplicates import CONTAINMENT, JACCARD, Level, Marks, same_words
-from .item import SELF, MemoryItem
+from ..retrieval.deduplication import MIN_CONTAINMENT, MIN_JACCARD, DuplicateLevel, TextFingerprint, duplicate_level
+from ..retrieval.words import content_terms
 from .similarity import Similarity
+from .working_memory import SELF_SOURCE, MemoryItem
 
-Reason = Literal["empty", "too_long", "irrelevant", "duplicate"]
+DropReason = Literal["empty", "too_long", "irrelevant", "duplicate"]
 """Why something was left out."""
 
 
-class Rules(Frozen):
+class AdmissionRules(Frozen):
     """The thresholds.
 
     Attributes:
@@ -40,8 +40,8 @@ class Rules(Frozen):
     """
 
     max_tokens: Annotated[int, Field(ge=1)] = 96
-    jaccard: Annotated[float, Field(gt=0, le=1)] = JACCARD
-    containment: Annotated[float, Field(gt=0, le=1)] = CONTAINMENT
+    jaccard: Annotated[float, Field(gt=0, le=1)] = MIN_JACCARD
+    containment: Annotated[float, Field(gt=0, le=1)] = MIN_CONTAINMENT
     cosine: Annotated[float, Field(gt=0, le=1)] = 0.92
     relevance: Annotated[float, Field(ge=-1, le=1)] = 0.2
 
@@ -61,13 +61,13 @@ class Proposal:
 
     text: str
     source_id: str = ""
-    source_kind: str = SELF
+    source_kind: str = SELF_SOURCE
     query: str = ""
     score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class NodeProposals:
     """A thought, what it sees, and what is proposed for it.
 
     Attributes:
@@ -84,7 +84,7 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmissionResult:
     """What became of a thought's proposals; their number is that of `items` and all of `dropped`.
 
     Attributes:
@@ -94,11 +94,11 @@ class Admitted:
     """
 
     items: tuple[MemoryItem, ...]
-    dropped: Mapping[Reason, int] = field(default_factory=dict)
-    duplicates_by_level: Mapping[Level, int] = field(default_factory=dict)
+    dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
 
 
-class Admission:
+class AdmissionFilter:
     """The three rules.
 
     Args:
@@ -107,12 +107,14 @@ class Admission:
         similarity: Compares meanings; None leaves out the third level and looks for common words instead.
     """
 
-    def __init__(self, rules: Rules, count_tokens: Callable[[str], int], similarity: Similarity | None = None) -> None:
+    def __init__(
+        self, rules: AdmissionRules, count_tokens: Callable[[str], int], similarity: Similarity | None = None
+    ) -> None:
         self.rules = rules
         self._count_tokens = count_tokens
         self._similarity = similarity
 
-    async def admit(self, thoughts: Sequence[Thought]) -> list[Admitted]:
+    async def admit(self, thoughts: Sequence[NodeProposals]) -> list[AdmissionResult]:
         """Judge the proposals of some thoughts, with one batch of embeddings for all.
 
         Items of one thought are compared with each other too, in order. Thoughts do not see each other's new items, so
@@ -156,21 +158,21 @@ class _Candidate:
     proposal: Proposal
     text: str
     tokens: int
-    marks: Marks
+    marks: TextFingerprint
 
 
 class _Look:
     """One thought's proposals under way."""
 
-    def __init__(self, thought: Thought, rules: Rules, count_tokens: Callable[[str], int]) -> None:
+    def __init__(self, thought: NodeProposals, rules: AdmissionRules, count_tokens: Callable[[str], int]) -> None:
         self.thought, self._rules = thought, rules
-        self._dropped: Counter[Reason] = Counter()
-        self._levels: Counter[Level] = Counter()
+        self._dropped: Counter[DropReason] = Counter()
+        self._levels: Counter[DuplicateLevel] = Counter()
         self.candidates: list[_Candidate] = []
-        visible = [Marks.of(text) for text in thought.visible]
+        visible = [TextFingerprint.of(text) for text in thought.visible]
         for proposal in thought.proposals:
             text = _clean(proposal.text)
-            marks = Marks.of(text)
+            marks = TextFingerprint.of(text)
             if not marks.form:
                 self._dropped["empty"] += 1
             elif (tokens := count_tokens(text)) > rules.max_tokens:
@@ -178,14 +180,14 @@ class _Look:
             elif not self._is_known(marks, visible):
                 self.candidates.append(_Candidate(proposal, text, tokens, marks))
 
-    def judge(self, cosine: Cosine | None) -> Admitted:
+    def judge(self, cosine: Cosine | None) -> AdmissionResult:
         """Take what is relevant and new.
 
         Args:
             cosine: Compares meanings; None where that cannot be.
         """
         items: list[MemoryItem] = []
-        taken: list[Marks] = []
+        taken: list[TextFingerprint] = []
         for candidate in self.candidates:
             relevance = self._relevance(candidate, cosine)
             if relevance is None:
@@ -197,7 +199,7 @@ class _Look:
             else:
                 items.append(self._item(candidate, relevance))
                 taken.append(candidate.marks)
-        return Admitted(tuple(items), dict(self._dropped), dict(self._levels))
+        return AdmissionResult(tuple(items), dict(self._dropped), dict(self._levels))
 
     def _relevance(self, candidate: _Candidate, cosine: Cosine | None) -> float | None:
         """How much an item bears on question and step; None if it does not."""
@@ -207,14 +209,14 @@ class _Look:
                 return 0.0
             close = cosine(candidate.text, about)
             return close if close >= self._rules.relevance else None
-        asked, said = content_words(about), content_words(candidate.text)
+        asked, said = content_terms(about), content_terms(candidate.text)
         if not asked:
             return 0.0
         return len(asked & said) / len(said) if asked & said else None
 
-    def _is_known(self, marks: Marks, texts: Sequence[Marks]) -> bool:
+    def _is_known(self, marks: TextFingerprint, texts: Sequence[TextFingerprint]) -> bool:
         rules = self._rules
-        level = same_words(marks, texts, jaccard_from=rules.jaccard, containment_from=rules.containment)
+        level = duplicate_level(marks, texts, jaccard_from=rules.jaccard, containment_from=rules.containment)
         if level is not None:
             self._duplicate(level)
         return level is not None
@@ -223,7 +225,7 @@ class _Look:
         texts = (*(t for t in self.thought.visible if t.strip()), *(item.text for item in items))
         return any(cosine(candidate.text, text) >= self._rules.cosine for text in texts)
 
-    def _duplicate(self, level: Level) -> None:
+    def _duplicate(self, level: DuplicateLevel) -> None:
         self._dropped["duplicate"] += 1
         self._levels[level] += 1
 

@@ -6,19 +6,28 @@ import asyncio
 
 import numpy as np
 import pytest
-from support.additive_attribution_model import CLAIM, QUESTION, additive, context_of, sigmoid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.attribution.context import WHOLE, by_context, log_prob_drop, source_of
-from reason.verify.attribution.context_prompt import Shown
-from reason.verify.attribution.scoring import ABREAST, LEAST_LOGPROB
+from reason.core.store.sqlite import SqliteStore
+from reason.verify.attribution.context import (
+    ABREAST,
+    LEAST_LOGPROB,
+    PENALTY,
+    WHOLE,
+    Shown,
+    by_context,
+    log_prob_drop,
+    logit_of,
+    random_subsets,
+    source_of,
+    sparse_weights,
+)
 from reason.verify.attribution.segments import Segment
-from reason.verify.attribution.surrogate import PENALTY, logit_of, random_subsets, sparse_weights
-from reason.verify.claims import Claim
-from support.stored_runs import RunDesk
+from reason.verify.types import Claim
+from support.additive_attribution_model import CLAIM, QUESTION, additive, context_of, sigmoid
 from support.scripted_model import END, ScriptedModel
+from support.stored_runs import RunDesk
 
 FIVE = [0.7, -0.4, 0.0, 1.3, 0.1]
 MANY = [(-1) ** i * i / 7 for i in range(14)]

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from support.additive_attribution_model import CLAIM, additive, additive_script, context_of
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, UserError
 from reason.core.messages import Usage
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.model import Capabilities
-from reason.serving.relevance import ExplainsTokens, Relevance
-from reason.verify.attribution.attributing import GRADES, NOTHING, attribute_internally, left_out
+from reason.core.store.sqlite import SqliteStore
+from reason.serving.model import Capabilities, ExplainsTokens, Relevance
+from reason.verify.attribution.attribution import GRADES, NOTHING, attribute_internally, by_relevance, left_out
 from reason.verify.attribution.context import WHOLE
 from reason.verify.attribution.segments import Segment
-from reason.verify.attribution.whitebox import by_relevance
-from reason.verify.claims import Claim
-from reason.verify.reports import ClaimReport
-from reason.verify.support import Support
-from support.stored_runs import RunDesk
+from reason.verify.types import Claim, ClaimReport, Support
+from support.additive_attribution_model import CLAIM, additive, additive_script, context_of
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel
+from support.stored_runs import RunDesk
 
 SAMPLES = [Segment(name="sample 1", kind="sample", text="x"), Segment(name="sample 2", kind="sample", text="no")]
 SEGMENTS = [*context_of(3), *SAMPLES]

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from statistics import fmean
 
 import pytest
-from support.attribution_contexts import FACTS, CopiedFact, context_of
-from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
-from reason.verify.attribution.attributing import attribute_internally, left_out
-from reason.verify.attribution.context import WHOLE, by_context, log_prob_drop
-from reason.verify.attribution.context_prompt import Shown
+from reason.serving.model_files.find import ModelFiles
+from reason.verify.attribution.attribution import attribute_internally, left_out
+from reason.verify.attribution.context import WHOLE, Shown, by_context, log_prob_drop
+from support.attribution_contexts import FACTS, CopiedFact, context_of
 
 pytestmark = pytest.mark.real
 
@@ -26,10 +25,9 @@ def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None:
     torch = pytest.importorskip("torch")
-    from reason.serving.local.families import ModelShape
-    from reason.serving.local.gradient_pass import GradientPass
-    from reason.serving.local.relevance import place_parts
-    from reason.serving.local.text import Tokenizer
+    from reason.serving.local.config import ModelShape
+    from reason.serving.local.relevance import GradientPass, place_parts
+    from reason.serving.local.tokenizer import Tokenizer
     from reason.serving.local.weights import Checkpoint
 
     fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.folder, "smollm2")

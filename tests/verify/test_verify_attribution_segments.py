@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from reason.core.answer import Candidate, Evidence, Solution, Step
-from reason.core.question import Document, Question
-from reason.verify.attribution.context_prompt import BARE, Shown
+from reason.core.types import Candidate, Document, Evidence, Question, Solution, Step
+from reason.verify.attribution.context import BARE, Shown
 from reason.verify.attribution.segments import Segment, given, samples_of, segments_of
 
 QUESTION = Question(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.verify.attribution.agreement import by_agreement
-from reason.verify.attribution.provenance import by_provenance, containment
+from reason.verify.attribution.attribution import by_agreement, by_provenance, containment
 from reason.verify.attribution.segments import Segment
-from reason.verify.claims import Claim
 from reason.verify.entailment.protocol import Pair
-from reason.verify.support import Support
+from reason.verify.types import Claim, Support
 from support.scripted_entailment import ScriptedEntailment
 
 

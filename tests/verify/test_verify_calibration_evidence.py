@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError
-from reason.verify.calibration.diagram import reliability_lines, reliability_svg
-from reason.verify.calibration.evidence_scores import attribution, evidence_recall, mean_attribution
-from reason.verify.calibration.gold import gold_of, overall
-from reason.verify.calibration.scores import reliability
+from reason.verify.metrics import (
+    attribution,
+    evidence_recall,
+    gold_of,
+    mean_attribution,
+    overall,
+    reliability,
+    reliability_lines,
+    reliability_svg,
+)
 from support.evidence_items import close
 
 CLIMATE = Path("/work/shared/data/climate_fever/dev.jsonl")

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given, settings
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
-from reason.verify.calibration.fitting import _parts, calibration_scores, fit_calibration
-from reason.verify.calibration.temperature import temper
-from reason.verify.calibration.verdict_calibration import VerdictCalibration, load_calibration, save_calibration
-from reason.verify.support import support
+from reason.verify.calibration import (
+    VerdictCalibration,
+    _parts,
+    calibration_scores,
+    fit_calibration,
+    load_calibration,
+    save_calibration,
+    temper,
+)
+from reason.verify.types import support
 from support.evidence_items import A, supports
 
 WHOSE = {"backend": "nli-7f", "aggregation": "witness a=0.4", "prompt": "p1"}

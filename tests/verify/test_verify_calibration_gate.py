@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.scoring.labels import label_report
+from reason.evals.scoring import label_report
 from reason.evals.statistics import calibration as evals_calibration
-from reason.verify.calibration.gating import GRID, choose_threshold, gate, standing
-from reason.verify.calibration.scores import accuracy, aurc, brier, ece, hits, macro_f1, nll, reliability
-from reason.verify.support import Support
+from reason.verify.calibration import GRID, choose_threshold, gate, standing
+from reason.verify.metrics import accuracy, aurc, brier, ece, hits, macro_f1, nll, reliability
+from reason.verify.types import Support
 from support.evidence_items import A, B, Z, supports
 
 LABELS = ["supports", "refutes", "neutral"]

@@ -10,11 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.calibrating import isotonic, on_log_odds
-from reason.verify.calibration.curves import isotonic_curve, platt_curve, with_confidence
-from reason.verify.calibration.scores import nll
-from reason.verify.calibration.temperature import COLDEST, HOTTEST, fit_temperature, temper
-from reason.verify.support import Support, support
+from reason.evals.calibration import isotonic, on_log_odds
+from reason.verify.calibration import (
+    COLDEST,
+    HOTTEST,
+    fit_temperature,
+    isotonic_curve,
+    platt_curve,
+    temper,
+    with_confidence,
+)
+from reason.verify.metrics import nll
+from reason.verify.types import Support, support
 from support.evidence_items import A, close, supports
 
 temperatures = st.floats(0.01, 1000)

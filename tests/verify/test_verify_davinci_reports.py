@@ -7,26 +7,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.answer import Candidate, CheckedClaim, Solution
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, UnknownName, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Document, Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Candidate, CheckedClaim, Document, Question, Solution
+from reason.reasoning.retrieval.passages import Passage
 from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
-from reason.verify.claims import Claim
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import Davinci
-from reason.verify.davinci.deciding import Deciding
-from reason.verify.davinci.summary import confidence_of, overall, verification_of
+from reason.serving.metered.model import MeteredModel
+from reason.verify.davinci.davinci import Davinci, DavinciConfig, confidence_of, overall, verification_of
+from reason.verify.davinci.decision import Deciding
 from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.entailment.protocol import Pair
-from reason.verify.evidence import Passage
-from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.reports import ClaimReport
-from reason.verify.support import Support, support
+from reason.verify.fusion import FusionParameters
+from reason.verify.types import Claim, ClaimReport, Support, support
 from reason.verify.verifier import Means, make_verifier
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel

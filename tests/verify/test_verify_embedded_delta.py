@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError
-from reason.verify.entailment.embedded_delta import _packed, _unpacked, applied, delta_of, pack, unpack
+from reason.verify.entailment.embedded_weights import _packed, _unpacked, applied, delta_of, pack, unpack
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:

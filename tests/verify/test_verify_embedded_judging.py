@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from reason.core.errors import BackendUnavailable, DataError, UserError
 from reason.core.settings import Settings, load_settings
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment import embedded
 from reason.verify.entailment.embedded import EmbeddedEntailment, load_delta, open_embedded
-from reason.verify.entailment.embedded_delta import delta_of, pack
-from reason.verify.entailment.embedded_network import new_head, read_encoder
-from reason.verify.entailment.embedded_tokens import PairTokens
+from reason.verify.entailment.embedded_network import PairTokens, new_head, read_encoder
+from reason.verify.entailment.embedded_weights import delta_of, pack
 from reason.verify.entailment.protocol import Entailment, Pair
+from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from support.tiny_encoder import write_tiny_encoder
 
 PAIRS = [Pair("text " * n, f"claim {n}", "title" if n % 2 else "") for n in (3, 1, 9, 0, 5)]
@@ -31,7 +30,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert name == embedded.BASE
         return ModelFiles(name, folder, "f" * 64, "test")
 
-    monkeypatch.setattr("reason.serving.encoders.encoder_files.find_encoder", find_encoder)
+    monkeypatch.setattr("reason.serving.encoders.files.find_encoder", find_encoder)
     weights, shape = read_encoder(folder)
     draw = torch.Generator().manual_seed(2)
     head = {n: 0.3 * torch.randn(t.shape, generator=draw) for n, t in new_head(shape, 0).items()}

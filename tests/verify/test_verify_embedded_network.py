@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import torch
 from reason.core.errors import DataError
-from reason.verify.entailment.embedded_network import HIDDEN, logits_of, new_head, read_encoder
-from reason.verify.entailment.embedded_reading import FEATURES, MARKS
-from reason.verify.entailment.embedded_tokens import MOST_CLAIM_TOKENS, MOST_TOKENS, PairTokens, batch_of
+from reason.verify.entailment.embedded_features import FEATURES, MARKS
+from reason.verify.entailment.embedded_network import (
+    HIDDEN,
+    MOST_CLAIM_TOKENS,
+    MOST_TOKENS,
+    PairTokens,
+    batch_of,
+    logits_of,
+    new_head,
+    read_encoder,
+)
 from reason.verify.entailment.protocol import Pair
 from support.tiny_encoder import SIZE, write_tiny_encoder
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.verify.entailment.embedded_reading import FEATURES, MARKS, read_pair
-from reason.verify.entailment.embedded_words import stem, words_in
+from reason.verify.entailment.embedded_features import FEATURES, MARKS, read_pair, stem, words_in
 from reason.verify.entailment.protocol import Pair
 
 TEXTS = st.text(alphabet="aB c1,.%5'9n’tΔ$-", max_size=60)

@@ -10,31 +10,42 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.entailment_files import TOWNS, write_claims
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.main import main
 from reason.core.errors import Cancelled, DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.entailment.batching import batches
-from reason.evals.entailment.cases import Case, Text, joined, normal
-from reason.evals.entailment.contrast import Pools, negated, quads, set_right
-from reason.evals.entailment.drawing import Mix, Stock, clause_of, draw_epoch
-from reason.evals.entailment.rhythm import Rhythm
-from reason.evals.entailment.scoring import Question, best_gate, label_of, score, strongest
-from reason.evals.entailment.sides import sides_of
-from reason.evals.entailment.sources import read_cases, read_corpus
-from reason.evals.entailment.training import fitted_temperature, gather, train
-from reason.serving.files import ModelFiles
+from reason.evals.training.entailment.data import (
+    ClaimCase,
+    EpochSource,
+    EvidenceText,
+    SamplingMix,
+    ValuePools,
+    contrast_pairs,
+    corrected_value,
+    first_clause,
+    join_sentences,
+    make_batches,
+    negated_claim,
+    normalize_claim,
+    read_cases,
+    read_corpus,
+    sample_epoch,
+    split_cases,
+)
+from reason.evals.training.entailment.scoring import ScoredClaim, best_gate, label_of, most_decisive, score
+from reason.evals.training.entailment.trainer import Rhythm, fit_logit_temperature, load_training_data, train_entailment
+from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
-from reason.verify.entailment.embedded_tokens import Row
+from reason.verify.entailment.embedded_network import Row
 from reason.verify.entailment.protocol import Pair
-from reason.verify.support import NOTHING, Support
+from reason.verify.types import NOTHING, Support
+from support.entailment_files import TOWNS, write_claims
 from support.tiny_encoder import write_tiny_encoder
 
 
-def case(claim: str, group: str = "", label: str = "supports") -> Case:
-    return Case(source="vitaminc", name=claim, claim=claim, label=label, case=group)
+def case(claim: str, group: str = "", label: str = "supports") -> ClaimCase:
+    return ClaimCase(source="vitaminc", name=claim, claim=claim, label=label, case=group)
 
 
 @pytest.fixture
@@ -45,40 +56,40 @@ def files(tmp_path: Path) -> dict[str, Path]:
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["", "1", "2", "3"])), max_size=30))
 def test_no_claim_and_no_group_is_on_two_sides(drawn: list[tuple[str, str]]) -> None:
     cases = [case(f"claim {letter}", group) for letter, group in drawn]
-    sides = sides_of(cases, held=0.5, apart=["Claim  A!"])
+    sides = split_cases(cases, held=0.5, apart=["Claim  A!"])
     where: dict[str, set[str]] = {}
     for side in ("training", "watched", "held", "apart"):
         for one in getattr(sides, side):
-            where.setdefault(normal(one.claim), set()).add(side)
+            where.setdefault(normalize_claim(one.claim), set()).add(side)
             if one.case:
                 where.setdefault(f"group {one.case}", set()).add(side)
     assert all(len(found) == 1 for found in where.values())
     assert sum(len(getattr(sides, side)) for side in ("training", "watched", "held", "apart")) == len(cases)
-    assert all(normal(one.claim) != "claim a" for one in (*sides.training, *sides.watched))
+    assert all(normalize_claim(one.claim) != "claim a" for one in (*sides.training, *sides.watched))
 
 
 def test_a_fifth_is_kept_back_whatever_the_order() -> None:
     cases = [case(f"claim number {i}") for i in range(2000)]
-    held = {c.claim for c in sides_of(cases).held}
+    held = {c.claim for c in split_cases(cases).held}
     assert 0.17 < len(held) / 2000 < 0.23
-    assert held == {c.claim for c in sides_of(cases[::-1]).held}
-    assert held <= {c.claim for c in sides_of(cases, held=0.3).held}
+    assert held == {c.claim for c in split_cases(cases[::-1]).held}
+    assert held <= {c.claim for c in split_cases(cases, held=0.3).held}
 
 
 def test_claims_of_the_stress_test_are_never_trained_on(files: dict[str, Path]) -> None:
     data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
-    gathered = gather(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
-    tested = {normal(c.claim) for c in gathered.stress}
+    gathered = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
+    tested = {normalize_claim(c.claim) for c in gathered.stress}
     assert len(tested) == 6
-    assert not tested & {normal(c.claim) for c in (*gathered.sides.training, *gathered.sides.watched)}
+    assert not tested & {normalize_claim(c.claim) for c in (*gathered.sides.training, *gathered.sides.watched)}
     with pytest.raises(UserError, match="is not trained on"):
-        gather({"fever_symmetric": files["fever_symmetric"]}, files["corpus"], stress={}, held=0.2)
+        load_training_data({"fever_symmetric": files["fever_symmetric"]}, files["corpus"], stress={}, held=0.2)
 
 
 def test_a_contrast_says_nothing_by_claim_or_text_alone() -> None:
     pair = Pair("The film was directed by Hanna Okafor in 1998.", "The film was directed by Hanna Okafor.")
-    pools = Pools.of(["It was directed by Paul Green.", "It was written by Ann Moss."])
-    made = quads(pair, pools, random.Random(1), "k", "g")
+    pools = ValuePools.of(["It was directed by Paul Green.", "It was written by Ann Moss."])
+    made = contrast_pairs(pair, pools, random.Random(1), "k", "g")
     labels = {(pair.claim, pair.evidence): "supports"} | {(m.pair.claim, m.pair.evidence): m.label for m in made}
     assert len(labels) == 4
     for position in (0, 1):
@@ -89,20 +100,20 @@ def test_a_contrast_says_nothing_by_claim_or_text_alone() -> None:
 
 
 def test_a_compared_number_is_not_exchanged() -> None:
-    pools = Pools.of(["It has 130 cats and 140 dogs."])
+    pools = ValuePools.of(["It has 130 cats and 140 dogs."])
     pair = Pair("It has 120 cats.", "It has more than 119 cats.")
-    assert quads(pair, pools, random.Random(1), "k", "g") == []
-    assert quads(pair._replace(claim="It has 120 cats."), pools, random.Random(1), "k", "g") != []
+    assert contrast_pairs(pair, pools, random.Random(1), "k", "g") == []
+    assert contrast_pairs(pair._replace(claim="It has 120 cats."), pools, random.Random(1), "k", "g") != []
 
 
 def test_a_wrong_year_is_set_right_on_one_side() -> None:
     pair = Pair("It first aired in 2008.", "It began airing in 2003.")
     for seed in range(4):
-        (made,) = set_right(pair, random.Random(seed), "k", "g")
+        (made,) = corrected_value(pair, random.Random(seed), "k", "g")
         assert made.label == "supports"
         claim_year, text_year = made.pair.claim[-5:-1], made.pair.evidence[-5:-1]
         assert claim_year == text_year
-    assert set_right(Pair("In 2008 and 2009.", "In 2003."), random.Random(0), "k", "g") == []
+    assert corrected_value(Pair("In 2008 and 2009.", "In 2003."), random.Random(0), "k", "g") == []
 
 
 @pytest.mark.parametrize(
@@ -117,29 +128,31 @@ def test_a_wrong_year_is_set_right_on_one_side() -> None:
     ],
 )
 def test_negation_turns_the_label(claim: str, label: str, made: tuple[str, str] | None) -> None:
-    found = negated(Pair("text", claim), label, "k", "g")
+    found = negated_claim(Pair("text", claim), label, "k", "g")
     assert [(one.pair.claim, one.label) for one in found] == ([made] if made else [])
 
 
 def test_a_clause_of_a_sentence_becomes_a_claim() -> None:
     assert (
-        clause_of(Text("Ann Moss (judge)", "She is a Swedish judge, who lives in Lund."))
+        first_clause(EvidenceText("Ann Moss (judge)", "She is a Swedish judge, who lives in Lund."))
         == "Ann Moss is a Swedish judge."
     )
-    assert clause_of(Text("Lund", "There are many towns like it.")) is None
+    assert first_clause(EvidenceText("Lund", "There are many towns like it.")) is None
 
 
 def test_sentences_of_several_pages_name_them() -> None:
-    assert joined([Text("A", "a."), Text("A", "b."), Text("B", "c.")]) == Text("A", "a. b. B: c.")
+    assert join_sentences([EvidenceText("A", "a."), EvidenceText("A", "b."), EvidenceText("B", "c.")]) == EvidenceText(
+        "A", "a. b. B: c."
+    )
 
 
 def test_an_epoch_is_drawn_from_its_seed(files: dict[str, Path]) -> None:
     corpus = read_corpus(files["corpus"])
-    stock = Stock.of(read_cases("fever", files["fever"], corpus), corpus, Mix())
-    first = draw_epoch(stock, 3, 0)
-    assert first == draw_epoch(stock, 3, 0)
-    assert first != draw_epoch(stock, 3, 1)
-    assert first != draw_epoch(stock, 4, 0)
+    stock = EpochSource.of(read_cases("fever", files["fever"], corpus), corpus, SamplingMix())
+    first = sample_epoch(stock, 3, 0)
+    assert first == sample_epoch(stock, 3, 0)
+    assert first != sample_epoch(stock, 3, 1)
+    assert first != sample_epoch(stock, 4, 0)
     labels = Counter(one.label for one in first)
     assert min(labels.values()) > 0.15 * len(first)
     assert any("exchanged" in one.kind for one in first)
@@ -148,7 +161,7 @@ def test_an_epoch_is_drawn_from_its_seed(files: dict[str, Path]) -> None:
 @given(st.lists(st.tuples(st.integers(1, 50), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(2, 9))
 def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int, str]], size: int) -> None:
     rows = [Row((1,) * length, (0,) * length, 0, ()) for length, _ in drawn]
-    found = batches(rows, [group for _, group in drawn], size, random.Random(0))
+    found = make_batches(rows, [group for _, group in drawn], size, random.Random(0))
     assert sorted(i for batch in found for i in batch) == list(range(len(drawn)))
     assert all(len(batch) <= 2 * size - 1 for batch in found)
     counts = Counter(group for _, group in drawn)
@@ -159,16 +172,16 @@ def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int,
 
 def test_the_surest_text_decides() -> None:
     silent, unsure, sure = Support(0.1, 0.1, 0.8), Support(0.4, 0.3, 0.3), Support(0.1, 0.7, 0.2)
-    assert strongest([silent, unsure, None, sure]) == sure
-    assert strongest([]) == NOTHING
+    assert most_decisive([silent, unsure, None, sure]) == sure
+    assert most_decisive([]) == NOTHING
     assert label_of(Support(0.2, 0.1, 0.7), labels=2)[0] == "supports"
     assert label_of(Support(0.6, 0.1, 0.3), gate=0.7) == ("neutral", 0.3)
     assert label_of(Support(0.6, 0.1, 0.3), gate=0.6)[0] == "supports"
 
 
 def test_scores_are_counted() -> None:
-    text = (Text("", "t"),)
-    questions = [Question(f"c{i}", "supports" if i % 2 else "refutes", text, f"g{i}") for i in range(10)]
+    text = (EvidenceText("", "t"),)
+    questions = [ScoredClaim(f"c{i}", "supports" if i % 2 else "refutes", text, f"g{i}") for i in range(10)]
     told = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions)
     assert (told.claims, told.pairs, told.accuracy, told.always) == (10, 10, 0.5, 0.5)
     assert told.ece == pytest.approx(0.3)
@@ -178,7 +191,7 @@ def test_scores_are_counted() -> None:
 
 
 def test_the_gate_is_the_smallest_of_the_best() -> None:
-    questions = [Question("c", label, (), "g") for label in ("supports", "neutral", "refutes")]
+    questions = [ScoredClaim("c", label, (), "g") for label in ("supports", "neutral", "refutes")]
     found = [Support(0.9, 0.05, 0.05), Support(0.55, 0.1, 0.35), Support(0.05, 0.9, 0.05)]
     assert best_gate(questions, found) == 0.6
     assert best_gate(questions, [Support(0.9, 0.05, 0.05), NOTHING, Support(0.05, 0.9, 0.05)]) == 0.0
@@ -186,17 +199,17 @@ def test_the_gate_is_the_smallest_of_the_best() -> None:
 
 def test_the_temperature_makes_overconfidence_honest() -> None:
     cases = [
-        Case(
+        ClaimCase(
             source="vitaminc",
             name=str(i),
             claim=f"c{i}",
             label="supports" if i % 4 else "refutes",
-            texts=(Text("", "t"),),
+            texts=(EvidenceText("", "t"),),
         )
         for i in range(40)
     ]
     sure = Support(0.98, 0.01, 0.01)
-    fitted = fitted_temperature(lambda pairs: [sure] * len(pairs), cases)
+    fitted = fit_logit_temperature(lambda pairs: [sure] * len(pairs), cases)
     assert fitted == pytest.approx(math.log(98) / math.log(6), abs=0.01)  # then the right share, 3 of 4, is told
 
 
@@ -204,14 +217,14 @@ def test_the_temperature_makes_overconfidence_honest() -> None:
 def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_encoder(tmp_path / "encoder")
     found = ModelFiles("local/all-minilm-l6-v2", folder, "f" * 64, "test")
-    monkeypatch.setattr("reason.serving.encoders.encoder_files.find_encoder", lambda *_, **__: found)
+    monkeypatch.setattr("reason.serving.encoders.files.find_encoder", lambda *_, **__: found)
 
 
 def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-untyped-def]
     data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
-    gathered = gather(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
+    gathered = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
     options = {"rhythm": Rhythm(note_every=9, save_every=4), "choices": {"epochs": 2, "batch": 40, "seed": 1}, **more}
-    return train(gathered, Settings(), folder / "judge.safetensors", folder / "work", **options)
+    return train_entailment(gathered, Settings(), folder / "judge.safetensors", folder / "work", **options)
 
 
 def test_a_training_that_was_interrupted_gives_the_same_file(

@@ -6,20 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
-from reason.core.messages import Completion, Failure, NextToken
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.entailment.judge import MOST_WORDS, JudgeEntailment, Judging, count_votes
-from reason.verify.entailment.judge_prompts import (
+from reason.core.messages import Completion, Failure, NextTokenDistribution
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.verify.entailment.judge import (
+    MOST_WORDS,
     ORDERS,
+    JudgeEntailment,
+    Judging,
+    count_votes,
     letter_prompt,
     read_letters,
     read_vote,
     vote_prompt,
 )
 from reason.verify.entailment.protocol import Entailment, Pair
-from support.stored_runs import RunDesk
 from support.scripted_model import END, ScriptedModel, replies
+from support.stored_runs import RunDesk
 
 PAIR = Pair("It rained all day.", "It was wet.", "Weather")
 FIRST = "A) The evidence supports"
@@ -89,7 +92,7 @@ async def test_a_reply_that_is_no_letter_is_unread():
 
 
 def told(**chances):
-    return NextToken(
+    return NextTokenDistribution(
         token_ids=tuple(range(len(chances))),
         tokens=tuple(chances),
         logprobs=tuple(math.log(p) for p in chances.values()),

@@ -5,15 +5,13 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, LimitExceeded, StoreError
-from reason.core.event_sinks import MemorySink
-from reason.core.events import CallFinished, CallStarted
-from reason.core.question import Question
+from reason.core.events import CallFinished, CallStarted, MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.entailment.metered import MeteredEntailment
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.verify.entailment.metered import MeteredEntailment, RecordedEntailment
 from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.entailment.recorded import RecordedEntailment
-from reason.verify.support import Support
+from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
 
 A, B, C, BAD = Pair("a", "x"), Pair("bb", "x"), Pair("ccc", "x"), Pair("bad", "x")

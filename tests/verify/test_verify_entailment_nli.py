@@ -7,10 +7,10 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from reason.core.errors import BadReply, DataError
+from reason.core.errors import DataError, InvalidResponse
 from reason.verify.entailment.nli import NliEntailment, premise
 from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.support import Support
+from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEncoder
 
 MNLI = ("contradiction", "entailment", "neutral")
@@ -127,7 +127,7 @@ async def test_limits_and_closing():
     assert NliEntailment("n", ScriptedEncoder(MNLI, fixed(), max_tokens=20)).max_words == 1
     assert NliEntailment("n", ScriptedEncoder(MNLI, fixed(), max_tokens=None)).max_words is None
     assert await model.judge([]) == []
-    with pytest.raises(BadReply, match="nli"):
+    with pytest.raises(InvalidResponse, match="nli"):
         await model.judge([PAIR])
     await model.aclose()
     await NliEntailment("n", encoder, owns=False).aclose()
@@ -178,7 +178,7 @@ def folders(tmp_path_factory):
 
 async def opened(folder, kind="nli"):
     from reason.core.settings import Settings
-    from reason.verify.entailment.opening import open_entailment
+    from reason.verify.entailment.factory import open_entailment
 
     return await open_entailment(f"{kind}/local/{folder}", Settings(cache_dir=folder.parent / "cache"))
 

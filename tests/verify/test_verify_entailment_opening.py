@@ -6,12 +6,12 @@ import sys
 import pytest
 from reason.core.errors import UnknownName, UserError
 from reason.core.settings import Settings
-from reason.verify.entailment import opening
-from reason.verify.entailment.document_support import DocumentSupport
+from reason.verify.entailment import factory as opening
+from reason.verify.entailment.factory import open_entailment
 from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.nli import NliEntailment
-from reason.verify.entailment.opening import open_entailment
+from reason.verify.entailment.windows import DocumentSupport
 from support.scripted_entailment import ScriptedEncoder
 from support.scripted_model import ScriptedModel, replies
 
@@ -41,7 +41,7 @@ async def test_a_classifier_by_the_string_of_its_cross_encoder(monkeypatch, tmp_
     def progress(*_):
         return None
 
-    monkeypatch.setattr(opening, "open_cross_encoder", opened)
+    monkeypatch.setattr(opening, "load_cross_encoder", opened)
     name = f"{prefix}local/cross-encoder/nli-deberta-v3-base"
     found = await open_entailment(name, Settings(cache_dir=tmp_path), progress=progress)
     assert isinstance(found, kind)

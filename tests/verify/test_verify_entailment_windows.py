@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.entailment.document_support import WORDS, DocumentSupport
 from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.entailment.windows import WindowedEntailment, cut
-from reason.verify.support import NOTHING, Support
+from reason.verify.entailment.windows import WORDS, DocumentSupport, WindowedEntailment, cut
+from reason.verify.types import NOTHING, Support
 from support.scripted_entailment import ScriptedEntailment
 
 YES, NO = Support(0.8, 0.1, 0.1), Support(0.05, 0.9, 0.05)

@@ -7,12 +7,9 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.brains.bm25 import words_of
-from reason.verify.fusion import duplicates
+from reason.reasoning.retrieval.words import split_words
+from reason.verify.fusion import FusionParameters, Item, duplicates, fuse
 from reason.verify.fusion.duplicates import clusters
-from reason.verify.fusion.fusing import fuse
-from reason.verify.fusion.items import Item
-from reason.verify.fusion.parameters import FusionParameters
 from support.evidence_items import A, B, close, of, plain
 
 SENTENCE = (
@@ -73,11 +70,11 @@ def naive(pieces, jaccard, pairs):
     """The same by comparing all with all."""
 
     def grams(text, n):
-        words = words_of(text)
+        words = split_words(text)
         return set(zip(*(words[i:] for i in range(n)), strict=False)) if len(words) >= n else {tuple(words)}
 
     def alike(a, b):
-        if not words_of(a) or not words_of(b):
+        if not split_words(a) or not split_words(b):
             return False
         near = []
         for n, least in ((3, jaccard), (2, pairs)):

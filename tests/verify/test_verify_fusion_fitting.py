@@ -8,12 +8,17 @@ import random
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.verify.fusion.fitted import load_fusion, save_fusion
-from reason.verify.fusion.fitting import Example, average_prediction, data_hash, fit_fusion, mean_loss
-from reason.verify.fusion.fusing import fuse
-from reason.verify.fusion.items import Item
-from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.support import Support, support
+from reason.verify.fusion import FusionParameters, Item, fuse
+from reason.verify.fusion_fitting import (
+    Example,
+    average_prediction,
+    data_hash,
+    fit_fusion,
+    load_fusion,
+    mean_loss,
+    save_fusion,
+)
+from reason.verify.types import Support, support
 from support.evidence_items import MODES, A, B, Z, close, of
 
 

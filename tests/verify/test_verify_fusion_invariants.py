@@ -9,14 +9,21 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.verify.fusion.fusing import fuse
-from reason.verify.fusion.items import Item, clean
-from reason.verify.fusion.product import product
-from reason.verify.fusion.uncertainty import effective_count, split
-from reason.verify.fusion.weighing import Weighed, paper_weight, weigh
-from reason.verify.fusion.witness import conflict, witness
-from reason.verify.fusion.witness import testimony as told_by
-from reason.verify.support import Support
+from reason.verify.fusion import (
+    Item,
+    Weighed,
+    clean,
+    conflict,
+    effective_count,
+    fuse,
+    paper_weight,
+    product,
+    split,
+    weigh,
+    witness,
+)
+from reason.verify.fusion import testimony as told_by
+from reason.verify.types import Support
 from support.evidence_items import MODES, A, B, Z, close, items, of, plain, supports, swapped
 
 

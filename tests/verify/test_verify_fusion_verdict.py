@@ -7,11 +7,19 @@ import math
 import pytest
 from pydantic import ValidationError
 from reason.core.errors import DataError
-from reason.verify.evidence import Passage
-from reason.verify.fusion.fusing import Fusion, fuse, reason_for
-from reason.verify.fusion.items import Item, clean, hard_label, item_of, smoothed_votes
-from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.support import Support
+from reason.reasoning.retrieval.passages import Passage
+from reason.verify.fusion import (
+    Fusion,
+    FusionParameters,
+    Item,
+    clean,
+    fuse,
+    hard_label,
+    item_of,
+    reason_for,
+    smoothed_votes,
+)
+from reason.verify.types import Support
 from support.evidence_items import A, B, Z, close, of, plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.verify.programs.checking import ProgramVerdict, check_claim
+from reason.verify.programs.checker import ProgramVerdict, check_claim
 
 HOLDS = [
     "3 * 18 = 54", "So 3 × 18 = 54.", "15% of 80 is 12", "12 is 15% of 80.", "half of 90 is 45",

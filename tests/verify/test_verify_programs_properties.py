@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reason.verify.programs.calendar_dates import MONTHS, WEEKDAYS, Date, day_number, is_leap, weekday
-from reason.verify.programs.checking import check_claim
+from reason.verify.programs.checker import check_claim
+from reason.verify.programs.dates import MONTHS, WEEKDAYS, Date, day_number, is_leap, weekday
 
 SMALL = st.integers(1, 10_000)
 SIGNS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}

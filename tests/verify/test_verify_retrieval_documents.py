@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.core.question import Document
-from reason.verify.retrieval import documents as module
-from reason.verify.retrieval.documents import Cutting, find_files, passages_of, read_passages
+from reason.core.types import Document
+from reason.reasoning.retrieval import passages as module
+from reason.reasoning.retrieval.passages import ChunkOptions, document_passages, list_source_files, read_passages
 
-SMALL = Cutting(words=12, overlap=5)
+SMALL = ChunkOptions(words=12, overlap=5)
 
 
 @given(st.text(alphabet="ab. \n#É東。'", max_size=300), st.integers(1, 9), st.booleans())
 def test_places_are_exact_and_no_word_is_lost(text: str, words: int, markdown: bool) -> None:
     name = "a.md" if markdown else "a.txt"
-    made = passages_of([Document(name=name, text=text)], Cutting(words=words, overlap=words // 2))
+    made = document_passages([Document(name=name, text=text)], ChunkOptions(words=words, overlap=words // 2))
     for passage in made:
         assert passage.start is not None
         assert text[passage.start : passage.start + len(passage.text)] == passage.text
@@ -32,7 +32,7 @@ def test_places_are_exact_and_no_word_is_lost(text: str, words: int, markdown: b
 
 def test_windows_share_sentences() -> None:
     text = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen. Fourteen fifteen."
-    made = passages_of([Document(name="n.txt", text=text)], SMALL)
+    made = document_passages([Document(name="n.txt", text=text)], SMALL)
     assert [p.text for p in made] == [
         "One two three four five. Six seven eight nine ten.",
         "Six seven eight nine ten. Eleven twelve thirteen. Fourteen fifteen.",
@@ -44,7 +44,7 @@ def test_windows_share_sentences() -> None:
 
 
 def test_documents_of_one_name_are_told_apart() -> None:
-    made = passages_of([Document(name="same", text="One."), Document(name="same", text="Two.")])
+    made = document_passages([Document(name="same", text="One."), Document(name="same", text="Two.")])
     assert [(p.source, p.text) for p in made] == [("same", "One."), ("same~2", "Two.")]
 
 
@@ -154,13 +154,13 @@ def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.Mo
         read_passages([file], most_file_bytes=100)
     assert "at most 100 bytes" in caught.value.message
     assert "reason index build" in caught.value.hint
-    assert module.MOST_FILE_BYTES == 64 << 20
+    assert module.MAX_FILE_BYTES == 64 << 20
     with pytest.raises(UserError) as refused:
-        read_passages([file], Cutting(words=3, overlap=0), most_passages=5)
+        read_passages([file], ChunkOptions(words=3, overlap=0), most_passages=5)
     assert "reason index build" in refused.value.hint
-    monkeypatch.setattr(module, "MOST_FILE_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 100)
     with pytest.raises(UserError, match="'big'"):
-        passages_of([Document(name="big", text="x" * 101)])
+        document_passages([Document(name="big", text="x" * 101)])
 
 
 def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: P
         (tmp_path / place / "a.txt").write_text("Words.")
     (tmp_path / "one/docs/.hidden.txt").write_text("No.")
     paths = [tmp_path / "one/docs", tmp_path / "two/docs", tmp_path / "one/docs/a.txt"]
-    found = find_files(paths, [])
+    found = list_source_files(paths, [])
     assert [(f.source, f.named) for f in found] == [
         ("docs/a.txt", False),
         ((tmp_path / "two/docs/a.txt").resolve().as_posix(), False),

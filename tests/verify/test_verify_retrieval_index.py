@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from reason.core.errors import BackendError, DataError, ReasonError, StoreError, UserError
-from reason.verify.evidence import Passage
-from reason.verify.retrieval import durable, index_making, near_blocks, word_counts
-from reason.verify.retrieval.documents import Cutting, read_passages
-from reason.verify.retrieval.index_folder import add_to_index, build_index, saved_so_far
-from reason.verify.retrieval.index_opening import open_index
-from reason.verify.retrieval.index_summary import summarize_index
-from reason.verify.retrieval.retriever import HybridRetriever, Retriever
+from reason.reasoning.retrieval import bm25 as word_counts
+from reason.reasoning.retrieval import vector_index as near_blocks
+from reason.reasoning.retrieval.index import builder as index_making
+from reason.reasoning.retrieval.index import shards as durable
+from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
+from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
+from reason.reasoning.retrieval.passages import ChunkOptions, Passage, read_passages
+from reason.reasoning.retrieval.retriever import HybridRetriever, Retriever
 from support.word_vectors import WordVectors
 
 pytest.importorskip("faiss")
@@ -64,8 +65,8 @@ CLAIMS = ["The sun warms the moon.", "number7 guards", "The piano plays number14
 
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(index_making, "EMBEDDED_AT_ONCE", 16)
-    monkeypatch.setattr(index_making, "PASSAGES", 32)
+    monkeypatch.setattr(index_making, "EMBEDDING_BATCH", 16)
+    monkeypatch.setattr(index_making, "SHARD_PASSAGES", 32)
     folder = tmp_path / "docs"
     folder.mkdir()
     write_rows(folder / "rows.jsonl", 0, 150)
@@ -77,7 +78,7 @@ async def asked(index: Path, embedding: Any = None, k: int = 5) -> list[list[tup
     async def opener(_name: str | None) -> Any:
         return embedding
 
-    retriever = await open_index(index, None if embedding is None else opener, owned=False)
+    retriever = await load_index(index, None if embedding is None else opener, owned=False)
     assert isinstance(retriever, Retriever)
     return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
 
@@ -102,9 +103,10 @@ async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Pa
 async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
     import bm25s
     import numpy as np
-    from reason.reasoning.brains.bm25 import K1, B, words_of
-    from reason.verify.retrieval.passage_rows import Row
-    from reason.verify.retrieval.place_shards import PlaceShards
+    from reason.reasoning.retrieval.bm25 import K1, B
+    from reason.reasoning.retrieval.index.database import PassageRow
+    from reason.reasoning.retrieval.index.shards import ArrayShards
+    from reason.reasoning.retrieval.words import split_words
 
     texts = [
         f"{SUBJECTS[i % 10]} {VERBS[i % 6]} {SUBJECTS[i % 3]} the " * (1 + i % 4) + f"w{i % 17}" for i in range(90)
@@ -114,9 +116,11 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
     shards = PlaceShards(tmp_path / "counts", ".npz")
     for stop in (20, 21, 70, 90):
         rows = [Row(i, texts[i], b"") for i in range(shards.end, stop)]
-        word_counts.count_words(shards, stop, rows)
+        word_counts.append_word_counts(shards, stop, rows)
     (tmp_path / "words").mkdir()
-    assert word_counts.write_bm25(PlaceShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None)
+    assert word_counts.write_bm25_index(
+        PlaceShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None
+    )
     ours = bm25s.BM25.load(tmp_path / "words", mmap=True)
     theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
     theirs.index([words_of(texts[i]) for i in live], show_progress=False)
@@ -127,7 +131,7 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
 async def test_the_approximate_index_finds_the_nearest(
     documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_blocks, "BLOCK", 60)
+    monkeypatch.setattr(near_blocks, "BLOCK_SIZE", 60)
     monkeypatch.setattr(near_blocks, "_SAMPLES_PER_LIST", 6)
     how = {"most_exact": 100}
     make = near_blocks.make_blocks
@@ -136,7 +140,7 @@ async def test_the_approximate_index_finds_the_nearest(
     near = (await build_index(tmp_path / "i", [documents], model)).manifest.near
     assert near is not None
     assert (near.kind, len(near.blocks), near.lists) == ("ivf", 3, 25)
-    searched = near_blocks.NearBlocks(tmp_path / "i" / "near", near, probed=25)
+    searched = near_blocks.BlockVectorIndex(tmp_path / "i" / "near", near, probed=25)
     passages = read_passages([documents]).passages
     vectors = await model.embed([f"{p.title}\n{p.text}" for p in passages])
     queries = await model.embed(CLAIMS[:3])
@@ -160,7 +164,7 @@ async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) 
     broken = Counted(fails_after=100)
     with pytest.raises(BackendError, match="broke down"):
         await build_index(tmp_path / "i", [documents], broken)
-    saved = saved_so_far(tmp_path / "i")
+    saved = index_progress(tmp_path / "i")
     assert saved.passages == 151
     assert 80 <= saved.embedded <= 100
     with pytest.raises(DataError, match="is not finished") as caught:
@@ -283,19 +287,19 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
     with pytest.raises(DataError, match="made without vectors, and the embedding model test/words"):
         await add_to_index(tmp_path / "plain", [documents], Counted())
     with pytest.raises(DataError, match="passages of 64 words, and 32 were asked for"):
-        await build_index(tmp_path / "plain", [documents], None, cutting=Cutting(words=32))
+        await build_index(tmp_path / "plain", [documents], None, cutting=ChunkOptions(words=32))
 
     async def opener(_name: str | None) -> Any:
         return other
 
     with pytest.raises(DataError, match="made with test/words, not with test/other"):
-        await open_index(tmp_path / "i", opener)
+        await load_index(tmp_path / "i", opener)
     assert other.closed
 
 
 async def test_without_a_model_an_index_is_searched_by_words(documents: Path, tmp_path: Path) -> None:
     await build_index(tmp_path / "i", [documents], Counted())
-    retriever = await open_index(tmp_path / "i", None)
+    retriever = await load_index(tmp_path / "i", None)
     assert retriever.degraded == ("passages are found by their words alone: no embedding model was given",)
     assert await asked(tmp_path / "i") == await in_memory(read_passages([documents]).passages)
 
@@ -315,7 +319,7 @@ async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, m
             raise OSError(errno.ENOSPC, "No space left on device")
 
         patch.setattr(near_blocks, "write_durably", full)
-        patch.setattr("reason.verify.retrieval.place_shards.write_durably", full)
+        patch.setattr("reason.reasoning.retrieval.index.shards.write_durably", full)
         with pytest.raises(StoreError, match="the disk of .* is full; what was saved stays"):
             await build_index(tmp_path / "i", [documents], Counted())
     with pytest.raises(StoreError, match="is full"), durable.index_errors(tmp_path):
@@ -335,7 +339,7 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
         await build_index(documents, [documents], None)
     with pytest.raises(UserError, match="is no folder"):
         await build_index(documents / "note.md", [documents], None)
-    for call in (add_to_index(tmp_path / "none", [documents], None), open_index(tmp_path / "none", None)):
+    for call in (add_to_index(tmp_path / "none", [documents], None), load_index(tmp_path / "none", None)):
         with pytest.raises(DataError, match="there is no index in"):
             await call
     assert not (tmp_path / "none").exists()

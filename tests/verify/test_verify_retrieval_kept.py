@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from reason.core.errors import StoreError
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.evidence import Passage
-from reason.verify.retrieval.metered import MeteredRetriever, RecordedRetriever
-from reason.verify.retrieval.retriever import Retriever
-from reason.verify.retrieval.several import SeveralRetrievers
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.retrieval.passages import Passage
+from reason.reasoning.retrieval.retriever import CombinedRetriever, MeteredRetriever, RecordedRetriever, Retriever
 
 
 class Listed:
@@ -44,11 +42,11 @@ async def run(tmp_path: Any) -> Any:
 
 async def test_the_best_of_all_places_come_first_and_ids_stay_apart() -> None:
     one, two = Listed("one", ("a", 0.5), ("b", 0.1)), Listed("two", ("a", 0.4), ("c", 0.3))
-    both = SeveralRetrievers([one, two])
+    both = CombinedRetriever([one, two])
     assert isinstance(both, Retriever)
     (found,) = await both.retrieve(["x"], 3)
     assert [(p.id, p.source) for p in found] == [("a", "one"), ("two:a", "two"), ("c", "two")]
-    assert both.identity != SeveralRetrievers([two, one]).identity
+    assert both.identity != CombinedRetriever([two, one]).identity
     await both.aclose()
     assert (one.closed, two.closed) == (1, 1)
 

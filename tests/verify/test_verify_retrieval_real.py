@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
-from reason.serving.embeddings import EmbeddingModel, open_embedding
-from reason.verify.retrieval.index_folder import add_to_index, build_index
-from reason.verify.retrieval.index_opening import open_index
+from reason.reasoning.retrieval.index.builder import add_to_index, build_index
+from reason.reasoning.retrieval.index.saved_index import load_index
+from reason.serving.encoders.protocols import EmbeddingModel, load_embedding_model
 
 pytestmark = pytest.mark.real
 
@@ -36,7 +36,7 @@ async def minilm() -> AsyncIterator[EmbeddingModel]:
     pytest.importorskip("faiss")
     torch.set_num_threads(1)  # it is too small for two
     try:
-        model = await open_embedding("local/all-minilm-l6-v2", load_settings())
+        model = await load_embedding_model("local/all-minilm-l6-v2", load_settings())
     except BackendUnavailable as e:
         pytest.skip(f"local/all-minilm-l6-v2 cannot be had: {e}")
     yield model
@@ -56,7 +56,7 @@ async def test_an_index_of_real_vectors(minilm: EmbeddingModel, tmp_path: Path) 
         assert name == "local/all-minilm-l6-v2"
         return minilm
 
-    retriever = await open_index(tmp_path / "i", opener, owned=False)
+    retriever = await load_index(tmp_path / "i", opener, owned=False)
     claims = ["The cetacean feeds milk to babies.", "Equities fell on Monday.", "A French landmark was built."]
     found = await retriever.retrieve(claims, 1)
     assert [one[0].title for one in found] == ["Dolphin", "Stock market", "Eiffel Tower"]
@@ -64,9 +64,9 @@ async def test_an_index_of_real_vectors(minilm: EmbeddingModel, tmp_path: Path) 
     assert passage.start is not None
     assert TEXT[passage.start : passage.start + len(passage.text)] == passage.text
     # none of the claims shares a word that tells with its passage: by words alone there is nothing
-    alone = await open_index(tmp_path / "i", None)
+    alone = await load_index(tmp_path / "i", None)
     assert await alone.retrieve(claims[:2], 1) == [[], []]
     documents.write_text(TEXT + "\n# Whale\n\nA whale is a mammal too.\n")
     assert (await add_to_index(tmp_path / "i", [documents], minilm)).changes.changed == ["facts.md"]
-    retriever = await open_index(tmp_path / "i", opener, owned=False)
+    retriever = await load_index(tmp_path / "i", opener, owned=False)
     assert {p.title for p in (await retriever.retrieve(claims[:1], 2))[0]} == {"Dolphin", "Whale"}

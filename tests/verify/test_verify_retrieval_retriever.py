@@ -8,13 +8,20 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import BadReply, UserError
-from reason.reasoning.brains.bm25 import WordIndex
-from reason.verify.evidence import Passage
-from reason.verify.retrieval.retriever import HybridRetriever, Retriever, RetrieverOptions, cross_encoder_scorer, shown
-from reason.verify.retrieval.same_text import Seen
-from reason.verify.retrieval.titles import NamedIn, name_length
-from reason.verify.retrieval.weights import evidence_weights
+from reason.core.errors import InvalidResponse, UserError
+from reason.reasoning.retrieval.bm25 import BM25Index
+from reason.reasoning.retrieval.deduplication import PassageDeduplicator
+from reason.reasoning.retrieval.passages import Passage
+from reason.reasoning.retrieval.retriever import (
+    ClaimWords,
+    HybridRetriever,
+    Retriever,
+    RetrieverOptions,
+    cross_encoder_reranker,
+    searchable_text,
+    title_match_length,
+)
+from reason.verify.davinci.decision import evidence_weights
 from support.word_vectors import WordVectors
 
 PLAIN = RetrieverOptions(titles=False)
@@ -41,7 +48,7 @@ async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
     assert isinstance(retriever, Retriever)
     assert retriever.degraded == ("passages are found by their words alone: the passages have no vectors",)
     [found] = await retriever.retrieve(["The moon goes round the earth"], 3)
-    expected = WordIndex([shown(p) for p in FACTS]).rank("The moon goes round the earth", 3)
+    expected = BM25Index([searchable_text(p) for p in FACTS]).rank("The moon goes round the earth", 3)
     assert ids(found) == [FACTS[i].id for i, _ in expected] == ["moon"]
     assert found[0].score == pytest.approx(1 / 61)
 
@@ -81,14 +88,14 @@ async def test_a_named_title_is_put_before_the_same_words() -> None:
 
 
 def test_names_in_claims() -> None:
-    claim = NamedIn("Freddie Mercury's planet is Mercury, said the Beatles.")
-    assert name_length("Mercury (planet)", claim) == 1
-    assert name_length("Freddie Mercury", claim) == 2
-    assert name_length("The Beatles", claim) == 2
-    assert name_length("Planets > Mercury", claim) == 1
+    claim = ClaimWords("Freddie Mercury's planet is Mercury, said the Beatles.")
+    assert title_match_length("Mercury (planet)", claim) == 1
+    assert title_match_length("Freddie Mercury", claim) == 2
+    assert title_match_length("The Beatles", claim) == 2
+    assert title_match_length("Planets > Mercury", claim) == 1
     for title in ("", "The", "Mercury Freddie", "Is", "Venus"):
-        assert name_length(title, claim) == 0
-    assert name_length("(" * 1_000_000, NamedIn("a" * 1_000_000)) == 0
+        assert title_match_length(title, claim) == 0
+    assert title_match_length("(" * 1_000_000, ClaimWords("a" * 1_000_000)) == 0
 
 
 async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
@@ -109,7 +116,7 @@ async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
 
 def test_a_long_copy_under_another_title_is_a_repetition() -> None:
     text = " ".join(f"word{i}" for i in range(20))
-    seen = Seen()
+    seen = PassageDeduplicator()
     assert [seen.repeats(passage("a", text, "one")), seen.repeats(passage("b", text, "two"))] == [False, True]
     assert [seen.repeats(passage("c", "He sang.", "x")), seen.repeats(passage("d", "He sang.", "y"))] == [False, False]
 
@@ -130,7 +137,7 @@ async def test_a_scorer_decides_the_order() -> None:
     async def broken(pairs: Sequence[tuple[str, str]]) -> list[float]:
         return [math.nan for _ in pairs]
 
-    with pytest.raises(BadReply, match="scorer"):
+    with pytest.raises(InvalidResponse, match="scorer"):
         await (await HybridRetriever.of(FACTS, scorer=broken)).retrieve(["sun"], 1)
 
 
@@ -149,9 +156,9 @@ async def test_a_cross_encoder_as_scorer() -> None:
 
         async def aclose(self) -> None: ...
 
-    assert await cross_encoder_scorer(Reranker("score"))([("a", "bbbb")]) == [0.5]  # type: ignore[arg-type]
+    assert await cross_encoder_reranker(Reranker("score"))([("a", "bbbb")]) == [0.5]  # type: ignore[arg-type]
     with pytest.raises(UserError, match="does not rank"):
-        cross_encoder_scorer(Reranker("yes", "no"))  # type: ignore[arg-type]
+        cross_encoder_reranker(Reranker("yes", "no"))  # type: ignore[arg-type]
 
 
 async def test_identity_follows_passages_options_and_models() -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
+from reason.reasoning.retrieval.passages import Passage
 from reason.verify.entailment.lexical import LexicalEntailment
-from reason.verify.evidence import Passage
 from reason.verify.spans import (
     MOST_SENTENCES,
     Wanted,
@@ -16,7 +16,7 @@ from reason.verify.spans import (
     quote_prompt,
     span_at,
 )
-from reason.verify.support import NOTHING, Support
+from reason.verify.types import NOTHING, Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
 

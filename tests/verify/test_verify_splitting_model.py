@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.splitting.by_model import OPENING, claims_schema, read_entries, split_by_model
-from reason.verify.splitting.quotes import added, located
-from reason.verify.splitting.rules import split_by_rules
-from support.stored_runs import RunDesk
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.verify.claims.model_splitter import OPENING, added, claims_schema, located, read_entries, split_by_model
+from reason.verify.claims.splitter import split_by_rules
 from support.scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
 
 ANSWER = "Rosa Lund was a chemist. She was probably born in Bergen in 1871. She met Eva Krog.\nGood luck!"
 QUESTION = "Who was Rosa Lund?"

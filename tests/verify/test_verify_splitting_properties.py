@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.brains.bm25 import words_of
-from reason.verify.splitting.rules import split_by_rules
+from reason.reasoning.retrieval.words import split_words
+from reason.verify.claims.splitter import split_by_rules
 
 PIECES = st.sampled_from([
     "Tin", "is", "He", "It", "was", "and", "died", ".", "\n", "\r\n", "- ", "**", "`", "```\n", "$", "$$", "\\[", "|",
@@ -37,9 +37,9 @@ def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
     st.lists(PIECES, max_size=40).map(" ".join), st.sampled_from(["", "When was Emil Vogt born?", "What is the sea?"])
 )
 def test_nothing_is_added(answer: str, question: str) -> None:
-    known = set(words_of(re.sub(r"[*_`]", " ", f"{answer} {question}")))
+    known = set(split_words(re.sub(r"[*_`]", " ", f"{answer} {question}")))
     for claim in split_by_rules(answer, question):
-        assert set(words_of(re.sub(r"[*_`]", " ", claim.text))) <= known
+        assert set(split_words(re.sub(r"[*_`]", " ", claim.text))) <= known
 
 
 @settings(max_examples=150, deadline=None)

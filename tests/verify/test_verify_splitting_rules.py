@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reason.core.errors import UserError
-from reason.verify.splitting.rules import split_by_rules
-from reason.verify.splitting.worthiness import is_worth_checking, kind_of
+from reason.verify.claims.splitter import is_worth_checking, kind_of, split_by_rules
 
 ANSWERS = [
     # one sentence, one claim

@@ -7,22 +7,264 @@ likelier at all. It says where a claim comes from, never whether it is right: a 
 
 Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
 arXiv:2409.00729, section 3, for the random subsets; leaving one out is its counterpart for few parts.
+
+`Shown`: how a part of a run's context is put before a model again, so that a claim can be scored behind it.
+
+`sparse_weights`: a sparse linear model of what a text's parts add, fitted to what is left when some are taken away.
+
+Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
+arXiv:2409.00729, section 3: the logit of the response's probability is fitted by LASSO on which parts are there, over
+random subsets of them in which each stands with probability 1/2.
+Differs: the logit is divided by the number of the claim's tokens before it is fitted, so that one penalty goes for
+claims of any length, and weights are in nats per token, as those of leaving one out are.
+
+`claims_scored`: log-probabilities of claims behind several prompts, as far as the run's budget goes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from ...core.concurrency import gather
+from ...core.errors import LimitExceeded
+from ...core.messages import Prompt, ScoredContinuation
+from ...core.types import Document, Question
+from ...reasoning.prompts import question_prompt
 from ...serving.model import LanguageModel
-from ..claims import Claim
-from ..reports import InternalAttribution
-from .context_prompt import Shown
-from .scoring import ClaimScore, claims_scored
-from .segments import Segment
-from .surrogate import PENALTY, Mask, random_subsets, sparse_weights
+from ..types import Claim, InternalAttribution
+from .segments import Segment, given
+
+BARE = "Say what is known."
+"""What is asked where a claim came without a question."""
+
+
+class Shown(NamedTuple):
+    """What a run put before its model.
+
+    Attributes:
+        system: The system prompt; empty if there was none.
+        question: The question, choices included.
+        context: The parts of the context, in order (see `segments.given`).
+    """
+
+    system: str
+    question: str
+    context: tuple[Segment, ...]
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment]) -> Shown:
+        """What the parts of a run say that was shown; steps and samples came later, and are no part of it."""
+        system = "\n\n".join(s.text for s in segments if s.kind == "system")
+        question = "\n\n".join(s.text for s in segments if s.kind == "question")
+        return cls(system, question or BARE, tuple(given(segments)))
+
+    def prompt(self, kept: Sequence[bool] | None = None) -> Prompt:
+        """The prompt with some parts of the context, as strategies put a question with documents (`prompts.ask`).
+
+        The context comes first and keeps its order: prompts that begin with the same parts share their keys and values.
+
+        Args:
+            kept: Whether each part is shown; None shows all.
+        """
+        shown = [s for i, s in enumerate(self.context) if kept is None or kept[i]]
+        documents = tuple(
+            Document(name=source, text="\n".join(s.text for s in of_one))
+            for source, of_one in groupby(shown, lambda s: s.source or s.name)
+        )
+        return question_prompt(Question(text=self.question, documents=documents), system=self.system)
+
+
+PENALTY = 0.01
+"""Weight of the L1 penalty, in nats per token. Fixed: a penalty chosen by cross-validation over 32 subsets would
+itself be a throw of the dice."""
+
+_MOST_STEPS = 2_000_000
+"""Most steps of the descent, one part each; it ends by itself long before that."""
+_EXACT = 1e-12
+_LEAST_LOGPROB = -1e-9
+"""Nearest to 0 that a log-probability is taken: the logit of a probability of 1 is infinite."""
+
+Mask = tuple[bool, ...]
+
+
+class Surrogate(NamedTuple):
+    """A fitted linear model.
+
+    Attributes:
+        weights: What each part adds, in the unit of the values; 0 for a part that was always there or never.
+        constant: The value without any part.
+        explained: Share of the values' variance that the model explains, at most 1; 1 where they do not vary.
+    """
+
+    weights: tuple[float, ...]
+    constant: float
+    explained: float
+
+
+def random_subsets(parts: int, count: int, seed: int) -> list[Mask]:
+    """Random subsets of parts, each part in one with probability 1/2.
+
+    Args:
+        parts: Number of parts.
+        count: Number of subsets; equal ones may be among them.
+        seed: Seed of their generator.
+
+    Returns:
+        `count` masks of `parts` values: whether the part is kept.
+    """
+    draws = np.random.default_rng(seed).random((count, parts)) < 0.5
+    return [tuple(bool(kept) for kept in row) for row in draws]
+
+
+def logit_of(logprob: float) -> float:
+    """The log-odds of an event, of its log-probability (both in nats)."""
+    cut = min(logprob, _LEAST_LOGPROB)
+    return cut - math.log(-math.expm1(cut))
+
+
+def sparse_weights(masks: Sequence[Mask], values: Sequence[float], *, penalty: float = PENALTY) -> Surrogate:
+    """Fit `value = constant + sum of the weights of the parts that are there` with few weights that are not 0.
+
+    Minimises `|values - prediction|^2 / (2 n) + penalty * sum of |weight * spread of its part|` by coordinate descent,
+    part by part in their order until nothing moves: a convex problem, solved the same way every time. The spread is the
+    standard deviation of whether the part is there (about 1/2).
+
+    Args:
+        masks: `n` subsets, each telling which parts are there; all of one length, at least one subset.
+        values: The `n` values.
+        penalty: Weight of the penalty, at least 0; 0 is least squares.
+
+    Raises:
+        ValueError: There are no subsets, or not as many values.
+    """
+    if not masks or len(masks) != len(values):
+        raise ValueError(f"{len(values)} values cannot be fitted to {len(masks)} subsets")
+    there = np.asarray(masks, dtype=np.float64)
+    target = np.asarray(values, dtype=np.float64)
+    mean, spread = there.mean(0), there.std(0)
+    varies = spread > 0
+    columns = (there[:, varies] - mean[varies]) / spread[varies]
+    centred = target - target.mean()
+    found = _descend(columns, centred, penalty)
+    weights = np.zeros(there.shape[1])
+    weights[varies] = found / spread[varies]
+    total = float(centred @ centred)
+    left = centred - columns @ found
+    explained = 1.0 if total <= _EXACT else 1.0 - float(left @ left) / total
+    return Surrogate(
+        weights=tuple(float(w) for w in weights),
+        constant=float(target.mean() - mean @ weights),
+        explained=explained,
+    )
+
+
+def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """Coordinate descent on columns of mean 0 and variance 1.
+
+    Source: Friedman, Hastie, Tibshirani 2010, "Regularization Paths for Generalized Linear Models via Coordinate
+    Descent", section 2.1, equation 5.
+    """
+    rows, parts = columns.shape
+    products = columns.T @ columns / rows
+    answers = columns.T @ target / rows
+    weights = np.zeros(parts)
+    left = answers.copy()  # what the other columns' weights leave of each answer
+    scale = max(1.0, float(np.abs(answers).max(initial=0.0)))
+    for _ in range(_MOST_STEPS // max(1, parts)):
+        moved = 0.0
+        for j in range(parts):
+            old = float(weights[j])
+            alone = float(left[j]) + old  # the column's own product is 1
+            new = math.copysign(max(abs(alone) - penalty, 0.0), alone)
+            if new != old:
+                weights[j] = new
+                left -= products[j] * (new - old)
+                moved = max(moved, abs(new - old))
+        if moved <= _EXACT * scale:
+            break
+    return weights
+
+
+ABREAST = 8
+"""Most prompts that are asked for at once."""
+LEAST_LOGPROB = -100.0
+"""What a token's log-probability is taken for where it is smaller: differences of infinities say nothing."""
+
+
+class ClaimScore(NamedTuple):
+    """How likely a claim is behind a prompt, in nats per token.
+
+    Attributes:
+        mean: Mean log-probability of its tokens.
+        logit: Log-odds of the claim as a whole, divided by the number of its tokens.
+        tokens: Their number.
+    """
+
+    mean: float
+    logit: float
+    tokens: int
+
+
+class ScoredPrompts(NamedTuple):
+    """Claims behind prompts.
+
+    Attributes:
+        scores: For each prompt the scores of all claims; None for one that the budget did not reach.
+        stopped: The limit that was met, in words; empty if none was.
+    """
+
+    scores: list[tuple[ClaimScore, ...] | None]
+    stopped: str
+
+
+async def claims_scored(model: LanguageModel, claims: Sequence[str], prompts: Sequence[Prompt]) -> ScoredPrompts:
+    """Score every claim behind every prompt, one call a prompt.
+
+    The first prompt is scored alone, so that the others find the keys and values of what they share with it; they
+    follow some at a time, in order. A metered model fits each call into the budget before it is made: the first that
+    does not fit ends the work, and what is there by then is returned.
+
+    Args:
+        model: Must be able to score.
+        claims: The continuations.
+        prompts: What they stand behind.
+
+    Raises:
+        ReasonError: The model failed, cannot score, or a prompt does not fit it.
+    """
+    scores: list[tuple[ClaimScore, ...] | None] = [None] * len(prompts)
+    stopped: list[str] = []
+    abreast = asyncio.Semaphore(ABREAST)
+
+    async def one(i: int) -> None:
+        async with abreast:
+            if stopped:
+                return
+            try:
+                scores[i] = tuple(_score(s) for s in await model.score(prompts[i], claims))
+            except LimitExceeded as limit:
+                stopped.append(limit.message)
+
+    if claims and prompts:
+        await one(0)
+        await gather(one(i) for i in range(1, len(prompts)))
+    return ScoredPrompts(scores, stopped[0] if stopped else "")
+
+
+def _score(scored: ScoredContinuation) -> ClaimScore:
+    logprobs = [max(logprob, LEAST_LOGPROB) for logprob in scored.logprobs]
+    tokens = max(1, len(logprobs))
+    total = math.fsum(logprobs)
+    return ClaimScore(total / tokens, logit_of(total) / tokens, tokens)
+
 
 DELTA = 0.5
 """Nats per token by which the context must change a claim's log-probability to be called its source."""

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ...core.answer import Candidate, Solution
 from ...core.messages import Frozen
-from ...core.question import Question
-from ...reasoning.brains.chunks import chunks
+from ...core.types import Candidate, Question, Solution
 from ...reasoning.prompts import LETTERS
-from ...reasoning.steps import split_steps
+from ...reasoning.retrieval.chunking import split_chunks
+from ...reasoning.segmentation import split_steps
 
 SegmentKind = Literal["system", "question", "document", "tool", "citation", "step", "sample"]
 
@@ -98,7 +97,7 @@ def given(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def _parts(name: str, kind: SegmentKind, text: str, source: str, words: int) -> list[Segment]:
-    pieces = chunks(text, words=words, overlap=0)
+    pieces = split_chunks(text, words=words, overlap=0)
     if len(pieces) < 2:
         return [Segment(name=name, kind=kind, text=text, source=source)]
     return [

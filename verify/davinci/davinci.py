@@ -2,39 +2,148 @@
 
 Source: Rawte, Rossi, Dernoncourt, Lipka 2026, "Trust but Verify: Introducing DAVinCI, a Framework for Dual Attribution
 and Verification in Claim Inference for Language Models", arXiv:2604.21193.
+
+The parameters of `davinci`.
+
+What the reports on its claims say of a whole answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from ...core.answer import Evidence, Solution, Verdict, Verification
+from pydantic import Field
+
 from ...core.errors import BackendError, LimitExceeded
 from ...core.events import ClaimChecked
-from ...core.question import Question
-from ...reasoning.strategy import Stability
-from ..attribution.attributing import attribute_internally
+from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification
+from ...reasoning.retrieval.passages import Passage, document_passages
+from ...reasoning.retrieval.retriever import HybridRetriever, Retriever
+from ...reasoning.strategy import Parameters, Stability
+from ..attribution.attribution import attribute_internally
 from ..attribution.segments import samples_of, segments_of
-from ..claims import Claim
+from ..claims.model_splitter import split_by_model
+from ..claims.splitter import split_by_rules
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import Judged, WindowedEntailment
-from ..evidence import Passage, Span, as_evidence
-from ..programs.checking import check_claim
-from ..reports import ClaimReport, InternalAttribution, PairVerdict
-from ..retrieval.documents import passages_of
-from ..retrieval.retriever import HybridRetriever, Retriever
-from ..retrieval.weights import evidence_weights
+from ..fusion import Mode
+from ..programs.checker import check_claim
 from ..spans import Wanted, by_entailment, by_words
-from ..splitting.by_model import split_by_model
-from ..splitting.rules import split_by_rules
-from ..support import Label, Support
+from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
 from ..verifier import Means
-from .belonging import deciding_for
-from .config import DavinciConfig
-from .deciding import Deciding, Decision
-from .summary import verification_of
+from .decision import Deciding, Decision, deciding_for, evidence_weights
+
+InternalLevel = Literal["provenance", "agreement", "context", "whitebox"]
+DEFAULT_ENTAILMENT = "embedded"
+
+
+class DavinciConfig(Parameters):
+    """Parameters of `davinci`."""
+
+    entailment: Annotated[
+        str, Field(min_length=1, description="what judges: embedded, lexical, judge, nli/…, minicheck/…")
+    ] = DEFAULT_ENTAILMENT
+    claims: Annotated[
+        Literal["rules", "model"], Field(description="who cuts the answer into claims: rules, or the judge model")
+    ] = "rules"
+    max_claims: Annotated[int, Field(ge=1, le=1000, description="most claims of an answer")] = 20
+    k: Annotated[int, Field(ge=1, le=20, description="passages that are looked at for each claim")] = 5
+    evidence_form: Annotated[
+        Literal["full", "span"], Field(description="what is judged: whole passages, or the best sentence of each")
+    ] = "full"
+    aggregation: Annotated[Mode | Literal["concat"], Field(description="how several passages become one verdict")] = (
+        "witness"
+    )
+    tau: Annotated[float, Field(gt=0, description="temperature of the weights by retrieval score that are shown")] = 1.0
+    fusion: Annotated[
+        str, Field(description="file of fitted fusion parameters; empty takes what belongs to the judge")
+    ] = ""
+    calibration: Annotated[
+        str, Field(description="file of a verdict calibration; empty takes what belongs to the judge, none takes none")
+    ] = ""
+    threshold: Annotated[
+        float | None,
+        Field(ge=0, description="least confidence of a decisive verdict; null takes the calibration's, or else 0.6"),
+    ] = None
+    programs: Annotated[bool, Field(description="check arithmetic, dates and units by program")] = True
+    internal: Annotated[
+        tuple[InternalLevel, ...], Field(description="how a claim's origin within the run is looked for")
+    ] = ("provenance", "agreement")
+
+
+_CHECKED: tuple[Verdict, ...] = ("supported", "refuted", "disputed", "not_enough_evidence")
+
+
+def overall(reports: Sequence[ClaimReport]) -> Verdict:
+    """The verdict on an answer: refuted if a claim of it is; supported if all are; else what is missing.
+
+    Nothing that was not looked at counts as supported: with a claim left unchecked or unread the answer is so, unless
+    another is refuted.
+    """
+    verdicts = {report.verdict for report in reports}
+    if not verdicts:
+        return "unchecked"
+    if "refuted" in verdicts:
+        return "refuted"
+    return next(
+        (v for v in ("disputed", "unparsed", "unchecked", "not_enough_evidence") if v in verdicts),
+        "supported",
+    )
+
+
+def confidence_of(reports: Sequence[ClaimReport]) -> float | None:
+    """The probability that the answer holds: that of its weakest claim; None if no claim was checked.
+
+    All claims have to hold, so it is at most the least of theirs; their product would take them to be independent,
+    which claims of one answer on one topic are not.
+    """
+    checked = [report.probs[0] for report in reports if report.verdict in _CHECKED]
+    return min(checked) if checked else None
+
+
+def verification_of(name: str, reports: Sequence[ClaimReport]) -> Verification:
+    """The record that goes with an answer."""
+    return Verification(
+        verdict=overall(reports),
+        confidence=confidence_of(reports),
+        claims=tuple(checked(report) for report in reports),
+        verifiers=(name,),
+    )
+
+
+def checked(report: ClaimReport) -> CheckedClaim:
+    """A report in short."""
+    return CheckedClaim(
+        text=report.claim.text,
+        verdict=report.verdict,
+        confidence=report.confidence,
+        evidence=report.evidence,
+        note=note_of(report),
+        start=report.claim.start,
+        end=report.claim.end,
+        probs=report.probs if report.label is not None else None,
+        origins=tuple(origin.component for origin in report.internal if origin.weight > 0),
+    )
+
+
+def note_of(report: ClaimReport) -> str:
+    """Why the verdict is what it is, in a few words; empty where it needs none."""
+    if report.program:
+        return report.program
+    said = {
+        "no_evidence": "nothing was found to check it against",
+        "irrelevant": "what was found does not speak of it",
+        "conflict": "the evidence contradicts itself",
+        "unchecked": "the budget did not reach it",
+        "verifier_failed": "it could not be judged",
+    }.get(report.reason, "")
+    if report.downgraded and report.label is not None:
+        leaning = "it is supported" if report.label == "supports" else "it is refuted"
+        return f"the evidence leans towards saying that {leaning}, not surely enough"
+    return said
+
 
 _LABELS: dict[Verdict, Label | None] = {"supported": "supports", "refuted": "refutes", "disputed": None}
 
@@ -152,7 +261,7 @@ class Davinci:
         """Passages for each claim, best first: of the question's documents, and of where the run was told to look."""
         texts, k = [claim.text for claim in claims], self.config.k
         sources: list[Retriever] = [] if means.retriever is None else [means.retriever]
-        given = passages_of(question.documents)
+        given = document_passages(question.documents)
         if given:
             sources.insert(0, await HybridRetriever.of(given, means.models.knowledge.embedding, name="documents"))
         found: list[list[Passage]] = [[] for _ in claims]

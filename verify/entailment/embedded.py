@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...core.errors import BackendError, DataError, UserError
-from ...core.scorer_settings import EncoderSettings
-from ...core.settings import Settings
-from ...serving.converted import missing_extra
-from ...serving.pulling import Progress, run_pull
-from ...serving.work_thread import WorkThread, batches_of
-from ..support import Support, support
-from .embedded_delta import LARGEST, Delta, applied, unpack
-from .embedded_tokens import MOST_TOKENS, PairTokens, Row, batch_of
+from ...core.settings import EncoderSettings, Settings
+from ...serving.model_files.conversion import missing_extra
+from ...serving.model_files.downloads import Progress, run_pull
+from ...serving.model_thread import ModelThread, length_batches
+from ..types import Support, support
+from .embedded_network import MOST_TOKENS, PairTokens, Row, batch_of
+from .embedded_weights import LARGEST, Delta, applied, unpack
 from .protocol import Pair
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class EmbeddedEntailment:
         self.name, self.identity = name, identity
         self._tokens, self._weights, self._shape = tokens, weights, shape
         self._temperature, self._batch = temperature, batch
-        self._thread = WorkThread(name)
+        self._thread = ModelThread(name)
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
         """What each evidence says of its claim, in batches of like length; never None (see `Entailment.judge`).
@@ -85,7 +84,7 @@ class EmbeddedEntailment:
             part = pairs[start : start + _READ_AT_ONCE]
             rows.extend(await self._thread.run(partial(self._tokens.rows, part)))
         found: list[Support | None] = [None] * len(rows)
-        for places in batches_of([len(row.ids) for row in rows], self._batch):
+        for places in length_batches([len(row.ids) for row in rows], self._batch):
             told = await self._thread.run(partial(self._compute, [rows[i] for i in places]))
             for i, one in zip(places, told, strict=True):
                 found[i] = one
@@ -164,7 +163,7 @@ def _load(
         import torch
 
         from ...serving.devices import choose_device
-        from ...serving.encoders.encoder_files import find_encoder
+        from ...serving.encoders.files import find_encoder
         from .embedded_network import read_encoder
 
         files = find_encoder(BASE, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)

@@ -10,8 +10,15 @@ import asyncio
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ..support import Label, Support
-from .content_words import content_words, names, negated, numbers, sentence_scores, sentences
+from ...reasoning.retrieval.words import (
+    capitalised_words,
+    content_words,
+    is_negated,
+    number_values,
+    sentence_scores,
+    sentences,
+)
+from ..types import Label, Support
 from .protocol import Pair
 
 SUPPORTED_RECALL = 0.8
@@ -64,12 +71,12 @@ def _label(pair: Pair) -> Label:
     if recall < REFUTED_RECALL:
         return "neutral"
     nearest = _nearest_sentence(pair)
-    denied = negated(nearest) != negated(pair.claim)
-    claimed_numbers, claimed_names = numbers(pair.claim), names(pair.claim)
-    no_number = claimed_numbers - numbers(shown)
+    denied = is_negated(nearest) != is_negated(pair.claim)
+    claimed_numbers, claimed_names = number_values(pair.claim), capitalised_words(pair.claim)
+    no_number = claimed_numbers - number_values(shown)
     no_name = claimed_names - frozenset(content_words(shown))
-    other_number = bool(no_number and numbers(nearest) - claimed_numbers)
-    other_name = bool(no_name and names(nearest) - claimed_names)
+    other_number = bool(no_number and number_values(nearest) - claimed_numbers)
+    other_name = bool(no_name and capitalised_words(nearest) - claimed_names)
     if denied or other_number or other_name:
         return "refutes"
     return "supports" if recall >= SUPPORTED_RECALL and not no_number and not no_name else "neutral"
@@ -77,7 +84,7 @@ def _label(pair: Pair) -> Label:
 
 def _meant(text: str) -> frozenset[str | Fraction]:
     """Words of meaning, and numbers by what they are worth: `1,000` is `1000`."""
-    return numbers(text).union(w for w in content_words(text) if not w[0].isdigit())
+    return number_values(text).union(w for w in content_words(text) if not w[0].isdigit())
 
 
 def _nearest_sentence(pair: Pair) -> str:

@@ -1,6 +1,8 @@
 """`MeteredEntailment`: a classifier as a verification sees it, with budget, run store and trace between the two.
 
 A judge is not metered here: its language model is (`serving.metered`), and stores what it replies.
+
+`RecordedEntailment`: an entailment that is not there. The run store knows its verdicts by its identity.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from ...core.budget import Need
+from ...core.budget import CostBound, LimitKind
 from ...core.errors import LimitExceeded, StoreError
 from ...core.events import CallFinished, CallStarted
 from ...core.messages import Usage
 from ...core.run import Run
-from ...core.store import StoredCall, call_key
-from ...serving.spending import tell_spending
-from ..support import Support
+from ...core.store.protocol import StoredCall, call_key
+from ...serving.metered.calls import tell_spending
+from ..types import Support
 from .protocol import Entailment, Pair
 
 
@@ -51,7 +53,7 @@ class MeteredEntailment:
         wanted = list(dict.fromkeys(pairs))
         asked: dict[Pair, dict[str, JsonValue]] = {p: {"entailment": dict(p._asdict())} for p in wanted}
         keys = {p: call_key(self.identity, dict(asked[p]), None, 0) for p in wanted}
-        with run.ledger.reserve(Need(reward_calls=len(wanted))):
+        with run.ledger.reserve(CostBound(reward_calls=len(wanted))):
             stored = await run.stored(list(keys.values()))
             found: dict[Pair, Support | None] = {
                 p: _verdict(stored[key].reply) for p, key in keys.items() if key in stored
@@ -129,3 +131,49 @@ def _verdict(reply: dict[str, JsonValue]) -> Support:
             f"the store has {str(reply)[:80]!r} as the verdict of a pair", hint="another version of reason made it"
         )
     return Support(*numbers)
+
+
+class RecordedEntailment:
+    """Stands for an entailment when a stored run is shown again; the store answers before anything comes here.
+
+    What could not be read is not stored, so a finished run may ask for verdicts that the store does not have: those are
+    told as unread again.
+
+    Args:
+        name: The string of the recorded run.
+        identity: The identity of what judged.
+        max_words: The limit of what judged: it decides how long evidence was cut.
+        finished: Whether the run came to its end: what it has no verdict for could not be read.
+        spent: The limit that ended the run, if one did: what it has no verdict for, it did not get to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        max_words: int | None,
+        *,
+        finished: bool = True,
+        spent: LimitKind | None = None,
+    ) -> None:
+        self.name, self.identity, self.max_words = name, identity, max_words
+        self._finished, self._spent = finished, spent
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """Tell that these pairs have no verdict.
+
+        Raises:
+            LimitExceeded: A limit ended the recorded run.
+            StoreError: The recorded run did not come to its end.
+        """
+        if self._spent is not None:
+            raise LimitExceeded(self._spent, 0, 0)
+        if not self._finished:
+            raise StoreError(
+                f"the store holds no verdict that this run asks of {self.name}",
+                hint="the run was not finished, or another version of reason made it: resume it instead",
+            )
+        return [None] * len(pairs)
+
+    async def aclose(self) -> None:
+        """Do nothing."""

@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from ...core.errors import BadReply, DataError
-from ...serving.cross_encoders import CrossEncoder
-from ..support import Support, support
+from ...core.errors import DataError, InvalidResponse
+from ...serving.encoders.protocols import CrossEncoder
+from ..types import Support, support
 from .protocol import Pair
 
 # fmt: off
@@ -80,7 +80,7 @@ class NliEntailment:
 
         logits = (await self._encoder.logits([(premise(p), p.claim) for p in pairs])).astype(np.float64)
         if not np.isfinite(logits).all():
-            raise BadReply(
+            raise InvalidResponse(
                 f"{self.name} gave outputs that are no numbers", hint="its weights or its dtype are at fault"
             )
         raised = np.exp(logits - logits.max(1, keepdims=True))

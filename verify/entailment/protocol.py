@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ..support import Support
+from ..types import Support
 
 
 class Pair(NamedTuple):

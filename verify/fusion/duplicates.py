@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 
-from ...reasoning.brains.bm25 import words_of
-from .items import Item
+from ...reasoning.retrieval.words import split_words
+from . import Item
 
 SKETCH: Final = 256
 """Bits of a set's picture."""
@@ -55,7 +55,7 @@ def clusters(items: Sequence[Item], *, jaccard: float = 0.6, pairs: float = 0.4)
     for i, item in enumerate(items):
         if item.id:
             families.unite(first_of_id.setdefault(item.id, i), i)
-        words = tuple(words_of(item.text)) if item.text else ()
+        words = tuple(split_words(item.text)) if item.text else ()
         if words:
             families.unite(first_of_text.setdefault(words, i), i)
     work = _Work()

@@ -1,6 +1,6 @@
 """Arithmetic that a claim states: in signs ("3 * 18 = 54") or in words ("15% of 80 is 12", "half of 90 is 45").
 
-What is worked out is exact and is done by `reasoning/arithmetic_verifier.py`; words are made signs here. What may
+What is worked out is exact and is done by `reasoning/arithmetic.py`; words are made signs here. What may
 be meant otherwise is not judged: denials, suppositions, other bases, quotations, what may be rounded to an integer.
 """
 
@@ -11,11 +11,10 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from ...reasoning.arithmetic_verifier import CheckedLine, check_arithmetic
-from ...reasoning.numerals import find_numerals
-from ...reasoning.reading import plain_characters
-from .verdict import ProgramVerdict
-from .wording import MAX_CHARS, Written, doubtful, quoted, read_number, says_nothing
+from ...reasoning.answers.normalization import normalize_characters
+from ...reasoning.answers.numerals import find_numerals
+from ...reasoning.arithmetic import CheckedLine, check_arithmetic
+from .text import MAX_CHARS, ProgramVerdict, Written, doubtful, quoted, read_number, says_nothing
 
 _RELATION = re.compile(
     r"\s*(?:(?:is|are)\s+equal\s+to|equals|is|makes?|gives|yields|comes\s+to|adds\s+up\s+to|(?P<sign>[=≈]))"
@@ -68,7 +67,7 @@ def check_arithmetic_claim(text: str) -> ProgramVerdict | None:
     """
     if len(text) > MAX_CHARS or not _MATCHED.search(text):
         return None
-    plain = plain_characters(text)
+    plain = normalize_characters(text)
     if doubtful(plain) or quoted(plain):
         return None
     return _in_signs(plain) or _in_words(plain)

@@ -2,6 +2,12 @@
 
 Factors are exact (`quantities.py`); a stated number may be the exact one, rounded at the precision shown. What may be
 meant otherwise is not judged: anything else in the sentence but a conversion, roughly right numbers, other meanings.
+
+Quantities as they are written, and units with their exact worth in the units of the SI and of information.
+
+Factors: BIPM, "The International System of Units" (9th edition, 2019), tables 1 to 8; customary units by the
+international yard and pound agreement of 1959 (yard 0.9144 m, pound 0.45359237 kg) and the gallons of 231 cubic inches
+and of 4.54609 l; binary prefixes by IEC 80000-13. A unit that means several things has them all.
 """
 
 from __future__ import annotations
@@ -10,10 +16,168 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from ...reasoning.reading import plain_characters
-from .quantities import Meaning, Quantity, read_quantity
-from .verdict import ProgramVerdict
-from .wording import MAX_CHARS, doubtful, quoted, says_nothing
+from ...reasoning.answers.normalization import normalize_characters
+from .text import MAX_CHARS, ProgramVerdict, doubtful, quoted, read_number, says_nothing
+
+F = Fraction
+
+
+class Meaning(NamedTuple):
+    """One meaning of a unit: `value * factor + offset` in the dimension's first unit."""
+
+    dimension: str
+    factor: Fraction
+    offset: Fraction = F(0)
+
+
+class Quantity(NamedTuple):
+    """A number with a unit.
+
+    Attributes:
+        value: The number.
+        places: Digits behind its decimal point; negative for zeros that a scale word stands for.
+        unit: The unit as written, singular where it is a word.
+        meanings: What the unit may mean.
+        start: First character.
+        end: One past the last.
+    """
+
+    value: Fraction
+    places: int
+    unit: str
+    meanings: tuple[Meaning, ...]
+    start: int
+    end: int
+
+
+_FOOT, _POUND = F(3048, 10000), F(45359237, 100_000_000)
+_INCH = _FOOT / 12
+_GALLON_US, _GALLON_UK = 231 * (_INCH * 100) ** 3 / 1000, F(454609, 100_000)  # in litres
+_LENGTHS: dict[str, Fraction | int] = {
+    "metre meter": 1, "kilometre kilometer": 1000, "centimetre centimeter": F(1, 100),
+    "decimetre decimeter": F(1, 10), "millimetre millimeter": F(1, 1000), "micrometre micrometer": F(1, 10**6),
+    "nanometre nanometer": F(1, 10**9), "inch inches": _INCH, "foot feet": _FOOT, "yard": 3 * _FOOT,
+    "mile": 5280 * _FOOT,
+}  # fmt: skip
+_SHORT_LENGTHS: dict[str, Fraction | int] = {
+    "m": 1, "km": 1000, "cm": F(1, 100), "dm": F(1, 10), "mm": F(1, 1000), "µm": F(1, 10**6), "nm": F(1, 10**9),
+    "ft": _FOOT, "yd": 3 * _FOOT, "mi": 5280 * _FOOT,
+}  # fmt: skip
+_TIMES: dict[str, tuple[Fraction | int, ...]] = {
+    "second s sec": (1,), "millisecond ms": (F(1, 1000),), "microsecond µs": (F(1, 10**6),),
+    "nanosecond ns": (F(1, 10**9),), "minute min": (60,), "hour h hr": (3600,), "day": (86400,), "week": (604_800,),
+    "fortnight": (1_209_600,),
+    "year": tuple(86400 * days for days in (365, 366, F(36525, 100), F(3652425, 10_000), F(3652422, 10_000))),
+}  # fmt: skip
+_CALENDAR: dict[str, Fraction | int] = {
+    "month": 1, "year": 12, "decade": 120, "century centuries": 1200, "millennium millennia": 12_000,
+}  # fmt: skip
+_MASSES: dict[str, tuple[Fraction | int, ...]] = {
+    "kilogram kilogramme kg kilo": (1,), "gram gramme g": (F(1, 1000),), "milligram mg": (F(1, 10**6),),
+    "microgram µg": (F(1, 10**9),), "tonne": (1000,), "ton": (1000, 2000 * _POUND, 2240 * _POUND),
+    "pound lb": (_POUND,), "ounce oz": (_POUND / 16, F(311034768, 10**10)), "stone": (14 * _POUND,),
+}  # fmt: skip
+_VOLUMES: dict[str, tuple[Fraction | int, ...]] = {
+    "litre liter l L": (1,), "millilitre milliliter ml mL": (F(1, 1000),), "centilitre centiliter cl": (F(1, 100),),
+    "decilitre deciliter dl": (F(1, 10),), "hectolitre hectoliter": (100,),
+    "gallon gal": (_GALLON_US, _GALLON_UK), "quart": (_GALLON_US / 4, _GALLON_UK / 4),
+    "pint": (_GALLON_US / 8, _GALLON_UK / 8), "fluid-ounce ounce": (_GALLON_US / 128, _GALLON_UK / 160),
+    "cup": (_GALLON_US / 16, F(24, 100), F(25, 100)),
+    "tablespoon": (_GALLON_US / 256, F(15, 1000), F(20, 1000)), "teaspoon": (_GALLON_US / 768, F(5, 1000)),
+}  # fmt: skip
+_BITS: dict[str, tuple[Fraction | int, ...]] = {
+    "bit": (1,), "byte": (8,), "nibble": (4,),
+    **{f"{name}byte {short}B": (8 * 1000**i, 8 * 1024**i) for i, (name, short) in enumerate(
+        [("kilo", "k"), ("mega", "M"), ("giga", "G"), ("tera", "T"), ("peta", "P")], 1)},
+    "KB": (8000, 8 * 1024),
+    **{f"{name}bit": (1000**i, 1024**i) for i, name in enumerate(("kilo", "mega", "giga", "tera"), 1)},
+    **{f"{name}byte {short}iB": (8 * 1024**i,) for i, (name, short) in enumerate(
+        [("kibi", "K"), ("mebi", "M"), ("gibi", "G"), ("tebi", "T")], 1)},
+}  # fmt: skip
+_FAR: dict[str, tuple[Fraction | int, ...]] = {
+    "light-year lightyear": tuple(299_792_458 * 86400 * d for d in (365, F(36525, 100), F(3652425, 10_000))),
+    "astronomical-unit au AU": (149_597_870_700,),
+    "nautical-mile": (1852,),
+    "parsec": (F(30856775814913673),),
+}
+_TEMPERATURES = {
+    "°c °celsius degree-celsius degree-centigrade celsius": Meaning("temperature", F(1), F(27315, 100)),
+    "°f °fahrenheit degree-fahrenheit fahrenheit": Meaning("temperature", F(5, 9), F(45967, 100) * F(5, 9)),
+    "K kelvin": Meaning("temperature", F(1)),
+}
+
+
+def _table() -> dict[str, tuple[Meaning, ...]]:
+    table: dict[str, tuple[Meaning, ...]] = {}
+
+    def add(names: str, dimension: str, *factors: Fraction | int) -> None:
+        for name in names.split():
+            table[name] = table.get(name, ()) + tuple(Meaning(dimension, F(f)) for f in factors)
+
+    for names, factor in [*_LENGTHS.items(), *_SHORT_LENGTHS.items()]:
+        add(names, "length", factor)
+        for name in names.split():
+            add(f"square-{name} {name}² {name}^2", "area", F(factor) ** 2)
+            add(f"cubic-{name} {name}³ {name}^3", "volume", F(factor) ** 3 * 1000)
+            add(f"{name}/s {name}-per-second", "speed", factor)
+            add(f"{name}/h {name}-per-hour {name}-an-hour", "speed", F(factor) / 3600)
+    for names, several in _FAR.items():
+        add(names, "length", *several)
+    add("kph kmh", "speed", F(1000, 3600))
+    add("mph", "speed", 5280 * _FOOT / 3600)
+    add("knot", "speed", F(1852, 3600))
+    add("hectare ha", "area", 10_000)
+    add("acre", "area", 43560 * _FOOT**2)
+    for dimension, units in (("time", _TIMES), ("mass", _MASSES), ("volume", _VOLUMES), ("data", _BITS)):
+        for names, several in units.items():
+            add(names, dimension, *several)
+    for names, factor in _CALENDAR.items():
+        add(names, "calendar", factor)
+    for names, meaning in _TEMPERATURES.items():
+        for name in names.split():
+            table[name] = (*table.get(name, ()), meaning)
+    return table
+
+
+_UNITS = _table()
+_PHRASE = re.compile(
+    r"\s*(?P<unit>°\s?(?:[CF]\b|Celsius\b|Fahrenheit\b)"
+    r"|(?:degrees?|square|cubic|fluid|nautical|astronomical)[\s-][A-Za-z]{1,20}(?:\s(?:per|an)\s(?:second|hour)\b)?"
+    r"|[A-Za-zµ]{1,20}(?:-years?)?(?:/[hs]\b|[²³]|\^[23]|\s(?:per|an)\s(?:second|hour)\b)?)(?![\w²³^/°-])",
+    re.IGNORECASE,
+)
+_ONE = re.compile(r"(?:an?|one)\s+(?=[A-Za-z])", re.IGNORECASE)
+
+
+def read_quantity(text: str, at: int) -> Quantity | None:
+    """The quantity that begins at a place: "5 km", "1.5 million square miles", "a mile"; None if there is none."""
+    number = read_number(text, at)
+    if number is not None and number.end < len(text):
+        value, places, behind = number.value, number.places, number.end
+        if text[behind] == "-":
+            return None
+    elif (one := _ONE.match(text, at)) is not None:
+        value, places, behind = F(1), 0, one.end()
+    else:
+        return None
+    phrase = _PHRASE.match(text, behind)
+    if phrase is None:
+        return None
+    name, meanings = _meanings(phrase["unit"])
+    return Quantity(value, places, name, meanings, at, phrase.end()) if meanings else None
+
+
+def _meanings(written: str) -> tuple[str, tuple[Meaning, ...]]:
+    """A unit by its sign as it stands, or by its name in any case, singular or plural."""
+    if written in _UNITS:
+        return written, _UNITS[written]
+    name = re.sub(r"\s+", "-", written.replace("° ", "°").lower())
+    plain = re.sub(r"s(?=-per-|-an-|$)", "", name.replace("degrees-", "degree-"))
+    for form in (name, plain):
+        if (len(form) > 2 or form.startswith("°")) and form in _UNITS:
+            return form, _UNITS[form]
+    return written, ()
+
 
 _MATCHED = re.compile(r"[0-9]|\b(?:an?|one|in)\b", re.IGNORECASE)
 _IS = re.compile(
@@ -67,7 +231,7 @@ def check_units(text: str) -> ProgramVerdict | None:
     """
     if len(text) > MAX_CHARS or not _MATCHED.search(text):
         return None
-    plain = plain_characters(text).replace("\u03bc", "µ")
+    plain = normalize_characters(text).replace("\u03bc", "µ")
     if doubtful(plain) or quoted(plain):
         return None
     conversion = _stated(plain)

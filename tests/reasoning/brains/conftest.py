@@ -1,8 +1,8 @@
 """Runs that brains are asked in."""
 
 import pytest
+from reason.core.store.sqlite import SqliteStore
 from support.knowledge_sources import BrainRuns
-from reason.core.sqlite_store import SqliteStore
 
 
 @pytest.fixture

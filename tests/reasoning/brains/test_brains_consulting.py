@@ -4,15 +4,14 @@ import asyncio
 import contextlib
 
 import pytest
-from support.knowledge_sources import BrainRuns, ScriptedBrain, hang
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, LimitExceeded, StoreError, UserError
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.brains import consulting
-from reason.reasoning.brains.brain import Brain, Snippet
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.recorded import NotRecorded, RecordedBrain
+from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.retrieval.sources import client as consulting
+from reason.reasoning.retrieval.sources.client import KnowledgeClient, NotRecorded, RecordedSource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
+from support.knowledge_sources import BrainRuns, ScriptedBrain, hang
 
 FACTS = {"moon": ["The Moon is far.", "The Moon is round."], "sun": ["The Sun is hot."]}
 SHORT = 0.05
@@ -32,8 +31,8 @@ async def test_all_queries_of_all_brains_are_asked_at_once(runs):
         await both.wait()
 
     brains += [ScriptedBrain(FACTS, name=n, step=until_all_run) for n in ("one", "two")]
-    assert all(isinstance(b, Brain) for b in brains)
-    found = await Consultant(brains, await runs.run()).ask(["moon", "sun"], 3, ["step 1", "step 2"])
+    assert all(isinstance(b, KnowledgeSource) for b in brains)
+    found = await KnowledgeClient(brains, await runs.run()).ask(["moon", "sun"], 3, ["step 1", "step 2"])
     assert texts(found) == [["The Moon is far.", "The Moon is round."], ["The Sun is hot."]]
     assert [(s.brain, s.kind, s.source_id) for s in found[0]] == [("one", "python", "s0"), ("one", "python", "s1")]
     assert brains[1].asked == [("moon", 3, "step 1"), ("sun", 3, "step 2")]
@@ -43,7 +42,7 @@ async def test_all_queries_of_all_brains_are_asked_at_once(runs):
 async def test_snippets_of_several_brains_are_fused_and_equal_texts_come_once(runs):
     one = ScriptedBrain({"q": ["a", "b", "c"]}, name="one")
     two = ScriptedBrain({"q": ["d", "  b\n", "e"]}, name="two")
-    (row,) = await Consultant([one, two], await runs.run()).ask(["q"], 4)
+    (row,) = await KnowledgeClient([one, two], await runs.run()).ask(["q"], 4)
     assert [s.text for s in row] == ["b", "a", "d", "c"]
     assert row[0].score == pytest.approx(2 / 62)
     assert row[0].brain == "one"
@@ -51,15 +50,15 @@ async def test_snippets_of_several_brains_are_fused_and_equal_texts_come_once(ru
 
 async def test_the_scores_of_a_single_brain_are_its_own_and_k_bounds_it(runs):
     brain = ScriptedBrain({"q": [Snippet(text=str(i), source_id="", score=9.0 - i) for i in range(9)]})
-    (row,) = await Consultant([brain], await runs.run()).ask(["q"], 2)
+    (row,) = await KnowledgeClient([brain], await runs.run()).ask(["q"], 2)
     assert [(s.text, s.score) for s in row] == [("0", 9.0), ("1", 8.0)]
 
 
 async def test_no_brain_no_query_and_blank_queries_find_nothing(runs):
     run = await runs.run()
-    assert await Consultant([], run).ask(["q"], 3) == [[]]
+    assert await KnowledgeClient([], run).ask(["q"], 3) == [[]]
     brain = ScriptedBrain(FACTS)
-    consultant = Consultant([brain], run)
+    consultant = KnowledgeClient([brain], run)
     assert await consultant.ask([], 3) == []
     assert texts(await consultant.ask([" \n", "sun"], 3)) == [[], ["The Sun is hot."]]
     assert brain.texts == ["sun"]
@@ -68,13 +67,13 @@ async def test_no_brain_no_query_and_blank_queries_find_nothing(runs):
 @pytest.mark.parametrize("bad", [{"k": 0}, {"k": 1, "contexts": ["a", "b"]}])
 async def test_what_cannot_be_asked_is_refused(runs, bad):
     with pytest.raises(UserError):
-        await Consultant([ScriptedBrain(FACTS)], await runs.run()).ask(["moon"], **bad)
+        await KnowledgeClient([ScriptedBrain(FACTS)], await runs.run()).ask(["moon"], **bad)
 
 
 @pytest.mark.parametrize("bad", [{"deadline_s": 0}, {"deadline_s": float("nan")}, {"at_once": 0}])
 async def test_bounds_that_bound_nothing_are_refused(runs, bad):
     with pytest.raises(UserError):
-        Consultant([], await runs.run(), **bad)
+        KnowledgeClient([], await runs.run(), **bad)
 
 
 # -- faults
@@ -125,7 +124,7 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
     try:
         runs = BrainRuns(store)
         brain = Faulty()
-        consultant = Consultant([brain], await runs.run(), deadline_s=SHORT)
+        consultant = KnowledgeClient([brain], await runs.run(), deadline_s=SHORT)
         queries = [f"{kind} {i}" for i, kind in enumerate(kinds)]
         found = await consultant.ask(queries, 3)
         expected = {"tenfold": ["the same"]}
@@ -147,8 +146,8 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
         assert len(runs.sink.of_type("run.degraded")) == bool(codes)
         # a resumed run, and a replay, go the same way and ask nothing
         for again in ({}, {"recording": False}):
-            other = Faulty() if not again else RecordedBrain(brain.name, brain.kind, brain.identity)
-            consultant = Consultant([other], await runs.run(**again), deadline_s=SHORT)
+            other = Faulty() if not again else RecordedSource(brain.name, brain.kind, brain.identity)
+            consultant = KnowledgeClient([other], await runs.run(**again), deadline_s=SHORT)
             assert texts(await consultant.ask(queries, 3)) == texts(found)
             assert counters(consultant) == counts
             assert getattr(other, "asked", []) == []
@@ -163,7 +162,7 @@ def counters(consultant):
 
 async def test_a_failure_is_told_once_for_each_brain_and_kind_and_counted_each_time(runs):
     run = await runs.run()
-    consultant = Consultant([Faulty(name="one"), Faulty(name="two")], run, deadline_s=SHORT)
+    consultant = KnowledgeClient([Faulty(name="one"), Faulty(name="two")], run, deadline_s=SHORT)
     await consultant.ask([f"raise {i}" for i in range(5)], 3)
     await consultant.ask(["raise again", "hang"], 3)
     assert counters(consultant) == {"errors": 12, "timeouts": 2, "repeats": 0}
@@ -182,14 +181,14 @@ async def test_a_failure_is_told_once_for_each_brain_and_kind_and_counted_each_t
 
 async def test_a_failing_brain_does_not_take_the_others_with_it(runs):
     good = ScriptedBrain(FACTS, name="good")
-    consultant = Consultant([Faulty(name="bad"), good], await runs.run(), deadline_s=SHORT)
+    consultant = KnowledgeClient([Faulty(name="bad"), good], await runs.run(), deadline_s=SHORT)
     assert texts(await consultant.ask(["hang", "raise", "moon"], 3)) == [[], [], FACTS["moon"]]
 
 
 async def test_a_brain_that_cannot_be_cancelled_is_left_behind(runs, monkeypatch):
     monkeypatch.setattr(consulting, "_GRACE_S", SHORT)
     brain = Faulty()
-    consultant = Consultant([brain], await runs.run(), deadline_s=SHORT)
+    consultant = KnowledgeClient([brain], await runs.run(), deadline_s=SHORT)
     assert texts(await consultant.ask(["stubborn", "good"], 3)) == [[], ["fact of good"]]
     assert consultant.timeouts == 1
     (left,) = consultant._left_behind
@@ -207,12 +206,12 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
         *(Snippet(text=f"n{i}", source_id="") for i in range(1000)),
     ]
     brain = ScriptedBrain({"q \ud800": nasty, "q ?": nasty})
-    consultant = Consultant([brain], await runs.run())
+    consultant = KnowledgeClient([brain], await runs.run())
     (row,) = await consultant.ask(["q \ud800"], 500)
     assert [len(row[0].text), len(row[0].source_id), row[0].score] == [20_000, 1000, 0.0]
     assert (row[1].text, row[1].source_id, row[1].score) == ("half ? pair \0", "?", 0.0)
     assert len(row) == 99  # of the first hundred, one is blank
-    again = Consultant([RecordedBrain(brain.name, brain.kind, brain.identity)], await runs.run())
+    again = KnowledgeClient([RecordedSource(brain.name, brain.kind, brain.identity)], await runs.run())
     assert await again.ask(["q \ud800"], 500) == [row]
 
 
@@ -221,7 +220,7 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
 
 async def test_equal_queries_are_asked_once_also_by_two_tasks_at_once(runs):
     brain = ScriptedBrain(FACTS)
-    consultant = Consultant([brain], await runs.run())
+    consultant = KnowledgeClient([brain], await runs.run())
     rows = await asyncio.gather(*(consultant.ask(["moon", "sun", "moon"], 3) for _ in range(5)))
     assert sorted(brain.texts) == ["moon", "sun"]
     assert all(texts(row) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]] for row in rows)
@@ -231,52 +230,52 @@ async def test_equal_queries_are_asked_once_also_by_two_tasks_at_once(runs):
 
 async def test_what_is_asked_names_the_reply(runs):
     brain = ScriptedBrain(FACTS)
-    consultant = Consultant([brain], await runs.run())
+    consultant = KnowledgeClient([brain], await runs.run())
     await consultant.ask(["moon"], 3)
     await consultant.ask(["moon"], 2)
     await consultant.ask(["moon"], 3, ["context"])
-    await Consultant([ScriptedBrain(FACTS, identity="other")], await runs.run()).ask(["moon"], 3)
+    await KnowledgeClient([ScriptedBrain(FACTS, identity="other")], await runs.run()).ask(["moon"], 3)
     assert len(brain.asked) == 3
     assert await runs.store.count_calls("r") == 4
-    (call,) = [c for c in await runs.store.calls("r") if c.request["context"]]
+    (call,) = [c for c in await runs.store.list_calls("r") if c.request["context"]]
     assert (call.role, call.model, call.cut) == ("brain", "scripted", False)
     assert call.request == {"brain": "moon", "k": 3, "context": "context"}
 
 
 async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(runs):
     first = Faulty()
-    await Consultant([first], await runs.run("first"), deadline_s=SHORT).ask(["good", "raise", "hang"], 3)
+    await KnowledgeClient([first], await runs.run("first"), deadline_s=SHORT).ask(["good", "raise", "hang"], 3)
     second = Faulty()
-    consultant = Consultant([second], await runs.run("second", reuse="store"), deadline_s=SHORT)
+    consultant = KnowledgeClient([second], await runs.run("second", reuse="store"), deadline_s=SHORT)
     assert texts(await consultant.ask(["good", "raise", "hang"], 3)) == [["fact of good"], [], []]
     assert second.texts == ["raise", "hang"]
     await runs.store.delete_run("first")
-    third = RecordedBrain(second.name, second.kind, second.identity)
-    replay = Consultant([third], await runs.run("second", recording=False))
+    third = RecordedSource(second.name, second.kind, second.identity)
+    replay = KnowledgeClient([third], await runs.run("second", recording=False))
     assert texts(await replay.ask(["good", "raise", "hang"], 3)) == [["fact of good"], [], []]
     fourth = Faulty()
-    await Consultant([fourth], await runs.run("second", reuse="none"), deadline_s=SHORT).ask(["good"], 3)
+    await KnowledgeClient([fourth], await runs.run("second", reuse="none"), deadline_s=SHORT).ask(["good"], 3)
     assert fourth.texts == ["good"]
 
 
 async def test_a_replay_that_asks_for_something_new_ends(runs):
-    await Consultant([ScriptedBrain(FACTS)], await runs.run()).ask(["moon"], 3)
+    await KnowledgeClient([ScriptedBrain(FACTS)], await runs.run()).ask(["moon"], 3)
     before = await runs.store.count_calls("r")
     run = await runs.run(recording=False)
-    recorded = RecordedBrain("scripted", "python", "scripted@1")
-    assert isinstance(recorded, Brain)
+    recorded = RecordedSource("scripted", "python", "scripted@1")
+    assert isinstance(recorded, KnowledgeSource)
     with pytest.raises(NotRecorded, match="resume it"):
-        await Consultant([recorded], run).ask(["moon", "sun"], 3)
-    out_of_time = RecordedBrain("scripted", "python", "scripted@1", out_of_time=True)
+        await KnowledgeClient([recorded], run).ask(["moon", "sun"], 3)
+    out_of_time = RecordedSource("scripted", "python", "scripted@1", out_of_time=True)
     with pytest.raises(LimitExceeded):
-        await Consultant([out_of_time], run).ask(["sun"], 3)
+        await KnowledgeClient([out_of_time], run).ask(["sun"], 3)
     assert await runs.store.count_calls("r") == before
     await recorded.aclose()
 
 
 async def test_errors_of_a_brains_own_store_and_budget_are_its_own(runs):
     brain = ScriptedBrain({"a": StoreError("its file is locked"), "b": LimitExceeded("tokens", 1, 1)})
-    consultant = Consultant([brain], await runs.run())
+    consultant = KnowledgeClient([brain], await runs.run())
     assert await consultant.ask(["a", "b"], 3) == [[], []]
     assert consultant.errors == 2
 
@@ -284,7 +283,7 @@ async def test_errors_of_a_brains_own_store_and_budget_are_its_own(runs):
 async def test_what_came_before_a_kill_is_not_asked_again(runs):
     """Cancelled while one query hangs: the other's reply is in the store, and nothing is left running."""
     brain = Faulty()
-    task = asyncio.create_task(Consultant([brain], await runs.run()).ask(["good", "hang"], 3))
+    task = asyncio.create_task(KnowledgeClient([brain], await runs.run()).ask(["good", "hang"], 3))
     while len(brain.asked) < 2 or not await runs.store.count_calls("r"):
         await asyncio.sleep(0.001)
     task.cancel()
@@ -293,7 +292,7 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
     assert not runs.notes("brain.failed")
     resumed = Faulty()
-    consultant = Consultant([resumed], await runs.run(), deadline_s=SHORT)
+    consultant = KnowledgeClient([resumed], await runs.run(), deadline_s=SHORT)
     assert texts(await consultant.ask(["good", "hang"], 3)) == [["fact of good"], []]
     assert resumed.texts == ["hang"]
 
@@ -303,12 +302,12 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
 
 async def test_queries_under_way_are_bounded_and_waiting_is_no_part_of_the_deadline(runs):
     brain = ScriptedBrain(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.001))
-    consultant = Consultant([brain], await runs.run(), at_once=4, deadline_s=60)
+    consultant = KnowledgeClient([brain], await runs.run(), at_once=4, deadline_s=60)
     queries = [f"q{i}" for i in range(20)]
     assert texts(await consultant.ask(queries, 1)) == [[q] for q in queries]
     assert brain.most_running == 4
     one_by_one = ScriptedBrain(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.03), name="slow")
-    consultant = Consultant([one_by_one], await runs.run(), at_once=1, deadline_s=1.0)
+    consultant = KnowledgeClient([one_by_one], await runs.run(), at_once=1, deadline_s=1.0)
     assert texts(await consultant.ask([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 1.2 s in all
     assert consultant.timeouts == 0
 
@@ -316,7 +315,7 @@ async def test_queries_under_way_are_bounded_and_waiting_is_no_part_of_the_deadl
 async def test_the_default_bound_is_sixteen(runs):
     waiting = asyncio.Event()
     brain = ScriptedBrain(FACTS, step=waiting.wait)
-    task = asyncio.create_task(Consultant([brain], await runs.run()).ask([f"q{i}" for i in range(40)], 1))
+    task = asyncio.create_task(KnowledgeClient([brain], await runs.run()).ask([f"q{i}" for i in range(40)], 1))
     while brain.running < 16:
         await asyncio.sleep(0)
     for _ in range(20):
@@ -332,18 +331,18 @@ async def test_the_time_limit_of_the_run_holds_and_what_came_is_kept(runs):
     run = await runs.run(seconds=SHORT, clock=lambda: now)
     brain = Faulty()
     with pytest.raises(LimitExceeded) as stopped:
-        await Consultant([brain], run, deadline_s=60).ask(["good", "hang"], 3)
+        await KnowledgeClient([brain], run, deadline_s=60).ask(["good", "hang"], 3)
     assert stopped.value.kind == "seconds"
     assert await runs.store.count_calls("r") == 1
     now = 1.0
     late = Faulty()
     with pytest.raises(LimitExceeded):
-        await Consultant([late], run).ask(["other"], 3)
+        await KnowledgeClient([late], run).ask(["other"], 3)
     assert late.asked == []
 
 
 async def test_the_store_decides_and_its_failure_is_not_the_brains(runs):
-    consultant = Consultant([ScriptedBrain(FACTS)], await runs.run())
+    consultant = KnowledgeClient([ScriptedBrain(FACTS)], await runs.run())
     await runs.store.aclose()
     with pytest.raises(StoreError):
         await consultant.ask(["moon"], 3)

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from support.knowledge_sources import WordEmbedding
 from reason.core.errors import DataError, UserError
-from reason.reasoning.brains.brain import Brain, Snippet
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.faiss_index import FaissBrain, save_faiss_brain
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
+from support.knowledge_sources import WordEmbedding
 
 faiss = pytest.importorskip("faiss")
 np = pytest.importorskip("numpy")
@@ -17,7 +17,7 @@ FACTS = [Snippet(text=t, source_id=f"f{i}") for i, t in enumerate(["the moon is 
 
 @pytest.fixture
 async def saved(tmp_path):
-    await save_faiss_brain(tmp_path / "facts", FACTS, WordEmbedding())
+    await save_faiss_source(tmp_path / "facts", FACTS, WordEmbedding())
     return tmp_path / "facts"
 
 
@@ -33,8 +33,8 @@ class Opener:
 
 async def test_what_was_saved_is_found(saved):
     opener = Opener()
-    brain = await FaissBrain.open(saved, opener)
-    assert isinstance(brain, Brain)
+    brain = await FaissSource.open(saved, opener)
+    assert isinstance(brain, KnowledgeSource)
     assert (brain.kind, len(brain), opener.asked) == ("faiss", 3, ["words"])
     found = await brain.query("is the sun hot", 2)
     assert [(s.text, s.source_id) for s in found] == [("the sun is hot", "f1"), ("the moon is far", "f0")]
@@ -47,24 +47,24 @@ async def test_what_was_saved_is_found(saved):
 
 async def test_the_index_file_may_be_named_and_a_model_may_be_another_s(saved):
     opener = Opener()
-    brain = await FaissBrain.open(saved / "index.faiss", opener, owned=False)
+    brain = await FaissSource.open(saved / "index.faiss", opener, owned=False)
     assert (await brain.query("mars", 1))[0].text == "mars is red"
     await brain.aclose()
     assert not opener.models[0].closed
 
 
 async def test_its_identity_follows_files_and_model(saved, tmp_path):
-    first = (await FaissBrain.open(saved, Opener())).identity
-    assert (await FaissBrain.open(saved, Opener(), name="x")).identity == first
-    await save_faiss_brain(tmp_path / "other", FACTS[:2], WordEmbedding())
+    first = (await FaissSource.open(saved, Opener())).identity
+    assert (await FaissSource.open(saved, Opener(), name="x")).identity == first
+    await save_faiss_source(tmp_path / "other", FACTS[:2], WordEmbedding())
     (saved / "brain.json").write_text("{}")
-    others = [await FaissBrain.open(p, Opener()) for p in (tmp_path / "other", saved)]
+    others = [await FaissSource.open(p, Opener()) for p in (tmp_path / "other", saved)]
     assert len({first, *(o.identity for o in others)}) == 3
 
 
 async def test_saving_again_replaces_it(saved):
-    await save_faiss_brain(saved, FACTS[2:], WordEmbedding())
-    brain = await FaissBrain.open(saved, Opener())
+    await save_faiss_source(saved, FACTS[2:], WordEmbedding())
+    brain = await FaissSource.open(saved, Opener())
     assert [s.text for s in await brain.query("the moon", 3)] == ["mars is red"]
     assert sorted(p.name for p in saved.iterdir()) == ["brain.json", "index.faiss", "texts.jsonl"]
 
@@ -75,7 +75,7 @@ async def test_an_index_by_distance_of_somebody_else(tmp_path):
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": s.text}) + "\n" for s in FACTS))
     opener = Opener()
-    brain = await FaissBrain.open(tmp_path, opener)
+    brain = await FaissSource.open(tmp_path, opener)
     assert opener.asked == [None]
     best, second = await brain.query("mars is red", 2)
     assert (best.text, best.source_id) == ("mars is red", f"{tmp_path.name}#3")
@@ -85,7 +85,7 @@ async def test_an_index_by_distance_of_somebody_else(tmp_path):
 
 async def test_a_run_is_charged_for_its_queries(saved, runs):
     run = await runs.run()
-    ((found,),) = await Consultant([await FaissBrain.open(saved, Opener())], run).ask(["mars is red"], 1)
+    ((found,),) = await KnowledgeClient([await FaissSource.open(saved, Opener())], run).ask(["mars is red"], 1)
     assert (found.kind, found.source_id) == ("faiss", "f2")
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 3
 
@@ -113,20 +113,20 @@ async def test_damaged_indices_are_refused(saved, break_it, says):
     break_it(saved)
     opener = Opener()
     with pytest.raises(DataError, match=says):
-        await FaissBrain.open(saved, opener)
+        await FaissSource.open(saved, opener)
     assert all(model.closed for model in opener.models)
 
 
 async def test_a_model_of_another_size_is_refused(saved):
     opener = Opener(dimension=8)
     with pytest.raises(DataError, match="256 numbers.*makes 8"):
-        await FaissBrain.open(saved, opener)
+        await FaissSource.open(saved, opener)
     assert opener.models[0].closed
 
 
 async def test_nothing_cannot_be_saved_nor_anywhere(tmp_path):
     with pytest.raises(UserError, match="no texts"):
-        await save_faiss_brain(tmp_path / "x", [], WordEmbedding())
+        await save_faiss_source(tmp_path / "x", [], WordEmbedding())
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write"):
-        await save_faiss_brain(tmp_path / "file" / "x", FACTS, WordEmbedding())
+        await save_faiss_source(tmp_path / "file" / "x", FACTS, WordEmbedding())

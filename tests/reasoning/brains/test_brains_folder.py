@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.knowledge_sources import WordEmbedding
 from reason.core.errors import BackendError, DataError, UserError
-from reason.reasoning.brains.brain import Brain
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.folder import FolderBrain, FolderOptions
-from reason.reasoning.brains.folder_files import read_folder
-from reason.reasoning.brains.vector_cache import VectorCache
+from reason.reasoning.retrieval.embedding_cache import EmbeddingCache
+from reason.reasoning.retrieval.readers import read_directory
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
+from support.knowledge_sources import WordEmbedding
 
 pytest.importorskip("numpy")
 pytest.importorskip("bm25s")
@@ -32,8 +32,8 @@ def docs(tmp_path):
 
 
 async def test_it_finds_by_words_and_cites_the_characters(docs):
-    brain = await FolderBrain.open(docs)
-    assert isinstance(brain, Brain)
+    brain = await DirectorySource.open(docs)
+    assert isinstance(brain, KnowledgeSource)
     assert (brain.kind, brain.name, brain.files, len(brain), brain.notes) == ("folder", str(docs), 3, 5, ())
     found = await brain.query("What is the Sun?", 2)
     assert found[0].text == "Guide > Sun\nThe Sun is a star. It is hot."
@@ -49,7 +49,7 @@ async def test_it_finds_by_words_and_cites_the_characters(docs):
 
 async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(docs):
     embedding = WordEmbedding({"moon": "luna", "lunar": "luna"})
-    brain = await FolderBrain.open(docs, embedding=embedding)
+    brain = await DirectorySource.open(docs, embedding=embedding)
     texts = [s.text for s in await brain.query("Moon", 5)]
     assert texts[0] == "A moon orbits a planet."  # first in both
     assert texts[1] == "Guide\nThe lunar lander has four thin legs."  # by meaning alone
@@ -62,7 +62,7 @@ async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(d
     assert not embedding.closed
     await brain.aclose()
     assert not embedding.closed
-    owned = await FolderBrain.open(docs, embedding=embedding, owned=True)
+    owned = await DirectorySource.open(docs, embedding=embedding, owned=True)
     await owned.aclose()
     assert embedding.closed
 
@@ -85,7 +85,7 @@ class Reranker:
 
 async def test_a_reranker_decides_the_order_of_the_best(docs):
     reranker = Reranker()
-    brain = await FolderBrain.open(docs, reranker=reranker, options=FolderOptions(reranked=2))
+    brain = await DirectorySource.open(docs, reranker=reranker, options=DirectoryOptions(reranked=2))
     found = await brain.query("hot", 1)
     assert [s.text for s in found] == ["Guide > Sun\nThe Sun is a star. It is hot."]  # the longer of the two
     assert found[0].score == len(found[0].text)
@@ -94,17 +94,17 @@ async def test_a_reranker_decides_the_order_of_the_best(docs):
     classes = Reranker()
     classes.labels = ("yes", "no")
     with pytest.raises(UserError, match="does not rank"):
-        await FolderBrain.open(docs, reranker=classes)
+        await DirectorySource.open(docs, reranker=classes)
 
 
 async def test_the_identity_follows_content_names_options_and_models(docs):
     async def identity(**how):
-        return (await FolderBrain.open(docs, **how)).identity
+        return (await DirectorySource.open(docs, **how)).identity
 
     first = await identity()
     assert await identity(name="other") == first
     different = [
-        await identity(options=FolderOptions(words=50)),
+        await identity(options=DirectoryOptions(words=50)),
         await identity(embedding=WordEmbedding()),
         await identity(embedding=WordEmbedding(name="other")),
         await identity(reranker=Reranker()),
@@ -117,32 +117,32 @@ async def test_the_identity_follows_content_names_options_and_models(docs):
 
 
 async def test_vectors_are_embedded_once_for_all_time(docs, tmp_path):
-    cache = VectorCache(tmp_path / "home" / "vectors.sqlite3")
+    cache = EmbeddingCache(tmp_path / "home" / "vectors.sqlite3")
     first, second = WordEmbedding(), WordEmbedding()
-    one = await FolderBrain.open(docs, embedding=first, cache=cache)
+    one = await DirectorySource.open(docs, embedding=first, cache=cache)
     (docs / "plain.txt").write_text("Something new.")
-    two = await FolderBrain.open(docs, embedding=second, cache=VectorCache(cache.path))
+    two = await DirectorySource.open(docs, embedding=second, cache=EmbeddingCache(cache.path))
     assert [len(first.embedded), second.embedded] == [5, [("Something new.", "document")]]
     assert [s.text for s in await two.query("star", 1)] == [s.text for s in await one.query("star", 1)]
     other = WordEmbedding(name="other")
-    await FolderBrain.open(docs, embedding=other, cache=cache)
+    await DirectorySource.open(docs, embedding=other, cache=cache)
     assert len(other.embedded) == 5
 
 
 async def test_progress_is_told(docs):
     told = []
-    await FolderBrain.open(docs, embedding=WordEmbedding(), progress=lambda *at: told.append(at))
+    await DirectorySource.open(docs, embedding=WordEmbedding(), progress=lambda *at: told.append(at))
     assert told == [*(("reading", i, 3) for i in (1, 2, 3)), ("embedding", 5, 5)]
 
 
 async def test_a_run_is_charged_for_its_queries(docs, runs):
-    brain = await FolderBrain.open(docs, embedding=WordEmbedding())
+    brain = await DirectorySource.open(docs, embedding=WordEmbedding())
     run = await runs.run()
-    (found,) = await Consultant([brain], run).ask(["the Sun"], 1)
+    (found,) = await KnowledgeClient([brain], run).ask(["the Sun"], 1)
     assert found[0].kind == "folder"
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
-    plain = await FolderBrain.open(docs)
+    plain = await DirectorySource.open(docs)
     assert plain.in_run(run, 1.0) is plain
 
 
@@ -153,7 +153,7 @@ async def test_opening_can_be_cancelled_while_it_reads_and_while_it_embeds(docs)
         reading.set()
         go_on.wait(30)
 
-    task = asyncio.create_task(FolderBrain.open(docs, progress=hold))
+    task = asyncio.create_task(DirectorySource.open(docs, progress=hold))
     await asyncio.to_thread(reading.wait, 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -165,7 +165,7 @@ async def test_opening_can_be_cancelled_while_it_reads_and_while_it_embeds(docs)
         begun.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(FolderBrain.open(docs, embedding=WordEmbedding(step=never)))
+    task = asyncio.create_task(DirectorySource.open(docs, embedding=WordEmbedding(step=never)))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -174,7 +174,7 @@ async def test_opening_can_be_cancelled_while_it_reads_and_while_it_embeds(docs)
 
 async def test_a_failing_embedding_model_is_an_error_of_its_own(docs):
     with pytest.raises(BackendError, match="gone"):
-        await FolderBrain.open(docs, embedding=WordEmbedding(failing=True))
+        await DirectorySource.open(docs, embedding=WordEmbedding(failing=True))
 
 
 # -- hostile folders
@@ -188,16 +188,16 @@ def left_out(contents):
 async def test_what_is_no_folder_is_refused(tmp_path, make):
     make(tmp_path / "x")
     with pytest.raises(DataError, match="no folder"):
-        await FolderBrain.open(tmp_path / "x")
+        await DirectorySource.open(tmp_path / "x")
 
 
 async def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
     with pytest.raises(DataError, match="no text in the folder"):
-        await FolderBrain.open(tmp_path)
+        await DirectorySource.open(tmp_path)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty.txt").touch()
     with pytest.raises(DataError, match=r"2 files were left out.*a\.png.*binary"):
-        await FolderBrain.open(tmp_path)
+        await DirectorySource.open(tmp_path)
 
 
 def test_hidden_files_and_those_of_programs_are_not_looked_at(docs):
@@ -205,7 +205,7 @@ def test_hidden_files_and_those_of_programs_are_not_looked_at(docs):
         (docs / name).mkdir()
         (docs / name / "a.txt").write_text("no")
     (docs / ".env").write_text("SECRET=1")
-    contents = read_folder(docs)
+    contents = read_directory(docs)
     assert [source for source, _ in contents.files] == ["docs/guide.md", "docs/more/facts.jsonl", "docs/plain.txt"]
     assert contents.notes == []
 
@@ -219,7 +219,7 @@ def test_links_are_followed_to_files_within_the_folder_alone(docs, tmp_path):
     (docs / "gone").symlink_to("nowhere")
     (docs / "out.txt").symlink_to(secret)
     (docs / "in.txt").symlink_to("plain.txt")
-    contents = read_folder(docs)
+    contents = read_directory(docs)
     assert len(contents.files) == 4
     out = left_out(contents)
     assert out.pop("docs/gone").startswith("it cannot be read")
@@ -234,7 +234,7 @@ def test_links_are_followed_to_files_within_the_folder_alone(docs, tmp_path):
 
 def test_a_folder_may_be_a_link_itself(docs, tmp_path):
     (tmp_path / "link").symlink_to(docs)
-    assert len(read_folder(tmp_path / "link").files) == 3
+    assert len(read_directory(tmp_path / "link").files) == 3
 
 
 def test_binary_huge_broken_and_odd_files_are_left_out_or_told(docs):
@@ -244,7 +244,7 @@ def test_binary_huge_broken_and_odd_files_are_left_out_or_told(docs):
         file.truncate(50 << 20)
     (docs / "latin.txt").write_bytes(b"caf\xe9")
     os.mkfifo(docs / "pipe.txt")
-    contents = read_folder(docs)
+    contents = read_directory(docs)
     assert left_out(contents) == {
         "docs/data.bin": "a binary file",
         "docs/disguised.txt": "a binary file",
@@ -270,7 +270,7 @@ def test_unreadable_files_and_folders_are_told(docs, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse(real_open, "locked.txt"))
     monkeypatch.setattr(os, "scandir", refuse(real_scan, "shut"))
-    contents = read_folder(docs)
+    contents = read_directory(docs)
     assert left_out(contents) == dict.fromkeys(
         ("docs/shut/", "docs/locked.txt"), "it cannot be read: Permission denied"
     )
@@ -282,23 +282,23 @@ def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path):
         (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("un café")
     except OSError:
         pytest.skip("this file system takes no such name")
-    ((source, _),) = read_folder(tmp_path).files
+    ((source, _),) = read_directory(tmp_path).files
     assert source == f"{tmp_path.name}/caf\ufffd.txt"
 
 
 def test_bounds_of_files_and_bytes(docs):
-    few = read_folder(docs, most_files=1)
+    few = read_directory(docs, most_files=1)
     assert [source for source, _ in few.files] == ["docs/guide.md"]
     assert left_out(few) == {"docs/more/facts.jsonl": "and all after it: more than 1 files"}
-    small = read_folder(docs, most_bytes=len(GUIDE) + 30)
+    small = read_directory(docs, most_bytes=len(GUIDE) + 30)
     assert [source for source, _ in small.files] == ["docs/guide.md", "docs/plain.txt"]
     assert left_out(small) == {"docs/more/facts.jsonl": "the folder has more text than is read"}
-    assert left_out(read_folder(docs, most_file_bytes=30)).keys() == {"docs/guide.md", "docs/more/facts.jsonl"}
+    assert left_out(read_directory(docs, most_file_bytes=30)).keys() == {"docs/guide.md", "docs/more/facts.jsonl"}
 
 
 async def test_too_many_chunks_are_refused(docs):
     with pytest.raises(UserError, match="more than 2 pieces"):
-        await FolderBrain.open(docs, options=FolderOptions(most_chunks=2))
+        await DirectorySource.open(docs, options=DirectoryOptions(most_chunks=2))
 
 
 # -- the cache of vectors
@@ -311,7 +311,7 @@ def vectors(*rows):
 
 
 async def test_the_cache_gives_back_the_same_bits_by_model_and_text(tmp_path):
-    cache = VectorCache(tmp_path / "v.sqlite3")
+    cache = EmbeddingCache(tmp_path / "v.sqlite3")
     kept = vectors([0.1, -2.5], [1e-30, 3.0])
     await cache.keep("m", kept)
     found = await cache.find("m", 2, ["t1", "t0", "t9"])
@@ -324,7 +324,7 @@ async def test_the_cache_gives_back_the_same_bits_by_model_and_text(tmp_path):
 
 
 async def test_what_was_used_longest_ago_goes_first(tmp_path):
-    cache = VectorCache(tmp_path / "v.sqlite3", most_bytes=24)
+    cache = EmbeddingCache(tmp_path / "v.sqlite3", most_bytes=24)
     for i in range(3):
         await cache.keep("m", {f"t{i}": vectors([i, i])["t0"]})
     await cache.find("m", 2, ["t0"])
@@ -335,7 +335,7 @@ async def test_what_was_used_longest_ago_goes_first(tmp_path):
 async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_path):
     path = tmp_path / "v.sqlite3"
     path.write_bytes(b"this is no database" * 500)
-    cache = VectorCache(path)
+    cache = EmbeddingCache(path)
     assert await cache.find("m", 2, ["t0"]) == {}
     await cache.keep("m", vectors([1, 2]))
     assert set(await cache.find("m", 2, ["t0"])) == {"t0"}
@@ -343,7 +343,7 @@ async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_
         db.execute("UPDATE vectors SET vector = x'00'")
     assert await cache.find("m", 2, ["t0"]) == {}
     (tmp_path / "file").touch()
-    nowhere = VectorCache(tmp_path / "file" / "v.sqlite3")
+    nowhere = EmbeddingCache(tmp_path / "file" / "v.sqlite3")
     await nowhere.keep("m", vectors([1, 2]))
     assert await nowhere.find("m", 2, ["t0"]) == {}
 
@@ -354,14 +354,14 @@ async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_
 async def test_with_the_real_embedding_model(docs):
     from reason.core.errors import BackendUnavailable
     from reason.core.settings import load_settings
-    from reason.serving.embeddings import open_embedding
+    from reason.serving.encoders.protocols import load_embedding_model
 
     pytest.importorskip("sentence_transformers")
     try:
-        embedding = await open_embedding(None, load_settings())
+        embedding = await load_embedding_model(None, load_settings())
     except BackendUnavailable as e:
         pytest.skip(f"the embedding model cannot be had: {e}")
-    brain = await FolderBrain.open(docs, embedding=embedding, owned=True)
+    brain = await DirectorySource.open(docs, embedding=embedding, owned=True)
     try:
         (first, *_) = await brain.query("landing gear of spacecraft", 3)
         assert "lunar lander" in first.text

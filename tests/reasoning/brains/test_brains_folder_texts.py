@@ -6,22 +6,22 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.reasoning.brains.folder_texts import NoText, read_texts
+from reason.reasoning.retrieval.readers import UnreadableFile, extract_text
 
 
 def texts(name, content):
-    read = read_texts(name, content if isinstance(content, bytes) else content.encode())
+    read = extract_text(name, content if isinstance(content, bytes) else content.encode())
     return [(p.name, p.text) for p in read.parts]
 
 
 def notes(name, content):
-    return read_texts(name, content if isinstance(content, bytes) else content.encode()).notes
+    return extract_text(name, content if isinstance(content, bytes) else content.encode()).notes
 
 
 @pytest.mark.parametrize("name", ["a.txt", "README", "a.py", "a.rst", "a.unheard-of", "a.md"])
 def test_whatever_looks_like_text_is_read_as_it_is(name):
     text = "# Zürich\n\n\tdef f(x): ...\n"
-    (part,) = read_texts(name, text.encode()).parts
+    (part,) = extract_text(name, text.encode()).parts
     assert (part.text, part.name, part.headings) == (text, "", name.endswith(".md"))
 
 
@@ -55,8 +55,8 @@ def test_a_broken_encoding_is_told():
     ],
 )
 def test_what_is_no_text_says_why(name, content, why):
-    with pytest.raises(NoText, match=why):
-        read_texts(name, content)
+    with pytest.raises(UnreadableFile, match=why):
+        extract_text(name, content)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.html", "a.json", "a.jsonl", "a.csv", "a.md"])
@@ -80,8 +80,8 @@ def test_html_is_what_a_reader_sees():
 
 @pytest.mark.parametrize("page", ["<p>a<script>b", "<<p>>a", "<![CDATA[x", "<!doctype [", "</p>" * 1000, "<a " * 1000])
 def test_broken_html_is_read_as_far_as_it_goes_or_refused(page):
-    with contextlib.suppress(NoText):
-        read_texts("a.html", page.encode())
+    with contextlib.suppress(UnreadableFile):
+        extract_text("a.html", page.encode())
 
 
 def test_deep_html_is_no_deep_recursion():
@@ -131,22 +131,22 @@ def test_pdf(tmp_path):
     writer.write(tmp_path / "a.pdf")
     content = (tmp_path / "a.pdf").read_bytes()
     assert texts("a.pdf", content) == [("1", "The Moon is far."), ("3", "The Sun is hot.")]
-    with pytest.raises(NoText, match="damaged PDF"):
-        read_texts("a.pdf", content[: len(content) // 3])
+    with pytest.raises(UnreadableFile, match="damaged PDF"):
+        extract_text("a.pdf", content[: len(content) // 3])
 
 
 def test_without_the_package_a_pdf_says_which(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "pypdf", None)
-    with pytest.raises(NoText, match="pip install pypdf"):
-        read_texts("a.pdf", b"%PDF-1.4")
+    with pytest.raises(UnreadableFile, match="pip install pypdf"):
+        extract_text("a.pdf", b"%PDF-1.4")
 
 
 @given(st.binary(max_size=200), st.sampled_from(["a.txt", "a.html", "a.json", "a.jsonl", "a.csv", "a.md", "a.pdf"]))
 def test_any_bytes_are_read_or_refused(content, name):
     try:
-        read = read_texts(name, content)
-    except NoText:
+        read = extract_text(name, content)
+    except UnreadableFile:
         return
     assert all(part.text.strip() for part in read.parts)

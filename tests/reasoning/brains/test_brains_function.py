@@ -5,14 +5,14 @@ import functools
 import threading
 
 import pytest
-from reason.core.errors import BadReply, UserError
-from reason.reasoning.brains.brain import Brain, Snippet
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.function import FunctionBrain
+from reason.core.errors import InvalidResponse, UserError
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 
 
 async def ask(function, k=3, context="ctx"):
-    return [(s.text, s.source_id, s.score) for s in await FunctionBrain(function, name="f").query("q", k, context)]
+    return [(s.text, s.source_id, s.score) for s in await FunctionSource(function, name="f").query("q", k, context)]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_what_it_gives(gives, snippets):
     ],
 )
 async def test_what_cannot_be_read_is_an_error(gives):
-    with pytest.raises(BadReply, match="f: "):
+    with pytest.raises(InvalidResponse, match="f: "):
         await ask(lambda text, k: gives)
 
 
@@ -109,7 +109,7 @@ def anything(*args, **kwargs):
 )
 async def test_what_it_takes(function, text):
     assert (await ask(function))[0][0] == text
-    assert isinstance(FunctionBrain(function), Brain)
+    assert isinstance(FunctionSource(function), KnowledgeSource)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_what_it_takes(function, text):
 )
 def test_what_cannot_be_asked_is_refused(function):
     with pytest.raises(UserError, match="asked"):
-        FunctionBrain(function)
+        FunctionSource(function)
 
 
 async def test_one_that_blocks_does_not_hold_up_the_loop_and_is_left_when_cancelled():
@@ -128,7 +128,7 @@ async def test_one_that_blocks_does_not_hold_up_the_loop_and_is_left_when_cancel
         go_on.wait(30)
         return ["late"]
 
-    task = asyncio.create_task(FunctionBrain(slow).query("q", 1))
+    task = asyncio.create_task(FunctionSource(slow).query("q", 1))
     await asyncio.to_thread(begun.wait, 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -142,11 +142,11 @@ async def test_its_errors_are_its_own():
 
 
 def test_names_and_identities():
-    first, second = FunctionBrain(positional), FunctionBrain(defaulted)
+    first, second = FunctionSource(positional), FunctionSource(defaulted)
     assert first.name == "python:positional"
-    assert first.identity == FunctionBrain(positional, name="x").identity != second.identity
-    assert FunctionBrain(defaulted, identity="v2").identity == "python:v2"
-    assert FunctionBrain(Asked()).name == "python:Asked"
+    assert first.identity == FunctionSource(positional, name="x").identity != second.identity
+    assert FunctionSource(defaulted, identity="v2").identity == "python:v2"
+    assert FunctionSource(Asked()).name == "python:Asked"
 
 
 async def test_a_run_finds_its_replies_again(runs):
@@ -157,6 +157,6 @@ async def test_a_run_finds_its_replies_again(runs):
         return [text.upper()]
 
     for _ in range(2):
-        (row,) = await Consultant([FunctionBrain(brain)], await runs.run()).ask(["q"], 2)
+        (row,) = await KnowledgeClient([FunctionSource(brain)], await runs.run()).ask(["q"], 2)
         assert [(s.text, s.kind) for s in row] == [("Q", "python")]
     assert asked == ["q"]

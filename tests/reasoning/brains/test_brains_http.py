@@ -5,10 +5,10 @@ import contextlib
 import json
 
 import pytest
-from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, BadReply, RateLimited, UserError
-from reason.reasoning.brains.brain import Brain
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.http import MOST_REPLY_BYTES, HttpBrain
+from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.http import MOST_REPLY_BYTES, HttpSource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 
 GOOD = {"snippets": [{"text": "one", "source_id": "p1", "score": 0.5}, {"text": "two"}, "three"]}
 
@@ -73,7 +73,7 @@ def reply(body, status="200 OK", *headers):
 @contextlib.asynccontextmanager
 async def asked(answer, **how):
     async with serving(answer) as service:
-        brain = HttpBrain(service.url, **how)
+        brain = HttpSource(service.url, **how)
         try:
             yield brain, service
         finally:
@@ -82,7 +82,7 @@ async def asked(answer, **how):
 
 async def test_what_is_sent_and_read():
     async with asked(reply(GOOD), headers={"Authorization": "Bearer secret"}) as (brain, service):
-        assert isinstance(brain, Brain)
+        assert isinstance(brain, KnowledgeSource)
         found = await brain.query("Where?", 2, "a step")
         assert [(s.text, s.source_id, s.score) for s in found] == [("one", "p1", 0.5), ("two", service.url, 0.0)]
         assert [s.text for s in await brain.query("Wörter \ud800", 3)] == ["one", "two", "three"]
@@ -105,15 +105,15 @@ async def test_what_is_sent_and_read():
         (reply(b"", "302 Found", "Location: http://127.0.0.1:9/"), BackendError, "another address"),
         (reply(b"", "429 Slow", "Retry-After: 3"), RateLimited, "refuses for now"),
         (reply(b"", "429 Slow", "Retry-After: \xb2"), RateLimited, "refuses for now"),
-        (reply(b"<html>"), BadReply, "no JSON"),
-        (reply(b""), BadReply, "no JSON"),
-        (reply(b"\xff\xfe\x00"), BadReply, "no JSON"),
-        (reply(b"[" * 100_000), BadReply, "no JSON"),
-        (reply({"snippets": "text"}), BadReply, "instead of a list"),
-        (reply({"snippet": []}), BadReply, "dict instead"),
-        (reply({"snippets": [{"text": None}]}), BadReply, "no text"),
-        (reply(b"5"), BadReply, "int instead"),
-        (reply(b" " * (MOST_REPLY_BYTES + 1)), BadReply, "longer than 4 MiB"),
+        (reply(b"<html>"), InvalidResponse, "no JSON"),
+        (reply(b""), InvalidResponse, "no JSON"),
+        (reply(b"\xff\xfe\x00"), InvalidResponse, "no JSON"),
+        (reply(b"[" * 100_000), InvalidResponse, "no JSON"),
+        (reply({"snippets": "text"}), InvalidResponse, "instead of a list"),
+        (reply({"snippet": []}), InvalidResponse, "dict instead"),
+        (reply({"snippets": [{"text": None}]}), InvalidResponse, "no text"),
+        (reply(b"5"), InvalidResponse, "int instead"),
+        (reply(b" " * (MOST_REPLY_BYTES + 1)), InvalidResponse, "longer than 4 MiB"),
         (reply(b"{}", "200 OK", "Content-Encoding: gzip"), BackendError, "broke off"),
     ],
 )
@@ -155,7 +155,7 @@ async def test_an_endless_reply_is_cut_and_the_connection_closed():
             await writer.drain()
 
     async with asked(endless) as (brain, service):
-        with pytest.raises(BadReply, match="longer"):
+        with pytest.raises(InvalidResponse, match="longer"):
             await brain.query("q", 3)
         await asyncio.wait_for(service.left.wait(), 30)
 
@@ -165,7 +165,7 @@ async def test_a_zip_bomb_is_cut_where_it_is_unpacked():
 
     bomb = gzip.compress(b" " * (64 << 20))
     async with asked(reply(bomb, "200 OK", "Content-Encoding: gzip")) as (brain, _):
-        with pytest.raises(BadReply, match="longer"):
+        with pytest.raises(InvalidResponse, match="longer"):
             await brain.query("q", 3)
 
 
@@ -186,7 +186,7 @@ async def test_a_slow_service_is_given_up():
 
 async def test_who_asks_may_have_less_patience_and_closes_the_connection(runs):
     async with asked(dripping) as (brain, service):
-        consultant = Consultant([brain], await runs.run(), deadline_s=0.05)
+        consultant = KnowledgeClient([brain], await runs.run(), deadline_s=0.05)
         assert await consultant.ask(["q"], 3) == [[]]
         assert (consultant.timeouts, consultant.errors) == (1, 0)
         await asyncio.wait_for(service.left.wait(), 30)
@@ -194,14 +194,14 @@ async def test_who_asks_may_have_less_patience_and_closes_the_connection(runs):
 
 async def test_its_own_timeout_counts_as_one_too(runs):
     async with asked(dripping, timeout_s=0.05) as (brain, _):
-        consultant = Consultant([brain], await runs.run())
+        consultant = KnowledgeClient([brain], await runs.run())
         assert await consultant.ask(["q"], 3) == [[]]
         assert (consultant.timeouts, consultant.errors) == (1, 0)
 
 
 async def test_nobody_there():
     async with serving(reply(GOOD)) as service:
-        brain = HttpBrain(service.url)
+        brain = HttpSource(service.url)
     with pytest.raises(BackendUnavailable, match="cannot be reached"):
         await brain.query("q", 3)
     await brain.aclose()
@@ -212,10 +212,10 @@ async def test_nobody_there():
 )
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(UserError, match="no web address"):
-        HttpBrain(url)
+        HttpSource(url)
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown():
     with pytest.raises(UserError, match="headers") as raised:
-        HttpBrain("https://me:hunter2@host/")
+        HttpSource("https://me:hunter2@host/")
     assert "hunter2" not in str(raised.value)

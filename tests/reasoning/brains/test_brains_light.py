@@ -5,9 +5,9 @@ import sys
 
 import pytest
 from reason.core.errors import UserError
-from reason.reasoning.brains.bm25 import WordIndex
-from reason.reasoning.brains.faiss_index import save_faiss_brain
-from reason.reasoning.brains.mcp import McpBrain
+from reason.reasoning.retrieval.bm25 import BM25Index
+from reason.reasoning.retrieval.sources.faiss import save_faiss_source
+from reason.reasoning.retrieval.sources.mcp import McpSource
 
 
 def test_importing_all_of_it_loads_nothing_heavy():
@@ -38,8 +38,8 @@ async def test_missing_packages_name_the_extra(monkeypatch, tmp_path):
     for package in ("bm25s", "faiss", "mcp"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=r"bm25s.*reason-orchestrator\[local\]"):
-        WordIndex(["a"])
+        BM25Index(["a"])
     with pytest.raises(UserError, match=r"faiss.*reason-orchestrator\[local\]"):
-        await save_faiss_brain(tmp_path, ["x"], None)
+        await save_faiss_source(tmp_path, ["x"], None)
     with pytest.raises(UserError, match=r"mcp.*reason-orchestrator\[mcp\]"):
-        await McpBrain.open(["x"])
+        await McpSource.open(["x"])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.brains.brain import Brain
-from reason.reasoning.brains.consulting import Consultant
-from reason.reasoning.brains.mcp import McpBrain, Tool, choose_tool
-from reason.reasoning.brains.opening import open_brain
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.factory import create_knowledge_source
+from reason.reasoning.retrieval.sources.mcp import McpSource, QueryTool, select_tool
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 
 pytest.importorskip("mcp")
 
@@ -32,7 +32,7 @@ def real():
 
 @contextlib.asynccontextmanager
 async def opened(server=None, **how):
-    brain = await McpBrain.open(server or command(), **how)
+    brain = await McpSource.open(server or command(), **how)
     try:
         yield brain
     finally:
@@ -63,8 +63,8 @@ async def over_a_socket():
 
 async def test_a_program_is_started_its_one_tool_found_and_asked():
     async with opened(real()) as brain:
-        assert isinstance(brain, Brain)
-        assert (brain.kind, brain.tool) == ("mcp", Tool("lookup", "query", "limit"))
+        assert isinstance(brain, KnowledgeSource)
+        assert (brain.kind, brain.tool) == ("mcp", QueryTool("lookup", "query", "limit"))
         found = await brain.query("the moon and the sun", 2)
         assert texts(found) == MOON
         assert found[0].source_id == f"{brain.name}#lookup"
@@ -83,7 +83,7 @@ async def test_a_program_is_started_its_one_tool_found_and_asked():
 async def test_over_a_socket_with_a_named_tool_and_sources():
     async with over_a_socket() as url:
         async with opened(url, tool="structured") as brain:
-            assert brain.tool == Tool("structured", "topic", "", "context")
+            assert brain.tool == QueryTool("structured", "topic", "", "context")
             (found,) = await brain.query("A", 3, "B")
             assert (found.text, found.source_id, found.score) == ("A in B", "book, page 5", 0.5)
         async with opened(url) as brain:
@@ -108,7 +108,7 @@ async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_quer
 
 async def test_a_dying_server_costs_a_search_one_answer(tmp_path, runs):
     async with opened(command("dies", tmp_path / "died")) as brain:
-        consultant = Consultant([brain], await runs.run(), deadline_s=60, at_once=1)
+        consultant = KnowledgeClient([brain], await runs.run(), deadline_s=60, at_once=1)
         rows = await consultant.ask(["moon", "sun"], 3)
         assert [texts(row) for row in rows] == [[], ["The Sun is hot."]]
         assert (consultant.errors, consultant.timeouts) == (1, 0)
@@ -126,7 +126,7 @@ async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_pat
 
 async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
     async with opened() as brain:
-        consultant = Consultant([brain], await runs.run(), deadline_s=0.5)
+        consultant = KnowledgeClient([brain], await runs.run(), deadline_s=0.5)
         assert await consultant.ask(["hang"], 3) == [[]]
         assert consultant.timeouts == 1
         task = asyncio.create_task(brain.query("hang", 3))
@@ -152,12 +152,12 @@ async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
 async def test_what_is_no_server_is_told(server, error, says):
     never_answers = server[-1] in ("mute", "garbage")
     with pytest.raises(error, match=says):
-        await McpBrain.open(server, patience_s=0.5 if never_answers else 60)
+        await McpSource.open(server, patience_s=0.5 if never_answers else 60)
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
 
 
 async def test_opening_can_be_cancelled():
-    task = asyncio.create_task(McpBrain.open(command("mute")))
+    task = asyncio.create_task(McpSource.open(command("mute")))
     await asyncio.sleep(0.2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -183,34 +183,34 @@ def test_the_tool_is_the_one_that_takes_a_text_under_a_usual_name():
         "write": form(["path", "text"], path="string", text="string"),
         "find": form(["question"], question="string", top_k="integer", context="string"),
     }
-    assert choose_tool("s", forms, None) == Tool("find", "question", "top_k", "context")
+    assert select_tool("s", forms, None) == QueryTool("find", "question", "top_k", "context")
     with pytest.raises(UserError, match="takes no text, or more"):
-        choose_tool("s", forms, "write")
+        select_tool("s", forms, "write")
     with pytest.raises(UnknownName, match=r"did you mean 'find'.*s has add, find, write"):
-        choose_tool("s", forms, "fin")
+        select_tool("s", forms, "fin")
 
 
 def test_several_or_none_must_be_named():
     several = {"a": form(query="string"), "b": form(q="string")}
     with pytest.raises(UserError, match=r"2 tools of s take a text: a, b .*s#TOOL"):
-        choose_tool("s", several, None)
-    assert choose_tool("s", several, "b") == Tool("b", "q")
+        select_tool("s", several, None)
+    assert select_tool("s", several, "b") == QueryTool("b", "q")
     with pytest.raises(UserError, match="no tool of s takes a text: c"):
-        choose_tool("s", {"c": form(x="string")}, None)
+        select_tool("s", {"c": form(x="string")}, None)
     with pytest.raises(UserError, match="none"):
-        choose_tool("s", {}, None)
+        select_tool("s", {}, None)
 
 
 @pytest.mark.parametrize(
     ("schema", "tool"),
     [
-        (form(["topic"], topic="string", lang="string"), Tool("t", "topic")),
-        (form(topic="string"), Tool("t", "topic")),
+        (form(["topic"], topic="string", lang="string"), QueryTool("t", "topic")),
+        (form(topic="string"), QueryTool("t", "topic")),
         (form(a="string", b="string"), None),
         (form(["a", "b"], a="string", b="string"), None),
-        ({"properties": {"q": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, Tool("t", "q")),
-        ({"properties": {"q": {"type": ["string", "null"]}, "n": {"type": "number"}}}, Tool("t", "q", "n")),
-        ({"properties": {"context": {"type": "string"}}}, Tool("t", "context")),
+        ({"properties": {"q": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, QueryTool("t", "q")),
+        ({"properties": {"q": {"type": ["string", "null"]}, "n": {"type": "number"}}}, QueryTool("t", "q", "n")),
+        ({"properties": {"context": {"type": "string"}}}, QueryTool("t", "context")),
         ({"properties": [], "required": 5}, None),
         ({"properties": {"q": True, "x": {"anyOf": ["string"]}}}, None),
         ({}, None),
@@ -219,9 +219,9 @@ def test_several_or_none_must_be_named():
 def test_arguments_of_a_named_tool(schema, tool):
     if tool is None:
         with pytest.raises(UserError):
-            choose_tool("s", {"t": schema}, "t")
+            select_tool("s", {"t": schema}, "t")
     else:
-        assert choose_tool("s", {"t": schema}, "t") == tool
+        assert select_tool("s", {"t": schema}, "t") == tool
 
 
 # -- by a string
@@ -231,14 +231,14 @@ async def test_strings_of_servers(tmp_path):
     settings = Settings(store=tmp_path / "runs.sqlite3")
     name = f"mcp:{shlex.join(command())}"
     for string, tool in ((name, "lookup"), (f"{name}#shout", "shout")):
-        brain = await open_brain(string, settings)
+        brain = await create_knowledge_source(string, settings)
         assert (brain.name, brain.tool.name) == (string, tool)
         await brain.aclose()
     async with over_a_socket() as url:
-        brain = await open_brain(f"mcp:{url}#plain", settings)
+        brain = await create_knowledge_source(f"mcp:{url}#plain", settings)
         assert texts(await brain.query("word", 1)) == ["word"]
         await brain.aclose()
     with pytest.raises(UnknownName, match="'lockup'.*did you mean 'lookup'"):
-        await open_brain(f"{name}#lockup", settings)
+        await create_knowledge_source(f"{name}#lockup", settings)
     with pytest.raises(UserError, match="cannot be read"):
-        await open_brain("mcp:python 'server", settings)
+        await create_knowledge_source("mcp:python 'server", settings)

@@ -3,13 +3,18 @@
 import asyncio
 
 import pytest
-from support.knowledge_sources import ScriptedBrain
 from reason.core.errors import BackendError, LimitExceeded, StoreError
-from reason.reasoning.brains.brain import Brain
-from reason.reasoning.brains.consulting import Consultant, Spends
-from reason.reasoning.brains.folder import FolderBrain
-from reason.reasoning.brains.model import ModelBrain, facts_request
-from reason.reasoning.brains.recorded import RecordedBrain, noted, recorded_brain
+from reason.reasoning.retrieval.sources.client import (
+    KnowledgeClient,
+    MeteredSource,
+    RecordedSource,
+    recorded_source,
+    source_description,
+)
+from reason.reasoning.retrieval.sources.directory import DirectorySource
+from reason.reasoning.retrieval.sources.model import ModelSource, facts_request
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
+from support.knowledge_sources import ScriptedBrain
 from support.scripted_model import ScriptedModel, replies
 
 FACTS = "1. The Moon is far.\n- It has craters.\n\n* It has craters.\nNone\n2) No air is there.\nMore:"
@@ -21,9 +26,9 @@ def texts(rows):
 
 async def test_what_it_is_asked_and_what_is_read():
     model = ScriptedModel(replies(FACTS))
-    brain = ModelBrain(model)
-    assert isinstance(brain, Brain)
-    assert isinstance(brain, Spends)
+    brain = ModelSource(model)
+    assert isinstance(brain, KnowledgeSource)
+    assert isinstance(brain, MeteredSource)
     found = await brain.query("What of the\nMoon? <|im_start|>system", 3, "a <s> step")
     assert [s.text for s in found] == ["The Moon is far.", "It has craters.", "No air is there."]
     assert {s.source_id for s in found} == {"model scripted"}
@@ -37,7 +42,7 @@ async def test_what_it_is_asked_and_what_is_read():
 
 
 def test_what_is_no_fact_is_left_out():
-    brain = ModelBrain(ScriptedModel(replies("x")))
+    brain = ModelSource(ScriptedModel(replies("x")))
 
     def read(text, **how):
         return [s.text for s in brain.read(text, 9, **how)]
@@ -50,14 +55,14 @@ def test_what_is_no_fact_is_left_out():
 
 async def test_it_is_closed_by_its_owner():
     model = ScriptedModel(replies("x"))
-    await ModelBrain(model).aclose()
+    await ModelSource(model).aclose()
     assert not model.closed
-    await ModelBrain(model, owned=True).aclose()
+    await ModelSource(model, owned=True).aclose()
     assert model.closed
 
 
 async def test_a_failing_model_is_an_error():
-    brain = ModelBrain(ScriptedModel(replies("x"), failing=frozenset({0})))
+    brain = ModelSource(ScriptedModel(replies("x"), failing=frozenset({0})))
     with pytest.raises(BackendError, match="scripted to fail"):
         await brain.query("q", 3)
 
@@ -67,8 +72,8 @@ async def test_the_run_pays_and_a_resumed_run_asks_nothing_but_spends_the_same(r
     usages = []
     for recording in (True, True, False):
         run = await runs.run(recording=recording)
-        brain = ModelBrain(model) if recording else recorded_brain(noted(ModelBrain(model)))
-        assert texts(await Consultant([brain], run).ask(["q", "q", "r"], 2)) == [["one", "two"]] * 3
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        assert texts(await KnowledgeClient([brain], run).ask(["q", "q", "r"], 2)) == [["one", "two"]] * 3
         usage = run.ledger.usage()
         assert set(usage.by_role) == {"brain:scripted"}
         usages.append((usage.model_calls, usage.completion_tokens, usage.prompt_tokens))
@@ -90,8 +95,8 @@ async def test_a_timeout_is_charged_and_replays_with_the_same_tokens(runs):
     spent = []
     for recording in (True, True, False):
         run = await runs.run(recording=recording)
-        brain = ModelBrain(model) if recording else recorded_brain(noted(ModelBrain(model)))
-        consultant = Consultant([brain], run, deadline_s=0.3)
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        consultant = KnowledgeClient([brain], run, deadline_s=0.3)
         assert await consultant.ask(["q"], 2) == [[]]
         assert (consultant.timeouts, consultant.errors) == (1, 0)
         assert not run.unfinished
@@ -104,42 +109,42 @@ async def test_a_timeout_is_charged_and_replays_with_the_same_tokens(runs):
 async def test_a_failure_is_recorded_and_a_replay_goes_the_same_way(runs):
     model = ScriptedModel(replies("x"), failing=frozenset({0}))
     for recording in (True, False):
-        brain = ModelBrain(model) if recording else recorded_brain(noted(ModelBrain(model)))
-        consultant = Consultant([brain], await runs.run(recording=recording))
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        consultant = KnowledgeClient([brain], await runs.run(recording=recording))
         assert await consultant.ask(["q"], 2) == [[]]
         assert (consultant.errors, consultant.timeouts) == (1, 0)
 
 
 async def test_a_spent_budget_is_the_runs_and_not_the_brains(runs):
     run = await runs.run(calls=1)
-    consultant = Consultant([ModelBrain(ScriptedModel(replies("x")))], run)
+    consultant = KnowledgeClient([ModelSource(ScriptedModel(replies("x")))], run)
     with pytest.raises(LimitExceeded):
         await consultant.ask(["a", "b"], 2)
     assert consultant.errors == 0
 
 
 async def test_a_replay_that_asks_for_something_new_ends(runs):
-    brain = recorded_brain(noted(ModelBrain(ScriptedModel(replies("x")))))
+    brain = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))))
     with pytest.raises(StoreError):
-        await Consultant([brain], await runs.run(recording=False)).ask(["q"], 2)
-    late = recorded_brain(noted(ModelBrain(ScriptedModel(replies("x")))), out_of_time=True)
+        await KnowledgeClient([brain], await runs.run(recording=False)).ask(["q"], 2)
+    late = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))), out_of_time=True)
     with pytest.raises(LimitExceeded):
-        await Consultant([late], await runs.run(recording=False)).ask(["q"], 2)
+        await KnowledgeClient([late], await runs.run(recording=False)).ask(["q"], 2)
 
 
 async def test_a_brain_that_is_not_known_to_be_a_model_replays_without_charges(runs):
-    brain = ModelBrain(ScriptedModel(replies("one\ntwo")))
-    rows = await Consultant([brain], await runs.run()).ask(["q"], 2)
+    brain = ModelSource(ScriptedModel(replies("one\ntwo")))
+    rows = await KnowledgeClient([brain], await runs.run()).ask(["q"], 2)
     run = await runs.run(recording=False)
-    stands = RecordedBrain(brain.name, brain.kind, brain.identity)
-    assert await Consultant([stands], run).ask(["q"], 2) == rows
+    stands = RecordedSource(brain.name, brain.kind, brain.identity)
+    assert await KnowledgeClient([stands], run).ask(["q"], 2) == rows
     assert run.ledger.usage().model_calls == 0
 
 
 async def test_what_is_noted_stands_for_any_brain(tmp_path):
     pytest.importorskip("bm25s")
     (tmp_path / "a.txt").write_text("text")
-    for brain in (ScriptedBrain({}), await FolderBrain.open(tmp_path), ModelBrain(ScriptedModel(replies("x")))):
-        stands = recorded_brain(noted(brain))
+    for brain in (ScriptedBrain({}), await DirectorySource.open(tmp_path), ModelSource(ScriptedModel(replies("x")))):
+        stands = recorded_source(source_description(brain))
         assert (stands.name, stands.kind, stands.identity) == (brain.name, brain.kind, brain.identity)
-        assert isinstance(stands, ModelBrain if brain.kind == "model" else RecordedBrain)
+        assert isinstance(stands, ModelSource if brain.kind == "model" else RecordedSource)

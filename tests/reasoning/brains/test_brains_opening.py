@@ -3,17 +3,17 @@
 import asyncio
 
 import pytest
-from support.knowledge_sources import ScriptedBrain, WordEmbedding
 from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.brains import opening
-from reason.reasoning.brains.brain import Brain, Snippet
-from reason.reasoning.brains.faiss_index import FaissBrain, save_faiss_brain
-from reason.reasoning.brains.folder import FolderBrain, FolderOptions
-from reason.reasoning.brains.function import FunctionBrain
-from reason.reasoning.brains.http import HttpBrain
-from reason.reasoning.brains.model import ModelBrain
-from reason.reasoning.brains.opening import open_brain
+from reason.reasoning.retrieval.sources import factory as opening
+from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
+from reason.reasoning.retrieval.sources.factory import create_knowledge_source
+from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
+from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.http import HttpSource
+from reason.reasoning.retrieval.sources.model import ModelSource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
+from support.knowledge_sources import ScriptedBrain, WordEmbedding
 from support.scripted_model import ScriptedModel, replies
 
 pytest.importorskip("bm25s")
@@ -46,21 +46,21 @@ def models(monkeypatch):
         made.append(ScriptedModel(replies("a fact"), name=name))
         return made[-1]
 
-    monkeypatch.setattr(opening, "open_embedding", embedding)
-    monkeypatch.setattr(opening, "open_model", model)
+    monkeypatch.setattr(opening, "load_embedding_model", embedding)
+    monkeypatch.setattr(opening, "load_model", model)
     return made
 
 
 @pytest.mark.parametrize("asked", ["docs", "docs/", "folder:docs", "./docs", "path"])
 async def test_folders(docs, settings, models, asked):
     told = []
-    brain = await open_brain(
+    brain = await create_knowledge_source(
         docs if asked == "path" else asked,
         settings,
-        options=FolderOptions(words=50),
+        options=DirectoryOptions(words=50),
         progress=lambda *at: told.append(at),
     )
-    assert isinstance(brain, FolderBrain)
+    assert isinstance(brain, DirectorySource)
     assert brain.name == (str(docs) if asked == "path" else asked)
     ((text, source),) = [(s.text, s.source_id) for s in await brain.query("moon", 3)]
     assert (text, source) == ("The Moon is far.", "docs/a.txt:0-16")
@@ -68,7 +68,9 @@ async def test_folders(docs, settings, models, asked):
     assert (settings.store.parent / "vectors.sqlite3").is_file()
     await brain.aclose()
     assert [m.closed for m in models] == [True]
-    again = await open_brain(asked if asked != "path" else docs, settings, options=FolderOptions(words=50))
+    again = await create_knowledge_source(
+        asked if asked != "path" else docs, settings, options=DirectoryOptions(words=50)
+    )
     assert again.identity == brain.identity
     assert models[1].embedded == []  # vectors were kept
     await again.aclose()
@@ -81,7 +83,7 @@ async def test_an_embedding_opener_of_somebody_elses_keeps_its_model(docs, setti
         assert name is None
         return model
 
-    brain = await open_brain("docs", settings, embedding=opener)
+    brain = await create_knowledge_source("docs", settings, embedding=opener)
     await brain.aclose()
     assert not model.closed
 
@@ -91,7 +93,7 @@ async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs
     async def opener(name):
         raise error
 
-    brain = await open_brain("docs", settings, embedding=opener)
+    brain = await create_knowledge_source("docs", settings, embedding=opener)
     assert [(n.path, n.left_out) for n in brain.notes] == [("docs", False)]
     assert error.message in brain.notes[0].why
     assert [s.text for s in await brain.query("moon", 1)] == ["The Moon is far."]
@@ -99,15 +101,15 @@ async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs
 
 async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
     with pytest.raises(DataError, match="no text in the folder"):
-        await open_brain(tmp_path, settings)
+        await create_knowledge_source(tmp_path, settings)
     assert [m.closed for m in models] == [True]
 
 
 async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, models, tmp_path):
-    await save_faiss_brain(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
+    await save_faiss_source(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
     for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "folder:kept"):
-        brain = await open_brain(asked, settings)
-        assert isinstance(brain, FaissBrain)
+        brain = await create_knowledge_source(asked, settings)
+        assert isinstance(brain, FaissSource)
         assert brain.name == asked
         assert [s.text for s in await brain.query("sun", 1)] == ["The Sun is hot."]
         await brain.aclose()
@@ -116,11 +118,11 @@ async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, m
 
 
 async def test_services_and_models(settings, models):
-    brain = await open_brain("http://127.0.0.1:9/ask", settings)
-    assert isinstance(brain, HttpBrain)
-    assert isinstance(await open_brain("https://host/x", settings), HttpBrain)
-    brain = await open_brain("model:openai/some-model:tag", settings)
-    assert isinstance(brain, ModelBrain)
+    brain = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
+    assert isinstance(brain, HttpSource)
+    assert isinstance(await create_knowledge_source("https://host/x", settings), HttpSource)
+    brain = await create_knowledge_source("model:openai/some-model:tag", settings)
+    assert isinstance(brain, ModelSource)
     assert brain.name == "model:openai/some-model:tag"
     await brain.aclose()
     assert models[-1].closed
@@ -128,19 +130,19 @@ async def test_services_and_models(settings, models):
     async def shared(name):
         return ScriptedModel(replies("x"), name=name)
 
-    brain = await open_brain("model:mine", settings, model=shared)
+    brain = await create_knowledge_source("model:mine", settings, model=shared)
     await brain.aclose()
     assert not brain.model.closed
 
 
 async def test_brains_and_callables(settings):
     own = ScriptedBrain({})
-    assert await open_brain(own, settings) is own
-    brain = await open_brain(lambda text, k: ["x"], settings)
-    assert isinstance(brain, FunctionBrain)
-    assert isinstance(brain, Brain)
+    assert await create_knowledge_source(own, settings) is own
+    brain = await create_knowledge_source(lambda text, k: ["x"], settings)
+    assert isinstance(brain, FunctionSource)
+    assert isinstance(brain, KnowledgeSource)
     with pytest.raises(UserError):
-        await open_brain(7, settings)
+        await create_knowledge_source(7, settings)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ async def test_brains_and_callables(settings):
 )
 async def test_wrong_strings_name_the_input_and_the_remedy(docs, settings, models, asked, error, says):
     with pytest.raises(error, match=says) as raised:
-        await open_brain(asked, settings)
+        await create_knowledge_source(asked, settings)
     assert isinstance(raised.value, ReasonError)
     assert raised.value.hint
     assert "pw" not in str(raised.value)
@@ -177,8 +179,8 @@ async def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path, settings,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").mkdir()
     (tmp_path / "a:b" / "x.txt").write_text("text")
-    brain = await open_brain("a:b", settings)
-    assert isinstance(brain, FolderBrain)
+    brain = await create_knowledge_source("a:b", settings)
+    assert isinstance(brain, DirectorySource)
     await brain.aclose()
 
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
-from reason.reasoning.memory.admission import Admission, Admitted, Proposal, Rules, Thought
-from reason.reasoning.memory.duplicates import normal_form, text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.similarity import EmbeddedSimilarity, Similarity
-from reason.reasoning.memory.working import WorkingMemory
+from reason.reasoning.memory.admission import AdmissionFilter, AdmissionResult, AdmissionRules, NodeProposals, Proposal
+from reason.reasoning.memory.similarity import EmbeddingSimilarity, Similarity
+from reason.reasoning.memory.working_memory import MemoryItem, WorkingMemory
+from reason.reasoning.retrieval.deduplication import normalized_text, text_hash
 from support.word_vectors import WordVectors
 
 CAPITAL = "Paris is the capital of France."
@@ -24,18 +23,18 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def thought(*texts: str, about: str = "capital of France", visible: Sequence[str] = (), node: int = 1) -> Thought:
-    return Thought(node, about, tuple(visible), tuple(Proposal(text) for text in texts))
+def thought(*texts: str, about: str = "capital of France", visible: Sequence[str] = (), node: int = 1) -> NodeProposals:
+    return NodeProposals(node, about, tuple(visible), tuple(Proposal(text) for text in texts))
 
 
-async def admitted(one: Thought, similarity: Similarity | None = None, **rules: float) -> Admitted:
-    [result] = await Admission(Rules.model_validate(rules), words, similarity).admit([one])
+async def admitted(one: NodeProposals, similarity: Similarity | None = None, **rules: float) -> AdmissionResult:
+    [result] = await AdmissionFilter(AdmissionRules.model_validate(rules), words, similarity).admit([one])
     return result
 
 
 async def test_an_item_says_where_it_comes_from() -> None:
     proposal = Proposal(f"  {CAPITAL}\n", "docs/a.md:0-31", "folder", "capital France?", 0.75)
-    result = await admitted(Thought(7, "capital of France", (), (proposal,)))
+    result = await admitted(NodeProposals(7, "capital of France", (), (proposal,)))
     assert result.items == (
         MemoryItem(
             text=CAPITAL,
@@ -76,7 +75,7 @@ async def test_every_proposal_is_accounted_for() -> None:
 
 
 async def test_ten_times_the_same_is_nine_duplicates() -> None:
-    for similarity in (None, EmbeddedSimilarity(WordVectors())):
+    for similarity in (None, EmbeddingSimilarity(WordVectors())):
         result = await admitted(thought(*[CAPITAL] * 10), similarity)
         assert len(result.items) == 1
         assert (result.dropped, result.duplicates_by_level) == ({"duplicate": 9}, {1: 9})
@@ -98,7 +97,7 @@ async def test_without_embeddings_a_common_content_word_makes_relevant() -> None
 
 
 async def test_with_embeddings_the_cosine_does() -> None:
-    similarity = EmbeddedSimilarity(WordVectors())
+    similarity = EmbeddingSimilarity(WordVectors())
     texts = ("capital x y z", "capital c d e f g h i j k l m")
     result = await admitted(thought(*texts, about="capital of France Europe"), similarity, relevance=0.2)
     assert [item.text for item in result.items] == ["capital x y z"]
@@ -111,12 +110,12 @@ async def test_with_embeddings_the_cosine_does() -> None:
 
 @pytest.mark.parametrize(("given_score", "kept"), [(0.4, 0.4), (12.0, 1.0), (-3.0, 0.0), (float("nan"), 0.5)])
 async def test_a_given_score_wins_and_lies_between_0_and_1(given_score: float, kept: float) -> None:
-    one = Thought(1, "capital of France", (), (Proposal("capital cheese", score=given_score),))
+    one = NodeProposals(1, "capital of France", (), (Proposal("capital cheese", score=given_score),))
     assert (await admitted(one)).items[0].score == kept
 
 
 async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None:
-    similarity = EmbeddedSimilarity(WordVectors({"automobile": "car", "quick": "fast"}))
+    similarity = EmbeddingSimilarity(WordVectors({"automobile": "car", "quick": "fast"}))
     seen = "the car is fast"
     same, other = "the automobile is quick", "the car has wheels"
     result = await admitted(thought(same, other, about="car", visible=[seen]), similarity)
@@ -130,14 +129,14 @@ async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None
 
 
 async def test_what_was_not_admitted_makes_no_duplicate() -> None:
-    similarity = EmbeddedSimilarity(WordVectors())
+    similarity = EmbeddingSimilarity(WordVectors())
     result = await admitted(thought("cheese", "Cheese."), similarity)
     assert result.dropped == {"irrelevant": 2}
 
 
 async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
     embedding = WordVectors()
-    admission = Admission(Rules(), words, EmbeddedSimilarity(embedding))
+    admission = AdmissionFilter(AdmissionRules(), words, EmbeddingSimilarity(embedding))
     thoughts = [
         thought(CAPITAL, "France has one capital.", node=node, visible=["France is big."]) for node in (1, 2, 3)
     ]
@@ -150,7 +149,7 @@ async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
 
 async def test_nothing_is_embedded_for_nothing() -> None:
     embedding = WordVectors()
-    admission = Admission(Rules(), words, EmbeddedSimilarity(embedding))
+    admission = AdmissionFilter(AdmissionRules(), words, EmbeddingSimilarity(embedding))
     assert await admission.admit([]) == []
     await admission.admit([thought(), thought("", CAPITAL, visible=[CAPITAL])])
     assert embedding.asked == []
@@ -171,7 +170,7 @@ async def test_what_embeddings_say_is_not_swallowed() -> None:
 
 
 async def test_cosines() -> None:
-    similarity = EmbeddedSimilarity(WordVectors())
+    similarity = EmbeddingSimilarity(WordVectors())
     table = await similarity.cosines(["a b", "c"], ["a", "a b", "d"])
     assert table == [[pytest.approx(0.5**0.5), pytest.approx(1), 0], [0, 0, 0]]
     assert await similarity.cosines(["a"], []) == [[]]
@@ -231,12 +230,14 @@ def test_no_item_says_what_its_path_says(
 ) -> None:
     question, nodes = search
     embedding = WordVectors()
-    admission = Admission(Rules(max_tokens=5), words, EmbeddedSimilarity(embedding) if embedded else None)
+    admission = AdmissionFilter(
+        AdmissionRules(max_tokens=5), words, EmbeddingSimilarity(embedding) if embedded else None
+    )
     memory = WorkingMemory("path", shown)
     paths: list[list[int]] = [[0]]
 
     async def cosine(a: str, b: str) -> float:
-        return (await EmbeddedSimilarity(embedding).cosines([a], [b]))[0][0]
+        return (await EmbeddingSimilarity(embedding).cosines([a], [b]))[0][0]
 
     async def grow() -> None:
         steps = {0: question}
@@ -244,7 +245,7 @@ def test_no_item_says_what_its_path_says(
             path = [*paths[parent], i]
             steps[i] = step
             visible = (*(steps[n] for n in path), *(item.text for item in memory.known(path)))
-            one = Thought(i, "", visible, tuple(Proposal(text) for text in proposals))
+            one = NodeProposals(i, "", visible, tuple(Proposal(text) for text in proposals))
             [result] = await admission.admit([one])
             memory.add(i, result.items)
             paths.append(path)
@@ -257,10 +258,10 @@ def test_no_item_says_what_its_path_says(
                 if embedded:
                     assert all([await cosine(item.text, text) < 0.92 for text in before])
                 before.append(item.text)
-            known = [normal_form(text) for text in before]
+            known = [normalized_text(text) for text in before]
             for text in proposals:  # and nothing was lost that is short and new
                 if words(text) <= 5 and not embedded and not any(is_duplicate(text, t) for t in before):
-                    assert normal_form(text) in known
+                    assert normalized_text(text) in known
             assert len(memory.shown(path)) == min(shown, len(memory.known(path)))
 
     asyncio.run(grow())

@@ -7,17 +7,17 @@ import hashlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reason.reasoning.memory.content_words import content_words
-from reason.reasoning.memory.duplicates import (
-    Marks,
+from reason.reasoning.retrieval.deduplication import (
+    FingerprintIndex,
+    TextFingerprint,
     containment,
+    duplicate_level,
     jaccard,
-    normal_form,
-    same_words,
+    normalized_text,
+    normalized_words,
     text_hash,
-    words_of,
 )
-from reason.reasoning.memory.known_words import KnownWords
+from reason.reasoning.retrieval.words import content_terms
 
 A_TO_H = "a b c d e f g h"
 
@@ -39,7 +39,7 @@ A_TO_H = "a b c d e f g h"
     ],
 )
 def test_what_means_the_same_has_one_form(left: str, right: str) -> None:
-    assert normal_form(left) == normal_form(right)
+    assert normalized_text(left) == normalized_text(right)
     assert text_hash(left) == text_hash(right)
 
 
@@ -58,14 +58,18 @@ def test_what_means_the_same_has_one_form(left: str, right: str) -> None:
     ],
 )
 def test_what_changes_a_fact_stays(left: str, right: str) -> None:
-    assert normal_form(left) != normal_form(right)
+    assert normalized_text(left) != normalized_text(right)
     assert text_hash(left) != text_hash(right)
 
 
 def test_the_hash_is_that_of_the_normal_form() -> None:
-    assert normal_form(" Hello,\n WORLD! ") == "hello world"
-    assert text_hash(" Hello,\n WORLD! ") == hashlib.sha256(b"hello world").hexdigest() == Marks.of("hello world").hash
-    assert normal_form("?! … — \u200b\ud800") == ""
+    assert normalized_text(" Hello,\n WORLD! ") == "hello world"
+    assert (
+        text_hash(" Hello,\n WORLD! ")
+        == hashlib.sha256(b"hello world").hexdigest()
+        == TextFingerprint.of("hello world").hash
+    )
+    assert normalized_text("?! … — \u200b\ud800") == ""
 
 
 @given(st.text())
@@ -74,15 +78,17 @@ def test_the_hash_is_that_of_the_normal_form() -> None:
 @example("-\u00ad-5")
 @example("'\u0345'")
 def test_a_normal_form_is_its_own(text: str) -> None:
-    form = normal_form(text)
-    assert normal_form(form) == form
+    form = normalized_text(text)
+    assert normalized_text(form) == form
     assert form == " ".join(form.split())
-    assert normal_form(f" «{form}»\n") == form
+    assert normalized_text(f" «{form}»\n") == form
 
 
 def test_scripts_without_blanks_have_a_word_for_each_sign() -> None:
-    assert words_of("東京は日本。Tokyo!") == ["東", "京", "は", "日", "本", "tokyo"]
-    assert jaccard(Marks.of("東京は日本の首都です"), Marks.of("東京は日本の首都でした")) == pytest.approx(7 / 10)
+    assert normalized_words("東京は日本。Tokyo!") == ["東", "京", "は", "日", "本", "tokyo"]
+    assert jaccard(
+        TextFingerprint.of("東京は日本の首都です"), TextFingerprint.of("東京は日本の首都でした")
+    ) == pytest.approx(7 / 10)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +104,8 @@ def test_scripts_without_blanks_have_a_word_for_each_sign() -> None:
     ],
 )
 def test_jaccard(left: str, right: str, share: float) -> None:
-    assert jaccard(Marks.of(left), Marks.of(right)) == pytest.approx(share)
-    assert jaccard(Marks.of(right), Marks.of(left)) == pytest.approx(share)
+    assert jaccard(TextFingerprint.of(left), TextFingerprint.of(right)) == pytest.approx(share)
+    assert jaccard(TextFingerprint.of(right), TextFingerprint.of(left)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +121,12 @@ def test_jaccard(left: str, right: str, share: float) -> None:
     ],
 )
 def test_containment(item: str, text: str, share: float) -> None:
-    assert containment(Marks.of(item), Marks.of(text)) == pytest.approx(share)
+    assert containment(TextFingerprint.of(item), TextFingerprint.of(text)) == pytest.approx(share)
 
 
 def test_levels_and_thresholds() -> None:
     def level(item: str, *texts: str, **limits: float) -> int | None:
-        return same_words(Marks.of(item), [Marks.of(t) for t in texts], **limits)
+        return duplicate_level(TextFingerprint.of(item), [TextFingerprint.of(t) for t in texts], **limits)
 
     assert level(A_TO_H) is None
     assert level(A_TO_H, "A, B, c; d e f g h?") == 1
@@ -137,20 +143,23 @@ SENTENCES = st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join)
 
 @given(st.lists(SENTENCES, max_size=8), SENTENCES, st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.data())
 def test_many_texts_are_searched_as_one_by_one(texts: list[str], item: str, least: float, data: st.DataObject) -> None:
-    known, left = KnownWords(), dict(enumerate(texts))
+    known, left = FingerprintIndex(), dict(enumerate(texts))
     for number, text in left.items():
-        known.add(number, Marks.of(text))
+        known.add(number, TextFingerprint.of(text))
     for number in data.draw(st.sets(st.sampled_from(range(len(texts)))) if texts else st.just(set())):
         known.remove(number)
         del left[number]
     assert len(known) == len(left)
-    wanted = same_words(
-        Marks.of(item), [Marks.of(t) for t in left.values()], jaccard_from=least, containment_from=least
+    wanted = duplicate_level(
+        TextFingerprint.of(item),
+        [TextFingerprint.of(t) for t in left.values()],
+        jaccard_from=least,
+        containment_from=least,
     )
-    assert known.level(Marks.of(item), jaccard_from=least, containment_from=least) == wanted
+    assert known.level(TextFingerprint.of(item), jaccard_from=least, containment_from=least) == wanted
 
 
 def test_content_words() -> None:
-    assert content_words("What is the capital of these Countries?") == {"capital", "country"}
-    assert content_words("glass 7 miss is its") == {"glass", "7", "miss"}
-    assert content_words("what is it?") == frozenset()
+    assert content_terms("What is the capital of these Countries?") == {"capital", "country"}
+    assert content_terms("glass 7 miss is its") == {"glass", "7", "miss"}
+    assert content_terms("what is it?") == frozenset()

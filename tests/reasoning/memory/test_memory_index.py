@@ -13,14 +13,11 @@ import pytest
 from filelock import FileLock
 from reason.core.errors import StoreError, UserError
 from reason.core.settings import Settings
-from reason.reasoning.memory import named_index
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import NamedMemory, open_memory
-from reason.reasoning.memory.named_index import Head, VectorIndex
-from reason.reasoning.memory.named_list import summarize
-from reason.reasoning.memory.named_place import find_memory, remove_memory
-from reason.reasoning.memory.named_rows import MemoryDamaged, MemoryRows
+from reason.reasoning.memory import named_memory as named_index
+from reason.reasoning.memory.named_memory import MemoryState, NamedMemory, VectorIndex, load_memory
+from reason.reasoning.memory.storage import MemoryDamaged, MemoryDatabase, find_memory, remove_memory, summarize_memory
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 
 faiss = pytest.importorskip("faiss")
@@ -40,7 +37,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 async def folder(settings: Settings) -> Path:
     """A memory of three colours, closed."""
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item(colour) for colour in COLOURS])
     await memory.aclose()
     return settings.store.parent / "memory" / "facts"
@@ -69,7 +66,7 @@ async def whole(memory: NamedMemory) -> bool:
 async def test_a_good_index_is_taken_as_it_is(settings: Settings, folder: Path, built: list[int]) -> None:
     before = (folder / "index.faiss").read_bytes(), (folder / "index.json").read_bytes()
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     assert await whole(memory)
     await memory.aclose()
     assert built == []
@@ -149,13 +146,13 @@ async def test_a_bad_index_is_made_anew_without_embedding(
 ) -> None:
     damage(folder)
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     assert built == [3]
     assert embedding.asked == []
     assert await whole(memory)
     await memory.aclose()
     if damage is not a_folder_in_its_place:  # and is there for the next
-        memory = await open_memory("facts", settings, embedding)
+        memory = await load_memory("facts", settings, embedding)
         assert built == [3]
         await memory.aclose()
 
@@ -163,14 +160,14 @@ async def test_a_bad_index_is_made_anew_without_embedding(
 async def test_an_index_behind_the_rows_is_made_anew(settings: Settings, folder: Path, built: list[int]) -> None:
     old = folder.parent.parent / "old"
     shutil.copytree(folder, old)
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("yellow")])
     await memory.remove([1])  # as many rows as before
     await memory.aclose()
     for name in ("index.faiss", "index.json"):
         shutil.copy(old / name, folder / name)
     built.clear()
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     assert built == [3]
     assert [hit.found.item.text for hit in await memory.recall("red yellow", 5)] == ["yellow"]
     await memory.aclose()
@@ -180,25 +177,25 @@ async def test_an_index_of_a_memory_that_went_another_way_is_made_anew(settings:
     """Two copies with as many rows and as many changes are told apart."""
     shutil.copytree(folder, folder.with_name("copy"))
     for name, text in (("facts", "yellow"), ("copy", "black")):
-        memory = await open_memory(name, settings, WordVectors())
+        memory = await load_memory(name, settings, WordVectors())
         await memory.add([item(text)])
         await memory.aclose()
     for name in ("index.faiss", "index.json"):
         shutil.copy(folder.with_name("copy") / name, folder / name)
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     assert [hit.found.item.text for hit in await memory.recall("yellow", 5)] == ["yellow"]
     await memory.aclose()
 
 
 async def test_another_embedding_model_has_vectors_of_its_own(settings: Settings, folder: Path) -> None:
     first, other = WordVectors(), WordVectors({"red": "scarlet"}, identity="words-2")
-    memory = await open_memory("facts", settings, other)
+    memory = await load_memory("facts", settings, other)
     assert other.asked == [list(COLOURS)]
     assert [hit.found.item.text for hit in await memory.recall("scarlet", 1)] == ["red"]
     await memory.add([item("yellow")])
     await memory.aclose()
     # back again: only what the first model has not seen is embedded
-    memory = await open_memory("facts", settings, first)
+    memory = await load_memory("facts", settings, first)
     assert first.asked == [["yellow"]]
     assert await whole(memory)
     await memory.aclose()
@@ -210,7 +207,7 @@ async def test_a_vector_of_the_wrong_length_is_embedded_again(settings: Settings
     db.close()
     no_index(folder)
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     assert embedding.asked == [["green"]]
     assert await whole(memory)
     await memory.aclose()
@@ -224,12 +221,12 @@ async def test_an_index_that_cannot_be_written_stops_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(named_index, "_replace", full)
-        memory = await open_memory("facts", settings, WordVectors())
+        memory = await load_memory("facts", settings, WordVectors())
         assert (await memory.add([item("yellow")])).ids == (4,)
         assert [hit.found.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
         await memory.aclose()
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     assert embedding.asked == []
     assert [hit.found.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
     await memory.aclose()
@@ -240,15 +237,15 @@ async def test_an_older_state_does_not_overwrite_a_newer_index(settings: Setting
     before = (folder / "index.json").read_bytes()
     change = json.loads(before)["head"]["change"]
     older = VectorIndex(WordVectors().dimension)
-    older.save(place, Head(change=change - 1, mark="x", rows=0), WordVectors().identity)
+    older.save(place, MemoryState(change=change - 1, mark="x", rows=0), WordVectors().identity)
     assert (folder / "index.json").read_bytes() == before
-    older.save(place, Head(change=change + 1, mark="y", rows=0), WordVectors().identity)
+    older.save(place, MemoryState(change=change + 1, mark="y", rows=0), WordVectors().identity)
     assert (folder / "index.json").read_bytes() != before
 
 
 async def test_leftovers_of_a_crash_are_cleared(settings: Settings, folder: Path) -> None:
     (folder / ".partial-index.faiss-12345678").write_bytes(b"half")
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("yellow")])
     await memory.aclose()
     assert sorted(os.listdir(folder)) == ["index.faiss", "index.json", "items.sqlite3"]
@@ -259,9 +256,9 @@ async def test_without_faiss_the_remedy_is_told(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(UserError, match="'faiss'") as told:
-        await open_memory("facts", settings, WordVectors())
+        await load_memory("facts", settings, WordVectors())
     assert "reason-orchestrator[local]" in told.value.hint
-    memory = await open_memory("facts", settings)  # words need none
+    memory = await load_memory("facts", settings)  # words need none
     assert len(await memory.items()) == 3
     await memory.aclose()
 
@@ -303,11 +300,11 @@ async def test_damaged_rows_are_told_with_the_remedy(
 ) -> None:
     damage(folder / "items.sqlite3")
     with pytest.raises(MemoryDamaged, match="memory 'facts' is damaged") as told:
-        await open_memory("facts", settings, WordVectors())
+        await load_memory("facts", settings, WordVectors())
     assert "reason memory rm facts" in told.value.hint
     place = find_memory("facts", settings)
     if damage is not without_sense:  # which a look at one item shows
-        assert summarize(place).state == "damaged"
+        assert summarize_memory(place).state == "damaged"
     remove_memory(place)
     assert "facts" not in os.listdir(folder.parent)
 
@@ -317,12 +314,12 @@ async def test_a_newer_version_is_refused(settings: Settings, folder: Path) -> N
         db.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     db.close()
     with pytest.raises(StoreError, match="newer version of reason"):
-        await open_memory("facts", settings)
+        await load_memory("facts", settings)
 
 
 async def test_an_empty_file_becomes_an_empty_memory(settings: Settings, folder: Path) -> None:
     (folder / "items.sqlite3").write_bytes(b"")
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     assert await memory.items() == []
     await memory.aclose()
 
@@ -330,8 +327,8 @@ async def test_an_empty_file_becomes_an_empty_memory(settings: Settings, folder:
 async def test_rows_that_another_writer_holds_are_told(
     settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reason.reasoning.memory.named_rows.BUSY_TIMEOUT_S", 0.05)
-    memory = await open_memory("facts", settings, WordVectors())
+    monkeypatch.setattr("reason.reasoning.memory.storage.BUSY_TIMEOUT_S", 0.05)
+    memory = await load_memory("facts", settings, WordVectors())
     db = sqlite3.connect(folder / "items.sqlite3", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match="being written by another process"):
@@ -354,7 +351,7 @@ def test_a_folder_that_is_held_is_told(settings: Settings, folder: Path) -> None
 
 
 def test_rows_of_another_state_are_not_added_to(settings: Settings, folder: Path) -> None:
-    rows = MemoryRows(find_memory("facts", settings))
+    rows = MemoryDatabase(find_memory("facts", settings))
     head = rows.head()
     assert rows.add(head, [(item("x"), None)], run_id="", question="", embedding="", most=9) == ([4], [])
     assert rows.add(head, [(item("y"), None)], run_id="", question="", embedding="", most=9) is None

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, StoreError, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.brains.brain import Brain, Snippet
-from reason.reasoning.memory.admission import Rules
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import MAX_ITEMS, NamedMemory, open_memory
-from reason.reasoning.memory.named_list import summarize
-from reason.reasoning.memory.named_place import find_memory, memory_place, memory_places, remove_memory
+from reason.reasoning.memory.admission import AdmissionRules
+from reason.reasoning.memory.named_memory import MAX_ITEMS, NamedMemory, load_memory
+from reason.reasoning.memory.storage import find_memory, list_memories, memory_location, remove_memory, summarize_memory
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.retrieval.deduplication import text_hash
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 from support.word_vectors import WordVectors
 
 FACTS = ("Paris is the capital of France", "Rome lies on the Tiber", "Water boils at 100 degrees")
@@ -45,7 +44,7 @@ async def recalled(memory: NamedMemory, text: str, k: int) -> list[str]:
 
 async def test_it_outlasts_the_object(settings: Settings) -> None:
     before = time.time()
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     assert await held(memory) == []
     assert await memory.recall("anything", 3) == []
     kept = await memory.add([item(FACTS[0], 0.75, "a.md:0-30"), item(FACTS[1])], run_id="r1", question="Where?")
@@ -55,7 +54,7 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
     await memory.aclose()
 
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     assert await memory.items() == written
     [first, second] = written
     assert (first.id, first.item) == (1, item(FACTS[0], 0.75, "a.md:0-30"))
@@ -69,17 +68,17 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
 
 
 async def test_where_it_lies(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item(FACTS[0])])
     await memory.aclose()
     folder = settings.store.parent / "memory" / "facts"
     assert {p.name for p in folder.iterdir()} == {"items.sqlite3", "index.faiss", "index.json"}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert [p.name for p in memory_places(settings)] == ["facts"]
+    assert [p.name for p in list_memories(settings)] == ["facts"]
 
 
 async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors({"locomotive": "train", "departs": "leaves"}))
+    memory = await load_memory("facts", settings, WordVectors({"locomotive": "train", "departs": "leaves"}))
     train, ship = "The train leaves at noon from platform nine", "A ship sails to the old harbour of Genoa each day"
     await memory.add([item(train), item(ship)])
     kept = await memory.add(
@@ -102,7 +101,7 @@ async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None
 
 
 async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
-    memory = await open_memory("facts", settings)
+    memory = await load_memory("facts", settings)
     kept = await memory.add([item(text) for text in (*FACTS, "rome lies on the TIBER.")])
     assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3), {1: 1})
     found = await memory.recall("Which capitals lie on the Tiber?", 5)
@@ -116,14 +115,14 @@ async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
     # a model that comes later embeds what has no vector, once
     embedding = WordVectors()
     for _ in range(2):
-        memory = await open_memory("facts", settings, embedding)
+        memory = await load_memory("facts", settings, embedding)
         assert await recalled(memory, "capital", 1) == [FACTS[0]]
         await memory.aclose()
     assert embedding.asked == [list(FACTS), ["capital"], ["capital"]]
 
 
 async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("red"), item("red green"), item("red green blue"), item("yellow")])
     found = await memory.recall("red", 9)
     assert [hit.found.item.text for hit in found] == ["red", "red green", "red green blue"]
@@ -136,8 +135,8 @@ async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(
 
 
 async def test_it_is_a_brain(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
-    assert isinstance(memory, Brain)
+    memory = await load_memory("facts", settings, WordVectors())
+    assert isinstance(memory, KnowledgeSource)
     assert (memory.name, memory.kind) == ("facts", "memory")
     await memory.add([item("red"), item("red green", source="docs/a.md:0-9")])
     snippets = await memory.query("red", 2, "painting a wall")
@@ -150,7 +149,7 @@ async def test_it_is_a_brain(settings: Settings) -> None:
 
 
 async def test_the_identity_is_that_of_the_state(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     seen = [memory.identity]
     await memory.add([item("red")])
     seen.append(memory.identity)
@@ -164,13 +163,13 @@ async def test_the_identity_is_that_of_the_state(settings: Settings) -> None:
     await memory.aclose()
     assert len(set(seen)) == 4
     for embedding, same in ((WordVectors(), True), (WordVectors(identity="other"), False), (None, False)):
-        memory = await open_memory("facts", settings, embedding)
+        memory = await load_memory("facts", settings, embedding)
         assert (memory.identity == seen[-1]) is same
         await memory.aclose()
 
 
 async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors(), max_items=3)
+    memory = await load_memory("facts", settings, WordVectors(), max_items=3)
     await memory.add([item("one", 0.5), item("two", 0.2), item("three", 0.5)])
     kept = await memory.add([item("four", 0.5), item("five", 0.1)])
     assert (kept.ids, kept.evicted) == ((4,), (5, 2))
@@ -181,20 +180,20 @@ async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings) -> 
     assert await recalled(memory, "three", 5) == ["three"]
     await memory.aclose()
     # numbers are never used twice, and what went may come again
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     assert (await memory.add([item("one")])).ids == (7,)
     await memory.aclose()
 
 
 async def test_a_score_that_is_no_number_counts_as_nothing(settings: Settings) -> None:
-    memory = await open_memory("facts", settings)
+    memory = await load_memory("facts", settings)
     await memory.add([item("one", float("nan")), item("two", float("inf"))])
     assert [one.item.score for one in await memory.items()] == [0.0, 0.0]
     await memory.aclose()
 
 
 async def test_items_are_removed_all_or_none(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item(text) for text in FACTS])
     with pytest.raises(UnknownName, match="'facts 9'"):
         await memory.remove([1, 9])
@@ -207,15 +206,15 @@ async def test_items_are_removed_all_or_none(settings: Settings) -> None:
 
 
 async def test_rules_are_the_callers(settings: Settings) -> None:
-    rules = Rules(jaccard=1, containment=1, cosine=1)
-    memory = await open_memory("facts", settings, WordVectors(), rules=rules)
+    rules = AdmissionRules(jaccard=1, containment=1, cosine=1)
+    memory = await load_memory("facts", settings, WordVectors(), rules=rules)
     kept = await memory.add([item("a b c d e f g h i j"), item("a b c d e f g h i k")])
     assert len(kept.ids) == 2
     await memory.aclose()
 
 
 async def test_many_tasks_may_use_one(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     async with asyncio.TaskGroup() as group:
         for i in range(12):
             group.create_task(memory.add([item(f"fact{i} word{i}"), item("in common")]))
@@ -226,7 +225,7 @@ async def test_many_tasks_may_use_one(settings: Settings) -> None:
 
 async def test_a_cancelled_add_is_done_or_not_begun(settings: Settings) -> None:
     embedding = WordVectors()
-    memory = await open_memory("facts", settings, embedding)
+    memory = await load_memory("facts", settings, embedding)
     for waits in range(8):
         task = asyncio.create_task(memory.add([item(f"left{waits} right{waits}")]))
         for _ in range(waits):
@@ -246,48 +245,48 @@ async def test_nothing_is_kept_if_it_cannot_be_embedded(settings: Settings) -> N
         async def embed(self, texts: Sequence[str], **_: object) -> None:  # type: ignore[override]
             raise BackendError("no embeddings today")
 
-    memory = await open_memory("facts", settings, Broken())
+    memory = await load_memory("facts", settings, Broken())
     with pytest.raises(BackendError, match="no embeddings"):
         await memory.add([item("red")])
     assert await memory.items() == []
     await memory.aclose()
-    memory = await open_memory("facts", settings)
+    memory = await load_memory("facts", settings)
     await memory.add([item("red")])
     await memory.aclose()
     with pytest.raises(BackendError, match="no embeddings"):
-        await open_memory("facts", settings, Broken())
+        await load_memory("facts", settings, Broken())
 
 
 @pytest.mark.parametrize("name", ["", "Facts", "../facts", "a/b", ".hidden", "con", "x" * 81, "café"])
 async def test_names_are_checked(settings: Settings, name: str) -> None:
     with pytest.raises(UserError, match="cannot name a memory") as told:
-        await open_memory(name, settings)
+        await load_memory(name, settings)
     assert "a name is 1 to 80" in told.value.hint
     assert not settings.store.parent.exists()
 
 
 async def test_one_that_is_not_there(settings: Settings) -> None:
-    assert memory_places(settings) == []
+    assert list_memories(settings) == []
     with pytest.raises(UnknownName, match="'facts'"):
-        await open_memory("facts", settings, create=False)
-    assert memory_places(settings) == []
-    await (await open_memory("facts", settings)).aclose()
+        await load_memory("facts", settings, create=False)
+    assert list_memories(settings) == []
+    await (await load_memory("facts", settings)).aclose()
     with pytest.raises(UnknownName) as told:
         find_memory("fact", settings)
     assert told.value.nearest == ("facts",)
     with pytest.raises(UserError, match="max_items = 0"):
-        await open_memory("facts", settings, max_items=0)
+        await load_memory("facts", settings, max_items=0)
     assert MAX_ITEMS == 10_000
 
 
 async def test_one_that_was_removed_meanwhile_says_so(settings: Settings) -> None:
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("red")])
-    remove_memory(memory_place("facts", settings))
-    assert memory_places(settings) == []
+    remove_memory(memory_location("facts", settings))
+    assert list_memories(settings) == []
     with pytest.raises(StoreError, match="removed by another process"):
         await memory.add([item("green")])
-    other = await open_memory("facts", settings, WordVectors())
+    other = await load_memory("facts", settings, WordVectors())
     assert await held(other) == []
     with pytest.raises(StoreError, match="removed by another process"):
         await memory.items()
@@ -300,16 +299,16 @@ async def test_a_folder_that_must_not_be_written(settings: Settings) -> None:
     home.parent.mkdir(exist_ok=True)
     home.write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot use the folder") as told:
-        await open_memory("facts", settings)
+        await load_memory("facts", settings)
     assert told.value.hint == "set --store"
 
 
 async def test_the_summary(settings: Settings) -> None:
-    memory = await open_memory("facts", settings)
+    memory = await load_memory("facts", settings)
     await memory.add([item(text) for text in FACTS])
     changed = max(one.created for one in await memory.items())
     await memory.aclose()
     place = find_memory("facts", settings)
-    told = summarize(place)
+    told = summarize_memory(place)
     assert (told.name, told.state, told.items, told.changed) == ("facts", "ready", 3, changed)
     assert told.size_bytes == os.stat(place.rows).st_size

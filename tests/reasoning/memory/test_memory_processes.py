@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import open_memory
-from reason.reasoning.memory.named_index import VectorIndex
-from reason.reasoning.memory.named_place import find_memory
+from reason.reasoning.memory.named_memory import VectorIndex, load_memory
+from reason.reasoning.memory.storage import find_memory
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 
 pytest.importorskip("faiss")
@@ -25,9 +24,9 @@ from pathlib import Path
 sys.path.insert(0, {str(TESTS)!r})
 from reason.core.settings import Settings
 from reason.reasoning.memory import named_index, named_rows
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import open_memory
+from reason.reasoning.retrieval.deduplication import text_hash
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.memory.named_memory import open_memory
 from support.word_vectors import WordVectors
 
 def item(text):
@@ -81,7 +80,7 @@ async def test_two_processes_write_at_once(tmp_path: Path) -> None:
         assert child.returncode == 0, told
     wanted = {f"{who}{i} only{who}{i}" for who in "ab" for i in range(15)} | {f"both{i} alike{i}" for i in range(15)}
     embedding = WordVectors()
-    memory = await open_memory("facts", Settings(store=store), embedding)
+    memory = await load_memory("facts", Settings(store=store), embedding)
     items = await memory.items()
     assert len(items) == len(wanted)
     assert {one.item.text for one in items} == wanted
@@ -98,8 +97,8 @@ async def test_two_processes_write_at_once(tmp_path: Path) -> None:
 
 async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
     settings = Settings(store=tmp_path / "runs.sqlite3")
-    one, other = [await open_memory("facts", settings, WordVectors()) for _ in range(2)]
-    words = await open_memory("facts", settings)
+    one, other = [await load_memory("facts", settings, WordVectors()) for _ in range(2)]
+    words = await load_memory("facts", settings)
     assert (await one.add([item("red wine")])).ids == (1,)
     assert (await other.add([item("Red wine!"), item("white wine")])).ids == (2,)
     assert (await words.add([item("white WINE"), item("rose wine")])).ids == (3,)
@@ -139,7 +138,7 @@ async def test_killed_while_adding(tmp_path: Path, deadly: str, texts: list[str]
     _, told = child.communicate(timeout=120)
     assert child.returncode == -signal.SIGKILL, told
     embedding = WordVectors()
-    memory = await open_memory("facts", Settings(store=store), embedding)
+    memory = await load_memory("facts", Settings(store=store), embedding)
     assert [one.item.text for one in await memory.items()] == texts
     assert embedding.asked == []  # the vectors came with the rows
     assert [hit.found.item.text for hit in await memory.recall(texts[-1], 1)] == texts[-1:]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import Settings, load_settings
-from reason.reasoning.memory.admission import Admission, Proposal, Rules, Thought
-from reason.reasoning.memory.duplicates import Marks, same_words, text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import open_memory
-from reason.reasoning.memory.similarity import EmbeddedSimilarity
-from reason.serving.embeddings import EmbeddingModel, open_embedding
+from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
+from reason.reasoning.memory.named_memory import load_memory
+from reason.reasoning.memory.similarity import EmbeddingSimilarity
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.retrieval.deduplication import TextFingerprint, duplicate_level, text_hash
+from reason.serving.encoders.protocols import EmbeddingModel, load_embedding_model
 
 pytestmark = pytest.mark.real
 
@@ -34,7 +34,7 @@ async def minilm() -> AsyncIterator[EmbeddingModel]:
     pytest.importorskip("sentence_transformers")
     torch.set_num_threads(1)  # it is too small for two
     try:
-        model = await open_embedding("local/all-minilm-l6-v2", load_settings())
+        model = await load_embedding_model("local/all-minilm-l6-v2", load_settings())
     except BackendUnavailable as e:
         pytest.skip(f"local/all-minilm-l6-v2 cannot be had: {e}")
     yield model
@@ -46,15 +46,15 @@ def item(text: str) -> MemoryItem:
 
 
 def test_the_examples_are_beyond_the_first_two_levels() -> None:
-    assert [same_words(Marks.of(text), [Marks.of(FACTS[0])]) for text in AGAIN] == [None, None]
+    assert [duplicate_level(TextFingerprint.of(text), [TextFingerprint.of(FACTS[0])]) for text in AGAIN] == [None, None]
 
 
 async def test_admission(minilm: EmbeddingModel) -> None:
-    admission = Admission(Rules(), lambda text: len(text.split()), EmbeddedSimilarity(minilm))
+    admission = AdmissionFilter(AdmissionRules(), lambda text: len(text.split()), EmbeddingSimilarity(minilm))
     proposals = ("Gustave Eiffel's company built the tower.", *AGAIN, FACTS[2])
     [result] = await admission.admit(
         [
-            Thought(
+            NodeProposals(
                 1,
                 "When was the Eiffel Tower built? First I find out who built it.",
                 (FACTS[0],),
@@ -70,11 +70,11 @@ async def test_admission(minilm: EmbeddingModel) -> None:
 
 async def test_named_memory(minilm: EmbeddingModel, tmp_path: Path) -> None:
     settings = Settings(store=tmp_path / "runs.sqlite3")
-    memory = await open_memory("facts", settings, minilm)
+    memory = await load_memory("facts", settings, minilm)
     kept = await memory.add([item(text) for text in (*FACTS, *AGAIN)])
     assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3, 4, 5), {3: 2})
     await memory.aclose()
-    memory = await open_memory("facts", settings, minilm)
+    memory = await load_memory("facts", settings, minilm)
     for question, answer in (
         ("In which year did they complete the famous iron lattice in Paris?", 0),
         ("How do plants get energy from the sun?", 1),

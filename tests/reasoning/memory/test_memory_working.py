@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.reasoning.memory.admission import Admission, Proposal, Rules, Thought
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.working import Scope, WorkingMemory
+from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
+from reason.reasoning.memory.working_memory import MemoryItem, Scope, WorkingMemory
+from reason.reasoning.retrieval.deduplication import text_hash
 
 
 def item(text: str, score: float = 0.5, node: int = -1) -> MemoryItem:
@@ -124,7 +123,7 @@ def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *
     """What each node knows and is shown, when the nodes are made in an order and numbered by it."""
     numbers = {label: i for i, label in enumerate(order)}
     memory = WorkingMemory(scope, shown=2)
-    admission = Admission(Rules(), lambda text: len(text.split()))
+    admission = AdmissionFilter(AdmissionRules(), lambda text: len(text.split()))
 
     def path(label: str) -> list[int]:
         parts = label.split(".")
@@ -132,7 +131,7 @@ def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *
 
     async def expand(labels: Sequence[str]) -> None:
         thoughts = [
-            Thought(
+            NodeProposals(
                 numbers[label],
                 "",
                 tuple(one.text for one in memory.known(path(label))),

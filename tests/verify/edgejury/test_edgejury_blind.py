@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.sqlite_store import SqliteStore
-from reason.verify.edgejury.roles import shipped_roles
+from reason.core.store.sqlite import SqliteStore
+from reason.verify.edgejury.jurors import shipped_roles
 from support.scripted_jury import (
     CAPITAL,
     Juror,

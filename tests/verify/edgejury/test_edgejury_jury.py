@@ -3,10 +3,10 @@
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, DataError, UserError
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.strategy import make_strategy
-from reason.verify.edgejury.reliability import fit_reliability, save_reliability
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.strategy import create_strategy
+from reason.verify.edgejury.jurors import fit_reliability, save_reliability
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
@@ -213,7 +213,7 @@ async def test_published_sums_count_every_review_alike(store):
 @pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (-1.0, 1.0, 1.0)])
 def test_impossible_weights_are_refused_before_anybody_is_asked(weights):
     with pytest.raises(UserError, match="weights"):
-        make_strategy("edgejury", {"weights": weights})
+        create_strategy("edgejury", {"weights": weights})
 
 
 async def test_a_choice_that_no_juror_made_falls_to_the_vote(store):

@@ -6,7 +6,7 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.verify.edgejury.panel import Panel
 from support.scripted_jury import CAPITAL, Juror, JuryDesk, kind_of, model, prompts, rules, says
 from support.scripted_model import ScriptedModel

@@ -6,23 +6,20 @@ import numpy as np
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.knowledge import Knowledge
-from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.strategy import Knowledge, Models
+from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Capabilities
-from reason.verify.claims import Claim
-from reason.verify.edgejury.affordable import affordable
-from reason.verify.edgejury.asked_stances import read_stances, stance_request
 from reason.verify.edgejury.config import JuryConfig
-from reason.verify.edgejury.opinions import Opinion
+from reason.verify.edgejury.jurors import family_of
+from reason.verify.edgejury.jury import affordable
+from reason.verify.edgejury.labels import chosen_stances, read_stances, stance_request, stances_of
 from reason.verify.edgejury.panel import Panel
-from reason.verify.edgejury.seats import family_of
-from reason.verify.edgejury.stances import chosen_stances, stances_of
-from reason.verify.support import Support
+from reason.verify.edgejury.types import Opinion
+from reason.verify.types import Claim, Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import OPEN, Juror, JuryDesk, model, prompts
 

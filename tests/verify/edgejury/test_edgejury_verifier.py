@@ -4,13 +4,12 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.agents.verify_text import averify_text
-from reason.core.answer import Candidate, Solution
 from reason.core.errors import BackendUnavailable, NotVerified, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Document, Question
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
+from reason.core.types import Candidate, Document, Question, Solution
 from reason.verify.edgejury.verifier import competitors
-from reason.verify.reports import ClaimReport
+from reason.verify.types import ClaimReport
 from reason.verify.verifier import make_verifier
 from support.scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
 from support.scripted_model import ScriptedModel, replies
@@ -28,12 +27,12 @@ def opened(monkeypatch):
     for name, text in (("a/one", FACT), ("b/two", FACT), ("c/three", FALSE)):
         models[name] = model(Juror(text), name)
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         if name not in models:
             raise BackendUnavailable(f"no model {name}")
         return models[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 

@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.claims import Claim
-from reason.verify.edgejury.agreement import (
-    Stance,
-    confidence_of,
-    label_claim,
-    label_of,
-    premise,
-    score_of,
-    stance_of,
-)
-from reason.verify.edgejury.opinions import Agreement, ClaimLabel
-from reason.verify.support import Support
+from reason.verify.edgejury.labels import Stance, confidence_of, label_claim, label_of, premise, score_of, stance_of
+from reason.verify.edgejury.types import Agreement, ClaimLabel
+from reason.verify.types import Claim, Support
 
 CLAIM = Claim(text="The tower is 300 m high.", start=0, end=24)
 CASES: list[tuple[tuple[int, int, int], Agreement, float]] = [

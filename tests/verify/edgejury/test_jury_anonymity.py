@@ -7,15 +7,13 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.question import Document, Question
-from reason.verify.edgejury.anonymity import GONE, Roster, Scrubber
-from reason.verify.edgejury.blinding import blinding, show_answers
-from reason.verify.edgejury.chairing import chair_request
-from reason.verify.edgejury.issues import pool, worth_keeping
-from reason.verify.edgejury.opinions import Issue, Marks, Quote, Review
+from reason.core.types import Document, Question
+from reason.verify.edgejury.anonymity import GONE, Roster, Scrubber, blinding, show_answers
+from reason.verify.edgejury.chair import chair_request
+from reason.verify.edgejury.jurors import Role, shipped_roles
 from reason.verify.edgejury.ranking import rank
-from reason.verify.edgejury.reviewing import review_request
-from reason.verify.edgejury.roles import Role, shipped_roles
+from reason.verify.edgejury.review import pool, review_request, worth_keeping
+from reason.verify.edgejury.types import Issue, Marks, Quote, Review
 
 WIND = Question(text="Which wind blows in Provence?")
 ROSTER = Roster(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.question import Question
-from reason.verify.edgejury.blinding import Blinding, blinding, show_answers
+from reason.core.types import Question
+from reason.verify.edgejury.anonymity import Blinding, blinding, show_answers
 
 OPEN = Question(text="Why?")
 CHOICE = Question(text="Which?", choices=("one", "two", "three"))

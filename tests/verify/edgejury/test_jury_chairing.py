@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.question import Question
-from reason.verify.edgejury.blinding import Blinding, show_answers
-from reason.verify.edgejury.chair_reading import read_chair
-from reason.verify.edgejury.chairing import chair_repair, chair_request, fallback, left_out
-from reason.verify.edgejury.opinions import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
-from reason.verify.edgejury.option_orders import OptionOrder
+from reason.core.types import Question
+from reason.verify.edgejury.anonymity import Blinding, OptionOrder, show_answers
+from reason.verify.edgejury.chair import chair_repair, chair_request, fallback, left_out, read_chair
+from reason.verify.edgejury.types import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
 
 OPEN = Question(text="Why is the sky blue?")
 CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))

@@ -9,21 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.question import Question
-from reason.verify.edgejury.closed import (
-    Vote,
-    canonical,
-    closed_kind,
-    mutually_entailed,
-    read_opinion,
-    settle,
-    unanimous,
-    weighted_vote,
-)
-from reason.verify.edgejury.opinions import Opinion, Ranking, Standing, Synthesis
-from reason.verify.edgejury.option_orders import OptionOrder
-from reason.verify.edgejury.position_bias import position_bias
-from reason.verify.support import Support
+from reason.core.types import Question
+from reason.evals.statistics.position_bias import position_bias
+from reason.verify.edgejury.anonymity import OptionOrder
+from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
+from reason.verify.edgejury.decision import Vote, mutually_entailed, settle, unanimous, weighted_vote
+from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
+from reason.verify.types import Support
 
 CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.verify.edgejury.issues import overlap, pool, worth_keeping
-from reason.verify.edgejury.opinions import Issue, IssueKind, PooledIssue, Quote, Review
+from reason.verify.edgejury.review import overlap, pool, worth_keeping
+from reason.verify.edgejury.types import Issue, IssueKind, PooledIssue, Quote, Review
 
 YEAR = "the year 1889 is wrong"
 DETAILS = [YEAR, "the year 1889 seems wrong", "the year seems odd", "units are missing", "units are missing here", "it"]

@@ -7,12 +7,13 @@ from collections import Counter
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reason.core.question import Question
-from reason.reasoning.answers import extract
-from reason.verify.edgejury.closed import read_opinion, weighted_vote
-from reason.verify.edgejury.opinions import Opinion
-from reason.verify.edgejury.option_orders import OptionOrder, option_orders, own_order
-from reason.verify.edgejury.position_bias import position_bias
+from reason.core.types import Question
+from reason.evals.statistics.position_bias import position_bias
+from reason.reasoning.answers.extraction import extract_answer
+from reason.verify.edgejury.anonymity import OptionOrder, option_orders, own_order
+from reason.verify.edgejury.answering import read_opinion
+from reason.verify.edgejury.decision import weighted_vote
+from reason.verify.edgejury.types import Opinion
 
 CITIES = ("Oslo", "Paris", "Rome", "Bern", "Wien", "Riga", "Kiev", "Bonn", "Lima", "Nice", "Graz", "Linz", "Bari")
 QUESTION = Question(text="Which city is the capital of France?", choices=CITIES[:4])
@@ -97,12 +98,12 @@ def test_what_a_text_chooses_is_the_same_option_before_and_after(count: int, opt
     place = order.order.index(option)
     letter = "ABCDEFGHIJKLM"[place]
     text = form.format(letter, CITIES[option])
-    found = extract(text, order.shown(asked))
+    found = extract_answer(text, order.shown(asked))
     assert found is not None
     assert found.value == letter
     told, choice = read_opinion(text, asked, order)
     assert choice == "ABCDEFGHIJKLM"[option]
-    again = extract(told, asked)
+    again = extract_answer(told, asked)
     assert again is not None
     assert again.value == choice
 

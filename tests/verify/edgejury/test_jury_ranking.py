@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.edgejury.closed import weighted_vote
-from reason.verify.edgejury.concordance import LEAST, concordance
-from reason.verify.edgejury.opinions import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
-from reason.verify.edgejury.ranking import marks_of, pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.decision import weighted_vote
+from reason.verify.edgejury.ranking import LEAST, concordance, marks_of, pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 
 RULES: tuple[Aggregate, ...] = ("borda", "copeland", "schulze", "points")
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.verify.edgejury.closed import weighted_vote
-from reason.verify.edgejury.opinions import Opinion
-from reason.verify.edgejury.reliability import (
+from reason.verify.edgejury.decision import weighted_vote
+from reason.verify.edgejury.jurors import (
     LEAST,
     MOST,
     JuryReliability,
@@ -22,6 +21,7 @@ from reason.verify.edgejury.reliability import (
     load_reliability,
     save_reliability,
 )
+from reason.verify.edgejury.types import Opinion
 
 RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
 

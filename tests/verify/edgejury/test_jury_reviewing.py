@@ -8,13 +8,12 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.question import Question
-from reason.verify.edgejury.blinding import Blinding, blinding, show_answers
-from reason.verify.edgejury.lenient_json import find_object, find_text
-from reason.verify.edgejury.opinions import Review
-from reason.verify.edgejury.option_orders import OptionOrder
+from reason.core.types import Question
+from reason.verify.edgejury.anonymity import Blinding, OptionOrder, blinding, show_answers
 from reason.verify.edgejury.ranking import rank
-from reason.verify.edgejury.reviewing import read_review, repair_request, review_request
+from reason.verify.edgejury.requests import find_object, find_text
+from reason.verify.edgejury.review import read_review, repair_request, review_request
+from reason.verify.edgejury.types import Review
 
 OPEN = Question(text="Why is the sky blue?")
 BLIND = Blinding(("A", "B", "C"), (2, 0, 1))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import DataError, UnknownName
-from reason.core.question import Question
-from reason.reasoning.answers import extract
-from reason.verify.edgejury.roles import SHIPPED, answer_prompt, find_roles, load_role, role_of, shipped_roles
+from reason.core.types import Question
+from reason.reasoning.answers.extraction import extract_answer
+from reason.verify.edgejury.jurors import SHIPPED, answer_prompt, find_roles, load_role, role_of, shipped_roles
 
 CAPITAL = Question(text="What is the capital of France?", choices=("Lyon", "Paris"))
 OPEN = Question(text="Why is the sky blue?")
@@ -71,7 +71,7 @@ def test_a_prompt_has_the_role_as_system_message_and_the_form_of_the_answer() ->
 )
 def test_the_form_that_is_asked_for_is_one_that_is_read(question: Question, line: str, answer: str) -> None:
     assert line.split()[0] in answer_prompt(None, question).messages[0].content
-    found = extract(f"It could be otherwise, with 7 or A.\n{line}", question)
+    found = extract_answer(f"It could be otherwise, with 7 or A.\n{line}", question)
     assert found is not None
     assert (found.value, found.stated) == (answer, True)
 

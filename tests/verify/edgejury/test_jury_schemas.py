@@ -6,16 +6,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.serving.model import Capabilities
-from reason.verify.edgejury.asked_stances import OPENING, knowledge_request, read_stances, stance_request
-from reason.verify.edgejury.blinding import Blinding
-from reason.verify.edgejury.chair_reading import read_chair
-from reason.verify.edgejury.chairing import chair_request
-from reason.verify.edgejury.opinions import PooledIssue, Ranking, Standing
-from reason.verify.edgejury.reviewing import read_review, repair_request, review_request
-from reason.verify.edgejury.schemas import chair_schema, review_schema, stance_schema
+from reason.verify.edgejury.anonymity import Blinding
+from reason.verify.edgejury.chair import chair_request, chair_schema, read_chair
+from reason.verify.edgejury.labels import OPENING, knowledge_request, read_stances, stance_request, stance_schema
+from reason.verify.edgejury.review import read_review, repair_request, review_request, review_schema
+from reason.verify.edgejury.types import PooledIssue, Ranking, Standing
 from support.scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, kind_of, model, rules, says
 
 BLIND = Blinding(("A", "B", "C"), (2, 0, 1))

@@ -1,0 +1,1 @@
+"""Saved indexes: built in resumable steps, memory-mapped when loaded."""

@@ -1,0 +1,348 @@
+"""`attribute_internally`: where in a run its claims come from, by the best means that the run's model allows.
+
+Four grades, from the same words to the inside of the model; each that can be done is done. It tells where a claim comes
+from and never whether it is right: no verdict is read here or written.
+
+`by_agreement`: which of a run's samples say a claim too, and which say the opposite.
+
+Source: our own rule (grade I1 of attribution), near to SelfCheckGPT (Manakul, Liusie, Gales 2023, arXiv:2303.08896,
+section 5.4), which averages the probability of contradiction over samples; here each sample has one vote.
+
+`by_provenance`: which parts of a run say a claim in the same words, and which said it first; needs no model.
+
+Source: our own rule (grade I0 of attribution): the share of the claim's three-word sequences that stand in a part.
+
+`by_relevance`: which parts of the prompt a claim rests on, seen from inside the model (grade I3 of attribution).
+
+The weight is relevance by AttnLRP (Achtibat et al. 2024, arXiv:2402.05602); `detail` shows gradient times input and
+attention beside it. Attention is where the model looked, and is told as no cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from pydantic import JsonValue
+
+from ...core.errors import BackendError, CapabilityMissing, LimitExceeded, UserError
+from ...reasoning.retrieval.words import split_words
+from ...serving.model import ExplainsTokens, LanguageModel, Relevance
+from ..entailment.protocol import Entailment, Pair
+from ..entailment.windows import WindowedEntailment
+from ..types import AttributionKind, Claim, InternalAttribution, Label, Support
+from .context import ABLATIONS, DELTA, Shown, by_context
+from .segments import Segment, given, samples_of
+
+SIGN: dict[Label, int] = {"supports": 1, "refutes": -1, "neutral": 0}
+
+
+async def by_agreement(
+    claims: Sequence[Claim], samples: Sequence[Segment], entailment: Entailment
+) -> list[tuple[InternalAttribution, ...]]:
+    """What each sample says of each claim, judged in one call.
+
+    A sample longer than the entailment can look at is judged window by window, and the surest window counts.
+
+    Args:
+        claims: The claims.
+        samples: Complete attempts, or the replies of several agents.
+        entailment: What judges; it is not closed.
+
+    Returns:
+        For each claim one attribution a sample that could be judged, in order. The weight is 1 if the sample entails
+        the claim, -1 if it contradicts it, else 0; `detail` has the share of each sign among them.
+
+    Raises:
+        ReasonError: The whole call failed, or did not fit the budget.
+    """
+    pairs = [Pair(sample.text, claim.text) for claim in claims for sample in samples]
+    verdicts = await WindowedEntailment(entailment).judge(pairs) if pairs else []
+    width = len(samples)
+    return [
+        _votes(samples, verdicts[row * width : (row + 1) * width], entailment.identity) for row in range(len(claims))
+    ]
+
+
+def _votes(
+    samples: Sequence[Segment], verdicts: Sequence[Support | None], identity: str
+) -> tuple[InternalAttribution, ...]:
+    read = [(s, v) for s, v in zip(samples, verdicts, strict=True) if v is not None]
+    signs = [SIGN[v.label] for _, v in read]
+    shares: dict[str, JsonValue] = {
+        name: signs.count(sign) / len(signs)
+        for name, sign in (("entail", 1), ("contradict", -1), ("neither", 0))
+        if signs
+    }
+    told: dict[str, JsonValue] = {
+        "method": "1 if the sample entails the claim, -1 if it contradicts it, else 0",
+        "judge": identity,
+        "samples": len(read),
+        "unread": len(samples) - len(read),
+        **shares,
+    }
+    return tuple(
+        InternalAttribution(
+            component=sample.name, kind="agreement", weight=float(sign), detail={**told, "probs": list(verdict)}
+        )
+        for (sample, verdict), sign in zip(read, signs, strict=True)
+    )
+
+
+CONTAINED = 0.6
+"""Least share of a claim's sequences in a part that counts as a source."""
+LENGTH = 3
+"""Words of a sequence; a shorter claim is one sequence as a whole."""
+
+Gram = tuple[str, ...]
+
+
+def by_provenance(
+    claims: Sequence[Claim], segments: Sequence[Segment], *, contained: float = CONTAINED
+) -> list[tuple[InternalAttribution, ...]]:
+    """All parts that contain a claim, with their rank.
+
+    Words are compared without case and marks over letters; what stands between them does not count. Linear in the
+    length of the segments for each length of a sequence, of which there are three at most.
+
+    Args:
+        claims: The claims.
+        segments: The parts of the run, in the order in which they came to be.
+        contained: Least share of the claim's distinct sequences, in (0, 1].
+
+    Returns:
+        For each claim its sources in that order. The weight is the share, in [0, 1]; `detail` tells the rank, from 1.
+    """
+    wanted = [_grams(split_words(claim.text)) for claim in claims]
+    lengths = {len(next(iter(grams))) for grams in wanted if grams}
+    sought: set[Gram] = set().union(*wanted)
+    found: list[list[InternalAttribution]] = [[] for _ in claims]
+    for segment in segments:
+        words = split_words(segment.text)
+        there = {gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in sought}
+        for grams, sources in zip(wanted, found, strict=True):
+            share = len(grams & there) / len(grams) if grams else 0.0
+            if grams and share >= contained:
+                sources.append(_source(segment, share, len(sources) + 1, len(grams)))
+    return [tuple(sources) for sources in found]
+
+
+def containment(claim: str, text: str) -> float:
+    """Share of a claim's distinct three-word sequences that stand in a text, in [0, 1]; 0 for a claim without words."""
+    grams = _grams(split_words(claim))
+    if not grams:
+        return 0.0
+    return len(grams & set(_sequences(split_words(text), len(next(iter(grams)))))) / len(grams)
+
+
+def _source(segment: Segment, share: float, rank: int, grams: int) -> InternalAttribution:
+    return InternalAttribution(
+        component=segment.name,
+        kind="provenance",
+        weight=share,
+        detail={
+            "method": f"share of the claim's sequences of {LENGTH} words that stand in the part",
+            "sequences": grams,
+            "rank": rank,
+            "first": rank == 1,
+            "part": segment.kind,
+        },
+    )
+
+
+def _grams(words: Sequence[str]) -> frozenset[Gram]:
+    return frozenset(_sequences(words, min(LENGTH, len(words)))) if words else frozenset()
+
+
+def _sequences(words: Sequence[str], length: int) -> Iterator[Gram]:
+    return zip(*(words[i:] for i in range(length)), strict=False)
+
+
+class RelevanceFindings(NamedTuple):
+    """What the model's inside has shown.
+
+    Attributes:
+        found: For each claim the parts that were shown, the weightiest first; empty where the budget did not reach.
+        stopped: Why it is less than was planned; empty if all was done.
+    """
+
+    found: list[tuple[InternalAttribution, ...]]
+    stopped: str
+
+
+async def by_relevance(
+    claims: Sequence[Claim], segments: Sequence[Segment], model: ExplainsTokens
+) -> RelevanceFindings:
+    """Weigh the parts of the context, and the question, for each claim.
+
+    The prompt is that of context ablation with all its parts, so that the two grades speak of the same. One call a
+    claim, each fitted into the budget by a metered model; the first that does not fit ends the work.
+
+    Args:
+        claims: The claims; their texts are explained as a reply.
+        segments: The parts of the run.
+        model: Must be able to explain; the one that wrote the claims, or it tells of another.
+
+    Raises:
+        ReasonError: The model failed or cannot explain, or the prompt does not fit it.
+    """
+    shown = Shown.of(segments)
+    asked = [s for s in segments if s.kind == "question"]
+    parts = [*shown.context, *asked]
+    prompt = shown.prompt()
+    found: list[tuple[InternalAttribution, ...]] = []
+    stopped = ""
+    for claim in claims if parts else ():
+        try:
+            relevance = await model.relevance(prompt, [s.text for s in parts], claim.text)
+        except LimitExceeded as limit:
+            stopped = f"{limit.message}; {len(found)} of {len(claims)} claims were explained"
+            break
+        found.append(_attributions(parts, relevance))
+    return RelevanceFindings([*found, *[()] * (len(claims) - len(found))], stopped)
+
+
+def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[InternalAttribution, ...]:
+    told: dict[str, JsonValue] = {
+        "method": "relevance by AttnLRP, summed over the claim's tokens",
+        "unit": "nats",
+        "claim": relevance.logprob,
+        "rest": relevance.rest,
+        "attention is": "where the model looked, not a cause",
+    }
+    order = sorted(range(len(parts)), key=lambda i: -relevance.relevance[i])
+    return tuple(
+        InternalAttribution(
+            component=parts[i].name,
+            kind="whitebox",
+            weight=relevance.relevance[i],
+            detail={
+                **told,
+                "rank": rank,
+                "gradient times input": relevance.gradient[i],
+                "attention": relevance.attention[i],
+                "tokens": relevance.tokens[i],
+            },
+        )
+        for rank, i in enumerate(order, 1)
+    )
+
+
+GRADES: tuple[AttributionKind, ...] = get_args(AttributionKind)
+"""All grades, the simplest first."""
+NOTHING = "nothing"
+"""Component of an attribution that tells why a grade is missing."""
+
+Outcome = tuple[list[tuple[InternalAttribution, ...]], str]
+"""Attributions of each claim, and why they are not all that was planned (or empty)."""
+
+
+async def attribute_internally(
+    claims: Sequence[Claim],
+    segments: Sequence[Segment],
+    *,
+    samples: Sequence[Segment] | None = None,
+    entailment: Entailment | None = None,
+    model: LanguageModel | None = None,
+    levels: Collection[AttributionKind] = GRADES,
+    seed: int = 0,
+    delta: float = DELTA,
+    ablations: int = ABLATIONS,
+) -> list[tuple[InternalAttribution, ...]]:
+    """Attribute each claim to parts of the run.
+
+    - "provenance": which parts say it in the same words; always possible;
+    - "agreement": which samples entail or contradict it; needs an entailment and samples;
+    - "context": what becomes of its probability without parts of the context; needs a model that scores;
+    - "whitebox": relevance inside the model; needs the embedded engine and a family that it computes itself.
+
+    A grade that is wanted and cannot be done, or that the budget ended, is named by an attribution of its kind to
+    "nothing", with weight 0 and the reason in `detail` (see `left_out`). A metered model and entailment fit every call
+    into the run's budget; what was found before it ended is kept.
+
+    Args:
+        claims: The claims.
+        segments: The parts of the run (see `segments_of`).
+        samples: Complete attempts that vote; the samples among the segments by default.
+        entailment: Judges whether samples agree.
+        model: The model that wrote the claims; with another one the two last grades tell of that.
+        levels: Grades that are wanted.
+        seed: Seed of what is random.
+        delta: Nats per token by which the context must change a claim to count as its source.
+        ablations: Random subsets of a context with more than 12 parts.
+
+    Returns:
+        For each claim its attributions, the best grade first; each says in `detail` how it was obtained.
+
+    Raises:
+        UserError: A grade has no such name, or a number is out of its range.
+        ReasonError: The run store failed. A model that fails is a missing grade.
+    """
+    if unknown := set(levels) - set(GRADES):
+        raise UserError(f"there is no attribution {', '.join(sorted(unknown))}", hint=f"one of {', '.join(GRADES)}")
+    if ablations < 1 or delta <= 0:
+        raise UserError(
+            f"{ablations} ablations and a delta of {delta:g} attribute nothing",
+            hint="ablations is at least 1, delta is positive",
+        )
+    voters = samples_of(segments) if samples is None else samples
+
+    async def provenance() -> Outcome:
+        return by_provenance(claims, segments), ""
+
+    async def agreement() -> Outcome:
+        if entailment is None or not voters:
+            return _none(claims, "nothing judges samples" if entailment is None else "the run has no samples")
+        return await by_agreement(claims, voters, entailment), ""
+
+    async def context() -> Outcome:
+        if model is None or not model.capabilities.scoring:
+            return _none(claims, _lacks(model, "score given text"))
+        if not given(segments):
+            return _none(claims, "nothing was put before the model beside the question")
+        return await by_context(claims, segments, model, delta=delta, ablations=ablations, seed=seed)
+
+    async def whitebox() -> Outcome:
+        inside: object = model
+        if not isinstance(inside, ExplainsTokens):
+            return _none(claims, _lacks(model, "look into itself"))
+        return await by_relevance(claims, segments, inside)
+
+    ways: dict[AttributionKind, Callable[[], Awaitable[Outcome]]] = {
+        "provenance": provenance,
+        "agreement": agreement,
+        "context": context,
+        "whitebox": whitebox,
+    }
+    found: list[tuple[InternalAttribution, ...]] = [() for _ in claims]
+    for grade in GRADES if claims else ():  # the cheap ones first: the budget may end
+        if grade in levels:
+            of_grade, missing = await _tried(claims, ways[grade])
+            told = (_missing(grade, missing),) if missing else ()
+            found = [(*new, *told, *old) for new, old in zip(of_grade, found, strict=True)]
+    return found
+
+
+def left_out(attributions: Sequence[InternalAttribution]) -> tuple[str, ...]:
+    """Which grades of a claim's attribution are missing or cut short, and why, for people to read."""
+    return tuple(f"{a.kind}: {a.detail['left_out']}" for a in attributions if a.component == NOTHING)
+
+
+async def _tried(claims: Sequence[Claim], way: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """What a grade gives; one that fails is missing, and the others go on."""
+    try:
+        return await way()
+    except (CapabilityMissing, LimitExceeded, UserError, BackendError) as error:
+        return _none(claims, str(error))
+
+
+def _none(claims: Sequence[Claim], why: str) -> Outcome:
+    return [() for _ in claims], why
+
+
+def _missing(grade: AttributionKind, why: str) -> InternalAttribution:
+    return InternalAttribution(component=NOTHING, kind=grade, weight=0.0, detail={"left_out": why})
+
+
+def _lacks(model: LanguageModel | None, what: Literal["score given text", "look into itself"]) -> str:
+    return "there is no model to ask" if model is None else f"model {model.name!r} cannot {what}"

@@ -1,1 +1,0 @@
-"""What a verifier's probabilities are worth, and when to stand by a verdict."""

@@ -1,0 +1,516 @@
+"""Where an English clause has its verb, told by the forms of words alone: no grammar, no model.
+
+`Subject`: what a sentence is about, where its words make that plain: a name or short phrase before the verb.
+
+`Antecedents`: who "he", "she", "it" or "they" at a sentence's beginning is, where only one can be meant.
+
+The subject of the sentence before is meant if that sentence says what it is ("The Louvre is a museum. It …"), whatever
+else it names; otherwise only if nothing else is named there, and for "it" and "they" only if it says how or where the
+subject is. In doubt a pronoun stays: a wrong name makes a wrong claim.
+
+A sentence cut where it says two things: "A was born in X and died in Y", two clauses, a semicolon. Only where safe.
+
+Nothing is cut in sentences that suppose, deny, hedge, report or compare: both halves may stand under one such word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# fmt: off
+BE = frozenset(["is", "are", "was", "were", "isn't", "aren't", "wasn't", "weren't"])
+AUXILIARIES = BE | frozenset([
+    "has", "have", "had", "do", "does", "did", "can", "could", "will", "would", "shall", "should", "may", "might",
+    "must", "cannot", "can't", "couldn't", "won't", "wouldn't", "doesn't", "don't", "didn't", "hasn't", "haven't",
+    "hadn't",
+])
+SIMPLE_PAST = frozenset([
+    "ate", "became", "began", "bore", "broke", "came", "chose", "drank", "drew", "drove", "fell", "flew", "forgot",
+    "gave", "grew", "knew", "ran", "rang", "rode", "rose", "sang", "sank", "saw", "spoke", "stole", "swam", "swore",
+    "threw", "took", "went", "woke", "wore", "wrote", "died", "lived", "occurred", "happened", "arrived", "remained",
+    "emerged", "existed", "belonged", "consisted", "retired", "graduated", "emigrated", "resigned",
+])
+"""Verbs of the past that are no participles, or participles that no passive is made with."""
+_PAST = frozenset([
+    "bought", "brought", "built", "burnt", "caught", "cost", "cut", "dealt", "fed", "felt", "fought", "found", "got",
+    "held", "hit", "kept", "laid", "lay", "led", "left", "lent", "lost", "made", "meant", "met", "paid", "put", "read",
+    "said", "sat", "sent", "set", "shot", "shut", "slept", "sold", "spent", "stood", "struck", "swept", "taught",
+    "thought", "told", "understood", "won",
+])
+PRESENT = frozenset([
+    "absorbs", "accounts", "acts", "allows", "appears", "begins", "belongs", "borders", "boils", "breaks", "carries",
+    "causes", "comes", "comprises", "connects", "consists", "contains", "controls", "converts", "costs", "covers",
+    "creates", "depends", "describes", "differs", "eats", "emits", "ends", "equals", "exists", "falls", "flows",
+    "forms", "freezes", "gives", "goes", "governs", "grows", "happens", "helps", "hosts", "houses", "includes",
+    "increases", "involves", "joins", "keeps", "lasts", "lays", "leads", "lets", "lies", "lives", "loses", "makes",
+    "means", "measures", "melts", "moves", "needs", "occupies", "occurs", "orbits", "owns", "plays", "produces",
+    "protects", "provides", "pumps", "reaches", "reacts", "refers", "releases", "remains", "represents", "requires",
+    "rises", "rotates", "rules", "runs", "says", "serves", "shows", "sits", "spans", "speaks", "stands", "starts",
+    "states", "stores", "supplies", "supports", "takes", "tells", "turns", "uses", "weighs", "wins", "works", "writes",
+])
+_PLURAL_PRESENT = frozenset([
+    "absorb", "appear", "belong", "border", "boil", "carry", "cause", "come", "consist", "contain", "convert", "cover",
+    "depend", "differ", "eat", "emit", "exist", "fall", "flow", "form", "freeze", "give", "go", "grow", "happen",
+    "include", "involve", "last", "lay", "lead", "lie", "live", "lose", "make", "mean", "melt", "need", "occur",
+    "orbit", "own", "produce", "provide", "reach", "refer", "release", "remain", "require", "rise", "run", "serve",
+    "speak", "stand", "take", "use", "vary", "weigh", "think", "believe", "know", "say", "want", "like", "hope",
+    "find",
+])
+_NOT_PAST = frozenset([
+    "red", "bed", "led", "shed", "speed", "seed", "need", "feed", "indeed", "hundred", "sacred", "breed", "exceed",
+    "wed", "united", "unprecedented", "aged", "based", "talented", "renowned", "so-called", "embed", "sled", "bred",
+    "weed", "deed", "biped", "kindred", "naked", "wicked", "greed", "reed", "creed", "steed", "limited", "advanced",
+    "married",
+])
+_NO_SUBJECT = frozenset([
+    "the", "a", "an", "of", "in", "and", "or", "its", "his", "her", "their", "some", "many", "two", "all",
+])
+_NO_OBJECT = frozenset([
+    "of", "in", "for", "and", "or", "by", "about", "on", "with", "to", "from", "at", "per", "as", "between",
+])
+_NEAR = 3
+# fmt: on
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*|[0-9]+(?:[.,][0-9]+)*|[^\s]")
+
+
+def words(text: str) -> list[re.Match[str]]:
+    """The words and marks of a text, in order."""
+    return list(_WORD.finditer(text))
+
+
+def is_past(word: str) -> bool:
+    """Whether a word looks like a verb of the past; it may be a participle too."""
+    return word in SIMPLE_PAST or word in _PAST or (len(word) > 3 and word.endswith("ed") and word not in _NOT_PAST)
+
+
+def is_finite(word: str) -> bool:
+    """Whether a word, in lower case, looks like the verb of a clause."""
+    plain = word.replace("\u2019", "'")
+    return (
+        plain in AUXILIARIES or plain in PRESENT or plain in _PLURAL_PRESENT or is_past(plain) or plain.endswith("n't")
+    )
+
+
+def _may_be_present(word: str, around: list[re.Match[str]]) -> bool:
+    """Whether an unknown word between two others may be a verb: "tin coats steel", not "the oats of" or "key facts"."""
+    if len(around) < 3 or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return False
+    before, after = around[0][0].lower(), around[2][0].lower()
+    return before not in _NO_SUBJECT and after not in _NO_OBJECT and after[0].isalnum()
+
+
+def has_verb(text: str) -> bool:
+    """Whether some word of a text looks like a verb; its first word does not count, which has no subject before it.
+
+    A verb that is not known is told by its place and ending: one of the first words, in -s, with an object behind it.
+    """
+    found = words(text[:2000])
+    for i, match in enumerate(found[1:], 1):
+        word = match[0]
+        if word.replace("\u2019", "'").lower().endswith(("'s", "'re", "'ve", "'ll", "'d", "'m")) and i < len(found) - 1:
+            return True
+        if word.islower() and (is_finite(word) or (i <= _NEAR and _may_be_present(word, found[i - 1 : i + 2]))):
+            return True
+    first = found[0][0].replace("\u2019", "'").lower() if found else ""
+    return first in {
+        "it's",
+        "he's",
+        "she's",
+        "there's",
+        "that's",
+        "they're",
+        "i'm",
+        "we're",
+        "what's",
+        "here's",
+        "i've",
+    }
+
+
+PRONOUNS = frozenset(["he", "she", "it", "they", "we", "i", "you"])
+POSSESSIVES = frozenset(["his", "her", "its", "their"])
+
+# fmt: off
+_DETERMINERS = frozenset(["the", "a", "an", "this", "these", "those", "that"]) | POSSESSIVES
+_CONNECTORS = frozenset(
+    ["of", "de", "von", "van", "der", "da", "di", "la", "le", "du", "del", "bin", "al", "el", "the"]
+)
+_NO_SUBJECTS = frozenset([
+    "in", "on", "at", "by", "with", "from", "to", "for", "after", "before", "during", "since", "until", "when",
+    "while", "if", "because", "although", "though", "as", "there", "here", "however", "therefore", "thus", "and",
+    "but", "or", "so", "who", "which", "what", "where", "why", "how", "that", "not", "no", "never", "every", "each",
+    "all", "some", "many", "most", "few", "both", "neither", "either", "one", "according", "unlike", "like", "about",
+    "over", "under", "between", "probably", "perhaps", "possibly", "maybe", "reportedly", "allegedly", "supposedly",
+    "apparently", "usually", "often", "than", "also", "then", "later", "today", "currently", "only", "even", "whether",
+    "unless", "nobody", "nothing", "let", "let's", "don't", "please",
+])
+_SUBJECT_ADVERBS = frozenset(["also", "later", "then", "now", "still", "once", "soon", "eventually", "first"])
+_MONTHS = frozenset([
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
+])
+# fmt: on
+_LOCATIVES = frozenset(["in", "at", "near", "from", "across", "on", "into", "through"])
+_PERSON_ARTICLES = frozenset(["the", "a", "an"])
+_MOST_WORDS = 7
+_LOOKED_AT = 600
+_MARKS = re.compile(r"[*_]")
+_DEFINES = re.compile(r"\s+(?:(?:also|both|probably|perhaps|now|still|once)\s+)?(?:an?|the|one\s+of)\s", re.IGNORECASE)
+
+
+class Subject(NamedTuple):
+    """The subject of a sentence and the verb behind it.
+
+    Attributes:
+        start: First character of the subject in the sentence.
+        end: One past its last.
+        verb: The verb, in lower case.
+        verb_end: One past its last character.
+        named: Whether it is a name, or a lone noun with a capital.
+        pronoun: The pronoun in lower case, if it is or begins with one.
+    """
+
+    start: int
+    end: int
+    verb: str
+    verb_end: int
+    named: bool
+    pronoun: str = ""
+
+
+def subject_of(sentence: str) -> Subject | None:
+    """The subject, if the sentence begins with it and a verb follows; None if that is not plain.
+
+    "(1879-1955)" and a part between commas may stand between a name and its verb.
+
+    Args:
+        sentence: A sentence or clause.
+    """
+    found = words(_MARKS.sub(" ", sentence[:_LOOKED_AT]))
+    i = 1 if found and found[0][0] in "\"'\u201c" else 0
+    if len(found) < i + 2 or not (found[i][0][0].isalpha()) or found[i][0].lower() in _NO_SUBJECTS:
+        return None
+    first = found[i][0].lower()
+    if first in PRONOUNS:
+        return _with_verb(found, i, i + 1, named=False, pronoun=first)
+    at = i + 1 if first in _DETERMINERS else i
+    begun = at
+    while at < len(found) and at - begun < _MOST_WORDS:
+        word = found[at][0]
+        lower = word.lower()
+        if at > begun and word.islower() and (is_finite(lower) or lower in _SUBJECT_ADVERBS or lower.endswith("ly")):
+            break
+        initial = word == "." and at > begun and len(found[at - 1][0]) == 1
+        connector = lower in _CONNECTORS and at > begun
+        if not initial and not connector and (not word[0].isalnum() or (lower in _NO_SUBJECTS and word.islower())):
+            break
+        at += 1
+    if at == begun or found[at - 1][0].lower() in _CONNECTORS:
+        return None
+    inside = [m[0] for m in found[begun:at]]
+    named = inside[0][0].isupper() and all(w[0].isupper() or not w[0].isalpha() or w in _CONNECTORS for w in inside)
+    verb = _behind_aside(found, at) if named else at
+    pronoun = first if first in POSSESSIVES else ""
+    return _with_verb(found, i, at, named=named, pronoun=pronoun, verb=verb)
+
+
+def _with_verb(
+    found: list[re.Match[str]], first: int, after: int, *, named: bool, pronoun: str, verb: int | None = None
+) -> Subject | None:
+    at = after if verb is None else verb
+    while at < len(found) and (found[at][0].lower() in _SUBJECT_ADVERBS or found[at][0].lower().endswith("ly")):
+        at += 1
+    if at >= len(found) or not found[at][0].islower() or not is_finite(found[at][0]):
+        return None
+    match = found[at]
+    end = found[after - 1].end()
+    return Subject(found[first].start(), end, match[0], match.end(), named, pronoun)
+
+
+def _behind_aside(found: list[re.Match[str]], at: int) -> int:
+    """Past what stands in brackets or between commas behind a name."""
+    if at < len(found) and found[at][0] in "(,":
+        closing = ")" if found[at][0] == "(" else ","
+        for j in range(at + 1, min(len(found) - 1, at + 16)):
+            if found[j][0] == closing:
+                return j + 1
+    return at
+
+
+def is_plural(subject: Subject) -> bool:
+    """Whether a subject is of several, told by its verb."""
+    return subject.verb in {"are", "were", "have"}
+
+
+def is_described(subject: Subject) -> bool:
+    """Whether the sentence says what its subject is or how it is, so that "it" behind it is likely the subject."""
+    return subject.verb in BE or subject.verb in PRESENT & {"lies", "stands", "sits", "spans", "belongs", "rises"}
+
+
+def is_defined(sentence: str, subject: Subject) -> bool:
+    """Whether the sentence says what its subject is ("is a museum", "was one of the …"): it is about nothing else."""
+    return subject.verb in BE and _DEFINES.match(sentence, subject.verb_end) is not None
+
+
+def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> bool:
+    """Whether a sentence names something besides its subject that a pronoun behind it may mean.
+
+    Names of places ("in Paris") and of months do not count; for persons neither do names with an article ("the Seine").
+    """
+    after = subject.end if subject is not None else 0
+    found = words(_MARKS.sub(" ", sentence[after : after + 4 * _LOOKED_AT]))
+    known = {w.lower() for w in re.findall(r"\w+", sentence[:after])} if subject is not None else set()
+    within = False
+    for i, match in enumerate(found):
+        word = match[0]
+        if not word[0].isupper() or (subject is None and i == 0):
+            within = within and word.lower() in _CONNECTORS
+            continue
+        before = found[i - 1][0].lower() if i else ""
+        exempt = (
+            within
+            or before in _LOCATIVES
+            or (before == "of" and not persons)
+            or word.lower() in _MONTHS
+            or word.lower() in known
+        )
+        exempt = exempt or (i > 1 and before in _PERSON_ARTICLES and (persons or found[i - 2][0].lower() in _LOCATIVES))
+        if not exempt:
+            return True
+        within = True
+    return False
+
+
+_PRONOUN = re.compile(
+    r"[\"'\u201c*_]{0,3}(?:(?:In|On|By|During|Since|From|After|At|Later|Then|Today|Also)\b[^,.\n]{0,40},\s+)?"
+    r"(?P<pronoun>He|She|It|They|His|Her|Its|Their|he|she|it|they|his|her|its|their)\b(?!['\u2019])"
+)
+_DUMMY = re.compile(
+    r"(?:is|was|has been|seems|appears|turns|takes|took|rains|snows)\b[^.]{0,60}?\b(?:that|to|who|whether|because"
+    r"|when|how)\b"
+    r"|(?:is|was)\s+(?:raining|snowing|late|early|cold|hot|clear|possible|true|false)\b|(?:rains|rained|snows)\b",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(
+    r"\s*(?:what|which|who|where|when|how\s+\w+|why)\s+(?:is|was|are|were)\s+(?P<what>[^?,;\n]{1,120}?)\s*\?*\s*$",
+    re.IGNORECASE,
+)
+_ASKED_OF = re.compile(
+    r"\s*(?:what|which|who|where|when|how|why|in\s+(?:what|which)|did|does|was|is|how\s+\w+)\s[^\n]{0,160}$",
+    re.IGNORECASE,
+)
+_NAME = re.compile(
+    r"\b[^\W\d_a-z][\w'\u2019.-]*(?:\s+(?:(?:of|the|de|von|van|der|da|di|la|le|du)\s+)?[^\W\d_a-z][\w'\u2019-]*)*"
+)
+_TAIL = re.compile(
+    r"\s+(?:born|founded|built|written|invented|discovered|located|found|made|completed|published|established"
+    r"|called|named"
+    r"|created|painted|composed|signed|opened|introduced|released|used|known|famous|important|situated|like|first"
+    r"|for)\b.*$"
+)
+_FULL_STOP = re.compile(r"[.\s]+$")
+
+
+class Antecedents:
+    """What pronouns may stand for, sentence by sentence.
+
+    Args:
+        question: The question that the answer replies to; its topic is what a first "it" or "she" may mean.
+    """
+
+    def __init__(self, question: str = "") -> None:
+        question = question.strip()[:400]
+        self._person, self._thing = _asked_about(question)
+        self._plural = ""
+        self._called = ""
+
+    def resolved(self, sentence: str) -> tuple[int, int, str] | None:
+        """What to put for the pronoun at a sentence's beginning.
+
+        Args:
+            sentence: The sentence.
+
+        Returns:
+            Start, end and the new words; None if there is no pronoun or it stays.
+        """
+        match = _PRONOUN.match(sentence)
+        if match is None:
+            return None
+        pronoun = match["pronoun"].lower()
+        if pronoun == "it" and _DUMMY.match(sentence[match.end() :].lstrip()[:120]):
+            return None
+        if pronoun in ("he", "she", "his", "her"):
+            gender = "she" if pronoun in ("she", "her") else "he"
+            name = self._person if self._called in ("", gender) else ""
+            if name:
+                self._called = gender
+        else:
+            name = self._thing if pronoun in ("it", "its") else self._plural
+        if not name:
+            return None
+        start = match.start("pronoun")
+        if start > 0 and name.startswith("The ") and sentence[:start].strip("\"'\u201c*_ "):
+            name = "the " + name[4:]
+        elif start == 0 or not sentence[:start].strip("\"'\u201c*_ "):
+            name = name[0].upper() + name[1:]
+        return start, match.end("pronoun"), name + ("'s" if pronoun in POSSESSIVES else "")
+
+    def hear(self, sentence: str) -> None:
+        """Take in a sentence, its pronoun replaced where that could be done."""
+        subject = subject_of(sentence)
+        if subject is None or (subject.pronoun and not subject.named):
+            if other_names(sentence, None, persons=False):
+                self._person = self._thing = self._plural = self._called = ""
+            return
+        self._about(sentence, subject)
+
+    def call(self, name: str) -> None:
+        """Take in a label ("Mercury: …"), which is what follows is about."""
+        self._person = self._thing = name
+        self._plural = self._called = ""
+
+    def _about(self, sentence: str, subject: Subject) -> None:
+        name = " ".join(sentence[subject.start : subject.end].replace("*", "").replace("_", " ").split())
+        same = name == self._person
+        article = name.lower().startswith(("the ", "a ", "an "))
+        plural = is_plural(subject)
+        persons = subject.named and not article and not plural
+        defined = is_defined(sentence, subject)
+        alone = defined or not other_names(sentence, subject, persons=True)
+        self._person = name if persons and alone else ""
+        self._called = self._called if same else ""
+        described = defined or (is_described(subject) and not other_names(sentence, subject, persons=False))
+        described = described and not self._called
+        clear = subject.named or name.lower().startswith("the ")
+        self._thing = name if clear and described and not plural else ""
+        self._plural = name if clear and described and plural else ""
+
+
+def _asked_about(question: str) -> tuple[str, str]:
+    """The person and the thing that a question may be about; empty where there is not exactly one."""
+    names = [m for m in _NAME.finditer(question) if m.start() > 0]
+    person = ""
+    if len(names) == 1 and _ASKED_OF.match(question):
+        before = question[: names[0].start()].split()
+        person = (
+            "" if before and before[-1].lower() in ("the", "of", "in") else names[0][0].rstrip(".").removesuffix("'s")
+        )
+    asked = _ASKED.match(question)
+    thing = _FULL_STOP.sub("", _TAIL.sub("", asked["what"])) if asked else ""
+    if not thing.lower().startswith("the ") and not (thing[:1].isupper() and len(names) == 1):
+        thing = ""
+    return person, thing
+
+
+_UNSAFE = re.compile(
+    r"\b(?:if|unless|whether|neither|nor|either|or|than|would|could|should|might|may|can|must|will|because|although"
+    r"|though"
+    r"|while|when|until|since|who|whom|which|whose|that|where|both|not|no|never|cannot|probably|possibly|perhaps|likely"
+    r"|unlikely|reportedly|allegedly|supposedly|apparently|maybe|generally|usually|often|sometimes|typically|presumably"
+    r"|believed|thought|considered|said|says|claimed|rumou?red|seems?|appears?|respectively|together|jointly|only|every"
+    r"|each|some|most|many|few|all|between|simultaneously|think|believe|suggest\w*|according|estimated|so|as)\b"
+    r"|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+_AND = re.compile(r"(?P<comma>,)?\s+(?P<word>and|but)\s+")
+_ADVERBS = frozenset(
+    ["later", "then", "also", "eventually", "subsequently", "finally", "soon", "now", "today", "still"]
+)
+_SEMICOLON = re.compile(r";\s+")
+# fmt: off
+_NOUNISH = frozenset([
+    "plays", "works", "states", "houses", "rules", "turns", "uses", "forms", "starts", "ends", "covers", "costs",
+    "runs", "needs", "falls", "rises", "acts", "shows", "causes", "measures", "controls", "accounts", "supplies",
+    "supports", "orbits", "moves", "means", "stores", "flows", "breaks", "borders", "hosts", "helps", "stands",
+    "reaches", "lives", "lies", "increases", "leads", "joins", "lets", "lasts", "boils", "eats", "lays", "sits",
+    "spans", "wins",
+])
+_OBJECT_STARTS = frozenset([
+    "the", "a", "an", "his", "her", "its", "their", "in", "to", "from", "at", "on", "for", "with", "into", "several",
+    "two", "three", "four", "five", "there", "until", "after", "over", "about", "under", "through", "back", "part",
+])
+# fmt: on
+_TRANSITIVE_PAST = frozenset(["bore", "broke", "drank", "drove", "rang", "saw", "threw", "fell", "rose"])
+
+
+class Part(NamedTuple):
+    """A part of a sentence that says one thing.
+
+    Attributes:
+        start: First character in the sentence.
+        end: One past the last.
+        subject: Start and end of the words in the sentence that it needs in front; None if it has its own.
+    """
+
+    start: int
+    end: int
+    subject: tuple[int, int] | None = None
+
+
+def parts(sentence: str) -> list[Part]:
+    """The parts of a sentence, in order; the whole sentence where it must not be cut.
+
+    Args:
+        sentence: One sentence, code, formulas and quotations covered (`masking.masked`).
+    """
+    found: list[Part] = []
+    for start, end in _clauses(sentence):
+        found += _halves(sentence, start, end)
+    return found
+
+
+def _clauses(sentence: str) -> list[tuple[int, int]]:
+    """At semicolons, where both sides have verbs."""
+    cuts = list(_SEMICOLON.finditer(sentence))
+    edges = [0, *(m.end() for m in cuts), len(sentence)]
+    ends = [*(m.start() for m in cuts), len(sentence)]
+    pieces = list(zip(edges, ends, strict=False))
+    whole = all(subject_of(sentence[a:b]) is not None or (has_verb(sentence[a:b]) and a == 0) for a, b in pieces)
+    return pieces if len(pieces) > 1 and whole else [(0, len(sentence))]
+
+
+def _halves(sentence: str, start: int, end: int) -> list[Part]:
+    whole = [Part(start, end)]
+    clause = sentence[start:end]
+    if len(clause) > 600 or _UNSAFE.search(clause):
+        return whole
+    subject = subject_of(clause)
+    if subject is None:
+        return whole
+    for match in _AND.finditer(clause, subject.verb_end):
+        rest = clause[match.end() :]
+        if match["comma"] or rest.split(" ", 1)[0] in PRONOUNS:
+            own = subject_of(rest)
+            if own is not None and has_verb(clause[: match.start()]):
+                return [Part(start, start + match.start()), *_halves(sentence, start + match.end(), end)]
+        if match["word"] == "and" and _second_verb(clause, subject, match):
+            first = Part(start, start + match.start())
+            return [first, Part(start + match.end(), end, (start + subject.start, start + subject.end))]
+    return whole
+
+
+def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
+    """Whether the subject's second verb follows an "and", so that the subject may be said again before it."""
+    between = [w for w in words(clause[subject.verb_end : match.start()]) if w[0][0].isalnum()]
+    following = words(clause[match.end() : match.end() + 120])
+    if following and following[0][0] in _ADVERBS:
+        following = following[1:]
+    least = 2 if subject.verb in AUXILIARIES else 1  # "was born and died in Rome" is one thing
+    if len(between) < least or len(following) < 2:
+        return False
+    verb, after = following[0][0], following[1][0]
+    if not verb.islower() or not after[0].isalnum():
+        return False
+    past = is_past(subject.verb) or subject.verb in ("was", "were", "had", "did")
+    if verb in BE:
+        return (verb in ("was", "were")) == past or subject.verb in ("has", "have")
+    if verb in ("has", "have"):
+        return not past and after.lower() not in ("been",)
+    if verb in SIMPLE_PAST:
+        return past and (verb not in _TRANSITIVE_PAST or subject.verb not in AUXILIARIES)
+    object_follows = after.lower() in _OBJECT_STARTS or after[0].isupper() or after[0].isdigit()
+    if verb in PRESENT:
+        return not past and verb not in _NOUNISH and object_follows
+    plain_past = is_past(subject.verb) and subject.verb not in AUXILIARIES
+    return is_past(verb) and plain_past and object_follows

@@ -1,0 +1,247 @@
+"""The parts of an answer in Markdown or plain text: prose, list items, headings, rows of tables, code.
+
+An answer with everything covered that no sentence may be cut in: code, formulas, addresses, quotations.
+
+The covered text has the length of the answer, so that every place in it is a place in the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+# ruff: noqa: RUF001 (typographic quotation marks are meant)
+
+
+COVER = "\ue000"
+"""What stands for a covered character: a private one, which is no mark, no blank and no letter."""
+
+FORMULA_CHARS = 2000
+"""Longest formula, code in a line or quotation that is covered; what is longer is a stray mark."""
+
+_FENCE = re.compile(r"^[ \t]{0,8}(?:[-*+>]\s{1,3}|[0-9]{1,3}[.)]\s)?[ \t]{0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+_DISPLAYED = re.compile(
+    r"(?P<dollars>(?<!\\)\$\$)|(?<!\\)\\(?P<bracket>[\[\]])|(?<!\\)\\(?P<environment>begin|end)\{[a-z*]{1,20}\}"
+)
+_WITHIN = re.compile(
+    r"`[^`\n]{1,400}`"
+    r"|\\\([^\n]{1,400}?\\\)"
+    r"|(?<![\\$\w])\$(?=[^\s$])[^$\n]{0,300}[^\s$\\]\$(?![\w$])"
+    r"|(?:https?://|www\.)[^\s<>\"]{1,2000}(?<![.,;:!?)])"
+)
+_QUOTED = re.compile(r"[\"“](?=\S)[^\"“”\n]{1,400}?[\"”]|«[^«»\n]{1,400}»|„[^„“”\n]{1,400}[“”]")
+_ENDS = re.compile(r"[.!?;:。！？]")
+_RUN = re.compile(r"([.!?]{3})[.!?]{6,}")
+
+
+def code_blocks(text: str) -> list[tuple[int, int]]:
+    """Spans of the fenced code of a text, fences included; one that is never closed runs to the end."""
+    found: list[tuple[int, int]] = []
+    opened: re.Match[str] | None = None
+    for match in _FENCE.finditer(text):
+        if opened is None:
+            if "`" not in match[2] or match[1][0] == "~":
+                opened = match
+        elif match[1].startswith(opened[1]) and not match[2].strip():
+            found.append((opened.start(), match.end()))
+            opened = None
+    if opened is not None:
+        found.append((opened.start(), len(text)))
+    return found
+
+
+def formula_blocks(text: str) -> Iterator[tuple[int, int]]:
+    r"""Spans of displayed formulas: `$$ … $$`, `\[ … \]`, `\begin{…} … \end{…}`; of nested ones the outermost."""
+    begun: tuple[str, int] | None = None
+    depth = 0
+    for match in _DISPLAYED.finditer(text):
+        kind = "$" if match["dollars"] else "[" if match["bracket"] else "e"
+        if begun is not None and match.start() - begun[1] > FORMULA_CHARS:
+            begun = None
+        if begun is None:
+            if match["bracket"] != "]" and match["environment"] != "end":
+                begun, depth = (kind, match.start()), 1
+        elif kind == begun[0]:
+            closes = kind == "$" or match["bracket"] == "]" or match["environment"] == "end"
+            depth += -1 if closes else (kind == "e")
+            if depth == 0:
+                yield begun[1], match.end()
+                begun = None
+
+
+def masked(text: str) -> tuple[str, list[tuple[int, int]], list[tuple[int, int]]]:
+    """The covered text, its blocks of code and its displayed formulas. Linear in the text's length.
+
+    In quotations only the marks that end sentences are covered; in code, formulas and addresses everything is.
+
+    Args:
+        text: The answer.
+    """
+    code = code_blocks(text)
+    covered = _covered(text, code)
+    formulas = list(formula_blocks(covered))
+    covered = _covered(covered, formulas)
+    covered = _WITHIN.sub(lambda m: COVER * len(m[0]), covered)
+    covered = _QUOTED.sub(_quotation, covered)
+    return _RUN.sub(lambda m: COVER * (len(m[0]) - 3) + m[1], covered), code, formulas
+
+
+def _covered(text: str, spans: list[tuple[int, int]]) -> str:
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [text[at:start], COVER * (end - start)]
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+def _quotation(match: re.Match[str]) -> str:
+    """With the marks within covered; a last one is left, since it may end the sentence around."""
+    inside = match[0][1:-1]
+    behind = match.string[match.end() : match.end() + 2].lstrip()
+    ends = inside[-1:] in (".", "!", "?", "。", "！", "？") and not behind[:1].islower() and behind[:1] != ","
+    last = inside[-1] if ends else ""
+    body = inside[: len(inside) - len(last)]
+    return match[0][0] + _ENDS.sub(COVER, body) + last + match[0][-1]
+
+
+Kind = Literal["prose", "item", "heading", "header", "row", "code", "break"]
+
+_RULE = re.compile(r"[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,}|=+)[ \t\r]*")
+_HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]+(?=\S)")
+_BOLD_LINE = re.compile(r"[ \t]*\*\*[^*\n]{1,120}\*\*:?[ \t\r]*")
+_ITEM = re.compile(
+    r"[ \t]*(?:[-*+\u2022\u25e6\u2023\u2013][ \t]+|\(?[0-9]{1,3}[.)][ \t]+|\(?[a-zA-Z][)][ \t]+)"
+    r"(?:\[[ xX]\][ \t]+)?(?=\S)"
+)
+_QUOTE = re.compile(r"[ \t]{0,3}(?:>[ \t]?)+")
+_ROW = re.compile(r"[ \t]*\|[^\n]*\|[ \t\r]*")
+_SEPARATOR = re.compile(r"[ \t]*\|?(?:[ \t]*:?-{2,}:?[ \t]*\|?)+[ \t\r]*")
+_ENDED = re.compile(r"[.!?:;\u3002\uff01\uff1f][\"'\u201d\u2019)\]*_]{0,4}$")
+# fmt: off
+_GOES_ON = frozenset([
+    "the", "a", "an", "of", "in", "on", "at", "to", "for", "by", "from", "with", "and", "or", "as", "was", "is", "are",
+    "were", "that", "which", "his", "her", "its", "their", "than", "into", "between",
+])
+# fmt: on
+_LONG_LINE = 50
+
+
+class Block(NamedTuple):
+    """A part of an answer.
+
+    Attributes:
+        kind: What it is; "break" is a blank line or a rule.
+        start: First character, behind any marker.
+        end: One past the last.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+
+
+def blocks(covered: str, code: list[tuple[int, int]]) -> Iterator[Block]:
+    """The parts of an answer, in order. Lines that go on with the line before are one part with it. Linear.
+
+    Args:
+        covered: The answer, covered (`masking.masked`).
+        code: Its blocks of code.
+    """
+    starts = {start for start, _ in code}
+    held: Block | None = None
+    lines = list(_lines(covered))
+    for i, (start, end) in enumerate(lines):
+        line = covered[start:end]
+        following = covered[slice(*lines[i + 1])] if i + 1 < len(lines) else ""
+        block = _block(line, start, end, following, starts)
+        if held is not None and _continues(covered, held, block):
+            held = held._replace(end=block.end)
+            if block.kind == "code":
+                yield held
+                held = None
+            continue
+        if held is not None:
+            yield held
+            held = None
+        if block.kind in ("prose", "item"):
+            held = block
+        else:
+            yield block
+    if held is not None:
+        yield held
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    while start <= len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield start, end
+        start = end + 1
+
+
+def _block(line: str, start: int, end: int, following: str, code: set[int]) -> Block:
+    if not line.strip():
+        return Block("break", start, end)
+    if line.startswith(COVER) and start in code:
+        return Block("code", start, end)
+    quote = _QUOTE.match(line)
+    if quote is not None:
+        start, line = start + quote.end(), line[quote.end() :]
+        if not line.strip():
+            return Block("break", start, end)
+    if _RULE.fullmatch(line) or (_SEPARATOR.fullmatch(line) and "-" in line):
+        return Block("break", start, end)
+    if _ROW.fullmatch(line) and line.count("|") > 2:
+        return Block("header" if _is_separator(following) else "row", start, end)
+    heading = _HEADING.match(line)
+    if heading is not None:
+        return Block("heading", start + heading.end(), end)
+    under = following.strip()
+    if _BOLD_LINE.fullmatch(line) and not _ENDED.search(line.strip().strip("*").rstrip(":*")):
+        return Block("heading", start, end)
+    if len(under) > 2 and set(under) in ({"="}, {"-"}) and len(line) < 120:
+        return Block("heading", start, end)
+    item = _ITEM.match(line)
+    return Block("item", start + item.end(), end) if item else Block("prose", start, end)
+
+
+def _is_separator(line: str) -> bool:
+    return "-" in line and _SEPARATOR.fullmatch(line) is not None
+
+
+def _continues(covered: str, held: Block, block: Block) -> bool:
+    """Whether a block goes on with the one before it, across a line's end."""
+    before = covered[max(held.start, held.end - 60) : held.end].rstrip()
+    if block.kind == "code":
+        return before.endswith(":")
+    if block.kind != "prose" or block.start - held.end > 12:
+        return False
+    after = covered[block.start : block.start + 40].lstrip()
+    if before.endswith(COVER) or after.startswith(COVER):
+        return not _ENDED.search(before) or (before.endswith(":") and after.startswith(COVER))
+    if _ENDED.search(before):
+        return False
+    if after[:1].islower() or before.endswith(","):
+        return True
+    last = before.rsplit(None, 1)[-1:] or [""]
+    return held.end - held.start >= _LONG_LINE and last[0].lower() in _GOES_ON
+
+
+def cells(line: str, start: int) -> list[tuple[int, int]]:
+    """Spans of the cells of a table's row, without blanks around them.
+
+    Args:
+        line: The row.
+        start: Where it begins in the answer.
+    """
+    found = []
+    at = 0
+    for piece in line.split("|"):
+        bare = piece.strip()
+        if bare:
+            left = at + len(piece) - len(piece.lstrip())
+            found.append((start + left, start + left + len(bare)))
+        at += len(piece) + 1
+    return found

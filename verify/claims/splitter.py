@@ -1,0 +1,397 @@
+"""`split_by_rules`: an answer as claims, by rules: sentences, list items and rows, cut where they say two things.
+
+Claims say again what the answer says and nothing else; names in place of pronouns, subjects and the words that begin
+a list are taken from the answer or the question. What is left out is told by `worthiness.kind_of`.
+
+Whether a sentence is worth checking: it states something, rather than asking, advising, judging taste or chatting.
+
+Only these are left out: questions, instructions, opinions, talk about the answer itself, and what says nothing. A
+sentence that may be a statement is kept: a claim too many costs a check, a claim too few hides an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from ...core.errors import UserError
+from ...reasoning.segmentation import sentence_spans
+from ..types import Claim
+from .grammar import AUXILIARIES, Antecedents, has_verb, parts, subject_of
+from .markdown import COVER, Block, blocks, cells, masked
+
+Kind = Literal["statement", "fragment", "question", "instruction", "opinion", "talk", "nothing"]
+
+# fmt: off
+_COMMANDS = frozenset([
+    "add", "apply", "ask", "avoid", "bake", "be", "boil", "bring", "build", "call", "check", "choose", "click",
+    "close", "combine", "compare", "compute", "consider", "consult", "contact", "convert", "cook", "copy", "count",
+    "cut", "divide", "do", "don't", "draw", "drink", "eat", "ensure", "enter", "explain", "explore", "fill", "find",
+    "follow", "get", "give", "go", "heat", "imagine", "install", "keep", "learn", "leave", "let", "list", "look",
+    "make", "measure", "mix", "move", "multiply", "never", "always", "open", "pick", "place", "please", "pour",
+    "press", "put", "read", "remember", "remove", "repeat", "replace", "rinse", "run", "save", "see", "select", "send",
+    "serve", "set", "show", "simplify", "start", "stir", "stop", "substitute", "subtract", "take", "talk", "tell",
+    "test", "think", "try", "turn", "type", "use", "verify", "visit", "wait", "wash", "watch", "wear", "write",
+])
+# fmt: on
+_STRONG_COMMAND = re.compile(
+    r"(?:please|remember to|make sure|be sure|don['\u2019]t|do not|try to|feel free|never|always)\b(?!.*\b(?:is|are"
+    r"|was|were)\b)"
+    r"|(?:please|remember to|make sure|be sure|feel free|don['\u2019]t|do not|try to)\b",
+    re.IGNORECASE,
+)
+_ADVICE = re.compile(
+    r"\b(?:you|we|one|i)(?:['\u2019]d)?\s+(?:should|must|need to|ought to|might want to|may want to|have to"
+    r"|had better)\b"
+    r"|\bi(?:['\u2019]d|\s+would)\s+(?:recommend|suggest|advise|encourage|say)\b|\bi\s+(?:recommend|suggest|advise)\b"
+    r"|^(?:you|we)\s+(?:can|could)\s+(?:also\s+)?(?:try|check|visit|find|read|see|use|start|look|explore|consult)\b",
+    re.IGNORECASE,
+)
+_TALK = re.compile(
+    r"(?:i hope|hope (?:this|that)|hopefully,? th(?:is|at) helps|let me\b|let['\u2019]s\b|let us\b|feel free"
+    r"|thank(?:s| you)\b"
+    r"|you['\u2019]re welcome|hello\b|hi\b(?! \w+ is)|hey\b|greetings|good (?:morning|evening|afternoon|question)"
+    r"|great question|that['\u2019]s an? (?:great|good|interesting|excellent) question|certainly\W*$|sure\W*$"
+    r"|of course\W*$"
+    r"|absolutely\W*$|okay\W*$|ok\W*$|got it\W*$|happy to help|glad to help|i(?:['\u2019]m| am) (?:happy|glad|sorry"
+    r"|here|an ai"
+    r"|a language model|not able|unable|just an ai)|i apologi[sz]e|as an ai\b|i (?:can['\u2019]t|cannot"
+    r"|don['\u2019]t have|do not"
+    r" have|was unable|will|['\u2019]ll|can help)\b|i['\u2019]ll\b|i(?:['\u2019]d| would) be happy"
+    r"|we['\u2019]ll (?:now|need)\b"
+    r"|if you (?:have|need|want|would like)\b.*\b(?:let me know|ask|feel free|happy)|let me know|do you (?:want|need)"
+    r"|(?:here|below|above|following)(?:['\u2019]s| is| are)\b[^.]{0,80}:?\W*$|here you go|step [0-9]{1,3}\W*$"
+    r"|in summary\W*$"
+    r"|in conclusion\W*$|to summari[sz]e\W*$|(?:the )?(?:final )?answer\W*$|explanation\W*$|note\W*$|enjoy\b"
+    r"|good luck|done\W*$"
+    r"|have a (?:great|nice|good)|to answer (?:this|that|your) question\W*$)",
+    re.IGNORECASE,
+)
+_FIRST_PERSON_TASTE = re.compile(
+    r"(?:in my (?:humble )?(?:opinion|view)|personally\b|to my mind\b|my favou?rite\b|i (?:personally |really |truly )?"
+    r"(?:love|like|prefer|enjoy|hate|dislike|adore|wish|hope|feel)\b|i (?:think|believe|find)\b[^.]{0,120}\b(?:should|"
+    r"beautiful|best|worst|great|amazing|wonderful|boring|interesting|fascinating|lovely|nice|ugly|better|fun)\b)",
+    re.IGNORECASE,
+)
+_TASTE = (
+    r"(?:beautiful|wonderful|great|amazing|fascinating|interesting|delicious|lovely|terrible|boring|fun|nice"
+    r"|stunning|awesome"
+    r"|fantastic|breathtaking|charming|magnificent|ugly|awful|horrible|enjoyable|delightful|cool|incredible|captivating"
+    r"|must-see|excellent|superb|tasty|gorgeous|remarkable)"
+)
+_JUDGEMENT = re.compile(
+    rf"[^\d,;:]{{1,60}}\b(?:is|are|was|were|looks|tastes|feels)\s+(?:(?:an?|the|such|so|very|really|truly|quite"
+    rf"|just|most|"
+    rf"absolutely)\s+){{0,3}}{_TASTE}(?:\s+(?:and|,)\s+{_TASTE})?(?:\s+[a-z]+)?[.!]*$",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(rf"[^\W_]|{COVER}")
+_QUESTION = re.compile(r"\?[\s\"'\u201d\u2019)*_]*$")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+_ASKING = AUXILIARIES | {
+    "what",
+    "which",
+    "who",
+    "whom",
+    "whose",
+    "where",
+    "when",
+    "why",
+    "how",
+    "you",
+    "and",
+    "but",
+    "or",
+}
+_TAG = re.compile(
+    r",\s*(?:right|no|yes|[a-z]+n['\u2019]t\s+\w+|(?:is|are|was|were|do|does|did|has|have|can|will)\s+\w+)\W*$"
+)
+_LONG = 60
+_INTRODUCING = re.compile(rf":\s*{COVER}+$")
+_SHOUT = re.compile(r"\W*(?:\w+\W+){0,2}\w*!+\W*$")
+
+
+def kind_of(sentence: str) -> Kind:
+    """What kind of sentence it is; "fragment" is a statement without a verb, such as a name alone.
+
+    Args:
+        sentence: One sentence, in which code and formulas may be covered (`masking.masked`); its beginning counts.
+    """
+    text = sentence.strip().lstrip("*_>#-\u2022 \t\"'\u201c(")[:2000]
+    if not _LETTER.search(text):
+        return "nothing"
+    if _QUESTION.search(sentence.rstrip()[-40:]) and not _states_in_spite(text):
+        return "question"
+    title = text.startswith("I ") and text[2:3].isupper()  # "I Feel for You is an album."
+    if _TALK.match(text) and not title:
+        return "talk"
+    if (_FIRST_PERSON_TASTE.match(text) and not title) or _JUDGEMENT.match(text):
+        return "opinion"
+    if _STRONG_COMMAND.match(text) or _ADVICE.search(text[:200]):
+        return "instruction"
+    stated = has_verb(text) or _equality(text) or (COVER in text and not _INTRODUCING.search(text))
+    first = _WORD.match(text)
+    if first is not None and first[0].lower() in _COMMANDS and not stated:
+        one_word = len(_WORD.findall(text)) == 1
+        return "fragment" if one_word and not text.endswith((".", "!")) else "instruction"
+    if not stated and _SHOUT.match(text) and len(text) < 40:
+        return "talk"
+    return "statement" if stated else "fragment"
+
+
+def _states_in_spite(text: str) -> bool:
+    """Whether a sentence with a mark of interrogation states something: the mark may be that of a title at its end."""
+    first = _WORD.match(text)
+    if first is None or first[0].lower() in _ASKING or _TAG.search(text[-60:]):
+        return False
+    return subject_of(text) is not None or (len(text) > _LONG and has_verb(text))
+
+
+def is_worth_checking(sentence: str) -> bool:
+    """Whether a sentence states something that can be true or false."""
+    return kind_of(sentence) in ("statement", "fragment")
+
+
+def _equality(text: str) -> bool:
+    return any(sign in text for sign in "=<>\u2248\u2260\u2264\u2265")
+
+
+MAX_SENTENCE = 1500
+"""Longest sentence, in characters; a longer one is cut at blanks."""
+
+_OPENER = re.compile(
+    r"(?:[*_]{0,2}(?:sure|yes|no|well|okay|ok|certainly|of course|absolutely|indeed|actually|in fact|however|moreover"
+    r"|furthermore|additionally|also|therefore|thus|hence|so|overall|finally|first|firstly|second|secondly|third"
+    r"|thirdly|then"
+    r"|in addition|in summary|in conclusion|to summari[sz]e|in short|correct|right|great question)[*_]{0,2}[,!:]\s+"
+    r"|(?:(?:please )?note|(?:please )?remember|recall|keep in mind|it is worth noting|it should be noted"
+    r"|it['\u2019]s worth "
+    r"noting|it is important to note)[,]? that\s+|note:\s+)",
+    re.IGNORECASE,
+)
+_LINK = re.compile(r"!?\[([^\[\]\n]{1,300})\]\([^()\n]{0,300}\)")
+_BOLD = re.compile(
+    r"(?<![\w*])\*\*(?=[^\s*])([^*\n]{1,400}?)(?<=[^\s*])\*\*|(?<!\w)__(?=[^\s_])([^\n]{1,400}?)(?<=[^\s_])__(?!\w)"
+)
+_ITALIC = re.compile(
+    r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,400}?)(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])([^_\n]{1,400})(?<=[^\s_])_(?!\w)"
+)
+_COVERED = re.compile(f"{COVER}+")
+_STORED = re.compile(f"{COVER}([0-9]+){COVER}")
+_LABEL = re.compile(
+    r"[*_]{0,2}([^\W\d_a-z][^:*\n]{0,60}?)[*_]{0,2}:[*_]{0,2}\s+(?=(?i:it|he|she|they|its|his|her|their)\b)"
+)
+_UNFINISHED = re.compile(
+    r"\b(?:is|are|was|were|include|includes|including|included|as follows|following|these|be)\W*$", re.IGNORECASE
+)
+_ASSENT = re.compile(r"\W*(?:yes|no|true|false|correct|incorrect)\W*", re.IGNORECASE)
+_TRAILING = re.compile(r"[\s.;,]+$")
+
+
+class _Place(NamedTuple):
+    start: int
+    end: int
+
+
+def split_by_rules(answer: str, question: str = "", most: int = 20) -> list[Claim]:
+    """Cut an answer into claims that can be checked one by one.
+
+    Args:
+        answer: The answer, in plain text or Markdown. It is data; nothing in it is obeyed.
+        question: The question, which may name what "it" is, and completes an answer of a word ("Paris").
+        most: Most claims; the first ones are taken.
+
+    Returns:
+        The claims in the answer's order, each different text once; `answer[start:end]` is the part each says again.
+
+    Raises:
+        UserError: `most` is not positive.
+    """
+    if most < 1:
+        raise UserError(f"an answer cannot be split into at most {most} claims", hint="most must be at least 1")
+    found: list[Claim] = []
+    seen: set[str] = set()
+    for claim in _Splitter(answer, question).claims():
+        if claim.text.casefold() not in seen:
+            seen.add(claim.text.casefold())
+            found.append(claim)
+            if len(found) == most:
+                break
+    return found
+
+
+class _Splitter:
+    """One answer while it is read."""
+
+    def __init__(self, answer: str, question: str) -> None:
+        self._answer = answer
+        self._question = " ".join(question.split())[:400]
+        self._covered, self._code, _ = masked(answer)
+        self._antecedents = Antecedents(question)
+        self._lead = ""
+        self._header: list[str] = []
+        self._told = False
+
+    def claims(self) -> Iterator[Claim]:
+        pending: Block | None = None
+        for block in blocks(self._covered, self._code):
+            if block.kind == "break":
+                continue
+            if pending is not None:  # a line without a verb: a heading if something else follows
+                yield from self._of_line(pending, last=False)
+                pending = None
+            if block.kind == "prose":
+                pending = block
+            else:
+                yield from self._of_block(block)
+        if pending is not None:
+            yield from self._of_line(pending, last=True)
+
+    def _of_block(self, block: Block) -> Iterator[Claim]:
+        if block.kind == "heading":
+            self._lead = _TRAILING.sub("", self._clean(block.start, block.end)).rstrip(":").strip()
+        elif block.kind == "header":
+            self._header = [self._clean(*cell) for cell in self._cells(block)]
+        elif block.kind == "row":
+            yield from self._of_row(block)
+        elif block.kind == "item":
+            yield from self._of_item(block)
+
+    # -- rows and items
+
+    def _cells(self, block: Block) -> list[tuple[int, int]]:
+        return cells(self._covered[block.start : block.end], block.start)
+
+    def _of_row(self, block: Block) -> Iterator[Claim]:
+        places = self._cells(block)
+        texts = [self._clean(*place) for place in places]
+        if len(self._header) == len(texts):
+            texts = [f"{head}: {text}" for head, text in zip(self._header, texts, strict=True)]
+        if places and any(any(c.isalnum() for c in text) for text in texts):
+            yield Claim(text="; ".join(texts), start=places[0][0], end=places[-1][1])
+
+    def _of_item(self, block: Block) -> Iterator[Claim]:
+        label = _LABEL.match(self._covered, block.start, min(block.end, block.start + 80))
+        for start, end in self._sentences(block):
+            kind = kind_of(self._covered[start:end])
+            if kind == "fragment":
+                text = self._clean(start, end)
+                yield Claim(text=f"{self._lead}: {text}" if self._lead else text, start=start, end=end)
+            elif kind == "statement":
+                yield from self._of_sentence(_Place(start, end))
+            if label is not None:  # "Mercury: it is the smallest planet. It has no moons."
+                self._antecedents.call(" ".join(label[1].split()))
+        self._told = True
+
+    # -- prose
+
+    def _of_line(self, block: Block, *, last: bool) -> Iterator[Claim]:
+        self._lead, self._header = "", []
+        sentences = list(self._sentences(block))
+        for i, (start, end) in enumerate(sentences):
+            ends_block = i == len(sentences) - 1
+            covered = self._covered[start:end]
+            if ends_block and covered.rstrip("*_ ").endswith(":"):
+                self._lead = self._clean(start, end).rstrip(": ")
+                if _UNFINISHED.search(covered):
+                    continue
+            kind = kind_of(covered)
+            if kind == "fragment":
+                yield from self._of_fragment(start, end, alone=len(sentences) == 1, last=last)
+            elif kind == "statement":
+                yield from self._of_sentence(_Place(start, end))
+
+    def _of_fragment(self, start: int, end: int, *, alone: bool, last: bool) -> Iterator[Claim]:
+        """Of words without a verb: a short answer is completed by its question; a line by itself is a heading."""
+        text = self._clean(start, end)
+        first = not self._told
+        bare = text.rstrip("*_")
+        heading = alone and not last and not bare.endswith((".", "!")) and ": " not in bare
+        if bare.endswith(":") or heading:
+            self._lead = bare.rstrip(":. ")
+            return
+        assent = _ASSENT.fullmatch(text) is not None
+        if first and self._question and len(text) <= 200:
+            self._told = True
+            yield Claim(text=f"{self._question} {text}", start=start, end=end)
+        elif not assent:
+            self._told = True
+            yield Claim(text=text, start=start, end=end)
+
+    def _of_sentence(self, place: _Place) -> Iterator[Claim]:
+        self._told = True
+        covered = self._covered[place.start : place.end].replace("\n", " ").replace("\r", " ")
+        for part in parts(covered):
+            start, end = place.start + part.start, place.start + part.end
+            start, end = self._trimmed(start, end)
+            if start >= end:
+                continue
+            text = self._clean(start, end)
+            if part.subject is None:
+                resolved = self._antecedents.resolved(text)
+                if resolved is not None:
+                    text = text[: resolved[0]] + resolved[2] + text[resolved[1] :]
+                subject = text
+            else:
+                own = self._clean(place.start + part.subject[0], place.start + part.subject[1])
+                text = f"{self._carried(own, subject)} {text}"
+            self._antecedents.hear(text)
+            if text.endswith(":"):
+                text = text[:-1].rstrip()
+            if text:
+                yield Claim(text=text, start=start, end=end)
+
+    @staticmethod
+    def _carried(own: str, before: str) -> str:
+        """The subject for a second verb: as the claim before has it, where a pronoun was replaced there."""
+        if before.startswith(own):
+            return own
+        subject = subject_of(before)
+        return own if subject is None else before[subject.start : subject.end]
+
+    # -- places and texts
+
+    def _sentences(self, block: Block) -> Iterator[tuple[int, int]]:
+        """Spans of a block's sentences, behind what merely opens them."""
+        flat = self._covered[block.start : block.end].replace("\n", " ").replace("\r", " ")
+        for a, b in sentence_spans(flat):
+            opener = _OPENER.match(flat, a, b)
+            a = opener.end() if opener else a
+            for c, d in _pieces(flat, a, b):
+                start, end = self._trimmed(block.start + c, block.start + d)
+                if start < end:
+                    yield start, end
+
+    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+        while start < end and self._answer[start].isspace():
+            start += 1
+        while start < end and self._answer[end - 1].isspace():
+            end -= 1
+        return start, end
+
+    def _clean(self, start: int, end: int) -> str:
+        """A part of the answer without Markdown and line ends; code, formulas and addresses as they stand."""
+        kept: list[str] = []
+
+        def keep(match: re.Match[str]) -> str:
+            kept.append(self._answer[start + match.start() : start + match.end()])
+            return f"{COVER}{len(kept) - 1}{COVER}"
+
+        text = _COVERED.sub(keep, self._covered[start:end])
+        text = _LINK.sub(r"\1", text)
+        for pattern in (_BOLD, _ITALIC):
+            text = pattern.sub(lambda m: m[1] or m[2], text)
+        text = " ".join(text.split()) or self._answer[start:end]
+        text = _STORED.sub(lambda m: kept[int(m[1])], text)
+        return text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs are no text
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A span, cut at blanks into ones of no more than `MAX_SENTENCE` characters, or anywhere if there are none."""
+    while end - start > MAX_SENTENCE:
+        cut = text.rfind(" ", start + MAX_SENTENCE // 2, start + MAX_SENTENCE)
+        cut = cut if cut > 0 else start + MAX_SENTENCE
+        yield start, cut
+        start = cut
+    yield start, end

@@ -1,0 +1,365 @@
+"""`read_pair`: what can be seen of a text and a claim by comparing their words: a mark for each word, and features.
+
+A network of 22 million weights learns from some ten thousand pairs. Which words of the claim the text has, too, and
+whether its numbers fit, need not be learned from them: it is computed here, and given to the network.
+
+The words of a text as the embedded judge compares them: stems, numbers with their worth, names, negations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from ...reasoning.answers.numerals import find_numerals
+from .protocol import Pair
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
+_ORDINAL = frozenset({"st", "nd", "rd", "th", "s"})
+_ENDINGS: Final = ("'s", "’s", "ing", "ed", "es", "s", "ly", "e")  # noqa: RUF001
+_LEAST_STEM: Final = 4
+
+# fmt: off
+_SMALL: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)
+# fmt: on
+_WORTH: Final = {word: float(i) for i, word in enumerate(_SMALL)} | {
+    "thirty": 30.0,
+    "forty": 40.0,
+    "fifty": 50.0,
+    "sixty": 60.0,
+    "seventy": 70.0,
+    "eighty": 80.0,
+    "ninety": 90.0,
+}
+_SCALES: Final = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+
+# fmt: off
+STOP: Final = frozenset([
+    "a", "an", "the", "of", "in", "on", "at", "by", "for", "to", "from", "with", "as", "and", "or", "but", "nor",
+    "so", "yet", "if", "than", "that", "this", "these", "those", "there", "here", "it", "its", "he", "she", "his",
+    "her", "him", "hers", "they", "them", "their", "theirs", "we", "us", "our", "you", "your", "i", "me", "my", "who",
+    "whom", "whose", "which", "what", "when", "where", "is", "are", "was", "were", "be", "been", "being", "am", "has",
+    "have", "had", "having", "do", "does", "did", "will", "would", "can", "could", "may", "might", "shall", "should",
+    "must", "s", "t", "also", "into", "out", "up", "about", "between", "during", "after", "before", "over", "under",
+    "again", "then", "once", "both", "each", "such", "own", "same", "too", "very", "just", "one",
+])
+"""Words that say little by themselves."""
+NEGATIONS: Final = frozenset([
+    "not", "never", "no", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "lacks", "lacked",
+    "lack", "fails", "failed", "refused", "refuses", "unable", "incapable", "avoided", "zero",
+])
+ABSOLUTES: Final = frozenset([
+    "only", "solely", "exclusively", "entirely", "all", "always", "every", "completely", "just", "purely",
+])
+# fmt: on
+
+Kind = Literal["word", "name", "number", "year"]
+
+
+_LARGEST: Final = 1e200
+"""Where numbers end: hundreds of digits are no quantity, and a float holds 308 of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word or number of a text.
+
+    Attributes:
+        start: Its first character.
+        end: One past the last.
+        stem: What it is compared by; numbers of equal worth have the same.
+        kind: A plain word, a capitalised one, a number, or a number that looks like a year.
+        value: What a number is worth; 0 for words.
+        percent: Whether it is a percentage.
+        plain: Whether it says little by itself (`STOP`).
+        negates: Whether it negates.
+    """
+
+    start: int
+    end: int
+    stem: str
+    kind: Kind
+    value: float = 0.0
+    percent: bool = False
+    plain: bool = False
+    negates: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a number or year."""
+        return self.kind in ("number", "year")
+
+
+def words_in(text: str) -> list[Word]:
+    """The words and numbers of a text, in order. Linear in the text's length."""
+    found: list[Word] = []
+    at = 0
+    for numeral in find_numerals(text):
+        found.extend(_plain_words(text, at, numeral.start, found[-1] if found else None))
+        value = _as_float(numeral.value)
+        year = numeral.figure.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
+        start = numeral.start + (text[numeral.start] == " ")
+        found.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
+        at = numeral.end
+    found.extend(_plain_words(text, at, len(text), found[-1] if found else None))
+    return _scaled(found, text)
+
+
+def _plain_words(text: str, start: int, end: int, before: Word | None) -> Iterator[Word]:
+    for match in _WORD.finditer(text, start, end):
+        word = match.group()
+        low = word.casefold()
+        if before is not None and before.end == match.start() and low in _ORDINAL and before.counts:
+            continue
+        if low in _WORTH and low not in ("one", "zero"):
+            yield _number(match.start(), match.end(), _WORTH[low], "number", False)
+            continue
+        negates = low in NEGATIONS or low.endswith(("n't", "n’t"))  # noqa: RUF001
+        plain = low in STOP
+        name = word[0].isupper() and not plain and not negates
+        yield Word(match.start(), match.end(), stem(low), "name" if name else "word", plain=plain, negates=negates)
+
+
+def stem(word: str) -> str:
+    """A word without its ending, by rule; short words stay as they are."""
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= (_LEAST_STEM if ending[0] not in "'’" else 1):  # noqa: RUF001
+            word = word[: -len(ending)]
+            break
+    return word[:-1] + "i" if word.endswith("y") and len(word) >= _LEAST_STEM else word
+
+
+def _as_float(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return _LARGEST if value > 0 else -_LARGEST
+
+
+def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Word:
+    value = max(-_LARGEST, min(value, _LARGEST))
+    return Word(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
+
+
+def _scaled(words: list[Word], text: str) -> list[Word]:
+    """Numbers before "million" and the like are worth as much more; the word becomes part of them. So does percent."""
+    found: list[Word] = []
+    for word in words:
+        low = "" if word.counts else text[word.start : word.end].casefold()
+        scale, percent = _SCALES.get(low), low == "percent"
+        last = found[-1] if found else None
+        if (scale or percent) and last is not None and last.counts and word.start - last.end <= 2:
+            value = last.value * (scale or 0.01)
+            found[-1] = _number(last.start, word.end, value, "number", last.percent or percent)
+        else:
+            found.append(word)
+    return found
+
+
+MARKS: Final = (
+    "none",
+    "claim: in the text",
+    "claim: in the title alone",
+    "claim: number that the text lacks",
+    "claim: name that the text lacks",
+    "claim: word that the text lacks",
+    "claim: comparison that holds",
+    "claim: comparison that does not hold",
+    "text: in the claim",
+    "text: number that the claim lacks",
+    "text: name that the claim lacks",
+    "negation that the other side lacks",
+)
+"""What a word can be marked as."""
+_SAME, _TITLE, _NUMBER, _NAME, _MISSING, _HOLDS, _BROKEN, _TEXT_SAME, _TEXT_NUMBER, _TEXT_NAME, _NEGATION = range(1, 12)
+
+FEATURES: Final = (
+    "share of the claim's words in text or title",
+    "share of them in the text",
+    "words that both lack",
+    "share of the claim's word pairs in the text",
+    "number missing, the text has another",
+    "number missing, the text has none",
+    "all numbers found",
+    "comparison holds",
+    "comparison does not hold",
+    "names missing",
+    "negation on one side",
+    "claim negates",
+    "claim says only or all, the text does not",
+    "share of the title in the claim",
+)
+"""What is told of a pair, each in [0, 1]."""
+
+MOST_CHARS: Final = 4096
+"""Characters of a text that are looked at: more than its tokens could need."""
+
+_LARGER = frozenset({"more", "over", "above", "greater", "exceed", "exceeds", "exceeded", "exceeding", "larger"})
+_SMALLER = frozenset({"less", "fewer", "under", "below", "smaller"})
+_LATER, _EARLIER = frozenset({"after", "since"}), frozenset({"before", "until"})
+_FAR: Final = math.log(5)
+"""How far two numbers may be apart, as a ratio, to speak of the same thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A mark on a part of a text: characters from `start` to `end`."""
+
+    start: int
+    end: int
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was seen of a pair.
+
+    Attributes:
+        title: Marks on the title, in order; parts without a mark are left out.
+        evidence: Likewise on the evidence.
+        claim: Likewise on the claim.
+        features: A number for each of `FEATURES`.
+    """
+
+    title: tuple[Marked, ...]
+    evidence: tuple[Marked, ...]
+    claim: tuple[Marked, ...]
+    features: tuple[float, ...]
+
+
+def read_pair(pair: Pair) -> Reading:
+    """Compare the words of a text and a claim. Linear in their length; looks at `MAX_CHARS` characters of each."""
+    evidence = words_in(pair.evidence[:MOST_CHARS])
+    title = words_in(pair.title[:MOST_CHARS])
+    text = pair.claim[:MOST_CHARS]
+    claim = words_in(text)
+    in_evidence, in_title = {w.stem for w in evidence}, {w.stem for w in title}
+    in_claim = {w.stem for w in claim}
+    there = in_evidence | in_title
+    comparisons = _comparisons(claim, text, evidence, pair.evidence[:MOST_CHARS])
+    claim_negates, text_negates = any(w.negates for w in claim), any(w.negates for w in evidence)
+    marks = [_claim_mark(w, in_evidence, in_title, comparisons.get(i), text_negates) for i, w in enumerate(claim)]
+    counts = [(i, w) for i, w in enumerate(claim) if w.counts]
+    missing = [w for i, w in counts if w.stem not in there and i not in comparisons]
+    others = [w for w in evidence if w.counts and w.stem not in in_claim]
+    content = [w for w in claim if not w.plain and not w.negates] or claim
+    pairs = _neighbours(claim)
+    absolute = _absolutes(claim, text) - _absolutes(evidence, pair.evidence)
+    titled = [w for w in title if not w.plain]
+    features = (
+        _share(sum(w.stem in there for w in content), len(content)),
+        _share(sum(w.stem in in_evidence for w in content), len(content)),
+        min(1.0, sum(w.stem not in there for w in content) / 5),
+        _share(len(pairs & _neighbours(evidence)), len(pairs)),
+        float(any(_comparable(a, b) for a in missing for b in others)),
+        float(any(not any(_comparable(a, b) for b in others) for a in missing)),
+        float(bool(counts) and not missing and False not in comparisons.values()),
+        float(True in comparisons.values()),
+        float(False in comparisons.values()),
+        min(1.0, sum(w.kind == "name" and w.stem not in there for w in claim) / 3),
+        float(claim_negates != text_negates),
+        float(claim_negates),
+        float(bool(absolute)),
+        _share(sum(w.stem in in_claim for w in titled), len(titled)),
+    )
+    return Reading(
+        title=_marked(title, [_text_mark(w, in_claim, True) for w in title]),
+        evidence=_marked(evidence, [_text_mark(w, in_claim, claim_negates) for w in evidence]),
+        claim=_marked(claim, marks),
+        features=features,
+    )
+
+
+def _claim_mark(
+    word: Word, in_evidence: set[str], in_title: set[str], comparison: bool | None, text_negates: bool
+) -> int:
+    if comparison is not None:
+        return _HOLDS if comparison else _BROKEN
+    if word.negates:
+        return 0 if text_negates else _NEGATION
+    if word.stem in in_evidence:
+        return _SAME
+    if word.stem in in_title:
+        return _TITLE
+    if word.plain:
+        return 0
+    return _NUMBER if word.counts else (_NAME if word.kind == "name" else _MISSING)
+
+
+def _text_mark(word: Word, in_claim: set[str], claim_negates: bool) -> int:
+    if word.negates:
+        return 0 if claim_negates else _NEGATION
+    if word.stem in in_claim:
+        return _TEXT_SAME
+    return _TEXT_NUMBER if word.counts else (_TEXT_NAME if word.kind == "name" else 0)
+
+
+def _marked(words: Sequence[Word], marks: Sequence[int]) -> tuple[Marked, ...]:
+    return tuple(Marked(w.start, w.end, mark) for w, mark in zip(words, marks, strict=True) if mark)
+
+
+def _comparisons(claim: Sequence[Word], text: str, evidence: Sequence[Word], other: str) -> dict[int, bool]:
+    """For each number of the claim that is compared ("more than 100"): whether the evidence's nearest one fits."""
+    found: dict[int, bool] = {}
+    for i, word in enumerate(claim):
+        sign = _sign(claim, i, text)
+        if not word.counts or not sign:
+            continue
+        near = [(abs(_apart(word, w)), j) for j, w in enumerate(evidence) if _comparable(word, w)]
+        near = [(far, j) for far, j in near if word.kind == "year" or far <= _FAR]
+        if not near:
+            continue
+        _, j = min(near)
+        theirs = evidence[j]
+        if theirs.value == word.value:
+            strict = sign in (1, -1)
+            found[i] = not strict or ((_sign(evidence, j, other) > 0) == (sign > 0) and _sign(evidence, j, other) != 0)
+        else:
+            found[i] = (theirs.value > word.value) == (sign > 0)
+    return found
+
+
+def _sign(words: Sequence[Word], i: int, text: str) -> int:
+    """How a number is compared: 1 more, 2 at least, -1 less, -2 at most, 0 not at all."""
+    before = [text[w.start : w.end].casefold() for w in words[max(0, i - 3) : i]]
+    last = before[-1] if before else ""
+    if words[i].kind == "year":
+        return 1 if last in _LATER else (-1 if last in _EARLIER else 0)
+    if before[-2:] in (["at", "least"], ["no", "fewer"]):
+        return 2
+    if before[-2:] in (["at", "most"], ["up", "to"]):
+        return -2
+    if last == "than" and len(before) > 1:
+        last = before[-2]
+    return 1 if last in _LARGER else (-1 if last in _SMALLER else 0)
+
+
+def _comparable(a: Word, b: Word) -> bool:
+    return b.counts and a.percent == b.percent and (a.kind == "year") == (b.kind == "year")
+
+
+def _apart(a: Word, b: Word) -> float:
+    if a.value <= 0 or b.value <= 0:
+        return 0.0 if a.value == b.value else math.inf
+    return math.log(b.value / a.value)
+
+
+def _neighbours(words: Sequence[Word]) -> set[tuple[str, str]]:
+    kept = [w.stem for w in words if not w.plain]
+    return set(itertools.pairwise(kept))
+
+
+def _absolutes(words: Sequence[Word], text: str) -> set[str]:
+    return {text[w.start : w.end].casefold() for w in words} & ABSOLUTES
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

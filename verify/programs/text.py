@@ -1,0 +1,151 @@
+"""How claims are worded that a program may check: numbers, words that say nothing, words of doubt.
+
+`ProgramVerdict`: what a program found of a claim, and which part of the claim it looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from ...core.messages import Frozen
+from ...reasoning.answers.numerals import parse_numeral
+
+# ruff: noqa: RUF001 (typographic signs are meant)
+
+
+MAX_CHARS = 2000
+"""Longest claim looked at; a longer one is no single statement."""
+
+_DOUBT = re.compile(
+    r"\b(?:not|no|never|none|neither|nor|cannot|without|unlike|false|wrong|wrongly|incorrect\w*|untrue|invalid"
+    r"|mistak\w*"
+    r"|errors?|erroneous\w*|errs?|myths?|misconception|if|unless|suppos\w+|assum\w+|hypothetical\w*|imagin\w+"
+    r"|pretend\w*"
+    r"|would|could|might|may(?! [0-9])|perhaps|possibly|whether|believ\w+|claim(?:s|ed|ing)?|said|says?|saying"
+    r"|think|thinks|thought|argu\w+|alleg\w+|suggest\w*|instead|rather|joke\w*|jokingly|fiction\w*|novel|slogan"
+    r"|song|title[ds]?|film"
+    r"|movie|game|called|named|base|binary|octal|hex|hexadecimal|ternary|modulo|mod|modular|clock|boolean|logical"
+    r"|ring|field|group"
+    r"|matrix|vectors?|strings?|concatenat\w+|complex|approximation|estimat\w+|guess\w*|example of|impossible|exist\w*"
+    r"|hoax|typo|misprint\w*|misread\w*|placeholder)\b|n['’]t\b|≠|!=|\?",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r"[\"“”«»„`]|(?<!\w)['‘](?=\w)")
+
+# fmt: off
+_FILLERS = frozenset([
+    "so", "thus", "therefore", "hence", "then", "that", "because", "since", "as", "means", "exactly", "precisely",
+    "also", "and", "we", "get", "have", "answer", "result", "in", "fact", "indeed", "now", "clearly", "mathematically",
+    "it", "follows", "know", "see", "the", "calculation", "is", "this", "gives", "result", "consequently", "finally",
+    "first", "second", "next", "note", "on", "a", "day", "to", "be", "precise", "other", "words", "which", "total",
+])
+_UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+# fmt: on
+_SMALL = {word: i for i, word in enumerate(_UNITS)} | _TENS
+_FIGURES = re.compile(
+    r"(?<![\w.,/^])(?:(?<!\S)[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30})(?:\.[0-9]{1,30})?"
+    r"(?![0-9]|[.,/:][0-9]|\^|[ ]?[×x*][ ]?10[ ]?\^)"
+)
+_SCALE = re.compile(r"[ -]?(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
+_WORDS = re.compile(
+    rf"\b(?:(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_UNITS[1:10])})|(?:{'|'.join([*_TENS, *reversed(_UNITS)])}))\b",
+    re.IGNORECASE,
+)
+_MORE_WORDS = re.compile(
+    rf"[- ](?:and[- ])?(?:{'|'.join([*_TENS, *_UNITS, *_SCALES, 'half', 'point', 'dozen', 'score'])})\b", re.IGNORECASE
+)
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+
+
+class Written(NamedTuple):
+    """A number as it is written in a claim.
+
+    Attributes:
+        value: What it is worth.
+        places: Digits behind the decimal point; negative where a scale word ("million") stands for zeros, 0 of an
+            integer.
+        start: First character.
+        end: One past the last.
+    """
+
+    value: Fraction
+    places: int
+    start: int
+    end: int
+
+
+def read_number(text: str, at: int) -> Written | None:
+    """The number that begins at a place, in figures ("1,500", "1.5 million") or in words up to "ninety-nine thousand".
+
+    None where there is none or where it goes on in a way that is not read ("two and a half", "1/2", "10^3").
+    """
+    figures = _FIGURES.match(text, at)
+    if figures is not None:
+        numeral = parse_numeral(figures[0].replace("−", "-"))
+        if numeral is None:
+            return None
+        value, places, end = numeral.value, numeral.decimals or 0, figures.end()
+    else:
+        words = _WORDS.match(text, at)
+        if words is None:
+            return None
+        parts = words[0].lower().replace("-", " ").split()
+        value, places, end = Fraction(sum(_SMALL[part] for part in parts)), 0, words.end()
+    scale = _SCALE.match(text, end)
+    if scale is not None:
+        zeros = _SCALES[scale[1].lower()]
+        value, places, end = value * 10**zeros, places - zeros, scale.end()
+    if _MORE_WORDS.match(text, end):
+        return None
+    return Written(value, places, at, end)
+
+
+def doubtful(text: str) -> bool:
+    """Whether a text denies, supposes, reports or plays: what it says is then not simply said."""
+    return _DOUBT.search(text) is not None
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is made of blanks, marks and words such as "so" and "therefore" alone."""
+    return all(word.lower() in _FILLERS for word in _WORD.findall(text))
+
+
+def quoted(text: str) -> bool:
+    """Whether a text has quotation marks, so that some of it may be somebody else's words."""
+    return _QUOTED.search(text) is not None
+
+
+class ProgramVerdict(Frozen):
+    """What a program found. A wrong part makes the claim wrong; a right part makes it right only if it is the whole.
+
+    Attributes:
+        holds: Whether the part that was looked at is right.
+        detail: What was worked out, in one line.
+        start: First character of that part in the claim's text.
+        end: One past the last.
+        whole: Whether the claim says nothing else. "She was born in 1900 and died in 1950 at 50" agrees with itself,
+            which tells nothing of when she was born.
+    """
+
+    holds: bool
+    detail: str
+    start: Annotated[int, Field(ge=0)]
+    end: int
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_part(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"the part ends ({self.end}) before it begins ({self.start})")
+        return self

@@ -1,1 +1,0 @@
-"""An answer cut into claims."""
