@@ -1,7 +1,7 @@
 """`position_bias`: whether those who chose among options liked the first place, and how much that changed.
 
 Measured on what jurors chose of the options as each saw them, it is the bias of the models. Measured on the jury's
-answers in the order of the questions, it is what ordering the options anew for every juror has left of it.
+answers in the order of the questions, it is what ordering the options again for every juror has left of it.
 
 Source: Zheng et al., "Large Language Models Are Not Robust Multiple Choice Selectors" (2023, arXiv:2309.03882), for
 what is looked at; they measure the spread of recalls, which needs the right answers. Here the places that were chosen
@@ -16,9 +16,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ...core.answer import Probability
 from ...core.errors import UserError
 from ...core.messages import Frozen
+from ...core.types import Probability
 
 
 class PositionBias(Frozen):
@@ -54,13 +54,13 @@ def position_bias(chosen: Sequence[tuple[int, int]]) -> PositionBias:
     Raises:
         UserError: There are no answers, a question has fewer than two options, or a place is none of its options'.
     """
-    for place, options in chosen:
-        if options < 2 or not 0 <= place < options:
-            raise UserError(f"place {place} of {options} options is no choice", hint="places are counted from 0")
+    for path, options in chosen:
+        if options < 2 or not 0 <= path < options:
+            raise UserError(f"place {path} of {options} options is no choice", hint="places are counted from 0")
     if not chosen:
         raise UserError("no answers, so no bias", hint="give the place and the number of options of each answer")
     n, most = len(chosen), max(options for _, options in chosen)
-    counts = tuple(sum(place == at for place, _ in chosen) for at in range(most))
+    counts = tuple(sum(path == at for path, _ in chosen) for at in range(most))
     expected = tuple(math.fsum(1 / options for _, options in chosen if at < options) for at in range(most))
     spread = math.sqrt(math.fsum((1 - 1 / options) / options for _, options in chosen))
     z = (counts[0] - expected[0]) / spread

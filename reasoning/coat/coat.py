@@ -18,26 +18,21 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ...core.answer import Solution
 from ...core.errors import ReasonError
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..brains.consulting import DEADLINE_S, Consultant
-from ..memory.admission import Admission, Rules
-from ..memory.kept_similarity import KeptSimilarity
-from ..memory.working import Scope, WorkingMemory
-from ..search.monte_carlo import MonteCarlo, Position
+from ..memory.admission import AdmissionFilter, AdmissionRules
+from ..memory.similarity import RecordedSimilarity
+from ..memory.working_memory import Scope, WorkingMemory
+from ..retrieval.sources.client import TIMEOUT_S, KnowledgeClient
+from ..search.mcts import MCTSNode, MonteCarloTreeSearch
 from ..strategy import Models, Stability
-from . import wording
-from .associating import Associating, Association, Associator, Querying
-from .conversation import Conversation
-from .desk import ThoughtDesk
-from .judging import ThoughtJudge
-from .parameters import ThoughtParameters
-from .scoring import ScoreForm
-from .shortening import approximate_tokens
-from .solution import solution_of
+from . import prompts
+from .association import Associating, Association, Associator, Querying, approximate_tokens
+from .driver import ThoughtDesk, ThoughtParameters, solution_of
+from .judge import ScoreForm, ThoughtJudge
+from .prompts import Conversation
 
 
 class CoAT:
@@ -85,9 +80,9 @@ class CoAT:
         association_temperature: Annotated[float, Field(ge=0, le=100, description="its temperature")] = 0.3
         querying: Annotated[Querying, Field(description="who words what the brains are asked")] = "step"
         deadline_s: Annotated[float, Field(gt=0, description="longest time for a query of a brain, in seconds")] = (
-            DEADLINE_S
+            TIMEOUT_S
         )
-        rules: Annotated[Rules, Field(description="what may enter the memory")] = Rules()
+        rules: Annotated[AdmissionRules, Field(description="what may enter the memory")] = AdmissionRules()
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -96,9 +91,9 @@ class CoAT:
         """See `Strategy.solve`."""
         config, knowledge = self.config, models.knowledge
         memory = WorkingMemory(config.scope, config.shown)
-        asked = wording.instruction(question, notes=True) if config.instruction is None else config.instruction
+        asked = prompts.instruction(question, notes=True) if config.instruction is None else config.instruction
         conversation = Conversation(question, memory, asked, config.system)
-        consultant = Consultant(knowledge.brains, run, deadline_s=config.deadline_s) if knowledge.brains else None
+        consultant = KnowledgeClient(knowledge.brains, run, deadline_s=config.deadline_s) if knowledge.brains else None
         associator = Associator(
             self.name,
             models.main,
@@ -110,7 +105,7 @@ class CoAT:
             run,
             self._associating(),
         )
-        search = MonteCarlo(config.options(run))
+        search = MonteCarloTreeSearch(config.options(run))
         judge = ThoughtJudge(models.judge, conversation, run, config.judging, config.judge_tokens)
         reward = models.reward if models.has("reward") or config.score == "reward" else None
         desk = ThoughtDesk(
@@ -143,17 +138,17 @@ class CoAT:
             temperature=config.association_temperature,
         )
 
-    def _admission(self, models: Models, run: Run) -> Admission:
+    def _admission(self, models: Models, run: Run) -> AdmissionFilter:
         embedding = models.knowledge.embedding
         if embedding is None:
             run.degrade("no embedding model: notes were compared by their words alone")
         rules = self.config.rules.model_copy(update={"max_tokens": self.config.association_tokens})
-        similarity = None if embedding is None else KeptSimilarity(embedding, run)
-        return Admission(rules, approximate_tokens, similarity)
+        similarity = None if embedding is None else RecordedSimilarity(embedding, run)
+        return AdmissionFilter(rules, approximate_tokens, similarity)
 
-    async def _remember(self, search: MonteCarlo, memory: WorkingMemory, models: Models, run: Run) -> None:
+    async def _remember(self, search: MonteCarloTreeSearch, memory: WorkingMemory, models: Models, run: Run) -> None:
         """Keep the notes of the chosen path for other runs, where a memory is given."""
-        chosen: Position | None = search.outcome().chosen
+        chosen: MCTSNode | None = search.outcome().chosen
         if models.knowledge.memory is None or chosen is None or not run.recording:
             return
         notes = memory.known([0, *(node.id for node in search.tree.path(chosen))])

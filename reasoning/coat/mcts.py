@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...core.answer import Solution
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..memory.working import WorkingMemory
-from ..search.monte_carlo import MonteCarlo
+from ..memory.working_memory import WorkingMemory
+from ..search.mcts import MonteCarloTreeSearch
 from ..strategy import Models, Stability
-from . import wording
-from .conversation import Conversation
-from .desk import ThoughtDesk
-from .judging import ThoughtJudge
-from .parameters import ThoughtParameters
-from .solution import solution_of
+from . import prompts
+from .driver import ThoughtDesk, ThoughtParameters, solution_of
+from .judge import ThoughtJudge
+from .prompts import Conversation
 
 
 class MonteCarloThoughts:
@@ -48,9 +45,9 @@ class MonteCarloThoughts:
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """See `Strategy.solve`."""
         config = self.config
-        asked = wording.instruction(question, notes=False) if config.instruction is None else config.instruction
+        asked = prompts.instruction(question, notes=False) if config.instruction is None else config.instruction
         conversation = Conversation(question, WorkingMemory(), asked, config.system)
-        search = MonteCarlo(config.options(run))
+        search = MonteCarloTreeSearch(config.options(run))
         judge = ThoughtJudge(models.judge, conversation, run, config.judging, config.judge_tokens)
         reward = models.reward if models.has("reward") or config.score == "reward" else None
         desk = ThoughtDesk(self.name, search, config, question, models.main, judge, conversation, None, reward, run)

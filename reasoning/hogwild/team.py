@@ -1,4 +1,4 @@
-"""`Team`: what workers have written so far, finished and unfinished, and the answers in it."""
+"""`Team`: the workers' finished and unfinished steps and the answers in them; `ends_step`: where a step ends."""
 
 from __future__ import annotations
 
@@ -8,30 +8,59 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from ...core.answer import Candidate, Solution
 from ...core.events import StrategyNote
-from ...core.question import Question
 from ...core.run import Run
-from ..answer_classes import AnswerLabels
-from ..answers import extract
-from ..equivalence import Equivalence
-from .wording import UNFINISHED, opener, step_prefix
+from ...core.types import Candidate, Question, Solution
+from ..answers.equivalence import Equivalence
+from ..answers.extraction import extract_answer
+from ..voting.answer_classes import AnswerLabels
+from .prompts import UNFINISHED, opener, step_prefix
+
+SEPARATOR = "\n\n"
+"""Text between two steps."""
+
+_FULL_STOPS = ".?!…。．？！｡।॥۔؟։።᙮᠃"  # noqa: RUF001 (those of other scripts are meant)
+_CLOSERS = " \t$\\)]}\"'*_`”’»」』）】"  # noqa: RUF001
 
 AnswerRule = Literal["first", "confirmed"]
-"""Which answer ends the work: the first one, or the first that another worker states too."""
+"""Which answer ends the work: the first one, or the first that a second worker states too."""
 
 Ending = Literal["answer", "end of text", "passes", "budget", "context"]
-"""Why workers stopped."""
+"""Why the workers stopped."""
+
+
+def ends_step(text: str, piece: str, separator: str = SEPARATOR) -> bool:
+    """Whether the newest piece of a step finishes it: it completes the separator, and a sentence precedes that.
+
+    Every code fence and displayed formula has to be closed.
+
+    Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261, and the authors' program. Differs: a quotation
+    mark, bracket or emphasis may follow the full stop.
+
+    Args:
+        text: The step so far, including the piece.
+        piece: The text of the newest token.
+    """
+    fresh = text[max(0, len(text) - len(piece) - len(separator) + 1) :]
+    if separator not in fresh:
+        return False
+    step = text[: text.rindex(separator)].rstrip()
+    return is_closed(step) and step.rstrip(_CLOSERS).endswith(tuple(_FULL_STOPS))
+
+
+def is_closed(text: str) -> bool:
+    """Whether every code fence and every displayed formula that was opened is closed."""
+    return text.count("```") % 2 == 0 and text.count("$$") % 2 == 0 and text.count("\\[") == text.count("\\]")
 
 
 @dataclass(frozen=True)
-class Step:
+class WorkerStep:
     """A finished step.
 
     Attributes:
-        worker: Who wrote it.
-        text: All of it, its prefix included.
-        at: Passes that had been run when it was finished.
+        worker: Index of its writer.
+        text: The complete text with its prefix.
+        at: Passes run when it was finished.
     """
 
     worker: int
@@ -40,14 +69,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stated:
-    """An answer that stands in a box.
+class BoxedAnswer:
+    """An answer in a box.
 
     Attributes:
-        worker: Who states it.
-        answer: It.
-        label: Equal answers have equal numbers.
-        at: Passes that had been run when it was there.
+        worker: Index of the worker that states it.
+        label: Class of equal answers.
+        at: Passes run when it was stated.
     """
 
     worker: int
@@ -57,65 +85,64 @@ class Stated:
 
 
 class Team:
-    """Workers' texts. What finishes a step, in which order, is its caller's business.
+    """The workers' texts. When a step is finished, and in which order, is decided by the loop.
 
     Args:
-        names: What the workers call themselves.
-        question: What they work on.
+        names: Names of the workers in their prompts.
         rule: Which answer ends the work.
-        run: Is told of steps and answers.
-        equivalence: Says which answers are equal.
+        equivalence: Decides which answers are equal.
+
+    Attributes:
+        writing: The unfinished step of each worker.
     """
 
     def __init__(
         self, names: Sequence[str], question: Question, rule: AnswerRule, run: Run, equivalence: Equivalence
     ) -> None:
         self.names = tuple(names)
-        self.finished: list[Step] = []
+        self.finished: list[WorkerStep] = []
         self.writing = [step_prefix(name, 1) + opener(i, names) for i, name in enumerate(names)]
-        self.answers: list[Stated] = []
+        self.answers: list[BoxedAnswer] = []
         self._numbers = [1] * len(names)
         self._question, self._rule, self._run, self._equivalence = question, rule, run, equivalence
         self._labels = AnswerLabels(question)
 
     @property
     def workers(self) -> int:
-        """How many they are."""
+        """Number of workers."""
         return len(self.names)
 
     def begin(self) -> None:
-        """Tell who they are and how they begin."""
-        self.note("begin", {"names": list(self.names), "writing": list(self.writing)})
+        """Emit the names and openers."""
+        self.emit("begin", {"names": list(self.names), "writing": list(self.writing)})
 
     def number(self, worker: int) -> int:
-        """Which of its steps a worker is writing, from 1."""
+        """Number of the step that a worker is writing, from 1."""
         return self._numbers[worker]
 
-    async def finish(self, worker: int, at: int, *, goes_on: bool = True) -> str:
-        """A worker's step is finished.
+    async def finish(self, worker: int, at: int, *, has_next: bool = True) -> str:
+        """Finish a worker's current step.
 
         Args:
-            worker: Whose.
-            at: Passes that have been run.
-            goes_on: Whether the worker begins another one.
+            at: Passes run so far.
+            has_next: Whether the worker begins another step.
 
         Returns:
-            What its next step begins with; empty if it does not go on.
+            The prefix of its next step; empty without one.
         """
         text = self.writing[worker]
-        self.finished.append(Step(worker, text, at))
+        self.finished.append(WorkerStep(worker, text, at))
         number = self._numbers[worker]
-        following = step_prefix(self.names[worker], number + 1) if goes_on else ""
-        told: dict[str, JsonValue] = {"worker": worker, "number": number, "pass": at, "text": text.strip()}
-        self.note("step", told | {"next": following})
+        prefix = step_prefix(self.names[worker], number + 1) if has_next else ""
+        self.emit("step", {"worker": worker, "number": number, "pass": at, "text": text.strip(), "next": prefix})
         await self._read_answer(worker, text, at)
         self._numbers[worker] += 1
-        self.writing[worker] = following
+        self.writing[worker] = prefix
         return self.writing[worker]
 
     @property
-    def answered(self) -> Stated | None:
-        """The answer that ends the work; None while there is none."""
+    def final_answer(self) -> BoxedAnswer | None:
+        """The answer that ends the work; None until there is one."""
         if not self.answers:
             return None
         if self._rule == "first" or self.workers == 1:
@@ -126,22 +153,22 @@ class Team:
         return None
 
     def transcript(self) -> str:
-        """All steps in the order in which they were finished, and behind them what is unfinished, with dots."""
+        """All finished steps in order, followed by the unfinished ones with an ellipsis."""
         done = "\n\n".join(step.text.strip() for step in self.finished)
         rest = "\n\n".join(text.rstrip() + UNFINISHED for text in self.writing if text.strip())
         return "\n\n".join(part for part in (done, rest) if part)
 
-    def note(self, name: str, data: dict[str, JsonValue]) -> None:
-        """Tell of something that happened among the workers."""
+    def emit(self, name: str, data: dict[str, JsonValue]) -> None:
+        """Emit an event of the workers."""
         self._run.emit(StrategyNote(strategy="hogwild", name=f"workers.{name}", data=data))
 
     async def _read_answer(self, worker: int, text: str, at: int) -> None:
-        found = extract(text, self._question)
-        if found is None or found.how != "boxed":
+        answer = extract_answer(text, self._question)
+        if answer is None or answer.how != "boxed":
             return
-        label = await self._labels.label(found.value, self._equivalence)
+        label = await self._labels.label(answer.value, self._equivalence)
         if label is not None:
-            self.answers.append(Stated(worker, found.value, label, at))
-            self.note("answer", {"worker": worker, "answer": found.value, "pass": at})
+            self.answers.append(BoxedAnswer(worker, answer.value, label, at))
+            self.emit("answer", {"worker": worker, "answer": answer.value, "pass": at})
             best = Candidate(text=self.transcript(), answer=self.answers[0].answer)
             self._run.offer(Solution(chosen=0, candidates=(best,)))

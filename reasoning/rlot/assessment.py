@@ -9,16 +9,224 @@ read.
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, for the aspects and the scale. Differs: the authors'
 program reads free text with one regular expression, to which bold or bracketed names are "not involved", and does not
 count what it could not read.
+
+The seven aspects under which a model assesses its own reasoning: the navigator's whole view of it.
+
+Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140.
+
+Scores of aspects in free text: bold and bracketed names, labels, tables, lists, JSON that was cut short.
+
+What belongs to an aspect reaches from its name to the next one. In it counts the first of these that is there: a score
+that is called so ("Score: 3"); the first number, where nothing but a label and a separator stands before it; a number
+alone in brackets or in a cell of a table.
+
+Scores of aspects in JSON: plain, in objects with a reason, below one another, or as a list of named scores.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
-from ..reading import read
-from .aspects import ASPECTS, State
-from .scores_in_json import scores_in_json
-from .scores_in_text import scores_in_text
+from ..answers.normalization import visible_text
+
+ASPECTS: Final = ("A1", "A2", "A3", "B1", "B2", "C1", "C2")
+"""Correctness of the modelling, clarity for further reasoning, correctness of the calculation; complexity still ahead,
+existence of alternative methods; closeness to the final answer, completeness within the step."""
+
+State: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""A score for each of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 not involved."""
+
+NAMED: Final = re.compile(r"(?<![A-Za-z0-9])(A[123]|B[12]|C[12])(?![A-Za-z0-9])", re.IGNORECASE)
+"""The name of an aspect, as a word; an underscore ends a word."""
+
+
+# ranges that tell the scale, and numbers of a list's items: neither is a score
+_TO = r"(?:-|\u2013|\u2014|\.{2,3}|…|\bto\b)"
+_SCALE = re.compile(
+    rf"(?<![\w.])[01](?:{_TO}|\s{{1,3}}to\s{{1,3}})3(?![\d.]*\d)"
+    rf"|[(\[]\s{{0,3}}[01]\s{{1,3}}{_TO}\s{{1,3}}3\s{{0,3}}[)\]]",  # with blanks, "1 - 3" may be a score and a reason
+    re.IGNORECASE,
+)
+_ITEM = re.compile(rf"^([ \t]*)\d{{1,2}}[.)][ \t]+(?=[^\w\n]{{0,4}}{NAMED.pattern})", re.IGNORECASE | re.MULTILINE)
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SCORE = re.compile(
+    r"([0-3])(?:\.0+)?(?![A-Za-z%]|\.?\d)"
+    r"(?:\s{0,3}/\s{0,3}3(?!\s{0,3}/|\.?\d))?"  # of the scale's end
+    r"(?!\s{0,3}(?:/|\.\.|…|to\b|or\b)\s{0,3}\d|[-\u2013\u2014+*\u00d7,]\d|\s{0,3},\s{0,3}\d\s{0,3}(?:,|or\b))",
+    re.IGNORECASE,
+)
+_CALLED = re.compile(r"(?<![A-Za-z])(?:scored?|rating|rated)(?![A-Za-z])[\W_]{0,12}(?:(?:is|of|as)\s{1,3})?", re.I)
+_ALONE = re.compile(r"(?<!\w)[(\[|]\s{0,3}(?=[0-3](?:\s{0,3}/\s{0,3}3)?\s{0,3}[)\]|])")
+_CLOSED = re.compile(r"[\d./\s]{1,8}[)\]]")
+_LINE_END = re.compile(r"[\d./]{1,6}[\s*_\"'`,;.)\]}]*(?:\n|\Z)")
+_LONGEST_LABEL = 150
+
+
+def scores_in_text(text: str) -> dict[str, int]:
+    """The scores by aspect, of those alone that have one; of several of one aspect the last."""
+    text = _SCALE.sub(" ", _ITEM.sub(r"\1", text))
+    names = list(NAMED.finditer(text))
+    found: dict[str, int] = {}
+    for i, name in enumerate(names):
+        end = names[i + 1].start() if i + 1 < len(names) else len(text)
+        score = _score_in(text[name.end() : end])
+        if score is not None:
+            found[name[1].upper()] = score
+    return found
+
+
+def score_at(text: str, position: int = 0) -> int | None:
+    """The score that is written at a position; None where none is, or a number that is no score."""
+    found = _SCORE.match(text, position)
+    return None if found is None else int(found[1])
+
+
+def _score_in(text: str) -> int | None:
+    """The score in what belongs to one aspect."""
+    for called in _CALLED.finditer(text):
+        score = score_at(text, called.end())
+        if score is not None:
+            return score
+    number = _NUMBER.search(text)
+    if number is None:
+        return None
+    if _separated(text, number.start()):
+        return None if _negative(text[: number.start()]) else score_at(text, number.start())
+    alone = _ALONE.search(text)
+    return None if alone is None else score_at(text, alone.end())
+
+
+def _separated(text: str, start: int) -> bool:
+    """Whether nothing but a label and a separator stands before the first number."""
+    before = text[:start]
+    label = before.rstrip(" \t*_\"'`")
+    if not any(c.isalnum() for c in before):
+        return True
+    if "\n" in before or len(before) > _LONGEST_LABEL:
+        return False
+    if label.endswith(("(", "[")):
+        return _CLOSED.match(text, start) is not None
+    if label.endswith((":", "=", "|", ")", "]", "-", "\u2013", "\u2014", "\u2192", ">")):
+        return True
+    # "A1 modelling 3" is a score, "A1: as shown in step 3" is none
+    return ":" not in before and "=" not in before and _LINE_END.match(text, start) is not None
+
+
+def _negative(before: str) -> bool:
+    """Whether a minus belongs to the number: a dash that touches it, where another sign already separates."""
+    return before.endswith(("-", "\u2212")) and any(sign in before for sign in ":=|([")
+
+
+_MOST_ATTEMPTS = 64  # to find JSON: each may read to the text's end
+_DEEPEST = 8
+_SCORE_KEYS = ("score", "value", "rating")
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its pairs: names may come twice."""
+
+
+def scores_in_json(text: str) -> dict[str, int | None]:
+    """The scores by aspect.
+
+    Returns:
+        One entry for each aspect that the text's JSON names: its last score, None where it has none that is valid. An
+        empty dictionary where there is no JSON, or none that names an aspect.
+    """
+    found: dict[str, int | None] = {}
+    for value in _values(text):
+        for aspect, score in _named(value, _DEEPEST):
+            if score is not None or aspect not in found:
+                found[aspect] = score
+    return found
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The objects and lists in JSON that stand in a text, outermost ones only."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Object)
+    position = 0
+    for _ in range(_MOST_ATTEMPTS):
+        starts = [at for at in (text.find("{", position), text.find("[", position)) if at >= 0]
+        if not starts:
+            return
+        try:
+            value, position = decoder.raw_decode(text, min(starts))
+        except (ValueError, RecursionError):
+            position = min(starts) + 1
+        else:
+            yield value
+
+
+def _named(value: Any, depth: int) -> Iterator[tuple[str, int | None]]:
+    """Aspects with their scores, in the order in which they stand."""
+    if depth == 0 or not isinstance(value, list):
+        return
+    if not isinstance(value, _Object):
+        for item in value:
+            yield from _named(item, depth - 1)
+        return
+    aspects = [_aspect(key) for key, _ in value]
+    if not any(aspects):
+        said = [aspect for _, text in value if isinstance(text, str) and (aspect := _aspect(text))]
+        score = _score_of_keys(value)
+        if len(said) == 1 and score is not None:  # {"aspect": "A1", "score": 2}
+            yield said[0], score
+            return
+    for (key, inner), aspect in zip(value, aspects, strict=True):
+        if aspect is None:
+            yield from _named(inner, depth - 1)
+        else:
+            yield aspect, _score(inner, plain=key.strip().upper() == aspect)
+
+
+def _aspect(key: str) -> str | None:
+    """The aspect that a key begins with, as in "A1", "**A1**" and "A1: correctness"."""
+    found = NAMED.search(key[:12])
+    return found[1].upper() if found and not any(c.isalnum() for c in key[: found.start()]) else None
+
+
+def _score(value: Any, *, plain: bool) -> int | None:
+    """The score that a value is or holds.
+
+    Args:
+        value: A JSON value.
+        plain: Whether its key is the aspect's name and no more: only then may a text begin with a score and go on.
+    """
+    if isinstance(value, _Object):
+        by_key = _score_of_keys(value)
+        return by_key if by_key is not None else _only(inner for _, inner in value)
+    if isinstance(value, list):
+        return _only(value)
+    if isinstance(value, str) and plain:
+        return score_at(value.strip())
+    return _scalar(value)
+
+
+def _score_of_keys(pairs: _Object) -> int | None:
+    scores = [_scalar(inner) for key, inner in pairs if key.strip().lower() in _SCORE_KEYS]
+    return next((score for score in reversed(scores) if score is not None), None)
+
+
+def _only(values: Iterator[Any] | list[Any]) -> int | None:
+    scores = [score for value in values if (score := _scalar(value)) is not None]
+    return scores[0] if len(scores) == 1 else None
+
+
+def _scalar(value: Any) -> int | None:
+    """A number or a text that is a score and nothing else; truth values are none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return int(value) if value in (0, 1, 2, 3) else None
+    if isinstance(value, str) and len(value) <= 12 and not any(c.isalpha() for c in value):
+        return score_at(value.strip())
+    return None
+
 
 __all__ = ["ASPECTS", "Assessment", "State", "read_assessment"]
 
@@ -41,7 +249,7 @@ class Assessment:
 
 def read_assessment(reply: str) -> Assessment:
     """The scores in a reply; never fails, for what cannot be read is counted."""
-    text = read(reply[-_LONGEST:]).text
+    text = visible_text(reply[-_LONGEST:]).text
     in_json = scores_in_json(text)
     scores = {**scores_in_text(text), **in_json}
     a1, a2, a3, b1, b2, c1, c2 = (scores.get(aspect) for aspect in ASPECTS)

@@ -3,15 +3,19 @@
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: the authors' program runs another block in
 the place of one that may not run, which the learned values never hear of. Here such blocks are masked by default;
 `"substitute"` is their way.
+
+`Trajectory`: a problem and the steps written for it so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
 from ...core.errors import UserError
+from ...core.types import Question
 
 MaskMode = Literal["mask", "substitute"]
 Legal: TypeAlias = tuple[bool, bool, bool, bool, bool]
@@ -100,3 +104,32 @@ def _check(ran: int, max_blocks: int) -> None:
         raise UserError(
             f"{ran} blocks of at most {max_blocks} cannot have run", hint="max_blocks is at least 1, ran at least 0"
         )
+
+
+RefineMode = Literal["append", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A problem and its steps. All that a block's prompt is made of besides fixed words.
+
+    Attributes:
+        question: The problem.
+        steps: The steps, in order, without numbers.
+    """
+
+    question: Question
+    steps: tuple[str, ...] = ()
+
+    def with_step(self, text: str) -> Trajectory:
+        """The trajectory with one more step; a blank one adds nothing."""
+        return replace(self, steps=(*self.steps, text.strip())) if text.strip() else self
+
+    def with_last(self, text: str) -> Trajectory:
+        """The trajectory with another last step; a blank one changes nothing."""
+        return replace(self, steps=(*self.steps[:-1], text.strip())) if text.strip() and self.steps else self
+
+    @property
+    def written(self) -> str:
+        """The numbered steps, with a blank line between them; empty without any."""
+        return "\n\n".join(f"Step {number}: {step}" for number, step in enumerate(self.steps, 1))

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from ...core.errors import UserError
 from ...core.messages import Completion
-from ...core.question import Question
+from ...core.types import Question
 from .assessment import Assessment, State
 from .block_runner import BlockRunner
-from .blocks import NAMES, Block, Legal, MaskMode, effective, legal
-from .trajectory import Trajectory
+from .blocks import NAMES, Block, Legal, MaskMode, Trajectory, effective, legal
 
 BLANK: State = (0, 0, 0, 0, 0, 0, 0)
 """The state of what nobody assessed."""

@@ -16,22 +16,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ...core.answer import Solution
 from ...core.errors import DataError, UserError
 from ...core.events import StrategyNote
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
 from ..strategy import Models, Parameters, Stability
-from .attempt import Attempt
-from .ballot import Ballot
+from .attempts import Attempt, Ballot
 from .block_runner import BlockRunner, Limits
-from .blocks import LETTERS, Block, MaskMode
+from .blocks import LETTERS, Block, MaskMode, RefineMode
 from .episode import Episode
-from .greedy import Greedy
 from .navigator import DEFAULT, Navigator, load_navigator
-from .navigator_card import RefineMode
-from .policies import ByModel, Chance, Fixed, Learned, Policy
+from .policies import ByModel, Chance, Fixed, Greedy, Learned, Policy
 
 PolicyName = Literal["learned", "fixed", "llm", "prm-greedy", "random"]
 Letter = Literal["R", "D", "Db", "Rf", "Ga"]

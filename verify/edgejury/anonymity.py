@@ -6,20 +6,42 @@ to write. What the question itself names stays: it tells of nobody. The family o
 word and is taken out only where it is used as the name of a model.
 
 Source: our own rules; that jurors' answers are to be anonymous is Kumar, "EdgeJury" (2025, arXiv:2601.00850).
+
+`Blinding`: the letters under which one reader sees the jurors' answers, and the way back from them.
+
+Every reader gets letters of its own in an order of its own, so that nothing tells whose answer is whose, and an answer
+is not always the first. Texts that speak of an answer by its letter are told again by juror ("answer #2") when they
+come back, and by letter when another reader is to see them.
+
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 2, for anonymous review. Differs: its public implementation
+shows all reviewers one fixed order and their own answers; here the order is drawn and one's own answer is left out.
+
+`OptionOrder`: the order in which one reader sees the options of a question, and the way back from its letters.
+
+A model that likes what stands first, or the letter A, would vote for it under every juror alike. So every juror sees
+the options in an order of its own, and over the jury each option stands in as many different places as there are
+jurors. What a juror writes is told again with the question's letters before others read it.
+
+Source: Zheng et al., "Large Language Models Are Not Robust Multiple Choice Selectors" (2023, arXiv:2309.03882), section
+2, for the bias and for cyclic orders against it; telling a text again with other letters is our own.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...core.question import Question
-from ...reasoning.brains.quoting import visible
-from ...reasoning.reading import read
-from .roles import Role
+from ...core.errors import UserError
+from ...core.types import Question
+from ...reasoning.answers.extraction import option_letter
+from ...reasoning.answers.normalization import visible_text
+from ...reasoning.prompts import LETTERS
+from ...reasoning.retrieval.quoting import quote_line, quote_lines, visible_text
+from .jurors import Role
 
 GONE: Final = "[removed]"
 """What stands in the place of a name."""
@@ -100,7 +122,7 @@ class Scrubber:
 
         A text of which nothing is left is `[removed]`.
         """
-        shown = visible(read(text).text)
+        shown = visible_text(visible_text(text).text)
         shown = _STYLED.sub(lambda m: unicodedata.normalize("NFKC", m[0]), shown)
         for pattern in self._dropped:
             shown = _without(pattern, shown)
@@ -205,3 +227,292 @@ def _any_of(patterns: Iterable[str]) -> str:
 
 def _whole(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"{_START}{pattern}{_END}", re.IGNORECASE)
+
+
+OPENING: Final = "<answers>"
+CLOSING: Final = "</answers>"
+"""Fences of the answers; quoting breaks up whatever in an answer looks like one."""
+
+MOST_ANSWER_CHARS: Final = 4000
+"""Characters of one answer that are shown."""
+
+_FIRST_APART: Final = LETTERS.index("P")
+"""Where the letters of answers begin beside those of options, which begin at A."""
+
+_BETWEEN = r"\s?(?:,|,?\sand|,?\sor|&)\s?"
+_BY_JUROR = re.compile(r"\banswer #(\d{1,3})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Blinding:
+    """Which letter stands for which juror's answer, for one reader.
+
+    Attributes:
+        letters: The letters, in the order in which the answers are shown.
+        jurors: The juror behind each.
+    """
+
+    letters: tuple[str, ...]
+    jurors: tuple[int, ...]
+
+    def juror(self, letter: str) -> int | None:
+        """Whose answer a letter stands for, however it is written ("b", "Answer B", "(B)"); None if for nobody's."""
+        words = re.findall(r"[^\W_]+", letter)
+        named = [word.upper() for word in words if word.upper() in self.letters]
+        return self.jurors[self.letters.index(named[0])] if len(named) == 1 and len(words) <= 2 else None
+
+    def letter(self, juror: int) -> str | None:
+        """The letter of a juror's answer; None if this reader does not see it."""
+        return self.letters[self.jurors.index(juror)] if juror in self.jurors else None
+
+    def to_jurors(self, text: str) -> str:
+        """A text of this reader with answers called by juror: "Answer B" becomes "answer #2"."""
+        return self._told_again(text, lambda letter: f"answer #{self.jurors[self.letters.index(letter)]}")
+
+    def to_letters(self, text: str) -> str:
+        """The way back: a text that calls answers by juror, as this reader is to see it."""
+
+        def called(mention: re.Match[str]) -> str:
+            letter = self.letter(int(mention[1]))
+            return "another answer" if letter is None else f"Answer {letter}"
+
+        return _BY_JUROR.sub(called, text)
+
+    def without_letters(self, text: str) -> str:
+        """A text of this reader that is meant for people who see no letters: "Answer B" becomes "one answer"."""
+        return self._told_again(text, lambda letter: "one answer")
+
+    def _told_again(self, text: str, called: Callable[[str], str]) -> str:
+        """The text with every mention of an answer by its letter replaced; letters are believed as capitals only."""
+        if not self.letters:
+            return text
+        one = rf"(?:{'|'.join(self.letters)})(?![^\W_])"
+        several = re.compile(rf"\b(?i:answers|candidates|responses)\s{{1,2}}({one}(?:{_BETWEEN}{one})+)")
+        single = re.compile(rf"\b(?i:answer|candidate|response)\s{{1,2}}(?:\(({one})\)|({one}))")
+        text = several.sub(lambda m: re.sub(one, lambda letter: called(letter[0]), m[1]), text)
+        return single.sub(lambda m: called(m[1] or m[2]), text)
+
+
+def blinding(
+    jurors: Sequence[int],
+    question: Question,
+    seed: int,
+    *,
+    shuffle: bool = True,
+    without: int | None = None,
+) -> Blinding:
+    """Draw the letters for one reader.
+
+    Beside options, which have the letters from A, answers have those from P, or double ones where these do not do.
+
+    Args:
+        jurors: Those whose answers there are.
+        question: What they answer.
+        seed: Decides the order; a seed of its own for every reader.
+        shuffle: Whether the order is drawn; else it is that of `jurors`.
+        without: A juror who is not to see its own answer.
+
+    Raises:
+        UserError: There are more answers than letters.
+    """
+    shown = [juror for juror in jurors if juror != without]
+    if shuffle:
+        random.Random(seed).shuffle(shown)  # noqa: S311 (reproducible order, no secret)
+    return Blinding(_letters(len(shown), len(question.choices)), tuple(shown))
+
+
+def show_answers(
+    blind: Blinding,
+    texts: Mapping[int, str],
+    *,
+    choices: Mapping[int, str | None] | None = None,
+    names: Mapping[int, str] | None = None,
+    most_chars: int = MOST_ANSWER_CHARS,
+) -> str:
+    """The answers as quoted, fenced data for a prompt, under their letters and in their order.
+
+    Args:
+        blind: The letters.
+        texts: The answers by juror, scrubbed already (see `anonymity`).
+        choices: The letter of the option that each chooses, as this reader sees the options; for closed questions.
+        names: Who wrote each; given only where anonymity is switched off on purpose.
+        most_chars: Most characters of each.
+    """
+    lines = [OPENING]
+    for letter, juror in zip(blind.letters, blind.jurors, strict=True):
+        who = f" by {quote_line(names[juror], 160)}" if names is not None and juror in names else ""
+        chosen = None if choices is None else choices.get(juror)
+        what = "" if chosen is None else f", which comes to {quote_line(chosen, 160)}"
+        lines += [f"Answer {letter}{who}{what}:", quote_lines(texts[juror], most_chars)]
+    lines.append(CLOSING)
+    return "\n".join(lines)
+
+
+def _letters(count: int, options: int) -> tuple[str, ...]:
+    if count > len(LETTERS):
+        raise UserError(f"{count} answers cannot be told apart by letters", hint=f"at most {len(LETTERS)} jurors")
+    if not options:
+        return tuple(LETTERS[:count])
+    if options <= _FIRST_APART and count <= len(LETTERS) - _FIRST_APART:
+        return tuple(LETTERS[_FIRST_APART : _FIRST_APART + count])
+    return tuple(letter * 2 for letter in LETTERS[:count])
+
+
+_NAMED = (
+    r"\b(?i:options?|choices?|letters?|answers?)\s{1,3}(?i:(?:is|are|would\sbe|should\sbe)\s{1,3})?[*_(\[\"'`]{0,4}"
+)
+_MARKED = r"\b(?i:answer|choice|option)\s?[:=]\s{0,3}[*_(\[\"'`]{0,4}"
+_BEHIND = r"(?![^\W_])(?!['\u2019][^\W_])"
+_NO_LABEL = r"(?!\s?[-+#&/])"
+_LISTED = r"\s{0,3}(?:,|/|&|,?\sand|,?\sor|,?\snor)\s{1,3}(?i:option\s|choice\s)?[*_(\[\"'`]{0,3}"
+_VERBS = (
+    r"\s(?:is|are|was|were|and|or|nor|has|have|had|does|do|can|could|would|may|might|seems?|says?|states?|claims?"
+    r"|because|fits|follows|looks|remains|cannot|being)\b"
+)
+_MEANS_A_LETTER = re.compile(rf"{_VERBS}|[).,;:*_}}\]]|\s?$", re.MULTILINE)
+_IS_NO_PRONOUN = re.compile(r"\s(?:is|fits|follows)\b|[).;:*_}\]]|\s?$", re.MULTILINE)
+_INITIALS = re.compile(r"\.\s?[A-Z]\.")
+_INITIAL_BEFORE = re.compile(r"(?<![^\W_])[A-Z]\.\s?\Z")
+_OTHER_LETTERS = re.compile(
+    r"\b(?:vitamins?|hepatitis|types?|group|grade|class|plan|section|figure|table|appendix|point|part|blood|level|size"
+    r"|series|team|phase|\d+\s?°?)\s{0,2}\Z",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OptionOrder:
+    """An order of the options.
+
+    Attributes:
+        order: The place in the question of the option that is shown first, second, …; empty where there are none.
+    """
+
+    order: tuple[int, ...] = ()
+
+    def shown(self, question: Question) -> Question:
+        """The question with its options in this order."""
+        return question.model_copy(update={"choices": tuple(question.choices[i] for i in self.order)})
+
+    def to_question(self, letter: str) -> str | None:
+        """The question's letter of an option, from the letter under which it is shown; None if there is no such one."""
+        place = _index(letter)
+        return option_letter(self.order[place]) if place is not None and place < len(self.order) else None
+
+    def to_shown(self, letter: str) -> str | None:
+        """The letter under which an option is shown, from the question's letter; None if there is no such one."""
+        place = _index(letter)
+        return option_letter(self.order.index(place)) if place is not None and place < len(self.order) else None
+
+    def retell(self, text: str, question: Question, known: Collection[int] = ()) -> str:
+        """A text of somebody who sees this order, with the question's letters.
+
+        Letters are found by how they stand in the text: in brackets, as a label, after "answer" or "option", on a line
+        of their own, in a list with one of these, or alone as a capital. The last are left as they are if the question
+        has such capitals of its own ("vitamin B").
+
+        Args:
+            text: What was written.
+            question: The question in its own order.
+            known: Places where a letter of an option is known to stand.
+        """
+        return _replaced(text, question, dict(enumerate(self.order)), known)
+
+    def tell(self, text: str, question: Question) -> str:
+        """A text with the question's letters, for somebody who sees this order (see `retell`)."""
+        return _replaced(text, question, {target: i for i, target in enumerate(self.order)})
+
+
+def option_orders(question: Question, jurors: int, seed: int) -> tuple[OptionOrder, ...]:
+    """An order for each juror: turns of one drawn order by different steps, as far apart as can be.
+
+    No option stands in one place for two jurors, as long as there are no more jurors than options.
+
+    Args:
+        question: The question; without options there is nothing to order.
+        jurors: How many orders are wanted.
+        seed: Decides the order that is turned.
+    """
+    count = len(question.choices)
+    if not count:
+        return (OptionOrder(),) * jurors
+    drawn = list(range(count))
+    random.Random(seed).shuffle(drawn)  # noqa: S311 (reproducible order, no secret)
+    steps = [i * count // jurors if jurors <= count else i % count for i in range(jurors)]
+    return tuple(OptionOrder(tuple(drawn[step:] + drawn[:step])) for step in steps)
+
+
+def own_order(question: Question) -> OptionOrder:
+    """The question's own order."""
+    return OptionOrder(tuple(range(len(question.choices))))
+
+
+def _replaced(text: str, question: Question, targets: dict[int, int], known: Collection[int] = ()) -> str:
+    if all(i == target for i, target in targets.items()):
+        return text
+    pieces, end = [], 0
+    for start in sorted(_letters_in(text, question).union(known)):
+        target = targets[ord(text[start].upper()) - ord("A")]
+        letter = option_letter(target)
+        pieces += [text[end:start], letter if text[start].isupper() else letter.lower()]
+        end = start + 1
+    return "".join([*pieces, text[end:]])
+
+
+def _letters_in(text: str, question: Question) -> set[int]:
+    """Where in a text letters of options stand."""
+    last = option_letter(len(question.choices) - 1)
+    capital, any_case = f"[A-{last}]", f"[A-{last}a-{last.lower()}]"
+    places: set[int] = set()
+    for pattern in (
+        rf"(?<![\w(\[])[(\[]\s?({capital})\s?[)\]]",
+        rf"{_NAMED}({capital}){_BEHIND}",
+        rf"{_MARKED}({any_case}){_BEHIND}(?=[\s*_)\]\"'`.,;:]{{0,6}}(?:$|\n|[)\].,;:]))",
+        rf"{_MARKED}({capital}){_BEHIND}",
+        rf"(?m:^)[ \t*_>#-]{{0,6}}({capital})[).:](?=[\s*_]|\Z)",
+        rf"(?m:^)[ \t*_>#(\[\"'`-]{{0,6}}({any_case})[ \t*_)\]\"'`.]{{0,6}}(?m:$)",
+        rf"(?<=\s)[*_\"']{{0,3}}({capital})\)(?=[\s*_.,;]|\Z)",
+    ):
+        places |= {match.start(1) for match in re.finditer(pattern, text)}
+    if not _has_capitals(question, capital):
+        places |= _alone(text, capital)
+    listed = re.compile(rf"{_LISTED}({capital}){_BEHIND}")
+    waiting = sorted(places)
+    while waiting:  # "B, C and D": what a list goes on with
+        begin = waiting.pop() + 1
+        close = re.compile(r"[)\]*_\"'`]{0,3}").match(text, begin)
+        follows = listed.match(text, close.end() if close else begin)
+        if follows and follows.start(1) not in places:
+            places.add(follows.start(1))
+            waiting.append(follows.start(1))
+    return places
+
+
+def _alone(text: str, capital: str) -> set[int]:
+    """Capitals that stand alone as words; the article "A" and the pronoun "I" only where a letter must be meant."""
+    places: set[int] = set()
+    for match in re.finditer(rf"(?<![^\W_])(?<!['\u2019.&])({capital}){_BEHIND}{_NO_LABEL}", text):
+        start, end = match.span(1)
+        before = text[max(0, start - 24) : start]
+        if _OTHER_LETTERS.search(before) or (text[start] == "I" and not _IS_NO_PRONOUN.match(text, end)):
+            continue
+        if (
+            _INITIALS.match(text, end)
+            or _INITIAL_BEFORE.search(before)
+            or (text[start] == "A" and not _MEANS_A_LETTER.match(text, end))
+        ):
+            continue
+        places.add(start)
+    return places
+
+
+def _has_capitals(question: Question, capital: str) -> bool:
+    """Whether capitals stand alone in the question or its options, other than as the article or the pronoun."""
+    asked = "\n".join([question.text, *question.choices])
+    return any(m[1] not in "AI" for m in re.finditer(rf"(?<![^\W_])({capital}){_BEHIND}", asked)) or bool(
+        re.search(r"(?<=\s)A(?=[\s.,;?]*(?:$|\n|[.,;?]))", asked)
+    )
+
+
+def _index(letter: str) -> int | None:
+    return ord(letter.upper()) - ord("A") if len(letter) == 1 and letter.isascii() and letter.isalpha() else None

@@ -11,13 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from ...core.errors import DataError
 from ...reasoning.strategy import Parameters
-from .asking import Form
-from .opinions import Aggregate
-from .reliability import load_reliability
+from .jurors import load_reliability
+from .requests import Form
+from .types import Aggregate
 
 DEFAULT_ENTAILMENT = "embedded"
-LEAST_JURORS = 3
-"""Jurors where no number is given and there are no more models than that."""
 
 EarlyExit = Literal["closed", "always", "never"]
 Unchaired = Literal["vote", "top"]

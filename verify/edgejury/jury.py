@@ -10,31 +10,45 @@
 
 Source: Kumar, "EdgeJury: Cross-Reviewed Small-Model Ensembles for Truthful Question Answering on Serverless Edge
 Inference" (2025, arXiv:2601.00850) and its author's public implementation; what differs is told where it is done.
+
+`Affordable`: what of a jury a limit of model calls allows.
+
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for the calls of each stage; the rule is our own: below n + 2 calls
+a majority vote, below 2n + 1 no review, and stage 4 only as far as calls are left for it.
+
+`edgejury`: several jurors answer in different roles, review one another blindly, and a chair makes one answer of it.
+
+Source: Kumar, "EdgeJury: Cross-Reviewed Small-Model Ensembles for Truthful Question Answering on Serverless Edge
+Inference" (2025, arXiv:2601.00850; extended in IEEE Access 2026, doi:10.1109/ACCESS.2026.3683784).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ...core.events import VoteUpdated
-from ...core.jury_events import OpinionsMerged
-from ...core.question import Question
+from pydantic import JsonValue
+
+from ...core.events import CandidateAdded, OpinionsMerged, VoteUpdated
 from ...core.run import Run
-from ...reasoning.strategy import Models
-from .affordable import Affordable, affordable
-from .agreement import confidence_of
+from ...core.types import Candidate, Question, Solution
+from ...reasoning.answers.extraction import extract_answer, option_letter
+from ...reasoning.strategy import Models, Stability
+from ...serving.model import Feature
 from .anonymity import Scrubber
-from .chairing import fallback, left_out, shown_issues
+from .answering import closed_kind, opinions_of
+from .chair import Chair, fallback, left_out, shown_issues
 from .config import JuryConfig
-from .cross_review import Reviewer, reviews_of
-from .deciding import Final, by_chair, by_opinions, stated
-from .early_exit import agreed_on
-from .issues import pool, worth_keeping
-from .labelling import labels_of
-from .opining import opinions_of
-from .opinions import (
+from .decision import Final, agreed_on, by_chair, by_opinions, stated
+from .jurors import Seat, juror_weights, roster_of, seats_of
+from .labels import confidence_of, labels_of, wanted_entailment
+from .panel import Panel
+from .ranking import pair_agreement, rank_by_agreement, ranked
+from .review import Reviewer, pool, reviews_of, shown_opinions, worth_keeping
+from .types import (
     ClaimLabel,
     JuryPath,
     JuryResult,
@@ -46,12 +60,40 @@ from .opinions import (
     StageCost,
     Synthesis,
 )
-from .panel import Panel
-from .presiding import Chair
-from .ranking import pair_agreement, rank_by_agreement
-from .seats import Seat, roster_of, seats_of
-from .standing import ranked, shown_opinions
-from .weighing import juror_weights
+
+
+@dataclass(frozen=True)
+class Affordable:
+    """What there are calls for.
+
+    Attributes:
+        jurors: How many jurors can be asked, at least 1.
+        review: Whether they can review one another.
+        chair: Whether there can be a chair.
+        label_calls: Calls left for stage 4, where it needs any.
+    """
+
+    jurors: int
+    review: bool
+    chair: bool
+    label_calls: float
+
+
+def affordable(calls: float, jurors: int) -> Affordable:
+    """What a number of calls allows.
+
+    Args:
+        calls: Calls that are left; infinite without a limit.
+        jurors: Jurors that are wanted.
+    """
+    n = jurors if calls == math.inf else max(1, min(jurors, int(calls)))
+    return Affordable(
+        jurors=n,
+        review=calls >= 2 * jurors + 1,
+        chair=calls >= jurors + 2,
+        label_calls=max(0.0, calls - (2 * jurors + 1)),
+    )
+
 
 Offer = Callable[[Sequence[Opinion], int], None]
 """Told the opinions so far, and whose is the best of them."""
@@ -298,3 +340,136 @@ class _Deliberation:
         if not labels and final.vote is not None and final.choice is not None:
             return min(1.0, final.vote.support.get(final.choice, 0.0))
         return confidence_of(labels)
+
+
+class EdgeJury:
+    """A jury with anonymous cross-review, a chair, and labels of how far the jurors agree (see `jury`).
+
+    Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three batches one after the other; n alone
+    where all agree on one short answer. One call more each: an opinion that states no answer, a review and a chair's
+    answer that cannot be read, issues that the chair passed over, `claims=model`, `revise`; n more each with
+    `distribution` and `stances=model`. Stage 4 makes no call otherwise.
+
+    Confidence is how far the jurors agree on the answer's claims; of a closed answer, on the answer. That they agree is
+    no evidence: jurors share misconceptions.
+
+    Differs: failed calls say nothing, where the public implementation passes their error messages on; nobody reviews
+    its own answer; each reader has the answers in an order and under letters of its own; reviews become ranks before
+    they are added up; the chair sees no roles; labels are counted and not written; each juror has the options in an
+    order of its own. `aggregate=points` is the published rule.
+    """
+
+    name: ClassVar[str] = "edgejury"
+    summary: ClassVar[str] = "several models answer, review one another anonymously, and a chair makes one answer of it"
+    paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
+    stability: ClassVar[Stability] = "beta"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", "jury", "chair", "judge")
+    Config: ClassVar[type[JuryConfig]] = JuryConfig
+
+    def __init__(self, config: JuryConfig) -> None:
+        self.config = config
+
+    def comparing(self, question: Question) -> str:
+        """See `Strategy`: open answers alone have claims that are compared with texts."""
+        config = self.config
+        opens = closed_kind(question) is None
+        return wanted_entailment(config, labels=opens and (config.label or config.early_exit == "always"))
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """See `Strategy.solve`."""
+
+        def offer(opinions: Sequence[Opinion], juror: int) -> None:
+            given = [opinion for opinion in opinions if opinion.ok]
+            candidates = tuple(_candidate(opinion, question) for opinion in given)
+            run.offer(Solution(chosen=[o.juror for o in given].index(juror), candidates=candidates))
+
+        done = await deliberate(question, models, run, self.config, offer)
+        solution = solution_of(done, question)
+        for index, candidate in enumerate(solution.candidates):
+            run.emit(CandidateAdded(index=index, answer=candidate.answer, score=candidate.score))
+        return solution
+
+
+def solution_of(done: Deliberated, question: Question) -> Solution:
+    """A jury's work as a solution: each opinion is a candidate, and the chair's answer is one more behind them."""
+    result, final = done.result, done.final
+    scores = {} if result.ranking is None else {s.juror: s.score for s in result.ranking.standings}
+    given = [opinion for opinion in result.opinions if opinion.ok]
+    candidates = [_candidate(opinion, question, scores.get(opinion.juror)) for opinion in given]
+    chosen = next((i for i, o in enumerate(given) if o.juror == final.juror), None)
+    if chosen is None and final.answer:
+        tokens = 0 if final.synthesis is None else final.synthesis.tokens
+        candidates.append(
+            Candidate(text=final.answer, answer=_answer(final.answer, final.choice, question), tokens=tokens)
+        )
+        chosen = len(candidates) - 1
+    elif chosen is not None and candidates[chosen].text != final.answer:  # its answer is stated in it now
+        candidates[chosen] = candidates[chosen].model_copy(update={"text": final.answer})
+    told = result.claims or final.vote is not None
+    return Solution(
+        chosen=chosen,
+        candidates=tuple(candidates),
+        confidence=result.confidence if told and chosen is not None else None,
+        stopped="budget" if done.spent else "done",
+        notes=_notes(done, question),
+    )
+
+
+def _candidate(opinion: Opinion, question: Question, score: float | None = None) -> Candidate:
+    return Candidate(
+        text=opinion.text,
+        answer=_answer(opinion.text, opinion.choice, question),
+        score=score,
+        tokens=opinion.tokens,
+    )
+
+
+def _answer(text: str, choice: str | None, question: Question) -> str | None:
+    if closed_kind(question) is not None:
+        return choice
+    found = extract_answer(text, question)
+    return None if found is None else found.value
+
+
+def _notes(done: Deliberated, question: Question) -> dict[str, JsonValue]:
+    """What a reader of the trace may want to know: nothing that depends on time."""
+    result, final = done.result, done.final
+    notes: dict[str, JsonValue] = {
+        "path": result.path,
+        "calls": result.calls,
+        "tokens": result.tokens,
+        "jurors": [_juror(opinion, done, question) for opinion in result.opinions],
+        "reviews": [review.ok for review in result.reviews],
+        "ranking": None if result.ranking is None else [*result.ranking.order],
+        "issues": len(result.issues),
+        "source": None if final.synthesis is None else final.synthesis.source,
+        "overruled": final.overruled,
+        "labels": {label: sum(c.label == label for c in result.claims) for label in _LABELS},
+        "stages": [
+            {"stage": cost.stage, "calls": cost.calls, "tokens": cost.completion_tokens, "usd": cost.cost_usd}
+            for cost in result.stages
+        ],
+    }
+    if final.vote is not None:
+        notes["support"] = {**final.vote.support}
+    return notes
+
+
+_LABELS = ("consistent", "uncertain", "contradicted")
+
+
+def _juror(opinion: Opinion, done: Deliberated, question: Question) -> JsonValue:
+    """One juror in short; `place` is where its choice stood among the options that it saw, from 0."""
+    place: int | None = None
+    if question.choices and opinion.choice is not None:
+        shown = done.seats[opinion.juror].order.to_shown(opinion.choice)
+        place = next((i for i in range(len(question.choices)) if option_letter(i) == shown), None)
+    return {
+        "model": opinion.model,
+        "role": opinion.role,
+        "ok": opinion.ok,
+        "choice": opinion.choice,
+        "place": place,
+        "tokens": opinion.tokens,
+    }

@@ -9,6 +9,20 @@ our choice: its sums reward candidates whom more lenient reviewers saw, once own
 Copeland 1951, as in Saari, Merlin, "The Copeland method" (Economic Theory 8, 1996). Schulze: M. Schulze, "A new
 monotonic, clone-independent, reversal symmetric, and Condorcet-consistent single-winner election method" (Social Choice
 and Welfare 36, 2011), sections 2.2 and 2.3, with winning votes.
+
+`concordance`: how far each reviewer may be trusted, by how often the others order the same pairs alike.
+
+A reviewer that turns orders round, so that its own side gains, is contradicted by all others and counts for next to
+nothing. Who marks everybody alike says nothing, and counts for as little.
+
+What this cannot see: own answers are not reviewed, so two jurors' answers are compared by the others alone. Of four
+reviewers those are two, and where they differ on nothing but this one pair, nothing tells which of them is right.
+
+Source: the weight is that of an independent voter who is right with probability c, ln(c / (1 - c)): Nitzan, Paroush,
+"Optimal Decision Rules in Uncertain Dichotomous Choice Situations" (International Economic Review 23, 1982). Taking the
+agreement of others for being right is ours.
+
+Where opinions stand after stage 2: what others are shown of them, whose reviews count for what, and the ranking.
 """
 
 from __future__ import annotations
@@ -21,8 +35,11 @@ from itertools import combinations, permutations
 from typing import Final
 
 from ...core.errors import UserError
-from .issues import overlap
-from .opinions import Aggregate, Marks, Opinion, Ranking, Review, Standing
+from ...core.events import OpinionsRanked
+from ...core.run import Run
+from .config import PanelConfig
+from .review import overlap
+from .types import Aggregate, Marks, Opinion, Ranking, Review, Standing
 
 CRITERIA: Final = (0.6, 0.2, 0.2)
 """What accuracy, insight and clarity count for."""
@@ -244,3 +261,106 @@ def _risks(reviews: Sequence[Review], exclude_self: bool) -> Counter[int]:
 
 def _place(standing: Standing) -> tuple[float, float, int, int]:
     return (-standing.score, -(standing.mark or 0.0), standing.factual_risks, standing.juror)
+
+
+LEAST: Final = 0.05
+"""What a review counts for at least, so that a jury in which nobody agrees is one of equals."""
+
+
+def concordance(
+    reviews: Sequence[Review], *, criteria: tuple[float, float, float] = CRITERIA, exclude_self: bool = True
+) -> dict[int, float]:
+    """The weight of each reviewer.
+
+    c = (agreed + 1) / (compared + 2) over all pairs of candidates and all other reviewers that order the pair, too;
+    ties are left out. The weight is ln(c / (1 - c)), and 0.05 where that is less.
+
+    Args:
+        reviews: The reviews; one by a reviewer.
+        criteria: Weights of the three criteria (see `ranking.rank`).
+        exclude_self: Whether what a reviewer says of its own opinion is left out.
+
+    Returns:
+        Weights by reviewer, of the reviews that are ok. None depends on the order of the reviews.
+    """
+    marks = {review.reviewer: marks_of(review, criteria, exclude_self=exclude_self) for review in reviews if review.ok}
+    orders = {reviewer: _ordered(own) for reviewer, own in marks.items()}
+    weights: dict[int, float] = {}
+    for reviewer, own in orders.items():
+        shared = [
+            first == theirs[pair]
+            for other, theirs in orders.items()
+            if other != reviewer
+            for pair, first in own.items()
+            if pair in theirs
+        ]
+        agreed = (sum(shared) + 1) / (len(shared) + 2)
+        weights[reviewer] = max(LEAST, math.log(agreed / (1 - agreed)))
+    return weights
+
+
+def _ordered(marks: Mapping[int, Fraction]) -> dict[tuple[int, int], int]:
+    """Which of every two candidates is the better one, for those that are not equal."""
+    return {(a, b): a if marks[a] > marks[b] else b for a, b in combinations(sorted(marks), 2) if marks[a] != marks[b]}
+
+
+LEAST_REVIEWS = 2
+"""Reviews that a ranking by reviews needs."""
+
+
+def ranked_by_reviews(
+    reviews: Sequence[Review],
+    candidates: Sequence[int],
+    weights: Mapping[int, float],
+    config: PanelConfig,
+    run: Run,
+    *,
+    exclude_self: bool,
+) -> Ranking:
+    """The ranking by reviews, each counting for its reviewer's reliability and for how far others agree with it.
+
+    Args:
+        reviews: The reviews.
+        candidates: What is ranked.
+        weights: Reliability by reviewer; 1 for one that is not named.
+        config: Parameters.
+        run: The run, whose trace is told.
+        exclude_self: Whether what a reviewer says of the candidate of its number is left out.
+    """
+    trusted = {review.reviewer: weights.get(review.reviewer, 1.0) for review in reviews if review.ok}
+    if config.concordance and config.aggregate != "points":  # the published sums count every review alike
+        agreed = concordance(reviews, criteria=config.weights, exclude_self=exclude_self)
+        trusted = {reviewer: weight * agreed[reviewer] for reviewer, weight in trusted.items()}
+    ranking = rank(
+        reviews,
+        candidates,
+        aggregate=config.aggregate,
+        criteria=config.weights,
+        weights=trusted,
+        exclude_self=exclude_self,
+    )
+    run.emit(OpinionsRanked(report=ranking.model_dump(mode="json")))
+    return ranking
+
+
+def ranked(
+    reviews: Sequence[Review], given: Sequence[Opinion], weights: Mapping[int, float], config: PanelConfig, run: Run
+) -> Ranking:
+    """The ranking of opinions: by their reviews, or where fewer than two can be read by how far they agree.
+
+    Args:
+        reviews: The reviews; empty where there were none.
+        given: The opinions, those that are ok.
+        weights: Reliability by juror; 1 for one that is not named.
+        config: Parameters.
+        run: The run.
+    """
+    read = sum(review.ok for review in reviews)
+    if read >= LEAST_REVIEWS:
+        jurors = [opinion.juror for opinion in given]
+        return ranked_by_reviews(reviews, jurors, weights, config, run, exclude_self=config.exclude_self)
+    if reviews:
+        run.degrade(f"{read} of {len(reviews)} reviews could be read: opinions are ranked by how far they agree")
+    ranking = rank_by_agreement(given, pair_agreement(given))
+    run.emit(OpinionsRanked(report=ranking.model_dump(mode="json")))
+    return ranking

@@ -15,34 +15,34 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ...core.answer import Candidate, CheckedClaim, Solution, Verification
 from ...core.errors import BackendError, UserError
 from ...core.events import ClaimChecked
 from ...core.messages import Request
-from ...core.question import Question
 from ...core.run import Run
-from ...reasoning.strategy import Stability, checked_parameters
-from ..claims import Claim
-from ..davinci.config import DavinciConfig
-from ..davinci.davinci import Davinci
-from ..davinci.summary import verification_of
-from ..reports import ClaimReport, InternalAttribution
+from ...core.types import Candidate, CheckedClaim, Question, Solution, Verification
+from ...reasoning.strategy import Stability, validate_parameters
+from ..davinci.davinci import Davinci, DavinciConfig, verification_of
+from ..types import Claim, ClaimReport, InternalAttribution
 from ..verifier import Means
-from .agreement import confidence_of, label_claim
 from .anonymity import Scrubber
-from .asked_stances import knowledge_request, read_stances
-from .closed import closed_kind
+from .answering import closed_kind, opinions_of
 from .config import PanelConfig
-from .cross_review import Reviewer, Shown, reviews_of
-from .labelling import answer_claim, tell_labels
-from .opining import opinions_of
-from .opinions import Agreement, ClaimLabel, Opinion, Stage
-from .panel import Panel
-from .panel_round import Ask
-from .seats import Seat, roster_of, seats_of
-from .stances import Stances, chosen_stances, stances_of
-from .standing import ranked_by_reviews
-from .weighing import juror_weights
+from .jurors import Seat, juror_weights, roster_of, seats_of
+from .labels import (
+    Stances,
+    answer_claim,
+    chosen_stances,
+    confidence_of,
+    knowledge_request,
+    label_claim,
+    read_stances,
+    stances_of,
+    tell_labels,
+)
+from .panel import Ask, Panel
+from .ranking import ranked_by_reviews
+from .review import Reviewer, Shown, reviews_of
+from .types import Agreement, ClaimLabel, Opinion, Stage
 
 NO_EVIDENCE = "agreement is no evidence"
 _SAID: dict[Agreement, str] = {
@@ -86,7 +86,7 @@ class JuryVerifier:
                 hint="set entailment of edgejury itself: it is used for both",
             )
         given = {"max_claims": config.max_claims, **config.davinci, "entailment": config.entailment}
-        checked = checked_parameters(DavinciConfig, "davinci", given)
+        checked = validate_parameters(DavinciConfig, "davinci", given)
         assert isinstance(checked, DavinciConfig)
         self._davinci = Davinci(checked)
 

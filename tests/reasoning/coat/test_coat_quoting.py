@@ -1,10 +1,10 @@
 """`coat` with snippets as they are: broken up, in part where they are long, and others where some are known."""
 
 import pytest
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.brains.brain import Snippet
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.coat.coat import CoAT
+from reason.reasoning.retrieval.sources.protocol import Snippet
 from support.thought_model import ThinkingDesk, World
 
 QUESTION = Question(text="Which city is it?", kind="text")

@@ -4,11 +4,11 @@ import json
 
 import jsonschema
 import pytest
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.coat.association import Said, items_schema, read_items
 from reason.reasoning.coat.coat import CoAT
-from reason.reasoning.coat.replies import Said, read_items, read_scores
-from reason.reasoning.coat.schemas import items_schema, scores_schema
+from reason.reasoning.coat.judge import read_scores, scores_schema
 from support.scripted_model import ScriptedModel
 from support.thought_model import ThinkingDesk, World, turns
 

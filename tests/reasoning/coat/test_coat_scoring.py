@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.messages import NextToken
-from reason.reasoning.coat.citing import cite
-from reason.reasoning.coat.replies import Said, expected_digit, read_items, read_scores
-from reason.reasoning.coat.scoring import node_score
-from reason.reasoning.memory.duplicates import text_hash
-from reason.reasoning.memory.item import MemoryItem
+from reason.core.messages import NextTokenDistribution
+from reason.reasoning.coat.association import Said, read_items
+from reason.reasoning.coat.driver import cite
+from reason.reasoning.coat.judge import expected_digit, node_score, read_scores
+from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.retrieval.deduplication import text_hash
 
 unit = st.floats(0, 1)
 weight = st.floats(0, 10)
@@ -122,7 +122,7 @@ def test_scores_are_read_by_name_else_by_place(reply, aspects, scores):
 
 def shown(**chances):
     tokens = tuple(chances)
-    return NextToken(
+    return NextTokenDistribution(
         token_ids=tuple(range(len(tokens))),
         tokens=tokens,
         logprobs=tuple(math.log(p) for p in chances.values()),

@@ -2,8 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.reasoning.coat.shortening import GAP, approximate_tokens, shortened
-from reason.reasoning.sentences import sentence_spans
+from reason.reasoning.coat.association import GAP, approximate_tokens, shortened
+from reason.reasoning.segmentation import sentence_spans
 
 TOWERS = (
     "Towers\nThe oldest tower of the region was begun long ago. The Wibble Tower stands in Quax. "

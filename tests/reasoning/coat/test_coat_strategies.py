@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.brains.brain import Snippet
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.mcts import MonteCarloThoughts
-from reason.serving.metered_rewards import MeteredReward
+from reason.reasoning.retrieval.sources.protocol import Snippet
+from reason.serving.metered.scorers import MeteredReward
 from support.scripted_reward import ScriptedReward
 from support.thought_model import ThinkingDesk, World
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from reason.core.errors import UserError
-from reason.core.question import Question
-from reason.reasoning.hogwild.gate import is_listed, require_listed
-from reason.reasoning.hogwild.step_end import ends_step
-from reason.reasoning.hogwild.wording import NAMES, PAST, opener, opening_prompt, step_prefix
+from reason.core.types import Question
+from reason.reasoning.hogwild.hogwild import is_listed, require_listed
+from reason.reasoning.hogwild.prompts import NAMES, PAST, opener, shared_prompt, step_prefix
+from reason.reasoning.hogwild.team import ends_step
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_another_separator() -> None:
 
 
 def test_what_is_said_to_workers_names_them_and_the_form_of_the_answer() -> None:
-    prompt = opening_prompt(Question(text="2 + 2?", kind="number"), NAMES[:3])
+    prompt = shared_prompt(Question(text="2 + 2?", kind="number"), NAMES[:3])
     system, user = prompt.messages
     assert all(name in system.content for name in NAMES[:3])
     assert not any(name in system.content for name in NAMES[3:])
     assert "the number within \\boxed{}" in user.content
     assert prompt.prefix == PAST
-    choice = opening_prompt(Question(text="?", choices=("a", "b")), NAMES[:2])
+    choice = shared_prompt(Question(text="?", choices=("a", "b")), NAMES[:2])
     assert "A) a\nB) b" in choice.messages[1].content
     assert "letter" in choice.messages[1].content
 
 
 def test_a_worker_alone_is_told_of_nobody_else() -> None:
-    prompt = opening_prompt(Question(text="2 + 2?"), NAMES[:1])
+    prompt = shared_prompt(Question(text="2 + 2?"), NAMES[:1])
     assert "together" not in prompt.messages[0].content
     assert opener(0, NAMES[:1]) == ""
 

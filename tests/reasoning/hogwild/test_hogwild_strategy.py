@@ -9,15 +9,15 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import StrategyNote
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import Hogwild
-from reason.reasoning.hogwild.wording import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
+from reason.reasoning.hogwild.prompts import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
 from reason.reasoning.strategy import Models
-from reason.serving.recorded import RecordedModel
-from support.stored_runs import RunDesk
+from reason.serving.metered.replay import RecordedModel
 from support.scripted_model import END, ScriptedModel
 from support.scripted_workers import ScriptedWorkers
+from support.stored_runs import RunDesk
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 ADA, BEN = NAMES[:2]
@@ -167,7 +167,7 @@ async def test_checks_by_lot_and_none_at_all(store):
     asked = {}
     for seed in range(6):
         model = ScriptedWorkers(saying(steps))
-        await solve(store, model, name=f"lot{seed}", seed=seed, check_every=150, asked="random", max_passes=60)
+        await solve(store, model, name=f"lot{seed}", seed=seed, check_every=150, check_order="random", max_passes=60)
         asked[seed] = [w for p in model.groups[0].passes for w, f in enumerate(p.feeds) if f and CHECK in f.text]
     assert {w for workers in asked.values() for w in workers} == {0, 1}
     none = ScriptedWorkers(saying(steps))

@@ -4,17 +4,15 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from support.block_model import QUESTION, BlockDesk, BlockWorld
-from reason.core.messages import Message
-from reason.core.question import Document, Question
-from reason.core.sqlite_store import SqliteStore
-from reason.core.tools import ToolCall
-from reason.reasoning.rlot import wording
-from reason.reasoning.rlot.affording import _FIXED_BYTES, _usd
+from reason.core.messages import Message, ToolCall
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Document, Question
+from reason.reasoning.rlot import prompts
+from reason.reasoning.rlot.attempts import _FIXED_BYTES, _usd
 from reason.reasoning.rlot.block_runner import Limits
-from reason.reasoning.rlot.blocks import Block, legal
-from reason.reasoning.rlot.trajectory import Trajectory
+from reason.reasoning.rlot.blocks import Block, Trajectory, legal
 from reason.serving.model import Capabilities
+from support.block_model import QUESTION, BlockDesk, BlockWorld
 
 ONE = Trajectory(QUESTION, ("a first step.",))
 
@@ -131,8 +129,8 @@ async def test_what_cannot_be_read_has_a_fallback_and_is_counted(store):
     assert await runner.check(ONE) is False
     assert await runner.choose_block(ONE, legal(1, 5, "mask")) is None
     assert runner.unread == {"subtasks": 1, "plans": 1, "pick": 1, "finished": 1, "choice": 1}
-    assert after.steps[1] == f"{wording.GENERIC_PLAN}\nfollowed 2."
-    assert any(wording.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
+    assert after.steps[1] == f"{prompts.GENERIC_PLAN}\nfollowed 2."
+    assert any(prompts.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
 
 
 async def test_an_empty_reply_adds_no_step(store):
@@ -243,16 +241,16 @@ async def test_what_is_written_is_sampled_and_what_is_judged_is_not(store):
 
 def test_requests_are_short():
     fixed = [
-        wording.one_step(9),
-        wording.split(5),
-        wording.summarise(9),
-        wording.plan(9, 3),
-        wording.COMPARE,
-        wording.refine(9),
-        wording.assess(begun=True),
-        wording.FINISHED,
-        wording.answer(QUESTION, begun=True),
-        wording.choose(list(Block)),
+        prompts.one_step(9),
+        prompts.split(5),
+        prompts.summarise(9),
+        prompts.plan(9, 3),
+        prompts.COMPARE,
+        prompts.refine(9),
+        prompts.assess(begun=True),
+        prompts.FINISHED,
+        prompts.answer(QUESTION, begun=True),
+        prompts.choose(list(Block)),
     ]
     assert max(len(text.split()) for text in fixed) < 110
     assert len(set(fixed)) == len(fixed)
@@ -267,7 +265,7 @@ async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back
     limits = runner.limits
     written = limits.plan_tokens + limits.subtasks * limits.subtask_tokens  # what the block itself has put there
     assert max(len(text) for _, _, text in world.seen) < own + _FIXED_BYTES + written
-    assert len(wording.assess(begun=True)) < _FIXED_BYTES
+    assert len(prompts.assess(begun=True)) < _FIXED_BYTES
 
 
 def test_what_a_request_may_cost_includes_the_calls_of_a_conversation():

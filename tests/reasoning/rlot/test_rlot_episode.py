@@ -1,13 +1,13 @@
 """Episodes on a scripted model: what may run, when they end, and what they ask for."""
 
 import pytest
-from support.block_model import BlockDesk, BlockWorld, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import LimitExceeded, UserError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.rlot.blocks import Block
+from support.block_model import BlockDesk, BlockWorld, names
 
 
 @pytest.fixture

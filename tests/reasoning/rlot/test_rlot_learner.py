@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import support.navigation_mdp as mdp
 import numpy as np
 import pytest
+import support.navigation_mdp as mdp
 from reason.core.errors import DataError, UserError
 from reason.reasoning.rlot.blocks import best_legal
-from reason.reasoning.rlot.learning.learner import Learner, Learning, Transition
-from reason.reasoning.rlot.network import NAMES, DuelingNetwork
+from reason.reasoning.rlot.learner import Learner, Learning, Transition
+from reason.reasoning.rlot.navigator import NAMES, DuelingNetwork
 
 ANY = (True,) * 5
 BARE = (0,) * 7

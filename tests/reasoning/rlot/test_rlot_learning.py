@@ -13,14 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
-from reason.reasoning.rlot.learning.adam import Adam
-from reason.reasoning.rlot.learning.backward import loss_and_gradients
-from reason.reasoning.rlot.learning.learner import Learner
-from reason.reasoning.rlot.learning.replay import Batch, Replay
-from reason.reasoning.rlot.learning.schedules import Learning
-from reason.reasoning.rlot.learning.targets import double_dqn_targets
-from reason.reasoning.rlot.learning.transition import Transition
-from reason.reasoning.rlot.network import NAMES, SHAPES, DuelingNetwork
+from reason.reasoning.rlot.learner import (
+    Adam,
+    Batch,
+    Learner,
+    Learning,
+    Replay,
+    Transition,
+    double_dqn_targets,
+    loss_and_gradients,
+)
+from reason.reasoning.rlot.navigator import NAMES, SHAPES, DuelingNetwork
 from support.torch_navigator import TorchDueling, TorchLearner, one_torch_thread
 
 ANY = (True,) * 5

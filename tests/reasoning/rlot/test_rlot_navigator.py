@@ -19,16 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, StoreError, UserError
+from reason.reasoning.rlot import navigator as navigator_file
 from reason.reasoning.rlot import navigator as navigator_module
-from reason.reasoning.rlot import navigator_file
 from reason.reasoning.rlot.navigator import (
+    SHAPES,
+    DuelingNetwork,
     Navigator,
     NavigatorCard,
     load_navigator,
     question_digest,
     save_navigator,
 )
-from reason.reasoning.rlot.network import SHAPES, DuelingNetwork
 from support.torch_navigator import TorchDueling
 
 BARE = (0, 0, 0, 0, 0, 0, 0)
@@ -354,7 +355,7 @@ def test_choosing_and_learning_need_no_torch(tmp_path: Path) -> None:
     script = """
 import sys
 import numpy as np
-from reason.reasoning.rlot.learning.learner import Learner, Learning, Transition
+from reason.reasoning.rlot.learner import Learner, Learning, Transition
 from reason.reasoning.rlot.navigator import Navigator, load_navigator, save_navigator
 assert not {"torch", "scipy", "safetensors"} & set(sys.modules)
 learner = Learner(Learning(batch=1, begins_at=1, capacity=1))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.rlot.network import NAMES, PARAMETERS, SHAPES, DuelingNetwork, normalised
+from reason.reasoning.rlot.navigator import NAMES, PARAMETERS, SHAPES, DuelingNetwork, normalised
 from support.torch_navigator import TorchDueling, one_torch_thread
 
 EVERY_STATE = np.array(list(itertools.product(range(4), repeat=7)))

@@ -1,9 +1,9 @@
 """`rlot` on real weights: every block and policy ends with an answer that is replayed as it was."""
 
 import pytest
-from support.navigators import stored
 from reason import Reasoner, Settings
 from reason.core.settings import LocalSettings
+from support.navigators import stored
 
 QUESTION = "Tom has 3 apples and buys 2 more. How many apples does he have?"
 JUDGE = "judge/local/smollm2-135m"

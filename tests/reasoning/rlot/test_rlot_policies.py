@@ -5,12 +5,12 @@ import math
 from collections import Counter
 
 import pytest
-from support.block_model import QUESTION, BlockDesk, BlockWorld
-from support.navigators import stored
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.rlot.rlot import RLoT
+from support.block_model import QUESTION, BlockDesk, BlockWorld
+from support.navigators import stored
 from support.scripted_reward import ScriptedReward
 
 

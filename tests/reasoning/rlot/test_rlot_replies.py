@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.messages import Completion
-from reason.reasoning.rlot.replies import MOST_ITEM_CHARS, read_list, read_number, read_step, read_yes_no
+from reason.reasoning.rlot.block_runner import MOST_ITEM_CHARS, read_list, read_number, read_step, read_yes_no
 
 
 @pytest.mark.parametrize(

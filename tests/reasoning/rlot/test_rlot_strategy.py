@@ -4,18 +4,16 @@ import asyncio
 import json
 
 import pytest
-from support.block_model import QUESTION, BlockDesk, BlockWorld, asked
-from support.navigators import stored
-from reason.core.answer import Solution
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong, UserError
 from reason.core.events import StrategyNote
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.rlot.attempt import FAILED
-from reason.reasoning.rlot.ballot import LOST
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question, Solution
+from reason.reasoning.rlot.attempts import FAILED, LOST
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator, question_digest
-from reason.reasoning.strategy import STRATEGIES, make_strategy
+from reason.reasoning.strategy import STRATEGIES, create_strategy
+from support.block_model import QUESTION, BlockDesk, BlockWorld, asked
+from support.navigators import stored
 from support.scripted_reward import ScriptedReward
 
 SHORT = {
@@ -73,16 +71,16 @@ def test_it_is_registered():
 
 
 def test_a_run_knows_its_navigator_by_the_weights(tmp_path, navigator):
-    _, complete = make_strategy("rlot", {"navigator": navigator})
+    _, complete = create_strategy("rlot", {"navigator": navigator})
     assert complete["weights"] == load_navigator(navigator).digest
-    assert make_strategy("rlot", complete)[1] == complete
+    assert create_strategy("rlot", complete)[1] == complete
     stored(tmp_path / "n.safetensors", [0, 1, 0, 0, -1])  # trained anew under its name
     with pytest.raises(UserError, match="other weights than the run began with"):
-        make_strategy("rlot", complete)
-    _, anew = make_strategy("rlot", {"navigator": navigator})
+        create_strategy("rlot", complete)
+    _, anew = create_strategy("rlot", {"navigator": navigator})
     assert anew["weights"] == load_navigator(navigator).digest != complete["weights"]
-    assert make_strategy("rlot", {"policy": "fixed"})[1]["weights"] == ""
-    assert make_strategy("rlot", {"navigator": str(tmp_path / "none")})[1]["weights"] == ""
+    assert create_strategy("rlot", {"policy": "fixed"})[1]["weights"] == ""
+    assert create_strategy("rlot", {"navigator": str(tmp_path / "none")})[1]["weights"] == ""
 
 
 async def test_what_a_solution_shows(store, navigator):

@@ -1,1 +1,0 @@
-"""How the navigator learns: Double DQN with a replay buffer, in NumPy."""
