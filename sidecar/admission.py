@@ -1,4 +1,4 @@
-"""`Admission`: how many runs are under way at once, who waits for a turn, and who is sent away.
+"""`AdmissionFilter`: how many runs are under way at once, who waits for a turn, and who is sent away.
 
 Turns go round the tenants that wait, one each, and within a tenant to whoever came first. Where the queue is full, the
 tenant with the longest line gives way to one with a shorter line: nobody can fill the queue for the others.

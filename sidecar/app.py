@@ -1,27 +1,110 @@
-"""`create_app`: the sidecar as an ASGI application. What it needs is opened when it starts and closed when it ends."""
+"""`create_app`: the sidecar as an ASGI application. What it needs is opened when it starts and closed when it ends.
+
+What is done before there are requests: all that they can ask for is loaded, and what nobody could get is refused.
+
+How far each route can be relied on; the OpenAPI description has it as `x-stability` of every operation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
 
 from fastapi import FastAPI
 
+from .. import agents
 from ..agents.reasoner import Reasoner
+from ..core.errors import ReasonError, UserError
 from ..core.settings import Settings
+from ..core.stability import Stability
 from ..core.version import __version__
-from ..serving.pulling import Progress
-from .before_requests import load_kinds, refuse_aliases
-from .desk import RunDesk
+from ..reasoning.strategy import STRATEGIES
+from ..serving.model_files.downloads import Progress
+from ..verify.verifier import VERIFIERS
 from .errors import install_errors
-from .gate.gate import Gate
-from .native.health import health
-from .native.lists import lists
-from .native.reasoning import reasoning
-from .native.runs import runs
+from .middleware import Gate
+from .native.routes import health, lists, reasoning, runs
 from .openai import router as openai
-from .route_stability import Labelled
+from .policy import bounded, offered_models
+from .run_manager import RunDesk
 from .viewer.routes import router as pages
+
+
+def load_kinds() -> None:
+    """Load all strategies, verifiers and the graph now: no request waits for that, and none gets half of an upgrade.
+
+    A package that cannot be loaded takes no others along; who asks for what is in it is told.
+    """
+    for registry in (STRATEGIES, VERIFIERS):
+        for name in registry.names():
+            with suppress(ReasonError):
+                registry.load(name)
+    for module in ("graph", "checkpoints"):  # LangGraph, otherwise imported by the first run that verifies
+        import_module(f"{agents.__name__}.{module}")
+
+
+def refuse_aliases(reasoner: Reasoner) -> None:
+    """Refuse aliases that no request could be served with, before there are requests. Nothing is opened.
+
+    Raises:
+        UserError: A strategy, parameter or verifier of one is none, or its name means something else already.
+    """
+    settings = reasoner.settings
+    offered = offered_models(settings)
+    for name, alias in settings.serve.aliases.items():
+        setting = f"serve.aliases.{name}"
+        if name in offered:
+            raise UserError(f"{setting}: {name!r} is the name of a model", hint="call it otherwise", param=setting)
+        try:
+            reasoner.plan(
+                "?",
+                strategy=alias.strategy,
+                model=alias.model,
+                parameters=alias.parameters,
+                verify=alias.verify or None,
+                budget=bounded(alias.budget, settings.serve, settings.budget),
+            )
+        except UserError as e:
+            raise UserError(f"{setting}: {e.message}", hint=e.hint, param=setting) from e
+
+
+ROUTES: MappingProxyType[str, Stability] = MappingProxyType(
+    {
+        "/healthz": "stable",
+        "/metrics": "beta",
+        "/readyz": "stable",
+        "/v1/chat/completions": "stable",
+        "/v1/models": "stable",
+        "/v1/models/{model}": "stable",
+        "/v1/reason": "beta",
+        "/v1/responses": "beta",
+        "/v1/responses/{response_id}": "beta",
+        "/v1/runs": "beta",
+        "/v1/runs/{run_id}": "beta",
+        "/v1/runs/{run_id}/events": "beta",
+        "/v1/runs/{run_id}/resume": "beta",
+        "/v1/strategies": "beta",
+        "/v1/verifiers": "beta",
+        "/v1/verify": "beta",
+    }
+)
+"""By path as the description has it; what each label promises is told in docs/stability.md."""
+
+
+class Labelled(FastAPI):
+    """An application whose description has the label of every operation."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description; made once, as FastAPI keeps it."""
+        described = super().openapi()
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                operation["x-stability"] = ROUTES[path]
+        return described
+
 
 ABOUT = """
 Reasoning strategies and answer verification over HTTP: one budget, one trace and one durable run store.

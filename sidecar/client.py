@@ -4,31 +4,284 @@
         answer = client.ask("What is 17 * 23?", strategy="self-consistency", parameters={"n": 8})
 
 It needs nothing of the server's own libraries.
+
+What both clients share: how a call is sent, how its reply is read, and how a stream that breaks off goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from ..agents.verify_text import TextVerification
-from ..core.answer import Answer
-from ..core.errors import Cancelled, ReasonError
-from ..core.events import EventFields
-from ..core.question import Document
-from ..core.store import RunStatus
-from . import client_calls as calls
-from .client_calls import ADDRESS, RECONNECTS, TIMEOUT_S, Call, EventReader, Following
-from .error_objects import error_from
-from .native.replies import Kind, Kinds, Readiness, RunDetail, RunPage
+from ..agents.verification import TextVerification
+from ..core.errors import (
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    Cancelled,
+    InvalidResponse,
+    ReasonError,
+    UserError,
+)
+from ..core.events import EVENT_ADAPTER, Event, RunFailed, RunFinished
+from ..core.settings import user_error_of
+from ..core.store.protocol import RunStatus
+from ..core.types import Answer, Document
+from .error_objects import error_from, told_error
+from .native.schemas import AskBody, Kind, Kinds, Readiness, RunDetail, RunPage, VerifyBody
+
+ADDRESS = "http://127.0.0.1:8080"
+KEY_VARIABLE = "REASON_API_KEY"
+TIMEOUT_S = 600.0
+RECONNECTS = 8
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
 
 M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request.
+
+    Attributes:
+        method: "GET", "POST" or "DELETE".
+        path: Where to.
+        body: Its body; None is none.
+        params: Its query.
+        headers: Its headers.
+    """
+
+    method: str
+    path: str
+    body: BaseModel | None = None
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """As httpx takes them."""
+        headers = dict(self.headers)
+        content: bytes | None = None
+        if self.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = self.body.model_dump_json(exclude_unset=True).encode()
+        return {
+            "method": self.method,
+            "url": self.path,
+            "params": dict(self.params),
+            "headers": headers,
+            "content": content,
+        }
+
+
+def options_of(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """How an httpx client is made.
+
+    Raises:
+        UserError: The address is none.
+    """
+    if not base_url.startswith(("http://", "https://")):
+        raise UserError(f"{base_url!r} is not the address of a server", hint=f"for example {ADDRESS}")
+    key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
+
+
+def ask_body(question: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> AskBody:
+    """The body of a question.
+
+    Raises:
+        UserError: A field does not exist or is not as it should be; names it.
+    """
+    return _body(AskBody, {"question": question, **_given(documents), **options})
+
+
+def verify_body(text: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> VerifyBody:
+    """The body of a verification; raises as `ask_body`."""
+    return _body(VerifyBody, {"text": text, **_given(documents), **options})
+
+
+def named(idempotency_key: str | None) -> dict[str, str]:
+    """The header of an idempotency key."""
+    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+
+
+def read(response: httpx.Response, kind: type[M]) -> M:
+    """A reply.
+
+    Raises:
+        ReasonError: What the server refused it with, of the class that it is there.
+        BadReply: It is none of this API.
+    """
+    refuse(response)
+    return _parsed(response, kind)
+
+
+def _parsed(response: httpx.Response, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as e:
+        raise InvalidResponse(
+            f"the reply to {response.request.url.path} is not one of this API: {e.errors()[0]['msg']}"
+        ) from e
+
+
+def readiness(response: httpx.Response) -> Readiness:
+    """The reply of `/readyz`, whose status says as well that the server takes no runs; raises as `read`."""
+    if response.status_code == 503 and b'"ready"' in response.content:
+        return _parsed(response, Readiness)
+    return read(response, Readiness)
+
+
+def refuse(response: httpx.Response) -> None:
+    """Raise what an unsuccessful response tells of; its content was read.
+
+    Raises:
+        ReasonError: It was unsuccessful.
+    """
+    if response.is_success:
+        return
+    told = told_error(response.content)
+    if told is not None:
+        error = error_from(told, response.status_code)
+    else:  # a proxy, or no server of ours
+        shown = f"{response.request.url.path} was answered with status {response.status_code}"
+        error = BackendError(shown, hint="is this the address of `reason serve`?")
+    wait = response.headers.get("Retry-After", "")
+    if wait.isascii() and wait.isdecimal():
+        error.retry_after_s = float(wait)  # type: ignore[attr-defined]
+    raise error
+
+
+def unreachable(error: httpx.HTTPError, base_url: str) -> BackendError:
+    """A failure of the connection as an error of ours."""
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return BackendTimeout(f"the server at {base_url} did not answer in time")
+    return BackendUnavailable(f"the server at {base_url} cannot be reached: {error}", hint="is `reason serve` running?")
+
+
+class EventReader:
+    """Reads server-sent events from their lines."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._type = ""
+
+    def take(self, line: str) -> Event | None:
+        """Take a line; where it ends an event that this version knows, that event.
+
+        Raises:
+            ReasonError: The stream tells of an error, or of an event that is damaged.
+        """
+        if line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "data":
+                self._data.append(value)
+            elif name == "event":
+                self._type = value
+            return None
+        data, self._data = "\n".join(self._data), []
+        kind, self._type = self._type, ""
+        if not data:
+            return None
+        if kind == "error":
+            told = told_error(data)
+            raise (
+                InvalidResponse("the stream breaks off with an error that cannot be read")
+                if told is None
+                else error_from(told)
+            )
+        try:
+            event: Event = EVENT_ADAPTER.validate_json(data)
+        except ValidationError as e:
+            if any(fault["type"] == "union_tag_invalid" for fault in e.errors()):
+                return None  # of a newer server
+            raise InvalidResponse(f"an event is not one of this API: {e.errors()[0]['msg']}") from e
+        return event
+
+
+class Following:
+    """Where a reader of a run's events is, and whether it goes on after its stream has ended.
+
+    Args:
+        after: Number of the last event that is known.
+        reconnects: How often in a row a stream may end without a new event.
+    """
+
+    def __init__(self, after: int, reconnects: int) -> None:
+        self.after = after
+        self.ended = False
+        """Whether the last event was one that ends a run."""
+        self._reconnects, self._in_vain = reconnects, 0
+
+    def call(self, run_id: str, text: bool) -> Call:
+        """The request of the next stream."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after)}
+        return Call("GET", f"{run_path(run_id)}/events", params={"text": "true"} if text else {}, headers=headers)
+
+    def took(self, event: Event) -> None:
+        """Note an event."""
+        self.after = max(self.after, event.number)
+        self.ended = isinstance(event, RunFinished | RunFailed)
+        self._in_vain = 0
+
+    def again(self, error: ReasonError | None) -> float:
+        """Seconds to wait before the next stream.
+
+        Args:
+            error: What ended the last one; None if it ended as a stream does.
+
+        Raises:
+            ReasonError: Trying again is of no use, or was so too often.
+        """
+        hopeless = error is not None and error.http_status < 500 and error.http_status != 429
+        self._in_vain += 1
+        if error is not None and (hopeless or self._in_vain > self._reconnects):
+            raise error
+        if self._in_vain > self._reconnects:
+            raise BackendUnavailable("the run's events break off again and again", hint="is its server shutting down?")
+        asked: float | None = getattr(error, "retry_after_s", None)
+        backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)
+        return min(LONGEST_DELAY_S, backing_off if asked is None else max(0.0, asked))
+
+
+def run_path(run_id: str) -> str:
+    """Where a run is."""
+    return f"/v1/runs/{quote(run_id, safe='')}"
+
+
+def _given(documents: Sequence[Document | Mapping[str, str]]) -> dict[str, Any]:
+    if not documents:
+        return {}
+    return {"documents": [d.model_dump() if isinstance(d, Document) else dict(d) for d in documents]}
+
+
+def _body(kind: type[M], values: Mapping[str, Any]) -> M:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as e:
+        raise user_error_of(e, "field", kind.model_fields) from e
+
+
+def pages(limit: int, before: str | None, status: str | None) -> Call:
+    """The request of a list of runs."""
+    params: dict[str, str | int] = {"limit": limit}
+    if before is not None:
+        params["before"] = before
+    if status is not None:
+        params["status"] = status
+    return Call("GET", "/v1/runs", params=params)
+
+
 Given = Sequence[Document | Mapping[str, str]]
 
 
@@ -60,7 +313,7 @@ class AsyncSidecarClient:
     ) -> None:
         self.base_url = base_url
         self._reconnects = reconnects
-        self._http = httpx.AsyncClient(**calls.options_of(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.AsyncClient(**options_of(base_url, api_key, timeout_s), transport=transport)
 
     async def ask(
         self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
@@ -74,14 +327,14 @@ class AsyncSidecarClient:
             options: See the class.
 
         Raises:
-            ReasonError: As `Reasoner.aask`; and what a server refuses: `KeyRefused`, `ServerBusy`, `LimitReached`, …
+            ReasonError: As `Reasoner.aask`; and what a server refuses: `AuthenticationError`, `ServerBusy`, `KeyLimitExceeded`, …
         """
-        body = calls.ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/reason", body, headers=calls.named(idempotency_key)), Answer)
+        body = ask_body(question, documents, options)
+        return await self._get(Call("POST", "/v1/reason", body, headers=named(idempotency_key)), Answer)
 
     async def stream(
         self, question: str, *, documents: Given = (), text: bool = False, **options: Any
-    ) -> AsyncGenerator[EventFields, None]:
+    ) -> AsyncGenerator[Event, None]:
         """Answer a question and tell everything that happens; the last event carries the answer.
 
         A connection that breaks is made anew, and each event comes once. Leaving the loop early cancels the run.
@@ -120,15 +373,15 @@ class AsyncSidecarClient:
         Raises:
             ReasonError: As `averify_text`, and what a server refuses.
         """
-        body = calls.verify_body(text, documents, options)
-        return await self._get(Call("POST", "/v1/verify", body, headers=calls.named(idempotency_key)), TextVerification)
+        body = verify_body(text, documents, options)
+        return await self._get(Call("POST", "/v1/verify", body, headers=named(idempotency_key)), TextVerification)
 
     async def start(
         self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
         """Start a run that goes on by itself, whatever becomes of this client or of the server's process."""
-        body = calls.ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/runs", body, headers=calls.named(idempotency_key)), RunDetail)
+        body = ask_body(question, documents, options)
+        return await self._get(Call("POST", "/v1/runs", body, headers=named(idempotency_key)), RunDetail)
 
     async def get(self, run_id: str) -> RunDetail:
         """A run, with its answer as far as it is.
@@ -136,15 +389,15 @@ class AsyncSidecarClient:
         Raises:
             UnknownName: There is none of that name.
         """
-        return await self._get(Call("GET", calls.run_path(run_id)), RunDetail)
+        return await self._get(Call("GET", run_path(run_id)), RunDetail)
 
     async def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
         """The newest runs, newest first; `next` of the page is what `before` is for those that follow."""
-        return await self._get(calls.pages(limit, before, status), RunPage)
+        return await self._get(pages(limit, before, status), RunPage)
 
     async def cancel(self, run_id: str) -> RunDetail:
         """Stop a run; what it has so far is saved. One that has ended stays as it is."""
-        return await self._get(Call("DELETE", calls.run_path(run_id)), RunDetail)
+        return await self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
     async def resume(self, run_id: str) -> RunDetail:
         """Go on with a run that was interrupted or failed; what it has paid for is not paid again.
@@ -152,9 +405,9 @@ class AsyncSidecarClient:
         Raises:
             RunConflict: It is finished, or another process works on it.
         """
-        return await self._get(Call("POST", f"{calls.run_path(run_id)}/resume"), RunDetail)
+        return await self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
 
-    async def events(self, run_id: str, *, after: int = 0, text: bool = False) -> AsyncGenerator[EventFields, None]:
+    async def events(self, run_id: str, *, after: int = 0, text: bool = False) -> AsyncGenerator[Event, None]:
         """A run's events until its last, each once, in order. A connection that breaks is made anew.
 
         Args:
@@ -173,7 +426,7 @@ class AsyncSidecarClient:
                 async with self._http.stream(**place.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         await response.aread()
-                    calls.refuse(response)
+                    refuse(response)
                     async for line in response.aiter_lines():
                         event = reader.take(line)
                         if event is not None:
@@ -182,7 +435,7 @@ class AsyncSidecarClient:
                 if place.ended:
                     return
             except httpx.HTTPError as e:
-                broken = calls.unreachable(e, self.base_url)
+                broken = unreachable(e, self.base_url)
             except ReasonError as e:
                 broken = e
             await asyncio.sleep(place.again(broken))
@@ -217,7 +470,7 @@ class AsyncSidecarClient:
 
     async def ready(self) -> Readiness:
         """Whether the server takes runs, and if not, why."""
-        return calls.readiness(await self._send(Call("GET", "/readyz")))
+        return readiness(await self._send(Call("GET", "/readyz")))
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
@@ -232,13 +485,13 @@ class AsyncSidecarClient:
         await self.aclose()
 
     async def _get(self, call: Call, kind: type[M]) -> M:
-        return calls.read(await self._send(call), kind)
+        return read(await self._send(call), kind)
 
     async def _send(self, call: Call) -> httpx.Response:
         try:
             return await self._http.request(**call.arguments())
         except httpx.HTTPError as e:
-            raise calls.unreachable(e, self.base_url) from e
+            raise unreachable(e, self.base_url) from e
 
 
 class SidecarClient:
@@ -266,18 +519,18 @@ class SidecarClient:
     ) -> None:
         self.base_url = base_url
         self._reconnects = reconnects
-        self._http = httpx.Client(**calls.options_of(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.Client(**options_of(base_url, api_key, timeout_s), transport=transport)
 
     def ask(
         self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
     ) -> Answer:
         """See `AsyncSidecarClient.ask`."""
-        body = calls.ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/reason", body, headers=calls.named(idempotency_key)), Answer)
+        body = ask_body(question, documents, options)
+        return self._get(Call("POST", "/v1/reason", body, headers=named(idempotency_key)), Answer)
 
     def stream(
         self, question: str, *, documents: Given = (), text: bool = False, **options: Any
-    ) -> Generator[EventFields, None, None]:
+    ) -> Generator[Event, None, None]:
         """See `AsyncSidecarClient.stream`."""
         run = self.start(question, documents=documents, **options)
         left = True
@@ -293,33 +546,33 @@ class SidecarClient:
         self, text: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
     ) -> TextVerification:
         """See `AsyncSidecarClient.verify`."""
-        body = calls.verify_body(text, documents, options)
-        return self._get(Call("POST", "/v1/verify", body, headers=calls.named(idempotency_key)), TextVerification)
+        body = verify_body(text, documents, options)
+        return self._get(Call("POST", "/v1/verify", body, headers=named(idempotency_key)), TextVerification)
 
     def start(
         self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
         """See `AsyncSidecarClient.start`."""
-        body = calls.ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/runs", body, headers=calls.named(idempotency_key)), RunDetail)
+        body = ask_body(question, documents, options)
+        return self._get(Call("POST", "/v1/runs", body, headers=named(idempotency_key)), RunDetail)
 
     def get(self, run_id: str) -> RunDetail:
         """See `AsyncSidecarClient.get`."""
-        return self._get(Call("GET", calls.run_path(run_id)), RunDetail)
+        return self._get(Call("GET", run_path(run_id)), RunDetail)
 
     def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
         """See `AsyncSidecarClient.list`."""
-        return self._get(calls.pages(limit, before, status), RunPage)
+        return self._get(pages(limit, before, status), RunPage)
 
     def cancel(self, run_id: str) -> RunDetail:
         """See `AsyncSidecarClient.cancel`."""
-        return self._get(Call("DELETE", calls.run_path(run_id)), RunDetail)
+        return self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
     def resume(self, run_id: str) -> RunDetail:
         """See `AsyncSidecarClient.resume`."""
-        return self._get(Call("POST", f"{calls.run_path(run_id)}/resume"), RunDetail)
+        return self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
 
-    def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[EventFields, None, None]:
+    def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
         """See `AsyncSidecarClient.events`."""
         place = Following(after, self._reconnects)
         while True:
@@ -329,7 +582,7 @@ class SidecarClient:
                 with self._http.stream(**place.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         response.read()
-                    calls.refuse(response)
+                    refuse(response)
                     for line in response.iter_lines():
                         event = reader.take(line)
                         if event is not None:
@@ -338,7 +591,7 @@ class SidecarClient:
                 if place.ended:
                     return
             except httpx.HTTPError as e:
-                broken = calls.unreachable(e, self.base_url)
+                broken = unreachable(e, self.base_url)
             except ReasonError as e:
                 broken = e
             time.sleep(place.again(broken))
@@ -368,7 +621,7 @@ class SidecarClient:
 
     def ready(self) -> Readiness:
         """See `AsyncSidecarClient.ready`."""
-        return calls.readiness(self._send(Call("GET", "/readyz")))
+        return readiness(self._send(Call("GET", "/readyz")))
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -383,13 +636,13 @@ class SidecarClient:
         self.close()
 
     def _get(self, call: Call, kind: type[M]) -> M:
-        return calls.read(self._send(call), kind)
+        return read(self._send(call), kind)
 
     def _send(self, call: Call) -> httpx.Response:
         try:
             return self._http.request(**call.arguments())
         except httpx.HTTPError as e:
-            raise calls.unreachable(e, self.base_url) from e
+            raise unreachable(e, self.base_url) from e
 
 
 def _result(run: RunDetail) -> Answer:

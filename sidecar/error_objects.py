@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..core.answer import Answer
 from ..core.errors import BackendError, ReasonError, StoreError
-from ..core.events import EventFields, RunFailed
-from ..core.tools import read_json
+from ..core.events import Event, RunFailed
+from ..core.messages import parse_json
+from ..core.types import Answer
 
 _TYPES = {
     400: "invalid_request_error",
@@ -67,7 +67,7 @@ def shown_error(stored: Mapping[str, Any]) -> dict[str, Any]:
     return dict(stored) if hidden is None else {**stored, "message": hidden}
 
 
-def shown_event(event: EventFields) -> EventFields:
+def shown_event(event: Event) -> Event:
     """An event as callers may see it."""
     if not isinstance(event, RunFailed):
         return event
@@ -77,7 +77,7 @@ def shown_event(event: EventFields) -> EventFields:
 def told_error(content: bytes | str) -> Mapping[str, Any] | None:
     """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy says."""
     try:
-        body = read_json(content.decode() if isinstance(content, bytes) else content)
+        body = parse_json(content.decode() if isinstance(content, bytes) else content)
     except ValueError:
         return None
     told = body.get("error") if isinstance(body, dict) else None

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ReasonError, StoreError
 from .error_objects import error_object, plain_error
-from .gate.log_lines import log_fault
+from .logs import log_fault
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where nobody knows better."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..native.starting import ERRORS
+from ..run_start import ERRORS
 from .chat import chat
 from .models import models
 from .responses import responses

@@ -1,23 +1,181 @@
-"""`POST /v1/chat/completions`."""
+"""`POST /v1/chat/completions`.
+
+What a chat completion looks like: the body of a reply, and the chunks of a stream.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 
-from ..callers import Caller, authorised
-from ..connection import while_connected
-from ..native.starting import IdempotencyKey
-from ..request_digest import digest_of
-from .answering import Answering, Told
-from .asking import chat_asks
-from .chat_reply import Chunks, Thoughts, completion, completion_id
-from .chat_request import ChatRequest
-from .event_stream import STREAMED, EventStream, Put
-from .strict_route import StrictRoute
+from ...core.errors import ReasonError
+from ...core.types import Answer, RunUsage
+from ...core.version import __version__
+from ..auth import Caller, authorised
+from ..error_objects import error_object
+from ..run_start import IdempotencyKey, digest_of
+from ..sse import while_connected
+from .outcome import LATE, Answering, Ended, Outcome, Told, calls_json, chat_usage, total
+from .requests import ChatRequest, StrictRoute
+from .run_config import Asked, chat_asks
+from .streaming import STREAMED, EventStream, Piece, Put
+
+Thoughts = Literal["reasoning", "reasoning_content", "both"]
+
+FINGERPRINT = f"reason-{__version__}"
+
+
+def thought_fields(text: str, thoughts: Thoughts) -> dict[str, str]:
+    """Thoughts under the names that clients read."""
+    names = ("reasoning", "reasoning_content") if thoughts == "both" else (thoughts,)
+    return dict.fromkeys(names, text) if text else {}
+
+
+def completion(asked: Asked, ended: Sequence[Ended], thoughts: Thoughts) -> dict[str, Any]:
+    """A chat completion. A run that failed is missing among the choices, and told of in `reason.degraded`.
+
+    Args:
+        asked: What was asked.
+        ended: What came of each run; of one at least something.
+        thoughts: The names of the fields for thoughts.
+    """
+    came = [(i, e, e.outcome) for i, e in enumerate(ended) if e.outcome is not None]
+    failed = [e for e in ended if e.outcome is None]
+    choices = [
+        {
+            "index": i,
+            "message": {
+                "role": "assistant",
+                "content": None if outcome.calls and not outcome.content else outcome.content,
+                "refusal": None,
+                **thought_fields(e.thoughts, thoughts),
+                **({"tool_calls": calls_json(outcome.calls)} if outcome.calls else {}),
+            },
+            "logprobs": None,
+            "finish_reason": outcome.finish_reason,
+            **({"reason": report(outcome.answer)} if len(ended) > 1 else {}),
+        }
+        for i, e, outcome in came
+    ]
+    outcomes = [outcome for _, _, outcome in came]
+    usages = [*(o.answer.usage for o in outcomes), *(e.spent for e in failed)]
+    return {
+        "id": completion_id(came[0][1].run_id),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": asked.model,
+        "choices": choices,
+        "usage": chat_usage(outcomes, [e.spent for e in failed]),
+        "system_fingerprint": FINGERPRINT,
+        "reason": {
+            **report(outcomes[0].answer),
+            **costs(total(usages)),
+            "degraded": [*outcomes[0].answer.degraded, *(_failure(i, e) for i, e in enumerate(ended) if e.error)],
+        },
+    }
+
+
+def completion_id(run_id: str) -> str:
+    """The name of a completion: that of its first run tells where to look."""
+    return f"chatcmpl-{run_id}"
+
+
+def report(answer: Answer) -> dict[str, Any]:
+    """What OpenAI's format has no place for, as the value of `reason`."""
+    verification = answer.verification
+    return {
+        "run_id": answer.run_id,
+        "strategy": answer.strategy,
+        "ran": answer.ran,
+        "model": answer.model,
+        "seed": answer.seed,
+        "answer": answer.answer,
+        "confidence": answer.confidence,
+        "calibrated_confidence": answer.calibrated_confidence,
+        "verification": None if verification is None else verification.model_dump(mode="json"),
+        "citations": [c.model_dump(mode="json") for c in answer.citations],
+        "stopped": answer.stopped,
+        "degraded": list(answer.degraded),
+        **costs(answer.usage),
+    }
+
+
+def costs(usage: RunUsage) -> dict[str, Any]:
+    """What it has cost, by role."""
+    return {
+        "cost_usd": usage.cost_usd,
+        "usage": usage.model_dump(mode="json", exclude={"cost_usd"}),
+    }
+
+
+class Chunks:
+    """The chunks of one stream.
+
+    Args:
+        asked: What was asked.
+        thoughts: The names of the fields for thoughts.
+        name: The completion's id.
+        with_usage: Whether a last chunk carries `usage`, and all others null.
+    """
+
+    def __init__(self, asked: Asked, thoughts: Thoughts, name: str, *, with_usage: bool) -> None:
+        self._thoughts = thoughts
+        self._head = {
+            "id": name,
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": asked.model,
+            "system_fingerprint": FINGERPRINT,
+        }
+        self._tail: dict[str, Any] = {"usage": None} if with_usage else {}
+        self._begun: set[int] = set()
+
+    def piece(self, index: int, piece: Piece) -> dict[str, Any]:
+        """Thoughts or content."""
+        delta = {"content": piece.text} if piece.kind == "content" else thought_fields(piece.text, self._thoughts)
+        return self._chunk(index, delta)
+
+    def event(self, index: int, event: Mapping[str, Any]) -> dict[str, Any]:
+        """An event of the run; its delta is empty."""
+        return {**self._chunk(index, {}), "reason": {"event": event}}
+
+    def calls(self, index: int, outcome: Outcome) -> dict[str, Any]:
+        """Tool calls."""
+        return self._chunk(index, {"tool_calls": calls_json(outcome.calls, numbered=True)})
+
+    def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
+        """The end of a choice, with what is told of its run."""
+        told = report(outcome.answer)
+        if late:
+            told["degraded"] = [*told["degraded"], LATE.format(outcome.answer.model)]
+        return {**self._chunk(index, {}, outcome.finish_reason), "reason": told}
+
+    def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
+        """That one of several runs has failed: its choice has no end."""
+        return {**self._chunk(index, {}), "reason": {"error": error_object(error)}}
+
+    def usage(self, ended: Sequence[Ended]) -> dict[str, Any]:
+        """What all of it has cost."""
+        outcomes = [e.outcome for e in ended if e.outcome is not None]
+        return {**self._head, "choices": [], "usage": chat_usage(outcomes, [e.spent for e in ended if e.error])}
+
+    def _chunk(self, index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = {"role": "assistant", "content": "", **delta}
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._head, "choices": [choice], **self._tail}
+
+
+def _failure(index: int, ended: Ended) -> str:
+    assert ended.error is not None
+    return f"answer {index} failed: {ended.error.message}"
+
 
 chat = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 

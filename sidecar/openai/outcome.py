@@ -1,17 +1,35 @@
-"""`Outcome`: what one run comes to in OpenAI's terms: content, thoughts, calls, finish reason, tokens."""
+"""`SearchOutcome`: what one run comes to in OpenAI's terms: content, thoughts, calls, finish reason, tokens.
+
+`Answering`: the runs of one request, from their start to what they come to, told piece by piece.
+
+What a run that has ended comes to, from what the store has of it.
+
+What a request has cost, in OpenAI's shapes: every call of every run, discarded branches and verifiers included.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from ...core.answer import Answer
-from ...core.tools import ToolCall
-from .asking import Asked
-from .said_text import until_stop
-from .telling import Telling
-from .thoughts import split_thoughts
+from fastapi import FastAPI
+
+from ...core.concurrency import gather
+from ...core.errors import ReasonError
+from ...core.events import Event, TextDelta
+from ...core.messages import ToolCall
+from ...core.run import RunConfig
+from ...core.store.protocol import RunRecord, RunStore
+from ...core.types import Answer, RoleUsage, RunUsage
+from ..auth import Caller
+from ..error_objects import shown_event
+from ..run_manager import RunDesk
+from ..runs import AnyRun, LiveRun
+from .run_config import Asked
+from .streaming import Piece, SaidText, Telling, ThoughtSplitter, in_pieces, split_thoughts, until_stop, whole_thoughts
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -97,3 +115,272 @@ def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, s
 def calls_json(calls: tuple[ToolCall, ...], *, numbered: bool = False) -> list[Mapping[str, object]]:
     """Tool calls in OpenAI's form; in a stream each with its number."""
     return [{**({"index": i} if numbered else {}), **call.as_openai()} for i, call in enumerate(calls)]
+
+
+LATE = "thoughts were sent as content: {} begins them in its prompt, which was not known yet"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something to be told of one of the runs.
+
+    Attributes:
+        index: Which one.
+        run_id: Its name.
+        pieces: Thoughts and content.
+        event: The event that they are of, where events are wanted.
+        ended: What it came to; nothing more follows of it then.
+    """
+
+    index: int
+    run_id: str
+    pieces: tuple[Piece, ...] = ()
+    event: Event | None = None
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What one of the runs came to.
+
+    Attributes:
+        run_id: Its name; empty where it was not even accepted.
+        outcome: What it came to; None if it failed.
+        error: What failed it.
+        thoughts: All of its thoughts.
+        spent: What it has cost, if it failed.
+        late: Whether thoughts of it were told as content.
+    """
+
+    run_id: str
+    outcome: Outcome | None = None
+    error: ReasonError | None = None
+    thoughts: str = ""
+    spent: RunUsage = field(default_factory=RunUsage)
+    late: bool = False
+
+
+Tell = Callable[[Told], Awaitable[None]]
+
+
+class Answering:
+    """Answers one request.
+
+    Args:
+        app: Has the desk, and remembers which models begin their texts inside a thought.
+        caller: Who asks.
+        asked: What is asked.
+        idempotency: The caller's name for the request; None is none.
+        digest: Hash of the request.
+    """
+
+    def __init__(
+        self, app: FastAPI, caller: Caller, asked: Asked, *, idempotency: str | None = None, digest: str = ""
+    ) -> None:
+        self.asked = asked
+        self._desk: RunDesk = app.state.desk
+        self._caller = caller
+        self._idempotency, self._digest = idempotency, digest
+        self._opening = opening_models(app)
+
+    async def all(self, tell: Tell | None = None) -> list[Ended]:
+        """Every run to its end, in order.
+
+        Args:
+            tell: Told of what happens meanwhile, and of each end; None waits.
+
+        Raises:
+            ReasonError: None came to anything; what failed the first.
+        """
+        ended = await gather([self._one(i, tell) for i in range(len(self.asked.configs))])
+        if (error := ended[0].error) is not None and all(e.outcome is None for e in ended):
+            raise error
+        return ended
+
+    async def _one(self, index: int, tell: Tell | None) -> Ended:
+        """One run to its end. What fails it is no more than noted: the others of the request go on."""
+        run_id = ""
+        try:
+            run = await self._start(index, text=tell is not None)
+            run_id = run.id
+            async with run.held():
+                ended = await self._follow(index, run, tell)
+        except ReasonError as e:
+            return Ended(run_id, error=e, spent=await self._spent(run_id))
+        if tell is not None:
+            await tell(Told(index, run_id, ended=ended))
+        return ended
+
+    async def _start(self, index: int, *, text: bool) -> AnyRun:
+        key = self._idempotency
+        return await self._desk.start(
+            self.asked.configs[index],
+            self._caller,
+            idempotency=key if key is None or index == 0 else f"{key}\x1f{index}",  # which no caller can send
+            digest=self._digest,
+            text=text,
+        )
+
+    async def _follow(self, index: int, run: AnyRun, tell: Tell | None) -> Ended:
+        config, said = run.config, SaidText(self.asked.stop)
+        # of a run that was begun by another request, text was missed
+        after = 0 if isinstance(run, LiveRun) else math.inf
+        opened = _main(config) in self._opening
+        telling = Telling(config, said, opened=opened, after=after)
+        told: list[Piece] = []
+        async with aclosing(run.events(text=tell is not None)) as events:
+            async for event in events:
+                pieces = telling.take(event)
+                if tell is None:
+                    told += pieces
+                    continue
+                # text is told as pieces
+                told_too = self.asked.stream_events and not isinstance(event, TextDelta)
+                shown = shown_event(event) if told_too else None
+                if pieces or shown is not None:
+                    await tell(Told(index, run.id, tuple(pieces), shown))
+        answer = await run.result()
+        if telling.late or _begins_inside_a_thought(answer.text):
+            self._opening.add(_main(config))
+        last = telling.finish()
+        outcome = outcome_of(answer, self.asked, telling)
+        if tell is not None:
+            left = said.finish(outcome.content, late=telling.late)
+            if last:
+                await tell(Told(index, run.id, tuple(last)))
+            for text in in_pieces(left):
+                await tell(Told(index, run.id, (Piece("content", text),)))
+        return Ended(run.id, outcome, thoughts=whole_thoughts([*told, *last]), late=telling.late)
+
+    async def _spent(self, run_id: str) -> RunUsage:
+        """What a run that failed has cost."""
+        if not run_id:
+            return RunUsage()
+        try:
+            record = await self._desk.record(run_id, self._caller)
+        except ReasonError:  # the store may be what failed
+            return RunUsage()
+        return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
+
+
+def opening_models(app: FastAPI) -> set[str]:
+    """The models whose prompts begin a thought, so that the end of it alone is in their texts: as far as was seen."""
+    known: set[str] | None = getattr(app.state, "opening_models", None)
+    if known is None:
+        known = app.state.opening_models = set()
+    return known
+
+
+def _main(config: RunConfig) -> str:
+    return config.models.get("main", "")
+
+
+def _begins_inside_a_thought(text: str) -> bool:
+    splitter = ThoughtSplitter()
+    splitter.feed(text)
+    return splitter.late
+
+
+async def stored_end(store: RunStore, record: RunRecord, config: RunConfig) -> Ended:
+    """The end of a run whose answer is stored, with its thoughts.
+
+    Args:
+        store: Has its events.
+        record: The run, with an answer.
+        config: Its configuration.
+    """
+    answer = Answer.model_validate(record.answer)
+    telling = Telling(config, SaidText(), after=math.inf)
+    pieces: list[Piece] = []
+    for event in await store.list_events(record.id):
+        pieces += telling.take(event)
+    pieces += telling.finish()
+    asked = Asked(model=config.strategy, configs=(config,))
+    return Ended(record.id, outcome_of(answer, asked, telling), thoughts=whole_thoughts(pieces))
+
+
+def total(usages: Iterable[RunUsage]) -> RunUsage:
+    """Several runs' usage as one; the seconds are the longest, since runs of a request go on at the same time."""
+    known = list(usages)
+    by_role: dict[str, RoleUsage] = {}
+    for usage in known:
+        for name, row in usage.by_role.items():
+            by_role[name] = row if name not in by_role else _plus(by_role[name], row)
+    return RunUsage(
+        prompt_tokens=sum(u.prompt_tokens for u in known),
+        cached_tokens=sum(u.cached_tokens for u in known),
+        completion_tokens=sum(u.completion_tokens for u in known),
+        model_calls=sum(u.model_calls for u in known),
+        reward_calls=sum(u.reward_calls for u in known),
+        replayed_calls=sum(u.replayed_calls for u in known),
+        replayed_tokens=sum(u.replayed_tokens for u in known),
+        cost_usd=_sum([u.cost_usd for u in known]),
+        wall_seconds=max((u.wall_seconds for u in known), default=0.0),
+        by_role=by_role,
+    )
+
+
+def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> dict[str, Any]:
+    """The `usage` of a chat completion.
+
+    `completion_tokens` are all that was generated; `reasoning_tokens` those of them that are not in the content that is
+    returned: thoughts, other candidates, judges and verifiers.
+
+    Args:
+        outcomes: What the runs came to.
+        failed: What runs have cost that came to nothing.
+    """
+    spent = total([*(o.answer.usage for o in outcomes), *failed])
+    said = sum(o.content_tokens for o in outcomes)
+    return {
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.completion_tokens,
+        "total_tokens": spent.prompt_tokens + spent.completion_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": spent.cached_tokens,
+            "cache_write_tokens": 0,
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": spent.completion_tokens - said,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+            "audio_tokens": 0,
+        },
+    }
+
+
+def response_usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The `usage` of a response; the same numbers under other names."""
+    chat = chat_usage(outcomes)
+    return {
+        "input_tokens": chat["prompt_tokens"],
+        "input_tokens_details": {
+            "cached_tokens": chat["prompt_tokens_details"]["cached_tokens"],
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": chat["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": chat["completion_tokens_details"]["reasoning_tokens"]},
+        "total_tokens": chat["total_tokens"],
+    }
+
+
+def _plus(a: RoleUsage, b: RoleUsage) -> RoleUsage:
+    return RoleUsage(
+        model=a.model,
+        prompt_tokens=a.prompt_tokens + b.prompt_tokens,
+        cached_tokens=a.cached_tokens + b.cached_tokens,
+        completion_tokens=a.completion_tokens + b.completion_tokens,
+        model_calls=a.model_calls + b.model_calls,
+        reward_calls=a.reward_calls + b.reward_calls,
+        replayed_calls=a.replayed_calls + b.replayed_calls,
+        replayed_tokens=a.replayed_tokens + b.replayed_tokens,
+        cost_usd=_sum([a.cost_usd, b.cost_usd]),
+        working_s=a.working_s + b.working_s,
+        waited_s=a.waited_s + b.waited_s,
+    )
+
+
+def _sum(costs: Sequence[float | None]) -> float | None:
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None

@@ -1,7 +1,11 @@
-"""`POST /v1/responses` and `GET /v1/responses/{id}`."""
+"""`POST /v1/responses` and `GET /v1/responses/{id}`.
+
+What a response looks like: the object, and the events of a stream.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,29 +14,261 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 
-from ...agents.asked import read_config
 from ...core.errors import UnknownName
-from ...core.messages import Message
-from ...core.run import RunConfig
-from ...core.store import RunRecord
-from ...core.tools import ALWAYS, FREE, NEVER
-from ..callers import Caller, authorised
-from ..connection import while_connected
-from ..desk import RunDesk
+from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
+from ...core.run import RunConfig, read_config
+from ...core.store.protocol import RunRecord
+from ..auth import Caller, authorised
 from ..error_objects import shown_error
-from ..native.starting import IdempotencyKey
-from ..request_digest import digest_of
-from .answering import Answering, Ended, Told
-from .asking import Asked, planned
-from .conversation import question_of
-from .event_stream import STREAMED, EventStream, Put
-from .fields import RESPONSES, refuse_fields
-from .model_names import PREFIX
-from .responses_reply import NAME, ResponseEvents, echo, items_of, response
-from .responses_request import ResponsesRequest, choice_of, form_of, messages_of, tools_of
-from .stored_outcome import stored_end
-from .strict_route import StrictRoute
-from .thoughts import split_thoughts
+from ..run_manager import RunDesk
+from ..run_start import IdempotencyKey, digest_of
+from ..sse import while_connected
+from .chat import report
+from .models import PREFIX
+from .outcome import Answering, Ended, Outcome, Told, response_usage, stored_end
+from .requests import RESPONSES, ResponsesRequest, StrictRoute, choice_of, form_of, messages_of, refuse_fields, tools_of
+from .run_config import Asked, planned, question_of
+from .streaming import STREAMED, EventStream, Kind, Piece, Put, split_thoughts
+
+Event = dict[str, Any]
+Item = dict[str, Any]
+
+NAME = "resp_"
+
+
+def response_id(run_id: str) -> str:
+    """The name of a response, in which its run's is."""
+    return f"{NAME}{run_id}"
+
+
+def echo(request: ResponsesRequest) -> dict[str, Any]:
+    """What a response repeats of its request."""
+    told = request.model_dump(mode="json", by_alias=True)
+    kept = ("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
+    return {
+        "model": request.model,
+        **{name: told[name] for name in kept},
+        "metadata": told["metadata"] or {},
+        "tools": told["tools"] or [],
+        "tool_choice": told["tool_choice"] or "auto",
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "text": told["text"] or {"format": {"type": "text"}},
+        "reasoning": told["reasoning"] or {"effort": None, "summary": None},
+        "truncation": "disabled",
+        "background": False,
+        "store": True,
+    }
+
+
+def response(
+    run_id: str,
+    echoed: Mapping[str, Any],
+    *,
+    created: float,
+    completed: float | None = None,
+    status: str = "in_progress",
+    outcome: Outcome | None = None,
+    output: list[Item] | None = None,
+    error: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A response, whole or under way.
+
+    Args:
+        run_id: Its run.
+        echoed: What it repeats of its request.
+        created: When it began, in seconds since 1970.
+        completed: When it ended, if it has; None is now.
+        status: "in_progress", "failed" or "cancelled" where there is no outcome; else it follows from that.
+        outcome: What the run came to.
+        output: Its items so far; None are none.
+        error: What ended it.
+    """
+    short = outcome is not None and outcome.finish_reason == "length"
+    told = {
+        "id": response_id(run_id),
+        "object": "response",
+        "created_at": int(created),
+        "status": status if outcome is None else "incomplete" if short else "completed",
+        "completed_at": None if outcome is None else int(time.time() if completed is None else completed),
+        "error": error,
+        "incomplete_details": {"reason": "max_output_tokens"} if short else None,
+        **echoed,
+        "output": output or [],
+        "usage": None if outcome is None else response_usage([outcome]),
+    }
+    return told if outcome is None else {**told, "reason": report(outcome.answer)}
+
+
+def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[Item]:
+    """The items of a response that was not streamed: thoughts, text, calls."""
+    items: list[Item] = []
+    if thoughts:
+        items.append(reasoning_item(f"rs_{run_id}", thoughts))
+    if outcome.content or not outcome.calls:
+        items.append(message_item(f"msg_{run_id}", outcome.content))
+    return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
+
+
+def reasoning_item(name: str, text: str) -> Item:
+    """Thoughts."""
+    return {"type": "reasoning", "id": name, "summary": [{"type": "summary_text", "text": text}]}
+
+
+def message_item(name: str, text: str, status: str = "completed") -> Item:
+    """The answer's text."""
+    return {"type": "message", "id": name, "role": "assistant", "status": status, "content": [text_part(text)]}
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """The part of a message that is text."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> Item:
+    """A tool call."""
+    return {
+        "type": "function_call",
+        "id": f"fc_{run_id}_{index}",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments if arguments is None else arguments,
+        "status": "completed" if arguments is None else "in_progress",
+    }
+
+
+class ResponseEvents:
+    """The events of one stream, in their order.
+
+    Thoughts and text are items of their own. Text that has begun is one item to its end; thoughts that come meanwhile
+    follow it.
+
+    Args:
+        run_id: The response's run.
+        echoed: What it repeats of its request.
+    """
+
+    def __init__(self, run_id: str, echoed: Mapping[str, Any]) -> None:
+        self._run_id, self._echoed = run_id, echoed
+        self._created = time.time()
+        self._numbers = itertools.count()
+        self._output: list[Item] = []
+        self._open: Kind | None = None
+        self._text = ""
+        self._later = ""
+
+    def begin(self) -> list[Event]:
+        """The response begins."""
+        under_way = response(self._run_id, self._echoed, created=self._created)
+        return [
+            self._event("response.created", response=under_way),
+            self._event("response.in_progress", response=under_way),
+        ]
+
+    def piece(self, piece: Piece) -> list[Event]:
+        """Thoughts or text."""
+        if not piece.text:
+            return []
+        if piece.kind == "reasoning" and self._open == "content":
+            self._later += piece.text
+            return []
+        events = [] if self._open == piece.kind else [*self._close(), *self._begin(piece.kind)]
+        self._text += piece.text
+        return [*events, self._delta(piece)]
+
+    def event(self, event: Mapping[str, Any]) -> Event:
+        """An event of the run."""
+        return self._event("reason.event", event=event)
+
+    def end(self, outcome: Outcome) -> list[Event]:
+        """The response ends."""
+        events: list[Event] = []
+        written = self._open == "content" or any(item["type"] == "message" for item in self._output)
+        if not written and not outcome.calls:  # an answer without text has an item all the same
+            events += [*self._close(), *self._begin("content")]
+        events += self._close()
+        if self._later:
+            events += [*self._begin("reasoning")]
+            self._text = self._later
+            events += [self._delta(Piece("reasoning", self._later)), *self._close()]
+        for i, call in enumerate(outcome.calls):
+            events += self._call(i, call)
+        whole = response(self._run_id, self._echoed, created=self._created, outcome=outcome, output=list(self._output))
+        return [*events, self._event(f"response.{whole['status']}", response=whole)]
+
+    def failure(self, error: Mapping[str, Any]) -> Event:
+        """What ends a stream that fails."""
+        return self._event("error", code=error["code"], message=error["message"], param=error["param"])
+
+    def _begin(self, kind: Kind) -> list[Event]:
+        """Open an item."""
+        self._open, self._text = kind, ""
+        place = self._place()
+        if kind == "reasoning":
+            item = {**reasoning_item(place["item_id"], ""), "summary": []}
+            part = {"type": "summary_text", "text": ""}
+            opened = ("response.reasoning_summary_part.added", {**place, "summary_index": 0, "part": part})
+        else:
+            item = {**message_item(place["item_id"], "", "in_progress"), "content": []}
+            opened = ("response.content_part.added", {**place, "content_index": 0, "part": text_part("")})
+        return [
+            self._event("response.output_item.added", output_index=place["output_index"], item=item),
+            self._event(opened[0], **opened[1]),
+        ]
+
+    def _delta(self, piece: Piece) -> Event:
+        if piece.kind == "reasoning":
+            return self._event(
+                "response.reasoning_summary_text.delta", **self._place(), summary_index=0, delta=piece.text
+            )
+        return self._event(
+            "response.output_text.delta", **self._place(), content_index=0, delta=piece.text, logprobs=[]
+        )
+
+    def _close(self) -> list[Event]:
+        """End the item that is open."""
+        kind, text, place = self._open, self._text, self._place()
+        self._open = None
+        if kind is None:
+            return []
+        if kind == "reasoning":
+            at = {**place, "summary_index": 0}
+            item = reasoning_item(place["item_id"], text)
+            events = [
+                self._event("response.reasoning_summary_text.done", **at, text=text),
+                self._event("response.reasoning_summary_part.done", **at, part=item["summary"][0]),
+            ]
+        else:
+            at = {**place, "content_index": 0}
+            item = message_item(place["item_id"], text)
+            events = [
+                self._event("response.output_text.done", **at, text=text, logprobs=[]),
+                self._event("response.content_part.done", **at, part=text_part(text)),
+            ]
+        self._output.append(item)
+        return [*events, self._event("response.output_item.done", output_index=place["output_index"], item=item)]
+
+    def _call(self, index: int, call: ToolCall) -> list[Event]:
+        at = len(self._output)
+        begun, item = call_item(self._run_id, index, call, arguments=""), call_item(self._run_id, index, call)
+        self._output.append(item)
+        place = {"item_id": item["id"], "output_index": at}
+        return [
+            self._event("response.output_item.added", output_index=at, item=begun),
+            self._event("response.function_call_arguments.delta", **place, delta=call.arguments),
+            self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments),
+            self._event("response.output_item.done", output_index=at, item=item),
+        ]
+
+    def _place(self) -> dict[str, Any]:
+        """Where the open item is."""
+        name, kind = ("rs", "reasoning") if self._open == "reasoning" else ("msg", "message")
+        before = sum(item["type"] == kind for item in self._output)
+        item = f"{name}_{self._run_id}" + (f"_{before}" if before else "")
+        return {"item_id": item, "output_index": len(self._output)}
+
+    def _event(self, kind: str, **fields: Any) -> Event:
+        return {"type": kind, "sequence_number": next(self._numbers), **fields}
+
 
 responses = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
@@ -209,7 +445,9 @@ def _kept(config: RunConfig) -> dict[str, Any]:
         "instructions": question.metadata.get(INSTRUCTIONS),
         "metadata": question.metadata.get("metadata") or {},
         "tools": [{"type": "function", **tool.model_dump(mode="json")} for tool in question.tools],
-        "tool_choice": choice if choice in (FREE, NEVER, ALWAYS) else {"type": "function", "name": choice},
+        "tool_choice": choice
+        if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)
+        else {"type": "function", "name": choice},
         "text": {"format": {"type": "text"}},
         "parallel_tool_calls": True,
         "store": True,

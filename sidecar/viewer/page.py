@@ -3,6 +3,8 @@
 The page carries the viewer's script and style and the data as JSON. Its policy allows that one script and that one
 style by their hashes. Texts reach the page as text nodes alone; without scripts, question and answer are still there.
 Nothing here needs the sidecar's extra.
+
+The viewer's built script and style, read from the package once.
 """
 
 from __future__ import annotations
@@ -11,19 +13,27 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from html import escape
+from importlib.resources import files
 from typing import Any
 
-from ...agents.verify_text import TextVerification
-from ...core.events import EventFields, RunFailed, RunFinished, RunStarted
-from ...core.store import RunStatus
+from ...agents.verification import TextVerification
+from ...core.events import Event, RunFailed, RunFinished, RunStarted
+from ...core.store.protocol import RunStatus
 from ...core.version import __version__
-from .assets_on_disk import asset
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a built file: `app.js`, `app.css` or `THIRD_PARTY.txt`."""
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
 
 LONGEST_TITLE = 80
 
 
-def trace_html(events: Sequence[EventFields], status: RunStatus | None = None) -> str:
+def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
     """A run's page.
 
     Args:
@@ -88,7 +98,7 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _outcome(events: Sequence[EventFields]) -> str:
+def _outcome(events: Sequence[Event]) -> str:
     """How the run ended, in a line for who sees no more."""
     for event in reversed(events):
         if isinstance(event, RunFinished):

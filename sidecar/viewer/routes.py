@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Response
 
 from ...core.errors import UnknownName
-from .assets_on_disk import asset
+from .page import asset
 
 router = APIRouter(prefix="/ui", include_in_schema=False)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.sidecar.gate.bodies import _DOUBTFUL, BodyCheck, check_json, is_deeper
+from reason.sidecar.middleware import _DOUBTFUL, BodyCheck, check_json, is_deeper
 
 
 class Exchange:

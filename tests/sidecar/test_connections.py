@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from reason.sidecar.auth import HEADER_BYTES
+from reason.sidecar.server import hurried, uvicorn_options
 from support.authenticated_app import guarded_app
-from reason.sidecar.gate.doorkeeper import HEADER_BYTES
-from reason.sidecar.gate.listening import hurried, uvicorn_options
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -95,7 +95,7 @@ async def test_a_second_request_is_waited_for_no_longer_than_the_first(tmp_path)
 
 
 async def test_a_body_that_does_not_come_ends_the_request(tmp_path, monkeypatch):
-    monkeypatch.setattr("reason.sidecar.gate.gate.READ_S", 0.2)
+    monkeypatch.setattr("reason.sidecar.middleware.READ_S", 0.2)
     async with listening(tmp_path) as s:
         told = await s.send(
             b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: " + s.key + b"\r\n\r\n{"

@@ -36,10 +36,10 @@ class Counting(ScriptedModel):
 def model(monkeypatch):
     model = Counting()
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import StoreError
 from reason.core.events import EventsDropped, StageStarted, TextDelta
-from reason.sidecar.event_board import EventBoard
+from reason.sidecar.event_buffer import EventBoard
 
 
 def stage(number):

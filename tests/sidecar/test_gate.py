@@ -6,13 +6,13 @@ import asyncio
 import re
 
 import pytest
-from support.authenticated_app import guarded_app
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from reason.core.errors import StoreError, UserError
-from reason.sidecar.callers import EVERYBODY
+from reason.sidecar.auth import EVERYBODY
+from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -274,7 +274,7 @@ async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
         async def taken(*_, **__):
             raise UserError("run r is being worked on by process 7 on cellar", hint="wait")
 
-        store.take_run = taken
+        store.claim_run = taken
         await store._commits.write(
             lambda db: db.write("UPDATE runs SET status = 'interrupted' WHERE id = ?", (run_id,))
         )

@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.api_keys import ApiKey, KeyLimits
 from reason.core.budget import Budget
-from reason.core.errors import KeyRefused, LimitReached
+from reason.core.errors import AuthenticationError, KeyLimitExceeded
 from reason.core.events import BudgetCharged
-from reason.core.store import Spent
-from reason.sidecar.callers import Caller
-from reason.sidecar.gate.key_text import KEY_IN_TEXT, digest_of, is_secret_of, new_key, parts_of
-from reason.sidecar.gate.key_use import KeyUse, _shown
-from reason.sidecar.gate.keyring import REMEMBERED_KEYS, REMEMBERED_S, KeyRing
+from reason.core.store.protocol.protocol import ApiKey, KeyLimits, Spending
+from reason.sidecar.api_keys import KEY_IN_TEXT, digest_of, is_secret_of, new_key, parts_of
+from reason.sidecar.auth import REMEMBERED_KEYS, REMEMBERED_S, Caller, KeyRing
+from reason.sidecar.key_limits import KeyUse, _shown
 
 NOON = 12 * 3600.0
 
@@ -39,7 +37,7 @@ class KeyShelf:
 
     async def spent(self, tenant, since):
         assert (tenant, since) == ("t", NOON)
-        return Spent(tokens=self.tokens, usd=self.usd, runs=1)
+        return Spending(tokens=self.tokens, usd=self.usd, runs=1)
 
 
 class Ring:
@@ -48,7 +46,7 @@ class Ring:
         self.ring = KeyRing(self.shelf, clock=lambda: self.at, now=lambda: self.now)
 
     async def refuses(self, header):
-        with pytest.raises(KeyRefused) as refused:
+        with pytest.raises(AuthenticationError) as refused:
             await self.ring.caller(header)
         return refused.value
 
@@ -154,7 +152,7 @@ async def test_runs_at_once_are_given_back_however_they_end():
     use = use_of(KeyShelf())
     mine = caller(concurrency=1)
     async with use.hold(mine, Budget()):
-        with pytest.raises(LimitReached, match="1 runs of the key"):
+        with pytest.raises(KeyLimitExceeded, match="1 runs of the key"):
             await use.hold(mine, Budget()).__aenter__()
         async with use.hold(caller("other", concurrency=1), Budget()):
             pass
@@ -176,7 +174,7 @@ async def test_a_days_tokens_bound_the_run_and_those_beside_it():
         assert first.budget == Budget(tokens=500, calls=3)
         async with use.hold(mine, Budget(tokens=800)) as second:  # 1000 - 100 - 500 are left
             assert second.budget.tokens == 400
-            with pytest.raises(LimitReached, match="1000 tokens") as refused:
+            with pytest.raises(KeyLimitExceeded, match="1000 tokens") as refused:
                 await use.hold(mine, Budget()).__aenter__()
             assert refused.value.retry_after_s == NOON
             standing = await use.count(mine)
@@ -215,7 +213,7 @@ async def test_a_days_dollars_likewise():
             second(BudgetCharged(
                 role="main", model="m", tokens=1, calls=1, total_tokens=1, total_calls=1, total_usd=0.25
             ))  # fmt: skip
-            with pytest.raises(LimitReached, match="2 USD"):
+            with pytest.raises(KeyLimitExceeded, match="2 USD"):
                 await use.hold(mine, Budget()).__aenter__()
 
 

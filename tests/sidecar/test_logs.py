@@ -9,9 +9,9 @@ import logging
 
 import httpx
 import pytest
-from support.authenticated_app import guarded_app
 from reason.core.errors import BackendUnavailable
-from reason.sidecar.gate.log_lines import CHATTY, OURS, Unspoken, hide, log_event, log_fault, open_logs
+from reason.sidecar.logs import CHATTY, OURS, Unspoken, hide, log_event, log_fault, open_logs
+from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
 SAID = "zebra crossing at midnight"
@@ -217,7 +217,7 @@ async def test_whatever_happens_no_secret_and_no_word_of_the_user_is_logged(line
 
 
 async def keys_of(folder):
-    from reason.core.sqlite_store import SqliteStore
+    from reason.core.store.sqlite import SqliteStore
 
     store = await SqliteStore.open(folder / "runs.sqlite3")
     try:

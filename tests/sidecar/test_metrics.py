@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.answers import plain_answer
 from prometheus_client.parser import text_string_to_metric_families
-from reason.core.answer import CheckedClaim, Evidence, Verification
 from reason.core.events import (
     BudgetCharged,
     BudgetExhausted,
@@ -20,11 +18,12 @@ from reason.core.events import (
     RunStarted,
     SampleFinished,
     StageStarted,
-    Verified,
+    VerificationFinished,
 )
 from reason.core.messages import Completion, Usage
-from reason.core.question import Question
-from reason.sidecar.gate.metrics import MULTIPROCESS, Metrics, shared_metrics
+from reason.core.types import CheckedClaim, Evidence, Question, Verification
+from reason.sidecar.metrics import MULTIPROCESS, Metrics, shared_metrics
+from support.answers import plain_answer
 
 FIELD_NAMES = {
     "reason_requests_total",
@@ -163,7 +162,7 @@ def test_verdicts_and_failures():
         CheckedClaim(text="c", verdict="supported", evidence=(Evidence(source="s", text="e"),)),
         CheckedClaim(text="d", verdict="disputed"),
     )
-    w.tell(Verified(verification=Verification(verdict="disputed", claims=claims)))
+    w.tell(VerificationFinished(verification=Verification(verdict="disputed", claims=claims)))
     w.tell(RunFailed(code="x", message="y"))
     assert w.value("reason_verdicts_total", label="disputed") == 1
     assert w.value("reason_claim_verdicts_total", label="supported") == 1
@@ -193,7 +192,7 @@ def test_two_apps_in_one_process_do_not_meet():
 def test_processes_that_share_a_folder_add_up_and_the_dead_run_nothing(monkeypatch):
     script = (
         "import os, sys\n"
-        "from reason.sidecar.gate.metrics import Metrics\n"
+        "from reason.sidecar.metrics import Metrics\n"
         "m = Metrics(frozenset())\n"
         "m.told_turns(2, 1)\n"
         "m.told_request('POST', '/', 429, 0.0, 'server_busy')\n"

@@ -8,9 +8,9 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reason.core.answer import Answer
-from reason.core.events import EVENT, RunFinished, TextDelta
-from reason.sidecar.client_calls import EventReader
+from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
+from reason.core.types import Answer
+from reason.sidecar.client import EventReader
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
 
@@ -33,7 +33,7 @@ class Models:
 def served(tmp_path_factory):
     models = Models()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reasoner_module, "open_model", models.open)
+        patch.setattr(reasoner_module, "load_model", models.open)
         folder = tmp_path_factory.mktemp("served")
         with serving(settings_for(folder, aliases=ALIASES, max_seconds=50, keepalive_s=0.05)) as server:
             server.models = models.by_name
@@ -133,7 +133,7 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
         ({"question": "?", "evidence": ["/etc"]}, 422, "invalid_request", "evidence"),
         ({"question": "?", "context": ["/etc"]}, 422, "invalid_request", "context"),
         (
-            {"question": "?", "strategy": "glimp", "parameters": {"router": "/etc/passwd"}},
+            {"question": "?", "strategy": "glimprouter", "parameters": {"router": "/etc/passwd"}},
             400,
             "user_error",
             "parameters.router",
@@ -190,7 +190,7 @@ def test_a_stream_is_the_runs_events_to_the_last(http):
 def test_a_stream_of_a_run_that_fails_ends_with_the_error_object(http, served):
     class Broken(ScriptedModel):
         async def generate(self, requests, listener=None):
-            from reason.core.errors import BadReply
+            from reason.core.errors import InvalidResponse
 
             raise BadReply("nonsense came back")
 
@@ -367,7 +367,7 @@ def test_no_body_makes_the_server_fail(http, body, path):
 
 def test_events_are_the_ones_of_the_store(http, served):
     run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
-    stored = served.call(served.desk.store.events(run_id))
-    assert [EVENT.validate_json(e.model_dump_json()) for e in stored] == events_of(
+    stored = served.call(served.desk.store.list_events(run_id))
+    assert [EVENT_ADAPTER.validate_json(e.model_dump_json()) for e in stored] == events_of(
         http.get(f"/v1/runs/{run_id}/events").text
     )

@@ -3,19 +3,19 @@
 import asyncio
 
 import pytest
-from support.run_manager import Gate
-from support.authenticated_app import guarded_app
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
-from reason.sidecar import workers as workers_module
+from reason.sidecar import worker_processes as workers_module
 from reason.sidecar.app import create_app
-from reason.sidecar.client_calls import Following
+from reason.sidecar.client import Following
 from reason.sidecar.error_objects import INTERNAL
-from reason.sidecar.native import health
-from reason.sidecar.native.event_lines import EventLines
-from reason.sidecar.workers import Workers
+from reason.sidecar.native import routes as health
+from reason.sidecar.native.routes import EventLines
+from reason.sidecar.worker_processes import Workers
 from reason.verify.verifier import VERIFIERS
+from support.authenticated_app import guarded_app
+from support.run_manager import Gate
 from support.scripted_model import ScriptedModel, replies
 
 

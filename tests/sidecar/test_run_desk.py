@@ -4,13 +4,12 @@ import weakref
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.run_manager import ANNE, BEN, Gate, config_of, desk_on, left_behind
 from reason.core.errors import (
     BackendError,
     BackendUnavailable,
-    BadReply,
     Cancelled,
     DuplicateRequest,
+    InvalidResponse,
     RunConflict,
     ServerBusy,
     ShuttingDown,
@@ -19,8 +18,9 @@ from reason.core.errors import (
     UserError,
 )
 from reason.core.events import RunFailed, RunFinished, TextDelta
-from reason.sidecar.callers import EVERYBODY
-from reason.sidecar.live_run import LiveRun
+from reason.sidecar.auth import EVERYBODY
+from reason.sidecar.runs import LiveRun
+from support.run_manager import ANNE, BEN, Gate, config_of, desk_on, left_behind
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -29,13 +29,13 @@ def models(monkeypatch):
     """The models that reasoners open, by name; what is no model is raised."""
     models = {}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         found = models[name]
         if isinstance(found, Exception):
             raise found
         return found
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 
@@ -361,12 +361,12 @@ async def test_a_model_that_fails_ends_the_run_and_frees_its_turn(path, models):
     async with desk_on(path, models, max_runs=1) as desk:
 
         async def broken(requests, listener=None):
-            raise BadReply("nonsense")
+            raise InvalidResponse("nonsense")
 
         models["scripted"].generate = broken
         for _ in range(3):
             run = await desk.start(config_of(desk), ANNE)
-            with pytest.raises(BadReply):
+            with pytest.raises(InvalidResponse):
                 await run.result()
         assert {r.status for r in await desk.store.list_runs()} == {"failed"}
 
@@ -390,7 +390,7 @@ async def test_what_a_killed_process_left_can_be_cancelled_before_it_is_taken_up
 
 
 async def test_a_run_that_kills_whoever_takes_it_up_is_given_up_in_the_end(path, models, monkeypatch):
-    monkeypatch.setattr("reason.sidecar.live_run.MOST_BEGINNINGS", 2)
+    monkeypatch.setattr("reason.sidecar.runs.MOST_BEGINNINGS", 2)
     async with desk_on(path, models, step=(gate := Gate())) as desk:
         run = await desk.start(config_of(desk), ANNE)
         for _ in range(2):

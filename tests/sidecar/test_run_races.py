@@ -4,21 +4,21 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.run_manager import ANNE, Gate, config_of, desk_on, left_behind
 from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
-from reason.core.store import RunRecord
-from reason.sidecar.native.replies import summary_of
+from reason.core.store.protocol.protocol import RunRecord
+from reason.sidecar.native.schemas import summary_of
+from support.run_manager import ANNE, Gate, config_of, desk_on, left_behind
 
 
 @pytest.fixture
 def models(monkeypatch):
     models = {}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return models[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 
@@ -175,7 +175,7 @@ async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
         gate.reached.clear()
         await desk.resume(run.id, ANNE)
         await gate.reached.wait()
-        begun = [e for e in await desk.store.events(run.id) if isinstance(e, RunStarted)]
+        begun = [e for e in await desk.store.list_events(run.id) if isinstance(e, RunStarted)]
         assert [e.resumed for e in begun] == [False, True]
 
 

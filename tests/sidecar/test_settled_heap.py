@@ -1,6 +1,6 @@
 import gc
 
-from reason.sidecar.settled_heap import YOUNG, settled_heap
+from reason.sidecar.server import YOUNG, settled_heap
 
 
 def test_what_is_there_is_out_of_sight_as_long_as_the_server_runs():

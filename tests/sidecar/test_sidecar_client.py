@@ -7,15 +7,13 @@ import sys
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.answers import plain_answer
-from reason.core.answer import Answer
 from reason.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
-    BadReply,
     Cancelled,
     DuplicateRequest,
+    InvalidResponse,
     LimitExceeded,
     ModelNotFound,
     NotVerified,
@@ -28,17 +26,19 @@ from reason.core.errors import (
     UserError,
 )
 from reason.core.events import RunFinished, StageStarted, TextDelta
-from reason.core.question import Document
-from reason.sidecar.client import AsyncSidecarClient, SidecarClient
-from reason.sidecar.client_calls import (
+from reason.core.types import Answer, Document
+from reason.sidecar.client import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
+    AsyncSidecarClient,
     EventReader,
     Following,
+    SidecarClient,
     readiness,
     refuse,
 )
 from reason.sidecar.error_objects import error_from, error_object
+from support.answers import plain_answer
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
 
@@ -47,11 +47,11 @@ from support.sidecar_server import serving, settings_for
 def served(tmp_path_factory):
     model = ScriptedModel(replies("The answer is 42."))
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reasoner_module, "open_model", open_model)
+        patch.setattr(reasoner_module, "load_model", load_model)
         with serving(settings_for(tmp_path_factory.mktemp("served"))) as server:
             server.model = model
             yield server
@@ -227,7 +227,7 @@ class Breaking:
 
 @pytest.fixture
 def breaking(monkeypatch):
-    monkeypatch.setattr("reason.sidecar.client_calls.FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr("reason.sidecar.client.FIRST_DELAY_S", 0.0)
 
     def make(*answers, reconnects=3):
         server = Breaking(*answers)
@@ -268,7 +268,7 @@ def test_what_is_hopeless_is_not_tried_again(breaking):
 
 
 async def test_the_asynchronous_client_reconnects_likewise(monkeypatch):
-    monkeypatch.setattr("reason.sidecar.client_calls.FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr("reason.sidecar.client.FIRST_DELAY_S", 0.0)
     server = Breaking(line_of(1), httpx.ReadError("broken"), line_of(2) + finished(3))
     async with AsyncSidecarClient("http://x", transport=httpx.MockTransport(server)) as client:
         assert [e.number async for e in client.events("r")] == [1, 2, 3]
@@ -279,7 +279,7 @@ def test_replies_that_are_none_of_this_api_are_told_as_such():
     def client(response):
         return SidecarClient("http://x", transport=httpx.MockTransport(lambda _: response))
 
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidResponse):
         client(httpx.Response(200, json={"hello": 1})).ask("?")
     with pytest.raises(BackendError, match="502"):
         client(httpx.Response(502, text="<html>")).ask("?")
@@ -331,7 +331,7 @@ def test_events_are_read_from_their_lines():
     reader = EventReader()
     lines = [": ping", "", *line_of(7).splitlines(), 'data: {"type": "of.tomorrow", "number": 8}', ""]
     assert [e.number for e in map(reader.take, lines) if e is not None] == [7]
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidResponse):
         [reader.take(line) for line in ('data: {"type": "stage.started"}', "")]
     with pytest.raises(ServerBusy):
         told = '{"error": {"message": "m", "type": "t", "param": null, "code": "server_busy"}}'
@@ -341,7 +341,7 @@ def test_events_are_read_from_their_lines():
 @pytest.mark.parametrize("told", ["<html>", '{"error": "Bad Gateway"}', '{"message": "m"}', "[1]", '{"error":' * 3000])
 def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
     reader = EventReader()
-    with pytest.raises(BadReply, match="breaks off with an error that cannot be read"):
+    with pytest.raises(InvalidResponse, match="breaks off with an error that cannot be read"):
         [reader.take(line) for line in ("event: error", f"data: {told}", "")]
     proxy = httpx.Response(
         502, text=told, headers=[(b"Retry-After", b"\xb2")], request=httpx.Request("GET", "http://x/y")
@@ -349,7 +349,7 @@ def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
     with pytest.raises(BackendError, match="/y was answered with status 502"):
         refuse(proxy)
     ready = httpx.Response(503, text='{"ready": ' + told, request=httpx.Request("GET", "http://x/readyz"))
-    with pytest.raises(BadReply, match="the reply to /readyz is not one of this API"):
+    with pytest.raises(InvalidResponse, match="the reply to /readyz is not one of this API"):
         readiness(ready)
 
 

@@ -14,8 +14,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from support.answers import plain_answer
-from reason.core.answer import RunUsage, Verification
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import (
@@ -23,24 +21,24 @@ from reason.core.events import (
     CallFinished,
     CallStarted,
     Degraded,
-    PassagesFound,
+    EvidenceRetrieved,
     RunFailed,
     RunFinished,
     RunStarted,
     SampleFinished,
     StageFinished,
     StageStarted,
-    Verified,
+    VerificationFinished,
 )
 from reason.core.messages import Completion, Failure, Usage
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.self_consistency import SelfConsistency
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question, RunUsage, Verification
 from reason.reasoning.strategy import Models
-from reason.sidecar.gate.exporting import close_tracing, exporters_named, open_tracing
-from reason.sidecar.gate.spans import RunSpans
-from support.stored_runs import RunDesk
+from reason.reasoning.voting.self_consistency import SelfConsistency
+from reason.sidecar.tracing import RunSpans, close_tracing, exporters_named, open_tracing
+from support.answers import plain_answer
 from support.scripted_model import ScriptedModel, replies
+from support.stored_runs import RunDesk
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAID = "what the user said in confidence"
@@ -109,9 +107,11 @@ def whole_run(traced):
     traced.tell(StageFinished(stage="cross review", seconds=1.0), jury)
     traced.tell(StageFinished(stage="solve", seconds=1.0), solve)
     verify = traced.tell(StageStarted(stage="verify"))
-    traced.tell(PassagesFound(retriever="notes", claims=2, passages=6, seconds=0.5), verify)
+    traced.tell(EvidenceRetrieved(retriever="notes", claims=2, passages=6, seconds=0.5), verify)
     traced.tell(StageFinished(stage="verify", seconds=1.0), verify)
-    traced.tell(Verified(verification=Verification(verdict="disputed", confidence=0.5, verifiers=("davinci",))))
+    traced.tell(
+        VerificationFinished(verification=Verification(verdict="disputed", confidence=0.5, verifiers=("davinci",)))
+    )
     traced.tell(BudgetExhausted(kind="tokens", used=1, limit=1))
     traced.tell(Degraded(what=SAID))
     traced.end()

@@ -6,9 +6,9 @@ import asyncio
 
 import openai
 import pytest
-from support.openai_server import scripted_server
 from reason.core.errors import BackendUnavailable
-from reason.reasoning.json_answer import AS_JSON
+from reason.reasoning.cot import JSON_INSTRUCTION
+from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import ToolModel, calling
 
@@ -58,7 +58,7 @@ class Held(ScriptedModel):
 
 def formed(text):
     """First says it, then writes it as JSON."""
-    return replies('{"answer": 42}' if AS_JSON in text else SAID)(text)
+    return replies('{"answer": 42}' if JSON_INSTRUCTION in text else SAID)(text)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import openai
 import pytest
+from reason.core.store.protocol.protocol import ApiKey
+from reason.sidecar.api_keys import new_key
 from support.openai_server import scripted_server
-from reason.core.api_keys import ApiKey
-from reason.sidecar.gate.key_text import new_key
 from support.scripted_model import ScriptedModel, replies
 
 CHAT = [{"role": "user", "content": "What is 6 * 7?"}]

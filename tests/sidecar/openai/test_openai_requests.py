@@ -10,18 +10,13 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 from reason.core.errors import ModelNotFound, UserError
-from reason.core.serve_settings import AliasSettings, ServeSettings
-from reason.core.settings import Settings
+from reason.core.settings import AliasSettings, ServeSettings, Settings
 from reason.reasoning.strategy import STRATEGIES
-from reason.sidecar.openai.asking import several
-from reason.sidecar.openai.chat_request import ChatMessage, ChatRequest
-from reason.sidecar.openai.conversation import question_of
-from reason.sidecar.openai.fields import CHAT, RESPONSES, table
-from reason.sidecar.openai.model_names import every_name, named
-from reason.sidecar.openai.parameters import OTHER_NAMES, Knob, knobs
-from reason.sidecar.openai.parameters import table as parameter_table
-from reason.sidecar.openai.responses_request import ResponsesRequest
-from reason.sidecar.openai.thought_lines import line_of
+from reason.sidecar.openai.models import every_name, named
+from reason.sidecar.openai.requests import CHAT, RESPONSES, ChatMessage, ChatRequest, ResponsesRequest, table
+from reason.sidecar.openai.run_config import OTHER_NAMES, Knob, knobs, question_of, several
+from reason.sidecar.openai.run_config import table as parameter_table
+from reason.sidecar.openai.streaming import line_of
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import openai
 import pytest
-from support.answers import plain_answer
 from reason.sidecar.openai.outcome import Outcome
-from reason.sidecar.openai.responses_reply import ResponseEvents
-from reason.sidecar.openai.thoughts import Piece
+from reason.sidecar.openai.responses import ResponseEvents
+from reason.sidecar.openai.streaming import Piece
+from support.answers import plain_answer
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 

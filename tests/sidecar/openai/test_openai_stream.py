@@ -8,7 +8,7 @@ import time
 import httpx
 import openai
 import pytest
-from reason.reasoning.sampled_chains import SampledChains
+from reason.reasoning.sampling import SamplingConfig
 from reason.reasoning.strategy import STRATEGIES
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
@@ -89,7 +89,7 @@ def test_a_search_tells_its_steps(ask):
     assert "beam: " in thoughts[0]
 
 
-SAMPLING = [n for n in STRATEGIES.names() if issubclass(STRATEGIES.load(n).Config, SampledChains) and n != "rag"]
+SAMPLING = [n for n in STRATEGIES.names() if issubclass(STRATEGIES.load(n).Config, SamplingConfig) and n != "rag"]
 """Strategies that sample chains, but for one that asks brains, of which there are none here."""
 
 
@@ -130,7 +130,7 @@ def test_events_of_the_run(ask, server):
     chunks = list(ask(stream=True, extra_body={"reason": {"stream_events": True}}))
     telling = [c for c in chunks if "event" in (c.model_extra or {}).get("reason", {})]
     told = [c.reason["event"] for c in telling]
-    stored = server.call(server.desk.store.events(chunks[-1].reason["run_id"]))
+    stored = server.call(server.desk.store.list_events(chunks[-1].reason["run_id"]))
     assert [event["number"] for event in told] == [event.number for event in stored]
     assert not any(c.choices[0].delta.content for c in telling)
 
@@ -226,5 +226,5 @@ def test_a_whole_answer_is_not_held_to_what_a_stream_would_have_told(ask, monkey
     def never(*_, **__):
         raise AssertionError("nothing was streamed")
 
-    monkeypatch.setattr("reason.sidecar.openai.said_text.SaidText.finish", never)
+    monkeypatch.setattr("reason.sidecar.openai.streaming.SaidText.finish", never)
     assert ask().choices[0].message.content == "The answer is 42."

@@ -12,10 +12,9 @@ from reason.core.events import (
     VoteUpdated,
 )
 from reason.core.messages import Completion
-from reason.core.question import Question
 from reason.core.run import RunConfig
-from reason.sidecar.openai.said_text import SaidText
-from reason.sidecar.openai.telling import Telling, certain_call, whole_thoughts
+from reason.core.types import Question
+from reason.sidecar.openai.streaming import SaidText, Telling, certain_call, whole_thoughts
 
 ASKED = Question(text="?")
 

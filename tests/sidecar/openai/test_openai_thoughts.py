@@ -6,10 +6,9 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reason.core.errors import BadReply
-from reason.reasoning.reading import read
-from reason.sidecar.openai.said_text import SaidText, in_pieces, until_stop
-from reason.sidecar.openai.thoughts import ThoughtSplitter, split_thoughts
+from reason.core.errors import InvalidResponse
+from reason.reasoning.answers.normalization import read
+from reason.sidecar.openai.streaming import SaidText, ThoughtSplitter, in_pieces, split_thoughts, until_stop
 
 PARTS = st.lists(
     st.sampled_from(["<think>", "</think>", "<Thinking>", "</thought>", "<", "</", "a", "b c", "\n", "</th", "ink>"]),
@@ -104,7 +103,7 @@ def test_what_was_said_is_never_taken_back(text, at, stop):
 def test_a_text_that_goes_on_otherwise_is_an_error():
     said = SaidText()
     said.add("one")
-    with pytest.raises(BadReply, match="does not go on"):
+    with pytest.raises(InvalidResponse, match="does not go on"):
         said.finish("two")
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.core.answer import CheckedClaim, Verdict, Verification
-from reason.core.events import ClaimChecked, EventFields, RunFinished, StageStarted, Verified
-from reason.core.jury_events import ClaimLabelled
+from reason.core.events import ClaimChecked, ClaimLabelled, Event, RunFinished, StageStarted, VerificationFinished
+from reason.core.types import CheckedClaim, Verdict, Verification
 from reason.sidecar.viewer.page import trace_html, verification_html
 from support.verified_text import ANSWER, PLACES, verified
 from support.viewer_runs import answer_of, numbered
@@ -180,10 +179,10 @@ def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_pat
     ]
 
 
-def checked_run(*, ended: bool) -> list[EventFields]:
+def checked_run(*, ended: bool) -> list[Event]:
     """A run whose answer was verified, with a jury's label of the second claim."""
     found = verified()
-    events: list[EventFields] = [
+    events: list[Event] = [
         StageStarted(stage="verify"),
         *(ClaimChecked(index=i, report=r.model_dump(mode="json")) for i, r in enumerate(found.reports)),
         ClaimLabelled(
@@ -199,7 +198,7 @@ def checked_run(*, ended: bool) -> list[EventFields]:
     ]
     if ended:
         answer = answer_of(ANSWER, verification=found.verification)
-        events += [Verified(verification=found.verification), RunFinished(answer=answer)]
+        events += [VerificationFinished(verification=found.verification), RunFinished(answer=answer)]
     return numbered(events)
 
 

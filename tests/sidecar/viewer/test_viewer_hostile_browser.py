@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.step_search_events import ferry_run
 from reason.core.events import StrategyNote
-from reason.sidecar.viewer.assets_on_disk import asset
-from reason.sidecar.viewer.page import trace_html, verification_html
+from reason.sidecar.viewer.page import asset, trace_html, verification_html
+from support.step_search_events import ferry_run
 from support.verified_text import verified
 from support.viewer_runs import EVIL, evil_run
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.openai_server import scripted_server
 from playwright.sync_api import Route, expect
-from reason.core.api_keys import ApiKey
-from reason.sidecar.gate.key_text import new_key
+from reason.core.store.protocol.protocol import ApiKey
+from reason.sidecar.api_keys import new_key
+from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 from support.thought_model import World
 from support.viewer_runs import EVIL

@@ -10,14 +10,13 @@ import subprocess
 import sys
 
 import pytest
-from support.step_search_events import ferry_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.html_page import Read, carried
 from reason.core.events import Degraded, NodesSearched, RunFailed, RunStarted, SearchEnded, SearchNode
-from reason.core.question import Question
-from reason.sidecar.viewer.assets_on_disk import asset
-from reason.sidecar.viewer.page import json_in_html, trace_html, verification_html
+from reason.core.types import Question
+from reason.sidecar.viewer.page import asset, json_in_html, trace_html, verification_html
+from support.html_page import Read, carried
+from support.step_search_events import ferry_run
 from support.verified_text import verified
 from support.viewer_runs import EVIL, evil_run
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from reason.sidecar.errors import install_errors
-from reason.sidecar.viewer.assets_on_disk import asset
+from reason.sidecar.viewer.page import asset
 from reason.sidecar.viewer.routes import router
 
 POLICY = (

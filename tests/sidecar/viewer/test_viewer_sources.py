@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.step_search_events import ferry_run
+from reason.core.events import JsonlSink
 from support.mcts_events import noted_run
-from reason.core.event_sinks import JsonlSink
+from support.step_search_events import ferry_run
 from support.viewer_runs import evil_run
 
 VIEWER = Path(__file__).resolve().parents[3] / "sidecar" / "viewer"

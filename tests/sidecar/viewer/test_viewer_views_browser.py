@@ -7,35 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.step_search_events import ferry_run
-from support.mcts_events import SOURCES, noted_run
 from pydantic import JsonValue
-from reason.core.answer import Candidate, Evidence, RoleUsage, RunUsage, Solution
 from reason.core.budget import Budget, Ledger
 from reason.core.events import (
     BudgetCharged,
     BudgetExhausted,
     CallFinished,
     CallStarted,
-    CandidateFound,
-    EventFields,
+    CandidateAdded,
+    Event,
+    JuryStageEnded,
     LeafSelected,
     MemoryAssociated,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
     RunFailed,
     RunFinished,
     RunStarted,
     SampleFinished,
-    SolutionFound,
+    SolutionFinished,
     StageStarted,
     StepRouted,
     StrategyNote,
     TextDelta,
     VoteUpdated,
 )
-from reason.core.jury_events import JuryStageEnded, OpinionGiven, OpinionsMerged, OpinionsRanked, ReviewGiven
 from reason.core.messages import Completion, Failure, Usage
-from reason.core.question import Question
+from reason.core.types import Candidate, Evidence, Question, RoleUsage, RunUsage, Solution
 from reason.sidecar.viewer.page import trace_html
+from support.mcts_events import SOURCES, noted_run
+from support.step_search_events import ferry_run
 from support.viewer_runs import answer_of, numbered
 
 Look = Callable[..., Any]
@@ -49,7 +52,7 @@ def seen(look: Look, tmp_path: Path) -> Any:
     """Shows events, and gives the tab; nothing may have been complained of in the end."""
     tab = look()
 
-    def show(*events: EventFields, status: Any = None) -> Any:
+    def show(*events: Event, status: Any = None) -> Any:
         tab.show(trace_html(numbered(list(events)), status), tmp_path)
         return tab
 
@@ -128,7 +131,7 @@ def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
     ]
 
 
-def sampled(deltas: bool = True) -> list[EventFields]:
+def sampled(deltas: bool = True) -> list[Event]:
     """A call whose first sample's text ends with the end of text, and whose second failed."""
     done = Completion(
         text="a<b", token_ids=(1, 2, 3, 4), logprobs=(0.0, -0.5, -5.0, -1.0), finish_reason="stop",
@@ -175,10 +178,10 @@ def test_a_stored_sample_has_its_shades_below(seen: Any) -> None:
 
 
 def test_candidates(seen: Any) -> None:
-    tab = seen(STARTED, CandidateFound(index=0, answer="7"), CandidateFound(index=1, answer=None, score=0.5))
+    tab = seen(STARTED, CandidateAdded(index=0, answer="7"), CandidateAdded(index=1, answer=None, score=0.5))
     assert tab.texts("#candidates summary") == ["17", "2no answer found in itscore 0.500"]
     found = (Candidate(text="It is 7.", answer="7", tokens=3), Candidate(text="?", score=0.5))
-    tab = seen(STARTED, SolutionFound(solution=Solution(chosen=0, candidates=found)))
+    tab = seen(STARTED, SolutionFinished(solution=Solution(chosen=0, candidates=found)))
     assert tab.texts("#candidates summary")[0] == "17chosen3 tokens"
     tab.page.click("#candidates summary >> nth=0")
     assert tab.text("#candidates .text") == "It is 7."

@@ -1,1 +1,0 @@
-"""What stands between the network and the desk: keys, limits, checks of requests, metrics, spans, logs."""

@@ -1,0 +1,221 @@
+"""Logs as JSON lines on standard error, without secrets, and without what users and models say unless that is wanted.
+
+What other libraries log is not ours to vouch for: a line of theirs tells who logged, at which level and where, no more.
+
+`RunLog`: one line in the log for each run that ends; what was asked and answered is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from ..core.events import Event, RunFailed, RunFinished
+from .api_keys import KEY_IN_TEXT
+
+OURS = "reason.sidecar"
+"""Name of the logger whose records are events with fields; `Journal` writes them."""
+_SERVER = "uvicorn.error"
+_SERVER_SAYS = re.compile(
+    r"Started server process \[\d+\]|Finished server process \[\d+\]|Waiting for application (startup|shutdown)\."
+    r"|Application (startup|shutdown) complete\.|Shutting down|Waiting for .{1,60}"
+    r"|Uvicorn running on .{1,200}|(Stopping|Started) (re)?load(er|ing).{0,80}"
+    r"|Invalid HTTP request received\.|Unsupported upgrade request\.|Exceeded concurrency limit\."
+    r"|ASGI callable returned without completing response\."
+)
+_CREDENTIALS = re.compile(
+    rf"{KEY_IN_TEXT.pattern}|\b(?:sk|pk|rk|gsk|hf|xai)[-_][A-Za-z0-9_\-]{{8,}}|\bAIza[A-Za-z0-9_\-]{{20,}}"
+    r"|(?i:bearer|basic)\s+[A-Za-z0-9._~+/=\-]{6,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+HIDDEN = "[hidden]"
+_FRAMES = 12
+_LONGEST = 2000
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record: `time`, `level`, `event`, and the event's fields.
+
+    Args:
+        content: Whether text of libraries and errors may be shown; keys are hidden even then.
+    """
+
+    def __init__(self, *, content: bool = False) -> None:
+        super().__init__()
+        self._content = content
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        told: dict[str, Any] = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, Mapping):
+            told["event"] = str(record.msg)
+            told |= fields
+        else:
+            told |= self._foreign(record)
+        if record.exc_info and record.exc_info[0] is not None:
+            told |= _fault(record.exc_info[0], record.exc_info[1], record.exc_info[2], self._content)
+        return hide(json.dumps(told, ensure_ascii=True, default=str))
+
+    def _foreign(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What may be told of a record that somebody else has made."""
+        told: dict[str, Any] = {"event": "log", "logger": record.name}
+        if record.name != OURS and not record.name.startswith("uvicorn"):
+            told["at"] = f"{Path(record.pathname).name}:{record.lineno}"
+        message = record.getMessage()
+        if self._content:
+            told["message"] = message[:_LONGEST]
+        elif record.name == OURS or record.name.startswith("uvicorn"):
+            said = _SERVER_SAYS.match(message)
+            told["message"] = said[0] if said and record.name == _SERVER else str(record.msg)[:200]
+        return told
+
+
+class Unspoken(logging.Filter):
+    """Takes the text out of the records of a library that brings its own handlers along, unless content is wanted.
+
+    Args:
+        content: Whether it is; keys are hidden even then.
+    """
+
+    def __init__(self, *, content: bool = False) -> None:
+        super().__init__()
+        self._content = content
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let it pass if it is a warning at least."""
+        record.msg = hide(record.getMessage()) if self._content else "(text withheld)"
+        record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
+        return record.levelno >= logging.WARNING
+
+
+CHATTY = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "openai._base_client")
+"""Loggers that put addresses, headers or bodies of requests to models into their lines."""
+
+
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: whoever replaces it may close the former one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def open_logs(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send every record of this process through `JsonLines`, and quieten who says too much.
+
+    Args:
+        content: Whether logs may hold what users, models and libraries say.
+        level: The lowest level that is shown.
+        stream: Where lines go; None is standard error.
+    """
+    handler = StandardError() if stream is None else logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines(content=content))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger(OURS).setLevel(level)
+    logging.getLogger(_SERVER).setLevel(level)
+    for name in ("uvicorn", _SERVER, "uvicorn.asgi"):
+        logging.getLogger(name).handlers[:] = []
+        logging.getLogger(name).propagate = True
+    access = logging.getLogger("uvicorn.access")  # `Journal` tells of requests
+    access.handlers[:] = []
+    access.propagate = False
+    withhold(content=content)
+
+
+def withhold(*, content: bool = False) -> None:
+    """Take the text out of what chatty libraries log, whatever handlers they have or get later."""
+    for name in CHATTY:
+        logger = logging.getLogger(name)
+        for old in [one for one in logger.filters if isinstance(one, Unspoken)]:
+            logger.removeFilter(old)
+        logger.addFilter(Unspoken(content=content))
+
+
+def log_event(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
+    """Write an event with its fields; those that are None are left out."""
+    logger = logging.getLogger(OURS)
+    if logger.isEnabledFor(level):
+        logger.log(level, event, extra={"fields": {name: v for name, v in fields.items() if v is not None}})
+
+
+def log_fault(event: str, error: BaseException, /, **fields: Any) -> None:
+    """The same for an error of ours, with the place where it arose and, unless content is wanted, without its text."""
+    told = {name: value for name, value in fields.items() if value is not None}
+    logging.getLogger(OURS).error(event, exc_info=error, extra={"fields": told})
+
+
+def hide(text: str) -> str:
+    """The text without anything that looks like a key."""
+    return _CREDENTIALS.sub(HIDDEN, text)
+
+
+def _fault(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, content: bool
+) -> dict[str, Any]:
+    frames = traceback.extract_tb(trace)[-_FRAMES:]
+    told: dict[str, Any] = {
+        "error": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+        "frames": [f"{Path(f.filename).parent.name}/{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames],
+    }
+    if content:
+        told["error_message"] = str(error)[:_LONGEST]
+    return told
+
+
+class RunLog:
+    """A sink that tells of the end of one run.
+
+    Args:
+        strategy: The run's strategy.
+        request_id: The request that began it; empty if none did.
+        key_id: The key that it was sent with; empty if none was.
+        content: Whether logs may hold what users and models say.
+    """
+
+    def __init__(self, strategy: str, *, request_id: str = "", key_id: str = "", content: bool = False) -> None:
+        self._strategy, self._request_id, self._key_id, self._content = strategy, request_id, key_id, content
+
+    def __call__(self, event: Event) -> None:
+        """Tell, if the event is the last."""
+        if isinstance(event, RunFinished):
+            usage = event.answer.usage
+            log_event(
+                "run",
+                **self._who(event),
+                outcome=event.answer.stopped,
+                seconds=round(usage.wall_seconds, 6),
+                tokens=usage.completion_tokens,
+                prompt_tokens=usage.prompt_tokens,
+                usd=usage.cost_usd,
+                answer=event.answer.text if self._content else None,
+            )
+        elif isinstance(event, RunFailed):
+            log_event(
+                "run",
+                logging.WARNING,
+                **self._who(event),
+                outcome="error",
+                code=event.code,
+                seconds=round(event.at_s, 6),
+                message=event.message if self._content else None,
+            )
+
+    def _who(self, event: Event) -> dict[str, str | None]:
+        return {
+            "request_id": self._request_id or None,
+            "key_id": self._key_id or None,
+            "run_id": event.run_id,
+            "strategy": self._strategy,
+        }

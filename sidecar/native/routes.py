@@ -1,0 +1,451 @@
+"""`/v1/runs`: runs that go on by themselves; looking at them, following, cancelling and resuming them.
+
+`GET /v1/strategies` and `GET /v1/verifiers`: what there is, made from the registry.
+
+`/healthz` and `/readyz`: whether the process lives, and whether it takes runs.
+
+From the body of a native request to the configuration of its run.
+
+A run's events as server-sent events: `EventLines`, a response that stays awake and ends when its client goes.
+
+`POST /v1/reason` and `POST /v1/verify`: one question or one text, and its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from ...agents.reasoner import Reasoner
+from ...agents.verification import Reports, TextVerification, found_of, plan_verification
+from ...core.errors import Cancelled, ModelNotFound, ReasonError
+from ...core.events import Event
+from ...core.registry import Registry
+from ...core.run import RunConfig
+from ...core.settings import Settings
+from ...core.store.protocol import RunStatus
+from ...core.types import Answer, Document, Question
+from ...reasoning.strategy import STRATEGIES, Strategy
+from ...verify.verifier import VERIFIERS, Verifier
+from ..error_objects import INTERNAL, error_object, plain_error, shown_event
+from ..logs import log_fault
+from ..openai.models import chosen_strategy, named
+from ..policy import allowed_model, bounded, offered_models, refuse_places
+from ..run_manager import RunDesk
+from ..run_start import ERRORS, Asks, IdempotencyKey, Reads, Starter, headers_of, told
+from ..runs import goes_on
+from ..sse import EVENTS, PING, STREAM_HEADERS, while_connected
+from .schemas import (
+    AskBody,
+    DocumentIn,
+    Health,
+    Kind,
+    Kinds,
+    Readiness,
+    ReasonBody,
+    RunDetail,
+    RunPage,
+    VerifyBody,
+    detail_of,
+    summary_of,
+)
+
+lists = APIRouter(prefix="/v1", tags=["what there is"], responses={k: ERRORS[k] for k in (401, 403, 429, 500)})
+
+
+@lists.get("/strategies", response_model=Kinds, summary="List the strategies")
+async def strategies(_caller: Reads) -> Response:
+    """The reasoning strategies, each with a JSON schema of its parameters."""
+    return _reply(await asyncio.to_thread(_kinds, STRATEGIES))
+
+
+@lists.get("/verifiers", response_model=Kinds, summary="List the verifiers")
+async def verifiers(_caller: Reads) -> Response:
+    """The verifiers, each with a JSON schema of its parameters."""
+    return _reply(await asyncio.to_thread(_kinds, VERIFIERS))
+
+
+def _kinds(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> Kinds:
+    found: list[Kind] = []
+    for name in registry.names():
+        try:
+            kind = registry.load(name)
+        except ReasonError:  # a package that cannot be loaded takes no others along; `reason doctor` tells of it
+            continue
+        roles = getattr(kind, "roles", ())
+        found.append(
+            Kind(
+                name=kind.name,
+                summary=kind.summary,
+                stability=kind.stability,
+                paper=kind.paper,
+                roles=roles if isinstance(roles, tuple) else (),
+                parameters=kind.Config.model_json_schema(),
+            )
+        )
+    return Kinds(data=tuple(found))
+
+
+def _reply(kinds: Kinds) -> Response:
+    return Response(kinds.model_dump_json(), media_type="application/json")
+
+
+STORE_S = 2.0
+"""How long the store may take to answer, in seconds; probes wait little longer."""
+
+health = APIRouter(tags=["health"])
+
+
+@health.get("/healthz", response_model=Health, summary="Is the process alive?")
+async def alive() -> Health:
+    """It is, if it answers."""
+    return Health()
+
+
+@health.get(
+    "/readyz",
+    response_model=Readiness,
+    summary="Does the process take runs?",
+    responses={503: {"model": Readiness, "description": "It does not: its store is away, or it is about to stop"}},
+)
+async def ready(request: Request) -> Response:
+    """Whether store and models are there, and no drain has begun."""
+    desk: RunDesk = request.app.state.desk
+    reachable = await desk.reaches_store(STORE_S)
+    opened = request.app.state.reasoner.opened_models()
+    told = Readiness(
+        ready=reachable and not desk.draining,
+        draining=desk.draining,
+        store="ok" if reachable else "unreachable",
+        models={
+            name: "open" if name in opened else "at first use" for name in offered_models(request.app.state.settings)
+        },
+        in_flight=desk.in_flight,
+    )
+    return Response(told.model_dump_json(), 200 if told.ready else 503, media_type="application/json")
+
+
+DEFAULT_VERIFIER = "davinci"
+
+
+def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
+    """The configuration of a question's run.
+
+    Raises:
+        ModelNotFound: A model is not offered.
+        UserError: Something else of it is not allowed; names the field.
+    """
+    settings = reasoner.settings
+    name = named(body.model, settings) if body.model is not None else None
+    strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
+    verify = body.verify if body.verify is not None else (name.verify if name is not None and name.verify else None)
+    for verifier, given in body.verify_parameters.items():
+        own = settings.verifiers.get(verifier)
+        refuse_places(given, own, param=f"verify_parameters.{verifier}")
+    refuse_places(body.parameters, settings.strategies.get(strategy))
+
+    def offered(field: str, model: str | None) -> str | None:
+        return None if model is None else _offered(settings, field, model)
+
+    jurors = None if body.jurors is None else tuple(_offered(settings, "jurors", juror) for juror in body.jurors)
+    question = Question(
+        text=body.question,
+        choices=body.choices,
+        documents=_documents(body.documents),
+        kind=body.kind,
+        metadata=dict(body.metadata),
+    )
+    limits = (settings.budget,) if name is None else (settings.budget, name.budget)
+    return reasoner.plan(
+        question,
+        strategy=strategy,
+        model=None if name is None else name.model,
+        parameters={**(name.parameters if name is not None else {}), **body.parameters},
+        verify=verify,
+        verify_parameters=body.verify_parameters,
+        repairs=body.repairs,
+        require_verified=body.require_verified,
+        budget=bounded(body.budget, settings.serve, *limits),
+        seed=body.seed,
+        small_model=offered("small_model", body.small_model),
+        judge_model=offered("judge_model", body.judge_model),
+        jurors=jurors,
+        chair_model=offered("chair_model", body.chair_model),
+        tenant=tenant,
+    )
+
+
+def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
+    """The configuration of a run that checks a text, and what is to be told beside the run's own notes.
+
+    Raises:
+        ModelNotFound: A model is not offered.
+        UserError: Something else of it is not allowed; names the field.
+    """
+    settings = reasoner.settings
+    verifiers = body.verifiers or settings.verify or (DEFAULT_VERIFIER,)
+    for verifier, given in body.parameters.items():
+        refuse_places(given, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
+    changed: dict[str, object] = {"budget": bounded(body.budget, settings.serve, settings.budget)}
+    if body.jurors is not None:
+        changed["jurors"] = tuple(_offered(settings, "jurors", juror) for juror in body.jurors)
+    return plan_verification(
+        body.text,
+        settings=settings.model_copy(update=changed),
+        question=body.question,
+        documents=_documents(body.documents),
+        verifiers=verifiers,
+        parameters=body.parameters,
+        model=None if body.model is None else allowed_model(settings, body.model),
+        programs_only=body.programs_only,
+        tenant=tenant,
+    )
+
+
+def _offered(settings: Settings, field: str, model: str) -> str:
+    try:
+        return allowed_model(settings, model)
+    except ModelNotFound as e:
+        e.param = field
+        raise
+
+
+def _documents(given: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
+    return tuple(Document(name=one.name, text=one.text) for one in given)
+
+
+class EventLines(Response):
+    """Sends events as they come, each with its number as `id`, and a comment when none came for a while.
+
+    An error is sent as an event of type "error" with the error object; nothing follows it. When the client goes, the
+    generator of the events is closed at once.
+
+    Args:
+        events: What is sent.
+        keepalive_s: Silence after which a comment is sent, in seconds.
+        headers: Further headers.
+        held: Entered before anything is sent and left in the end, also by a client that has gone before the first
+            event: a generator that nobody began to read would not notice.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[Event, None],
+        keepalive_s: float,
+        headers: Mapping[str, str] | None = None,
+        held: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        super().__init__(headers={**STREAM_HEADERS, **(headers or {})})
+        del self.headers["content-length"]
+        self._events, self._keepalive_s, self._held = events, keepalive_s, held or nullcontext()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        async with self._held:
+            with suppress(Cancelled, OSError):  # the client has gone, or the connection broke
+                await while_connected(receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        loop = asyncio.get_running_loop()
+        sending = asyncio.Lock()
+        sent_at = loop.time()
+
+        async def push(chunk: bytes, *, more: bool = True) -> None:
+            nonlocal sent_at
+            async with sending:
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            sent_at = loop.time()
+
+        async def stay_awake() -> None:
+            while True:
+                quiet = loop.time() - sent_at
+                if quiet >= self._keepalive_s:
+                    await push(PING)
+                    quiet = 0.0
+                await asyncio.sleep(self._keepalive_s - quiet)
+
+        awake = asyncio.ensure_future(stay_awake())
+        try:
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    await push(event_line(shown_event(event)))
+        except ReasonError as e:
+            await push(error_line(error_object(e)))
+        except Exception as e:
+            if isinstance(e, OSError):
+                raise
+            log_fault("stream.fault", e)
+            await push(error_line(plain_error(INTERNAL, 500, code="internal")))
+        finally:
+            awake.cancel()
+            await asyncio.gather(awake, return_exceptions=True)
+        await push(b"", more=False)
+
+
+def event_line(event: Event) -> bytes:
+    """An event in the form of server-sent events; its JSON has no line breaks."""
+    name = f"id: {event.number}\n" if event.number else ""
+    return f"{name}data: {event.model_dump_json()}\n\n".encode("utf-8", "replace")
+
+
+def error_line(error: dict[str, Any]) -> bytes:
+    """An error object that ends a stream."""
+    return f"event: error\ndata: {json.dumps({'error': error}, ensure_ascii=True, allow_nan=False)}\n\n".encode()
+
+
+runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERRORS)
+
+RunId = Annotated[
+    str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="Name of the run.")
+]
+MAX_NUMBER = 2**53
+
+
+@runs.post("", status_code=202, response_model=RunDetail, summary="Start a run")
+async def start(body: AskBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+    """Start a run that goes on by itself, in the next process if this one ends; `Location` says where it is found."""
+    starter = Starter(request, caller, idempotency)
+    config = ask_config(body, request.app.state.reasoner, caller.tenant)
+    run = await starter.start(config, body, background=True)
+    detail = detail_of(await _desk(request).record(run.id, caller))
+    return _detail(detail, 202, headers_of(run))
+
+
+@runs.get("", response_model=RunPage, summary="List runs")
+async def list_runs(
+    request: Request,
+    caller: Reads,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most runs.")] = 20,
+    before: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="Older than that run."),
+    ] = None,
+    status: Annotated[RunStatus | None, Query(description="Of that status alone.")] = None,
+) -> Response:
+    """The newest runs, newest first; `next` is what `before` is for those that follow."""
+    found = await _desk(request).store.list_runs(limit + 1, tenant=caller.sees, before=before, status=status)
+    shown = tuple(summary_of(record) for record in found[:limit])
+    page = RunPage(runs=shown, next=shown[-1].id if len(found) > limit else None)
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+@runs.get("/{run_id}", response_model=RunDetail, summary="Show a run")
+async def show(run_id: RunId, request: Request, caller: Reads) -> Response:
+    """A run with its answer, as far as it is."""
+    return _detail(detail_of(await _desk(request).record(run_id, caller)))
+
+
+@runs.get(
+    "/{run_id}/events",
+    response_class=Response,
+    summary="Follow a run",
+    responses={
+        200: {
+            "description": "The run's events as server-sent events, stored ones first, until its last.",
+            "content": EVENTS,
+        }
+    },
+)
+async def events(
+    run_id: RunId,
+    request: Request,
+    caller: Reads,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Number of the last event that is known.")] = 0,
+    text: Annotated[bool, Query(description="Whether to tell text as it is generated, from now on.")] = False,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The same as `after`, from a client that reconnects.")
+    ] = None,
+) -> Response:
+    """Each event once, in order, with its number as `id`. Leaving does not stop the run."""
+    known = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else 0
+    run = await _desk(request).attach(run_id, caller)
+    return EventLines(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
+
+
+@runs.delete(
+    "/{run_id}",
+    response_model=RunDetail,
+    summary="Cancel a run",
+    responses={202: {"model": RunDetail, "description": "Another process was told to stop it"}},
+)
+async def cancel(run_id: RunId, request: Request, caller: Asks) -> Response:
+    """Stop a run; what it has so far is saved. One that has ended stays as it is."""
+    record = await _desk(request).cancel(run_id, caller)
+    return _detail(detail_of(record), 202 if goes_on(record) else 200)
+
+
+@runs.post("/{run_id}/resume", status_code=202, response_model=RunDetail, summary="Resume a run")
+async def resume(run_id: RunId, request: Request, caller: Asks) -> Response:
+    """Go on with a run that was interrupted or failed. What it has paid for is not paid again."""
+    run = await _desk(request).resume(run_id, caller)
+    return _detail(detail_of(await _desk(request).record(run.id, caller)), 202, headers_of(run))
+
+
+def _desk(request: Request) -> RunDesk:
+    desk: RunDesk = request.app.state.desk
+    return desk
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(MAX_NUMBER))
+
+
+def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(detail.model_dump_json(), status, headers, media_type="application/json")
+
+
+reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERRORS)
+
+
+@reasoning.post(
+    "/reason",
+    response_model=Answer,
+    summary="Answer a question",
+    responses={
+        200: {
+            "description": "The answer; or with `stream`, the run's events as server-sent events. The last one is "
+            "`run.finished` with the answer, or `run.failed`, or an event of type `error` with the error object.",
+            "content": EVENTS,
+        }
+    },
+)
+async def reason(body: ReasonBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+    """Answer a question. A spent budget is no error: the best answer so far comes back, with `stopped` "budget".
+
+    When the client leaves, the run is cancelled, unless the request has an `Idempotency-Key`.
+    """
+    starter = Starter(request, caller, idempotency)
+    config = ask_config(body, request.app.state.reasoner, caller.tenant)
+    run = await starter.start(config, body, text=body.stream and body.text)
+    if body.stream:
+        events, keepalive_s = told(run, text=body.text), request.app.state.serve.keepalive_s
+        return EventLines(events, keepalive_s, headers_of(run), held=run.held())
+    return _json(await starter.answer(run), headers_of(run))
+
+
+@reasoning.post("/verify", response_model=TextVerification, summary="Check a text claim by claim")
+async def verify(body: VerifyBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+    """Check a text that something else wrote. What a spent budget did not reach is "unchecked"."""
+    starter = Starter(request, caller, idempotency)
+    config, warned = verify_config(body, request.app.state.reasoner, caller.tenant)
+    run = await starter.start(config, body)
+    answer = await starter.answer(run)
+    reports = Reports()
+    if len(config.verify) == 1:  # of several, claims of one number are different claims
+        for event in await request.app.state.desk.store.list_events(run.id):
+            reports(event)
+    return _json(found_of(answer, config, reports, warned), headers_of(run))
+
+
+def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:
+    """A reply in its own JSON, which has no NaN and keeps infinities as text."""
+    return Response(reply.model_dump_json(), media_type="application/json", headers=headers)

@@ -1,0 +1,542 @@
+"""The body of `POST /v1/chat/completions`: every field that OpenAI documents, and `reason`, our own.
+
+The body of `POST /v1/responses`: every field that OpenAI documents, and `reason`, our own.
+
+What becomes of each field of OpenAI's requests: one table, by which the code refuses and the documentation tells.
+
+A field is honoured, ignored where nothing is lost by that, or refused by name. Nothing is dropped silently: what stands
+in no table is refused too.
+
+`StrictRoute`: a body that is not as it should be is a bad request (400), as OpenAI's clients know it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from ...core.budget import Budget
+from ...core.errors import UserError
+from ...core.messages import Frozen
+from ...core.registry import nearest
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class ReasonOptions(Frozen):
+    """What only this server understands; in OpenAI's clients a part of `extra_body`.
+
+    Attributes:
+        strategy: Name of the strategy, where the model name does not say it.
+        parameters: Parameters of the strategy that differ from the server's settings.
+        budget: Limits of each run; they narrow the server's own.
+        verify: Names of verifiers; an empty list is none, null are the server's.
+        verify_parameters: Parameters of verifiers, by verifier.
+        seed: The same as `seed`.
+        stream_events: Whether a stream carries the run's events too, each as `reason.event` of a chunk of its own.
+    """
+
+    strategy: str | None = None
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    verify: tuple[str, ...] | None = None
+    verify_parameters: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    seed: Seed | None = None
+    stream_events: bool = False
+
+
+class Lenient(BaseModel):
+    """A part of a conversation: what clients put there beyond what is read is left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Strict(BaseModel):
+    """A part of a request in which nothing unknown may stand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ContentPart(Lenient):
+    """A part of a message; of type `text` (of the assistant also `refusal`)."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(Lenient):
+    """The function of a tool call, its arguments as JSON text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ChatToolCall(Lenient):
+    """A tool call that the assistant made."""
+
+    id: str
+    type: str = "function"
+    function: CalledFunction | None = None
+
+
+class ChatMessage(Lenient):
+    """A turn of the conversation. Thoughts that come back (`reasoning`, `reasoning_content`) are not read again."""
+
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    content: str | tuple[ContentPart, ...] | None = None
+    name: Annotated[str, Field(max_length=256)] | None = None
+    tool_calls: tuple[ChatToolCall, ...] | None = None
+    tool_call_id: str | None = None
+
+
+class ToolFunction(Lenient):
+    """A function that the model may ask to be called."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class ChatTool(Lenient):
+    """A tool; of type `function`."""
+
+    type: str
+    function: ToolFunction | None = None
+
+
+class NamedFunction(Lenient):
+    """The function of a tool choice."""
+
+    name: str
+
+
+class NamedTool(Lenient):
+    """A tool choice that names a function."""
+
+    type: str
+    function: NamedFunction | None = None
+
+
+class SchemaFormat(Lenient):
+    """A JSON Schema with a name."""
+
+    name: str = "answer"
+    description: str | None = None
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")] = Field(default_factory=dict)
+    strict: bool | None = None
+
+
+class ResponseFormat(Lenient):
+    """What form `content` has."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+
+
+class StreamOptions(Strict):
+    """How a stream is sent."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class ChatRequest(Strict):
+    """A request for a chat completion. What becomes of each field is told in `fields.CHAT`."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=10_000)]
+    reason: ReasonOptions = Field(default_factory=ReasonOptions)  # a default would be copied deeply each time
+
+    n: Annotated[int, Field(ge=1)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: Stop | Annotated[tuple[Stop, ...], Field(max_length=16)] | None = None
+    seed: Seed | None = None
+    tools: tuple[ChatTool, ...] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+    safety_identifier: str | None = None
+
+    store: bool | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonValue = None
+    prompt_cache_retention: JsonValue = None
+
+    logprobs: JsonValue = None
+    top_logprobs: JsonValue = None
+    logit_bias: JsonValue = None
+    frequency_penalty: JsonValue = None
+    presence_penalty: JsonValue = None
+    audio: JsonValue = None
+    modalities: JsonValue = None
+    prediction: JsonValue = None
+    functions: JsonValue = None
+    function_call: JsonValue = None
+    moderation: JsonValue = None
+    verbosity: JsonValue = None
+    web_search_options: JsonValue = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        both = self.max_tokens, self.max_completion_tokens
+        if None not in both and both[0] != both[1]:
+            raise ValueError("max_tokens and max_completion_tokens are two names of one field: give one")
+        if None not in (self.seed, self.reason.seed) and self.seed != self.reason.seed:
+            raise ValueError("seed and reason.seed are two names of one field: give one")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options are for streams")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+
+class InputItem(Lenient):
+    """An item of the conversation: a message, a function call, its output, or thoughts, which are not read again."""
+
+    type: str = "message"
+    role: Literal["user", "assistant", "system", "developer"] | None = None
+    content: str | tuple[ContentPart, ...] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | tuple[ContentPart, ...] | None = None
+
+
+class FunctionTool(Lenient):
+    """A tool; of type `function`."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class FunctionChoice(Lenient):
+    """A tool choice that names a function."""
+
+    type: str
+    name: str | None = None
+
+
+class TextFormat(Lenient):
+    """What form the text has."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: str = "answer"
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")] = Field(default_factory=dict)
+    strict: bool | None = None
+
+
+class TextOptions(Lenient):
+    """How the text is written."""
+
+    format: TextFormat = TextFormat()
+
+
+class ResponsesRequest(Strict):
+    """A request for a response. What becomes of each field is told in `fields.RESPONSES`."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    input: str | Annotated[tuple[InputItem, ...], Field(min_length=1, max_length=10_000)]
+    reason: ReasonOptions = Field(default_factory=ReasonOptions)
+
+    instructions: str | None = None
+    previous_response_id: Annotated[str, Field(max_length=200)] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    text: TextOptions | None = None
+    tools: tuple[FunctionTool, ...] | None = None
+    tool_choice: Literal["auto", "none", "required"] | FunctionChoice | None = None
+    parallel_tool_calls: bool | None = None
+    user: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+    safety_identifier: str | None = None
+
+    store: bool | None = None
+    include: JsonValue = None
+    reasoning: JsonValue = None
+    service_tier: str | None = None
+    stream_options: JsonValue = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonValue = None
+    prompt_cache_retention: JsonValue = None
+
+    access_programs: JsonValue = None
+    background: JsonValue = None
+    background_options: JsonValue = None
+    context_management: JsonValue = None
+    conversation: JsonValue = None
+    image: JsonValue = None
+    max_tool_calls: JsonValue = None
+    moderation: JsonValue = None
+    prompt: JsonValue = None
+    top_logprobs: JsonValue = None
+    truncation: JsonValue = None
+
+
+def messages_of(given: str | Sequence[InputItem]) -> list[ChatMessage]:
+    """The input as messages of a chat, calls with the turn of the assistant that made them.
+
+    Raises:
+        UserError: An item is of a type that cannot be read.
+    """
+    if isinstance(given, str):
+        return [ChatMessage(role="user", content=given)]
+    messages: list[ChatMessage] = []
+    for i, item in enumerate(given):
+        place = f"input.{i}"
+        if item.type == "message" and item.role is not None:
+            messages.append(ChatMessage(role=item.role, content=item.content))
+        elif item.type == "function_call":
+            _add_call(messages, item, place)
+        elif item.type == "function_call_output":
+            messages.append(ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id))
+        elif item.type != "reasoning":
+            raise UserError(
+                f"an item of type {item.type!r} cannot be read",
+                hint="send messages with a role, function calls and their outputs",
+                param=f"{place}.type",
+            )
+    return messages
+
+
+def tools_of(given: Sequence[FunctionTool]) -> list[ChatTool]:
+    """The tools as those of a chat."""
+    return [
+        ChatTool(
+            type=tool.type,
+            function=None
+            if tool.name is None
+            else ToolFunction(
+                name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
+            ),
+        )
+        for tool in given
+    ]
+
+
+def choice_of(given: str | FunctionChoice | None) -> str | NamedTool | None:
+    """The tool choice as that of a chat."""
+    if not isinstance(given, FunctionChoice):
+        return given
+    return NamedTool(type=given.type, function=None if given.name is None else NamedFunction(name=given.name))
+
+
+def form_of(text: TextOptions | None) -> ResponseFormat | None:
+    """The form of the answer as that of a chat."""
+    if text is None:
+        return None
+    wanted = text.format
+    schema = SchemaFormat(name=wanted.name, schema=wanted.schema_, strict=wanted.strict)
+    return ResponseFormat(type=wanted.type, json_schema=schema if wanted.type == "json_schema" else None)
+
+
+def _add_call(messages: list[ChatMessage], item: InputItem, place: str) -> None:
+    """Put a call to the assistant's turn before it, or into one of its own."""
+    if not item.call_id or not item.name:
+        raise UserError("a function call has a call_id and a name", param=place)
+    call = ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
+    last = messages[-1] if messages else None
+    if last is not None and last.role == "assistant":
+        messages[-1] = last.model_copy(update={"tool_calls": (*(last.tool_calls or ()), call)})
+    else:
+        messages.append(ChatMessage(role="assistant", tool_calls=(call,)))
+
+
+Treatment = Literal["honoured", "ignored", "refused"]
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """What becomes of a field.
+
+    Attributes:
+        treatment: Whether it is honoured, ignored or refused.
+        why: How it is honoured, why it may be ignored, or why it is refused.
+        neutral: Values of a refused field that ask for nothing, and so are taken: clients send them unasked.
+        instead: What to do instead of a refused field.
+    """
+
+    treatment: Treatment
+    why: str
+    neutral: tuple[Any, ...] = ()
+    instead: str = ""
+
+
+def _honoured(why: str) -> FieldRule:
+    return FieldRule("honoured", why)
+
+
+def _ignored(why: str) -> FieldRule:
+    return FieldRule("ignored", why)
+
+
+def _refused(why: str, *neutral: Any, instead: str = "leave it out") -> FieldRule:
+    return FieldRule("refused", why, neutral, instead)
+
+
+_MANY_CALLS = "an answer is made of many model calls"
+_NO_LOGPROBS = f"{_MANY_CALLS}, and chosen among them: its tokens have no one distribution"
+_TEXT_ALONE = "strategies read and write text"
+_PENALTY = "no strategy has a parameter of that meaning"
+_CACHE = "prefixes are kept by what they are, and shared within a key's own requests"
+
+SHARED: dict[str, FieldRule] = {
+    "model": _honoured("`reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers"),
+    "stream": _honoured("server-sent events"),
+    "temperature": _honoured("the strategy's parameter of that name; refused where it has none"),
+    "top_p": _honoured("likewise; 1 is taken everywhere"),
+    "tools": _honoured("functions; by strategies that take tools, others refuse them"),
+    "tool_choice": _honoured("`auto`, `none`, `required` or a function"),
+    "parallel_tool_calls": _honoured("with `false`, of several calls the first alone is returned"),
+    "metadata": _honoured("kept with the run"),
+    "user": _honoured("kept with the run"),
+    "safety_identifier": _honoured("kept with the run"),
+    "reason": _honoured("our own object: strategy, parameters, budget, verify and the like"),
+    "store": _ignored("every run is kept in the run store"),
+    "service_tier": _ignored("there is one"),
+    "prompt_cache_key": _ignored(_CACHE),
+    "prompt_cache_options": _ignored(_CACHE),
+    "prompt_cache_retention": _ignored(_CACHE),
+    "top_logprobs": _refused(_NO_LOGPROBS, 0, instead="`reason runs show RUN` has the samples' own"),
+    "moderation": _refused("nothing is moderated here"),
+}
+"""Fields that both endpoints have."""
+
+CHAT: dict[str, FieldRule] = {
+    "messages": _honoured("roles developer, system, user, assistant and tool; content as text or parts of type text"),
+    **SHARED,
+    "n": _honoured("independent runs with seeds of their own, all counted in `usage`"),
+    "stream_options": _honoured("`include_usage`"),
+    "max_tokens": _honoured("most tokens of the reply that becomes the answer, or of the whole run (see below)"),
+    "max_completion_tokens": _honoured("the same; the newer name"),
+    "stop": _honoured("`content` ends before the first of them"),
+    "seed": _honoured("the run's seed, from which every random choice follows"),
+    "response_format": _honoured("`text`; `json_schema` by `cot`, which writes it behind its chain, others refuse it"),
+    "reasoning_effort": _ignored("strategy, parameters and budget say how much is thought"),
+    "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
+    "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
+    "frequency_penalty": _refused(_PENALTY, 0),
+    "presence_penalty": _refused(_PENALTY, 0),
+    "audio": _refused(_TEXT_ALONE),
+    "modalities": _refused(_TEXT_ALONE, ["text"]),
+    "prediction": _refused("no text is predicted for a model"),
+    "functions": _refused("this is the form before tools", [], instead="use tools"),
+    "function_call": _refused("this is the form before tools", "none", instead="use tool_choice"),
+    "verbosity": _refused("no strategy has a parameter of that meaning", "medium", instead="ask for it in words"),
+    "web_search_options": _refused("nothing is looked up in the web", instead="use a strategy that asks brains"),
+}
+"""Fields of `POST /v1/chat/completions`."""
+
+RESPONSES: dict[str, FieldRule] = {
+    "input": _honoured("a text, or messages, function calls and their outputs; content of type text alone"),
+    "instructions": _honoured("a system message"),
+    "previous_response_id": _honoured("the conversation goes on from there, without that response's instructions"),
+    **SHARED,
+    "max_output_tokens": _honoured("as `max_completion_tokens` of chat completions"),
+    "text": _honoured("`format` as `response_format` of chat completions"),
+    "reasoning": _ignored("strategy, parameters and budget say how much is thought; thoughts are always told"),
+    "include": _ignored("there is nothing to be included that is not there"),
+    "stream_options": _ignored("events are not padded"),
+    "truncation": _refused("a conversation that does not fit is an error, and never cut", "disabled"),
+    "background": _refused("a response is waited for", False, instead="`POST /v1/runs` starts a run in the background"),
+    "background_options": _refused("a response is waited for"),
+    "conversation": _refused("no conversation is kept here", instead="send the whole conversation as input"),
+    "context_management": _refused("no conversation is kept here"),
+    "max_tool_calls": _refused("tools are called by the client"),
+    "prompt": _refused("no prompts are kept here", instead="send the text as input"),
+    "image": _refused(_TEXT_ALONE),
+    "access_programs": _refused("there are none"),
+}
+"""Fields of `POST /v1/responses`."""
+
+
+def refuse_fields(given: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
+    """Refuse what a request asks for and would not get.
+
+    Args:
+        given: The fields that were sent, but for our own.
+        rules: The endpoint's table.
+
+    Raises:
+        UserError: Names the first such field, and why.
+    """
+    for name, value in given.items():
+        rule = rules[name]
+        if rule.treatment == "refused" and value is not None and not _neutral(value, rule.neutral):
+            raise UserError(f"{name} is not supported: {rule.why}", hint=rule.instead, param=name)
+
+
+def table(rules: Mapping[str, FieldRule]) -> str:
+    """The table as it stands in the documentation (Markdown)."""
+    order: tuple[Treatment, ...] = ("honoured", "ignored", "refused")
+    rows = ["| field | what becomes of it | how, or why |", "| --- | --- | --- |"]
+    for treatment in order:
+        for name, rule in rules.items():
+            if rule.treatment == treatment:
+                taken = " or ".join(f"`{json.dumps(v)}`" for v in rule.neutral)
+                rows.append(f"| `{name}` | {treatment}{f', but {taken}' if taken else ''} | {rule.why} |")
+    return "\n".join(rows)
+
+
+def _neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    # True == 1 and False == 0 in Python, and not in JSON
+    return any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral)
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is refused with the field at fault, and for an unknown one the nearest known."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See `APIRoute`."""
+        handle = super().get_route_handler()
+        known = tuple(self.body_field.field_info.annotation.model_fields) if self.body_field else ()  # type: ignore[union-attr]
+
+        async def strictly(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as e:
+                raise _refusal(dict(e.errors()[0]), known) from e
+
+        return strictly
+
+
+def _refusal(fault: dict[str, Any], known: tuple[str, ...]) -> UserError:
+    """A fault as an error that names its place."""
+    if fault["type"] == "json_invalid":
+        return UserError("the body is no JSON", hint=str(fault.get("ctx", {}).get("error", "")))
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
+    if fault["type"] == "extra_forbidden":
+        near = nearest(place, known)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"{meant}a strategy's own parameters stand in reason.parameters"
+        return UserError(f"unknown field {place!r}", hint=hint, param=place)
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    return UserError(f"{place}: {said}" if place else said, param=place or None)

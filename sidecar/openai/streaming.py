@@ -1,0 +1,639 @@
+"""`Telling`: from a run's events to what a client reads of it while it goes on: thoughts, and text that is certain.
+
+`SaidText`: the answer's text on its way to a client, of which nothing is ever taken back.
+
+What a model thought and what it said, apart: `split_thoughts`, and `ThoughtSplitter` for a text that comes.
+
+Thoughts are what stands in `<think>…</think>` (also `thinking`, `thought`), as `reasoning.reading` has it: one that is
+never closed runs to the end, and one whose end alone is in the text began with the text.
+
+What happens in a run beside the writing of texts, as short lines among the thoughts.
+
+`EventStream`: a response of server-sent events that keeps quiet lines alive and ends when its client goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...core.errors import Cancelled, InvalidResponse, ReasonError
+from ...core.events import (
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    ClaimChecked,
+    Degraded,
+    Event,
+    EventsDropped,
+    MemoryAssociated,
+    NodesSearched,
+    OpinionGiven,
+    OpinionsRanked,
+    ReviewGiven,
+    SampleFinished,
+    SolutionFinished,
+    StageFinished,
+    StageStarted,
+    StepRouted,
+    TextDelta,
+    VerificationFinished,
+    VoteUpdated,
+)
+from ...core.run import RunConfig
+from ...core.settings import CHAIR
+from ...core.types import Candidate
+from ...reasoning.sampling import SamplingConfig
+from ...reasoning.strategy import STRATEGIES
+from ..error_objects import INTERNAL, error_object, plain_error
+from ..errors import error_response
+from ..logs import log_fault
+from ..sse import EVENTS, PING, STREAM_HEADERS, while_connected
+
+PIECE_CHARS = 48
+"""Characters of a piece, about, where a text is known whole."""
+
+
+class SaidText:
+    """Gives out a growing text as far as it is certain.
+
+    White space at the beginning is dropped, white space at the end held back, and so is what may be the beginning of a
+    stop string: what follows one is never given out.
+
+    Args:
+        stop: The stop strings.
+
+    Attributes:
+        said: What was given out.
+        stopped: Whether a stop string came.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+        self._parted = False
+        self.said = ""
+        self.stopped = False
+
+    def add(self, text: str) -> str:
+        """What may be given out now."""
+        if self.stopped:
+            return ""
+        if self._parted:
+            text = text.lstrip()
+            if not text:
+                return ""
+            self._parted = False
+            text = f"\n{text}" if self.said or self._held else text
+        text = self._held + text
+        if not self.said:
+            text = text.lstrip()
+        cut = stop_at(text, self._stop)
+        if cut is not None:
+            self.stopped, self._held = True, ""
+            return self._give(text[:cut].rstrip())
+        sure = text[: len(text) - _half_a_stop(text, self._stop)].rstrip()
+        self._held = text[len(sure) :]
+        return self._give(sure)
+
+    def part(self) -> None:
+        """Begin a new line with whatever comes next: a thought stood between."""
+        self._held, self._parted = self._held.rstrip(), True
+
+    def finish(self, whole: str, *, late: bool = False) -> str:
+        """What is left, where the whole text is known.
+
+        Args:
+            whole: The text.
+            late: Whether thoughts were given out too, so that the text is the end of what was.
+
+        Raises:
+            BadReply: It does not begin with what was given out.
+        """
+        if whole.startswith(self.said):
+            return self._give(whole[len(self.said) :])
+        if late:
+            overlap = next(n for n in range(len(whole), -1, -1) if self.said.endswith(whole[:n]))
+            return self._give(whole[overlap:])
+        raise InvalidResponse("the answer does not go on as it was streamed", hint="ask again without stream")
+
+    def _give(self, text: str) -> str:
+        self.said += text
+        return text
+
+
+def stop_at(text: str, stop: Sequence[str]) -> int | None:
+    """Where the stop string begins that is complete first; None if there is none.
+
+    That is what a model that writes one character after the other stops at: of two that overlap, the one that ends
+    first, wherever it begins, and of several that end there the longest.
+    """
+    found = [(at + len(s), at) for s in stop if (at := text.find(s)) >= 0]
+    return min(found)[1] if found else None
+
+
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """A whole text up to its first stop string."""
+    cut = stop_at(text, stop)
+    return text if cut is None else text[:cut].rstrip()
+
+
+def in_pieces(text: str, size: int = PIECE_CHARS) -> list[str]:
+    """A text in pieces of about a size that end behind white space where there is some."""
+    pieces: list[str] = []
+    start = 0
+    while len(text) - start > size:
+        end = max(text.rfind(" ", start, start + size), text.rfind("\n", start, start + size)) + 1
+        end = end if end > start else start + size
+        pieces.append(text[start:end])
+        start = end
+    return [*pieces, text[start:]] if start < len(text) else pieces
+
+
+def _half_a_stop(text: str, stop: Sequence[str]) -> int:
+    """Length of the longest end of a text that a stop string begins with."""
+    longest = max(map(len, stop), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        end = text[-length:]
+        if any(s.startswith(end) for s in stop):
+            return length
+    return 0
+
+
+Kind = Literal["reasoning", "content"]
+
+_TAG = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
+_TAGS = tuple(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "thinking", "thought"))
+
+
+class Piece(NamedTuple):
+    """A piece of what a client is told: thoughts, or the answer's text."""
+
+    kind: Kind
+    text: str
+
+
+class ThoughtSplitter:
+    """Takes a text as it comes and tells thoughts from the rest. What may be half of a tag is held back.
+
+    At each tag an empty thought is told: what is said before and behind it is not one line.
+
+    Args:
+        opened: Whether the text begins inside a thought, because the prompt opened it.
+
+    Attributes:
+        late: Whether an end came of a thought that nobody had seen begin: all before it was thought, and has been given
+            out as content.
+    """
+
+    def __init__(self, *, opened: bool = False) -> None:
+        self._thinking = opened
+        self._held = ""
+        self.late = False
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain now."""
+        text = self._held + text
+        held = _half_a_tag(text)
+        self._held = text[len(text) - held :]
+        return self._cut(text[: len(text) - held])
+
+    def end(self) -> list[Piece]:
+        """What was held back: it was no tag."""
+        left, self._held = self._held, ""
+        return self._cut(left)
+
+    def _cut(self, text: str) -> list[Piece]:
+        pieces: list[Piece] = []
+        start = 0
+        for tag in _TAG.finditer(text):
+            self._put(pieces, text[start : tag.start()])
+            if tag[1] and not self._thinking:
+                self.late = True
+            self._thinking = not tag[1]
+            pieces.append(Piece("reasoning", ""))
+            start = tag.end()
+        self._put(pieces, text[start:])
+        return pieces
+
+    def _put(self, pieces: list[Piece], text: str) -> None:
+        if text:
+            pieces.append(Piece("reasoning" if self._thinking else "content", text))
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """The thoughts of a whole text, and its content; both without white space at their ends."""
+    thoughts: list[str] = []
+    content: list[str] = []
+    start, thinking = 0, False
+    for tag in _TAG.finditer(text):
+        (thoughts if thinking else content).append(text[start : tag.start()])
+        if tag[1] and not thinking:  # all so far belonged to a thought that began before the text
+            thoughts, content = [*thoughts, *content], []
+        start, thinking = tag.end(), not tag[1]
+    (thoughts if thinking else content).append(text[start:])
+    return _joined(thoughts), _joined(content)
+
+
+def _joined(parts: list[str]) -> str:
+    """Parts that a thought, or an answer, stood between: each on lines of its own."""
+    return "\n".join(filter(None, (part.strip() for part in parts)))
+
+
+def _half_a_tag(text: str) -> int:
+    """Length of the end of a text that may be the beginning of a tag."""
+    at = text.rfind("<", max(0, len(text) - max(map(len, _TAGS)) + 1))
+    if at < 0:
+        return 0
+    begun = text[at:].lower()
+    return len(begun) if any(tag.startswith(begun) and tag != begun for tag in _TAGS) else 0
+
+
+MOST_VOTES = 5
+MOST_CHARS = 60
+QUIET_STAGES = frozenset({"route", "solve", "finish"})
+STAGES = {
+    "verify": "The answer is being verified.",
+    "repair": "The answer did not pass: it is asked for again, with what was found.",
+}
+
+
+def line_of(event: Event) -> str:
+    """An event as one line; empty for those that are not told."""
+    match event:
+        case StageStarted(stage=stage):
+            return "" if stage in QUIET_STAGES else STAGES.get(stage, f"Stage: {stage}.")
+        case VoteUpdated(votes=votes):
+            best = [f"{_short(answer)} ({count})" for answer, count in list(votes.items())[:MOST_VOTES]]
+            return f"Votes: {', '.join(best)}." if best else ""
+        case NodesSearched(search=search, expanded=expanded, nodes=nodes):
+            scores = [node.score for node in nodes if node.score is not None]
+            best_score = f", best score {max(scores):.2f}" if scores else ""
+            ended = sum(node.terminal for node in nodes)
+            whole = f", {ended} of them solutions" if ended else ""
+            return f"{search}: {len(expanded)} expanded, {len(nodes)} nodes told{whole}{best_score}."
+        case MemoryAssociated(node=node, items=items, snippets=snippets):
+            return f"Knowledge for node {node}: {len(items)} pieces kept, {snippets} found."
+        case StepRouted(index=index, model=model, why=why):
+            return f"Step {index + 1} was written by {model}" + (f" ({why})." if why else ".")
+        case OpinionGiven(juror=juror):
+            return f"Juror {juror + 1} has given an opinion."
+        case ReviewGiven(reviewer=reviewer):
+            return f"Juror {reviewer + 1} has reviewed the opinions."
+        case OpinionsRanked():
+            return "The opinions are ranked."
+        case ClaimChecked(index=index, report=report):
+            return f"Claim {index + 1}: {str(report.get('verdict', 'unchecked')).replace('_', ' ')}."
+        case VerificationFinished(verification=verification):
+            return f"Verification: {verification.verdict.replace('_', ' ')}."
+        case Degraded(what=what):
+            return f"Note: {what}."
+        case BudgetExhausted(kind=kind, limit=limit):
+            return f"The budget of {limit:g} {kind} is spent."
+    return ""
+
+
+def _short(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    one = " ".join(text.split())
+    return one if len(one) <= MOST_CHARS else one[: MOST_CHARS - 1] + "…"
+
+
+Key = tuple[int, int, int]
+"""A sample: (call, request, sample)."""
+
+WRITERS = frozenset({"main", "small", CHAIR})
+"""Roles whose texts are thoughts; a judge's are not, but for what is told of it in lines. Jurors are writers too."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    requests: int
+    samples: int
+
+
+class Telling:
+    """Tells a run.
+
+    Samples are told one after the other, each whole and with its number where there are several: the one that came
+    first as it is written, the others once it is done. Lines stand between them.
+
+    Where a text is sure to be the answer's, it is given out as content while it is generated: see `certain_call`.
+
+    Args:
+        config: The run's configuration.
+        said: Takes the answer's text.
+        opened: Whether texts of its main model begin inside a thought.
+        after: Number of the last event before text was listened to: of a call that began earlier, text was missed.
+
+    Attributes:
+        solutions: The chosen candidates of all solutions so far, the newest first.
+        apart: What came apart from texts that have thoughts of their own, by text: their tokens and characters.
+    """
+
+    def __init__(self, config: RunConfig, said: SaidText, *, opened: bool = False, after: float = 0) -> None:
+        self.solutions: list[Candidate] = []
+        self.apart: dict[str, tuple[int, int]] = {}
+        self._said = said
+        self._until_direct = certain_call(config)
+        self._splitter = ThoughtSplitter(opened=opened)
+        self._after = after
+        self._direct: int | None = None
+        self._heard = 0
+        """Characters told of the sample that is being told."""
+        self._gap = False
+        self._in_line = False
+        self._verifies = bool(config.verify)
+        self._calls: dict[int, _Call] = {}
+        self._writing: dict[Key, list[str]] = {}
+        self._open: Key | None = None
+        self._later: list[str] = []
+        self._verifying = False
+
+    @property
+    def late(self) -> bool:
+        """Whether thoughts were given out as content, since nobody had seen them begin."""
+        return self._splitter.late
+
+    def take(self, event: Event) -> list[Piece]:
+        """What is to be told of an event."""
+        match event:
+            case CallStarted(operation="generate" | "workers"):
+                self._begin(event)
+            case TextDelta():
+                return self._write(event)
+            case SampleFinished():
+                return self._end(event)
+            case CallFinished():
+                return self._close(event.parent)
+            case EventsDropped():
+                self._gap = True
+            case SolutionFinished(solution=solution):
+                found = [] if solution.best is None else [solution.best]
+                self.solutions = [*found, *self.solutions]
+            case StageStarted(stage="verify"):
+                self._verifying = True
+            case StageFinished(stage="verify"):
+                self._verifying = False
+        if isinstance(event, StageStarted) and event.stage == "verify" and not self._verifies:
+            return []
+        line = line_of(event)
+        return self._tell(f"{line}\n", alone=True) if line else []
+
+    def finish(self) -> list[Piece]:
+        """What was held back."""
+        left = [piece for piece in self._splitter.end() if piece.kind == "reasoning"]
+        return [*left, *(piece for call in list(self._calls) for piece in self._close(call))]
+
+    # -- samples
+
+    def _begin(self, event: CallStarted) -> None:
+        if self._verifying or not (event.role in WRITERS or event.role.startswith("juror")):
+            return
+        self._until_direct -= 1
+        if self._until_direct == 0 and event.operation == "generate" and event.samples == 1:
+            self._direct, self._heard = event.number, 0
+        else:
+            self._calls[event.number] = _Call(event.requests, event.samples)
+
+    def _write(self, event: TextDelta) -> list[Piece]:
+        call, new = event.parent, event.reasoning + event.text
+        if self._gap:  # of every call before this text, some may be missing: those samples are told when they are whole
+            self._gap, self._after = False, event.number
+            self._writing = {key: text for key, text in self._writing.items() if key == self._open}
+        if call is None or call <= self._after:
+            return []
+        if call == self._direct:
+            self._heard += len(new)
+            return self._content(event.reasoning, event.text)
+        if call not in self._calls:
+            return []
+        key = (call, event.request, event.sample)
+        if self._open is None and key not in self._writing:
+            self._writing[key] = [new]
+            return self._show(key)
+        self._writing.setdefault(key, []).append(new)
+        if key != self._open:
+            return []
+        self._heard += len(new)
+        return self._thought(new)
+
+    def _end(self, event: SampleFinished) -> list[Piece]:
+        call, done = event.parent, event.completion
+        if call is None or not done.ok:
+            return []
+        if done.reasoning:
+            self.apart[done.text] = (done.usage.reasoning_tokens, len(done.reasoning))
+        whole = done.reasoning + done.text + "".join(f"{c.name}({c.arguments})" for c in done.tool_calls)
+        if call == self._direct:
+            if self._heard or self._said.said:
+                return []
+            return self._content(done.reasoning, done.text)
+        if call not in self._calls:
+            return []
+        key = (call, event.request, event.sample)
+        if key == self._open:
+            return self._thought(whole[self._heard :]) + self._shut()
+        self._writing.pop(key, None)
+        return self._tell(f"{self._label(key)}{whole}\n\n")
+
+    def _close(self, call: int | None) -> list[Piece]:
+        """Tell what is left of a call's samples: those that were cut short, and workers, which have no end."""
+        if call is None or (known := self._calls.pop(call, None)) is None:
+            return []
+        pieces: list[Piece] = []
+        if self._open is not None and self._open[0] == call:
+            pieces += self._shut()
+        for key in [k for k in self._writing if k[0] == call]:
+            text = "".join(self._writing.pop(key))
+            pieces += self._tell(f"{self._label(key, known)}{text}\n\n")
+        return pieces
+
+    def _show(self, key: Key) -> list[Piece]:
+        """Begin to tell a sample, with what there is of it."""
+        begun = "".join(self._writing[key])
+        self._open, self._heard = key, len(begun)
+        return self._thought(self._label(key) + begun)
+
+    def _shut(self) -> list[Piece]:
+        """End the sample that is being told, tell what waited for that, and go on with the next one under way."""
+        if self._open is not None:
+            self._writing.pop(self._open, None)
+        self._open = None
+        waited, self._later = self._later, []
+        pieces = self._thought("\n\n" + "".join(waited))
+        following = min(self._writing, default=None)
+        return pieces if following is None else pieces + self._show(following)
+
+    def _label(self, key: Key, call: _Call | None = None) -> str:
+        call = call or self._calls[key[0]]
+        _, request, sample = key
+        if call.requests > 1 and call.samples > call.requests:
+            return f"[{request + 1}.{sample + 1}] "
+        if call.requests > 1:
+            return f"[{request + 1}] "
+        return f"[{sample + 1}] " if call.samples > 1 or sample else ""
+
+    # -- out
+
+    def _tell(self, text: str, *, alone: bool = False) -> list[Piece]:
+        """Tell something that is no part of the sample that is being told."""
+        if self._open is not None:
+            self._later.append(text)
+            return []
+        return self._thought(f"\n{text}" if alone and self._in_line else text)
+
+    def _thought(self, text: str) -> list[Piece]:
+        if not text:
+            return []
+        self._in_line = not text.endswith("\n")
+        return [Piece("reasoning", text)]
+
+    def _content(self, reasoning: str, text: str) -> list[Piece]:
+        pieces = self._thought(reasoning)
+        for piece in self._splitter.feed(text):
+            if piece.kind == "reasoning":
+                self._said.part()
+                pieces += self._thought(piece.text)
+            elif (new := self._said.add(piece.text)) != "":
+                pieces.append(Piece("content", new))
+        return pieces
+
+
+def certain_call(config: RunConfig) -> int:
+    """Which call of a writer, from 1, generates the beginning of the answer's text, whatever happens; 0 if none does.
+
+    So does that of one chain that nobody chooses among others. Where an answer that does not pass verification is asked
+    for again, or refused, no text is certain before the end.
+    """
+    if config.verify and (config.repairs or config.require_verified):
+        return 0
+    if config.strategy == "cot":
+        if config.parameters.get("json_schema") is None:
+            return 1
+        return 0 if config.question.offered_tools else 2  # the JSON behind the chain, unless that calls tools
+    kind = STRATEGIES.load(config.strategy).Config
+    return int(issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1)
+
+
+def whole_thoughts(pieces: Sequence[Piece]) -> str:
+    """The thoughts among pieces, as one text."""
+    return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
+
+
+MEDIA_TYPE = "text/event-stream"
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What was asked for; with `stream`, as server-sent events.",
+        "content": EVENTS,
+    }
+}
+"""What the description of a route says of a reply that may be a stream."""
+DONE = b"data: [DONE]\n\n"
+WAITING = 64
+"""Most events that wait for a slow client; then whoever makes them waits too, and the run does not."""
+
+Put = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Sends an event."""
+
+
+class EventStream(Response):
+    """Sends what is put into it, as it comes.
+
+    The status is decided by the first event: what fails before it is an error response like any other. What fails
+    later is sent as an error object, behind which nothing follows: no end is pretended.
+
+    Args:
+        make: Makes the events; ends where they end.
+        keepalive_s: Silence after which a comment is sent, in seconds.
+        named: Whether events have names, taken from their `type`, as the responses API has it.
+        done: Whether `[DONE]` follows the last event.
+        failure: Makes the last event of an error object.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        make: Callable[[Put], Awaitable[None]],
+        *,
+        keepalive_s: float,
+        named: bool = False,
+        done: bool = True,
+        failure: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda error: {"error": error},
+    ) -> None:
+        super().__init__(headers=STREAM_HEADERS)
+        del self.headers["content-length"]
+        self._make, self._keepalive_s = make, keepalive_s
+        self._named, self._done, self._failure = named, done, failure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        with suppress(Cancelled, OSError):  # the client has gone, or the connection broke
+            await while_connected(receive, self._send(scope, receive, send))
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        waiting: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        begun = False
+
+        async def put(event: Mapping[str, Any]) -> None:
+            await waiting.put(self._encode(event))
+
+        async def out(data: bytes, *, more: bool = True) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        making = asyncio.ensure_future(self._make(put))
+        # wakes the reader, who looks then whether there is more
+        making.add_done_callback(lambda _: waiting.put_nowait(b"") if waiting.empty() else None)
+        try:
+            while not (making.done() and waiting.empty()):
+                data = await self._next(waiting)
+                if data:
+                    await out(data)
+            making.result()
+            await out(DONE if self._done else b"", more=False)
+        except ReasonError as e:
+            if begun:
+                await out(self._encode(self._failure(error_object(e))), more=False)
+            else:
+                await error_response(e)(scope, receive, send)
+        except Exception as e:
+            if not begun:
+                raise  # `Journal` answers
+            log_fault("stream.fault", e)
+            told = plain_error(INTERNAL, 500, code="internal")
+            await out(self._encode(self._failure(told)), more=False)
+        finally:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
+
+    async def _next(self, waiting: asyncio.Queue[bytes]) -> bytes:
+        """What is to be sent next, all that waits; a comment after a silence."""
+        if waiting.empty():
+            try:
+                async with asyncio.timeout(self._keepalive_s):
+                    found = await waiting.get()
+            except TimeoutError:
+                return PING
+        else:
+            found = waiting.get_nowait()
+        while not waiting.empty():
+            found += waiting.get_nowait()
+        return found
+
+    def _encode(self, event: Mapping[str, Any]) -> bytes:
+        data = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        name = f"event: {event['type']}\n" if self._named and "type" in event else ""
+        return f"{name}data: {data}\n\n".encode()

@@ -1,0 +1,383 @@
+"""`RunDesk`: every run that this process works on; all of them live in one task group and end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any
+
+from pydantic import JsonValue
+
+from ..agents.reasoner import Reasoner
+from ..core.errors import (
+    Cancelled,
+    DataError,
+    DuplicateRequest,
+    ReasonError,
+    RunConflict,
+    ServerBusy,
+    ShuttingDown,
+    UserError,
+)
+from ..core.run import RunConfig, new_run_id, read_config
+from ..core.settings import ServeSettings
+from ..core.store.protocol import RunRecord, RunStore
+from .admission import Admission
+from .auth import Caller
+from .error_objects import error_from
+from .logs import log_fault
+from .run_lifecycle import Allowance, Observer, RunWork, Why
+from .runs import POLL_S, AnyRun, LiveRun, RepeatedRun, StoredRun, goes_on
+
+ADOPT_S = 2.0
+"""How often the desk looks for runs that other processes left behind, in seconds."""
+SETTLE_S = 10.0
+"""How long runs that were stopped get to save what they have, in seconds."""
+
+
+class RunDesk:
+    """Starts, finds, cancels and resumes runs; an asynchronous context manager.
+
+    Runs wait for their turn (`AdmissionFilter`), go on through the reasoner, and are in the store from their acceptance on. A
+    background run that this process cannot end goes on in another: `adopt` takes up what processes left that were
+    killed or told to stop.
+
+    Args:
+        reasoner: Who answers.
+        store: Where runs are kept; the reasoner's.
+        serve: Bounds.
+        admission: Turns.
+        allowance: Bounds what a caller's runs may spend; None bounds nothing.
+        observers: See each run before it begins.
+    """
+
+    def __init__(
+        self,
+        reasoner: Reasoner,
+        store: RunStore,
+        serve: ServeSettings,
+        admission: Admission,
+        *,
+        allowance: Allowance | None = None,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self.store, self._serve, self._admission = store, serve, admission
+        self._work = RunWork(reasoner, store, admission, allowance, observers, lambda: self.draining)
+        self._live: dict[str, LiveRun] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._stack = AsyncExitStack()
+        self._hurried = asyncio.Event()
+        self._probe: asyncio.Task[bool] | None = None
+        self.draining = False
+
+    async def __aenter__(self) -> RunDesk:
+        await self._stack.enter_async_context(self._tasks)
+        self._keeper = self._tasks.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(self._serve.drain_s if error is None else 0.0)
+        self._keeper.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def in_flight(self) -> int:
+        """Runs that this process works on, those that wait for their turn included."""
+        return len(self._live)
+
+    # -- what callers ask for
+
+    async def start(
+        self,
+        config: RunConfig,
+        caller: Caller,
+        *,
+        background: bool = False,
+        idempotency: str | None = None,
+        digest: str = "",
+        text: bool = False,
+    ) -> AnyRun:
+        """Start a run; returns once it has its turn, or, in the background, once it is in the store.
+
+        Cancelling the wait cancels the run, unless it was sent with an idempotency key or goes on in the background.
+
+        Args:
+            config: Its configuration.
+            caller: Whose it is.
+            background: Whether it goes on in another process when this one ends.
+            idempotency: The caller's name for the request. A request of that name that was made before is attached to
+                instead, and goes on if its process was killed.
+            digest: Hash of the request, to tell a repeated one from another.
+            text: Whether somebody is about to read its events who wants text as it is generated, from the beginning.
+
+        Raises:
+            ServerBusy: No turn came.
+            ShuttingDown: No new runs are taken.
+            DuplicateRequest: The idempotency key was used for another request.
+        """
+        if self.draining:
+            raise ShuttingDown
+        config = config.model_copy(update={"tenant": caller.tenant})
+        if background and self._waiting() >= self._serve.max_waiting:
+            try:
+                await self._work.refuse_repeated(config, idempotency, digest)
+            except DuplicateRequest as e:
+                return await self._again(e, caller)
+            raise ServerBusy(f"{self._waiting()} runs wait already", retry_after_s=ADOPT_S, hint="try again later")
+        # of such a name others cannot guess the next, and no two are alike however many begin in a second
+        run_id = f"{new_run_id()}{secrets.token_hex(5)}"
+        live = LiveRun(run_id, config, self.store, background=background, keeps_going=idempotency is not None)
+        live.caller = caller
+        if text:
+            live.board.expect_text()
+        free = self._admission.in_flight < self._serve.max_runs
+        self._spawn(live, self._work.begin(live, idempotency, digest, free=free))
+        try:
+            await live.accepted()
+        except DuplicateRequest as e:
+            return await self._again(e, caller)
+        except asyncio.CancelledError:
+            if not live.keeps_going:
+                live.cancel()
+            raise
+        return live
+
+    async def attach(self, run_id: str, caller: Caller) -> AnyRun:
+        """A run of the caller's tenant.
+
+        Raises:
+            UnknownName: There is none of that name.
+        """
+        live = self._live.get(run_id)
+        if live is not None and caller.sees in (None, live.config.tenant):
+            return live
+        return self._stored(await self.record(run_id, caller))
+
+    async def record(self, run_id: str, caller: Caller) -> RunRecord:
+        """A run as the store has it; its status is this process's where it works on it.
+
+        Raises:
+            UnknownName: There is none of that name.
+        """
+        return await self.store.get_run(run_id, tenant=caller.sees, exact=True)
+
+    async def cancel(self, run_id: str, caller: Caller) -> RunRecord:
+        """Stop a run, whichever process works on it; one that has ended stays as it is.
+
+        Returns:
+            The run. One of another process ends a little later.
+
+        Raises:
+            UnknownName: There is none of that name.
+        """
+        record = await self.record(run_id, caller)
+        if not goes_on(record):
+            return record
+        await self.store.request_cancel(run_id)
+        live = self._live.get(run_id)
+        if live is not None:
+            live.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await live.until_ended()
+        return await self.record(run_id, caller)
+
+    async def resume(self, run_id: str, caller: Caller) -> LiveRun:
+        """Go on with a run that was interrupted or failed; nothing that it paid for is paid again.
+
+        One that this process works on is given as it is.
+
+        Raises:
+            UnknownName: There is none of that name.
+            RunConflict: It is finished, or another process works on it.
+            ServerBusy: No turn came.
+        """
+        record = await self.record(run_id, caller)
+        if record.status == "finished":
+            raise RunConflict(f"run {run_id} is finished", hint=f"GET /v1/runs/{run_id} has its answer")
+        if self.draining:
+            raise ShuttingDown
+        stopped = self._live.get(run_id)
+        if stopped is not None and stopped.stopping:
+            await stopped.until_ended()
+        live = self._resumed(record, "asked", caller)
+        await live.accepted()
+        return live
+
+    async def reaches_store(self, within_s: float) -> bool:
+        """Whether the store answers within some seconds.
+
+        One question is on its way at a time, however often this is asked: a store that is away keeps what waits for it
+        waiting in line, and those who want to know must not make the line longer.
+        """
+        probe = self._probe
+        if probe is None or probe.done():
+            probe = self._probe = self._tasks.create_task(self._ask_store())
+        done, _ = await asyncio.wait((probe,), timeout=within_s)
+        return bool(done) and not probe.cancelled() and probe.result()
+
+    # -- what the process itself asks for
+
+    async def adopt(self) -> int:
+        """Take up background runs that nobody works on, as many as there are turns for; returns how many."""
+        room = self._serve.max_runs - self._admission.in_flight - self._admission.waiting
+        if self.draining or room <= 0:
+            return 0
+        adopted = 0
+        for record in await self.store.list_claimable_runs(room):
+            if record.id in self._live:
+                continue
+            if record.cancel_requested:  # whoever was to stop it is gone: now it is stopped without it
+                await self.store.request_cancel(record.id)
+                continue
+            try:
+                self._resumed(record, "adopted")
+            except DataError as e:  # nobody can go on with it, and it must not stand before all others for ever
+                await self._give_up(record.id, e)
+            else:
+                adopted += 1
+        return adopted
+
+    def begin_drain(self) -> None:
+        """Take no new runs; those that wait for a turn are sent away, or stay queued in the store. Idempotent."""
+        self.draining = True
+        self._admission.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new runs, and let those under way end.
+
+        What has not ended in time is stopped: background runs are given up as "queued" and go on in the next process,
+        the others are cancelled, with their partial answers saved.
+
+        Args:
+            seconds: How long runs get.
+        """
+        self.begin_drain()
+        await self._settled(seconds)
+        for live in list(self._live.values()):
+            live.stop("drained")
+        await self._settled(SETTLE_S, hurried=False)
+
+    def hurry(self) -> None:
+        """End a drain's waiting: what goes on is stopped now."""
+        self._hurried.set()
+
+    async def _settled(self, seconds: float, *, hurried: bool = True) -> None:
+        """Wait until no run is left, so long at most."""
+        waiting = asyncio.ensure_future(self._until_empty())
+        hurry = asyncio.ensure_future(self._hurried.wait() if hurried else asyncio.sleep(seconds))
+        try:
+            await asyncio.wait((waiting, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            hurry.cancel()
+
+    async def _until_empty(self) -> None:
+        while self._live:
+            await next(iter(self._live.values())).until_ended()
+            await asyncio.sleep(0)  # its task takes it off the desk
+
+    # -- inside
+
+    def _resumed(self, record: RunRecord, why: Why, caller: Caller | None = None) -> LiveRun:
+        """Go on with a stored run; one that this process works on is given as it is."""
+        live = self._live.get(record.id)
+        if live is None or live.ended:
+            live = LiveRun(
+                record.id,
+                read_config(record),
+                self.store,
+                background=record.background,
+                keeps_going=True,
+                resumed=True,
+            )
+            live.caller = caller or live.caller
+            self._spawn(live, self._work.go_on(live, why))
+        return live
+
+    async def _again(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
+        """The run of a request that is sent again; it goes on where its process was killed or the model failed.
+
+        Raises:
+            DuplicateRequest: It was another request.
+        """
+        if not made.same_digest:
+            raise made
+        live = self._live.get(made.run_id)
+        if live is None:
+            record = await self.record(made.run_id, caller)
+            if not _goes_on(record):
+                return self._stored(record, replayed=True)
+            live = self._resumed(record, "repeated", caller)
+            await live.accepted()
+        return RepeatedRun(live)
+
+    async def _give_up(self, run_id: str, error: DataError) -> None:
+        """Note that a run that nobody works on cannot go on."""
+        try:
+            await self.store.claim_run(run_id, allowed=("queued", "running"))
+        except UserError:  # another process was faster
+            return
+        told: dict[str, JsonValue] = {"code": error.code, "message": error.message}
+        await self.store.end_run(run_id, "failed", None, told)
+
+    async def _ask_store(self) -> bool:
+        try:
+            await self.store.cancel_requested(["-"])
+        except Exception:  # noqa: BLE001 (whatever it is, the store does not answer)
+            return False
+        return True
+
+    def _stored(self, record: RunRecord, *, replayed: bool = False) -> StoredRun:
+        return StoredRun(self.store, record, lambda: self.draining, replayed=replayed)
+
+    def _spawn(self, live: LiveRun, work: Coroutine[Any, Any, None]) -> None:
+        def off_the_desk(_: object) -> None:
+            if self._live.get(live.id) is live:
+                del self._live[live.id]
+            if not live.ended:  # cancelled before its first step: nobody but the waiting knows of it
+                live.end("interrupted", error=Cancelled())
+
+        self._live[live.id] = live
+        task = self._tasks.create_task(work, name=f"run {live.id}")
+        task.add_done_callback(off_the_desk)
+        live.begin(task)
+
+    def _waiting(self) -> int:
+        return sum(live.status == "queued" for live in self._live.values())
+
+    async def _keep(self) -> None:
+        """Stop what other processes want stopped, and take up what they left, again and again."""
+        since_adopting = ADOPT_S
+        while True:
+            try:
+                # what is said of a stored run that has yet to be taken is left over from its time before
+                known = {live.id: live for live in self._live.values() if live.ours or not live.resumed}
+                if known:
+                    for run_id in await self.store.cancel_requested(list(known)):
+                        known[run_id].cancel()
+                await self._work.endings.note_again()
+                if since_adopting >= ADOPT_S:
+                    since_adopting = 0.0
+                    await self.adopt()
+            except ReasonError as e:  # the store is away for a while
+                log_fault("store.unreachable", e)
+            except Exception as e:  # noqa: BLE001 (whatever it is: it must not end the runs of all)
+                log_fault("desk.fault", e)
+            await asyncio.sleep(POLL_S)
+            since_adopting += POLL_S
+
+
+def _goes_on(record: RunRecord) -> bool:
+    """Whether a request that is sent again takes its run further, rather than getting what ended it."""
+    if record.status == "failed":
+        status = error_from(record.error or {}).http_status
+        return status >= 500 or status == 429
+    return record.status == "interrupted" and not goes_on(record)

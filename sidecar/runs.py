@@ -1,0 +1,353 @@
+"""`LiveRun`: a run that this process works on; `AnyRun` is that, or one that it knows from the store alone.
+
+`StoredRun`: a run that this process knows from the store alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Literal
+
+from ..core.errors import BackendError, Cancelled, NotVerified, ReasonError, ShuttingDown
+from ..core.events import Event, RunFailed, RunFinished
+from ..core.run import Run, RunConfig, read_config
+from ..core.store.protocol import RunRecord, RunStatus, RunStore
+from ..core.types import Answer
+from .auth import Caller
+from .error_objects import error_from, shown_error
+from .event_buffer import PAGE, EventBoard
+
+POLL_S = 0.5
+"""How often the store is asked about a run that another process works on, in seconds."""
+
+
+def goes_on(record: RunRecord) -> bool:
+    """Whether a run is under way, or will be taken up: one in the background whose process was killed is."""
+    if record.status in ("queued", "running"):
+        return True
+    return record.background and record.status == "interrupted" and record.owner is not None
+
+
+class StoredRun:
+    """A run as the store has it: it has ended, waits, or another process works on it.
+
+    Args:
+        store: The store.
+        record: The run.
+        stopping: Whether this process is about to stop and no longer waits for the run.
+        replayed: Whether this is the answer to a request that was made before.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        record: RunRecord,
+        stopping: Callable[[], bool] = lambda: False,
+        *,
+        replayed: bool = False,
+    ) -> None:
+        self.replayed = replayed
+        self._store, self._stopping = store, stopping
+        self.record = record
+        self.id = record.id
+        self.config = read_config(record)
+
+    @property
+    def status(self) -> RunStatus:
+        """As the store last said."""
+        return self.record.status
+
+    async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
+        """The stored events with a higher number, and those that come, until the run has ended.
+
+        Args:
+            after: Number of the last event that the reader has.
+            text: Changes nothing: text deltas are not stored.
+        """
+        while True:
+            ended = not goes_on(self.record)  # what was stored before it ended is read in this round
+            page = await self._store.list_events(self.id, after=after, limit=PAGE)
+            for event in page:
+                yield event
+                after = event.number
+            if page:
+                continue
+            if ended or self._stopping():
+                return
+            await self._refresh()
+
+    async def result(self) -> Answer:
+        """The answer, waited for.
+
+        Raises:
+            ReasonError: What ended the run.
+        """
+        while goes_on(self.record):
+            if self._stopping():
+                raise ShuttingDown
+            await self._refresh()
+        return answer_of(self.record)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[StoredRun]:
+        """Hold the run for a request; it belongs to nobody here."""
+        yield self
+
+    async def _refresh(self) -> None:
+        await asyncio.sleep(POLL_S)
+        self.record = await self._store.get_run(self.id, exact=True)
+
+
+def answer_of(record: RunRecord) -> Answer:
+    """The answer of a run that has ended.
+
+    Raises:
+        ReasonError: What ended it: its own error; `NotVerified` or `Cancelled` with the partial answer.
+    """
+    answer = None if record.answer is None else Answer.model_validate(record.answer)
+    if record.status == "failed":
+        raise error_from(shown_error(record.error or {}), partial=answer)
+    if record.status == "interrupted" or answer is None:
+        raise Cancelled("the run was stopped before its end", partial=answer)
+    if read_config(record).require_verified:
+        verdict = "unchecked" if answer.verification is None else answer.verification.verdict
+        if verdict != "supported":
+            raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+    return answer
+
+
+MOST_BEGINNINGS = 100
+"""How often a run may be begun without coming to an end."""
+
+
+class LiveRun:
+    """A run that this process works on, or that waits here for its turn.
+
+    Args:
+        run_id: Its name.
+        config: Its configuration.
+        store: Where it is kept.
+        background: Whether it goes on in another process when this one ends.
+        keeps_going: Whether it goes on when nobody waits for it any more.
+        resumed: Whether it was begun before.
+
+    Attributes:
+        board: Its events.
+        in_store: Whether the store has it.
+        ours: Whether it is this process's there.
+        replayed: Whether this is the answer to a request that was made before.
+        status: "queued" until it has its turn, then "running"; in the end as the store has it.
+        stopping: Why it was told to stop; empty if it was not.
+    """
+
+    replayed = False
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        store: RunStore,
+        *,
+        background: bool = False,
+        keeps_going: bool = False,
+        resumed: bool = False,
+    ) -> None:
+        self.id, self.config, self.resumed = run_id, config, resumed
+        self.in_store, self.ours = resumed, False
+        self.background, self.keeps_going = background, keeps_going or background
+        self.caller = Caller()
+        """Who asked; nobody, where a process took the run up by itself."""
+        self.asked_s = time.monotonic()
+        self.status: RunStatus = "queued"
+        self.stopping: Literal["", "cancelled", "drained"] = ""
+        self.closing: RunFinished | RunFailed | None = None
+        """The event that ended it, once there is one."""
+        self.board = EventBoard(
+            lambda after, limit: store.list_events(run_id, after=after, limit=limit), _teller(weakref.ref(self))
+        )
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+        self._answer: Answer | None = None
+        self._error: ReasonError | None = None
+        self._elsewhere: StoredRun | None = None
+
+    # -- for whoever asked
+
+    async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
+        """Events with a higher number, stored ones first, until the last; each once, in order.
+
+        Any number of readers may read, as slowly as they like.
+
+        Args:
+            after: Number of the last event that the reader has; 0 is none.
+            text: Whether to tell text as it is generated, from now on. Text deltas are not stored.
+        """
+        async with aclosing(self.board.read(after, text=text)) as events:
+            async for event in events:
+                yield event
+                after = max(after, event.number)
+        await self._ended.wait()
+        if self._elsewhere is not None:
+            async with aclosing(self._elsewhere.events(after)) as events:
+                async for event in events:
+                    yield event
+
+    async def result(self) -> Answer:
+        """The answer, waited for; cancelling the wait does not cancel the run (see `held`).
+
+        Raises:
+            ReasonError: What ended the run: its own error; `Cancelled` or `ShuttingDown` with the partial answer.
+        """
+        await self._ended.wait()
+        if self._elsewhere is not None:
+            return await self._elsewhere.result()
+        if self._error is not None:
+            raise self._error
+        assert self._answer is not None
+        return self._answer
+
+    @property
+    def ended(self) -> bool:
+        """Whether this process is done with it."""
+        return self._ended.is_set()
+
+    async def until_ended(self) -> None:
+        """Wait until this process is done with it."""
+        await self._ended.wait()
+
+    def cancel(self) -> None:
+        """Stop it: what it has so far is saved, and the engine stops generating. Idempotent."""
+        self.stop("cancelled")
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[LiveRun]:
+        """Hold the run for a request: left before it has ended, it is cancelled, unless it `keeps_going`."""
+        try:
+            yield self
+        finally:
+            if not self.keeps_going and not self.ended:
+                self.cancel()
+                await self._ended.wait()
+
+    # -- for the desk
+
+    async def accepted(self) -> None:
+        """Wait until the caller can be told that there is such a run.
+
+        Raises:
+            ReasonError: There will be none.
+        """
+        await asyncio.shield(self._accepted)
+
+    def accept(self) -> None:
+        """Let `accepted` return."""
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def begin(self, task: asyncio.Task[None]) -> None:
+        """Know the task that works on it."""
+        self._task = task
+
+    def set_out(self, run: Run) -> None:
+        """Know the run itself.
+
+        Raises:
+            BackendError: It was begun so often that whoever takes it up must be supposed to die of it.
+        """
+        self._run = run
+        if run.begun_before >= MOST_BEGINNINGS:
+            raise BackendError(
+                f"the run was begun {run.begun_before} times and never ended", hint="look at why its processes died"
+            )
+        self.board.begin_after(run.resumed_after)
+        self._tell_run()
+
+    def emit(self, event: Event) -> None:
+        """A sink of the run."""
+        if isinstance(event, RunFinished | RunFailed):
+            self.closing = event
+        self.board(event)
+
+    def stop(self, why: Literal["cancelled", "drained"]) -> None:
+        """Cancel its task; a background run that is stopped by a drain is given up for the next process."""
+        if self.ended or self.stopping:
+            return
+        self.stopping = why
+        self._tell_run()
+        if self._task is not None:
+            self._task.cancel()
+
+    def end(
+        self,
+        status: RunStatus,
+        answer: Answer | None = None,
+        error: ReasonError | None = None,
+        elsewhere: StoredRun | None = None,
+    ) -> None:
+        """Note how it ended, or where it goes on."""
+        self.status, self._answer, self._error, self._elsewhere = status, answer, error, elsewhere
+        if error is not None and not self._accepted.done():
+            self._accepted.set_exception(error)
+            self._accepted.exception()  # whoever waited may have left
+        self.accept()
+        self._ended.set()
+        self.board.close()
+        self._run = self._task = None  # they know this run; without the circle it goes with its last reader
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether it is stopped for another process to go on with."""
+        return self.background and self.stopping == "drained"
+
+    def _tell_run(self) -> None:
+        if self._run is not None:
+            self._run.wants_text = self.board.wants_text
+            self._run.handed_over = self.handed_over
+
+
+def _teller(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
+    """Tells a run that text is wanted, or no more, without keeping it."""
+
+    def tell(_wanted: bool) -> None:
+        live = run()
+        if live is not None:
+            live._tell_run()
+
+    return tell
+
+
+class RepeatedRun:
+    """A run under the eyes of a request that was made before: it is not stopped when that one leaves."""
+
+    replayed = True
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self.id, self.config = run.id, run.config
+
+    @property
+    def status(self) -> RunStatus:
+        """See `LiveRun`."""
+        return self._run.status
+
+    def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
+        """See `LiveRun`."""
+        return self._run.events(after, text=text)
+
+    async def result(self) -> Answer:
+        """See `LiveRun`."""
+        return await self._run.result()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[RepeatedRun]:
+        """Hold the run for a request."""
+        yield self
+
+
+AnyRun = LiveRun | StoredRun | RepeatedRun

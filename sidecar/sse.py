@@ -1,0 +1,63 @@
+"""Work that goes on as long as its client is there: what nobody waits for is cancelled, down to the engine.
+
+What server-sent events have in common, whatever is in them, and how the OpenAPI description tells of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from ..core.errors import Cancelled
+
+T = TypeVar("T")
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for something as long as the client does.
+
+    Args:
+        receive: The request's messages; its body has been read.
+        work: What is waited for.
+
+    Raises:
+        Cancelled: The client has gone; the work was cancelled, and has ended.
+    """
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(gone(receive))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise Cancelled("the client has gone")
+        return doing.result()
+    finally:
+        for task in (doing, leaving):
+            task.cancel()
+        await asyncio.gather(doing, leaving, return_exceptions=True)
+
+
+async def gone(receive: Receive) -> None:
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+PING = b": ping\n\n"
+"""A comment, which readers pass over: it keeps a quiet connection alive."""
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""No proxy may keep a stream back."""
+
+EVENTS: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "description": "One server-sent event.",
+            "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
+"""The `content` of a response that is a stream; what stands in `data` is JSON, or `[DONE]` in OpenAI's format."""

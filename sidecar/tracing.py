@@ -1,0 +1,433 @@
+"""Names of spans and attributes: OpenTelemetry's conventions for generative AI, and ours under `reason.`.
+
+The conventions are under development, in a repository of their own; what changes there changes here alone.
+
+`RunSpans`: a run's events as OpenTelemetry spans.
+
+A run is a workflow, its strategy an agent, a call of a model a chat, a look for evidence a retrieval. Where the request
+came with a `traceparent`, the run belongs to that trace.
+
+Where spans go: by OpenTelemetry's own environment variables, to whatever exporter is installed.
+
+`OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) or `OTEL_TRACES_EXPORTER` turns spans on. The SDK reads the rest:
+service name, resource, sampler, batching, headers, protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from ..core.errors import UserError
+from ..core.events import (
+    BudgetExhausted,
+    CallFinished,
+    CallStarted,
+    Degraded,
+    Event,
+    EvidenceRetrieved,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleFinished,
+    StageFinished,
+    StageStarted,
+    VerificationFinished,
+)
+from ..core.version import __version__
+
+
+class SpanNames:
+    """Names of spans, operations and attributes."""
+
+    # operations, by which spans are named
+    WORKFLOW, AGENT, CHAT, COMPLETION = "invoke_workflow", "invoke_agent", "chat", "text_completion"
+    EMBEDDINGS, RETRIEVAL = "embeddings", "retrieval"
+
+    OPERATION = "gen_ai.operation.name"
+    PROVIDER = "gen_ai.provider.name"
+    WORKFLOW_NAME = "gen_ai.workflow.name"
+    AGENT_NAME = "gen_ai.agent.name"
+    REQUEST_MODEL = "gen_ai.request.model"
+    REQUEST_CHOICES = "gen_ai.request.choice.count"
+    REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+    REQUEST_SEED = "gen_ai.request.seed"
+    RESPONSE_MODEL = "gen_ai.response.model"
+    FINISH_REASONS = "gen_ai.response.finish_reasons"
+    INPUT_TOKENS = "gen_ai.usage.input_tokens"
+    OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+    CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+    REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+    EVALUATION = "gen_ai.evaluation.result"
+    EVALUATION_NAME = "gen_ai.evaluation.name"
+    EVALUATION_LABEL = "gen_ai.evaluation.score.label"
+    EVALUATION_VALUE = "gen_ai.evaluation.score.value"
+    DATA_SOURCE = "gen_ai.data_source.id"
+    ERROR_TYPE = "error.type"
+
+    # what users and models say: only where that is wanted
+    INPUT_MESSAGES = "gen_ai.input.messages"
+    OUTPUT_MESSAGES = "gen_ai.output.messages"
+
+    RUN_ID = "reason.run.id"
+    REQUEST_ID = "reason.request.id"
+    STRATEGY = "reason.strategy"
+    RESUMED = "reason.run.resumed"
+    STOPPED = "reason.run.stopped"
+    COST_USD = "reason.cost.usd"
+    MODEL_CALLS = "reason.model_calls"
+    ROLE = "reason.role"
+    CALL = "reason.call.operation"
+    REPLAYED = "reason.call.replayed"
+    FAILED = "reason.call.failed"
+    CLAIMS = "reason.retrieval.claims"
+    PASSAGES = "reason.retrieval.passages"
+    STAGE = "reason.stage"
+    EXHAUSTED = "reason.budget.exhausted"
+    LIMIT_KIND = "reason.budget.kind"
+    DEGRADED = "reason.degraded"
+    WHAT = "reason.degraded.what"
+    UNFINISHED = "reason.unfinished"
+
+    WORKFLOW_OF_RUNS = "reason"
+    OPERATIONS = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
+    """By the operation of a model call; all others read texts and write none, as completions of no tokens do."""
+
+
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+
+
+def provider_of(model: str) -> str:
+    """The provider of a model string, by the name that the conventions have for it, else by its own."""
+    prefix = model.partition("/")[0].lower()
+    return _PROVIDERS.get(prefix, prefix)
+
+
+LONGEST = 32_000
+"""Most characters of an attribute with content."""
+_MOST_SAMPLES = 64
+_AGENT_STAGES = frozenset({"solve", "repair"})
+_NO_SPAN_STAGES = frozenset({"route", "finish"})
+
+
+class RunSpans:
+    """A sink that makes the spans of one run.
+
+    Args:
+        tracer: Makes spans.
+        traceparent: The request's W3C trace context; empty begins a trace.
+        tracestate: What goes with it.
+        request_id: The request's name.
+        content: Whether spans may hold what users and models say.
+        open_runs: Where runs under way are noted, for `close`.
+        now_ns: Nanoseconds since the epoch; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        *,
+        traceparent: str = "",
+        tracestate: str = "",
+        request_id: str = "",
+        content: bool = False,
+        open_runs: set[RunSpans] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        carrier = {"traceparent": traceparent, "tracestate": tracestate} if traceparent else {}
+        self._tracer, self._content, self._now_ns = tracer, content, now_ns
+        self._outside: Context = TraceContextTextMapPropagator().extract(carrier, context=Context())
+        self._request_id = request_id
+        self._open_runs: set[RunSpans] = set() if open_runs is None else open_runs
+        self._run: Span | None = None
+        self._strategy = ""
+        self._open: dict[int, Span] = {}
+        """Spans under way, by the number of the event that began them."""
+        self._above: dict[int, int] = {}
+        """For events under which others may stand and that have no span: the nearest one above that has, or 0."""
+        self._samples: dict[int, list[SampleFinished]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Make, change or end the span that the event is about."""
+        if isinstance(event, RunStarted):
+            self._begin_run(event)
+        elif self._run is None:
+            return
+        elif isinstance(event, StageStarted):
+            self._begin_stage(event)
+        elif isinstance(event, CallStarted):
+            self._begin_call(event)
+        elif isinstance(event, SampleFinished):
+            kept = self._samples.get(event.parent or 0)
+            if kept is not None and len(kept) < _MOST_SAMPLES:
+                kept.append(event)
+        elif isinstance(event, CallFinished):
+            self._end_call(event)
+        elif isinstance(event, StageFinished):
+            self._end(event.parent)
+        elif isinstance(event, EvidenceRetrieved):
+            self._tell_retrieval(event)
+        elif isinstance(event, RunFinished | RunFailed):
+            self._end_run(event)
+        else:
+            self._note(self._run, event)
+
+    # -- the run
+
+    def _begin_run(self, event: RunStarted) -> None:
+        self._strategy = event.strategy
+        told: dict[str, AttributeValue] = {
+            SpanNames.OPERATION: SpanNames.WORKFLOW,
+            SpanNames.WORKFLOW_NAME: SpanNames.WORKFLOW_OF_RUNS,
+            SpanNames.RUN_ID: event.run_id,
+            SpanNames.STRATEGY: event.strategy,
+            SpanNames.REQUEST_SEED: event.seed,
+            SpanNames.RESUMED: event.resumed,
+        }
+        if self._request_id:
+            told[SpanNames.REQUEST_ID] = self._request_id
+        if main := event.models.get("main"):
+            told[SpanNames.REQUEST_MODEL] = main
+        if self._content:
+            told[SpanNames.INPUT_MESSAGES] = _messages("user", event.question.text)
+        self._open_runs.add(self)
+        self._run = self._tracer.start_span(
+            f"{SpanNames.WORKFLOW} {SpanNames.WORKFLOW_OF_RUNS}",
+            self._outside,
+            SpanKind.INTERNAL,
+            told,
+            start_time=self._now_ns(),
+        )
+
+    def close(self) -> None:
+        """End what is under way: of a run that was given up to another process, which tells no end."""
+        run, self._run = self._run, None
+        if run is not None:
+            now = self._close_within()
+            run.set_attribute(SpanNames.UNFINISHED, True)
+            run.end(now)
+
+    def _close_within(self) -> int:
+        """End the spans within a run that ends, half-way perhaps; returns when that was."""
+        now = self._now_ns()
+        for span in reversed(self._open.values()):
+            span.set_attribute(SpanNames.UNFINISHED, True)
+            span.end(now)
+        self._open.clear()
+        self._samples.clear()
+        self._open_runs.discard(self)
+        return now
+
+    def _end_run(self, event: RunFinished | RunFailed) -> None:
+        run, self._run = self._run, None
+        assert run is not None
+        now = self._close_within()
+        if isinstance(event, RunFailed):
+            run.set_attribute(SpanNames.ERROR_TYPE, event.code)
+            run.set_status(Status(StatusCode.ERROR, event.message[:LONGEST] if self._content else None))
+        else:
+            answer, usage = event.answer, event.answer.usage
+            run.set_attribute(SpanNames.STOPPED, answer.stopped)
+            run.set_attribute(SpanNames.INPUT_TOKENS, usage.prompt_tokens)
+            run.set_attribute(SpanNames.OUTPUT_TOKENS, usage.completion_tokens)
+            run.set_attribute(SpanNames.CACHED_TOKENS, usage.cached_tokens)
+            run.set_attribute(SpanNames.MODEL_CALLS, usage.model_calls)
+            if usage.cost_usd is not None:
+                run.set_attribute(SpanNames.COST_USD, usage.cost_usd)
+            if self._content:
+                run.set_attribute(SpanNames.OUTPUT_MESSAGES, _messages("assistant", answer.text))
+        run.end(now)
+
+    def _note(self, run: Span, event: Event) -> None:
+        """What is told of the run as a whole."""
+        now = self._now_ns()
+        if isinstance(event, VerificationFinished):
+            told: dict[str, AttributeValue] = {
+                SpanNames.EVALUATION_NAME: " ".join(event.verification.verifiers) or "verification",
+                SpanNames.EVALUATION_LABEL: event.verification.verdict,
+            }
+            if event.verification.confidence is not None:
+                told[SpanNames.EVALUATION_VALUE] = event.verification.confidence
+            run.add_event(SpanNames.EVALUATION, told, now)
+        elif isinstance(event, BudgetExhausted):
+            run.add_event(SpanNames.EXHAUSTED, {SpanNames.LIMIT_KIND: event.kind}, now)
+        elif isinstance(event, Degraded):
+            run.add_event(SpanNames.DEGRADED, {SpanNames.WHAT: event.what} if self._content else None, now)
+
+    # -- within it
+
+    def _begin_stage(self, event: StageStarted) -> None:
+        if event.stage in _AGENT_STAGES:
+            told: dict[str, AttributeValue] = {
+                SpanNames.OPERATION: SpanNames.AGENT,
+                SpanNames.AGENT_NAME: self._strategy,
+            }
+            self._begin(
+                event, f"{SpanNames.AGENT} {self._strategy}", SpanKind.INTERNAL, {**told, SpanNames.STAGE: event.stage}
+            )
+        elif event.stage in _NO_SPAN_STAGES:
+            self._above[event.number] = self._nearest(event.parent)
+        else:
+            self._begin(event, event.stage, SpanKind.INTERNAL, {SpanNames.STAGE: event.stage})
+
+    def _begin_call(self, event: CallStarted) -> None:
+        operation = SpanNames.OPERATIONS.get(event.operation, SpanNames.COMPLETION)
+        told: dict[str, AttributeValue] = {
+            SpanNames.OPERATION: operation,
+            SpanNames.PROVIDER: provider_of(event.model),
+            SpanNames.REQUEST_MODEL: event.model,
+            SpanNames.ROLE: event.role,
+            SpanNames.CALL: event.operation,
+            SpanNames.REPLAYED: event.replayed,
+        }
+        if event.samples > 1:
+            told[SpanNames.REQUEST_CHOICES] = event.samples
+        if event.max_tokens:
+            told[SpanNames.REQUEST_MAX_TOKENS] = event.max_tokens
+        self._begin(event, f"{operation} {event.model}", SpanKind.CLIENT, told)
+        self._samples[event.number] = []
+
+    def _end_call(self, event: CallFinished) -> None:
+        samples = self._samples.pop(event.parent or 0, [])
+        span = self._open.get(event.parent or 0)
+        if span is None:
+            return
+        span.set_attribute(SpanNames.RESPONSE_MODEL, event.model)
+        span.set_attribute(SpanNames.INPUT_TOKENS, event.prompt_tokens)
+        span.set_attribute(SpanNames.OUTPUT_TOKENS, event.tokens)
+        span.set_attribute(SpanNames.CACHED_TOKENS, event.cached_tokens)
+        thoughts = sum(one.completion.usage.reasoning_tokens for one in samples)
+        if thoughts:
+            span.set_attribute(SpanNames.REASONING_TOKENS, thoughts)
+        if samples:
+            span.set_attribute(SpanNames.FINISH_REASONS, [one.completion.finish_reason for one in samples])
+        if self._content and samples:
+            span.set_attribute(
+                SpanNames.OUTPUT_MESSAGES, _messages("assistant", *(one.completion.text for one in samples))
+            )
+        if event.failed:
+            span.set_attribute(SpanNames.FAILED, event.failed)
+            failure = next((f for one in samples if (f := one.completion.failure) is not None), None)
+            span.set_attribute(SpanNames.ERROR_TYPE, failure.code if failure is not None else "sample_failed")
+            span.set_status(Status(StatusCode.ERROR))
+        self._end(event.parent)
+
+    def _tell_retrieval(self, event: EvidenceRetrieved) -> None:
+        """A look for evidence is told when it is over."""
+        now = self._now_ns()
+        told: dict[str, AttributeValue] = {
+            SpanNames.OPERATION: SpanNames.RETRIEVAL,
+            SpanNames.DATA_SOURCE: event.retriever,
+            SpanNames.CLAIMS: event.claims,
+            SpanNames.PASSAGES: event.passages,
+            SpanNames.REPLAYED: event.replayed,
+        }
+        span = self._tracer.start_span(
+            f"{SpanNames.RETRIEVAL} {event.retriever}",
+            self._context(event.parent),
+            SpanKind.CLIENT,
+            told,
+            start_time=now - round(event.seconds * 1e9),
+        )
+        span.end(now)
+
+    def _begin(self, event: Event, name: str, kind: SpanKind, told: dict[str, AttributeValue]) -> None:
+        context = self._context(event.parent)
+        self._open[event.number] = self._tracer.start_span(name, context, kind, told, start_time=self._now_ns())
+        self._above[event.number] = event.number
+
+    def _end(self, number: int | None) -> None:
+        span = self._open.pop(number or 0, None)
+        if span is not None:
+            span.end(self._now_ns())
+
+    def _context(self, parent: int | None) -> Context:
+        """Where a span belongs: under the nearest one above that is under way, else under the run."""
+        span = self._open.get(self._nearest(parent), self._run)
+        assert span is not None
+        return set_span_in_context(span, self._outside)
+
+    def _nearest(self, parent: int | None) -> int:
+        return self._above.get(parent or 0, 0)
+
+
+def _messages(role: str, *texts: str) -> str:
+    """Messages as the conventions write them in an attribute."""
+    most = LONGEST // max(1, len(texts))
+    told = [{"role": role, "parts": [{"type": "text", "content": text[:most]}]} for text in texts]
+    return json.dumps(told)
+
+
+_GROUP = "opentelemetry_traces_exporter"
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+
+
+def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
+    """What makes spans and sends them off, as the environment says; None where it says nothing of them.
+
+    Args:
+        environ: The environment.
+
+    Raises:
+        UserError: The exporter that it names is not installed, or there is none of that name.
+    """
+    names = exporters_named(environ)
+    if not names:
+        return None
+    # the application's own name stands where the environment has none
+    resource = Resource.create({} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"})
+    provider = TracerProvider(resource=resource.merge(Resource({"service.version": __version__})))
+    for name in names:
+        provider.add_span_processor(BatchSpanProcessor(_load(name)))
+    return provider
+
+
+async def close_tracing(provider: TracerProvider) -> None:
+    """Send off what is left; a collector that cannot be reached holds nothing up for long."""
+    await asyncio.to_thread(provider.force_flush, 5000)
+    await asyncio.to_thread(provider.shutdown)
+
+
+def exporters_named(environ: Mapping[str, str]) -> list[str]:
+    """Entry points of the exporters that the environment asks for."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    asked = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if not asked:
+        asked = "otlp" if any(environ.get(name) for name in _ENDPOINTS) else "none"
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    otlp = _OTLP.get((protocol or "http/protobuf").strip(), "otlp")
+    named = [one.strip() for one in asked.split(",")]
+    return [otlp if one == "otlp" else one for one in named if one not in ("", "none")]
+
+
+def _load(name: str) -> SpanExporter:
+    found = list(entry_points(group=_GROUP, name=name))
+    if not found:
+        raise UserError(
+            f"the span exporter {name!r} is not installed",
+            hint="pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none",
+        )
+    exporter: SpanExporter = found[0].load()()
+    return exporter
