@@ -16,14 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from machine import made_here
+from common import made_here
 from reason.core.settings import load_settings
-from reason.evals.comparison import load_runs
-from reason.evals.routing.arm_table import ArmTable, arm_table
-from reason.evals.routing.gathering import Gathered, gather_signals
-from reason.evals.routing.policy_value import Difference
-from reason.evals.routing.training import TrainedAuto, Value, train_auto
-from reason.routers.feature_space import EMBEDDING, Line, Space
+from reason.evals.run_directory import load_runs
+from reason.evals.training.routers.arm_table import ArmTable, arm_table
+from reason.evals.training.routers.auto import PolicyValue, ScoreDifference, TrainedAuto, train_auto
+from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
+from reason.routers.features import EMBEDDING, FeatureSpace, LinearModel
 
 
 def main() -> int:
@@ -45,7 +44,7 @@ def main() -> int:
     local = next(run.manifest.plan.local for run in runs if run.manifest.plan.models["main"] == name)
     settings = load_settings(model=name, store=given.store).model_copy(update={"local": local})
     gathered = asyncio.run(
-        gather_signals(
+        compute_signals(
             table.questions,
             settings,
             model=None if given.no_entropy else name,
@@ -57,7 +56,7 @@ def main() -> int:
     return 0
 
 
-def report(table: ArmTable, gathered: Gathered, trained: TrainedAuto) -> str:
+def report(table: ArmTable, gathered: QuestionSignals, trained: TrainedAuto) -> str:
     """The whole page."""
     file = trained.file
     models = ", ".join(f"{role} {name.rpartition('/')[2]}" for role, name in table.models.items())
@@ -95,7 +94,7 @@ def arms(trained: TrainedAuto) -> str:
     return markdown(["arm", "right % in training", "tokens", "right rests on", "tokens rest on"], rows, numbers=(1, 2))
 
 
-def beside(trained: TrainedAuto, value: Value) -> str:
+def beside(trained: TrainedAuto, value: PolicyValue) -> str:
     """`auto` beside each arm at the arm's average tokens."""
     price = trained.file.price
     rows = [
@@ -124,7 +123,7 @@ def beside(trained: TrainedAuto, value: Value) -> str:
     return markdown(head, rows, numbers=range(1, 8))
 
 
-def by_price(trained: TrainedAuto, value: Value) -> str:
+def by_price(trained: TrainedAuto, value: PolicyValue) -> str:
     """`auto` at several prices."""
     labels = [arm.label for arm in trained.file.arms]
     rows = [
@@ -147,7 +146,7 @@ def by_price(trained: TrainedAuto, value: Value) -> str:
     return markdown(head, rows, numbers=range(len(head)))
 
 
-def rests_on(space: Space, line: Line, most: int = 3) -> str:
+def rests_on(space: FeatureSpace, line: LinearModel, most: int = 3) -> str:
     """The largest weights of a line, each for one standard deviation."""
     if line.constant:
         return "nothing: the base rate"
@@ -158,7 +157,7 @@ def rests_on(space: Space, line: Line, most: int = 3) -> str:
     return ", ".join(f"{name} {weight:+.2f}" for name, weight in largest)
 
 
-def points(difference: Difference) -> str:
+def points(difference: ScoreDifference) -> str:
     """A difference in points with its interval."""
     span = difference.interval
     between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"

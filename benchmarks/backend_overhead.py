@@ -31,7 +31,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from typing import Any
 
-from machine import processor
+from common import processor
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 Call = Callable[[], Awaitable[str]]
@@ -134,7 +134,7 @@ def openai_call(base: str, concurrency: int) -> tuple[Call, Close]:
 
 def litellm_call(base: str, concurrency: int) -> tuple[Call, Close]:
     """`litellm.acompletion` as its documentation shows it, streaming."""
-    from reason.serving.litellm.target import load_litellm
+    from reason.serving.litellm.providers import load_litellm
 
     litellm = load_litellm()
 
@@ -186,14 +186,14 @@ def router_call(base: str, concurrency: int) -> tuple[Call, Close]:
 
 async def ours_call(base: str, concurrency: int) -> tuple[Call, Close]:
     """`LiteLLMModel.generate`, one request a call, with a listener; no probing, as the fake can do nothing."""
-    from reason.core.messages import Chunk, Prompt, Request, Sampling
+    from reason.core.messages import Chunk, Prompt, Request, SamplingParams
     from reason.core.settings import ProviderSettings, Settings
-    from reason.serving.litellm.opening import open_litellm
+    from reason.serving.litellm.factory import load_litellm_model
 
     provider = ProviderSettings(api_base=base, concurrency=concurrency, probe=False)
-    model = await open_litellm("hosted_vllm/fake", Settings(providers={"hosted_vllm": provider}))
+    model = await load_litellm_model("hosted_vllm/fake", Settings(providers={"hosted_vllm": provider}))
     request = Request(
-        prompt=Prompt.user(MESSAGES[0]["content"]), sampling=Sampling(max_tokens=64, seed=1, logprobs=False)
+        prompt=Prompt.user(MESSAGES[0]["content"]), sampling=SamplingParams(max_tokens=64, seed=1, logprobs=False)
     )
 
     def hear(chunk: Chunk) -> None:

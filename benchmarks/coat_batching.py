@@ -24,21 +24,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from reason.core.event_sinks import MemorySink
-from reason.core.events import CallStarted, NodesSearched
-from reason.core.messages import Completion, NextToken, Prompt, Request
-from reason.core.question import Question
+from reason.core.events import CallStarted, MemorySink, NodesSearched
+from reason.core.messages import Completion, NextTokenDistribution, Prompt, Request
 from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.settings import load_settings
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.opening import absolute, open_task
-from reason.evals.plan import TaskSource
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.evals.plan import DatasetSource
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
+from reason.evals.task import open_task, with_absolute_path
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
+from reason.serving.factory import load_model
+from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Capabilities, LanguageModel, Listener
-from reason.serving.open import open_model
 
 
 class OneByOne:
@@ -67,7 +66,7 @@ class OneByOne:
             made.append(row)
         return made
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Each prompt by a call of its own."""
         return [(await self._model.next_token([prompt], top))[0] for prompt in prompts]
 
@@ -98,13 +97,13 @@ def main() -> int:
 
 async def report(given: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(absolute(TaskSource(dataset="gsm8k", data=given.data)))
+    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=given.data)))
     questions = [item.question for item in list(task.items.values())[: given.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=given.model)
         store = await SqliteStore.open(settings.store)
-        model = await open_model(given.model, settings)
+        model = await load_model(given.model, settings)
         ways: dict[str, LanguageModel] = {"batched": model, "one by one": OneByOne(model)}  # type: ignore[dict-item]
         try:
             await run(model, store, questions[0], given, leaves=1, seed=9)  # the engine's first calls are slower

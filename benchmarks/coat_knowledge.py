@@ -23,12 +23,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from reason.evals.comparison import StoredRun, load_run
-from reason.evals.rows import Row
+from common import share, strategy_blocks
+from reason.evals.results import ResultRow
+from reason.evals.run_directory import StoredRun, load_run
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.statistics.paired import compare
+from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
-from sweep_text import share, strategy_blocks
 
 INSTRUCTION = (
     'Think step by step, briefly. End with a last line "The answer is" and the answer alone: a name, a date, a number '
@@ -133,7 +133,7 @@ def report(folders: list[Path]) -> str:
     coats = [run for run in runs if run.manifest.plan.strategy == "coat"]
     for at, run in enumerate(coats):
         for other in (*coats[at + 1 :], *(other for other in runs if other.manifest.plan.strategy != "coat")):
-            found = compare(outcomes_of(run.rows), outcomes_of(other.rows))
+            found = compare_paired(outcomes_of(run.rows), outcomes_of(other.rows))
             span = found.bootstrap
             between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
             lines.append(
@@ -172,7 +172,7 @@ def seconds_of(run: StoredRun) -> float:
     return float(np.mean([row.timing.wall_s for row in run.rows]))
 
 
-def f1_of(row: Row) -> float:
+def f1_of(row: ResultRow) -> float:
     """F1 of an answer."""
     return float(row.metrics.get("f1") or 0.0)
 
@@ -200,7 +200,7 @@ def by_kind(runs: list[StoredRun]) -> list[str]:
     return lines
 
 
-def kind_of(row: Row) -> str:
+def kind_of(row: ResultRow) -> str:
     """What kind of question a row is: a comparison, or a bridge."""
     return "comparison" if row.subject.startswith("compare") else "bridge"
 

@@ -6,10 +6,20 @@
 `judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it goes on where it was. `table`
 prints Markdown; what is not stored yet is judged. FOLDER holds a folder for each data set and `corpus`.
 
-Only claims that the embedded judge was not trained on are measured (evals/verifying/unseen.py). Fusion, then
+Only claims that the embedded judge was not trained on are measured (evals/verification/claims.py). Fusion, then
 temperature, then gate are fitted to four fifths of the claims, by a hash of their group, and measured on the fifth,
 five times over, so that every claim is measured once. Intervals are of 95 %, by resampling whole groups; differences
 are to verification by the best sentence alone, p by McNemar's exact test.
+
+Cells and rows of the tables of verification, in Markdown.
+
+The methods that the tables of verification compare, and the baselines that judge nothing.
+
+What the tables of verification are measured on: settings by name, and what of each has to be judged.
+
+`Desk`: settings judged through a store, and methods told of them, each once.
+
+Tables on combining evidence (LPF): methods without calibration and gate, replaced evidence, near copies.
 """
 
 from __future__ import annotations
@@ -18,38 +28,476 @@ import argparse
 import asyncio
 import datetime
 import platform
-from collections.abc import Sequence
-from dataclasses import replace
+import random
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from davinci_cells import (
-    HEAD,
-    SCORES,
-    against,
-    answered_cells,
-    evidence_cell,
-    figures,
-    recall_cells,
-    scores,
-    table,
-    two_labels,
-)
-from davinci_desk import Desk, Measured, chosen
-from davinci_lpf import acceptance, copying, replacing
-from davinci_methods import AGGREGATIONS, CLAIM_ONLY, FULL, GATES, MAIN, TOP, always, majority
-from davinci_settings import RETRIEVAL, read_world
-from machine import processor
-from reason.core.settings import load_settings
+from common import p_value, processor, table
+from lpf_table import CHANGES, COPIES, MOST_RISE, risen, with_copies
+from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
-from reason.evals.verifying.figures import RESAMPLES, Figures
-from reason.evals.verifying.judging import StoredEntailment
-from reason.evals.verifying.methods import Method, fit, told_by
-from reason.evals.verifying.unseen import FOLDS
-from reason.evals.verifying.verdict_store import VerdictStore
-from reason.verify.calibration.diagram import reliability_lines
-from reason.verify.calibration.scores import hits, reliability
-from reason.verify.entailment.opening import open_entailment
+from reason.evals.statistics.intervals import bootstrap
+from reason.evals.statistics.outcomes import number_groups
+from reason.evals.verification.claims import (
+    FOLDS,
+    LabelledClaim,
+    first_passages,
+    fold_of,
+    merge_pages,
+    oracle_padded,
+    oracle_two,
+    random_sentences,
+    read_claims,
+    read_passages,
+    replace_passages,
+    retrieve_passages,
+    unseen_claims,
+)
+from reason.evals.verification.judging import (
+    EvidenceForm,
+    JudgedClaim,
+    StoredEntailment,
+    VerdictStore,
+    every_pair,
+    judge_pairs,
+    judge_rows,
+)
+from reason.evals.verification.methods import (
+    ClaimVerdict,
+    FittedMethod,
+    Memo,
+    Method,
+    cross_validated_verdicts,
+    examples_of,
+    fit_method,
+    verdicts_by_fold,
+)
+from reason.evals.verification.metrics import (
+    RESAMPLES,
+    MetricDifference,
+    VerdictMetrics,
+    difference,
+    mean_attribution_of,
+    named_ids,
+    recall_at,
+    verdict_metrics,
+)
+from reason.reasoning.retrieval.index.saved_index import load_index
+from reason.reasoning.retrieval.retriever import HybridRetriever
+from reason.serving.encoders.protocols import load_embedding_model
+from reason.verify.entailment.factory import open_entailment
+from reason.verify.fusion import FusionParameters, fuse
+from reason.verify.metrics import LABELS, attribution, hits, reliability, reliability_lines
+from reason.verify.types import Label, support
+
+SCORES = ("accuracy", "macro_f1", "weighted_f1", "ece", "brier", "nll", "aurc")
+HEAD = (
+    *("method", "n", "accuracy", "macro F1", "weighted F1", "ECE", "Brier", "NLL", "AURC"),
+    *("evidence P / R / F1", "Δ accuracy (p)", "Δ macro F1", "Δ ECE"),
+)
+
+
+def figures(
+    judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict], *, stated: bool = True, seed: int = 0
+) -> VerdictMetrics:
+    """Figures of verdicts."""
+    return verdict_metrics(
+        [one.row.gold for one in judged],
+        [one.label for one in told],
+        [one.probs for one in told] if stated else None,
+        [one.row.group or one.row.name for one in judged],
+        seed=seed,
+    )
+
+
+def scores(found: VerdictMetrics, names: Sequence[str] = SCORES) -> list[str]:
+    """Each figure with its interval."""
+    return [interval(found, name) for name in names]
+
+
+def interval(found: VerdictMetrics, name: str) -> str:
+    """A figure with its interval; empty if there is none."""
+    e = found.estimate(name)
+    return "" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+
+
+def against(found: VerdictMetrics, other: VerdictMetrics | None) -> list[str]:
+    """What a method is better or worse by than another."""
+    if other is None or other is found:
+        return ["", "", ""]
+    d = difference(found, other)
+    return [f"{signed(d, 'accuracy')} ({p_value(d.p)})", signed(d, "macro_f1"), signed(d, "ece")]
+
+
+def signed(d: MetricDifference, name: str) -> str:
+    """A difference with its interval."""
+    e = d.figures.get(name)
+    return "" if e is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
+
+def evidence_cell(judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict], seed: int = 0) -> str:
+    """Precision, recall and F1 of the named passages, the last with its interval."""
+    rows = [one.row for one in judged]
+    means, count = mean_attribution_of(rows, told)
+    if means is None:
+        return ""
+    each = [attribution(named_ids(r, t.named), r.right_ids) for r, t in zip(rows, told, strict=True)]
+    kept = [(a.f1, r.group or r.name) for a, r in zip(each, rows, strict=True) if a is not None]
+    groups = number_groups([name for _, name in kept])
+    values = np.array([f1 for f1, _ in kept])
+    between = bootstrap(values, groups, resamples=RESAMPLES, seed=seed)
+    ends = "" if between is None else f" [{between.low:.3f}, {between.high:.3f}]"
+    return f"{means.precision:.3f} / {means.recall:.3f} / {means.f1:.3f}{ends} (n = {count})"
+
+
+def two_labels(told: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
+    """The same where "not enough evidence" is no answer: the likelier of the other two, among equals refutes."""
+    return [
+        t._replace(label="supports" if t.probs.supports > t.probs.refutes else "refutes", downgraded=False)
+        for t in told
+    ]
+
+
+def recall_cells(judged: Sequence[JudgedClaim]) -> list[str]:
+    """Share of claims with a whole sufficient set, and with any deciding sentence, among the first 1, 3 and 5."""
+    cells = []
+    for k in (1, 3, 5):
+        at = recall_at([one.row for one in judged], k)
+        whole = "" if at.enough is None else f"{at.enough:.3f}"
+        cells.append(f"{whole} / {'' if at.any is None else f'{at.any:.3f}'}")
+    return cells
+
+
+def answered_cells(judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict]) -> list[str]:
+    """Share of claims with a decisive verdict, share wrong among them, and verdicts that the gate took back."""
+    decisive = [(t.label, j.row.gold) for j, t in zip(judged, told, strict=True) if t.label in ("supports", "refutes")]
+    wrong = sum(said != gold for said, gold in decisive) / len(decisive) if decisive else None
+    return [
+        f"{len(decisive) / len(told):.3f}",
+        "" if wrong is None else f"{wrong:.3f}",
+        str(sum(t.downgraded for t in told)),
+    ]
+
+
+TOP = Method("verification only: the best sentence", aggregation="top", calibration=None, gate=0.0)
+FULL = Method("DAVinCI, full")
+CLAIM_ONLY = Method("the judge without evidence", form="claim", calibration=None, gate=0.0)
+CONCAT = Method("verification only: all as one text", form="concat", aggregation="concat", calibration=None, gate=0.0)
+
+MAIN = (
+    CLAIM_ONLY,
+    TOP,
+    CONCAT,
+    FULL,
+    replace(FULL, name="… judged by spans", form="span"),
+    replace(FULL, name="… without calibration and gate", calibration=None, gate=0.0),
+    replace(FULL, name="… without gate", gate=0.0),
+    replace(FULL, name="… without anything fitted, gate 0.6", fitted=False, calibration=None, gate=0.6),
+    replace(FULL, name='… that may say "disputed"', disputed=True),
+)
+RAW_PRODUCT = FusionParameters(mode="product", beta=1.0, temperature=1.0, delta=0.0)
+AGGREGATIONS = (
+    *(Method(mode, aggregation=mode, fitted=False) for mode in ("mean", "max", "vote")),  # type: ignore[arg-type]
+    Method("concat", form="concat", aggregation="concat"),
+    Method("product, β = 1", aggregation="product", fitted=False, start=RAW_PRODUCT),
+    Method("product, fitted", aggregation="product"),
+    Method("witness, defaults", fitted=False),
+    replace(FULL, name="witness, fitted (DAVinCI, full)"),
+)
+GATES = tuple(replace(FULL, name=f"gate {gate:g}", gate=gate) for gate in (0.0, 0.6, 0.7, 0.8, 0.9))
+LPF = (
+    Method("mean", aggregation="mean", fitted=False, calibration=None, gate=0.0),
+    Method("max", aggregation="max", fitted=False, calibration=None, gate=0.0),
+    Method("product, β = 1", aggregation="product", fitted=False, start=RAW_PRODUCT, calibration=None, gate=0.0),
+    Method("product, fitted", aggregation="product", calibration=None, gate=0.0),
+    Method("witness, fitted", calibration=None, gate=0.0),
+)
+
+
+def majority(judged: Sequence[JudgedClaim]) -> list[ClaimVerdict]:
+    """The commonest label of the other folds, with its shares there as probabilities."""
+    parts = [fold_of(one.row.group or one.row.name) for one in judged]
+    told = {}
+    for part in range(FOLDS):
+        counts = Counter(one.row.gold for one, p in zip(judged, parts, strict=True) if p != part)
+        if counts:
+            best = max(sorted(counts), key=lambda label: counts[label])
+            told[part] = ClaimVerdict(best, support(counts[label] + 0.5 for label in LABELS))
+    return [told[part] for part in parts]
+
+
+def always(judged: Sequence[JudgedClaim], label: Label) -> list[ClaimVerdict]:
+    """One label for all, which states no probabilities worth scoring."""
+    sure = support(float(label == other) for other in LABELS)
+    return [ClaimVerdict(label, sure) for _ in judged]
+
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the evidence that are replaced by evidence of other claims."""
+RETRIEVAL = ("random", "bm25@1", "bm25@3", "bm25", "own", "oracle")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Claims with what is shown for them.
+
+    Attributes:
+        key: Its name.
+        title: What a reader is told.
+        rows: The claims.
+        forms: What has to be judged of them.
+    """
+
+    key: str
+    title: str
+    rows: tuple[LabelledClaim, ...]
+    forms: tuple[EvidenceForm, ...] = ("full",)
+
+
+@dataclass(frozen=True)
+class World:
+    """All settings, and how FEVER's own retriever was made.
+
+    Attributes:
+        settings: By key.
+        retriever: What found the passages of the setting "own".
+    """
+
+    settings: dict[str, Setting]
+    retriever: str
+
+
+async def read_world(
+    data: Path, settings: Settings, *, limit: int | None = None, index: Path | None = None, seed: int = 0
+) -> World:
+    """Read the data sets and retrieve; only claims that the embedded judge was not trained on are kept.
+
+    Args:
+        data: Folder with a folder for each data set, and `corpus`.
+        settings: Where model files are kept.
+        limit: Most claims of each data set.
+        index: Index that FEVER's own retriever searches; None searches the corpus by words.
+        seed: Of random sentences and of replacing.
+    """
+    corpus = read_passages(data / "corpus")
+    read = {
+        name: read_claims(name, data / name, corpus)
+        for name in ("fever", "climate_fever", "fever_symmetric", "vitaminc", "sufficient_facts")
+    }
+    everything = [row for rows in read.values() for row in rows]
+    kept = {name: unseen_claims(rows, beside=everything)[:limit] for name, rows in read.items()}
+    fever, climate = kept["fever"], kept["climate_fever"]
+    if index is None:
+        retriever = await HybridRetriever.of(list(corpus.values()), name="corpus by words and titles")
+    else:
+        retriever = await load_index(index, lambda name: load_embedding_model(name, settings))
+    try:
+        own = await retrieve_passages(fever, retriever)
+    finally:
+        await retriever.aclose()
+    all_forms: tuple[EvidenceForm, ...] = ("full", "span", "concat", "claim")
+    made = [
+        Setting(
+            "oracle2", "FEVER, deciding sentences alone, supported and refuted", tuple(oracle_two(fever)), all_forms
+        ),
+        Setting(
+            "oracle", "FEVER, deciding sentences among five", tuple(oracle_padded(fever, corpus, seed=seed)), all_forms
+        ),
+        Setting("bm25", "FEVER, five retrieved by BM25", tuple(fever), all_forms),
+        Setting("bm25@1", "FEVER, one retrieved by BM25", tuple(first_passages(fever, 1))),
+        Setting("bm25@3", "FEVER, three retrieved by BM25", tuple(first_passages(fever, 3))),
+        Setting("own", "FEVER, five by the hybrid retriever", tuple(own)),
+        Setting("random", "FEVER, five random sentences", tuple(random_sentences(fever, corpus, seed=seed))),
+        Setting("pages", "FEVER, what BM25 found, a text for each page", tuple(merge_pages(fever)), ("full", "span")),
+        Setting("climate", "CLIMATE-FEVER, its five sentences", tuple(climate), all_forms),
+        Setting("symmetric", "FEVER Symmetric", tuple(kept["fever_symmetric"]), ("full", "claim")),
+        Setting("vitaminc", "VitaminC", tuple(kept["vitaminc"]), ("full", "claim")),
+        Setting("sufficient", "SufficientFacts", tuple(kept["sufficient_facts"]), ("full", "concat", "claim")),
+        *replaced_settings("bm25", fever, seed),
+        *replaced_settings("climate", climate, seed),
+    ]
+    return World({one.key: one for one in made}, retriever.name)
+
+
+def replaced_settings(key: str, rows: Sequence[LabelledClaim], seed: int) -> Iterator[Setting]:
+    """A setting for each share of evidence that is replaced."""
+    for share in SHARES:
+        if share:
+            title = f"{key}, {100 * share:.0f} % replaced"
+            yield Setting(f"{key}~{share:g}", title, tuple(replace_passages(rows, share, seed)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method on a setting: each claim by what was fitted to the other folds."""
+
+    judged: list[JudgedClaim]
+    told: list[ClaimVerdict]
+    fits: dict[int, FittedMethod]
+    figures: VerdictMetrics
+
+
+@dataclass
+class Desk:
+    """Where tables get their numbers from.
+
+    Attributes:
+        world: The settings.
+        entailment: What judges; its verdicts are stored.
+        backend: Its identity as fusion and calibration know it.
+        seed: Of the bootstrap.
+    """
+
+    world: World
+    entailment: StoredEntailment
+    backend: str
+    seed: int = 0
+    _judged: dict[tuple[str, EvidenceForm, bool], list[JudgedClaim]] = field(default_factory=dict)
+    _memos: dict[tuple[str, bool], Memo] = field(default_factory=dict)
+    _done: dict[tuple[str, bool, str], Measured] = field(default_factory=dict)
+
+    async def fill(self) -> None:
+        """Judge every pair of every setting that the store does not have."""
+        for setting in self.world.settings.values():
+            for form in setting.forms:
+                count = await judge_pairs(every_pair(setting.rows, form), self.entailment)
+                say(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.asked:,} judged so far")
+
+    async def judged(self, setting: Setting, form: EvidenceForm, disputed: bool = False) -> list[JudgedClaim]:
+        """Claims with verdicts; those that are disputed only if asked for."""
+        key = (setting.key, form, disputed)
+        if key not in self._judged:
+            rows = [row for row in setting.rows if disputed or row.gold != "disputed"]
+            self._judged[key] = await judge_rows(rows, form, self.entailment)
+        return self._judged[key]
+
+    async def measure(self, key: str, method: Method, *, disputed: bool = False) -> Measured:
+        """A method on a setting; what was measured already is not measured again.
+
+        Args:
+            key: The setting.
+            method: The method.
+            disputed: Whether disputed claims are among those that are measured.
+        """
+        named = replace(method, name="").__repr__()
+        if (key, disputed, named) not in self._done:
+            setting = self.world.settings[key]
+            judged = await self.judged(setting, method.form, disputed)
+            memo = self._memos.setdefault((key, disputed), {})
+            told, fits = cross_validated_verdicts(judged, method, backend=self.backend, source=key, memo=memo)
+            found = Measured(judged, told, fits, figures(judged, told, seed=self.seed))
+            self._done[key, disputed, named] = found
+            say(f"{key}: {method.name}: accuracy {found.figures.values['accuracy']:.3f}")
+        return self._done[key, disputed, named]
+
+
+def chosen(world: World, keys: Sequence[str]) -> list[Setting]:
+    """The settings of these names that have claims."""
+    return [world.settings[key] for key in keys if world.settings[key].rows]
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+_COPIED = 300
+"""Claims that near copies are added to."""
+
+
+async def acceptance(desk: Desk, key: str, *, disputed: bool = False) -> str:
+    """Each way of combining, with differences to the mean."""
+    methods = [replace(m, disputed=disputed and m.aggregation not in ("concat", "top")) for m in LPF]
+    rows = []
+    base = (await desk.measure(key, methods[0], disputed=disputed)).figures
+    for method in methods:
+        found = await desk.measure(key, method, disputed=disputed)
+        names = ("accuracy", "macro_f1", "nll", "brier", "ece")
+        rows.append(
+            [
+                method.name,
+                str(found.figures.n),
+                *scores(found.figures, names),
+                *against(found.figures, base),
+                _own(found),
+            ]
+        )
+    head = ("method", "n", "accuracy", "macro F1", "NLL", "Brier", "ECE")
+    return table((*head, "Δ accuracy (p)", "Δ macro F1", "Δ ECE", "fitted, by fold"), rows)
+
+
+async def replacement_table(desk: Desk, key: str) -> str:
+    """Accuracy, macro F1 and ECE as evidence is replaced by that of other claims; fitted without."""
+    rows = []
+    for method in LPF:
+        clean = await desk.measure(key, method)
+        cells = []
+        for share in SHARES:
+            judged = clean.judged
+            if share:
+                judged = await desk.judged(desk.world.settings[f"{key}~{share:g}"], method.form)
+            told = verdicts_by_fold(judged, clean.fits, method)
+            found = verdict_metrics(
+                [one.row.gold for one in judged],
+                [one.label for one in told],
+                [one.probs for one in told],
+                [one.row.group or one.row.name for one in judged],
+                seed=desk.seed,
+            )
+            cells.append(f"{interval(found, 'macro_f1')}; ECE {found.values['ece']:.3f}")
+        rows.append([method.name, *cells])
+    return table(("method", *(f"{100 * share:.0f} %" for share in SHARES)), rows)
+
+
+async def copying(desk: Desk, key: str) -> str:
+    """How far near copies of the most decisive passage raise the probability of the verdict."""
+    rows = []
+    methods = [m for m in LPF if m.name in ("mean", "product, fitted", "witness, fitted")]
+    for method, merge in ((m, True) for m in methods):
+        rows += await _copied(desk, key, method, merge=merge)
+    rows += await _copied(desk, key, methods[-1], merge=False)
+    return table(("method", "words changed", *(f"{n} copies" for n in COPIES)), rows)
+
+
+async def _copied(desk: Desk, key: str, method: Method, *, merge: bool) -> list[list[str]]:
+    measured = await desk.measure(key, method)
+    examples = examples_of(measured.judged)
+    words = [word for e in examples for item in e.items for word in item.text.split()]
+    taken = [i for i, e in enumerate(examples) if e.items][:_COPIED]
+    rows = []
+    for changes in CHANGES:
+        cells = []
+        for copies in COPIES:
+            rng = random.Random(f"{desk.seed} {changes} {copies}")
+            rises = []
+            for i in taken:
+                row = measured.judged[i].row
+                fusion = measured.fits[fold_of(row.group or row.name)].deciding.fusion
+                fusion = fusion.model_copy(update={"merge": merge})
+                more = with_copies(examples[i], copies, changes, rng, words)
+                rises.append(risen(fuse(examples[i].items, fusion), fuse(more.items, fusion)))
+            over = sum(rise > MOST_RISE for rise in rises) / len(rises)
+            cells.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f} %)")
+        rows.append([method.name if merge else f"{method.name}, nothing merged", str(changes), *cells])
+    return rows
+
+
+def _own(found: Measured) -> str:
+    """What was fitted in each fold."""
+    told = []
+    for one in found.fits.values():
+        p = one.deciding.fusion
+        if one.fusion is None:
+            continue
+        own = f"β {p.beta:g}" if p.mode == "product" else f"a {p.a:g} π {p.pi:.2f}"
+        told.append(f"{own} δ {p.delta:g} T {p.final_temperature:g}")
+    return "; ".join(told)
+
 
 MAIN_KEYS = ("oracle2", "oracle", "bm25", "climate")
 STRESS_KEYS = ("symmetric", "vitaminc", "sufficient")
@@ -107,7 +555,7 @@ async def retrieval_table(desk: Desk) -> str:
 
 async def stress_table(desk: Desk) -> str:
     """Other data with what was fitted to FEVER's retrieved sentences; nothing is fitted to them."""
-    fitted = fit((await desk.measure("bm25", FULL)).judged, FULL, backend=desk.backend, source="bm25", memo={})
+    fitted = fit_method((await desk.measure("bm25", FULL)).judged, FULL, backend=desk.backend, source="bm25", memo={})
     fits = dict.fromkeys(range(FOLDS), fitted)
     rows = []
     for setting in chosen(desk.world, STRESS_KEYS):
@@ -117,7 +565,7 @@ async def stress_table(desk: Desk) -> str:
             rows.append([f"{setting.title}: {method.name}", str(found.figures.n), *scores(found.figures)])
             rows[-1] += against(found.figures, base)
         judged = await desk.judged(setting, "full")
-        found_full = figures(judged, told_by(judged, fits, FULL), seed=desk.seed)
+        found_full = figures(judged, verdicts_by_fold(judged, fits, FULL), seed=desk.seed)
         rows.append([f"{setting.title}: DAVinCI as fitted to FEVER", str(found_full.n), *scores(found_full)])
         rows[-1] += against(found_full, base)
         if setting.key in TWO_LABELS:
@@ -146,7 +594,7 @@ async def reliability_text(desk: Desk, key: str) -> str:
     return "```text\n" + "\n\n".join(parts) + "\n```"
 
 
-def _row(method: Method, found: Measured, top: Figures, seed: int) -> list[str]:
+def _row(method: Method, found: Measured, top: VerdictMetrics, seed: int) -> list[str]:
     f = found.figures
     other = None if method == TOP else top
     return [
@@ -183,7 +631,10 @@ async def print_tables(desk: Desk, about: str) -> None:
         print(f"\n## Reliability: {titles[key]}\n\n{await reliability_text(desk, key)}", flush=True)
     for key in ("bm25", "climate"):
         print(f"\n## Combining evidence alone (LPF): {titles[key]}\n\n{await acceptance(desk, key)}", flush=True)
-        print(f"\nEvidence replaced by that of other claims, macro F1:\n\n{await replacing(desk, key)}", flush=True)
+        print(
+            f"\nEvidence replaced by that of other claims, macro F1:\n\n{await replacement_table(desk, key)}",
+            flush=True,
+        )
         print(
             f"\nNear copies of the most decisive passage: mean rise of the probability of the verdict, and share of "
             f"claims where it is more than 0.02:\n\n{await copying(desk, key)}",

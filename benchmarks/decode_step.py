@@ -12,9 +12,9 @@ import time
 
 import torch
 from reason.core.settings import load_settings
-from reason.serving.files import find_model
+from reason.serving.local.attention import Span
 from reason.serving.local.model import Decoder
-from reason.serving.local.plans import Span
+from reason.serving.model_files.find import find_model
 from torch.profiler import ProfilerActivity, profile
 
 PROMPT_TOKENS = 150

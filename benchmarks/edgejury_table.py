@@ -25,38 +25,1163 @@ Every method gets the same rows: options in the data's fixed order, which does n
 the one letter at the end, and no letter is wrong. Chains get the same words as jurors without a role (`--step-by-step`
 leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none (`--set
 conclude=false` drops that), which chains are not: so each juror is shown as a method of its own as well.
+
+What juries noted while they answered, as the run store has it; and each juror as a method of its own.
+
+What the methods of `edgejury_table.py` are called, and the cells of its rows.
+
+Whether places decide: where the options stand that jurors choose, and the answers that reviewers prefer.
+
+And whether jurors err together: what the same models get wrong, a vote of theirs cannot put right.
+
+What of the sweeps is not finished, so that no table drops it silently.
+
+The sweeps that `edgejury_table.py` makes its tables of: a jury, it without each of its parts, and its rivals.
+
+What a jury's agreement is worth: confidence and labels beside what is right; and what leaving early saves.
+
+The tables of `edgejury_table.py` that have a row for each method: right answers, costs, and how juries went.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
-from edgejury_biases import debiased, errors_table, final_places, juror_places, marks_table, places_table
-from edgejury_cells import (
-    EVERYTHING,
-    MAJORITY,
-    ONE_ORDER,
-    has_names,
-    is_majority,
-    is_whole,
-    like,
-    names_of,
-    others_of,
-    short,
-)
-from edgejury_missing import missing_lines
-from edgejury_rows import Jury, costs_table, juries_of, likelihood_table, one_model_table, right_table, went_table
-from edgejury_sittings import JURY, Heard, hear, jurors_count
-from edgejury_sweeps import add_plan, sweep_files
-from edgejury_trust import confidence_table, exits_table, labels_table, stages_table
-from machine import made_here
+import numpy as np
+from common import made_here, p_value, strategy_blocks, table
+from pydantic import JsonValue
 from reason.core.errors import UserError
-from reason.core.model_roles import jurors_of
-from reason.evals.comparison import StoredRun, load_run
+from reason.core.events import (
+    ClaimLabelled,
+    Event,
+    JuryStageEnded,
+    OpinionGiven,
+    OpinionsMerged,
+    ReviewGiven,
+    StageStarted,
+)
+from reason.core.settings import CHAIR, jurors_of
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.evals.results import ResultRow, RowLedger, RowTiming
+from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, load_run, run_store_path
+from reason.evals.statistics.calibration import auroc, calibration_metrics
+from reason.evals.statistics.intervals import bootstrap_means, percentiles, resample_groups, wilson
+from reason.evals.statistics.outcomes import Array, number_groups
+from reason.evals.statistics.paired import PairedComparison, compare_paired
+from reason.evals.statistics.position_bias import position_bias
+from reason.evals.summary import latency, outcomes_of
+from reason.evals.sweep import SweepRun, read_sweep, runs_of
+from reason.reasoning.prompts import LETTERS
+from reason.reasoning.strategy import create_strategy
+from reason.verify.edgejury.config import JuryConfig
+from reason.verify.edgejury.jurors import LEAST_JURORS, answer_prompt
+from reason.verify.edgejury.ranking import borda_of, marks_of
+from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
+from rlot_table import accuracy, beside_sampling, mean_of_rows
+
+JURY = "edgejury"
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One question before one jury.
+
+    Attributes:
+        opinions: By juror, failed ones too.
+        reviews: By reviewer, likewise; empty if there was none.
+        synthesis: The answer that was made of them; None if there was no chair.
+        labels: Of the answer's claims.
+        stages: What each stage cost.
+        notes: What the solution noted.
+    """
+
+    opinions: tuple[Opinion, ...]
+    reviews: tuple[Review, ...]
+    synthesis: Synthesis | None
+    labels: tuple[ClaimLabel, ...]
+    stages: tuple[StageCost, ...]
+    notes: SolutionNotes
+
+    @property
+    def path(self) -> str:
+        """Which way was taken."""
+        return str(self.notes.get("path", ""))
+
+    def place(self, juror: int) -> int | None:
+        """Where a juror's choice stood among the options as that juror saw them, from 0; None without a choice."""
+        told = self.notes.get("jurors")
+        one = told[juror] if isinstance(told, list) and juror < len(told) else None
+        found = one.get("place") if isinstance(one, dict) else None
+        return found if isinstance(found, int) else None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A run with what its juries noted.
+
+    Attributes:
+        run: The run.
+        sittings: One a row; None where no jury sat, it came to no answer, or the store is gone.
+    """
+
+    run: StoredRun
+    sittings: tuple[Sitting | None, ...]
+
+    @property
+    def rows(self) -> list[ResultRow]:
+        """The rows."""
+        return self.run.rows
+
+    @property
+    def sat(self) -> Iterator[tuple[ResultRow, Sitting]]:
+        """The rows that a jury answered, with what it noted."""
+        return ((row, one) for row, one in zip(self.rows, self.sittings, strict=True) if one is not None)
+
+
+async def hear(runs: Sequence[StoredRun], store: Path | None = None) -> list[Heard]:
+    """Runs with what the run store knows of them; a store that is gone leaves it out.
+
+    Args:
+        runs: The runs.
+        store: The run store, where it is not where the runs say.
+    """
+    found: list[Heard] = []
+    for run in runs:
+        place = run_store_path(run, store)
+        if run.manifest.plan.strategy != JURY or not place.exists():
+            found.append(Heard(run, (None,) * len(run.rows)))
+            continue
+        opened = await SqliteStore.open(place)
+        try:
+            told = [await opened.list_events(row.run_id) for row in run.rows]
+        finally:
+            await opened.aclose()
+        found.append(Heard(run, tuple(map(sitting_of, told))))
+    return found
+
+
+def sitting_of(events: Sequence[Event]) -> Sitting | None:
+    """What the events of one run tell of its jury; of a run that was interrupted, those since it went on."""
+    notes = final_notes(events)
+    if notes is None:
+        return None
+    began = [i for i, event in enumerate(events) if isinstance(event, StageStarted) and event.stage == "jury: answer"]
+    opinions: dict[int, Opinion] = {}
+    reviews: dict[int, Review] = {}
+    labels: dict[int, ClaimLabel] = {}
+    stages: list[StageCost] = []
+    synthesis: Synthesis | None = None
+    for event in events[began[-1] if began else 0 :]:
+        match event:
+            case OpinionGiven():
+                opinions[event.juror] = Opinion.model_validate(event.report)
+            case ReviewGiven():
+                reviews[event.reviewer] = Review.model_validate(event.report)
+            case OpinionsMerged():
+                synthesis = Synthesis.model_validate(event.report)
+            case ClaimLabelled():
+                labels[event.index] = ClaimLabel.model_validate(event.report)
+            case JuryStageEnded():
+                stages.append(StageCost.model_validate(event.report))
+    return Sitting(
+        opinions=tuple(opinions[juror] for juror in sorted(opinions)),
+        reviews=tuple(reviews[reviewer] for reviewer in sorted(reviews)),
+        synthesis=synthesis,
+        labels=tuple(labels[index] for index in sorted(labels)),
+        stages=tuple(stages),
+        notes=notes,
+    )
+
+
+def right_letter(row: ResultRow) -> str:
+    """The letter of the right option."""
+    correct = row.gold.get("correct") if isinstance(row.gold, dict) else None
+    if not isinstance(correct, list) or not correct or not isinstance(correct[0], int):
+        raise SystemExit(f"{row.id} is no question with one right option")
+    return LETTERS[correct[0]]
+
+
+def place_of(row: ResultRow) -> int | None:
+    """Where the answer stands among the options in the question's order, from 0; None if it names none of them."""
+    letter = (row.prediction or "").strip()
+    place = LETTERS.find(letter) if len(letter) == 1 else -1
+    return place if 0 <= place < len(row.choices) else None
+
+
+def jurors_count(run: StoredRun) -> int:
+    """How many jurors a jury has."""
+    plan = run.manifest.plan
+    n = plan.parameters.get("n")
+    return n if isinstance(n, int) else max(LEAST_JURORS, len(jurors_of(plan.models)))
+
+
+def alone(heard: Heard, juror: int) -> StoredRun:
+    """One juror of a jury as a method of its own: its opinion is the answer, and costs what the opinion cost.
+
+    Its tokens are those of the opinion, with the answer that was asked for behind it where it stated none; its calls
+    and its prompt are not known apart from the others'.
+    """
+    rows = []
+    for row, sitting in heard.sat:
+        opinion = next((one for one in sitting.opinions if one.juror == juror), None)
+        choice = None if opinion is None else opinion.choice
+        right = choice == right_letter(row)
+        rows.append(
+            row.model_copy(
+                update={
+                    "answer": choice,
+                    "prediction": choice,
+                    "parsed": choice is not None,
+                    "value": float(right),
+                    "correct": right,
+                    "confidence": None,
+                    "error": None,
+                    "ledger": RowLedger(completion_tokens=0 if opinion is None else opinion.tokens),
+                    "timing": RowTiming(whole=False),
+                }
+            )
+        )
+    return replace(heard.run, rows=rows)
+
+
+PATHS = ("full", "early_exit", "no_review", "fallback")
+MAJORITY = "majority vote of the jurors"
+EVERYTHING = "edgejury"
+ONE_ORDER = "minus permuted options"
+SWITCHES = {
+    "review": "minus review",
+    "roles": "minus roles",
+    "shuffle": "minus shuffled answers",
+    "permute_choices": ONE_ORDER,
+    "label": "minus labels",
+    "exclude_self": "with reviews of oneself",
+}
+"""What a jury without one of its parts is called."""
+PARTS = (*SWITCHES, "chair", "without_chair", "anonymise", "blind_chair", "aggregate")
+"""Parameters that take a part away or put another in its place."""
+LIMITS = ("answer_tokens", "review_tokens", "chair_tokens", "form")
+DEFAULTS: Mapping[str, JsonValue] = JuryConfig().model_dump(mode="json")
+
+
+def short(model: str) -> str:
+    """The last part of a model's string."""
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def method_of(run: StoredRun) -> str:
+    """A method in a few words: of a jury, which of its parts it lacks."""
+    plan = run.manifest.plan
+    given = plan.parameters
+    match plan.strategy:
+        case "cot":
+            return f"{short(plan.models['main'])} alone, one sample"
+        case "self-consistency":
+            return f"{short(plan.models['main'])}, self-consistency, n = {given['n']}"
+        case "logprob":
+            return f"{short(plan.models['main'])}, by log-probability"
+        case "edgejury":
+            words = [MAJORITY] if is_majority(run) else [EVERYTHING]
+            return ", ".join([*words, *_changes(run)])
+    return plan.strategy
+
+
+def names_of(runs: Sequence[StoredRun]) -> list[str]:
+    """What each run is called; those that would have the same name get that of their folder as well."""
+    names = [method_of(run) for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def is_majority(run: StoredRun) -> bool:
+    """Whether a run is the plain majority of its jurors, whatever its roles and orders."""
+    given = run.manifest.plan.parameters
+    return run.manifest.plan.strategy == JURY and not given["review"] and not given["chair"]
+
+
+def is_whole(run: StoredRun) -> bool:
+    """Whether a run is a jury with all its parts, whether it may leave early or not."""
+    given = run.manifest.plan.parameters
+    return run.manifest.plan.strategy == JURY and all(given[name] == DEFAULTS[name] for name in PARTS)
+
+
+def others_of(run: StoredRun) -> dict[str, JsonValue]:
+    """What sets a jury apart from one by default, but for its parts, limits and number of jurors."""
+    named = {*PARTS, *LIMITS, "n", "early_exit"}
+    return {k: v for k, v in run.manifest.plan.parameters.items() if k not in named and v != DEFAULTS[k]}
+
+
+def has_names(run: StoredRun) -> bool:
+    """Whether its jurors are models that were named, in place of one model in several roles."""
+    return bool(jurors_of(run.manifest.plan.models))
+
+
+def like(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> StoredRun | None:
+    """The run of the same jury that differs in these parameters alone; None if there is none."""
+    plan = run.manifest.plan
+    wanted = {**plan.parameters, **changed}
+    return next(
+        (
+            other
+            for other in runs
+            if (p := other.manifest.plan).strategy == plan.strategy
+            and p.models == plan.models
+            and p.parameters == wanted
+        ),
+        None,
+    )
+
+
+def beside(run: StoredRun, other: StoredRun | None) -> str:
+    """A run's right answers less another's over the rows of both, in points, with interval and exact p-value."""
+    if other is None or other is run:
+        return ""
+    found = paired(run.rows, other.rows)
+    if found is None:
+        return "no row in common"
+    span = found.bootstrap
+    between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
+    return f"{100 * found.difference:+.1f}{between}, {p_value(found.p)}"
+
+
+def paired(mine: Sequence[ResultRow], others: Sequence[ResultRow]) -> PairedComparison | None:
+    """Right answers compared over the rows (question and seed) that both have; None if there are none."""
+    keys = {row.key for row in mine} & {row.key for row in others}
+    if not keys:
+        return None
+    a, b = (outcomes_of([row for row in rows if row.key in keys]) for rows in (mine, others))
+    return compare_paired(a, b)
+
+
+def seconds(rows: Sequence[ResultRow]) -> str:
+    """Median and 95th percentile of the rows that were answered in one go, and how many those were."""
+    found = latency([row.timing.wall_s for row in rows if row.timing.whole and row.error is None])
+    return "" if found is None else f"{found.p50:.1f} / {found.p95:.1f} ({found.n})"
+
+
+def tokens_of(run: StoredRun, model: str) -> float:
+    """Generated tokens of one model, a mean a question, in whatever roles it was asked."""
+    models = run.manifest.plan.models
+    spent = [
+        sum(n for key, n in row.ledger.tokens_by_role.items() if models.get(key.partition(":")[0]) == model)
+        for row in run.rows
+    ]
+    return float(np.mean(spent))
+
+
+def jury_cells(heard: Heard) -> list[str] | None:
+    """Ways taken, and how much of what was written could be read; None where no jury sat.
+
+    Returns:
+        Shares in per cent of the four ways; of reviews that could be read, of their number; of the chair's answers
+        likewise; of the chair's choices that the vote overruled.
+    """
+    sat = [sitting for _, sitting in heard.sat]
+    if not sat:
+        return None
+    ways = Counter(sitting.path for sitting in sat)
+    reviews = [review.ok for sitting in sat for review in sitting.reviews]
+    chairs = [s.notes["source"] == "chair" for s in sat if s.notes.get("source") is not None]
+    overruled = [s.notes["overruled"] is True for s in sat if s.notes.get("source") == "chair"]
+    return [
+        *(f"{100 * ways[way] / len(sat):.0f}" for way in PATHS),
+        _share_of(reviews),
+        _share_of(chairs),
+        _share_of(overruled),
+    ]
+
+
+def _share_of(hits: Sequence[bool]) -> str:
+    return f"{100 * np.mean(hits):.1f} of {len(hits)}" if hits else ""
+
+
+def _changes(run: StoredRun) -> list[str]:
+    """What sets a jury apart from the one with all its parts, in words."""
+    given = run.manifest.plan.parameters
+    majority = is_majority(run)
+    words: list[str] = []
+    if not has_names(run):
+        words.append(f"n = {jurors_count(run)}")
+    hidden = {"review", "label"} if majority else set()
+    words += [name for key, name in SWITCHES.items() if not given[key] and key not in hidden]
+    if not given["chair"] and not majority:
+        words.append("minus chair: vote" if given["without_chair"] == "vote" else "minus chair: the best ranked")
+    if not given["anonymise"]:
+        words.append("minus anonymity" if not given["blind_chair"] else "minus anonymity before reviewers")
+    elif not given["blind_chair"]:
+        words.append("minus anonymity before the chair")
+    if given["aggregate"] != DEFAULTS["aggregate"] or given["without_chair"] == "top":
+        words.append(str(given["aggregate"]))
+    if given["early_exit"] == "never" and not majority:
+        words.append("never leaving early")
+    return words
+
+
+Place = tuple[int, int]
+"""A place that was chosen, from 0, and the number of options."""
+Places = Mapping[tuple[str, int], Place]
+"""Those of an author by question and seed."""
+
+SHOWN_PLACES = 5
+ALL = "all"
+"""Reviewers of every model."""
+
+
+# -- options
+
+
+def places_table(jurors: Sequence[tuple[str, Places]], finals: Sequence[tuple[str, Places]]) -> str:
+    """Where the chosen options stand, beside chance.
+
+    Args:
+        jurors: Whose choices, and the places as it saw them.
+        finals: Which answers, and the places in the question's order.
+    """
+    head = [
+        *("who", "options as", "answers", "first place %", "by chance %", "more than chance [95 %]", "p", "distance"),
+        *(f"{place} chosen / expected" for place in range(1, SHOWN_PLACES + 1)),
+    ]
+    rows = []
+    for seen, several in (("it saw them", jurors), ("the question has them", finals)):
+        for name, places in several:
+            if not places:
+                continue
+            found = position_bias(list(places.values()))
+            each = [
+                f"{found.counts[at]} / {found.expected[at]:.1f}" if at < len(found.counts) else ""
+                for at in range(SHOWN_PLACES)
+            ]
+            rows.append(
+                [
+                    *(name, seen, str(found.answers), f"{100 * found.first:.1f}", f"{100 * found.first_by_chance:.1f}"),
+                    *(points(*_mean(list(places), excess(places))), f"{found.p:.3f}", f"{found.distance:.3f}", *each),
+                ]
+            )
+    return table(head, rows)
+
+
+def debiased(with_orders: Places, without: Places) -> str:
+    """How far beyond chance the first option is answered with permuted options, less without, in points."""
+    shared = [key for key in with_orders if key in without]
+    if not shared:
+        return "no row in common"
+    apart = excess({key: with_orders[key] for key in shared}) - excess({key: without[key] for key in shared})
+    return f"{points(*_mean(shared, apart))} ({len(shared)} rows)"
+
+
+def excess(places: Places) -> Array:
+    """For each answer whether it is the first option, less the chance of that: 0 in the mean without a bias."""
+    return np.array([(place == 0) - 1 / options for place, options in places.values()], dtype=float)
+
+
+def juror_places(heard: Heard, juror: int) -> dict[tuple[str, int], Place]:
+    """The places that a juror chose, as it saw the options."""
+    return {
+        row.key: (place, len(row.choices)) for row, sitting in heard.sat if (place := sitting.place(juror)) is not None
+    }
+
+
+def final_places(run: StoredRun) -> dict[tuple[str, int], Place]:
+    """The places of the answers, as the questions have the options."""
+    return {row.key: (place, len(row.choices)) for row in run.rows if (place := place_of(row)) is not None}
+
+
+# -- answers under review
+
+
+def marks_table(several: Sequence[tuple[str, Heard]]) -> str:
+    """Mean B within a review by the place at which a text was shown, where every text that was shown has marks.
+
+    Args:
+        several: Juries by name; of the first, the reviews of each model stand beside those of all.
+    """
+    head = ("jury", "reviewer", "texts shown", "reviews", "marks missing", "mean B by place [95 %]", "first less last")
+    rows = []
+    for number, (name, heard) in enumerate(several):
+        for (model, shown), (keys, values, missing) in sorted(borda_by_place(heard).items()):
+            if number and model != ALL:
+                continue
+            cells = ["", ""]
+            if keys:
+                rounds = bootstrap_means(values, number_groups([key[0] for key in keys]))
+                low, high = percentiles(rounds)
+                means = values.mean(axis=0)
+                each = [f"{m:.2f} [{a:.2f}, {b:.2f}]" for m, a, b in zip(means, low, high, strict=True)]
+                apart = percentiles(rounds[:, 0] - rounds[:, -1])
+                ends = f"[{float(apart[0]):+.2f}, {float(apart[1]):+.2f}]"
+                cells = [" · ".join(each), f"{means[0] - means[-1]:+.2f} {ends}"]
+            rows.append([name, model, str(shown), str(len(keys)), str(missing), *cells])
+    return table(head, rows)
+
+
+def borda_by_place(heard: Heard) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
+    """B by place of each review, by the reviewer's model ("all" for all of them) and the number of texts shown.
+
+    Returns:
+        The questions of the reviews; B, `[reviews, places]`; and how many reviews left a text without marks.
+    """
+    given = heard.run.manifest.plan.parameters
+    weights = given["weights"]
+    assert isinstance(weights, list | tuple)
+    criteria = (float(str(weights[0])), float(str(weights[1])), float(str(weights[2])))
+    found: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
+    for row, sitting in heard.sat:
+        models = {opinion.juror: short(opinion.model) for opinion in sitting.opinions}
+        for review in sitting.reviews:
+            if not review.ok or len(review.order) < 2:
+                continue
+            marks = marks_of(review, criteria, exclude_self=given["exclude_self"] is True)
+            whole = all(juror in marks for juror in review.order)
+            borda = borda_of(marks)
+            for model in (ALL, models.get(review.reviewer, "")):
+                keys, values, missing = found.setdefault((model, len(review.order)), ([], [], []))
+                if whole:
+                    keys.append(row.key)
+                    values.append([float(borda[juror]) for juror in review.order])
+                else:
+                    missing.append(1)
+    return {key: (keys, np.array(values, dtype=float), len(missing)) for key, (keys, values, missing) in found.items()}
+
+
+# -- errors
+
+
+def errors_table(several: Sequence[tuple[str, Heard]]) -> str:
+    """How far every two jurors err on the same questions, and choose the same wrong option there."""
+    head = (
+        *("jury", "jurors", "questions", "wrong %", "both wrong %", "if independent %"),
+        *("both wrong, the same option %", "correlation of errors [95 %]"),
+    )
+    rows = []
+    for name, heard in several:
+        for a, b in combinations(sorted({o.juror for _, s in heard.sat for o in s.opinions}), 2):
+            rows.append([name, *_together(heard, a, b)])
+    return table(head, rows)
+
+
+def correlation(wrong_a: Array, wrong_b: Array, groups: Sequence[str]) -> tuple[float, float, float] | None:
+    """The correlation (phi) of two jurors' errors with its interval; None where one is always right or always wrong."""
+    columns = np.stack([wrong_a, wrong_b, wrong_a * wrong_b], axis=1)
+    value = _phi(columns.mean(axis=0))
+    if np.isnan(value):
+        return None
+    drawn = _phi(bootstrap_means(columns, number_groups(groups)).T)
+    low, high = percentiles(drawn[~np.isnan(drawn)])
+    return float(value), float(low), float(high)
+
+
+def _together(heard: Heard, a: int, b: int) -> list[str]:
+    told: list[tuple[str, bool, bool, bool]] = []
+    names: dict[int, str] = {}
+    for row, sitting in heard.sat:
+        by_juror: dict[int, Opinion] = {opinion.juror: opinion for opinion in sitting.opinions}
+        if a not in by_juror or b not in by_juror:
+            continue
+        names = {i: f"{i + 1} ({short(by_juror[i].model)})" for i in (a, b)}
+        first, second, right = by_juror[a].choice, by_juror[b].choice, right_letter(row)
+        same = first == second and first is not None and first != right
+        told.append((row.id, first != right, second != right, same))
+    if not told:
+        return [f"{a + 1}, {b + 1}", "0", "", "", "", "", ""]
+    wrong_a, wrong_b, same_wrong = (np.array([one[i] for one in told], dtype=float) for i in (1, 2, 3))
+    both = float((wrong_a * wrong_b).mean())
+    found = correlation(wrong_a, wrong_b, [one[0] for one in told])
+    return [
+        f"{names[a]}, {names[b]}",
+        str(len(told)),
+        f"{100 * wrong_a.mean():.1f}, {100 * wrong_b.mean():.1f}",
+        f"{100 * both:.1f}",
+        f"{100 * wrong_a.mean() * wrong_b.mean():.1f}",
+        f"{100 * same_wrong.mean():.1f}",
+        "one never varies" if found is None else f"{found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]",
+    ]
+
+
+def _phi(means: Array) -> Array:
+    """The correlation from the means of a, b and ab, which stand along the first axis."""
+    a, b, ab = means
+    spread = np.sqrt(a * (1 - a) * b * (1 - b))
+    value: Array = np.where(spread > 0, (ab - a * b) / np.where(spread > 0, spread, 1.0), np.nan)
+    return value
+
+
+def _mean(keys: Sequence[tuple[str, int]], values: Array) -> tuple[float, float, float]:
+    """A mean with its interval over questions."""
+    low, high = percentiles(bootstrap_means(values, number_groups([key[0] for key in keys])))
+    return float(values.mean()), float(low), float(high)
+
+
+def points(value: float, low: float, high: float) -> str:
+    """A share in points with its interval."""
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
+    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not begun.
+
+    Args:
+        runs: All runs that have a row.
+        plans: Folder of the sweeps; without it nobody knows what was not begun.
+    """
+    lines = []
+    for run in runs:
+        wanted, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
+        if len(run.rows) < wanted:
+            lines.append(f"{method_of(run)} ({run.path.name}): {len(run.rows)} of {wanted} rows.")
+        if failed:
+            lines.append(f"{method_of(run)} ({run.path.name}): {failed} rows ended with an error and count as wrong.")
+    if plans is None:
+        return [*lines, "What was planned and not begun is not known: no --plans."]
+    begun = {identity(run) for run in runs}
+    for path in sorted(plans.glob("*.toml")):
+        sweep = read_sweep(path)
+        lines += [
+            f"{path.name}: {told(one)}: no row."
+            for one in runs_of(sweep)
+            if planned_identity(one, sweep.seeds) not in begun
+        ]
+    return lines
+
+
+def identity(run: StoredRun) -> str:
+    """What tells a run from others: method, models, seeds, and how many questions."""
+    plan = run.manifest.plan
+    jury = (jurors_of(plan.models), plan.models.get(CHAIR)) if plan.strategy == JURY else ()
+    return json.dumps(
+        [plan.strategy, plan.parameters, plan.models["main"], jury, plan.limit, plan.seeds], sort_keys=True
+    )
+
+
+def planned_identity(planned: SweepRun, seeds: Sequence[int]) -> str:
+    """The same of a run that a sweep plans."""
+    models = planned.models
+    if models is None:
+        raise SystemExit("the sweep names no models, so nobody knows whose runs it plans")
+    complete = create_strategy(planned.strategy, planned.parameters)[1]
+    jury = (models.jurors, models.chair) if planned.strategy == JURY else ()
+    known = [planned.strategy, complete, models.main, jury, planned.dataset.limit, tuple(seeds)]
+    return json.dumps(known, sort_keys=True)
+
+
+def told(planned: SweepRun) -> str:
+    """A planned run in a few words."""
+    main = "" if planned.models is None else planned.models.main
+    said = ", ".join(f"{key} = {value}" for key, value in planned.parameters.items() if key != "instruction")
+    return f"{planned.strategy} of {main}" + (f" ({said})" if said else "")
+
+
+Method = tuple[str, dict[str, object]]
+"""A strategy with its parameters as they stand in TOML."""
+
+RULES = ("borda", "copeland", "schulze", "points")
+VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+"""What is left of a jury is then a plain majority vote."""
+
+
+def add_plan(plan: argparse.ArgumentParser) -> None:
+    """The options of `plan`."""
+    plan.add_argument("--jurors", nargs="+", required=True, metavar="MODEL", help="one for each juror")
+    plan.add_argument("--chair", metavar="MODEL", help="by default the last juror's")
+    plan.add_argument("--best", metavar="MODEL", help="the best of them alone, for self-consistency; default: --chair")
+    plan.add_argument("--one-model", metavar="MODEL", help="plays several roles; without it that sweep is left out")
+    plan.add_argument("--sizes", type=int, nargs="+", default=[2, 3, 4, 5], help="jurors of the one model")
+    plan.add_argument("--data", type=Path, metavar="FILE", help="TruthfulQA's rows; without it the hub's")
+    plan.add_argument("--choice-seed", type=int, default=0, help="another order of all options")
+    plan.add_argument("--limit", type=int, help="only so many questions")
+    plan.add_argument("--one-model-limit", type=int, help="for the jury of one model; default: --limit")
+    plan.add_argument("--ablations-limit", type=int, help="for what guards against biases, and rules; default: --limit")
+    plan.add_argument("--timed-limit", type=int, default=6, help="questions whose seconds are taken")
+    plan.add_argument("--seeds", type=int, nargs="+", default=[0])
+    plan.add_argument("--samples", type=int, nargs="+", help="of self-consistency; default: 1 2 4 and 2n + 2")
+    plan.add_argument("--tokens", type=int, default=256, help="most of a chain, and of an opinion")
+    plan.add_argument("--review-tokens", type=int, default=200)
+    plan.add_argument("--chair-tokens", type=int, default=320)
+    plan.add_argument("--form", choices=("json", "lines"), default="lines", help="of reviews and the chair's answer")
+    plan.add_argument("--step-by-step", action="store_true", help="chains are asked in their strategies' own words")
+    plan.add_argument("--likelihood", action="store_true", help="each model by log-probability as well")
+    plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every jury, in TOML")
+    plan.add_argument("--out", type=Path, required=True)
+
+
+def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
+    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier ones.
+
+    Args:
+        given: The options.
+    """
+    chair = given.chair or given.jurors[-1]
+    best = given.best or chair
+    whole = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]
+    jury = "[[models]]\n" + "\n".join(whole) + "\n"
+    singles = [best, *given.jurors, *([given.one_model] if given.one_model is not None else [])]
+    alone = [f"[[models]]\nmain = {json.dumps(name)}\n" for name in dict.fromkeys(singles)]
+    parts: dict[str, tuple[Sequence[str], int | None, list[Method]]] = {
+        "jury": ([jury], given.limit, jury_methods(given)),
+        "single": (alone, given.limit, [chain(given), *([("logprob", {})] if given.likelihood else [])]),
+        "ablations": ([jury], given.ablations_limit or given.limit, ablations(given)),
+    }
+    if given.one_model is not None:
+        model = f"[[models]]\nmain = {json.dumps(given.one_model)}\n"
+        parts["one-model"] = ([model], given.one_model_limit or given.limit, one_model(given))
+    parts["timed"] = ([jury], given.timed_limit, timed(given))
+    files: dict[Path, str] = {}
+    for name, (models, limit, methods) in parts.items():
+        blocks = [f"seeds = {given.seeds}\n", *models, _dataset(given, limit), *strategy_blocks(methods)]
+        files[given.out / f"{name}.toml"] = "\n".join(blocks)
+    return files
+
+
+def jury_methods(given: argparse.Namespace) -> list[Method]:
+    """The jury, what it is to be better than, and what costs nothing once these have been asked.
+
+    The jury that never leaves early comes first: the one that does asks part of the same.
+    """
+    found = [samples(given, n) for n in _samples(given)]
+    found += [jury(given, early_exit="never"), jury(given), jury(given, **VOTE)]
+    found += [jury(given, chair=False)]
+    found += [jury(given, chair=False, without_chair="top", aggregate=rule) for rule in RULES]
+    found += [jury(given, review=False)]
+    found += [jury(given, roles=False), jury(given, roles=False, **VOTE)]
+    return found
+
+
+def ablations(given: argparse.Namespace) -> list[Method]:
+    """The jury without what guards it against bias, and with other rules of ranking before its chair."""
+    return [
+        jury(given, permute_choices=False),
+        jury(given, permute_choices=False, **VOTE),
+        jury(given, anonymise=False, blind_chair=False),
+        jury(given, shuffle=False),
+        *(jury(given, aggregate=rule) for rule in RULES[1:]),
+    ]
+
+
+def one_model(given: argparse.Namespace) -> list[Method]:
+    """One model as several jurors, and their majority, which asks nothing of its own."""
+    each = [(jury(given, n=n), jury(given, n=n, **VOTE)) for n in given.sizes]
+    return [method for pair in each for method in pair]
+
+
+def timed(given: argparse.Namespace) -> list[Method]:
+    """What is asked again one question at a time, for its seconds."""
+    return [
+        samples(given, equal_calls(len(given.jurors))),
+        chain(given),
+        jury(given, **VOTE),
+        jury(given, review=False),
+        jury(given),
+    ]
+
+
+def equal_calls(jurors: int) -> int:
+    """Samples of self-consistency at as many calls as a jury makes: 2n + 2 by the published count."""
+    return 2 * max(LEAST_JURORS, jurors) + 2
+
+
+def chain(given: argparse.Namespace) -> Method:
+    """One sample; the same as the first of self-consistency, so that one answers the other."""
+    settings: dict[str, object] = {"temperature": 0.7, "max_tokens": given.tokens, **_words(given)}
+    return "cot", settings
+
+
+def samples(given: argparse.Namespace, n: int) -> Method:
+    """Self-consistency."""
+    return "self-consistency", {"n": n, "max_tokens": given.tokens, **_words(given)}
+
+
+def jury(given: argparse.Namespace, **own: object) -> Method:
+    """A jury; what is not named is as it is by default."""
+    limits = {
+        "answer_tokens": given.tokens,
+        "review_tokens": given.review_tokens,
+        "chair_tokens": given.chair_tokens,
+        "form": given.form,
+    }
+    shared: dict[str, object] = dict(word.split("=", 1) for word in given.set)
+    return "edgejury", {**{name: json.dumps(value) for name, value in {**limits, **own}.items()}, **shared}
+
+
+def jurors_words() -> str:
+    """What a juror without a role is told behind a question with options."""
+    prompt = answer_prompt(None, Question(text="?", choices=("one", "another")))
+    return prompt.messages[-1].content.rpartition("\n\n")[2]
+
+
+def _words(given: argparse.Namespace) -> dict[str, object]:
+    return {} if given.step_by_step else {"instruction": json.dumps(jurors_words())}
+
+
+def _samples(given: argparse.Namespace) -> list[int]:
+    most = equal_calls(len(given.jurors))
+    return sorted(set(given.samples or [1, 2, 4, most]), reverse=True)
+
+
+def _dataset(given: argparse.Namespace, limit: int | None) -> str:
+    lines = ["[[dataset]]", 'name = "truthfulqa"', 'variant = "mc1"']
+    lines += [f"data = {json.dumps(str(given.data.absolute()))}"] if given.data is not None else []
+    lines += [f"limit = {limit}"] if limit else []
+    lines += [f"choice_seed = {given.choice_seed}"] if given.choice_seed else []
+    return "\n".join(lines) + "\n"
+
+
+RESAMPLES = 2000
+LABELS = ("consistent", "uncertain", "contradicted")
+STAGES = ("answer", "review", "chair", "agreement")
+
+
+def confidence_table(several: Sequence[tuple[str, StoredRun]]) -> str:
+    """AUROC and calibration of the stated confidences; methods that state none are left out."""
+    head = ("method", "answers with a confidence", "values that it takes", "AUROC [95 %]", "ECE", "Brier")
+    rows = []
+    for name, run in several:
+        stated = [
+            (row.id, row.confidence, row.correct)
+            for row in run.rows
+            if row.confidence is not None and row.correct is not None
+        ]
+        if not stated:
+            continue
+        conf = np.array([one[1] for one in stated], dtype=float)
+        right = np.array([one[2] for one in stated], dtype=float)
+        found = calibration_metrics(conf, right)
+        rows.append(
+            [
+                *(name, str(len(stated)), str(len(np.unique(conf)))),
+                auroc_cell(conf, right, [one[0] for one in stated]),
+                *(f"{found.ece:.3f}", f"{found.brier:.3f}"),
+            ]
+        )
+    return table(head, rows)
+
+
+def auroc_cell(conf: Array, right: Array, questions: Sequence[str], resamples: int = RESAMPLES) -> str:
+    """AUROC with its interval over resampled questions.
+
+    Resamples in which all answers are right, or all wrong, have none and are left out.
+    """
+    value = auroc(conf, right)
+    if value is None:
+        return "all right or all wrong"
+    groups = number_groups(questions)
+    members = [np.flatnonzero(groups == g) for g in range(int(groups.max()) + 1)]
+    drawn = []
+    for some in resample_groups(len(members), resamples, 0):
+        for chosen in some:
+            at = np.concatenate([members[g] for g in chosen])
+            once = auroc(conf[at], right[at])
+            if once is not None:
+                drawn.append(once)
+    low, high = percentiles(np.array(drawn))
+    return f"{value:.3f} [{float(low):.3f}, {float(high):.3f}]"
+
+
+def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
+    """The label of each answer (the one claim of a closed question) beside whether it is right."""
+    head = ("method", "label", "answers", "right % [95 %]", "wrong %")
+    rows = []
+    for name, heard in several:
+        told = [(sitting.labels[0].label, row.value) for row, sitting in heard.sat if len(sitting.labels) == 1]
+        for label in LABELS:
+            rights = [value for said, value in told if said == label]
+            if not rights:
+                rows.append([name, label, "0", "", ""])
+                continue
+            ends = wilson(round(sum(rights)), len(rights))
+            share = float(np.mean(rights))
+            rows.append(
+                [
+                    *(name, label, str(len(rights))),
+                    f"{100 * share:.1f} [{100 * ends.low:.0f}, {100 * ends.high:.0f}]",
+                    f"{100 * (1 - share):.1f}",
+                ]
+            )
+    return table(head, rows)
+
+
+def exits_table(pairs: Sequence[tuple[str, Heard, Heard]]) -> str:
+    """What leaving early saves and costs, over the rows that both have.
+
+    Args:
+        pairs: The jury's name, the run that leaves early where all agree, and the one that never does.
+    """
+    head = (
+        *("jury", "questions", "left early %", "right of those, leaving %", "right of those, staying %"),
+        *("calls saved [95 %]", "tokens saved [95 %]", "right answers, leaving less staying [95 %]"),
+    )
+    rows = []
+    for name, leaving, staying in pairs:
+        stayed = {row.key: row for row in staying.rows}
+        both = [(row, one, stayed[row.key]) for row, one in leaving.sat if row.key in stayed]
+        if not both:
+            rows.append([name, "0", *[""] * 6])
+            continue
+        left = [(row, other) for row, one, other in both if one.path == "early_exit"]
+        groups = number_groups([row.id for row, _, _ in both])
+        saved = [
+            np.array([getattr(o.ledger, what) - getattr(r.ledger, what) for r, _, o in both], dtype=float)
+            for what in ("model_calls", "completion_tokens")
+        ]
+        rows.append(
+            [
+                *(name, str(len(both)), f"{100 * len(left) / len(both):.1f}"),
+                *(f"{100 * np.mean([pair[i].value for pair in left]):.1f}" if left else "" for i in (0, 1)),
+                *(_amount(values, *percentiles(bootstrap_means(values, groups))) for values in saved),
+                beside(leaving.run, staying.run),
+            ]
+        )
+    return table(head, rows)
+
+
+def stages_table(several: Sequence[tuple[str, Heard]], *, timed: bool) -> str:
+    """What each stage costs, a mean a question that came to it; with seconds, or without.
+
+    Args:
+        several: Juries by name.
+        timed: Whether their questions were asked one at a time, with nothing from the run store.
+    """
+    head = ["jury", "stage", "questions", "calls", "tokens read", "tokens written", *(["s p50 / p95"] if timed else [])]
+    rows = []
+    for name, heard in several:
+        for stage in STAGES:
+            costs = [cost for _, sitting in heard.sat for cost in sitting.stages if cost.stage == stage and cost.calls]
+            if not costs:
+                continue
+            means = [np.mean([getattr(c, what) for c in costs]) for what in ("prompt_tokens", "completion_tokens")]
+            p50, p95 = np.quantile([c.latency_ms / 1000 for c in costs], [0.5, 0.95])
+            rows.append(
+                [
+                    *(name, stage, str(len(costs)), f"{np.mean([c.calls for c in costs]):.2f}"),
+                    *(f"{mean:,.0f}" for mean in means),
+                    *([f"{p50:.1f} / {p95:.1f}"] if timed else []),
+                ]
+            )
+    return table(head, rows)
+
+
+def no_answer(run: StoredRun) -> str:
+    """Share of answers that name no option, in per cent."""
+    return f"{100 * np.mean([not row.parsed for row in run.rows]):.1f}"
+
+
+def _amount(values: Array, low: Array, high: Array) -> str:
+    return f"{values.mean():,.1f} [{float(low):,.1f}, {float(high):,.1f}]"
+
+
+Named = tuple[str, StoredRun]
+"""A method's name and its run."""
+
+
+@dataclass(frozen=True)
+class Jury:
+    """One jury with what it is compared with, on one dataset.
+
+    Attributes:
+        sat: The runs of its jurors: whole, in parts, and as a vote; by name.
+        alone: Its jurors as methods of their own.
+        chains: One sample of a model each.
+        sampled: Self-consistency of its main model, by rising number of samples.
+    """
+
+    sat: tuple[tuple[str, Heard], ...]
+    alone: tuple[Named, ...]
+    chains: tuple[Named, ...]
+    sampled: tuple[Named, ...]
+
+    @property
+    def methods(self) -> list[Named]:
+        """All of them, in the order of the tables."""
+        return [*self.chains, *self.alone, *self.sampled, *((name, heard.run) for name, heard in self.sat)]
+
+    @property
+    def best(self) -> Named | None:
+        """The single model or juror that has most right answers on these very rows; None if there is none."""
+        single = [*self.chains, *self.alone]
+        return max(single, key=lambda named: mean_right(named[1]), default=None)
+
+    def named(self, name: str) -> Heard | None:
+        """The run of this jury with that name; None if there is none."""
+        return next((heard for other, heard in self.sat if other == name), None)
+
+    @property
+    def equal_calls(self) -> Named | None:
+        """Self-consistency with as many samples as the jury makes calls; None if it was not run."""
+        wanted = equal_calls(jurors_count(self.sat[0][1].run))
+        return next((one for one in self.sampled if one[1].manifest.plan.parameters["n"] == wanted), None)
+
+
+def juries_of(heard: Sequence[Heard]) -> list[Jury]:
+    """The juries of named models, each with what it is compared with."""
+    by_models: dict[str, list[Heard]] = {}
+    for one in heard:
+        if one.run.manifest.plan.strategy == JURY and has_names(one.run):
+            by_models.setdefault(str(sorted(one.run.manifest.plan.models.items())), []).append(one)
+    runs = [one.run for one in heard]
+    found = []
+    for several in by_models.values():
+        sat = sorted(several, key=lambda one: _order(one.run))
+        models = sat[0].run.manifest.plan.models
+        chains = [r for r in runs if (p := r.manifest.plan).strategy == "cot" and p.models["main"] in models.values()]
+        sampled = [
+            r
+            for r in runs
+            if (p := r.manifest.plan).strategy == "self-consistency" and p.models["main"] == models["main"]
+        ]
+        sampled.sort(key=lambda r: int(str(r.manifest.plan.parameters["n"])))
+        found.append(
+            Jury(
+                sat=tuple(zip(names_of([one.run for one in sat]), sat, strict=True)),
+                alone=tuple(jurors_alone(_shown(sat))),
+                chains=tuple(zip(names_of(chains), chains, strict=True)),
+                sampled=tuple(zip(names_of(sampled), sampled, strict=True)),
+            )
+        )
+    return found
+
+
+def jurors_alone(heard: Heard) -> list[Named]:
+    """The jurors of a run as methods of their own."""
+    who = {o.juror: o for _, sitting in heard.sat for o in sitting.opinions}
+    return [
+        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), alone(heard, i))
+        for i, o in sorted(who.items())
+    ]
+
+
+def right_table(jury: Jury) -> str:
+    """Right answers, each method beside the best single one, the majority and self-consistency."""
+    best, calls, vote, whole = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(EVERYTHING)
+    head = (
+        *("method", "rows", "right % [95 %]", "less the best single one", "less the majority"),
+        *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {EVERYTHING}"),
+    )
+    sampled = [run for _, run in jury.sampled]
+    rows = []
+    for name, run in jury.methods:
+        single = best is not None and run is best[1]
+        rows.append(
+            [
+                f"{name} (the best single one)" if single else name,
+                rows_cell(run),
+                accuracy(run),
+                beside(run, None if best is None else best[1]),
+                beside(run, None if vote is None else vote.run),
+                beside(run, None if calls is None else calls[1]),
+                "" if run in sampled else beside_sampling(run, sampled),
+                beside(run, None if whole is None else whole.run),
+            ]
+        )
+    return table(head, rows)
+
+
+def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
+    """What each method costs a question; seconds from the runs that were asked one question at a time.
+
+    Args:
+        jury: The jury and its rivals.
+        timed: Those runs.
+    """
+    models = list(dict.fromkeys(m for _, heard in jury.sat for m in heard.run.manifest.plan.models.values()))
+    clocked = dict(zip(names_of(timed), timed, strict=True))
+    head = [
+        *("method", "tokens written", "tokens read", "calls", "no option named %"),
+        *(f"written by {short(model)}" for model in models),
+        "written anew",
+        *(["s p50 / p95 (n)"] if timed else []),
+    ]
+    single = {id(run) for _, run in jury.alone}
+    rows = []
+    for name, run in jury.methods:
+        cells = [name, f"{mean_of_rows(run, 'completion_tokens'):,.0f}"]
+        if id(run) in single:
+            cells += ["", "", no_answer(run), *[""] * (len(models) + 1)]
+        else:
+            cells += [f"{mean_of_rows(run, 'prompt_tokens'):,.0f}", f"{mean_of_rows(run, 'model_calls'):.1f}"]
+            cells += [no_answer(run), *(f"{tokens_of(run, model):,.0f}" for model in models)]
+            cells.append(f"{mean_of_rows(run, 'paid_tokens'):,.0f}")
+        if timed:
+            clock = clocked.get(name) if id(run) not in single else None
+            cells.append("" if clock is None else seconds(clock.rows))
+        rows.append(cells)
+    return table(head, rows)
+
+
+def went_table(several: Sequence[tuple[str, Heard]]) -> str:
+    """The ways that juries took, and how much of what was written could be read."""
+    head = ("method", *(f"{way} %" for way in PATHS), "reviews read %", "chair's answers read %", "chair overruled %")
+    found = [(name, jury_cells(heard)) for name, heard in several]
+    return table(head, [[name, *cells] for name, cells in found if cells is not None])
+
+
+def one_model_table(heard: Sequence[Heard], chains: Sequence[StoredRun]) -> str:
+    """Juries of one model in several roles, beside the model alone and beside the vote of as many jurors."""
+    head = (
+        *("method", "rows", "right % [95 %]", "less the model alone, one sample", "less the majority of as many"),
+        *("tokens written", "tokens read", "calls", "no option named %", *(f"{way} %" for way in PATHS)),
+    )
+    runs = [one.run for one in heard]
+    rows = []
+    for name, one in zip(names_of(runs), heard, strict=True):
+        run, plan = one.run, one.run.manifest.plan
+        chain = next((c for c in chains if c.manifest.plan.models["main"] == plan.models["main"]), None)
+        vote = None if is_majority(run) else _vote(run, runs)
+        ways = jury_cells(one)
+        rows.append(
+            [
+                f"{short(plan.models['main'])}, {name}",
+                *(rows_cell(run), accuracy(run), beside(run, chain), beside(run, vote)),
+                *(f"{mean_of_rows(run, key):,.0f}" for key in ("completion_tokens", "prompt_tokens")),
+                *(f"{mean_of_rows(run, 'model_calls'):.1f}", no_answer(run)),
+                *([""] * len(PATHS) if ways is None else ways[: len(PATHS)]),
+            ]
+        )
+    return table(head, rows)
+
+
+def likelihood_table(runs: Sequence[StoredRun]) -> str:
+    """Right answers by log-probability, where nothing is generated."""
+    return table(
+        ("model", "rows", "right % [95 %]"),
+        [[short(run.manifest.plan.models["main"]), rows_cell(run), accuracy(run)] for run in runs],
+    )
+
+
+def rows_cell(run: StoredRun) -> str:
+    """How many rows there are, of how many that were to be."""
+    wanted = len(run.manifest.keys)
+    return str(len(run.rows)) if len(run.rows) == wanted else f"{len(run.rows)} of {wanted}"
+
+
+def mean_right(run: StoredRun) -> float:
+    """Share of right answers."""
+    return float(np.mean([row.value for row in run.rows])) if run.rows else 0.0
+
+
+def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
+    """The plain majority of the same jurors."""
+    return like(run, runs, review=False, chair=False, label=False, early_exit="never")
+
+
+def _shown(several: Sequence[Heard]) -> Heard:
+    """The run whose opinions are shown as methods of their own: those of the whole jury, if there are such."""
+    given = {id(one): one.run.manifest.plan.parameters for one in several}
+    usual = [one for one in several if given[id(one)]["roles"] is True and given[id(one)]["permute_choices"] is True]
+    return max(usual or several, key=lambda one: len(one.rows))
+
+
+def _order(run: StoredRun) -> tuple[int, int, str]:
+    """Votes first, then the whole jury, then what lacks a part."""
+    kind = 0 if is_majority(run) else 1 if is_whole(run) else 2
+    return kind, jurors_count(run), method_of(run)
+
 
 RIGHT = """\
 Differences are in points, over the rows of both, with a bootstrap interval over questions and McNemar's exact p. The

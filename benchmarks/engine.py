@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import load_settings
-from reason.serving.files import ModelFiles, find_model
 from reason.serving.local.engine import LocalModel
+from reason.serving.model_files.find import ModelFiles, find_model
 
 PROMPT_TOKENS = 150
 SEARCH_PROMPT_TOKENS = 300
@@ -72,7 +72,7 @@ class Ours:
     def decode(self, prompts: list[list[int]], tokens: int, samples: int = 1) -> None:
         """Greedy decoding of unrelated prompts, or of samples of one."""
         self.forget()
-        sampling = Sampling(temperature=0, max_tokens=tokens, n=samples, ignore_eos=True)
+        sampling = SamplingParams(temperature=0, max_tokens=tokens, n=samples, ignore_eos=True)
         requests = [Request(prompt=raw(ids), sampling=sampling) for ids in prompts]
         self.loop.run_until_complete(self.model.generate(requests))
 
@@ -88,7 +88,9 @@ class Ours:
         for depth in range(DEPTH):
             if not reuse:
                 self.forget()
-            sampling = Sampling(temperature=TEMPERATURE, max_tokens=STEP_TOKENS, n=WIDTH, seed=depth, ignore_eos=True)
+            sampling = SamplingParams(
+                temperature=TEMPERATURE, max_tokens=STEP_TOKENS, n=WIDTH, seed=depth, ignore_eos=True
+            )
             requests = [Request(prompt=raw(tokens), sampling=sampling) for _, tokens in beams]
             results = self.loop.run_until_complete(self.model.generate(requests))
             grown = [

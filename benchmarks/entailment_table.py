@@ -19,15 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reason.core.settings import load_settings
-from reason.evals.entailment.card import score_table
-from reason.evals.entailment.scoring import best_gate, retrieval, score_all, verdicts
-from reason.evals.entailment.sides import Sides
-from reason.evals.entailment.sources import TRAINABLE, read_cases
-from reason.evals.entailment.training import gather
+from reason.evals.training.entailment.data import TRAINABLE, Splits, read_cases
+from reason.evals.training.entailment.scoring import best_gate, judge_claims, retrieval, score_all
+from reason.evals.training.entailment.trainer import load_training_data, score_table
 from reason.verify.entailment.embedded import open_embedded
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.support import Support
+from reason.verify.types import Support
 
 STRESS = ("fever_symmetric", "climate_fever")
 
@@ -61,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(asked.threads)
     present = [name for name in TRAINABLE if (asked.data / name).is_dir()]
     stress = {name: asked.data / name for name in STRESS if (asked.data / name).is_dir()}
-    gathered = gather(
+    gathered = load_training_data(
         {name: asked.data / name for name in present}, asked.data / "corpus", stress=stress, held=asked.held_out
     )
     sides = gathered.sides
     if asked.all:
         every = (*sides.training, *sides.watched, *sides.held, *sides.apart)
-        sides = Sides(training=(), watched=sides.watched, held=every, apart=())
+        sides = Splits(training=(), watched=sides.watched, held=every, apart=())
     wanted = {*asked.sets, *({"sufficient_full"} if "sufficient_facts" in asked.sets else ())}
-    sides = Sides(sides.training, sides.watched, tuple(c for c in sides.held if c.source in wanted), sides.apart)
+    sides = Splits(sides.training, sides.watched, tuple(c for c in sides.held if c.source in wanted), sides.apart)
     tested = [case for name in stress if name in wanted for case in read_cases(name, stress[name])]
 
     async def work() -> None:
@@ -83,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         def scores() -> None:
             near = retrieval(sides.watched) if "fever" in wanted else []
-            gate = best_gate(near, verdicts(told, near)[0]) if near else 0.0
+            gate = best_gate(near, judge_claims(told, near)[0]) if near else 0.0
             found = score_all(told, sides, gate=gate, stress=tested)
             print(f"judge `{judge.name}`, `{judge.identity}`\n")
             print(score_table(found))

@@ -19,15 +19,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reason.cli.render.sweep_view import SweepView
+from reason.cli.render.eval_view import SweepView
 from reason.core.settings import load_settings
-from reason.evals.results import Row
+from reason.evals.results import ResultRow
 from reason.evals.run_directory import STORE, read_manifest
-from reason.evals.statistics.equal_tokens import Curve, accuracy_at
-from reason.evals.statistics.paired import compare
-from reason.evals.summary import outcomes_of, summarise
-from reason.evals.sweep import Job, Sweep, SweptDataset, SweptModels, SweptStrategy, plan_sweep, run_sweep
-from reason.evals.task import absolute, open_task
+from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at
+from reason.evals.statistics.paired import compare_paired
+from reason.evals.summary import outcomes_of, summarize
+from reason.evals.sweep import PlannedRun, Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
+from reason.evals.task import open_task, with_absolute_path
 
 SAMPLES = [16, 8, 4, 2, 1]
 
@@ -51,11 +51,11 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     limits = {"gsm8k": given.gsm8k, "math500": given.math500}
     voting = {"max_tokens": given.max_tokens, "temperature": given.temperature}
     return Sweep(
-        dataset=[SweptDataset(name=name, data=given.data, limit=n) for name, n in limits.items() if n],
-        models=[SweptModels(main=given.model)],
+        dataset=[SweepDataset(name=name, data=given.data, limit=n) for name, n in limits.items() if n],
+        models=[SweepModels(main=given.model)],
         strategy=[
-            SweptStrategy(name="self-consistency", parameters=voting, vary={"n": list(SAMPLES)}),
-            SweptStrategy(name="cot", parameters={"max_tokens": given.max_tokens}),
+            SweepStrategy(name="self-consistency", parameters=voting, vary={"n": list(SAMPLES)}),
+            SweepStrategy(name="cot", parameters={"max_tokens": given.max_tokens}),
         ],
     )
 
@@ -65,7 +65,7 @@ def per_cent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def table(jobs: Sequence[Job], made: Sequence[list[Row]]) -> str:
+def table(jobs: Sequence[PlannedRun], made: Sequence[list[ResultRow]]) -> str:
     """The table as Markdown."""
     lines: list[str] = []
     for name in dict.fromkeys(job.plan.dataset.name for job in jobs):
@@ -74,7 +74,7 @@ def table(jobs: Sequence[Job], made: Sequence[list[Row]]) -> str:
             (r for r in runs if r[0].plan.strategy != "cot"), key=lambda r: str(r[0].plan.parameters["n"]).zfill(4)
         )
         cot = next(r for r in runs if r[0].plan.strategy == "cot")
-        items = summarise(cot[1]).items
+        items = summarize(cot[1]).items
         lines += [
             f"### {name}, {items} items",
             "",
@@ -82,12 +82,12 @@ def table(jobs: Sequence[Job], made: Sequence[list[Row]]) -> str:
             "| --- | ---: | --- | --- | ---: | ---: | ---: |",
         ]
         for job, rows in (cot, *votes):
-            s = summarise(rows)
+            s = summarize(rows)
             ends = s.accuracy.interval
             shown = "n/e" if ends is None else f"{per_cent(ends.low)} - {per_cent(ends.high)} ({ends.method})"
             against = "-"
             if job is not cot[0]:
-                d = compare(outcomes_of(rows), outcomes_of(cot[1]))
+                d = compare_paired(outcomes_of(rows), outcomes_of(cot[1]))
                 span = "" if d.t is None else f" ({100 * d.t.low:+.1f} to {100 * d.t.high:+.1f}, p = {d.p:.2f})"
                 against = f"{100 * d.difference:+.1f}{span}"
             method = (
@@ -101,19 +101,19 @@ def table(jobs: Sequence[Job], made: Sequence[list[Row]]) -> str:
     return "\n".join(lines)
 
 
-def equal_tokens(votes: Sequence[tuple[Job, list[Row]]], cot: list[Row]) -> list[str]:
+def equal_tokens(votes: Sequence[tuple[PlannedRun, list[ResultRow]]], cot: list[ResultRow]) -> list[str]:
     """How self-consistency stands at the tokens that `cot` takes."""
     outcomes = [outcomes_of(rows) for _, rows in votes]
     import numpy as np
 
     tokens = [{r.id: float(r.ledger.completion_tokens) for r in rows} for _, rows in votes]
     ids = outcomes[0].ids
-    curve = Curve(
+    curve = TokenCurve(
         "self-consistency",
         np.stack([o.only(ids).p for o in outcomes], axis=1),
         np.array([[t[i] for t in tokens] for i in ids]),
     )
-    at = summarise(cot).cost.tokens
+    at = summarize(cot).cost.tokens
     ((found,),) = accuracy_at([curve], outcomes[0].clusters, [at])
     if found is None:
         return [f"At the {at:,.0f} tokens an item of `cot`, self-consistency has no measured budget on both sides."]
@@ -127,7 +127,7 @@ def main() -> int:
     """Run what is missing and print the table."""
     given = arguments()
     settings = load_settings(reuse="store")
-    jobs = plan_sweep(sweep_of(given), settings, given.out, lambda source: open_task(absolute(source)))
+    jobs = plan_sweep(sweep_of(given), settings, given.out, lambda source: open_task(with_absolute_path(source)))
     with SweepView(len(jobs)) as view:
         made = asyncio.run(
             run_sweep(

@@ -19,10 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from machine import processor
+from common import processor
 from numpy.typing import NDArray
-from reason.evals.comparison import StoredRun, load_run
-from reason.evals.solution_notes import Notes, solution_notes, store_of
+from reason.evals.run_directory import SolutionNotes, StoredRun, load_run, read_solution_notes, run_store_path
 from rlot_table import accuracy, difference
 
 DRAWS = 10_000
@@ -75,7 +74,7 @@ def order_of(run: StoredRun) -> tuple[str, int]:
 
 async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     """The table, and under what it was made."""
-    notes = [await solution_notes(run.rows, store_of(run, store)) for run in runs]
+    notes = [await read_solution_notes(run.rows, run_store_path(run, store)) for run in runs]
     plan = runs[0].manifest.plan
     lines = [
         f"{plan.models['main']}, {processor()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. "
@@ -112,7 +111,7 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     return "\n".join(lines)
 
 
-def figures(run: StoredRun, noted: Sequence[Notes | None]) -> dict[str, dict[str, float]]:
+def figures(run: StoredRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
     """Passes and tokens of each question, by its name and seed."""
     found: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
     for row, one in zip(run.rows, noted, strict=True):
@@ -123,7 +122,7 @@ def figures(run: StoredRun, noted: Sequence[Notes | None]) -> dict[str, dict[str
     return found
 
 
-def steps(noted: Sequence[Notes | None]) -> list[float]:
+def steps(noted: Sequence[SolutionNotes | None]) -> list[float]:
     """Mean number of finished steps of each worker."""
     counts = [one["steps"] for one in noted if one]
     return [float(v) for v in np.mean(np.array(counts, dtype=float), axis=0)]

@@ -30,18 +30,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from davinci_cells import table
-from machine import made_here
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.core.question import Question
+from common import made_here, table
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.settings import load_settings
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.reasoning.strategy import Models, make_strategy
-from reason.serving.files import find_model
+from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.local.engine import LocalModel
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
+from reason.serving.model_files.find import find_model
 
 Tokens = list[tuple[int, ...]]
 Item = Callable[[LocalModel, SqliteStore], Awaitable[Tokens]]
@@ -145,7 +144,7 @@ async def measure(given: argparse.Namespace, items: Sequence[Item]) -> Ways:
         return LocalModel.load(files, weight_format=given.format, threads=given.threads, lookahead=lookahead)  # type: ignore[arg-type]
 
     without, ahead = load("off"), load("auto")
-    warm = Request(prompt=Prompt.user("Hello"), sampling=Sampling(max_tokens=8, ignore_eos=True))
+    warm = Request(prompt=Prompt.user("Hello"), sampling=SamplingParams(max_tokens=8, ignore_eos=True))
     for model in (without, ahead):  # memory and kernels are made ready by the first tokens
         await model.generate([warm])
     with tempfile.TemporaryDirectory() as scratch:
@@ -200,7 +199,7 @@ def quoting(row: dict[str, object]) -> str:
 
 def sampled(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Item:
     """An item that is one request."""
-    sampling = Sampling(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
+    sampling = SamplingParams(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
     request = Request(prompt=Prompt.user(text), sampling=sampling)
 
     async def run(model: LocalModel, store: SqliteStore) -> Tokens:
@@ -214,7 +213,7 @@ def searched(text: str, seed: int) -> Item:
     """An item that is a run of `mcts`."""
 
     async def run(model: LocalModel, store: SqliteStore) -> Tokens:
-        strategy, parameters = make_strategy("mcts", {"expansions": 4, "max_step_tokens": 64})
+        strategy, parameters = create_strategy("mcts", {"expansions": 4, "max_step_tokens": 64})
         config = RunConfig(
             question=Question(text=text),
             strategy="mcts",
@@ -227,7 +226,7 @@ def searched(text: str, seed: int) -> Item:
         await store.create_run(run.id, config.model_dump(mode="json"))
         metered = MeteredModel(model, "main", run)
         await strategy.solve(config.question, Models({"main": metered}), run)
-        heard = [Completion.model_validate(c.reply) for c in await store.calls(run.id) if "token_ids" in c.reply]
+        heard = [Completion.model_validate(c.reply) for c in await store.list_calls(run.id) if "token_ids" in c.reply]
         return [sample.token_ids for sample in heard]
 
     return run

@@ -23,16 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import processor
-from reason.core.json_lines import json_lines
+from common import processor
+from reason.core.files import json_lines
 from reason.core.version import __version__
-from reason.verify.calibration.gold import gold_of
-from reason.verify.calibration.scores import accuracy, ece, macro_f1, nll
-from reason.verify.fusion.fitting import Example, fit_fusion
-from reason.verify.fusion.fusing import Fusion, fuse
-from reason.verify.fusion.items import Item, smoothed_votes
-from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.support import Support, support
+from reason.verify.fusion import Fusion, FusionParameters, Item, fuse, smoothed_votes
+from reason.verify.fusion_fitting import Example, fit_fusion
+from reason.verify.metrics import accuracy, ece, gold_of, macro_f1, nll
+from reason.verify.types import Support, support
 
 ETAS = (0.0, 0.15, 0.30)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

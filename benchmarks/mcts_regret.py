@@ -4,6 +4,15 @@
 
 `mcts_trees` says what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes for
 all of them. Intervals are 95 % percentiles of a bootstrap over trees. Without treequest its rows are left out.
+
+Trees of known values for the bench of Monte Carlo tree search, and what is read off a search in one.
+
+A search is the list of the nodes it created, in order, each the path of its steps. All searches of the bench get the
+same number of new nodes an expansion, so what a smaller budget gives is the beginning of the list.
+
+The searches of the bench of Monte Carlo tree search: ours, and those of treequest where it is installed.
+
+The curves of `mcts_regret.py` as SVG, in colours that serve a light and a dark page.
 """
 
 from __future__ import annotations
@@ -16,17 +25,365 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from random import Random
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from machine import processor
-from mcts_players import LIBRARY, Entry, entries, ours, standard
-from mcts_plot import DRAWN, Panel, draw
-from mcts_trees import BRANCHING, Bandit, KnownTree, Noise, Read, read
+from accuracy_curves import table
+from common import processor
+from reason.evals.report.plots import COLOURS
 from reason.evals.statistics.intervals import bootstrap
-from step_curves import table
+from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
+from reason.reasoning.search.tree import Continuation
+
+TreePath = tuple[int, ...]
+Noise = Literal["coin", "beta"]
+
+BRANCHING = 3
+DEPTH = 10
+BEST = 0.9
+"""The largest reward of a tree."""
+LEAST_KEPT = 0.4
+"""The value of a step that is not the best is a uniform share, from this to 1, of the best one's."""
+CONCENTRATION = 8.0
+
+
+class KnownTree:
+    """A full tree whose values are known: that of a node is the largest reward of the solutions below it.
+
+    Values are drawn from the root down: one child of a node, by lot, has the node's value and the others a random share
+    of it; the value of a complete solution is its reward.
+
+    Args:
+        seed: What the tree follows from.
+        noise: Scores are right in the mean alone: a coin that shows 1 with the value for its chance, or a draw from the
+            beta distribution with the value for its mean. A node is scored once.
+    """
+
+    def __init__(self, seed: int, noise: Noise) -> None:
+        self.seed, self.noise = seed, noise
+        self._values: dict[TreePath, tuple[float, ...]] = {}
+        self._scores: dict[TreePath, float] = {}
+
+    def below(self, path: TreePath) -> tuple[float, ...]:
+        """The values of all children of a node."""
+        if path not in self._values:
+            rng = Random(f"{self.seed}|{path}")
+            value = self.value(path)
+            shares = [rng.uniform(LEAST_KEPT, 1) for _ in range(BRANCHING)]
+            shares[rng.randrange(BRANCHING)] = 1.0
+            self._values[path] = tuple(value * share for share in shares)
+        return self._values[path]
+
+    def value(self, path: TreePath) -> float:
+        """The largest reward below a node."""
+        return self.below(path[:-1])[path[-1]] if path else BEST
+
+    def score(self, path: TreePath) -> float:
+        """What the node is scored."""
+        if path not in self._scores:
+            rng, value = Random(f"{self.seed}|{path}|{self.noise}"), self.value(path)
+            if self.noise == "coin":
+                self._scores[path] = float(rng.random() < value)
+            else:
+                self._scores[path] = rng.betavariate(CONCENTRATION * value, CONCENTRATION * (1 - value))
+        return self._scores[path]
+
+    @staticmethod
+    def ends(path: TreePath) -> bool:
+        """Whether it is a complete solution."""
+        return len(path) >= DEPTH
+
+    def finished(self, path: TreePath) -> float:
+        """The reward of a solution that goes on from a node by chance."""
+        rng = Random(f"{self.seed}|{path}|finished")
+        while not self.ends(path):
+            path = (*path, rng.randrange(BRANCHING))
+        return self.value(path)
+
+
+class Bandit:
+    """A tree without an end in which the first step decides all: every node below it is scored by its coin."""
+
+    def __init__(self, seed: int, chances: Sequence[float]) -> None:
+        self.seed, self.chances = seed, chances
+
+    def score(self, path: TreePath) -> float:
+        """What the node is scored."""
+        return float(Random(f"{self.seed}|{path}").random() < self.chances[path[0]])
+
+    @staticmethod
+    def ends(path: TreePath) -> bool:
+        """No solution is ever complete."""
+        return False
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a search has come to.
+
+    Attributes:
+        deepest: Depth of its deepest node.
+        depth: Mean depth of its nodes.
+        best: Share of its nodes that are below the best first step.
+        step_regret: Value lost by the first step that has most nodes.
+        answer_regret: Reward lost by the answer: the best complete solution, by exact rewards; without any, the leaf of
+            the largest score, finished by chance.
+    """
+
+    deepest: int
+    depth: float
+    best: float
+    step_regret: float
+    answer_regret: float
+
+
+def read(tree: KnownTree, nodes: Sequence[TreePath]) -> Read:
+    """Read a search in a tree off its nodes."""
+    firsts = Counter(path[0] for path in nodes)
+    values = tree.below(())
+    ended = [path for path in nodes if tree.ends(path)]
+    if ended:
+        answer = max(map(tree.value, ended))
+    else:
+        continued = {path[:-1] for path in nodes}
+        answer = tree.finished(max((path for path in nodes if path not in continued), key=tree.score))
+    return Read(
+        deepest=max(map(len, nodes)),
+        depth=sum(map(len, nodes)) / len(nodes),
+        best=firsts[values.index(max(values))] / len(nodes),
+        step_regret=BEST - values[firsts.most_common(1)[0][0]],
+        answer_regret=BEST - answer,
+    )
+
+
+LIBRARY: Any
+"""treequest, or None where it is not installed."""
+try:
+    import treequest as LIBRARY  # noqa: N812
+except ImportError:
+    LIBRARY = None
+
+
+class Scored(Protocol):
+    """A tree that says what a node is scored, and which ones are complete."""
+
+    def score(self, path: TreePath) -> float:
+        """What the node is scored."""
+
+    def ends(self, path: TreePath) -> bool:
+        """Whether it is a complete solution."""
+
+
+@dataclass
+class Played:
+    """A search that was played.
+
+    Attributes:
+        nodes: What it created, in order.
+        seconds: Processor time of the search's own work: choosing, and taking scores in.
+    """
+
+    nodes: list[TreePath]
+    seconds: float = 0.0
+
+
+Player = Callable[[Scored, int], Played]
+"""Plays so many expansions, each of `BRANCHING` new nodes."""
+
+
+def ours(max_depth: int = DEPTH, **options: Any) -> Player:
+    """`MonteCarloTreeSearch` with these options."""
+
+    def player(tree: Scored, expansions: int) -> Played:
+        fixed = {"k": BRANCHING, "max_depth": max_depth, "tau": None, "expansions": expansions}
+        search = MonteCarloTreeSearch(MCTSOptions(**{**fixed, **options}))
+        played = Played([])
+        paths: dict[int, TreePath] = {0: ()}
+        while len(played.nodes) < expansions * BRANCHING:
+            began = time.process_time()
+            batch = search.ask()
+            played.seconds += time.process_time() - began
+            told = []
+            for expand in batch:
+                below = [(*paths[expand.node], i) for i in range(BRANCHING)]
+                told.append([Continuation(f"{p[-1]} ", 1, tree.ends(p), tree.score(p)) for p in below])
+                paths |= {len(played.nodes) + 1 + i: path for i, path in enumerate(below)}
+                played.nodes += below
+            began = time.process_time()
+            for expand, results in zip(batch, told, strict=True):
+                search.tell(expand, results)
+            played.seconds += time.process_time() - began
+        return played
+
+    return player
+
+
+def standard(weight: float) -> Player:
+    """`StandardMCTS` of treequest.
+
+    It knows no complete solution; one that it expands is told again below itself.
+    """
+    return _library(LIBRARY.StandardMCTS(samples_per_action=BRANCHING, exploration_weight=weight), BRANCHING)
+
+
+def adaptive() -> Player:
+    """`ABMCTSA` of treequest, which asks for one node at a time and may go on below any; with its own defaults."""
+    return _library(LIBRARY.ABMCTSA(), 1)
+
+
+def _library(algorithm: Any, at_a_time: int) -> Player:
+    def player(tree: Scored, expansions: int) -> Played:
+        state, played = algorithm.init_tree(), Played([])
+        asked: dict[int, int] = {}
+        while len(played.nodes) < expansions * BRANCHING:
+            began = time.process_time()
+            state, trials = algorithm.ask_batch(state, at_a_time, ["step"])
+            played.seconds += time.process_time() - began
+            told = []
+            for trial in trials:
+                path = trial.parent_state or ()
+                turn = asked[trial.node_to_expand] = asked.get(trial.node_to_expand, -1) + 1
+                child = path if tree.ends(path) else (*path, turn % BRANCHING)
+                told.append((child, tree.score(child)))
+                played.nodes.append(child)
+            began = time.process_time()
+            for trial, result in zip(trials, told, strict=True):
+                state = algorithm.tell(state, trial.trial_id, result)
+            played.seconds += time.process_time() - began
+        return played
+
+    return player
+
+
+SELDOM = 5
+"""One tree of so many is played at length."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A search of the bench.
+
+    Attributes:
+        name: What it is called.
+        player: How it is played.
+        often: Expansions that it is given in a tree; 0 where it is not played in every tree.
+        seldom: Expansions in one tree of `SELDOM`.
+    """
+
+    name: str
+    player: Player
+    often: int
+    seldom: int
+
+    def expansions(self, seed: int) -> int:
+        """Expansions in the tree of a seed."""
+        return self.often if seed % SELDOM else self.seldom
+
+
+UCT, PUCT, EIGHT = "UCT, w = 1", "PUCT, w = 1", "UCT, w = 1, 8 leaves"
+STANDARD, ADAPTIVE = "treequest StandardMCTS, √2", "treequest AB-MCTS-A"
+
+
+def entries() -> list[Entry]:
+    """All searches that can be played here; those that take longer are played in fewer trees."""
+    found = [
+        Entry(UCT, ours(), 400, 1600),
+        Entry("UCT, w = 0.5", ours(w=0.5), 400, 400),
+        Entry(EIGHT, ours(leaves=8), 400, 400),
+        Entry(PUCT, ours(policy="puct"), 400, 400),
+    ]
+    if LIBRARY is not None:
+        found += [
+            Entry(STANDARD, standard(2**0.5), 0, 400),
+            Entry("treequest StandardMCTS, 3", standard(3.0), 0, 400),
+            Entry(ADAPTIVE, adaptive(), 0, 100),
+        ]
+    return found
+
+
+DRAWN = (UCT, PUCT, EIGHT, STANDARD, ADAPTIVE)
+INK = "#7a7f87"
+"""For text and axes; it can be read on white and on near-black."""
+WIDE, HIGH, GAP, LEFT, TOP = 190, 120, 42, 30, 56
+ENDS = (18.0, 1800.0)
+"""Ends of the axis of expansions."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over expansions: its title, its largest value, its ticks, and each search's means by expansions."""
+
+    title: str
+    most: float
+    ticks: Sequence[float]
+    curves: Mapping[str, Mapping[int, float]]
+
+
+def draw(rows: Sequence[Sequence[Panel]], other: Mapping[int, float]) -> str:
+    """Rows of panels.
+
+    Args:
+        rows: The panels of each kind of scores.
+        other: Depths of a search that was measured elsewhere, by expansions; drawn dashed into the last panel of a row.
+    """
+    width, height = LEFT + len(rows[0]) * (WIDE + GAP), TOP + len(rows) * (HIGH + GAP)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 8}" '
+        f'font-family="system-ui, sans-serif" font-size="10" fill="{INK}">',
+        "<title>Regret, visits of the best branch, and depth against expansions</title>",
+        *_legend(),
+    ]
+    for down, row in enumerate(rows):
+        for right, panel in enumerate(row):
+            parts.append(f'<g transform="translate({LEFT + right * (WIDE + GAP)} {TOP + down * (HIGH + GAP)})">')
+            parts += _axes(panel)
+            for name, colour in zip(DRAWN, COLOURS, strict=False):
+                if name in panel.curves:
+                    parts.append(f'<path d="{_curve(panel.curves[name], panel)}" {_line(colour)}/>')
+            if right == len(row) - 1:
+                parts.append(f'<path d="{_curve(other, panel)}" {_line(INK)} stroke-dasharray="3 3"/>')
+            parts.append("</g>")
+    parts.append(f'<text x="{width // 2}" y="{height + 2}" text-anchor="middle">expansions</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _curve(points: Mapping[int, float], panel: Panel) -> str:
+    places = [f"{_x(n):.1f} {HIGH * (1 - y / panel.most):.1f}" for n, y in points.items() if n >= ENDS[0]]
+    return "M" + "L".join(places)
+
+
+def _x(expansions: float) -> float:
+    return WIDE * math.log(expansions / ENDS[0]) / math.log(ENDS[1] / ENDS[0])
+
+
+def _line(colour: str) -> str:
+    return f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"'
+
+
+def _legend() -> Iterable[str]:
+    for i, (name, colour) in enumerate(zip((*DRAWN, "OptiLLM, depth"), (*COLOURS[: len(DRAWN)], INK), strict=True)):
+        x, y = LEFT + 200 * (i % 3), 10 + 16 * (i // 3)
+        dashes = "" if i < len(DRAWN) else ' stroke-dasharray="3 3"'
+        yield f'<path d="M{x} {y}h18" {_line(colour)}{dashes}/><text x="{x + 23}" y="{y + 3}">{escape(name)}</text>'
+
+
+def _axes(panel: Panel) -> Iterable[str]:
+    yield f'<text x="{WIDE / 2}" y="-4" text-anchor="middle">{escape(panel.title)}</text>'
+    for tick in panel.ticks:
+        y = HIGH * (1 - tick / panel.most)
+        yield f'<path d="M0 {y:.1f}h{WIDE}" stroke="{INK}" stroke-opacity=".25"/>'
+        yield f'<text x="-4" y="{y + 3:.1f}" text-anchor="end">{tick:g}</text>'
+    for n in (20, 100, 400, 1600):
+        yield f'<path d="M{_x(n):.1f} {HIGH}v3" stroke="{INK}"/>'
+        yield f'<text x="{_x(n):.1f}" y="{HIGH + 13}" text-anchor="middle">{n}</text>'
+    yield f'<path d="M0 0V{HIGH}H{WIDE}" fill="none" stroke="{INK}"/>'
+
 
 BUDGETS = (20, 100, 400, 1600)
 NOISES: Mapping[Noise, str] = {"coin": "scores of 0 or 1", "beta": "beta scores"}

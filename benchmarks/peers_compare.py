@@ -9,35 +9,839 @@ r"""`reason` beside its peers, in one run on this machine: the tables of docs/co
 Each part writes `PART.md` and what it was made of into `--out`, and prints the table; `all` does every part, and
 `tables` prints what is there. What could not be measured is said. Accuracy can be stopped and started again: cells that
 are there are not run again. `--server URL` takes a model server that runs already instead of starting one.
+
+Which methods are compared, and how each peer offers them.
+
+Accuracy at counted tokens: every peer answers the same questions over the same model server, behind one proxy.
+
+Each cell (a peer, a method, a size) is a file of answers and a file of the calls that the proxy counted meanwhile; a
+cell whose files are there is not run again, so the whole can be stopped at any time. `peers_accuracy_table` makes
+tables of them, with `reason`'s own extraction and equality for everybody.
+
+Answers and calls of `peers_accuracy` as rows, and rows as tables.
+
+What a peer weighs: its packages on disk, and how long it takes to be imported.
+
+Size is that of all files in the environment's `site-packages`, less those of an empty environment made by the same
+interpreter; compiled files are not counted. A round imports every peer once, in an order that turns; the first round
+is not counted, so that files are in the page cache for everybody.
+
+What a peer itself costs a question: a vote of n samples before a model that answers at once.
+
+One question after the other. Seconds and processor time are those of the peer's own process without its start, where
+it is a library (`reason`'s SDK, its-hub); where it is a server (OptiLLM), the server's time and the client's, which is
+part of the way. `(direct)` sends n calls without any peer: the floor. Rounds go through all of them in turn, so that
+whatever else the machine does falls on all alike.
+
+its-hub and `(direct)` make n calls for a question; `reason` and OptiLLM make one call for n samples.
+
+Time to the first streamed text, and how long the model still works for a client that has gone away.
+
+The servers are those of `sidecar_load_servers`, before the same model that takes its time (`sidecar_backend`), one
+request at a time, for one sample and for a vote. `first` is the time to the first event with text, thought or answer.
+A client that leaves does so `LEAVES` of a reply's time after the model began; `idle` is how long after that the
+model still has a request open; told beside it is how many it answered to their end, or was sent, for nobody.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import math
 import os
+import re
+import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import numpy as np
 import peers_accuracy
 import peers_accuracy_table
 import peers_footprint
 import peers_overhead
 import peers_serving
-from machine import made_here
-from peers_methods import Cell, cells
+from common import made_here, share
+from load_tables import ratio_text, spread, table, tell
+from peer_job import Asked, Job, as_json
+from peers_proxy import MARK
+from reason.core.types import Question
+from reason.evals.datasets.items import Item, MathGold
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.items import Item
-from reason.reasoning.equivalence import Equivalence
+from reason.evals.scoring import compare_with_gold, is_same
+from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at, difference_at, shared_tokens
+from reason.evals.statistics.outcomes import Outcomes
+from reason.evals.statistics.paired import compare_paired
+from reason.reasoning.answers.equivalence import Equivalence
+from reason.reasoning.answers.extraction import extract_answer
 from sidecar_backend import Pace
-from sidecar_load_table import tell
-from sidecar_processes import Failed
+from sidecar_servers import PEERS, QUESTION, Backend, Failed, Process, Server, fetch, free_port, start_all
+
+LIBRARIES = Path(__file__).resolve().parent / "peers"
+METHODS = ("self-consistency", "best-of-n", "beam", "particle-filter", "mcts", "ab-mcts")
+SYSTEM = "You are a careful assistant."
+CHAIN = "Let's work this out step by step and put the final answer within \\boxed{}."
+STEPS = (
+    "Solve this in short numbered steps, with a blank line between one step and the next. "
+    "End with a last step that gives the final answer within \\boxed{}."
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer.
+
+    Attributes:
+        name: How tables call it.
+        venv: Name of its virtual environment (`peers/install`).
+        package: Its distribution.
+        imported: The statement by which its users import it.
+        runner: Script that has it answer questions.
+        offers: Its name for each method that it offers.
+    """
+
+    name: str
+    venv: str
+    package: str
+    imported: str
+    runner: str
+    offers: dict[str, str]
+
+
+OURS = "reason"
+ALL = (
+    Peer(
+        OURS,
+        "reason",
+        "reason-orchestrator",
+        "from reason import Reasoner",
+        "run_reason.py",
+        {
+            "self-consistency": "`self-consistency`",
+            "best-of-n": "`best-of-n`",
+            "beam": "`beam`",
+            "particle-filter": "`particle-filter`",
+            "mcts": "`mcts`",
+        },
+    ),
+    Peer(
+        "its-hub",
+        "its_hub",
+        "its_hub",
+        "import its_hub",
+        "run_its_hub.py",
+        {
+            "self-consistency": "`SelfConsistency`",
+            "best-of-n": "`BestOfN`",
+            "beam": "`BeamStrategy`",
+            "particle-filter": "`ParticleFilterStrategy`",
+        },
+    ),
+    Peer(
+        "OptiLLM",
+        "optillm",
+        "optillm",
+        "import optillm",
+        "run_optillm.py",
+        {"self-consistency": "`majority_voting`", "best-of-n": "`bon`", "mcts": "`mcts`"},
+    ),
+    Peer(
+        "treequest",
+        "treequest",
+        "treequest",
+        "import treequest",
+        "run_treequest.py",
+        {"mcts": "`StandardMCTS`", "ab-mcts": "`ABMCTSA`"},
+    ),
+)
+"""All peers, ours first."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One peer with one method at one size; the size is about the number of whole solutions that are written."""
+
+    peer: str
+    method: str
+    size: int
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its answers."""
+        return f"{self.peer}-{self.method}-{self.size}.jsonl"
+
+
+def cells(sizes: list[int], only: str = "", methods: str = "") -> list[Cell]:
+    """Everything that is to be run, ours first of each method.
+
+    Args:
+        sizes: Sizes.
+        only: Names of peers, with commas; empty is all.
+        methods: Names of methods likewise.
+    """
+    peers = [peer for peer in ALL if not only or peer.name in only.split(",")]
+    wanted = [method for method in METHODS if not methods or method in methods.split(",")]
+    return [
+        Cell(peer.name, method, size) for size in sizes for method in wanted for peer in peers if method in peer.offers
+    ]
+
+
+def peer_named(name: str) -> Peer:
+    """A peer by its name."""
+    return next(peer for peer in ALL if peer.name == name)
+
+
+sys.path.append(str(LIBRARIES))
+
+MODEL = "model"
+"""How the server calls the model."""
+TEMPERATURE, TOP_K = 1.0, 5
+"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the likeliest tokens, as the server has it.
+
+A nucleus would have the server sort its vocabulary for every token, which on a processor takes most of a step.
+"""
+STARTS_S = 900.0
+RUNNERS = {"(direct)": "run_direct.py"}
+"""Runners of what is no peer; they run in this environment."""
+
+
+def model_server(folder: Path, python: Path, weights: Path) -> tuple[Process, str]:
+    """A vLLM server over the weights, on a CPU (see docs/vllm-server.md), without plug-ins; gives its address too.
+
+    Where a request says nothing of them, temperature and likeliest tokens are `TEMPERATURE` and `TOP_K`; nobody sends
+    the latter, so that all sample alike.
+    """
+    port = free_port()
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights)]
+    command += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--generation-config", "vllm"]
+    command += ["--override-generation-config", json.dumps({"temperature": TEMPERATURE, "top_k": TOP_K})]
+    command += ["--enforce-eager", "--block-size", "32", "--kv-cache-memory-bytes", str(1 << 30)]
+    command += ["--no-enable-chunked-prefill", "--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
+    command += ["--max-num-seqs", "64", "--enable-prompt-tokens-details", "--max-logprobs", "20"]
+    process = Process(command, folder, "model", {"VLLM_PLUGINS": "none", "VLLM_NO_USAGE_STATS": "1"})
+    root = f"http://127.0.0.1:{port}"
+    try:
+        process.wait_for(f"{root}/health", STARTS_S)
+    except BaseException:
+        process.kill()
+        raise
+    return process, root
+
+
+def proxy(folder: Path, upstream: str) -> tuple[Process, str]:
+    """The counting proxy as a process, and its address."""
+    port = free_port()
+    script = Path(__file__).with_name("peers_proxy.py")
+    process = Process([sys.executable, str(script), upstream, "--port", str(port)], folder, "proxy")
+    root = f"http://127.0.0.1:{port}"
+    process.wait_for(f"{root}/ledger")
+    return process, root
+
+
+def optillm_server(folder: Path, base_url: str, model: str, venv: Path, best_of: int) -> tuple[Process, str]:
+    """OptiLLM's proxy before a model, and its address."""
+    port = free_port()
+    command = [str(venv / "bin" / "optillm"), "--port", str(port), "--base-url", base_url, "--model", model]
+    command += ["--approach", "none", "--best-of-n", str(best_of), "--log", "error"]
+    process = Process(command, folder, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
+    root = f"http://127.0.0.1:{port}"
+    try:
+        process.wait_for(f"{root}/health")
+    except BaseException:
+        process.kill()
+        raise
+    return process, root
+
+
+def asked(items: Sequence[Item]) -> tuple[Asked, ...]:
+    """Questions as runners get them."""
+    marks = [MARK.format(name=item.id) for item in items]
+    return tuple(Asked(i.id, i.question.text, m + i.question.text, m) for i, m in zip(items, marks, strict=True))
+
+
+def job_of(cell: Cell, base_url: str, model: str, questions: tuple[Asked, ...], **more: Any) -> Job:
+    """A cell as a job."""
+    return Job(base_url, model, cell.method, cell.size, questions, SYSTEM, CHAIN, STEPS, **more)
+
+
+def run_job(job: Job, peer: str, peers: Path | None, folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Have a runner do a job; gives the lines that it wrote, the last one about the whole.
+
+    Args:
+        job: The job.
+        peer: Whose runner.
+        peers: Folder of the virtual environments; ours is this one.
+        folder: Where the runner runs, and where what it says goes.
+        environment: Variables beside those of this process.
+
+    Raises:
+        Failed: It ended otherwise than well.
+    """
+    runner = RUNNERS.get(peer) or peer_named(peer).runner
+    log_file = folder / f"{runner.removesuffix('.py')}.log"
+    with log_file.open("ab") as log:
+        done = subprocess.run(
+            [str(python_of(peer, peers)), str(LIBRARIES / runner)],
+            input=as_json(job) + "\n",
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **environment},
+            check=False,
+        )
+    if done.returncode:
+        raise Failed(f"{runner} ended with {done.returncode}:\n{log_file.read_text(errors='replace')[-3000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def python_of(peer: str, peers: Path | None) -> Path:
+    """The interpreter in which a peer is installed."""
+    if peers is None or peer in (OURS, *RUNNERS):
+        return Path(sys.executable)
+    return peers.resolve() / peer_named(peer).venv / "bin" / "python"
+
+
+def measure_accuracy(
+    cell: Cell, items: Sequence[Item], proxy_root: str, peers: Path, folder: Path, out: Path, **more: Any
+) -> None:
+    """Run a cell, unless it has been, and write its two files."""
+    answers = out / cell.file
+    if answers.exists():
+        return
+    fetch(f"{proxy_root}/ledger", {})  # forget what was before
+    base_url = f"{proxy_root}/v1"
+    with ExitStack() as stack:
+        if cell.peer == "OptiLLM":
+            process, root = optillm_server(folder, base_url, MODEL, peers.resolve() / "optillm", cell.size)
+            stack.callback(process.kill)
+            base_url = f"{root}/v1"
+        job = job_of(cell, base_url, MODEL, asked(items), temperature=TEMPERATURE, **more)
+        keys = {"HOSTED_VLLM_API_KEY": "none", "OPENAI_API_KEY": "none"}
+        lines = run_job(job, cell.peer, peers, folder, keys)
+    calls = fetch(f"{proxy_root}/ledger", {})
+    calls_file(answers).write_text("".join(json.dumps(call) + "\n" for call in calls), encoding="utf-8")
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def calls_file(answers: Path) -> Path:
+    """The file of the calls beside the file of the answers."""
+    return answers.with_suffix(".calls.jsonl")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question of a cell.
+
+    Attributes:
+        id: Its name.
+        right: Whether the answer is.
+        failed: Whether there is none because the peer raised an error.
+        tokens: Generated tokens, those of judges included.
+        prompt: Tokens of prompts.
+        calls: Calls of the model. Where these are calls of which nobody can tell whose they are, an even share.
+        seconds: From question to answer, beside the other questions under way.
+    """
+
+    id: str
+    right: bool
+    failed: bool
+    tokens: float
+    prompt: float
+    calls: float
+    seconds: float
+
+
+Measured = Mapping[Cell, Sequence[Row]]
+
+
+def costs(calls: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int, int]]:
+    """By question the generated tokens, the prompts' and the number of calls.
+
+    Under the name "" stands what no question is named in once the first one is under way: prompts that are sent as
+    numbers of tokens. What a client asks when it is opened, before that, is no question's.
+    """
+    spent: dict[str, tuple[int, int, int]] = {}
+    for call in calls:
+        if call["item"] or spent:
+            a, b, c = spent.get(call["item"], (0, 0, 0))
+            spent[call["item"]] = (a + call["completion"], b + call["prompt"], c + 1)
+    return spent
+
+
+async def rows_of(
+    items: Sequence[Item], answers: Sequence[Mapping[str, Any]], calls: Sequence[Mapping[str, Any]], same: Equivalence
+) -> list[Row]:
+    """Score a cell's answers: ours reads the number out of every text, and compares."""
+    spent, told = costs(calls), {line["id"]: line for line in answers if "id" in line}
+    rows = []
+    for item in items:
+        if item.id not in told or not isinstance(item.gold, MathGold):
+            continue
+        line = told[item.id]
+        found = extract_answer(line["text"], Question(text=item.question.text, kind=item.gold.kind))
+        right = is_same(await compare_with_gold(None if found is None else found.value, item.gold, same))
+        own, shared = spent.get(item.id, (0, 0, 0)), spent.get("", (0, 0, 0))
+        tokens, prompt, count = (mine + ours / len(items) for mine, ours in zip(own, shared, strict=True))
+        rows.append(Row(item.id, right, bool(line["error"]), tokens, prompt, count, line["seconds"]))
+    return rows
+
+
+async def read_cell(folder: Path, cell: Cell, items: Sequence[Item], same: Equivalence) -> list[Row] | None:
+    """A cell's rows; None if it was not run."""
+    answers = folder / cell.file
+    if not answers.exists():
+        return None
+    return await rows_of(items, _lines(answers), _lines(calls_file(answers)), same)
+
+
+def accuracy_table(measured: Measured) -> str:
+    """A row for each cell; a peer's is compared, question by question, with ours of the same method and size."""
+    head = ["method", "by", "its name for it", "size", "accuracy % [95 %]", "generated tokens a question"]
+    head += ["prompt tokens", "calls", "median s", "failed", "less ours, points [95 %]", "won, lost", "p"]
+    lines = []
+    for cell, rows in measured.items():
+        ours = measured.get(beside(cell)) if cell.peer != OURS else None
+        line = [cell.method, cell.peer, peer_named(cell.peer).offers[cell.method], str(cell.size)]
+        line += [share([float(row.right) for row in rows])]
+        line += [f"{np.mean([row.tokens for row in rows]):,.0f}", f"{np.mean([row.prompt for row in rows]):,.0f}"]
+        line += [f"{np.mean([row.calls for row in rows]):.1f}", f"{np.median([row.seconds for row in rows]):.1f}"]
+        line += [str(sum(row.failed for row in rows))]
+        lines.append(line + (["", "", ""] if ours is None else list(_against(rows, ours))))
+    return table(head, lines)
+
+
+def beside(cell: Cell) -> Cell:
+    """The cell of ours that a peer's is compared with: the same method, or `mcts` where we have no other tree."""
+    ours = next(peer for peer in ALL if peer.name == OURS)
+    return Cell(OURS, cell.method if cell.method in ours.offers else "mcts", cell.size)
+
+
+def _against(rows: Sequence[Row], ours: Sequence[Row]) -> tuple[str, str, str]:
+    found = compare_paired(_outcomes(rows), _outcomes(ours))
+    span = found.bootstrap
+    between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
+    return f"{100 * found.difference:+.1f} [{between}]", f"{found.wins}, {found.losses}", f"{found.p:.2f}"
+
+
+def _outcomes(rows: Sequence[Row]) -> Outcomes:
+    return Outcomes.of({row.id: {0: float(row.right)} for row in rows})
+
+
+def equal_tokens_table(measured: Measured) -> str:
+    """By method each peer's accuracy at the same generated tokens, between measured sizes; empty with one size."""
+    head = ["method", "by", "generated tokens a question", "accuracy % [95 %]", "less ours, points [95 %]"]
+    lines = []
+    for method in METHODS:
+        curves = _curves(measured, method)
+        at = shared_tokens(list(curves.values()), 3) if len(curves) > 1 else []
+        if not at:
+            continue
+        clusters = np.arange(len(next(iter(curves.values())).accuracy), dtype=np.intp)
+        made = accuracy_at(list(curves.values()), clusters, at)
+        for (name, curve), found in zip(curves.items(), made, strict=True):
+            for tokens, here in zip(at, found, strict=True):
+                line = [method, name, f"{tokens:,.0f}"]
+                line += [
+                    "" if here is None else f"{100 * here.value:.1f} [{100 * here.low:.0f}, {100 * here.high:.0f}]"
+                ]
+                less = difference_at(curve, curves[OURS], clusters, tokens) if name != OURS and OURS in curves else None
+                span = "" if less is None else f" [{100 * less.low:+.1f}, {100 * less.high:+.1f}]"
+                lines.append([*line, "" if less is None else f"{100 * less.value:+.1f}{span}"])
+    return table(head, lines) if lines else ""
+
+
+def _curves(measured: Measured, method: str) -> dict[str, TokenCurve]:
+    """By peer the curve over its sizes of a method, where there are at least two, on the questions that all have."""
+    runs: dict[str, list[Sequence[Row]]] = {}
+    for cell, rows in measured.items():
+        if cell.method == method:
+            runs.setdefault(cell.peer, []).append(rows)
+    runs = {name: sizes for name, sizes in runs.items() if len(sizes) > 1}
+    if not runs:
+        return {}
+    shared = set.intersection(*({row.id for row in rows} for sizes in runs.values() for rows in sizes))
+    found = {}
+    for name, sizes in runs.items():
+        kept = [sorted((row for row in rows if row.id in shared), key=lambda row: row.id) for rows in sizes]
+        accuracy = np.array([[float(row.right) for row in rows] for rows in kept]).T
+        tokens = np.array([[float(row.tokens) for row in rows] for rows in kept]).T
+        found[name] = TokenCurve(name, accuracy, tokens)
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+BARE = "(an empty environment)"
+EXTRA = (
+    Peer("reason, the package alone", "reason", "reason-orchestrator", "import reason", "", {}),
+    Peer("LiteLLM", "litellm", "litellm", "import litellm", "", {}),
+)
+_TELL = "from importlib.metadata import distributions, version; print(version('{0}'), len(list(distributions())))"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a peer weighs.
+
+    Attributes:
+        version: Of its package.
+        packages: Distributions beside it and those of an empty environment.
+        size: Bytes on disk beyond an empty environment.
+        imports: Seconds of `import`, with the interpreter's own start, one a round.
+    """
+
+    version: str
+    packages: int
+    size: int
+    imports: list[float]
+
+
+def site_packages(venv: Path) -> Path:
+    """The folder of an environment's packages."""
+    return next((venv / "lib").glob("python3*")) / "site-packages"
+
+
+def bytes_of(folder: Path) -> int:
+    """Bytes of all files below a folder but compiled caches; links are not followed."""
+    return sum(
+        path.lstat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"
+    )
+
+
+def measure_footprint(peers: Path, rounds: int) -> tuple[dict[str, Footprint], list[str]]:
+    """All peers that are installed, and what could not be measured."""
+    found: dict[str, Footprint] = {}
+    missing: list[str] = []
+    bare = peers / "bare"
+    nothing = bytes_of(site_packages(bare))
+    empty = len(list(site_packages(bare).glob("*.dist-info")))
+    there: list[tuple[str, Path, str]] = [(BARE, bare, "pass")]
+    found[BARE] = Footprint("", 0, 0, [])
+    for peer in (*ALL, *EXTRA):
+        venv = peers / peer.venv
+        if not (venv / "bin" / "python").exists():
+            missing.append(f"{peer.name}, which is not installed (benchmarks/peers/install)")
+            continue
+        version, packages = _python(venv, _TELL.format(peer.package)).split()
+        size = bytes_of(site_packages(venv)) - nothing
+        found[peer.name] = Footprint(version, int(packages) - empty - 1, size, [])
+        there.append((peer.name, venv, peer.imported))
+    for number in range(rounds + 1):
+        for name, venv, imported in there:
+            began = time.perf_counter()
+            _python(venv, imported)
+            if number:
+                found[name].imports.append(time.perf_counter() - began)
+        there.append(there.pop(0))
+    return found, missing
+
+
+def _python(venv: Path, code: str) -> str:
+    done = subprocess.run([venv / "bin" / "python", "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    return done.stdout
+
+
+def footprint_table(found: dict[str, Footprint]) -> str:
+    """A row for each peer; times are medians over the rounds with their range."""
+    head = ["", "version", "other packages", "MiB on disk", "imported, s", "range"]
+    lines = []
+    for name, one in found.items():
+        size = "" if name == BARE else f"{one.size / 2**20:.0f}"
+        line = [name, one.version, "" if name == BARE else str(one.packages), size]
+        lines.append([*line, *spread(one.imports, 2)])
+    return table(head, lines)
+
+
+DIRECT = "(direct)"
+MEASURED = (DIRECT, OURS, "its-hub", "OptiLLM")
+WARM = 5
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one round of a peer took, a question: wall and processor time in seconds, calls and samples."""
+
+    wall: float
+    cpu: float
+    calls: float
+
+
+def measure_overhead(
+    peers: Path, folder: Path, size: int, questions: int, rounds: int
+) -> tuple[dict[str, list[Spent]], list[str]]:
+    """All rounds of all peers, and what could not be measured.
+
+    Args:
+        peers: Folder of the virtual environments.
+        folder: For logs.
+        size: Samples of a vote.
+        questions: Questions of a round that count.
+        rounds: Rounds.
+    """
+    found: dict[str, list[Spent]] = {}
+    missing: list[str] = []
+    with ExitStack() as stack:
+        backend = stack.enter_context(Backend(folder, Pace(tokens=8)))
+        base_url = f"{backend.root}/v1"
+        there = [name for name in MEASURED if name in (DIRECT, OURS) or _installed(peers, name, missing)]
+        server: Process | None = None
+        address = ""
+        if "OptiLLM" in there:
+            try:
+                server, address = optillm_server(folder, base_url, "fake", peers.resolve() / "optillm", size)
+                stack.callback(server.kill)
+            except Failed as e:
+                there.remove("OptiLLM")
+                missing.append(f"OptiLLM, which did not start: {e}")
+        for _ in range(rounds):
+            for name in there:
+                through = server if name == "OptiLLM" else None
+                url = f"{address}/v1" if through is not None else base_url
+                try:
+                    spent = _overhead_round(name, url, peers, folder, size, questions, backend, through)
+                except Failed as e:
+                    missing.append(f"{name}: {e}")
+                    continue
+                found.setdefault(name, []).append(spent)
+            there.append(there.pop(0))
+    return found, missing
+
+
+def _overhead_round(
+    name: str, url: str, peers: Path, folder: Path, size: int, questions: int, backend: Backend, server: Process | None
+) -> Spent:
+    asked = tuple(_asked(number) for number in range(WARM + questions))
+    job = job_of(Cell(name, "self-consistency", size), url, "fake", asked, concurrency=1, warm=WARM, max_tokens=64)
+    before = server.cpu_seconds() if server is not None else 0.0
+    calls = _calls(backend)
+    told = run_job(job, name, peers, folder, {"REASON_MODEL": "openai/fake", "OPENAI_API_KEY": "none"})
+    calls = _calls(backend) - calls
+    end = told[-1]
+    failed = [line["error"] for line in told[:-1] if line["error"]]
+    if failed:
+        raise Failed(f"{len(failed)} of {questions} questions failed: {failed[0]}")
+    cpu = end["cpu"] / questions
+    if server is not None:  # its server worked for the first questions too
+        cpu += (server.cpu_seconds() - before) / (WARM + questions)
+    return Spent(end["seconds"] / questions, cpu, calls / (WARM + questions))
+
+
+def _calls(backend: Backend) -> int:
+    """Calls that belong to a question; what a client asks when it is opened does not."""
+    return sum(backend.stats()["started"].values())
+
+
+def _asked(number: int) -> Asked:
+    text = f"What is {number} times 7? (tag-q{number})"  # by the tag the model counts; no proxy takes a mark away here
+    return Asked(f"q{number}", text, text, "")
+
+
+def _installed(peers: Path, name: str, missing: list[str]) -> bool:
+    if (peers / peer_named(name).venv / "bin" / "python").exists():
+        return True
+    missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
+    return False
+
+
+def overhead_table(found: dict[str, list[Spent]], size: int) -> str:
+    """A row for each peer: medians over the rounds with their range, and ratios of rounds side by side."""
+    head = ["", f"ms a question (vote of {size})", "range", "CPU ms a question", "range", "calls of the model"]
+    head += [f"time, as a multiple of {OURS}'s [95 %]"]
+    lines = []
+    for name, rounds in found.items():
+        walls, cpus = [r.wall * 1e3 for r in rounds], [r.cpu * 1e3 for r in rounds]
+        line = [name, *spread(walls, 1), *spread(cpus, 1)]
+        line += [f"{statistics.median(r.calls for r in rounds):.1f}"]
+        beside = name not in (DIRECT, OURS) and len(found.get(OURS, ())) == len(rounds)
+        lines.append([*line, ratio_text(walls, [r.wall * 1e3 for r in found[OURS]]) if beside else ""])
+    return table(head, lines)
+
+
+VOTE = 4
+LEAVES = 0.3
+QUIET_S = 1.0
+"""So long the model must have nothing to do before it counts as idle."""
+MOST_S = 60.0
+_TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content)" *: *"[^"]')
+
+Body = Callable[[str, int], dict[str, Any]]
+
+
+def _reason(model: str, samples: int) -> dict[str, Any]:
+    strategy = "cot" if samples == 1 else "self-consistency"
+    return {"model": f"reason/{strategy}"} | (
+        {} if samples == 1 else {"reason": {"parameters": {"n": samples, "max_tokens": 64}}}
+    )
+
+
+def _optillm(model: str, samples: int) -> dict[str, Any]:
+    return {"model": model} | ({} if samples == 1 else {"optillm_approach": "majority_voting", "k": samples})
+
+
+BODIES: Mapping[str, Body] = {
+    "reason": _reason,
+    "optillm": _optillm,
+    "its_hub": lambda model, samples: {"model": model, "budget": samples},
+    "litellm": lambda model, samples: {"model": model, "n": samples},
+}
+"""What a request says beside question and stream, by server; LiteLLM has no vote and passes `n` on."""
+
+
+@dataclass(frozen=True)
+class ServedRequest:
+    """One request. Times are in seconds.
+
+    Attributes:
+        first: To the first text; NaN if none came.
+        whole: To the end.
+    """
+
+    first: float
+    whole: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """One request that its client left.
+
+    Attributes:
+        idle: Seconds from closing to the last moment at which the model had a request open; at most `MOST_S`.
+        completed: Requests that the model answered to their end after that.
+        begun: Requests that it was sent after that.
+    """
+
+    idle: float
+    completed: int
+    begun: int
+
+
+async def ask(server: Server, body: Mapping[str, Any]) -> ServedRequest:
+    """Send a request and read its whole stream."""
+    async with aiohttp.ClientSession(headers=dict(server.headers)) as session:
+        began, first, read = time.perf_counter(), math.nan, b""
+        async with session.post(server.url, data=json.dumps(body), headers=_JSON) as reply:
+            async for piece in reply.content.iter_any():
+                read += piece
+                if math.isnan(first) and _TEXT.search(read):
+                    first = time.perf_counter() - began
+            if reply.status != 200:
+                raise Failed(f"{server.name} answered {reply.status}: {read[:300]!r}")
+        return ServedRequest(first, time.perf_counter() - began)
+
+
+async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend: Backend) -> Left:
+    """Send a request, close the connection a while after the model has begun, and watch the model until it is idle.
+
+    Raises:
+        Failed: The model was not asked.
+    """
+    session = aiohttp.ClientSession(headers=dict(server.headers))
+    asked = asyncio.create_task(_read_connection(session, server.url, body))
+    ends = time.perf_counter() + MOST_S
+    while not (await asyncio.to_thread(backend.stats))["open"]:
+        if asked.done() or time.perf_counter() > ends:
+            asked.cancel()
+            await session.close()
+            raise Failed(f"{server.name} did not ask the model")
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(after_s)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await session.close()
+    closed = last = time.perf_counter()
+    before = await asyncio.to_thread(backend.stats)
+    while True:
+        told = await asyncio.to_thread(backend.stats)
+        now = time.perf_counter()
+        if told["open"]:
+            last = now
+        if now - last > QUIET_S or now - closed > MOST_S:
+            break
+        await asyncio.sleep(0.005)
+    return Left(last - closed, told["completed"] - before["completed"], told["received"] - before["received"])
+
+
+async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]) -> None:
+    async with session.post(url, data=json.dumps(body), headers=_JSON) as reply:
+        async for _ in reply.content.iter_any():
+            pass
+
+
+_JSON = {"Content-Type": "application/json"}
+Round = tuple[ServedRequest, Left, Left]
+"""A request that was read to its end as a stream, one that was left as a stream, and one as a whole reply."""
+Found = dict[tuple[str, int], list[Round]]
+"""By server and samples, an entry a round."""
+
+
+def measure_serving(peers: Path, folder: Path, pace: Pace, rounds: int, only: str = "") -> tuple[Found, list[str]]:
+    """All rounds, in turns, and what could not be measured.
+
+    Args:
+        peers: Folder of the virtual environments.
+        folder: Where servers run.
+        pace: How the model's replies come.
+        rounds: Rounds, after one that is not counted.
+        only: Names of servers, with commas; empty is all.
+    """
+    found: Found = {}
+    with ExitStack() as stack:
+        backend = stack.enter_context(Backend(folder, pace))
+        names = [name for name in ("reason", *PEERS) if not only or name in only.split(",")]
+        running, missing = start_all(folder, backend, peers, names, stack)
+        servers = list(running.items())
+        for number in range(rounds + 1):  # the first is for warming up
+            for name, server in servers:
+                for samples in (1, VOTE):
+                    try:
+                        made = asyncio.run(_serving_round(name, server, samples, pace, backend))
+                    except (Failed, aiohttp.ClientError) as e:
+                        missing.append(f"{server.name}, {samples} samples: {e}")
+                        continue
+                    if number:
+                        found.setdefault((server.name, samples), []).append(made)
+            servers.append(servers.pop(0))
+    return found, missing
+
+
+async def _serving_round(name: str, server: Server, samples: int, pace: Pace, backend: Backend) -> Round:
+    messages = [{"role": "user", "content": QUESTION}]
+    body = {**BODIES[name](server.model, samples), "messages": messages}
+    streamed, after = {**body, "stream": True}, LEAVES * pace.seconds
+    asked = await ask(server, streamed)
+    return asked, await leave(server, streamed, after, backend), await leave(server, body, after, backend)
+
+
+def serving_table(found: Found) -> str:
+    """A row for each server and number of samples: medians over the rounds, and the range."""
+    head = ["server", "samples", "first text, s", "range", "whole reply, s"]
+    head += ["idle after leaving a stream, s", "range", "answered, begun for nobody"]
+    head += ["idle after leaving a whole reply, s", "range", "answered, begun for nobody"]
+    lines = []
+    for (name, samples), rounds in found.items():
+        line = [name, str(samples), *spread([asked.first for asked, _, _ in rounds], 3)]
+        line += [f"{statistics.median(asked.whole for asked, _, _ in rounds):.2f}"]
+        for left in ([stream for _, stream, _ in rounds], [whole for _, _, whole in rounds]):
+            line += spread([one.idle for one in left], 3)
+            counts = (statistics.mean(one.completed for one in left), statistics.mean(one.begun for one in left))
+            line += [f"{counts[0]:.1f}, {counts[1]:.1f}"]
+        lines.append(line)
+    return table(head, lines)
+
 
 PARTS = ("footprint", "overhead", "serving", "accuracy")
 
@@ -90,13 +894,13 @@ def arguments() -> argparse.ArgumentParser:
 
 def footprint(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
     """Size and import time."""
-    found, missing = peers_footprint.measure(given.peers, given.rounds)
+    found, missing = peers_footprint.measure_footprint(given.peers, given.rounds)
     return _said(peers_footprint.footprint_table(found), missing), {n: asdict(one) for n, one in found.items()}
 
 
 def overhead(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
     """Own work of a question."""
-    found, missing = peers_overhead.measure(given.peers, folder, given.size, given.questions, given.rounds)
+    found, missing = peers_overhead.measure_overhead(given.peers, folder, given.size, given.questions, given.rounds)
     record = {name: [asdict(spent) for spent in rounds] for name, rounds in found.items()}
     head = f"{given.questions} questions a round, {given.rounds} rounds in turns; medians over the rounds.\n\n"
     return _said(head + peers_overhead.overhead_table(found, given.size), missing), record
@@ -106,7 +910,7 @@ def serving(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
     """First text, and what goes on for a client that left."""
     each = given.reply_s / given.reply_tokens
     pace = Pace(tokens=given.reply_tokens, first_s=each, token_s=each)
-    found, missing = peers_serving.measure(given.peers, folder, pace, given.rounds, given.servers)
+    found, missing = peers_serving.measure_serving(given.peers, folder, pace, given.rounds, given.servers)
     record = [
         {"server": name, "samples": samples, "rounds": [[asdict(one) for one in made] for made in rounds]}
         for (name, samples), rounds in found.items()
@@ -151,7 +955,9 @@ def run_cells(
         for number, cell in enumerate(wanted):
             began = datetime.now(UTC)
             try:
-                peers_accuracy.measure(cell, items, root, given.peers, folder, place, concurrency=given.concurrency)
+                peers_accuracy.measure_accuracy(
+                    cell, items, root, given.peers, folder, place, concurrency=given.concurrency
+                )
             except (Failed, OSError) as e:
                 missing.append(f"{cell.peer}, {cell.method}, size {cell.size}: {e}")
             took = (datetime.now(UTC) - began).total_seconds()

@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from load_tables import table
 from reason.core.budget import Budget
 from reason.reasoning.strategy import STRATEGIES
-from reason.serving.backends import BACKENDS
+from reason.serving.factory import BACKENDS
 from reason.verify.verifier import VERIFIERS
-from sidecar_load_table import table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
 _MARKED = re.compile(r"(<!-- table:features -->\n).*?(<!-- end -->)", re.S)
@@ -132,7 +132,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
     "beams over steps": (
         strategies("beam", "dvts", "astar"),
         {
-            "its-hub": _its("`BeamSearch`", f"{ALGORITHMS}/beam_search.py", "class BeamSearch("),
+            "its-hub": _its("`BeamStrategy`", f"{ALGORITHMS}/beam_search.py", "class BeamSearch("),
             "treequest": _tree(
                 "`TreeOfThoughtsBFSAlgo`", "algos/tree_of_thought_bfs.py", "class TreeOfThoughtsBFSAlgo("
             ),
@@ -142,7 +142,9 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         strategies("particle-filter", "particle-gibbs"),
         {
             "its-hub": _its(
-                "`ParticleFiltering`, `ParticleGibbs`", f"{ALGORITHMS}/particle_gibbs.py", "class ParticleFiltering("
+                "`ParticleFilterStrategy`, `ParticleGibbs`",
+                f"{ALGORITHMS}/particle_gibbs.py",
+                "class ParticleFiltering(",
             )
         },
     ),
@@ -154,7 +156,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "several models on one question": (
-        strategies("edgejury", "glimp", "specreason", "cascade", "question-router"),
+        strategies("edgejury", "glimprouter", "specreason", "cascade", "question-router"),
         {
             "OptiLLM": _opti("`moa` (of one model)", "moa.py", "def mixture_of_agents("),
             "treequest": _tree(

@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.comparison import StoredRun, load_run
-from reason.evals.folder import STORE
-from reason.evals.statistics.paired import compare
+from reason.core.store.sqlite import SqliteStore
+from reason.evals.run_directory import STORE, StoredRun, load_run
+from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
 
 RESAMPLES = 10_000
@@ -42,7 +41,7 @@ def main() -> int:
     low, high = np.quantile(1 - sums[:, 1] / sums[:, 0], [0.025, 0.975])
     saved = 1 - spent[:, 1].sum() / spent[:, 0].sum()
     keys = {r.key for r in shared}
-    found = compare(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
+    found = compare_paired(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
     span = (
         "not estimable"
         if found.bootstrap is None
@@ -76,7 +75,7 @@ async def replies_of(run: StoredRun) -> tuple[int, int, int, int]:
     """Samples begun, samples cut, their tokens, and the tokens of all samples, as the run store has them."""
     store = await SqliteStore.open(run.path / STORE)
     try:
-        calls = [c for row in run.rows for c in await store.calls(row.run_id) if "index" in c.request]
+        calls = [c for row in run.rows for c in await store.list_calls(row.run_id) if "index" in c.request]
     finally:
         await store.aclose()
     tokens = [(c.cut, len(ids) if isinstance(ids := c.reply.get("token_ids"), list) else 0) for c in calls]

@@ -11,29 +11,81 @@ engine's batches together, and `table --by-subject` tells them apart.
 A row is a method of a model. It is compared with the model's learned navigator question by question, and with
 self-consistency at as many generated tokens, by interpolation between its numbers of samples. Chain lengths and
 unreadable scores are those that the runs noted in the run store.
+
+The sweeps that `rlot_table.py` makes its tables of: all policies of `rlot` beside chains that are merely sampled.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from machine import made_here
+from common import made_here, strategy_blocks
 from reason.core.errors import UserError
-from reason.core.events import EventFields, StrategyNote
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.comparison import StoredRun, load_run
-from reason.evals.folder import STORE
-from reason.evals.statistics.equal_tokens import At, Curve, difference_at
+from reason.core.events import Event, StrategyNote
+from reason.core.store.sqlite import SqliteStore
+from reason.evals.run_directory import STORE, StoredRun, load_run
+from reason.evals.statistics.equal_tokens import InterpolatedAccuracy, TokenCurve, difference_at
 from reason.evals.statistics.outcomes import number_groups
-from reason.evals.statistics.paired import compare
+from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import mean_of, outcomes_of
-from rlot_sweeps import POLICIES, sweep_files
+
+POLICIES = ("learned", "fixed", "llm", "random", "prm-greedy")
+"""The policies of `rlot`, in the order of the tables."""
+
+
+def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
+    """A sweep for each dataset as TOML, by its file."""
+    models = "\n".join(
+        f"[[models]]\nmain = {json.dumps(name)}\n"
+        + (f"reward = {json.dumps(given.reward_model)}\n" if given.reward_model else "")
+        for name in given.models
+    )
+    files: dict[Path, str] = {}
+    for word in given.data:
+        name, _, file = word.partition("=")
+        lines = ["[[dataset]]", f"name = {json.dumps(absolute_if_file(name))}"]
+        lines += [f"data = {json.dumps(str(Path(file).absolute()))}"] if file else []
+        lines += [f"limit = {given.limit}"] if given.limit else []
+        own = name.endswith((".jsonl", ".csv"))
+        lines += [f"options = {{kind = {json.dumps(given.kind)}}}"] if own and given.kind else []
+        path = given.out / f"{Path(name).stem.replace(':', '-')}.toml"
+        if path in files:
+            raise SystemExit(f"two datasets would be written to {path}")
+        parts = [f"seeds = {given.seeds}\n", models, "\n".join(lines) + "\n", *strategy_blocks(methods(given))]
+        files[path] = "\n".join(parts)
+    return files
+
+
+def methods(given: argparse.Namespace) -> list[tuple[str, dict[str, object]]]:
+    """Strategies with their parameters as TOML; self-consistency with more samples first."""
+    chains: dict[str, object] = {"max_tokens": given.max_tokens}
+    found: list[tuple[str, dict[str, object]]] = [
+        ("self-consistency", {**chains, "n": n, "temperature": 0.7}) for n in sorted(given.samples, reverse=True)
+    ]
+    found.append(("cot", {**chains, "temperature": 0.0}))
+    shared: dict[str, object] = dict(word.split("=", 1) for word in given.set)
+    for policy in given.policies:
+        if policy == "prm-greedy" and not given.reward_model:
+            continue
+        navigators = given.navigator if policy == "learned" else [None]
+        for navigator in navigators:
+            own = {} if navigator is None else {"navigator": json.dumps(absolute_if_file(navigator))}
+            for votes in given.votes if policy == "learned" else [1]:
+                found.append(("rlot", {"policy": json.dumps(policy), **own, "n_votes": votes, **shared}))
+    return found
+
+
+def absolute_if_file(name: str) -> str:
+    """A file's absolute path; any other name as it is."""
+    return str(Path(name).absolute()) if name.endswith((".jsonl", ".csv", ".safetensors")) else name
+
 
 TRAINED_ON = "the navigator was trained on this very question"
 UNKNOWN = ""
@@ -205,7 +257,7 @@ def mean_of_rows(run: StoredRun, name: str) -> float:
 def difference(learned: StoredRun, run: StoredRun) -> str:
     """Paired difference in accuracy, the learned navigator's less another method's, in points."""
     try:
-        found = compare(outcomes_of(learned.rows), outcomes_of(run.rows))
+        found = compare_paired(outcomes_of(learned.rows), outcomes_of(run.rows))
     except UserError:  # no question in common
         return UNKNOWN
     span = found.bootstrap
@@ -221,7 +273,7 @@ def beside_sampling(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
     return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> At | str:
+def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
     """One run beside the curve of others, on the questions that all have; a text says why that cannot be.
 
     Args:
@@ -256,10 +308,10 @@ def by_item(run: StoredRun) -> dict[str, tuple[float, float]]:
     return {name: (float(score), float(tokens)) for name, (score, tokens) in means.items()}
 
 
-def curve_of(tables: Sequence[Mapping[str, tuple[float, float]]], items: Sequence[str]) -> Curve:
+def curve_of(tables: Sequence[Mapping[str, tuple[float, float]]], items: Sequence[str]) -> TokenCurve:
     """Runs as the points of one curve."""
     values = np.array([[table[name] for table in tables] for name in items], dtype=float)
-    return Curve("", values[:, :, 0], values[:, :, 1])
+    return TokenCurve("", values[:, :, 0], values[:, :, 1])
 
 
 # -- what the run store knows
@@ -275,7 +327,7 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
         return Chains()
     opened = await SqliteStore.open(place)
     try:
-        notes = [chains_in(await opened.events(row.run_id)) for row in run.rows]
+        notes = [chains_in(await opened.list_events(row.run_id)) for row in run.rows]
     finally:
         await opened.aclose()
     return Chains(
@@ -285,7 +337,7 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
     )
 
 
-def chains_in(events: Iterable[EventFields]) -> Chains:
+def chains_in(events: Iterable[Event]) -> Chains:
     """The chains of one run: a note for each attempt; of one that was made anew after an interruption, the last."""
     last: dict[object, Mapping[str, object]] = {}
     for event in events:

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import scipy
-from machine import processor
-from reason.reasoning.consistency.one_thread import one_blas_thread
-from reason.reasoning.consistency.weibull import BOUNDS, START, fit_mixture
+from common import processor
+from reason.core.blas_threads import one_blas_thread
+from reason.reasoning.voting.weibull import BOUNDS, START, fit_mixture
 from scipy.optimize import minimize
 
 SIZES = (16, 64, 128, 256)

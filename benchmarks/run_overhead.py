@@ -26,7 +26,7 @@ from typing import Any
 
 import reason.agents.reasoner as reasoner_module
 from reason import Reasoner
-from reason.core.messages import Chunk, Completion, NextToken, Prompt, Request, Scored, Usage
+from reason.core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
 from reason.core.settings import load_settings
 from reason.serving.model import Capabilities, Listener
 
@@ -79,11 +79,11 @@ class InstantModel:
         for chunk in chunks:
             yield chunk
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """See `LanguageModel`; nothing here asks for it."""
         raise NotImplementedError
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """See `LanguageModel`; nothing here asks for it."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ async def measure(store: Path | str, runs: int, at_once: int, profile: bool) -> 
     async def instant(*_: Any) -> InstantModel:
         return InstantModel()
 
-    reasoner_module.open_model = instant  # type: ignore[assignment]  # no model string opens it
+    reasoner_module.load_model = instant  # type: ignore[assignment]  # no model string opens it
     settings = load_settings(store=store, model=MODEL, strategy="cot")
     async with Reasoner(settings=settings) as reasoner:
         took: list[float] = []
@@ -142,8 +142,7 @@ def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
     """Rows of the table of chat requests: whole replies and streams, for each number of them at once."""
     from sidecar_backend import Pace
     from sidecar_load_client import Job, LoadGenerator
-    from sidecar_load_servers import ours
-    from sidecar_processes import Backend
+    from sidecar_servers import Backend, ours
 
     with tempfile.TemporaryDirectory() as scratch, Backend(Path(scratch), Pace()) as backend:
         server, generator = ours(Path(scratch), backend), LoadGenerator()

@@ -25,14 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reason.reasoning.consistency.paths import Path as SampledPath
-from reason.reasoning.consistency.voting import Method, vote
-from reason.reasoning.stopping.agreement import Agreement
-from reason.reasoning.stopping.beta import Beta
-from reason.reasoning.stopping.choice import NoStop
-from reason.reasoning.stopping.dirichlet import Dirichlet
-from reason.reasoning.stopping.rule import StoppingRule
-from reason.reasoning.stopping.tally import Tally
+from reason.reasoning.stopping import Agreement, Beta, Dirichlet, NoStop, StoppingRule, Tally
+from reason.reasoning.voting.path_votes import Method, vote
+from reason.reasoning.voting.path_votes import Path as SampledPath
 
 SEEDS = 20
 RESAMPLES = 10_000

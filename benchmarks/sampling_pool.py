@@ -27,13 +27,13 @@ from typing import Any
 from reason.cli.render.eval_view import EvalView
 from reason.core.settings import load_settings
 from reason.evals.datasets.items import MathGold
-from reason.evals.plan import TaskSource
-from reason.evals.results import Row
+from reason.evals.plan import DatasetSource
+from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_manifest, read_rows
 from reason.evals.runner import evaluate, make_plan
-from reason.evals.scoring.mathematics import compare_with_gold, is_same
-from reason.evals.task import absolute, open_task
-from reason.reasoning.answers.extraction.equivalence import Equivalence
+from reason.evals.scoring import compare_with_gold, is_same
+from reason.evals.task import open_task, with_absolute_path
+from reason.reasoning.answers.equivalence import Equivalence
 
 
 def main() -> int:
@@ -67,7 +67,7 @@ def main() -> int:
 
 def record_samples(given: argparse.Namespace) -> None:
     """Draw what is missing."""
-    source = absolute(TaskSource(dataset=given.dataset, data=given.data))
+    source = with_absolute_path(DatasetSource(dataset=given.dataset, data=given.data))
     task = open_task(source)
     if given.without is not None:
         known = {line.get("id") for line in read_pool(given.without)}
@@ -112,7 +112,7 @@ async def summaries(runs: list[Path], lines: list[dict[str, Any]]) -> list[dict[
     return lines
 
 
-async def summary(row: Row, equivalence: Equivalence) -> dict[str, Any]:
+async def summary(row: ResultRow, equivalence: Equivalence) -> dict[str, Any]:
     """What a vote needs of one question's samples."""
     gold = MathGold.model_validate(row.gold)
     answers = [c.answer for c in row.candidates]

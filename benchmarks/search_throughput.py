@@ -24,13 +24,12 @@ from pathlib import Path
 
 import numpy as np
 from reason import Reasoner
-from reason.core.answer import Answer
-from reason.core.question import Question
 from reason.core.settings import load_settings
-from reason.evals.opening import absolute, open_task
-from reason.evals.plan import TaskSource
+from reason.core.types import Answer, Question
+from reason.evals.plan import DatasetSource
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.reasoning.prompts import in_steps
+from reason.evals.task import open_task, with_absolute_path
+from reason.reasoning.prompts import steps_instruction
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def main() -> int:
 
 async def report(given: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(absolute(TaskSource(dataset="gsm8k", data=given.data)))
+    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=given.data)))
     questions = [item.question for item in list(task.items.values())[: given.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,7 +105,7 @@ async def run(
     score: str = "",
 ) -> Cost:
     """One answer of one method."""
-    instruction = in_steps(question)
+    instruction = steps_instruction(question)
     if strategy == "astar":
         parameters = {
             "k": k,

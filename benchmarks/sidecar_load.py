@@ -33,24 +33,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from machine import made_here
+from common import made_here
+from load_tables import DIRECT, Cell, Round, Rounds, as_json, cell_table, memory_table, middle, round_of, table, tell
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
-from sidecar_load_servers import PEERS, Server, direct, start_all
-from sidecar_load_table import (
-    DIRECT,
-    Cell,
-    Round,
-    Rounds,
-    as_json,
-    cell_table,
-    memory_table,
-    middle,
-    round_of,
-    table,
-    tell,
-)
-from sidecar_processes import Backend, exit_on_sigterm
+from sidecar_servers import PEERS, Backend, Server, direct, exit_on_sigterm, start_all
 
 AT_ONCE = Pace(tokens=8)
 

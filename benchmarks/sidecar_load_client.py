@@ -1,6 +1,6 @@
 """A load generator in a process of its own: so many streams that each send the next request when the last has ended.
 
-Jobs come as lines of JSON on its input, and a line of figures goes out for each (see `Job` and `Figures`). Before it
+Jobs come as lines of JSON on its input, and a line of figures goes out for each (see `Job` and `VerdictMetrics`). Before it
 measures, every stream sends one request that is not counted, so that connections are open and code is warm. A reply
 counts if its status is 200 and it holds what it must; all others are failures, told by what they were.
 

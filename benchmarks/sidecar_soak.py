@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from drill_ledger import snapshot
-from machine import made_here
+from common import made_here
+from load_tables import table, tell
 from sidecar_backend import Pace
+from sidecar_ledger import snapshot
 from sidecar_load_client import Job, LoadGenerator
-from sidecar_load_servers import Server, ours
-from sidecar_load_table import table, tell
-from sidecar_processes import Backend, exit_on_sigterm
+from sidecar_servers import Backend, Server, exit_on_sigterm, ours
 
 FLAT = 0.05
 WARM = 0.2

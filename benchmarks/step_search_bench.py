@@ -5,30 +5,595 @@
 The cores of `reason.reasoning.search` play the problems of `step_worlds`, all of them the same, with reward models of
 several qualities. Cost is what their ledgers say. Intervals are 95 % percentiles of a bootstrap over problems, paired
 where two methods are compared. What is measured goes into the tables and the plot alone.
+
+The tables of `step_search_bench.py`: accuracy by size, at equal tokens, and cost at equal accuracy.
+
+The curves of `step_search_bench.py` as SVG, in colours that serve a light and a dark page.
+
+Problems in several steps, and a reward model of a given quality, without a language model.
+
+`World` is one problem. What comes when a prefix is continued follows from the problem, the prefix and the index of the
+sample alone, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that tells right
+prefixes from wrong ones with a given area under the ROC curve.
+
+The searches over steps in one `World`: how each is made by its size, played, and asked for an answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
+import math
 import multiprocessing
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
-from itertools import repeat
+from itertools import accumulate, repeat
 from pathlib import Path
+from random import Random
+from statistics import NormalDist
+from struct import Struct
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from step_curves import Array, Curves, Measured
-from step_methods import METHODS, Run, trial
-from step_plot import draw
-from step_tables import Key, at_equal_accuracy, at_equal_tokens, by_choice, by_size, by_world, scaling
-from step_worlds import Judge, Recipe, World
+from accuracy_curves import Array, Curves, Measured, less, saving, table
+from reason.evals.report.plots import COLOURS
+from reason.reasoning.search.astar import AStarOptions, AStarSearch
+from reason.reasoning.search.beam import BeamOptions, BeamSearch
+from reason.reasoning.search.core import SearchLimits, SearchOutcome, StepSearch
+from reason.reasoning.search.dvts import DVTS, DVTSOptions
+from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
+from reason.reasoning.search.tree import Continuation
+
+Key = tuple[int, float, float]
+"""A setting: steps, rho, AUC."""
+
+BEST, FILTER, SAMPLED = "best-of-N", "particle filter", "self-consistency"
+PLAIN = ("A*, k = N", "A*, k = 4, best of N/4")
+RIVALS = ("beam", "DVTS", FILTER, "particle Gibbs", *PLAIN)
+"""The searches, each with one way to pick its answer."""
+SHOWN = (BEST, SAMPLED, "best-of-N, weighted", *RIVALS)
+
+
+def chain_tokens(curves: Curves) -> float:
+    """Mean tokens of a plain chain."""
+    return float(curves[BEST].tokens[:, curves[BEST].at(1)].mean())
+
+
+def by_size(settings: Mapping[Key, Curves]) -> str:
+    """Accuracy at each size with its cost, a table for each setting."""
+    parts = []
+    for (depth, _, auc), curves in settings.items():
+        sizes = curves[BEST].sizes
+        unit, widest, rows = chain_tokens(curves), 0.0, []
+        for name in (name for name in SHOWN if name in curves):
+            curve, cells = curves[name], [name]
+            for n in sizes:
+                if n not in curve.sizes:
+                    cells.append("")
+                    continue
+                at = curve.at(n)
+                mean, low, high = curve.share(n)
+                widest = max(widest, high - mean, mean - low)
+                cells.append(f"{100 * mean:.1f} @ {curve.tokens[:, at].mean() / unit:.1f}")
+            rows.append(cells)
+        head = [f"{depth} steps, AUC {auc}: accuracy % @ tokens", *(f"N = {n}" for n in sizes)]
+        parts.append(
+            f"{table(head, rows)}\n\nTokens are in plain chains of {unit:.0f}. No interval of an accuracy reaches "
+            f"further than {100 * widest:.1f} points.\n"
+        )
+    return "\n".join(parts)
+
+
+def at_equal_tokens(settings: Mapping[Key, Curves], size: int, names: Sequence[str] = SHOWN) -> str:
+    """Accuracy less best-of-N's, in points, where each method generates the tokens of best-of-N at a size."""
+    rows = [
+        [str(depth), str(rho), str(auc), *_differences(curves, size, names)]
+        for (depth, rho, auc), curves in settings.items()
+    ]
+    return table(["steps", "rho", "AUC", *_head(size, names)], rows)
+
+
+def by_world(worlds: Mapping[str, Curves], size: int, names: Sequence[str]) -> str:
+    """The same for worlds that have names."""
+    return table(["", *_head(size, names)], [[label, *_differences(c, size, names)] for label, c in worlds.items()])
+
+
+def by_choice(settings: Mapping[str, Curves], size: int) -> str:
+    """The same with a row for each method and a column for each setting."""
+    names = dict.fromkeys(name for curves in settings.values() for name in curves if name != BEST)
+    columns = [_differences(curves, size, [BEST, *names]) for curves in settings.values()]
+    rows = [[name, *(column[1 + i] for column in columns)] for i, name in enumerate(names)]
+    base = [f"{BEST} itself, N = {size}", *(column[0] for column in columns)]
+    return table(["", *settings], [base, *rows])
+
+
+def _head(size: int, names: Sequence[str]) -> list[str]:
+    return [f"{BEST}, N = {size}", *(name for name in names if name != BEST), "most accurate"]
+
+
+def _differences(curves: Curves, size: int, names: Sequence[str]) -> list[str]:
+    """Best-of-N's accuracy, the differences, and who is first; clearly, if its interval lies above 0."""
+    best = curves[BEST]
+    tokens = float(best.tokens[:, best.at(size)].mean())
+    mean, low, high = best.share(size)
+    cells, most, first = [f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"], 0.0, BEST
+    for name in names:
+        if name == BEST:
+            continue
+        gap = less(curves, name, BEST, tokens) if name in curves else None
+        cells.append("" if gap is None else f"{100 * gap.value:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]")
+        if gap is not None and gap.value > most:
+            most, first = gap.value, name if gap.low > 0 else f"{name}, not clearly"
+    return [*cells, first]
+
+
+def at_equal_accuracy(settings: Mapping[Key, Curves]) -> str:
+    """How many times the cost of best-of-N, and of the particle filter, a method saves: tables for both costs."""
+    depths = list(dict.fromkeys(key[0] for key in settings))
+    aucs = list(dict.fromkeys(key[2] for key in settings))
+    parts = []
+    for goal, other, passes in (
+        (BEST, BEST, False),
+        (BEST, FILTER, False),
+        (FILTER, FILTER, False),
+        (BEST, BEST, True),
+        (BEST, FILTER, True),
+    ):
+        rows = []
+        for depth in depths:
+            here = {auc: curves for (d, _, auc), curves in settings.items() if d == depth}
+            for name in RIVALS:
+                if name != other:
+                    ratios = [saving(here[auc], name, other, goal, 16, passes=passes) for auc in aucs]
+                    rows.append([str(depth), name, *map(str, ratios)])
+        unit = "passes" if passes else "tokens"
+        head = ["steps", f"{unit} of the {other} / of this method, at the accuracy of the {goal} with N = 16"]
+        parts.append(table([*head, *(f"AUC {auc}" for auc in aucs)], rows) + "\n")
+    return "\n".join(parts)
+
+
+def scaling(settings: Mapping[Key, Curves]) -> str:
+    """How many times fewer tokens the particle filter needs for what beam search and DVTS reach."""
+    goals = [(goal, n) for goal in ("beam", "DVTS") for n in (8, 32, 64)]
+    rows = [
+        [str(depth), str(auc), *(str(saving(curves, FILTER, goal, goal, n)) for goal, n in goals)]
+        for (depth, _, auc), curves in settings.items()
+    ]
+    return table(["steps", "AUC", *(f"{goal} at N = {n}" for goal, n in goals)], rows)
+
+
+DRAWN = (BEST, SAMPLED, "beam", "DVTS", FILTER, *PLAIN)
+INK = "#7a7f87"
+"""For text and axes; it can be read on white and on near-black."""
+WIDE, HIGH, GAP, LEFT, TOP = 150, 130, 14, 40, 52
+LOW, MOST = 15.0, 100.0
+"""Ends of the axis of accuracy, in per cent."""
+ENDS = (0.9, 80.0)
+"""Ends of the axis of tokens, in plain chains."""
+
+
+def draw(settings: Mapping[Key, Curves]) -> str:
+    """Accuracy against tokens: a row of panels for each depth, a column for each AUC."""
+    depths = list(dict.fromkeys(key[0] for key in settings))
+    aucs = list(dict.fromkeys(key[2] for key in settings))
+    width = LEFT + len(aucs) * (WIDE + GAP)
+    height = TOP + len(depths) * (HIGH + 2 * GAP + 8) + 14
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
+        f'font-size="10" fill="{INK}">',
+        "<title>Accuracy against generated tokens of searches over steps and of sampling</title>",
+        *_legend(),
+    ]
+    for (depth, _, auc), curves in settings.items():
+        left = LEFT + aucs.index(auc) * (WIDE + GAP)
+        top = TOP + depths.index(depth) * (HIGH + 2 * GAP + 8)
+        parts.append(f'<g transform="translate({left} {top})">')
+        parts += _axes(f"{depth} steps, AUC {auc}", numbered=auc == aucs[0])
+        unit = chain_tokens(curves)
+        for name, colour in zip(DRAWN, COLOURS, strict=False):
+            means = zip(curves[name].tokens.mean(axis=0) / unit, 100 * curves[name].credit.mean(axis=0), strict=True)
+            places = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in sorted(means) if x <= ENDS[1])
+            parts.append(f'<polyline points="{places}" {_line(name, colour)}/>')
+        parts.append("</g>")
+    middle = LEFT + (width - LEFT) // 2
+    parts.append(f'<text x="{middle}" y="{height - 4}" text-anchor="middle">generated tokens, in plain chains</text>')
+    parts.append(f'<text transform="translate(10 {height // 2}) rotate(-90)" text-anchor="middle">accuracy %</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _x(chains: float) -> float:
+    return WIDE * math.log(chains / ENDS[0]) / math.log(ENDS[1] / ENDS[0])
+
+
+def _y(accuracy: float) -> float:
+    return HIGH * (MOST - accuracy) / (MOST - LOW)
+
+
+def _line(name: str, colour: str) -> str:
+    dashes = ' stroke-dasharray="4 2"' if name in (BEST, SAMPLED) else ""
+    return f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"{dashes}'
+
+
+def _legend() -> Iterable[str]:
+    for i, (name, colour) in enumerate(zip(DRAWN, COLOURS, strict=False)):
+        x, y = LEFT + 150 * (i % 4), 10 + 16 * (i // 4)
+        yield f'<path d="M{x} {y}h18" {_line(name, colour)}/><text x="{x + 23}" y="{y + 3}">{escape(name)}</text>'
+
+
+def _axes(title: str, *, numbered: bool) -> Iterable[str]:
+    yield f'<text x="{WIDE / 2}" y="-4" text-anchor="middle">{escape(title)}</text>'
+    for accuracy in (20, 40, 60, 80, 100):
+        yield f'<path d="M0 {_y(accuracy):.1f}h{WIDE}" stroke="{INK}" stroke-opacity=".25"/>'
+        if numbered:
+            yield f'<text x="-4" y="{_y(accuracy) + 3:.1f}" text-anchor="end">{accuracy}</text>'
+    for chains in (1, 4, 16, 64):
+        yield f'<path d="M{_x(chains):.1f} {HIGH}v3" stroke="{INK}"/>'
+        yield f'<text x="{_x(chains):.1f}" y="{HIGH + 13}" text-anchor="middle">{chains}</text>'
+    yield f'<path d="M0 0V{HIGH}H{WIDE}" fill="none" stroke="{INK}"/>'
+
+
+NORMAL = NormalDist()
+RIGHT = 0
+"""The right answer; wrong ones are 1, 2, …, the likeliest first."""
+
+_PARTS = Struct("<8x5Q")
+
+
+class Prefix(NamedTuple):
+    """A solution so far.
+
+    Attributes:
+        text: Its last step. It is a digest of the whole prefix and of the sample's index, so it names the prefix.
+        depth: Its number of steps.
+        right: Whether nothing is wrong in it, or all that was is repaired.
+        age: Steps since it went wrong, the wrong one left out; 0 while it is right.
+        answer: What it will come to if all that follows is right.
+        error: The reward model's error, standard normal.
+        tokens: Length of the last step.
+        ended: Whether it is a complete solution.
+    """
+
+    text: str
+    depth: int
+    right: bool
+    age: int
+    answer: int | None
+    error: float
+    tokens: int
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How problems are made.
+
+    A problem has a chance q of being solved by a plain chain, drawn from a beta distribution; step t is right with
+    probability q^(w_t), where the weights sum to 1 over `depth` steps. So problems of many steps are as hard as those
+    of few, and their single steps easier.
+
+    Attributes:
+        depth: Steps of a solution.
+        spread: A solution has from `depth - spread` to `depth + spread` steps, evenly distributed.
+        solved: Both parameters of the beta distribution of q.
+        uneven: 0 where all steps of a problem are equally hard; else the weights are in proportion to gamma variates of
+            this squared coefficient of variation, so that large values put the difficulty into a few steps.
+        repair: Chance that a step after a wrong prefix puts it right.
+        wrong: Number of wrong answers. A step that goes wrong decides which of them the solution comes to.
+        zipf: Wrong answer number i comes with probability in proportion to i^-zipf.
+        tokens: Median length of a step; lengths are log-normal, cut off at a fifth and at three times the median.
+        sigma: Standard deviation of the logarithm of the length.
+        rho: Correlation of the reward model's errors in a prefix and in one that is a step longer.
+    """
+
+    depth: int = 4
+    spread: int = 1
+    solved: tuple[float, float] = (0.6, 1.6)
+    uneven: float = 0.0
+    repair: float = 0.0
+    wrong: int = 12
+    zipf: float = 1.2
+    tokens: int = 40
+    sigma: float = 0.4
+    rho: float = 0.5
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a step."""
+        return 3 * self.tokens
+
+    @property
+    def solution(self) -> float:
+        """Mean tokens of a complete solution, the cut-off left out of account."""
+        return self.depth * self.tokens * math.exp(self.sigma**2 / 2)
+
+
+class World:
+    """One problem.
+
+    Args:
+        recipe: How problems are made.
+        seed: Which of them.
+
+    Attributes:
+        q: Chance that a plain chain of `recipe.depth` steps is right.
+        p: Chance that a step from a right prefix is right, by its place from 0.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        self.recipe, self.seed = recipe, seed
+        rng = Random(f"problem {seed}")
+        self.q = rng.betavariate(*recipe.solved)
+        shares = [
+            rng.gammavariate(1 / recipe.uneven, recipe.uneven) if recipe.uneven else 1.0
+            for _ in range(recipe.depth + recipe.spread)
+        ]
+        whole = sum(shares[: recipe.depth])
+        self.p = [self.q ** (share / whole) for share in shares]
+        self._known = {"": Prefix("", 0, True, 0, RIGHT, 0.0, 0, False)}
+        self._steps: dict[tuple[str, int], Prefix] = {}
+        self._sums = list(accumulate(i**-recipe.zipf for i in range(1, recipe.wrong + 1)))
+        self._fresh = math.sqrt(1 - recipe.rho**2)
+
+    def __getitem__(self, text: str) -> Prefix:
+        """The prefix whose last step this is, among those that were asked for; the empty text is the empty prefix."""
+        return self._known[text]
+
+    def step(self, text: str, index: int) -> Prefix:
+        """A prefix with one more step: sample number `index` of its continuations."""
+        made = self._steps.get((text, index))
+        if made is not None:
+            return made
+        digest = hashlib.blake2b(f"{self.seed}|{text}|{index}".encode(), digest_size=48).digest()
+        name = digest[:8].hex()
+        made = self._made(name, self._known[text], *_PARTS.unpack(digest))
+        self._known[name] = self._steps[text, index] = made
+        return made
+
+    def _made(self, name: str, before: Prefix, turn: int, which: int, stop: int, length: int, error: int) -> Prefix:
+        """A new prefix, from five uniform 64-bit integers."""
+        recipe, depth = self.recipe, before.depth + 1
+        right = _uniform(turn) < (self.p[before.depth] if before.right else recipe.repair)
+        answer, age = before.answer, before.age + 1
+        if right:
+            answer, age = RIGHT, 0
+        elif before.right:
+            age = 0
+            answer = 1 + bisect_left(self._sums, _uniform(which) * self._sums[-1])
+        fresh = NORMAL.inv_cdf(_uniform(error))
+        own = fresh if before.depth == 0 else recipe.rho * before.error + self._fresh * fresh
+        tokens = round(recipe.tokens * math.exp(recipe.sigma * NORMAL.inv_cdf(_uniform(length))))
+        left = recipe.depth + recipe.spread - depth  # steps that may still follow
+        ended = left <= 2 * recipe.spread and _uniform(stop) * (left + 1) < 1
+        return Prefix(name, depth, right, age, answer, own, min(max(tokens, recipe.tokens // 5), recipe.longest), ended)
+
+    def rest(self, text: str, index: int, most: int) -> Prefix:
+        """A forced final answer: all that is left of the chain, in one piece and at its full length.
+
+        Where that takes more than `most` tokens, it is cut off there, and there is no answer.
+        """
+        at, tokens = self.step(text, index), 0
+        while True:
+            tokens += at.tokens
+            if at.ended or tokens > most:
+                break
+            at = self.step(at.text, 0)
+        whole = at._replace(
+            text=f"rest {text} {index}",
+            answer=at.answer if tokens <= most else None,
+            right=at.right and tokens <= most,
+            tokens=min(tokens, most),
+            ended=True,
+        )
+        self._known[whole.text] = whole
+        return whole
+
+
+def _uniform(bits: int) -> float:
+    """In (0, 1), never an end."""
+    return ((bits >> 12) + 0.5) / (1 << 52)
+
+
+class Judge:
+    """A process reward model with binormal scores.
+
+    The evidence about a prefix is x = d'·[right] + error, with a standard normal error, so that AUC = Phi(d'/sqrt(2)).
+    The score is the posterior probability of being right at even prior odds: the logistic function of the
+    log-likelihood ratio d'·(x - d'/2).
+
+    Source: Green and Swets, "Signal Detection Theory and Psychophysics" (1966).
+
+    Args:
+        auc: Area under the ROC curve, from 0.5 to 1; at 1 the score is right without exception.
+        fade: Factor on d' for each step of a prefix after its first; below 1 long prefixes are judged worse.
+        lag: Steps that a fault takes to be noticed: until then, unless the solution is complete, the prefix is judged
+            as if it were right, so the AUC is that of the others.
+        clip: How close to 0 and 1 a score may come.
+    """
+
+    def __init__(self, auc: float, fade: float = 1.0, lag: int = 0, clip: float = 1e-4) -> None:
+        self.auc, self.fade, self.lag, self.clip = auc, fade, lag, clip
+        self.d = math.inf if auc >= 1 else math.sqrt(2) * NORMAL.inv_cdf(auc)
+
+    def __call__(self, prefix: Prefix) -> float:
+        """The score of a prefix, in [clip, 1 - clip]."""
+        right = prefix.right or (prefix.age < self.lag and not prefix.ended)
+        if self.d == math.inf:
+            return 1 - self.clip if right else self.clip
+        d = self.d * self.fade ** (prefix.depth - 1)
+        ratio = d * ((0.5 if right else -0.5) * d + prefix.error)
+        return min(max(1 / (1 + math.exp(-ratio)), self.clip), 1 - self.clip)
+
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+CHILDREN = 4
+"""Continuations of a prefix in the tree searches, where the size does not say otherwise."""
+ROOM = 4
+"""A best-first search may spend this many times the tokens of as many plain chains as its size."""
+
+Search: TypeAlias = StepSearch[Any, Any]
+Pick: TypeAlias = Callable[[World, SearchOutcome[Any]], float]
+
+
+class Run(NamedTuple):
+    """What one search came to.
+
+    Attributes:
+        credits: What each way of picking the answer is worth, in [0, 1]; answers that tie share the credit.
+        tokens: Generated tokens.
+        passes: Passes of the reward model.
+    """
+
+    credits: tuple[float, ...]
+    tokens: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search at several sizes.
+
+    Attributes:
+        make: The search of a size for the problems of a recipe; the integer is the problem's seed.
+        picks: Ways to get an answer from it, by the name of the curve that they give.
+        sizes: Its sizes; a size is roughly the number of plain chains whose tokens it costs.
+        scored: Whether it needs the reward model.
+    """
+
+    make: Callable[[int, Recipe, int], Search]
+    picks: Mapping[str, Pick]
+    sizes: tuple[int, ...] = SIZES
+    scored: bool = True
+
+
+def play(search: Search, world: World, judge: Judge | None) -> Search:
+    """Run a search to its end; without a judge nothing is scored."""
+    while batch := search.ask():
+        for expand in batch:
+            before = search.tree[expand.node].text
+            if expand.finish:
+                prefixes = [world.rest(before, expand.first, expand.max_tokens)]
+            else:
+                prefixes = [world.step(before, expand.first + i) for i in range(expand.n)]
+                if world.recipe.longest > expand.max_tokens:
+                    raise ValueError(f"a step of {expand.max_tokens} tokens may be too short")
+            told = []
+            for prefix in prefixes:
+                wanted = judge is not None and (expand.score == "all" or (expand.score == "ended" and prefix.ended))
+                score = judge(prefix) if judge is not None and wanted else None
+                told.append(Continuation(prefix.text, prefix.tokens, prefix.ended, score))
+            search.tell(expand.node, told)
+    return search
+
+
+def credit(votes: Iterable[tuple[int | None, float]]) -> float:
+    """1 where the right answer has the most weight, 0 where another has; answers that tie share."""
+    sums: dict[int, float] = {}
+    for answer, weight in votes:
+        if answer is not None:
+            sums[answer] = sums.get(answer, 0.0) + weight
+    if RIGHT not in sums:
+        return 0.0
+    most = max(sums.values())
+    first = [answer for answer, weight in sums.items() if weight >= most - 1e-9]
+    return (RIGHT in first) / len(first)
+
+
+def chosen(world: World, outcome: SearchOutcome[Any]) -> float:
+    """The solution that the search itself returns."""
+    return float(outcome.chosen is not None and world[outcome.chosen.text].answer == RIGHT)
+
+
+def weighed(world: World, outcome: SearchOutcome[Any]) -> float:
+    """A vote by the weights that the search gives."""
+    found = zip(outcome.terminals, outcome.weights, strict=True)
+    return credit((world[node.text].answer, weight) for node, weight in found)
+
+
+def by_score(world: World, outcome: SearchOutcome[Any]) -> float:
+    """A vote by the scores of the complete solutions; a forced one that was not scored counts half."""
+    return credit((world[node.text].answer, 0.5 if node.score is None else node.score) for node in outcome.terminals)
+
+
+def chains(n: int, recipe: Recipe, seed: int) -> Search:
+    """`n` plain chains."""
+    return BeamSearch(BeamOptions(width=n, k=1, distinct=False))
+
+
+def beam(n: int, recipe: Recipe, seed: int) -> Search:
+    """`n` continuations in each round."""
+    k = min(n, CHILDREN)
+    return BeamSearch(BeamOptions(width=n // k, k=k))
+
+
+def dvts(n: int, recipe: Recipe, seed: int) -> Search:
+    """`n` continuations in each round."""
+    k = min(n, CHILDREN)
+    return DVTS(DVTSOptions(subtrees=n // k, k=k))
+
+
+def particles(**options: Any) -> Callable[[int, Recipe, int], Search]:
+    """`n` particles."""
+    return lambda n, recipe, seed: ParticleFilter(ParticleOptions(n=n, **options), Random(f"particles {seed} {n}"))
+
+
+def gibbs(n: int, recipe: Recipe, seed: int) -> Search:
+    """Four passes, of `n` particles together."""
+    return ParticleGibbs(GibbsOptions(n=n // 4, iterations=4), Random(f"gibbs {seed} {n}"))
+
+
+def limits(n: int, recipe: Recipe) -> SearchLimits:
+    """Tokens of a best-first search whose size is `n`."""
+    finish = round(1.5 * recipe.solution)
+    return SearchLimits(
+        gen_tokens=round(ROOM * n * recipe.solution) + finish, finish_tokens=finish, min_step_tokens=recipe.longest
+    )
+
+
+def a_star(**options: Any) -> Callable[[int, Recipe, int], Search]:
+    """The first complete solution, with `n` continuations of a prefix."""
+    return lambda n, recipe, seed: AStarSearch(AStarOptions(k=n, limits=limits(n, recipe), **options))
+
+
+def a_star_m(n: int, recipe: Recipe, seed: int) -> Search:
+    """The best of `n / 4` complete solutions, with four continuations of a prefix."""
+    k = min(n, CHILDREN)
+    return AStarSearch(AStarOptions(k=k, stop="best_of_m", m=n // k, limits=limits(n, recipe)))
+
+
+METHODS = {
+    "chains": Method(chains, {"self-consistency": weighed}, scored=False),
+    "best-of-N": Method(chains, {"best-of-N": chosen, "best-of-N, weighted": by_score}),
+    "beam": Method(beam, {"beam": chosen, "beam, weighted": by_score}),
+    "DVTS": Method(dvts, {"DVTS": chosen, "DVTS, weighted": by_score}),
+    "particles": Method(particles(), {"particle filter": weighed, "particle filter, argmax": chosen}),
+    "Gibbs": Method(gibbs, {"particle Gibbs": weighed}, sizes=(8, 16, 32, 64)),
+    "A*": Method(a_star(), {"A*, k = N": chosen}, sizes=SIZES[:-1]),
+    "A* m": Method(a_star_m, {"A*, k = 4, best of N/4": chosen, "A*, k = 4, vote of N/4": by_score}),
+    "A* fall": Method(a_star(edge_cost="fall"), {"A*, k = N, fall": chosen}, sizes=SIZES[:-1]),
+    "A* none": Method(a_star(edge_cost="none"), {"A*, k = N, none": chosen}, sizes=SIZES[:-1]),
+    "systematic": Method(particles(resampling="systematic"), {"particle filter, systematic": weighed}),
+    "entropic": Method(particles(entropic="size"), {"particle filter, entropic": weighed}),
+    "telescoped": Method(particles(weight_mode="telescoped", level="logit"), {"particle filter, telescoped": weighed}),
+}
+
+
+def trial(method: Method, n: int, world: World, judge: Judge | None) -> Run:
+    """One search of one problem."""
+    search = play(method.make(n, world.recipe, world.seed), world, judge)
+    outcome = search.outcome()
+    worth = tuple(pick(world, outcome) for pick in method.picks.values())
+    return Run(worth, search.cost.gen_tokens, search.cost.prm_passes)
+
 
 DEPTHS = (4, 12)
 AUCS = (0.6, 0.7, 0.8, 0.9, 0.95, 1.0)

@@ -23,13 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.comparison import StoredRun, load_run
-from reason.evals.statistics.paired import compare
+from common import share, strategy_blocks
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.evals.run_directory import StoredRun, load_run
+from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
-from reason.reasoning.prompts import in_steps
-from sweep_text import share, strategy_blocks
+from reason.reasoning.prompts import steps_instruction
 
 SIZES = (2, 4, 8)
 CHAINS = (1, 2, 4, 8)
@@ -74,7 +74,7 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_to
     """The sweep as TOML."""
     common = {
         "score": f'"{score}"',
-        "instruction": f'"""{in_steps(Question(text="How many?", kind="number"))}"""',
+        "instruction": f'"""{steps_instruction(Question(text="How many?", kind="number"))}"""',
         "temperature": "0.8",
         "max_step_tokens": "200",
         "max_depth": "16",
@@ -120,7 +120,7 @@ async def report(folders: list[Path], store: Path | None) -> str:
     for run in searches:
         enough = [other for other in chains if tokens_of(other) >= tokens_of(run)]
         beside = enough[0] if enough else chains[-1]
-        found = compare(outcomes_of(run.rows), outcomes_of(beside.rows))
+        found = compare_paired(outcomes_of(run.rows), outcomes_of(beside.rows))
         span = found.bootstrap
         between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
         lines.append(
@@ -176,7 +176,7 @@ async def reuse(path: Path, runs: list[StoredRun]) -> str:
     try:
         for run in runs:
             for row in run.rows:
-                for call in await store.calls(row.run_id):
+                for call in await store.list_calls(row.run_id):
                     usage = call.reply.get("usage")
                     if isinstance(usage, dict) and call.key not in seen:  # what one run recorded, others only looked up
                         seen.add(call.key)

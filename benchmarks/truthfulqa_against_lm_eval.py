@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from machine import processor
+from common import processor
 
 TASKS = ("mc1", "mc2")
 
@@ -93,7 +93,7 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
     from reason.agents.reasoner import Reasoner
     from reason.core.settings import LocalSettings, load_settings
     from reason.evals.datasets.loading import load_dataset
-    from reason.evals.scoring.scorer import Scorer
+    from reason.evals.scoring import Scorer
 
     settings = load_settings(
         model=f"local/{args.model.resolve()}",

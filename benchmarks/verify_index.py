@@ -30,11 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from reason.core.settings import load_settings
-from reason.serving.embeddings import Charged, EmbeddingModel, Kind, open_embedding
-from reason.verify.retrieval.index_folder import add_to_index, build_index
-from reason.verify.retrieval.index_making import shards_of
-from reason.verify.retrieval.index_opening import open_index
-from reason.verify.retrieval.near_blocks import kept_vectors, load_faiss
+from reason.reasoning.retrieval.index.builder import add_to_index, build_index, shards_of
+from reason.reasoning.retrieval.index.saved_index import load_index
+from reason.reasoning.retrieval.vector_index import load_faiss, read_vectors
+from reason.serving.encoders.protocols import EmbeddingModel, TextKind, UsageCallback, load_embedding_model
 
 
 class DrawnVectors:
@@ -63,7 +62,7 @@ class DrawnVectors:
         self._centres = None if drawn is None else drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind = "text", unit: bool = True, charged: Charged | None = None
+        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
     ) -> NDArray[np.float32]:
         """See `EmbeddingModel`."""
         return np.stack([self._vector(text, kind) for text in texts]).astype(np.float32)
@@ -72,14 +71,14 @@ class DrawnVectors:
         """See `EmbeddingModel`."""
         return [len(text.split()) for text in texts]
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         """Nothing."""
         return 0.0
 
     async def aclose(self) -> None:
         """Do nothing."""
 
-    def _vector(self, text: str, kind: Kind) -> NDArray[np.float64]:
+    def _vector(self, text: str, kind: TextKind) -> NDArray[np.float64]:
         known = self.made_of.get(text, text) if kind == "query" else text
         draw = np.random.default_rng(int.from_bytes(hashlib.blake2b(known.encode(), digest_size=8).digest(), "big"))
         vector = _unit(draw.normal(size=self.dimension))
@@ -137,7 +136,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     added = max(1, given.passages // 100)
     drawn = given.vectors != "model"
     embedding: EmbeddingModel = (
-        DrawnVectors(given.vectors, given.dimension) if drawn else await open_embedding(None, load_settings())
+        DrawnVectors(given.vectors, given.dimension) if drawn else await load_embedding_model(None, load_settings())
     )
     index = given.folder / "index"
     stages: dict[str, float] = {}
@@ -167,7 +166,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
         return embedding
 
     begun = time.monotonic()
-    retriever = await open_index(index, opened, owned=False)
+    retriever = await load_index(index, opened, owned=False)
     open_s = time.monotonic() - begun
     asked = claims_of(first, given.queries, 3)
     if isinstance(embedding, DrawnVectors):
@@ -210,7 +209,7 @@ def recall_at(k: int, index: Path, retriever: Any, vectors: NDArray[np.float32],
     best_places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, shards.end, 65_536):
         places = np.arange(start, min(start + 65_536, shards.end))
-        scores, rows = faiss.knn(vectors, kept_vectors(shards, places, dimension), k, faiss.METRIC_INNER_PRODUCT)
+        scores, rows = faiss.knn(vectors, read_vectors(shards, places, dimension), k, faiss.METRIC_INNER_PRODUCT)
         every = np.concatenate([best_scores, scores], 1)
         where = np.concatenate([best_places, places[rows]], 1)
         order = np.argsort(-every, axis=1)[:, :k]

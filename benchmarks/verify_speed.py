@@ -19,16 +19,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from machine import processor
+from common import processor
 from reason.core.settings import load_settings
 from reason.core.version import __version__
-from reason.evals.verifying.rows import ClaimRow, read_claims, read_passages
-from reason.evals.verifying.settings import first
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import checked_claims
-from reason.verify.entailment.opening import open_entailment
-from reason.verify.evidence import Passage
-from reason.verify.reports import ClaimReport
+from reason.evals.verification.claims import LabelledClaim, first_passages, read_claims, read_passages
+from reason.reasoning.retrieval.passages import Passage
+from reason.verify.davinci.davinci import DavinciConfig, checked_claims
+from reason.verify.entailment.factory import open_entailment
+from reason.verify.types import ClaimReport
 
 
 class Listed:
@@ -36,7 +34,7 @@ class Listed:
 
     name = identity = "listed"
 
-    def __init__(self, rows: Sequence[ClaimRow]) -> None:
+    def __init__(self, rows: Sequence[LabelledClaim]) -> None:
         self._listed = {row.claim: list(row.passages or ()) for row in rows}
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
@@ -47,7 +45,7 @@ class Listed:
         """Do nothing."""
 
 
-async def measure(rows: Sequence[ClaimRow], entailment: Any, k: int) -> tuple[list[ClaimReport], float]:
+async def measure(rows: Sequence[LabelledClaim], entailment: Any, k: int) -> tuple[list[ClaimReport], float]:
     """Verify claims.
 
     Returns:
@@ -63,7 +61,7 @@ async def measure(rows: Sequence[ClaimRow], entailment: Any, k: int) -> tuple[li
 
 async def work(given: argparse.Namespace) -> None:
     """Measure and print."""
-    rows = first(read_claims("fever", given.data / "fever", read_passages(given.data / "corpus")), given.k)[
+    rows = first_passages(read_claims("fever", given.data / "fever", read_passages(given.data / "corpus")), given.k)[
         : given.claims
     ]
     began = time.perf_counter()

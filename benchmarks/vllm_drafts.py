@@ -26,14 +26,13 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from davinci_cells import table
+from common import made_here, table
 from lookahead import Tokens, Ways, quoting, row, rows_of
-from machine import made_here
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
-from reason.serving.files import ModelFiles, find_model
-from reason.serving.vllm.drafts import draft_arguments
+from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.vllm.model import VllmModel
+from reason.serving.vllm.options import draft_arguments
 
 COLUMNS = (
     "workload",
@@ -78,7 +77,7 @@ async def report(given: argparse.Namespace) -> str:
             models.append(await started(given.model, files, settings))
         without, ahead = models
         for model in models:  # memory is made ready by the first tokens
-            await model.generate([Request(prompt=Prompt.user("Hello"), sampling=Sampling(max_tokens=8))])
+            await model.generate([Request(prompt=Prompt.user("Hello"), sampling=SamplingParams(max_tokens=8))])
         loads = {name: await measure(without, ahead, items) for name, items in workloads(given).items()}
     finally:
         for model in models:
@@ -159,7 +158,7 @@ def workloads(given: argparse.Namespace) -> dict[str, list[Request]]:
 
 def asked(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Request:
     """An item: one request."""
-    sampling = Sampling(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
+    sampling = SamplingParams(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
     return Request(prompt=Prompt.user(text), sampling=sampling)
 
 

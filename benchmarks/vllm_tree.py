@@ -23,14 +23,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.core.question import Question
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
 from reason.core.settings import VllmSettings, load_settings
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.steps import step_stops
-from reason.serving.files import find_model
-from reason.serving.metered import MeteredModel
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.segmentation import step_stops
+from reason.serving.metered.model import MeteredModel
+from reason.serving.model_files.find import find_model
 from reason.serving.vllm.model import VllmModel
 
 TEMPERATURE = 0.8
@@ -72,7 +72,7 @@ async def search(model: VllmModel, store: SqliteStore, name: str, seed: int, arg
     nodes: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     before, started = model.cache, time.perf_counter()
     for depth in range(args.depth):
-        sampling = Sampling(
+        sampling = SamplingParams(
             temperature=TEMPERATURE,
             n=args.width,
             max_tokens=args.step,

@@ -1,7 +1,7 @@
 """Fitting a `CalibrationMap` to the rows of a run, and saying honestly what it is worth.
 
 The curve that is kept is fitted to all answers. The scores that are told of it are out of sample: the items' groups are
-cut into folds, and each fold is calibrated by a curve that was fitted to the others alone.
+cut into folds, and each fold is calibrated by a curve that was fitted to the others only.
 
 What a model's judgement of its own samples is worth, and the line that calibrates it.
 
@@ -29,13 +29,13 @@ from scipy.optimize import isotonic_regression, minimize
 
 from ..core.calibration import CalibrationCurve, CalibrationMap, CalibrationMethod, CalibrationScores
 from ..core.errors import UserError
-from ..core.model_roles import plays
+from ..core.settings import is_used_role
 from ..core.version import __version__
 from ..reasoning.answers.equivalence import Equivalence
 from ..reasoning.strategy import STRATEGIES
 from ..serving.rewards.model import sigmoid
 from .datasets.items import ChoiceGold, Gold, MathGold
-from .results import Row
+from .results import ResultRow
 from .run_directory import StoredRun, write_whole
 from .scoring import compare_with_gold, is_same
 from .statistics.calibration import ece, nll
@@ -54,7 +54,7 @@ Fit = Callable[[Array, Array], CalibrationCurve]
 
 
 @dataclass(frozen=True)
-class Calibrating:
+class CalibrationData:
     """The answers of a run that a map can be fitted to.
 
     Attributes:
@@ -74,11 +74,11 @@ class Calibrating:
     undecided: int
 
 
-def answers_of(rows: Sequence[Row]) -> Calibrating:
+def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
     """The answers that a map can be fitted to.
 
     Raises:
-        UserError: There are none, too few, or all of them are right or all wrong; says what to do.
+        UserError: There are none, too few, or all of them are right or all wrong; states what to do.
     """
     stated = [r for r in rows if r.confidence is not None]
     if not stated:
@@ -102,7 +102,7 @@ def answers_of(rows: Sequence[Row]) -> Calibrating:
             f"every answer is {every}, so nothing can be learned about when it is not",
             hint="run on more items, or on a dataset that is neither as easy nor as hard",
         )
-    return Calibrating(
+    return CalibrationData(
         confidence=np.array([r.confidence for r in kept], dtype=np.float64),
         correct=correct,
         groups=tuple(r.group or r.id for r in kept),
@@ -112,40 +112,37 @@ def answers_of(rows: Sequence[Row]) -> Calibrating:
     )
 
 
-def fit_map(
+def fit_calibration_map(
     run: StoredRun, method: CalibrationMethod, *, folds: int = FOLDS, seed: int = 0
-) -> tuple[CalibrationMap, Calibrating]:
+) -> tuple[CalibrationMap, CalibrationData]:
     """Fit a map to a run.
 
     Args:
-        run: The run, on development data: what it is asked afterwards must be other items.
-        method: "temperature", "platt" or "isotonic" (see `CalibrationCurve`).
-        folds: Folds of the cross-validation.
-        seed: Seed of the folds.
+        run: The run, on development data: what it is posed afterwards must be other items.
 
     Returns:
         The map, and the answers that it was fitted to.
 
     Raises:
-        UserError: The rows allow no map (see `answers_of`), come from several models, or have fewer groups than folds.
+        UserError: The rows allow no map (see `calibration_data`), come from several models, or have fewer groups than folds.
     """
     plan = run.manifest.plan
-    engines = engines_of(run.rows)
-    answers = answers_of(run.rows)
+    engines = engine_identities(run.rows)
+    answers = calibration_data(run.rows)
 
     def fit(confidence: Array, correct: Array) -> CalibrationCurve:
         return fit_curve(method, confidence, correct)
 
-    outside = out_of_fold(answers, fit, folds, seed)
+    outside = cross_validated(answers, fit, folds, seed)
     roles = ("main", *STRATEGIES.load(plan.strategy).roles)
     data = plan.dataset
-    found = CalibrationMap(
+    result = CalibrationMap(
         curve=fit(answers.confidence, answers.correct),
         strategy=plan.strategy,
         parameters=plan.parameters,
         verify=plan.verify,
-        models={role: name for role, name in plan.models.items() if plays(role, roles)},
-        engines={role: name for role, name in engines.items() if plays(role, roles)},
+        models={role: name for role, name in plan.models.items() if is_used_role(role, roles)},
+        engines={role: name for role, name in engines.items() if is_used_role(role, roles)},
         dataset=data.whole_name,
         fingerprint=data.fingerprint,
         items=answers.items,
@@ -154,17 +151,16 @@ def fit_map(
         version=__version__,
         made=datetime.now(UTC).date(),
         folds=folds,
-        before=scores(answers.confidence, answers.correct),
-        after=scores(outside, answers.correct),
+        before=calibration_scores(answers.confidence, answers.correct),
+        after=calibration_scores(outside, answers.correct),
     )
-    return found, answers
+    return result, answers
 
 
 def fit_curve(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
     """The curve of a method with the least log-loss (isotonic: the least squares, which is the same curve).
 
     Args:
-        method: "temperature", "platt" or "isotonic".
         confidence: `[answers]`, in [0, 1].
         correct: `[answers]`, 0 or 1.
     """
@@ -196,7 +192,7 @@ def on_log_odds(method: CalibrationMethod, confidence: Array, correct: Array) ->
         slopes = np.array([wrong.sum() + RIDGE * w[0], np.sum(wrong * logit) + RIDGE * (w[1] - 1)])
         return float(value / len(c)), slopes / len(c)
 
-    found = minimize(
+    result = minimize(
         loss,
         np.array([0.0, 1.0]),
         jac=True,
@@ -204,7 +200,7 @@ def on_log_odds(method: CalibrationMethod, confidence: Array, correct: Array) ->
         bounds=[(None, None) if free else (0, 0), (0, None)],
         options={"ftol": 1e-14, "gtol": 1e-8, "maxiter": 1000},
     )
-    return CalibrationCurve(method=method, intercept=float(found.x[0]), slope=max(float(found.x[1]), 0.0), clip=clip)
+    return CalibrationCurve(method=method, intercept=float(result.x[0]), slope=max(float(result.x[1]), 0.0), clip=clip)
 
 
 def isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
@@ -224,11 +220,11 @@ def isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
     return CalibrationCurve(method="isotonic", knots=tuple(knots))
 
 
-def folds_of(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:
+def assign_folds(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:
     """Which fold each answer is in, `[answers]`; answers of one group are in one.
 
-    It depends on the groups' names and the seed alone, not on the order of the answers. The folds differ by one group
-    at most.
+    It depends on the groups' names and the seed only, not on the order of the answers. The folds differ by one group
+    up to.
 
     Raises:
         UserError: There are fewer groups than folds, or fewer than two folds.
@@ -243,13 +239,13 @@ def folds_of(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int
     return np.array([fold[group] for group in groups], dtype=np.int64)
 
 
-def out_of_fold(answers: Calibrating, fit: Fit, folds: int, seed: int = 0) -> Array:
+def cross_validated(answers: CalibrationData, fit: Fit, folds: int, seed: int = 0) -> Array:
     """Each answer's confidence by a curve that was fitted without its fold, `[answers]`.
 
     Raises:
-        UserError: As `folds_of`.
+        UserError: As `assign_folds`.
     """
-    fold = folds_of(answers.groups, folds, seed)
+    fold = assign_folds(answers.groups, folds, seed)
     calibrated = np.empty(len(fold))
     for i in range(folds):
         held = fold == i
@@ -258,40 +254,40 @@ def out_of_fold(answers: Calibrating, fit: Fit, folds: int, seed: int = 0) -> Ar
     return calibrated
 
 
-def scores(confidence: Array, correct: Array) -> CalibrationScores:
+def calibration_scores(confidence: Array, correct: Array) -> CalibrationScores:
     """How far confidences are from what they say."""
     brier = float(np.mean((confidence - correct) ** 2))
     return CalibrationScores(ece=ece(confidence, correct), brier=brier, nll=nll(confidence, correct))
 
 
-def save_map(found: CalibrationMap, path: Path) -> None:
-    """Write a map as a JSON file, whole or not at all; its name is the file's.
+def save_calibration_map(result: CalibrationMap, path: Path) -> None:
+    """Write a map as a JSON file, completely or not at all; its name is the file's.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_whole(path, found.model_dump_json(indent=2, exclude={"name"}) + "\n")
+    write_whole(path, result.model_dump_json(indent=2, exclude={"name"}) + "\n")
 
 
-def engines_of(rows: Sequence[Row]) -> dict[str, str]:
+def engine_identities(rows: Sequence[ResultRow]) -> dict[str, str]:
     """The identity of each model by role, the same in all rows: what is fitted is for one model.
 
     Raises:
-        UserError: No row says which model answered, or they come from several.
+        UserError: No row states which model answered, or they come from several.
     """
-    found: dict[str, set[str]] = {}
+    results: dict[str, set[str]] = {}
     for row in rows:
         for role, identity in row.engines.items():
-            found.setdefault(role, set()).add(identity)
-    if "main" not in found:
-        raise UserError("no row says which model answered", hint="run the evaluation anew")
-    for role, identities in found.items():
+            results.setdefault(role, set()).add(identity)
+    if "main" not in results:
+        raise UserError("no row says which model answered", hint="run the evaluation again")
+    for role, identities in results.items():
         if len(identities) > 1:
             raise UserError(
                 f"the rows come from several {role} models: {', '.join(sorted(identities))}",
-                hint="run the evaluation anew with one",
+                hint="run the evaluation again with one",
             )
-    return {role: next(iter(identities)) for role, identities in found.items()}
+    return {role: next(iter(identities)) for role, identities in results.items()}
 
 
 GOLD: TypeAdapter[Gold] = TypeAdapter(Gold)
@@ -300,7 +296,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSamples:
     """The samples of one question that the model judged.
 
     Attributes:
@@ -315,7 +311,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Signal:
+class SignalQuality:
     """What the signal is worth.
 
     Attributes:
@@ -346,12 +342,11 @@ class Signal:
     brier: tuple[float, float]
 
 
-def targets(right: Array, eps: float = 0.0) -> Array:
+def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
     """Win-or-tie rate of each sample against its siblings: `g_i = #{j != i : r_i >= r_j - eps} / (n - 1)`.
 
     Args:
         right: Scores of the samples of one question, `[samples]`, at least two.
-        eps: Within what two scores are a tie.
 
     Raises:
         UserError: There are fewer than two.
@@ -363,7 +358,7 @@ def targets(right: Array, eps: float = 0.0) -> Array:
     return rate
 
 
-async def measure_signal(run: StoredRun) -> Signal:
+async def measure_signal(run: StoredRun) -> SignalQuality:
     """Measure the signal of a run whose samples the model judged.
 
     Raises:
@@ -374,10 +369,10 @@ async def measure_signal(run: StoredRun) -> Signal:
     judged, silent = [], 0
     async with Equivalence() as equivalence:
         for row in run.rows:
-            found, without = await judged_of(row, alpha, beta, equivalence)
+            result, without = await judged_samples(row, alpha, beta, equivalence)
             silent += without
-            if len(found.v) >= 2:
-                judged.append(found)
+            if len(result.v) >= 2:
+                judged.append(result)
     if not judged:
         raise UserError(
             "no question of the run has two samples that the model judged",
@@ -388,10 +383,12 @@ async def measure_signal(run: StoredRun) -> Signal:
             f"a signal is measured on at least {MIN_JUDGED_ITEMS} questions; the run has {len(judged)}",
             hint="run the evaluation on more items",
         )
-    return signal_of(judged, silent)
+    return signal_quality(judged, silent)
 
 
-async def judged_of(row: Row, alpha: float, beta: float, equivalence: Equivalence) -> tuple[Judged, int]:
+async def judged_samples(
+    row: ResultRow, alpha: float, beta: float, equivalence: Equivalence
+) -> tuple[JudgedSamples, int]:
     """The judged samples of a row, and how many have no signal."""
     gold: Gold = GOLD.validate_python(row.gold)
     v, right, tokens, silent = [], [], [], 0
@@ -402,20 +399,20 @@ async def judged_of(row: Row, alpha: float, beta: float, equivalence: Equivalenc
         v.append((math.log(candidate.score) - math.log1p(-candidate.score) - alpha) / beta)
         right.append(float(await _is_right(candidate.answer, gold, row.id, equivalence)))
         tokens.append(float(candidate.tokens))
-    return Judged(np.array(v), np.array(right), np.array(tokens)), silent
+    return JudgedSamples(np.array(v), np.array(right), np.array(tokens)), silent
 
 
-def signal_of(judged: Sequence[Judged], silent: int = 0) -> Signal:
+def signal_quality(judged: Sequence[JudgedSamples], silent: int = 0) -> SignalQuality:
     """The signal over questions, each with at least two judged samples."""
     v = np.concatenate([j.v for j in judged])
-    g = np.concatenate([targets(j.right) for j in judged])
+    g = np.concatenate([win_or_tie_rates(j.right) for j in judged])
     plain = np.array([sigmoid(float(x)) for x in v])
     line = on_log_odds("platt", plain, g)
     fitted = np.array([line.apply(float(q)) for q in plain])
     won, pairs = (np.array(x) for x in zip(*(_concordant(j) for j in judged), strict=True))
     tokens = np.concatenate([j.tokens for j in judged])
     varied = len(np.unique(v)) > 1 and len(np.unique(tokens)) > 1
-    return Signal(
+    return SignalQuality(
         items=len(judged),
         samples=len(v),
         silent=silent,
@@ -430,7 +427,7 @@ def signal_of(judged: Sequence[Judged], silent: int = 0) -> Signal:
     )
 
 
-def _concordant(judged: Judged) -> tuple[float, float]:
+def _concordant(judged: JudgedSamples) -> tuple[float, float]:
     """Pairs of a right and a wrong sample in which the right one has the higher v (ties half), and all such pairs."""
     right, wrong = judged.v[judged.right == 1], judged.v[judged.right == 0]
     return _won(right, wrong), float(len(right) * len(wrong))
@@ -441,7 +438,7 @@ def _won(right: Array, wrong: Array) -> float:
     return float((gap > 0).sum() + (gap == 0).sum() / 2)
 
 
-def _across(judged: Sequence[Judged], won_within: float, pairs_within: float) -> float | None:
+def _across(judged: Sequence[JudgedSamples], won_within: float, pairs_within: float) -> float | None:
     """Of all pairs of a right and a wrong sample, those of different questions."""
     v, right = np.concatenate([j.v for j in judged]), np.concatenate([j.right for j in judged])
     good, bad = v[right == 1], v[right == 0]
@@ -456,10 +453,10 @@ def _interval(won: Array, pairs: Array) -> Interval | None:
         at = np.atleast_2d(picked)
         total = pairs[at].sum(axis=1)
         shares.append((won[at].sum(axis=1) / np.where(total > 0, total, 1))[total > 0])
-    found = np.concatenate(shares)
-    if not len(found) or (pairs > 0).sum() < 2:
+    result = np.concatenate(shares)
+    if not len(result) or (pairs > 0).sum() < 2:
         return None
-    low, high = percentiles(found)
+    low, high = percentiles(result)
     return Interval(float(low), float(high), "bootstrap")
 
 

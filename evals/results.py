@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
-from ..core.answer import Answer, AnswerCandidate, Probability, Stopped
 from ..core.messages import Failure, Frozen
-from ..core.store import StoredCall
+from ..core.store.protocol import StoredCall
+from ..core.types import Answer, AnswerCandidate, Probability, Stopped
 
 
 class RowLedger(Frozen):
-    """What an item has cost, whoever paid. It does not depend on when the run was interrupted.
+    """What an item has cost, which component paid. It does not depend on when the run was interrupted.
 
     Attributes:
         prompt_tokens: Tokens of the prompts, each counted once.
@@ -23,7 +23,7 @@ class RowLedger(Frozen):
             generated now, so that a method's cost does not depend on what was recorded before it.
         model_calls: Model calls likewise.
         reward_calls: Passes of reward models likewise.
-        replies: Replies that the store holds for this item: each was paid once, by this run or another.
+        responses: Responses that the store holds for this item: each was paid once, by this run or another.
         paid_replies: Those that this run paid.
         paid_tokens: Generated tokens of those.
         tokens_by_role: Generated tokens by "role:model".
@@ -43,10 +43,10 @@ class RowTiming(Frozen):
     """What depends on machine, load and interruptions: no two runs agree on it.
 
     Attributes:
-        wall_s: Seconds from start to end of the item, other items under way at the same time.
+        wall_s: Seconds from start to end of the item, other items in flight at the same time.
         working_s: Seconds that models worked for it.
         waited_s: Seconds in queues and on rate limits.
-        whole: Whether it was computed in one go, with no reply from the store: only then are the seconds a latency.
+        whole: Whether it was computed in one go, with no response from the store: only then are the seconds a latency.
         cached_tokens: Prompt tokens whose keys and values were reused.
         cost_usd: US dollars that this run paid; None if a price is unknown.
     """
@@ -59,7 +59,7 @@ class RowTiming(Frozen):
     cost_usd: float | None = 0.0
 
 
-class Row(Frozen):
+class ResultRow(Frozen):
     """One item under one seed.
 
     Attributes:
@@ -67,9 +67,9 @@ class Row(Frozen):
         seed: Seed of the run.
         item_seed: The seed that the item's own run had, which follows from the two.
         run_id: Name of the item's run in the run store: `reason runs show RUN`.
-        group: What the item is clustered under; empty if it stands alone.
+        group: What the item is clustered under; empty if it is only.
         subject: Subject of the item, for the breakdown.
-        level: How hard the source says the item is, likewise.
+        level: How hard the source states the item is, likewise.
         question: Its text.
         choices: Its options in the order shown.
         gold: The right answer as the scorer takes it.
@@ -85,8 +85,8 @@ class Row(Frozen):
         confidence: The answer's stated probability of being right.
         calibrated_confidence: The same after the run's calibration map; None if it used none.
         stopped: Why its run ended.
-        degraded: What could not be done as the method says.
-        score: What the scorer says, as it says it.
+        degraded: What could not be done as the method states.
+        score: What the scorer states, as it states it.
         value: The main score, in [0, 1].
         correct: Whether it is right; None where nothing is right or wrong.
         label: The right answer in short.
@@ -94,7 +94,7 @@ class Row(Frozen):
         metrics: Scores by name.
         parsed: Whether an answer was found.
         error: Why there is no answer at all; such an item counts as wrong.
-        attempts: How often it was begun anew after an error; 1 is the first.
+        attempts: How often it was begun again after an error; 1 is the first.
         ledger: What it has cost.
         timing: What it has taken.
     """
@@ -147,14 +147,8 @@ class Row(Frozen):
         return self.model_dump(mode="json", exclude={"timing": True, "candidates": {"__all__": {"logprob"}}})
 
 
-def ledger_of(answer: Answer, calls: Sequence[StoredCall], paid_before: frozenset[str]) -> RowLedger:
-    """What an item has cost.
-
-    Args:
-        answer: The answer, with what its run counted.
-        calls: Every reply that the store holds for the run.
-        paid_before: Keys of those that another run had paid.
-    """
+def row_ledger(answer: Answer, calls: Sequence[StoredCall], paid_before: frozenset[str]) -> RowLedger:
+    """What an item has cost."""
     paid = [c for c in calls if c.key not in paid_before]
     return RowLedger(
         prompt_tokens=_prompt_tokens(calls),
@@ -168,7 +162,7 @@ def ledger_of(answer: Answer, calls: Sequence[StoredCall], paid_before: frozense
     )
 
 
-def timing_of(answer: Answer) -> RowTiming:
+def row_timing(answer: Answer) -> RowTiming:
     """What an item has taken."""
     usage = answer.usage
     return RowTiming(
@@ -187,15 +181,15 @@ def prompt_hash(calls: Sequence[StoredCall]) -> str:
     return hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest() if prompts else ""
 
 
-def sampling_of(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue], ...]:
+def sampling_settings(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue], ...]:
     """The sampling settings of all calls, each once; a measurement has none."""
-    found: dict[str, dict[str, JsonValue]] = {}
+    results: dict[str, dict[str, JsonValue]] = {}
     for call in calls:
-        asked = call.request.get("request")
-        settings = asked.get("sampling") if isinstance(asked, dict) else None
+        request = call.request.get("request")
+        settings = request.get("sampling") if isinstance(request, dict) else None
         if isinstance(settings, dict):
-            found[_canonical(settings)] = settings
-    return tuple(found[k] for k in sorted(found))
+            results[_canonical(settings)] = settings
+    return tuple(results[k] for k in sorted(results))
 
 
 def _prompt_tokens(calls: Sequence[StoredCall]) -> int:
@@ -218,10 +212,10 @@ def _usage(call: StoredCall, name: str) -> int:
 
 
 def _prompt(call: StoredCall) -> JsonValue:
-    asked = call.request.get("request")
-    if not isinstance(asked, dict):
-        return asked
-    return next((asked[name] for name in ("prompt", "score", "next_token") if name in asked), asked)
+    request = call.request.get("request")
+    if not isinstance(request, dict):
+        return request
+    return next((request[name] for name in ("prompt", "score", "next_token") if name in request), request)
 
 
 def _canonical(value: JsonValue) -> str:

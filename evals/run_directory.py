@@ -1,10 +1,10 @@
-"""`RunFolder`: an evaluation on disk. `run.json` holds what was decided, `items.jsonl` a row a line, as they finish.
+"""`RunDirectory`: an evaluation on disk. `run.json` holds the plan, `items.jsonl` a row a line, as they finish.
 
-A row is written by one write of one whole line, so a process killed at any moment leaves at most a torn last line,
-which is cut off when the run goes on. When all rows are there, the file is put into the items' order, whole or not at
+A row is written by one write of one whole line, so a process killed at any moment leaves up to a torn last line,
+which is cut off when the run continues. When all rows are there, the file is put into the items' order, whole or not at
 all.
 
-`HeldFolder`: a folder that one process at a time works in.
+`LockedDirectory`: a directory that one process at a time works in.
 
 Shards of one run put together: the same rows in the same order as the run in one piece would have.
 
@@ -28,16 +28,13 @@ from pydantic import Field, JsonValue, ValidationError
 from ..core.errors import DataError, StoreError, UserError
 from ..core.events import Event, SolutionFinished
 from ..core.messages import Frozen
-from ..core.sqlite_store import SqliteStore
-from .plan import EvalPlan, TaskSource, dotted
-from .results import Row
+from ..core.store.sqlite import SqliteStore
+from .plan import DatasetSource, EvalPlan, flatten
+from .results import ResultRow
 
 
-class HeldFolder:
-    """A folder that this process holds: a context manager, which makes it if need be.
-
-    Args:
-        path: The folder.
+class LockedDirectory:
+    """A directory that this process holds: a context manager, which makes it if need be.
 
     Attributes:
         option: The option of the command line that names it, for messages.
@@ -61,7 +58,7 @@ class HeldFolder:
         except Timeout as e:
             raise UserError(f"another process works in {self.path}", hint=f"wait until it ends, or {another}") from e
         except OSError as e:
-            raise StoreError(f"cannot use the folder {self.path}: {e.strerror}", hint=another) from e
+            raise StoreError(f"cannot use the directory {self.path}: {e.strerror}", hint=another) from e
         return self
 
     def __exit__(
@@ -75,23 +72,23 @@ ITEMS = "items.jsonl"
 STORE = "store.sqlite3"
 
 
-class Manifest(Frozen):
+class RunManifest(Frozen):
     """What `run.json` holds.
 
     Attributes:
-        plan: What was decided.
+        plan: The plan.
         task: Where its questions come from.
         label: What reports call the run.
         keys: Every (item, seed) of the run in order; where it is one shard of several, those of the shard.
         shard: Which shard of how many; None if it is the whole.
         merged: From how many shards it was put together; 0 if it was not.
         environment: Version of `reason`, of the engines and of the machine's software.
-        store: The run store, relative to the folder where it lies inside.
+        store: The run store, relative to the directory where it is stored inside.
         complete: Whether every row is there.
     """
 
     plan: EvalPlan
-    task: TaskSource
+    task: DatasetSource
     label: str
     keys: tuple[tuple[str, int], ...]
     shard: tuple[int, int] | None = None
@@ -101,11 +98,8 @@ class Manifest(Frozen):
     complete: bool = False
 
 
-class RunFolder(HeldFolder):
-    """One evaluation's folder, held by this process: a context manager.
-
-    Args:
-        path: The folder.
+class RunDirectory(LockedDirectory):
+    """One evaluation's directory, held by this process: a context manager.
 
     Raises:
         UserError: Another process works in it.
@@ -125,30 +119,24 @@ class RunFolder(HeldFolder):
             self._file = None
         super().__exit__(kind, error, trace)
 
-    def begin(self, manifest: Manifest, *, resume: bool) -> list[Row]:
-        """Begin or go on.
-
-        Args:
-            manifest: What was decided.
-            resume: Whether to go on with what is there.
+    def begin(self, manifest: RunManifest, *, resume: bool) -> list[ResultRow]:
+        """Begin or continue.
 
         Returns:
             The rows that are there and stand; those that ended with an error are to be made again.
 
         Raises:
             UserError: There is a run already and it is not to be resumed, or it is another one.
-            DataError: The folder's files are damaged.
+            DataError: The directory's files are damaged.
         """
-        rows: list[Row] = []
+        rows: list[ResultRow] = []
         if (self.path / MANIFEST).exists():
             if not resume:
-                raise UserError(
-                    f"{self.path} holds a run already", hint="--resume goes on with it; or choose another --out"
-                )
+                raise UserError(f"{self.path} holds a run already", hint="--resume resumes it; or choose another --out")
             before = read_manifest(self.path)
             if before.plan.digest != manifest.plan.digest or before.shard != manifest.shard:
                 raise UserError(
-                    f"{self.path} holds another run: {what_differs(before.plan, manifest.plan) or 'another shard'}",
+                    f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan) or 'another shard'}",
                     hint="resume it with --resume --out alone; or choose another --out",
                 )
             rows = read_rows(self.path, torn_end=True)
@@ -157,7 +145,7 @@ class RunFolder(HeldFolder):
         self._file = os.open(self.path / ITEMS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         return rows
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ResultRow) -> None:
         """Write a row: one write of one line.
 
         Raises:
@@ -174,7 +162,7 @@ class RunFolder(HeldFolder):
         except OSError as e:
             raise StoreError(f"cannot write {self.path / ITEMS}: {e.strerror}", hint="then --resume") from e
 
-    def finish(self, manifest: Manifest, rows: Sequence[Row]) -> None:
+    def finish(self, manifest: RunManifest, rows: Sequence[ResultRow]) -> None:
         """Put the rows into the items' order and note that all are there."""
         at = {key: i for i, key in enumerate(manifest.keys)}
         lines = [r.model_dump_json() for r in sorted(rows, key=lambda r: at[r.key])]
@@ -193,29 +181,25 @@ class RunFolder(HeldFolder):
                 file.truncate(raw.rfind(b"\n") + 1)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> RunManifest:
     """What a run decided.
 
     Raises:
-        DataError: There is no run in the folder, or its file is damaged or of another version.
+        DataError: There is no run in the directory, or its file is damaged or of another version.
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return RunManifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as e:
-        raise DataError(f"{folder} holds no evaluation", hint=f"a run's folder has a file {MANIFEST}") from e
+        raise DataError(f"{folder} holds no evaluation", hint=f"a run's directory has a file {MANIFEST}") from e
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror}") from e
     except ValidationError as e:
-        raise DataError(f"{path} is damaged or of another version of reason", hint="run the evaluation anew") from e
+        raise DataError(f"{path} is damaged or of another version of reason", hint="run the evaluation again") from e
 
 
-def read_rows(folder: Path, *, torn_end: bool = False) -> list[Row]:
+def read_rows(folder: Path, *, torn_end: bool = False) -> list[ResultRow]:
     """The rows of a run; of a row that was made again, the last one.
-
-    Args:
-        folder: The run's folder.
-        torn_end: Whether a last line without its end is passed over: a run that was killed may have one.
 
     Raises:
         DataError: A line is no row; names file and line.
@@ -230,18 +214,18 @@ def read_rows(folder: Path, *, torn_end: bool = False) -> list[Row]:
     lines = raw.split(b"\n")
     last = lines.pop()
     if last and not torn_end:
-        raise DataError(f"{path}:{len(lines) + 1}: the line is cut short", hint="go on with the run: --resume")
-    found: dict[tuple[str, int], Row] = {}
+        raise DataError(f"{path}:{len(lines) + 1}: the line is cut short", hint="resume the run: --resume")
+    results: dict[tuple[str, int], ResultRow] = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = Row.model_validate_json(line)
+            row = ResultRow.model_validate_json(line)
         except ValidationError as e:
             raise DataError(f"{path}:{number}: not a row of an evaluation", hint="the file is damaged") from e
-        found[row.key] = row
-    return list(found.values())
+        results[row.key] = row
+    return list(results.values())
 
 
-def what_differs(a: EvalPlan, b: EvalPlan) -> str:
+def plan_differences(a: EvalPlan, b: EvalPlan) -> str:
     """The settings in which two plans differ, with both values, in one line; empty if in none."""
     left, right = flat_settings(a), flat_settings(b)
     names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n) and n != "limit"]
@@ -252,7 +236,7 @@ def flat_settings(plan: EvalPlan) -> dict[str, JsonValue]:
     """A plan as dotted names and plain values; of a calibration map what it is called."""
     plain = plan.model_dump(mode="json")
     plain["calibration"] = None if plan.calibration is None else f"{plan.calibration} {plan.calibration.digest}"
-    return dotted(plain)
+    return flatten(plain)
 
 
 def _shown(value: JsonValue) -> str:
@@ -261,7 +245,7 @@ def _shown(value: JsonValue) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file by another content, whole or not at all.
+    """Replace a file by another content, completely or not at all.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
@@ -280,16 +264,16 @@ def write_whole(path: Path, text: str) -> None:
             os.unlink(temporary)
             raise
     except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another place, or free some space") from e
+        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another path, or free some space") from e
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it lies in its folder."""
+    """A run as it is in its directory."""
 
     path: Path
-    manifest: Manifest
-    rows: list[Row]
+    manifest: RunManifest
+    rows: list[ResultRow]
 
     @property
     def label(self) -> str:
@@ -301,7 +285,7 @@ def load_run(path: Path) -> StoredRun:
     """Read a run.
 
     Raises:
-        DataError: The folder holds none, or it is damaged.
+        DataError: The directory holds none, or it is damaged.
         UserError: It holds no rows yet.
     """
     manifest = read_manifest(path)
@@ -312,11 +296,11 @@ def load_run(path: Path) -> StoredRun:
 
 
 def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
-    """Read several runs; those that share a label get their folders' names.
+    """Read several runs; those that share a label get their directories' names.
 
     Raises:
-        DataError: A folder holds none, or it is damaged.
-        UserError: A run has no rows yet, or a folder was named twice.
+        DataError: A directory holds none, or it is damaged.
+        UserError: A run has no rows yet, or a directory was named twice.
     """
     runs = [load_run(path) for path in paths]
     if len({r.path.resolve() for r in runs}) < len(runs):
@@ -330,45 +314,46 @@ def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
     ]
 
 
-def merge(shards: Sequence[Path], out: Path) -> list[Row]:
+def merge_shards(shards: Sequence[Path], out: Path) -> list[ResultRow]:
     """Put shards together into one run.
 
     Args:
-        shards: Folders of all shards of one run, in any order.
-        out: Folder of the whole.
+        shards: Directories of all shards of one run, in any order.
 
     Raises:
         UserError: They are not the shards of one run, one is missing, or `out` holds a run.
         DataError: One is damaged or not finished.
     """
-    found: dict[int, tuple[Manifest, list[Row]]] = {}
+    results: dict[int, tuple[RunManifest, list[ResultRow]]] = {}
     for path in shards:
         manifest = read_manifest(path)
         if manifest.shard is None:
             raise UserError(f"{path} is not a shard", hint="run it with --shard I/N")
         if not manifest.complete:
-            raise DataError(f"the shard in {path} is not finished", hint="go on with it: --resume")
-        if manifest.shard[0] in found:
+            raise DataError(f"the shard in {path} is not finished", hint="resume it: --resume")
+        if manifest.shard[0] in results:
             raise UserError(f"shard {manifest.shard[0] + 1} of {manifest.shard[1]} was given twice")
-        found[manifest.shard[0]] = (manifest, read_rows(path))
-    if not found:
+        results[manifest.shard[0]] = (manifest, read_rows(path))
+    if not results:
         raise UserError("there is no shard to merge")
-    first, _ = next(iter(found.values()))
-    wanted = first.shard[1] if first.shard is not None else 0
-    for manifest, _ in found.values():
-        if differs := what_differs(first.plan, manifest.plan):
+    first, _ = next(iter(results.values()))
+    requested = first.shard[1] if first.shard is not None else 0
+    for manifest, _ in results.values():
+        if differs := plan_differences(first.plan, manifest.plan):
             raise UserError(f"the shards are not of one run: {differs}")
-    missing = sorted(set(range(wanted)) - set(found))
+    missing = sorted(set(range(requested)) - set(results))
     if missing:
-        raise UserError(f"shard {missing[0] + 1} of {wanted} is missing")
-    return write_merged([found[i] for i in range(wanted)], out)
+        raise UserError(f"shard {missing[0] + 1} of {requested} is missing")
+    return write_merged([results[i] for i in range(requested)], out)
 
 
-def write_merged(parts: Sequence[tuple[Manifest, Sequence[Row]]], out: Path, *, resume: bool = False) -> list[Row]:
+def write_merged(
+    parts: Sequence[tuple[RunManifest, Sequence[ResultRow]]], out: Path, *, resume: bool = False
+) -> list[ResultRow]:
     """Write the shards, given in order, as one run."""
-    whole = parts[0][0].model_copy(
+    full = parts[0][0].model_copy(
         update={
-            "keys": woven([m.keys for m, _ in parts], parts[0][0].plan.seeds),
+            "keys": interleave_shards([m.keys for m, _ in parts], parts[0][0].plan.seeds),
             "shard": None,
             "merged": len(parts),
             "store": ", ".join(dict.fromkeys(m.store for m, _ in parts)),
@@ -376,14 +361,14 @@ def write_merged(parts: Sequence[tuple[Manifest, Sequence[Row]]], out: Path, *, 
         }
     )
     rows = [row for _, part in parts for row in part]
-    with RunFolder(out) as folder:
-        folder.begin(whole, resume=resume)
-        folder.finish(whole, rows)
-    at = {key: i for i, key in enumerate(whole.keys)}
+    with RunDirectory(out) as directory:
+        directory.begin(full, resume=resume)
+        directory.finish(full, rows)
+    at = {key: i for i, key in enumerate(full.keys)}
     return sorted(rows, key=lambda row: at[row.key])
 
 
-def woven(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
+def interleave_shards(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
     """The order of the whole, from the orders of its shards: seed by seed, one item of each shard in turn."""
     keys: list[tuple[str, int]] = []
     for seed in seeds:
@@ -393,23 +378,18 @@ def woven(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequence[int]) -> 
     return tuple(keys)
 
 
-Notes = Mapping[str, JsonValue]
+SolutionNotes = Mapping[str, JsonValue]
 
 
-def store_of(run: StoredRun, store: Path | None = None) -> Path:
-    """Where the run store of an evaluation lies.
-
-    Args:
-        run: The evaluation.
-        store: Where it lies if it was moved.
-    """
+def run_store_path(run: StoredRun, store: Path | None = None) -> Path:
+    """Where the run store of an evaluation is."""
     if store is not None:
         return store
-    said = run.manifest.store
-    return run.path / STORE if said == STORE else Path(said)
+    label_text = run.manifest.store
+    return run.path / STORE if label_text == STORE else Path(label_text)
 
 
-async def solution_notes(rows: Sequence[Row], store: Path) -> list[Notes | None]:
+async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[SolutionNotes | None]:
     """The notes of each row's solution, in order; None for a row without a solution.
 
     Raises:
@@ -419,16 +399,16 @@ async def solution_notes(rows: Sequence[Row], store: Path) -> list[Notes | None]
     _refuse_missing(store)
     opened = await SqliteStore.open(store)
     try:
-        return [last_notes(await opened.events(row.run_id)) for row in rows]
+        return [final_notes(await opened.list_events(row.run_id)) for row in rows]
     finally:
         await opened.aclose()
 
 
-def last_notes(events: Sequence[Event]) -> Notes | None:
+def final_notes(events: Sequence[Event]) -> SolutionNotes | None:
     """The notes of the solution that a run ended with; None if it has none."""
     return next((event.solution.notes for event in reversed(events) if isinstance(event, SolutionFinished)), None)
 
 
 def _refuse_missing(store: Path) -> None:
     if not store.exists():  # opening it would make one
-        raise DataError(f"there is no run store {store}", hint="say where it lies: --store FILE")
+        raise DataError(f"there is no run store {store}", hint="say where it is stored: --store FILE")

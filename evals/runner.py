@@ -1,10 +1,10 @@
-"""`Runner`: asks every item under every seed, many at a time, and writes a row for each as it finishes.
+"""`EvalRunner`: asks every item under every seed, many at a time, and writes a row for each as it finishes.
 
 Each item is a run of its own in the run store, under a name that follows from plan, item and seed. However an
-evaluation ends, going on with it finds those runs again: a finished one is read, one that was cut off goes on, and no
-reply that was stored is asked for again.
+evaluation ends, resuming with it finds those runs again: a finished one is read, one that was cut off continues, and no
+response that was stored is requested again.
 
-One evaluation from its plan to its finished folder, in this process; and the plan, from settings and a task.
+One evaluation from its plan to its finished directory, in this process; and the plan, from settings and a task.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..agents.calibrated import NO_MAP, chosen_map
-from ..agents.chosen_models import models_of
-from ..agents.knowledge import uses
+from ..agents.planner import NO_MAP, chosen_map, models_of, uses
 from ..agents.reasoner import Reasoner
-from ..core.answer import Answer
 from ..core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -34,30 +31,30 @@ from ..core.errors import (
 )
 from ..core.events import Event
 from ..core.messages import Failure
-from ..core.model_roles import settings_of_roles
-from ..core.settings import Settings
-from ..core.sqlite_store import SqliteStore
-from ..core.store import RunRecord
+from ..core.settings import Settings, settings_of_roles
+from ..core.store.protocol import RunRecord
+from ..core.store.sqlite import SqliteStore
+from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
 from ..serving.model_files.downloads import Progress
 from .datasets.items import Item
-from .plan import EvalPlan, TaskSource, environment
-from .results import Row, ledger_of, prompt_hash, sampling_of, timing_of
-from .run_directory import STORE, Manifest, RunFolder
-from .task import Judge, Task
+from .plan import DatasetSource, EvalPlan, software_versions
+from .results import ResultRow, prompt_hash, row_ledger, row_timing, sampling_settings
+from .run_directory import STORE, RunDirectory, RunManifest
+from .task import AnswerScorer, Task
 
-ENDS_THE_RUN = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
-"""What would befall the next item as well: the evaluation stops, and goes on with --resume."""
+FATAL_ERRORS = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
+"""What would befall the next item as well: the evaluation stops, and continues with --resume."""
 
 
-class Watcher(Protocol):
-    """Hears how an evaluation goes on; must be quick."""
+class RunObserver(Protocol):
+    """Receives an evaluation continues; must be quick."""
 
-    def begin(self, total: int, rows: Sequence[Row]) -> None:
-        """The run begins: so many rows are wanted, and these are there."""
+    def begin(self, total: int, rows: Sequence[ResultRow]) -> None:
+        """The run begins: so many rows are requested, and these are there."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ResultRow) -> None:
         """A row is finished."""
 
     def event(self, event: Event) -> None:
@@ -67,39 +64,29 @@ class Watcher(Protocol):
 class Nobody:
     """A watcher that does not look."""
 
-    def begin(self, total: int, rows: Sequence[Row]) -> None:
+    def begin(self, total: int, rows: Sequence[ResultRow]) -> None:
         """Do nothing."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ResultRow) -> None:
         """Do nothing."""
 
     def event(self, event: Event) -> None:
         """Do nothing."""
 
 
-class Runner:
-    """Asks the items of one plan.
-
-    Args:
-        plan: What was decided.
-        task: The items.
-        judge: Scores their answers.
-        reasoner: Answers; its strategy, parameters and limits are the plan's.
-        store: The run store that the reasoner uses.
-        concurrency: Most items under way at a time.
-        watcher: Hears how it goes on.
-    """
+class EvalRunner:
+    """Asks the items of one plan."""
 
     def __init__(
         self,
         plan: EvalPlan,
         task: Task,
-        judge: Judge,
+        judge: AnswerScorer,
         reasoner: Reasoner,
         store: SqliteStore,
         *,
         concurrency: int,
-        watcher: Watcher | None = None,
+        watcher: RunObserver | None = None,
     ) -> None:
         self._plan = plan
         self._task = task
@@ -107,19 +94,14 @@ class Runner:
         self._reasoner = reasoner
         self._store = store
         self._concurrency = concurrency
-        self._watcher: Watcher = watcher or Nobody()
+        self._watcher: RunObserver = watcher or Nobody()
 
     async def run(
-        self, keys: Sequence[tuple[str, int]], rows: Sequence[Row], write: Callable[[Row], None]
-    ) -> list[Row]:
+        self, keys: Sequence[tuple[str, int]], rows: Sequence[ResultRow], write: Callable[[ResultRow], None]
+    ) -> list[ResultRow]:
         """Make the rows that are missing.
 
-        Cancelling stops every item under way; each keeps what it has paid for.
-
-        Args:
-            keys: (item, seed) of every row wanted.
-            rows: Rows that are there; those with an error are made again.
-            write: Takes each new row.
+        Cancelling stops every item in flight; each keeps what it has paid for.
 
         Returns:
             A row for every key.
@@ -150,7 +132,7 @@ class Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
         return [done[key] for key in keys]
 
-    async def _ask(self, key: tuple[str, int], attempts: int) -> Row:
+    async def _ask(self, key: tuple[str, int], attempts: int) -> ResultRow:
         """Ask one item, or read what was answered before."""
         name, seed = key
         item, run_id = self._task.items[name], self._plan.run_id(name, seed)
@@ -167,7 +149,7 @@ class Runner:
                     )
                 else:
                     await self._reasoner.aresume(run_id, sinks=(self._watcher.event,))
-            except ENDS_THE_RUN:
+            except FATAL_ERRORS:
                 raise
             except ReasonError as e:
                 error = e
@@ -183,15 +165,19 @@ class Runner:
         except UnknownName:
             return None
 
-    async def _row(self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int) -> Row:
+    async def _row(
+        self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int
+    ) -> ResultRow:
         """The row, made of what the store holds, so that it does not matter when the run was interrupted."""
-        calls = [c for c in await self._store.calls(record.id) if "decision" not in c.request]  # that is no reply
-        # Where no other run's replies are reused, whatever another had paid is paid again.
+        calls = [
+            c for c in await self._store.list_calls(record.id) if "decision" not in c.request
+        ]  # that is no response
+        # Where no other run's responses are reused, whatever another had paid is paid again.
         again = self._plan.reuse != "store"
-        paid_before = frozenset[str]() if again else await self._store.keys_paid_before(record.id)
+        paid_before = frozenset[str]() if again else await self._store.copied_call_keys(record.id)
         answer = Answer.model_validate(record.answer)
         score = await self._judge.score(item, answer)
-        return Row(
+        return ResultRow(
             id=item.id,
             seed=seed,
             item_seed=answer.seed,
@@ -203,7 +189,7 @@ class Runner:
             choices=item.question.choices,
             gold=item.gold.model_dump(mode="json"),
             prompt_hash=prompt_hash(calls),
-            sampling=sampling_of(calls),
+            sampling=sampling_settings(calls),
             strategy=answer.strategy,
             models=self._plan.models,
             engines={r: str(i["identity"]) for r, i in record.identities.items() if isinstance(i, dict)},
@@ -224,13 +210,13 @@ class Runner:
             parsed=error is None and score.parsed,
             error=None if error is None else Failure(code=error.code, message=str(error)),
             attempts=attempts,
-            ledger=ledger_of(answer, calls, paid_before),
-            timing=timing_of(answer),
+            ledger=row_ledger(answer, calls, paid_before),
+            timing=row_timing(answer),
         )
 
 
-CONCURRENCY = 16
-"""Items under way at a time unless asked otherwise: enough rows to fill the embedded engine's batch."""
+DEFAULT_CONCURRENCY = 16
+"""Items in flight at a time unless set otherwise: enough rows to fill the embedded engine's batch."""
 
 
 def make_plan(
@@ -242,13 +228,6 @@ def make_plan(
     seeds: Sequence[int] = (0,),
 ) -> EvalPlan:
     """What is decided, from settings and a task.
-
-    Args:
-        task: The dataset.
-        settings: Strategy, models, budget, engine, whose replies may be reused.
-        parameters: Parameters of the strategy that differ from the settings.
-        limit: Only that many items.
-        seeds: The seeds.
 
     Raises:
         UserError: A parameter is not allowed, the calibration map is for another strategy, or there is nothing to ask.
@@ -288,14 +267,14 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "local": plan.local,
             "reuse": plan.reuse,
             "context": plan.context,
-            "memory": "",  # what one item leaves behind must not answer another
+            "memory": "",  # what one item leaves after must not answer another
             "seed": None,
             "store": store,
         }
     )
 
 
-def keys_of(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -> tuple[tuple[str, int], ...]:
+def run_keys(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -> tuple[tuple[str, int], ...]:
     """(item, seed) of every row, seed by seed; of one shard of n, every n-th item.
 
     Raises:
@@ -309,7 +288,7 @@ def keys_of(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) ->
     return tuple((name, seed) for seed in plan.seeds for name in names)
 
 
-def label_of(plan: EvalPlan) -> str:
+def default_label(plan: EvalPlan) -> str:
     """What reports call a run that was given no name: the strategy, with what makes its samples and its budget."""
     parts = [plan.strategy]
     for name in ("n", "max_rounds", "branches", "depth"):
@@ -321,15 +300,15 @@ def label_of(plan: EvalPlan) -> str:
     return " ".join(parts)
 
 
-def run_name(plan: EvalPlan) -> str:
-    """Name of a run's folder: readable, and another for another plan."""
+def run_directory_name(plan: EvalPlan) -> str:
+    """Name of a run's directory: readable, and another for another plan."""
     data = plan.dataset.name + (f"-{plan.dataset.variant}" if plan.dataset.variant else "")
-    said = f"{data}-{plan.models['main'].rpartition('/')[2]}-{label_of(plan)}"
-    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', said).strip('-').lower()[:80]}-{plan.digest[:6]}"
+    text = f"{data}-{plan.models['main'].rpartition('/')[2]}-{default_label(plan)}"
+    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', text).strip('-').lower()[:80]}-{plan.digest[:6]}"
 
 
 @dataclass(frozen=True)
-class Sharing:
+class SharedResources:
     """What several evaluations of a sweep share.
 
     Attributes:
@@ -344,69 +323,57 @@ class Sharing:
 async def evaluate(
     plan: EvalPlan,
     task: Task,
-    source: TaskSource,
+    source: DatasetSource,
     out: Path,
     settings: Settings,
     *,
     label: str = "",
     resume: bool = False,
     shard: tuple[int, int] | None = None,
-    concurrency: int = CONCURRENCY,
+    concurrency: int = DEFAULT_CONCURRENCY,
     store: Path | None = None,
-    sharing: Sharing | None = None,
-    watcher: Watcher | None = None,
+    sharing: SharedResources | None = None,
+    watcher: RunObserver | None = None,
     progress: Progress | None = None,
-) -> list[Row]:
-    """Run an evaluation, or go on with it.
+) -> list[ResultRow]:
+    """Run an evaluation, or resume it.
 
-    Cancelling saves what there is: the rows so far are in the folder and every reply is in the run store.
+    Cancelling saves what there is: the rows so far are in the directory and every response is in the run store.
 
     Args:
-        plan: What was decided.
-        task: The dataset, the one that the plan was made for.
-        source: Where it was opened from.
-        out: The run's folder.
-        settings: How backends are set up.
-        label: What reports call the run.
-        resume: Whether to go on with what the folder holds.
-        shard: Only every n-th item.
-        concurrency: Most items under way at a time.
-        store: The run store; None is one in the folder.
-        sharing: Models and store that are opened already.
-        watcher: Hears how it goes on.
-        progress: Told how far a model's files are.
+        store: The run store; None is one in the directory.
 
     Returns:
         A row for every item and seed.
 
     Raises:
-        UserError: The folder holds another run, or something of the plan cannot be.
-        DataError: The folder is damaged, or the dataset is not the plan's.
+        UserError: The directory holds another run, or something of the plan cannot be.
+        DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed altogether; what there is is saved.
     """
     if task.use.fingerprint != plan.dataset.fingerprint:
         raise DataError(
             f"the rows of {task.use.source} are not those that the run began with", hint="give the same data"
         )
-    place = sharing.store if sharing is not None else store or out / STORE
-    keys = keys_of(plan, task, shard)
-    manifest = Manifest(
+    path = sharing.store if sharing is not None else store or out / STORE
+    keys = run_keys(plan, task, shard)
+    manifest = RunManifest(
         plan=plan,
         task=source,
-        label=label or label_of(plan),
+        label=label or default_label(plan),
         keys=keys,
         shard=shard,
-        environment=environment(),
-        store=STORE if place == out / STORE else str(place),
+        environment=software_versions(),
+        store=STORE if path == out / STORE else str(path),
     )
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(RunFolder(out))
-        rows = folder.begin(manifest, resume=resume)
+        directory = stack.enter_context(RunDirectory(out))
+        rows = directory.begin(manifest, resume=resume)
         if sharing is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,
                 calibration=plan.calibration or NO_MAP,
-                settings=settings_for(plan, settings, place),
+                settings=settings_for(plan, settings, path),
                 progress=progress,
             )
             await stack.enter_async_context(reasoner)
@@ -419,10 +386,10 @@ async def evaluate(
                 verify=plan.verify,
                 context=plan.context,
             )
-        reading = await SqliteStore.open(place)
+        reading = await SqliteStore.open(path)
         stack.push_async_callback(reading.aclose)
         judge = await stack.enter_async_context(task.open_judge())
-        runner = Runner(plan, task, judge, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
-        made = await runner.run(keys, rows, folder.add)
-        folder.finish(manifest, made)
+        runner = EvalRunner(plan, task, judge, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
+        made = await runner.run(keys, rows, directory.add)
+        directory.finish(manifest, made)
     return made

@@ -1,6 +1,6 @@
 """Multiple choice: by the letter an answer names, and by the probabilities of all choices where a strategy tells them.
 
-Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the likeliest choice is the right
+Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the most likely choice is the right
 one; MC2 is the share of probability that the right choices have, both under the summed log-probability of a choice.
 
 Short texts: exact match and F1 of words after SQuAD's normalisation; and overlap with true and false references.
@@ -11,7 +11,7 @@ Source: Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and
 
 Attribution: which texts an answer rests on, against those that it should.
 
-An answer beside the right ones of a mathematical question.
+An answer next to the right ones of a mathematical question.
 
 Labels: whether the right one was given; over many items accuracy, precision, recall and F1 of each label.
 
@@ -29,10 +29,9 @@ from typing import Self
 
 from pydantic import Field
 
-from ..core.answer import Answer
 from ..core.errors import UserError
 from ..core.messages import Frozen
-from ..core.question import Question
+from ..core.types import Answer, Question
 from ..reasoning.answers.equivalence import Comparison, Equivalence
 from ..reasoning.answers.extraction import find_option, option_letter
 from ..reasoning.logprob import softmax
@@ -56,9 +55,9 @@ def score_choice(question: Question, gold: ChoiceGold, answer: Answer) -> Score:
     gold of rule "mass" that is MC2 and the score, and `mc1` is there too where the gold knows MC1's choices. Without
     them, such an answer counts as right if it is any of the right choices.
     """
-    position = position_of(question, answer)
+    position = choice_index(question, answer)
     hit = position in gold.correct
-    logprobs = logprobs_of(question, answer)
+    logprobs = choice_logprobs(question, answer)
     metrics: dict[str, float] = {}
     if logprobs is not None:
         shares = softmax(logprobs)
@@ -84,7 +83,7 @@ def score_choice(question: Question, gold: ChoiceGold, answer: Answer) -> Score:
     )
 
 
-def position_of(question: Question, answer: Answer) -> int | None:
+def choice_index(question: Question, answer: Answer) -> int | None:
     """Position of the choice that an answer names; None if it names none."""
     text = (answer.answer or "").strip()
     if len(text) == 1 and text.isascii() and text.isalpha():
@@ -98,7 +97,7 @@ def position_of(question: Question, answer: Answer) -> int | None:
     return index if index < len(question.choices) else None
 
 
-def logprobs_of(question: Question, answer: Answer) -> Sequence[float] | None:
+def choice_logprobs(question: Question, answer: Answer) -> Sequence[float] | None:
     """Summed log-probability of each choice, in nats, in the order shown; None if the candidates are not the choices.
 
     They are if there is one for each choice, with its letter and its very text, and nothing was generated for it.
@@ -124,8 +123,8 @@ MAX_WORDS = 2000
 
 def score_text(gold: TextGold, answer: Answer) -> Score:
     """Exact match with any of the right answers is the score; `f1` is the best `answer_f1` with one."""
-    given = answer.answer or ""
-    match = max(float(squad_words(given) == squad_words(right)) for right in gold.answers)
+    values = answer.answer or ""
+    match = max(float(squad_words(values) == squad_words(right)) for right in gold.answers)
     return Score(
         value=match,
         correct=match == 1.0,
@@ -133,7 +132,7 @@ def score_text(gold: TextGold, answer: Answer) -> Score:
         label=gold.answers[0],
         prediction=answer.answer,
         confidence=answer.confidence,
-        metrics={"f1": max(answer_f1(given, right) for right in gold.answers)},
+        metrics={"f1": max(answer_f1(values, right) for right in gold.answers)},
     )
 
 
@@ -144,17 +143,17 @@ def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
 
     Differs: the paper's judge is a fine-tuned model; of its measures by overlap, BLEU and BLEURT are left out.
     """
-    given = words(answer.answer or answer.text)
+    values = words(answer.answer or answer.text)
     metrics: dict[str, float] = {}
-    measures: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {"rouge_1": overlap, "rouge_l": common_order}
+    measures: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {"rouge_1": overlap, "rouge_l": rouge_l}
     for name, measure in measures.items():
-        true, false = (max(measure(given, words(r)) for r in side) for side in (gold.correct, gold.incorrect))
+        true, false = (max(measure(values, words(r)) for r in side) for side in (gold.correct, gold.incorrect))
         metrics[name] = float(true > false)
         metrics[f"{name}_margin"] = true - false
     return Score(
         value=metrics["rouge_1"],
         correct=metrics["rouge_1"] == 1.0,
-        parsed=bool(given),
+        parsed=bool(values),
         label=gold.best,
         prediction=answer.answer,
         confidence=answer.confidence,
@@ -170,7 +169,7 @@ def squad_words(text: str) -> tuple[str, ...]:
 def answer_f1(given: str, right: str) -> float:
     """F1 of the words of two short answers, in [0, 1].
 
-    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a whole or not at all: "no, he was not" shares a
+    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a completely or not at all: "no, he was not" shares a
     word with "no", and is no answer to it.
 
     Differs: two answers without a word are the same, and not strangers.
@@ -180,7 +179,7 @@ def answer_f1(given: str, right: str) -> float:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Runs of letters and digits, case folded; at most `MAX_WORDS`."""
+    """Runs of letters and digits, case folded; up to `MAX_WORDS`."""
     return tuple(_WORD.findall(text.casefold())[:MAX_WORDS])
 
 
@@ -191,7 +190,7 @@ def overlap(given: Sequence[str], right: Sequence[str]) -> float:
     return _f1(sum((Counter(given) & Counter(right)).values()), len(given), len(right))
 
 
-def common_order(given: Sequence[str], right: Sequence[str]) -> float:
+def rouge_l(given: Sequence[str], right: Sequence[str]) -> float:
     """F1 of the longest common subsequence of two texts' words, in [0, 1] (ROUGE-L)."""
     if not given or not right:
         return float(given == right)
@@ -209,7 +208,7 @@ def _f1(common: int, given: int, right: int) -> float:
 
 def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Score:
     """F1 of the texts named against the right ones is the score."""
-    named = names_in(question, answer)
+    named = cited_evidence(question, answer)
     metrics = attribution(named, gold.evidence) if gold.evidence.names else {}
     value = metrics.get("evidence_f1", float(not named))
     return Score(
@@ -224,7 +223,7 @@ def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Sc
     )
 
 
-def names_in(question: Question, answer: Answer) -> tuple[str, ...]:
+def cited_evidence(question: Question, answer: Answer) -> tuple[str, ...]:
     """Names of the texts that an answer rests on: those of its verification's evidence, else those it mentions."""
     if answer.verification is not None and answer.verification.claims:
         sources = [e.source for claim in answer.verification.claims for e in claim.evidence]
@@ -236,21 +235,20 @@ def attribution(named: Collection[str], right: EvidenceSets) -> dict[str, float]
     """Precision, recall and F1 of the named texts, and whether they are enough.
 
     Args:
-        named: The texts that an answer rests on.
         right: The right ones; at least one.
 
     Returns:
         `evidence_precision` (0 if nothing was named), `evidence_recall`, `evidence_f1`, and `evidence_enough`: 1 if one
         of the sufficient sets was named whole, or all of them where no sets are known.
     """
-    given, gold = set(named), set(right.names)
-    both = len(given & gold)
+    values, gold = set(named), set(right.names)
+    both = len(values & gold)
     sets = right.sets or (right.names,)
     return {
-        "evidence_precision": both / len(given) if given else 0.0,
+        "evidence_precision": both / len(values) if values else 0.0,
         "evidence_recall": both / len(gold),
-        "evidence_f1": 2 * both / (len(given) + len(gold)),
-        "evidence_enough": float(any(set(one) <= given for one in sets)),
+        "evidence_f1": 2 * both / (len(values) + len(gold)),
+        "evidence_enough": float(any(set(one) <= values for one in sets)),
     }
 
 
@@ -259,12 +257,10 @@ def _mentions(text: str, name: str) -> bool:
 
 
 async def compare_with_gold(answer: str | None, gold: MathGold, equivalence: Equivalence) -> list[Comparison]:
-    """The comparisons with what is right, up to the first that says "same"; none without an answer.
+    """The comparisons with what is right, up to the first that states "same"; none without an answer.
 
     Args:
         answer: The answer; None is none.
-        gold: What is right; its forms are tried one after the other.
-        equivalence: Compares.
     """
     compared: list[Comparison] = []
     if answer is not None:
@@ -286,29 +282,29 @@ def score_label(question: Question, gold: LabelGold, answer: Answer) -> Score:
     Where the gold knows the evidence and the answer names some, `metrics` has what `evidence.attribution` gives, and
     `label_and_evidence`: the right label on enough evidence (FEVER's score).
     """
-    given = label_given(question, gold, answer)
-    hit = given == gold.label
+    values = parse_label(question, gold, answer)
+    hit = values == gold.label
     metrics: dict[str, float] = {}
-    named = names_in(question, answer)
+    named = cited_evidence(question, answer)
     if gold.evidence is not None and gold.evidence.names and named:
         metrics = attribution(named, gold.evidence)
         metrics["label_and_evidence"] = float(hit and metrics["evidence_enough"] == 1.0)
     return Score(
         value=float(hit),
         correct=hit,
-        parsed=given is not None,
+        parsed=values is not None,
         label=gold.label,
-        prediction=given,
+        prediction=values,
         confidence=answer.confidence,
         metrics=metrics,
         notes={"evidence": list(named)} if named else {},
     )
 
 
-def label_given(question: Question, gold: LabelGold, answer: Answer) -> str | None:
+def parse_label(question: Question, gold: LabelGold, answer: Answer) -> str | None:
     """The label that an answer names: by its choice, or written out; None if none."""
     if gold.shown:
-        position = position_of(question, answer)
+        position = choice_index(question, answer)
         return None if position is None else gold.shown[position]
     spoken = _plain(answer.answer or "")
     return next((label for label in gold.labels if _plain(label) == spoken), None)
@@ -318,7 +314,7 @@ def _plain(label: str) -> str:
     return " ".join(label.casefold().replace("_", " ").replace("-", " ").strip(" .").split())
 
 
-class LabelFigures(Frozen):
+class LabelMetrics(Frozen):
     """How one label was given.
 
     Attributes:
@@ -337,20 +333,20 @@ class LabelFigures(Frozen):
 
 
 class LabelReport(Frozen):
-    """Labels over many items. An item without a readable answer is wrong: it counts against its label's recall alone.
+    """Labels over many items. An item without a readable answer is wrong: it counts against its label's recall only.
 
     Attributes:
         accuracy: Share of right labels.
         macro_f1: Mean F1 of the labels that occur or were given.
         weighted_f1: Mean F1 of the labels, each weighted by its items.
-        labels: Figures by label.
+        labels: Metrics by label.
         confusion: Items by right label and given label; "" is no readable answer.
     """
 
     accuracy: float
     macro_f1: float
     weighted_f1: float
-    labels: dict[str, LabelFigures] = Field(default_factory=dict)
+    labels: dict[str, LabelMetrics] = Field(default_factory=dict)
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
@@ -358,7 +354,6 @@ def label_report(pairs: Sequence[tuple[str, str | None]], labels: Sequence[str] 
     """Accuracy, macro F1 and the confusion of labels.
 
     Args:
-        pairs: Right label and given label of each item (`CandidateScore.label` and `CandidateScore.prediction`).
         labels: All labels in their order; by default those that occur.
 
     Raises:
@@ -373,7 +368,7 @@ def label_report(pairs: Sequence[tuple[str, str | None]], labels: Sequence[str] 
     rows = [label for label, f in figures.items() if f.support]
     columns: list[str | None] = [*figures, None]
     return LabelReport(
-        accuracy=sum(right == given for right, given in pairs) / len(pairs),
+        accuracy=sum(right == values for right, values in pairs) / len(pairs),
         macro_f1=sum(f.f1 or 0.0 for f in scored) / len(scored),
         weighted_f1=sum((f.f1 or 0.0) * f.support for f in scored) / len(pairs),
         labels=figures,
@@ -381,16 +376,16 @@ def label_report(pairs: Sequence[tuple[str, str | None]], labels: Sequence[str] 
     )
 
 
-def _figures(label: str, pairs: Sequence[tuple[str, str | None]]) -> LabelFigures:
+def _figures(label: str, pairs: Sequence[tuple[str, str | None]]) -> LabelMetrics:
     support = sum(right == label for right, _ in pairs)
-    given = sum(said == label for _, said in pairs)
-    both = sum(right == label == said for right, said in pairs)
-    return LabelFigures(
-        precision=both / given if given else None,
+    values = sum(label_text == label for _, label_text in pairs)
+    both = sum(right == label == label_text for right, label_text in pairs)
+    return LabelMetrics(
+        precision=both / values if values else None,
         recall=both / support if support else None,
-        f1=2 * both / (given + support) if given + support else None,
+        f1=2 * both / (values + support) if values + support else None,
         support=support,
-        given=given,
+        given=values,
     )
 
 
@@ -426,16 +421,16 @@ class Scorer:
                 return score_evidence(item.question, item.gold, answer)
 
     async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
-        given = answer.answer
-        compared = await compare_with_gold(given, gold, self._equivalence)
+        values = answer.answer
+        compared = await compare_with_gold(values, gold, self._equivalence)
         hit = is_same(compared)
         undecided = [c.why for c in compared if c.verdict == "undecided"]
         return Score(
             value=float(hit),
             correct=hit,
-            parsed=given is not None,
+            parsed=values is not None,
             label=gold.answer,
-            prediction=given,
+            prediction=values,
             confidence=answer.confidence,
             # what algebra could not decide counts as wrong; a reader may want to look
             notes={"compared_by": compared[-1].why} | ({"undecided": undecided[0]} if undecided and not hit else {})

@@ -1,4 +1,4 @@
-"""`Summary`: what the rows of one run say, in numbers. Reports and the command line print it; its JSON is a report.
+"""`EvalSummary`: what the rows of one run say, in numbers. Reports and the command line print it; its JSON is a report.
 
 Seconds per item: median and 95th percentile.
 """
@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import Field
 
 from ..core.messages import Frozen
-from .results import Row
+from .results import ResultRow
 from .scoring import LabelReport, label_report
-from .statistics.calibration import Calibration, calibration
+from .statistics.calibration import CalibrationMetrics, calibration_metrics
 from .statistics.intervals import Interval, bootstrap, standard_error, wilson
 from .statistics.outcomes import Outcomes
-from .statistics.seeds import Spread, fail_at_k, pass_at_k, spread
+from .statistics.seeds import SeedSpread, fail_at_k, pass_at_k, seed_spread
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def latency(seconds: Sequence[float]) -> Latency | None:
 
 
 UNPARSED_ALARM = 0.05
-"""Share of rows without an answer above which the score says more about the format than about the method."""
+"""Share of rows without an answer above which the score states more about the format than about the method."""
 
 
-class Mean(Frozen):
+class MeanScore(Frozen):
     """A mean over items with its 95% interval.
 
     Attributes:
@@ -63,7 +63,7 @@ class Mean(Frozen):
     interval: Interval | None
 
 
-class Cost(Frozen):
+class MeanCost(Frozen):
     """What an item has cost on average.
 
     Attributes:
@@ -72,8 +72,8 @@ class Cost(Frozen):
         calls: Model calls likewise.
         total_tokens: Generated tokens of all rows, likewise.
         paid_tokens: Of those, what this run paid itself.
-        paid_replies: Replies that this run paid.
-        replies: All replies.
+        paid_replies: Responses that this run paid.
+        responses: All responses.
         usd: US dollars that this run paid; None if a price is unknown.
     """
 
@@ -87,7 +87,7 @@ class Cost(Frozen):
     usd: float | None
 
 
-class Summary(Frozen):
+class EvalSummary(Frozen):
     """One run in numbers.
 
     Attributes:
@@ -95,18 +95,18 @@ class Summary(Frozen):
         rows: Rows: items times seeds.
         accuracy: Of the main score.
         metrics: The other scores by name.
-        subjects: The main score by subject; empty where there is one alone.
-        levels: The main score by how hard the source says the items are, likewise.
+        subjects: The main score by subject; empty where there is one only.
+        levels: The main score by how hard the source states the items are, likewise.
         labels: Macro F1 and the confusion of labels, over all rows; None where nothing is labelled.
         spread: Over seeds.
         pass_at: pass@k by k, for every k up to the number of seeds.
         fail_at: At least one failure in k tries, likewise.
         unparsed: Share of rows without an answer.
         failed: Rows that ended with an error; they count as wrong.
-        retried: Rows that were begun anew after an error.
+        retried: Rows that were begun again after an error.
         accuracy_without_retried: Accuracy over the rows that were not; None if that is all or none of them.
         out_of_budget: Rows that the budget stopped.
-        degraded: What could not be done as the method says, with the number of rows.
+        degraded: What could not be done as the method states, with the number of rows.
         cost: What it has cost.
         latency: Of rows that were computed in one go; None if there are none.
         calibration: Of the stated confidences; None if none is stated.
@@ -116,12 +116,12 @@ class Summary(Frozen):
 
     items: int
     rows: int
-    accuracy: Mean
-    metrics: dict[str, Mean] = Field(default_factory=dict)
-    subjects: dict[str, Mean] = Field(default_factory=dict)
-    levels: dict[str, Mean] = Field(default_factory=dict)
+    accuracy: MeanScore
+    metrics: dict[str, MeanScore] = Field(default_factory=dict)
+    subjects: dict[str, MeanScore] = Field(default_factory=dict)
+    levels: dict[str, MeanScore] = Field(default_factory=dict)
     labels: LabelReport | None = None
-    spread: Spread
+    spread: SeedSpread
     pass_at: dict[int, float] = Field(default_factory=dict)
     fail_at: dict[int, float] = Field(default_factory=dict)
     unparsed: float
@@ -130,10 +130,10 @@ class Summary(Frozen):
     accuracy_without_retried: float | None
     out_of_budget: int
     degraded: dict[str, int] = Field(default_factory=dict)
-    cost: Cost
+    cost: MeanCost
     latency: Latency | None
-    calibration: Calibration | None
-    calibrated: Calibration | None = None
+    calibration: CalibrationMetrics | None
+    calibrated: CalibrationMetrics | None = None
     confident: int
 
     @property
@@ -142,11 +142,10 @@ class Summary(Frozen):
         return self.unparsed > UNPARSED_ALARM
 
 
-def outcomes_of(rows: Sequence[Row], metric: str | None = None) -> Outcomes:
+def outcomes_of(rows: Sequence[ResultRow], metric: str | None = None) -> Outcomes:
     """The scores of rows, items by seeds, clustered by the items' groups.
 
     Args:
-        rows: The rows.
         metric: Which score; rows that do not have it are left out. None is the main one.
 
     Raises:
@@ -161,7 +160,7 @@ def outcomes_of(rows: Sequence[Row], metric: str | None = None) -> Outcomes:
     return Outcomes.of(scores, {r.id: r.group for r in rows if r.group}, bounded=metric is None)
 
 
-def mean_of(outcomes: Outcomes) -> Mean:
+def mean_of(outcomes: Outcomes) -> MeanScore:
     """The mean of outcomes with its interval."""
     p = outcomes.p
     if outcomes.binary and outcomes.scores.shape[1] == 1 and not outcomes.clustered:
@@ -172,10 +171,10 @@ def mean_of(outcomes: Outcomes) -> Mean:
             # no resample of nothing but 0, or nothing but 1, holds anything else: each group then counts as one trial
             groups = int(outcomes.clusters.max()) + 1
             interval = wilson(int(p[0]) * groups, groups)
-    return Mean(items=len(p), value=float(p.mean()), se=standard_error(p, outcomes.clusters), interval=interval)
+    return MeanScore(items=len(p), value=float(p.mean()), se=standard_error(p, outcomes.clusters), interval=interval)
 
 
-def summarise(rows: Sequence[Row]) -> Summary:
+def summarize(rows: Sequence[ResultRow]) -> EvalSummary:
     """The numbers of one run.
 
     Raises:
@@ -194,7 +193,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     stated = [(r.confidence, r.correct) for r in decided if r.confidence is not None]
     mapped = [(r.calibrated_confidence, r.correct) for r in decided if r.calibrated_confidence is not None]
     attempts = range(1, seeds + 1)
-    return Summary(
+    return EvalSummary(
         items=len(outcomes.ids),
         rows=len(rows),
         accuracy=mean_of(outcomes),
@@ -202,7 +201,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         subjects=_by(rows, lambda r: r.subject),
         levels=_by(rows, lambda r: r.level),
         labels=_labels(rows),
-        spread=spread(outcomes),
+        spread=seed_spread(outcomes),
         pass_at={k: v for k in attempts if (v := pass_at_k(outcomes, k)) is not None},
         fail_at={k: v for k in attempts if (v := fail_at_k(outcomes, k)) is not None},
         unparsed=sum(not r.parsed for r in rows) / len(rows),
@@ -213,21 +212,21 @@ def summarise(rows: Sequence[Row]) -> Summary:
         degraded=notes,
         cost=_cost(rows),
         latency=latency([r.timing.wall_s for r in rows if r.timing.whole and r.error is None]),
-        calibration=calibration(*np.array(stated, dtype=float).T) if stated else None,
-        calibrated=calibration(*np.array(mapped, dtype=float).T) if mapped else None,
+        calibration=calibration_metrics(*np.array(stated, dtype=float).T) if stated else None,
+        calibrated=calibration_metrics(*np.array(mapped, dtype=float).T) if mapped else None,
         confident=len(stated),
     )
 
 
-def _by(rows: Sequence[Row], name_of: Callable[[Row], str]) -> dict[str, Mean]:
-    """The main score by what the rows are named; empty where that is one name alone."""
+def _by(rows: Sequence[ResultRow], name_of: Callable[[ResultRow], str]) -> dict[str, MeanScore]:
+    """The main score by what the rows are named; empty where that is one name only."""
     names = sorted({name for row in rows if (name := name_of(row))})
     if len(names) < 2:
         return {}
     return {name: mean_of(outcomes_of([r for r in rows if name_of(r) == name])) for name in names}
 
 
-def _labels(rows: Sequence[Row]) -> LabelReport | None:
+def _labels(rows: Sequence[ResultRow]) -> LabelReport | None:
     golds = [(row, row.gold) for row in rows if isinstance(row.gold, dict) and row.gold.get("type") == "label"]
     if not golds:
         return None
@@ -236,11 +235,11 @@ def _labels(rows: Sequence[Row]) -> LabelReport | None:
     return label_report([(row.label or "", row.prediction) for row, _ in golds], named)
 
 
-def _cost(rows: Sequence[Row]) -> Cost:
+def _cost(rows: Sequence[ResultRow]) -> MeanCost:
     n = len(rows)
     ledgers = [r.ledger for r in rows]
     prices = [r.timing.cost_usd for r in rows]
-    return Cost(
+    return MeanCost(
         tokens=sum(x.completion_tokens for x in ledgers) / n,
         prompt_tokens=sum(x.prompt_tokens for x in ledgers) / n,
         calls=sum(x.model_calls for x in ledgers) / n,

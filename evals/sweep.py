@@ -1,4 +1,4 @@
-"""A sweep: strategies by parameters by budgets by models on datasets, from a TOML file, as runs beside one another.
+"""A sweep: strategies by parameters by budgets by models on datasets, from a TOML file, as runs side by side.
 
 All runs of a model share its opened engine and one run store, and those with more samples go first: what they recorded
 answers the runs with fewer.
@@ -18,25 +18,24 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationError
 
-from ..agents.chosen_models import VerifyParameters, asked_roles
+from ..agents.planner import VerifyParameters, asked_roles
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
+from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
 from ..core.messages import Frozen
-from ..core.model_roles import JURY, jurors_of, settings_of_roles
-from ..core.settings import Settings, user_error_of
-from ..core.together import gather
+from ..core.settings import JURY, Settings, jurors_of, settings_of_roles, user_error_of
 from ..serving.model_files.downloads import Progress
-from .plan import EvalPlan, TaskSource
-from .results import Row
+from .plan import DatasetSource, EvalPlan
+from .results import ResultRow
 from .run_directory import MANIFEST, read_manifest, read_rows
-from .runner import Sharing, Watcher, evaluate, label_of, make_plan, run_name, settings_for
+from .runner import RunObserver, SharedResources, default_label, evaluate, make_plan, run_directory_name, settings_for
 from .task import Task
 
-MOST_RUNS = 1000
+MAX_RUNS = 1000
 
 
-class SweptStrategy(Frozen):
+class SweepStrategy(Frozen):
     """One strategy of a sweep.
 
     Attributes:
@@ -55,7 +54,7 @@ class SweptStrategy(Frozen):
     on: tuple[str, ...] = ()
 
 
-class SweptModels(Frozen):
+class SweepModels(Frozen):
     """The models of some runs by role; `jurors` has one for each juror."""
 
     main: str
@@ -66,10 +65,10 @@ class SweptModels(Frozen):
     chair: str | None = None
 
 
-class SweptDataset(Frozen):
+class SweepDataset(Frozen):
     """A dataset of a sweep; the fields are what `reason eval` takes as flags.
 
-    `context` says where strategies that look things up do so for its questions; empty is the sweep's.
+    `context` states where strategies that look things up do so for its questions; empty is the sweep's.
     """
 
     name: str
@@ -85,13 +84,13 @@ class SweptDataset(Frozen):
 
     @property
     def whole_name(self) -> str:
-        """The name with the variant behind it, as users name the dataset."""
+        """The name with the variant after it, as users name the dataset."""
         return self.name + (f":{self.variant}" if self.variant else "")
 
     @property
-    def source(self) -> TaskSource:
+    def source(self) -> DatasetSource:
         """Where its questions come from."""
-        return TaskSource(
+        return DatasetSource(
             dataset=self.name,
             data=self.data,
             map=self.map,
@@ -107,7 +106,7 @@ class Sweep(Frozen):
     """What a sweep's file holds.
 
     Attributes:
-        dataset: Which questions are asked; several give every run on each.
+        dataset: Which questions are posed; several give every run on each.
         models: The models; several give every run on each. Empty is the settings' model.
         strategy: The strategies.
         budget: Limits of each item; several give every run under each. Empty is the settings' budget.
@@ -115,19 +114,19 @@ class Sweep(Frozen):
         context: Where strategies that look things up do so. Empty is the settings'.
     """
 
-    dataset: Annotated[list[SweptDataset], Field(min_length=1)]
-    strategy: Annotated[list[SweptStrategy], Field(min_length=1)]
-    models: list[SweptModels] = Field(default_factory=list)
+    dataset: Annotated[list[SweepDataset], Field(min_length=1)]
+    strategy: Annotated[list[SweepStrategy], Field(min_length=1)]
+    models: list[SweepModels] = Field(default_factory=list)
     budget: list[Budget] = Field(default_factory=list)
     seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
     context: list[str] = Field(default_factory=list)
 
 
-class SweptRun(Frozen):
+class SweepRun(Frozen):
     """One run of a sweep, not yet planned: its place in the file and its settings."""
 
-    dataset: SweptDataset
-    models: SweptModels | None
+    dataset: SweepDataset
+    models: SweepModels | None
     strategy: str
     parameters: dict[str, JsonValue]
     budget: Budget | None
@@ -172,16 +171,16 @@ def _beside(path: Path, context: Sequence[str]) -> list[str]:
     return [str(path.parent / name) if (path.parent / name).is_dir() else name for name in context]
 
 
-def runs_of(sweep: Sweep) -> list[SweptRun]:
+def runs_of(sweep: Sweep) -> list[SweepRun]:
     """Every run: models outermost, so that each is opened once; and what may answer others before what it may answer.
 
     Raises:
         UserError: There are too many.
     """
-    models_or_settings: list[SweptModels | None] = [*sweep.models] or [None]
+    models_or_settings: list[SweepModels | None] = [*sweep.models] or [None]
     budgets: list[Budget | None] = [*sweep.budget] or [None]
     runs = [
-        SweptRun(
+        SweepRun(
             dataset=dataset,
             models=models,
             strategy=s.name,
@@ -196,14 +195,14 @@ def runs_of(sweep: Sweep) -> list[SweptRun]:
         for chosen in _combinations(s.vary)
         for budget in budgets
     ]
-    if len(runs) > MOST_RUNS:
-        raise UserError(f"the sweep has {len(runs)} runs, more than {MOST_RUNS}", hint="cut it into several files")
+    if len(runs) > MAX_RUNS:
+        raise UserError(f"the sweep has {len(runs)} runs, more than {MAX_RUNS}", hint="cut it into several files")
     order = {id(run): i for i, run in enumerate(runs)}
     models_at = {str(m): i for i, m in enumerate(sweep.models)}
     return sorted(runs, key=lambda r: (models_at.get(str(r.models), 0), -_samples(r), order[id(r)]))
 
 
-def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> EvalPlan:
+def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: list[int]) -> EvalPlan:
     """The plan of one run.
 
     Raises:
@@ -234,7 +233,7 @@ def plan_of(run: SweptRun, task: Task, settings: Settings, seeds: list[int]) -> 
     )
 
 
-def _samples(run: SweptRun) -> int:
+def _samples(run: SweepRun) -> int:
     n = run.parameters.get("n", 1)
     return n if isinstance(n, int) else 1
 
@@ -244,25 +243,27 @@ def _combinations(vary: dict[str, list[JsonValue]]) -> list[dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One run of a sweep, planned.
 
     Attributes:
-        plan: What was decided.
+        plan: The plan.
         task: The dataset.
         source: Where it was opened from.
-        out: The run's folder.
+        out: The run's directory.
         label: What reports call it.
     """
 
     plan: EvalPlan
     task: Task
-    source: TaskSource
+    source: DatasetSource
     out: Path
     label: str
 
 
-def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[TaskSource], Task]) -> list[Job]:
+def plan_sweep(
+    sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[DatasetSource], Task]
+) -> list[PlannedRun]:
     """Plan every run of a sweep before any is begun; a dataset is opened once.
 
     A run that would be the same with other models, because its strategy does not ask their roles, is planned once.
@@ -272,8 +273,8 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
         DataError: A dataset cannot be read.
     """
     tasks: dict[str, Task] = {}
-    jobs: list[Job] = []
-    planned: list[SweptModels | None] = []
+    jobs: list[PlannedRun] = []
+    planned: list[SweepModels | None] = []
     many = len(sweep.dataset) > 1
     if sweep.context:
         settings = settings.model_copy(update={"context": tuple(sweep.context)})
@@ -282,14 +283,14 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
         key = source.model_dump_json()
         if key not in tasks:
             tasks[key] = open_task(source)
-        plan = plan_of(run, tasks[key], settings, sweep.seeds)
+        plan = plan_run(run, tasks[key], settings, sweep.seeds)
         if any(job.plan == plan and models != run.models for job, models in zip(jobs, planned, strict=True)):
             continue
         planned.append(run.models)
-        label = f"{plan.dataset.whole_name} {label_of(plan)}" if many else label_of(plan)
+        label = f"{plan.dataset.whole_name} {default_label(plan)}" if many else default_label(plan)
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
-        jobs.append(Job(plan, tasks[key], source, out / run_name(plan), label))
+        jobs.append(PlannedRun(plan, tasks[key], source, out / run_directory_name(plan), label))
     twice = [j for j in jobs if sum(j.plan == other.plan for other in jobs) > 1]
     if twice:
         raise UserError(f"the sweep has the run {twice[0].label!r} twice")
@@ -297,36 +298,26 @@ def plan_sweep(sweep: Sweep, settings: Settings, out: Path, open_task: Callable[
 
 
 async def run_sweep(
-    jobs: Sequence[Job],
+    jobs: Sequence[PlannedRun],
     settings: Settings,
     store: Path,
     *,
     resume: bool,
     concurrency: int,
-    watch: Callable[[str], Watcher],
+    watch: Callable[[str], RunObserver],
     at_once: int = 1,
     progress: Progress | None = None,
-) -> list[list[Row]]:
+) -> list[list[ResultRow]]:
     """Run the jobs; jobs of the same models, one after the other, share them opened.
 
     Jobs on one dataset are run in their order, since the samples of one answer the next; several datasets can be asked
     side by side, which fills a model's batches where items are few or a strategy asks one call after the other. A
-    finished run is read and not made again when the sweep goes on.
-
-    Args:
-        jobs: What is to be run.
-        settings: How backends are set up.
-        store: The run store of all of them.
-        resume: Whether to go on with what the folders hold.
-        concurrency: Most items of a dataset under way at a time.
-        watch: Gives the watcher of a run that begins, by the run's name and place among all.
-        at_once: Most datasets under way at a time.
-        progress: Told how far a model's files are.
+    finished run is read and not made again when the sweep continues.
 
     Raises:
         ReasonError: As `evaluate`.
     """
-    made: dict[Path, list[Row]] = {}
+    made: dict[Path, list[ResultRow]] = {}
     for several in _groups(jobs, settings.verifiers):
         models = {role: name for job in several for role, name in job.plan.models.items()}
         async with Reasoner(
@@ -334,9 +325,9 @@ async def run_sweep(
             settings=settings_for(several[0].plan, settings, store).model_copy(update=settings_of_roles(models)),
             progress=progress,
         ) as reasoner:
-            sharing, free = Sharing(reasoner, store), asyncio.Semaphore(at_once)
+            sharing, free = SharedResources(reasoner, store), asyncio.Semaphore(at_once)
 
-            async def ask(job: Job, sharing: Sharing = sharing) -> None:
+            async def ask(job: PlannedRun, sharing: SharedResources = sharing) -> None:
                 watcher = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
                 if resume and (finished := _finished(job)) is not None:
                     watcher.begin(len(finished), finished)
@@ -355,7 +346,7 @@ async def run_sweep(
                     watcher=watcher,
                 )
 
-            async def ask_all_of(lane: Sequence[Job], free: asyncio.Semaphore = free) -> None:
+            async def ask_all_of(lane: Sequence[PlannedRun], free: asyncio.Semaphore = free) -> None:
                 async with free:
                     for job in lane:
                         await ask(job)
@@ -364,33 +355,33 @@ async def run_sweep(
     return [made[job.out] for job in jobs]
 
 
-def _by_dataset(jobs: Sequence[Job]) -> list[list[Job]]:
-    lanes: dict[str, list[Job]] = {}
+def _by_dataset(jobs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    lanes: dict[str, list[PlannedRun]] = {}
     for job in jobs:
         lanes.setdefault(job.plan.dataset.fingerprint, []).append(job)
     return list(lanes.values())
 
 
-def _groups(jobs: Sequence[Job], verifiers: VerifyParameters) -> list[list[Job]]:
-    """Jobs one after the other that can share their models: whoever plays a role is the same for all that ask it."""
-    groups: list[list[Job]] = []
+def _groups(jobs: Sequence[PlannedRun], verifiers: VerifyParameters) -> list[list[PlannedRun]]:
+    """Jobs one after the other that can share their models: which component plays a role is the same for all that ask it."""
+    groups: list[list[PlannedRun]] = []
     players: dict[str, object] = {}
     for job in jobs:
         plan = job.plan
-        wanted: dict[str, object] = {"main": plan.models["main"]}
+        requested: dict[str, object] = {"main": plan.models["main"]}
         for role in asked_roles(plan.strategy, plan.verify, verifiers):
-            wanted[role] = jurors_of(plan.models) if role == JURY else plan.models.get(role)
+            requested[role] = jurors_of(plan.models) if role == JURY else plan.models.get(role)
         fits = bool(groups) and groups[-1][0].plan.local == plan.local
-        if fits and all(players.get(role, name) == name for role, name in wanted.items()):
+        if fits and all(players.get(role, name) == name for role, name in requested.items()):
             groups[-1].append(job)
-            players |= wanted
+            players |= requested
         else:
             groups.append([job])
-            players = wanted
+            players = requested
     return groups
 
 
-def _finished(job: Job) -> list[Row] | None:
+def _finished(job: PlannedRun) -> list[ResultRow] | None:
     """The rows of a run that is there whole; None if it is not."""
     if not (job.out / MANIFEST).exists():
         return None

@@ -1,6 +1,6 @@
 """`Task`: what a runner needs of a dataset: which questions there are, and how an answer to one is judged.
 
-From what a user says to a `Task`: the dataset read and its scorer ready.
+From what a user states to a `Task`: the dataset read and its scorer ready.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..core.answer import Answer
+from ..core.types import Answer
 from .datasets.items import Dataset, Item, Score
 from .datasets.loading import load_dataset
-from .plan import DatasetUse, TaskSource
+from .plan import DatasetInfo, DatasetSource
 from .scoring import Scorer
 
 
-class Judge(Protocol):
+class AnswerScorer(Protocol):
     """Scores answers."""
 
     async def score(self, item: Item, answer: Answer) -> Score:
@@ -35,14 +35,14 @@ class Task:
         open_judge: Opens who scores the answers; what it holds is given back when it is left.
     """
 
-    use: DatasetUse
+    use: DatasetInfo
     items: dict[str, Item]
-    open_judge: Callable[[], AbstractAsyncContextManager[Judge]]
+    open_judge: Callable[[], AbstractAsyncContextManager[AnswerScorer]]
 
 
-def task_of(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextManager[Judge]]) -> Task:
+def make_task(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextManager[AnswerScorer]]) -> Task:
     """A dataset with its scorer, as a runner takes it."""
-    use = DatasetUse(
+    use = DatasetInfo(
         name=dataset.name,
         variant=dataset.variant,
         source=dataset.source,
@@ -58,7 +58,7 @@ def task_of(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextManag
     return Task(use, dataset.by_id, open_judge)
 
 
-def open_task(source: TaskSource) -> Task:
+def open_task(source: DatasetSource) -> Task:
     """Open a dataset.
 
     Raises:
@@ -76,11 +76,11 @@ def open_task(source: TaskSource) -> Task:
         revision=source.revision,
         options=source.options or None,
     )
-    return task_of(dataset, Scorer)
+    return make_task(dataset, Scorer)
 
 
-def absolute(source: TaskSource) -> TaskSource:
-    """The same with an absolute path, so that a run can go on from another folder."""
+def with_absolute_path(source: DatasetSource) -> DatasetSource:
+    """The same with an absolute path, so that a run can continue from another directory."""
     if source.data is not None:
         return source.model_copy(update={"data": source.data.absolute()})
     path = Path(source.dataset)

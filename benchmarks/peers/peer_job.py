@@ -82,7 +82,7 @@ def as_json(job: Job) -> str:
 
 
 def from_json(text: str) -> Job:
-    """A job of `as_json`."""
+    """A job of `answer_as_json`."""
     told: dict[str, Any] = json.loads(text)
     return Job(**{**told, "questions": tuple(Asked(**asked) for asked in told["questions"])})
 

@@ -2,8 +2,8 @@
 
 best-of-n         `BestOfN`, budget = size
 self-consistency  `SelfConsistency` over what stands in the last box (its own projection by a pattern), budget = size
-beam              `BeamSearch`, beams of two, budget = size
-particle-filter   `ParticleFiltering`, budget = size
+beam              `BeamStrategy`, beams of two, budget = size
+particle-filter   `ParticleFilterStrategy`, budget = size
 
 Its searches stop a solution where `stop_token` is in its text, and not where the model ends it, so the box that every
 prompt asks for is that token, as in its documentation.

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...core.errors import DataError, UserError
-from ...core.question import Document, Question
+from ...core.types import Document, Question
 from .items import EvidenceSets, Item, LabelGold
-from .records import HubSource, RawRow, read_file
-from .spec import Reading, Recipe
+from .records import HubSource, Record, read_file
+from .spec import DatasetSpec, ReadOptions
 
 SUPPORTS, REFUTES, NOT_ENOUGH, DISPUTED = "SUPPORTS", "REFUTES", "NOT ENOUGH INFO", "DISPUTED"
 THREE = (SUPPORTS, REFUTES, NOT_ENOUGH)
@@ -32,7 +32,7 @@ SPELLINGS = {
 """What the sources call the labels."""
 
 CLAIM_ONLY = "claim-only"
-"""The variant without evidence: what a method gets from the claims' wording alone."""
+"""The variant without evidence: what a method gets from the claims' wording only."""
 
 _BY_DOCUMENTS = {
     SUPPORTS: "The documents support the claim.",
@@ -49,7 +49,7 @@ _BY_ITSELF = {
 
 
 def claim_item(
-    reading: Reading,
+    reading: ReadOptions,
     *,
     name: str,
     claim: str,
@@ -62,30 +62,19 @@ def claim_item(
 ) -> Item:
     """A claim with its documents as a multiple-choice question.
 
-    The order of the documents is drawn by the seed, since a source may list the gold ones first; so is the order of the
+    The order of the documents is shuffled by the seed, since a source may list the gold ones first; so is the order of the
     choices.
-
-    Args:
-        reading: The seed and whether the documents are shown.
-        name: The item's name.
-        claim: The claim.
-        label: The right label.
-        labels: All labels.
-        documents: The evidence shown.
-        evidence: What of it is right; names that are not shown are left out.
-        subject: Of the item.
-        group: Of the item.
     """
     alone = reading.variant == CLAIM_ONLY
     order = reading.order(name, len(labels))
     shown = tuple(labels[i] for i in order)
     texts = _BY_ITSELF if alone else _BY_DOCUMENTS
-    asked = "Is the claim true?" if alone else "What do the documents say of the claim?"
+    request = "Is the claim true?" if alone else "What do the documents say of the claim?"
     placed = () if alone else tuple(documents[i] for i in reading.order(f"{name}\x1fdocuments", len(documents)))
     return Item(
         id=name,
         question=Question(
-            text=f"Claim: {claim}\n\n{asked}",
+            text=f"Claim: {claim}\n\n{request}",
             choices=tuple(texts[one] for one in shown),
             documents=placed,
             kind="choice",
@@ -101,7 +90,7 @@ def sentence(name: str, page: str, text: str) -> Document:
     return Document(name=name, text=f"{page}: {text}" if page else text)
 
 
-def label_of(row: RawRow, field: str, labels: Sequence[str]) -> str:
+def label_of(row: Record, field: str, labels: Sequence[str]) -> str:
     """A label field, in our spelling.
 
     Raises:
@@ -110,7 +99,7 @@ def label_of(row: RawRow, field: str, labels: Sequence[str]) -> str:
     return row.label(field, {spelling: ours for spelling, ours in SPELLINGS.items() if ours in labels})
 
 
-MOST_SENTENCES = 5
+MAX_SENTENCES = 5
 """Sentences that a retriever's list has."""
 
 _PADDED = ("oracle", "retrieval")
@@ -128,12 +117,12 @@ def _hub(variant: str) -> tuple[HubSource, ...]:
     return (HubSource("copenlu/fever_gold_evidence", "validation", revision=revision),)
 
 
-def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     two = reading.variant == "oracle-sr"
     labels = (SUPPORTS, REFUTES) if two else THREE
     padded = reading.variant in _PADDED
     corpus = _corpus(reading.data, reading.options.get("corpus")) if padded and reading.data else {}
-    count = reading.whole("sentences", MOST_SENTENCES, least=1, most=MOST_SENTENCES)
+    count = reading.whole("sentences", MAX_SENTENCES, least=1, most=MAX_SENTENCES)
     for row in rows:
         label = label_of(row, "label", THREE)
         if label not in labels:
@@ -146,7 +135,7 @@ def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         else:
             shown = list(gold)
         names = {d.name for d in shown}
-        whole = reading.variant == "retrieval"  # a retriever's misses are misses; an oracle's are not asked for
+        full = reading.variant == "retrieval"  # a retriever's misses are misses; an oracle's are not requested
         yield claim_item(
             reading,
             name=row.text("id"),
@@ -155,38 +144,38 @@ def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
             labels=labels,
             documents=shown,
             evidence=EvidenceSets(
-                names=tuple(d.name for d in gold if whole or d.name in names),
-                sets=tuple(s for s in sets if whole or set(s) <= names),
+                names=tuple(d.name for d in gold if full or d.name in names),
+                sets=tuple(s for s in sets if full or set(s) <= names),
             ),
         )
 
 
-def _evidence(row: RawRow) -> tuple[tuple[Document, ...], tuple[tuple[str, ...], ...]]:
+def _evidence(row: Record) -> tuple[tuple[Document, ...], tuple[tuple[str, ...], ...]]:
     """The gold sentences, and which of them are enough together."""
     value = row.value("evidence")
     if isinstance(value, list) and value and isinstance(value[0], list):
         return _hub_evidence(row, value), ()
-    found = tuple(sentence(e.text("doc_id"), e.optional("page"), e.text("text")) for e in row.rows("evidence"))
-    if not found:
+    result = tuple(sentence(e.text("doc_id"), e.optional("page"), e.text("text")) for e in row.rows("evidence"))
+    if not result:
         raise row.bad("a claim that is supported or refuted has no evidence")
     sets: list[tuple[str, ...]] = []
-    given = row.values.get("evidence_sets") or []
-    for indices in given if isinstance(given, list) else []:
-        if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < len(found) for i in indices):
+    values = row.values.get("evidence_sets") or []
+    for indices in values if isinstance(values, list) else []:
+        if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < len(result) for i in indices):
             raise row.bad("the field 'evidence_sets' must be lists of positions within 'evidence'")
-        sets.append(tuple(found[i].name for i in indices if isinstance(i, int)))
-    return _once(found), tuple(s for s in sets if s)
+        sets.append(tuple(result[i].name for i in indices if isinstance(i, int)))
+    return _once(result), tuple(s for s in sets if s)
 
 
-def _hub_evidence(row: RawRow, value: Sequence[object]) -> tuple[Document, ...]:
+def _hub_evidence(row: Record, value: Sequence[object]) -> tuple[Document, ...]:
     """The hub's copy: lists of page, number and text, brackets spelled out."""
-    found = []
+    results = []
     for entry in value:
         if not isinstance(entry, list) or len(entry) < 3:
             raise row.bad("an entry of 'evidence' must be page, number and text")
         page, number, text = (str(part) for part in entry[:3])
-        found.append(sentence(f"{page}:{number}", _spoken(page.replace("_", " ")), _spoken(text)))
-    return _once(found)
+        results.append(sentence(f"{page}:{number}", _spoken(page.replace("_", " ")), _spoken(text)))
+    return _once(results)
 
 
 def _once(documents: Sequence[Document]) -> tuple[Document, ...]:
@@ -200,12 +189,12 @@ def _spoken(text: str) -> str:
 
 
 def _padded(
-    row: RawRow,
+    row: Record,
     gold: Sequence[Document],
     sets: Sequence[tuple[str, ...]],
     corpus: Mapping[str, Document],
     count: int,
-    reading: Reading,
+    reading: ReadOptions,
 ) -> list[Document]:
     """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found.
 
@@ -226,36 +215,36 @@ def _padded(
     return shown
 
 
-def _corpus(data: Path, given: str | None) -> dict[str, Document]:
+def _corpus(data: Path, values: str | None) -> dict[str, Document]:
     """The sentences by name."""
-    path = Path(given) if given else _beside(data)
+    path = Path(values) if values else _beside(data)
     if not path.is_file():
         raise DataError(
             f"the sentences that 'retrieved' names are not at {path}",
             hint="name their file with the option corpus=FILE",
         )
-    found: dict[str, Document] = {}
+    results: dict[str, Document] = {}
     for row in read_file(path):
         name = row.text("id")
-        if name in found:
+        if name in results:
             raise row.bad(f"the id {name!r} occurs twice")
-        found[name] = sentence(name, row.optional("page"), row.text("text"))
-    return found
+        results[name] = sentence(name, row.optional("page"), row.text("text"))
+    return results
 
 
 def _beside(data: Path) -> Path:
-    """Where the corpus lies: in a folder beside the dataset's."""
+    """Where the corpus is: in a directory next to the dataset's."""
     root = data if data.is_dir() and (data / "corpus").is_dir() else (data if data.is_dir() else data.parent).parent
     return root / "corpus" / "sentences.jsonl"
 
 
-def _lookup(row: RawRow, corpus: Mapping[str, Document], name: str) -> Document:
+def _lookup(row: Record, corpus: Mapping[str, Document], name: str) -> Document:
     if name not in corpus:
         raise row.bad(f"'retrieved' names {name!r}, which the corpus does not have")
     return corpus[name]
 
 
-FEVER = Recipe(
+FEVER = DatasetSpec(
     name="fever",
     summary="FEVER: is a claim supported or refuted by sentences of Wikipedia?",
     licence="CC BY-SA 3.0 (FEVER, Wikipedia)",
@@ -274,8 +263,8 @@ FEVER = Recipe(
     },
     folders=("fever",),
     options={
-        "corpus": "file of the sentences; by default corpus/sentences.jsonl in the folder beside the dataset's",
-        "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MOST_SENTENCES}",
+        "corpus": "file of the sentences; by default corpus/sentences.jsonl in the directory beside the dataset's",
+        "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MAX_SENTENCES}",
     },
 )
 
@@ -286,7 +275,7 @@ _WITHOUT = {CLAIM_ONLY: "without evidence"}
 # -- CLIMATE-FEVER (Diggelmann et al. 2020, arXiv:2012.00614)
 
 
-def _read_climate(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_climate(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     labels = THREE if reading.variant == "three-way" else (*THREE, DISPUTED)
     for row in rows:
         label = label_of(row, row.first("label", "claim_label"), (*THREE, DISPUTED))
@@ -314,7 +303,7 @@ def _read_climate(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-CLIMATE_FEVER = Recipe(
+CLIMATE_FEVER = DatasetSpec(
     name="climate-fever",
     summary="CLIMATE-FEVER: claims about the climate, five sentences of Wikipedia for each",
     licence="none stated; the evidence is Wikipedia text: CC BY-SA 3.0",
@@ -332,7 +321,7 @@ CLIMATE_FEVER = Recipe(
 # -- VitaminC (Schuster, Fisch and Barzilay 2021, arXiv:2103.08541)
 
 
-def _read_vitaminc(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_vitaminc(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
         name = row.text(row.first("id", "unique_id"))
         yield claim_item(
@@ -346,7 +335,7 @@ def _read_vitaminc(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-VITAMINC = Recipe(
+VITAMINC = DatasetSpec(
     name="vitaminc",
     summary="VitaminC: claims against passages that differ in little and change the verdict",
     licence="CC BY-SA 3.0",
@@ -360,7 +349,7 @@ VITAMINC = Recipe(
 # -- FEVER Symmetric (Schuster et al. 2019, arXiv:1908.05267)
 
 
-def _read_symmetric(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_symmetric(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
         yield claim_item(
             reading,
@@ -373,7 +362,7 @@ def _read_symmetric(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-FEVER_SYMMETRIC = Recipe(
+FEVER_SYMMETRIC = DatasetSpec(
     name="fever-symmetric",
     summary="FEVER Symmetric: every claim with evidence for it and with evidence against it",
     licence="data: CC BY-SA 3.0; code: MIT",
@@ -386,16 +375,16 @@ FEVER_SYMMETRIC = Recipe(
 # -- SufficientFacts (Atanasova et al. 2022, arXiv:2204.02007)
 
 
-def _read_sufficient(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_sufficient(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
         lacking = row.text("sufficiency").strip().upper().startswith("NOT ENOUGH")
-        whole = label_of(row, "label_full", THREE)
+        full = label_of(row, "label_full", THREE)
         name = row.text("id")
         yield claim_item(
             reading,
             name=name,
             claim=row.text("claim"),
-            label=NOT_ENOUGH if lacking else whole,
+            label=NOT_ENOUGH if lacking else full,
             labels=THREE,
             documents=[
                 sentence(f"{name}-{i}", e.optional("page"), e.text("text")) for i, e in enumerate(row.rows("evidence"))
@@ -405,7 +394,7 @@ def _read_sufficient(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]
         )
 
 
-SUFFICIENT_FACTS = Recipe(
+SUFFICIENT_FACTS = DatasetSpec(
     name="sufficient-facts",
     summary="SufficientFacts: is the evidence still enough after a part of it was removed?",
     licence="MIT (its authors' card); evidence: Wikipedia, CC BY-SA 3.0",

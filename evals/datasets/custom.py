@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import cast, get_args
 
 from ...core.errors import UserError
-from ...core.question import AnswerKind, Document, Question
+from ...core.types import AnswerKind, Document, Question
 from ...reasoning.answers.kinds import answer_kind
 from .items import ChoiceGold, Item, MathGold, TextGold
-from .records import RawRow
-from .spec import Reading, Recipe
+from .records import Record
+from .spec import DatasetSpec, ReadOptions
 
 FIELDS = {
     "question": "the question",
@@ -32,18 +32,18 @@ def parse_map(text: str) -> dict[str, str]:
     Raises:
         UserError: A part is no `name=field`, or a name is used twice.
     """
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, equals, field = (p.strip() for p in part.partition("="))
         if not equals or not name or not field:
             raise UserError(f"--map: {part!r} is no NAME=FIELD", hint="for example question=prompt,answer=target")
-        if name in found:
+        if name in results:
             raise UserError(f"--map names {name!r} twice")
-        found[name] = field
-    return found
+        results[name] = field
+    return results
 
 
-def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     kinds = get_args(AnswerKind)
     usual = reading.options.get("kind", "auto")
     if usual not in kinds:
@@ -61,18 +61,18 @@ def _read(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
             right = _position(row, choices)
             order = reading.order(name, len(choices))
             shown = tuple(choices[i] for i in order)
-            asked = Question(text=text, choices=shown, documents=documents, kind="choice")
+            request = Question(text=text, choices=shown, documents=documents, kind="choice")
             yield Item(
-                id=name, question=asked, gold=ChoiceGold(correct=(order.index(right),)), subject=subject, group=group
+                id=name, question=request, gold=ChoiceGold(correct=(order.index(right),)), subject=subject, group=group
             )
             continue
-        asked = Question(text=text, documents=documents, kind=cast(AnswerKind, kind))
+        request = Question(text=text, documents=documents, kind=cast(AnswerKind, kind))
         if kind == "choice":
             raise row.bad("the field 'choices' is missing", hint="--map choices=… names it")
-        yield Item(id=name, question=asked, gold=_gold(row, asked), subject=subject, group=group)
+        yield Item(id=name, question=request, gold=_gold(row, request), subject=subject, group=group)
 
 
-def _gold(row: RawRow, question: Question) -> MathGold | TextGold:
+def _gold(row: Record, question: Question) -> MathGold | TextGold:
     answers = _answers(row)
     kind = answer_kind(question)
     if kind in ("number", "math"):
@@ -80,7 +80,7 @@ def _gold(row: RawRow, question: Question) -> MathGold | TextGold:
     return TextGold(answers=answers)
 
 
-def _answers(row: RawRow) -> tuple[str, ...]:
+def _answers(row: Record) -> tuple[str, ...]:
     value = row.value("answer")
     if isinstance(value, bool):
         return ("yes" if value else "no",)
@@ -89,7 +89,7 @@ def _answers(row: RawRow) -> tuple[str, ...]:
     return (row.text("answer"),)
 
 
-def _position(row: RawRow, choices: tuple[str, ...]) -> int:
+def _position(row: Record, choices: tuple[str, ...]) -> int:
     """Position of the right choice in the source's order."""
     value = row.value("answer")
     text = str(value).strip()
@@ -110,7 +110,7 @@ def _position(row: RawRow, choices: tuple[str, ...]) -> int:
     return index
 
 
-def _documents(row: RawRow) -> tuple[Document, ...]:
+def _documents(row: Record) -> tuple[Document, ...]:
     if not row.has("documents"):
         return ()
     value = row.value("documents")
@@ -121,7 +121,7 @@ def _documents(row: RawRow) -> tuple[Document, ...]:
     return tuple(Document(name=f"document {i}", text=t) for i, t in enumerate(row.texts("documents", least=0), 1))
 
 
-OWN = Recipe(
+CUSTOM = DatasetSpec(
     name="file",
     summary="your own questions: any JSONL or CSV with --data FILE, fields named with --map",
     licence="that of your file",

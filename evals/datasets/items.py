@@ -12,9 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ...core.answer import Probability
 from ...core.messages import Frozen
-from ...core.question import Question
+from ...core.types import Probability, Question
 
 
 class MathGold(Frozen):
@@ -130,12 +129,12 @@ class Item(Frozen):
 
     Attributes:
         id: Its name, unique in the dataset.
-        question: What is asked: text, choices in the order shown, documents, kind.
+        question: What is posed: text, choices in the order shown, documents, kind.
         gold: What is right.
         subject: What breakdowns group by; empty if nothing.
-        level: How hard the source says it is; breakdowns group by it as well; empty if it does not say.
+        level: How hard the source states it is; breakdowns group by it as well; empty if it does not state.
         group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the
-            item stands alone. Standard errors are clustered by it.
+            item is only. Standard errors are clustered by it.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -161,7 +160,7 @@ class Dataset(Frozen):
 
     Attributes:
         name: Name of the dataset; of the file, if it is the user's own.
-        variant: Which reading of it: "mc1", "oracle", …; empty if there is one alone.
+        variant: Which reading of it: "mc1", "oracle", …; empty if there is one only.
         source: Where the rows came from: a hub id, or a file's path.
         revision: Commit on the hub, if they came from there.
         sha256: Of the local file, if they came from one.
@@ -223,7 +222,7 @@ class Score(Frozen):
 
 
 def fingerprint(items: tuple[Item, ...]) -> str:
-    """SHA-256 over items in order, golds included; their levels change neither what is asked nor what is right."""
+    """SHA-256 over items in order, golds included; their levels change neither what is posed nor what is right."""
     digest = hashlib.sha256()
     for item in items:
         plain = item.model_dump(mode="json", exclude={"level"})

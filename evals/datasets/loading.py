@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
-from .custom import FIELDS, OWN
+from .custom import CUSTOM, FIELDS
 from .items import Dataset, Item, fingerprint
-from .records import RawRow, find_files, read_file, read_hub, renamed, sha256_of
-from .spec import DATASETS, Reading, Recipe
+from .records import Record, find_files, read_file, read_hub, rename_fields, sha256_of
+from .spec import DATASETS, DatasetSpec, ReadOptions
 
 
 def load_dataset(
@@ -30,16 +30,10 @@ def load_dataset(
     """Read a dataset.
 
     Args:
-        name: Its registered name, with the variant behind a colon if one is wanted (`truthfulqa:mc2`, `aime:2024`); or
+        name: Its registered name, with the variant after a colon if one is requested (`truthfulqa:mc2`, `aime:2024`); or
             the path of a JSONL or CSV file of one's own.
-        data: A local file, or a folder that holds it; None reads from the hub at a pinned commit.
-        mapping: Fields of the file by the names that are looked for (see `own.FIELDS`, `own.parse_map`).
-        variant: Which reading of it, if the name does not say.
+        data: A local file, or a directory that holds it; None reads from the hub at a pinned commit.
         seed: Seed of the order in which choices and evidence are shown; None leaves the source's.
-        limit: Only so many items, the first ones.
-        split: Another split of the hub's.
-        revision: Another commit of the hub's.
-        options: The dataset's own options (`Recipe.options`).
 
     Raises:
         UnknownName: There is no such dataset, variant or option.
@@ -54,20 +48,20 @@ def load_dataset(
     for option in options:
         if option not in recipe.options:
             raise UnknownName(f"option of {recipe.name}", option, nearest(option, recipe.options))
-    reading = Reading(recipe.name, variant, seed, data, options)
-    rows, source, found, digest = _rows(recipe, reading, revision, split)
+    reading = ReadOptions(recipe.name, variant, seed, data, options)
+    rows, source, result, digest = _rows(recipe, reading, revision, split)
     if mapping:
-        if recipe.name == OWN.name:
+        if recipe.name == CUSTOM.name:
             for field in mapping:
                 if field not in FIELDS:
                     raise UnknownName("field of --map", field, nearest(field, FIELDS))
-        rows = renamed(rows, mapping)
+        rows = rename_fields(rows, mapping)
     items = tuple(_items(recipe, rows, reading, source))
     return Dataset(
-        name=data.stem if recipe.name == OWN.name and data is not None else recipe.name,
+        name=data.stem if recipe.name == CUSTOM.name and data is not None else recipe.name,
         variant=variant,
         source=source,
-        revision=found,
+        revision=result,
         sha256=digest,
         options={
             **options,
@@ -85,10 +79,10 @@ def load_dataset(
     )
 
 
-def _resolve(name: str, data: Path | None, variant: str) -> tuple[Recipe, Path | None, str]:
+def _resolve(name: str, data: Path | None, variant: str) -> tuple[DatasetSpec, Path | None, str]:
     """The recipe, the local path and the variant that are meant."""
     if data is None and name.lower().endswith((".jsonl", ".csv")):
-        return OWN, Path(name), ""
+        return CUSTOM, Path(name), ""
     base, colon, behind = name.partition(":")
     recipe = DATASETS.load(base)
     if colon and variant and behind != variant:
@@ -104,7 +98,9 @@ def _resolve(name: str, data: Path | None, variant: str) -> tuple[Recipe, Path |
     return recipe, data, variant
 
 
-def _rows(recipe: Recipe, reading: Reading, revision: str, split: str) -> tuple[Iterator[RawRow], str, str, str]:
+def _rows(
+    recipe: DatasetSpec, reading: ReadOptions, revision: str, split: str
+) -> tuple[Iterator[Record], str, str, str]:
     """Records, the source's name, the commit on the hub, and the digest of local files."""
     if reading.data is not None:
         if revision or split:
@@ -128,40 +124,40 @@ def _rows(recipe: Recipe, reading: Reading, revision: str, split: str) -> tuple[
 class _Watched:
     """Records on their way to a reader; knows which it took last, which is where an item or an error came from."""
 
-    def __init__(self, rows: Iterator[RawRow]) -> None:
+    def __init__(self, rows: Iterator[Record]) -> None:
         self._rows = rows
         self.where = ""
 
-    def __iter__(self) -> Iterator[RawRow]:
+    def __iter__(self) -> Iterator[Record]:
         return self
 
-    def __next__(self) -> RawRow:
+    def __next__(self) -> Record:
         row = next(self._rows)
         self.where = row.where
         return row
 
 
-def _items(recipe: Recipe, rows: Iterator[RawRow], reading: Reading, source: str) -> Iterator[Item]:
+def _items(recipe: DatasetSpec, rows: Iterator[Record], reading: ReadOptions, source: str) -> Iterator[Item]:
     """The items, each with a name of its own, and at least one.
 
     Raises:
         DataError: Two share a name, there is none, or a record makes no item.
     """
     watched = _Watched(rows)
-    places: dict[str, str] = {}
+    positions: dict[str, str] = {}
     try:
         for item in recipe.read(watched, reading):
-            if item.id in places:
-                raise DataError(f"{watched.where}: the id {item.id!r} is that of {places[item.id]} already")
-            places[item.id] = watched.where
+            if item.id in positions:
+                raise DataError(f"{watched.where}: the id {item.id!r} is that of {positions[item.id]} already")
+            positions[item.id] = watched.where
             yield item
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{watched.where}: {field or 'the record'}: {first['msg']}") from e
-    if not places:
+    if not positions:
         what = f"{reading.name}:{reading.variant}" if reading.variant else reading.name
-        if recipe.name == OWN.name:
+        if recipe.name == CUSTOM.name:
             raise DataError(f"{source} has no question in it", hint="one record a line; a CSV file needs a header too")
         raise DataError(
             f"{source} has no item of {what}", hint="the file is empty, or the variant leaves all of it out"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from ...core.errors import UserError
-from ...core.question import Question
+from ...core.types import Question
 from .items import Item, MathGold
-from .records import HubSource, RawRow
-from .spec import Reading, Recipe
+from .records import HubSource, Record
+from .spec import DatasetSpec, ReadOptions
 
 FIRST_YEAR, LAST_YEAR = 1983, 2026
 EASIEST, HARDEST = 1, 5
@@ -57,7 +57,7 @@ def _aime_hub(variant: str) -> tuple[HubSource, ...]:
     return tuple(s for s, begin, end in sources if begin <= last and first <= end)
 
 
-def _read_aime(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_aime(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     first, last = years_of(reading.variant)
     for row in rows:
         year, part, number = _aime_number(row)
@@ -75,7 +75,7 @@ def _read_aime(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-def _aime_number(row: RawRow) -> tuple[int, str, int]:
+def _aime_number(row: Record) -> tuple[int, str, int]:
     """Year, part ("I", "II" or "") and number of a problem."""
     if row.source in _ONE_YEAR:
         return _ONE_YEAR[row.source], "", row.position
@@ -88,7 +88,7 @@ def _aime_number(row: RawRow) -> tuple[int, str, int]:
     return int(match["year"]), match["part"] or "", int(match["number"])
 
 
-AIME = Recipe(
+AIME = DatasetSpec(
     name="aime",
     summary=f"American Invitational Mathematics Examination, {FIRST_YEAR}-{LAST_YEAR}, by year",
     licence="problems: copyright Mathematical Association of America, for evaluation only",
@@ -126,7 +126,7 @@ def _math500_hub(variant: str) -> tuple[HubSource, ...]:
     return (HubSource("HuggingFaceH4/MATH-500", "test", revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"),)
 
 
-def _read_math500(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_math500(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     levels = levels_of(reading.variant)
     for row in rows:
         level = _level(row)
@@ -147,13 +147,13 @@ def _read_math500(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-def _level(row: RawRow) -> int | None:
-    """The level that a record states, as `3` or as MATH's `Level 3`; None if it states none."""
+def _level(row: Record) -> int | None:
+    """The level that a record states, as `3` or as MATH's `DuplicateLevel 3`; None if it states none."""
     match = _LEVEL.fullmatch(str(row.values.get("level")).strip())
     return int(match[1]) if match else None
 
 
-MATH500 = Recipe(
+MATH500 = DatasetSpec(
     name="math500",
     summary="MATH-500: 500 competition problems with a formula or number as answer, by level",
     licence="MATH: MIT; the split is PRM800K's: MIT",
@@ -167,9 +167,9 @@ MATH500 = Recipe(
 # -- GSM8K
 
 
-def _read_gsm8k(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_gsm8k(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
-        # the original puts the number behind its solution and four hashes
+        # the original puts the number after its solution and four hashes
         answer = row.text("answer").rpartition("####")[2].strip().replace(",", "")
         if not answer:
             raise row.bad("the field 'answer' has no number behind ####")
@@ -180,7 +180,7 @@ def _read_gsm8k(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-GSM8K = Recipe(
+GSM8K = DatasetSpec(
     name="gsm8k",
     summary="GSM8K: grade-school word problems with a number as answer",
     licence="MIT",

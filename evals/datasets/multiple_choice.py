@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.question import Question
+from ...core.types import Question
 from .items import ChoiceGold, Item, TruthfulGold
-from .records import HubSource, RawRow
-from .spec import Reading, Recipe
+from .records import HubSource, Record
+from .spec import DatasetSpec, ReadOptions
 
 _WRONG = tuple(f"Incorrect Answer {i}" for i in (1, 2, 3))
 
@@ -24,7 +24,7 @@ def _gpqa_hub(variant: str) -> tuple[HubSource, ...]:
     return (HubSource("Idavidrein/gpqa", "train", f"gpqa_{variant}", revision=revision, gated=True),)
 
 
-def _read_gpqa(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_gpqa(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
         name = row.text("Record ID") if row.has("Record ID") else f"gpqa-{row.position:03d}"
         choices = tuple(row.text(field).strip() for field in ("Correct Answer", *_WRONG))
@@ -39,7 +39,7 @@ def _read_gpqa(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
         )
 
 
-GPQA = Recipe(
+GPQA = DatasetSpec(
     name="gpqa",
     summary="GPQA: graduate-level questions of biology, physics and chemistry, four choices",
     licence="CC BY 4.0",
@@ -70,7 +70,7 @@ def _truthfulqa_hub(variant: str) -> tuple[HubSource, ...]:
     return (HubSource(_REPO, "validation", config, revision=_REVISION),)
 
 
-def _read_truthfulqa(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]:
+def _read_truthfulqa(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
     for row in rows:
         name = row.text("id") if row.has("id") else f"tqa-{row.position:04d}"
         subject = row.optional("category")
@@ -95,7 +95,7 @@ def _read_truthfulqa(rows: Iterator[RawRow], reading: Reading) -> Iterator[Item]
         )
 
 
-def _targets(row: RawRow, variant: str) -> tuple[tuple[str, ...], set[int]]:
+def _targets(row: Record, variant: str) -> tuple[tuple[str, ...], set[int]]:
     """The choices of MC1 or MC2 and the positions of the right ones."""
     targets = row.row(row.first(variant, f"{variant}_targets"))
     choices = targets.texts("choices", least=2)
@@ -104,12 +104,12 @@ def _targets(row: RawRow, variant: str) -> tuple[tuple[str, ...], set[int]]:
         raise targets.bad(f"the field 'labels' must be {len(choices)} zeros and ones, one for each choice")
     right = {i for i, label in enumerate(labels) if label == 1}
     if not right or len(right) == len(choices) or (variant == "mc1" and len(right) > 1):
-        wanted = "exactly one right choice" if variant == "mc1" else "right and wrong choices"
-        raise targets.bad(f"there must be {wanted}, not {len(right)} right of {len(choices)}")
+        requested = "exactly one right choice" if variant == "mc1" else "right and wrong choices"
+        raise targets.bad(f"there must be {requested}, not {len(right)} right of {len(choices)}")
     return choices, right
 
 
-def _mass(row: RawRow, shown: tuple[str, ...], correct: tuple[int, ...]) -> ChoiceGold:
+def _mass(row: Record, shown: tuple[str, ...], correct: tuple[int, ...]) -> ChoiceGold:
     """The gold of MC2; with MC1's inside it where MC1's choices are all among MC2's, so that one run gives both."""
     if row.has(row.first("mc1", "mc1_targets")):
         choices, right = _targets(row, "mc1")
@@ -120,7 +120,7 @@ def _mass(row: RawRow, shown: tuple[str, ...], correct: tuple[int, ...]) -> Choi
     return ChoiceGold(correct=correct, rule="mass")
 
 
-TRUTHFULQA = Recipe(
+TRUTHFULQA = DatasetSpec(
     name="truthfulqa",
     summary="TruthfulQA: questions that people often answer wrongly",
     licence="Apache-2.0",

@@ -1,4 +1,4 @@
-"""`RawRow`: one record of a source as it stands there, with the place that errors name.
+"""`Record`: one record of a source as it is there, with the place that errors name.
 
 Local files: JSON lines and CSV, read record by record; whatever is wrong is told with file and line.
 
@@ -20,18 +20,18 @@ from typing import Any
 from pydantic import JsonValue
 
 from ...core.errors import BackendUnavailable, DataError, UserError
-from ...core.json_lines import decoded, json_lines
+from ...core.files import decoded, json_lines
 
 
 @dataclass(frozen=True)
-class RawRow:
+class Record:
     """One record.
 
     Attributes:
         values: Its fields.
         where: The file and line, or the place on the hub.
         position: Its number within the source, from 1.
-        source: Which of several sources it came from: the hub id, or the file's folder.
+        source: Which of several sources it came from: the hub id, or the file's directory.
     """
 
     values: Mapping[str, JsonValue]
@@ -102,7 +102,7 @@ class RawRow:
             raise self.bad(f"the field {name!r} has {len(value)} entries, fewer than {least}")
         return tuple(str(v) for v in value)
 
-    def rows(self, name: str) -> list[RawRow]:
+    def rows(self, name: str) -> list[Record]:
         """A field that must be a list of records.
 
         Raises:
@@ -112,12 +112,12 @@ class RawRow:
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
             raise self.bad(f"the field {name!r} must be a list of records")
         return [
-            RawRow(v, f"{self.where}, {name}[{i}]", i + 1, self.source)
+            Record(v, f"{self.where}, {name}[{i}]", i + 1, self.source)
             for i, v in enumerate(value)
             if isinstance(v, dict)
         ]
 
-    def row(self, name: str) -> RawRow:
+    def row(self, name: str) -> Record:
         """A field that must be a record.
 
         Raises:
@@ -126,25 +126,21 @@ class RawRow:
         value = self.value(name)
         if not isinstance(value, dict):
             raise self.bad(f"the field {name!r} must be a record")
-        return RawRow(value, f"{self.where}, {name}", self.position, self.source)
+        return Record(value, f"{self.where}, {name}", self.position, self.source)
 
     def label(self, name: str, labels: Mapping[str, str]) -> str:
         """A field that must be one of several labels.
 
-        Args:
-            name: The field.
-            labels: The label that is meant by each spelling.
-
         Raises:
             DataError: It is none of them.
         """
-        given = self.text(name)
-        found = labels.get(given.strip().upper())
-        if found is None:
+        provided = self.text(name)
+        result = labels.get(provided.strip().upper())
+        if result is None:
             raise self.bad(
-                f"the field {name!r} is {given!r}", hint="one of " + ", ".join(dict.fromkeys(labels.values()))
+                f"the field {name!r} is {provided!r}", hint="one of " + ", ".join(dict.fromkeys(labels.values()))
             )
-        return found
+        return result
 
     def optional(self, name: str) -> str:
         """A text, or an empty one where the field is missing or null."""
@@ -155,13 +151,8 @@ class RawRow:
         return DataError(f"{self.where}: {what}", hint=hint)
 
 
-def renamed(rows: Iterator[RawRow], mapping: Mapping[str, str]) -> Iterator[RawRow]:
+def rename_fields(rows: Iterator[Record], mapping: Mapping[str, str]) -> Iterator[Record]:
     """Give fields the names that a reader looks for; the old ones stay.
-
-    Args:
-        rows: Records.
-        mapping: For each name that is wanted, where it stands: a field, a path of fields (`meta.level`), or several
-            fields joined by `|`, which become a list.
 
     Raises:
         DataError: A record lacks a field.
@@ -170,10 +161,10 @@ def renamed(rows: Iterator[RawRow], mapping: Mapping[str, str]) -> Iterator[RawR
         values = dict(row.values)
         for name, path in mapping.items():
             values[name] = [_at(row, p) for p in path.split("|")] if "|" in path else _at(row, path)
-        yield RawRow(values, row.where, row.position, row.source)
+        yield Record(values, row.where, row.position, row.source)
 
 
-def _at(row: RawRow, path: str) -> JsonValue:
+def _at(row: Record, path: str) -> JsonValue:
     if path in row.values:  # a column's name may have a dot in it
         return row.values[path]
     value: JsonValue = dict(row.values)
@@ -200,15 +191,11 @@ def _kind(value: JsonValue) -> str:
 
 
 FILE = "dev.jsonl"
-"""Name of a dataset's file inside its folder."""
+"""Name of a dataset's file inside its directory."""
 
 
 def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
     """The files that a path means.
-
-    Args:
-        data: A file; or a folder that holds `dev.jsonl`, or one folder for each dataset with it.
-        folders: Names of the dataset's folders.
 
     Raises:
         DataError: There is no such file.
@@ -218,15 +205,15 @@ def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
     if data.is_dir():
         if (data / FILE).is_file():
             return [data / FILE]
-        found = [data / name / FILE for name in folders if (data / name / FILE).is_file()]
-        if found:
-            return found
-        wanted = " or ".join(f"{name}/{FILE}" for name in folders) or FILE
-        raise DataError(f"the folder {data} holds no {wanted}", hint="name the file itself with --data")
+        results = [data / name / FILE for name in folders if (data / name / FILE).is_file()]
+        if results:
+            return results
+        requested = " or ".join(f"{name}/{FILE}" for name in folders) or FILE
+        raise DataError(f"the directory {data} holds no {requested}", hint="name the file itself with --data")
     raise DataError(f"there is no file {data}", hint="--data takes a JSONL or CSV file")
 
 
-def read_file(path: Path) -> Iterator[RawRow]:
+def read_file(path: Path) -> Iterator[Record]:
     """The records of a file, one at a time: CSV if its name ends so, else JSON lines.
 
     Raises:
@@ -248,12 +235,12 @@ def sha256_of(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _jsonl(path: Path) -> Iterator[RawRow]:
+def _jsonl(path: Path) -> Iterator[Record]:
     for position, line in enumerate(json_lines(_bytes(path), str(path)), 1):
-        yield RawRow(line.values, line.where, position, path.parent.name)
+        yield Record(line.values, line.where, position, path.parent.name)
 
 
-def _csv(path: Path) -> Iterator[RawRow]:
+def _csv(path: Path) -> Iterator[Record]:
     content = _bytes(path)
     for at, raw in enumerate(content.split(b"\n"), 1):
         decoded(raw, f"{path} line {at}")
@@ -272,7 +259,7 @@ def _csv(path: Path) -> Iterator[RawRow]:
                 )
             # an empty cell is a missing value: CSV has no other way to say so
             values: dict[str, JsonValue] = {n: c for n, c in zip(header, cells, strict=True) if c != ""}
-            yield RawRow(values, f"{path} line {line}", number, path.parent.name)
+            yield Record(values, f"{path} line {line}", number, path.parent.name)
     except csv.Error as e:
         raise DataError(f"{path} line {max(line, reader.line_num)}: this is no CSV: {e}") from e
 
@@ -289,7 +276,7 @@ def _bytes(path: Path) -> bytes:
 
 
 TIMEOUT_S = 10.0
-"""Longest wait for the hub's first word, in seconds."""
+"""Maximum wait for the hub's first word, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -311,13 +298,8 @@ class HubSource:
     gated: bool = False
 
 
-def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple[Iterator[RawRow], str]:
+def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple[Iterator[Record], str]:
     """The records of a dataset and the commit they are from.
-
-    Args:
-        source: Where it lies.
-        revision: Another commit, branch or tag.
-        split: Another split.
 
     Raises:
         UserError: The package `datasets` is not installed, or the hub asks for an account.
@@ -325,10 +307,10 @@ def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple
         DataError: The hub has no such dataset, split or commit, or its files cannot be read.
     """
     datasets, hub = _packages()
-    wanted, split = revision or source.revision, split or source.split
+    requested, split = revision or source.revision, split or source.split
     name = f"{source.repo} on the Hugging Face hub"
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    commit = wanted if offline else _commit(hub, source, wanted, name)
+    commit = requested if offline else _commit(hub, source, requested, name)
     try:
         table = datasets.load_dataset(source.repo, source.config, split=split, revision=commit or None)
     except Exception as e:  # the package raises whatever its readers raise
@@ -351,15 +333,15 @@ def _packages() -> tuple[Any, Any]:
         ) from e
 
 
-def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> str:
-    """The commit meant. It is asked for first, since the package itself would try an unreachable hub for minutes."""
+def _commit(hub: Any, source: HubSource, requested: str, name: str) -> str:
+    """The commit meant. It is requested first, since the package itself would try an unreachable hub for minutes."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
-        found = hub.HfApi().dataset_info(source.repo, revision=wanted or None, timeout=TIMEOUT_S)
+        result = hub.HfApi().dataset_info(source.repo, revision=requested or None, timeout=TIMEOUT_S)
     except errors.GatedRepoError as e:
         raise UserError(f"{name} wants you to accept its terms", hint=_hint(source)) from e
     except errors.RevisionNotFoundError as e:
-        raise DataError(f"{name} has no revision {wanted!r}", hint=_hint(source)) from e
+        raise DataError(f"{name} has no revision {requested!r}", hint=_hint(source)) from e
     except errors.RepositoryNotFoundError as e:
         raise DataError(f"there is no {name}, or it is private", hint=_hint(source)) from e
     except Exception as e:  # each version raises its HTTP client's own errors
@@ -367,7 +349,7 @@ def _commit(hub: Any, source: HubSource, wanted: str, name: str) -> str:
             f"{name} cannot be reached: {_line(e)}",
             hint="give a local copy with --data FILE; or, if it was fetched before, set HF_HUB_OFFLINE=1",
         ) from e
-    return str(found.sha)
+    return str(result.sha)
 
 
 def _hint(source: HubSource) -> str:
@@ -379,11 +361,11 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _rows(table: Any, repo: str, where: str) -> Iterator[RawRow]:
+def _rows(table: Any, repo: str, where: str) -> Iterator[Record]:
     features = table.features
     for i, record in enumerate(table, 1):
         values = {str(k): _plain(v, features.get(k)) for k, v in record.items()}
-        yield RawRow(values, f"{where} row {i}", i, repo)
+        yield Record(values, f"{where} row {i}", i, repo)
 
 
 def _plain(value: Any, feature: Any) -> JsonValue:

@@ -1,4 +1,4 @@
-"""`Recipe`: how one dataset is read; and what its readers share: the reading's settings and the shuffle of choices."""
+"""`DatasetSpec`: how one dataset is read; and what its readers share: the reading's settings and the shuffle of choices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.registry import Registry
 from .items import Item
-from .records import HubSource, RawRow
+from .records import HubSource, Record
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was asked for.
+class ReadOptions:
+    """What was requested.
 
     Attributes:
         name: Name of the dataset.
@@ -34,7 +34,7 @@ class Reading:
     def order(self, item: str, count: int) -> list[int]:
         """In which order `count` things of an item are shown: entry `k` is the position of the `k`-th in the source.
 
-        A function of seed and item alone: neither the number of items nor their order changes it.
+        A function of seed and item only: neither the number of items nor their order changes it.
         """
         if self.seed is None:
             return list(range(count))
@@ -56,12 +56,12 @@ class Reading:
         return int(text)
 
 
-Reader = Callable[[Iterator[RawRow], Reading], Iterable[Item]]
+Reader = Callable[[Iterator[Record], ReadOptions], Iterable[Item]]
 """Turns records into items; records that a variant leaves out give none."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DatasetSpec:
     """How one dataset is read. Packages register theirs in the entry-point group `reason.datasets`.
 
     Attributes:
@@ -70,10 +70,10 @@ class Recipe:
         licence: Of the data.
         warning: What a reader of a score should know, contamination above all.
         read: Turns records into items.
-        hub: Where it lies on the hub for a variant; empty if it does not.
-        variants: What each variant is; the first is the default. Empty: there is one reading alone.
+        hub: Where it is on the hub for a variant; empty if it does not.
+        variants: What each variant is; the first is the default. Empty: there is one reading only.
         free_variant: What else a variant may be (a range of years); None if nothing.
-        folders: Names of its folders under a local data folder.
+        directories: Names of its directories under a local data directory.
         prompt: Preset of the strategy `logprob` under which the literature scores it.
         options: What each of its own options is.
     """
@@ -96,5 +96,5 @@ class Recipe:
         return next(iter(self.variants), "")
 
 
-DATASETS: Registry[Recipe] = Registry("reason.datasets", "dataset")
+DATASETS: Registry[DatasetSpec] = Registry("reason.datasets", "dataset")
 """All datasets, ours and other packages'."""

@@ -1,4 +1,4 @@
-"""`Content`: everything a report shows, gathered once and rendered in several forms. Its JSON is the JSON report.
+"""`ReportContent`: everything a report shows, gathered once and rendered in several forms. Its JSON is the JSON report.
 
 Which runs are one method at several budgets: the points of one curve.
 
@@ -18,32 +18,32 @@ from ...core.budget import Budget
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.version import __version__
-from ..comparison import Greedy, compare_runs, greedy_beside_sampled, settings_of
-from ..plan import IN_SAMPLE, DatasetUse, EvalPlan
-from ..results import Row
+from ..comparison import GreedyComparison, compare_greedy_with_sampled, compare_runs, run_settings
+from ..plan import IN_SAMPLE_WARNING, DatasetInfo, EvalPlan
+from ..results import ResultRow
 from ..run_directory import STORE, StoredRun
-from ..runner import label_of
-from ..statistics.calibration import Kept, risk_coverage
-from ..statistics.equal_tokens import At, Curve, accuracy_at, shared_tokens
+from ..runner import default_label
+from ..statistics.calibration import RiskCoveragePoint, risk_coverage
+from ..statistics.equal_tokens import InterpolatedAccuracy, TokenCurve, accuracy_at, shared_tokens
 from ..statistics.intervals import Interval
 from ..statistics.outcomes import number_groups
-from ..statistics.paired import Paired
-from ..summary import Summary, outcomes_of, summarise
+from ..statistics.paired import PairedComparison
+from ..summary import EvalSummary, outcomes_of, summarize
 
 SAMPLING = frozenset({"parameters.temperature", "parameters.top_p", "parameters.top_k", "parameters.min_p"})
 """Numbers that shape a sample and buy nothing."""
 
 
-def families_of(runs: Sequence[StoredRun]) -> list[str]:
-    """A name for each run, the same for runs that may stand on one curve.
+def method_families(runs: Sequence[StoredRun]) -> list[str]:
+    """A name for each run, the same for runs that may be on one curve.
 
     They share dataset, strategy and models, and differ in budgets and in the strategy's numbers alone (samples, rounds,
     tokens, thresholds): what an effort is made of. Runs that differ in how they sample, in a word, a switch or their
     seeds are different methods, and their names say in what.
     """
     named = [_family_name(run) for run in runs]
-    settings = [{n: v for n, v in settings_of(run).items() if not _may_differ(n, v)} for run in runs]
-    found = []
+    settings = [{n: v for n, v in run_settings(run).items() if not _may_differ(n, v)} for run in runs]
+    results = []
     for run, (method, mine) in zip(runs, zip(named, settings, strict=True), strict=True):
         alike = [
             s
@@ -51,8 +51,8 @@ def families_of(runs: Sequence[StoredRun]) -> list[str]:
             if m == method and r.manifest.plan.dataset.fingerprint == run.manifest.plan.dataset.fingerprint
         ]
         own = [n for n in mine if any(s.get(n) != mine[n] for s in alike)]
-        found.append(", ".join([method, *(f"{n.rpartition('.')[2]} {_shown(mine[n])}" for n in own)]))
-    return found
+        results.append(", ".join([method, *(f"{n.rpartition('.')[2]} {_shown(mine[n])}" for n in own)]))
+    return results
 
 
 def _family_name(run: StoredRun) -> str:
@@ -124,24 +124,20 @@ class Grid(Frozen):
     rows: tuple[GridRow, ...]
 
 
-def grids_of(runs: Sequence[StoredRun], summaries: Sequence[Summary]) -> tuple[Grid, ...]:
+def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> tuple[Grid, ...]:
     """A grid for each budget, as the runs come; none where all runs are on one dataset.
 
     A method is a strategy with the number of its samples, its verifiers and, where they differ, its main model. Of two
     runs that share even these, the later one takes a row of its own under its number.
-
-    Args:
-        runs: The runs.
-        summaries: Their numbers.
     """
     plans = [run.manifest.plan for run in runs]
     datasets = tuple(dict.fromkeys(plan.dataset.whole_name for plan in plans))
     if len(datasets) < 2:
         return ()
     many = len({plan.models.get("main") for plan in plans}) > 1
-    found: dict[str, dict[str, dict[str, GridCell]]] = {}
+    results: dict[str, dict[str, dict[str, GridCell]]] = {}
     for plan, summary in zip(plans, summaries, strict=True):
-        methods = found.setdefault(shown(plan.budget), {})
+        methods = results.setdefault(shown(plan.budget), {})
         first, number = _method(plan, named=many), 1
         name = first
         while plan.dataset.whole_name in methods.setdefault(name, {}):
@@ -157,7 +153,7 @@ def grids_of(runs: Sequence[StoredRun], summaries: Sequence[Summary]) -> tuple[G
                 for name, cells in methods.items()
             ),
         )
-        for budget, methods in found.items()
+        for budget, methods in results.items()
     )
 
 
@@ -169,11 +165,11 @@ def shown(budget: Budget) -> str:
 
 
 def _method(plan: EvalPlan, *, named: bool) -> str:
-    label = label_of(plan.model_copy(update={"budget": Budget()}))
+    label = default_label(plan.model_copy(update={"budget": Budget()}))
     return f"{label}, {plan.models['main'].rpartition('/')[2]}" if named else label
 
 
-def _cell(summary: Summary) -> GridCell:
+def _cell(summary: EvalSummary) -> GridCell:
     cost = summary.cost
     return GridCell(
         accuracy=summary.accuracy.value,
@@ -206,25 +202,25 @@ def costs(row: GridRow) -> tuple[str, ...]:
     )
 
 
-MOST_DISAGREEMENTS = 200
-"""Most items on which runs disagree whose traces a report carries."""
-MOST_PAIRS = 28
-"""Most comparisons of the runs on one dataset: eight runs with one another."""
+MAX_DISAGREEMENTS = 200
+"""Maximum number of items on which runs disagree whose traces a report carries."""
+MAX_PAIRS = 28
+"""Maximum number of comparisons of the runs on one dataset: eight runs with one another."""
 SPELLED = 3
-"""Most runs that are warned of one by one where the same is to be said of each."""
-LONGEST_TEXT = 6000
+"""Maximum number of runs that are warned of one by one where the same is to be said of each."""
+MAX_TRACE_CHARS = 6000
 """Characters of a trace that a report carries."""
 
 
-class RunContent(Frozen):
+class RunSection(Frozen):
     """One run.
 
     Attributes:
         label: What it is called.
-        family: The runs of one method at several budgets share it: a curve is drawn through them.
+        family: The runs of one method at several budgets share it: a curve is sampled through them.
         settings: Everything that can move its score.
         environment: What it ran on.
-        dataset: What was asked.
+        dataset: What was posed.
         complete: Whether every row is there.
         calibration: Its calibration map; empty if it used none.
         in_sample: Whether that map was fitted on this very dataset.
@@ -236,15 +232,15 @@ class RunContent(Frozen):
     family: str
     settings: dict[str, JsonValue]
     environment: dict[str, str]
-    dataset: DatasetUse
+    dataset: DatasetInfo
     complete: bool
     calibration: str = ""
     in_sample: bool = False
-    summary: Summary
-    risk_coverage: tuple[Kept, ...] = ()
+    summary: EvalSummary
+    risk_coverage: tuple[RiskCoveragePoint, ...] = ()
 
 
-class PairContent(Frozen):
+class PairSection(Frozen):
     """Two runs compared.
 
     Attributes:
@@ -258,22 +254,22 @@ class PairContent(Frozen):
     b: str
     compared: tuple[str, ...]
     besides: tuple[str, ...]
-    score: Paired
-    metrics: dict[str, Paired] = Field(default_factory=dict)
+    score: PairedComparison
+    metrics: dict[str, PairedComparison] = Field(default_factory=dict)
 
 
-class CurveContent(Frozen):
+class EqualTokensRow(Frozen):
     """One method at the same tokens as the others: at each number of tokens its accuracy, None beyond its ends.
 
-    `dataset` is the fingerprint of what was asked: two variants of a dataset share its name.
+    `dataset` is the fingerprint of what was posed: two variants of a dataset share its name.
     """
 
     dataset: str
     family: str
-    at: tuple[At | None, ...]
+    at: tuple[InterpolatedAccuracy | None, ...]
 
 
-class Side(Frozen):
+class RunAnswer(Frozen):
     """One run's answer to an item; `store` is the run store's file, empty where the run has several."""
 
     run: str
@@ -296,10 +292,10 @@ class Disagreement(Frozen):
     question: str
     choices: tuple[str, ...]
     gold: str
-    sides: tuple[Side, ...]
+    sides: tuple[RunAnswer, ...]
 
 
-class Content(Frozen):
+class ReportContent(Frozen):
     """A report's content.
 
     Attributes:
@@ -309,7 +305,7 @@ class Content(Frozen):
         grids: Every method on every dataset, one for each budget; none where all runs are on one dataset.
         pairs: Comparisons of every two runs of a dataset, up to a bound.
         equal_tokens: Accuracy at the same tokens, where curves overlap.
-        greedy: Greedy runs beside sampled ones of the same method.
+        greedy: Greedy runs next to sampled ones of the same method.
         disagreements: Items on which runs of a dataset disagree, up to a bound.
         disagreeing: How many there are.
         warnings: What a reader must know before the numbers.
@@ -317,17 +313,17 @@ class Content(Frozen):
 
     title: str
     made_with: str
-    runs: tuple[RunContent, ...]
+    runs: tuple[RunSection, ...]
     grids: tuple[Grid, ...] = ()
-    pairs: tuple[PairContent, ...]
-    equal_tokens: tuple[CurveContent, ...]
-    greedy: tuple[Greedy, ...] = ()
+    pairs: tuple[PairSection, ...]
+    equal_tokens: tuple[EqualTokensRow, ...]
+    greedy: tuple[GreedyComparison, ...] = ()
     disagreements: tuple[Disagreement, ...]
     disagreeing: int
     warnings: tuple[str, ...]
 
 
-def gather(runs: Sequence[StoredRun], title: str) -> Content:
+def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
     """Gather a report.
 
     Raises:
@@ -335,89 +331,89 @@ def gather(runs: Sequence[StoredRun], title: str) -> Content:
     """
     if not runs:
         raise UserError("there is no run to report")
-    families = families_of(runs)
+    families = method_families(runs)
     contents = tuple(_run(run, family) for run, family in zip(runs, families, strict=True))
     by_data: dict[str, list[tuple[StoredRun, str]]] = {}
     for run, family in zip(runs, families, strict=True):
         by_data.setdefault(run.manifest.plan.dataset.fingerprint, []).append((run, family))
-    pairs: list[PairContent] = []
-    curves: list[CurveContent] = []
-    greedy: list[Greedy] = []
+    pairs: list[PairSection] = []
+    curves: list[EqualTokensRow] = []
+    greedy: list[GreedyComparison] = []
     disagreements: list[Disagreement] = []
     for members in by_data.values():
         same = [run for run, _ in members]
-        for a, b in islice(combinations(same, 2), MOST_PAIRS):
-            found = compare_runs(b, a, force=True)
+        for a, b in islice(combinations(same, 2), MAX_PAIRS):
+            result = compare_runs(b, a, force=True)
             pairs.append(
-                PairContent(
+                PairSection(
                     a=b.label,
                     b=a.label,
-                    compared=tuple(map(str, found.compared)),
-                    besides=tuple(map(str, found.allowed)),
-                    score=found.score,
-                    metrics=found.by_metric,
+                    compared=tuple(map(str, result.compared)),
+                    besides=tuple(map(str, result.allowed)),
+                    score=result.score,
+                    metrics=result.by_metric,
                 )
             )
         curves += _equal_tokens(same, [family for _, family in members])
-        greedy += greedy_beside_sampled(same)
+        greedy += compare_greedy_with_sampled(same)
         disagreements += _disagreements(same)
-    return Content(
+    return ReportContent(
         title=title,
         made_with=__version__,
         runs=contents,
-        grids=grids_of(runs, [run.summary for run in contents]),
+        grids=build_grids(runs, [run.summary for run in contents]),
         pairs=tuple(pairs),
         equal_tokens=tuple(curves),
         greedy=tuple(greedy),
-        disagreements=tuple(disagreements[:MOST_DISAGREEMENTS]),
+        disagreements=tuple(disagreements[:MAX_DISAGREEMENTS]),
         disagreeing=len(disagreements),
         warnings=tuple(_warnings(contents)),
     )
 
 
-def _run(run: StoredRun, family: str) -> RunContent:
+def _run(run: StoredRun, family: str) -> RunSection:
     stated = [(r.confidence, r.correct) for r in run.rows if r.confidence is not None and r.correct is not None]
-    return RunContent(
+    return RunSection(
         label=run.label,
         family=family,
-        settings=settings_of(run),
+        settings=run_settings(run),
         environment=run.manifest.environment,
         dataset=run.manifest.plan.dataset,
         complete=run.manifest.complete,
         calibration="" if run.manifest.plan.calibration is None else str(run.manifest.plan.calibration),
         in_sample=run.manifest.plan.in_sample,
-        summary=summarise(run.rows),
+        summary=summarize(run.rows),
         risk_coverage=risk_coverage(*np.array(stated, dtype=float).T) if stated else (),
     )
 
 
-def _warnings(runs: Sequence[RunContent]) -> list[str]:
-    found = [f"{r.dataset.name}: {r.dataset.warning}" for r in runs if r.dataset.warning]
+def _warnings(runs: Sequence[RunSection]) -> list[str]:
+    results = [f"{r.dataset.name}: {r.dataset.warning}" for r in runs if r.dataset.warning]
     unread: list[tuple[str, float]] = []
     degraded: dict[str, list[tuple[str, int]]] = {}
     for run in runs:
         s = run.summary
         if not run.complete:
-            found.append(f"{run.label} is not finished: {s.rows} rows so far")
+            results.append(f"{run.label} is not finished: {s.rows} rows so far")
         if s.alarming:
             unread.append((run.label, s.unparsed))
         if s.failed:
-            found.append(f"{run.label}: {s.failed} rows failed and count as wrong")
+            results.append(f"{run.label}: {s.failed} rows failed and count as wrong")
         if run.in_sample:
-            found.append(f"{run.label}: {IN_SAMPLE.format(run.calibration)}")
+            results.append(f"{run.label}: {IN_SAMPLE_WARNING.format(run.calibration)}")
         for what, n in s.degraded.items():
             degraded.setdefault(what, []).append((run.label, n))
     if len(unread) > SPELLED:
         most = max(share for _, share in unread)
-        found.append(f"up to {100 * most:.1f}% of the answers could not be read in {_some(unread)}")
+        results.append(f"up to {100 * most:.1f}% of the answers could not be read in {_some(unread)}")
     else:
-        found += [f"{label}: {100 * share:.1f}% of the answers could not be read" for label, share in unread]
+        results += [f"{label}: {100 * share:.1f}% of the answers could not be read" for label, share in unread]
     for what, where in degraded.items():
         if len(where) > SPELLED:
-            found.append(f"{what} ({sum(n for _, n in where)} rows of {_some(where)})")
+            results.append(f"{what} ({sum(n for _, n in where)} rows of {_some(where)})")
         else:
-            found += [f"{label}: {what} ({n} rows)" for label, n in where]
-    return list(dict.fromkeys(found))
+            results += [f"{label}: {what} ({n} rows)" for label, n in where]
+    return list(dict.fromkeys(results))
 
 
 def _some(where: Sequence[tuple[str, float]]) -> str:
@@ -425,7 +421,7 @@ def _some(where: Sequence[tuple[str, float]]) -> str:
     return f"{len(where)} runs: {', '.join(label for label, _ in where[:SPELLED])}, …"
 
 
-def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[CurveContent]:
+def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[EqualTokensRow]:
     """Every family's accuracy at the same tokens, over the items that all its runs and all others have."""
     families: dict[str, list[StoredRun]] = {}
     for run, name in zip(runs, names, strict=True):
@@ -435,7 +431,7 @@ def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[Curve
     if len(families) < 2 or not ids:
         return []
     curves = [
-        Curve(
+        TokenCurve(
             name,
             np.stack([outcomes_of(r.rows).only(ids).p for r in members], axis=1),
             np.stack([_mean_tokens(r.rows, ids) for r in members], axis=1),
@@ -451,10 +447,12 @@ def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[Curve
     groups = {r.id: r.group or r.id for r in runs[0].rows}
     values = accuracy_at(curves, number_groups([groups[i] for i in ids]), meeting)
     dataset = runs[0].manifest.plan.dataset.fingerprint
-    return [CurveContent(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)]
+    return [
+        EqualTokensRow(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)
+    ]
 
 
-def _mean_tokens(rows: Sequence[Row], ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _mean_tokens(rows: Sequence[ResultRow], ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     by_item: dict[str, list[int]] = {}
     for row in rows:
         by_item.setdefault(row.id, []).append(row.ledger.completion_tokens)
@@ -469,13 +467,13 @@ def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
     seeds = [s for s in runs[0].manifest.plan.seeds if all(any(k[1] == s for k in rows) for rows in by_run)]
     if not seeds:
         return []
-    found = []
+    results = []
     for key, row in by_run[0].items():
         if key[1] != seeds[0] or not all(key in rows for rows in by_run):
             continue
         sides = [rows[key] for rows in by_run]
         if len({s.value for s in sides}) > 1:
-            found.append(
+            results.append(
                 Disagreement(
                     id=row.id,
                     subject=row.subject,
@@ -485,16 +483,16 @@ def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
                     sides=tuple(_side(run, s) for run, s in zip(runs, sides, strict=True)),
                 )
             )
-    return found
+    return results
 
 
-def _side(run: StoredRun, row: Row) -> Side:
+def _side(run: StoredRun, row: ResultRow) -> RunAnswer:
     votes: dict[str, int] = {}
     if len(row.candidates) > 1:
         for candidate in row.candidates:
             name = "none" if candidate.answer is None else candidate.answer
             votes[name] = votes.get(name, 0) + 1
-    return Side(
+    return RunAnswer(
         run=run.label,
         value=row.value,
         prediction=row.prediction if row.prediction is not None else row.answer,
@@ -516,4 +514,4 @@ def _store_of(run: StoredRun) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
+    return text if len(text) <= MAX_TRACE_CHARS else f"{text[:MAX_TRACE_CHARS]} … ({len(text):,} characters)"

@@ -1,6 +1,6 @@
 """The HTML report: one file without scripts and without anything from elsewhere, to be read in a minute.
 
-The small pieces that the HTML report is put together from: escaped text, tables, intervals, figures.
+The small pieces that the HTML report is put together from: escaped text, tables, intervals, metrics.
 
 The look of the HTML report: one style sheet for light and dark pages, screens and paper.
 
@@ -8,7 +8,7 @@ A run's score taken apart in the HTML report: by subject, by level, by other sco
 
 A grid of methods and datasets in the HTML report.
 
-Seeds in the HTML report: the spread of each run, pass@k and its counterpart, greedy runs beside sampled ones.
+Seeds in the HTML report: the spread of each run, pass@k and its counterpart, greedy runs next to sampled ones.
 """
 
 from __future__ import annotations
@@ -17,12 +17,23 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from ..comparison import Greedy
-from ..plan import DatasetUse
+from ..comparison import GreedyComparison
+from ..plan import DatasetInfo
 from ..scoring import LabelReport
 from ..statistics.intervals import Interval
-from ..summary import Mean
-from .content import COSTS, Content, CurveContent, Disagreement, Grid, GridCell, PairContent, RunContent, Side, costs
+from ..summary import MeanScore
+from .content import (
+    COSTS,
+    Disagreement,
+    EqualTokensRow,
+    Grid,
+    GridCell,
+    PairSection,
+    ReportContent,
+    RunAnswer,
+    RunSection,
+    costs,
+)
 from .plots import (
     accuracy_against_latency,
     accuracy_against_tokens,
@@ -32,7 +43,7 @@ from .plots import (
 )
 
 MOST_FIGURES = 4
-"""Most figures that are shown without being asked for."""
+"""Maximum number of metrics that are shown without being requested."""
 NOTHING = "\N{EN DASH}"
 """Stands in a cell that has no value."""
 NOT_ESTIMABLE = "not estimable"
@@ -44,7 +55,7 @@ def text(plain: str) -> str:
 
 
 def number(cell: str, *, kind: str = "") -> str:
-    """A cell with a number, or with what stands for one."""
+    """A cell with a number, or with what represents one."""
     return f'<td class="num{f" {kind}" if kind else ""}">{cell}</td>'
 
 
@@ -83,10 +94,10 @@ def figure(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>" if svg else ""
 
 
-def figures(drawn: Sequence[str], title: str) -> str:
-    """Figures side by side; many of them only when they are asked for."""
-    shown = f'<div class="figures">{"".join(drawn)}</div>'
-    return shown if len(drawn) <= MOST_FIGURES else f"<details><summary>{text(title)}</summary>{shown}</details>"
+def figures(sampled: Sequence[str], title: str) -> str:
+    """Metrics side by side; many of them only when they are posed for."""
+    shown = f'<div class="figures">{"".join(sampled)}</div>'
+    return shown if len(sampled) <= MOST_FIGURES else f"<details><summary>{text(title)}</summary>{shown}</details>"
 
 
 STYLE = """
@@ -162,10 +173,10 @@ code { font: 12.5px ui-monospace, monospace; background: var(--card); padding: 1
 
 MOST_SUBJECTS = 40
 MOST_LABELLED = 3
-"""Most runs whose labels are shown without being asked for."""
+"""Maximum number of runs whose labels are shown without being requested."""
 
 
-def breakdown(runs: Sequence[RunContent]) -> str:
+def breakdown(runs: Sequence[RunSection]) -> str:
     """Every breakdown that the runs have."""
     parts = [_labels(runs)]
     for title, what, by_run in (
@@ -173,12 +184,12 @@ def breakdown(runs: Sequence[RunContent]) -> str:
         ("Levels", "accuracy", [r.summary.levels for r in runs]),
         ("Other scores", "mean", [r.summary.metrics for r in runs]),
     ):
-        names = list(dict.fromkeys(name for found in by_run for name in found))[:MOST_SUBJECTS]
+        names = list(dict.fromkeys(name for result in by_run for name in result))[:MOST_SUBJECTS]
         if not names:
             continue
         rows = []
         for name in names:
-            means: list[Mean | None] = [found.get(name) for found in by_run]
+            means: list[MeanScore | None] = [result.get(name) for result in by_run]
             items = max(m.items for m in means if m is not None)
             cells = "".join(number(NOTHING if m is None else _mean(m)) for m in means)
             rows.append(f"<tr><td>{text(name)}</td>{number(str(items))}{cells}</tr>")
@@ -187,33 +198,33 @@ def breakdown(runs: Sequence[RunContent]) -> str:
     return "".join(parts)
 
 
-def _mean(mean: Mean) -> str:
+def _mean(mean: MeanScore) -> str:
     return f'{100 * mean.value:.1f} <span class="soft">{interval(mean.interval)}</span>'
 
 
-def _labels(runs: Sequence[RunContent]) -> str:
+def _labels(runs: Sequence[RunSection]) -> str:
     labelled = [(r, r.summary.labels) for r in runs]
-    found = [(r, report) for r, report in labelled if report is not None]
-    if not found:
+    results = [(r, report) for r, report in labelled if report is not None]
+    if not results:
         return ""
-    shown = "".join(_label_table(run.label, report) for run, report in found)
-    if len(found) > MOST_LABELLED:
+    shown = "".join(_label_table(run.label, report) for run, report in results)
+    if len(results) > MOST_LABELLED:
         return f"<details><summary><b>Labels</b></summary>{shown}</details>"
     return f"<h3>Labels</h3>{shown}"
 
 
 def _label_table(name: str, report: LabelReport) -> str:
-    """Figures of each label, and on the right what its items were taken for."""
-    given = [label for label, f in report.labels.items() if f.given]
+    """Metrics of each label, and on the right what its items were taken for."""
+    provided = [label for label, f in report.labels.items() if f.given]
     if any("" in row for row in report.confusion.values()):
-        given.append("")
+        provided.append("")
     rows = []
     for label, f in report.labels.items():
         figures = (str(f.support), str(f.given), percent(f.precision), percent(f.recall), percent(f.f1))
         taken = report.confusion.get(label, {})
-        cells = "".join(number(str(taken.get(g, 0) or NOTHING), kind="right" if g == label else "") for g in given)
+        cells = "".join(number(str(taken.get(g, 0) or NOTHING), kind="right" if g == label else "") for g in provided)
         rows.append(f"<tr><td>{text(label)}</td>{''.join(map(number, figures))}{cells}</tr>")
-    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in given))
+    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in provided))
     macro = f"macro F1 {100 * report.macro_f1:.1f}%, weighted F1 {100 * report.weighted_f1:.1f}%"
     return f"<p><b>{text(name)}</b>: {macro}</p>{table(heads, rows)}"
 
@@ -245,12 +256,12 @@ def _columns(grid: Grid) -> list[list[GridCell | None]]:
 def _cell(cell: GridCell | None, best: float | None) -> str:
     if cell is None:
         return number(NOTHING)
-    said = f'{percent(cell.accuracy)} <span class="soft">{interval(cell.interval)} · {cell.tokens:,.0f}</span>'
-    return number(said, kind="best" if cell.accuracy == best else "")
+    label_text = f'{percent(cell.accuracy)} <span class="soft">{interval(cell.interval)} · {cell.tokens:,.0f}</span>'
+    return number(label_text, kind="best" if cell.accuracy == best else "")
 
 
-def seeds(runs: Sequence[RunContent], greedy: Sequence[Greedy]) -> str:
-    """How far each run's score depends on its seeds. A run of one seed says that it cannot tell."""
+def seeds(runs: Sequence[RunSection], greedy: Sequence[GreedyComparison]) -> str:
+    """How far each run's score depends on its seeds. A run of one seed states that it cannot tell."""
     rows = [_row(run) for run in runs]
     heads = (
         "run",
@@ -264,8 +275,8 @@ def seeds(runs: Sequence[RunContent], greedy: Sequence[Greedy]) -> str:
         "pass@k %",
         "fail@k %",
     )
-    drawn = [figure(success_rates(r), f"{r.label}: items by share of right seeds.") for r in runs]
-    several = [d for d in drawn if d]
+    sampled = [figure(success_rates(r), f"{r.label}: items by share of right seeds.") for r in runs]
+    several = [d for d in sampled if d]
     shown = (
         table(heads, rows)
         + '<p class="soft small">pass@k is the chance that at least one of k seeds is right, fail@k that at least one '
@@ -274,12 +285,12 @@ def seeds(runs: Sequence[RunContent], greedy: Sequence[Greedy]) -> str:
         + _greedy(greedy)
     )
     if not several and not greedy:
-        said = f"<b>Seeds</b>: one a run, so what another seed would give is {NOT_ESTIMABLE}"
-        return f"<details><summary>{said}</summary>{shown}</details>"
+        label_text = f"<b>Seeds</b>: one a run, so what another seed would give is {NOT_ESTIMABLE}"
+        return f"<details><summary>{label_text}</summary>{shown}</details>"
     return f"<h3>Seeds</h3>{shown}"
 
 
-def _row(run: RunContent) -> str:
+def _row(run: RunSection) -> str:
     s = run.summary.spread
     begin = f"<tr><td>{text(run.label)}</td>{number(str(s.seeds))}{number(percent(s.mean))}"
     if s.seeds == 1:
@@ -291,18 +302,18 @@ def _row(run: RunContent) -> str:
         percent(s.always),
         percent(s.never),
     )
-    tries = "".join(f'<td class="text">{_by_k(found)}</td>' for found in (run.summary.pass_at, run.summary.fail_at))
+    tries = "".join(f'<td class="text">{_by_k(result)}</td>' for result in (run.summary.pass_at, run.summary.fail_at))
     return f"{begin}{''.join(map(number, cells))}{tries}</tr>"
 
 
-def _by_k(found: Mapping[int, float]) -> str:
+def _by_k(result: Mapping[int, float]) -> str:
     """Values at 1, 2, 4, … and at the last k: with many seeds, all of them would fill the page."""
-    last = max(found, default=0)
-    shown = [k for k in found if k == last or k & (k - 1) == 0]
-    return ", ".join(f"{k}: {100 * found[k]:.1f}" for k in shown) or NOT_ESTIMABLE
+    last = max(result, default=0)
+    shown = [k for k in result if k == last or k & (k - 1) == 0]
+    return ", ".join(f"{k}: {100 * result[k]:.1f}" for k in shown) or NOT_ESTIMABLE
 
 
-def _greedy(pairs: Sequence[Greedy]) -> str:
+def _greedy(pairs: Sequence[GreedyComparison]) -> str:
     if not pairs:
         return ""
     rows = [
@@ -330,7 +341,7 @@ def _greedy(pairs: Sequence[Greedy]) -> str:
     )
 
 
-def render_html(content: Content) -> str:
+def render_html(content: ReportContent) -> str:
     """The report as one HTML document."""
     datasets = {r.dataset.fingerprint: r.dataset for r in content.runs}
     parts = [
@@ -346,7 +357,7 @@ def render_html(content: Content) -> str:
             "Accuracy against generated tokens; bands are 95% intervals over items.",
         ) + figure(
             accuracy_against_latency(content, fingerprint),
-            "Accuracy against the time of an item, other items under way at the same time. Runs that the store "
+            "Accuracy against the time of an item, other items in flight at the same time. Runs that the store "
             "answered have no time.",
         )
         parts += [
@@ -373,24 +384,24 @@ def render_html(content: Content) -> str:
     )
 
 
-def _headline(content: Content) -> str:
+def _headline(content: ReportContent) -> str:
     runs = content.runs
     models = list(dict.fromkeys(str(r.settings.get("models.main", "")) for r in runs))
-    said = f"{len(runs)} run{'s' if len(runs) != 1 else ''} on "
-    said += " and ".join(dict.fromkeys(f"{_named(r.dataset)}, {r.summary.items} items" for r in runs))
-    return text(f"{said}, with {' and '.join(models)}")
+    label_text = f"{len(runs)} run{'s' if len(runs) != 1 else ''} on "
+    label_text += " and ".join(dict.fromkeys(f"{_named(r.dataset)}, {r.summary.items} items" for r in runs))
+    return text(f"{label_text}, with {' and '.join(models)}")
 
 
-def _named(dataset: DatasetUse) -> str:
+def _named(dataset: DatasetInfo) -> str:
     return dataset.name + (f" ({dataset.variant})" if dataset.variant else "")
 
 
-def _alarms(content: Content) -> list[str]:
+def _alarms(content: ReportContent) -> list[str]:
     contamination = {f"{r.dataset.name}: {r.dataset.warning}" for r in content.runs}
     return [w for w in content.warnings if w not in contamination]
 
 
-def _results(runs: Sequence[RunContent]) -> str:
+def _results(runs: Sequence[RunSection]) -> str:
     best = best_of(r.summary.accuracy.value for r in runs)
     rows = []
     for run in runs:
@@ -426,7 +437,7 @@ def _results(runs: Sequence[RunContent]) -> str:
     )
 
 
-def _pairs(pairs: Sequence[PairContent]) -> str:
+def _pairs(pairs: Sequence[PairSection]) -> str:
     if not pairs:
         return ""
     rows = []
@@ -463,7 +474,7 @@ def _pairs(pairs: Sequence[PairContent]) -> str:
     )
 
 
-def _equal_tokens(curves: Sequence[CurveContent]) -> str:
+def _equal_tokens(curves: Sequence[EqualTokensRow]) -> str:
     tokens = list(dict.fromkeys(a.tokens for c in curves for a in c.at if a is not None))
     if not curves or not tokens:
         return ""
@@ -482,11 +493,11 @@ def _equal_tokens(curves: Sequence[CurveContent]) -> str:
     )
 
 
-def _calibration(runs: Sequence[RunContent]) -> str:
+def _calibration(runs: Sequence[RunSection]) -> str:
     stated = [r for r in runs if r.summary.calibration is not None]
     if not stated:
         return ""
-    rows, drawn = [], []
+    rows, sampled = [], []
     for run in stated:
         c = run.summary.calibration
         if c is None:
@@ -506,15 +517,15 @@ def _calibration(runs: Sequence[RunContent]) -> str:
                 f'<td class="num">{k.brier:.3f}</td><td class="num">{k.nll:.3f}</td><td class="num">{auroc}</td>'
                 f'<td class="num">{k.aurc:.3f}</td></tr>'
             )
-        drawn += [
+        sampled += [
             figure(calibration_diagram(run), f"{run.label}: share right by confidence, with the answers in each bin."),
             figure(risk_coverage_diagram(run), f"{run.label}: error among the most confident answers."),
         ]
     shown = table(("run", "answers", "ECE", "adaptive ECE", "Brier", "NLL", "AUROC", "AURC"), rows)
-    return f"<h3>Calibration</h3>{shown}" + figures(drawn, "Calibration diagrams")
+    return f"<h3>Calibration</h3>{shown}" + figures(sampled, "Calibration diagrams")
 
 
-def _disagreements(content: Content) -> str:
+def _disagreements(content: ReportContent) -> str:
     if not content.disagreements:
         return ""
     shown = len(content.disagreements)
@@ -543,10 +554,10 @@ def _disagreement(d: Disagreement) -> str:
     )
 
 
-def _side(s: Side) -> str:
+def _side(s: RunAnswer) -> str:
     verdict = "good" if s.value == 1 else "bad"
     shown = f"reason runs show {s.run_id}" + (f" --store {shlex.quote(s.store)}" if s.store else "")
-    given = "no answer" if s.prediction is None else s.prediction
+    provided = "no answer" if s.prediction is None else s.prediction
     facts = [f"{s.tokens:,} tokens"]
     if s.confidence is not None:
         facts.append(f"confidence {s.confidence:.2f}")
@@ -554,13 +565,13 @@ def _side(s: Side) -> str:
         facts.append("votes " + ", ".join(f"{a} x{n}" for a, n in list(s.votes.items())[:6]))
     error = f'<p class="bad">{text(s.error)}</p>' if s.error else ""
     return (
-        f'<div class="side"><b>{text(s.run)}</b> <span class="{verdict}">{_mark(s.value)} {text(given)}</span>'
+        f'<div class="side"><b>{text(s.run)}</b> <span class="{verdict}">{_mark(s.value)} {text(provided)}</span>'
         f'<div class="soft small">{text(" · ".join(facts))}</div>{error}<pre>{text(s.text)}</pre>'
         f'<div class="soft small"><code>{text(shown)}</code></div></div>'
     )
 
 
-def _settings(runs: Sequence[RunContent]) -> str:
+def _settings(runs: Sequence[RunSection]) -> str:
     names = list(dict.fromkeys(n for r in runs for n in r.settings))
     differing = [n for n in names if len({str(r.settings.get(n)) for r in runs}) > 1]
     same = [n for n in names if n not in differing]
@@ -583,7 +594,7 @@ def _settings(runs: Sequence[RunContent]) -> str:
     return "".join(parts)
 
 
-def _data(content: Content) -> str:
+def _data(content: ReportContent) -> str:
     parts = ["<h2>Data</h2>"]
     for use in {r.dataset.fingerprint: r.dataset for r in content.runs}.values():
         parts.append(
@@ -594,7 +605,7 @@ def _data(content: Content) -> str:
     return "".join(parts)
 
 
-def _whisker(mean: Mean) -> str:
+def _whisker(mean: MeanScore) -> str:
     ends = mean.interval
     span = (
         "" if ends is None else f'<i style="left:{100 * ends.low:.2f}%;width:{100 * (ends.high - ends.low):.2f}%"></i>'

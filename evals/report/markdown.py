@@ -1,17 +1,17 @@
-"""The Markdown report: the same tables without figures and traces, for pull requests and notebooks."""
+"""The Markdown report: the same tables without metrics and traces, for pull requests and notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..comparison import Greedy
+from ..comparison import GreedyComparison
 from ..statistics.intervals import Interval
-from .content import COSTS, Content, Grid, GridCell, RunContent, costs
+from .content import COSTS, Grid, GridCell, ReportContent, RunSection, costs
 
 NOT_ESTIMABLE = "not estimable"
 
 
-def render_markdown(content: Content) -> str:
+def render_markdown(content: ReportContent) -> str:
     """The report as Markdown."""
     lines = [f"# {_t(content.title)}", ""]
     lines += [f"> - {_t(w)}" for w in content.warnings]
@@ -97,7 +97,7 @@ def _grid_cell(cell: GridCell | None) -> str:
     return "-" if cell is None else f"{100 * cell.accuracy:.1f} {_interval(cell.interval)}, {cell.tokens:,.0f}"
 
 
-def _results(runs: Sequence[RunContent]) -> list[str]:
+def _results(runs: Sequence[RunSection]) -> list[str]:
     rows = []
     for run in runs:
         s = run.summary
@@ -123,14 +123,14 @@ def _results(runs: Sequence[RunContent]) -> list[str]:
     return _table(heads, rows)
 
 
-def _subjects(runs: Sequence[RunContent]) -> list[str]:
+def _subjects(runs: Sequence[RunSection]) -> list[str]:
     lines: list[str] = []
     for title, by_run in (
         ("Accuracy % by subject:", [r.summary.subjects for r in runs]),
         ("Accuracy % by level:", [r.summary.levels for r in runs]),
         ("Other scores, %:", [r.summary.metrics for r in runs]),
     ):
-        names = list(dict.fromkeys(name for found in by_run for name in found))
+        names = list(dict.fromkeys(name for result in by_run for name in result))
         if names:
             lines += ["", title, ""]
             lines += _table(
@@ -139,8 +139,10 @@ def _subjects(runs: Sequence[RunContent]) -> list[str]:
                     (
                         name,
                         *(
-                            f"{100 * found[name].value:.1f} {_interval(found[name].interval)}" if name in found else "-"
-                            for found in by_run
+                            f"{100 * result[name].value:.1f} {_interval(result[name].interval)}"
+                            if name in result
+                            else "-"
+                            for result in by_run
                         ),
                     )
                     for name in names
@@ -149,21 +151,21 @@ def _subjects(runs: Sequence[RunContent]) -> list[str]:
     return lines
 
 
-def _labels(run: RunContent) -> list[str]:
-    found = run.summary.labels
-    if found is None:
+def _labels(run: RunSection) -> list[str]:
+    result = run.summary.labels
+    if result is None:
         return []
-    said = f"{_t(run.label)}: macro F1 {100 * found.macro_f1:.1f}%, weighted F1 {100 * found.weighted_f1:.1f}%"
+    label_text = f"{_t(run.label)}: macro F1 {100 * result.macro_f1:.1f}%, weighted F1 {100 * result.weighted_f1:.1f}%"
     rows = []
-    for name, f in found.labels.items():
-        taken = ", ".join(f"{given or 'unread'} {n}" for given, n in found.confusion.get(name, {}).items())
+    for name, f in result.labels.items():
+        taken = ", ".join(f"{values or 'unread'} {n}" for values, n in result.confusion.get(name, {}).items())
         shares = map(_share, (f.precision, f.recall, f.f1))
         rows.append((name, str(f.support), str(f.given), *shares, taken or "-"))
     heads = ("label", "items", "given", "precision %", "recall %", "F1 %", "taken for")
-    return ["", f"{said}:", "", *_table(heads, rows)]
+    return ["", f"{label_text}:", "", *_table(heads, rows)]
 
 
-def _seeds(runs: Sequence[RunContent]) -> list[str]:
+def _seeds(runs: Sequence[RunSection]) -> list[str]:
     if all(r.summary.spread.seeds == 1 for r in runs):
         return ["", f"One seed a run: what another seed would give is {NOT_ESTIMABLE}."]
     rows = []
@@ -189,7 +191,7 @@ def _seeds(runs: Sequence[RunContent]) -> list[str]:
     return ["", "Seeds:", "", *_table(heads, rows)]
 
 
-def _greedy(pairs: Sequence[Greedy]) -> list[str]:
+def _greedy(pairs: Sequence[GreedyComparison]) -> list[str]:
     if not pairs:
         return []
     rows = [

@@ -1,4 +1,4 @@
-"""The figures of a report as SVG text: accuracy against tokens and latency, calibration, success rates, risk.
+"""The metrics of a report as SVG text: accuracy against tokens and latency, calibration, success rates, risk.
 
 Drawn by matplotlib with colours as CSS variables, so that one drawing serves a light and a dark page.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.errors import UserError
-from .content import Content, RunContent
+from .content import ReportContent, RunSection
 
 COLOURS = ("#4269d0", "#d9822b", "#3a9d5d", "#b5487a", "#8250c4", "#1f9ea3", "#9c6b4e", "#7a7f87")
 """Lines of methods: alike in lightness, on white and on near-black."""
@@ -20,7 +20,7 @@ FAINT = "#040506"
 """Stand for the page's own colours while matplotlib draws; replaced by CSS variables afterwards."""
 
 
-def accuracy_against_tokens(content: Content, dataset: str) -> str:
+def accuracy_against_tokens(content: ReportContent, dataset: str) -> str:
     """Accuracy against generated tokens per item, a curve for each method, 95% intervals as bands; none for one run."""
     runs = _of(content, dataset)
     if len(runs) < 2:
@@ -28,7 +28,7 @@ def accuracy_against_tokens(content: Content, dataset: str) -> str:
     return _curves(runs, lambda r: r.summary.cost.tokens, "generated tokens per item (log scale)")
 
 
-def accuracy_against_latency(content: Content, dataset: str) -> str:
+def accuracy_against_latency(content: ReportContent, dataset: str) -> str:
     """Accuracy against the median seconds per item; empty where fewer than two runs were computed in one go."""
     runs = [r for r in _of(content, dataset) if r.summary.latency is not None]
     if len(runs) < 2:
@@ -36,15 +36,15 @@ def accuracy_against_latency(content: Content, dataset: str) -> str:
     return _curves(runs, _median_seconds, "median seconds per item (log scale)")
 
 
-def calibration_diagram(run: RunContent) -> str:
+def calibration_diagram(run: RunSection) -> str:
     """Accuracy against stated confidence in ten bins, with the number of answers in each; empty without confidences."""
-    found = run.summary.calibration
-    if found is None:
+    result = run.summary.calibration
+    if result is None:
         return ""
     figure, axes = _figure(3.4, 3.1)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    most = max(b.answers for b in found.bins)
-    for b in found.bins:
+    most = max(b.answers for b in result.bins)
+    for b in result.bins:
         axes.bar((b.low + b.high) / 2, b.accuracy, width=0.085, color=COLOURS[0], alpha=0.25 + 0.65 * b.answers / most)
         axes.plot([b.confidence], [b.accuracy], marker="o", markersize=4, color=COLOURS[1], clip_on=False, zorder=3)
         axes.annotate(
@@ -63,7 +63,7 @@ def calibration_diagram(run: RunContent) -> str:
     return _svg(figure)
 
 
-def risk_coverage_diagram(run: RunContent) -> str:
+def risk_coverage_diagram(run: RunSection) -> str:
     """Error among the most confident answers against their share; empty without confidences."""
     if not run.risk_coverage:
         return ""
@@ -79,8 +79,8 @@ def risk_coverage_diagram(run: RunContent) -> str:
     return _svg(figure)
 
 
-def success_rates(run: RunContent) -> str:
-    """How many items are right under how many of the seeds; empty with one seed, where it says nothing new."""
+def success_rates(run: RunSection) -> str:
+    """How many items are right under how many of the seeds; empty with one seed, where it states nothing new."""
     spread = run.summary.spread
     if spread.seeds < 2:
         return ""
@@ -93,7 +93,7 @@ def success_rates(run: RunContent) -> str:
     return _svg(figure)
 
 
-def _curves(runs: Sequence[RunContent], at: Callable[[RunContent], float], label: str) -> str:
+def _curves(runs: Sequence[RunSection], at: Callable[[RunSection], float], label: str) -> str:
     if not any(at(r) > 0 for r in runs):
         return ""  # a strategy that generates nothing has no place on this axis
     figure, axes = _figure(5.0, 3.1)
@@ -133,11 +133,11 @@ def _plain_numbers(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _median_seconds(run: RunContent) -> float:
+def _median_seconds(run: RunSection) -> float:
     return 0.0 if run.summary.latency is None else run.summary.latency.p50
 
 
-def _of(content: Content, dataset: str) -> list[RunContent]:
+def _of(content: ReportContent, dataset: str) -> list[RunSection]:
     return [r for r in content.runs if r.dataset.fingerprint == dataset]
 
 

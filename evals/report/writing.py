@@ -7,20 +7,16 @@ from pathlib import Path
 
 from ...core.errors import UserError
 from ..run_directory import MANIFEST, write_whole
-from .content import Content
+from .content import ReportContent
 
 FORMS = (".html", ".md", ".json")
 
 
-def render(content: Content, form: str) -> str:
+def render(content: ReportContent, form: str) -> str:
     """A report as text.
 
-    Args:
-        content: What it shows.
-        form: ".html", ".md" or ".json".
-
     Raises:
-        UserError: There is no such form, or the figures need a package that is not installed.
+        UserError: There is no such form, or the metrics need a package that is not installed.
     """
     if form == ".html":
         from .html import render_html
@@ -37,8 +33,8 @@ def render(content: Content, form: str) -> str:
     )
 
 
-def write_report(content: Content, path: Path) -> None:
-    """Write a report, whole or not at all.
+def write_report(content: ReportContent, path: Path) -> None:
+    """Write a report, completely or not at all.
 
     Raises:
         UserError: As `render`.
@@ -48,21 +44,21 @@ def write_report(content: Content, path: Path) -> None:
 
 
 def run_folders(paths: list[Path]) -> list[Path]:
-    """The runs that folders hold: a folder is a run, or holds runs (a sweep's), by name.
+    """The runs that directories hold: a directory is a run, or holds runs (a sweep's), by name.
 
     Raises:
         UserError: One holds none.
     """
-    found: list[Path] = []
+    results: list[Path] = []
     for path in paths:
         if (path / MANIFEST).is_file():
-            found.append(path)
+            results.append(path)
             continue
         inside = sorted((p.parent for p in path.glob(f"*/{MANIFEST}")), key=_numbers_as_numbers)
         if not inside:
-            raise UserError(f"{path} holds no evaluation", hint=f"a run's folder has a file {MANIFEST}")
-        found += inside
-    return found
+            raise UserError(f"{path} holds no evaluation", hint=f"a run's directory has a file {MANIFEST}")
+        results += inside
+    return results
 
 
 def _numbers_as_numbers(path: Path) -> list[tuple[int, int, str]]:

@@ -21,7 +21,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """One bar of the calibration diagram: answers with a confidence in (low, high] (the first one from low on)."""
 
     low: float
@@ -32,7 +32,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationMetrics:
     """All of it at once.
 
     Attributes:
@@ -54,17 +54,17 @@ class Calibration:
     nll: float
     auroc: float | None
     aurc: float
-    bins: tuple[Bin, ...]
+    bins: tuple[CalibrationBin, ...]
 
 
-def calibration(confidence: Array, correct: Array, bins: int = BINS) -> Calibration:
+def calibration_metrics(confidence: Array, correct: Array, bins: int = BINS) -> CalibrationMetrics:
     """Every measure of these answers.
 
     Raises:
         UserError: There are none, or a value is outside its range.
     """
     _check(confidence, correct)
-    return Calibration(
+    return CalibrationMetrics(
         n=len(confidence),
         ece=ece(confidence, correct, bins),
         adaptive_ece=adaptive_ece(confidence, correct, bins),
@@ -76,7 +76,7 @@ def calibration(confidence: Array, correct: Array, bins: int = BINS) -> Calibrat
     )
 
 
-def reliability(confidence: Array, correct: Array, bins: int = BINS) -> tuple[Bin, ...]:
+def reliability(confidence: Array, correct: Array, bins: int = BINS) -> tuple[CalibrationBin, ...]:
     """Mean confidence and accuracy in bins of equal width; empty bins are left out.
 
     Bin b holds the confidences in (b/bins, (b+1)/bins], the first one 0 too.
@@ -84,13 +84,13 @@ def reliability(confidence: Array, correct: Array, bins: int = BINS) -> tuple[Bi
     _check(confidence, correct)
     edges = np.arange(bins + 1) / bins
     at = _bin_of(confidence, bins)
-    found = []
+    results = []
     for b in range(bins):
         inside = at == b
         if inside.any():
             means = float(confidence[inside].mean()), float(correct[inside].mean())
-            found.append(Bin(float(edges[b]), float(edges[b + 1]), float(inside.sum()), *means))
-    return tuple(found)
+            results.append(CalibrationBin(float(edges[b]), float(edges[b + 1]), float(inside.sum()), *means))
+    return tuple(results)
 
 
 def ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
@@ -98,8 +98,8 @@ def ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
     """
-    found = reliability(confidence, correct, bins)
-    return float(sum(b.answers * abs(b.accuracy - b.confidence) for b in found) / len(confidence))
+    result = reliability(confidence, correct, bins)
+    return float(sum(b.answers * abs(b.accuracy - b.confidence) for b in result) / len(confidence))
 
 
 def adaptive_ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
@@ -139,7 +139,7 @@ def auroc(confidence: Array, correct: Array) -> float | None:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RiskCoveragePoint:
     """A point of the risk-coverage curve: the most confident share of answers, and the share of them that is wrong."""
 
     coverage: float
@@ -147,7 +147,7 @@ class Kept:
     threshold: float
 
 
-def risk_coverage(confidence: Array, correct: Array) -> tuple[Kept, ...]:
+def risk_coverage(confidence: Array, correct: Array) -> tuple[RiskCoveragePoint, ...]:
     """Risk at every coverage that a threshold on the confidence can reach, by rising coverage.
 
     Source: El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification".
@@ -156,7 +156,7 @@ def risk_coverage(confidence: Array, correct: Array) -> tuple[Kept, ...]:
     points = []
     for threshold in np.unique(confidence)[::-1]:
         kept = confidence >= threshold
-        points.append(Kept(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
+        points.append(RiskCoveragePoint(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
     return tuple(points)
 
 

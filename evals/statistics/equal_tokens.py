@@ -18,7 +18,7 @@ from .outcomes import Array, Index
 
 
 @dataclass(frozen=True)
-class Curve:
+class TokenCurve:
     """One method at several budgets.
 
     Attributes:
@@ -33,7 +33,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class At:
+class InterpolatedAccuracy:
     """An interpolated value with its band."""
 
     tokens: float
@@ -43,23 +43,20 @@ class At:
 
 
 def accuracy_at(
-    curves: Sequence[Curve],
+    curves: Sequence[TokenCurve],
     clusters: Index,
     tokens: Sequence[float],
     level: float = LEVEL,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> list[list[At | None]]:
+) -> list[list[InterpolatedAccuracy | None]]:
     """Accuracy of each curve at each number of tokens per item.
 
     Args:
-        curves: The methods; the rows of all of them are the same items.
         clusters: Group of each item, `[items]`.
         tokens: Where to look, in tokens per item.
         level: Share of the resamples within the band.
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
 
     Returns:
         Per curve and number of tokens the value; None beyond the ends of the curve.
@@ -68,30 +65,30 @@ def accuracy_at(
         UserError: The curves are not of the same items, or a point costs no tokens.
     """
     replicates = _replicates(curves, clusters, resamples, seed)
-    found: list[list[At | None]] = []
+    results: list[list[InterpolatedAccuracy | None]] = []
     for curve, (means_y, means_x) in zip(curves, replicates, strict=True):
         x, y = curve.tokens.mean(axis=0), curve.accuracy.mean(axis=0)
-        row: list[At | None] = []
+        row: list[InterpolatedAccuracy | None] = []
         for t in tokens:
             if not x.min() <= t <= x.max():
                 row.append(None)
                 continue
             low, high = percentiles(_at_each(means_x, means_y, t), level)
-            row.append(At(float(t), _at(x, y, t), float(low), float(high)))
-        found.append(row)
-    return found
+            row.append(InterpolatedAccuracy(float(t), _at(x, y, t), float(low), float(high)))
+        results.append(row)
+    return results
 
 
 def difference_at(
-    a: Curve,
-    b: Curve,
+    a: TokenCurve,
+    b: TokenCurve,
     clusters: Index,
     tokens: float,
     level: float = LEVEL,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> At | None:
+) -> InterpolatedAccuracy | None:
     """Accuracy of a less that of b at equal tokens, paired by item; None where a curve does not reach.
 
     Raises:
@@ -105,10 +102,10 @@ def difference_at(
             return None
         value += sign * _at(x, y, tokens)
     low, high = percentiles(_at_each(xa, ya, tokens) - _at_each(xb, yb, tokens), level)
-    return At(float(tokens), value, float(low), float(high))
+    return InterpolatedAccuracy(float(tokens), value, float(low), float(high))
 
 
-def shared_tokens(curves: Sequence[Curve], points: int = 5) -> list[float]:
+def shared_tokens(curves: Sequence[TokenCurve], points: int = 5) -> list[float]:
     """Where all curves can be compared: numbers of tokens, evenly spaced in their logarithm; empty if nowhere."""
     means = [c.tokens.mean(axis=0) for c in curves]
     if not means or any((m <= 0).any() for m in means):
@@ -122,7 +119,7 @@ def shared_tokens(curves: Sequence[Curve], points: int = 5) -> list[float]:
     return [float(low), *spaced[1:-1], float(high)]  # the ends as they are, not as rounding left them
 
 
-def _replicates(curves: Sequence[Curve], clusters: Index, resamples: int, seed: int) -> list[tuple[Array, Array]]:
+def _replicates(curves: Sequence[TokenCurve], clusters: Index, resamples: int, seed: int) -> list[tuple[Array, Array]]:
     """Per curve the resampled means of accuracy and tokens, `[resamples, points]` each."""
     for curve in curves:
         if curve.accuracy.shape != curve.tokens.shape or len(curve.accuracy) != len(clusters):
@@ -145,7 +142,7 @@ def _at(x: Array, y: Array, tokens: float) -> float:
 
 
 def _at_each(x: Array, y: Array, tokens: float) -> Array:
-    """The interpolation in every resample; where a resampled curve ends before, its end stands."""
+    """The interpolation in every resample; where a resampled curve ends before, its end is."""
     order = np.argsort(x, axis=1, kind="stable")
     xs = np.log(np.maximum(np.take_along_axis(x, order, axis=1), 1e-9))
     ys = np.take_along_axis(y, order, axis=1)

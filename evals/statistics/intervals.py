@@ -14,12 +14,12 @@ from .outcomes import Array, Index
 RESAMPLES = 10_000
 LEVEL = 0.95
 _CHUNK = 2_000_000
-"""Most indices drawn at once: bounds memory, and does not change what is drawn."""
+"""Maximum number of indices generated at once: bounds memory, and does not change what is sampled."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; `method` says how it was made."""
+    """A confidence interval; `method` states how it was made."""
 
     low: float
     high: float
@@ -36,8 +36,8 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     """
     if trials < 1:
         raise UserError("an interval of a share needs at least one trial")
-    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return Interval(float(found.low), float(found.high), "wilson")
+    result = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Interval(float(result.low), float(result.high), "wilson")
 
 
 def standard_error(values: Array, clusters: Index) -> float | None:
@@ -66,7 +66,7 @@ def standard_error(values: Array, clusters: Index) -> float | None:
 def t_interval(values: Array, clusters: Index, level: float = LEVEL) -> Interval | None:
     """Mean ± t · SE with the clustered standard error and one degree of freedom less than there are clusters.
 
-    Not cut to a range: a mean of scores lies in [0, 1], a mean of differences does not.
+    Not cut to a range: a mean of scores is in [0, 1], a mean of differences does not.
 
     Returns:
         None where the standard error is not estimable.
@@ -80,13 +80,11 @@ def t_interval(values: Array, clusters: Index, level: float = LEVEL) -> Interval
 
 
 def bootstrap_means(values: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Means of resamples; whole clusters are drawn with replacement.
+    """Means of resamples; whole clusters are sampled with replacement.
 
     Args:
         values: `[items]`, or `[items, columns]` for several means over the same resamples.
         clusters: Group of each item, `[items]`.
-        resamples: Number of resamples.
-        seed: Seed of the drawing.
 
     Returns:
         `[resamples]` or `[resamples, columns]`.
@@ -97,8 +95,8 @@ def bootstrap_means(values: Array, clusters: Index, *, resamples: int = RESAMPLE
     sizes = np.bincount(clusters, minlength=groups).astype(float)
     means = np.concatenate(
         [
-            sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1, keepdims=True)
-            for drawn in resample_groups(groups, resamples, seed)
+            sums[sampled].sum(axis=1) / sizes[sampled].sum(axis=1, keepdims=True)
+            for sampled in resample_groups(groups, resamples, seed)
         ]
     )
     return means.reshape(resamples, *values.shape[1:])
@@ -127,7 +125,7 @@ def percentiles(replicates: Array, level: float = LEVEL) -> tuple[Array, Array]:
 
 
 def resample_groups(groups: int, resamples: int, seed: int) -> Iterator[Index]:
-    """Indices of drawn groups, `[some, groups]` at a time; what is drawn depends on the arguments alone."""
+    """Indices of sampled groups, `[some, groups]` at a time; what is sampled depends on the arguments only."""
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // groups)
     for start in range(0, resamples, rows):

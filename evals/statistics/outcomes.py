@@ -41,12 +41,10 @@ class Outcomes:
         """Outcomes from scores by item and seed.
 
         Args:
-            scores: By item name, then seed.
-            clusters: Group by item name; an item that is not named is its own group.
-            bounded: Whether a score must lie in [0, 1]; a margin need not.
+            bounded: Whether a score must are in [0, 1]; a margin need not.
 
         Raises:
-            UserError: There is no score at all, or one lies outside [0, 1].
+            UserError: There is no score at all, or one is outside [0, 1].
         """
         ids = tuple(scores)
         seeds = list(dict.fromkeys(seed for row in scores.values() for seed in row))
@@ -57,8 +55,8 @@ class Outcomes:
             for j, seed in enumerate(seeds):
                 if seed in scores[name]:
                     table[i, j] = scores[name][seed]
-        given = table[~np.isnan(table)]
-        if bounded and given.size and (given.min() < 0 or given.max() > 1):
+        values = table[~np.isnan(table)]
+        if bounded and values.size and (values.min() < 0 or values.max() > 1):
             raise UserError("a score lies outside [0, 1]")
         if np.isnan(table).all(axis=1).any():
             raise UserError("an item has no score")
@@ -79,8 +77,8 @@ class Outcomes:
     @property
     def binary(self) -> bool:
         """Whether every score is 0 or 1."""
-        given = self.scores[~np.isnan(self.scores)]
-        return bool(np.isin(given, (0.0, 1.0)).all())
+        values = self.scores[~np.isnan(self.scores)]
+        return bool(np.isin(values, (0.0, 1.0)).all())
 
     @property
     def clustered(self) -> bool:

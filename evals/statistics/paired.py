@@ -15,7 +15,7 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """The comparison of a with b; differences are a less b.
 
     Attributes:
@@ -51,7 +51,9 @@ class Paired:
     detectable: float | None
 
 
-def compare(a: Outcomes, b: Outcomes, level: float = LEVEL, *, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
+def compare_paired(
+    a: Outcomes, b: Outcomes, level: float = LEVEL, *, resamples: int = RESAMPLES, seed: int = 0
+) -> PairedComparison:
     """Compare two runs on the items that both have; the clusters are those of `a`.
 
     Raises:
@@ -69,7 +71,7 @@ def compare(a: Outcomes, b: Outcomes, level: float = LEVEL, *, resamples: int = 
     neither = int(((pa == 0) & (pb == 0)).sum())
     se = standard_error(d, clusters)
     spread = se is not None and se > 1e-12  # the mean of equal numbers may miss them by a last bit
-    return Paired(
+    return PairedComparison(
         items=len(shared),
         difference=float(d.mean()),
         se=se,

@@ -20,7 +20,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """How a run's accuracy varies from seed to seed. None is "not estimable", never 0.
 
     Attributes:
@@ -30,7 +30,7 @@ class Spread:
         sd: Standard deviation of `by_seed` (n - 1 in the denominator).
         low: Least of `by_seed`.
         high: Greatest of `by_seed`.
-        seed_se: Standard error of one seed's accuracy that comes from the seeds alone: the root of
+        seed_se: Standard error of one seed's accuracy that comes from the seeds only: the root of
             (1/I²) Σ p_i (1 - p_i) n_i/(n_i - 1).
         instability: Chance that two seeds disagree on a random item: (1/I) Σ 2 p_i (1 - p_i) n_i/(n_i - 1).
         histogram: Items by success rate, in ten bins of equal width, the last one closed.
@@ -51,7 +51,7 @@ class Spread:
     never: float
 
 
-def spread(outcomes: Outcomes) -> Spread:
+def seed_spread(outcomes: Outcomes) -> SeedSpread:
     """Describe the spread.
 
     `seed_se` and `instability` are defined for scores of 0 and 1, and need two seeds of every item.
@@ -64,7 +64,7 @@ def spread(outcomes: Outcomes) -> Spread:
         seed_se = float(np.sqrt(within.sum()) / len(p))
         instability = float(2 * within.mean())
     counts, _ = np.histogram(p, bins=BINS, range=(0.0, 1.0))
-    return Spread(
+    return SeedSpread(
         seeds=outcomes.scores.shape[1],
         mean=float(p.mean()),
         by_seed=tuple(float(a) for a in by_seed),

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Final
 
 from ...core.errors import UserError
-from ...verify.calibration.scores import Bin, hits, reliability
-from ...verify.calibration.verdict_calibration import VerdictCalibration, save_calibration
-from ...verify.davinci.belonging import RETRIEVED
-from ...verify.fusion.fitted import FittedFusion, save_fusion
+from ...verify.calibration import VerdictCalibration, save_calibration
+from ...verify.davinci.decision import RETRIEVED
+from ...verify.fusion_fitting import FittedFusion, save_fusion
+from ...verify.metrics import Bin, hits, reliability
 from ...verify.types import Label, Support
-from .judging import Judged
-from .methods import CalibrationKind, Memo, Method, Told, fit, out_of_fold
-from .metrics import Figures, figures_of
+from .judging import JudgedClaim
+from .methods import CalibrationKind, ClaimVerdict, Memo, Method, cross_validated_verdicts, fit_method
+from .metrics import VerdictMetrics, verdict_metrics
 
-FEWEST: Final = 100
-"""Claims below which figures out of fold say little."""
+MIN_CLAIMS: Final = 100
+"""Claims below which metrics out of fold say little."""
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedVerdicts:
     """What was fitted and how it does.
 
     Attributes:
@@ -32,36 +32,28 @@ class Calibrated:
         after: Each claim by what was fitted to the claims of the other folds.
         bins_before: Reliability of the former.
         bins_after: Reliability of the latter.
-        disputed: Claims that are disputed: they tell of conflict alone.
+        disputed: Claims that are disputed: they tell of conflict only.
     """
 
     fusion: FittedFusion | None
     calibration: VerdictCalibration
-    before: Figures
-    after: Figures
+    before: VerdictMetrics
+    after: VerdictMetrics
     bins_before: tuple[Bin, ...]
     bins_after: tuple[Bin, ...]
     disputed: int
 
 
 def calibrate_verdicts(
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedClaim],
     *,
     backend: str,
     aggregation: str = "witness",
     kind: CalibrationKind = "temperature",
     form: str = "full",
     seed: int = 0,
-) -> Calibrated:
+) -> CalibratedVerdicts:
     """Fit to all claims; measure out of fold.
-
-    Args:
-        judged: Claims with verdicts on what a retriever found.
-        backend: Identity of what judged the pairs.
-        aggregation: As the parameter of `davinci`.
-        kind: How probabilities are calibrated.
-        form: As the parameter `evidence_form` of `davinci`.
-        seed: Of the bootstrap.
 
     Raises:
         UserError: There are too few claims, or the aggregation is unknown.
@@ -76,15 +68,15 @@ def calibrate_verdicts(
     )
     plain = replace(method, name="as it comes", fitted=False, calibration=None, gate=0.0)
     memo: Memo = {}
-    whole = fit(judged, method, backend=backend, source=RETRIEVED, memo=memo)
-    if whole.calibration is None:
+    full = fit_method(judged, method, backend=backend, source=RETRIEVED, memo=memo)
+    if full.calibration is None:
         raise UserError("a calibration was not fitted")
     looked = [one for one in judged if one.row.gold != "disputed"]
-    before, _ = out_of_fold(judged, plain, backend=backend, source=RETRIEVED)
-    after, _ = out_of_fold(judged, method, backend=backend, source=RETRIEVED, memo=memo)
-    return Calibrated(
-        fusion=whole.fusion,
-        calibration=whole.calibration,
+    before, _ = cross_validated_verdicts(judged, plain, backend=backend, source=RETRIEVED)
+    after, _ = cross_validated_verdicts(judged, method, backend=backend, source=RETRIEVED, memo=memo)
+    return CalibratedVerdicts(
+        fusion=full.fusion,
+        calibration=full.calibration,
         before=_figures(judged, before, seed),
         after=_figures(judged, after, seed),
         bins_before=_bins(judged, before),
@@ -93,34 +85,34 @@ def calibrate_verdicts(
     )
 
 
-def save(found: Calibrated, folder: Path, name: str) -> list[Path]:
+def save_verdict_calibration(result: CalibratedVerdicts, folder: Path, name: str) -> list[Path]:
     """Write the files as `davinci` looks for them: `fusion-NAME.json` and `calibration-NAME.json`.
 
     Raises:
         StoreError: One cannot be written.
     """
     written = []
-    if found.fusion is not None:
+    if result.fusion is not None:
         written.append(folder / f"fusion-{name}.json")
-        save_fusion(found.fusion, written[-1])
+        save_fusion(result.fusion, written[-1])
     written.append(folder / f"calibration-{name}.json")
-    save_calibration(found.calibration, written[-1])
+    save_calibration(result.calibration, written[-1])
     return written
 
 
-def _figures(judged: Sequence[Judged], told: Sequence[Told], seed: int) -> Figures:
-    return figures_of(
+def _figures(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict], seed: int) -> VerdictMetrics:
+    return verdict_metrics(
         [one.row.gold for one in judged],
-        [one.label for one in told],
-        [one.probs for one in told],
+        [one.label for one in values],
+        [one.probs for one in values],
         [one.row.group or one.row.name for one in judged],
         seed=seed,
     )
 
 
-def _bins(judged: Sequence[Judged], told: Sequence[Told]) -> tuple[Bin, ...]:
+def _bins(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict]) -> tuple[Bin, ...]:
     kept: list[tuple[Support, Label]] = [
-        (said.probs, one.row.gold) for one, said in zip(judged, told, strict=True) if one.row.gold != "disputed"
+        (text.probs, one.row.gold) for one, text in zip(judged, values, strict=True) if one.row.gold != "disputed"
     ]
     confidences, correct = hits([p for p, _ in kept], [g for _, g in kept])
     return reliability([min(c, 1.0) for c in confidences], correct)

@@ -1,8 +1,8 @@
-"""`ClaimRow`: a labelled claim with what is shown for it and what is right; and readers of the datasets of claims.
+"""`LabelledClaim`: a labelled claim with what is shown for it and what is right; and readers of the datasets of claims.
 
 What is shown for a claim: oracle, padded oracle, a retriever's first k, random sentences, whole pages.
 
-`held_back` and `unseen`: claims that the embedded judge was not trained on, by the rule of its own training.
+`is_test_claim` and `unseen`: claims that the embedded judge was not trained on, by the rule of its own training.
 
 The rule is `evals/training/entailment/data.py`: SHA-256 of the claim's words, all claims of a contrast group on one side.
 """
@@ -20,21 +20,21 @@ from ...core.errors import DataError, UserError
 from ...core.registry import nearest
 from ...reasoning.retrieval.passages import Passage
 from ...reasoning.retrieval.retriever import Retriever
-from ...verify.calibration.gold import Gold, gold_of
-from ..datasets.records import RawRow, find_files, read_file
-from ..training.entailment.data import HELD, TRAINABLE, Case, normal, sides_of
-from ..training.navigator.plan import is_held_out
+from ...verify.metrics import Gold, gold_of
+from ..datasets.records import Record, find_files, read_file
+from ..training.entailment.data import TEST_SHARE, TRAINABLE, ClaimCase, normalize_claim, split_cases
+from ..training.splits import is_held_out
 
 RANK_CONSTANT: Final = 60
 """A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""
 
 Corpus = Mapping[str, Passage]
 """Sentences by id, in the order of their file."""
-_Reader = Callable[[RawRow, Corpus], "ClaimRow"]
+_Reader = Callable[[Record, Corpus], "LabelledClaim"]
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRow:
+class LabelledClaim:
     """One labelled claim.
 
     Attributes:
@@ -68,32 +68,24 @@ class ClaimRow:
 def read_passages(path: Path) -> dict[str, Passage]:
     """The sentences of a corpus by id; a page is both title and source.
 
-    Args:
-        path: A file of lines with `id`, `page` and `text`, or the folder with its `sentences.jsonl`.
-
     Raises:
         DataError: It is no such file, or an id occurs twice.
     """
     file = path / "sentences.jsonl" if path.is_dir() and (path / "sentences.jsonl").is_file() else path
-    found: dict[str, Passage] = {}
+    results: dict[str, Passage] = {}
     for row in read_file(find_files(file, ("corpus",))[0]):
         name = row.text("id")
-        if name in found:
+        if name in results:
             raise row.bad(f"the id {name!r} occurs twice")
-        found[name] = _passage(name, row.optional("page"), row.text("text"))
-    return found
+        results[name] = _passage(name, row.optional("page"), row.text("text"))
+    return results
 
 
-def read_claims(name: str, path: Path, corpus: Corpus | None = None) -> list[ClaimRow]:
+def read_claims(name: str, path: Path, corpus: Corpus | None = None) -> list[LabelledClaim]:
     """The claims of a dataset, in the order of its file.
 
     Shown are: FEVER's `retrieved` sentences, or none yet (None) where a row has no such list; CLIMATE-FEVER's five; the
     one passage of VitaminC and FEVER Symmetric; what SufficientFacts left of the evidence.
-
-    Args:
-        name: "fever", "climate_fever", "fever_symmetric", "vitaminc" or "sufficient_facts".
-        path: Its file, or the folder with its `dev.jsonl`.
-        corpus: The sentences that FEVER's `retrieved` names.
 
     Raises:
         UserError: There is no such dataset.
@@ -119,16 +111,18 @@ def _passage(name: str, page: str, text: str) -> Passage:
     return Passage(id=name, source=page or name, title=page, text=text)
 
 
-def _gold(row: RawRow, field: str = "label") -> Gold:
+def _gold(row: Record, field: str = "label") -> Gold:
     try:
         return gold_of(row.text(field))
     except DataError as e:
         raise row.bad(e.message, hint=e.hint) from e
 
 
-def _fever(row: RawRow, corpus: Corpus) -> ClaimRow:
-    given = [_evidence(e) for e in row.rows("evidence")] if row.values.get("evidence") else []
-    sets = tuple(dict.fromkeys(tuple(dict.fromkeys(given[i].id for i in one)) for one in _places(row, len(given))))
+def _fever(row: Record, corpus: Corpus) -> LabelledClaim:
+    provided = [_evidence(e) for e in row.rows("evidence")] if row.values.get("evidence") else []
+    sets = tuple(
+        dict.fromkeys(tuple(dict.fromkeys(provided[i].id for i in one)) for one in _places(row, len(provided)))
+    )
     shown: tuple[Passage, ...] | None = None
     if row.has("retrieved"):
         names = row.texts("retrieved", least=0)
@@ -139,51 +133,55 @@ def _fever(row: RawRow, corpus: Corpus) -> ClaimRow:
             )
         shown = ranked([corpus[name] for name in names])
     claim, gold = row.text("claim"), _gold(row)
-    right = tuple({p.id: p for p in given}.values()) if gold != "neutral" else ()
-    return ClaimRow("fever", row.text("id"), claim, gold, shown, right, sets if right else (), normal(claim))
+    right = tuple({p.id: p for p in provided}.values()) if gold != "neutral" else ()
+    return LabelledClaim(
+        "fever", row.text("id"), claim, gold, shown, right, sets if right else (), normalize_claim(claim)
+    )
 
 
-def _evidence(entry: RawRow) -> Passage:
+def _evidence(entry: Record) -> Passage:
     return _passage(entry.text("doc_id"), entry.optional("page"), entry.text("text"))
 
 
-def _places(row: RawRow, count: int) -> list[list[int]]:
+def _places(row: Record, count: int) -> list[list[int]]:
     """`evidence_sets`, without empty ones."""
-    given = row.values.get("evidence_sets") or []
-    found: list[list[int]] = []
-    for one in given if isinstance(given, list) else [None]:
+    provided = row.values.get("evidence_sets") or []
+    results: list[list[int]] = []
+    for one in provided if isinstance(provided, list) else [None]:
         if not isinstance(one, list) or not all(isinstance(i, int) and 0 <= i < count for i in one):
             raise row.bad("the field 'evidence_sets' must be lists of positions within 'evidence'")
         if one:
-            found.append([i for i in one if isinstance(i, int)])
-    return found
+            results.append([i for i in one if isinstance(i, int)])
+    return results
 
 
-def _climate(row: RawRow, corpus: Corpus) -> ClaimRow:
+def _climate(row: Record, corpus: Corpus) -> LabelledClaim:
     gold, claim = _gold(row), row.text("claim")
     sides = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
     entries = [(_evidence(e), _gold(e)) for e in row.rows("evidence")]
-    right = tuple(passage for passage, said in entries if said in sides)
+    right = tuple(passage for passage, label_text in entries if label_text in sides)
     sets: tuple[tuple[str, ...], ...] = tuple((p.id,) for p in right)
     if gold == "disputed":  # one of each side
-        by_side = [[p.id for p, said in entries if said == side] for side in sides]
+        by_side = [[p.id for p, label_text in entries if label_text == side] for side in sides]
         sets = tuple((a, b) for a in by_side[0] for b in by_side[1])
     shown = ranked([passage for passage, _ in entries])
-    return ClaimRow("climate_fever", row.text("id"), claim, gold, shown, right, sets, normal(claim))
+    return LabelledClaim("climate_fever", row.text("id"), claim, gold, shown, right, sets, normalize_claim(claim))
 
 
 def _single(source: str, group: str) -> _Reader:
-    def read(row: RawRow, corpus: Corpus) -> ClaimRow:
+    def read(row: Record, corpus: Corpus) -> LabelledClaim:
         gold, claim, name = _gold(row), row.text("claim"), row.text("id")
         passage = _passage(f"{source}:{name}", row.optional("page"), row.text("evidence"))
         right = (passage,) if gold != "neutral" else ()
         sets = tuple((p.id,) for p in right)
-        return ClaimRow(source, name, claim, gold, ranked([passage]), right, sets, row.optional(group) or normal(claim))
+        return LabelledClaim(
+            source, name, claim, gold, ranked([passage]), right, sets, row.optional(group) or normalize_claim(claim)
+        )
 
     return read
 
 
-def _sufficient(row: RawRow, corpus: Corpus) -> ClaimRow:
+def _sufficient(row: Record, corpus: Corpus) -> LabelledClaim:
     name, claim, why = row.text("id"), row.text("claim"), row.text("sufficiency").strip()
     gold: Gold = "neutral" if why.upper().startswith("NOT ENOUGH") else _gold(row, "label_full")
     left = [
@@ -191,7 +189,7 @@ def _sufficient(row: RawRow, corpus: Corpus) -> ClaimRow:
         for i, e in enumerate(row.rows("evidence"))
         if e.optional("text")
     ]
-    return ClaimRow("sufficient_facts", name, claim, gold, ranked(left), (), (), normal(claim), why)
+    return LabelledClaim("sufficient_facts", name, claim, gold, ranked(left), (), (), normalize_claim(claim), why)
 
 
 _READERS: Final[dict[str, _Reader]] = {
@@ -203,35 +201,31 @@ _READERS: Final[dict[str, _Reader]] = {
 }
 
 
-K: Final = 5
+SHOWN_PASSAGES: Final = 5
 """Sentences that are shown for a claim."""
 _CLAIMS_AT_ONCE: Final = 256
 
 
-def oracle_two(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
+def oracle_two(rows: Sequence[LabelledClaim]) -> list[LabelledClaim]:
     """Supported and refuted claims with the passages that decide them."""
     return [
         replace(row, passages=ranked(row.right)) for row in rows if row.gold in ("supports", "refutes") and row.right
     ]
 
 
-def oracle_padded(rows: Sequence[ClaimRow], corpus: Corpus, k: int = K, seed: int = 0) -> list[ClaimRow]:
+def oracle_padded(
+    rows: Sequence[LabelledClaim], corpus: Corpus, k: int = SHOWN_PASSAGES, seed: int = 0
+) -> list[LabelledClaim]:
     """All classes with the same number of passages, so that their number tells nothing.
 
     Deciding passages come first into the k, those of a smallest sufficient set before the others; then what was
-    retrieved; then, for the few claims of which less was, sentences drawn from the corpus. They are shown in the
+    retrieved; then, for the few claims of which less was, sentences sampled from the corpus. They are shown in the
     retriever's order, what it did not find last.
-
-    Args:
-        rows: Claims with what was retrieved.
-        corpus: Sentences to fill up with.
-        k: Passages of a claim.
-        seed: Of the drawing.
 
     Raises:
         DataError: A claim has no retrieved passages, or the corpus is too small.
     """
-    found = []
+    results = []
     for row in rows:
         retrieved = _shown(row)
         smallest = min(row.sets, key=len, default=())
@@ -241,61 +235,65 @@ def oracle_padded(rows: Sequence[ClaimRow], corpus: Corpus, k: int = K, seed: in
         if len(chosen) < k:
             chosen += _drawn(row, corpus, k - len(chosen), seed, without=set(taken))
         rank = {p.id: i for i, p in enumerate(retrieved)}
-        found.append(replace(row, passages=ranked(sorted(chosen, key=lambda p: rank.get(p.id, len(rank))))))
-    return found
+        results.append(replace(row, passages=ranked(sorted(chosen, key=lambda p: rank.get(p.id, len(rank))))))
+    return results
 
 
-def first(rows: Sequence[ClaimRow], k: int) -> list[ClaimRow]:
+def first_passages(rows: Sequence[LabelledClaim], k: int) -> list[LabelledClaim]:
     """The best k of what is shown."""
     return [replace(row, passages=_shown(row)[:k]) for row in rows]
 
 
-def random_sentences(rows: Sequence[ClaimRow], corpus: Corpus, k: int = K, seed: int = 0) -> list[ClaimRow]:
-    """Sentences of the corpus for each claim, drawn by seed and claim; deciding ones are not kept out."""
+def random_sentences(
+    rows: Sequence[LabelledClaim], corpus: Corpus, k: int = SHOWN_PASSAGES, seed: int = 0
+) -> list[LabelledClaim]:
+    """Sentences of the corpus for each claim, shuffled by seed and claim; deciding ones are not kept out."""
     return [replace(row, passages=ranked(_drawn(row, corpus, k, seed))) for row in rows]
 
 
-async def retrieved_by(rows: Sequence[ClaimRow], retriever: Retriever, k: int = K) -> list[ClaimRow]:
+async def retrieve_passages(
+    rows: Sequence[LabelledClaim], retriever: Retriever, k: int = SHOWN_PASSAGES
+) -> list[LabelledClaim]:
     """What a retriever finds.
 
     Raises:
         ReasonError: As `Retriever.retrieve`.
     """
-    found: list[ClaimRow] = []
+    results: list[LabelledClaim] = []
     for start in range(0, len(rows), _CLAIMS_AT_ONCE):
         part = rows[start : start + _CLAIMS_AT_ONCE]
-        told = await retriever.retrieve([row.claim for row in part], k)
-        found += [replace(row, passages=tuple(passages)) for row, passages in zip(part, told, strict=True)]
-    return found
+        values = await retriever.retrieve([row.claim for row in part], k)
+        results += [replace(row, passages=tuple(passages)) for row, passages in zip(part, values, strict=True)]
+    return results
 
 
-def by_page(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
+def merge_pages(rows: Sequence[LabelledClaim]) -> list[LabelledClaim]:
     """Passages of one page as one passage, best first within it: texts that a span can be cut from.
 
     What is right and enough is told by pages then.
     """
-    found = []
+    results = []
     for row in rows:
         pages: dict[str, list[Passage]] = {}
         for passage in _shown(row):
             pages.setdefault(passage.source, []).append(passage)
-        whole = [
+        full = [
             one[0].model_copy(update={"id": f"page:{page}", "text": " ".join(p.text for p in one)})
             for page, one in pages.items()
         ]
-        place = {p.id: f"page:{p.source}" for p in (*row.right, *_shown(row))}
-        found.append(
+        position = {p.id: f"page:{p.source}" for p in (*row.right, *_shown(row))}
+        results.append(
             replace(
                 row,
-                passages=tuple(whole),
-                right=tuple(p.model_copy(update={"id": place[p.id]}) for p in row.right),
-                sets=tuple(tuple(dict.fromkeys(place[i] for i in one)) for one in row.sets),
+                passages=tuple(full),
+                right=tuple(p.model_copy(update={"id": position[p.id]}) for p in row.right),
+                sets=tuple(tuple(dict.fromkeys(position[i] for i in one)) for one in row.sets),
             )
         )
-    return found
+    return results
 
 
-def replaced(rows: Sequence[ClaimRow], share: float, seed: int = 0) -> list[ClaimRow]:
+def replace_passages(rows: Sequence[LabelledClaim], share: float, seed: int = 0) -> list[LabelledClaim]:
     """Each passage replaced, with a probability, by one that is shown for another claim.
 
     What is replaced at a share stays so, by the same passage, at every larger one.
@@ -303,14 +301,13 @@ def replaced(rows: Sequence[ClaimRow], share: float, seed: int = 0) -> list[Clai
     Args:
         rows: At least two claims with passages.
         share: The probability, in [0, 1].
-        seed: Of the drawing.
 
     Raises:
         DataError: There are no two claims.
     """
     if len(rows) < 2:
         raise DataError("evidence of other claims needs at least two claims")
-    found = []
+    results = []
     for number, row in enumerate(rows):
         rng = random.Random(_seed(f"replaced {seed}", row))  # noqa: S311 (a draw that can be repeated)
         shown = []
@@ -320,31 +317,31 @@ def replaced(rows: Sequence[ClaimRow], share: float, seed: int = 0) -> list[Clai
             if chance < share and offered:
                 passage = offered[int(at * len(offered))].model_copy(update={"score": passage.score})
             shown.append(passage)
-        found.append(replace(row, passages=tuple(shown)))
-    return found
+        results.append(replace(row, passages=tuple(shown)))
+    return results
 
 
-def _shown(row: ClaimRow) -> tuple[Passage, ...]:
+def _shown(row: LabelledClaim) -> tuple[Passage, ...]:
     if row.passages is None:
         raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
     return row.passages
 
 
-def _drawn(row: ClaimRow, corpus: Corpus, count: int, seed: int, without: set[str] | None = None) -> list[Passage]:
+def _drawn(row: LabelledClaim, corpus: Corpus, count: int, seed: int, without: set[str] | None = None) -> list[Passage]:
     names = list(corpus)
     kept_out = without or set()
     if len(names) - len(kept_out) < count:
         raise DataError(f"the corpus has {len(names)} sentences, too few to show {count}")
     rng = random.Random(_seed(f"drawn {seed}", row))  # noqa: S311 (a draw that can be repeated)
-    drawn: dict[str, None] = {}
-    while len(drawn) < count:
+    sampled: dict[str, None] = {}
+    while len(sampled) < count:
         name = names[rng.randrange(len(names))]
         if name not in kept_out:
-            drawn[name] = None
-    return [corpus[name] for name in drawn]
+            sampled[name] = None
+    return [corpus[name] for name in sampled]
 
 
-def _seed(what: str, row: ClaimRow) -> int:
+def _seed(what: str, row: LabelledClaim) -> int:
     return int.from_bytes(hashlib.sha256(f"{what}\x1f{row.source}\x1f{row.name}".encode()).digest()[:8], "big")
 
 
@@ -353,30 +350,26 @@ _CONTRASTED: Final = ("vitaminc",)
 """Datasets whose groups the training keeps on one side."""
 
 
-def held_back(claim: str, share: float = HELD) -> bool:
+def is_test_claim(claim: str, share: float = TEST_SHARE) -> bool:
     """Whether a claim that belongs to no contrast group is kept back from training.
 
     Args:
-        claim: The claim.
         share: Share of all claims that is; a larger one only adds to them.
     """
-    return is_held_out(hashlib.sha256(normal(claim).encode()).hexdigest(), share)
+    return is_held_out(hashlib.sha256(normalize_claim(claim).encode()).hexdigest(), share)
 
 
-def unseen(rows: Sequence[ClaimRow], share: float = HELD, beside: Sequence[ClaimRow] = ()) -> list[ClaimRow]:
+def unseen_claims(
+    rows: Sequence[LabelledClaim], share: float = TEST_SHARE, beside: Sequence[LabelledClaim] = ()
+) -> list[LabelledClaim]:
     """The rows that the judge was not trained on, in order; all of those of datasets that are never trained on.
-
-    Args:
-        rows: Claims.
-        share: Share that the training kept back.
-        beside: Claims of other datasets that it was given too: a contrast group takes all that have its claims along.
 
     Raises:
         UserError: None of the rows is unseen.
     """
     together = [row for row in (*rows, *beside) if row.source in TRAINABLE]
     cases = [
-        Case(
+        ClaimCase(
             source=row.source,
             name=str(i),
             claim=row.claim,
@@ -385,11 +378,11 @@ def unseen(rows: Sequence[ClaimRow], share: float = HELD, beside: Sequence[Claim
         )
         for i, row in enumerate(together)
     ]
-    held = {together[int(case.name)] for case in sides_of(cases, held=share).held}
-    found = [row for row in rows if row.source not in TRAINABLE or row in held]
-    if not found:
+    held = {together[int(case.name)] for case in split_cases(cases, held=share).held}
+    results = [row for row in rows if row.source not in TRAINABLE or row in held]
+    if not results:
         raise UserError(f"none of {len(rows)} claims is kept back from training", hint="give more claims")
-    return found
+    return results
 
 
 def fold_of(group: str, folds: int = FOLDS) -> int:

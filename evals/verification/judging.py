@@ -19,7 +19,7 @@ from ...verify.entailment.protocol import Entailment, Pair
 from ...verify.entailment.windows import WindowedEntailment
 from ...verify.spans import by_words
 from ...verify.types import Support
-from .claims import ClaimRow
+from .claims import LabelledClaim
 
 KIND: Final = "reason verdicts 1"
 BUSY_S: Final = 30.0
@@ -42,9 +42,6 @@ class VerdictStore:
     """A file of verdicts. Each write is one transaction, so what was stored before a crash is found again.
 
     Several processes may use one file. Its methods block for milliseconds and belong to one thread.
-
-    Args:
-        path: The file; made if it is not there.
 
     Raises:
         StoreError: It cannot be opened, or holds something else.
@@ -91,8 +88,8 @@ class VerdictStore:
             for start in range(0, len(distinct), _AT_ONCE):
                 part = distinct[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT pair, supports, refutes, neutral FROM verdicts WHERE backend = ? AND pair IN ({marks})"  # noqa: S608 (question marks alone)
-                known.update((key, Support(*found)) for key, *found in self._db.execute(query, (backend, *part)))
+                query = f"SELECT pair, supports, refutes, neutral FROM verdicts WHERE backend = ? AND pair IN ({marks})"  # noqa: S608 (question marks only)
+                known.update((key, Support(*result)) for key, *result in self._db.execute(query, (backend, *part)))
         except sqlite3.Error as e:
             raise StoreError(f"cannot read the verdicts {self.path}: {e}") from e
         return [known.get(key) for key in keys]
@@ -117,8 +114,8 @@ class VerdictStore:
 
     def count(self, backend: str) -> int:
         """How many pairs of a backend are known."""
-        (found,) = self._db.execute("SELECT count(*) FROM verdicts WHERE backend = ?", (backend,)).fetchone()
-        return int(found)
+        (result,) = self._db.execute("SELECT count(*) FROM verdicts WHERE backend = ?", (backend,)).fetchone()
+        return int(result)
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -130,14 +127,14 @@ def key_of(pair: Pair) -> bytes:
     return hashlib.sha256(json.dumps(list(pair)).encode()).digest()[:16]
 
 
-Form = Literal["full", "span", "concat", "claim"]
+EvidenceForm = Literal["full", "span", "concat", "claim"]
 """What is judged of a claim: each passage; the best sentence of each; all passages as one text; no text at all."""
 
 BATCH: Final = 512
 """Pairs that are judged, and stored, at a time."""
 
 
-class Judged(NamedTuple):
+class JudgedClaim(NamedTuple):
     """A claim and what its pairs say.
 
     Attributes:
@@ -145,36 +142,35 @@ class Judged(NamedTuple):
         supports: Of each passage, or of the one text of "concat" and "claim"; None where it could not be read.
     """
 
-    row: ClaimRow
+    row: LabelledClaim
     supports: tuple[Support | None, ...]
 
 
 class StoredEntailment:
     """An entailment that judges what a store does not have, in batches, and stores it (see `Entailment`).
 
-    What could not be read is not stored, and so is judged again when it is asked for again. Cancelled, it loses one
-    batch at most.
+    What could not be read is not stored, and so is judged again when it is requested again. Cancelled, it loses one
+    batch up to.
 
     Args:
         entailment: What judges evidence of any length; long ones window by window. Closed with this object.
         store: Keeps verdicts; not closed.
-        batch: Most pairs of a batch.
     """
 
     max_words: int | None = None
 
     def __init__(self, entailment: Entailment, store: VerdictStore, batch: int = BATCH) -> None:
-        whole = entailment if entailment.max_words is None else WindowedEntailment(entailment)
-        self._entailment, self._store, self._batch = whole, store, max(1, batch)
-        self.name, self.identity = whole.name, whole.identity
+        full = entailment if entailment.max_words is None else WindowedEntailment(entailment)
+        self._entailment, self._store, self._batch = full, store, max(1, batch)
+        self.name, self.identity = full.name, full.identity
         self.asked = 0
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What each evidence says of its claim, in order (see `Entailment.judge`)."""
-        found: list[Support | None] = []
+        """What each evidence states about its claim, in order (see `Entailment.judge`)."""
+        results: list[Support | None] = []
         for start in range(0, len(pairs), self._batch):
-            found += await self._some(pairs[start : start + self._batch])
-        return found
+            results += await self._some(pairs[start : start + self._batch])
+        return results
 
     async def aclose(self) -> None:
         """Close what judges; idempotent."""
@@ -184,9 +180,9 @@ class StoredEntailment:
         known = dict(zip(pairs, self._store.find(self.identity, pairs), strict=True))
         missing = [pair for pair, verdict in known.items() if verdict is None]
         if missing:
-            told = await self._entailment.judge(missing)
+            values = await self._entailment.judge(missing)
             self.asked += len(missing)
-            fresh = {pair: verdict for pair, verdict in zip(missing, told, strict=True) if verdict is not None}
+            fresh = {pair: verdict for pair, verdict in zip(missing, values, strict=True) if verdict is not None}
             self._store.add(self.identity, fresh)
             # as the store has them: the same before and after a restart
             known.update(fresh)
@@ -200,12 +196,6 @@ async def judge_pairs(
     batch: int = BATCH,
 ) -> int:
     """Fill the store with verdicts on pairs, a batch in memory at a time.
-
-    Args:
-        pairs: The pairs; those of which verdicts are stored cost nothing.
-        entailment: What judges.
-        told: Hears how many pairs are done.
-        batch: Most pairs that are held.
 
     Returns:
         How many pairs were done.
@@ -221,26 +211,26 @@ async def judge_pairs(
     return done
 
 
-async def judged_rows(rows: Sequence[ClaimRow], form: Form, entailment: Entailment) -> list[Judged]:
+async def judge_rows(rows: Sequence[LabelledClaim], form: EvidenceForm, entailment: Entailment) -> list[JudgedClaim]:
     """Claims with what their pairs say, in order.
 
     Raises:
         DataError: A claim has no passages yet.
         ReasonError: The judge failed.
     """
-    asked = [pairs_of(row, form) for row in rows]
-    told = iter(await entailment.judge([pair for pairs in asked for pair in pairs]))
-    return [Judged(row, tuple(next(told) for _ in pairs)) for row, pairs in zip(rows, asked, strict=True)]
+    requests = [pairs_of(row, form) for row in rows]
+    values = iter(await entailment.judge([pair for pairs in requests for pair in pairs]))
+    return [JudgedClaim(row, tuple(next(values) for _ in pairs)) for row, pairs in zip(rows, requests, strict=True)]
 
 
-def every_pair(rows: Iterable[ClaimRow], form: Form) -> Iterator[Pair]:
+def every_pair(rows: Iterable[LabelledClaim], form: EvidenceForm) -> Iterator[Pair]:
     """The pairs of claims, one after the other."""
     for row in rows:
         yield from pairs_of(row, form)
 
 
-def pairs_of(row: ClaimRow, form: Form) -> list[Pair]:
-    """What is asked of a claim, as `davinci` asks it.
+def pairs_of(row: LabelledClaim, form: EvidenceForm) -> list[Pair]:
+    """What is posed of a claim, as `davinci` asks it.
 
     Raises:
         DataError: It has no passages yet.

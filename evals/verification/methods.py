@@ -6,26 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from ...core.answer import Verdict
 from ...core.errors import UserError
+from ...core.types import Verdict
 from ...reasoning.retrieval.passages import Passage
-from ...verify.calibration.fitting import fit_calibration
-from ...verify.calibration.gating import Standing, choose_threshold
-from ...verify.calibration.gold import Gold
-from ...verify.calibration.verdict_calibration import VerdictCalibration
-from ...verify.davinci.belonging import aggregation_id
-from ...verify.davinci.config import DavinciConfig
-from ...verify.davinci.deciding import Deciding, Decision
-from ...verify.fusion.fitted import FittedFusion
-from ...verify.fusion.fitting import Example, fit_fusion
-from ...verify.fusion.items import item_of
-from ...verify.fusion.parameters import FusionParameters, Mode
+from ...verify.calibration import Standing, VerdictCalibration, choose_threshold, fit_calibration
+from ...verify.davinci.davinci import DavinciConfig
+from ...verify.davinci.decision import Deciding, Decision, aggregation_id
+from ...verify.fusion import FusionParameters, Mode, item_of
+from ...verify.fusion_fitting import Example, FittedFusion, fit_fusion
+from ...verify.metrics import Gold
 from ...verify.types import Label, Support
 from .claims import FOLDS, fold_of
-from .judging import Form, Judged
+from .judging import EvidenceForm, JudgedClaim
 
 Aggregation = Mode | Literal["concat", "top"]
-"""How passages become one verdict; "top" looks at the best passage alone."""
+"""How passages become one verdict; "top" looks at the best passage only."""
 CalibrationKind = Literal["temperature", "platt", "isotonic"]
 
 GOLDS: Final[dict[Verdict, Gold]] = {
@@ -45,7 +40,7 @@ class Method:
         name: What it is called.
         form: What is judged.
         aggregation: How passages become one verdict.
-        fitted: Whether the parameters of the aggregation are fitted; of "witness" and "product" alone.
+        fitted: Whether the parameters of the aggregation are fitted; of "witness" and "product" only.
         calibration: How probabilities are calibrated; None leaves them.
         gate: Least confidence of a decisive verdict; None chooses it after calibration; 0 is no gate.
         disputed: Whether "disputed" can be said.
@@ -53,7 +48,7 @@ class Method:
     """
 
     name: str
-    form: Form = "full"
+    form: EvidenceForm = "full"
     aggregation: Aggregation = "witness"
     fitted: bool = True
     calibration: CalibrationKind | None = "temperature"
@@ -67,7 +62,7 @@ class Method:
         return self.aggregation in ("concat", "top") or self.form in ("concat", "claim")
 
 
-class Fit(NamedTuple):
+class FittedMethod(NamedTuple):
     """What a method has learned.
 
     Attributes:
@@ -83,11 +78,11 @@ class Fit(NamedTuple):
     standing: Standing | None
 
 
-class Told(NamedTuple):
-    """What a method says of a claim.
+class ClaimVerdict(NamedTuple):
+    """What a method states about a claim.
 
     Attributes:
-        label: What it stands by.
+        label: What it is by.
         probs: Its calibrated probabilities; the gate does not change them.
         downgraded: Whether the gate took a decisive label back.
         named: Ids of the passages that it shows for a decisive verdict.
@@ -99,29 +94,21 @@ class Told(NamedTuple):
     named: tuple[str, ...] = ()
 
 
-Memo = dict[tuple[int, Form, str], FittedFusion]
+Memo = dict[tuple[int, EvidenceForm, str], FittedFusion]
 """Fitted parameters by fold, form and what they began from: they take the longest, and several methods share them. It
 belongs to one list of claims and one judge."""
 
 
-def fit(
-    judged: Sequence[Judged],
+def fit_method(
+    judged: Sequence[JudgedClaim],
     method: Method,
     *,
     backend: str,
     source: str,
     memo: Memo | None = None,
     part: int = -1,
-) -> Fit:
+) -> FittedMethod:
     """Fit fusion, then calibration, then gate; each only if the method has it.
-
-    Args:
-        judged: Claims with verdicts. Disputed ones tell of conflict alone.
-        method: The method.
-        backend: Identity of what judged the pairs.
-        source: Where the evidence came from.
-        memo: What was fitted to the same claims before; takes what is fitted now.
-        part: The fold that is left out, for the memo.
 
     Raises:
         UserError: There are too few claims.
@@ -148,26 +135,28 @@ def fit(
     threshold = standing.threshold if standing is not None else method.gate
     if calibration is not None:
         calibration = calibration.model_copy(update={"threshold": threshold})
-    return Fit(Deciding(fusion=fusion, calibration=calibration, threshold=threshold), fitted, calibration, standing)
+    return FittedMethod(
+        Deciding(fusion=fusion, calibration=calibration, threshold=threshold), fitted, calibration, standing
+    )
 
 
-def tell(one: Judged, fit_: Fit, method: Method) -> Told:
-    """What a fitted method says of a claim."""
+def verdict_of(one: JudgedClaim, fit_: FittedMethod, method: Method) -> ClaimVerdict:
+    """What a fitted method states about a claim."""
     decision = decide(one, fit_.deciding, method)
     label = GOLDS[decision.verdict]
-    return Told(label, decision.probs, decision.downgraded, named_by(one, label, method))
+    return ClaimVerdict(label, decision.probs, decision.downgraded, named_by(one, label, method))
 
 
-def out_of_fold(
-    judged: Sequence[Judged],
+def cross_validated_verdicts(
+    judged: Sequence[JudgedClaim],
     method: Method,
     *,
     backend: str,
     source: str,
     folds: int = FOLDS,
     memo: Memo | None = None,
-) -> tuple[list[Told], dict[int, Fit]]:
-    """What a method says of each claim when fitted to the claims of the other folds, in order; and the fits by fold.
+) -> tuple[list[ClaimVerdict], dict[int, FittedMethod]]:
+    """What a method states about each claim when fitted to the claims of the other folds, in order; and the fits by fold.
 
     Folds are by a hash of the group, so that no claim helps to measure itself or what belongs to it.
 
@@ -180,26 +169,28 @@ def out_of_fold(
         others = [one for one, p in zip(judged, parts, strict=True) if p != part]
         if not others:
             raise UserError("all claims are of one fold, so none are left to fit to", hint="give more claims")
-        fits[part] = fit(others, method, backend=backend, source=source, memo=memo, part=part)
-    return told_by(judged, fits, method, folds), fits
+        fits[part] = fit_method(others, method, backend=backend, source=source, memo=memo, part=part)
+    return verdicts_by_fold(judged, fits, method, folds), fits
 
 
-def told_by(judged: Sequence[Judged], fits: Mapping[int, Fit], method: Method, folds: int = FOLDS) -> list[Told]:
-    """What a method says of each claim by the fit of its fold; the evidence may be another than was fitted to."""
-    return [tell(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
+def verdicts_by_fold(
+    judged: Sequence[JudgedClaim], fits: Mapping[int, FittedMethod], method: Method, folds: int = FOLDS
+) -> list[ClaimVerdict]:
+    """What a method states about each claim by the fit of its fold; the evidence may be another than was fitted to."""
+    return [verdict_of(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
 
 
-def decide(one: Judged, deciding: Deciding, method: Method) -> Decision:
+def decide(one: JudgedClaim, deciding: Deciding, method: Method) -> Decision:
     """What is stood by of a claim (see `Deciding`)."""
     if method.whole:
         return deciding.decide_whole(one.supports[0] if one.supports else None)
     return deciding.decide(one.row.passages or (), one.supports)
 
 
-def named_by(one: Judged, label: Gold, method: Method) -> tuple[str, ...]:
-    """Ids of the passages that `davinci` shows for a verdict: at most three that say the same, the clearest first.
+def named_by(one: JudgedClaim, label: Gold, method: Method) -> tuple[str, ...]:
+    """Ids of the passages that `davinci` shows for a verdict: up to three that say the same, the clearest first.
 
-    Where none says so by itself it is the one that does most; of a dispute one for each side; none for "neutral". A
+    Where none states so by itself it is the one that does most; of a dispute one for each side; none for "neutral". A
     verdict on all passages as one text shows them all.
     """
     passages: Sequence[Passage] = one.row.passages or ()
@@ -211,7 +202,7 @@ def named_by(one: Judged, label: Gold, method: Method) -> tuple[str, ...]:
     read = [(p.id, s) for p, s in zip(looked, one.supports, strict=False) if s is not None]
     if not read:
         return ()
-    most = {side: max(read, key=lambda found: getattr(found[1], side))[0] for side in ("supports", "refutes")}
+    most = {side: max(read, key=lambda result: getattr(result[1], side))[0] for side in ("supports", "refutes")}
     if label == "disputed":
         return tuple(dict.fromkeys(most.values()))
     agreeing = sorted(
@@ -220,7 +211,7 @@ def named_by(one: Judged, label: Gold, method: Method) -> tuple[str, ...]:
     return tuple(name for _, _, name in agreeing[:3]) or (most[label],)
 
 
-def examples_of(judged: Sequence[Judged]) -> list[Example]:
+def examples_of(judged: Sequence[JudgedClaim]) -> list[Example]:
     """Claims as fusion is fitted to them; passages that could not be read are left out."""
     return [
         Example(
@@ -236,7 +227,7 @@ def examples_of(judged: Sequence[Judged]) -> list[Example]:
 
 
 def _fusion(
-    judged: Sequence[Judged], method: Method, backend: str, source: str, memo: Memo, part: int
+    judged: Sequence[JudgedClaim], method: Method, backend: str, source: str, memo: Memo, part: int
 ) -> tuple[FusionParameters, FittedFusion | None]:
     if method.whole:
         return FusionParameters(mode="mean", disputed=False), None

@@ -1,6 +1,6 @@
-"""`Figures`: how good verdicts and their probabilities are, with bootstrap intervals; and paired differences.
+"""`Metrics`: how good verdicts and their probabilities are, with bootstrap intervals; and paired differences.
 
-Resamples are of whole groups, and the same for all methods on the same claims, so that figures of two methods can be
+Resamples are of whole groups, and the same for all methods on the same claims, so that metrics of two methods can be
 subtracted resample by resample.
 
 How well what is shown, and what a verdict names, meets what is right.
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import UserError
-from ...verify.calibration import scores
-from ...verify.calibration.evidence_scores import Attribution, attribution, evidence_recall, mean_attribution
+from ...verify import metrics as scores
+from ...verify.metrics import Attribution, attribution, evidence_recall, mean_attribution
 from ...verify.types import Support
 from ..statistics.intervals import percentiles, resample_groups
 from ..statistics.outcomes import number_groups
 from ..statistics.paired import exact_sign_test
-from .claims import ClaimRow
-from .methods import Told
+from .claims import LabelledClaim
+from .methods import ClaimVerdict
 
 Array = NDArray[np.float64]
 
@@ -43,8 +43,8 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures of one method on some claims.
+class VerdictMetrics:
+    """Metrics of one method on some claims.
 
     Attributes:
         n: Claims.
@@ -68,11 +68,11 @@ class Figures:
         return Estimate(self.values[name], float(low), float(high))
 
 
-class Difference(NamedTuple):
+class MetricDifference(NamedTuple):
     """One method less another on the same claims.
 
     Attributes:
-        figures: By name, with the interval over the same resamples.
+        metrics: By name, with the interval over the same resamples.
         wins: Claims that the first alone has right.
         losses: Claims that the second alone has right.
         p: Two-sided, by McNemar's exact test.
@@ -84,7 +84,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def figures_of(
+def verdict_metrics(
     golds: Sequence[str],
     labels: Sequence[str],
     probs: Sequence[Support] | None,
@@ -92,19 +92,14 @@ def figures_of(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Figures:
-    """Figures with their replicates.
+) -> VerdictMetrics:
+    """Metrics with their replicates.
 
     F1s are over the labels that are right somewhere or were given. ECE, Brier score, NLL and AURC are of the
     probabilities as they are before the gate, over the claims that are not disputed: the gate changes none of them.
 
     Args:
-        golds: Right labels.
-        labels: Labels given.
         probs: Probabilities; None if the method states none.
-        groups: Group of each claim.
-        resamples: How many.
-        seed: Of the drawing.
 
     Raises:
         UserError: There are no claims, or not as many of one list as of another.
@@ -115,15 +110,15 @@ def figures_of(
     group = number_groups(list(groups))
     counts = _counts(int(group.max()) + 1, resamples, seed)
     names = sorted({*golds, *labels})
-    said, gold = (np.array([names.index(x) for x in given]) for given in (labels, golds))
+    text, gold = (np.array([names.index(x) for x in provided]) for provided in (labels, golds))
     confusion = np.zeros((n, len(names) ** 2))
-    confusion[np.arange(n), gold * len(names) + said] = 1
+    confusion[np.arange(n), gold * len(names) + text] = 1
     values = {
         "accuracy": scores.accuracy(labels, golds),
         "macro_f1": scores.macro_f1(labels, golds),
     }
-    whole = _by_labels(confusion.sum(axis=0, keepdims=True), len(names))
-    values["weighted_f1"] = float(whole["weighted_f1"][0])
+    full = _by_labels(confusion.sum(axis=0, keepdims=True), len(names))
+    values["weighted_f1"] = float(full["weighted_f1"][0])
     replicates = _by_labels(_summed(confusion, group, counts), len(names))
     plain = [i for i, g in enumerate(golds) if g in scores.LABELS]
     if probs is None:
@@ -133,10 +128,10 @@ def figures_of(
         more, again = _by_probabilities(kept, right, group[plain], counts)
         values |= more
         replicates |= again
-    return Figures(n, len(plain), values, replicates, said == gold)
+    return VerdictMetrics(n, len(plain), values, replicates, text == gold)
 
 
-def difference(a: Figures, b: Figures) -> Difference:
+def difference(a: VerdictMetrics, b: VerdictMetrics) -> MetricDifference:
     """The first less the second; both of the same claims with the same groups, resamples and seed.
 
     Raises:
@@ -145,18 +140,18 @@ def difference(a: Figures, b: Figures) -> Difference:
     shared: list[str] = [name for name in NAMES if name in a.values and name in b.values]
     if a.n != b.n or any(len(a.replicates[x]) != len(b.replicates[x]) for x in shared):
         raise UserError("two methods are compared on the same claims and resamples")
-    found: dict[str, Estimate] = {}
+    results: dict[str, Estimate] = {}
     for name in shared:
         low, high = percentiles(a.replicates[name] - b.replicates[name])
-        found[name] = Estimate(a.values[name] - b.values[name], float(low), float(high))
+        results[name] = Estimate(a.values[name] - b.values[name], float(low), float(high))
     wins, losses = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
-    return Difference(found, wins, losses, exact_sign_test(wins, losses))
+    return MetricDifference(results, wins, losses, exact_sign_test(wins, losses))
 
 
 def _counts(groups: int, resamples: int, seed: int) -> Array:
     """How often each group is in each resample, `[resamples, groups]`."""
-    drawn = (np.bincount(row, minlength=groups) for some in resample_groups(groups, resamples, seed) for row in some)
-    return np.stack(list(drawn)).astype(np.float64)
+    sampled = (np.bincount(row, minlength=groups) for some in resample_groups(groups, resamples, seed) for row in some)
+    return np.stack(list(sampled)).astype(np.float64)
 
 
 def _summed(columns: Array, group: NDArray[np.intp], counts: Array) -> Array:
@@ -172,10 +167,10 @@ def _by_labels(confusion: Array, size: int) -> dict[str, Array]:
     table = confusion.reshape(-1, size, size)
     total = table.sum(axis=(1, 2))
     hit = np.diagonal(table, axis1=1, axis2=2)
-    is_right, given = table.sum(axis=2), table.sum(axis=1)
-    f1 = 2 * hit / np.maximum(is_right + given, 1)
+    is_right, provided = table.sum(axis=2), table.sum(axis=1)
+    f1 = 2 * hit / np.maximum(is_right + provided, 1)
     # a label that a resample lacks altogether has no F1 there
-    present = np.maximum((is_right + given > 0).sum(axis=1), 1)
+    present = np.maximum((is_right + provided > 0).sum(axis=1), 1)
     return {
         "accuracy": hit.sum(axis=1) / total,
         "macro_f1": f1.sum(axis=1) / present,
@@ -194,10 +189,10 @@ def _by_probabilities(
         "nll": scores.nll(probs, golds),
         "aurc": scores.aurc(confidences, correct),
     }
-    n, places = len(golds), scores.places_of(probs, golds)
+    n, positions = len(golds), scores.places_of(probs, golds)
     table = np.array(probs, dtype=np.float64)
     hot = np.zeros_like(table)
-    hot[np.arange(n), places] = 1
+    hot[np.arange(n), positions] = 1
     c, right = np.array(confidences), np.array(correct, dtype=np.float64)
     edges = np.arange(scores.BINS + 1) / scores.BINS
     inside = np.maximum(np.searchsorted(edges, c, side="left") - 1, 0)
@@ -207,7 +202,7 @@ def _by_probabilities(
         [
             np.ones(n),
             ((table - hot) ** 2).sum(axis=1),
-            -np.log(np.maximum(table[np.arange(n), places], scores.LEAST)),
+            -np.log(np.maximum(table[np.arange(n), positions], scores.LEAST)),
             gaps,
         ]
     )
@@ -241,7 +236,7 @@ def _aurcs(confidence: Array, right: Array, times: Array) -> Array:
     return result
 
 
-class Recall(NamedTuple):
+class EvidenceRecall(NamedTuple):
     """How often the right passages are among the first k.
 
     Attributes:
@@ -257,7 +252,7 @@ class Recall(NamedTuple):
     claims: int
 
 
-def recall_at(rows: Sequence[ClaimRow], k: int) -> Recall:
+def recall_at(rows: Sequence[LabelledClaim], k: int) -> EvidenceRecall:
     """Evidence recall among the first k passages; claims without right passages are skipped.
 
     Passages that have the text of a right one count as it: a corpus may hold a sentence twice.
@@ -265,15 +260,15 @@ def recall_at(rows: Sequence[ClaimRow], k: int) -> Recall:
     enough, some = [], []
     for row in rows:
         seen = named_ids(row, [p.id for p in (row.passages or ())[:k]])
-        found = evidence_recall(seen, row.sets)
-        if found is not None:
-            enough.append(found)
+        match = evidence_recall(seen, row.sets)
+        if match is not None:
+            enough.append(match)
         if row.right:
             some.append(float(bool(seen & row.right_ids)))
-    return Recall(_mean(enough), _mean(some), len(enough), len(some))
+    return EvidenceRecall(_mean(enough), _mean(some), len(enough), len(some))
 
 
-def attributed(rows: Sequence[ClaimRow], told: Sequence[Told]) -> tuple[Attribution | None, int]:
+def mean_attribution_of(rows: Sequence[LabelledClaim], told: Sequence[ClaimVerdict]) -> tuple[Attribution | None, int]:
     """Means of precision, recall and F1 of what verdicts name, over claims with right passages; and how many.
 
     A verdict of "neutral" names nothing and has 0 in all three.
@@ -283,7 +278,7 @@ def attributed(rows: Sequence[ClaimRow], told: Sequence[Told]) -> tuple[Attribut
     )
 
 
-def named_ids(row: ClaimRow, ids: Sequence[str]) -> set[str]:
+def named_ids(row: LabelledClaim, ids: Sequence[str]) -> set[str]:
     """Ids of shown passages, those of the text of a right passage by its id."""
     by_text = {p.text: p.id for p in row.right}
     right = row.right_ids

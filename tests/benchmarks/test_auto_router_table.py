@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import auto_router
-from reason.evals.routing.arm_table import arm_table
-from reason.evals.routing.gathering import Gathered
-from reason.evals.routing.training import train_auto
-from reason.routers.question_features import Signals, named_signals
+from reason.evals.training.routers.arm_table import arm_table
+from reason.evals.training.routers.auto import train_auto
+from reason.evals.training.routers.fitting import QuestionSignals
+from reason.routers.features import QuestionFeatures, named_features
 from support.trained_routers import hard, sums_file, way
 
 
@@ -15,7 +15,9 @@ def test_the_page_compares_auto_with_every_fixed_strategy_on_questions_kept_back
     cheap = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20)
     dear = way(data, "self-consistency", lambda i: 1.0, lambda i: 60, parameters={"n": 3})
     table = arm_table([cheap, dear])
-    gathered = Gathered(tuple(Signals(named_signals(q)) for q in table.questions), missing="there is none")
+    gathered = QuestionSignals(
+        tuple(QuestionFeatures(named_features(q)) for q in table.questions), missing="there is none"
+    )
     trained = train_auto(table, gathered, price=3.0, holdout=0.5)
     page = auto_router.report(table, gathered, trained)
     held = trained.held

@@ -7,13 +7,12 @@ import sys
 import davinci_table
 import pytest
 import verify_speed
+from davinci_table import AGGREGATIONS, GATES, MAIN, always, majority, two_labels
+from reason.evals.verification.judging import VerdictStore
+from reason.evals.verification.methods import ClaimVerdict
+from reason.evals.verification.metrics import verdict_metrics
+from reason.verify.types import Support
 from support.labelled_claims import judged, row, write_fever, write_lines
-from davinci_cells import two_labels
-from davinci_methods import AGGREGATIONS, GATES, MAIN, always, majority
-from reason.evals.verifying.figures import figures_of
-from reason.evals.verifying.methods import Told
-from reason.evals.verifying.verdict_store import VerdictStore
-from reason.verify.support import Support
 
 SPELLED = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 WORDS = {"SUPPORTS": "yes", "REFUTES": "no", "NOT ENOUGH INFO": "hm", "NOT_ENOUGH_INFO": "hm"}
@@ -22,12 +21,12 @@ WORDS = {"SUPPORTS": "yes", "REFUTES": "no", "NOT ENOUGH INFO": "hm", "NOT_ENOUG
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """All datasets, small, of which all claims are taken; grids and resamples are small too."""
-    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
-    monkeypatch.setattr("reason.verify.fusion.fitting.BETA_GRID", (0.3,))
+    monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.BETA_GRID", (0.3,))
     monkeypatch.setattr("davinci_settings.unseen", lambda rows, beside: list(rows))
-    monkeypatch.setattr("reason.verify.fusion.fitting.TEMPERATURE_GRID", (0.5, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.TEMPERATURE_GRID", (0.5, 1.0))
     monkeypatch.setattr("davinci_cells.RESAMPLES", 50)
-    monkeypatch.setitem(figures_of.__kwdefaults__, "resamples", 50)
+    monkeypatch.setitem(verdict_metrics.__kwdefaults__, "resamples", 50)
     monkeypatch.setattr("davinci_lpf._COPIED", 3)
     write_fever(tmp_path, claims=45)
     climate, symmetric, vitamin, facts = [], [], [], []
@@ -95,7 +94,7 @@ def test_the_commonest_label_is_that_of_the_other_folds():
 
 
 def test_two_labels_take_the_likelier_and_refutes_among_equals():
-    told = [Told("neutral", Support(0.2, 0.1, 0.7)), Told("supports", Support(0.3, 0.3, 0.4))]
+    told = [ClaimVerdict("neutral", Support(0.2, 0.1, 0.7)), ClaimVerdict("supports", Support(0.3, 0.3, 0.4))]
     assert [t.label for t in two_labels(told)] == ["supports", "refutes"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drill_ledger import Outcome, Snapshot, StoredRun, settle
+from sidecar_ledger import Outcome, Snapshot, StoredRun, settle
 
 
 def runs(tag: str, calls: int = 2, status: str = "finished", answer: str | None = "42") -> dict[str, list[StoredRun]]:

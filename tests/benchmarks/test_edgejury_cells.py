@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-import edgejury_missing
+import edgejury_table as edgejury_missing
 import numpy as np
 import pytest
-from support.calibration_maps import make_row, make_run
-from edgejury_biases import (
+from edgejury_table import (
+    Heard,
+    Sitting,
+    alone,
+    auroc_cell,
+    beside,
     borda_by_place,
+    confidence_table,
     correlation,
     debiased,
     errors_table,
     excess,
-    juror_places,
-    marks_table,
-    places_table,
-)
-from edgejury_cells import (
-    beside,
+    exits_table,
+    hear,
     is_whole,
+    juries_of,
+    juror_places,
+    jurors_alone,
     jury_cells,
+    labels_table,
     like,
+    marks_table,
     method_of,
     names_of,
+    no_answer,
     others_of,
     paired,
+    place_of,
+    places_table,
+    right_letter,
     seconds,
+    sitting_of,
+    stages_table,
     tokens_of,
 )
-from edgejury_rows import juries_of, jurors_alone
-from edgejury_sittings import Heard, Sitting, alone, hear, place_of, right_letter, sitting_of
-from edgejury_trust import auroc_cell, confidence_table, exits_table, labels_table, no_answer, stages_table
-from reason.core.answer import Solution
-from reason.core.events import SolutionFound, StageStarted
-from reason.core.jury_events import JuryStageEnded, OpinionGiven, OpinionsMerged, ReviewGiven
+from reason.core.events import JuryStageEnded, OpinionGiven, OpinionsMerged, ReviewGiven, SolutionFinished, StageStarted
 from reason.core.messages import Failure
-from reason.evals.rows import RowLedger, RowTiming
-from reason.reasoning.strategy import make_strategy
-from reason.verify.claims import Claim
-from reason.verify.edgejury.opinions import ClaimLabel, Marks, Opinion, Review, StageCost, Synthesis
+from reason.core.types import Solution
+from reason.evals.results import RowLedger, RowTiming
+from reason.reasoning.strategy import create_strategy
+from reason.verify.edgejury.types import ClaimLabel, Marks, Opinion, Review, StageCost, Synthesis
+from reason.verify.types import Claim
+from support.calibration_maps import make_row, make_run
 
 MODELS = {"main": "m/c", "chair": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
 VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
@@ -64,7 +73,7 @@ def sitting(*choices, reviews=(), labels=(), stages=(), **notes):
 
 
 def jury_run(rows, models=MODELS, **given):
-    return make_run(rows, strategy="edgejury", parameters=make_strategy("edgejury", given)[1], models=dict(models))
+    return make_run(rows, strategy="edgejury", parameters=create_strategy("edgejury", given)[1], models=dict(models))
 
 
 def row(name, right="A", said=None, options=4, **changed):
@@ -101,7 +110,7 @@ def test_a_jury_is_called_by_what_it_lacks(given, name):
 
 
 def test_other_methods_and_other_juries_are_called_by_their_models():
-    chain = make_run([row("q")], strategy="cot", parameters=make_strategy("cot", {})[1], models={"main": "vllm/big/"})
+    chain = make_run([row("q")], strategy="cot", parameters=create_strategy("cot", {})[1], models={"main": "vllm/big/"})
     assert method_of(chain) == "big alone, one sample"
     one_model = jury_run([row("q")], {"main": "m/a"}, n=4, roles=False)
     assert method_of(one_model) == "edgejury, n = 4, minus roles"
@@ -161,7 +170,7 @@ def test_a_juror_alone_is_a_method():
 def test_the_best_single_one_is_among_jurors_and_models_alone():
     rows = [row("q0", said="A"), row("q1", said="B")]
     heard = Heard(jury_run(rows), (sitting("B", "A", "B"), sitting("B", "A", "A")))
-    cot = make_strategy("cot", {})[1]
+    cot = create_strategy("cot", {})[1]
     chains = [
         make_run([row(f"q{i}", said="B") for i in (0, 1)], strategy="cot", parameters=cot, models={"main": m})
         for m in ("m/c", "m/x")
@@ -351,7 +360,7 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
         OpinionsMerged(report=merged),
     ]
     assert sitting_of(events) is None  # it came to no answer
-    found = sitting_of([*events, SolutionFound(solution=Solution(chosen=None, notes={"path": "full"}))])
+    found = sitting_of([*events, SolutionFinished(solution=Solution(chosen=None, notes={"path": "full"}))])
     assert [(o.juror, o.choice) for o in found.opinions] == [(0, "A"), (1, "C")]
     assert (len(found.stages), len(found.reviews), found.synthesis.choice, found.path) == (1, 1, "A", "full")
     assert await hear([jury_run([row("q")])]) == [Heard(jury_run([row("q")]), (None,))]  # the store is gone

@@ -6,11 +6,11 @@ import sys
 
 import edgejury_table
 import pytest
-from edgejury_sweeps import equal_calls, jurors_words
-from reason.core.question import Question
+from edgejury_table import equal_calls, jurors_words
+from reason.core.types import Question
 from reason.evals.sweep import read_sweep, runs_of
-from reason.reasoning.strategy import make_strategy
-from reason.verify.edgejury.roles import answer_prompt
+from reason.reasoning.strategy import create_strategy
+from reason.verify.edgejury.jurors import answer_prompt
 
 THREE = ("m/one", "m/two", "m/three")
 VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
@@ -43,7 +43,7 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
         limited = {"timed.toml": 6, "ablations.toml": 20, "one-model.toml": 10}
         assert (dataset.limit, sweep.seeds) == (limited.get(name, 30), [3, 4])
         for run in runs_of(sweep):  # every parameter is one
-            make_strategy(run.strategy, run.parameters)
+            create_strategy(run.strategy, run.parameters)
         if name not in ("single.toml", "one-model.toml"):
             (models,) = sweep.models
             assert (models.main, models.jurors, models.chair) == ("m/three", THREE, "m/three")

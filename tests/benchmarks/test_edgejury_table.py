@@ -10,10 +10,10 @@ from pathlib import Path
 
 import edgejury_table
 import pytest
-from edgejury_cells import names_of
+from edgejury_table import names_of
 from reason.cli.main import main
 from reason.core.settings import Settings
-from reason.evals.comparison import load_run
+from reason.evals.run_directory import load_run
 from support.scripted_jury import Juror, answers_in, letter_of, model
 
 ONE, TWO, THREE = "m/one", "m/two", "m/three"
@@ -105,10 +105,10 @@ def swept(tmp_path, monkeypatch, capsys):
     """Sweeps over scripted jurors, run; the jury's models by name."""
     opened = jurors()
 
-    async def open_model(name: str, settings: Settings, *_):
+    async def load_model(name: str, settings: Settings, *_):
         return opened[name]
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)

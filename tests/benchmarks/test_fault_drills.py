@@ -1,4 +1,4 @@
-"""Short versions of `benchmarks/fault_drill.py`: what breaks costs no run, and pays for no reply twice."""
+"""Short versions of `tests/drills/fault_drill.py`: what breaks costs no run, and pays for no reply twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mother() -> Iterator[Mother]:
 @pytest.fixture(autouse=True)
 def quick(mother: Mother, monkeypatch: pytest.MonkeyPatch) -> None:
     """`reason serve` is forked, so that it begins at once."""
-    from sidecar_processes import Process
+    from sidecar_servers import Process
 
     start = Process.spawned
 
@@ -45,50 +45,50 @@ def held(outcome: Any) -> None:
 
 
 def test_a_killed_sidecar_loses_no_run(tmp_path: Path) -> None:
-    import drill_kill
+    import drills.drills as drill_kill
 
-    outcome = drill_kill.drill(tmp_path, 0, 1, RUNS)
+    outcome = drill_kill.drill_sidecar_kill(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS
 
 
 def test_a_model_server_that_dies_and_comes_back_loses_no_run(tmp_path: Path) -> None:
-    import drill_backend
+    import drills.drills as drill_backend
 
-    held(drill_backend.drill(tmp_path, 0, 1, RUNS))
+    held(drill_backend.drill_model_server_kill(tmp_path, 0, 1, RUNS))
 
 
 def test_a_full_disk_loses_no_run(tmp_path: Path) -> None:
-    import drill_disk
+    import drills.drills as drill_disk
 
-    outcome = drill_disk.drill(tmp_path, 0, 1, RUNS)
+    outcome = drill_disk.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS + RUNS // 2
 
 
 def test_files_that_must_not_grow_lose_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import drill_disk
+    import drills.drills as drill_disk
 
     monkeypatch.setattr(drill_disk, "MOUNT", ["false"])
-    outcome = drill_disk.drill(tmp_path, 0, 1, RUNS)
+    outcome = drill_disk.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.notes[drill_disk.SmallFiles.kind] == 1
 
 
 def test_clients_that_go_away_leave_nothing_running(tmp_path: Path) -> None:
-    import drill_clients
+    import drills.drills as drill_clients
 
-    outcome = drill_clients.drill(tmp_path, 0)
+    outcome = drill_clients.drill_client_disconnects(tmp_path, 0)
     held(outcome)
     assert outcome.runs == len(drill_clients.PHASES)
 
 
 def test_a_database_that_dies_and_comes_back_loses_no_run(tmp_path: Path) -> None:
-    import drill_postgres
+    import drills.drills as drill_postgres
     from support.postgres_server import CannotStart
 
     try:
-        outcome = drill_postgres.drill(tmp_path, 0, 1, RUNS)
+        outcome = drill_postgres.drill_postgres_kill(tmp_path, 0, 1, RUNS)
     except CannotStart as e:
         pytest.skip(f"no Postgres: {e}")
     held(outcome)

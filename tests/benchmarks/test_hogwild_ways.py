@@ -10,11 +10,10 @@ from support.tiny_llama import write_tiny_llama
 
 def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from hogwild import PutTogether, blocks_of
-    from hogwild_reference import ReferenceWorkers
-    from reason.serving.local.families import ModelShape
+    from hogwild import PutTogether, ReferenceWorkers, blocks_of
+    from reason.serving.local.config import ModelShape
     from reason.serving.local.model import Decoder
-    from reason.serving.local.shared.shared_plan import Feed, SharedPlan
+    from reason.serving.local.shared_cache import Feed, SharedPlan
     from reason.serving.local.weights import Checkpoint
 
     folder = tmp_path / "tiny"

@@ -6,12 +6,11 @@ import json
 import sys
 
 import jury_batching
-import jury_rounds
+import jury_batching as jury_rounds
 import numpy as np
 import pytest
-from jury_batching import quotient, tables
-from jury_rounds import Batch, Measured, Sat, as_long, goes_on
-from reason.core.messages import Message, Prompt, Request, Sampling
+from jury_batching import Batch, Measured, Sat, as_long, goes_on, quotient, tables
+from reason.core.messages import Message, Prompt, Request, SamplingParams
 from support.scripted_jury import Juror, letter_of, model
 
 OPINION = "It is right."
@@ -35,12 +34,12 @@ def counted(tmp_path, monkeypatch):
     def tick():
         now[0] += 1
 
-    async def open_model(name, settings):
+    async def load_model(name, settings):
         opened.append(model(Juror(opinion=opinion, chair=chair), name=name, step=tick))
         return opened[-1]
 
     monkeypatch.setattr(jury_rounds, "clock", lambda: now[0])
-    monkeypatch.setattr(jury_rounds, "open_model", open_model)
+    monkeypatch.setattr(jury_rounds, "load_model", load_model)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     return opened
@@ -105,7 +104,7 @@ def test_prompts_and_lengths():
     assert goes_on(one.with_prefix("It"), one)
     assert not goes_on(one, two)
     assert not goes_on(Prompt(messages=(b,)), one)
-    sampling = as_long(Request(prompt=one, sampling=Sampling(max_tokens=9, stop=("\n",), seed=4)), 0).sampling
+    sampling = as_long(Request(prompt=one, sampling=SamplingParams(max_tokens=9, stop=("\n",), seed=4)), 0).sampling
     assert (sampling.max_tokens, sampling.stop, sampling.ignore_eos, sampling.seed) == (1, (), True, 4)
 
 

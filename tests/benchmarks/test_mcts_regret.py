@@ -6,13 +6,29 @@ import itertools
 import math
 from dataclasses import replace
 
-import mcts_trees
+import mcts_regret as mcts_trees
 import pytest
-from mcts_players import ADAPTIVE, EIGHT, UCT, entries, ours
-from mcts_plot import Panel, draw
-from mcts_regret import CHANCES, OPTILLM, played, predicted, regrets
-from mcts_trees import BEST, BRANCHING, DEPTH, Bandit, KnownTree, read
-from reason.reasoning.search.monte_carlo import uct
+from mcts_regret import (
+    ADAPTIVE,
+    BEST,
+    BRANCHING,
+    CHANCES,
+    DEPTH,
+    EIGHT,
+    OPTILLM,
+    UCT,
+    Bandit,
+    KnownTree,
+    Panel,
+    draw,
+    entries,
+    ours,
+    played,
+    predicted,
+    read,
+    regrets,
+)
+from reason.reasoning.search.mcts import uct
 
 
 def test_the_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):

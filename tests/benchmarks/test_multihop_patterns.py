@@ -1,10 +1,19 @@
 """What the patterns of the multi-hop questions read, and what they leave alone."""
 
 import pytest
-from multihop_corpus import Corpus, Sentence
-from multihop_facts import definition_of, facts_of, person_of
-from multihop_links import all_facts_of, links_of
-from multihop_names import definitions_of, described, name_at, work_after
+from multihop_questions import (
+    Corpus,
+    Sentence,
+    all_facts_of,
+    definition_of,
+    definitions_of,
+    described,
+    facts_of,
+    links_of,
+    name_at,
+    person_of,
+    work_after,
+)
 
 
 def said(text, page="Ann Poe"):

@@ -7,11 +7,10 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multihop_corpus import Corpus, Sentence, read_corpus, write_documents
-from multihop_questions import build, main
+from multihop_questions import Corpus, Sentence, build, main, read_corpus, write_documents
 from reason.core.errors import DataError
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.scoring.texts import squad_words
+from reason.evals.scoring import squad_words
 
 POOL = [
     ("f1", "Blue Lake (film)", "Blue Lake is a 1999 American drama film directed by Ann Poe and starring Bo Fox."),

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from peer_job import Asked, Job
 from peer_judge import QUESTION as JUDGED
-from peers_methods import CHAIN, STEPS, SYSTEM, peer_named
+from peers_compare import CHAIN, STEPS, SYSTEM, peer_named
 from peers_proxy import MARK, Proxy
 
 SIZE = 2

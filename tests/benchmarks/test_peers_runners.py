@@ -7,18 +7,17 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import peers_serving
+import peers_compare as peers_serving
 import pytest
 from peer_job import Asked, Job, as_json, from_json, work
 from peer_judge import probability
-from peers_methods import ALL, CHAIN, STEPS, SYSTEM
+from peers_compare import ALL, CHAIN, STEPS, SYSTEM, leave
 from peers_proxy import MARK
-from peers_serving import leave
 from reason.reasoning.strategy import STRATEGIES
 from run_optillm import body_of
 from run_reason import parameters_of
 from sidecar_backend import Connection, Desk, Pace
-from sidecar_load_servers import Server
+from sidecar_servers import Server
 
 QUESTIONS = tuple(
     Asked(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)

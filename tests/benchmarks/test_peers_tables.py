@@ -6,15 +6,33 @@ from pathlib import Path
 
 import peers_features
 import pytest
-from peers_accuracy_table import Row, accuracy_table, beside, costs, equal_tokens_table, rows_of
+from peers_compare import (
+    ALL,
+    BARE,
+    DIRECT,
+    LIBRARIES,
+    METHODS,
+    Cell,
+    Footprint,
+    Left,
+    Row,
+    ServedRequest,
+    Spent,
+    accuracy_table,
+    beside,
+    bytes_of,
+    cells,
+    costs,
+    equal_tokens_table,
+    footprint_table,
+    overhead_table,
+    rows_of,
+    serving_table,
+)
 from peers_features import FEATURES, VERSIONS, Claim, unfounded, with_table
-from peers_footprint import BARE, Footprint, bytes_of, footprint_table
-from peers_methods import ALL, METHODS, PEERS, Cell, cells
-from peers_overhead import DIRECT, Spent, overhead_table
-from peers_serving import Asked, Left, serving_table
-from reason.core.question import Question
-from reason.evals.items import Item, MathGold
-from reason.reasoning.equivalence import Equivalence
+from reason.core.types import Question
+from reason.evals.datasets.items import Item, MathGold
+from reason.reasoning.answers.equivalence import Equivalence
 
 
 def rows(right: str, tokens: int = 100) -> list[Row]:
@@ -54,12 +72,12 @@ def test_a_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
     ours, theirs = Cell("reason", "beam", 4), Cell("its-hub", "beam", 4)
     other = Cell("its-hub", "beam", 8)
     made = accuracy_table({ours: rows("1100"), theirs: rows("1011", 80), other: rows("1111")})
-    assert line_of(made, "beam", "its-hub", "`BeamSearch`", "4")[4:] == [
+    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "4")[4:] == [
         *("75.0 [25, 100]", "80", "10", "2.0", "1.0", "0"),
         *("+25.0 [-50.0, +100.0]", "2, 1", "1.00"),
     ]
     assert line_of(made, "beam", "reason", "`beam`", "4")[-3:] == ["", "", ""]
-    assert line_of(made, "beam", "its-hub", "`BeamSearch`", "8")[-3:] == ["", "", ""]
+    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "8")[-3:] == ["", "", ""]
     assert beside(Cell("treequest", "ab-mcts", 4)) == Cell("reason", "mcts", 4)
 
 
@@ -81,7 +99,7 @@ def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> No
 def test_what_is_run_is_what_peers_offer() -> None:
     found = cells([2, 4])
     assert len(found) == len(set(found)) == 2 * sum(len(peer.offers) for peer in ALL)
-    assert all(set(peer.offers) <= set(METHODS) and (PEERS / peer.runner).is_file() for peer in ALL)
+    assert all(set(peer.offers) <= set(METHODS) and (LIBRARIES / peer.runner).is_file() for peer in ALL)
     assert found[0] == Cell("reason", "self-consistency", 2)
     assert {cell.peer for cell in cells([2], "OptiLLM", "beam,mcts")} == {"OptiLLM"}
     assert [cell.method for cell in cells([2], "OptiLLM", "beam,mcts")] == ["mcts"]
@@ -111,7 +129,7 @@ def test_a_claim_that_the_installed_version_does_not_bear_out_is_told(tmp_path: 
 
 def test_every_claim_names_a_peer_whose_version_is_told() -> None:
     assert {peer for _, claims in FEATURES.values() for peer in claims} == set(VERSIONS)
-    installed = (PEERS / "install").read_text(encoding="utf-8")
+    installed = (LIBRARIES / "install").read_text(encoding="utf-8")
     assert all(version.number in installed for version in VERSIONS.values())
 
 
@@ -139,9 +157,9 @@ def test_overhead_is_compared_round_by_round_with_ours() -> None:
 
 def test_a_server_that_never_sends_text_is_said_to() -> None:
     stream, whole = [Left(0.5, 1, 2), Left(1.5, 2, 3)], [Left(0.0, 0, 0), Left(0.0, 0, 0)]
-    firsts = (Asked(float("nan"), 2.0), Asked(0.1, 2.0))
+    firsts = (ServedRequest(float("nan"), 2.0), ServedRequest(0.1, 2.0))
     nothing = list(zip(firsts, stream, whole, strict=True))
-    made = serving_table({("a", 1): nothing, ("b", 4): [(Asked(0.25, 2.0), stream[0], whole[0])]})
+    made = serving_table({("a", 1): nothing, ("b", 4): [(ServedRequest(0.25, 2.0), stream[0], whole[0])]})
     assert line_of(made, "a", "1")[2:] == [
         *("none", "", "2.00", "1.000", "0.500 - 1.500", "1.5, 2.5", "0.000", "0.000 - 0.000", "0.0, 0.0")
     ]

@@ -9,14 +9,13 @@ import sys
 import numpy as np
 import pytest
 import rlot_table
-from support.navigation_model import SumsModel, SumsWorld, step_chance
 from reason.cli.main import main
 from reason.core.events import StrategyNote
 from reason.evals.sweep import read_sweep, runs_of
-from reason.reasoning.rlot.navigator import Navigator, save_navigator
-from reason.reasoning.rlot.network import DuelingNetwork
-from reason.serving import metered as metered_module
+from reason.reasoning.rlot.navigator import DuelingNetwork, Navigator, save_navigator
+from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
+from support.navigation_model import SumsModel, SumsWorld, step_chance
 from support.scripted_reward import ScriptedReward
 
 
@@ -95,10 +94,10 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("swept")
     model = SumsModel(SumsWorld())
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
-    async def open_reward(*_):
+    async def load_reward_model(*_):
         return ScriptedReward(step_chance)
 
     rows = [
@@ -116,8 +115,8 @@ def swept(tmp_path_factory):
         "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 2 9 --reward-model x/y"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reason.agents.reasoner.open_model", open_model)
-        patch.setattr("reason.agents.reasoner.open_reward", open_reward)
+        patch.setattr("reason.agents.reasoner.load_model", load_model)
+        patch.setattr("reason.agents.reasoner.load_reward_model", load_reward_model)
         patch.setattr(metered_module, "companions", lambda requests, name: [])
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             patch.setenv(variable, str(folder / variable))

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import router_table
-from support.calibration_maps import make_row, make_run
 from reason.cli.main import main
 from reason.core.settings import Settings
-from reason.evals.rows import RowLedger, RowTiming
+from reason.evals.results import RowLedger, RowTiming
 from reason.evals.sweep import read_sweep, runs_of
-from reason.reasoning.strategy import make_strategy
+from reason.reasoning.strategy import create_strategy
 from reason.routers.latency import Observation
-from router_cells import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
+from router_table import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
+from support.calibration_maps import make_row, make_run
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 
 PAIR = {"main": LARGE, "small": SMALL}
@@ -50,12 +50,12 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     steps = {"max_step_tokens": 64}
     chains = {"n": 8, "max_tokens": 2048}
     expected = [("cot", {"max_tokens": 2048})]
-    expected += [("glimp", {"policy": who, **steps}) for who in ("large", "small")]
+    expected += [("glimprouter", {"policy": who, **steps}) for who in ("large", "small")]
     for probe in ("speculative", "separate"):
-        expected += [("glimp", {"threshold": at, "probe": probe, **steps}) for at in (0.5, 1.0)]
-        expected += [("glimp", {"router": pair, "probe": probe, **steps})]
-        expected += [("glimp", {"router": pair, "rate": 0.1, "probe": probe, **steps})]
-    expected += [("glimp", {"policy": "random", "rate": 0.25, **steps})]
+        expected += [("glimprouter", {"threshold": at, "probe": probe, **steps}) for at in (0.5, 1.0)]
+        expected += [("glimprouter", {"router": pair, "probe": probe, **steps})]
+        expected += [("glimprouter", {"router": pair, "rate": 0.1, "probe": probe, **steps})]
+    expected += [("glimprouter", {"policy": "random", "rate": 0.25, **steps})]
     expected += [("specreason", {"accept": digit, **steps}) for digit in (5, 7)]
     cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
     expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
@@ -65,13 +65,13 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     assert (alone.strategy, alone.models.main, alone.models.small) == ("cot", SMALL, None)
     for strategy, parameters in expected[:7]:  # those that need no file are as the strategies take them
         if "router" not in parameters:
-            make_strategy(strategy, parameters)
+            create_strategy(strategy, parameters)
 
 
 # -- cells
 
 
-def watched(notes=(), models=PAIR, strategy="glimp", timed=(), walls=(1.0,), spent=(), **parameters):
+def watched(notes=(), models=PAIR, strategy="glimprouter", timed=(), walls=(1.0,), spent=(), **parameters):
     """A run of one row for each number of seconds."""
     rows = [
         make_row(
@@ -83,7 +83,7 @@ def watched(notes=(), models=PAIR, strategy="glimp", timed=(), walls=(1.0,), spe
         )
         for i, wall in enumerate(walls)
     ]
-    complete = make_strategy(strategy, parameters)[1]
+    complete = create_strategy(strategy, parameters)[1]
     return Watched(make_run(rows, strategy=strategy, parameters=complete, models=dict(models)), tuple(notes), timed)
 
 
@@ -148,10 +148,10 @@ def swept(tmp_path, monkeypatch, capsys):
     """A sweep over two scripted models, run."""
     opened = both_models()
 
-    async def open_model(name: str, settings: Settings, *_):
+    async def load_model(name: str, settings: Settings, *_):
         return opened[name]
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)
@@ -176,8 +176,8 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
         "small, one request",
         "large, step by step",
         "small, step by step",
-        "glimp, threshold 1, separate",
-        "glimp, threshold 1, speculative",
+        "glimprouter, threshold 1, separate",
+        "glimprouter, threshold 1, speculative",
         "by chance, rate 1.0",
         "specreason, accept 7.0",
         "cascade, self-consistency, n = 2, threshold 1.0",
@@ -190,28 +190,28 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
     assert rows["large, step by step"]["less large, step by step [95 %]"] == ""
     assert {rows[f"{who}, step by step"]["to large %"] for who in ("large", "small")} == {"100.0", "0.0"}
     by_large = sum(entropy_of(i) >= 1 for i in range(4))  # the first of three steps
-    routed = rows["glimp, threshold 1, separate"]
+    routed = rows["glimprouter, threshold 1, separate"]
     assert (routed["steps"], routed["to large %"]) == ("3.0", f"{100 * by_large / 12:.1f}")
     assert routed["thrown away"] == "3"  # a probe a step
-    assert int(rows["glimp, threshold 1, speculative"]["thrown away"]) >= 3
+    assert int(rows["glimprouter, threshold 1, speculative"]["thrown away"]) >= 3
     assert rows["small, step by step"]["tokens large"] == rows["small, one request"]["tokens large"] == "0"
     assert rows["large, one request"]["tokens small"] == "0"
     assert rows["cascade, self-consistency, n = 2, threshold 1.0"]["to large %"] == "0.0"  # two alike are unanimous
     assert "Speculative and separate probes" in rest
     assert "| large | " in rest.partition("Seconds by token")[2]
 
-    (folder,) = [p for p in (swept / "sums").iterdir() if "glimp" in p.name and routed_run(p)]
+    (folder,) = [p for p in (swept / "sums").iterdir() if "glimprouter" in p.name and routed_run(p)]
     assert router_table.measured_rate(folder) == round(by_large / 12, 3)
     store = swept / "sums" / "store.sqlite3"
     store.rename(swept / "moved.db")
     for more, steps in ((), ""), (("--store", swept / "moved.db"), "3.0"):
         printed = run("table", swept / "sums", *more, monkeypatch=monkeypatch, capsys=capsys)
-        (line,) = [x for x in printed.splitlines() if x.startswith("| glimp, threshold 1, separate")]
+        (line,) = [x for x in printed.splitlines() if x.startswith("| glimprouter, threshold 1, separate")]
         assert line.split("|")[7].strip() == steps
 
 
 def routed_run(folder):
-    """Whether a run is of `glimp` by entropy with separate probes."""
+    """Whether a run is of `glimprouter` by entropy with separate probes."""
     text = (folder / "run.json").read_text()
     return '"policy": "entropy"' in text and '"probe": "separate"' in text
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import pytest
+from load_tables import DIRECT, OURS, Cell, added, cell_table, ratio, round_of
 from scipy import stats
 from sidecar_backend import END, Connection, Desk, Pace
 from sidecar_load_client import Figures, Job, work
-from sidecar_load_table import DIRECT, OURS, Cell, added, cell_table, ratio, round_of
 from sidecar_soak import flatness
 
 MESSAGES = [{"role": "user", "content": "six times seven? (tag-x-1)"}]

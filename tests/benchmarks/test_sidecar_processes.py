@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sidecar_processes import HERE, Failed, Process
+from sidecar_servers import HERE, Failed, Process
 
 BENCHMARK = """
 import sys

@@ -7,11 +7,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from reason.reasoning.search.beam import Beam, BeamOptions
-from reason.reasoning.search.best_first import BestFirst, BestFirstOptions
-from step_curves import Measured, Ratio, needed, saving
-from step_methods import METHODS, credit, play, trial
-from step_worlds import RIGHT, Judge, Recipe, World
+from accuracy_curves import Measured, Ratio, needed, saving
+from reason.reasoning.search.astar import AStarOptions, AStarSearch
+from reason.reasoning.search.beam import BeamOptions, BeamSearch
+from step_search_bench import METHODS, RIGHT, Judge, Recipe, World, credit, play, trial
 
 
 def direct(world, n):
@@ -62,9 +61,9 @@ def test_tokens_and_passes_are_those_of_the_tree(name):
         world = World(Recipe(depth=4), seed)
         search = play(method.make(n, world.recipe, seed), world, Judge(0.7) if method.scored else None)
         own = [node for node in search.tree if node.parent is not None and getattr(node, "copied", None) is None]
-        assert search.ledger.gen_tokens == sum(node.tokens for node in own)
-        assert search.ledger.prm_passes == sum(node.score is not None for node in own)
-        assert search.ledger.duplicates == search.ledger.empties == 0
+        assert search.cost.gen_tokens == sum(node.tokens for node in own)
+        assert search.cost.prm_passes == sum(node.score is not None for node in own)
+        assert search.cost.duplicates == search.cost.empties == 0
         assert all(world[node.text].ended == node.terminal for node in own)
         assert search.outcome().chosen.terminal
 
@@ -81,7 +80,7 @@ def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
     recipe, met = Recipe(depth=6, spread=0, solved=(3.0, 1.0)), 0
     for seed in range(60):
         world = World(recipe, seed)
-        search = play(BestFirst(BestFirstOptions(k=4, edge_cost=edge_cost)), world, Judge(1.0))
+        search = play(AStarSearch(AStarOptions(k=4, edge_cost=edge_cost)), world, Judge(1.0))
         chosen = search.outcome().chosen
         # whether every prefix on the way had a right continuation, from a world of its own
         at = [World(recipe, seed)]
@@ -93,16 +92,16 @@ def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
             prefix = right[0].text
         else:
             met += 1
-            assert search.ledger.expansions == 6
+            assert search.cost.expansions == 6
             assert world[chosen.text].right
             assert chosen.text == prefix
-            assert search.ledger.prm_passes == 24
+            assert search.cost.prm_passes == 24
     assert met > 30
 
 
 def test_beams_of_one_world_do_not_depend_on_who_asked_before():
     def texts(world):
-        search = play(Beam(BeamOptions(width=2, k=4)), world, Judge(0.8))
+        search = play(BeamSearch(BeamOptions(width=2, k=4)), world, Judge(0.8))
         return [node.text for node in search.tree]
 
     fresh, used = World(Recipe(depth=4), 9), World(Recipe(depth=4), 9)
@@ -123,7 +122,7 @@ def test_a_best_first_search_keeps_to_its_tokens():
     for seed in range(20):
         world = World(Recipe(depth=12, rho=0.0), seed)
         search = play(METHODS["A* fall"].make(4, world.recipe, seed), world, Judge(0.6))
-        assert search.ledger.gen_tokens <= search.options.limits.gen_tokens
+        assert search.cost.gen_tokens <= search.options.limits.gen_tokens
 
 
 # -- cost at equal accuracy

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from reason.evals.statistics.calibration import auroc
-from step_worlds import RIGHT, Judge, Prefix, Recipe, World
+from step_search_bench import RIGHT, Judge, Prefix, Recipe, World
 
 
 def chain(world, index=0):

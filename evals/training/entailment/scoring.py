@@ -16,11 +16,11 @@ from ....verify.types import NOTHING, Label, Support
 from ...scoring import label_report
 from ...statistics.calibration import ece
 from ...statistics.intervals import t_interval, wilson
-from .data import Case, Sides, Text, paired
+from .data import ClaimCase, EvidenceText, Splits, as_pair
 
-Judge = Callable[[Sequence[Pair]], Sequence[Support | None]]
+PairJudge = Callable[[Sequence[Pair]], Sequence[Support | None]]
 
-MOST_TEXTS: Final = 5
+MAX_TEXTS: Final = 5
 """Texts that are shown for a claim of FEVER."""
 GATES: Final = tuple(round(0.4 + 0.05 * i, 2) for i in range(12))
 """Confidences that a decisive verdict may need: the grid of the specification (step 11)."""
@@ -28,7 +28,7 @@ _QUICK: Final = 2000
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoredClaim:
     """A claim with the texts that are shown for it.
 
     Attributes:
@@ -40,11 +40,11 @@ class Question:
 
     claim: str
     label: Label
-    texts: tuple[Text, ...]
+    texts: tuple[EvidenceText, ...]
     group: str
 
 
-class Score(Frozen):
+class EntailmentScore(Frozen):
     """How a judge did on one set.
 
     Attributes:
@@ -58,7 +58,7 @@ class Score(Frozen):
         interval: How the interval was made.
         macro_f1: Mean F1 of the labels.
         ece: Expected calibration error of the label's probability, ten bins.
-        always: Accuracy of always giving the commonest label.
+        always: Accuracy of always giving the most common label.
         pairs_per_s: Pairs judged a second.
         gate: Confidence that a decisive verdict needed; 0 is no gate.
     """
@@ -78,53 +78,53 @@ class Score(Frozen):
     gate: float = 0.0
 
 
-def oracle_two(cases: Sequence[Case]) -> list[Question]:
-    """FEVER with the deciding texts, supported and refuted claims alone."""
-    return [_question(c, c.texts[:MOST_TEXTS]) for c in cases if c.source == "fever" and c.label != "neutral"]
+def oracle_two(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
+    """FEVER with the deciding texts, supported and refuted claims only."""
+    return [_question(c, c.texts[:MAX_TEXTS]) for c in cases if c.source == "fever" and c.label != "neutral"]
 
 
-def oracle_three(cases: Sequence[Case]) -> list[Question]:
+def oracle_three(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
     """FEVER with deciding texts, filled up with what was retrieved, so that every claim has as many texts."""
     fever = [c for c in cases if c.source == "fever" and c.retrieved]
-    return [_question(c, (*c.texts, *c.silent)[:MOST_TEXTS]) for c in fever]
+    return [_question(c, (*c.texts, *c.silent)[:MAX_TEXTS]) for c in fever]
 
 
-def retrieval(cases: Sequence[Case]) -> list[Question]:
+def retrieval(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
     """FEVER with what a plain retriever found."""
-    return [_question(c, c.retrieved[:MOST_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
+    return [_question(c, c.retrieved[:MAX_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
 
 
-def unseen(sides: Sides) -> list[Question]:
+def unseen_evidence(sides: Splits) -> list[ScoredClaim]:
     """FEVER's kept-back claims with the deciding texts, where no deciding sentence belongs to a claim trained on."""
     known = {text.text for case in sides.training for text in case.gold}
     return oracle_two([c for c in sides.held if known and known.isdisjoint(text.text for text in c.gold)])
 
 
-def single(cases: Sequence[Case], *sources: str) -> list[Question]:
+def single(cases: Sequence[ClaimCase], *sources: str) -> list[ScoredClaim]:
     """Cases that have one text each, of some datasets."""
     return [_question(c, c.texts[:1]) for c in cases if c.source in sources and c.texts]
 
 
-def strongest(supports: Sequence[Support | None]) -> Support:
-    """The verdict of the text that is surest of something; what no evidence says if there is none."""
+def most_decisive(supports: Sequence[Support | None]) -> Support:
+    """The verdict of the text that is surest of something; what no evidence states if there is none."""
     return max((s for s in supports if s is not None), key=lambda s: max(s.supports, s.refutes), default=NOTHING)
 
 
-def verdicts(judge: Judge, questions: Sequence[Question]) -> tuple[list[Support], int, float]:
-    """What a judge says of questions.
+def judge_claims(judge: PairJudge, questions: Sequence[ScoredClaim]) -> tuple[list[Support], int, float]:
+    """What a judge states about questions.
 
     Returns:
         Verdicts in order, pairs judged, and seconds that took.
     """
-    pairs = [paired(text, q.claim) for q in questions for text in q.texts]
+    pairs = [as_pair(text, q.claim) for q in questions for text in q.texts]
     began = time.perf_counter()
-    told = judge(pairs)
+    values = judge(pairs)
     seconds = time.perf_counter() - began
-    found, at = [], 0
+    result, at = [], 0
     for q in questions:
-        found.append(strongest(told[at : at + len(q.texts)]))
+        result.append(most_decisive(values[at : at + len(q.texts)]))
         at += len(q.texts)
-    return found, len(pairs), seconds
+    return result, len(pairs), seconds
 
 
 def label_of(verdict: Support, *, labels: int = 3, gate: float = 0.0) -> tuple[Label, float]:
@@ -138,44 +138,39 @@ def label_of(verdict: Support, *, labels: int = 3, gate: float = 0.0) -> tuple[L
     return verdict.label, verdict.confidence
 
 
-def score(name: str, judge: Judge, questions: Sequence[Question], *, labels: int = 3, gate: float = 0.0) -> Score:
+def score(
+    name: str, judge: PairJudge, questions: Sequence[ScoredClaim], *, labels: int = 3, gate: float = 0.0
+) -> EntailmentScore:
     """Score a judge on one set.
-
-    Args:
-        name: What the set is called.
-        judge: The judge.
-        questions: The set.
-        labels: Two or three.
-        gate: Confidence that a decisive verdict needs.
 
     Raises:
         UserError: There are no questions.
     """
     if not questions:
         raise UserError(f"there is nothing to score {name} on", hint="give more claims, or keep more of them back")
-    found, pairs, seconds = verdicts(judge, questions)
-    return scored(name, questions, found, pairs, seconds, labels=labels, gate=gate)
+    result, pairs, seconds = judge_claims(judge, questions)
+    return score_verdicts(name, questions, result, pairs, seconds, labels=labels, gate=gate)
 
 
-def scored(
+def score_verdicts(
     name: str,
-    questions: Sequence[Question],
-    found: Sequence[Support],
+    questions: Sequence[ScoredClaim],
+    result: Sequence[Support],
     pairs: int,
     seconds: float,
     *,
     labels: int = 3,
     gate: float = 0.0,
-) -> Score:
+) -> EntailmentScore:
     """Score verdicts (see `score`)."""
-    given = [label_of(v, labels=labels, gate=gate) for v in found]
-    right = np.array([float(q.label == label) for q, (label, _) in zip(questions, given, strict=True)])
+    provided = [label_of(v, labels=labels, gate=gate) for v in result]
+    right = np.array([float(q.label == label) for q, (label, _) in zip(questions, provided, strict=True)])
     names = {group: i for i, group in enumerate(dict.fromkeys(q.group for q in questions))}
     clusters = np.array([names[q.group] for q in questions])
     between = t_interval(right, clusters) if len(names) < len(questions) else None
     between = between or wilson(int(right.sum()), len(right))
-    wanted = [q.label for q in questions]
-    return Score(
+    requested = [q.label for q in questions]
+    return EntailmentScore(
         name=name,
         labels=labels,
         claims=len(questions),
@@ -184,41 +179,38 @@ def scored(
         low=between.low,
         high=between.high,
         interval=between.method,
-        macro_f1=label_report([(q, label) for q, (label, _) in zip(wanted, given, strict=True)]).macro_f1,
-        ece=ece(np.array([min(1.0, c) for _, c in given]), right),
-        always=max(wanted.count(label) for label in set(wanted)) / len(wanted),
+        macro_f1=label_report([(q, label) for q, (label, _) in zip(requested, provided, strict=True)]).macro_f1,
+        ece=ece(np.array([min(1.0, c) for _, c in provided]), right),
+        always=max(requested.count(label) for label in set(requested)) / len(requested),
         pairs_per_s=pairs / seconds if seconds else 0.0,
         gate=gate,
     )
 
 
-def best_gate(questions: Sequence[Question], found: Sequence[Support]) -> float:
+def best_gate(questions: Sequence[ScoredClaim], result: Sequence[Support]) -> float:
     """The smallest confidence on the grid, or none, with the highest macro F1 (specification, step 11)."""
 
     def quality(gate: float) -> float:
-        labels = [label_of(v, gate=gate)[0] for v in found]
+        labels = [label_of(v, gate=gate)[0] for v in result]
         return label_report(list(zip([q.label for q in questions], labels, strict=True))).macro_f1
 
     return max((0.0, *GATES), key=lambda gate: (round(quality(gate), 9), -gate))
 
 
 def score_all(
-    judge: Judge, sides: Sides, *, gate: float = 0.0, stress: Sequence[Case] = (), quick: bool = False
-) -> list[Score]:
+    judge: PairJudge, sides: Splits, *, gate: float = 0.0, stress: Sequence[ClaimCase] = (), quick: bool = False
+) -> list[EntailmentScore]:
     """Every score of the held-back claims, and of a stress test.
 
     Args:
-        judge: The judge.
-        sides: `held` is scored; `training` tells which texts were seen.
-        gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without alone.
+        gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without only.
         stress: Cases of FEVER Symmetric and CLIMATE-FEVER, none of which was trained on.
-        quick: Whether to leave out the sets of more than two thousand pairs.
     """
     held = sides.held
-    sets: list[tuple[str, list[Question], int]] = [
+    sets: list[tuple[str, list[ScoredClaim], int]] = [
         ("FEVER, deciding text", oracle_two(held), 2),
-        ("FEVER, deciding text never trained on", unseen(sides), 2),
-        ("FEVER, the claim alone", [replace(q, texts=(Text("", ""),)) for q in oracle_two(held)], 2),
+        ("FEVER, deciding text never trained on", unseen_evidence(sides), 2),
+        ("FEVER, the claim alone", [replace(q, texts=(EvidenceText("", ""),)) for q in oracle_two(held)], 2),
         ("FEVER, deciding text among five", oracle_three(held), 3),
         ("FEVER, five retrieved", retrieval(held), 3),
         ("FEVER Symmetric", single(stress, "fever_symmetric"), 2),
@@ -227,7 +219,7 @@ def score_all(
         ("SufficientFacts", single(held, "sufficient_facts"), 3),
         ("CLIMATE-FEVER, single sentences", single(stress, "climate_fever"), 3),
     ]
-    found: list[Score] = []
+    results: list[EntailmentScore] = []
     known: dict[Pair, Support | None] = {}
 
     def once(pairs: Sequence[Pair]) -> list[Support | None]:
@@ -240,13 +232,13 @@ def score_all(
         if not questions or (quick and sum(len(q.texts) for q in questions) > _QUICK):
             continue
         before = len(known)
-        told, pairs, seconds = verdicts(once, questions)
+        values, pairs, seconds = judge_claims(once, questions)
         seconds *= pairs / max(1, len(known) - before)  # pairs that were known took no time
-        found.append(scored(name, questions, told, pairs, seconds, labels=labels))
+        results.append(score_verdicts(name, questions, values, pairs, seconds, labels=labels))
         if gate and name in ("FEVER, five retrieved", "FEVER, deciding text among five"):
-            found.append(scored(f"{name}, gated", questions, told, pairs, seconds, gate=gate))
-    return found
+            results.append(score_verdicts(f"{name}, gated", questions, values, pairs, seconds, gate=gate))
+    return results
 
 
-def _question(case: Case, texts: tuple[Text, ...]) -> Question:
-    return Question(case.claim, case.label, texts, case.case or case.name)
+def _question(case: ClaimCase, texts: tuple[EvidenceText, ...]) -> ScoredClaim:
+    return ScoredClaim(case.claim, case.label, texts, case.case or case.name)

@@ -1,10 +1,10 @@
-"""`Trainer`: the steps of a training of the embedded judge: AdamW over the encoder's layers and the head.
+"""`NavigatorTrainer`: the steps of a training of the embedded judge: AdamW over the encoder's layers and the head.
 
 Source of the optimiser: Loshchilov and Hutter 2019, arXiv:1711.05101. Embeddings and lower layers stay as they are.
 
 `EntailmentPlan`: everything that decides what a training of the embedded judge gives.
 
-Checkpoints of an entailment training: one safetensors file, replaced whole or not at all.
+Checkpoints of an entailment training: one safetensors file, replaced completely or not at all.
 
 `Rhythm`: what a training of the embedded judge does besides learning.
 
@@ -30,45 +30,54 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, JsonValue
 
 from ....core.errors import Cancelled, DataError, UserError
+from ....core.files import write_file
 from ....core.messages import Frozen
 from ....core.settings import Settings
 from ....core.version import __version__
-from ....core.whole_files import write_file
 from ....serving.model_files.conversion import missing_extra
 from ....serving.model_files.downloads import Progress
-from ....verify.entailment.embedded_network import LABELS, Shape, logits_of
-from ....verify.entailment.embedded_reading import FEATURES
-from ....verify.entailment.embedded_tokens import MOST_TOKENS, PairTokens, Row, batch_of
+from ....verify.entailment.embedded_features import FEATURES
+from ....verify.entailment.embedded_network import LABELS, MOST_TOKENS, PairTokens, Row, Shape, batch_of, logits_of
 from ....verify.entailment.embedded_weights import Delta, applied, delta_of, pack
 from ....verify.entailment.protocol import Pair
 from ....verify.types import Support, support
-from ...run_directory import HeldFolder
-from ..navigator.trainer import refuse_unwritable
+from ...run_directory import LockedDirectory
+from ..run_directory import check_writable
 from .data import (
     LICENCES,
     TRAINABLE,
-    WATCHED,
-    Case,
+    VALIDATION_SHARE,
+    ClaimCase,
     Corpus,
-    Labelled,
-    Mix,
-    Sides,
-    Stock,
-    batches,
-    draw_epoch,
+    EpochSource,
+    LabelledPair,
+    SamplingMix,
+    Splits,
+    as_pair,
     hash_of,
-    paired,
+    make_batches,
     read_cases,
     read_corpus,
-    sides_of,
+    sample_epoch,
+    split_cases,
 )
-from .scoring import Judge, Score, best_gate, oracle_two, retrieval, score, score_all, single, verdicts
+from .scoring import (
+    EntailmentScore,
+    PairJudge,
+    best_gate,
+    judge_claims,
+    oracle_two,
+    retrieval,
+    score,
+    score_all,
+    single,
+)
 
 if TYPE_CHECKING:
     import torch
 
 
-class DataUse(Frozen):
+class DataFile(Frozen):
     """A file that is used.
 
     Attributes:
@@ -103,10 +112,10 @@ class EntailmentPlan(Frozen):
         clip: Longest gradient.
         bits: Bits of a number of the file.
         mixed: Whether matrices are multiplied in bf16.
-        mix: How often each kind of pair is drawn.
+        mix: How often each kind of pair is sampled.
     """
 
-    data: tuple[DataUse, ...]
+    data: tuple[DataFile, ...]
     base: str
     held: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
     epochs: Annotated[int, Field(ge=1)] = 3
@@ -121,7 +130,7 @@ class EntailmentPlan(Frozen):
     clip: Annotated[float, Field(gt=0)] = 1.0
     bits: Annotated[int, Field(ge=2, le=8)] = 6
     mixed: bool = False
-    mix: Mix = Mix()
+    mix: SamplingMix = SamplingMix()
 
     @property
     def digest(self) -> str:
@@ -145,7 +154,7 @@ class Checkpoint:
 
     Attributes:
         plan: Digest of the plan.
-        epoch: The epoch under way, from 0.
+        epoch: The epoch in flight, from 0.
         batch: Batches of it that are done.
         steps: Steps in all.
         seconds: Seconds spent so far.
@@ -170,9 +179,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """
     from safetensors.torch import save
 
-    told = {name: getattr(checkpoint, name) for name in ("plan", "epoch", "batch", "steps", "seconds", "curve")}
+    values = {name: getattr(checkpoint, name) for name in ("plan", "epoch", "batch", "steps", "seconds", "curve")}
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
-    write_file(path, save(tensors, metadata={_ENTRY: json.dumps({"format": FORMAT, **told})}))
+    write_file(path, save(tensors, metadata={_ENTRY: json.dumps({"format": FORMAT, **values})}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -188,14 +197,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raw = path.read_bytes()
         tensors = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        told = json.loads(header["__metadata__"][_ENTRY])
-        if told.pop("format") != FORMAT:
-            raise DataError(f"{path} is a checkpoint of another version of reason", hint="train anew in another folder")
-        return Checkpoint(**{**told, "curve": tuple(told["curve"])}, tensors=tensors)
+        values = json.loads(header["__metadata__"][_ENTRY])
+        if values.pop("format") != FORMAT:
+            raise DataError(
+                f"{path} is a checkpoint of another version of reason", hint="train again in another directory"
+            )
+        return Checkpoint(**{**values, "curve": tuple(values["curve"])}, tensors=tensors)
     except FileNotFoundError as e:
         raise DataError(f"there is no checkpoint {path}", hint="train without --resume") from e
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
-        raise DataError(f"the checkpoint {path} is damaged", hint="train anew in another folder") from e
+        raise DataError(f"the checkpoint {path} is damaged", hint="train again in another directory") from e
 
 
 @dataclass(frozen=True)
@@ -220,22 +231,17 @@ _LABEL_PLACES: Final = {label: i for i, label in enumerate(LABELS)}
 CurvePoint = dict[str, JsonValue]
 
 
-class Trainer:
-    """A training under way.
+class EntailmentTrainer:
+    """A training in flight.
 
     Args:
-        plan: What was decided.
-        stock: What epochs are drawn from.
-        tokens: Reads pairs.
-        weights: Encoder and head before the training; not changed.
-        shape: The encoder's.
-        checkpoint: Where it goes on from; None begins.
+        checkpoint: Where it continues from; None begins.
     """
 
     def __init__(
         self,
         plan: EntailmentPlan,
-        stock: Stock,
+        stock: EpochSource,
         tokens: PairTokens,
         weights: Mapping[str, torch.Tensor],
         shape: Shape,
@@ -266,16 +272,12 @@ class Trainer:
         checkpoint: Path,
         cancel: threading.Event,
         watch: Callable[[CurvePoint], None],
-        scores: Callable[[Trainer], CurvePoint],
+        scores: Callable[[EntailmentTrainer], CurvePoint],
     ) -> bool:
         """Train until the last epoch ends.
 
         Args:
-            rhythm: When to note and save.
-            checkpoint: Where to save.
             cancel: Set by another thread to stop; the training is saved.
-            watch: Told of each point of the curve.
-            scores: Scores of the watched claims for a point of the curve.
 
         Returns:
             Whether it is done; False where `most_seconds` are over.
@@ -287,11 +289,11 @@ class Trainer:
         losses: list[float] = []
         since = time.monotonic()
         while self.epoch < self.plan.epochs:
-            drawn = draw_epoch(self._stock, self.plan.seed, self.epoch)
-            rows = self._tokens.rows([one.pair for one in drawn])
-            places = [_LABEL_PLACES[one.label] for one in drawn]
+            sampled = sample_epoch(self._stock, self.plan.seed, self.epoch)
+            rows = self._tokens.rows([one.pair for one in sampled])
+            positions = [_LABEL_PLACES[one.label] for one in sampled]
             order = random.Random(f"{self.plan.seed}/order/{self.epoch}")  # noqa: S311 - no secret
-            cut = batches(rows, [one.group for one in drawn], self.plan.batch, order)
+            cut = make_batches(rows, [one.group for one in sampled], self.plan.batch, order)
             while self.batch < len(cut):
                 over = rhythm.most_seconds is not None and self._spent(since) > rhythm.most_seconds
                 if cancel.is_set() or over:
@@ -301,7 +303,7 @@ class Trainer:
                     return False
                 chosen = cut[self.batch]
                 progress = (self.epoch + self.batch / len(cut)) / self.plan.epochs
-                losses.append(self._step([rows[i] for i in chosen], [places[i] for i in chosen], progress))
+                losses.append(self._step([rows[i] for i in chosen], [positions[i] for i in chosen], progress))
                 self.batch += 1
                 self.steps += 1
                 if self.steps % rhythm.note_every == 0:
@@ -324,9 +326,9 @@ class Trainer:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Support]:
         """What the weights say of pairs as they are now."""
-        return judged_by(self._tokens, self.weights, self.shape, pairs, mixed=self.plan.mixed)
+        return judge_with(self._tokens, self.weights, self.shape, pairs, mixed=self.plan.mixed)
 
-    def _step(self, rows: Sequence[Row], places: Sequence[int], progress: float) -> float:
+    def _step(self, rows: Sequence[Row], positions: Sequence[int], progress: float) -> float:
         import torch
         from torch.nn import functional as f
 
@@ -335,7 +337,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.mixed):
             torch.manual_seed(self.plan.seed * 1_000_003 + self.steps)
             logits = logits_of({**self._fixed, **self._learned}, self.shape, batch_of(rows), dropout=self.plan.dropout)
-        loss = f.cross_entropy(logits.float(), torch.tensor(places), label_smoothing=self.plan.smoothing)
+        loss = f.cross_entropy(logits.float(), torch.tensor(positions), label_smoothing=self.plan.smoothing)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
         torch.nn.utils.clip_grad_norm_(list(self._learned.values()), self.plan.clip)
@@ -380,7 +382,7 @@ class Trainer:
                         "exp_avg_sq": checkpoint.tensors[f"v:{name}"].clone(),
                     }
         except (KeyError, RuntimeError) as e:
-            raise DataError(f"the checkpoint does not fit the network: {e}", hint="train anew") from e
+            raise DataError(f"the checkpoint does not fit the network: {e}", hint="train again") from e
         self.epoch, self.batch, self.steps = checkpoint.epoch, checkpoint.batch, checkpoint.steps
         self.seconds, self.curve = checkpoint.seconds, list(checkpoint.curve)
 
@@ -391,7 +393,7 @@ def is_learned(name: str, shape: Shape) -> bool:
     return name.startswith(_HEAD) or (layer.isdigit() and int(layer) >= shape.entry)
 
 
-def judged_by(
+def judge_with(
     tokens: PairTokens,
     weights: Mapping[str, torch.Tensor],
     shape: Shape,
@@ -400,19 +402,19 @@ def judged_by(
     temperature: float = 1.0,
     mixed: bool = False,
 ) -> list[Support]:
-    """What a network says of pairs."""
+    """What a network states about pairs."""
     import torch
 
     rows = tokens.rows(pairs)
-    found: list[Support | None] = [None] * len(rows)
+    results: list[Support | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
         for start in range(0, len(order), _JUDGED):
             part = order[start : start + _JUDGED]
             logits = logits_of(weights, shape, batch_of([rows[i] for i in part])).double() / temperature
             for i, row in zip(part, logits.softmax(1).tolist(), strict=True):
-                found[i] = support(row)
-    return [one for one in found if one is not None]
+                results[i] = support(row)
+    return [one for one in results if one is not None]
 
 
 _POINTS: Final = 16
@@ -433,11 +435,11 @@ LIMITS: Final = """\
   SNLI, MultiNLI and Wikipedia; which of them these claims resemble is not known."""
 
 
-def card_text(
+def model_card(
     plan: EntailmentPlan,
-    sides: Sides,
-    scores: Sequence[Score],
-    unrounded: Sequence[Score],
+    sides: Splits,
+    scores: Sequence[EntailmentScore],
+    unrounded: Sequence[EntailmentScore],
     curve: Sequence[Mapping[str, JsonValue]],
     delta: Delta,
     size: int,
@@ -446,12 +448,6 @@ def card_text(
     """The card; the same for the same run.
 
     Args:
-        plan: What was decided.
-        sides: The claims.
-        scores: By the weights of the file.
-        unrounded: By the weights before rounding.
-        curve: The learning curve.
-        delta: What lies in the file.
         size: Bytes of the file.
         seconds: Seconds that the steps took.
     """
@@ -469,18 +465,18 @@ def card_text(
         "fitted to the watched claims.",
         "## Data",
         table(("file", "claims", "licence", "SHA-256"), files),
-        f"Split by SHA-256 of the claim's text: {plan.held:.0%} of the claims are kept back, {WATCHED:.0%} are watched "
+        f"Split by SHA-256 of the claim's text: {plan.held:.0%} of the claims are kept back, {VALIDATION_SHARE:.0%} are watched "
         "(learning curve, temperature and gate are by these), the rest is trained on. Claims with the same text, and "
         "all claims of a contrast group, are on one side. Claims of FEVER Symmetric are left out of the training: many "
         "of its pairs are FEVER's own.",
         table(("side", "supports", "refutes", "neutral"), _counts(sides)),
-        "Each epoch draws a text for each claim anew, and makes contrasts by rule (`evals/training/entailment/data.py`, "
+        "Each epoch draws a text for each claim again, and makes contrasts by rule (`evals/training/entailment/data.py`, "
         "`drawing.py`): exchanged numbers, dates, names and things in claim, text or both; negations; silent sentences "
         "that were retrieved; sentences that tell the judge what to say.",
         "## Settings",
         table(("setting", "value"), _settings(plan, seconds)),
         "## Scores on what was kept back",
-        "Two labels: which of supports and refutes is likelier. Several texts: the verdict of the one that is surest "
+        "Two labels: which of supports and refutes is more likely. Several texts: the verdict of the one that is surest "
         "of something. Intervals of 95 %: Wilson, or Student's t over groups of claims that belong together. *before*: "
         "the accuracy before the change was rounded.",
         score_table(scores, before),
@@ -498,9 +494,9 @@ def card_text(
     return "\n\n".join(parts) + "\n"
 
 
-def score_table(scores: Sequence[Score], before: Mapping[str, Score] | None = None) -> str:
+def score_table(scores: Sequence[EntailmentScore], before: Mapping[str, EntailmentScore] | None = None) -> str:
     """Scores as a Markdown table."""
-    head = ["set", "labels", "claims", "accuracy [95 %]", "macro F1", "ECE", "always the commonest"]
+    head = ["set", "labels", "claims", "accuracy [95 %]", "macro F1", "ECE", "always the most common"]
     rows = []
     for one in scores:
         name = one.name + (f" at {one.gate:g}" if one.gate else "")
@@ -536,7 +532,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _counts(sides: Sides) -> list[list[str]]:
+def _counts(sides: Splits) -> list[list[str]]:
     rows = []
     for name, cases in (
         ("trained on", sides.training),
@@ -551,9 +547,9 @@ def _counts(sides: Sides) -> list[list[str]]:
 
 def _settings(plan: EntailmentPlan, seconds: float) -> list[tuple[str, str]]:
     left_out = {"data", "base", "mix"}
-    found = [(name, f"`{value}`") for name, value in plan.model_dump(mode="json").items() if name not in left_out]
-    found += [(f"mix: {name}", f"`{value}`") for name, value in plan.mix.model_dump(mode="json").items()]
-    return [*found, ("seconds of training", f"{seconds:,.0f}")]
+    results = [(name, f"`{value}`") for name, value in plan.model_dump(mode="json").items() if name not in left_out]
+    results += [(f"mix: {name}", f"`{value}`") for name, value in plan.mix.model_dump(mode="json").items()]
+    return [*results, ("seconds of training", f"{seconds:,.0f}")]
 
 
 CHECKPOINT: Final = "checkpoint.safetensors"
@@ -564,14 +560,14 @@ _WATCHED_QUESTIONS: Final = 40
 """Claims of FEVER by retrieval that a point of the learning curve is made of; each has five pairs."""
 
 
-class WorkFolder(HeldFolder):
-    """The folder of one training, held by this process."""
+class WorkFolder(LockedDirectory):
+    """The directory of one training, held by this process."""
 
     option = "--work"
 
 
 @dataclass(frozen=True)
-class Gathered:
+class TrainingData:
     """What was read.
 
     Attributes:
@@ -581,19 +577,19 @@ class Gathered:
         uses: The files.
     """
 
-    sides: Sides
+    sides: Splits
     corpus: Corpus
-    stress: tuple[Case, ...]
-    uses: tuple[DataUse, ...]
+    stress: tuple[ClaimCase, ...]
+    uses: tuple[DataFile, ...]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedEntailment:
     """What a training gave.
 
     Attributes:
-        delta: What lies in the file.
-        scores: On the held-back claims, by the weights as they lie in the file.
+        delta: What is in the file.
+        scores: On the held-back claims, by the weights as they are in the file.
         unrounded: Some of them by the weights before they were put in few bits.
         curve: The learning curve.
         card: Its card, Markdown.
@@ -602,20 +598,20 @@ class Trained:
     """
 
     delta: Delta
-    scores: tuple[Score, ...]
-    unrounded: tuple[Score, ...]
+    scores: tuple[EntailmentScore, ...]
+    unrounded: tuple[EntailmentScore, ...]
     curve: tuple[CurvePoint, ...]
     card: str
     size: int
     seconds: float
 
 
-def gather(data: Mapping[str, Path], corpus: Path, *, stress: Mapping[str, Path], held: float) -> Gathered:
+def load_training_data(
+    data: Mapping[str, Path], corpus: Path, *, stress: Mapping[str, Path], held: float
+) -> TrainingData:
     """Read and split everything.
 
     Args:
-        data: What is trained on, by name.
-        corpus: The sentences.
         stress: Tests that are never trained on, by name: "fever_symmetric", "climate_fever".
         held: Share of the claims to keep back.
 
@@ -634,20 +630,20 @@ def gather(data: Mapping[str, Path], corpus: Path, *, stress: Mapping[str, Path]
     read = {name: read_cases(name, path, sentences) for name, path in data.items()}
     tested = {name: read_cases(name, path) for name, path in stress.items()}
     apart = [case.claim for case in tested.get("fever_symmetric", [])]
-    sides = sides_of([case for cases in read.values() for case in cases], held=held, apart=apart)
+    sides = split_cases([case for cases in read.values() for case in cases], held=held, apart=apart)
     if not sides.training or not sides.watched or not sides.held:
         raise UserError("too few claims to train on some and keep others back", hint="give more data")
     counts = {name: len(cases) for name, cases in (read | tested).items()} | {"corpus": len(sentences)}
     paths = {**data, **stress, "corpus": corpus}
     uses = [
-        DataUse(name=name, sha256=hash_of(name, path), licence=LICENCES[name], claims=counts[name])
+        DataFile(name=name, sha256=hash_of(name, path), licence=LICENCES[name], claims=counts[name])
         for name, path in paths.items()
     ]
-    return Gathered(sides, sentences, tuple(c for cases in tested.values() for c in cases), tuple(uses))
+    return TrainingData(sides, sentences, tuple(c for cases in tested.values() for c in cases), tuple(uses))
 
 
-def train(
-    gathered: Gathered,
+def train_entailment(
+    gathered: TrainingData,
     settings: Settings,
     out: Path,
     work: Path,
@@ -659,27 +655,17 @@ def train(
     cancel: threading.Event | None = None,
     watch: Callable[[CurvePoint], None] = lambda point: None,
     progress: Progress | None = None,
-) -> Trained | None:
+) -> TrainedEntailment | None:
     """Train the judge. Blocks.
 
     Args:
-        gathered: The data.
-        settings: Where model files are kept.
-        out: The file to write.
-        work: Folder of checkpoint and curve.
-        rhythm: When to note and save.
-        choices: Fields of the plan that were chosen.
-        resume: Whether to go on with what the folder holds.
-        card: Where to write the card as well.
-        cancel: Set by another thread to stop; the training can go on then.
-        watch: Told of each point of the learning curve.
-        progress: Told of a fetch of the encoder.
+        cancel: Set by another thread to stop; the training can continue then.
 
     Returns:
-        None where the time is over: it can go on.
+        None where the time is over: it can continue.
 
     Raises:
-        UserError: The folder holds another training, or one that is not to be resumed.
+        UserError: The directory holds another training, or one that is not to be resumed.
         DataError: The encoder or the checkpoint is damaged.
         BackendUnavailable: The encoder cannot be had.
         Cancelled: Cancelled.
@@ -688,70 +674,67 @@ def train(
     try:
         from ....serving.encoders.files import find_encoder
         from ....verify.entailment.embedded import BASE
-        from ....verify.entailment.embedded_network import new_head, read_encoder
-        from ....verify.entailment.embedded_tokens import PairTokens
+        from ....verify.entailment.embedded_network import PairTokens, new_head, read_encoder
 
-        pass
-        pass
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
-    refuse_unwritable(out)
+    check_writable(out)
     stop = cancel or threading.Event()
     files = find_encoder(BASE, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=stop)
     plan = EntailmentPlan.model_validate({**choices, "data": gathered.uses, "base": files.fingerprint})
-    with WorkFolder(work) as folder:
-        path = folder.path / CHECKPOINT
+    with WorkFolder(work) as directory:
+        path = directory.path / CHECKPOINT
         if not resume and path.exists():
-            raise UserError(
-                f"{work} holds a training already", hint="--resume goes on with it; or choose another --work"
-            )
-        write_file(folder.path / PLAN, plan.model_dump_json(indent=2).encode())
+            raise UserError(f"{work} holds a training already", hint="--resume resumes it; or choose another --work")
+        write_file(directory.path / PLAN, plan.model_dump_json(indent=2).encode())
         tokens = PairTokens(files.folder)
         encoder, shape = read_encoder(files.folder)
-        stock = Stock.of(gathered.sides.training, gathered.corpus, plan.mix)
+        stock = EpochSource.of(gathered.sides.training, gathered.corpus, plan.mix)
         start = load_checkpoint(path) if resume else None
-        trainer = Trainer(plan, stock, tokens, {**encoder, **new_head(shape, plan.seed)}, shape, start)
+        trainer = EntailmentTrainer(plan, stock, tokens, {**encoder, **new_head(shape, plan.seed)}, shape, start)
 
         def noted(point: CurvePoint) -> None:
-            write_file(folder.path / CURVE, json.dumps(trainer.curve, indent=1).encode())
+            write_file(directory.path / CURVE, json.dumps(trainer.curve, indent=1).encode())
             watch(point)
 
         watched = gathered.sides.watched
         if not trainer.run(
-            rhythm, checkpoint=path, cancel=stop, watch=noted, scores=lambda t: watched_scores(t.judge, watched)
+            rhythm, checkpoint=path, cancel=stop, watch=noted, scores=lambda t: validation_scores(t.judge, watched)
         ):
             return None
-        whole = trainer.weights
-        temperature = fitted_temperature(lambda pairs: judged_by(tokens, whole, shape, pairs), watched)
+        full = trainer.weights
+        temperature = fit_logit_temperature(lambda pairs: judge_with(tokens, full, shape, pairs), watched)
         before = {name: tensor.numpy() for name, tensor in encoder.items()}
-        after = {name: tensor.numpy() for name, tensor in whole.items() if is_learned(name, shape)}
-        told: dict[str, JsonValue] = {
+        after = {name: tensor.numpy() for name, tensor in full.items() if is_learned(name, shape)}
+        values: dict[str, JsonValue] = {
             "plan": json.loads(plan.model_dump_json()),
             "plan_digest": plan.digest,
             "version": __version__,
             "steps": trainer.steps,
         }
-        delta = delta_of(before, after, base=files.fingerprint, bits=plan.bits, temperature=temperature, card=told)
+        delta = delta_of(before, after, base=files.fingerprint, bits=plan.bits, temperature=temperature, card=values)
 
-        def by(weights: Mapping[str, torch.Tensor]) -> Judge:
-            return lambda pairs: judged_by(tokens, weights, shape, pairs, temperature=temperature)
+        def by(weights: Mapping[str, torch.Tensor]) -> PairJudge:
+            return lambda pairs: judge_with(tokens, weights, shape, pairs, temperature=temperature)
 
         stored = by(_tensors(applied(delta, before)))
         near = retrieval(watched)
-        gate = best_gate(near, verdicts(stored, near)[0]) if near else 0.0
+        gate = best_gate(near, judge_claims(stored, near)[0]) if near else 0.0
         scores = score_all(stored, gathered.sides, gate=gate, stress=gathered.stress)
-        unrounded = score_all(by(whole), gathered.sides, stress=gathered.stress, quick=True)
+        unrounded = score_all(by(full), gathered.sides, stress=gathered.stress, quick=True)
         raw = pack(delta)
-        text = card_text(plan, gathered.sides, scores, unrounded, trainer.curve, delta, len(raw), trainer.seconds)
+        text = model_card(plan, gathered.sides, scores, unrounded, trainer.curve, delta, len(raw), trainer.seconds)
         write_file(out, raw)
         if card is not None:
             write_file(card, text.encode())
-        return Trained(delta, tuple(scores), tuple(unrounded), tuple(trainer.curve), text, len(raw), trainer.seconds)
+        return TrainedEntailment(
+            delta, tuple(scores), tuple(unrounded), tuple(trainer.curve), text, len(raw), trainer.seconds
+        )
 
 
-def watched_scores(judge: Judge, watched: Sequence[Case]) -> CurvePoint:
+def validation_scores(judge: PairJudge, watched: Sequence[ClaimCase]) -> CurvePoint:
     """The watched claims' scores for a point of the learning curve."""
-    found: CurvePoint = {}
+    result: CurvePoint = {}
     for name, questions, labels in (
         ("fever_two", oracle_two(watched), 2),
         ("fever_retrieved_f1", retrieval(watched)[:_WATCHED_QUESTIONS], 3),
@@ -759,22 +742,22 @@ def watched_scores(judge: Judge, watched: Sequence[Case]) -> CurvePoint:
     ):
         if questions:
             one = score(name, judge, questions, labels=labels)
-            found[name] = round(one.macro_f1 if name.endswith("f1") else one.accuracy, 4)
-    return found
+            result[name] = round(one.macro_f1 if name.endswith("f1") else one.accuracy, 4)
+    return result
 
 
-def fitted_temperature(judge: Judge, watched: Sequence[Case]) -> float:
-    """What logits are divided by, so that the watched pairs are likeliest: golden section on the log of it.
+def fit_logit_temperature(judge: PairJudge, watched: Sequence[ClaimCase]) -> float:
+    """What logits are divided by, so that the watched pairs are most likely: golden section on the log of it.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     pairs = labelled_pairs(watched)
-    told = [s for s in judge([one.pair for one in pairs]) if s is not None]
-    if len(told) != len(pairs) or not pairs:
+    values = [s for s in judge([one.pair for one in pairs]) if s is not None]
+    if len(values) != len(pairs) or not pairs:
         raise DataError("the watched claims cannot be judged")
 
     def loss(log_t: float) -> float:
-        return math.fsum(_nll(s, one.label, math.exp(log_t)) for s, one in zip(told, pairs, strict=True))
+        return math.fsum(_nll(s, one.label, math.exp(log_t)) for s, one in zip(values, pairs, strict=True))
 
     low, high = (math.log(t) for t in _TEMPERATURES)
     golden = (math.sqrt(5) - 1) / 2
@@ -784,18 +767,18 @@ def fitted_temperature(judge: Judge, watched: Sequence[Case]) -> float:
     return round(math.exp((low + high) / 2), 4)
 
 
-def labelled_pairs(cases: Sequence[Case]) -> list[Labelled]:
+def labelled_pairs(cases: Sequence[ClaimCase]) -> list[LabelledPair]:
     """One pair of each case: the first deciding text; of a neutral claim of FEVER the first that was retrieved."""
-    found = []
+    results = []
     for case in cases:
         texts = case.texts or case.silent
         if texts:
-            found.append(Labelled(paired(texts[0], case.claim), case.label, case.source, case.name))
-    return found
+            results.append(LabelledPair(as_pair(texts[0], case.claim), case.label, case.source, case.name))
+    return results
 
 
-def _nll(told: Support, label: str, temperature: float) -> float:
-    logs = {name: math.log(max(p, 1e-12)) / temperature for name, p in told._asdict().items()}
+def _nll(values: Support, label: str, temperature: float) -> float:
+    logs = {name: math.log(max(p, 1e-12)) / temperature for name, p in values._asdict().items()}
     top = max(logs.values())
     return top + math.log(math.fsum(math.exp(x - top) for x in logs.values())) - logs[label]
 

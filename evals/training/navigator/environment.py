@@ -5,7 +5,7 @@
     state, reward, ended, _, info = env.step(env.action_space.sample(info["action_mask"]))
 
 An observation is the model's self-assessment, seven scores from 0 to 3; an action is a block, 0 to 4; `action_mask` in
-`info` says which make sense. It is the same episode that `reason train navigator` learns from, rewards included.
+`info` states which make sense. It is the same episode that `reason train navigator` learns from, rewards included.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ....agents.portal import Portal
+from ....agents.reasoner import Portal
 from ....core.errors import UserError
 from ....core.settings import Settings
 from ....reasoning.rlot.assessment import ASPECTS
 from ....reasoning.rlot.blocks import NAMES, Legal
 from ...task import Task
-from .episodes import Desk, Navigation, open_desk
-from .plan import Problem, TrainingPlan, halves_of
+from .episodes import EpisodeResources, TrainingEpisode, open_episode_resources
+from .plan import NavigatorPlan, Problem, split_problems
 
 try:
     import gymnasium
@@ -34,25 +34,21 @@ except ModuleNotFoundError as e:
 
 Scores: TypeAlias = NDArray[np.int64]
 T = TypeVar("T")
-OpenDesk: TypeAlias = Callable[[], AbstractAsyncContextManager[Desk]]
+OpenDesk: TypeAlias = Callable[[], AbstractAsyncContextManager[EpisodeResources]]
 
 
 class NavigationEnv(gymnasium.Env[Scores, np.int64]):
     """One model navigated on problems, one episode at a time.
 
     Synchronous; models live on an event loop of their own, started at the first `reset`. Interrupting a call cancels
-    what the model is doing. `close` gives everything back; used again afterwards, it opens everything anew.
+    what the model is doing. `close` gives everything back; used again afterwards, it opens everything again.
 
-    An action that is masked does no harm: Reason runs in the place of a first Refine, and the answer is asked for where
-    no more blocks may run. `reset(options={"problem": ID})` chooses the problem; else it is drawn with the seed given
+    An action that is masked does no harm: Reason runs instead of a first Refine, and the answer is requested where
+    no more blocks may run. `reset(options={"problem": ID})` chooses the problem; else it is sampled with the seed given
     to `reset`, all equally likely. With `truncated` nothing ever ends.
 
     `info` has `action_mask` (int8, `[5]`; all 0 at the end) and `problem` (dataset and name), and after a step `block`
     (its name; empty if it failed), and at the end `correct` and `error`.
-
-    Args:
-        open_desk: Opens models, store and judges.
-        problems: What may be drawn.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as gymnasium declares it)
@@ -66,40 +62,34 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
         self._open_desk = open_desk
         self._problems = tuple(problems)
         self._portal: Portal | None = None
-        self._opened: AbstractAsyncContextManager[Desk] | None = None
-        self._desk: Desk | None = None
-        self._navigation: Navigation | None = None
+        self._opened: AbstractAsyncContextManager[EpisodeResources] | None = None
+        self._desk: EpisodeResources | None = None
+        self._navigation: TrainingEpisode | None = None
 
     @classmethod
     def of(
-        cls, plan: TrainingPlan, tasks: Sequence[Task], settings: Settings, *, store: Path, held_out: bool = False
+        cls, plan: NavigatorPlan, tasks: Sequence[Task], settings: Settings, *, store: Path, held_out: bool = False
     ) -> NavigationEnv:
         """The environment of a training.
-
-        Args:
-            plan: What was decided; all problems of the half are drawn, hard or not.
-            tasks: Its datasets.
-            settings: How backends are set up.
-            store: The run store's file.
-            held_out: Whether to draw the held-out problems instead of those that may be trained on.
 
         Raises:
             UserError: The half is empty.
         """
-        halves = halves_of(plan, tasks)
-        return cls(lambda: open_desk(plan, tasks, settings, store), halves.held_out if held_out else halves.training)
+        halves = split_problems(plan, tasks)
+        return cls(
+            lambda: open_episode_resources(plan, tasks, settings, store),
+            halves.held_out if held_out else halves.training,
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Scores, dict[str, Any]]:
         """Begin an episode: the model assesses the bare problem.
 
         Args:
-            seed: Seed of the order of problems; None goes on with the one before.
-            options: `{"problem": ID}` names the problem, by its name in its dataset or with the dataset in front, as
-                `info` has it.
+            seed: Seed of the order of problems; None continues with the one before.
 
         Raises:
             UserError: There is no such problem.
-            ReasonError: As `open_desk` and `Navigation.begin`.
+            ReasonError: As `open_episode_resources` and `TrainingEpisode.begin`.
         """
         super().reset(seed=seed)
         problem = self._wanted((options or {}).get("problem"))
@@ -110,22 +100,22 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
         """Run a block.
 
         Raises:
-            UserError: No episode is under way, or there is no such action.
-            ReasonError: As `Navigation.act`.
+            UserError: No episode is in flight, or there is no such action.
+            ReasonError: As `TrainingEpisode.act`.
         """
         navigation = self._navigation
         if navigation is None or navigation.done:
-            raise UserError("no episode is under way", hint="call reset first")
+            raise UserError("no episode is in flight", hint="call reset first")
         if not self.action_space.contains(action):
             raise UserError(f"there is no action {action}", hint=f"actions are 0 to {len(NAMES) - 1}")
         moved = self._call(lambda: navigation.act(int(action)))
-        told: dict[str, Any] = {"block": "" if moved.block is None else NAMES[moved.block]}
+        values: dict[str, Any] = {"block": "" if moved.block is None else NAMES[moved.block]}
         if moved.done:
-            told |= {"correct": navigation.correct, "error": navigation.error}
-        return self._observed(), moved.reward, moved.done, False, self._info() | told
+            values |= {"correct": navigation.correct, "error": navigation.error}
+        return self._observed(), moved.reward, moved.done, False, self._info() | values
 
     def close(self) -> None:
-        """Close models and store; idempotent. An episode under way is kept in the store as far as it got."""
+        """Close models and store; idempotent. An episode in flight is kept in the store as far as it got."""
         portal, self._portal = self._portal, None
         if portal is not None:
             try:
@@ -136,19 +126,19 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
     def _wanted(self, name: str | None) -> Problem:
         if name is None:
             return self._problems[int(self.np_random.integers(len(self._problems)))]
-        found = [p for p in self._problems if name in (p.item.id, _named(p))]
-        if len(found) != 1:
+        results = [p for p in self._problems if name in (p.item.id, _named(p))]
+        if len(results) != 1:
             raise UserError(
-                f"{len(found)} problems are called {name!r}", hint="a name is that of the item, or DATASET/ITEM"
+                f"{len(results)} problems are called {name!r}", hint="a name is that of the item, or DATASET/ITEM"
             )
-        return found[0]
+        return results[0]
 
     async def _begin(self, problem: Problem) -> None:
         if self._desk is None:
             self._opened = self._open_desk()
             self._desk = await self._opened.__aenter__()
         await self._leave()
-        self._navigation = Navigation(self._desk, problem, substitutes=True)
+        self._navigation = TrainingEpisode(self._desk, problem, substitutes=True)
         await self._navigation.begin()
 
     async def _leave(self) -> None:

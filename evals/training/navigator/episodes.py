@@ -1,17 +1,17 @@
 """`Desk`: opened models, run store and judges of one training; it hands out a problem's run, visit by visit.
 
-Every problem is one run in the store, under a name that follows from plan and problem. A visit goes on with that run,
-so a reply that was once generated, be it by an earlier visit or before an interruption, is found and not paid again.
+Every problem is one run in the store, under a name that follows from plan and problem. A visit continues with that run,
+so a response that was once generated, be it by an earlier visit or before an interruption, is found and not paid again.
 
 What a block earns: by a process reward model, by the outcome, or by a potential that leaves the best policy be.
 
-| reward | a block that the chain goes on after | the block that ends it |
+| reward | a block that the chain continues after | the block that ends it |
 | --- | --- | --- |
 | `prm` | the reward model's probability that the last step is right | 1 if the answer is right, else 0 |
 | `outcome` | 0 | likewise |
 | `potential` | gamma * Phi(s') - Phi(s) | 1 if the answer is right, else 0, less Phi(s) |
 
-Phi is the probability that `prm` pays, 0 for the bare problem and behind the end. Over an episode of T blocks the
+Phi is the probability that `prm` pays, 0 for the bare problem and after the end. Over an episode of T blocks the
 discounted rewards of `potential` sum to gamma^(T-1) if the answer is right and to 0 if not: what is discounted is the
 outcome and nothing else.
 
@@ -20,9 +20,9 @@ invariance under reward transformations", theorem 1, for `potential`.
 
 What a training notes of its episodes and validations; no times: equal trainings write equal lines.
 
-`Navigation`: one episode on one problem, as trainer, validation and environment have it.
+`TrainingEpisode`: one episode on one problem, as trainer, validation and environment have it.
 
-`each`: a work for every item, at most so many under way at a time.
+`each`: a work for every item, a bounded number in flight at a time.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import Field, JsonValue
 
-from ....agents.nodes import assemble
-from ....core.answer import Answer, Candidate, Solution
+from ....agents.pipeline import assemble
+from ....core.concurrency import gather
 from ....core.errors import ContextTooLong, DataError, InvalidResponse, LimitExceeded, UnknownName, UserError
 from ....core.events import Event, SampleFinished, Sink, StepsScored
 from ....core.messages import Frozen
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
-from ....core.sqlite_store import SqliteStore
-from ....core.store import RunStatus
-from ....core.together import gather
+from ....core.store.protocol import RunStatus
+from ....core.store.sqlite import SqliteStore
+from ....core.types import Answer, Candidate, Solution
 from ....reasoning.candidates import read_candidate
 from ....reasoning.prompts import question_text
 from ....reasoning.rlot.assessment import State
@@ -53,27 +53,27 @@ from ....reasoning.rlot.blocks import LETTERS, Block, Legal, Trajectory, effecti
 from ....reasoning.rlot.episode import Episode
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.step_rewards import ModelStepReward
-from ....serving.factory import open_model
+from ....serving.factory import load_model
 from ....serving.litellm.limiter import Limiters
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredReward
 from ....serving.model import LanguageModel
 from ....serving.model_files.downloads import Progress
-from ....serving.rewards.model import RewardModel, open_reward
+from ....serving.rewards.model import RewardModel, load_reward_model
 from ...datasets.items import Score
-from ...task import Judge, Task
-from .plan import Problem, RewardKind, TrainingPlan
+from ...task import AnswerScorer, Task
+from .plan import NavigatorPlan, Problem, RewardKind
 
 
 @dataclass
-class Spent:
+class TrainingUsage:
     """What a training has generated, and what it found in the run store instead; over all its processes.
 
     Attributes:
         tokens: Tokens generated.
-        replies: Replies generated.
-        reused_tokens: Tokens of replies that the store had.
-        reused_replies: Such replies.
+        responses: Responses generated.
+        reused_tokens: Tokens of responses that the store had.
+        reused_replies: Such responses.
         scored: Solutions that the reward model scored.
         reused_scores: Solutions whose scores the store had.
     """
@@ -108,7 +108,7 @@ class CallStore(SqliteStore):
 
 
 @dataclass(frozen=True)
-class Visit:
+class ProblemRun:
     """A problem's run while it is being worked on once more.
 
     Attributes:
@@ -124,41 +124,34 @@ class Visit:
     reward: MeteredReward | None
 
 
-class Desk:
-    """What the visits of a training share (see `open_desk`).
+class EpisodeResources:
+    """What the visits of a training share (see `open_episode_resources`).
 
     Args:
-        plan: What was decided.
-        model: The model that reasons.
-        reward: The reward model, if the plan has one.
-        store: The run store.
-        judges: Who judges answers, by dataset.
-        sinks: Hear of every event of every visit.
-        spent: What was generated and reused before; counted on.
-        limit: Most tokens that may be generated in all; None is no limit.
+        limit: Maximum number of tokens that may be generated in all; None is no limit.
 
     Attributes:
-        plan: As given.
+        plan: As passed.
         config: Its parameters of `rlot`, read once for all episodes.
-        model: As given.
-        spent: As given.
+        model: As passed.
+        spent: As passed.
     """
 
     def __init__(
         self,
-        plan: TrainingPlan,
+        plan: NavigatorPlan,
         model: LanguageModel,
         reward: RewardModel | None,
         store: SqliteStore,
-        judges: Mapping[str, Judge],
+        judges: Mapping[str, AnswerScorer],
         sinks: Sequence[Sink] = (),
-        spent: Spent | None = None,
+        spent: TrainingUsage | None = None,
         limit: int | None = None,
     ) -> None:
         self.plan = plan
         self.model = model
         self.config = RLoT.Config.model_validate(plan.parameters)
-        self.spent = spent or Spent()
+        self.spent = spent or TrainingUsage()
         self._limit = limit
         self._reserved = 0
         self._reward = reward
@@ -170,10 +163,10 @@ class Desk:
     @property
     def identities(self) -> dict[str, str]:
         """What each model is, by role: weights, number format and engine."""
-        found = {"main": self.model.identity}
-        return found if self._reward is None else {**found, "reward": self._reward.identity}
+        match = {"main": self.model.identity}
+        return match if self._reward is None else {**match, "reward": self._reward.identity}
 
-    def visit(self, problem: Problem, strategy: str, parameters: Mapping[str, JsonValue]) -> Visit:
+    def visit(self, problem: Problem, strategy: str, parameters: Mapping[str, JsonValue]) -> ProblemRun:
         """A visit, not begun: nothing is written before `begin`."""
         plan = self.plan
         models = {"main": plan.model} | ({} if plan.reward_model is None else {"reward": plan.reward_model})
@@ -189,9 +182,9 @@ class Desk:
         name = plan.run_id(strategy, *problem.key)
         run = Run(name, config, self._store, sinks=(self.spent.take, *self._sinks))
         reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
-        return Visit(problem, run, MeteredModel(self.model, "main", run), reward)
+        return ProblemRun(problem, run, MeteredModel(self.model, "main", run), reward)
 
-    async def begin(self, visit: Visit) -> None:
+    async def begin(self, visit: ProblemRun) -> None:
         """Begin a visit; it must be ended.
 
         Raises:
@@ -208,11 +201,11 @@ class Desk:
                 self._known.add(name)
                 return
             self._known.add(name)
-        await self._store.take_run(name)
+        await self._store.claim_run(name)
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
-        """Hold the most that a step could generate while it is under way.
+        """Hold the most that a step could generate while it is in flight.
 
         Raises:
             LimitExceeded: The step could exceed the limit of the training.
@@ -225,19 +218,17 @@ class Desk:
         finally:
             self._reserved -= tokens
 
-    async def end(self, visit: Visit, status: RunStatus, answer: Answer | None = None) -> None:
-        """End a visit, so that others may go on with the run.
+    async def end(self, visit: ProblemRun, status: RunStatus, answer: Answer | None = None) -> None:
+        """End a visit, so that others may resume the run.
 
         Args:
-            visit: The visit.
-            status: How it ended.
             answer: Its answer; None leaves none in the store.
         """
         visit.run.ledger.stop()
-        told = None if answer is None else answer.model_dump(mode="json")
-        await self._store.end_run(visit.run.id, status, told)
+        values = None if answer is None else answer.model_dump(mode="json")
+        await self._store.end_run(visit.run.id, status, values)
 
-    async def judge(self, visit: Visit, candidate: Candidate) -> tuple[Answer, Score]:
+    async def judge(self, visit: ProblemRun, candidate: Candidate) -> tuple[Answer, Score]:
         """The answer of a visit, and what it is worth.
 
         Raises:
@@ -266,32 +257,25 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(
-    plan: TrainingPlan,
+async def open_episode_resources(
+    plan: NavigatorPlan,
     tasks: Sequence[Task],
     settings: Settings,
     place: Path,
     *,
     sinks: Sequence[Sink] = (),
-    spent: Spent | None = None,
+    spent: TrainingUsage | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[EpisodeResources]:
     """Open the models, the run store and the judges of a plan, and close them in the end.
 
     Args:
-        plan: What was decided.
-        tasks: Its datasets.
-        settings: How backends are set up.
-        place: The run store's file.
-        sinks: Hear of every event.
-        spent: See `Desk`.
-        limit: See `Desk`.
-        progress: Told how far a model's files are; called from another thread.
+        progress: Reports the download of model files; called from another thread.
 
     Raises:
         StoreError: The store cannot be used.
-        UserError, DataError, BackendError: As `open_model` and `open_reward`.
+        UserError, DataError, BackendError: As `load_model` and `load_reward_model`.
     """
     own = settings.model_copy(update={"local": plan.local, "store": place})
     limiters = Limiters()
@@ -302,30 +286,28 @@ async def open_desk(
 
         async def language_model(name: str) -> LanguageModel:
             if name not in opened:
-                opened[name] = await open_model(name, own, progress, limiters)
+                opened[name] = await load_model(name, own, progress, limiters)
                 stack.push_async_callback(opened[name].aclose)
             return opened[name]
 
         model = await language_model(plan.model)
         reward: RewardModel | None = None
         if plan.reward_model is not None:
-            reward = await open_reward(plan.reward_model, own, progress, language_model)
+            reward = await load_reward_model(plan.reward_model, own, progress, language_model)
             stack.push_async_callback(reward.aclose)
         judges = {task.use.whole_name: await stack.enter_async_context(task.open_judge()) for task in tasks}
-        yield Desk(plan, model, reward, store, judges, sinks, spent, limit)
+        yield EpisodeResources(plan, model, reward, store, judges, sinks, spent, limit)
 
 
-class Rewards:
+class EpisodeRewards:
     """The rewards of one episode, in order.
 
     Args:
-        kind: Which.
         gamma: Discount of later rewards, in [0, 1]; `potential` needs it.
         model: The reward model; None where the kind needs none.
-        run: The run that pays.
 
     Attributes:
-        unscored: Blocks whose step the reward model could not score, not even alone; they count as 0.
+        unscored: Blocks whose step the reward model could not score, not even only; they count as 0.
     """
 
     def __init__(self, kind: RewardKind, gamma: float, model: MeteredReward | None, run: Run) -> None:
@@ -336,7 +318,7 @@ class Rewards:
         self._phi = 0.0
 
     async def going_on(self, trajectory: Trajectory) -> float:
-        """What the block earns that led to this trajectory, from which the episode goes on.
+        """What the block earns that led to this trajectory, from which the episode continues.
 
         Returns:
             In [0, 1], and with `potential` in [-1, 1].
@@ -370,7 +352,7 @@ class Rewards:
         return 0.0
 
 
-def discounted(rewards: Sequence[float], gamma: float) -> float:
+def discounted_return(rewards: Sequence[float], gamma: float) -> float:
     """The sum of gamma^t r_t, from the first reward on."""
     total = 0.0
     for reward in reversed(rewards):
@@ -393,11 +375,11 @@ class EpisodeRecord(Frozen):
         earned: The discounted sum of them.
         correct: Whether the answer was right.
         answer: The answer that was read; None if none was.
-        forced: Whether the answer was asked for because no further block could run.
+        forced: Whether the answer was requested because no further block could run.
         scores_asked: Scores that the assessments should have had.
         scores_missing: Those that could not be read, and count as 0.
         unscored: Blocks that the reward model could not score.
-        tokens: Tokens of all replies, whether they were generated for it or found in the run store.
+        tokens: Tokens of all responses, whether they were generated for it or found in the run store.
         calls: Requests likewise.
         epsilon: The chance of a random action at its last one.
         learning_rate: The learning rate at its end.
@@ -435,7 +417,7 @@ class EpisodeRecord(Frozen):
         return "-".join(self.blocks)
 
 
-class Validation(Frozen):
+class ValidationResult(Frozen):
     """The greedy navigator on held-out problems, at one moment of a training.
 
     Attributes:
@@ -445,7 +427,7 @@ class Validation(Frozen):
         earned: Mean discounted reward; rewards are those of the training.
         length: Mean number of blocks before the answer.
         missing: Share of the scores of assessments that could not be read.
-        tokens: Mean tokens of a problem's replies.
+        tokens: Mean tokens of a problem's responses.
     """
 
     episode: int
@@ -462,17 +444,17 @@ class Validation(Frozen):
         return self.correct / self.problems
 
 
-def letters_of(blocks: tuple[int, ...]) -> tuple[str, ...]:
+def block_letters(blocks: tuple[int, ...]) -> tuple[str, ...]:
     """Blocks by their letters."""
     return tuple(LETTERS[block] for block in blocks)
 
 
-EPISODE_FAILS = (ContextTooLong, InvalidResponse)
+EPISODE_ERRORS = (ContextTooLong, InvalidResponse)
 """What befalls one chain and no other: it ends without an answer, and earns nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class StepResult:
     """What an action came to.
 
     Attributes:
@@ -490,17 +472,11 @@ class Moved:
     legal: Legal
 
 
-class Navigation:
+class TrainingEpisode:
     """One episode on one problem. Used by one task at a time; must be closed.
 
-    Args:
-        desk: Models, store and judges.
-        problem: The problem.
-        substitutes: Whether an action that is masked runs what `blocks.effective` puts in its place; else it is
-            refused.
-
     Attributes:
-        problem: As given.
+        problem: As passed.
         states: Assessments so far, the bare problem's first.
         actions: Actions so far.
         rewards: What each earned.
@@ -510,7 +486,7 @@ class Navigation:
         error: What ended it before its answer; empty if nothing did.
     """
 
-    def __init__(self, desk: Desk, problem: Problem, *, substitutes: bool = False) -> None:
+    def __init__(self, desk: EpisodeResources, problem: Problem, *, substitutes: bool = False) -> None:
         config = desk.config
         self.problem = problem
         self.states: list[State] = []
@@ -534,7 +510,7 @@ class Navigation:
         self._episode = Episode(
             self._runner, problem.item.question, max_blocks=config.max_blocks, mask_mode=config.mask_mode
         )
-        self._earning = Rewards(desk.plan.reward, desk.plan.learning.gamma, visit.reward, visit.run)
+        self._earning = EpisodeRewards(desk.plan.reward, desk.plan.learning.gamma, visit.reward, visit.run)
         self._open = False
         self._whole: Answer | None = None
 
@@ -555,7 +531,7 @@ class Navigation:
 
     @property
     def most_tokens(self) -> int:
-        """Most tokens that an action could generate: its block, the questions behind it, and the answer."""
+        """Maximum number of tokens that an action could generate: its block, the questions after it, and the answer."""
         runner = self._runner
         return max(runner.most_tokens(block) for block in Block) + runner.most_tokens(Block.TERMINATE)
 
@@ -572,17 +548,17 @@ class Navigation:
             self._open = True
             try:
                 await self._episode.begin()
-            except EPISODE_FAILS as e:
+            except EPISODE_ERRORS as e:
                 self._fail(e.message)
         self.states.append(self.state)
 
-    async def act(self, action: int) -> Moved:
+    async def act(self, action: int) -> StepResult:
         """Run a block, and see what it earns.
 
         Raises:
             UserError: The episode has ended or not begun, or the block may not run.
             LimitExceeded: The tokens of the training do not cover it.
-            BackendError: The model or the reward model failed; the episode cannot be gone on with then.
+            BackendError: The model or the reward model failed; the episode cannot be continued then.
         """
         episode = self._episode
         if self.done or not self.states:
@@ -599,13 +575,13 @@ class Navigation:
                     self.done = True
                 else:
                     reward = await self._earning.going_on(episode.trajectory)
-            except EPISODE_FAILS as e:
+            except EPISODE_ERRORS as e:
                 self._fail(e.message)
                 reward = self._earning.ending(correct=False)
         self.actions.append(action)
         self.rewards.append(reward)
         self.states.append(self.state)
-        return Moved(block, reward, self.done, self.state, self.legal)
+        return StepResult(block, reward, self.done, self.state, self.legal)
 
     async def close(self) -> None:
         """Give the problem's run back, finished or not; idempotent."""
@@ -622,27 +598,19 @@ class Navigation:
         loss: float | None = None,
         steps: int = 0,
     ) -> EpisodeRecord:
-        """What is to be noted of it, after its end; the arguments are what it does not know itself.
-
-        Args:
-            episode: Its number.
-            epsilon: The chance of a random action at its last one.
-            learning_rate: The learning rate at its end.
-            loss: Mean loss of its updates.
-            steps: Actions of the training so far.
-        """
+        """What is to be noted of it, after its end; the arguments are what it does not know itself."""
         runner, chain = self._runner, self._episode
         usage = self._visit.run.ledger.usage()
         return EpisodeRecord(
             episode=episode,
             dataset=self.problem.dataset,
             item=self.problem.item.id,
-            blocks=letters_of(tuple(chain.blocks)),
+            blocks=block_letters(tuple(chain.blocks)),
             length=self.length,
             states=tuple(self.states),
             actions=tuple(self.actions),
             rewards=tuple(self.rewards),
-            earned=discounted(self.rewards, self._desk.plan.learning.gamma),
+            earned=discounted_return(self.rewards, self._desk.plan.learning.gamma),
             correct=self.correct,
             answer=self.answer,
             forced=chain.forced,
@@ -659,7 +627,7 @@ class Navigation:
         )
 
     async def _judged(self) -> bool:
-        """Whether the final answer is right; it is read from the final reply alone."""
+        """Whether the final answer is right; it is read from the final response only."""
         reply = self._episode.reply
         if reply is None:
             return False
@@ -672,7 +640,7 @@ class Navigation:
         self.error, self.done = why, True
 
 
-Navigate: TypeAlias = Callable[[Problem], Navigation]
+EpisodeFactory: TypeAlias = Callable[[Problem], TrainingEpisode]
 """Makes an episode on a problem."""
 
 
@@ -680,8 +648,8 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-async def each(items: Iterable[S], work: Callable[[S], Awaitable[T]], most: int) -> list[T]:
-    """The result of each item, in their order, at most so many under way at a time (raises as `together`)."""
+async def map_concurrently(items: Iterable[S], work: Callable[[S], Awaitable[T]], most: int) -> list[T]:
+    """The result of each item, in their order, a bounded number in flight at a time (raises as `together`)."""
     listed = list(items)
     results: dict[int, T] = {}
     waiting = iter(range(len(listed)))

@@ -1,8 +1,8 @@
-"""`TrainingPlan`: everything that decides what a training gives; and `Schedule`, how long it goes on.
+"""`NavigatorPlan`: everything that decides what a training gives; and `Schedule`, how long it continues.
 
 Which problems a navigator is trained on, and which are held out: halves by the digest of the question's text.
 
-The half follows from the text alone, cleaned of case and blanks: the same question is in the same half whatever dataset
+The half follows from the text only, cleaned of case and blanks: the same question is in the same half whatever dataset
 it comes from, in whatever order and however often, and with whatever choices. So no training question is ever held out.
 
 The files that say which problems a training has: all with their halves, and the held-out ones to evaluate on.
@@ -22,23 +22,24 @@ from pydantic import Field, JsonValue, ValidationError
 from ....core.errors import DataError, UserError
 from ....core.messages import Frozen
 from ....core.settings import LocalSettings, Settings
-from ....reasoning.rlot.learning.learner import Learning
+from ....reasoning.rlot.learner import Learning
 from ....reasoning.rlot.navigator import question_digest
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.strategy import EXAMPLE_REWARD, create_strategy
 from ...datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold
-from ...plan import DatasetUse, dotted, seed_of_item
+from ...plan import DatasetInfo, derive_item_seed, flatten
 from ...run_directory import write_whole
 from ...task import Task
+from ..splits import is_held_out
 
 RewardKind = Literal["outcome", "prm", "potential"]
-Which = Literal["hard", "all"]
+ProblemFilter = Literal["hard", "all"]
 
-NOT_TRAINED = frozenset({"policy", "navigator", "weights", "sequence", "n_votes", "vote_temperature"})
+INFERENCE_ONLY_PARAMETERS = frozenset({"policy", "navigator", "weights", "sequence", "n_votes", "vote_temperature"})
 """Parameters of `rlot` that say who navigates, or what is done with several answers: a training explores by itself."""
 
 
-class TrainingPlan(Frozen):
+class NavigatorPlan(Frozen):
     """One training. Two of equal plans give the same navigator, however they were interrupted.
 
     Attributes:
@@ -53,16 +54,16 @@ class TrainingPlan(Frozen):
         parameters: Parameters of `rlot`, complete.
         direct: Parameters of `cot`, complete: the direct answer that tells hard questions.
         learning: How the navigator learns.
-        parallel: Most episodes under way at a time. Episodes share the learner, so their number changes the result.
-        validation: Number of held-out questions that are asked from time to time.
+        parallel: Maximum number of episodes in flight. Episodes share the learner, so their number changes the result.
+        validation: Number of held-out questions that are posed from time to time.
         seed: Seed of the weights, of the exploration and of the order of problems; no sample depends on it.
         local: How the embedded engine is set up.
-        reuse: Which stored replies may answer a call (see `RunConfig.reuse`).
+        reuse: Which stored responses may answer a call (see `RunConfig.reuse`).
     """
 
-    datasets: Annotated[tuple[DatasetUse, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetInfo, ...], Field(min_length=1)]
     limit: Annotated[int, Field(ge=1)] | None = None
-    problems: Which = "hard"
+    problems: ProblemFilter = "hard"
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.5
     model: str
     reward: RewardKind = "outcome"
@@ -78,7 +79,7 @@ class TrainingPlan(Frozen):
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over all of it, and of the data over what is asked, not where it lies."""
+        """Twelve hexadecimal digits over all of it, and of the data over what is posed, not where it is stored."""
         return _sha256(self._plain())[:12]
 
     def run_id(self, strategy: str, dataset: str, item: str) -> str:
@@ -86,12 +87,12 @@ class TrainingPlan(Frozen):
         return f"train-{self.digest}-{_sha256([strategy, dataset, item])[:20]}"
 
     def item_seed(self, item: str) -> int:
-        """Seed of a problem's run: that of an evaluation under seed 0, which then finds the same replies."""
-        return seed_of_item(item, 0)
+        """Seed of a problem's run: that of an evaluation under seed 0, which then finds the same responses."""
+        return derive_item_seed(item, 0)
 
-    def differs(self, other: TrainingPlan) -> str:
+    def differs(self, other: NavigatorPlan) -> str:
         """The settings in which two plans differ, with both values, in one line; empty if in none."""
-        left, right = dotted(self._plain()), dotted(other._plain())
+        left, right = flatten(self._plain()), flatten(other._plain())
         names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
         return ", ".join(f"{n} {json.dumps(left.get(n))} → {json.dumps(right.get(n))}" for n in names)
 
@@ -102,11 +103,11 @@ class TrainingPlan(Frozen):
 
 
 class Schedule(Frozen):
-    """How long a training goes on, and what it writes meanwhile; another schedule gives no other episodes.
+    """How long a training continues, and what it writes meanwhile; another schedule gives no other episodes.
 
     Attributes:
         episodes: Episodes in all.
-        tokens: Most tokens that may be generated, everything included; None is no limit. The training ends before what
+        tokens: Maximum number of tokens that may be generated, everything included; None is no limit. The training ends before what
             comes next could exceed it. What a killed process generated after its last checkpoint is not counted.
         checkpoint_every: Episodes between two checkpoints.
         validate_every: Episodes between two validations; 0 is never.
@@ -118,38 +119,30 @@ class Schedule(Frozen):
     validate_every: Annotated[int, Field(ge=0)] = 250
 
 
-def make_training_plan(
+def make_navigator_plan(
     tasks: Sequence[Task],
     settings: Settings,
     *,
     parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,
-    problems: Which = "hard",
+    problems: ProblemFilter = "hard",
     held_out: float = 0.5,
     reward: RewardKind = "outcome",
     learning: Learning | None = None,
     parallel: int = 8,
     validation: int = 32,
     seed: int = 0,
-) -> TrainingPlan:
+) -> NavigatorPlan:
     """What is decided, from settings and opened datasets; everything that can be refused is refused here.
 
     Args:
-        tasks: The datasets.
-        settings: Model, reward model, engine, whose replies may be reused.
-        parameters: Parameters of `rlot` that differ from the settings.
-        limit: Only that many items of each dataset.
-        problems: Whether to train on hard questions alone.
         held_out: Share of the questions that are never trained on.
-        reward: What a block earns.
         learning: How the navigator learns; None is as in the paper.
-        parallel: Most episodes under way at a time.
-        validation: Held-out questions that are asked from time to time.
         seed: Seed of weights, exploration and order.
 
     Raises:
         UserError: There is no dataset or one is named twice, a parameter is not allowed or has no meaning here, the
-            reward needs a reward model and there is none, or no reply may be reused.
+            reward needs a reward model and there is none, or no response may be reused.
         DataError: A dataset has questions whose answers are neither right nor wrong.
     """
     if not tasks:
@@ -178,17 +171,19 @@ def make_training_plan(
             f"the reward {reward!r} scores steps, and no reward model was given",
             hint=f"name one with --reward-model, for example {EXAMPLE_REWARD}; or take --reward outcome",
         )
-    told = {**settings.strategies.get(RLoT.name, {})}
-    meaningless = sorted(NOT_TRAINED & set(parameters or {}))
+    values = {**settings.strategies.get(RLoT.name, {})}
+    meaningless = sorted(INFERENCE_ONLY_PARAMETERS & set(parameters or {}))
     if meaningless:
         raise UserError(
             f"the parameter {meaningless[0]!r} of {RLoT.name} has no meaning in a training, which explores by itself",
             hint="leave it away",
         )
-    chosen = {name: value for name, value in {**told, **(parameters or {})}.items() if name not in NOT_TRAINED}
+    chosen = {
+        name: value for name, value in {**values, **(parameters or {})}.items() if name not in INFERENCE_ONLY_PARAMETERS
+    }
     _, complete = create_strategy(RLoT.name, chosen)
     _, direct = create_strategy("cot", {})
-    return TrainingPlan(
+    return NavigatorPlan(
         datasets=tuple(task.use for task in tasks),
         limit=limit,
         problems=problems,
@@ -196,7 +191,7 @@ def make_training_plan(
         model=settings.model,
         reward=reward,
         reward_model=None if reward == "outcome" else settings.reward_model,
-        parameters={name: value for name, value in complete.items() if name not in NOT_TRAINED},
+        parameters={name: value for name, value in complete.items() if name not in INFERENCE_ONLY_PARAMETERS},
         direct=direct,
         learning=learning or Learning(),
         parallel=parallel,
@@ -239,7 +234,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
+class ProblemSplit:
     """All problems of a training, cut in two.
 
     Attributes:
@@ -251,50 +246,40 @@ class Halves:
     held_out: tuple[Problem, ...]
 
 
-def is_held_out(digest: str, share: float) -> bool:
-    """Whether a question is held out; a larger share only adds to those that are.
-
-    Args:
-        digest: Digest of its text, hexadecimal and uniformly distributed.
-        share: Share of all questions that are, in [0, 1).
-    """
-    return int(digest[:13], 16) < share * 16**13  # 52 bits: exact in a float
-
-
-def cut(problems: Iterable[Problem], share: float) -> Halves:
+def split_by_digest(problems: Iterable[Problem], share: float) -> ProblemSplit:
     """Cut problems in two by the digests of their questions."""
     training: list[Problem] = []
     held_out: list[Problem] = []
     for problem in problems:
         (held_out if is_held_out(problem.digest, share) else training).append(problem)
-    return Halves(tuple(training), tuple(held_out))
+    return ProblemSplit(tuple(training), tuple(held_out))
 
 
-def problems_of(dataset: str, items: Iterable[Item]) -> list[Problem]:
+def as_problems(dataset: str, items: Iterable[Item]) -> list[Problem]:
     """The items of a dataset as problems."""
     return [Problem(dataset, item, question_digest(item.question.text)) for item in items]
 
 
-def halves_of(plan: TrainingPlan, tasks: Sequence[Task]) -> Halves:
+def split_problems(plan: NavigatorPlan, tasks: Sequence[Task]) -> ProblemSplit:
     """The problems of a plan, cut in two.
 
     Raises:
-        UserError: A half that is needed is empty; says what to do.
+        UserError: A half that is needed is empty; states what to do.
     """
-    found = [
+    results = [
         problem
         for task in tasks
-        for problem in problems_of(task.use.whole_name, list(task.items.values())[: plan.limit])
+        for problem in as_problems(task.use.whole_name, list(task.items.values())[: plan.limit])
     ]
-    halves = cut(found, plan.held_out)
+    halves = split_by_digest(results, plan.held_out)
     if not halves.training:
         raise UserError(
-            f"none of the {len(found)} questions falls into the training half",
+            f"none of the {len(results)} questions falls into the training half",
             hint="train on more questions, or lower --held-out",
         )
     if plan.validation and not halves.held_out:
         raise UserError(
-            f"none of the {len(found)} questions is held out, so there is nothing to validate on",
+            f"none of the {len(results)} questions is held out, so there is nothing to validate on",
             hint="train on more questions, raise --held-out, or say --validation 0",
         )
     return halves
@@ -311,7 +296,7 @@ class ProblemLine(Frozen):
         item: Its name there.
         digest: Digest of its text, which decides the half.
         half: "training" or "held-out".
-        direct: Whether the direct answer was right; None where nobody asked.
+        direct: Whether the direct answer was right; None where no component asked.
         trained_on: Whether episodes are about it.
     """
 
@@ -323,7 +308,7 @@ class ProblemLine(Frozen):
     trained_on: bool = False
 
 
-def write_problems(path: Path, halves: Halves, direct: Mapping[Key, bool], chosen: Sequence[Problem]) -> None:
+def write_problems(path: Path, halves: ProblemSplit, direct: Mapping[Key, bool], chosen: Sequence[Problem]) -> None:
     """Note all problems.
 
     Raises:
@@ -345,7 +330,7 @@ def write_problems(path: Path, halves: Halves, direct: Mapping[Key, bool], chose
     write_whole(path, "".join(line.model_dump_json() + "\n" for line in lines))
 
 
-def read_problems(path: Path, halves: Halves) -> tuple[Problem, ...] | None:
+def read_problems(path: Path, halves: ProblemSplit) -> tuple[Problem, ...] | None:
     """The problems that a training was about; None if that was not decided yet.
 
     Raises:
@@ -360,12 +345,12 @@ def read_problems(path: Path, halves: Halves) -> tuple[Problem, ...] | None:
     try:
         lines = [ProblemLine.model_validate_json(line) for line in raw.split(b"\n") if line]
     except ValidationError as e:
-        raise DataError(f"{path} is damaged", hint="train anew in another folder") from e
+        raise DataError(f"{path} is damaged", hint="train again in another directory") from e
     known = {problem.key: problem for problem in halves.training}
-    wanted = [line for line in lines if line.trained_on]
-    if not wanted or any((line.dataset, line.item) not in known for line in wanted):
-        raise DataError(f"{path} is not of the questions of this training", hint="train anew in another folder")
-    return tuple(known[line.dataset, line.item] for line in wanted)
+    requested = [line for line in lines if line.trained_on]
+    if not requested or any((line.dataset, line.item) not in known for line in requested):
+        raise DataError(f"{path} is not of the questions of this training", hint="train again in another directory")
+    return tuple(known[line.dataset, line.item] for line in requested)
 
 
 def write_held_out(path: Path, problems: Sequence[Problem]) -> None:
@@ -374,11 +359,11 @@ def write_held_out(path: Path, problems: Sequence[Problem]) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    records = [own_record(problem) for problem in problems]
+    records = [custom_record(problem) for problem in problems]
     write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def own_record(problem: Problem) -> dict[str, JsonValue]:
+def custom_record(problem: Problem) -> dict[str, JsonValue]:
     """A problem as a line of a dataset of one's own (`datasets.own`)."""
     item = problem.item
     question = item.question

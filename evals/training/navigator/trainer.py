@@ -1,39 +1,39 @@
-"""`Trainer`: episodes in lock-step rounds, from which one learner learns.
+"""`NavigatorTrainer`: episodes in lock-step rounds, from which one learner learns.
 
 A round: empty places get new problems; the learner chooses an action for every episode, in the order of the places; all
 blocks run at the same time, so that the engine batches their calls; and the learner is told what came of them, in the
-same order. So what is learned follows from the seed and the replies, however long each block took.
+same order. So what is learned follows from the seed and the responses, however long each block took.
 
-After each round everything is known that is needed to go on: the learner's state, and for every episode under way its
-problem and its actions. To go on, those actions are taken again; their replies are in the run store.
+After each round everything is known that is needed to continue: the learner's state, and for every episode in flight its
+problem and its actions. To continue, those actions are taken again; their responses are in the run store.
 
 The navigator as it is, greedy, on held-out problems.
 
 Which problems are hard: those that the model gets wrong when it answers directly, with one greedy chain of thought.
 
-Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, which trains on these alone.
+Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, which trains on these only.
 
 The card of a trained navigator: what it was trained with, on what, and how that went.
 
-Checkpoints of a training: one `.npz` file, replaced whole or not at all, from which it goes on bit for bit.
+Checkpoints of a training: one `.npz` file, replaced completely or not at all, from which it continues bit for bit.
 
 Arrays are the learner's weights, moments and transitions. Everything else is JSON in one of them: numbers that Python
 wrote are read back as they were. Nothing is pickled.
 
-`WorkFolder`: a training on disk. `training.json` says what was decided, the other files what has come of it.
+`TrainingDirectory`: a training on disk. `training.json` states the plan, the other files what has come of it.
 
 | file | holds |
 | --- | --- |
 | `training.json` | plan, data, schedule, models, versions |
 | `problems.jsonl` | every question: its half, and whether the direct answer was right |
 | `held_out.jsonl` | the questions that are never trained on, as a dataset of one's own |
-| `checkpoint.npz` | from where the training goes on |
+| `checkpoint.npz` | from where the training continues |
 | `spent.json` | what was generated and what was found in the run store |
 | `episodes.jsonl`, `validations.jsonl` | a line for each |
 | `tensorboard/`, `curve.svg` | the same to look at |
 | `store.sqlite3` | the run store, unless another one was given |
 
-`TrainingLogs`: what a training notes while it goes on: lines of JSON, and scalars for TensorBoard.
+`TrainingLogs`: what a training notes while it continues: lines of JSON, and scalars for TensorBoard.
 
 The learning curve of a training as one SVG: rewards and accuracy, the chains' length, how much is explored.
 
@@ -45,45 +45,62 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 import zipfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from ....core.answer import Answer
-from ....core.errors import DataError, LimitExceeded, StoreError, UserError
+from ....core.concurrency import gather
+from ....core.errors import DataError, LimitExceeded, UserError
 from ....core.events import Event
+from ....core.files import write_file
 from ....core.messages import Frozen
 from ....core.settings import Settings
-from ....core.together import gather
+from ....core.types import Answer
 from ....core.version import __version__
-from ....core.whole_files import write_file
 from ....reasoning.rlot.assessment import State
-from ....reasoning.rlot.learning.learner import Learner
-from ....reasoning.rlot.learning.transition import Transition
+from ....reasoning.rlot.learner import Learner, Transition
 from ....reasoning.rlot.navigator import Navigator, NavigatorCard, save_navigator
 from ....reasoning.strategy import Models, create_strategy
 from ....serving.model_files.downloads import Progress as Pulling
-from ...plan import TaskSource, environment
-from ...run_directory import HeldFolder, write_whole
-from ...statistics.outcomes import Array
+from ...plan import DatasetSource, software_versions
+from ...run_directory import write_whole
 from ...task import Task
-from .episodes import EPISODE_FAILS, Desk, EpisodeRecord, Navigate, Navigation, Spent, Validation, each, open_desk
-from .plan import Halves, Problem, Schedule, TrainingPlan, halves_of, read_problems, write_held_out, write_problems
+from ..run_directory import CHECKPOINT, TrainingDirectory, TrainingManifest, check_writable
+from .episodes import (
+    EPISODE_ERRORS,
+    EpisodeFactory,
+    EpisodeRecord,
+    EpisodeResources,
+    TrainingEpisode,
+    TrainingUsage,
+    ValidationResult,
+    map_concurrently,
+    open_episode_resources,
+)
+from .logs import TrainingLogs, learning_curve, require_extra
+from .plan import (
+    NavigatorPlan,
+    Problem,
+    ProblemSplit,
+    Schedule,
+    read_problems,
+    split_problems,
+    write_held_out,
+    write_problems,
+)
 
 
-class Place(Frozen):
-    """An episode under way, as a checkpoint has it.
+class EpisodeState(Frozen):
+    """An episode in flight, as a checkpoint has it.
 
     Attributes:
         problem: Dataset and name of its problem.
@@ -98,55 +115,50 @@ class Place(Frozen):
     epsilon: float = 1.0
 
 
-class Progress(Frozen):
-    """Where a training stands between two rounds.
+class TrainingProgress(Frozen):
+    """Where a training is between two rounds.
 
     Attributes:
         begun: Episodes begun.
         finished: Episodes that ended.
         steps: Actions taken.
-        places: The episodes under way; None is an empty place.
+        places: The episodes in flight; None is an empty place.
     """
 
     begun: int = 0
     finished: int = 0
     steps: int = 0
-    places: tuple[Place | None, ...] = Field(default=())
+    places: tuple[EpisodeState | None, ...] = Field(default=())
 
 
 @dataclass
 class _Under:
-    """An episode under way."""
+    """An episode in flight."""
 
     problem: Problem
-    navigation: Navigation
+    navigation: TrainingEpisode
     losses: list[float] = field(default_factory=list)
     epsilon: float = 1.0
 
 
-class Trainer:
+class NavigatorTrainer:
     """Runs the episodes of a training.
 
     Args:
-        problems: What is trained on; a problem is under way once at a time, and may come again after that.
-        learner: Learns.
-        navigate: Makes an episode.
-        parallel: Most episodes under way at a time; never more than there are problems.
-        episodes: Episodes in all.
+        parallel: Maximum number of episodes in flight; never more than there are problems.
         seed: Seed of the order of problems.
-        progress: Where an interrupted training stood.
     """
 
     def __init__(
         self,
         problems: Sequence[Problem],
         learner: Learner,
-        navigate: Navigate,
+        navigate: EpisodeFactory,
         *,
         parallel: int,
         episodes: int,
         seed: int,
-        progress: Progress | None = None,
+        progress: TrainingProgress | None = None,
     ) -> None:
         self._problems = tuple(problems)
         self._learner = learner
@@ -154,7 +166,7 @@ class Trainer:
         self._episodes = episodes
         self._seed = seed
         width = min(parallel, len(self._problems))
-        self._before = progress or Progress(places=(None,) * width)
+        self._before = progress or TrainingProgress(places=(None,) * width)
         self._places: list[_Under | None] = [None] * len(self._before.places)
         self._begun, self._finished, self._steps = self._before.begun, self._before.finished, self._before.steps
 
@@ -170,19 +182,19 @@ class Trainer:
 
     @property
     def width(self) -> int:
-        """Most episodes under way at a time."""
+        """Maximum number of episodes in flight."""
         return len(self._places)
 
-    def progress(self) -> Progress:
-        """Where it stands; only between two rounds."""
-        return Progress(
+    def progress(self) -> TrainingProgress:
+        """Where it is; only between two rounds."""
+        return TrainingProgress(
             begun=self._begun,
             finished=self._finished,
             steps=self._steps,
             places=tuple(
                 None
                 if under is None
-                else Place(
+                else EpisodeState(
                     problem=under.problem.key,
                     actions=tuple(under.navigation.actions),
                     losses=tuple(under.losses),
@@ -193,34 +205,34 @@ class Trainer:
         )
 
     async def restore(self) -> None:
-        """Bring the episodes that were under way to where they stood: their actions are taken again.
+        """Bring the episodes that were in flight to where they stood: their actions are taken again.
 
         Raises:
             DataError: A problem is not among those of the training, or an episode ended earlier than it had.
-            ReasonError: As `Navigation.begin` and `act`.
+            ReasonError: As `TrainingEpisode.begin` and `act`.
         """
         known = {problem.key: problem for problem in self._problems}
 
-        async def bring(at: int, place: Place) -> None:
-            problem = known.get(place.problem)
+        async def bring(at: int, position: EpisodeState) -> None:
+            problem = known.get(position.problem)
             if problem is None:
                 raise DataError(
-                    f"the training was at {place.problem[0]} {place.problem[1]!r}, which is none of its problems",
-                    hint="train anew in another folder",
+                    f"the training was at {position.problem[0]} {position.problem[1]!r}, which is none of its problems",
+                    hint="train again in another directory",
                 )
             navigation = self._navigate(problem)
-            self._places[at] = _Under(problem, navigation, list(place.losses), place.epsilon)
+            self._places[at] = _Under(problem, navigation, list(position.losses), position.epsilon)
             await navigation.begin()
-            for action in place.actions:
+            for action in position.actions:
                 if navigation.done:
                     raise DataError(
                         f"the episode on {problem.dataset} {problem.item.id!r} ends earlier than it did: its replies "
                         "are other ones",
-                        hint="give the run store that the training began with, or train anew in another folder",
+                        hint="give the run store that the training began with, or train again in another directory",
                     )
                 await navigation.act(action)
 
-        await gather([bring(at, place) for at, place in enumerate(self._before.places) if place is not None])
+        await gather([bring(at, position) for at, position in enumerate(self._before.places) if position is not None])
 
     async def round(self) -> list[EpisodeRecord]:
         """One block of every episode.
@@ -229,7 +241,7 @@ class Trainer:
             The episodes that ended with it, in the order of their places.
 
         Raises:
-            ReasonError: As `Navigation.begin` and `act`; the trainer cannot be gone on with then.
+            ReasonError: As `TrainingEpisode.begin` and `act`; the trainer cannot be continued then.
         """
         fresh = self._fill()
         await gather([under.navigation.begin() for under in fresh])
@@ -246,7 +258,7 @@ class Trainer:
         return await self._collect(under_way)
 
     async def close(self) -> None:
-        """Give back the runs of the episodes under way; idempotent."""
+        """Give back the runs of the episodes in flight; idempotent."""
         under_way = [under for under in self._places if under is not None]
         self._places = [None] * len(self._places)
         await gather([under.navigation.close() for under in under_way])
@@ -264,7 +276,7 @@ class Trainer:
         return fresh
 
     def _draw(self) -> Problem:
-        """The problem of the next episode: any that is not under way, a function of seed and number of the episode."""
+        """The problem of the next episode: any that is not in flight, a function of seed and number of the episode."""
         busy = {under.problem.key for under in self._places if under is not None}
         free = [problem for problem in self._problems if problem.key not in busy]
         digest = hashlib.sha256(f"{self._seed}\x1fproblem\x1f{self._begun}".encode()).digest()
@@ -279,7 +291,7 @@ class Trainer:
     async def _collect(self, under_way: Sequence[tuple[int, _Under]]) -> list[EpisodeRecord]:
         """Note and close the episodes that have ended."""
         records: list[EpisodeRecord] = []
-        ended: list[Navigation] = []
+        ended: list[TrainingEpisode] = []
         for at, under in under_way:
             if not under.navigation.done:
                 continue
@@ -302,34 +314,32 @@ class Trainer:
 
 
 async def validate(
-    navigator: Navigator, problems: Sequence[Problem], navigate: Navigate, concurrency: int, *, episode: int
-) -> Validation:
+    navigator: Navigator, problems: Sequence[Problem], navigate: EpisodeFactory, concurrency: int, *, episode: int
+) -> ValidationResult:
     """Let a navigator choose all blocks on each of some problems.
 
     Args:
-        navigator: What chooses.
         problems: At least one.
-        navigate: Makes an episode.
-        concurrency: Most episodes under way at a time.
-        episode: Episodes of the training so far.
 
     Raises:
-        ReasonError: As `Navigation.begin` and `act`.
+        ReasonError: As `TrainingEpisode.begin` and `act`.
     """
-    records = await each(problems, lambda problem: greedy_episode(navigator, navigate(problem)), concurrency)
-    asked = sum(r.scores_asked for r in records)
-    return Validation(
+    records = await map_concurrently(
+        problems, lambda problem: greedy_episode(navigator, navigate(problem)), concurrency
+    )
+    request = sum(r.scores_asked for r in records)
+    return ValidationResult(
         episode=episode,
         problems=len(records),
         correct=sum(r.correct for r in records),
         earned=sum(r.earned for r in records) / len(records),
         length=sum(r.length for r in records) / len(records),
-        missing=sum(r.scores_missing for r in records) / asked if asked else 0.0,
+        missing=sum(r.scores_missing for r in records) / request if request else 0.0,
         tokens=sum(r.tokens for r in records) / len(records),
     )
 
 
-async def greedy_episode(navigator: Navigator, navigation: Navigation) -> EpisodeRecord:
+async def greedy_episode(navigator: Navigator, navigation: TrainingEpisode) -> EpisodeRecord:
     """One episode by the highest legal values."""
     try:
         await navigation.begin()
@@ -340,24 +350,18 @@ async def greedy_episode(navigator: Navigator, navigation: Navigation) -> Episod
         await navigation.close()
 
 
-def chosen_for_validation(held_out: Sequence[Problem], count: int) -> tuple[Problem, ...]:
-    """The held-out problems that are asked: those of the lowest digests, so the same ones in any order of the data."""
+def validation_problems(held_out: Sequence[Problem], count: int) -> tuple[Problem, ...]:
+    """The held-out problems that are posed: those of the lowest digests, so the same ones in any order of the data."""
     return tuple(sorted(held_out, key=lambda problem: (problem.digest, problem.key))[:count])
 
 
 async def direct_answers(
     problems: Sequence[Problem],
-    desk: Desk,
+    desk: EpisodeResources,
     concurrency: int,
     told: Callable[[Problem, bool], None] = lambda _problem, _correct: None,
 ) -> dict[tuple[str, str], bool]:
     """Whether the direct answer to each problem is right, by the problem's key.
-
-    Args:
-        problems: The problems.
-        desk: Models, store and judges.
-        concurrency: Most under way at a time.
-        told: Told of each answer as it comes.
 
     Raises:
         LimitExceeded: The tokens of the training do not cover the next answer; what was answered is in the store.
@@ -377,7 +381,7 @@ async def direct_answers(
                 if solution.best is not None:
                     answer, score = await desk.judge(visit, solution.best)
                     correct = score.correct is True
-            except EPISODE_FAILS:
+            except EPISODE_ERRORS:
                 pass  # no answer is no right one
             except BaseException:
                 await desk.end(visit, "interrupted")
@@ -386,11 +390,11 @@ async def direct_answers(
         told(problem, correct)
         return correct
 
-    found = await each(problems, ask, concurrency)
-    return {problem.key: correct for problem, correct in zip(problems, found, strict=True)}
+    result = await map_concurrently(problems, ask, concurrency)
+    return {problem.key: correct for problem, correct in zip(problems, result, strict=True)}
 
 
-def hard_ones(problems: Sequence[Problem], right: dict[tuple[str, str], bool]) -> tuple[Problem, ...]:
+def hard_problems(problems: Sequence[Problem], right: dict[tuple[str, str], bool]) -> tuple[Problem, ...]:
     """The problems whose direct answer is wrong.
 
     Raises:
@@ -411,19 +415,16 @@ STATES = 12
 """Most common states that the card names."""
 
 
-def card_of(
-    desk: Desk, problems: Sequence[Problem], records: Sequence[EpisodeRecord], validations: Sequence[Validation]
+def navigator_card(
+    desk: EpisodeResources,
+    problems: Sequence[Problem],
+    records: Sequence[EpisodeRecord],
+    validations: Sequence[ValidationResult],
 ) -> NavigatorCard:
     """The card of a training's navigator.
 
     Its notes have the means of the last episodes, the last validation, what was spent, the most common states with
-    their number, and the data's warnings. All questions of the training are listed by digest, drawn or not.
-
-    Args:
-        desk: Models, plan and what was spent.
-        problems: What it was trained on.
-        records: Its episodes.
-        validations: Its validations.
+    their number, and the data's warnings. All questions of the training are listed by digest, sampled or not.
     """
     plan = desk.plan
     config = desk.config
@@ -456,7 +457,9 @@ def common_states(records: Sequence[EpisodeRecord], most: int = STATES) -> list[
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
 
-def _notes(desk: Desk, records: Sequence[EpisodeRecord], validations: Sequence[Validation]) -> dict[str, JsonValue]:
+def _notes(
+    desk: EpisodeResources, records: Sequence[EpisodeRecord], validations: Sequence[ValidationResult]
+) -> dict[str, JsonValue]:
     last = records[-LAST:]
     notes: dict[str, JsonValue] = {
         "problems": desk.plan.problems,
@@ -474,8 +477,8 @@ def _notes(desk: Desk, records: Sequence[EpisodeRecord], validations: Sequence[V
             "accuracy": sum(r.correct for r in last) / len(last),
             "length": sum(r.length for r in last) / len(last),
         }
-        asked = sum(r.scores_asked for r in records)
-        notes["missing_scores"] = sum(r.scores_missing for r in records) / asked if asked else 0.0
+        request = sum(r.scores_asked for r in records)
+        notes["missing_scores"] = sum(r.scores_missing for r in records) / request if request else 0.0
     if validations:
         notes["validation"] = validations[-1].model_dump(mode="json")
     warnings = [use.warning for use in desk.plan.datasets if use.warning]
@@ -504,14 +507,14 @@ class Checkpoint:
 
     plan: str
     learner: Mapping[str, NDArray[Any] | JsonValue]
-    progress: Progress
+    progress: TrainingProgress
     validated: int
     validations: int
     identities: Mapping[str, str]
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint, whole or not at all; it is on the disk when this returns.
+    """Write a checkpoint, completely or not at all; it is on the disk when this returns.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
@@ -544,12 +547,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(_META).tobytes())
         if meta["format"] != FORMAT:
-            raise DataError(f"{path} is a checkpoint of another version of reason", hint="train anew in another folder")
+            raise DataError(
+                f"{path} is a checkpoint of another version of reason", hint="train again in another directory"
+            )
         learner = {name.removeprefix(_LEARNER): array for name, array in arrays.items()}
         return Checkpoint(
             plan=meta["plan"],
             learner={**meta["learner"], **learner},
-            progress=Progress.model_validate(meta["progress"]),
+            progress=TrainingProgress.model_validate(meta["progress"]),
             validated=int(meta["validated"]),
             validations=int(meta["validations"]),
             identities=dict(meta["identities"]),
@@ -557,13 +562,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError as e:
         raise DataError(f"there is no checkpoint {path}", hint="train without --resume") from e
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, ValidationError) as e:
-        raise DataError(f"the checkpoint {path} is damaged", hint="train anew in another folder") from e
+        raise DataError(f"the checkpoint {path} is damaged", hint="train again in another directory") from e
 
 
-MANIFEST = "training.json"
 PROBLEMS = "problems.jsonl"
 HELD_OUT = "held_out.jsonl"
-CHECKPOINT = "checkpoint.npz"
 SPENT = "spent.json"
 EPISODES = "episodes.jsonl"
 VALIDATIONS = "validations.jsonl"
@@ -571,408 +574,18 @@ TENSORBOARD = "tensorboard"
 CURVE = "curve.svg"
 STORE = "store.sqlite3"
 
-_SPENT: TypeAdapter[Spent] = TypeAdapter(Spent)
-
-
-class TrainingManifest(Frozen):
-    """What `training.json` holds.
-
-    Attributes:
-        plan: What was decided.
-        sources: Where the datasets are opened from, in the plan's order.
-        schedule: How long it goes on; the last one that was asked for.
-        out: The navigator's file.
-        store: The run store's file, relative to the folder where it lies inside.
-        environment: Version of `reason`, of the engines and of the machine's software.
-    """
-
-    plan: TrainingPlan
-    sources: tuple[TaskSource, ...]
-    schedule: Schedule
-    out: Path
-    store: str = STORE
-    environment: dict[str, str] = Field(default_factory=dict)
-
-
-class WorkFolder(HeldFolder):
-    """The folder of one training, held by this process: a context manager.
-
-    Args:
-        path: The folder.
-
-    Raises:
-        UserError: Another process works in it.
-        StoreError: It cannot be written to.
-    """
-
-    option = "--work"
-
-    def begin(self, manifest: TrainingManifest, *, resume: bool) -> None:
-        """Begin a training, or go on with the one that is there.
-
-        Raises:
-            UserError: There is one already and it is not to be resumed, or it is another one; names what differs.
-            DataError: There is none to resume, or its file is damaged.
-        """
-        if resume:
-            before = read_training(self.path)
-            if before.plan.digest != manifest.plan.digest:
-                raise UserError(
-                    f"{self.path} holds another training: {before.plan.differs(manifest.plan)}",
-                    hint="go on with it by --resume --work alone; or choose another --work",
-                )
-        elif (self.path / MANIFEST).exists():
-            raise UserError(
-                f"{self.path} holds a training already", hint="--resume goes on with it; or choose another --work"
-            )
-        self.write(manifest)
-
-    def write(self, manifest: TrainingManifest) -> None:
-        """Note what was decided.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint."""
-        return (self.path / CHECKPOINT).exists()
-
-    def read_spent(self) -> Spent:
-        """What earlier processes have spent on this training."""
-        try:
-            return _SPENT.validate_json((self.path / SPENT).read_bytes())
-        except FileNotFoundError:
-            return Spent()
-        except (OSError, ValidationError) as e:
-            raise DataError(f"{self.path / SPENT} is damaged", hint="remove it: tokens are counted anew then") from e
-
-    def write_spent(self, spent: Spent) -> None:
-        """Note what was spent.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        write_whole(self.path / SPENT, _SPENT.dump_json(Spent(**asdict(spent))).decode() + "\n")
-
-
-class LineFile:
-    """A file of JSON lines that a training adds to; a context manager.
-
-    Args:
-        path: The file.
-        keep: Lines that stand; what comes behind them was written after the checkpoint, and is written anew.
-
-    Raises:
-        DataError: It has fewer lines.
-        StoreError: It cannot be written.
-    """
-
-    def __init__(self, path: Path, keep: int) -> None:
-        self._path = path
-        try:
-            raw = path.read_bytes() if path.exists() else b""
-            lines = raw.split(b"\n")[:-1]  # what stands behind the last line break is torn
-            if len(lines) < keep:
-                raise DataError(
-                    f"{path} has {len(lines)} lines, and the checkpoint stands behind {keep}",
-                    hint="put the file back, or train anew in another folder",
-                )
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.ftruncate(self._file, sum(len(line) + 1 for line in lines[:keep]))
-        except OSError as e:
-            raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --work") from e
-
-    def add(self, line: Frozen) -> None:
-        """Write a line: one write of one whole line.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        content = (line.model_dump_json() + "\n").encode("utf-8", "surrogatepass")
-        try:
-            if os.write(self._file, content) < len(content):
-                raise StoreError(f"no space left for {self._path}", hint="free some space, then --resume")
-        except OSError as e:
-            raise StoreError(f"cannot write {self._path}: {e.strerror}", hint="free some space, then --resume") from e
-
-    def sync(self) -> None:
-        """Bring all lines to the disk.
-
-        Raises:
-            StoreError: That fails.
-        """
-        try:
-            os.fsync(self._file)
-        except OSError as e:
-            raise StoreError(f"cannot write {self._path}: {e.strerror}", hint="free some space, then --resume") from e
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
-
-
-def read_training(folder: Path) -> TrainingManifest:
-    """What a training decided.
-
-    Raises:
-        DataError: There is none in the folder, or its file is damaged or of another version.
-    """
-    path = folder / MANIFEST
-    try:
-        return TrainingManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError as e:
-        raise DataError(f"{folder} holds no training", hint=f"a training's folder has a file {MANIFEST}") from e
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror}") from e
-    except ValidationError as e:
-        raise DataError(f"{path} is damaged or of another version of reason", hint="train anew") from e
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Refuse a file that could not be written in the end, before anything is spent on it.
-
-    Raises:
-        StoreError: Its folder cannot be made or written to, or it is a folder itself.
-    """
-    probe = path.parent / f".{path.name}.probe"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise StoreError(f"cannot write {path}: it is a folder", hint="choose another --out")
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --out") from e
-
-
-LineT = TypeVar("LineT", bound=Frozen)
-
-WINDOW = 100
-"""Episodes that a moving mean is over."""
-
-
-class TrainingLogs:
-    """The logs of one training; a context manager.
-
-    Args:
-        folder: The training's folder.
-        episodes: Episodes that stand: those up to the checkpoint from which it goes on.
-        validations: Validations likewise.
-
-    Raises:
-        UserError: tensorboardX is not installed.
-        DataError: A file has fewer lines than that.
-        StoreError: Something cannot be written.
-    """
-
-    def __init__(self, folder: Path, episodes: int, validations: int) -> None:
-        require_extra()
-        from tensorboardX import SummaryWriter
-
-        self.records = read_records(folder / EPISODES)[:episodes]
-        self.validations = read_validations(folder / VALIDATIONS)[:validations]
-        self._episodes = LineFile(folder / EPISODES, episodes)
-        self._validations = LineFile(folder / VALIDATIONS, validations)
-        board = folder / TENSORBOARD
-        try:
-            before = len(list(board.iterdir())) if board.is_dir() else 0
-            # files are named by the second, and read in the order of their names; scalars behind the checkpoint, which
-            # a killed process left, are not shown
-            self._board: Any = SummaryWriter(
-                str(board), purge_step=episodes + 1 if episodes else None, filename_suffix=f".{before:05}"
-            )
-        except OSError as e:
-            raise StoreError(f"cannot write {board}: {e.strerror}", hint="choose another --work") from e
-        self._recent: deque[EpisodeRecord] = deque(self.records[-WINDOW:], maxlen=WINDOW)
-
-    def episode(self, record: EpisodeRecord, spent: Spent) -> None:
-        """Note an episode, and what was spent until then.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        self.records.append(record)
-        self._recent.append(record)
-        self._episodes.add(record)
-        scalars = {
-            "episode/return": record.earned,
-            "episode/correct": float(record.correct),
-            "episode/length": record.length,
-            "episode/tokens": record.tokens,
-            f"mean_of_{WINDOW}/return": sum(r.earned for r in self._recent) / len(self._recent),
-            f"mean_of_{WINDOW}/accuracy": sum(r.correct for r in self._recent) / len(self._recent),
-            f"mean_of_{WINDOW}/length": sum(r.length for r in self._recent) / len(self._recent),
-            "learning/epsilon": record.epsilon,
-            "learning/rate": record.learning_rate,
-            "learning/steps": record.steps,
-            "spent/generated_tokens": spent.tokens,
-            "spent/reused_replies": spent.reused_replies,
-        }
-        if record.loss is not None:
-            scalars["learning/loss"] = record.loss
-        if record.scores_asked:
-            scalars["episode/missing_scores"] = record.scores_missing / record.scores_asked
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, record.episode)
-
-    def validation(self, found: Validation) -> None:
-        """Note a validation.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        self.validations.append(found)
-        self._validations.add(found)
-        for name in ("accuracy", "earned", "length", "missing", "tokens"):
-            self._board.add_scalar(f"validation/{name}", getattr(found, name), found.episode)
-
-    def flush(self) -> None:
-        """Bring all of it to the disk."""
-        self._board.flush()
-        self._episodes.sync()
-        self._validations.sync()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._board.close()
-        self._validations.__exit__(kind, error, trace)
-        self._episodes.__exit__(kind, error, trace)
-
-
-def require_extra() -> None:
-    """Refuse a training whose logs could not be written.
-
-    Raises:
-        UserError: A package of the extra is missing.
-    """
-    for package in ("tensorboardX", "matplotlib"):
-        try:
-            __import__(package)
-        except ModuleNotFoundError as e:
-            raise UserError(f"training needs {package}", hint="pip install 'reason-orchestrator[train]'") from e
-
-
-def read_records(path: Path) -> list[EpisodeRecord]:
-    """The episodes of a training; a torn last line is passed over, a file that is not there has none.
-
-    Raises:
-        DataError: A line is something else; names it.
-    """
-    return _read(path, EpisodeRecord)
-
-
-def read_validations(path: Path) -> list[Validation]:
-    """The validations of a training likewise."""
-    return _read(path, Validation)
-
-
-def _read(path: Path, kind: type[LineT]) -> list[LineT]:
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror}") from e
-    found: list[LineT] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(kind.model_validate_json(line))
-        except ValidationError as e:
-            raise DataError(f"{path}:{number}: not a line of a training", hint="the file is damaged") from e
-    return found
-
-
-ACCURACY, EARNED, LENGTH, EPSILON, VALIDATION_COLOR = "#3a9d5d", "#4269d0", "#d9822b", "#7a7f87", "#b5487a"
-"""Colours that can be told apart on white and on near-black; the page behind is left as it is."""
-INK = "#6b7280"
-
-
-def learning_curve(records: Sequence[EpisodeRecord], validations: Sequence[Validation], title: str = "") -> str:
-    """Draw a training.
-
-    The lines are means over the last `WINDOW` episodes, or as many as there are; a long chain is no good chain (see
-    `EpisodeRecord.length`), so the two stand beside each other.
-
-    Args:
-        records: Its episodes, in order.
-        validations: Its validations.
-        title: What stands above.
-
-    Returns:
-        The SVG's text; the same for the same training.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    require_extra()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
-    figure.patch.set_alpha(0)
-    above, middle, below = figure.subplots(3, 1, sharex=True)
-    x = [r.episode for r in records]
-    at = [v.episode for v in validations]
-    above.plot(x, moving_mean([float(r.correct) for r in records]), color=ACCURACY, label="right answers")
-    above.plot(x, moving_mean([r.earned for r in records]), color=EARNED, label="return")
-    middle.plot(x, moving_mean([float(r.length) for r in records]), color=LENGTH, label="blocks before the answer")
-    below.plot(x, [r.epsilon for r in records], color=EPSILON, label="random actions (epsilon)")
-    if validations:
-        mark = {"color": VALIDATION_COLOR, "marker": "o", "markersize": 4, "linewidth": 1}
-        above.plot(at, [v.accuracy for v in validations], label="right answers, held out, greedy", **mark)
-        middle.plot(at, [v.length for v in validations], label="blocks, held out, greedy", **mark)
-    below.set_xlabel("episode")
-    below.set_ylim(-0.02, 1.02)
-    middle.set_ylim(bottom=0)
-    for axes in (above, middle, below):
-        _style(axes)
-    if title:
-        figure.suptitle(title, fontsize=10, color=INK)
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "reason", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def moving_mean(values: Sequence[float], window: int = WINDOW) -> Array:
-    """The mean of each value and those before it, of at most `window` in all; as many means as values."""
-    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
-    ends = np.arange(1, len(values) + 1)
-    begins = np.maximum(0, ends - window)
-    means: Array = (sums[ends] - sums[begins]) / (ends - begins)
-    return means
-
-
-def _style(axes: Any) -> None:
-    axes.patch.set_alpha(0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set_color(INK)
-    axes.grid(visible=True, axis="y", color=INK, alpha=0.25, linewidth=0.6)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+_SPENT: TypeAdapter[TrainingUsage] = TypeAdapter(TrainingUsage)
 
 
 TrainingEnd = Literal["done", "tokens"]
 """Why a training ended: all episodes ended, or the next step could have exceeded the limit of tokens."""
 
 
-class TrainingWatcher(Protocol):
-    """Hears how a training goes on; must be quick."""
+class TrainingObserver(Protocol):
+    """Receives a training continues; must be quick."""
 
     def asking(self, problems: int) -> None:
-        """So many problems are asked directly, to find the hard ones."""
+        """So many problems are posed directly, to find the hard ones."""
 
     def asked(self, correct: bool) -> None:
         """One of them was answered."""
@@ -984,9 +597,9 @@ class TrainingWatcher(Protocol):
         """An episode ended."""
 
     def validating(self, problems: int) -> None:
-        """So many held-out problems are asked."""
+        """So many held-out problems are posed."""
 
-    def validated(self, found: Validation) -> None:
+    def validated(self, result: ValidationResult) -> None:
         """A validation ended."""
 
     def event(self, event: Event) -> None:
@@ -1011,7 +624,7 @@ class NobodyWatches:
     def validating(self, problems: int) -> None:
         """Do nothing."""
 
-    def validated(self, found: Validation) -> None:
+    def validated(self, result: ValidationResult) -> None:
         """Do nothing."""
 
     def event(self, event: Event) -> None:
@@ -1019,11 +632,11 @@ class NobodyWatches:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNavigator:
     """What a training gave.
 
     Attributes:
-        navigator: The navigator, as it lies in its file.
+        navigator: The navigator, as it is in its file.
         out: The file.
         stopped: Why it ended.
         records: Its episodes.
@@ -1037,16 +650,16 @@ class Trained:
     out: Path
     stopped: TrainingEnd
     records: tuple[EpisodeRecord, ...]
-    validations: tuple[Validation, ...]
+    validations: tuple[ValidationResult, ...]
     problems: int
     held_out: int
-    spent: Spent
+    spent: TrainingUsage
 
 
-async def train(
-    plan: TrainingPlan,
+async def train_navigator(
+    plan: NavigatorPlan,
     tasks: Sequence[Task],
-    sources: Sequence[TaskSource],
+    sources: Sequence[DatasetSource],
     work: Path,
     out: Path,
     settings: Settings,
@@ -1054,31 +667,23 @@ async def train(
     schedule: Schedule | None = None,
     resume: bool = False,
     store: Path | None = None,
-    watcher: TrainingWatcher | None = None,
+    watcher: TrainingObserver | None = None,
     progress: Pulling | None = None,
-) -> Trained:
-    """Train a navigator, or go on with a training.
+) -> TrainedNavigator:
+    """Train a navigator, or continue a training.
 
     Cancelling writes a checkpoint of the last whole round. Going on from there gives what an undisturbed training
-    gives, bit for bit, where the model gives the same replies; those that were made are in the run store.
+    gives, bit for bit, where the model gives the same responses; those that were made are in the run store.
 
     Args:
-        plan: What was decided.
         tasks: The datasets, those that the plan was made for, in its order.
-        sources: Where they were opened from.
-        work: The training's folder.
-        out: The navigator's file.
-        settings: How backends are set up.
-        schedule: How long it goes on.
-        resume: Whether to go on with what the folder holds.
-        store: The run store; None is one in the folder.
-        watcher: Hears how it goes on.
-        progress: Told how far a model's files are; called from another thread.
+        store: The run store; None is one in the directory.
+        progress: Reports the download of model files; called from another thread.
 
     Raises:
-        UserError: The folder holds another training, no question is hard, a half is empty, the model is another one
+        UserError: The directory holds another training, no question is hard, a half is empty, the model is another one
             than the training began with, or a package is missing.
-        DataError: The folder is damaged, or the datasets are not the plan's.
+        DataError: The directory is damaged, or the datasets are not the plan's.
         StoreError: Something cannot be written.
         LimitExceeded: The limit of tokens ended it before its first episode.
         BackendError: The model failed altogether; what there is is saved.
@@ -1087,59 +692,59 @@ async def train(
     if [task.use.fingerprint for task in tasks] != [use.fingerprint for use in plan.datasets]:
         raise DataError("the datasets are not those that the training began with", hint="give the same data")
     schedule, watcher = schedule or Schedule(), watcher or NobodyWatches()
-    halves = halves_of(plan, tasks)
-    refuse_unwritable(out)
-    with WorkFolder(work) as folder:
-        place = store or work / STORE
+    halves = split_problems(plan, tasks)
+    check_writable(out)
+    with TrainingDirectory(work) as directory:
+        position = store or work / STORE
         manifest = TrainingManifest(
             plan=plan,
             sources=tuple(sources),
             schedule=schedule,
             out=out,
-            store=STORE if place == work / STORE else str(place),
-            environment=environment(),
+            store=STORE if position == work / STORE else str(position),
+            environment=software_versions(),
         )
-        checkpoint = load_checkpoint(work / CHECKPOINT) if resume and folder.has_checkpoint else None
-        folder.begin(manifest, resume=resume)
+        checkpoint = load_checkpoint(work / CHECKPOINT) if resume and directory.has_checkpoint else None
+        directory.begin(manifest, resume=resume)
         write_held_out(work / HELD_OUT, halves.held_out)
-        spent = folder.read_spent()
-        async with open_desk(
+        spent = directory.read_spent()
+        async with open_episode_resources(
             plan,
             tasks,
             settings,
-            place,
+            position,
             sinks=(watcher.event,),
             spent=spent,
             limit=schedule.tokens,
             progress=progress,
         ) as desk:
             try:
-                return await _Training(desk, halves, folder, schedule, out, watcher, checkpoint).run()
+                return await _Training(desk, halves, directory, schedule, out, watcher, checkpoint).run()
             finally:
-                folder.write_spent(spent)
+                directory.write_spent(spent)
 
 
 class _Training:
-    """A training whose models are open and whose folder is held."""
+    """A training whose models are open and whose directory is held."""
 
     def __init__(
         self,
-        desk: Desk,
-        halves: Halves,
-        folder: WorkFolder,
+        desk: EpisodeResources,
+        halves: ProblemSplit,
+        directory: TrainingDirectory,
         schedule: Schedule,
         out: Path,
-        watcher: TrainingWatcher,
+        watcher: TrainingObserver,
         checkpoint: Checkpoint | None,
     ) -> None:
-        self._desk, self._halves, self._folder = desk, halves, folder
+        self._desk, self._halves, self._folder = desk, halves, directory
         self._schedule, self._out, self._watcher = schedule, out, watcher
         self._validated = -1 if checkpoint is None else checkpoint.validated
         self._checkpoint = checkpoint
         if checkpoint is not None:
             _refuse_other(checkpoint, desk)
 
-    async def run(self) -> Trained:
+    async def run(self) -> TrainedNavigator:
         """Train to the end."""
         plan, schedule = self._desk.plan, self._schedule
         problems = await self._chosen()
@@ -1148,7 +753,7 @@ class _Training:
         if before is not None:
             learner.load_state(before.learner)
         progress = None if before is None else before.progress
-        trainer = Trainer(
+        trainer = NavigatorTrainer(
             problems,
             learner,
             self._navigate,
@@ -1166,9 +771,9 @@ class _Training:
                 self._draw(logs)
             if stopped == "tokens" and not logs.records:
                 raise LimitExceeded("tokens", self._desk.spent.tokens, schedule.tokens or 0)
-            navigator = Navigator(learner.online, card_of(self._desk, problems, logs.records, logs.validations))
+            navigator = Navigator(learner.online, navigator_card(self._desk, problems, logs.records, logs.validations))
             save_navigator(navigator, self._out)
-            return Trained(
+            return TrainedNavigator(
                 navigator=navigator,
                 out=self._out,
                 stopped=stopped,
@@ -1179,7 +784,7 @@ class _Training:
                 spent=self._desk.spent,
             )
 
-    async def _episodes(self, trainer: Trainer, learner: Learner, logs: TrainingLogs) -> TrainingEnd:
+    async def _episodes(self, trainer: NavigatorTrainer, learner: Learner, logs: TrainingLogs) -> TrainingEnd:
         """Run episodes until all have ended, or the tokens have; whatever ends it, the last whole round is saved."""
         schedule = self._schedule
         saved = trainer.finished
@@ -1207,25 +812,25 @@ class _Training:
             finally:
                 await trainer.close()
 
-    def _validation_is_due(self, trainer: Trainer) -> bool:
+    def _validation_is_due(self, trainer: NavigatorTrainer) -> bool:
         """Whether to validate: before the first episode, after every so many, and after the last."""
         every, finished, last = self._schedule.validate_every, trainer.finished, self._validated
         if not every or not self._desk.plan.validation or finished == last:
             return False
         return last < 0 or trainer.done or finished // every > last // every
 
-    async def _validate(self, trainer: Trainer, learner: Learner, logs: TrainingLogs) -> None:
+    async def _validate(self, trainer: NavigatorTrainer, learner: Learner, logs: TrainingLogs) -> None:
         plan, finished = self._desk.plan, trainer.finished
-        problems = chosen_for_validation(self._halves.held_out, plan.validation)
+        problems = validation_problems(self._halves.held_out, plan.validation)
         navigator = Navigator(learner.online)
         self._watcher.validating(len(problems))
-        found = await validate(navigator, problems, self._navigate, plan.parallel, episode=finished)
+        result = await validate(navigator, problems, self._navigate, plan.parallel, episode=finished)
         self._validated = finished
-        logs.validation(found)
-        self._watcher.validated(found)
+        logs.validation(result)
+        self._watcher.validated(result)
 
     async def _chosen(self) -> tuple[Problem, ...]:
-        """The problems that are trained on: decided once, and read again when the training goes on."""
+        """The problems that are trained on: decided once, and read again when the training continues."""
         desk, halves, path = self._desk, self._halves, self._folder.path / PROBLEMS
         decided = read_problems(path, halves)
         if decided is not None:
@@ -1237,15 +842,15 @@ class _Training:
             direct = await direct_answers(
                 chosen, desk, desk.plan.parallel, lambda _problem, correct: self._watcher.asked(correct)
             )
-            chosen = hard_ones(chosen, direct)
+            chosen = hard_problems(chosen, direct)
         write_problems(path, halves, direct, chosen)
         return chosen
 
-    def _navigate(self, problem: Problem) -> Navigation:
-        return Navigation(self._desk, problem)
+    def _navigate(self, problem: Problem) -> TrainingEpisode:
+        return TrainingEpisode(self._desk, problem)
 
-    def _boundary(self, learner: Learner, progress: Progress, logs: TrainingLogs) -> Checkpoint:
-        """The training as it stands between two rounds."""
+    def _boundary(self, learner: Learner, progress: TrainingProgress, logs: TrainingLogs) -> Checkpoint:
+        """The training as it is between two rounds."""
         return Checkpoint(
             plan=self._desk.plan.digest,
             learner=learner.state_dict(),
@@ -1266,20 +871,20 @@ class _Training:
             write_whole(self._folder.path / CURVE, learning_curve(logs.records, logs.validations, title))
 
 
-def _refuse_other(checkpoint: Checkpoint, desk: Desk) -> None:
-    """Refuse to go on from the checkpoint of another training, or with other models.
+def _refuse_other(checkpoint: Checkpoint, desk: EpisodeResources) -> None:
+    """Refuse to continue from the checkpoint of another training, or with other models.
 
     Raises:
         UserError: It is one; names what differs.
     """
     if checkpoint.plan != desk.plan.digest:
         raise UserError(
-            "the checkpoint is of another training than the folder's plan", hint="train anew in another folder"
+            "the checkpoint is of another training than the directory's plan", hint="train again in another directory"
         )
     for role, identity in desk.identities.items():
         known = checkpoint.identities.get(role)
         if known != identity:
             raise UserError(
                 f"the {role} model is {identity}, and the training began with {known}",
-                hint="go on with that one, or train anew in another folder",
+                hint="continue that one, or train again in another directory",
             )

@@ -14,22 +14,22 @@ import numpy as np
 from pydantic import JsonValue
 
 from ....core.errors import DataError, UserError
-from ....core.model_roles import CHAIR, jurors_of
-from ....core.question import Question
+from ....core.settings import CHAIR, jurors_of
+from ....core.types import Question
 from ....reasoning.rlot.navigator import question_digest
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
-from ...plan import EvalPlan, TaskSource
-from ...results import Row
+from ...plan import DatasetSource, EvalPlan
+from ...results import ResultRow
 from ...run_directory import StoredRun
 from ...statistics.outcomes import Array, Index, number_groups
 from ...task import Task, open_task
 
-Open = Callable[[TaskSource], Task]
+Open = Callable[[DatasetSource], Task]
 
 
 @dataclass(frozen=True)
-class Way:
+class ArmSpec:
     """A column.
 
     Attributes:
@@ -77,7 +77,7 @@ class ArmTable:
     questions: tuple[Question, ...]
     digests: tuple[str, ...]
     groups: tuple[str, ...]
-    ways: tuple[Way, ...]
+    ways: tuple[ArmSpec, ...]
     right: Array
     tokens: Array
     cost: Array
@@ -125,12 +125,9 @@ def arm_table(
     """Put runs together.
 
     Args:
-        runs: The runs.
         main: Model string of the main model; None where all runs have one.
         small: Model string of the small model, whose own runs are ways of it; None is that of the runs with two.
         small_cost: What a token of the small model counts, those of the main model counting 1.
-        fewest: Fewest questions.
-        opener: Opens a dataset, for the questions as they were asked.
 
     Raises:
         UserError: There are too few ways or questions, a run cannot be a way, or the models do not go together.
@@ -154,8 +151,8 @@ def arm_table(
             f"{len(shared)} questions were answered in each of the {len(several)} ways; at least {fewest} are needed",
             hint="evaluate all of them on the same questions: reason eval sweep",
         )
-    asked = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
-    questions = tuple(asked[key] for key in shared)
+    request = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
+    questions = tuple(request[key] for key in shared)
     digests = tuple(question_digest(question.text) for question in questions)
     own = {(run.manifest.plan.dataset.fingerprint, row.id): row.group for run in runs for row in run.rows}
     table = np.array([[column.cells[key] for column in several] for key in shared], dtype=float)
@@ -186,7 +183,7 @@ class _Column:
 
     def take(self, run: StoredRun, small_cost: float) -> None:
         """Add a run: mean score, tokens and cost over the seeds of each question."""
-        rows: dict[tuple[str, str], list[Row]] = {}
+        rows: dict[tuple[str, str], list[ResultRow]] = {}
         for row in run.rows:
             rows.setdefault((run.manifest.plan.dataset.fingerprint, row.id), []).append(row)
             self._calls.append((row.ledger.model_calls, row.ledger.reward_calls))
@@ -202,14 +199,14 @@ class _Column:
                 float(np.mean([_cost(row, self._role, small_cost) for row in several])),
             )
 
-    def way(self) -> Way:
+    def way(self) -> ArmSpec:
         """What they are of."""
         calls, reward_calls = np.mean(self._calls, axis=0)
         plan = self._plan
-        return Way(plan.strategy, plan.parameters, self._role, self._needs, float(calls), float(reward_calls))
+        return ArmSpec(plan.strategy, plan.parameters, self._role, self._needs, float(calls), float(reward_calls))
 
 
-def _cost(row: Row, role: PlayedBy, small_cost: float) -> float:
+def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
     """Generated tokens, those of the small model weighed."""
     if role == "small":
         return small_cost * row.ledger.completion_tokens
@@ -259,22 +256,22 @@ def _refuse_unfit(run: StoredRun) -> None:
 
 def _engines(runs: Sequence[StoredRun], main: str) -> dict[str, str]:
     """The identity of each model by role, the same in all rows."""
-    found: dict[str, set[str]] = {}
+    results: dict[str, set[str]] = {}
     for run in runs:
         own = run.manifest.plan.models["main"] == main
         for row in run.rows:
             for role, identity in row.engines.items():
                 if role in ("main", "small", "judge", "reward"):
-                    found.setdefault(role if own or role != "main" else "small", set()).add(identity)
-    if "main" not in found:
-        raise UserError(f"no row says which model {main} is", hint="run the evaluation anew; or name another with -m")
-    for role, identities in found.items():
+                    results.setdefault(role if own or role != "main" else "small", set()).add(identity)
+    if "main" not in results:
+        raise UserError(f"no row says which model {main} is", hint="run the evaluation again; or name another with -m")
+    for role, identities in results.items():
         if len(identities) > 1:
             raise UserError(
                 f"the rows come from several {role} models: {', '.join(sorted(identities))}",
-                hint="run the evaluations anew with one",
+                hint="run the evaluations again with one",
             )
-    return {role: next(iter(identities)) for role, identities in found.items()}
+    return {role: next(iter(identities)) for role, identities in results.items()}
 
 
 def _others(runs: Sequence[StoredRun]) -> dict[str, str]:
@@ -286,10 +283,10 @@ def _others(runs: Sequence[StoredRun]) -> dict[str, str]:
 
 def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
     """The questions as they were asked, with documents and kind of answer, which rows do not have."""
-    found: dict[tuple[str, str], Question] = {}
+    results: dict[tuple[str, str], Question] = {}
     for run in runs:
         fingerprint = run.manifest.plan.dataset.fingerprint
-        if fingerprint not in fingerprints or any(key[0] == fingerprint for key in found):
+        if fingerprint not in fingerprints or any(key[0] == fingerprint for key in results):
             continue
         task = opener(run.manifest.task)
         if task.use.fingerprint != fingerprint:
@@ -297,5 +294,5 @@ def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) 
                 f"the rows of {task.use.source} are not those that the run in {run.path} asked",
                 hint="give the same data",
             )
-        found |= {(fingerprint, name): item.question for name, item in task.items.items()}
-    return found
+        results |= {(fingerprint, name): item.question for name, item in task.items.items()}
+    return results

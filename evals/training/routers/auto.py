@@ -1,12 +1,12 @@
 """Training `auto`: the arms' lines fitted to evaluation runs, and what choosing by them is worth on other questions.
 
-What choosing is worth: `auto` beside every single way to answer where both cost the same.
+What choosing is worth: `auto` next to every single way to answer where both cost the same.
 
-At every price the choice is another policy, from the likeliest answer whatever it costs to the cheapest. Between the
+At every price the choice is another policy, from the most likely answer whatever it costs to the cheapest. Between the
 two policies whose mean costs lie next to a way's, each question is decided by lot, with the chance at which the mean
 costs are equal; so what is compared is a policy that can be run, at the same average tokens, question by question.
 
-Beside it stands what needs no signal: the best lot between two single ways at that cost. Which two is chosen with the
+Next to it is what needs no signal: the best lot between two single ways at that cost. Which two is chosen with the
 answers at hand, in that baseline's favour.
 """
 
@@ -22,21 +22,22 @@ import numpy as np
 from ....core.blas_threads import one_blas_thread
 from ....core.errors import UserError
 from ....core.version import __version__
-from ....routers.features import Signals, Space
-from ....routers.router_files import Arm, AutoRouterFile, TrainedOn, estimate
-from ...calibration import folds_of
+from ....routers.auto import estimate_arm
+from ....routers.features import FeatureSpace, QuestionFeatures
+from ....routers.router_files import Arm, AutoRouterFile, TrainedOn
+from ...calibration import assign_folds
 from ...statistics.intervals import RESAMPLES, Interval, bootstrap
 from ...statistics.outcomes import Array, Index
-from ..navigator.plan import is_held_out
+from ..splits import is_held_out
 from .arm_table import ArmTable
-from .fitting import FOLDS, Gathered, fit_right, fit_tokens, make_space, rows_of
+from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
 
-MOST_PRICES: Final = 200
+MAX_PRICES: Final = 200
 Reach = Literal["equal", "auto costs less", "auto costs more"]
 
 
 @dataclass(frozen=True)
-class Told:
+class PredictedArms:
     """What is known of questions that took no part in a fit.
 
     Attributes:
@@ -49,7 +50,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """A mean difference with its interval over questions; None where nothing differs."""
 
     value: float
@@ -57,14 +58,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """`auto` beside one way to answer.
+class ArmComparison:
+    """`auto` next to one way to answer.
 
     Attributes:
         way: Position of the way.
         right: Its mean score.
         cost: Its mean cost, in tokens.
-        reach: Whether `auto` can be had at that cost; else its cheapest or dearest policy stands for it.
+        reach: Whether `auto` can be had at that cost; else its cheapest or dearest policy represents it.
         auto_right: Mean score of `auto` there.
         auto_cost: Its mean cost there.
         difference: Score of `auto` less that of the way.
@@ -77,12 +78,12 @@ class Beside:
     reach: Reach
     auto_right: float
     auto_cost: float
-    difference: Difference
-    over_lots: Difference
+    difference: ScoreDifference
+    over_lots: ScoreDifference
 
 
 @dataclass(frozen=True)
-class AtPrice:
+class PriceOutcome:
     """`auto` at one price.
 
     Attributes:
@@ -97,7 +98,7 @@ class AtPrice:
     right: float
     cost: float
     shares: tuple[float, ...]
-    over_lots: Difference
+    over_lots: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,16 @@ class _Policy:
     cost: Array
 
 
-def chosen(told: Told, price: float) -> Index:
+def choose_arms(told: PredictedArms, price: float) -> Index:
     """The way of most worth for each question; of equal ones the cheaper, then the first, `[questions]`."""
     worth = told.right - price * told.cost / 1000
     order = np.lexsort((told.cost, -worth), axis=1)
-    found: Index = order[:, 0]
-    return found
+    result: Index = order[:, 0]
+    return result
 
 
 def at_price(
-    told: Told,
+    told: PredictedArms,
     right: Array,
     cost: Array,
     clusters: Index,
@@ -125,22 +126,19 @@ def at_price(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> AtPrice:
+) -> PriceOutcome:
     """`auto` at one price.
 
     Args:
-        told: What is told of each question.
         right: What was true of each way, `[questions, ways]`.
         cost: What it cost, `[questions, ways]`.
         clusters: Group of each question, `[questions]`.
         price: Of 1000 tokens.
-        resamples: Resamples of the interval.
-        seed: Its seed.
     """
-    picks = chosen(told, price)
+    picks = choose_arms(told, price)
     policy = _policy(picks, right, cost)
-    lots = best_lot(_singles(right, cost), float(policy.cost.mean()))
-    return AtPrice(
+    lots = best_random_mix(_singles(right, cost), float(policy.cost.mean()))
+    return PriceOutcome(
         price=price,
         right=float(policy.right.mean()),
         cost=float(policy.cost.mean()),
@@ -149,7 +147,7 @@ def at_price(
     )
 
 
-def prices_of(told: Told, most: int = MOST_PRICES) -> list[float]:
+def prices_of(told: PredictedArms, most: int = MAX_PRICES) -> list[float]:
     """Prices between which the choices change: 0, one above all, and quantiles of those at which a question's do."""
     turning: list[Array] = []
     ways = told.right.shape[1]
@@ -167,28 +165,25 @@ def prices_of(told: Told, most: int = MOST_PRICES) -> list[float]:
     return [0.0, *(float(p) * (1 + 1e-9) for p in inner)]
 
 
-def beside_ways(
-    told: Told, right: Array, cost: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Beside]:
-    """`auto` beside every way, at the way's mean cost.
+def compare_with_arms(
+    told: PredictedArms, right: Array, cost: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[ArmComparison]:
+    """`auto` next to every way, at the way's mean cost.
 
     Args:
-        told: What is told of each question, by fits that it took no part in.
         right: What was true, `[questions, ways]`.
         cost: What it cost, `[questions, ways]`.
         clusters: Group of each question, `[questions]`.
-        resamples: Resamples of the intervals.
-        seed: Their seed.
     """
-    policies = [_policy(chosen(told, price), right, cost) for price in prices_of(told)]
+    policies = [_policy(choose_arms(told, price), right, cost) for price in prices_of(told)]
     singles = _singles(right, cost)
-    found = []
+    results = []
     for way, single in enumerate(singles):
         target = float(single.cost.mean())
         auto, reach = _at_cost(policies, target)
-        lots = best_lot(singles, float(auto.cost.mean()))
-        found.append(
-            Beside(
+        lots = best_random_mix(singles, float(auto.cost.mean()))
+        results.append(
+            ArmComparison(
                 way=way,
                 right=float(single.right.mean()),
                 cost=target,
@@ -199,10 +194,10 @@ def beside_ways(
                 over_lots=_difference(auto.right - lots, clusters, resamples, seed),
             )
         )
-    return found
+    return results
 
 
-def best_lot(singles: Sequence[_Policy], cost: float) -> Array:
+def best_random_mix(singles: Sequence[_Policy], cost: float) -> Array:
     """Scores of the best lot between two single ways at a mean cost, `[questions]`; where all cost more, the cheapest.
 
     A way that costs less may be taken as it is: tokens need not be spent.
@@ -222,11 +217,18 @@ def best_lot(singles: Sequence[_Policy], cost: float) -> Array:
     return scores
 
 
-def worth_beside(
-    told: Told, right: Array, cost: Array, clusters: Index, price: float, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Difference]:
+def value_over_arms(
+    told: PredictedArms,
+    right: Array,
+    cost: Array,
+    clusters: Index,
+    price: float,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[ScoreDifference]:
     """Worth of `auto` at a price less that of every way: score less price * cost / 1000, question by question."""
-    auto = _policy(chosen(told, price), right, cost)
+    auto = _policy(choose_arms(told, price), right, cost)
     own = auto.right - price * auto.cost / 1000
     return [
         _difference(own - (right[:, a] - price * cost[:, a] / 1000), clusters, resamples, seed)
@@ -261,9 +263,9 @@ def _at_cost(policies: Sequence[_Policy], target: float) -> tuple[_Policy, Reach
     )
 
 
-def _difference(d: Array, clusters: Index, resamples: int, seed: int) -> Difference:
+def _difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDifference:
     spread = bool(np.ptp(d) > 1e-12)
-    return Difference(float(d.mean()), bootstrap(d, clusters, resamples=resamples, seed=seed) if spread else None)
+    return ScoreDifference(float(d.mean()), bootstrap(d, clusters, resamples=resamples, seed=seed) if spread else None)
 
 
 PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -271,20 +273,20 @@ PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
-class Value:
+class PolicyValue:
     """What choosing is worth on questions that took no part in the fit.
 
     Attributes:
         questions: How many there are.
-        beside: `auto` beside each way at that way's cost.
+        next to: `auto` next to each way at that way's cost.
         worth: Worth of `auto` at the file's price less that of each way.
         prices: `auto` at several prices, the file's among them.
     """
 
     questions: int
-    beside: tuple[Beside, ...]
-    worth: tuple[Difference, ...]
-    prices: tuple[AtPrice, ...]
+    beside: tuple[ArmComparison, ...]
+    worth: tuple[ScoreDifference, ...]
+    prices: tuple[PriceOutcome, ...]
 
 
 @dataclass(frozen=True)
@@ -300,39 +302,35 @@ class TrainedAuto:
     """
 
     file: AutoRouterFile
-    crossed: Value
-    held: Value | None
+    crossed: PolicyValue
+    held: PolicyValue | None
     entropy: int
     embedded: int
 
 
 def train_auto(
-    table: ArmTable, gathered: Gathered, *, price: float, holdout: float = 0.0, folds: int = FOLDS, seed: int = 0
+    table: ArmTable, gathered: QuestionSignals, *, price: float, holdout: float = 0.0, folds: int = FOLDS, seed: int = 0
 ) -> TrainedAuto:
     """Train a router.
 
     Args:
-        table: Questions by ways.
-        gathered: The questions' signals.
         price: Of 1000 tokens, in chance of being right.
         holdout: Share of the questions that are kept back, by the digest of their text.
-        folds: Folds of the cross-validation.
-        seed: Seed of folds and intervals.
 
     Raises:
         UserError: Too few questions are left to train on, or none is kept back.
     """
-    training, held = halves(table, holdout, folds)
+    training, held = split_questions(table, holdout, folds)
     own = table.only(training)
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
         file = fit_file(own, signals, gathered, price=price, holdout=holdout)
-        told = cross_told(own, signals, gathered, folds, seed)
-    crossed = value_of(told, own, price, seed)
+        values = cross_validated_arms(own, signals, gathered, folds, seed)
+    crossed = value_of(values, own, price, seed)
     kept = None
     if held:
         other = table.only(held)
-        kept = value_of(told_by(file.arms, file.space, [gathered.signals[i] for i in held]), other, price, seed)
+        kept = value_of(predict_arms(file.arms, file.space, [gathered.signals[i] for i in held]), other, price, seed)
     return TrainedAuto(
         file=file,
         crossed=crossed,
@@ -342,7 +340,7 @@ def train_auto(
     )
 
 
-def halves(table: ArmTable, holdout: float, folds: int) -> tuple[list[int], list[int]]:
+def split_questions(table: ArmTable, holdout: float, folds: int) -> tuple[list[int], list[int]]:
     """Positions of the questions to train on, and of those kept back.
 
     Raises:
@@ -363,14 +361,11 @@ def halves(table: ArmTable, holdout: float, folds: int) -> tuple[list[int], list
 
 
 def fit_file(
-    table: ArmTable, signals: Sequence[Signals], gathered: Gathered, *, price: float, holdout: float
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, *, price: float, holdout: float
 ) -> AutoRouterFile:
     """The router of all these questions.
 
     Args:
-        table: The training questions by ways.
-        signals: Their signals.
-        gathered: Says what embedded them.
         price: Of 1000 tokens.
         holdout: Share of all questions that were kept back.
     """
@@ -378,7 +373,7 @@ def fit_file(
     return AutoRouterFile(
         price=price,
         space=space,
-        arms=fit_arms(table, space, rows_of(space, signals)),
+        arms=fit_arms(table, space, feature_matrix(space, signals)),
         trained=trained_on(table, holdout),
     )
 
@@ -399,12 +394,10 @@ def trained_on(table: ArmTable, holdout: float) -> TrainedOn:
     )
 
 
-def fit_arms(table: ArmTable, space: Space, x: Array) -> tuple[Arm, ...]:
+def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
     """An arm for each way.
 
     Args:
-        table: The questions by ways.
-        space: What the rows are of.
         x: Their numbers, `[questions, size]`.
     """
     arms = []
@@ -430,35 +423,37 @@ def fit_arms(table: ArmTable, space: Space, x: Array) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def told_by(arms: Sequence[Arm], space: Space, signals: Sequence[Signals]) -> Told:
+def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> PredictedArms:
     """What arms tell of questions."""
-    found = [[estimate(arm, space, row, 0.0) for arm in arms] for row in rows_of(space, signals)]
-    return Told(
-        right=np.array([[one.right for one in row] for row in found]),
-        cost=np.array([[one.arm.cost * one.tokens for one in row] for row in found]),
+    results = [[estimate_arm(arm, space, row, 0.0) for arm in arms] for row in feature_matrix(space, signals)]
+    return PredictedArms(
+        right=np.array([[one.right for one in row] for row in results]),
+        cost=np.array([[one.arm.cost * one.tokens for one in row] for row in results]),
     )
 
 
-def cross_told(table: ArmTable, signals: Sequence[Signals], gathered: Gathered, folds: int, seed: int = 0) -> Told:
-    """What is told of each question by a fit that its fold took no part in, the choice of complexity included."""
-    fold = folds_of(table.groups, folds, seed)
+def cross_validated_arms(
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
+) -> PredictedArms:
+    """What is notified of each question by a fit that its fold took no part in, the choice of complexity included."""
+    fold = assign_folds(table.groups, folds, seed)
     right, cost = np.empty(table.right.shape), np.empty(table.right.shape)
     for i in range(folds):
         held, rest = np.flatnonzero(fold == i).tolist(), np.flatnonzero(fold != i).tolist()
         own = [signals[j] for j in rest]
         space = make_space(own, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-        arms = fit_arms(table.only(rest), space, rows_of(space, own))
-        told = told_by(arms, space, [signals[j] for j in held])
-        right[held], cost[held] = told.right, told.cost
-    return Told(right, cost)
+        arms = fit_arms(table.only(rest), space, feature_matrix(space, own))
+        values = predict_arms(arms, space, [signals[j] for j in held])
+        right[held], cost[held] = values.right, values.cost
+    return PredictedArms(right, cost)
 
 
-def value_of(told: Told, table: ArmTable, price: float, seed: int = 0) -> Value:
+def value_of(told: PredictedArms, table: ArmTable, price: float, seed: int = 0) -> PolicyValue:
     """What choosing is worth, where the fits knew none of the questions."""
     clusters = table.clusters
-    return Value(
+    return PolicyValue(
         questions=len(table.questions),
-        beside=tuple(beside_ways(told, table.right, table.cost, clusters, seed=seed)),
-        worth=tuple(worth_beside(told, table.right, table.cost, clusters, price, seed=seed)),
+        beside=tuple(compare_with_arms(told, table.right, table.cost, clusters, seed=seed)),
+        worth=tuple(value_over_arms(told, table.right, table.cost, clusters, price, seed=seed)),
         prices=tuple(at_price(told, table.right, table.cost, clusters, p, seed=seed) for p in sorted({*PRICES, price})),
     )

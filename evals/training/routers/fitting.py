@@ -6,7 +6,7 @@ than one standard error above the least loss, the error being that of the paired
 nothing give the constant. The penalty is that of the least loss among the lines over it.
 
 Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the rule of one
-standard error); here the error is of paired differences, which is smaller than that of a loss alone.
+standard error); here the error is of paired differences, which is smaller than that of a loss only.
 
 The signals of many questions, each looked at once: what was computed is in the run store, and found there again.
 """
@@ -23,25 +23,24 @@ from typing import Final
 
 import numpy as np
 
+from ....core.concurrency import gather, shielded
 from ....core.errors import BackendUnavailable, UnknownName, UserError
-from ....core.open_store import open_store
-from ....core.question import Question
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
-from ....core.store import RunStatus, RunStore
-from ....core.together import gather
-from ....core.unbroken import shielded
-from ....routers.features import ENTROPY, Line, Signals, Space, signals_of
+from ....core.store.location import open_store
+from ....core.store.protocol import RunStatus, RunStore
+from ....core.types import Question
+from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
 from ....routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses
 from ....routers.router_files import TokenModel
-from ....serving.encoders.protocols import EmbeddingModel, open_embedding
-from ....serving.factory import open_model
+from ....serving.encoders.protocols import EmbeddingModel, load_embedding_model
+from ....serving.factory import load_model
 from ....serving.litellm.limiter import Limiters
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ....serving.model import LanguageModel
 from ....serving.model_files.downloads import Progress
-from ...calibration import folds_of
+from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups
 
@@ -56,7 +55,7 @@ Loss = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
-class Choice:
+class LineComplexity:
     """How complex a line is.
 
     Attributes:
@@ -69,21 +68,18 @@ class Choice:
 
 
 def make_space(
-    signals: Sequence[Signals],
+    signals: Sequence[QuestionFeatures],
     *,
     embedding: str = "",
     embedding_identity: str = "",
     components: int = max(COMPONENTS),
-) -> Space:
+) -> FeatureSpace:
     """The space of questions: means and deviations of what varies, and the principal components of the embedding.
 
     A signal that is not known of some questions is averaged over those it is known of.
 
     Args:
-        signals: Those of the training questions.
-        embedding: The embedding model by its string.
         embedding_identity: Its identity; empty leaves the vectors away.
-        components: Most principal components; there are fewer with fewer questions or varying numbers.
     """
     supports = {s.support for s in signals if s.support is not None}
     # two scales of one name cannot be averaged: then there is no entropy
@@ -99,7 +95,7 @@ def make_space(
             scales.append(float(known.std()))
     centre, axes, spreads = _components([s.vector for s in signals if s.vector], components)
     with_axes = bool(axes) and bool(embedding_identity)
-    return Space(
+    return FeatureSpace(
         names=tuple(names),
         means=tuple(means),
         scales=tuple(scales),
@@ -112,35 +108,31 @@ def make_space(
     )
 
 
-def rows_of(space: Space, signals: Sequence[Signals]) -> Array:
+def feature_matrix(space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> Array:
     """The questions' numbers, `[questions, size]`."""
     return np.array([space.row(s) for s in signals]).reshape(len(signals), space.size)
 
 
-def fit_right(space: Space, x: Array, y: Array, groups: Sequence[str]) -> Line:
+def fit_right(space: FeatureSpace, x: Array, y: Array, groups: Sequence[str]) -> LinearModel:
     """The log-odds of being right.
 
     Args:
-        space: What the rows are of.
         x: `[questions, size]`.
         y: Scores in [0, 1], `[questions]`.
-        groups: Group of each question.
     """
-    choice = choose(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
+    choice = choose_complexity(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
     return _line(space, x, y, choice, fit_logistic, base_log_odds)
 
 
-def fit_tokens(space: Space, x: Array, tokens: Array, groups: Sequence[str]) -> TokenModel:
+def fit_tokens(space: FeatureSpace, x: Array, tokens: Array, groups: Sequence[str]) -> TokenModel:
     """The expected tokens; a constant is their mean.
 
     Args:
-        space: What the rows are of.
         x: `[questions, size]`.
         tokens: `[questions]`, at least 0.
-        groups: Group of each question.
     """
     logs = np.log1p(tokens)
-    choice = choose(space, x, logs, groups, fit_linear, _mean, _squares)
+    choice = choose_complexity(space, x, logs, groups, fit_linear, _mean, _squares)
     line = _line(space, x, logs, choice, fit_linear, _mean)
     values = np.array([line.value(space, row) for row in x])
     return TokenModel(
@@ -151,8 +143,8 @@ def fit_tokens(space: Space, x: Array, tokens: Array, groups: Sequence[str]) -> 
     )
 
 
-def choose(
-    space: Space,
+def choose_complexity(
+    space: FeatureSpace,
     x: Array,
     y: Array,
     groups: Sequence[str],
@@ -160,24 +152,19 @@ def choose(
     constant: Callable[[Array], float],
     loss: Loss,
     folds: int = FOLDS,
-) -> Choice:
+) -> LineComplexity:
     """How complex a line may be.
 
     Args:
-        space: What the rows are of.
         x: `[questions, size]`.
         y: Targets, `[questions]`.
         groups: Group of each question; none is cut.
-        fit: Fits a line.
-        constant: Fits a constant.
-        loss: The loss of each question.
-        folds: Folds; fewer with fewer groups.
     """
     candidates = candidates_of(space)
     folds = min(folds, len(set(groups)))
     if folds < 2 or len(candidates) == 1:
-        return Choice()
-    fold = folds_of(groups, folds)
+        return LineComplexity()
+    fold = assign_folds(groups, folds)
     losses = np.empty((len(candidates), len(y)))
     for i in range(folds):
         held = fold == i
@@ -200,28 +187,30 @@ def choose(
     return candidates[least]
 
 
-def candidates_of(space: Space) -> list[Choice]:
+def candidates_of(space: FeatureSpace) -> list[LineComplexity]:
     """What a line may be, the simplest first: a constant, then by components, each by falling penalty."""
     counts = sorted({min(count, len(space.axes)) for count in COMPONENTS})
-    found = [Choice()]
-    found += [Choice(p, k) for k in counts for p in PENALTIES if space.names or k]
-    return found
+    results = [LineComplexity()]
+    results += [LineComplexity(p, k) for k in counts for p in PENALTIES if space.names or k]
+    return results
 
 
-def _line(space: Space, x: Array, y: Array, choice: Choice, fit: Fit, constant: Callable[[Array], float]) -> Line:
+def _line(
+    space: FeatureSpace, x: Array, y: Array, choice: LineComplexity, fit: Fit, constant: Callable[[Array], float]
+) -> LinearModel:
     if choice.penalty is None:
-        return Line(intercept=constant(y))
+        return LinearModel(intercept=constant(y))
     b, w = fit(x[:, _columns(space, choice)], y, choice.penalty)
     named = len(space.names)
-    return Line(intercept=b, named=tuple(map(float, w[:named])), components=tuple(map(float, w[named:])))
+    return LinearModel(intercept=b, named=tuple(map(float, w[:named])), components=tuple(map(float, w[named:])))
 
 
-def _over(choice: Choice) -> int:
+def _over(choice: LineComplexity) -> int:
     """What a line is over, in the order of their size: nothing, the named signals, some components besides."""
     return -1 if choice.penalty is None else choice.components
 
 
-def _columns(space: Space, choice: Choice) -> slice:
+def _columns(space: FeatureSpace, choice: LineComplexity) -> slice:
     return slice(0, len(space.names) + choice.components)
 
 
@@ -230,8 +219,8 @@ def _mean(y: Array) -> float:
 
 
 def _squares(value: Array, y: Array) -> Array:
-    found: Array = (y - value) ** 2
-    return found
+    result: Array = (y - value) ** 2
+    return result
 
 
 def _components(
@@ -255,14 +244,14 @@ def _components(
 
 CONCURRENCY: Final = 16
 SEED: Final = 0
-"""No signal is drawn."""
+"""No signal is sampled."""
 
 Watch = Callable[[int, int], None]
-"""Hears how many questions of how many are done."""
+"""Receives many questions of how many are done."""
 
 
 @dataclass(frozen=True)
-class Gathered:
+class QuestionSignals:
     """What was found.
 
     Attributes:
@@ -272,13 +261,13 @@ class Gathered:
         missing: Why there is no embedding; empty if there is.
     """
 
-    signals: tuple[Signals, ...]
+    signals: tuple[QuestionFeatures, ...]
     embedding: str = ""
     embedding_identity: str = ""
     missing: str = ""
 
 
-async def gather_signals(
+async def compute_signals(
     questions: Sequence[Question],
     settings: Settings,
     *,
@@ -286,18 +275,15 @@ async def gather_signals(
     identity: str = "",
     watch: Watch | None = None,
     progress: Progress | None = None,
-) -> Gathered:
+) -> QuestionSignals:
     """Look at questions.
 
     Cancelling keeps what there is: it is found in the run store the next time.
 
     Args:
-        questions: The questions.
-        settings: The run store, the embedding model, and how backends are set up.
-        model: Model string of whose first-token entropy is wanted; None opens no model.
+        model: Model string of whose first-token entropy is requested; None opens no model.
         identity: What its identity must be; empty takes any.
-        watch: Hears how it goes on.
-        progress: Told how far a model's files are; called from another thread.
+        progress: Reports the download of model files; called from another thread.
 
     Raises:
         UserError: The model is another one than the runs were made with.
@@ -309,7 +295,7 @@ async def gather_signals(
         stack.push_async_callback(store.aclose)
         opened: LanguageModel | None = None
         if model is not None:
-            opened = await open_model(model, settings, progress, Limiters())
+            opened = await load_model(model, settings, progress, Limiters())
             stack.push_async_callback(opened.aclose)
             if identity not in ("", opened.identity):
                 raise UserError(
@@ -321,20 +307,20 @@ async def gather_signals(
             stack.push_async_callback(embedding.aclose)
         done = 0
 
-        async def work(waiting: Iterator[tuple[int, Question]]) -> list[tuple[int, Signals]]:
+        async def work(waiting: Iterator[tuple[int, Question]]) -> list[tuple[int, QuestionFeatures]]:
             nonlocal done
-            found = []
+            results = []
             for at, question in waiting:
-                found.append((at, await _look(question, store, opened, model or settings.model, embedding)))
+                results.append((at, await _look(question, store, opened, model or settings.model, embedding)))
                 done += 1
                 if watch is not None:
                     watch(done, len(questions))
-            return found
+            return results
 
         waiting = iter(list(enumerate(questions)))
         parts = await gather([work(waiting) for _ in range(min(CONCURRENCY, len(questions)))])
         ordered = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
-    return Gathered(
+    return QuestionSignals(
         signals=tuple(signals for _, signals in ordered),
         embedding="" if embedding is None else embedding.name,
         embedding_identity="" if embedding is None else embedding.identity,
@@ -344,14 +330,14 @@ async def gather_signals(
 
 async def _embedding(settings: Settings, progress: Progress | None) -> tuple[EmbeddingModel | None, str]:
     try:
-        return await open_embedding(None, settings, progress), ""
+        return await load_embedding_model(None, settings, progress), ""
     except (UserError, BackendUnavailable) as e:
         return None, str(e)
 
 
 async def _look(
     question: Question, store: RunStore, model: LanguageModel | None, name: str, embedding: EmbeddingModel | None
-) -> Signals:
+) -> QuestionFeatures:
     """The signals of a question, in a run of their own whose name follows from what is looked at."""
     config = RunConfig(
         question=question, strategy="auto", parameters={}, models={"main": name}, seed=SEED, reuse="store"
@@ -365,18 +351,18 @@ async def _look(
         await shielded(store.end_run(run.id, "interrupted"))
         raise
     try:
-        found = await signals_of(
+        result = await extract_features(
             question,
             run,
             model=None if model is None else MeteredModel(model, "main", run),
             embedding=None if embedding is None else MeteredEmbedding(embedding, "embedding", run),
         )
-    except BaseException as e:  # whatever it is and wherever it strikes, the store must not say that the run goes on
+    except BaseException as e:  # whatever it is and wherever it strikes, the store must not say that the run continues
         status: RunStatus = "interrupted" if isinstance(e, asyncio.CancelledError) else "failed"
         await shielded(store.end_run(run.id, status))
         raise
     await shielded(store.end_run(run.id, "finished"))  # cancelled so late, it has ended all the same
-    return found
+    return result
 
 
 async def _begin(run: Run, config: RunConfig, store: RunStore) -> None:
@@ -385,4 +371,4 @@ async def _begin(run: Run, config: RunConfig, store: RunStore) -> None:
     except UnknownName:
         await store.create_run(run.id, config.model_dump(mode="json"))
     else:
-        await store.take_run(run.id)
+        await store.claim_run(run.id)

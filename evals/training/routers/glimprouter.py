@@ -20,25 +20,26 @@ from pydantic import JsonValue
 from ....core.errors import UserError
 from ....core.settings import Settings
 from ....core.version import __version__
-from ....routers.router_files import EntropyKind, GlimpRouterFile, quantiles_of
-from ...calibration import engines_of
+from ....routers.router_files import GlimpRouterFile, quantiles_of
+from ....serving.entropy import EntropyKind
+from ...calibration import engine_identities
 from ...plan import EvalPlan
-from ...results import Row
-from ...run_directory import Notes, write_whole
+from ...results import ResultRow
+from ...run_directory import SolutionNotes, write_whole
 from ...runner import make_plan
 from ...task import Task
 
 STRATEGY: Final = "glimprouter"
-DECIDED: Final[Mapping[str, JsonValue]] = {"policy": "entropy", "threshold": 100.0, "answer": "writer"}
+FIXED_PARAMETERS: Final[Mapping[str, JsonValue]] = {"policy": "entropy", "threshold": 100.0, "answer": "writer"}
 """Parameters of the run: no entropy of a vocabulary of less than e^100 tokens reaches the threshold."""
-NO_USE: Final = ("router", "router_digest", "rate")
+UNUSED_PARAMETERS: Final = ("router", "router_digest", "rate")
 """Parameters that it has no use for."""
-FEW_STEPS: Final = 100
+MIN_RELIABLE_STEPS: Final = 100
 """Steps below which a quantile is a guess, which is said."""
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledEntropies:
     """The entropies of a run.
 
     Attributes:
@@ -74,11 +75,7 @@ def calibration_plan(
     """The evaluation whose entropies are pooled: `glimprouter`, with everything written by the small model.
 
     Args:
-        task: Problems that are not those which the router is to be measured on.
-        settings: The two models, and how they are set up.
         parameters: Parameters of the step loop that differ from the defaults.
-        limit: Only that many items.
-        seed: The seed.
 
     Raises:
         UserError: No small model is named, a parameter is decided here, or one is not allowed.
@@ -89,26 +86,26 @@ def calibration_plan(
             hint="--small-model SMALL (small_model in Python) beside the large one, -m LARGE",
         )
     for name in parameters:
-        if name in DECIDED or name in NO_USE:
+        if name in FIXED_PARAMETERS or name in UNUSED_PARAMETERS:
             raise UserError(f"{name} is not to be set here: the calibration decides it", hint="leave it away")
     chosen = settings.model_copy(update={"strategy": STRATEGY, "calibration": {}})
     # what the settings say of glimprouter is for its use, above all a threshold or a router's file
-    usual = {k: v for k, v in settings.strategies.get(STRATEGY, {}).items() if k not in DECIDED and k not in NO_USE}
+    usual = {
+        k: v
+        for k, v in settings.strategies.get(STRATEGY, {}).items()
+        if k not in FIXED_PARAMETERS and k not in UNUSED_PARAMETERS
+    }
     chosen = chosen.model_copy(update={"strategies": {}})
-    return make_plan(task, chosen, parameters={**usual, **parameters, **DECIDED}, limit=limit, seeds=(seed,))
+    return make_plan(task, chosen, parameters={**usual, **parameters, **FIXED_PARAMETERS}, limit=limit, seeds=(seed,))
 
 
-def pool(rows: Sequence[Row], notes: Sequence[Notes | None]) -> Pooled:
+def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | None]) -> PooledEntropies:
     """The entropies of a run's steps.
-
-    Args:
-        rows: Its rows.
-        notes: What each row's solution noted.
 
     Raises:
         UserError: There are none, or they are of several kinds.
     """
-    found: list[float] = []
+    results: list[float] = []
     kinds: set[tuple[EntropyKind, int]] = set()
     questions: set[str] = set()
     without = by_large = 0
@@ -117,12 +114,12 @@ def pool(rows: Sequence[Row], notes: Sequence[Notes | None]) -> Pooled:
         if noted is None or not own:
             without += 1
             continue
-        found += own
+        results += own
         kinds.add((_kind(noted), _count(noted.get("k"))))
         questions.add(row.id)
         writers = noted.get("writers")
         by_large += writers.count("large") if isinstance(writers, list) else 0
-    if not found:
+    if not results:
         raise UserError(
             "no step of the run has an entropy, so there is nothing to calibrate",
             hint="calibrate on a run of glimprouter with the policy entropy",
@@ -130,21 +127,18 @@ def pool(rows: Sequence[Row], notes: Sequence[Notes | None]) -> Pooled:
     if len(kinds) > 1:
         raise UserError(
             "the run's entropies are of several kinds: " + ", ".join(f"{kind} (k={k})" for kind, k in sorted(kinds)),
-            hint="run it anew with one: --set entropy=top_k",
+            hint="run it again with one: --set entropy=top_k",
         )
     ((kind, k),) = kinds
-    return Pooled(tuple(found), kind, k, len(questions), without, by_large)
+    return PooledEntropies(tuple(results), kind, k, len(questions), without, by_large)
 
 
 def fit_router(
-    plan: EvalPlan, rows: Sequence[Row], notes: Sequence[Notes | None], rate: float
-) -> tuple[GlimpRouterFile, Pooled]:
+    plan: EvalPlan, rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | None], rate: float
+) -> tuple[GlimpRouterFile, PooledEntropies]:
     """A router file from a run.
 
     Args:
-        plan: What the run decided.
-        rows: Its rows.
-        notes: What each row's solution noted.
         rate: The share of steps that is to go to the large model, in (0, 1].
 
     Raises:
@@ -152,17 +146,17 @@ def fit_router(
     """
     if plan.strategy != STRATEGY or plan.parameters.get("policy") != "entropy":
         policy = plan.parameters.get("policy")
-        said = plan.strategy + (f" with the policy {policy}" if policy is not None else "")
-        raise UserError(f"the run is one of {said}", hint="calibrate on a run of glimprouter with the policy entropy")
+        text = plan.strategy + (f" with the policy {policy}" if policy is not None else "")
+        raise UserError(f"the run is one of {text}", hint="calibrate on a run of glimprouter with the policy entropy")
     if "small" not in plan.models:
         raise UserError(
             "the run has no small model of its own, so there is no pair to calibrate",
-            hint="run it anew with --small-model",
+            hint="run it again with --small-model",
         )
     if not 0 < rate <= 1:
         raise UserError(f"a rate of {rate:g} is no share of steps to send", hint="above 0 and at most 1")
-    engines = engines_of([row for row in rows if row.engines])
-    pooled = pool(rows, notes)
+    engines = engine_identities([row for row in rows if row.engines])
+    pooled = pool_entropies(rows, notes)
     strict = plan.parameters.get("strict") is True
     draft = GlimpRouterFile(
         small=plan.models["small"],
@@ -189,7 +183,7 @@ def fit_router(
 
 
 def save_router(router: GlimpRouterFile, path: Path) -> None:
-    """Write a router file, whole or not at all; its name is the file's.
+    """Write a router file, completely or not at all; its name is the file's.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
@@ -197,17 +191,17 @@ def save_router(router: GlimpRouterFile, path: Path) -> None:
     write_whole(path, router.model_dump_json(indent=2, exclude={"name"}) + "\n")
 
 
-def _entropies(notes: Notes | None) -> list[float]:
+def _entropies(notes: SolutionNotes | None) -> list[float]:
     """The entropies that a solution noted; steps without a probe have none."""
     listed = None if notes is None else notes.get("entropies")
     return [max(0.0, float(h)) for h in listed if isinstance(h, int | float)] if isinstance(listed, list) else []
 
 
-def _kind(notes: Notes) -> EntropyKind:
+def _kind(notes: SolutionNotes) -> EntropyKind:
     kind = notes.get("entropy_kind")
     if kind not in get_args(EntropyKind):
         raise UserError(
-            f"the run notes entropies of a kind that is not known: {kind}", hint="run it anew with this version"
+            f"the run notes entropies of a kind that is not known: {kind}", hint="run it again with this version"
         )
     return cast(Literal["full", "top_k", "sampled"], kind)
 

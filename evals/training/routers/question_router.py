@@ -10,21 +10,27 @@ import numpy as np
 
 from ....core.blas_threads import one_blas_thread
 from ....core.errors import UserError
-from ....routers.features import Signals
-from ....routers.router_files import Chain, QuestionRouterFile, chance_of, quantiles_of, threshold_for_rate
-from ...calibration import folds_of
+from ....routers.features import QuestionFeatures
+from ....routers.router_files import (
+    EvaluatedStrategy,
+    QuestionRouterFile,
+    probability_of,
+    quantiles_of,
+    threshold_for_rate,
+)
+from ...calibration import assign_folds
 from ...statistics.intervals import bootstrap
 from ...statistics.outcomes import Array
 from .arm_table import ArmTable
-from .auto import Difference, halves, trained_on
-from .fitting import FOLDS, Gathered, fit_right, make_space, rows_of
+from .auto import ScoreDifference, split_questions, trained_on
+from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, make_space
 
 RATES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Rates that are told of besides the chosen one."""
 
 
 @dataclass(frozen=True)
-class AtRate:
+class RateOutcome:
     """Routing at one rate, on questions that took no part in the fit.
 
     Attributes:
@@ -41,7 +47,7 @@ class AtRate:
     measured_rate: float
     right: float
     by_lot: float
-    over_lot: Difference
+    over_lot: ScoreDifference
     tokens_large: float
     tokens_small: float
 
@@ -62,35 +68,27 @@ class TrainedQuestionRouter:
 
     file: QuestionRouterFile
     needed: float
-    crossed: tuple[AtRate, ...]
-    held: tuple[AtRate, ...]
+    crossed: tuple[RateOutcome, ...]
+    held: tuple[RateOutcome, ...]
     held_questions: int
     right_small: float
     right_large: float
 
 
 def needed_of(table: ArmTable) -> Array:
-    """The chance that the large model is right and the small one is not, `[questions]`; over seeds as if independent.
-
-    Args:
-        table: Questions by two ways, that of the small model first.
-    """
-    found: Array = table.right[:, 1] * (1 - table.right[:, 0])
-    return found
+    """The chance that the large model is right and the small one is not, `[questions]`; over seeds as if independent."""
+    result: Array = table.right[:, 1] * (1 - table.right[:, 0])
+    return result
 
 
 def train_question_router(
-    table: ArmTable, gathered: Gathered, *, rate: float, holdout: float = 0.0, folds: int = FOLDS, seed: int = 0
+    table: ArmTable, gathered: QuestionSignals, *, rate: float, holdout: float = 0.0, folds: int = FOLDS, seed: int = 0
 ) -> TrainedQuestionRouter:
     """Train a router.
 
     Args:
-        table: Questions by two ways, that of the small model first.
-        gathered: The questions' signals.
         rate: Share of the questions that is to go to the large model.
         holdout: Share of the questions that are kept back, by the digest of their text.
-        folds: Folds of the cross-validation.
-        seed: Seed of folds and intervals.
 
     Raises:
         UserError: The table is not of a small and a large model, or too few questions are left to train on.
@@ -100,15 +98,15 @@ def train_question_router(
             "a question router is made of a run of the small model and one of the large model",
             hint="reason train question-router SMALL_RUN LARGE_RUN",
         )
-    training, held = halves(table, holdout, folds)
+    training, held = split_questions(table, holdout, folds)
     own = table.only(training)
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
         crossed = cross_chances(own, signals, gathered, folds, seed)
         space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-        line = fit_right(space, rows_of(space, signals), needed_of(own), own.groups)
+        line = fit_right(space, feature_matrix(space, signals), needed_of(own), own.groups)
     # a constant tells the same of all questions: its folds differ by noise, which is no order of questions
-    chances = np.full(len(crossed), chance_of(line.intercept)) if line.constant else crossed
+    chances = np.full(len(crossed), probability_of(line.intercept)) if line.constant else crossed
     quantiles = quantiles_of([float(c) for c in chances])
     threshold = threshold_for_rate(quantiles, rate)
     file = QuestionRouterFile(
@@ -124,58 +122,56 @@ def train_question_router(
     )
     rates = sorted({*RATES, rate})
     other = table.only(held)
-    told = chances_by(file, [gathered.signals[i] for i in held])
+    values = chances_by(file, [gathered.signals[i] for i in held])
     return TrainedQuestionRouter(
         file=file,
         needed=float(needed_of(own).mean()),
         crossed=tuple(at_rate(chances, own, r, threshold_for_rate(quantiles, r), seed) for r in rates),
-        held=tuple(at_rate(told, other, r, threshold_for_rate(quantiles, r), seed) for r in rates) if held else (),
+        held=tuple(at_rate(values, other, r, threshold_for_rate(quantiles, r), seed) for r in rates) if held else (),
         held_questions=len(held),
         right_small=float(own.right[:, 0].mean()),
         right_large=float(own.right[:, 1].mean()),
     )
 
 
-def chances_by(file: QuestionRouterFile, signals: Sequence[Signals]) -> Array:
+def chances_by(file: QuestionRouterFile, signals: Sequence[QuestionFeatures]) -> Array:
     """The chances that a router tells of questions, `[questions]`."""
-    return np.array([chance_of(file.needed.value(file.space, row)) for row in rows_of(file.space, signals)])
+    return np.array([probability_of(file.needed.value(file.space, row)) for row in feature_matrix(file.space, signals)])
 
 
-def cross_chances(table: ArmTable, signals: Sequence[Signals], gathered: Gathered, folds: int, seed: int = 0) -> Array:
+def cross_chances(
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
+) -> Array:
     """Each question's chance by a fit that its fold took no part in, `[questions]`."""
-    fold = folds_of(table.groups, folds, seed)
-    needed, found = needed_of(table), np.empty(len(table.questions))
+    fold = assign_folds(table.groups, folds, seed)
+    needed, result = needed_of(table), np.empty(len(table.questions))
     for i in range(folds):
         held, rest = np.flatnonzero(fold == i).tolist(), np.flatnonzero(fold != i).tolist()
         own = [signals[j] for j in rest]
         space = make_space(own, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-        line = fit_right(space, rows_of(space, own), needed[rest], [table.groups[j] for j in rest])
-        rows = rows_of(space, [signals[j] for j in held])
-        found[held] = [chance_of(line.value(space, row)) for row in rows]
-    return found
+        line = fit_right(space, feature_matrix(space, own), needed[rest], [table.groups[j] for j in rest])
+        rows = feature_matrix(space, [signals[j] for j in held])
+        result[held] = [probability_of(line.value(space, row)) for row in rows]
+    return result
 
 
-def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed: int = 0) -> AtRate:
-    """Routing beside a lot that sends as many questions to the large model.
+def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed: int = 0) -> RateOutcome:
+    """Routing next to a lot that sends as many questions to the large model.
 
     Args:
         chances: Of each question, `[questions]`.
-        table: The questions by two ways, that of the small model first.
-        rate: The rate wanted.
-        threshold: The chance from which a question goes to the large model.
-        seed: Seed of the interval.
     """
     large = (chances >= threshold).astype(float)
     share = float(large.mean())
     routed = np.where(large > 0, table.right[:, 1], table.right[:, 0])
     by_lot = share * table.right[:, 1] + (1 - share) * table.right[:, 0]
     d = routed - by_lot
-    return AtRate(
+    return RateOutcome(
         rate=rate,
         measured_rate=share,
         right=float(routed.mean()),
         by_lot=float(by_lot.mean()),
-        over_lot=Difference(
+        over_lot=ScoreDifference(
             float(d.mean()), bootstrap(d, table.clusters, seed=seed) if float(np.ptp(d)) > 1e-12 else None
         ),
         tokens_large=float((large * table.tokens[:, 1]).mean()),
@@ -183,9 +179,9 @@ def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed
     )
 
 
-def _chain(table: ArmTable, column: int) -> Chain:
+def _chain(table: ArmTable, column: int) -> EvaluatedStrategy:
     way = table.ways[column]
-    return Chain(
+    return EvaluatedStrategy(
         strategy=way.strategy,
         parameters=way.parameters,
         share_right=float(table.right[:, column].mean()),

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from reason.evals.statistics.equal_tokens import At, Curve, difference_at
+from reason.evals.statistics.equal_tokens import InterpolatedAccuracy, TokenCurve, difference_at
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 
 RESAMPLES = 1000
@@ -55,9 +55,9 @@ Curves = Mapping[str, Measured]
 """Curves of one setting, by name."""
 
 
-def less(curves: Curves, name: str, other: str, tokens: float) -> At | None:
+def less(curves: Curves, name: str, other: str, tokens: float) -> InterpolatedAccuracy | None:
     """Accuracy of one curve less another's at equal tokens a problem, paired by problem; None where one ends."""
-    ours, theirs = (Curve(n, curves[n].credit, curves[n].tokens) for n in (name, other))
+    ours, theirs = (TokenCurve(n, curves[n].credit, curves[n].tokens) for n in (name, other))
     return difference_at(ours, theirs, np.arange(len(ours.accuracy)), tokens, resamples=RESAMPLES)
 
 

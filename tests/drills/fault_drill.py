@@ -1,6 +1,6 @@
-r"""What breaks, on purpose and again and again: is a run lost, or paid for twice?
+"""What breaks, on purpose and again and again: is a run lost, or paid for twice?
 
-    python benchmarks/fault_drill.py [--times 20] [--runs 50] [--only kill,backend,disk,clients,postgres] [--out DIR]
+    python tests/drills/fault_drill.py [--times 20] [--runs 50] [--only kill,backend,disk,clients,postgres] [--out DIR]
 
     kill      `reason serve` is killed (SIGKILL) amid background runs and started again: `drill_kill.py`
     backend   the model server is killed and comes back: `drill_backend.py`
@@ -23,23 +23,23 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import drill_backend
-import drill_clients
-import drill_disk
-import drill_kill
-import drill_postgres
-from drill_ledger import Outcome
-from machine import made_here
+import drills.drills as drill_backend
+import drills.drills as drill_clients
+import drills.drills as drill_disk
+import drills.drills as drill_kill
+import drills.drills as drill_postgres
+from common import made_here
+from load_tables import table, tell
+from sidecar_ledger import Outcome
+from sidecar_servers import Failed, exit_on_sigterm
 from support.postgres_server import CannotStart
-from sidecar_load_table import table, tell
-from sidecar_processes import Failed, exit_on_sigterm
 
 DRILLS: dict[str, Callable[[Path, int, int, int], Outcome]] = {
-    "kill": drill_kill.drill,
-    "backend": drill_backend.drill,
-    "disk": drill_disk.drill,
-    "clients": lambda folder, number, times, runs: drill_clients.drill(folder, number),
-    "postgres": drill_postgres.drill,
+    "kill": drill_kill.drill_sidecar_kill,
+    "backend": drill_backend.drill_model_server_kill,
+    "disk": drill_disk.drill_full_disk,
+    "clients": lambda folder, number, times, runs: drill_clients.drill_client_disconnects(folder, number),
+    "postgres": drill_postgres.drill_postgres_kill,
 }
 
 

@@ -1,0 +1,12 @@
+"""splits."""
+
+from __future__ import annotations
+
+
+def is_held_out(digest: str, share: float) -> bool:
+    """Whether a question is held out; a larger share only adds to those that are.
+
+    Args:
+        share: Share of all questions that are, in [0, 1).
+    """
+    return int(digest[:13], 16) < share * 16**13  # 52 bits: exact in a float
