@@ -1,13 +1,13 @@
-"""`Associator`: what knowledge joins a thought, from the model itself or from external brains, and what of it stays.
+"""`Associator`: brings knowledge to the steps of a search, from the model itself or from knowledge sources.
 
-    query       of each thought, to all brains at once            (none: the model associates by itself)
-    associate   AM = EB -> LLM(Q | G): the model says what of the snippets, or of what it knows, helps the next step
-    admit       what bears on the thought, is new on its path, and is short
+    query       all knowledge sources for each step                          (without sources: only the model)
+    associate   AM = EB -> LLM(Q | G): the model picks or recalls what helps the next step
+    admit       what is relevant to the step, new on its path, and short
+
+The paper calls the knowledge sources "external brain" (EB).
 
 Source: Pan, Deng, Huang, "CoAT" (2025, arXiv:2502.02390), formula (2) and the three criteria of its associative memory;
-the thresholds and the requirement that an item names a snippet are ours.
-
-`shortened`: the sentences of a snippet that bear most on what is asked, as many as may be quoted.
+the thresholds, and that every item must name a snippet, are ours.
 """
 
 from __future__ import annotations
@@ -33,100 +33,88 @@ from ..retrieval.sources.client import KnowledgeClient, SourcedSnippet
 from ..retrieval.words import content_terms
 from ..segmentation import sentence_spans
 from . import prompts
-from .prompts import ROOT, Conversation, Turn
+from .prompts import ROOT, Conversation, PathStep
 
 GAP = " … "
-"""What stands where sentences were left out."""
+"""Stands for omitted sentences."""
 
 
-def shortened(text: str, about: str, most: int) -> str:
-    """A text that is too long, without the sentences that have least to do with what is asked.
+def select_sentences(text: str, about: str, max_tokens: int) -> str:
+    """The sentences of a snippet that share the most content words with `about`, within `max_tokens`.
 
-    Whole sentences only, in their order: half a fact may be false. A heading on a line of its own is a sentence. Those
-    with most content words of `about` stay, of equals the earlier, as long as they fit.
+    Complete sentences only, in their order: half a fact may be false. Ties go to the earlier sentence.
 
     Args:
         text: The snippet.
         about: Question and step.
-        most: Most tokens (see `approximate_tokens`).
+        max_tokens: Limit by `estimate_tokens`.
 
     Returns:
-        The text itself if it is short enough; empty if not one of its sentences is.
+        The text itself if it is short enough; empty if no sentence fits.
     """
-    if approximate_tokens(text) <= most:
+    if estimate_tokens(text) <= max_tokens:
         return text
     sentences = [text[start:end] for start, end in sentence_spans(text)]
-    asked = content_terms(about)
-    by_bearing = sorted(range(len(sentences)), key=lambda i: (-len(content_terms(sentences[i]) & asked), i))
+    terms = content_terms(about)
+    by_overlap = sorted(range(len(sentences)), key=lambda i: (-len(content_terms(sentences[i]) & terms), i))
     kept: list[int] = []
-    for i in by_bearing:
-        if approximate_tokens(_joined(sentences, wider := sorted([*kept, i]))) <= most:
-            kept = wider
+    for i in by_overlap:
+        if estimate_tokens(_joined(sentences, candidate := sorted([*kept, i]))) <= max_tokens:
+            kept = candidate
     return _joined(sentences, kept)
 
 
-def approximate_tokens(text: str) -> int:
-    """About so many tokens: one for four bytes, whoever's tokens they are.
+def estimate_tokens(text: str) -> int:
+    """Number of tokens at four bytes each.
 
-    Not what a model's tokenizer counts, on purpose: a replay has none, and must leave out what its run left out.
+    Independent of the model's tokenizer on purpose: a replay has none, and must omit what the run omitted.
     """
     return len(text.encode("utf-8", "replace")) // 4 + 1
 
 
 def _joined(sentences: list[str], kept: list[int]) -> str:
     parts: list[str] = []
-    for at, i in enumerate(kept):
-        if at:
-            parts.append(" " if kept[at - 1] == i - 1 else GAP)
+    for position, i in enumerate(kept):
+        if position:
+            parts.append(" " if kept[position - 1] == i - 1 else GAP)
         parts.append(sentences[i])
     return "".join(parts)
 
 
-Querying = Literal["step", "model"]
+QuerySource = Literal["step", "model"]
 Association = Literal["written", "quoted"]
 _QUERY_TOKENS = 32
 _QUERY_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Associating:
-    """How knowledge is asked for.
+class AssociationOptions:
+    """How knowledge is requested.
 
     Attributes:
-        snippets: m, snippets wanted of the brains for a thought.
-        tokens: L_am, most tokens of an association, and of a quoted snippet (see `shortening`).
-        items: Most items of one.
-        association: "written": the model says what helps; "quoted": the snippets are taken as they are, without a
-            call; of long ones the sentences that bear most on question and step.
-        querying: "step": the brains are asked with question and step; "model": with a query that the model writes.
-        temperature: Of the association.
+        snippets: m, snippets requested from the sources for a step.
+        max_tokens: L_am, maximum tokens of an association and of a quoted snippet.
+        max_items: Maximum items of an association.
+        association: "written": the model writes what helps; "quoted": the snippets are used as they are, without a
+            call, long ones shortened to their most relevant sentences.
+        query: The sources' query: "step" is question and step, "model" is written by the model.
+        temperature: Sampling temperature of associations.
     """
 
     snippets: int = 3
-    tokens: int = 96
-    items: int = 3
+    max_tokens: int = 96
+    max_items: int = 3
     association: Association = "written"
-    querying: Querying = "step"
+    query: QuerySource = "step"
     temperature: float = 0.3
 
 
 class Associator:
-    """Brings knowledge to thoughts, all of a batch together.
-
-    Args:
-        name: Name of the search, for the trace.
-        model: Who associates.
-        question: The question.
-        conversation: How paths are put.
-        memory: Where what is admitted goes.
-        admission: The rules.
-        consultant: The external brains; None where there are none.
-        run: The run.
-        how: How.
+    """Brings knowledge to the last steps of a batch of paths.
 
     Attributes:
-        dropped: What did not enter, by reason.
-        unread: Replies that could not be read.
+        dropped: Number of rejected items by reason.
+        unreadable: Number of completions that could not be parsed.
     """
 
     def __init__(
@@ -137,164 +125,169 @@ class Associator:
         conversation: Conversation,
         memory: WorkingMemory,
         admission: AdmissionFilter,
-        consultant: KnowledgeClient | None,
+        sources: KnowledgeClient | None,
         run: Run,
-        how: Associating,
+        options: AssociationOptions,
     ) -> None:
         self.dropped: Counter[str] = Counter()
-        self.unread = 0
+        self.unreadable = 0
         self._name, self._model, self._question, self._run = name, model, question, run
         self._conversation, self._memory, self._admission = conversation, memory, admission
-        self._consultant, self._how = consultant, how
+        self._sources, self._options = sources, options
 
-    def most_tokens(self) -> int:
-        """Most tokens that associating with one thought generates."""
-        queries = _QUERY_TOKENS if self._consultant is not None and self._how.querying == "model" else 0
-        writes = self._consultant is None or self._how.association == "written"
-        return queries + (self._how.tokens if writes else 0)
+    def max_tokens_per_thought(self) -> int:
+        """Maximum tokens generated for one step."""
+        queries = _QUERY_TOKENS if self._sources is not None and self._options.query == "model" else 0
+        writes = self._sources is None or self._options.association == "written"
+        return queries + (self._options.max_tokens if writes else 0)
 
     def cost(self) -> dict[str, int]:
-        """What was dropped, could not be read, and was not answered by the brains."""
-        consultant = self._consultant
-        failed = {} if consultant is None else {"eb_errors": consultant.errors, "eb_timeouts": consultant.timeouts}
-        repeats = 0 if consultant is None else consultant.repeats
+        """Counts of dropped items, unreadable completions and failed queries."""
+        sources = self._sources
+        failed = {} if sources is None else {"eb_errors": sources.errors, "eb_timeouts": sources.timeouts}
+        repeats = 0 if sources is None else sources.repeats
         return {
-            "unread_notes": self.unread,
+            "unread_notes": self.unreadable,
             "dups_dropped": self.dropped["duplicate"] + repeats,
             "dropped": sum(self.dropped.values()),
             **failed,
         }
 
-    async def associate(self, paths: Sequence[Sequence[Turn]]) -> None:
-        """Bring knowledge to the last thought of each path; what is admitted is in the memory afterwards.
+    async def associate(self, paths: Sequence[Sequence[PathStep]]) -> None:
+        """Bring knowledge to the last step of each path; the admitted items are in the memory afterwards.
 
         Args:
-            paths: The paths; with an empty one, knowledge comes to the question itself.
+            paths: Paths from the first step; an empty path stands for the question itself.
 
         Raises:
-            LimitExceeded: The calls do not fit the budget.
+            LimitExceeded: The budget does not cover the calls.
             BackendError: The model failed.
         """
         if not paths:
             return
-        queries, found = await self._consult(paths)
-        if self._consultant is not None and self._how.association == "quoted":
+        queries, snippets = await self._query_sources(paths)
+        if self._sources is not None and self._options.association == "quoted":
             proposals = [
                 tuple(
-                    Proposal(quote_line(shortened(s.text, query, self._how.tokens)), s.source_id, s.kind, query)
-                    for s in snippets
+                    Proposal(
+                        quote_line(select_sentences(s.text, query, self._options.max_tokens)),
+                        s.source_id,
+                        s.kind,
+                        query,
+                    )
+                    for s in retrieved
                 )
-                for query, snippets in zip(queries, found, strict=True)
+                for query, retrieved in zip(queries, snippets, strict=True)
             ]
-            lost: list[int] = [0] * len(paths)
+            unsupported: list[int] = [0] * len(paths)
         else:
-            proposals, lost = await self._written(paths, queries, found)
-        admitted = await self._admission.admit(
+            proposals, unsupported = await self._propose(paths, queries, snippets)
+        results = await self._admission.admit(
             [
                 NodeProposals(
-                    node_id=_last(path),
-                    about="\n".join((self._question.text, *(turn.text for turn in path[-1:]))),
+                    node_id=_last_id(path),
+                    about="\n".join((self._question.text, *(step.text for step in path[-1:]))),
                     visible=self._visible(path),
                     proposals=proposed,
                 )
                 for path, proposed in zip(paths, proposals, strict=True)
             ]
         )
-        for i, (path, outcome) in enumerate(zip(paths, admitted, strict=True)):
-            items = outcome.items[: self._how.items]
-            self._memory.add(_last(path), items)
-            self._tell(_last(path), queries[i], len(found[i]), items, outcome, lost[i])
+        for i, (path, result) in enumerate(zip(paths, results, strict=True)):
+            items = result.items[: self._options.max_items]
+            self._memory.add(_last_id(path), items)
+            self._emit(_last_id(path), queries[i], len(snippets[i]), items, result, unsupported[i])
 
-    async def _consult(self, paths: Sequence[Sequence[Turn]]) -> tuple[list[str], list[list[SourcedSnippet]]]:
-        """What the brains were asked about each thought, and what they found."""
-        if self._consultant is None:
+    async def _query_sources(self, paths: Sequence[Sequence[PathStep]]) -> tuple[list[str], list[list[SourcedSnippet]]]:
+        """The query of each path and the snippets for it."""
+        if self._sources is None:
             return [""] * len(paths), [[] for _ in paths]
-        queries = await self._queries(paths)
-        wanted = [self._how.snippets + self._quoted(path) for path in paths]
-        before = conversation_text(self._question)
-        found = await self._consultant.ask(queries, max(wanted), [before] * len(paths) if before else ())
-        return queries, [snippets[:most] for snippets, most in zip(found, wanted, strict=True)]
+        queries = await self._source_queries(paths)
+        counts = [self._options.snippets + self._num_quoted(path) for path in paths]
+        context = conversation_text(self._question)
+        results = await self._sources.ask(queries, max(counts), [context] * len(paths) if context else ())
+        return queries, [snippets[:count] for snippets, count in zip(results, counts, strict=True)]
 
-    def _quoted(self, path: Sequence[Turn]) -> int:
-        """How many snippets the path has already, which the brains will find again."""
-        if self._how.association == "written":
-            return 0  # another thought may take another fact from the same snippet
+    def _num_quoted(self, path: Sequence[PathStep]) -> int:
+        """Number of snippets already quoted on the path, which the sources will return again."""
+        if self._options.association == "written":
+            return 0  # another step may take another fact from the same snippet
         return sum(note.source_kind != SELF_SOURCE for note in self._conversation.known(path))
 
-    async def _queries(self, paths: Sequence[Sequence[Turn]]) -> list[str]:
-        plainly = [
+    async def _source_queries(self, paths: Sequence[Sequence[PathStep]]) -> list[str]:
+        queries = [
             "\n".join((self._question.text, *(t.text for t in path[-1:])))[-_QUERY_CHARS * 4 :] for path in paths
         ]
-        worded = [i for i, path in enumerate(paths) if path]  # the question is its own query
-        if self._how.querying == "step" or not worded:
-            return plainly
+        written = [i for i, path in enumerate(paths) if path]  # the question is its own query
+        if self._options.query == "step" or not written:
+            return queries
         sampling = SamplingParams(temperature=0.0, max_tokens=_QUERY_TOKENS, stop=("\n",), logprobs=False)
-        replies = await self._model.generate(
-            [Request(prompt=self._conversation.after(paths[i], prompts.QUERY), sampling=sampling) for i in worded]
+        results = await self._model.generate(
+            [Request(prompt=self._conversation.after(paths[i], prompts.QUERY), sampling=sampling) for i in written]
         )
-        for i, (reply,) in zip(worded, replies, strict=True):
-            plainly[i] = " ".join(reply.text.split())[:_QUERY_CHARS] or plainly[i]
-        return plainly
+        for i, (completion,) in zip(written, results, strict=True):
+            queries[i] = " ".join(completion.text.split())[:_QUERY_CHARS] or queries[i]
+        return queries
 
-    async def _written(
-        self, paths: Sequence[Sequence[Turn]], queries: Sequence[str], found: Sequence[Sequence[SourcedSnippet]]
+    async def _propose(
+        self, paths: Sequence[Sequence[PathStep]], queries: Sequence[str], snippets: Sequence[Sequence[SourcedSnippet]]
     ) -> tuple[list[tuple[Proposal, ...]], list[int]]:
-        """What the model would have remembered, and how many items each time named no snippet that there was."""
-        how = self._how
-        asked = [i for i, snippets in enumerate(found) if snippets or self._consultant is None]
-        can = self._model.capabilities
-        begins = '{"items": [' if can.prefix and not can.json_schema else ""
-        sampling = SamplingParams(temperature=how.temperature, max_tokens=how.tokens, logprobs=False)
+        """The items that the model proposes for each path, and how many of them named no valid snippet."""
+        options = self._options
+        indices = [i for i, retrieved in enumerate(snippets) if retrieved or self._sources is None]
+        capabilities = self._model.capabilities
+        prefix = '{"items": [' if capabilities.prefix and not capabilities.json_schema else ""
+        sampling = SamplingParams(temperature=options.temperature, max_tokens=options.max_tokens, logprobs=False)
         requests = []
-        for i in asked:
+        for i in indices:
             prompt: Prompt = self._conversation.after(
-                paths[i], prompts.associate(found[i], how.items, how.tokens), prefix=begins
+                paths[i], prompts.associate(snippets[i], options.max_items, options.max_tokens), prefix=prefix
             )
-            seed = self._run.derive_seed("associate", *(turn.text for turn in paths[i]))
-            schema = items_schema(len(found[i]), how.items) if can.json_schema else None
-            own = sampling.model_copy(update={"seed": seed, "json_schema": schema})
-            requests.append(Request(prompt=prompt, sampling=own))
-        replies = await self._model.generate(requests) if requests else []
+            seed = self._run.derive_seed("associate", *(step.text for step in paths[i]))
+            schema = items_schema(len(snippets[i]), options.max_items) if capabilities.json_schema else None
+            params = sampling.model_copy(update={"seed": seed, "json_schema": schema})
+            requests.append(Request(prompt=prompt, sampling=params))
+        results = await self._model.generate(requests) if requests else []
         proposals: list[tuple[Proposal, ...]] = [() for _ in paths]
-        lost = [0] * len(paths)
-        for i, (reply,) in zip(asked, replies, strict=True):
-            if not reply.ok:
-                self.unread += 1
+        unsupported = [0] * len(paths)
+        for i, (completion,) in zip(indices, results, strict=True):
+            if not completion.ok:
+                self.unreadable += 1
                 continue
-            said, readable = read_items(begins + reply.text)
-            self.unread += not readable
-            made = []
-            for item in said:
-                if self._consultant is None:
-                    made.append(Proposal(quote_line(item.text)))
+            items, readable = read_items(prefix + completion.text)
+            self.unreadable += not readable
+            kept = []
+            for item in items:
+                if self._sources is None:
+                    kept.append(Proposal(quote_line(item.text)))
                     continue
-                number = item.source if item.source is not None else 1 if len(found[i]) == 1 else 0
-                if not 1 <= number <= len(found[i]):
-                    lost[i] += 1
+                number = item.source if item.source is not None else 1 if len(snippets[i]) == 1 else 0
+                if not 1 <= number <= len(snippets[i]):
+                    unsupported[i] += 1
                     continue
-                source = found[i][number - 1]
-                made.append(Proposal(quote_line(item.text), source.source_id, source.kind, queries[i]))
-            proposals[i] = tuple(made)
-        return proposals, lost
+                source = snippets[i][number - 1]
+                kept.append(Proposal(quote_line(item.text), source.source_id, source.kind, queries[i]))
+            proposals[i] = tuple(kept)
+        return proposals, unsupported
 
-    def _visible(self, path: Sequence[Turn]) -> tuple[str, ...]:
+    def _visible(self, path: Sequence[PathStep]) -> tuple[str, ...]:
         notes = (item.text for item in self._conversation.known(path))
-        return self._question.text, *(turn.text for turn in path), *notes
+        return self._question.text, *(step.text for step in path), *notes
 
-    def _tell(
+    def _emit(
         self,
         node_id: int,
         query: str,
         snippets: int,
         items: Sequence[MemoryItem],
-        outcome: AdmissionResult,
-        lost: int,
+        result: AdmissionResult,
+        unsupported: int,
     ) -> None:
-        dropped: dict[str, int] = {str(reason): count for reason, count in outcome.dropped.items()}
-        if lost:
-            dropped["unsupported"] = lost
-        if len(outcome.items) > len(items):
-            dropped["too_many"] = len(outcome.items) - len(items)
+        dropped: dict[str, int] = {str(reason): count for reason, count in result.dropped.items()}
+        if unsupported:
+            dropped["unsupported"] = unsupported
+        if len(result.items) > len(items):
+            dropped["too_many"] = len(result.items) - len(items)
         self.dropped.update(dropped)
         self._run.emit(
             MemoryAssociated(
@@ -311,12 +304,11 @@ class Associator:
         )
 
 
-def _last(path: Sequence[Turn]) -> int:
-    """The node that a path leads to."""
+def _last_id(path: Sequence[PathStep]) -> int:
     return path[-1].node_id if path else ROOT
 
 
-MOST_ITEMS = 32
+MAX_ITEMS = 32
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
@@ -330,87 +322,83 @@ _NOTHING = re.compile(r'\W*(?:none|nothing(?: to add)?|n/?a|\{\s*"items"\s*:\s*\
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An item as the model proposed it.
+class ProposedItem:
+    """An item as the model wrote it.
 
     Attributes:
-        text: The knowledge.
-        source: Number of the snippet that it names, from 1; None if it names none.
+        source: Number of the snippet it names, from 1; None without one.
     """
 
     text: str
     source: int | None = None
 
 
-def read_items(reply: str) -> tuple[list[Said], bool]:
-    """The items of a reply.
-
-    A reply that was cut short gives those that are whole.
+def read_items(text: str) -> tuple[list[ProposedItem], bool]:
+    """Parse the items of a completion: JSON, truncated JSON, or a list.
 
     Returns:
-        The items in order, and whether the reply could be read: an empty list of items can.
+        The items in order, and whether the completion could be parsed; an empty list can be.
     """
-    if _NOTHING.fullmatch(reply):
+    if _NOTHING.fullmatch(text):
         return [], True
-    found = _json_items(reply)
-    if found is not None:
-        return found[:MOST_ITEMS], True
-    objects = [_item_of(piece) for piece in _OBJECT.findall(reply)]
-    said = [item for item in objects if item is not None]
-    if not said:
-        said = [
-            Said(m["text"].strip(), int(m["source"]) if m["source"] else None)
-            for m in map(_LINE.match, reply.splitlines())
+    parsed = _json_items(text)
+    if parsed is not None:
+        return parsed[:MAX_ITEMS], True
+    objects = [_item_of(piece) for piece in _OBJECT.findall(text)]
+    items = [item for item in objects if item is not None]
+    if not items:
+        items = [
+            ProposedItem(m["text"].strip(), int(m["source"]) if m["source"] else None)
+            for m in map(_LINE.match, text.splitlines())
             if m is not None
         ]
-    return said[:MOST_ITEMS], bool(said)
+    return items[:MAX_ITEMS], bool(items)
 
 
-def _json_items(reply: str) -> list[Said] | None:
-    start, end = reply.find("{"), reply.rfind("}")
+def _json_items(text: str) -> list[ProposedItem] | None:
+    start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         return None
     try:
-        data = json.loads(reply[start : end + 1])
+        data = json.loads(text[start : end + 1])
     except (ValueError, RecursionError):
         return None
     items = data.get("items") if isinstance(data, dict) else None
     if not isinstance(items, list):
         return None
-    said = [_item(item) for item in items]
-    return [item for item in said if item is not None]
+    parsed = [_item(item) for item in items]
+    return [item for item in parsed if item is not None]
 
 
-def _item(item: Any) -> Said | None:
+def _item(item: Any) -> ProposedItem | None:
     if isinstance(item, str):
-        return Said(item.strip()) if item.strip() else None
+        return ProposedItem(item.strip()) if item.strip() else None
     if not isinstance(item, dict) or not isinstance(item.get("text"), str) or not item["text"].strip():
         return None
     source = item.get("source", item.get("source_id"))
     number = re.search(r"\d{1,3}", str(source)) if isinstance(source, int | str) else None
-    return Said(item["text"].strip(), None if number is None else int(number[0]))
+    return ProposedItem(item["text"].strip(), None if number is None else int(number[0]))
 
 
-def _item_of(piece: str) -> Said | None:
-    """One item out of a piece of text that looks like its JSON."""
+def _item_of(piece: str) -> ProposedItem | None:
     text, source = _TEXT.search(piece), _SOURCE.search(piece)
     if text is None:
         return None
     try:
-        said = str(json.loads(f'"{text[1]}"'))
+        value = str(json.loads(f'"{text[1]}"'))
     except ValueError:
-        said = text[1]
-    return Said(said.strip(), None if source is None else int(source[1])) if said.strip() else None
+        value = text[1]
+    return ProposedItem(value.strip(), None if source is None else int(source[1])) if value.strip() else None
 
 
-def items_schema(snippets: int, most: int) -> JsonSchema:
-    """Items of knowledge.
+def items_schema(snippets: int, max_items: int) -> JsonSchema:
+    """JSON schema of an association.
 
     Args:
-        snippets: How many snippets were shown, one of which each item names; 0 if there were none to name.
-        most: Most items.
+        snippets: Number of snippets shown, one of which each item names; 0 without any.
+        max_items: Maximum number of items.
     """
     item: JsonSchema = {"text": STRING_SCHEMA}
     if snippets:
         item["source"] = enum_schema(range(1, snippets + 1))
-    return object_schema({"items": array_schema(object_schema(item), most)})
+    return object_schema({"items": array_schema(object_schema(item), max_items)})

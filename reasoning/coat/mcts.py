@@ -1,7 +1,7 @@
 """Monte Carlo tree search over thoughts: CoAT without association.
 
     select the leaf of the largest V + w sqrt(ln N(parent) / N) on each level
-    write k next thoughts, judge each, and put the scores into the statistics of all above
+    write k next thoughts, judge each, and add the scores to the statistics of the leaf and its ancestors
     the answer is the complete solution of the highest reward, or score
 
 Source: the search of Pan, Deng, Huang, "CoAT" (2025, arXiv:2502.02390), in the manner of LATS (Zhou et al. 2023,
@@ -19,16 +19,16 @@ from ..memory.working_memory import WorkingMemory
 from ..search.mcts import MonteCarloTreeSearch
 from ..strategy import Models, Stability
 from . import prompts
-from .driver import ThoughtDesk, ThoughtParameters, solution_of
+from .driver import ThoughtParameters, ThoughtSearchDriver, make_solution
 from .judge import ThoughtJudge
 from .prompts import Conversation
 
 
 class MonteCarloThoughts:
-    """`mcts`: the tree of `coat` without its memory (see `search.monte_carlo`).
+    """`mcts`: the tree of `coat` without its memory (see `search.mcts`).
 
     Model calls: two for each batch of leaves, one that writes `k` thoughts of each and one that judges them all; one
-    more each time that duplicates are sampled anew. Confidence is the reward or score of the chosen solution.
+    more for each round of resampled duplicates. Confidence is the reward or score of the chosen solution.
     """
 
     name: ClassVar[str] = "mcts"
@@ -43,13 +43,14 @@ class MonteCarloThoughts:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
         config = self.config
-        asked = prompts.instruction(question, notes=False) if config.instruction is None else config.instruction
-        conversation = Conversation(question, WorkingMemory(), asked, config.system)
+        instruction = prompts.instruction(question, notes=False) if config.instruction is None else config.instruction
+        conversation = Conversation(question, WorkingMemory(), instruction, config.system)
         search = MonteCarloTreeSearch(config.options(run))
         judge = ThoughtJudge(models.judge, conversation, run, config.judging, config.judge_tokens)
         reward = models.reward if models.has("reward") or config.score == "reward" else None
-        desk = ThoughtDesk(self.name, search, config, question, models.main, judge, conversation, None, reward, run)
-        await desk.search()
-        return await solution_of(desk, search, config, question, run)
+        driver = ThoughtSearchDriver(
+            self.name, search, config, question, models.main, judge, conversation, None, reward, run
+        )
+        await driver.search()
+        return await make_solution(driver, search, config, question, run)

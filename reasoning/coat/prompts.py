@@ -1,18 +1,15 @@
-"""What is said to the model about thoughts, notes, scores and the final answer.
+"""Prompts of tree search over thoughts; `Conversation` renders a path of steps and notes as a chat.
 
-Texts only. They are part of requests and so of store keys: changing one makes old replies unfindable for new runs.
-
-`Conversation`: a path of thoughts and what was associated with them, as turns between user and assistant.
-
-    user        the question, what a step is, and notes that came with the question
+    user        the question, the task, and notes on the question
     assistant   the first step
-    user        notes that came with it; "write the next step"
+    user        notes on the first step; "write the next step"
     assistant   the second step
     user        …
 
-So the prompt of a child begins with that of its parent, whose keys and values the engine has; the judge and whoever
-associates are asked one turn further, and share it too. Nothing in a prompt comes from elsewhere than the question, the
-path, its notes and the fixed words.
+The prompt of a child extends that of its parent, so a prefix cache has it already; judge and associator extend the same
+prompt by one turn. Prompts contain nothing but the question, the path, its notes and fixed text.
+
+The texts are part of the requests and so of the run store's keys.
 """
 
 from __future__ import annotations
@@ -34,33 +31,33 @@ QUERY = "What does the next step need to know? Write one short search query for 
 
 
 def instruction(question: Question, *, notes: bool) -> str:
-    """What stands behind the question.
+    """The task after the question.
 
     Args:
         question: The question.
-        notes: Whether there will be notes.
+        notes: Whether notes may follow.
     """
-    on = "the steps so far and on the notes" if notes else "the steps so far"
+    basis = "the steps so far and on the notes" if notes else "the steps so far"
     return (
         "Work on this one step at a time. Each reply is the next single step alone: one or two sentences that build on "
-        f"{on} and repeat nothing. As soon as the answer is known, write a last step {closing(question)}. "
+        f"{basis} and repeat nothing. As soon as the answer is known, write a last step {closing(question)}. "
         "Write the first step."
     )
 
 
 def finish(question: Question) -> str:
-    """What asks for the final answer."""
+    """The request for the final answer."""
     return f"Now give the final answer that follows from the above, in one sentence {closing(question)}."
 
 
 def closing(question: Question) -> str:
-    """What the last step is to look like; an answer in words is to be no longer than it must."""
+    """The form of the last step; a free-text answer is to be short."""
     short = " alone, in as few words as possible" if answer_kind(question) == "text" else ""
     return f"{last_step_form(question)}{short}"
 
 
 def noted(numbered: Sequence[tuple[int, str]], request: str) -> str:
-    """A turn of the user: new notes, each on its line with its number, and a request."""
+    """A user turn of new notes, one numbered line each, followed by a request."""
     if not numbered:
         return request
     lines = "\n".join(f"[{number}] {text}" for number, text in numbered)
@@ -68,12 +65,12 @@ def noted(numbered: Sequence[tuple[int, str]], request: str) -> str:
 
 
 def associate(snippets: Sequence[Snippet], items: int, tokens: int) -> str:
-    """What asks for knowledge that helps the next step.
+    """The request for knowledge that helps the next step.
 
     Args:
-        snippets: What the external brains found; empty where there are none: then the model associates by itself.
-        items: Most items wanted.
-        tokens: Most tokens of all of them.
+        snippets: Snippets of the knowledge sources; empty if the model associates by itself.
+        items: Maximum number of items.
+        tokens: Maximum tokens of all items.
     """
     words = max(8, tokens * 3 // 4)
     if not snippets:
@@ -101,7 +98,7 @@ NOTES_SCALE = (
 
 
 def judge(aspects: Sequence[str]) -> str:
-    """What asks for scores from 0 to 10 as JSON.
+    """The request for scores from 0 to 10 as JSON.
 
     Args:
         aspects: "step", "notes" or both.
@@ -113,35 +110,30 @@ def judge(aspects: Sequence[str]) -> str:
 
 
 def judge_digit(aspect: str) -> str:
-    """What asks for one score from 0 to 9 as a single digit."""
+    """The request for one score from 0 to 9 as a single digit."""
     scale = {"step": STEP_SCALE, "notes": NOTES_SCALE}[aspect].format(top=9)
     return f"Judge strictly. Score the last {aspect} from 0 to 9: {scale}. Reply with one digit alone."
 
 
 ROOT = 0
-"""The node that holds the question."""
+"""Id of the node that holds the question."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A thought as it stands in a conversation.
-
-    Attributes:
-        node_id: The thought.
-        text: The step.
-    """
+class PathStep:
+    """A step of a path."""
 
     node_id: int
     text: str
 
 
 class Conversation:
-    """How paths of one question are put to a model.
+    """Renders paths of one question as prompts.
 
     Args:
         question: The question.
-        memory: Notes of the thoughts.
-        instruction: What stands behind the question.
+        memory: The notes of all steps.
+        instruction: Text after the question.
         system: System message; empty leaves it to the model.
     """
 
@@ -149,41 +141,40 @@ class Conversation:
         self._opening = question_prompt(question, instruction, system=system).messages
         self._memory = memory
 
-    def after(self, path: Sequence[Turn], request: str, *, prefix: str = "") -> Prompt:
-        """A request behind a path.
+    def after(self, path: Sequence[PathStep], request: str, *, prefix: str = "") -> Prompt:
+        """A request that follows a path.
 
         Args:
-            path: The thoughts from the first step on; with none, the question alone is asked, and the request goes
-                behind it unless it is empty.
-            request: What the user says last, behind the notes of the last thought.
-            prefix: Beginning of the reply.
+            path: Steps from the first one; if empty, the request follows the question.
+            request: The user's last text, after the notes of the last step.
+            prefix: Beginning of the completion.
         """
         messages = list(self._opening)
         notes = self._notes(path)
-        behind = noted(notes[0], "" if path else request)
-        if behind:
-            messages[-1] = messages[-1].model_copy(update={"content": f"{messages[-1].content}\n\n{behind}"})
-        for i, turn in enumerate(path, 1):
-            said = request if i == len(path) else GO_ON
-            messages.append(Message(role="assistant", content=turn.text))
-            messages.append(Message(role="user", content=noted(notes[i], said)))
+        suffix = noted(notes[0], "" if path else request)
+        if suffix:
+            messages[-1] = messages[-1].model_copy(update={"content": f"{messages[-1].content}\n\n{suffix}"})
+        for i, step in enumerate(path, 1):
+            request_text = request if i == len(path) else GO_ON
+            messages.append(Message(role="assistant", content=step.text))
+            messages.append(Message(role="user", content=noted(notes[i], request_text)))
         return Prompt(messages=tuple(messages), prefix=prefix)
 
-    def known(self, path: Sequence[Turn]) -> tuple[MemoryItem, ...]:
-        """All notes that a path sees; what a number in its steps cites is the item at that place, from 1."""
-        return self._memory.known([ROOT, *(turn.node_id for turn in path)])
+    def known(self, path: Sequence[PathStep]) -> tuple[MemoryItem, ...]:
+        """All notes that a path sees; the number n in a step cites the n-th of them, from 1."""
+        return self._memory.known([ROOT, *(step.node_id for step in path)])
 
-    def has_notes(self, path: Sequence[Turn]) -> bool:
-        """Whether notes came with the last thought."""
+    def has_notes(self, path: Sequence[PathStep]) -> bool:
+        """Whether the last step has notes."""
         return bool(path and self._memory.of(path[-1].node_id))
 
-    def _notes(self, path: Sequence[Turn]) -> list[list[tuple[int, str]]]:
-        """The numbered notes behind the question and each thought; those of other branches go behind the last."""
-        ids = [ROOT, *(turn.node_id for turn in path)]
+    def _notes(self, path: Sequence[PathStep]) -> list[list[tuple[int, str]]]:
+        """The numbered notes of the question and of each step; those of other branches are added to the last step."""
+        ids = [ROOT, *(step.node_id for step in path)]
         shown = {item.hash for item in self._memory.shown(ids)}
         lines: list[list[tuple[int, str]]] = [[] for _ in ids]
         for number, item in enumerate(self._memory.known(ids), 1):
             if item.hash in shown:
-                at = ids.index(item.node_id) if item.node_id in ids else len(ids) - 1
-                lines[at].append((number, quote_line(item.text)))
+                position = ids.index(item.node_id) if item.node_id in ids else len(ids) - 1
+                lines[position].append((number, quote_line(item.text)))
         return lines

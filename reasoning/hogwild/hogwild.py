@@ -198,7 +198,7 @@ class Hogwild:
         config = self.config
         opening = WorkerGroupConfig(
             prompt=prompt,
-            workers=config.workers,
+            num_workers=config.workers,
             layout=config.layout,
             others=OTHERS,
             own=OWN,
@@ -268,7 +268,7 @@ async def finish(
     try:
         ((completion,),) = await model.generate([request])
     except LimitExceeded as e:
-        run.note_limit(e)
+        run.record_limit(e)
         return transcript, None
     except ContextTooLong:
         return transcript, None

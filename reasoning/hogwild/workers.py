@@ -67,17 +67,17 @@ class SharedCacheLoop:
         inputs: list[WorkerInput | None] = [WorkerInput(text=text) for text in team.writing]
         moves: list[int] = []
         while self.passes < self._max_passes:
-            left = self._run.ledger.seconds_left()
+            left = self._run.ledger.remaining_seconds()
             if self._run.ledger.left("tokens") < team.workers + self._reserved_tokens:
-                self._run.note_limit(self._run.ledger.refuse("tokens"))
+                self._run.record_limit(self._run.ledger.refuse("tokens"))
                 return "budget"
             if left is not None and left <= clock.kept_s:
-                self._run.note_limit(self._run.ledger.refuse("seconds"))
+                self._run.record_limit(self._run.ledger.refuse("seconds"))
                 return "budget"
             try:
                 tokens = await self._workers.advance(GroupStep(feeds=tuple(inputs), moves=tuple(moves)))
             except LimitExceeded as e:
-                self._run.note_limit(e)
+                self._run.record_limit(e)
                 return "budget"
             except ContextTooLong:
                 return "context"
@@ -186,7 +186,7 @@ class RoundsLoop:
         while self.passes < self._max_passes:
             left = self._run.ledger.left("tokens") - self._reserved_tokens
             if left < team.workers:
-                self._run.note_limit(self._run.ledger.refuse("tokens"))
+                self._run.record_limit(self._run.ledger.refuse("tokens"))
                 return "budget"
             max_tokens = min(self._sampling.max_tokens, self._max_passes - self.passes)
             if left != float("inf"):
@@ -199,7 +199,7 @@ class RoundsLoop:
                 with clock.cutting() as enough:
                     results = await self._model.generate(requests, enough=enough)
             except LimitExceeded as e:
-                self._run.note_limit(e)
+                self._run.record_limit(e)
                 return "budget"
             except ContextTooLong:
                 return "context"
@@ -209,7 +209,7 @@ class RoundsLoop:
             if team.final_answer is not None:
                 return "answer"
             if any(completion.finish_reason == "cancelled" for (completion,) in results):  # the same in a replay
-                self._run.note_limit(self._run.ledger.refuse("seconds"))
+                self._run.record_limit(self._run.ledger.refuse("seconds"))
                 return "budget"
             if any(completion.finish_reason == "budget" for (completion,) in results):
                 return "budget"

@@ -1,23 +1,24 @@
 """A scripted model that thinks, associates and judges: what it says depends on the path that its prompt shows.
 
-A `World` says what may come after a path, what helps there, and what it is worth; `ThoughtDesk` runs strategies in it.
+A `World` says what may come after a path, what helps there, and what it is worth; `ThoughtSearchDriver` runs strategies
+in it.
 """
 
 from __future__ import annotations
 
 import json
 
-from reason.reasoning.coat import wording
-from reason.reasoning.knowledge import Knowledge
-from reason.reasoning.strategy import Models
-from support.stored_runs import RunDesk
+from reason.reasoning.coat import prompts
+from reason.reasoning.strategy import Knowledge, Models
+
 from support.scripted_model import END, ScriptedModel
+from support.stored_runs import RunDesk
 
 KINDS = {
     "associate": "Reply with JSON of the form",
     "judge": "Judge strictly.",
     "finish": "Now give the final answer",
-    "query": wording.QUERY,
+    "query": prompts.QUERY,
 }
 
 
@@ -92,7 +93,7 @@ class World:
         return {"{" + ", ".join(f'"{a}": {self.score(path, a)}' for a in aspects).replace(": ", ":", 1) + "}": 1.0}
 
 
-class ThinkingDesk(RunDesk):
+class ThoughtSearchRuns(RunDesk):
     """Runs strategies over thoughts in a world; `events` are those of the run that ended last."""
 
     def __init__(self, store, world):

@@ -6,11 +6,11 @@ import jsonschema
 import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.coat.association import Said, items_schema, read_items
+from reason.reasoning.coat.association import ProposedItem, items_schema, read_items
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.judge import read_scores, scores_schema
 from support.scripted_model import ScriptedModel
-from support.thought_model import ThinkingDesk, World, turns
+from support.thought_model import ThoughtSearchRuns, World, turns
 
 QUESTION = Question(text="Where is it?")
 
@@ -31,10 +31,10 @@ class Knowing(World):
 
 
 async def solved(store, held):
-    desk = ThinkingDesk(store, Knowing())
-    desk.model = ScriptedModel(desk.world.script, json_schema=held)
-    found = await desk.solve(CoAT, QUESTION, name=f"held {held}", expansions=3)
-    return found, [request for call in desk.model.generate_calls for request in call], desk.model
+    runs = ThoughtSearchRuns(store, Knowing())
+    runs.model = ScriptedModel(runs.world.script, json_schema=held)
+    found = await runs.solve(CoAT, QUESTION, name=f"held {held}", expansions=3)
+    return found, [request for call in runs.model.generate_calls for request in call], runs.model
 
 
 async def test_the_search_is_the_same_and_its_requests_have_schemas(store):
@@ -55,7 +55,7 @@ async def test_the_search_is_the_same_and_its_requests_have_schemas(store):
 def test_what_the_schemas_allow_is_what_is_read():
     items = {"items": [{"text": "a", "source": 2}, {"text": "b", "source": 1}]}
     jsonschema.validate(items, items_schema(2, 3))
-    assert read_items(json.dumps(items)) == ([Said("a", 2), Said("b", 1)], True)
+    assert read_items(json.dumps(items)) == ([ProposedItem("a", 2), ProposedItem("b", 1)], True)
     jsonschema.validate({"items": [{"text": "a"}]}, items_schema(0, 3))
     scores = {"step": 10, "notes": 0}
     jsonschema.validate(scores, scores_schema(("step", "notes")))

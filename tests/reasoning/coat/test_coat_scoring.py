@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.messages import NextTokenDistribution
-from reason.reasoning.coat.association import Said, read_items
+from reason.reasoning.coat.association import ProposedItem, read_items
 from reason.reasoning.coat.driver import cite
 from reason.reasoning.coat.judge import expected_digit, node_score, read_scores
 from reason.reasoning.memory.working_memory import MemoryItem
@@ -54,15 +54,18 @@ def test_numbers_out_of_range_are_refused(step, notes, beta):
 
 
 ITEMS = [
-    ('{"items": [{"text": "Paris is in France."}]}', [Said("Paris is in France.")]),
-    ('{"items": [{"text": "a", "source": 2}, {"text": "b", "source": "[1]"}]}', [Said("a", 2), Said("b", 1)]),
-    ('{"items": ["one", {"text": ""}, {"text": 3}, 4]}', [Said("one")]),
-    ('```json\n{"items": [{"text": "x"}]}\n```', [Said("x")]),
-    ('Sure. {"items": [{"text": "x"}]} Anything else?', [Said("x")]),
-    ('{"items": [{"text": "whole", "source": 1}, {"text": "cut in the mid', [Said("whole", 1)]),
-    ('{"items": [{"text": "say \\"yes\\""}, {"te', [Said('say "yes"')]),
-    ("- first\n- second", [Said("first"), Said("second")]),
-    ("[2] the fact\n[1] another", [Said("the fact", 2), Said("another", 1)]),
+    ('{"items": [{"text": "Paris is in France."}]}', [ProposedItem("Paris is in France.")]),
+    (
+        '{"items": [{"text": "a", "source": 2}, {"text": "b", "source": "[1]"}]}',
+        [ProposedItem("a", 2), ProposedItem("b", 1)],
+    ),
+    ('{"items": ["one", {"text": ""}, {"text": 3}, 4]}', [ProposedItem("one")]),
+    ('```json\n{"items": [{"text": "x"}]}\n```', [ProposedItem("x")]),
+    ('Sure. {"items": [{"text": "x"}]} Anything else?', [ProposedItem("x")]),
+    ('{"items": [{"text": "whole", "source": 1}, {"text": "cut in the mid', [ProposedItem("whole", 1)]),
+    ('{"items": [{"text": "say \\"yes\\""}, {"te', [ProposedItem('say "yes"')]),
+    ("- first\n- second", [ProposedItem("first"), ProposedItem("second")]),
+    ("[2] the fact\n[1] another", [ProposedItem("the fact", 2), ProposedItem("another", 1)]),
     ('{"items": []}', []),
     ("None.", []),
     ("nothing to add", []),
@@ -165,7 +168,7 @@ def test_what_is_said_again_is_cited_without_being_named():
 
 
 def test_words_of_the_question_prove_nothing():
-    assert cite("Ada Lovelace was born in London.", NOTES, beyond="Was Ada Lovelace born in London in 1815?")[1] == ()
+    assert cite("Ada Lovelace was born in London.", NOTES, question="Was Ada Lovelace born in London in 1815?")[1] == ()
 
 
 def test_brackets_that_are_no_notes_stay():

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.reasoning.coat.association import GAP, approximate_tokens, shortened
+from reason.reasoning.coat.association import GAP, estimate_tokens, select_sentences
 from reason.reasoning.segmentation import sentence_spans
 
 TOWERS = (
@@ -12,22 +12,24 @@ TOWERS = (
 
 
 def test_a_short_text_stays_as_it_is():
-    assert shortened("  Anything\n at all. ", "something else", 6) == "  Anything\n at all. "
+    assert select_sentences("  Anything\n at all. ", "something else", 6) == "  Anything\n at all. "
 
 
 def test_the_sentences_that_bear_on_the_question_stay_whole_and_in_order():
-    assert shortened(TOWERS, "Who built the Wibble Tower?", 20) == (
+    assert select_sentences(TOWERS, "Who built the Wibble Tower?", 20) == (
         "The Wibble Tower stands in Quax. … The Wibble Tower was built by Ada Zorn."
     )
-    assert shortened(TOWERS, "What are the bells made of? cast bronze", 8) == "Its bells were cast in bronze."
+    assert select_sentences(TOWERS, "What are the bells made of? cast bronze", 8) == "Its bells were cast in bronze."
 
 
 def test_of_equals_the_earlier_stays_and_neighbours_have_no_gap():
-    assert shortened("One is here. Two is here. Three is here.", "nothing of it", 7) == "One is here. Two is here."
+    assert (
+        select_sentences("One is here. Two is here. Three is here.", "nothing of it", 7) == "One is here. Two is here."
+    )
 
 
 def test_a_text_without_a_sentence_that_fits_says_nothing():
-    assert shortened("word " * 100, "word", 10) == ""
+    assert select_sentences("word " * 100, "word", 10) == ""
 
 
 TEXTS = st.text(alphabet="ab .\n?é中", max_size=200)
@@ -35,11 +37,11 @@ TEXTS = st.text(alphabet="ab .\n?é中", max_size=200)
 
 @given(TEXTS, TEXTS, st.integers(1, 40))
 def test_what_stays_fits_and_is_made_of_whole_sentences(text, about, most):
-    made = shortened(text, about, most)
-    if approximate_tokens(text) <= most:
+    made = select_sentences(text, about, most)
+    if estimate_tokens(text) <= most:
         assert made == text
         return
-    assert made == "" or approximate_tokens(made) <= most
+    assert made == "" or estimate_tokens(made) <= most
     sentences = [text[start:end] for start, end in sentence_spans(text)]
     assert made == "" or is_joined_from(made, sentences)
 

@@ -15,13 +15,13 @@ from reason.reasoning.coat.mcts import MonteCarloThoughts
 from reason.reasoning.retrieval.sources.protocol import Snippet
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_reward import ScriptedReward
-from support.thought_model import ThinkingDesk, World
+from support.thought_model import ThoughtSearchRuns, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
 METHODS = pytest.mark.parametrize("method", [CoAT, MonteCarloThoughts], ids=["coat", "mcts"])
 
 
-class Brain:
+class ListSource:
     """A brain over a function of the query."""
 
     kind, name, identity = "python", "python:brain", "brain@1"
@@ -59,13 +59,13 @@ def told(events):
 
 @METHODS
 async def test_the_tree_keeps_its_mass_and_its_bounds(store, method):
-    class Judged(World):
+    class ScoredWorld(World):
         def score(self, path, aspect):
             return (len(path[-1]) * 7 + ord(path[-1][-1])) % 11
 
-    desk = ThinkingDesk(store, Judged())
-    solution = await desk.solve(method, QUESTION, k=3, max_depth=4, expansions=9)
-    nodes = nodes_of(desk.events)
+    runs = ThoughtSearchRuns(store, ScoredWorld())
+    solution = await runs.solve(method, QUESTION, k=3, max_depth=4, expansions=9)
+    nodes = nodes_of(runs.events)
     scored = [n for n in nodes.values() if n.score is not None]
     assert nodes[0].values["N"] == len(scored)
     assert [n.forced for n in nodes.values() if n.depth and n.score is None] in ([], [True])
@@ -76,7 +76,7 @@ async def test_the_tree_keeps_its_mass_and_its_bounds(store, method):
         if under:
             assert node.values["V"] == pytest.approx(sum(under) / len(under), abs=1e-9)
     assert max(n.depth for n in nodes.values()) <= 4
-    assert len([e for e in desk.events if e.type == "search.selected"]) <= 9
+    assert len([e for e in runs.events if e.type == "search.selected"]) <= 9
     assert solution.notes["search"]["expansions"] <= 9
 
 
@@ -92,25 +92,25 @@ async def test_an_expansion_takes_three_calls_whatever_its_width(store):
     world = World()
     world.items = lambda path, last: [f"a fact about the city of {path[-1]}"]
     for k, leaves in ((2, 1), (3, 3)):
-        desk = ThinkingDesk(store, world)
-        await desk.solve(
+        runs = ThoughtSearchRuns(store, world)
+        await runs.solve(
             CoAT, QUESTION, name=f"{k}/{leaves}", k=k, leaves=leaves, expansions=6, resamples=0, max_depth=5
         )
-        batches = [e for e in desk.events if e.type == "search.nodes"]
-        final = any(n.forced and n.score is None for n in nodes_of(desk.events).values())
-        assert len(desk.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
+        batches = [e for e in runs.events if e.type == "search.nodes"]
+        final = any(n.forced and n.score is None for n in nodes_of(runs.events).values())
+        assert len(runs.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
 
 
 async def test_without_association_the_trace_is_that_of_plain_search(store):
     trees = []
     for method, more in ((CoAT, {"beta": 0.0}), (MonteCarloThoughts, {})):
-        desk = ThinkingDesk(store, World())
-        await desk.solve(method, QUESTION, name=method.name, instruction="Think.", expansions=8, **more)
-        nodes = nodes_of(desk.events)
+        runs = ThoughtSearchRuns(store, World())
+        await runs.solve(method, QUESTION, name=method.name, instruction="Think.", expansions=8, **more)
+        nodes = nodes_of(runs.events)
         trees.append(
             (
                 [(n.id, n.parent, n.text, n.score, n.values["N"], n.values["V"]) for n in nodes.values()],
-                [e.path for e in desk.events if e.type == "search.selected"],
+                [e.path for e in runs.events if e.type == "search.selected"],
             )
         )
     assert trees[0] == trees[1]
@@ -134,15 +134,17 @@ class Planted(World):
 
 
 async def test_a_planted_fact_is_found_by_coat_and_not_without_association(store):
-    brain = Brain(lambda text: [Snippet(text=Planted.FACT, source_id="towers.txt")] if "part 1" in text else [])
-    desk = ThinkingDesk(store, Planted())
-    found = await desk.solve(CoAT, Planted.QUESTION, name="with", brains=[brain], max_depth=4)
+    source = ListSource(lambda text: [Snippet(text=Planted.FACT, source_id="towers.txt")] if "part 1" in text else [])
+    runs = ThoughtSearchRuns(store, Planted())
+    found = await runs.solve(CoAT, Planted.QUESTION, name="with", brains=[source], max_depth=4)
     assert found.best.answer.startswith("Quax")
     assert [(c.source, c.text) for c in found.best.citations] == [("towers.txt", Planted.FACT)]
-    lost = await ThinkingDesk(store, Planted()).solve(MonteCarloThoughts, Planted.QUESTION, name="without", max_depth=4)
+    lost = await ThoughtSearchRuns(store, Planted()).solve(
+        MonteCarloThoughts, Planted.QUESTION, name="without", max_depth=4
+    )
     assert lost.best.answer == "Zed"
     assert lost.best.citations == ()
-    alone = await ThinkingDesk(store, Planted()).solve(CoAT, Planted.QUESTION, name="alone", max_depth=4)
+    alone = await ThoughtSearchRuns(store, Planted()).solve(CoAT, Planted.QUESTION, name="alone", max_depth=4)
     assert alone.best.answer == "Zed"
 
 
@@ -156,7 +158,7 @@ async def test_every_text_of_a_prompt_is_the_questions_the_paths_or_fixed(store)
             return {f"{own}/{c}": 1.0 for c in "abc"}
 
     world = Marked()
-    await ThinkingDesk(store, world).solve(CoAT, QUESTION, k=3, expansions=7, max_depth=5)
+    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, k=3, expansions=7, max_depth=5)
     assert len(world.seen) > 20
     for _, path, text in world.seen:
         allowed = {*path}
@@ -173,15 +175,15 @@ async def test_the_first_solution_that_reaches_tau_ends_the_search(store, method
             return {"The answer is Rome.": 1.0, "The answer is Oslo.": 1.0, f"More {len(path)}.": 2.0}
 
     reward = ScriptedReward(lambda step: 0.95 if "Rome" in step else 0.3)
-    desk = ThinkingDesk(store, Answers())
-    made = await desk.solve(
+    runs = ThoughtSearchRuns(store, Answers())
+    made = await runs.solve(
         method, QUESTION, k=2, expansions=30, reward=lambda run: MeteredReward(reward, "reward", run)
     )
-    nodes = nodes_of(desk.events)
+    nodes = nodes_of(runs.events)
     assert made.notes["ended"] == "done"
     assert made.best.answer == "Rome"
     assert made.confidence == pytest.approx(0.95)
-    rounds = [e for e in desk.events if e.type == "search.nodes"]
+    rounds = [e for e in runs.events if e.type == "search.nodes"]
     reached = [i for i, e in enumerate(rounds) for n in e.nodes if n.values.get("reward", 0) >= 0.9]
     assert reached
     assert reached[0] == len(rounds) - 1
@@ -211,24 +213,24 @@ async def test_whatever_a_brain_does_the_search_ends_and_counts_it(tmp_path_fact
             return asyncio.sleep(60, [])
         return [] if fault == "empty" else [Snippet(text="The city lies on a river.", source_id="x")] * 10
 
-    desk = ThinkingDesk(store, World())
-    desk.world.items = lambda path, last: [("The city lies on a river.", 1)] * 2
-    made = await desk.solve(
+    runs = ThoughtSearchRuns(store, World())
+    runs.world.items = lambda path, last: [("The city lies on a river.", 1)] * 2
+    made = await runs.solve(
         CoAT,
         QUESTION,
-        brains=[Brain(said)],
+        brains=[ListSource(said)],
         expansions=3,
         snippets=10,
-        deadline_s=0.05,
+        timeout_s=0.05,
         max_depth=4,
         k=2,
         association_tokens=400,
     )
-    (ended,) = [e for e in desk.events if e.type == "search.ended"]
+    (ended,) = [e for e in runs.events if e.type == "search.ended"]
     assert made.best is not None
     assert ended.cost["eb_errors"] == done.count("error")
     assert ended.cost["eb_timeouts"] == done.count("hang")
-    associated = [e for e in desk.events if e.type == "memory.associated"]
+    associated = [e for e in runs.events if e.type == "memory.associated"]
     proposed = sum(len(e.items) + sum(e.dropped.values()) for e in associated)
     assert proposed == 2 * sum(e.snippets > 0 and e.node > 0 for e in associated)  # only then is the model asked
     assert {e.snippets for e in associated} <= {0, 1}
@@ -242,10 +244,10 @@ async def test_equal_seeds_give_equal_traces(store, tmp_path, method):
     traces = []
     for seed in (3, 3, 4):
         own = await SqliteStore.open(tmp_path / f"{len(traces)}.sqlite3")
-        desk = ThinkingDesk(own, World())
-        desk.world.items = lambda path, last: [f"the city of {path[-1]}"]
-        await desk.solve(method, QUESTION, seed=seed, expansions=6)
-        traces.append(told(desk.events))
+        runs = ThoughtSearchRuns(own, World())
+        runs.world.items = lambda path, last: [f"the city of {path[-1]}"]
+        await runs.solve(method, QUESTION, seed=seed, expansions=6)
+        traces.append(told(runs.events))
         await own.aclose()
     assert traces[0] == traces[1]
     assert traces[0] != traces[2]
@@ -258,10 +260,10 @@ async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, me
         made.items = lambda path, last: [f"the city of {path[-1]}"]
         return made
 
-    whole = ThinkingDesk(store, world())
+    whole = ThoughtSearchRuns(store, world())
     expected = await whole.solve(method, QUESTION, name="whole", expansions=6)
     calls = len(whole.model.generate_calls)
-    cut = ThinkingDesk(store, world())
+    cut = ThoughtSearchRuns(store, world())
     count = 0
 
     def hold():
@@ -290,11 +292,11 @@ async def test_a_budget_is_kept_and_the_best_so_far_comes_back(store, method, to
         def answer(self, path, text):
             return " Rome."
 
-    desk = ThinkingDesk(store, Slow())
-    made = await desk.solve(
+    runs = ThoughtSearchRuns(store, Slow())
+    made = await runs.solve(
         method, QUESTION, name=f"{tokens}", budget=Budget(tokens=tokens), expansions=50, max_depth=9
     )
-    assert desk.run.ledger.used("tokens") <= tokens
+    assert runs.run.ledger.used("tokens") <= tokens
     assert made.stopped == "budget"
     if tokens >= 200:
         assert made.best.answer == "Rome"
@@ -307,9 +309,9 @@ async def test_calls_that_run_out_leave_what_was_written(store, method, calls):
         def steps(self, path, text):
             return {"The answer is Rome.": 1.0}
 
-    desk = ThinkingDesk(store, Answers())
-    made = await desk.solve(method, QUESTION, name=f"{calls}", budget=Budget(calls=calls), k=2, expansions=20)
-    assert desk.run.ledger.used("calls") <= calls
+    runs = ThoughtSearchRuns(store, Answers())
+    made = await runs.solve(method, QUESTION, name=f"{calls}", budget=Budget(calls=calls), k=2, expansions=20)
+    assert runs.run.ledger.used("calls") <= calls
     if calls >= 2 or method is MonteCarloThoughts:
         assert made.best.answer == "Rome"
     else:
@@ -317,10 +319,10 @@ async def test_calls_that_run_out_leave_what_was_written(store, method, calls):
 
 
 async def test_the_limit_of_the_search_itself_is_no_spent_budget(store):
-    desk = ThinkingDesk(store, World())
+    runs = ThoughtSearchRuns(store, World())
     limits = {"gen_tokens": 900, "finish_tokens": 64}
-    made = await desk.solve(CoAT, QUESTION, expansions=50, max_depth=9, limits=limits)
-    assert desk.run.ledger.used("tokens") <= 900
+    made = await runs.solve(CoAT, QUESTION, expansions=50, max_depth=9, limits=limits)
+    assert runs.run.ledger.used("tokens") <= 900
     assert made.stopped == "done"
 
 
@@ -330,12 +332,12 @@ async def test_a_search_that_finds_no_end_is_made_to_answer(store, method):
         def answer(self, path, text):
             return " Rome."
 
-    desk = ThinkingDesk(store, Endless())
-    made = await desk.solve(method, QUESTION, expansions=2, max_depth=9)
-    (forced,) = [n for n in nodes_of(desk.events).values() if n.forced]
+    runs = ThoughtSearchRuns(store, Endless())
+    made = await runs.solve(method, QUESTION, expansions=2, max_depth=9)
+    (forced,) = [n for n in nodes_of(runs.events).values() if n.forced]
     assert forced.score is None
     assert made.best.answer == "Rome"
-    nodes = nodes_of(desk.events)
+    nodes = nodes_of(runs.events)
     parents = {n.parent for n in nodes.values() if not n.forced}
     leaves = [n for n in nodes.values() if not n.forced and n.id not in parents]
     best = max(leaves, key=lambda n: (n.values["V"], n.depth, -n.id))
@@ -347,9 +349,9 @@ async def test_at_the_depth_limit_the_last_thought_is_the_answer(store):
         def answer(self, path, text):
             return " Rome."
 
-    desk = ThinkingDesk(store, Endless())
-    made = await desk.solve(MonteCarloThoughts, QUESTION, k=2, expansions=50, max_depth=2)
-    nodes = nodes_of(desk.events)
+    runs = ThoughtSearchRuns(store, Endless())
+    made = await runs.solve(MonteCarloThoughts, QUESTION, k=2, expansions=50, max_depth=2)
+    nodes = nodes_of(runs.events)
     assert made.notes["ended"] == "exhausted"
     assert {n.depth for n in nodes.values() if n.terminal} == {2}
     assert all(n.forced for n in nodes.values() if n.depth == 2)
@@ -360,28 +362,28 @@ async def test_duplicates_are_sampled_anew_and_count(store):
         def steps(self, path, text):
             return {"Always the same.": 6.0, "Or this.": 1.0}
 
-    desk = ThinkingDesk(store, Same())
-    made = await desk.solve(MonteCarloThoughts, QUESTION, k=2, resamples=4, expansions=1, temperature=1.0)
-    children = [n.text for n in nodes_of(desk.events).values() if n.depth == 1 and not n.forced]
+    runs = ThoughtSearchRuns(store, Same())
+    made = await runs.solve(MonteCarloThoughts, QUESTION, k=2, resamples=4, expansions=1, temperature=1.0)
+    children = [n.text for n in nodes_of(runs.events).values() if n.depth == 1 and not n.forced]
     assert len(children) == len(set(children)) <= 2
-    sampled = sum(e.samples for e in desk.calls())
+    sampled = sum(e.samples for e in runs.calls())
     assert made.notes["search"]["duplicates"] > 0
     assert sampled > 2 + len(children)  # two, their judging, and those that were sampled anew
 
 
 @pytest.mark.parametrize("judging", ["merged", "separate", "digits"])
 async def test_every_way_of_judging_gives_the_scores_that_were_said(store, judging):
-    class Judged(World):
+    class ScoredWorld(World):
         def score(self, path, aspect):
             return 6 if aspect == "step" else 3
 
         def items(self, path, last):
             return [f"the city of {path[-1]}"]
 
-    desk = ThinkingDesk(store, Judged())
-    await desk.solve(CoAT, QUESTION, name=judging, judging=judging, expansions=2, beta=0.5)
+    runs = ThoughtSearchRuns(store, ScoredWorld())
+    await runs.solve(CoAT, QUESTION, name=judging, judging=judging, expansions=2, beta=0.5)
     top = 9 if judging == "digits" else 10
-    node = nodes_of(desk.events)[1]
+    node = nodes_of(runs.events)[1]
     assert node.values["step"] == pytest.approx(6 / top)
     assert node.values["notes"] == pytest.approx(3 / top)
     assert node.score == pytest.approx((6 / top + 0.5 * 3 / top) / 1.5)
@@ -392,10 +394,10 @@ async def test_a_judge_that_makes_no_sense_is_counted_and_says_half(store):
         def score(self, path, aspect):
             return "splendid"
 
-    desk = ThinkingDesk(store, Mumbling())
-    await desk.solve(MonteCarloThoughts, QUESTION, k=2, expansions=2)
-    (ended,) = [e for e in desk.events if e.type == "search.ended"]
-    judged = [n for n in nodes_of(desk.events).values() if n.score is not None]
+    runs = ThoughtSearchRuns(store, Mumbling())
+    await runs.solve(MonteCarloThoughts, QUESTION, k=2, expansions=2)
+    (ended,) = [e for e in runs.events if e.type == "search.ended"]
+    judged = [n for n in nodes_of(runs.events).values() if n.score is not None]
     assert ended.cost["unread"] == len(judged)
     assert {n.score for n in judged} == {0.5}
 
@@ -408,8 +410,8 @@ HOSTILE = (
 async def test_what_a_brain_sends_is_data_and_never_reaches_the_judge(store):
     world = World()
     world.items = lambda path, last: []
-    await ThinkingDesk(store, world).solve(
-        CoAT, QUESTION, brains=[Brain(lambda text: [Snippet(text=HOSTILE, source_id="evil")])], expansions=3
+    await ThoughtSearchRuns(store, world).solve(
+        CoAT, QUESTION, brains=[ListSource(lambda text: [Snippet(text=HOSTILE, source_id="evil")])], expansions=3
     )
     judged = [text for kind, _, text in world.seen if kind == "judge"]
     associated = [text for kind, _, text in world.seen if kind == "associate"]
@@ -426,9 +428,11 @@ async def test_an_item_that_names_no_snippet_does_not_enter(store):
     world = World()
     world.items = lambda path, last: [("The city is made up.", 7), ("The city is real.", 2), "The city is nowhere."]
     snippets = [Snippet(text="one city", source_id="1"), Snippet(text="two cities", source_id="2")]
-    desk = ThinkingDesk(store, world)
-    await desk.solve(CoAT, QUESTION, brains=[Brain(lambda text: snippets)], expansions=1, k=1, association_tokens=400)
-    associated = [e for e in desk.events if e.type == "memory.associated"][-1]
+    runs = ThoughtSearchRuns(store, world)
+    await runs.solve(
+        CoAT, QUESTION, brains=[ListSource(lambda text: snippets)], expansions=1, k=1, association_tokens=400
+    )
+    associated = [e for e in runs.events if e.type == "memory.associated"][-1]
     assert [(i.text, i.source_id) for i in associated.items] == [("The city is real.", "2")]
     assert associated.dropped["unsupported"] == 2
     assert associated.snippets == 2
@@ -437,12 +441,12 @@ async def test_an_item_that_names_no_snippet_does_not_enter(store):
 async def test_queries_of_the_models_own_are_what_brains_are_asked(store):
     world = World()
     world.query = lambda path: f"who built {path[-1]}"
-    brain = Brain(lambda text: [])
-    await ThinkingDesk(store, world).solve(CoAT, QUESTION, brains=[brain], expansions=1, k=2, querying="model")
+    source = ListSource(lambda text: [])
+    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, brains=[source], expansions=1, k=2, query="model")
     worded = {path[-1] for kind, path, _ in world.seen if kind == "query"}
-    assert sorted(brain.asked) == sorted([QUESTION.text, *(f"who built {n}" for n in worded)])
-    plain = Brain(lambda text: [])
-    await ThinkingDesk(store, world).solve(CoAT, QUESTION, name="b", brains=[plain], expansions=1, k=2)
+    assert sorted(source.asked) == sorted([QUESTION.text, *(f"who built {n}" for n in worded)])
+    plain = ListSource(lambda text: [])
+    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, name="b", brains=[plain], expansions=1, k=2)
     assert all(asked.startswith(QUESTION.text) for asked in plain.asked)
 
 
@@ -454,9 +458,11 @@ async def test_notes_of_the_question_come_before_any_thought_unless_that_is_off(
         def steps(self, path, text):
             return {f"The answer is {'Rome' if 'on a hill' in text else 'Oslo'}.": 1.0}
 
-    seen = await ThinkingDesk(store, Known()).solve(CoAT, QUESTION, name="with", expansions=1)
+    seen = await ThoughtSearchRuns(store, Known()).solve(CoAT, QUESTION, name="with", expansions=1)
     assert seen.best.answer == "Rome"
-    blind = await ThinkingDesk(store, Known()).solve(CoAT, QUESTION, name="without", expansions=1, at_once=False)
+    blind = await ThoughtSearchRuns(store, Known()).solve(
+        CoAT, QUESTION, name="without", expansions=1, associate_question=False
+    )
     assert blind.best.answer == "Oslo"
 
 
@@ -468,10 +474,10 @@ async def test_a_vote_weighs_solutions_by_their_scores(store):
         def score(self, path, aspect):
             return {"a": 4, "b": 4, "c": 6}[path[-1][0]]
 
-    best = await ThinkingDesk(store, Voting()).solve(
+    best = await ThoughtSearchRuns(store, Voting()).solve(
         MonteCarloThoughts, QUESTION, name="best", resamples=9, expansions=1
     )
-    vote = await ThinkingDesk(store, Voting()).solve(
+    vote = await ThoughtSearchRuns(store, Voting()).solve(
         MonteCarloThoughts, QUESTION, name="vote", resamples=9, expansions=1, select="vote"
     )
     assert (best.best.answer, best.confidence) == ("Oslo", 0.6)
