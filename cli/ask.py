@@ -1,14 +1,27 @@
-"""`reason ask`: a question answered here and now."""
+"""`reason ask`: answer a question."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import options
+from .command import option_model
+from .options import (
+    ENGINE,
+    REASONING,
+    VERIFICATION,
+    BudgetOptions,
+    EngineOptions,
+    Json,
+    ReasoningOptions,
+    Store,
+    Stream,
+    Trace,
+    resume_flags,
+)
 
 EXAMPLES = """
 [b]Examples[/b]
@@ -22,157 +35,123 @@ cat report.txt | reason ask "What was decided?" --context -
 reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
 reason ask - --budget-tokens 2000 --trace trace.html < question.txt
 
-The answer goes to standard output, everything else to standard error.
+The answer is written to standard output, everything else to standard error.
 
 [b]Exit status[/b]
 
-0 answered   1 internal error   2 wrong usage   3 the model failed
-4 budget spent, the answer is partial   5 not verified   130 interrupted
+0 answered   1 internal error   2 usage error   3 model failure
+4 budget exhausted, the answer is partial   5 not verified   130 interrupted
 """
 
 
-def above_zero(value: float | None) -> float | None:
-    """Refuse a limit that nothing could keep."""
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is not a number above 0")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class AskOptions:
+    """Options of `reason ask`."""
 
-
-def limit_option(flag: str, metavar: str, help_: str) -> Any:
-    """A limit of the budget as an option."""
-    return typer.Option(
-        flag, metavar=metavar, help=help_, callback=above_zero, show_default=False, rich_help_panel=options.BUDGET
-    )
-
-
-def ask(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")],
-    strategy: options.Strategy = None,
-    model: options.MainModel = None,
-    small_model: options.SmallModel = None,
-    judge_model: options.JudgeModel = None,
-    reward_model: options.RewardModel = None,
-    jurors: options.Jurors = None,
-    chair_model: options.ChairModel = None,
-    parameters: options.Parameters = None,
-    calibration: options.Calibration = None,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question; - reads it from standard input.")]
+    reasoning: ReasoningOptions
     context: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
-            "--context",
             metavar="FILE|DIR|…",
-            help="Text file that the answer may rest on (- is standard input); or, for coat and rag, where to look "
-            "things up: DIR, faiss:PATH, http://…, mcp:COMMAND, model:NAME. May be repeated.",
+            help="Text file for the prompt (- is standard input), or a knowledge source for coat and rag: DIR, "
+            "faiss:PATH, http://…, mcp:COMMAND or model:NAME. Repeatable.",
             show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=REASONING,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     memory: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Memory that coat and rag recall and coat adds to; `reason memory` manages them.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            help="Named memory that coat and rag read and coat extends; see [b]reason memory[/b].",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
+    ] = None
     choices: Annotated[
         str | None,
         typer.Option(
-            "--choices",
             metavar="A|B|C",
-            help="Options of a multiple-choice question; the answer is a letter.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            help="Choices of a multiple-choice question; the answer is a letter.",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="N",
-            help="Seed: the same seed gives the same answer. (default: drawn, and recorded)",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            help="Random seed; the same seed gives the same answer. (default: random, recorded with the run)",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
-    verify: Annotated[
-        list[str] | None,
+    ] = None
+    verifiers: Annotated[
+        list[str],
         typer.Option(
             "--verify",
             metavar="NAME",
-            help="Verifier of the answer; may be repeated.",
+            help="Verifier of the answer; [b]reason verifiers[/b] lists them. Repeatable.",
             show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=VERIFICATION,
         ),
-    ] = None,
-    verify_parameters: Annotated[
-        list[str] | None,
+    ] = field(default_factory=list)
+    verifier_parameters: Annotated[
+        list[str],
         typer.Option(
             "--verify-set",
             metavar="NAME.KEY=VALUE",
-            help="Parameter of a verifier; may be repeated: see [b]reason verifiers show NAME[/b].",
+            help="Parameter of a verifier; see [b]reason verifiers show NAME[/b]. Repeatable.",
             show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=VERIFICATION,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     evidence: Annotated[
-        list[Path] | None,
+        list[Path],
         typer.Option(
-            "--evidence",
             metavar="PATH",
-            help="Where verifiers look for evidence: a file, folder or saved index, beside the files of --context. "
-            "May be repeated.",
+            help="Evidence for the verifiers, in addition to the files of --context: a file, directory or saved index. "
+            "Repeatable.",
             show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=VERIFICATION,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     repairs: Annotated[
         int | None,
         typer.Option(
-            "--repairs",
             min=0,
             max=10,
             metavar="N",
-            help="Most times that an answer which did not pass goes back to the strategy with what was found. "
+            help="Maximum number of repairs: answers that fail verification go back to the strategy with the report. "
             "(default: 1)",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=VERIFICATION,
         ),
-    ] = None,
+    ] = None
     require_verified: Annotated[
         bool,
         typer.Option(
             "--require-verified",
-            help="Exit with status 5 unless the verifiers support the answer.",
-            rich_help_panel=options.RUNNING,
+            help="Exit status 5 unless the verifiers support the answer.",
+            rich_help_panel=VERIFICATION,
         ),
-    ] = False,
-    budget_tokens: Annotated[
-        int | None, limit_option("--budget-tokens", "N", "Most tokens generated, all models.")
-    ] = None,
-    budget_calls: Annotated[int | None, limit_option("--budget-calls", "N", "Most model calls.")] = None,
-    budget_seconds: Annotated[
-        float | None, limit_option("--budget-seconds", "S", "Most seconds, waiting included.")
-    ] = None,
-    budget_usd: Annotated[float | None, limit_option("--budget-usd", "X", "Most US dollars.")] = None,
-    as_json: options.Json = False,
-    stream: options.Stream = None,
-    trace: options.Trace = None,
-    store: options.Store = None,
+    ] = False
+    budget: BudgetOptions
+    as_json: Json = False
+    stream: Stream = None
+    trace: Trace = None
+    store: Store = None
     reuse: Annotated[
         str | None,
         typer.Option(
             metavar="run|store|none",
-            help="Whose stored replies may answer a model call instead of the model: this run's, any run's, nobody's. "
-            "(default: run)",
-            show_default=False,
-            rich_help_panel=options.ENGINE,
+            help="Stored completions that may replace model calls: of this run, of any run, or none. (default: run)",
+            rich_help_panel=ENGINE,
         ),
-    ] = None,
-    weight_format: options.WeightFormat = None,
-    threads: options.Threads = None,
-) -> None:
+    ] = None
+    engine: EngineOptions
+
+
+@option_model
+def ask(options: AskOptions) -> None:
     """Answer a question."""
     from ..core.errors import UserError
     from ..core.settings import load_settings
@@ -181,56 +160,57 @@ def ask(
         check_one_stdin,
         parse_choices,
         parse_parameters,
-        parse_verify_parameters,
+        parse_verifier_parameters,
         read_contexts,
         read_question,
-        sort_contexts,
+        split_contexts,
     )
 
-    check_one_stdin([question == STDIN, *(given == STDIN for given in context or ())])
-    files, sources = sort_contexts(context or ())
-    asked = read_question(question)
-    options_given = parse_choices(choices)
-    chosen = parse_parameters(parameters or ())
-    verifying = parse_verify_parameters(verify_parameters or ())
+    reasoning = options.reasoning
+    check_one_stdin([options.question == STDIN, *(value == STDIN for value in options.context)])
+    files, sources = split_contexts(options.context)
+    question = read_question(options.question)
+    choices = parse_choices(options.choices)
+    parameters = parse_parameters(reasoning.parameters)
+    verifier_parameters = parse_verifier_parameters(options.verifier_parameters)
     documents = read_contexts(files)
-    if evidence and not verify and not load_settings().verify:
-        raise UserError("--evidence is looked at by verifiers, and none is named", hint="add --verify davinci")
+    if options.evidence and not options.verifiers and not load_settings().verify:
+        raise UserError("--evidence is used by verifiers, and no verifier is set", hint="add --verify davinci")
     settings = load_settings(
-        strategy=strategy,
-        model=model,
-        verify=tuple(verify) if verify else None,
-        evidence=tuple(str(path.expanduser().absolute()) for path in evidence) if evidence else None,
-        repairs=repairs,
-        seed=seed,
-        budget=options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
-        store=store,
-        reuse=reuse,
-        local=options.given(weight_format=weight_format, threads=threads),
+        strategy=reasoning.strategy,
+        model=reasoning.model,
+        verify=tuple(options.verifiers) or None,
+        evidence=tuple(str(path.expanduser().absolute()) for path in options.evidence) or None,
+        repairs=options.repairs,
+        seed=options.seed,
+        budget=options.budget.limits,
+        store=options.store,
+        reuse=options.reuse,
+        local=options.engine.local,
     )
 
     from ..agents.reasoner import Reasoner
-    from .answering import Outlet, answer_here
+    from .terminal_run import Output, answer_in_terminal
 
-    answer_here(
+    answer_in_terminal(
         lambda progress: Reasoner(
-            parameters=chosen,
-            require_verified=require_verified,
-            verify_parameters=verifying,
-            small_model=small_model,
-            judge_model=judge_model,
-            reward_model=reward_model,
-            jurors=jurors or None,
-            chair_model=chair_model,
-            calibration=calibration,
+            parameters=parameters,
+            require_verified=options.require_verified,
+            verify_parameters=verifier_parameters,
+            small_model=reasoning.small_model,
+            judge_model=reasoning.judge_model,
+            reward_model=reasoning.reward_model,
+            jurors=reasoning.jurors or None,
+            chair_model=reasoning.chair_model,
+            calibration=reasoning.calibration,
             context=sources or None,
-            memory=memory,
+            memory=options.memory,
             settings=settings,
             progress=progress,
         ),
         lambda reasoner, sinks, stream_text: reasoner.aask(
-            asked, choices=options_given, documents=documents, sinks=sinks, stream_text=stream_text
+            question, choices=choices, documents=documents, sinks=sinks, stream_text=stream_text
         ),
-        Outlet(as_json, stream, trace, options.resume_flags(store)),
+        Output(options.as_json, options.stream, options.trace, resume_flags(options.store)),
         settings.budget,
     )

@@ -1,66 +1,71 @@
-"""`reason config`: what is set, and where."""
+"""`reason config`: the settings in force and the source of each."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from .command import option_model
 from .options import Json
-from .render.console import out, write_line
+from .render.console import out, plain_table, write_line
 
-config_app = typer.Typer(help="Show the settings and where each comes from.", no_args_is_help=False)
+config_app = typer.Typer(help="Show the settings and their sources.", no_args_is_help=False)
 
 
 @config_app.callback(invoke_without_command=True)
 def config(context: typer.Context) -> None:
-    """Show the settings and where each comes from.
+    """Show the settings and their sources.
 
-    Settings come from flags, the environment (REASON_…), reason.toml here, reason.toml in the user's configuration
-    folder, and the defaults, the first that has a value.
+    A setting is taken from the first of: options, the environment (REASON_…), reason.toml in the working directory,
+    reason.toml in the user's configuration directory, the defaults.
     """
     if context.invoked_subcommand is None:
         show()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShowConfigOptions:
+    """Options of `reason config show`."""
+
+    as_json: Json = False
+    changed: Annotated[bool, typer.Option("--changed", help="Only settings that differ from the defaults.")] = False
+
+
 @config_app.command()
-def show(
-    as_json: Json = False,
-    changed: Annotated[bool, typer.Option("--changed", help="Only what differs from the defaults.")] = False,
-) -> None:
+@option_model
+def show(options: ShowConfigOptions) -> None:
     """Show every setting with its value and its source.
 
-    A setting is changed in reason.toml, for example [b]model = "local/smollm2-135m"[/b], or in the environment,
-    for example [b]REASON_BUDGET__TOKENS=2000[/b].
+    Settings are changed in reason.toml, for example [b]model = "local/smollm2-135m"[/b], or in the environment, for
+    example [b]REASON_BUDGET__TOKENS=2000[/b].
     """
-    from ..core.settings import config_files, load_settings, where_set
+    from ..core.settings import config_files, load_settings, setting_sources
 
-    told = where_set(load_settings(), {})
-    if changed:
-        told = {name: (value, source) for name, (value, source) in told.items() if source != "default"}
+    settings = setting_sources(load_settings(), {})
+    if options.changed:
+        settings = {name: (value, source) for name, (value, source) in settings.items() if source != "default"}
     files = [{"path": str(path), "found": path.is_file()} for path in reversed(config_files())]
-    if as_json:
-        settings = {name: {"value": value, "source": source} for name, (value, source) in told.items()}
-        write_line(json.dumps({"settings": settings, "files": files}, indent=2, ensure_ascii=False))
+    if options.as_json:
+        values = {name: {"value": value, "source": source} for name, (value, source) in settings.items()}
+        write_line(json.dumps({"settings": values, "files": files}, indent=2, ensure_ascii=False))
         return
 
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("setting", "value", "source"):
-        table.add_column(head, overflow="fold")
-    for name, (value, source) in told.items():
-        table.add_row(Text(name), _value(value), Text(source, "dim" if source == "default" else "green"))
+    table = plain_table("setting", "value", "source")
+    for name, (value, source) in settings.items():
+        table.add_row(Text(name), _format(value), Text(source, "dim" if source == "default" else "green"))
     console = out()
-    console.print(table if told else Text("nothing differs from the defaults"))
+    console.print(table if settings else Text("all settings have their defaults"))
     console.print()
     for file in files:
-        console.print(Text(f"{'read' if file['found'] else 'not there'}: {file['path']}", "dim"))
+        console.print(Text(f"{'read' if file['found'] else 'missing'}: {file['path']}", "dim"))
 
 
-def _value(value: Any) -> Any:
+def _format(value: Any) -> Any:
     from rich.text import Text
 
     if value is None:

@@ -1,53 +1,61 @@
-"""`reason doctor`: whether a question could be answered here, found out by trying."""
+"""`reason doctor`: check by trial whether questions can be answered on this machine."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .command import option_model
 from .options import Json
 from .render.console import out, write_line
 
 if TYPE_CHECKING:
-    from .check import Check
+    from .doctor_checks import Check
 
-EXIT_NOT_WELL = 3
+EXIT_FAILED = 3
 
 
-def doctor(
-    pull: Annotated[bool, typer.Option("--pull", help="Fetch the default models if they are not here.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not start vLLM, which takes half a minute.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Find out by trying what works here, and say what is missing.
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """Options of `reason doctor`."""
 
-    Starts each backend that is installed; no request is made that could cost money. Exit status 0 if everything
-    installed or chosen works, else 3.
+    pull: Annotated[bool, typer.Option("--pull", help="Download of missing default models.")] = False
+    quick: Annotated[bool, typer.Option("--quick", help="No start of vLLM, which takes half a minute.")] = False
+    as_json: Json = False
+
+
+@option_model
+def doctor(options: DoctorOptions) -> None:
+    """Check what works on this machine, and report what is missing.
+
+    Starts each installed backend; makes no request that could cost money. Exit status 0 if everything installed or
+    chosen works, else 3.
     """
     from ..core.settings import load_settings
-    from .checks import examine
+    from .doctor_checks import run_checks
     from .interrupts import run_interruptible
     from .render.status import status_line
 
     settings = load_settings()
-    found: list[Check] = []
+    checks: list[Check] = []
 
-    async def look() -> None:
-        with status_line(quiet=as_json) as line:
-            async for check in examine(settings, pull=pull, quick=quick, tell=line):
-                found.append(check)
-                if not as_json:
-                    with line.hidden():
+    async def run() -> None:
+        with status_line(quiet=options.as_json) as report:
+            async for check in run_checks(settings, pull=options.pull, quick=options.quick, report=report):
+                checks.append(check)
+                if not options.as_json:
+                    with report.hidden():
                         _print(check)
 
-    run_interruptible(look())
-    well = all(check.state != "fail" for check in found)
-    if as_json:
-        write_line(json.dumps({"ok": well, "checks": [c._asdict() for c in found]}, indent=2, ensure_ascii=False))
-    if not well:
-        raise typer.Exit(EXIT_NOT_WELL)
+    run_interruptible(run())
+    ok = all(check.state != "fail" for check in checks)
+    if options.as_json:
+        write_line(json.dumps({"ok": ok, "checks": [c._asdict() for c in checks]}, indent=2, ensure_ascii=False))
+    if not ok:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _print(check: Check) -> None:

@@ -1,9 +1,8 @@
-"""A program of its own that starts an engine, lets it write with a hook, and ends it: `reason doctor`'s trial of vLLM.
+"""The trial of an engine by `reason doctor`, as a separate program: start, generate, shut down.
 
-Run as `python -m reason.cli.engine_trial MODEL`. Settings come as JSON on the first line of standard input; the result
-is one line of JSON on standard output. The rest of standard input is only waited for: when it ends, so does everything
-here, however whoever holds the other end has ended. The program leads a process group, which the engine's processes
-belong to.
+Run as `python -m reason.cli.engine_trial MODEL`. The settings are read as JSON from the first line of standard input;
+the result is one line of JSON on standard output. When the rest of standard input ends, however the parent process
+ended, the program kills its process group, to which the engine's processes belong.
 """
 
 from __future__ import annotations
@@ -20,66 +19,66 @@ from typing import Any
 from ..core.errors import ReasonError
 from ..core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ..core.settings import Settings
+from ..serving.factory import load_model
 from ..serving.model import LanguageModel
-from ..serving.open import open_model
 
 TOKENS = 4
 ONLY = "only_tokens"
 
 
 async def trial(name: str, settings: Settings) -> dict[str, Any]:
-    """Open a model, have it write two samples, one of them with a hook, and close it."""
-    began = time.monotonic()
-    model = await open_model(name, settings)
+    """Load a model, generate two samples, one of them with a logits processor, and close it."""
+    started = time.monotonic()
+    model = await load_model(name, settings)
     try:
-        opened = time.monotonic()
+        loaded = time.monotonic()
         prompt = Prompt.user("Say hello.")
         plain = Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=TOKENS))
-        [[said]] = await model.generate([plain])
-        if said.failure is not None:
-            return {"error": said.failure.message}
-        hooks = await _hooks_act(model, plain, said.token_ids[-1])
-        written = time.monotonic()
+        [[completion]] = await model.generate([plain])
+        if completion.failure is not None:
+            return {"error": completion.failure.message}
+        hooks = await _hooks_work(model, plain, completion.token_ids[-1])
+        generated = time.monotonic()
     finally:
         await model.aclose()
     return {
-        "text": said.text,
-        "tokens": len(said.token_ids),
+        "text": completion.text,
+        "tokens": len(completion.token_ids),
         "hooks": hooks,
-        "started_s": opened - began,
-        "wrote_s": written - opened,
-        "ended_s": time.monotonic() - written,
+        "started_s": loaded - started,
+        "wrote_s": generated - loaded,
+        "ended_s": time.monotonic() - generated,
     }
 
 
-async def _hooks_act(model: LanguageModel, plain: Request, token: int) -> bool | None:
-    """Whether a hook that lets one token alone be said does so; None if the model has no hooks, as while it drafts."""
-    if ONLY not in model.capabilities.hooks:
+async def _hooks_work(model: LanguageModel, plain: Request, token: int) -> bool | None:
+    """Whether a processor that allows one token only takes effect; None if the model supports none."""
+    if ONLY not in model.capabilities.logits_processors:
         return None
     only = LogitsProcessorSpec(name=ONLY, args={"ids": [token]})
     hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
-    [[held]] = await model.generate([hooked])
-    return set(held.token_ids) == {token}
+    [[restricted]] = await model.generate([hooked])
+    return set(restricted.token_ids) == {token}
 
 
 def _first_line() -> bytes:
-    # Not through sys.stdin: its lock, held by a waiting thread, would stop a forked process, which closes it first.
+    # Not through sys.stdin: a forked process closes it first and would wait for its lock, which a reading thread holds.
     line = b""
     while not line.endswith(b"\n") and (more := os.read(0, 65_536)):
         line += more
     return line
 
 
-def _end_with_the_other_side() -> None:
+def _kill_group_at_end_of_input() -> None:
     while os.read(0, 4096):
         continue
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def main() -> None:
-    """Run the trial of the model named on the command line."""
+    """Run the trial of the model on the command line."""
     settings = Settings.model_validate_json(_first_line())
-    threading.Thread(target=_end_with_the_other_side, daemon=True).start()
+    threading.Thread(target=_kill_group_at_end_of_input, daemon=True).start()
     try:
         result = asyncio.run(trial(sys.argv[1], settings))
     except ReasonError as e:

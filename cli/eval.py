@@ -1,18 +1,51 @@
-"""`reason eval`: strategies measured on datasets, compared and reported."""
+"""`reason eval`: measure strategies on datasets, compare and report runs."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_args
 
 import typer
 from typer.core import TyperGroup
 
-from . import options
-from .ask import limit_option
-from .completions import complete_dataset
+from .command import is_default, option_model
+from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .options import (
+    DATA,
+    ENGINE,
+    OUTPUT,
+    REASONING,
+    BudgetOptions,
+    Concurrency,
+    EngineOptions,
+    FieldMap,
+    FileStore,
+    Json,
+    Limit,
+    ReasoningOptions,
+    complete_dataset,
+)
+from .render.console import out, plural, say, write_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core.settings import Settings
+    from ..evals.plan import DatasetSource, EvalPlan
+    from ..evals.results import ResultRow
+    from ..evals.task import Task
+    from .render.eval_view import EvalView
 
 SCALE = "Scale"
+RUNS = Path("eval-runs")
+MIN_USEFUL_AUROC = 0.6
+"""Area under the ROC curve within questions below which selecting and pruning are hardly better than chance."""
 
 EXAMPLES = """
 [b]Examples[/b]
@@ -28,16 +61,16 @@ reason eval calibrate runs/sc8 --method platt --out sc8.json
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 wrong usage   3 the model failed
-130 interrupted: what there is is saved, and the command that goes on is said
+0 finished   1 internal error   2 usage error   3 model failure
+130 interrupted; finished items are saved, and the command that resumes is printed
 """
 
 
 class RunByDefault(TyperGroup):
-    """Takes what is no command's name for the dataset of `run`."""
+    """A command group that runs `run DATASET` for `DATASET`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` in front where it was left out."""
+        """Insert `run` if the first argument is no command."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -53,411 +86,691 @@ def eval_(context: typer.Context) -> None:
     reason eval DATASET is short for reason eval run DATASET.
     """
     if context.invoked_subcommand is None:
-        import sys
-
         sys.stdout.write(context.get_help() + "\n")
 
 
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        help="Folder of the run. (default: eval-runs/, under a name that follows from the settings)",
-        show_default=False,
-        rich_help_panel=options.OUTPUT,
-    ),
-]
 Resume = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Go on with the run in --out; nothing is paid twice.", rich_help_panel=options.OUTPUT
+        "--resume", help="Continuation of the run in --out; finished items are not repeated.", rich_help_panel=OUTPUT
     ),
 ]
 Reuse = Annotated[
     str | None,
     typer.Option(
         metavar="run|store|none",
-        help="Whose stored replies may answer a call: the item's own, any run's, nobody's. (default: store)",
-        show_default=False,
-        rich_help_panel=options.ENGINE,
-    ),
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="C",
-        help="Most items under way at a time. (default: 16)",
-        show_default=False,
-        rich_help_panel=SCALE,
+        help="Stored completions that may replace model calls: of the item, of any run, or none. (default: store)",
+        rich_help_panel=ENGINE,
     ),
 ]
 
 
-@eval_app.command(epilog=EXAMPLES)
-def run(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[DATASET]",
-            help="Name of a dataset, or a JSONL or CSV file; left out to --resume a run.",
-            autocompletion=complete_dataset,
-            show_default=False,
-        ),
-    ] = None,
-    strategy: options.Strategy = None,
-    model: options.MainModel = None,
-    small_model: options.SmallModel = None,
-    judge_model: options.JudgeModel = None,
-    reward_model: options.RewardModel = None,
-    jurors: options.Jurors = None,
-    chair_model: options.ChairModel = None,
-    parameters: options.Parameters = None,
-    calibration: options.Calibration = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="K",
-            help="Ask every item under K seeds. (default: 1)",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="The first seed; the others follow. (default: 0)",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """How a dataset is loaded."""
+
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            metavar="FILE",
-            help="Local file, or folder of datasets, instead of the hub.",
-            show_default=False,
-            rich_help_panel=options.DATA,
+            metavar="FILE", help="Local file, or directory of datasets, instead of the hub.", rich_help_panel=DATA
         ),
-    ] = None,
-    map_: options.FieldMap = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Which reading of the dataset.", show_default=False, rich_help_panel=options.DATA
-        ),
-    ] = None,
+    ] = None
+    map: FieldMap = None
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Dataset variant.", rich_help_panel=DATA)] = None
     split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Another split of the hub's.", show_default=False, rich_help_panel=options.DATA
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMMIT", help="Another commit of the hub's.", show_default=False, rich_help_panel=options.DATA
-        ),
-    ] = None,
+        str | None, typer.Option(metavar="NAME", help="Split on the hub, if not the usual one.", rich_help_panel=DATA)
+    ] = None
+    revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit on the hub.", rich_help_panel=DATA)] = (
+        None
+    )
     dataset_options: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
             "--option",
             metavar="KEY=VALUE",
-            help="The dataset's own option; may be repeated.",
+            help="Option of the dataset. Repeatable.",
             show_default=False,
-            rich_help_panel=options.DATA,
+            rich_help_panel=DATA,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     choice_seed: Annotated[
         int | None,
         typer.Option(
             min=-1,
             metavar="N",
-            help="Seed of the order of choices; -1 leaves the source's. (default: 0)",
-            show_default=False,
-            rich_help_panel=options.DATA,
+            help="Seed of the order of choices; -1 keeps the source's order. (default: 0)",
+            rich_help_panel=DATA,
         ),
-    ] = None,
-    limit: Annotated[
+    ] = None
+    limit: Limit = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRunOptions:
+    """Options of `reason eval run`."""
+
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATASET]",
+            help="Name of a dataset, or a JSONL or CSV file; left out with --resume.",
+            autocompletion=complete_dataset,
+        ),
+    ] = None
+    reasoning: ReasoningOptions
+    seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Only the first N items.", show_default=False, rich_help_panel=options.DATA
+            min=1,
+            metavar="K",
+            help="Number of seeds; each item runs once per seed. (default: 1)",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
-    budget_tokens: Annotated[int | None, limit_option("--budget-tokens", "N", "Most tokens of an item.")] = None,
-    budget_calls: Annotated[int | None, limit_option("--budget-calls", "N", "Most model calls of an item.")] = None,
-    budget_seconds: Annotated[float | None, limit_option("--budget-seconds", "S", "Most seconds of an item.")] = None,
-    budget_usd: Annotated[float | None, limit_option("--budget-usd", "X", "Most US dollars of an item.")] = None,
-    concurrency: Concurrency = None,
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="First seed. (default: 0)", rich_help_panel=REASONING),
+    ] = None
+    source: DatasetOptions
+    budget: BudgetOptions
+    concurrency: Concurrency = None
     shard: Annotated[
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Only the I-th of N shards, from 1; [b]reason eval merge[/b] puts them together.",
-            show_default=False,
+            help="Shard I of N, counted from 1; [b]reason eval merge[/b] joins the shards.",
             rich_help_panel=SCALE,
         ),
-    ] = None,
+    ] = None
     executor: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where items are asked.", rich_help_panel=SCALE)
-    ] = "local",
+        str, typer.Option(metavar="local|ray", help="Executor of the items.", rich_help_panel=SCALE)
+    ] = "local"
     workers: Annotated[
-        int | None,
+        int,
         typer.Option(
-            min=1,
-            metavar="N",
-            help="Workers of the executor ray, each with an engine of its own. (default: 2)",
-            show_default=False,
-            rich_help_panel=SCALE,
+            min=1, metavar="N", help="Workers of the ray executor, each with its own engine.", rich_help_panel=SCALE
         ),
-    ] = None,
+    ] = 2
     endpoints: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
             "--endpoint",
             metavar="URL",
-            help="Server of one worker's model; may be repeated.",
+            help="Model server of one ray worker. Repeatable.",
             show_default=False,
             rich_help_panel=SCALE,
         ),
-    ] = None,
-    out: Out = None,
-    resume: Resume = False,
-    label: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="What reports call the run.", rich_help_panel=options.OUTPUT),
-    ] = None,
-    as_json: options.Json = False,
-    store: options.FileStore = None,
-    reuse: Reuse = None,
-    weight_format: options.WeightFormat = None,
-    threads: options.Threads = None,
-) -> None:
-    """Ask every item of a dataset and score the answers."""
-    from ..agents.chosen_models import refuse_idle_models
-    from ..core.settings import load_settings
-    from .eval_here import Request, Scale, run_here
-    from .eval_inputs import parse_shard, parse_texts
-    from .inputs import parse_parameters
-
-    given = {
-        "strategy": strategy,
-        "model": model,
-        "small_model": small_model,
-        "judge_model": judge_model,
-        "reward_model": reward_model,
-        "jurors": tuple(jurors) if jurors else None,
-        "chair_model": chair_model,
-        "budget": options.given(tokens=budget_tokens, calls=budget_calls, seconds=budget_seconds, usd=budget_usd),
-        "local": options.given(weight_format=weight_format, threads=threads),
-    }
-    settings = load_settings(**given, reuse=reuse or "store")
-    refuse_idle_models(settings, settings.verifiers, given)
-    if calibration is not None:
-        settings = settings.model_copy(update={"calibration": {**settings.calibration, settings.strategy: calibration}})
-    data_flags = (data, map_, variant, split, revision, dataset_options, choice_seed, limit)
-    asked = (*given.values(), parameters, calibration, seeds, seed, reuse, *data_flags)
-    run_here(
-        Request(
-            dataset=dataset,
-            data=data,
-            map=map_ or "",
-            variant=variant or "",
-            split=split or "",
-            revision=revision or "",
-            options=parse_texts(dataset_options or (), "--option"),
-            choice_seed=0 if choice_seed is None else None if choice_seed < 0 else choice_seed,
-            limit=limit,
-            parameters=parse_parameters(parameters or ()),
-            seeds=seeds or 1,
-            first_seed=seed or 0,
-            settings=settings,
-            label=label or "",
-            out=out,
-            resume=resume,
-            store=store,
-            as_json=as_json,
-            fresh_flags=any(said is not None and said != [] for said in asked),
-        ),
-        Scale(
-            concurrency=concurrency,
-            shard=parse_shard(shard),
-            executor=executor,
-            workers=workers or 2,
-            endpoints=tuple(endpoints or ()),
-        ),
-    )
-
-
-@eval_app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="What to run.", show_default=False)],
+    ] = field(default_factory=list)
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
             metavar="DIR",
-            help="Folder of the runs. (default: eval-runs/, under the file's name)",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
+            help="Directory of the run. (default: eval-runs/, under a name derived from the settings)",
+            rich_help_panel=OUTPUT,
         ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="Main model instead of the file's.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FILE",
-            help="Local file or folder of all datasets for which the file names none.",
-            show_default=False,
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    resume: Resume = False,
-    concurrency: Concurrency = None,
-    at_once: Annotated[
-        int,
-        typer.Option(
-            "--at-once",
-            metavar="N",
-            min=1,
-            max=64,
-            help="Datasets that are asked side by side; seconds are then those of a busy machine.",
-            rich_help_panel=options.RUNNING,
-        ),
-    ] = 1,
-    as_json: options.Json = False,
-    store: options.FileStore = None,
-    reuse: Reuse = None,
-    weight_format: options.WeightFormat = None,
-    threads: options.Threads = None,
-) -> None:
-    """Run strategies by parameters, budgets and models, from a TOML file; samples are recorded once for all of them."""
-    from ..core.settings import load_settings
-    from .eval_sweeping import sweep_here
+    ] = None
+    resume: Resume = False
+    label: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Name of the run in reports.", show_default=False, rich_help_panel=OUTPUT),
+    ] = ""
+    as_json: Json = False
+    store: FileStore = None
+    reuse: Reuse = None
+    engine: EngineOptions
 
-    settings = load_settings(reuse=reuse or "store", local=options.given(weight_format=weight_format, threads=threads))
-    sweep_here(
-        file,
+    @property
+    def decides_run(self) -> bool:
+        """Whether an option is set that decides the results of the run, apart from the dataset."""
+        groups = (self.reasoning, self.source, self.budget, self.engine)
+        return not all(map(is_default, groups)) or (self.seeds, self.seed, self.reuse) != (None, None, None)
+
+
+@eval_app.command(epilog=EXAMPLES)
+@option_model
+def run(options: EvalRunOptions) -> None:
+    """Run every item of a dataset and score the answers. Budget limits apply to each item."""
+    from ..core.errors import ReasonError, UserError
+    from .render.eval_tables import say_data
+    from .render.eval_view import EvalView
+
+    settings = _settings(options)
+    if options.executor not in ("local", "ray"):
+        raise UserError(f"unknown executor {options.executor!r}", hint="use local or ray")
+    if options.executor == "ray" and options.shard is not None:
+        raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
+    prepared = _prepare(options, settings)
+    say_data(prepared.task.use)
+    if prepared.plan.parameters.get("temperature") == 0 and len(prepared.plan.seeds) > 1:
+        say("temperature is 0, so every seed gives the same answer", label="note", style="cyan")
+    resume = shlex.join(
+        ["reason", "eval", "--resume", "--out", str(prepared.out)]
+        + (["--store", str(options.store)] if options.store is not None else [])
+        + (["--executor", "ray", "--workers", str(options.workers)] if options.executor == "ray" else [])
+    )
+    view = EvalView(prepared.label or f"{prepared.task.use.name} {prepared.plan.strategy}")
+    try:
+        with view:
+            rows = run_interruptible(
+                _evaluate(options, settings, prepared, view), on_first=lambda: view.note("stopping")
+            )
+    except asyncio.CancelledError:
+        say(f"interrupted; the finished items are saved: {resume}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except ReasonError:
+        if view.progress.total:  # an error before the first item leaves nothing to resume
+            say(f"the work so far is saved: {resume}", label="note", style="cyan")
+        raise
+    _print_result(prepared, rows, as_json=options.as_json)
+
+
+class _Prepared(NamedTuple):
+    plan: EvalPlan
+    task: Task
+    source: DatasetSource
+    out: Path
+    label: str
+    shard: tuple[int, int] | None
+
+
+def _settings(options: EvalRunOptions) -> Settings:
+    from ..agents.planner import refuse_idle_models
+    from ..core.settings import load_settings
+
+    reasoning = options.reasoning
+    flags = {
+        "strategy": reasoning.strategy,
+        "model": reasoning.model,
+        "small_model": reasoning.small_model,
+        "judge_model": reasoning.judge_model,
+        "reward_model": reasoning.reward_model,
+        "jurors": tuple(reasoning.jurors) or None,
+        "chair_model": reasoning.chair_model,
+        "budget": options.budget.limits,
+        "local": options.engine.local,
+    }
+    settings = load_settings(**flags, reuse=options.reuse or "store")
+    refuse_idle_models(settings, settings.verifiers, flags)
+    if reasoning.calibration is None:
+        return settings
+    maps = {**settings.calibration, settings.strategy: reasoning.calibration}
+    return settings.model_copy(update={"calibration": maps})
+
+
+def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
+    """Load the data and make the plan; a resumed run keeps its own.
+
+    Raises:
+        UserError: No dataset and no run is named, or options contradict the resumed run.
+        DataError: The data cannot be read, or the directory holds no run.
+    """
+    from ..core.errors import UserError
+    from ..evals.datasets.custom import parse_map
+    from ..evals.run_directory import read_manifest
+    from ..evals.runner import make_plan, run_directory_name
+    from ..evals.task import open_task, with_absolute_path
+    from .inputs import parse_parameters, parse_shard, parse_texts
+
+    data, choice_seed = options.source, options.source.choice_seed
+    dataset_options = parse_texts(data.dataset_options, "--option")
+    parameters = parse_parameters(options.reasoning.parameters)
+    shard = parse_shard(options.shard)
+    if options.dataset is None:
+        if not options.resume or options.out is None:
+            raise UserError("no dataset is named", hint="reason eval DATASET; or --resume --out DIR")
+        if options.decides_run:
+            raise UserError("a resumed run keeps its own options", hint="leave out everything but --resume and --out")
+        manifest = read_manifest(options.out)
+        task = open_task(manifest.task)
+        return _Prepared(manifest.plan, task, manifest.task, options.out, manifest.label, manifest.shard)
+    source = with_absolute_path(
+        DatasetSource(
+            dataset=options.dataset,
+            data=data.data,
+            map=parse_map(data.map or ""),
+            variant=data.variant or "",
+            split=data.split or "",
+            revision=data.revision or "",
+            choice_seed=0 if choice_seed is None else None if choice_seed < 0 else choice_seed,
+            options=dataset_options,
+        )
+    )
+    task = open_task(source)
+    first_seed = options.seed or 0
+    seeds = range(first_seed, first_seed + (options.seeds or 1))
+    plan = make_plan(task, settings, parameters=parameters, limit=data.limit, seeds=seeds)
+    name = run_directory_name(plan)
+    if shard is not None:
+        name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
+    return _Prepared(plan, task, source, options.out or RUNS / name, options.label, shard)
+
+
+async def _evaluate(
+    options: EvalRunOptions, settings: Settings, prepared: _Prepared, view: EvalView
+) -> list[ResultRow]:
+    from ..evals.runner import DEFAULT_CONCURRENCY, evaluate
+
+    concurrency = options.concurrency or DEFAULT_CONCURRENCY
+    if options.executor == "ray":
+        from ..evals.ray_executor import evaluate_on_ray
+
+        return await evaluate_on_ray(
+            prepared.plan,
+            prepared.task,
+            prepared.source,
+            prepared.out,
+            settings,
+            label=prepared.label,
+            resume=options.resume,
+            workers=options.workers,
+            endpoints=tuple(options.endpoints),
+            concurrency=concurrency,
+            watcher=view,
+        )
+    return await evaluate(
+        prepared.plan,
+        prepared.task,
+        prepared.source,
+        prepared.out,
         settings,
-        model=model,
-        data=data,
-        out=out or Path("eval-runs") / file.stem,
-        resume=resume,
+        label=prepared.label,
+        resume=options.resume,
+        shard=prepared.shard,
         concurrency=concurrency,
-        at_once=at_once,
-        store=store,
-        as_json=as_json,
+        store=options.store,
+        watcher=view,
+        progress=view.pulled,
     )
 
 
-@eval_app.command()
-def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs; the first is compared with.")
-    ],
-    allow: Annotated[
-        list[str] | None,
+def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bool) -> None:
+    from ..evals.plan import IN_SAMPLE_WARNING
+    from ..evals.run_directory import read_manifest
+    from ..evals.summary import summarize
+    from .render.eval_tables import print_details, print_runs, say_warnings
+
+    summary, directory = summarize(rows), prepared.out
+    label = prepared.label or read_manifest(directory).label
+    if as_json:
+        write_line(summary.model_dump_json(indent=2))
+    else:
+        print_runs([(label, summary)])
+        print_details(summary)
+    say_warnings(label, summary)
+    plan = read_manifest(directory).plan
+    if plan.in_sample:
+        say(f"{label}: {IN_SAMPLE_WARNING.format(plan.calibration)}", label="warning", style="yellow")
+    say(f"{summary.rows} rows in {directory}; reason eval report {shlex.quote(str(directory))} --out report.html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Options of `reason eval sweep`."""
+
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Definition of the sweep.")]
+    out: Annotated[
+        Path | None,
         typer.Option(
-            "--allow-different",
+            metavar="DIR",
+            help="Directory of the runs. (default: eval-runs/, under the file's name)",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="Main model, instead of the file's.", rich_help_panel=REASONING
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Local file or directory of the datasets for which the sweep names none.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    resume: Resume = False
+    concurrency: Concurrency = None
+    concurrent_datasets: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Number of datasets evaluated concurrently; latencies are then those of a busy machine.",
+            rich_help_panel=SCALE,
+        ),
+    ] = 1
+    as_json: Json = False
+    store: FileStore = None
+    reuse: Reuse = None
+    engine: EngineOptions
+
+
+@eval_app.command()
+@option_model
+def sweep(options: SweepOptions) -> None:
+    """Run strategies over parameters, budgets and models from a TOML file; all runs share recorded samples."""
+    from ..core.errors import ReasonError
+    from ..core.settings import load_settings
+    from ..evals.run_directory import STORE
+    from ..evals.runner import DEFAULT_CONCURRENCY
+    from ..evals.summary import summarize
+    from ..evals.sweep import SweepModels, plan_sweep, read_sweep, run_sweep
+    from ..evals.task import open_task, with_absolute_path
+    from .render.eval_tables import print_runs, say_data, say_warnings
+    from .render.eval_view import SweepView
+
+    settings = load_settings(reuse=options.reuse or "store", local=options.engine.local)
+    directory = options.out or RUNS / options.file.stem
+    definition = read_sweep(options.file)
+    if options.model is not None:
+        definition = definition.model_copy(update={"models": [SweepModels(main=options.model)]})
+    if options.data is not None:
+        datasets = [
+            d if d.data is not None else d.model_copy(update={"data": options.data}) for d in definition.dataset
+        ]
+        definition = definition.model_copy(update={"dataset": datasets})
+    jobs = plan_sweep(definition, settings, directory, lambda source: open_task(with_absolute_path(source)))
+    for task in {job.task.use.fingerprint: job.task for job in jobs}.values():
+        say_data(task.use)
+    command = ["reason", "eval", "sweep", str(options.file), "--resume", "--out", str(directory)]
+    for flag, value in (
+        ("--model", options.model),
+        ("--data", options.data),
+        ("--concurrency", options.concurrency),
+        ("--concurrent-datasets", options.concurrent_datasets if options.concurrent_datasets > 1 else None),
+        ("--store", options.store),
+    ):
+        if value is not None:
+            command += [flag, str(value)]
+    resume = shlex.join(command)
+    view = SweepView(len(jobs))
+    work = run_sweep(
+        jobs,
+        settings,
+        options.store or directory / STORE,
+        resume=options.resume,
+        concurrency=options.concurrency or DEFAULT_CONCURRENCY,
+        watch=view.watch,
+        at_once=options.concurrent_datasets,
+        progress=view.pulled,
+    )
+    try:
+        with view:
+            rows = run_interruptible(work, on_first=lambda: view.note("stopping"))
+    except asyncio.CancelledError:
+        say(f"interrupted; the finished items are saved: {resume}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except ReasonError:
+        if view.has_started:  # an error before the first item leaves nothing to resume
+            say(f"the work so far is saved: {resume}", label="note", style="cyan")
+        raise
+    summaries = [(job, summarize(job_rows)) for job, job_rows in zip(jobs, rows, strict=True)]
+    if options.as_json:
+        records = [{"run": str(j.out), "label": j.label, "summary": s.model_dump(mode="json")} for j, s in summaries]
+        write_line(json.dumps(records, indent=2, ensure_ascii=False))
+    else:
+        print_runs([(job.label, summary) for job, summary in summaries])
+    for job, summary in summaries:
+        say_warnings(job.label, summary)
+    say(f"{len(jobs)} runs in {directory}; reason eval report {shlex.quote(str(directory))} --out report.html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Options of `reason eval compare`."""
+
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Directories of runs; the first is the baseline.")
+    ]
+    allow_different: Annotated[
+        list[str],
+        typer.Option(
             metavar="NAME",
-            help="A setting that may differ besides the one compared; may be repeated.",
+            help="Setting that may differ in addition to the compared one. Repeatable.",
             show_default=False,
         ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compare whatever differs, and say what does.")] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Compare runs item by item: difference with interval, exact test, what could have been seen.
-
-    Runs that differ in more than one setting are refused, and told apart.
-    """
-    from .eval_reporting import compare_here
-
-    compare_here(runs, allow or [], force=force, as_json=as_json)
+    ] = field(default_factory=list)
+    force: Annotated[bool, typer.Option("--force", help="Comparison despite any differences, which are listed.")] = (
+        False
+    )
+    as_json: Json = False
 
 
 @eval_app.command()
-def calibrate(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a run on development data.", show_default=False)
-    ],
-    to: Annotated[Path, typer.Option("--out", metavar="FILE", help="Map to write, a JSON file.", show_default=False)],
+@option_model
+def compare(options: CompareOptions) -> None:
+    """Compare runs item by item: difference with confidence interval, exact test, detectable difference.
+
+    Runs that differ in more than one setting are refused, with a list of the differences.
+    """
+    from pydantic import TypeAdapter
+
+    from ..core.errors import UserError
+    from ..evals.comparison import compare_runs
+    from ..evals.report.content import PairSection
+    from ..evals.report.writing import run_folders
+    from ..evals.run_directory import load_runs
+    from .render.eval_tables import print_comparison
+
+    runs = load_runs(run_folders(options.runs))
+    if len(runs) < 2:
+        raise UserError("a comparison needs two runs, got one", hint="reason eval compare RUN RUN")
+    comparisons = [compare_runs(run, runs[0], options.allow_different, force=options.force) for run in runs[1:]]
+    if not options.as_json:
+        for comparison in comparisons:
+            print_comparison(comparison)
+            out().print()
+        return
+    pairs = [
+        PairSection(
+            a=c.a.label,
+            b=c.b.label,
+            compared=tuple(map(str, c.compared)),
+            besides=tuple(map(str, c.allowed)),
+            score=c.score,
+            metrics=c.by_metric,
+        )
+        for c in comparisons
+    ]
+    plain = TypeAdapter(list[PairSection]).dump_python(pairs, mode="json")
+    write_line(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Options of `reason eval calibrate`."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run on development data.")]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the calibration map.")]
     method: Annotated[
         str,
         typer.Option(
             metavar="temperature|platt|isotonic",
-            help="One number on the log-odds, two, or any function that never falls.",
+            help="Calibration method: scaling of the log-odds, scaling and shift, or any non-decreasing function.",
         ),
-    ] = "temperature",
-    folds: Annotated[int, typer.Option(min=2, metavar="K", help="Folds of the cross-validation.")] = 5,
-    as_json: options.Json = False,
-) -> None:
-    """Fit a map from a strategy's stated confidence to how often it is right, and say what it is worth out of sample.
+    ] = "temperature"
+    folds: Annotated[int, typer.Option(min=2, metavar="K", help="Number of cross-validation folds.")] = 5
+    as_json: Json = False
 
-    The map is used by --calibration FILE of ask and eval, or by the settings: calibration.STRATEGY = "FILE".
-    """
-    from .eval_calibrating import calibrate_here
 
-    calibrate_here(run, method, to, folds=folds, as_json=as_json)
+SCORES = {"ece": "ECE", "brier": "Brier", "nll": "NLL"}
 
 
 @eval_app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or of sweeps.")],
+@option_model
+def calibrate(options: CalibrateOptions) -> None:
+    """Fit a map from a strategy's stated confidence to its accuracy, and score the map out of sample.
+
+    The map is used with --calibration FILE of ask and eval, or with the setting calibration.STRATEGY = "FILE".
+    """
+    from rich.text import Text
+
+    from ..core.calibration import CalibrationMethod
+    from ..core.errors import UserError
+    from ..evals.calibration import fit_calibration_map, save_calibration_map
+    from ..evals.run_directory import load_run
+    from .render.console import plain_table, printable
+
+    methods = get_args(CalibrationMethod)
+    if options.method not in methods:
+        raise UserError(f"unknown method {options.method!r}", hint=f"use one of {', '.join(methods)}")
+    stored = load_run(options.run)
+    fitted, answers = fit_calibration_map(stored, cast(CalibrationMethod, options.method), folds=options.folds)
+    save_calibration_map(fitted, options.out)
+    fitted = fitted.model_copy(update={"name": options.out.stem})
+    if options.as_json:
+        record = {
+            "file": str(options.out),
+            "worse": list(fitted.worse),
+            "map": fitted.model_dump(mode="json"),
+            "rows_without_confidence": answers.unstated,
+            "rows_neither_right_nor_wrong": answers.undecided,
+        }
+        write_line(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        calibrated = f"calibrated, out of sample ({fitted.folds} folds)"
+        table = plain_table("score", "stated", calibrated, right=f"stated|{calibrated}")
+        for name, title in SCORES.items():
+            table.add_row(title, f"{getattr(fitted.before, name):.4f}", f"{getattr(fitted.after, name):.4f}")
+        curve = fitted.curve
+        shape = (
+            f"isotonic, {len(curve.knots)} knots"
+            if curve.method == "isotonic"
+            else f"{curve.method}: sigmoid({curve.intercept:.4f} + {curve.slope:.4f} * logit(c))"
+        )
+        data = f"{fitted.strategy}, {fitted.answers} answers to {fitted.items} items of {fitted.dataset}"
+        out().print(table)
+        out().print()
+        out().print(Text(printable(f"{shape}; {data}")))
+    if not stored.manifest.complete:
+        say(
+            f"the run is not finished: the map is fitted to its {fitted.answers} answers so far",
+            label="warning",
+            style="yellow",
+        )
+    if answers.unstated:
+        say(f"{answers.unstated} rows without a confidence are left out", label="note", style="cyan")
+    if answers.undecided:
+        say(f"{answers.undecided} rows that are neither right nor wrong are left out", label="note", style="cyan")
+    if fitted.worse:
+        say(
+            f"out of sample the map made {', '.join(SCORES[name] for name in fitted.worse)} worse; the stated "
+            "confidence may be the better one",
+            label="warning",
+            style="bold red" if "ece" in fitted.worse else "yellow",
+        )
+    if fitted.curve.constant:
+        say(
+            "the map is constant: the stated confidences do not separate right from wrong answers",
+            label="warning",
+            style="yellow",
+        )
+    use = shlex.join(["reason", "ask", "QUESTION", "-s", fitted.strategy, "--calibration", str(options.out)])
+    say(f"the map is in {options.out}; {use}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of `reason eval report`."""
+
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs or sweeps.")]
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Report to write: .html, .md or .json.", show_default=False),
-    ] = None,
-    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the report.")] = "Evaluation",
-) -> None:
-    """Put runs into one report: table, curves, calibration, subjects, disagreements."""
-    from .eval_reporting import report_here
-
-    report_here(runs, out, title)
+        Path | None, typer.Option(metavar="FILE", help="Report file: .html, .md or .json. (default: a table)")
+    ] = None
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the report.")] = "Evaluation"
 
 
 @eval_app.command()
-def signal(
-    run: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="Folder of a run whose samples the model judged.", show_default=False),
-    ],
-    as_json: options.Json = False,
-) -> None:
-    """Measure a model's judgement of its own samples: does it rank them, and what calibrates it?
+@option_model
+def report(options: ReportOptions) -> None:
+    """Report runs: table, curves, calibration, subjects, disagreements."""
+    from ..core.errors import UserError
+    from ..evals.report.content import build_content
+    from ..evals.report.writing import FORMS, run_folders, write_report
+    from ..evals.run_directory import load_runs
+    from ..evals.summary import summarize
+    from .render.eval_tables import print_runs, say_warnings
 
-    RUN is one of adaptive, or of best-of-n with --set score=self-evaluation.
+    if options.out is not None and options.out.suffix.lower() not in FORMS:
+        raise UserError(f"--out {options.out} is not a report format", hint="use the suffix .html, .md or .json")
+    runs = load_runs(run_folders(options.runs))
+    if options.out is None:
+        summaries = [(run.label, summarize(run.rows)) for run in runs]
+        print_runs(summaries)
+        for label, summary in summaries:
+            say_warnings(label, summary)
+        return
+    write_report(build_content(runs, options.title), options.out)
+    say(f"{plural(len(runs), 'run')} reported in {options.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalOptions:
+    """Options of `reason eval signal`."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with self-evaluated samples.")]
+    as_json: Json = False
+
+
+@eval_app.command()
+@option_model
+def signal(options: SignalOptions) -> None:
+    """Measure a model's self-evaluation of its samples: how well it ranks them, and how to calibrate it.
+
+    RUN is a run of adaptive, or of best-of-n with --set score=self-evaluation.
     """
-    from .eval_signal import signal_here
+    from rich.table import Table
 
-    signal_here(run, as_json=as_json)
+    from ..evals.calibration import measure_signal
+    from ..evals.run_directory import load_run
+
+    measured = asyncio.run(measure_signal(load_run(options.run)))
+    if options.as_json:
+        write_line(json.dumps(dataclasses.asdict(measured), indent=2))
+    else:
+
+        def number(value: float | None) -> str:
+            return "not estimable" if value is None else f"{value:.3f}"
+
+        ends = measured.within_interval
+        interval = "" if ends is None else f" [{ends.low:.3f}, {ends.high:.3f}]"
+        rows = {
+            "questions, samples": f"{measured.items}, {measured.samples} ({measured.silent} without a signal left out)",
+            "AUROC within questions": f"{number(measured.within)}{interval}, {measured.within_pairs} pairs",
+            "AUROC across questions": number(measured.across),
+            "rank correlation with length": number(measured.length),
+            "Brier score": f"{measured.brier[0]:.4f} plain, {measured.brier[1]:.4f} calibrated (in sample)",
+            "calibration": f"q = sigmoid({measured.alpha:.4f} + {measured.beta:.4f} v)",
+        }
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, value in rows.items():
+            table.add_row(name, value)
+        out().print(table)
+    if measured.within is None or measured.within < MIN_USEFUL_AUROC:
+        say(
+            "within a question the signal hardly separates right from wrong samples: do not select or prune by it",
+            label="warning",
+            style="yellow",
+        )
+    say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """Options of `reason eval merge`."""
+
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Directories of all shards of one run.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the merged run.")]
 
 
 @eval_app.command()
-def merge(
-    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Folders of all shards of one run.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the whole.", show_default=False)],
-) -> None:
-    """Put the shards of one run together: the same rows in the same order as the run in one piece."""
-    from ..evals.run_directory import merge as merge_shards
-    from .render.console import say
+@option_model
+def merge(options: MergeOptions) -> None:
+    """Merge the shards of a run: the rows and their order are those of an unsharded run."""
+    from ..evals.run_directory import merge_shards
 
-    rows = merge_shards(shards, out)
-    say(f"merged {len(shards)} shards: {len(rows)} rows in {out}")
+    rows = merge_shards(options.shards, options.out)
+    say(f"merged {len(options.shards)} shards: {len(rows)} rows in {options.out}")

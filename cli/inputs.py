@@ -1,4 +1,4 @@
-"""What the user gives a question with, read and checked: the question itself, files, choices, parameters."""
+"""What a user passes to a command, parsed and checked: questions, files, choices, parameters, datasets."""
 
 from __future__ import annotations
 
@@ -14,62 +14,63 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from ..core.question import Document
+    from ..core.types import Document
+    from ..evals.plan import DatasetSource
 
-MAX_CONTEXT_BYTES = 5_000_000
-"""Largest context file taken, in bytes."""
+MAX_TEXT_BYTES = 5_000_000
+"""Maximum size of a text file in bytes."""
 
 STDIN = "-"
 _SOURCE = re.compile(r"[a-z][a-z0-9+]+:\S")
 
 
-def check_one_stdin(wanted: Sequence[bool]) -> None:
+def check_one_stdin(uses: Sequence[bool]) -> None:
     """Refuse to read standard input twice.
 
     Raises:
-        UserError: More than one thing is to be read from it.
+        UserError: More than one input is `-`.
     """
-    if sum(wanted) > 1:
+    if sum(uses) > 1:
         raise UserError("standard input can be read only once", hint="use - for the question or for one --context")
 
 
-def read_question(given: str) -> str:
+def read_question(argument: str) -> str:
     """The question, from the command line or, for `-`, from standard input.
 
     Raises:
-        UserError: It is empty, too long or no text.
+        UserError: It is empty, too long or not text.
     """
-    from ..core.question import MAX_QUESTION_CHARS
+    from ..core.types import MAX_QUESTION_CHARS
 
-    text = given
-    if given == STDIN:
+    text = argument
+    if argument == STDIN:
         raw = sys.stdin.buffer.read(4 * MAX_QUESTION_CHARS + 1)
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as e:
             if len(raw) <= 4 * MAX_QUESTION_CHARS:
-                raise UserError("the question on standard input is not UTF-8 text") from e
+                raise UserError("the question on standard input is not UTF-8 text", hint="convert it to UTF-8") from e
             text = raw.decode("utf-8", "replace")  # cut within a character, and too long anyway
     text = text.strip()
     if not text:
-        raise UserError("the question is empty", hint="give it as an argument, or - to read standard input")
+        raise UserError("the question is empty", hint="pass it as an argument, or - to read standard input")
     if len(text) > MAX_QUESTION_CHARS:
         raise UserError(
             f"the question has more than {MAX_QUESTION_CHARS:,} characters",
-            hint="ask a short question and give the long text with --context FILE",
+            hint="ask a short question and pass the long text with --context FILE",
         )
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise UserError("the question is not valid UTF-8 text")
+        raise UserError("the question is not valid UTF-8 text", hint="convert it to UTF-8")
     return text
 
 
-def sort_contexts(given: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """What `--context` names: files, whose text goes to the model; and what is to be asked for knowledge.
+def split_contexts(values: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Values of `--context` as (files, whose text is part of the prompt; knowledge sources, which are searched).
 
-    A folder is asked, and so is what begins with a word and a colon; a file that is there stays a file.
+    A directory is a knowledge source, and so is `scheme:…` unless a file has that name.
     """
     files, sources = [], []
-    for name in given:
+    for name in values:
         if name == STDIN or Path(name).is_file() or not (Path(name).is_dir() or _SOURCE.match(name)):
             files.append(Path(name))
         else:
@@ -78,86 +79,94 @@ def sort_contexts(given: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def read_contexts(paths: Sequence[Path]) -> tuple[Document, ...]:
-    """The context files as documents, in the order given; `-` is standard input.
+    """The context files as documents, in order; `-` is standard input.
 
     Raises:
-        DataError: A file is missing, not readable, too large or no UTF-8 text; names it.
+        DataError: A file is missing, unreadable, too large or not UTF-8 text; names it.
     """
-    return tuple(_read_context(path) for path in paths)
+    from ..core.types import Document
+
+    return tuple(Document(name=input_name(path), text=read_text(path, "context file", "--context")) for path in paths)
 
 
-def _read_context(path: Path) -> Document:
-    from ..core.question import Document
+def input_name(path: Path) -> str:
+    """The path as messages show it."""
+    return "standard input" if str(path) == STDIN else str(path)
 
-    name = "standard input" if str(path) == STDIN else str(path)
+
+def read_text(path: Path, kind: str, option: str) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Args:
+        path: The file.
+        kind: What it is, for error messages.
+        option: The option that names it.
+
+    Raises:
+        DataError: It is missing, unreadable, too large or not UTF-8 text.
+    """
+    name = input_name(path)
     try:
         if str(path) == STDIN:
-            raw = sys.stdin.buffer.read(MAX_CONTEXT_BYTES + 1)
+            raw = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
         else:
-            with path.open("rb") as file:
-                raw = file.read(MAX_CONTEXT_BYTES + 1)
+            with path.expanduser().open("rb") as file:
+                raw = file.read(MAX_TEXT_BYTES + 1)
     except FileNotFoundError as e:
-        raise DataError(f"context file {name!r} does not exist", hint="check --context") from e
+        raise DataError(f"{kind} {name!r} does not exist", hint=f"check {option}") from e
     except OSError as e:
-        raise DataError(f"cannot read the context file {name!r}: {e.strerror}", hint="check --context") from e
-    if len(raw) > MAX_CONTEXT_BYTES:
+        raise DataError(f"cannot read the {kind} {name!r}: {e.strerror}", hint=f"check {option}") from e
+    if len(raw) > MAX_TEXT_BYTES:
         raise DataError(
-            f"context file {name!r} is larger than {MAX_CONTEXT_BYTES // 1_000_000} MB",
-            hint="give the part that matters",
+            f"{kind} {name!r} is larger than {MAX_TEXT_BYTES // 1_000_000} MB", hint="pass only the relevant part"
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise DataError(
-            f"context file {name!r} is not UTF-8 text (byte {e.start})", hint="convert it to a text file"
-        ) from e
+        raise DataError(f"{kind} {name!r} is not UTF-8 text (byte {e.start})", hint="convert it to UTF-8") from e
     if "\0" in text:
-        raise DataError(f"context file {name!r} is binary", hint="convert it to a text file")
-    return Document(name=name, text=text)
+        raise DataError(f"{kind} {name!r} is binary", hint="convert it to a text file")
+    return text
 
 
-def parse_choices(given: str | None) -> tuple[str, ...]:
-    r"""Choices from `A|B|C`; a `\|` is a bar within a choice.
+def parse_choices(value: str | None) -> tuple[str, ...]:
+    r"""Choices from `A|B|C`; `\|` is a bar within a choice.
 
     Raises:
         UserError: There are fewer than two, or one is empty.
     """
-    if given is None:
+    if value is None:
         return ()
-    choices = tuple(part.strip().replace("\\|", "|") for part in re.split(r"(?<!\\)\|", given))
+    choices = tuple(part.strip().replace("\\|", "|") for part in re.split(r"(?<!\\)\|", value))
     if len(choices) < 2 or not all(choices):
-        raise UserError(f"--choices {given!r} is not a list of choices", hint="write them as 'red|green|blue'")
+        raise UserError(f"--choices {value!r} is not a list of choices", hint="write them as 'red|green|blue'")
     return choices
 
 
-def parse_verify_parameters(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse_verifier_parameters(items: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Parameters of verifiers from `NAME.key=value`, by verifier.
 
     Raises:
-        UserError: One names no verifier, or as `parse_parameters`.
+        UserError: An item names no verifier, or as `parse_parameters`.
     """
-    for item in given:
+    for item in items:
         name, dot, key = item.partition("=")[0].partition(".")
         if not (name.strip() and dot and key.strip()):
             raise UserError(f"--verify-set {item!r} is not NAME.key=value", hint="for example --verify-set davinci.k=8")
-    return parse_parameters(given, "--verify-set")
+    return parse_parameters(items, "--verify-set")
 
 
-def parse_parameters(given: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """Parameters from `key=value`, nested ones with dots in the key.
+def parse_parameters(items: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """Parameters from `key=value`; dots in a key make nested tables.
 
-    A value is read as JSON or else as TOML where it is one of a single line (`8`, `0.7`, `true`, `null`, `"a"`,
-    `[1, 2]`); anything else stays the text it is.
-
-    Args:
-        given: What was given.
-        option: The option's name, for errors.
+    A value is parsed as JSON, then as a TOML value of one line (`8`, `0.7`, `true`, `null`, `"a"`, `[1, 2]`); anything
+    else is text.
 
     Raises:
-        UserError: One has no `=` or no key, or two contradict each other; names it.
+        UserError: An item has no `=` or no key, or contradicts an earlier one; names it.
     """
     parameters: dict[str, Any] = {}
-    for item in given:
+    for item in items:
         key, equals, value = item.partition("=")
         path = [part.strip() for part in key.split(".")]
         if not equals or not all(path):
@@ -169,26 +178,97 @@ def parse_parameters(given: Sequence[str], option: str = "--set") -> dict[str, A
                 raise UserError(f"{option} {item!r} contradicts an earlier {option} of {part!r}")
         if isinstance(node.get(path[-1]), dict):
             raise UserError(f"{option} {item!r} contradicts an earlier {option} of a part of {path[-1]!r}")
-        node[path[-1]] = _read_value(value.strip())
+        node[path[-1]] = _parse_value(value.strip())
     return parameters
 
 
-def _read_value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = _read_toml_value(text)
+        value = _parse_toml_value(text)
     if isinstance(value, float) and not math.isfinite(value):
         return text
     return value
 
 
-def _read_toml_value(text: str) -> Any:
-    if "\n" in text or "#" in text:  # what TOML would take for a second line or a comment is meant as text
+def _parse_toml_value(text: str) -> Any:
+    if "\n" in text or "#" in text:  # TOML would read a second line or a comment
         return text
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-        json.dumps(value)  # a parameter is stored as JSON: a date, for one, is none and stays text
+        json.dumps(value)  # parameters are stored as JSON: a date, for example, stays text
     except (ValueError, TypeError, RecursionError):
         return text
     return value
+
+
+def parse_texts(items: Sequence[str], option: str) -> dict[str, str]:
+    """Texts from `key=value`.
+
+    Raises:
+        UserError: An item has no `=` or no key, or a key is repeated.
+    """
+    texts: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"{option} {item!r} is not key=value", hint=f"write {option} KEY=VALUE")
+        if key.strip() in texts:
+            raise UserError(f"{option} names {key.strip()!r} twice", hint="pass each key once")
+        texts[key.strip()] = value.strip()
+    return texts
+
+
+def parse_paths(items: Sequence[str], option: str) -> dict[str, Path]:
+    """Datasets from `NAME=PATH`, by name.
+
+    Raises:
+        UserError: An item is not NAME=PATH, or a name is repeated.
+    """
+    paths: dict[str, Path] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        if not equals or not name or not path:
+            raise UserError(f"{option} {item!r} is not NAME=PATH", hint=f"for example {option} fever=data/fever")
+        if name in paths:
+            raise UserError(f"{option} names {name} twice", hint="pass each dataset once")
+        paths[name] = Path(path).expanduser()
+    return paths
+
+
+def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
+    """A dataset from `NAME`, `NAME=FILE` or `FILE`.
+
+    Args:
+        value: The value of --data.
+        mapping: The value of --map.
+
+    Raises:
+        UserError: The name, or the file after `=`, is missing.
+    """
+    from ..evals.datasets.custom import parse_map
+    from ..evals.task import with_absolute_path
+
+    name, equals, path = (part.strip() for part in value.partition("="))
+    if not name or (equals and not path):
+        raise UserError(f"--data {value!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
+    return with_absolute_path(
+        DatasetSource(dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {})
+    )
+
+
+def parse_shard(value: str | None) -> tuple[int, int] | None:
+    """`I/N`, counted from 1, as (index from 0, count).
+
+    Raises:
+        UserError: It does not have that form, or I is not among 1 to N.
+    """
+    if value is None:
+        return None
+    index, slash, count = value.partition("/")
+    if not slash or not index.isascii() or not index.isdigit() or not count.isascii() or not count.isdigit():
+        raise UserError(f"--shard {value!r} is not I/N", hint="for example --shard 1/4")
+    if not 1 <= int(index) <= int(count):
+        raise UserError(f"--shard {value!r}: there is no shard {index} of {count}", hint="shards are numbered from 1")
+    return int(index) - 1, int(count)

@@ -1,4 +1,4 @@
-"""Ctrl-C and `kill`: the first cancels the work, which saves what it has; the second ends the process at once."""
+"""Ctrl-C and `kill`: the first signal cancels the work, which saves its state; the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 EXIT_INTERRUPTED = 130
-EXIT_NOBODY_READS = 141
-"""What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE."""
+EXIT_BROKEN_PIPE = 141
+"""Exit status that a shell reports for a program that wrote to a closed pipe: 128 + SIGPIPE."""
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupted(BaseException):
-    """A signal came while nothing was under way that could be cancelled."""
+    """A signal arrived while no cancellable work was running."""
 
 
 def run_interruptible(
@@ -30,12 +30,12 @@ def run_interruptible(
     """Run a coroutine to its end; SIGINT or SIGTERM cancels it, a second one ends the process with status 130.
 
     Args:
-        work: What to do.
-        on_first: Called once, within the event loop, when the first signal has come.
-        loop_factory: Makes the event loop; None is Python's own.
+        work: The coroutine.
+        on_first: Called once, within the event loop, at the first signal.
+        loop_factory: Creates the event loop; None is Python's own.
 
     Raises:
-        asyncio.CancelledError: A signal came and the work has cleaned up after itself.
+        asyncio.CancelledError: A signal arrived, and the work has finished its cleanup.
     """
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
@@ -50,11 +50,11 @@ def run_interruptible(
         nonlocal signals
         signals += 1
         if signals > 1:
-            leave_at_once()
+            exit_immediately()
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(cancel)
 
-    async def watched() -> T:
+    async def run() -> T:
         nonlocal loop, task
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if signals:
@@ -62,18 +62,18 @@ def run_interruptible(
             raise asyncio.CancelledError
         return await work
 
-    # signal.signal, and not the loop's own handlers: the second signal must also work while the loop is held up
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # signal.signal instead of the loop's own handlers: the second signal must work even while the loop is blocked
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(watched())
+            return runner.run(run())
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def leave_at_once() -> None:
-    """End the process without any cleaning up but the cursor's; the run store survives this at any moment."""
+def exit_immediately() -> None:
+    """End the process without cleanup except for the cursor; the run store survives this at any moment."""
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(EXIT_INTERRUPTED)

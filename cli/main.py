@@ -1,4 +1,4 @@
-"""`reason`, the command: puts the commands together and turns errors into one line and an exit status."""
+"""`reason`, the command: registers the subcommands; prints an error as one line and returns its exit status."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from ..core.errors import ReasonError
 from ..core.version import __version__
 from .ask import EXAMPLES, ask
 from .calibrate import calibrate_app
+from .catalog import strategies_app, verifiers_app
 from .config import config_app
 from .doctor import doctor
 from .eval import eval_app
 from .index import index_app
-from .interrupts import EXIT_INTERRUPTED, EXIT_NOBODY_READS, Interrupted
+from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Interrupted
 from .keys import keys_app
 from .memory import memory_app
 from .models import models_app
-from .render.console import debugging, say
+from .render.console import is_debug, say
 from .runs import runs_app
 from .serve import EXAMPLES as SERVE_EXAMPLES
 from .serve import serve
-from .strategies import strategies_app
 from .train import train_app
-from .verifiers import verifiers_app
 from .verify import EXAMPLES as VERIFY_EXAMPLES
 from .verify import verify
 from .vote import EXAMPLES as VOTE_EXAMPLES
 from .vote import vote
 
-# The exceptions of the parser, by way of typer's public name: some versions of typer carry their own copy of click.
+# The parser's exceptions, reached through a public name of typer: some versions of typer bundle their own click.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -67,8 +66,8 @@ app.command("doctor")(doctor)
 app.add_typer(config_app, name="config")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         sys.stdout.write(f"reason {__version__}\n")
         raise typer.Exit
 
@@ -78,10 +77,10 @@ def root(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option("--version", help="Version of reason.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Show the help if nothing is asked for."""
+    """Print the help if no command is named."""
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 
@@ -90,62 +89,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: The command line without the program's name; None takes the process's own.
+        arguments: The command line without the program's name; None is `sys.argv`.
 
     Returns:
-        The exit status, as `core/errors.py` has it for each error.
+        The exit status; `core/errors.py` has that of each error.
     """
     _prepare_streams()
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = app(args=None if arguments is None else list(arguments), prog_name="reason", standalone_mode=False)
         sys.stdout.flush()
     except ReasonError as e:
         return _fail(e, str(e), e.exit_code)
     except BrokenPipeError:
-        return _nobody_reads()
+        return _leave_broken_pipe()
     except SystemExit as e:
-        # parser and tables end the process on a closed pipe, with a status that says less than the shell would
+        # typer and rich exit on a closed pipe with status 1, where a shell expects 141
         if isinstance(e.__context__, BrokenPipeError):
-            return _nobody_reads()
+            return _leave_broken_pipe()
         status = e.code
     except (Interrupted, asyncio.CancelledError, typer.Abort):
         say("interrupted")
         return EXIT_INTERRUPTED
-    except Exception as e:  # noqa: BLE001 (the outermost caller: a person sees one line, and the trace on request)
+    except Exception as e:  # noqa: BLE001 (outermost caller: one line for the user, the traceback on request)
         if isinstance(e, ParserError):
             return _fail(e, _usage(e), 2 if isinstance(e, UsageError) else 1)
-        return _fail(e, f"{type(e).__name__}: {e} (REASON_DEBUG=1 shows where)", 1, label="internal error")
+        return _fail(e, f"{type(e).__name__}: {e} (REASON_DEBUG=1 prints the traceback)", 1, label="internal error")
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
     return status if isinstance(status, int) else 0
 
 
 def _fail(error: Exception, message: str, status: int, label: str = "error") -> int:
-    if debugging():
+    if is_debug():
         traceback.print_exception(error)
     say(message, label=label, style="bold red")
     return status
 
 
 def _usage(error: Any) -> str:
-    """What the parser says, with the way to the help."""
+    """The parser's message, with a reference to the help."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path} --help)" if context is not None else message
 
 
-def _nobody_reads() -> int:
-    """Leave quietly: whoever closed the pipe has what it wanted."""
-    # what is still buffered would be written, and fail, once more at the interpreter's end
+def _leave_broken_pipe() -> int:
+    """Exit quietly: the reader of the pipe has what it needs."""
+    # buffered output would be flushed, and fail again, when the interpreter exits
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_NOBODY_READS
+    return EXIT_BROKEN_PIPE
 
 
 def _prepare_streams() -> None:
-    """Let warnings of libraries rest, which no user can act on, and no character stop the answer."""
-    if not debugging() and not sys.warnoptions:
+    """Silence warnings of libraries, and replace characters that the encoding lacks."""
+    if not is_debug() and not sys.warnoptions:
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

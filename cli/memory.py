@@ -1,212 +1,235 @@
-"""`reason memory`: what named memories hold; showing it, removing it, and taking it elsewhere."""
+"""`reason memory`: list, show, remove and export named memories."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from .command import option_model
 from .options import OUTPUT, Json, Store
-from .render.console import megabytes, out, plain_table, printable, say, write, write_json
+from .render.console import (
+    age,
+    confirm_removal,
+    megabytes,
+    one_line,
+    out,
+    plain_table,
+    plural,
+    printable,
+    say,
+    write,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
-    from ..reasoning.memory.named_rows import NamedItem
+    from ..reasoning.memory.named_memory import NamedMemory
+    from ..reasoning.memory.storage import StoredItem
 
-SHOWN = 50
-"""Most items of a table where no number is given."""
+T = TypeVar("T")
+
+DEFAULT_LIMIT = 50
+"""Maximum number of items in a table without --limit."""
 
 memory_app = typer.Typer(help="List, show, remove and export named memories.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the memory.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the memory.")]
 
 
 @memory_app.callback(invoke_without_command=True)
 def memory(context: typer.Context) -> None:
     """List, show, remove and export named memories.
 
-    A named memory holds what runs have learnt, for the runs after them. It lies beside the run store.
+    A named memory holds what earlier runs have learnt, for later runs. It is stored next to the run store.
     """
     if context.invoked_subcommand is None:
         list_()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListMemoriesOptions:
+    """Options of `reason memory list`."""
+
+    as_json: Json = False
+    store: Store = None
+
+
 @memory_app.command("list")
-def list_(as_json: Json = False, store: Store = None) -> None:
+@option_model
+def list_(options: ListMemoriesOptions) -> None:
     """List the memories."""
     from ..core.settings import load_settings
-    from ..reasoning.memory.named_list import summarize
-    from ..reasoning.memory.named_place import memory_places
-    from .render.run_page import age
+    from ..reasoning.memory.storage import list_memories, summarize_memory
 
-    listed = [summarize(place) for place in memory_places(load_settings(store=store))]
-    if as_json:
-        write_json({"memories": [one.model_dump(mode="json") for one in listed]})
+    summaries = [summarize_memory(place) for place in list_memories(load_settings(store=options.store))]
+    if options.as_json:
+        write_json({"memories": [summary.model_dump(mode="json") for summary in summaries]})
         return
-    if not listed:
+    if not summaries:
         say("no memories yet")
         return
     table = plain_table("name", "state", "items", "changed", "size")
     now = time.time()
-    for one in listed:
-        ready = one.state == "ready"
-        changed, items = (age(now - one.changed) + " ago", str(one.items)) if ready else ("", "")
-        table.add_row(one.name, one.state, items, changed, megabytes(one.size_bytes))
+    for summary in summaries:
+        ready = summary.state == "ready"
+        changed, items = (age(now - summary.changed) + " ago", str(summary.items)) if ready else ("", "")
+        table.add_row(summary.name, summary.state, items, changed, megabytes(summary.size_bytes))
     out().print(table)
 
 
-@memory_app.command()
-def show(
-    name: Name,
+@dataclass(frozen=True, kw_only=True)
+class ShowMemoryOptions:
+    """Options of `reason memory show`."""
+
+    name: Name
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", "-n", min=1, metavar="N", help=f"Most items shown, the newest. (default: {SHOWN}; JSON: all)"
+            "--limit",
+            "-n",
+            min=1,
+            metavar="N",
+            help=f"Maximum number of items, the newest ones. (default: {DEFAULT_LIMIT}; JSON: all)",
         ),
-    ] = None,
-    as_json: Json = False,
-    store: Store = None,
-) -> None:
-    """Show what a memory holds."""
+    ] = None
+    as_json: Json = False
+    store: Store = None
+
+
+@memory_app.command()
+@option_model
+def show(options: ShowMemoryOptions) -> None:
+    """Show the items of a memory."""
     from ..core.settings import load_settings
 
-    items = _items_of(name, load_settings(store=store))
-    shown = items if limit is None and as_json else items[-(limit or SHOWN) :]
-    if as_json:
-        write_json({"name": name, "items": [_record(one) for one in shown]})
+    items = _read_items(options.name, load_settings(store=options.store))
+    shown = items if options.limit is None and options.as_json else items[-(options.limit or DEFAULT_LIMIT) :]
+    if options.as_json:
+        write_json({"name": options.name, "items": [_record(item) for item in shown]})
         return
     if not items:
-        say(f"memory {name!r} is empty")
+        say(f"memory {options.name!r} is empty")
         return
     _print(shown)
     if len(shown) < len(items):
         say(f"{len(items) - len(shown)} older items are not shown; --limit {len(items)} shows all", label="note")
 
 
-@memory_app.command()
-def rm(
-    name: Name,
-    items: Annotated[
-        list[int] | None,
-        typer.Argument(metavar="ITEM", help="Numbers of items; without any, the whole memory.", show_default=False),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: Store = None,
-) -> None:
-    """Remove a memory, or items of it."""
-    from ..core.errors import UserError
-    from ..core.settings import load_settings
-    from ..reasoning.memory.named_place import find_memory, remove_memory
+@dataclass(frozen=True, kw_only=True)
+class RemoveMemoryOptions:
+    """Options of `reason memory rm`."""
 
-    settings = load_settings(store=store)
-    place = find_memory(name, settings)
-    numbers = list(dict.fromkeys(items or ()))
-    what = f"{_items_named(numbers)} of memory {name}" if numbers else f"memory {name} with all its items"
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UserError(f"remove {what}? Nobody is there to ask", hint="say --yes")
-        if not typer.confirm(f"Remove {what}?", err=True):
-            say("nothing was removed")
-            return
+    name: Name
+    items: Annotated[
+        list[int],
+        typer.Argument(metavar="ITEM", help="Numbers of items; without any, the memory itself.", show_default=False),
+    ] = field(default_factory=list)
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation.")] = False
+    store: Store = None
+
+
+@memory_app.command()
+@option_model
+def rm(options: RemoveMemoryOptions) -> None:
+    """Remove a memory, or items of it."""
+    from ..core.settings import load_settings
+    from ..reasoning.memory.storage import find_memory, remove_memory
+
+    settings = load_settings(store=options.store)
+    place = find_memory(options.name, settings)
+    numbers = list(dict.fromkeys(options.items))
+    listed = ", ".join(map(str, numbers))
+    what = (
+        f"{'item' if len(numbers) == 1 else 'items'} {listed} of memory {options.name}"
+        if numbers
+        else f"memory {options.name} with all its items"
+    )
+    if not confirm_removal(what, yes=options.yes):
+        return
     if numbers:
-        _remove_items(name, numbers, settings)
+        _with_memory(options.name, settings, lambda memory: memory.remove(numbers))
     else:
         remove_memory(place)
     say(f"removed {what}")
 
 
-@memory_app.command()
-def export(
-    name: Name,
-    to: Annotated[
+@dataclass(frozen=True, kw_only=True)
+class ExportMemoryOptions:
+    """Options of `reason memory export`."""
+
+    name: Name
+    out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Write to FILE. (default: standard output)",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    store: Store = None,
-) -> None:
-    """Print what a memory holds, one JSON object an item."""
+        typer.Option(metavar="FILE", help="Output file. (default: standard output)", rich_help_panel=OUTPUT),
+    ] = None
+    store: Store = None
+
+
+@memory_app.command()
+@option_model
+def export(options: ExportMemoryOptions) -> None:
+    """Export a memory as JSON Lines, one item per line."""
     from ..core.errors import UserError
     from ..core.settings import load_settings
 
-    items = _items_of(name, load_settings(store=store))
-    lines = "".join(json.dumps(_record(one), ensure_ascii=False) + "\n" for one in items)
-    if to is None:
+    items = _read_items(options.name, load_settings(store=options.store))
+    lines = "".join(json.dumps(_record(item), ensure_ascii=False) + "\n" for item in items)
+    if options.out is None:
         write(lines)
         return
     try:
-        to.write_text(lines, encoding="utf-8")
+        options.out.write_text(lines, encoding="utf-8")
     except OSError as e:
-        raise UserError(f"cannot write {to}: {e.strerror}", hint="give another --out") from e
-    say(f"{_count(items)} of memory {name} written to {to}")
+        raise UserError(f"cannot write {options.out}: {e.strerror}", hint="choose another --out") from e
+    say(f"{plural(len(items), 'item')} of memory {options.name} written to {options.out}")
 
 
-def _items_of(name: str, settings: Settings) -> list[NamedItem]:
-    """The items of a memory, without a model."""
-    from ..reasoning.memory.named import NamedMemory
-    from ..reasoning.memory.named_place import find_memory
+def _read_items(name: str, settings: Settings) -> list[StoredItem]:
+    return _with_memory(name, settings, lambda memory: memory.items())
 
-    async def inside() -> list[NamedItem]:
+
+def _with_memory(name: str, settings: Settings, work: Callable[[NamedMemory], Awaitable[T]]) -> T:
+    """Open an existing memory without a model, run `work` on it, close it."""
+    from ..reasoning.memory.named_memory import NamedMemory
+    from ..reasoning.memory.storage import find_memory
+
+    async def run() -> T:
         memory = await NamedMemory.open(find_memory(name, settings), create=False)
         try:
-            return await memory.items()
+            return await work(memory)
         finally:
             await memory.aclose()
 
-    return asyncio.run(inside())
+    return asyncio.run(run())
 
 
-def _remove_items(name: str, numbers: list[int], settings: Settings) -> None:
-    from ..reasoning.memory.named import NamedMemory
-    from ..reasoning.memory.named_place import find_memory
-
-    async def inside() -> None:
-        memory = await NamedMemory.open(find_memory(name, settings), create=False)
-        try:
-            await memory.remove(numbers)
-        finally:
-            await memory.aclose()
-
-    asyncio.run(inside())
-
-
-def _record(one: NamedItem) -> dict[str, Any]:
+def _record(item: StoredItem) -> dict[str, Any]:
     """An item as one flat JSON object."""
-    return {"id": one.id, **one.item.model_dump(mode="json"), **one.model_dump(mode="json", exclude={"id", "item"})}
+    return {
+        "id": item.id,
+        **item.item.model_dump(mode="json"),
+        **item.model_dump(mode="json", exclude={"id", "item"}),
+    }
 
 
-def _print(items: list[NamedItem]) -> None:
+def _print(items: list[StoredItem]) -> None:
     from rich.text import Text
-
-    from .render.run_page import age
 
     table = plain_table("item", "age", "score", "source", "text")
     now = time.time()
-    for one in items:
-        source = one.item.source_id or one.item.source_kind
+    for item in items:
         table.add_row(
-            str(one.id),
-            age(now - one.created),
-            f"{one.item.score:.2f}",
-            Text(printable(source)),
-            Text(printable(" ".join(one.item.text.split()))),
+            str(item.id),
+            age(now - item.created),
+            f"{item.item.score:.2f}",
+            Text(printable(item.item.source_id or item.item.source_kind)),
+            Text(one_line(item.item.text)),
         )
     out().print(table)
-
-
-def _items_named(numbers: list[int]) -> str:
-    return ("item " if len(numbers) == 1 else "items ") + ", ".join(str(n) for n in numbers)
-
-
-def _count(items: list[NamedItem]) -> str:
-    return "1 item" if len(items) == 1 else f"{len(items)} items"

@@ -1,20 +1,29 @@
-"""`reason models`: what models are here, and to fetch, show and remove them."""
+"""`reason models`: list, pull, show and remove models."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import Cancelled, UserError
+from .command import option_model
 from .interrupts import run_interruptible
-from .model_show import show
 from .options import Json
-from .render.console import megabytes, out, plain_table, say, write_json
-from .render.status import stage_bar
+from .render.console import confirm_removal, megabytes, out, plain_table, say, write_json
+from .render.status import StageReporter, StatusLine, stage_bar, status_line
+
+if TYPE_CHECKING:
+    from ..core.settings import Settings
+    from ..serving.capability_checks import CapabilityResult
+    from ..serving.model import LanguageModel
+
+EXIT_MISMATCH = 3
+"""Exit status if a model lacks a declared capability: a model failure, as elsewhere."""
+
+LOCAL_PREFIXES = ("local/", "vllm/")
+_STYLES = {"ok": "green", "differs": "bold red", "more": "yellow", "declared": "dim"}
 
 models_app = typer.Typer(
     help="Models: list, pull, show, remove.",
@@ -22,25 +31,29 @@ models_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Name = Annotated[
+LocalName = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME",
-        help="local/<short name>, local/<hub id>, local/<folder> or local/<file.gguf>.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="NAME", help="local/<short name>, local/<hub id>, local/<directory> or local/<file.gguf>."),
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListModelsOptions:
+    """Options of `reason models list`."""
+
+    as_json: Json = False
+
+
 @models_app.command("list")
-def list_command(as_json: Json = False) -> None:
-    """List the models that are here, and the known ones that are not."""
+@option_model
+def list_(options: ListModelsOptions) -> None:
+    """List the downloaded models, and the known ones that can be downloaded."""
     from ..core.settings import load_settings
     from ..serving.model_files.find import list_models
 
     settings = load_settings()
     listed = list_models(settings.cache_dir)
-    if as_json:
+    if options.as_json:
         write_json(
             {
                 "cache_dir": str(settings.cache_dir),
@@ -58,34 +71,44 @@ def list_command(as_json: Json = False) -> None:
             }
         )
         return
-    table = plain_table("name", "state", "size", "source", "where")
+    table = plain_table("name", "state", "size", "source", "location")
     for m in listed:
         size = "" if m.size_bytes is None else megabytes(m.size_bytes)
         table.add_row(m.name, m.state, size, m.source, "" if m.folder is None else str(m.folder))
     out().print(table)
 
 
-@models_app.command("pull")
-def pull_command(name: Name, as_json: Json = False) -> None:
-    """Fetch a model and convert it where needed. Ctrl-C stops and removes the partial files."""
+@dataclass(frozen=True, kw_only=True)
+class PullModelOptions:
+    """Options of `reason models pull`."""
+
+    name: LocalName
+    as_json: Json = False
+
+
+@models_app.command()
+@option_model
+def pull(options: PullModelOptions) -> None:
+    """Download a model and convert it if needed. Ctrl-C cancels and removes partial files."""
+    from ..core.errors import Cancelled
     from ..core.settings import load_settings
     from ..serving.model_files.downloads import run_pull
-    from ..serving.model_files.find import find_model, folder_bytes
+    from ..serving.model_files.find import directory_bytes, find_model
 
     settings = load_settings()
 
-    async def pull() -> Any:
-        with stage_bar(_lines(), of_bytes=True) as progress:
+    async def run() -> Any:
+        with stage_bar(_plain_reporter(), of_bytes=True) as progress:
             return await run_pull(
-                lambda cancel: find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+                lambda cancel: find_model(options.name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
             )
 
     try:
-        files = run_interruptible(pull())
+        files = run_interruptible(run())
     except asyncio.CancelledError:
-        raise Cancelled("the pull was cancelled; its partial files are removed") from None
-    size = folder_bytes(files.folder)
-    if as_json:
+        raise Cancelled("the download was cancelled, its partial files are removed") from None
+    size = directory_bytes(files.folder)
+    if options.as_json:
         write_json(
             {
                 "name": files.name,
@@ -99,40 +122,199 @@ def pull_command(name: Name, as_json: Json = False) -> None:
         say(f"{files.name} is ready ({megabytes(size)}, {files.folder})")
 
 
-models_app.command("show")(show)
+@dataclass(frozen=True, kw_only=True)
+class ShowModelOptions:
+    """Options of `reason models show`."""
+
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Any model string: local/…, vllm/…, openai/…, and others.")
+    ]
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measurement of the declared capabilities. (default: only if it costs nothing)",
+        ),
+    ] = None
+    max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help="Maximum time of the measurement.")] = 120.0
+    as_json: Json = False
 
 
-@models_app.command("rm")
-def remove_command(
-    name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Json = False,
-) -> None:
+@models_app.command()
+@option_model
+def show(options: ShowModelOptions) -> None:
+    """Show a model and its capabilities. Loads it and measures what it declares.
+
+    A declared capability that is missing is printed in red and gives exit status 3. Nothing is downloaded. Without
+    --measure, models whose requests cost money, or have an unknown price, are not measured.
+    """
+    from ..core.errors import Cancelled
+    from ..core.settings import load_settings
+
+    settings = load_settings()
+    try:
+        with status_line() as report:
+            facts = run_interruptible(_inspect(options, settings, report))
+    except asyncio.CancelledError:
+        raise Cancelled("cancelled") from None
+    findings: list[CapabilityResult] = facts.pop("findings")
+    missing = [f.feature for f in findings if f.state == "differs"]
+    if options.as_json:
+        write_json(facts | {"findings": [f.model_dump(mode="json") for f in findings], "ok": not missing})
+    else:
+        _print(facts, findings)
+    if missing:
+        say(
+            f"{options.name} declares capabilities that it lacks: {', '.join(missing)}", label="error", style="bold red"
+        )
+        raise typer.Exit(EXIT_MISMATCH)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveModelOptions:
+    """Options of `reason models rm`."""
+
+    name: LocalName
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation.")] = False
+    as_json: Json = False
+
+
+@models_app.command()
+@option_model
+def rm(options: RemoveModelOptions) -> None:
     """Remove a model's files from this machine."""
     from ..core.settings import load_settings
     from ..serving.model_files.find import remove_model
 
     settings = load_settings()
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UserError(f"remove {name}? Nobody is there to ask", hint="say --yes")
-        if not typer.confirm(f"Remove the files of {name}?", err=True):
-            say("nothing was removed")
-            return
-    freed = remove_model(name, settings.cache_dir)
-    if as_json:
-        write_json({"name": name, "freed_bytes": freed})
+    if not confirm_removal(f"the files of {options.name}", yes=options.yes):
+        return
+    freed = remove_model(options.name, settings.cache_dir)
+    if options.as_json:
+        write_json({"name": options.name, "freed_bytes": freed})
     else:
-        say(f"{name} is removed; {megabytes(freed)} are free again")
+        say(f"removed {options.name}, freed {megabytes(freed)}")
 
 
-def _lines() -> Callable[[str, int, int | None], None]:
+async def _inspect(options: ShowModelOptions, settings: Settings, report: StatusLine) -> dict[str, Any]:
+    from ..serving.capability_checks import check_capabilities, worst_cost_usd
+    from ..serving.factory import load_model
+    from ..serving.throughput import measure_throughput, resident_bytes
+
+    facts: dict[str, Any] = {"name": options.name}
+    if options.name.startswith(LOCAL_PREFIXES):
+        facts |= await asyncio.to_thread(_file_facts, options.name, settings)
+    report(f"loading {options.name}")
+    model: LanguageModel = await load_model(options.name, settings)
+    try:
+        cost = worst_cost_usd(model.capabilities)
+        measured = cost == 0 if options.measure is None else options.measure
+        facts |= {"identity": model.identity, "capabilities": model.capabilities.model_dump(mode="json")}
+
+        def on_feature(feature: str, done: int, total: int) -> None:
+            report(f"measuring {feature} ({done + 1} of {total})")
+
+        findings = check_capabilities(model, only_declared=not measured, seconds=options.max_seconds, tell=on_feature)
+        facts["findings"] = [finding async for finding in findings]
+        facts["measured"] = measured
+        if measured:
+            report("measuring the speed")
+            facts["speed"] = (await measure_throughput(model)).model_dump(mode="json")
+        elif options.measure is None:
+            price = "at an unknown price" if cost is None else f"for up to ${cost:.4f}"
+            facts["not_measured"] = f"use --measure to measure it, {price}"
+        facts["memory_bytes"] = resident_bytes()
+    finally:
+        await model.aclose()
+    return facts
+
+
+def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
+    """Facts from the files of a model that runs on this machine; they are not downloaded."""
+    from ..serving.model_files.checkpoint import read_config, weight_types
+    from ..serving.model_files.find import directory_bytes, find_model
+
+    files = find_model("local/" + name.partition("/")[2], cache_dir=settings.cache_dir, pull=False)
+    config, types = read_config(files.folder), weight_types(files.folder)
+    facts = {
+        "source": files.source,
+        "folder": str(files.folder),
+        "family": config.get("model_type"),
+        "layers": config.get("num_hidden_layers"),
+        "hidden_size": config.get("hidden_size"),
+        "attention_heads": config.get("num_attention_heads"),
+        "key_value_heads": config.get("num_key_value_heads"),
+        "vocabulary": config.get("vocab_size"),
+        "context_tokens": config.get("max_position_embeddings"),
+        "parameters": sum(types.values()),
+        "weights": " + ".join(sorted(types)),
+        "size_bytes": directory_bytes(files.folder),
+        "fingerprint": files.fingerprint,
+    }
+    return {k: v for k, v in facts.items() if v not in (None, "")}
+
+
+def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
+    from rich.markup import escape
+    from rich.text import Text
+
+    table = plain_table("field", "value")
+    for name, value in facts.items():
+        if name in ("capabilities", "speed", "measured", "not_measured"):
+            continue
+        if name.endswith("_bytes"):
+            table.add_row(name.removesuffix("_bytes"), "unknown" if value is None else megabytes(value))
+        else:
+            table.add_row(name, f"{value:,}" if isinstance(value, int) else escape(str(value)))
+    console = out()
+    console.print(table)
+    console.print()
+    table = plain_table("capability", "declared", "measured", "")
+    for f in findings:
+        style = _STYLES[f.state]
+        measured = "not measured" if f.state == "declared" else _format_value(f.measured)
+        note = {"differs": "DIFFERS ", "more": "not declared "}.get(f.state, "") + f.note
+        table.add_row(
+            f.feature,
+            _format_value(f.declared),
+            Text(measured, style),
+            Text(note.strip(), style if f.state in ("differs", "more") else "dim"),
+        )
+    console.print(table)
+    if facts.get("speed"):
+        console.print()
+        table = plain_table("speed, one short measurement", "tokens/s")
+        speed = facts["speed"]
+        rows = (("prompt", "prompt_tokens_per_s"), ("decode", "decode_tokens_per_s"))
+        for label, key in (*rows, (f"decode, batch of {speed['batch']}", "batch_tokens_per_s")):
+            table.add_row(label, "unknown" if speed[key] is None else f"{speed[key]:,.0f}")
+        console.print(table)
+    if facts.get("not_measured"):
+        say(facts["not_measured"], label="not measured", style="yellow")
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " / ".join(_format_price(v) for v in value)
+    if isinstance(value, float):
+        return _format_price(value)
+    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _format_price(usd: float | None) -> str:
+    return "unknown" if usd is None else "$0" if usd == 0 else f"${usd:.3g}"
+
+
+def _plain_reporter() -> StageReporter:
+    """A progress line at each new stage."""
     last = ""
 
-    def tell(stage: str, done: int, total: int | None) -> None:
+    def report(stage: str, done: int, total: int | None) -> None:
         nonlocal last
         if stage != last:
             last = stage
             say(f"{stage} {megabytes(total)}" if total else stage)
 
-    return tell
+    return report

@@ -1,25 +1,50 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once: single options as types, related ones as groups."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..core.store_place import file_of, read_place, shown_store
-from .completions import complete_strategy
+from ..core.store.location import parse_location, redacted_location, require_file
 
-RUNNING = "What runs"
+REASONING = "Reasoning"
+VERIFICATION = "Verification"
 DATA = "Data"
 BUDGET = "Budget"
 OUTPUT = "Output"
 ENGINE = "Store and engine"
 
 
-def file_store(given: str) -> Path:
-    """A run store that must be a file."""
-    return file_of(read_place(given), "evaluations and trainings")
+def complete_from(group: str) -> Any:
+    """Shell completion by the names of an entry-point group; loads none of the plugins."""
+
+    def complete(prefix: str) -> list[str]:
+        from importlib.metadata import entry_points
+
+        return sorted({e.name for e in entry_points(group=group) if e.name.startswith(prefix)})
+
+    return complete
+
+
+complete_strategy = complete_from("reason.strategies")
+complete_verifier = complete_from("reason.verifiers")
+complete_dataset = complete_from("reason.datasets")
+
+
+def positive(value: float | None) -> float | None:
+    """Callback of an option whose value must be positive and finite."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"must be a positive number, got {value:g}")
+    return value
+
+
+def sqlite_file(value: str) -> Path:
+    """Parser of a run store that must be an SQLite file."""
+    return require_file(parse_location(value), "evaluations and trainings")
 
 
 Strategy = Annotated[
@@ -28,10 +53,9 @@ Strategy = Annotated[
         "--strategy",
         "-s",
         metavar="NAME",
-        help="How to reason: see [b]reason strategies[/b].",
+        help="Reasoning strategy; [b]reason strategies[/b] lists them.",
         autocompletion=complete_strategy,
-        show_default=False,
-        rich_help_panel=RUNNING,
+        rich_help_panel=REASONING,
     ),
 ]
 MainModel = Annotated[
@@ -40,52 +64,40 @@ MainModel = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="Main model: local/…, vllm/…, or any model string of LiteLLM.",
-        show_default=False,
-        rich_help_panel=RUNNING,
+        help="Main model: local/…, vllm/…, or any LiteLLM model string.",
+        rich_help_panel=REASONING,
     ),
 ]
-SmallModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model for small steps.", rich_help_panel=RUNNING)]
-JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="Model that judges.", rich_help_panel=RUNNING)]
+SmallModel = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Small model of strategies that use two models.", rich_help_panel=REASONING),
+]
 RewardModel = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Model that scores steps, as in judge/local/smollm2-135m.", rich_help_panel=RUNNING
+        metavar="NAME",
+        help="Reward model that scores steps, for example judge/local/smollm2-135m.",
+        rich_help_panel=REASONING,
     ),
 ]
 Jurors = Annotated[
-    list[str] | None,
+    list[str],
     typer.Option(
         "--juror",
         metavar="NAME",
-        help="Model of one juror of [b]edgejury[/b]; may be repeated. (default: the main model in several roles)",
+        help="Model of one juror of [b]edgejury[/b]. Repeatable. (default: the main model in several roles)",
         show_default=False,
-        rich_help_panel=RUNNING,
+        rich_help_panel=REASONING,
     ),
 ]
-ChairModel = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Model that makes one answer of the jurors'.", rich_help_panel=RUNNING),
-]
 Parameters = Annotated[
-    list[str] | None,
+    list[str],
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Parameter of the strategy; may be repeated. VALUE is JSON where it can be, else text.",
+        help="Parameter of the strategy, read as JSON if possible, else as text. Repeatable.",
         show_default=False,
-        rich_help_panel=RUNNING,
-    ),
-]
-Calibration = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration",
-        metavar="FILE",
-        help="Map that calibrates the strategy's confidence, from [b]reason eval calibrate[/b]; none is no map. "
-        "(default: from the settings)",
-        show_default=False,
-        rich_help_panel=RUNNING,
+        rich_help_panel=REASONING,
     ),
 ]
 FieldMap = Annotated[
@@ -93,19 +105,21 @@ FieldMap = Annotated[
     typer.Option(
         "--map",
         metavar="NAME=FIELD,…",
-        help="Which field of the file is what: question=…,answer=…",
-        show_default=False,
+        help="Fields of the data file: question=…,answer=…",
         rich_help_panel=DATA,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Maximum number of items, from the first on.", rich_help_panel=DATA),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON output.", rich_help_panel=OUTPUT)]
 Store = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="FILE|URL",
-        help="Run store: an SQLite file, or postgresql://HOST/DATABASE. (default: from the settings)",
-        show_default=False,
+        help="Run store: an SQLite file or postgresql://HOST/DATABASE. (default: from the settings)",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -114,9 +128,8 @@ FileStore = Annotated[
     typer.Option(
         "--store",
         metavar="FILE",
-        help="Run store: an SQLite file, no database. (default: one in the run's folder)",
-        show_default=False,
-        parser=file_store,
+        help="Run store, an SQLite file. (default: one in the run directory)",
+        parser=sqlite_file,
         rich_help_panel=ENGINE,
     ),
 ]
@@ -124,8 +137,7 @@ Stream = Annotated[
     bool | None,
     typer.Option(
         "--stream/--no-stream",
-        help="Print the text while it is generated, where a single sample is. (default: on a terminal)",
-        show_default=False,
+        help="Text output during generation, if the answer is a single sample. (default: on a terminal)",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -134,40 +146,118 @@ Trace = Annotated[
     typer.Option(
         "--trace",
         metavar="FILE",
-        help="Write everything that happens to FILE: [b].jsonl[/b] one event a line, [b].html[/b] a page to look at.",
-        show_default=False,
+        help="File for the run's events: [b].jsonl[/b] with one event per line, or an [b].html[/b] page.",
         rich_help_panel=OUTPUT,
     ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its beginning.", show_default=False)]
-WeightFormat = Annotated[
-    str | None,
-    typer.Option(
-        "--weight-format",
-        metavar="auto|fp32|bf16|int4",
-        help="Number format of a local model's weights. (default: auto)",
-        show_default=False,
-        rich_help_panel=ENGINE,
-    ),
-]
-Threads = Annotated[
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="ID of the run, or a unique prefix of it.")]
+Concurrency = Annotated[
     int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        metavar="N",
-        help="Processor threads of a local model. (default: the engine's choice)",
-        show_default=False,
-        rich_help_panel=ENGINE,
-    ),
+    typer.Option(min=1, metavar="N", help="Maximum number of items in flight. (default: 16)", rich_help_panel="Scale"),
 ]
 
 
-def given(**values: Any) -> dict[str, Any] | None:
-    """The values that were given; None if none was."""
+@dataclass(frozen=True, kw_only=True)
+class ReasoningOptions:
+    """The strategy, its models and its parameters."""
+
+    strategy: Strategy = None
+    model: MainModel = None
+    small_model: SmallModel = None
+    judge_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Model that judges candidates.", rich_help_panel=REASONING),
+    ] = None
+    reward_model: RewardModel = None
+    jurors: Jurors = field(default_factory=list)
+    chair_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Model that merges the jurors' answers into one.", rich_help_panel=REASONING),
+    ] = None
+    parameters: Parameters = field(default_factory=list)
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Calibration map of the strategy's confidence, from [b]reason eval calibrate[/b]; none for no map. "
+            "(default: from the settings)",
+            rich_help_panel=REASONING,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """Limits of a run."""
+
+    budget_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Maximum number of generated tokens, over all models.",
+            callback=positive,
+            rich_help_panel=BUDGET,
+        ),
+    ] = None
+    budget_calls: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Maximum number of model calls.", callback=positive, rich_help_panel=BUDGET),
+    ] = None
+    budget_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", help="Maximum wall-clock time in seconds.", callback=positive, rich_help_panel=BUDGET
+        ),
+    ] = None
+    budget_usd: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Maximum cost in US dollars.", callback=positive, rich_help_panel=BUDGET),
+    ] = None
+
+    @property
+    def limits(self) -> dict[str, Any] | None:
+        """The limits that are set, under the names of `core.budget.Budget`; None if none is."""
+        return without_none(
+            tokens=self.budget_tokens, calls=self.budget_calls, seconds=self.budget_seconds, usd=self.budget_usd
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Settings of a local model's engine."""
+
+    weight_format: Annotated[
+        str | None,
+        typer.Option(
+            "--weight-format",
+            metavar="auto|fp32|bf16|int4",
+            help="Number format of a local model's weights. (default: auto)",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="CPU threads of a local model. (default: chosen by the engine)",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None
+
+    @property
+    def local(self) -> dict[str, Any] | None:
+        """The table `local` of the settings; None if nothing is set."""
+        return without_none(weight_format=self.weight_format, threads=self.threads)
+
+
+def without_none(**values: Any) -> dict[str, Any] | None:
+    """The values that are set; None if none is."""
     return {name: value for name, value in values.items() if value is not None} or None
 
 
 def resume_flags(store: str | None) -> tuple[str, ...]:
-    """The flags of a run without which it cannot be gone on with; a password is left out."""
-    return () if store is None else ("--store", shown_store(read_place(store)))
+    """The flags that `reason runs resume` needs again; a password is left out."""
+    return () if store is None else ("--store", redacted_location(parse_location(store)))

@@ -1,4 +1,4 @@
-"""`with_store`: what a command does with the run store alone."""
+"""`with_store`: run a coroutine on the opened run store."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ..core.store import RunStore
+    from ..core.store.protocol import RunStore
 
 T = TypeVar("T")
 
 
-def with_store(place: str | None, work: Callable[[RunStore], Awaitable[T]]) -> T:
-    """Open the run store, do something with it, close it.
+def with_store(location: str | None, work: Callable[[RunStore], Awaitable[T]]) -> T:
+    """Open the run store, run `work` on it, close it.
 
     Args:
-        place: Where it is; None is the setting.
-        work: What is done with it.
+        location: The value of --store; None is the setting.
+        work: Called with the store.
     """
-    from ..core.open_store import open_store
     from ..core.settings import load_settings
+    from ..core.store.location import open_store
 
-    async def inside() -> T:
-        store = await open_store(load_settings(store=place).store)
+    async def run() -> T:
+        store = await open_store(load_settings(store=location).store)
         try:
             return await work(store)
         finally:
             await store.aclose()
 
-    return asyncio.run(inside())
+    return asyncio.run(run())

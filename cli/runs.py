@@ -1,18 +1,21 @@
-"""`reason runs`: what was asked before; showing it, going on with it, removing it."""
+"""`reason runs`: list, show, replay, resume and remove stored runs."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .command import option_model
 from .options import Json, RunName, Store, Stream, Trace, resume_flags
 from .render.console import out, say, write_line
 from .run_store import with_store
 
 if TYPE_CHECKING:
-    from ..core.store import RunStore
+    from ..core.store.protocol import RunStore
+    from .terminal_run import Answering
 
 runs_app = typer.Typer(help="List, show, replay, resume and remove runs.")
 
@@ -21,23 +24,29 @@ runs_app = typer.Typer(help="List, show, replay, resume and remove runs.")
 def runs(context: typer.Context) -> None:
     """List, show, replay, resume and remove runs.
 
-    Every question is a run in the run store, with its model calls and events. RUN is a run's name or its beginning.
+    Every question is a run in the run store, with its model calls and events. RUN is a run's ID or a prefix of it.
     """
     if context.invoked_subcommand is None:
         list_()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListRunsOptions:
+    """Options of `reason runs list`."""
+
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Maximum number of runs.")] = 20
+    as_json: Json = False
+    store: Store = None
+
+
 @runs_app.command("list")
-def list_(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most runs shown.")] = 20,
-    as_json: Json = False,
-    store: Store = None,
-) -> None:
+@option_model
+def list_(options: ListRunsOptions) -> None:
     """List the newest runs."""
     from .render.run_page import run_row, runs_table
 
-    records = with_store(store, lambda s: s.list_runs(limit))
-    if as_json:
+    records = with_store(options.store, lambda store: store.list_runs(options.limit))
+    if options.as_json:
         write_line(json.dumps([run_row(r) for r in records], indent=2, ensure_ascii=False))
     elif records:
         out().print(runs_table(records))
@@ -45,102 +54,118 @@ def list_(
         say("no runs yet")
 
 
-@runs_app.command()
-def show(
-    run: RunName,
-    as_json: Json = False,
-    events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object a line.")] = False,
-    tree: Annotated[bool, typer.Option("--tree", help="Draw the trees that the run's searches grew.")] = False,
-    nodes: Annotated[
-        int, typer.Option("--nodes", min=0, metavar="N", help="With --tree: most nodes of a tree off the chosen path.")
-    ] = 60,
-    all_nodes: Annotated[bool, typer.Option("--all", help="With --tree: every node.")] = False,
-    trace: Trace = None,
-    store: Store = None,
-) -> None:
-    """Show a run: question, models, answer, candidates, and what it cost."""
-    from .render.search_tree import print_search_trees
-    from .render.run_page import print_run
-    from .tracing import open_trace
+@dataclass(frozen=True, kw_only=True)
+class ShowRunOptions:
+    """Options of `reason runs show`."""
 
-    async def look(s: RunStore) -> None:
-        record = await s.get_run(run)
-        if trace is not None:
-            with open_trace(trace, record.status) as sinks:
-                for event in await s.events(record.id):
+    run: RunName
+    as_json: Json = False
+    events: Annotated[bool, typer.Option("--events", help="The run's events, one JSON object per line.")] = False
+    tree: Annotated[bool, typer.Option("--tree", help="The search trees of the run.")] = False
+    max_nodes: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Maximum number of nodes of a --tree off its chosen path.")
+    ] = 60
+    all_nodes: Annotated[bool, typer.Option("--all", help="All nodes of a --tree.")] = False
+    trace: Trace = None
+    store: Store = None
+
+
+@runs_app.command()
+@option_model
+def show(options: ShowRunOptions) -> None:
+    """Show a run: question, models, answer, candidates and usage."""
+    from .render.run_page import print_run
+    from .render.search_tree import print_search_trees
+    from .trace_file import open_trace
+
+    async def print_record(store: RunStore) -> None:
+        record = await store.get_run(options.run)
+        if options.trace is not None:
+            with open_trace(options.trace, record.status) as sinks:
+                for event in await store.list_events(record.id):
                     for sink in sinks:
                         sink(event)
-        if tree:
-            print_search_trees(record, await s.events(record.id), as_json, None if all_nodes else nodes)
-        elif events:
-            for event in await s.events(record.id):
+        if options.tree:
+            max_nodes = None if options.all_nodes else options.max_nodes
+            print_search_trees(record, await store.list_events(record.id), options.as_json, max_nodes)
+        elif options.events:
+            for event in await store.list_events(record.id):
                 write_line(event.model_dump_json())
-        elif as_json:
+        elif options.as_json:
             write_line(record.model_dump_json(indent=2))
-        elif trace is None:
+        elif options.trace is None:
             print_run(record)
 
-    with_store(store, look)
+    with_store(options.store, print_record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerunOptions:
+    """Options of `reason runs replay` and `reason runs resume`."""
+
+    run: RunName
+    as_json: Json = False
+    stream: Stream = None
+    trace: Trace = None
+    store: Store = None
 
 
 @runs_app.command()
-def replay(
-    run: RunName, as_json: Json = False, stream: Stream = None, trace: Trace = None, store: Store = None
-) -> None:
-    """Take a run through its strategy again without a model: every reply comes from the run store.
+@option_model
+def replay(options: RerunOptions) -> None:
+    """Repeat a run without a model: every model call is answered from the run store.
 
-    Prints what ask printed.
+    The output is that of the original command.
     """
-    from ..agents.reasoner import Reasoner
-    from ..core.settings import load_settings
-    from .answering import Outlet, answer_here
+    _rerun(options, lambda reasoner, sinks, _: reasoner.areplay(options.run, sinks=sinks))
 
-    settings = load_settings(store=store)
-    answer_here(
-        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # a run has its own
-        lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks),
-        Outlet(as_json, stream, trace, resume_flags(store)),
+
+@runs_app.command()
+@option_model
+def resume(options: RerunOptions) -> None:
+    """Resume a run that was interrupted, killed or failed; finished model calls are not paid again.
+
+    The model and its engine settings must be those of the run.
+    """
+    _rerun(
+        options,
+        lambda reasoner, sinks, stream_text: reasoner.aresume(options.run, sinks=sinks, stream_text=stream_text),
     )
 
 
-@runs_app.command()
-def resume(
-    run: RunName,
-    as_json: Json = False,
-    stream: Stream = None,
-    trace: Trace = None,
-    store: Store = None,
-) -> None:
-    """Go on with a run that was interrupted, killed or failed. What it has paid for is not paid again.
-
-    The model must be the one that the run began with; its engine is set up as it was.
-    """
+def _rerun(options: RerunOptions, work: Answering) -> None:
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
-    from .answering import Outlet, answer_here
+    from .terminal_run import Output, answer_in_terminal
 
-    settings = load_settings(store=store)
-    answer_here(
-        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # a run has its own
-        lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text),
-        Outlet(as_json, stream, trace, resume_flags(store)),
+    settings = load_settings(store=options.store)
+    answer_in_terminal(
+        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
+        work,
+        Output(options.as_json, options.stream, options.trace, resume_flags(options.store)),
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RemoveRunsOptions:
+    """Options of `reason runs rm`."""
+
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="IDs of runs, or unique prefixes of them.")]
+    store: Store = None
+
+
 @runs_app.command()
-def rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or their beginnings.")],
-    store: Store = None,
-) -> None:
+@option_model
+def rm(options: RemoveRunsOptions) -> None:
     """Remove runs with their model calls and events."""
 
-    async def remove(s: RunStore) -> list[str]:
-        found = [(await s.get_run(name)).id for name in names]  # all of them before any is removed
-        found = list(dict.fromkeys(found))
-        for run_id in found:
-            await s.take_run(run_id)  # refuses a run that another process works on
-            await s.delete_run(run_id)
-        return found
+    async def remove(store: RunStore) -> list[str]:
+        ids = [(await store.get_run(name)).id for name in options.runs]  # resolve all before removing any
+        ids = list(dict.fromkeys(ids))
+        for run_id in ids:
+            await store.claim_run(run_id)  # refuses a run that another process executes
+            await store.delete_run(run_id)
+        return ids
 
-    for run_id in with_store(store, remove):
+    for run_id in with_store(options.store, remove):
         say(f"removed {run_id}")

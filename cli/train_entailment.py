@@ -1,155 +1,231 @@
-"""`reason train entailment`: the embedded judge of text and claim, trained on labelled claims."""
+"""`reason train entailment`: train the embedded entailment model on labelled claims."""
 
 from __future__ import annotations
 
+import asyncio
+import shlex
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from .command import option_model
+from .interrupts import EXIT_INTERRUPTED, run_interruptible
+from .options import DATA, Json
+from .render.console import out, plain_table, say, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..evals.training.entailment.scoring import EntailmentScore
+    from ..evals.training.entailment.training import TrainedEntailment
 
 LEARNING = "Learning"
-WORK = "Work"
+RUN = "Training run"
 
 EXAMPLES = """
 [b]Examples[/b]
 
 reason train entailment --data fever=DIR vitaminc=DIR --corpus sentences.jsonl --out judge.safetensors
 reason train entailment --data fever=DIR --stress fever_symmetric=DIR --corpus DIR --out judge.safetensors --epochs 2
-reason train entailment --data fever=DIR --corpus DIR --out judge.safetensors --work runs/judge --resume
+reason train entailment --data fever=DIR --corpus DIR --out judge.safetensors --run-dir runs/judge --resume
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 wrong usage, or damaged data   3 the encoder cannot be had
-130 interrupted: what there is is saved, and --resume goes on with it
+0 finished   1 internal error   2 usage error, or damaged data   3 the encoder is unavailable
+130 interrupted; the training so far is saved, and --resume continues it
 """
 
 
-def entailment(
+@dataclass(frozen=True, kw_only=True)
+class TrainEntailmentOptions:
+    """Options of `reason train entailment`."""
+
     corpus: Annotated[
         Path,
         typer.Option(
-            metavar="FILE",
-            help="Sentences that FEVER's retrieved names, a line each.",
-            show_default=False,
-            rich_help_panel=options.DATA,
+            metavar="FILE", help="JSON Lines of the sentences that FEVER's retrieval names.", rich_help_panel=DATA
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The judge's file.", show_default=False)],
-    more: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME=PATH]…", help="More datasets, as in --data.", show_default=False),
-    ] = None,
+    ]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File of the trained model.")]
+    more_data: Annotated[
+        list[str], typer.Argument(metavar="[NAME=PATH]…", help="More datasets, as with --data.", show_default=False)
+    ] = field(default_factory=list)
     data: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
-            "--data",
             metavar="NAME=PATH",
-            help="Dataset to train on: fever, vitaminc or sufficient_facts, with file or folder. Several may follow.",
+            help="Training dataset: fever, vitaminc or sufficient_facts, with its file or directory. Repeatable.",
             show_default=False,
-            rich_help_panel=options.DATA,
+            rich_help_panel=DATA,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     stress: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
-            "--stress",
             metavar="NAME=PATH",
-            help="Test that is scored, never trained on: fever_symmetric (its claims are left out of the training) or "
-            "climate_fever. May be repeated.",
+            help="Stress test, scored but excluded from the training: fever_symmetric or climate_fever. Repeatable.",
             show_default=False,
-            rich_help_panel=options.DATA,
+            rich_help_panel=DATA,
         ),
-    ] = None,
-    held_out: Annotated[
+    ] = field(default_factory=list)
+    holdout: Annotated[
         float,
         typer.Option(
-            "--held-out",
             min=0.01,
             max=0.89,
             metavar="SHARE",
-            help="Share of the claims that are never trained on, by a digest of their text.",
-            rich_help_panel=options.DATA,
+            help="Share of the claims held out from the training, by a digest of their text.",
+            rich_help_panel=DATA,
         ),
-    ] = 0.2,
-    epochs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How often each claim is seen.", rich_help_panel=LEARNING)
-    ] = 3,
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Seed of everything that is drawn.", rich_help_panel=LEARNING)
-    ] = 0,
-    batch: Annotated[int, typer.Option(min=2, metavar="N", help="Pairs of a step.", rich_help_panel=LEARNING)] = 32,
-    rate: Annotated[
-        float, typer.Option(min=1e-7, metavar="X", help="Largest learning rate.", rich_help_panel=LEARNING)
-    ] = 2e-4,
+    ] = 0.2
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Number of epochs.", rich_help_panel=LEARNING)] = 3
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.", rich_help_panel=LEARNING)] = 0
+    batch_size: Annotated[int, typer.Option(min=2, metavar="N", help="Pairs per step.", rich_help_panel=LEARNING)] = 32
+    lr: Annotated[
+        float, typer.Option(min=1e-7, metavar="X", help="Maximum learning rate.", rich_help_panel=LEARNING)
+    ] = 2e-4
     bits: Annotated[
-        int, typer.Option(min=2, max=8, metavar="N", help="Bits of a weight in the file.", rich_help_panel=LEARNING)
-    ] = 6,
-    mixed: Annotated[
+        int, typer.Option(min=2, max=8, metavar="N", help="Bits per weight in the file.", rich_help_panel=LEARNING)
+    ] = 6
+    bf16: Annotated[
         bool,
         typer.Option(
             "--bf16",
-            help="Multiply in bf16: faster where the processor can, slower elsewhere.",
+            help="Matrix products in bf16: faster on CPUs with native bf16, slower on others.",
             rich_help_panel=LEARNING,
         ),
-    ] = False,
-    card: Annotated[
+    ] = False
+    card: Annotated[Path | None, typer.Option(metavar="FILE", help="File of the model card.", rich_help_panel=RUN)] = (
+        None
+    )
+    run_dir: Annotated[
         Path | None,
         typer.Option(
-            "--card", metavar="FILE", help="Where to write the card.", show_default=False, rich_help_panel=WORK
-        ),
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work",
             metavar="DIR",
-            help="Folder of checkpoint and learning curve. (default: the judge's file, with .work)",
-            show_default=False,
-            rich_help_panel=WORK,
+            help="Directory of the checkpoint and the learning curve. (default: the model's file, with suffix .work)",
+            rich_help_panel=RUN,
         ),
-    ] = None,
+    ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --work.", rich_help_panel=WORK)
-    ] = False,
-    minutes: Annotated[
+        bool, typer.Option("--resume", help="Continuation of the training in --run-dir.", rich_help_panel=RUN)
+    ] = False
+    max_minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.01,
-            metavar="X",
-            help="Stop, to be resumed, after so many minutes of steps.",
-            show_default=False,
-            rich_help_panel=WORK,
+            min=0.01, metavar="X", help="Maximum minutes of training; it can be resumed.", rich_help_panel=RUN
         ),
-    ] = None,
-    note_every: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Steps between two points of the curve.", rich_help_panel=WORK)
-    ] = 100,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Processor threads.", show_default=False, rich_help_panel=WORK),
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Train the embedded judge: whether a text supports or refutes a claim, or says nothing of it.
+    ] = None
+    log_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps between points of the learning curve.", rich_help_panel=RUN)
+    ] = 100
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.", rich_help_panel=RUN)] = None
+    as_json: Json = False
 
-    A fifth of the claims is kept back by a digest of their text, and the judge is scored on them in the end.
+
+@option_model
+def entailment(options: TrainEntailmentOptions) -> None:
+    """Train the embedded entailment model: whether a text supports or refutes a claim, or neither.
+
+    A share of the claims is held out by a digest of their text, and the trained model is scored on them.
     """
-    from .train_entailment_here import entailment_here, named_paths
+    from ..core.errors import Cancelled
+    from ..core.settings import load_settings
+    from ..evals.training.entailment.trainer import Rhythm
+    from ..evals.training.entailment.training import load_training_data, train_entailment
+    from .inputs import parse_paths
+    from .render.train_view import StepView
 
-    entailment_here(
-        data=named_paths("--data", [*(data or ()), *(more or ())]),
-        stress=named_paths("--stress", stress or ()),
-        corpus=corpus,
-        out=out,
-        card=card,
-        work=work,
-        resume=resume,
-        minutes=minutes,
-        note_every=note_every,
-        held=held_out,
-        choices={"epochs": epochs, "seed": seed, "batch": batch, "rate": rate, "bits": bits, "mixed": mixed},
-        threads=threads,
-        as_json=as_json,
+    settings = load_settings()
+    gathered = load_training_data(
+        parse_paths([*options.data, *options.more_data], "--data"),
+        options.corpus.expanduser(),
+        stress=parse_paths(options.stress, "--stress"),
+        held=options.holdout,
     )
+    sides = gathered.sides
+    say(f"{len(sides.training):,} training claims, {len(sides.watched):,} for validation, {len(sides.held):,} held out")
+    run_dir = options.run_dir or options.out.with_suffix(".work")
+    max_seconds = None if options.max_minutes is None else 60 * options.max_minutes
+    rhythm = Rhythm(note_every=options.log_every, most_seconds=max_seconds)
+    choices = {
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "batch": options.batch_size,
+        "rate": options.lr,
+        "bits": options.bits,
+        "mixed": options.bf16,
+    }
+    stop = threading.Event()
+    view = StepView("reason train entailment", options.epochs)
+
+    def train_in_thread() -> TrainedEntailment | None:
+        if options.threads is not None:
+            import torch
+
+            torch.set_num_threads(options.threads)
+        return train_entailment(
+            gathered,
+            settings,
+            options.out,
+            run_dir,
+            rhythm=rhythm,
+            choices=choices,
+            resume=options.resume,
+            card=options.card,
+            cancel=stop,
+            watch=view.noted,
+            progress=view.pulled,
+        )
+
+    def on_first_signal() -> None:
+        stop.set()
+        view.note("stopping after this step")
+
+    async def run() -> TrainedEntailment | None:
+        training = asyncio.ensure_future(asyncio.to_thread(train_in_thread))
+        try:
+            return await asyncio.shield(training)
+        except asyncio.CancelledError:
+            await asyncio.wait([training])
+            if not training.cancelled() and isinstance(training.exception(), Cancelled):
+                raise
+            return training.result()  # it ended, or failed, before it saw the signal
+
+    resume = shlex.join(["--resume", "--run-dir", str(run_dir)])
+    try:
+        with view:
+            trained = run_interruptible(run(), on_first=on_first_signal)
+    except asyncio.CancelledError:
+        say(f"interrupted; the training is saved, and the same command with {resume} continues it")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if trained is None:
+        say(f"--max-minutes is reached; the training is saved, and the same command with {resume} continues it")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if options.as_json:
+        write_json(
+            {
+                "file": str(options.out),
+                "digest": trained.delta.digest,
+                "bytes": trained.size,
+                "scores": [score.model_dump(mode="json") for score in trained.scores],
+                "unrounded": [score.model_dump(mode="json") for score in trained.unrounded],
+                "curve": list(trained.curve),
+            }
+        )
+    else:
+        _print_scores(trained.scores)
+    say(f"the model is in {options.out} ({trained.size / 1e6:.2f} MB)")
+
+
+def _print_scores(scores: Sequence[EntailmentScore]) -> None:
+    table = plain_table(
+        "held out", "claims", "right", "95 %", "macro F1", "ECE", right="claims|right|95 %|macro F1|ECE"
+    )
+    for score in scores:
+        interval = f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+        accuracy = f"{100 * score.accuracy:.1f}%"
+        table.add_row(score.name, f"{score.claims:,}", accuracy, interval, f"{score.macro_f1:.3f}", f"{score.ece:.3f}")
+    out().print(table)

@@ -1,16 +1,35 @@
-"""`reason verify`: a text that something else wrote, checked claim by claim."""
+"""`reason verify`: check an existing text claim by claim."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
-from .ask import limit_option
+from .command import option_model
+from .options import (
+    BUDGET,
+    OUTPUT,
+    REASONING,
+    BudgetOptions,
+    EngineOptions,
+    Json,
+    Jurors,
+    Store,
+    Trace,
+    positive,
+    resume_flags,
+    without_none,
+)
 
-CHECKING = "What is checked"
+if TYPE_CHECKING:
+    from ..agents.verification import TextVerification
+
+EVIDENCE = "Text and evidence"
 
 EXAMPLES = """
 [b]Examples[/b]
@@ -21,181 +40,250 @@ reason verify --answer answer.txt --index wiki-index --entailment judge -m opena
 reason verify --answer answer.txt --docs notes/ --html checked.html --require-verified
 reason verify --answer sums.txt --programs-only
 
-What was found goes to standard output, everything else to standard error.
+The verification is written to standard output, everything else to standard error.
 
 [b]Exit status[/b]
 
-0 checked   1 internal error   2 wrong usage, or a document that cannot be read   3 what judges failed
-4 budget spent, some claims are unchecked   5 not verified   130 interrupted
+0 checked   1 internal error   2 usage error, or an unreadable document   3 judge failure
+4 budget exhausted, some claims are unchecked   5 not verified   130 interrupted
 """
 
 
-def verify(
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Options of `reason verify`."""
+
     answer: Annotated[
         Path,
         typer.Option(
-            "--answer",
             metavar="FILE|-",
-            help="The text; - reads it from standard input.",
-            show_default=False,
-            rich_help_panel=CHECKING,
+            help="Text to verify; - reads it from standard input.",
+            rich_help_panel=EVIDENCE,
         ),
-    ],
+    ]
     question: Annotated[
         str | None,
-        typer.Option(
-            "--question", metavar="TEXT", help="What it answers.", show_default=False, rich_help_panel=CHECKING
-        ),
-    ] = None,
+        typer.Option(metavar="TEXT", help="Question that the text answers.", rich_help_panel=EVIDENCE),
+    ] = None
     docs: Annotated[
-        list[Path] | None,
+        list[Path],
         typer.Option(
-            "--docs",
             metavar="PATH",
-            help="File or folder that it is checked against: text, Markdown, HTML, JSON, PDF. May be repeated.",
+            help="Evidence: a file or directory of text, Markdown, HTML, JSON or PDF. Repeatable.",
             show_default=False,
-            rich_help_panel=CHECKING,
+            rich_help_panel=EVIDENCE,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     index: Annotated[
-        list[Path] | None,
+        list[Path],
         typer.Option(
-            "--index",
             metavar="DIR",
-            help="Saved index likewise ([b]reason index build[/b]). May be repeated.",
+            help="Evidence: an index from [b]reason index build[/b]. Repeatable.",
             show_default=False,
-            rich_help_panel=CHECKING,
+            rich_help_panel=EVIDENCE,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     programs_only: Annotated[
         bool,
         typer.Option(
             "--programs-only",
-            help="Check without documents what a program can: arithmetic, dates, units.",
-            rich_help_panel=CHECKING,
+            help="No documents: checks of arithmetic, dates and units by programs only.",
+            rich_help_panel=EVIDENCE,
         ),
-    ] = False,
+    ] = False
     verifier: Annotated[
         str,
-        typer.Option(
-            "--verifier", metavar="NAME", help="See [b]reason verifiers[/b].", rich_help_panel=options.RUNNING
-        ),
-    ] = "davinci",
+        typer.Option(metavar="NAME", help="Verifier; [b]reason verifiers[/b] lists them.", rich_help_panel=REASONING),
+    ] = "davinci"
     entailment: Annotated[
         str | None,
         typer.Option(
-            "--entailment",
             metavar="NAME",
-            help="What judges: embedded, lexical, judge, nli/…, minicheck/… (default: the verifier's)",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            help="Entailment model: embedded, lexical, judge, nli/… or minicheck/…. (default: the verifier's)",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
+    ] = None
     parameters: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Parameter of the verifier; may be repeated. VALUE is JSON where it can be, else text.",
+            help="Parameter of the verifier, read as JSON if possible, else as text. Repeatable.",
             show_default=False,
-            rich_help_panel=options.RUNNING,
+            rich_help_panel=REASONING,
         ),
-    ] = None,
+    ] = field(default_factory=list)
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
             metavar="NAME",
-            help="Language model, where one is needed: it judges, or cuts the text into claims.",
-            show_default=False,
-            rich_help_panel=options.RUNNING,
+            help="Language model, for verifiers that judge or split claims with one.",
+            rich_help_panel=REASONING,
         ),
-    ] = None,
-    jurors: options.Jurors = None,
+    ] = None
+    jurors: Jurors = field(default_factory=list)
     require_verified: Annotated[
         bool,
         typer.Option(
-            "--require-verified",
-            help="Exit with status 5 unless every claim is supported.",
-            rich_help_panel=options.RUNNING,
+            "--require-verified", help="Exit status 5 unless every claim is supported.", rich_help_panel=REASONING
         ),
-    ] = False,
-    budget_tokens: Annotated[int | None, limit_option("--budget-tokens", "N", "Most tokens generated.")] = None,
-    budget_calls: Annotated[int | None, limit_option("--budget-calls", "N", "Most model calls.")] = None,
+    ] = False
+    budget: BudgetOptions
     budget_passes: Annotated[
-        int | None, limit_option("--budget-passes", "N", "Most passes of what judges, one for a claim and a passage.")
-    ] = None,
-    budget_seconds: Annotated[float | None, limit_option("--budget-seconds", "S", "Most seconds.")] = None,
-    budget_usd: Annotated[float | None, limit_option("--budget-usd", "X", "Most US dollars.")] = None,
-    as_json: options.Json = False,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Maximum number of entailment passes, one for each pair of claim and passage.",
+            callback=positive,
+            rich_help_panel=BUDGET,
+        ),
+    ] = None
+    as_json: Json = False
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page to look at: the text, and the evidence for each claim.",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
+            metavar="FILE", help="HTML page with the text and the evidence of each claim.", rich_help_panel=OUTPUT
         ),
-    ] = None,
-    trace: options.Trace = None,
-    store: options.Store = None,
-    weight_format: options.WeightFormat = None,
-    threads: options.Threads = None,
-) -> None:
-    """Check a text that something else wrote against documents, claim by claim."""
-    from ..agents.chosen_models import verifier_asks_jury
+    ] = None
+    trace: Trace = None
+    store: Store = None
+    engine: EngineOptions
+
+
+@option_model
+def verify(options: VerifyOptions) -> None:
+    """Check an existing text against documents, claim by claim."""
+    from ..agents.planner import verifier_asks_jury
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from .inputs import parse_parameters
-    from .verify_inputs import check_documents, check_indexes, open_page, read_answer
 
-    text = read_answer(answer)
-    places = [
-        str(path.expanduser().absolute())
-        for path in (*check_documents(answer, docs or ()), *check_indexes(index or ()))
-    ]
-    chosen = parse_parameters(parameters or ())
-    if entailment is not None:
-        if "entailment" in chosen:
-            raise UserError("--entailment and --set entailment=… exclude each other", hint="say one of them")
-        chosen["entailment"] = entailment
-    limits = options.given(
-        tokens=budget_tokens, calls=budget_calls, reward_calls=budget_passes, seconds=budget_seconds, usd=budget_usd
-    )
-    settings = load_settings(
-        budget=limits, store=store, local=options.given(weight_format=weight_format, threads=threads)
-    )
-    if not places and not settings.evidence and not programs_only and not verifier_asks_jury(verifier):
+    text = read_answer(options.answer)
+    check_documents(options.answer, options.docs)
+    check_indexes(options.index)
+    evidence = [str(path.expanduser().absolute()) for path in (*options.docs, *options.index)]
+    parameters = parse_parameters(options.parameters)
+    if options.entailment is not None:
+        if "entailment" in parameters:
+            raise UserError("--entailment and --set entailment=… exclude each other", hint="use one of them")
+        parameters["entailment"] = options.entailment
+    limits = {**(options.budget.limits or {}), **(without_none(reward_calls=options.budget_passes) or {})}
+    settings = load_settings(budget=limits or None, store=options.store, local=options.engine.local)
+    if (
+        not evidence
+        and not settings.evidence
+        and not options.programs_only
+        and not verifier_asks_jury(options.verifier)
+    ):
         raise UserError(
-            "there is nothing to check the answer against",
-            hint="give --docs PATH or --index DIR, or --programs-only for arithmetic, dates and units alone",
+            "there is no evidence to check the answer against",
+            hint="pass --docs PATH or --index DIR, or --programs-only for arithmetic, dates and units",
         )
-    from ..agents.verify_text import averify_text
-    from .verify_here import Wanted, verify_here
+    from ..agents.verification import averify_text
+    from .terminal_run import Output, verify_in_terminal
 
-    with open_page(html) as write_page:
-        found = verify_here(
+    with open_page(options.html) as write_page:
+        verified = verify_in_terminal(
             lambda progress, sinks: averify_text(
                 text,
-                question=question or "",
-                evidence=places,
-                verifier=verifier,
-                parameters=chosen,
+                question=options.question or "",
+                evidence=evidence,
+                verifier=options.verifier,
+                parameters=parameters,
                 settings=settings,
-                model=model,
-                jurors=jurors or None,
-                programs_only=programs_only,
+                model=options.model,
+                jurors=options.jurors or None,
+                programs_only=options.programs_only,
                 progress=progress,
                 sinks=sinks,
             ),
-            Wanted(as_json, trace, options.resume_flags(store)),
+            Output(as_json=options.as_json, trace=options.trace, resume_flags=resume_flags(options.store)),
             settings.budget,
         )
-        write_page(found)
-    verdict = found.verification.verdict
-    if require_verified and verdict != "supported":
+        write_page(verified)
+    verdict = verified.verification.verdict
+    if options.require_verified and verdict != "supported":
         raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}")
-    if any(report.reason == "unchecked" for report in found.reports):
+    if any(report.reason == "unchecked" for report in verified.reports):
         raise typer.Exit(4)
+
+
+def read_answer(path: Path) -> str:
+    """The text to verify; `-` is standard input.
+
+    Raises:
+        UserError: It is empty.
+        DataError: The file cannot be read, is too large or not text.
+    """
+    from ..core.errors import UserError
+    from .inputs import input_name, read_text
+
+    text = read_text(path, "answer file", "--answer")
+    if not text.strip():
+        raise UserError(f"the answer file {input_name(path)!r} is empty", hint="pass the text to verify")
+    return text
+
+
+def check_documents(answer: Path, paths: Sequence[Path]) -> None:
+    """Refuse documents that include the answer.
+
+    Raises:
+        UserError: The answer would be its own evidence.
+    """
+    from ..core.errors import UserError
+    from .inputs import STDIN
+
+    if str(answer) == STDIN:
+        return
+    resolved = answer.expanduser().resolve()
+    for path in paths:
+        document = path.expanduser().resolve()
+        if document == resolved or document in resolved.parents:
+            raise UserError(
+                f"the answer {str(answer)!r} is part of the documents {str(path)!r} and would support itself",
+                hint="move it elsewhere, or name the documents one by one",
+            )
+
+
+def check_indexes(paths: Sequence[Path]) -> None:
+    """Refuse directories that are not complete indexes.
+
+    Raises:
+        DataError: One is no index, unfinished or damaged.
+    """
+    from ..reasoning.retrieval.index.manifest import published_manifest
+
+    if paths:
+        for path in paths:
+            published_manifest(path.expanduser())
+
+
+@contextmanager
+def open_page(path: Path | None) -> Iterator[Callable[[TextVerification], None]]:
+    """The writer of the HTML page; fails before the verification if the file is not writable.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    _write_page(path, "")
+
+    def write(verified: TextVerification) -> None:
+        from ..sidecar.viewer.page import verification_html
+
+        _write_page(path, verification_html(verified))
+
+    yield write
+
+
+def _write_page(path: Path, text: str) -> None:
+    from ..core.errors import StoreError
+
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as e:
+        raise StoreError(f"cannot write the page to {path}: {e.strerror}", hint="choose another --html") from e

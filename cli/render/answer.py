@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ...core.answer import Answer, Evidence, RoleUsage, RunUsage
+from ...core.types import Answer, Evidence, RoleUsage, RunUsage
 from .claims import print_checked
 from .console import err, out, printable, say, write_line
 
@@ -62,13 +62,13 @@ def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
     return lines
 
 
-def print_notes(answer: Answer, exhausted: str | None, *, summarised: bool = True) -> None:
+def print_notes(answer: Answer, exhausted: str | None, *, with_summary: bool = True) -> None:
     """Say on standard error what the text does not.
 
     Args:
         answer: The answer.
         exhausted: The limit that stopped the run, if one is known.
-        summarised: Whether a last line may sum the answer up.
+        with_summary: Whether a last line summarizes the answer.
     """
     for what in answer.degraded:
         say(what, label="note", style="cyan")
@@ -77,7 +77,7 @@ def print_notes(answer: Answer, exhausted: str | None, *, summarised: bool = Tru
         found = "the answer is what there was by then" if answer.text else "there is no answer yet"
         say(f"{limit} stopped the run; {found}", label="budget spent", style="yellow")
     differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
-    if summarised and (differs or sys.stderr.isatty()):
+    if with_summary and (differs or sys.stderr.isatty()):
         err().print(summary(answer), soft_wrap=True)
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
-from ...core.answer import CheckedClaim, Verdict, Verification
-from .console import printable
+from ...core.types import CheckedClaim, Verdict, Verification
+from .console import out, printable
+
+if TYPE_CHECKING:
+    from ...agents.verification import TextVerification
 
 _GRAVITY: tuple[Verdict, ...] = (
     "supported",
@@ -134,6 +137,23 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, whole: boo
                 line.rstrip()
                 console.print(Text.assemble((first if indent else "", "dim"), line), soft_wrap=True)
                 first = " " * indent
+
+
+def print_verification(verified: TextVerification) -> None:
+    """Print a verified text with its claims marked, the claims, and the verdict."""
+    console, claims = out(), verified.verification.claims
+    console.print(answer_with_marks(verified.answer, claims), soft_wrap=True)
+    console.print()
+    if claims:
+        print_claims(console, claims)
+        console.print()
+    line = summary_line(verified.verification)
+    if verified.usage.reward_calls:
+        line.append(f"; {verified.usage.reward_calls:,} passes", "dim")
+    if verified.usage.completion_tokens:
+        line.append(f"; {verified.usage.completion_tokens:,} tokens", "dim")
+    line.append(f"; run {verified.run_id}", "dim")
+    console.print(line, soft_wrap=True)
 
 
 def print_checked(console: Console, verification: Verification) -> None:

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ...evals.comparison import Comparison
-from ...evals.plan import DatasetUse
+from ...evals.comparison import RunComparison
+from ...evals.plan import DatasetInfo
 from ...evals.run_directory import StoredRun
 from ...evals.statistics.intervals import Interval
-from ...evals.summary import Mean, Summary
+from ...evals.summary import EvalSummary, MeanScore
 from .console import out, say
 
 
-def say_data(use: DatasetUse) -> None:
+def say_data(use: DatasetInfo) -> None:
     """Licence and warnings of the data, on standard error."""
     say(f"{use.name}: licence {use.licence or 'not stated'}", label="data", style="cyan")
     if use.warning:
         say(use.warning, label="warning", style="yellow")
 
 
-def say_alarms(label: str, summary: Summary) -> None:
+def say_warnings(label: str, summary: EvalSummary) -> None:
     """What makes a score doubtful, on standard error."""
     if summary.alarming:
         say(
@@ -41,7 +41,7 @@ def say_alarms(label: str, summary: Summary) -> None:
         say(f"{label}: {what} ({rows} rows)", label="note", style="cyan")
 
 
-def print_runs(runs: Sequence[tuple[str, Summary]]) -> None:
+def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
     """A table of runs."""
     # heads of two lines leave a narrow terminal room for names and intervals in one piece
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
@@ -77,10 +77,10 @@ def print_runs(runs: Sequence[tuple[str, Summary]]) -> None:
     out().print(table)
 
 
-def print_details(summary: Summary) -> None:
+def print_details(summary: EvalSummary) -> None:
     """The other scores of a run, its seeds and its subjects."""
     levels = [(f"level {name}", mean) for name, mean in summary.levels.items()]
-    rows: list[tuple[str, Mean]] = [*summary.metrics.items(), *summary.subjects.items(), *levels]
+    rows: list[tuple[str, MeanScore]] = [*summary.metrics.items(), *summary.subjects.items(), *levels]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for head in ("score or subject", "items", "%", "95% interval"):
@@ -130,7 +130,7 @@ def print_details(summary: Summary) -> None:
         )
 
 
-def print_comparison(found: Comparison) -> None:
+def print_comparison(found: RunComparison) -> None:
     """Two runs side by side."""
     console = out()
     a, b, p = found.a.label, found.b.label, found.score

@@ -17,9 +17,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ...core.events import EventFields, RunStarted, TextDelta
+from ...core.events import Event, RunStarted, TextDelta
+from .console import printable, say, start_live
 from .live_tree import LiveTree
-from .console import moving_picture, printable, say
 from .run_progress import Progress, WorkersProgress
 from .search_tree import plural
 
@@ -65,7 +65,7 @@ class LiveWorkers:
 
 
 FRAMES_PER_S = 8
-PLAIN_EVERY_S = 15.0
+PLAIN_INTERVAL_S = 15.0
 """Seconds between two plain lines where nothing can move."""
 MOST_PLAIN_LINES = 20
 PLAIN_PULL_AFTER_S = 1.5
@@ -101,10 +101,10 @@ class LiveView:
         self._workers = LiveWorkers(self.progress)
         self._live: Live | None = None
         self._plain_lines = 0
-        self._next_plain = PLAIN_EVERY_S
+        self._next_plain = PLAIN_INTERVAL_S
 
     def __enter__(self) -> Self:
-        self._live = moving_picture(self.render, FRAMES_PER_S)
+        self._live = start_live(self.render, FRAMES_PER_S)
         return self
 
     def __exit__(
@@ -112,7 +112,7 @@ class LiveView:
     ) -> None:
         self.close()
 
-    def __call__(self, event: EventFields) -> None:
+    def __call__(self, event: Event) -> None:
         """Take an event; the picture follows at its own pace."""
         if isinstance(event, RunStarted):
             self._run_began = self._clock() - event.at_s
@@ -214,7 +214,7 @@ class LiveView:
         if elapsed < self._next_plain or self._plain_lines >= MOST_PLAIN_LINES:
             return
         self._plain_lines += 1
-        self._next_plain = elapsed + PLAIN_EVERY_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
+        self._next_plain = elapsed + PLAIN_INTERVAL_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
         done = f"samples {p.samples_done}/{p.samples_wanted}, {p.tokens:,} tokens"
         workers = f"; {_workers(p.workers)}" if p.workers else ""

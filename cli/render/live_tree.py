@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ...core.events import SearchNode
-from ...core.question import Question
-from .growing_tree import LEAST_ROOM, Excerpt, GrowingTree
+from ...core.types import Question
 from .console import printable
+from .growing_tree import LEAST_ROOM, Excerpt, GrowingTree
 from .run_progress import Progress
 from .search_tree import (
     CHOSEN,
@@ -117,9 +117,10 @@ class LiveTree:
 
 
 def _answer(text: str, question: Question | None) -> str:
-    from ...reasoning.answers.extraction import extract
 
-    found = None if question is None else extract(text, question)
+    from ...reasoning.answers.extraction import extract_answer
+
+    found = None if question is None else extract_answer(text, question)
     said = "" if found is None else printable(" ".join(found.value.split()))
     return said if len(said) <= LONGEST_ANSWER else said[: LONGEST_ANSWER - 1] + "…"
 

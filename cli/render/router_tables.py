@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from rich.table import Table
 from rich.text import Text
 
-from ...evals.routing.policy_value import Difference
-from ...evals.routing.question_training import AtRate, TrainedQuestionRouter
-from ...evals.routing.training import TrainedAuto, Value
-from ...routers.features import Line
-from ...routers.features import EMBEDDING, Space
-from ...routers.router_files import AutoFile, QuestionFile
+from ...evals.training.routers.auto import PolicyValue, ScoreDifference, TrainedAuto
+from ...evals.training.routers.question_router import RateOutcome, TrainedQuestionRouter
+from ...routers.features import EMBEDDING, FeatureSpace, LinearModel
+from ...routers.router_files import AutoRouterFile, QuestionRouterFile
 from .console import out, printable
 
 
@@ -52,7 +53,7 @@ def print_question(trained: TrainedQuestionRouter) -> None:
     )
 
 
-def arms_table(file: AutoFile) -> Table:
+def arms_table(file: AutoRouterFile) -> Table:
     """The arms of a router."""
     table = _table("arm", "right", "tokens", "signals of right", "signals of tokens")
     for arm in file.arms:
@@ -66,7 +67,7 @@ def arms_table(file: AutoFile) -> Table:
     return table
 
 
-def beside_table(file: AutoFile, value: Value) -> Table:
+def beside_table(file: AutoRouterFile, value: PolicyValue) -> Table:
     """`auto` beside every arm at equal average tokens, and in worth at the file's price."""
     table = _table(
         "arm",
@@ -92,7 +93,7 @@ def beside_table(file: AutoFile, value: Value) -> Table:
     return table
 
 
-def price_table(file: AutoFile, value: Value) -> Table:
+def price_table(file: AutoRouterFile, value: PolicyValue) -> Table:
     """`auto` by price: how often it is right, what it costs, and who gets the questions."""
     table = _table("price of 1000", "right", "tokens", "more than a lot [95%]", "arms")
     for at in value.prices:
@@ -109,7 +110,7 @@ def price_table(file: AutoFile, value: Value) -> Table:
     return table
 
 
-def rate_table(rates: tuple[AtRate, ...]) -> Table:
+def rate_table(rates: tuple[RateOutcome, ...]) -> Table:
     """Routing by rate, beside as many questions by lot."""
     table = _table("rate", "to the large", "right", "by lot", "more [95%]", "tokens large", "small")
     for at in rates:
@@ -125,7 +126,7 @@ def rate_table(rates: tuple[AtRate, ...]) -> Table:
     return table
 
 
-def told_line(space: Space, line: Line, most: int = 3) -> str:
+def told_line(space: FeatureSpace, line: LinearModel, most: int = 3) -> str:
     """The largest weights of a line, each for one standard deviation of its signal."""
     if line.constant:
         return "none"
@@ -138,14 +139,14 @@ def told_line(space: Space, line: Line, most: int = 3) -> str:
     )
 
 
-def signals_line(file: AutoFile | QuestionFile) -> str:
+def signals_line(file: AutoRouterFile | QuestionRouterFile) -> str:
     """What a router looks at."""
     space = file.space
     told = ", ".join(space.names)
     return told + (f"; {len(space.axes)} components of {space.embedding}" if space.axes else "")
 
 
-def points(difference: Difference) -> str:
+def points(difference: ScoreDifference) -> str:
     """A difference in points with its interval."""
     span = difference.interval
     between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
@@ -157,4 +158,71 @@ def _table(first: str, *rest: str) -> Table:
     table.add_column(first, overflow="fold")
     for name in rest:
         table.add_column(name, justify="left" if name.startswith(("signals", "arms")) else "right", overflow="fold")
+    return table
+
+
+def kind_of(file: str) -> str | None:
+    """What a JSON file says it is; None if it is no JSON object, or says nothing."""
+    try:
+        plain = json.loads(Path(file).expanduser().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def show_router(file: str, *, as_json: bool) -> bool:
+    """Print a router, if the file holds one.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        DataError: It is one, and damaged.
+    """
+    from ...routers.router_files import AUTO_KIND, QUESTION_KIND, load_auto_router_file, load_question_router_file
+    from .console import write_json
+
+    kind, path = kind_of(file), Path(file).expanduser()
+    if kind not in (AUTO_KIND, QUESTION_KIND):
+        return False
+    found: AutoRouterFile | QuestionRouterFile = (
+        load_auto_router_file(path) if kind == AUTO_KIND else load_question_router_file(path)
+    )
+    if as_json:
+        write_json({**found.model_dump(mode="json"), "digest": found.digest})
+        return True
+    out().print(_facts(found))
+    out().print()
+    if isinstance(found, AutoRouterFile):
+        out().print(arms_table(found))
+    else:
+        out().print(Text(printable(f"needs the large model by: {told_line(found.space, found.needed, 8)}")))
+    return True
+
+
+def _facts(file: AutoRouterFile | QuestionRouterFile) -> Table:
+    trained = file.trained
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    facts = {"router": f"{file.kind}, {file.digest}"}
+    facts |= {f"{role} model": name for role, name in trained.models.items()}
+    facts |= {f"{role} engine": name for role, name in trained.engines.items()}
+    facts |= {
+        "runs": ", ".join(trained.runs),
+        "datasets": ", ".join(trained.datasets),
+        "questions": f"{trained.questions:,}"
+        + (f", {100 * trained.held_out:.0f}% of all kept back" if trained.held_out else ""),
+        "signals": signals_line(file),
+    }
+    if isinstance(file, AutoRouterFile):
+        facts["price"] = f"{file.price:g} for 1000 tokens"
+    else:
+        facts["rate"] = f"{file.rate:g}: threshold {file.threshold:.4f}, sends {100 * file.measured_rate:.1f}%"
+        facts["small model answers by"] = f"{file.small.strategy}, {100 * file.small.share_right:.1f}% right"
+        facts["large model answers by"] = f"{file.large.strategy}, {100 * file.large.share_right:.1f}% right"
+    facts["made"] = f"{trained.made} by reason {trained.version}"
+    for name, value in facts.items():
+        table.add_row(name, Text(printable(value)))
     return table

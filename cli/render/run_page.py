@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ...agents.given import GIVEN
-from ...core.answer import Answer
+from ...agents.planner import GIVEN
 from ...core.run import RunConfig
-from ...core.store import RunRecord
+from ...core.store.protocol import RunRecord
+from ...core.types import Answer
 from .answer import USAGE_HEADS, source_lines, usage_cells
 from .claims import print_checked
 from .console import out, printable

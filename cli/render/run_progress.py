@@ -11,10 +11,16 @@ from ...core.events import (
     BudgetCharged,
     BudgetExhausted,
     CallStarted,
-    EventFields,
+    ClaimLabelled,
+    Event,
+    JuryEvent,
     LeafSelected,
     MemoryAssociated,
     NodesSearched,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
     RunStarted,
     SampleFinished,
     SearchEnded,
@@ -24,8 +30,7 @@ from ...core.events import (
     TextDelta,
     VoteUpdated,
 )
-from ...core.jury_events import ClaimLabelled, JuryEvent, OpinionGiven, OpinionsMerged, OpinionsRanked, ReviewGiven
-from ...core.question import Question
+from ...core.types import Question
 from .growing_tree import GrowingTree, TreeEvent
 from .search_tree import plural
 
@@ -253,7 +258,7 @@ class Progress:
         seconds = max(now_s - min(recent) / _BUCKETS_PER_S, 1 / _BUCKETS_PER_S)
         return sum(recent.values()) / seconds
 
-    def take(self, event: EventFields) -> None:
+    def take(self, event: Event) -> None:
         """Move on by one event."""
         match event:
             case RunStarted():

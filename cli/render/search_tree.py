@@ -26,7 +26,7 @@ from rich.text import Text
 from ...core.errors import UserError
 from ...core.events import (
     AssociatedItem,
-    EventFields,
+    Event,
     MemoryAssociated,
     NodesSearched,
     RunStarted,
@@ -34,7 +34,7 @@ from ...core.events import (
     SearchNode,
 )
 from ...core.search_tree import SearchTree, search_trees
-from ...core.store import RunRecord
+from ...core.store.protocol import RunRecord
 from .console import out, printable, write_line
 
 _OWN_FIGURES = frozenset({"continued", "continues", "notes", "score", "step", "tokens", "turn"})
@@ -122,7 +122,7 @@ OWN = "the model itself"
 """Source of a piece that the model knew."""
 
 
-def search_notes(events: Iterable[EventFields], trees: Sequence[SearchTree]) -> list[Notes]:
+def search_notes(events: Iterable[Event], trees: Sequence[SearchTree]) -> list[Notes]:
     """The notes of each tree.
 
     Searches of a name follow each other as in `core.search_tree.search_trees`: an end closes one, and a run that goes
@@ -388,7 +388,7 @@ def _score(tree: SearchTree, node_id: int) -> float:
     return -1.0 if score is None or score != score else score  # a score that is no number comes last
 
 
-def print_search_trees(record: RunRecord, events: Sequence[EventFields], as_json: bool, most: int | None) -> None:
+def print_search_trees(record: RunRecord, events: Sequence[Event], as_json: bool, most: int | None) -> None:
     """Print the trees on standard output.
 
     Args:

@@ -1,9 +1,4 @@
-"""One line on standard error that says what is being done right now.
-
-`stage_bar`: how far work of several stages is, as a bar on standard error.
-
-`MovingView`: a picture on standard error that moves while work goes on; where nothing can, a line now and then.
-"""
+"""Progress of long work on standard error: a status line, a progress bar, and the base of live views."""
 
 from __future__ import annotations
 
@@ -12,21 +7,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import RenderableType
-from rich.live import Live
-from rich.spinner import Spinner
+from .console import can_animate, err, say, start_live
 
-from .console import err, moving_parts, moving_picture, say
+if TYPE_CHECKING:
+    from rich.bar import Bar
+    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.table import Table
+
+FRAMES_PER_S = 4
+PLAIN_INTERVAL_S = 30.0
+"""Seconds between two plain lines without a terminal; the interval doubles up to half an hour."""
+BAR_WIDTH = 28
+
+StageReporter = Callable[[str, int, int | None], None]
+"""Called with the stage, the amount done, and the total if it is known."""
 
 
 class StatusLine:
-    """A line that changes; where nothing can move, one line whenever what is said begins with another word.
+    """A line that is redrawn; without a terminal, a new line whenever the first word of the text changes.
 
     Args:
-        status: What rich draws; None if nothing can move.
-        quiet: Whether nothing is said at all.
+        status: The rich status; None if standard error cannot be redrawn.
+        quiet: Whether nothing is printed.
     """
 
     def __init__(self, status: Any, *, quiet: bool = False) -> None:
@@ -34,7 +39,7 @@ class StatusLine:
         self._last = ""
 
     def __call__(self, text: str) -> None:
-        """Say what is being done."""
+        """Show the work in progress."""
         if self._status is not None:
             self._status.update(text)
         elif not self._quiet and text.partition(" ")[0] != self._last:
@@ -43,7 +48,7 @@ class StatusLine:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Take the line away while something is printed: as long as it is there, rich sends all output its way."""
+        """Hide the line while something is printed, since an active rich status captures all output."""
         if self._status is None:
             yield
             return
@@ -56,74 +61,62 @@ class StatusLine:
 
 @contextmanager
 def status_line(*, quiet: bool = False) -> Iterator[StatusLine]:
-    """A status line for as long as the block runs.
-
-    Args:
-        quiet: Whether to show none.
-    """
-    if moving_parts() and not quiet:
+    """A status line within the block; `quiet` shows none."""
+    if can_animate() and not quiet:
         with err().status("") as status:
             yield StatusLine(status)
     else:
         yield StatusLine(None, quiet=quiet)
 
 
-Told = Callable[[str, int, int | None], None]
-"""Hears the stage, how much of it is done, and how much there is, where that is known."""
-
-
 @contextmanager
-def stage_bar(lines: Told, *, of_bytes: bool = False) -> Iterator[Told]:
-    """A bar that begins anew with each stage.
+def stage_bar(plain: StageReporter, *, of_bytes: bool = False) -> Iterator[StageReporter]:
+    """A progress bar that restarts with each stage.
 
     Args:
-        lines: Hears it instead where nothing can move.
-        of_bytes: Whether it is bytes that are counted.
+        plain: Used instead if standard error cannot be redrawn.
+        of_bytes: Whether bytes are counted.
     """
-    if not moving_parts():
-        yield lines
+    if not can_animate():
+        yield plain
         return
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = DownloadColumn() if of_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as bar:
-        shown = bar.add_task("starting", total=None)
+    with Progress(*columns, console=err(), transient=True) as progress:
+        task = progress.add_task("starting", total=None)
         last = ""
 
-        def draw(stage: str, done: int, total: int | None) -> None:
+        def report(stage: str, done: int, total: int | None) -> None:
             nonlocal last
             if stage != last:
                 last = stage
-                bar.reset(shown, description=stage, total=total)
-            bar.update(shown, completed=done, total=total)
+                progress.reset(task, description=stage, total=total)
+            progress.update(task, completed=done, total=total)
 
-        yield draw
-
-
-FRAMES_PER_S = 4
-PLAIN_EVERY_S = 30.0
-"""Seconds between two plain lines where nothing can move; the gap doubles up to half an hour."""
-BAR_WIDTH = 28
+        yield report
 
 
-class MovingView(ABC):
-    """Draws where long work stands: a context manager.
+class ProgressView(ABC):
+    """A live view of long work, as a context manager; without a terminal, plain lines at growing intervals.
 
     Args:
         clock: Monotonic seconds; replaced in tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.spinner import Spinner
+
         self._clock = clock
         self._note = "loading the model"
         self._spinner = Spinner("dots")
         self._live: Live | None = None
-        self._gap = PLAIN_EVERY_S
-        self._next_plain = clock() + self._gap
+        self._interval = PLAIN_INTERVAL_S
+        self._next_plain = clock() + self._interval
 
     def __enter__(self) -> Self:
-        self._live = moving_picture(self.render, FRAMES_PER_S)
+        self._live = start_live(self.render, FRAMES_PER_S)
         return self
 
     def __exit__(
@@ -134,24 +127,52 @@ class MovingView(ABC):
             self._live = None
 
     def note(self, text: str) -> None:
-        """Show what is going on beside."""
+        """Show a note next to the title."""
         self._note = text
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a model's files are; called from another thread."""
+        """Show the progress of a model's files in bytes; called from another thread."""
         self._note = f"{stage} {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else "")
 
     @abstractmethod
     def render(self) -> RenderableType:
-        """The view as it is now."""
+        """The current view."""
 
     @abstractmethod
     def line(self) -> str:
-        """The same in one line."""
+        """The current state in one line."""
+
+    def title(self, text: str) -> Table:
+        """The first row of a view: spinner, title and note."""
+        from rich.table import Table
+        from rich.text import Text
+
+        row = Table.grid(padding=(0, 1))
+        row.add_row(self._spinner, Text.assemble((text, "bold"), (f"  {self._note}", "dim")))
+        return row
 
     def _plain(self) -> None:
-        """A line now and then, where nothing can move."""
+        """Print a plain line if one is due."""
         if self._live is None and self._clock() >= self._next_plain:
-            self._gap = min(2 * self._gap, 1800.0)
-            self._next_plain = self._clock() + self._gap
+            self._interval = min(2 * self._interval, 1800.0)
+            self._next_plain = self._clock() + self._interval
             say(self.line())
+
+
+def bar(done: float, total: float, colour: str) -> Bar:
+    """A bar of a live view."""
+    from rich.bar import Bar
+
+    size = max(total, 1e-9)
+    return Bar(size=size, begin=0, end=min(done, size), width=BAR_WIDTH, color=colour, bgcolor="grey23")
+
+
+def bar_rows() -> Table:
+    """The rows of a live view: name, bar, text."""
+    from rich.table import Table
+
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(justify="right", style="dim", min_width=9)
+    rows.add_column(width=BAR_WIDTH)
+    rows.add_column()
+    return rows

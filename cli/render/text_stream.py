@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...core.errors import ReasonError
-from ...core.events import CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
-from ...core.model_roles import JURY
+from ...core.events import CallStarted, Event, RunStarted, StrategyNote, TextDelta
+from ...core.settings import JURY
 from .console import write
 
 
@@ -30,9 +30,9 @@ class TextStream:
         self._seen_generation = False
         self._held = ""
         self.printed = ""
-        self.nobody_reads = False
+        self.pipe_closed = False
 
-    def __call__(self, event: EventFields) -> None:
+    def __call__(self, event: Event) -> None:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
             self._seen_generation = drafts(event.strategy)
@@ -61,7 +61,7 @@ class TextStream:
             write(shown)
         except BrokenPipeError:
             self._call = None
-            self.nobody_reads = True
+            self.pipe_closed = True
             self._on_closed()
 
 

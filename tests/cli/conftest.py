@@ -54,10 +54,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScriptedModel]:
     def install(script: Script | None = None, **options: Any) -> ScriptedModel:
         model = ScriptedModel(script or replies("The answer is 42."), **options)
 
-        async def open_model(name: str, settings: Settings, *_progress: object) -> ScriptedModel:
+        async def load_model(name: str, settings: Settings, *_progress: object) -> ScriptedModel:
             return model
 
-        monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+        monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
         return model
 
     return install

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from reason.core.events import read_events
+from reason.core.types import Answer
 from support.html_page import carried
-from reason.core.answer import Answer
-from reason.core.event_sinks import read_events
 from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reason.core.types import Answer
 from support.html_page import carried
-from reason.core.answer import Answer
 from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -8,8 +8,8 @@ import pytest
 from pydantic import JsonValue
 from reason.cli.render.live import MOST_CHAINS, LiveView
 from reason.cli.render.run_progress import Progress
-from reason.core.events import EventFields, RunStarted, StrategyNote
-from reason.core.question import Question
+from reason.core.events import Event, RunStarted, StrategyNote
+from reason.core.types import Question
 from rich.console import Console
 
 STARTED = RunStarted(number=1, question=Question(text="?"), strategy="rlot", models={"main": "m"}, seed=1)
@@ -20,7 +20,7 @@ def ran(letter: JsonValue, vote: JsonValue = 0, number: int = 2) -> StrategyNote
     return StrategyNote(number=number, strategy="rlot", name="block.run", data=data)
 
 
-def picture(*events: EventFields) -> str:
+def picture(*events: Event) -> str:
     view = LiveView(clock=lambda: 1.0)
     for event in events:
         view(event)

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from reason.core.calibration import load_map
-from reason.evals.results import Row
+from reason.core.calibration import load_calibration_map
+from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_rows
 from support.calibration_maps import failed_row, make_row, write_run
 from support.eval_tasks import adder
@@ -16,7 +16,7 @@ from support.eval_tasks import adder
 VOTES = ("-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "adder")
 
 
-def overconfident(items: int) -> list[Row]:
+def overconfident(items: int) -> list[ResultRow]:
     """Votes of eight that are right half as often as they say, in even turns."""
     rng = random.Random(1)
     rows = []
@@ -39,7 +39,7 @@ def test_a_map_of_a_run_folder(cli, method: str) -> None:
     run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
     status, out, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "maps/votes.json")
     assert status == 0, err
-    found = load_map(Path("maps/votes.json"))
+    found = load_calibration_map(Path("maps/votes.json"))
     assert (found.curve.method, found.items, found.folds) == (method, 120, 5)
     assert f"{found.before.ece:.4f}" in out
     assert f"{found.after.ece:.4f}" in out
@@ -58,7 +58,7 @@ def test_json_has_the_map(cli) -> None:
     assert told["file"] == "m.json"
     assert told["worse"] == []
     assert told["rows_without_confidence"] == 0
-    assert told["map"] == load_map(Path("m.json")).model_dump(mode="json")
+    assert told["map"] == load_calibration_map(Path("m.json")).model_dump(mode="json")
     assert told["map"]["folds"] == 3
 
 
@@ -110,7 +110,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert cli(*common, "--out", "dev", "--seeds", "2")[0] == 0
     status, _, err = cli("eval", "calibrate", "dev", "--method", "platt", "--out", "map.json")
     assert status == 0, err
-    found = load_map(Path("map.json"))
+    found = load_calibration_map(Path("map.json"))
     assert found.engines["main"] == model.identity
 
     status, out, err = cli(*common, "--out", "test", "--seed", "7", "--calibration", "map.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
-from reason.routers.router_files import load_router, quantiles_of
+from reason.routers.router_files import load_glimprouter_file, quantiles_of
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 
 PAIR = ("-m", LARGE, "--small-model", SMALL)
@@ -22,10 +22,10 @@ def models(home, monkeypatch):
     """The two models, and a file of sums."""
     opened = both_models()
 
-    async def open_model(name: str, settings: Settings, *_progress: object):
+    async def load_model(name: str, settings: Settings, *_progress: object):
         return opened[name]
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     rows = [f'{{"id": "s{i}", "question": "What is {i} + {i + 1}?", "answer": "{2 * i + 1}"}}\n' for i in range(N)]
     Path("sums.jsonl").write_text("".join(rows))
     return opened
@@ -42,7 +42,7 @@ ENTROPIES = [entropy_of(a) for a in range(N)] + [0.0] * (2 * N)
 def test_a_pair_is_calibrated_and_routes(models, cli):
     status, out, err = calibrate(cli, "--rate", "0.25")
     assert status == 0, err
-    router = load_router(Path("pair.json"))
+    router = load_glimprouter_file(Path("pair.json"))
     assert (router.steps, router.questions, router.entropy, router.k) == (3 * N, N, "top_k", 20)
     assert router.quantiles == pytest.approx(quantiles_of(ENTROPIES), abs=1e-12)
     assert router.threshold == pytest.approx(entropy_of(2))  # 6 of 24 steps: those of 2 to 7
@@ -53,11 +53,11 @@ def test_a_pair_is_calibrated_and_routes(models, cli):
     assert "top-20 entropies of 24 steps of 8 questions of sums" in out
     assert "25%" in out
     assert "24 steps are few" in err
-    assert f"reason ask QUESTION -s glimp --set router=pair.json -m {LARGE} --small-model {SMALL}" in err
+    assert f"reason ask QUESTION -s glimprouter --set router=pair.json -m {LARGE} --small-model {SMALL}" in err
 
     for a, by_large in ((1, 0), (2, 1)):  # fewer ways to begin than the threshold has, and as many
         status, out, err = cli(
-            "ask", f"What is {a} + {a + 1}?", "-s", "glimp", "--set", "router=pair.json", *PAIR, "--json"
+            "ask", f"What is {a} + {a + 1}?", "-s", "glimprouter", "--set", "router=pair.json", *PAIR, "--json"
         )
         assert status == 0, err
         answer = json.loads(out)
@@ -66,42 +66,42 @@ def test_a_pair_is_calibrated_and_routes(models, cli):
 
 def test_the_same_command_pays_nothing_again(models, cli):
     assert calibrate(cli)[0] == 0
-    made, first = len(models[SMALL].made), load_router(Path("pair.json"))
+    made, first = len(models[SMALL].made), load_glimprouter_file(Path("pair.json"))
     status, _, err = calibrate(cli, "--rate", "0.1", out="other.json")
     assert status == 0, err
     assert len(models[SMALL].made) == made
-    other = load_router(Path("other.json"))
+    other = load_glimprouter_file(Path("other.json"))
     assert other.quantiles == first.quantiles
     assert other.threshold > first.threshold
     _, _, err = calibrate(cli, "--rate", "0.9", out="other.json")
     assert "the threshold sends 100.0% of these steps, not 90.0%: many steps have the same entropy" in err
-    status, out, err = calibrate(cli, "--limit", "3", "--json", "--work", "three")
+    status, out, err = calibrate(cli, "--limit", "3", "--json", "--run-dir", "three")
     assert status == 0, err
     told = json.loads(out)
     assert (told["router"]["questions"], told["run"], told["rows_without_entropies"]) == (3, "three", 0)
-    assert told["digest"] == load_router(Path("pair.json")).digest
+    assert told["digest"] == load_glimprouter_file(Path("pair.json")).digest
 
 
 def test_a_run_that_is_there_needs_no_model(models, cli, monkeypatch):
-    assert cli("eval", "sums.jsonl", "-s", "glimp", "--set", "threshold=1", *PAIR, "--out", "dev")[0] == 0
+    assert cli("eval", "sums.jsonl", "-s", "glimprouter", "--set", "threshold=1", *PAIR, "--out", "dev")[0] == 0
 
-    async def open_model(*_):
+    async def load_model(*_):
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
-    status, out, err = cli("calibrate", "router", "--run", "dev", "--out", "pair.json", "--json")
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
+    status, out, err = cli("calibrate", "router", "--from-run", "dev", "--out", "pair.json", "--json")
     assert status == 0, err
     told = json.loads(out)
     assert told["steps_by_large_model"] == sum(entropy_of(a) >= 1 for a in range(N))
     assert "steps were written by the large model" in err
-    router = load_router(Path("pair.json"))
+    router = load_glimprouter_file(Path("pair.json"))
     assert router.parameters["threshold"] == 1.0
     assert router.steps == 3 * N
 
     Path("dev/store.sqlite3").rename("moved.sqlite3")
-    assert "there is no run store dev/store.sqlite3" in cli("calibrate", "router", "--run", "dev", "--out", "p.json")[2]
-    assert cli("calibrate", "router", "--run", "dev", "--out", "p.json", "--store", "moved.sqlite3")[0] == 0
-    assert load_router(Path("p.json")).digest == router.digest
+    assert "there is no run store dev/store.sqlite3" in cli("calibrate", "router", "--from-run", "dev", "--out", "p.json")[2]
+    assert cli("calibrate", "router", "--from-run", "dev", "--out", "p.json", "--store", "moved.sqlite3")[0] == 0
+    assert load_glimprouter_file(Path("p.json")).digest == router.digest
 
 
 def test_an_interrupted_run_goes_on(models, cli):
@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on(models, cli):
     made = len(models[SMALL].made)
     status, _, err = calibrate(cli, "--concurrency", "1")
     assert status == 0, err
-    assert load_router(Path("pair.json")).quantiles == pytest.approx(quantiles_of(ENTROPIES), abs=1e-12)
+    assert load_glimprouter_file(Path("pair.json")).quantiles == pytest.approx(quantiles_of(ENTROPIES), abs=1e-12)
     again = [sample for sample in models[SMALL].made[made:] if sample in models[SMALL].made[:made]]
     assert len(again) <= 2  # the call that was cut off: a probe and a step
 
@@ -129,14 +129,14 @@ def test_an_interrupted_run_goes_on(models, cli):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--data", "sums.jsonl", *PAIR, "--rate", "0"), "no step goes to the large model"),
+        (("--data", "sums.jsonl", *PAIR, "--rate", "0"), "routes no step to the large model"),
         (PAIR, "there is nothing to calibrate on"),
         (("--data", "sums.jsonl", "-m", LARGE), "no small model was named"),
         (("--data", "sums.jsonl", *PAIR, "--set", "threshold=1"), "threshold is not to be set here"),
-        (("--data", "sums.jsonl", *PAIR, "--set", "thresold=1"), "unknown glimp parameter 'thresold'"),
+        (("--data", "sums.jsonl", *PAIR, "--set", "thresold=1"), "unknown glimprouter parameter 'thresold'"),
         (("--data", "=x", *PAIR), "is not NAME or NAME=FILE"),
-        (("--run", "nowhere"), "nowhere holds no evaluation"),
-        (("--run", "nowhere", *PAIR), "--run takes a run as it is"),
+        (("--from-run", "nowhere"), "nowhere holds no evaluation"),
+        (("--from-run", "nowhere", *PAIR), "--from-run uses the run as it is"),
     ],
 )
 def test_what_cannot_be_is_refused(models, cli, arguments, why):
@@ -151,9 +151,9 @@ def test_what_would_be_lost_in_the_end_is_refused_first(models, cli):
     Path("folder").mkdir()
     status, _, err = calibrate(cli, out="folder")
     assert (status, "it is a folder" in err, models[SMALL].made) == (1, True, [])
-    assert calibrate(cli, "--limit", "2", "--work", "w")[0] == 0
+    assert calibrate(cli, "--limit", "2", "--run-dir", "w")[0] == 0
     made = len(models[SMALL].made)
-    status, _, err = calibrate(cli, "--limit", "2", "--work", "w", "--seed", "1")
+    status, _, err = calibrate(cli, "--limit", "2", "--run-dir", "w", "--seed", "1")
     assert status == 2
     assert "w holds another run: seeds" in err
     assert len(models[SMALL].made) == made
@@ -161,6 +161,6 @@ def test_what_would_be_lost_in_the_end_is_refused_first(models, cli):
 
 def test_runs_of_other_strategies_are_none(models, cli):
     assert cli("eval", "sums.jsonl", "--limit", "2", "-m", LARGE, "--out", "cot")[0] == 0
-    status, _, err = cli("calibrate", "router", "--run", "cot", "--out", "pair.json")
+    status, _, err = cli("calibrate", "router", "--from-run", "cot", "--out", "pair.json")
     assert status == 2
     assert "the run is one of cot" in err

@@ -9,18 +9,18 @@ import signal
 from pathlib import Path
 
 import pytest
+from reason.evals.verification.claims import is_test_claim
+from reason.evals.verification.judging import VerdictStore
+from reason.verify.davinci.davinci import DavinciConfig
+from reason.verify.davinci.decision import deciding_for
 from support.labelled_claims import said, write_fever, write_lines
-from reason.evals.verifying.unseen import held_back
-from reason.evals.verifying.verdict_store import VerdictStore
-from reason.verify.davinci.belonging import deciding_for
-from reason.verify.davinci.config import DavinciConfig
 from support.scripted_entailment import ScriptedEntailment
 
 
 @pytest.fixture
 def files(home, monkeypatch):
-    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
-    monkeypatch.setattr("reason.verify.fusion.fitting.BETA_GRID", (0.3, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.BETA_GRID", (0.3, 1.0))
     data, corpus = write_fever(Path.cwd())
     return ("--data", f"fever={data}", "--corpus", str(corpus))
 
@@ -33,7 +33,7 @@ def judge(monkeypatch):
         found.name = name
         return found
 
-    monkeypatch.setattr("reason.cli.calibrate_verdicts_here.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.verify.entailment.factory.open_entailment", open_entailment)
     return found
 
 
@@ -73,9 +73,9 @@ def test_verdicts_are_stored_and_the_same_command_judges_nothing_again(cli, file
 
 
 def test_of_the_embedded_judge_only_what_it_has_not_seen_is_taken(cli, home, judge, monkeypatch):
-    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
     data, corpus = write_fever(Path.cwd(), claims=300)
-    unseen = sum(held_back(f"topic{i} is number{i}") for i in range(300))
+    unseen = sum(is_test_claim(f"topic{i} is number{i}") for i in range(300))
     status, out, err = calibrate(cli, f"--data=fever={data}", f"--corpus={corpus}", "--json")
     assert status == 0, err
     assert json.loads(out)["after"]["n"] == unseen
@@ -114,8 +114,8 @@ def test_interrupted_it_keeps_the_verdicts_and_goes_on(cli, files, monkeypatch):
     async def open_entailment(name, settings, *, model=None, progress=None):
         return judges.pop(0)
 
-    monkeypatch.setattr("reason.cli.calibrate_verdicts_here.open_entailment", open_entailment)
-    monkeypatch.setattr("reason.evals.verifying.judging.judge_pairs.__defaults__", (lambda done: None, 100))
+    monkeypatch.setattr("reason.verify.entailment.factory.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.evals.verification.judging.judge_pairs.__defaults__", (lambda done: None, 100))
     broken, whole = judges
     status, _, err = calibrate(cli, *files, "--entailment", "x")
     assert status == 130

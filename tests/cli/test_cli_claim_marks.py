@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render.claims import pieces_of
-from reason.core.answer import CheckedClaim, Verdict
+from reason.core.types import CheckedClaim, Verdict
 
 
 def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:

@@ -115,7 +115,7 @@ def test_corrupt_and_locked_store(
     locked = tmp_path / "locked.sqlite3"
     assert cli("ask", "?", "--store", str(locked))[0] == 0
     short = {"busy_timeout_s": 0.1, "patience_s": 0.1}
-    monkeypatch.setattr("reason.core.sqlite_store.SqliteStore.open.__func__.__kwdefaults__", short)
+    monkeypatch.setattr("reason.core.store.sqlite.SqliteStore.open.__func__.__kwdefaults__", short)
     holder = sqlite3.connect(locked, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
@@ -143,10 +143,10 @@ def test_corrupt_and_locked_store(
 def test_errors_have_their_exit_status(
     error: BaseException, status: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def open_model(*_args: object, **_options: object) -> None:
+    async def load_model(*_args: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     got, out, err = cli("ask", "?")
     assert (got, out) == (status, "")
     assert len(err.splitlines()) == 1

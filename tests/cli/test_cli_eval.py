@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from reason.cli.eval_inputs import parse_shard, parse_texts
-from reason.cli.render.eval_view import EvalProgress, duration
+from reason.cli.inputs import parse_shard, parse_texts
+from reason.cli.render.console import duration
+from reason.cli.render.eval_view import EvalProgress
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
-from reason.evals.results import Row
+from reason.evals.results import ResultRow
 from support.eval_tasks import adder
 from support.scripted_model import replies
 
@@ -109,7 +110,7 @@ def test_shards_are_merged(cli, scripted, sums) -> None:
 
     def rows(folder: str) -> list[dict[str, object]]:
         lines = Path(folder, "items.jsonl").read_text().splitlines()
-        return [Row.model_validate_json(line).without_times() for line in lines]
+        return [ResultRow.model_validate_json(line).without_times() for line in lines]
 
     assert rows("merged") == rows("whole")
 
@@ -166,10 +167,10 @@ def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
         (["eval", "sums.jsonl"], "sums.jsonl"),
         (["eval", "x.jsonl", "--shard", "3/2"], "no shard 3 of 2"),
         (["eval", "x.jsonl", "--shard", "a"], "is not I/N"),
-        (["eval", "x.jsonl", "--executor", "slurm"], "no executor"),
+        (["eval", "x.jsonl", "--executor", "slurm"], "unknown executor 'slurm'"),
         (["eval", "x.jsonl", "--option", "kind"], "is not key=value"),
         (["eval", "compare", "nowhere"], "holds no evaluation"),
-        (["eval", "report", "nowhere", "--out", "r.pdf"], "not a form of a report"),
+        (["eval", "report", "nowhere", "--out", "r.pdf"], "not a report format"),
         (["eval", "sweep", "nowhere.toml"], "nowhere.toml"),
         (["eval", "merge", "nowhere", "--out", "x"], "holds no evaluation"),
         (["eval", "x.jsonl", "--limit", "0"], "limit"),
@@ -227,8 +228,8 @@ def test_progress_counts_what_is_made_now() -> None:
     now = [100.0]
     progress = EvalProgress(lambda: now[0])
 
-    def row(name: str, value: float, *, parsed: bool = True) -> Row:
-        return Row(
+    def row(name: str, value: float, *, parsed: bool = True) -> ResultRow:
+        return ResultRow(
             id=name, seed=0, item_seed=1, run_id="r", question="q", strategy="cot", models={"main": "m"}, version="1",
             value=value, parsed=parsed,
         )  # fmt: skip
@@ -243,5 +244,5 @@ def test_progress_counts_what_is_made_now() -> None:
     progress.row(row("d", 1.0, parsed=False))
     assert progress.seconds_left == pytest.approx(30.0)
     assert progress.tokens_per_s == pytest.approx(5.0)
-    assert progress.line() == ("4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s to go, unread answers 1")
+    assert progress.line() == ("4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s left, unparsed answers 1")
     assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")

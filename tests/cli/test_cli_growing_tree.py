@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
 from reason.cli.render.search_tree import drawing
-from reason.core.events import EventFields, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
+from reason.core.events import Event, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
 from support.mcts_events import noted_events
 from support.step_search_events import search_events
 
 
-def grown(*events: EventFields) -> GrowingTree:
+def grown(*events: Event) -> GrowingTree:
     tree = GrowingTree()
     for event in events:
         assert isinstance(event, TreeEvent)

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.inputs import (
-    MAX_CONTEXT_BYTES,
+    MAX_TEXT_BYTES,
     check_one_stdin,
     parse_choices,
     parse_parameters,
     read_contexts,
     read_question,
-    sort_contexts,
+    split_contexts,
 )
 from reason.core.errors import DataError, UserError
-from reason.core.question import MAX_QUESTION_CHARS
+from reason.core.types import MAX_QUESTION_CHARS
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -152,7 +152,7 @@ def test_stdin_is_read_once() -> None:
         (None, "does not exist"),
         (b"\x89PNG\r\n\x1a\n\xff", "not UTF-8"),
         (b"text\x00with zero", "binary"),
-        (b"x" * (MAX_CONTEXT_BYTES + 1), "larger than 5 MB"),
+        (b"x" * (MAX_TEXT_BYTES + 1), "larger than 5 MB"),
     ],
 )
 def test_contexts_that_cannot_be_read(tmp_path: Path, content: bytes | None, says: str) -> None:
@@ -184,6 +184,6 @@ def test_files_go_to_the_model_and_the_rest_is_asked(tmp_path: Path) -> None:
         str(odd),
         "gone.txt",
     ]
-    files, sources = sort_contexts(given)
+    files, sources = split_contexts(given)
     assert files == [file, Path("-"), odd, Path("gone.txt")]
     assert sources == [str(folder), "faiss:index", "https://x.example/q", "mcp:python server.py"]

@@ -10,16 +10,10 @@ from pathlib import Path
 import pytest
 from reason.cli.render.live import LiveView
 from reason.cli.render.run_progress import JuryProgress
-from reason.core.answer import Answer
 from reason.core.errors import BackendUnavailable
-from reason.core.jury_events import (
-    ClaimLabelled,
-    OpinionGiven,
-    OpinionsMerged,
-    OpinionsRanked,
-    ReviewGiven,
-)
+from reason.core.events import ClaimLabelled, OpinionGiven, OpinionsMerged, OpinionsRanked, ReviewGiven
 from reason.core.settings import Settings
+from reason.core.types import Answer
 from rich.console import Console
 from support.html_page import carried
 from support.scripted_jury import Juror, model, rules, says
@@ -46,12 +40,12 @@ def jurors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
         "m/main": model(Juror("Ada Byron wrote the timetable."), "m/main"),
     }
 
-    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+    async def load_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
         if name not in models:
             raise BackendUnavailable(f"no model {name}")
         return models[name]
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     return models
 
 

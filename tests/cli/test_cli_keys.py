@@ -6,9 +6,9 @@ import asyncio
 import json
 
 import pytest
-from reason.core.open_store import open_store
 from reason.core.settings import load_settings
-from reason.sidecar.gate.key_text import is_secret_of, parts_of
+from reason.core.store.location import open_store
+from reason.sidecar.api_keys import parse_key, verify_secret
 
 
 def stored():
@@ -24,11 +24,11 @@ def stored():
 
 def test_a_key_is_printed_once_and_kept_as_a_hash(cli, home):
     status, out, err = cli("keys", "create", "robot")
-    key_id, secret = parts_of(out.strip())
+    key_id, secret = parse_key(out.strip())
     (key,) = stored()
     assert status == 0
     assert (key.id, key.name, key.tenant, key.scopes) == (key_id, "robot", "robot", {"ask", "read"})
-    assert is_secret_of(secret, key.digest)
+    assert verify_secret(secret, key.digest)
     assert key.expires is None
     assert "not shown again" in err
     everything = b"".join(p.read_bytes() for p in home.rglob("*") if p.is_file())

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 from reason.cli.render.growing_tree import GrowingTree
-from reason.cli.render.live_tree import LiveTree
 from reason.cli.render.live import LiveView
+from reason.cli.render.live_tree import LiveTree
 from reason.cli.render.run_progress import Progress
-from reason.core.events import AssociatedItem, EventFields, MemoryAssociated, NodesSearched, RunStarted, SearchNode
-from reason.core.question import Question
+from reason.core.events import AssociatedItem, Event, MemoryAssociated, NodesSearched, RunStarted, SearchNode
+from reason.core.types import Question
 from rich.console import Console
 from support.mcts_events import noted_events
 from support.step_search_events import QUESTION, search_events
 from support.terminal_screen import Screen
 
 
-def after(*events: EventFields) -> Progress:
+def after(*events: Event) -> Progress:
     progress = Progress()
     for event in (RunStarted(question=Question(text=QUESTION), strategy="s", models={}, seed=1), *events):
         progress.take(event)
@@ -175,13 +175,13 @@ def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from reason.reasoning.answers import extraction as answers
 
     read: list[str] = []
-    extract = answers.extract
+    extract = answers.extract_answer
 
     def counted(text: str, question: Question) -> Any:
         read.append(text)
         return extract(text, question)
 
-    monkeypatch.setattr(answers, "extract", counted)
+    monkeypatch.setattr(answers, "extract_answer", counted)
     progress, events = Progress(), noted_events()
     tree = LiveTree(progress)
     progress.take(RunStarted(question=Question(text=QUESTION), strategy="s", models={}, seed=1))
@@ -206,7 +206,7 @@ RUN = """
 import asyncio, contextlib, sys
 sys.path[:0] = [{tests!r}]
 from support.mcts_events import noted_answer, noted_run
-from reason.cli.answering import Outlet, answer_here
+from reason.cli.terminal_run import Output, answer_in_terminal
 from reason.core.events import CallStarted, RunFinished, TextDelta
 
 async def work(reasoner, sinks, stream_text):
@@ -222,7 +222,7 @@ async def work(reasoner, sinks, stream_text):
                 sink(TextDelta(parent=90, request=0, sample=0, text="a thought", tokens=2))
     return noted_answer()
 
-answer_here(lambda progress: contextlib.AsyncExitStack(), work, Outlet())
+answer_in_terminal(lambda progress: contextlib.AsyncExitStack(), work, Output())
 """
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import load_settings
-from reason.reasoning.memory.item import MemoryItem
-from reason.reasoning.memory.named import open_memory
+from reason.reasoning.memory.named_memory import load_memory
+from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -21,7 +21,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 def fill(name: str, *texts: str, store: Path | None = None, source: str = "") -> None:
     async def inside() -> None:
-        memory = await open_memory(name, load_settings(store=store))
+        memory = await load_memory(name, load_settings(store=store))
         await memory.add(
             [
                 MemoryItem(

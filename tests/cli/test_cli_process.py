@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reason.core.answer import Answer
+from reason.core.types import Answer
 
 Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0

@@ -13,7 +13,7 @@ from reason.core.events import (
     BudgetExhausted,
     CallFinished,
     CallStarted,
-    EventFields,
+    Event,
     RunStarted,
     SampleFinished,
     StageStarted,
@@ -21,7 +21,7 @@ from reason.core.events import (
     VoteUpdated,
 )
 from reason.core.messages import Completion, Usage
-from reason.core.question import Question
+from reason.core.types import Question
 from rich.console import Console
 
 
@@ -59,7 +59,7 @@ def sample(index: int, tokens: int, parent: int = 5, at_s: float = 0.0, replayed
     )
 
 
-def after(*events: EventFields) -> Progress:
+def after(*events: Event) -> Progress:
     progress = Progress()
     for event in events:
         progress.take(event)
@@ -141,15 +141,15 @@ def test_without_a_terminal_a_line_now_and_then(capsys: pytest.CaptureFixture[st
 
 
 def test_nothing_moves_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.cli.render.console import moving_parts
+    from reason.cli.render.console import can_animate
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert not moving_parts()
+    assert not can_animate()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert moving_parts()
+    assert can_animate()
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not moving_parts()
+    assert not can_animate()
 
 
 def test_what_is_scored_is_no_sample() -> None:

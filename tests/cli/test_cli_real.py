@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.core.answer import Answer
+from reason.core.types import Answer
 
 Process = Callable[..., subprocess.Popen[str]]
 pytestmark = pytest.mark.real

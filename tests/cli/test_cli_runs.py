@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from reason.cli.parameters import parameters_of
-from reason.cli.render.run_page import age
-from reason.core.answer import Answer
+from reason.cli.catalog import list_parameters
+from reason.cli.render.console import age
 from reason.core.events import EVENT_ADAPTER
+from reason.core.types import Answer
 from reason.core.version import __version__
 from support.scripted_model import ScriptedModel, replies
 
@@ -83,7 +83,7 @@ def test_replay_prints_what_ask_printed_without_a_model(
     async def gone(*_args: object, **_options: object) -> None:
         raise AssertionError("a replay opens no model")
 
-    monkeypatch.setattr("reason.agents.reasoner.open_model", gone)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", gone)
     status, out, err = cli("runs", "replay", answer.run_id, "--json")
     assert (status, err) == (0, "")
     again = Answer.model_validate_json(out)
@@ -145,7 +145,7 @@ def test_strategies_are_listed_and_shown(cli: Cli) -> None:
     assert "--set n=8" in text
 
 
-def test_parameters_of_every_shape() -> None:
+def test_list_parameters_every_shape() -> None:
     class Inner(BaseModel):
         depth: Annotated[int, Field(gt=0, description="how deep")] = 3
 
@@ -158,7 +158,7 @@ def test_parameters_of_every_shape() -> None:
         flag: bool = False
         inner: Inner = Inner(depth=7)
 
-    found = {p.name: p for p in parameters_of(Config)}
+    found = {p.name: p for p in list_parameters(Config)}
     assert list(found) == ["name", "mode", "ratio", "seeds", "text", "flag", "inner.depth"]
     assert found["name"].required
     assert [p.type for p in found.values()] == [

@@ -2,7 +2,7 @@
 
 import json
 
-from reason.core.answer import Answer
+from reason.core.types import Answer
 
 
 def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted, postgres, monkeypatch):
@@ -21,7 +21,7 @@ def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted,
 def test_a_queued_run_is_listed_as_such(cli, home):
     import asyncio
 
-    from reason.core.open_store import open_store
+    from reason.core.store.location import open_store
 
     async def queue():
         store = await open_store("queued.sqlite3")

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.step_search_events import ferry_run
-from support.html_page import carried
 from reason.core.events import NodesSearched, RunFinished, RunStarted, SearchNode
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from support.html_page import carried
 from support.scripted_model import ScriptedModel
+from support.step_search_events import ferry_run
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]
@@ -49,13 +49,13 @@ def test_the_tree_of_a_stored_run(cli: Cli, ferry: str) -> None:
     assert sum(line.startswith("✓ ") for line in out.splitlines()) == 5 + 1  # and the legend
     assert "\x1b" not in out
     assert "left out" not in out
-    few = cli("runs", "show", ferry, "--tree", "--nodes", "2")[1]
+    few = cli("runs", "show", ferry, "--tree", "--max-nodes", "2")[1]
     assert "17 nodes left out" in few
-    assert cli("runs", "show", ferry, "--tree", "--nodes", "2", "--all")[1] == out
+    assert cli("runs", "show", ferry, "--tree", "--max-nodes", "2", "--all")[1] == out
 
 
 def test_the_tree_as_json(cli: Cli, ferry: str) -> None:
-    status, out, err = cli("runs", "show", ferry, "--tree", "--json", "--nodes", "0")
+    status, out, err = cli("runs", "show", ferry, "--tree", "--json", "--max-nodes", "0")
     assert (status, err) == (0, "")
     data = json.loads(out)
     assert data["run"] == ferry
@@ -73,7 +73,7 @@ def test_infinite_values_are_json_too(cli: Cli, ferry: str) -> None:
     async def add() -> None:
         store = await SqliteStore.open(load_settings().store)
         node = SearchNode(id=0, parent=None, depth=0, values={"ucb": float("inf")})
-        await store.take_run(ferry)
+        await store.claim_run(ferry)
         await store.add_events(ferry, [NodesSearched(number=900, search="mcts", nodes=(node,))])
         await store.aclose()
 

@@ -6,9 +6,9 @@ import io
 
 import pytest
 from reason.cli.render.search_tree import Notes, print_searches, search_notes, source_of
-from reason.core.events import AssociatedItem, EventFields, RunStarted
-from reason.core.question import Question
+from reason.core.events import AssociatedItem, Event, RunStarted
 from reason.core.search_tree import search_trees
+from reason.core.types import Question
 from rich.console import Console
 from support.mcts_events import NOTES, noted_events
 from support.step_search_events import search_events
@@ -16,7 +16,7 @@ from support.step_search_events import search_events
 EVIL = "</script></title></svg><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"`&lt;\u2028]]>"
 
 
-def notes_of(*events: EventFields) -> list[Notes]:
+def notes_of(*events: Event) -> list[Notes]:
     return search_notes(events, search_trees(events))
 
 
@@ -61,7 +61,7 @@ def test_sources(item: AssociatedItem, source: str) -> None:
     assert source_of(item) == source
 
 
-def printed(events: list[EventFields], width: int) -> list[str]:
+def printed(events: list[Event], width: int) -> list[str]:
     file = io.StringIO()
     trees = search_trees(events)
     print_searches(trees, Console(file=file, width=width), 60, search_notes(events, trees))

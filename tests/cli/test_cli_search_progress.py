@@ -7,13 +7,13 @@ import io
 import pytest
 from reason.cli.render.live import LiveView
 from reason.cli.render.run_progress import Progress
-from reason.core.events import EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode, StageStarted
-from reason.core.question import Question
+from reason.core.events import Event, NodesSearched, RunStarted, SearchEnded, SearchNode, StageStarted
+from reason.core.types import Question
 from rich.console import Console
 from support.step_search_events import search_events
 
 
-def after(*events: EventFields) -> Progress:
+def after(*events: Event) -> Progress:
     progress = Progress()
     for event in events:
         progress.take(event)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from reason.core.api_keys import ApiKey
-from reason.core.open_store import open_store
+from reason.core.store.location import open_store
+from reason.core.store.protocol import ApiKey
 
 
 def test_the_help_names_the_options(cli):

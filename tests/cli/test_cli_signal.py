@@ -6,13 +6,13 @@ import json
 import random
 from pathlib import Path
 
-from reason.core.answer import AnswerCandidate
-from reason.evals.results import Row
-from reason.serving.rewards import sigmoid
+from reason.core.types import AnswerCandidate
+from reason.evals.results import ResultRow
+from reason.serving.rewards.model import sigmoid
 from support.calibration_maps import make_row, write_run
 
 
-def judged_rows(items: int, *, skill: float) -> list[Row]:
+def judged_rows(items: int, *, skill: float) -> list[ResultRow]:
     """Eight samples a question; the model's judgement rises with being right by `skill` nats."""
     rng = random.Random(4)
     rows = []

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from reason.cli.render.answer import print_answer, print_json, source_lines
-from reason.core.answer import Evidence
 from reason.core.events import RunStarted
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Evidence
 from support.mcts_events import SOURCES, noted_answer, noted_run
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -8,11 +8,11 @@ import re
 import pytest
 from reason.cli.render.live import MOST_WRITERS, LiveView
 from reason.cli.render.run_progress import Progress
-from reason.core.events import EVENT_ADAPTER, EventFields, RunStarted, StepRouted
-from reason.core.question import Question
+from reason.core.events import EVENT_ADAPTER, Event, RunStarted, StepRouted
+from reason.core.types import Question
 from rich.console import Console
 
-STARTED = RunStarted(number=1, question=Question(text="?"), strategy="glimp", models={"main": "m"}, seed=1)
+STARTED = RunStarted(number=1, question=Question(text="?"), strategy="glimprouter", models={"main": "m"}, seed=1)
 
 
 def wrote(index: int, role: str = "small", **how: object) -> StepRouted:
@@ -29,7 +29,7 @@ def wrote(index: int, role: str = "small", **how: object) -> StepRouted:
     )
 
 
-def picture(*events: EventFields) -> str:
+def picture(*events: Event) -> str:
     view = LiveView(clock=lambda: 1.0)
     for event in events:
         view(event)

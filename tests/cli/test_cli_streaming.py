@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reason.cli.render import text_stream as streaming
 from reason.cli.render.text_stream import TextStream, drafts
 from reason.core.events import CallStarted, RunStarted, TextDelta
-from reason.core.question import Question
+from reason.core.types import Question
 
 
 def call(number: int, samples: int = 1, operation: str = "generate") -> CallStarted:
@@ -98,7 +98,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     stream(delta("a"))
     stream(delta("b"))
     assert stopped == [1]
-    assert stream.nobody_reads
+    assert stream.pipe_closed
 
 
 def test_a_terminal_is_not_steered_by_the_model(

@@ -11,15 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from support.navigation_model import SumsModel, SumsWorld, step_chance
-from reason.cli.train_here import Asked
 from reason.cli.render.train_view import TrainProgress, TrainView
+from reason.cli.command import is_default
+from reason.cli.options import EngineOptions
+from reason.cli.train import NavigatorOptions
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
-from reason.evals.navigator import desk as desk_module
-from reason.evals.navigator.logs import read_records
-from reason.evals.navigator.records import EpisodeRecord, Validation
+from reason.evals.training.navigator import episodes as desk_module
+from reason.evals.training.navigator.episodes import EpisodeRecord, ValidationResult
+from reason.evals.training.navigator.logs import read_records
 from reason.reasoning.rlot.navigator import load_navigator
+from support.navigation_model import SumsModel, SumsWorld, step_chance
 from support.scripted_reward import ScriptedReward
 
 QUICK = tuple(
@@ -34,15 +36,15 @@ def world(monkeypatch):
     """The scripted model that every name opens, for trainings and for evaluations."""
     model = SumsModel(SumsWorld())
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
-    async def open_reward(*_):
+    async def load_reward_model(*_):
         return ScriptedReward(step_chance)
 
-    monkeypatch.setattr(desk_module, "open_model", open_model)
-    monkeypatch.setattr(desk_module, "open_reward", open_reward)
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr(desk_module, "load_model", load_model)
+    monkeypatch.setattr(desk_module, "load_reward_model", load_reward_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     return model
 
 
@@ -57,7 +59,7 @@ def data(home):
 def train(data, *more, episodes=12):
     return (
         *("train", "navigator", "--data", str(data), "--map", "question=q,answer=a", "-m", "scripted/sums"),
-        *("--work", "work", "--episodes", str(episodes), "--parallel", "4", "--validation", "4", *QUICK, *more),
+        *("--run-dir", "work", "--episodes", str(episodes), "--parallel", "4", "--validation", "4", *QUICK, *more),
     )
 
 
@@ -67,9 +69,9 @@ def test_train_show_and_evaluate_on_what_was_held_out(cli, world, data):
     assert "held out, greedy" in out
     assert "training, exploring" in out
     assert "licence" in err
-    assert re.search(r"\d+ questions to train on, \d+ held out", err)
+    assert re.search(r"\d+ training questions, \d+ held out", err)
     assert "40/40" not in out
-    assert re.search(r"[\d,]+ tokens generated in [\d,]+ replies; [\d,]+ replies \([\d,]+ tokens\) found", err)
+    assert re.search(r"[\d,]+ tokens generated in [\d,]+ completions; [\d,]+ completions \([\d,]+ tokens\) reused", err)
     assert "after 0 episodes: " in err
     records = read_records(Path("work/episodes.jsonl"))
     assert len(records) == 40
@@ -120,16 +122,16 @@ def test_json(cli, world, data):
 
 
 def test_going_on(cli, world, data):
-    """--work alone goes on; the same command with --resume too; another one is refused and told apart."""
+    """--run-dir alone goes on; the same command with --resume too; another one is refused and told apart."""
     assert cli(*train(data))[0] == 0
     made, first = len(world.made), Path("work/episodes.jsonl").read_bytes()
     status, _, err = cli(*train(data))
     assert status == 2
     assert "holds a training already" in err
-    status, _, err = cli("train", "navigator", "--resume", "--work", "work")
+    status, _, err = cli("train", "navigator", "--resume", "--run-dir", "work")
     assert status == 0, err
     assert len(world.made) == made
-    assert "12 of 12 episodes are there" in err
+    assert "12 of 12 episodes are finished" in err
     status, _, err = cli(*train(data, "--resume", episodes=15))
     assert status == 0, err
     assert Path("work/episodes.jsonl").read_bytes().startswith(first)
@@ -141,16 +143,16 @@ def test_going_on(cli, world, data):
 
 
 def test_a_limit_of_tokens(cli, world, data):
-    status, _, err = cli(*train(data, "--tokens", "9000", "--validate-every", "0", episodes=40))
+    status, _, err = cli(*train(data, "--max-tokens", "9000", "--validate-every", "0", episodes=40))
     assert status == 0, err
     done = len(read_records(Path("work/episodes.jsonl")))
     assert 0 < done < 40
-    assert f"ended by --tokens after {done} episodes" in err
-    said = re.search(r"go on: (reason train .*) --tokens N", err)[1]
-    status, _, err = cli(*shlex.split(said)[1:], "--tokens", "1000000")
+    assert f"ended by --max-tokens after {done} episodes" in err
+    said = re.search(r"resume: (reason train .*) --max-tokens N", err)[1]
+    status, _, err = cli(*shlex.split(said)[1:], "--max-tokens", "1000000")
     assert status == 0, err
     assert len(read_records(Path("work/episodes.jsonl"))) == 40
-    status, _, err = cli(*train(data, "--tokens", "50")[:-2], "--work", "other", "--tokens", "50")
+    status, _, err = cli(*train(data, "--max-tokens", "50")[:-2], "--run-dir", "other", "--max-tokens", "50")
     assert status == 4, err
 
 
@@ -158,8 +160,8 @@ def test_a_limit_of_tokens(cli, world, data):
     ("more", "said"),
     [
         (("--reward", "prm"), "no reward model was given"),
-        (("--reward", "best"), "'best' is none of outcome, prm, potential"),
-        (("--problems", "few"), "'few' is none of hard, all"),
+        (("--reward", "best"), "--reward must be one of outcome, prm, potential, got 'best'"),
+        (("--problems", "few"), "--problems must be one of hard, all, got 'few'"),
         (("--learning", "pace=1"), "pace"),
         (("--learning", "lr=fast"), "lr"),
         (("--lr", "0.1", "--learning", "lr=0.2"), "names 'lr' twice"),
@@ -169,7 +171,7 @@ def test_a_limit_of_tokens(cli, world, data):
         (("--data", "=x"), "is not NAME or NAME=FILE"),
         (("--data", "gsm8k=nowhere.jsonl"), "nowhere.jsonl"),
         (("--data", "nosuchdata"), "nosuchdata"),
-        (("--held-out", "0.0"), "nothing to validate on"),
+        (("--holdout", "0.0"), "nothing to validate on"),
         (("--resume",), "holds no training"),
         (("--out", "sums.d/nav.safetensors/x"), "cannot write"),
     ],
@@ -195,9 +197,10 @@ def test_nothing_is_named(cli, world):
 
 
 def test_what_is_said_is_all_that_decides():
-    assert not Asked().anything
-    assert Asked(seed=0).anything
-    assert Asked(data=("gsm8k",)).anything
+    assert is_default(NavigatorOptions(engine=EngineOptions()))
+    assert not is_default(NavigatorOptions(seed=0, engine=EngineOptions()))
+    assert not is_default(NavigatorOptions(data=["gsm8k"], engine=EngineOptions()))
+    assert not is_default(NavigatorOptions(engine=EngineOptions(threads=1)))
 
 
 def record(n, *, correct=True, length=2, earned=0.81, epsilon=0.5):
@@ -227,10 +230,10 @@ def test_the_progress_is_of_the_last_episodes(monkeypatch):
     sample = Completion(text="x", token_ids=(), finish_reason="stop", usage=Usage(completion_tokens=60), sample_index=0)
     for replayed in (False, True):
         progress.event(SampleFinished(request=0, sample=0, completion=sample, replayed=replayed))
-    progress.validation = Validation(episode=150, problems=4, correct=3, earned=0, length=2, missing=0, tokens=1)
+    progress.validation = ValidationResult(episode=150, problems=4, correct=3, earned=0, length=2, missing=0, tokens=1)
     assert progress.line() == (
         "150/200 episodes, return 0.405, right 50.0%, 3.50 blocks, epsilon 0.25, held out 75.0%, 2 tokens/s, "
-        "1 replies reused, 30 s to go"
+        "1 completions reused, 30 s left"
     )
 
 
@@ -241,7 +244,7 @@ def test_the_view_says_a_line_now_and_then(capsys):
     view.asked(False)
     now = 31.0
     view.asked(True)
-    assert "asked directly 2/2, 1 hard" in capsys.readouterr().err
+    assert "direct answers 2/2, 1 hard" in capsys.readouterr().err
     view.begin(10, [], 3)
     view.episode(record(1))
     assert "episodes, return" not in capsys.readouterr().err
@@ -265,7 +268,7 @@ def test_the_view_goes_on_while_no_episode_has_ended(capsys):
     sample = Completion(text="x", token_ids=(), finish_reason="stop", usage=Usage(completion_tokens=60), sample_index=0)
     now = 31.0
     view.event(SampleFinished(request=0, sample=0, completion=sample))
-    assert "asking 32 held-out questions: 0/10 episodes" in capsys.readouterr().err
+    assert "validating on 32 held-out questions: 0/10 episodes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -280,7 +283,7 @@ def test_interrupted_and_gone_on_with(process, tiny_model: Path, home: Path, num
         *("--threads", "1", "--problems", "all", "--parallel", "2", "--episodes", "16", "--validate-every", "0"),
         *(word for text in limits for word in ("--set", text)),
     )
-    child = process(*told, "--work", "work")
+    child = process(*told, "--run-dir", "work")
     episodes = Path("work") / "episodes.jsonl"
     for _ in range(6000):
         if (episodes.exists() and b"\n" in episodes.read_bytes()) or child.poll() is not None:
@@ -291,7 +294,7 @@ def test_interrupted_and_gone_on_with(process, tiny_model: Path, home: Path, num
     assert child.returncode == 130, err
     saved = read_records(episodes)
     assert 0 < len(saved) < 16
-    said = re.search(r"what there is is saved: (reason .*)", err)
+    said = re.search(r"the training so far is saved: (reason .*)", err)
     assert said is not None, err
     again = process(*shlex.split(said[1])[1:], "--json")
     out, err = again.communicate(timeout=240)
@@ -320,7 +323,7 @@ def test_cancelling_leaves_no_task_behind(cli, world, data, monkeypatch):
     world._step = _interrupting(60)
     status, _, err = cli(*train(data))
     assert status == 130, err
-    assert "interrupted; what there is is saved: reason train navigator --resume --work work" in err
+    assert "interrupted; the training so far is saved: reason train navigator --resume --run-dir work" in err
     assert left == [1]
     assert world.running == 0
 

@@ -12,9 +12,9 @@ import pytest
 from reason.cli.render.live import LiveView
 from reason.cli.render.text_stream import TextStream
 from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
-from reason.core.question import Question
-from reason.evals.routing import gathering
-from reason.routers.router_files import load_auto, load_question_router
+from reason.core.types import Question
+from reason.evals.training.routers import fitting as gathering
+from reason.routers.router_files import load_auto_router_file, load_question_router_file
 from rich.console import Console
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import hard, question_text, sums_file, write_way
@@ -52,15 +52,15 @@ def opened(monkeypatch, scripted):
     """Models and embedding that need no files, for training and for asking."""
     model, words = scripted(replies("The answer is 4.")), WordVectors(dimension=23)
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
-    async def open_embedding(*_):
+    async def load_embedding_model(*_):
         return words
 
-    monkeypatch.setattr(gathering, "open_model", open_model)
-    monkeypatch.setattr(gathering, "open_embedding", open_embedding)
-    monkeypatch.setattr("reason.agents.knowledge.open_embedding", open_embedding)
+    monkeypatch.setattr(gathering, "load_model", load_model)
+    monkeypatch.setattr(gathering, "load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
     return model
 
 
@@ -72,7 +72,7 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert "auto less it [95%]" in out
     assert "kept back" not in out
     assert "60 questions of sums" in err
-    file = load_auto(Path("auto.json"))
+    file = load_auto_router_file(Path("auto.json"))
     assert file.price == 6
     said = shlex.split(err.splitlines()[-1].partition("; ")[2])
     assert said[:5] == ["reason", "ask", "QUESTION", "-s", "auto"]
@@ -125,11 +125,11 @@ def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, mo
         ScriptedModel(replies("The answer is 4."), name="large"),
     )
 
-    async def open_model(name, *_):
+    async def load_model(name, *_):
         return little if name == "small" else big
 
-    monkeypatch.setattr(gathering, "open_model", open_model)
-    monkeypatch.setattr("reason.agents.reasoner.open_model", open_model)
+    monkeypatch.setattr(gathering, "load_model", load_model)
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     small = write_way(home / "s", data, "cot", lambda i: float(not hard(i)), lambda i: 20, models={"main": "small"})
     large = write_way(home / "l", data, "cot", lambda i: 1.0, lambda i: 30, models={"main": "large"})
     given = ("--rate", "0.33", "--out", "router.json", "--store", "s.sqlite3")
@@ -138,7 +138,7 @@ def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, mo
     assert status == 0, err
     assert "small model 66.7% right, large model 100.0%; 33.3% of 60 questions need the large one" in out
     assert "by lot" in out
-    found = load_question_router(Path("router.json"))
+    found = load_question_router_file(Path("router.json"))
     assert found.rate == 0.33
     status, out, err = cli("train", "show", "router.json")
     assert status == 0, err

@@ -8,9 +8,9 @@ import re
 import pytest
 from reason.cli.render import run_page as run_view
 from reason.cli.render.answer import USAGE_HEADS, usage_cells
-from reason.core.answer import Answer, RoleUsage, Verification
 from reason.core.budget import Budget, Ledger
 from reason.core.messages import Usage
+from reason.core.types import Answer, RoleUsage, Verification
 from rich.console import Console
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import DavinciConfig
 
 Cli = Callable[..., tuple[int, str, str]]
 

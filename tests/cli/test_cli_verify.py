@@ -15,9 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.html_page import carried
-from reason.agents.verify_text import TextVerification
+from reason.agents.verification import TextVerification
 from reason.verify.entailment.lexical import by_words
+from support.html_page import carried
 from support.scripted_entailment import ScriptedEntailment
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -226,7 +226,7 @@ def test_a_spent_budget_is_said_and_has_status_4(cli: Cli, desk: Path, monkeypat
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return ScriptedEntailment(by_words)
 
-    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
     status, out, err = cli(*arguments, "--budget-passes", "1")
     assert status == 4

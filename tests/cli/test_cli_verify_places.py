@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from reason.verify.entailment.lexical import by_words
 from reason.verify.entailment.protocol import Pair
-from reason.verify.support import Support
+from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
 from support.tiny_encoder import SIZE, write_tiny_encoder
 
@@ -97,7 +97,7 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on(cli: Cli, desk: Path, monkey
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return judge
 
-    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
     status, out, err = cli(*arguments, "--html", "page.html")
     assert (status, out) == (130, "")

@@ -8,8 +8,8 @@ import pytest
 from pydantic import JsonValue
 from reason.cli.render.live import LEAST_LINES, LiveView
 from reason.cli.render.text_stream import TextStream
-from reason.core.events import BudgetCharged, CallStarted, EventFields, RunStarted, StrategyNote, TextDelta
-from reason.core.question import Question
+from reason.core.events import BudgetCharged, CallStarted, Event, RunStarted, StrategyNote, TextDelta
+from reason.core.types import Question
 from rich.console import Console
 
 STARTED = RunStarted(number=1, question=Question(text="?"), strategy="hogwild", models={"main": "m"}, seed=1)
@@ -27,7 +27,7 @@ def says(worker: int, text: str) -> TextDelta:
 BEGUN = (STARTED, note("begin", names=["Ada", "Ben"], writing=["**Ada, step 1:** ", "**Ben, step 1:** "]), CALL)
 
 
-def picture(*events: EventFields, width: int = 80, height: int = 24) -> list[str]:
+def picture(*events: Event, width: int = 80, height: int = 24) -> list[str]:
     view = LiveView(clock=lambda: 1.0)
     for event in events:
         view(event)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.cli import backend_checks
+from reason.cli import doctor_checks
 from reason.core.settings import ProviderSettings, Settings, load_settings
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -65,7 +65,7 @@ async def test_endpoints_are_asked_what_they_serve(
     monkeypatch.setenv("BOX_KEY", "secret-value")
     endpoint.reply = reply
     settings = settings_of(endpoint.server_port, api_key_env="BOX_KEY", headers={"X-Team": "a"})
-    litellm, found = await backend_checks.look_at_providers(settings)
+    litellm, found = await doctor_checks.check_providers(settings)
     assert (found.state, says in found.detail) == (state, True)
     [(path, headers)] = endpoint.seen
     assert (path, headers["Authorization"], headers["X-Team"]) == ("/v1/models", "Bearer secret-value", "a")
@@ -74,7 +74,7 @@ async def test_endpoints_are_asked_what_they_serve(
 
 
 async def test_an_endpoint_that_is_not_there_is_a_failure(home: Path) -> None:
-    _, found = await backend_checks.look_at_providers(settings_of(9))
+    _, found = await doctor_checks.check_providers(settings_of(9))
     assert found.state == "fail"
     assert "127.0.0.1:9" in found.detail
 
@@ -93,12 +93,12 @@ def test_a_providers_model_is_never_asked(cli: Cli, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_trial_whose_process_dies_is_a_failure(home: Path) -> None:
-    result = await backend_checks._run_trial("local/no-such-model", load_settings())
+    result = await doctor_checks._run_trial("local/no-such-model", load_settings())
     assert "no-such-model" in result["error"]
 
 
 async def test_the_trial_runs_with_a_model_and_leaves_nothing(home: Path, tiny_model: Path) -> None:
-    result = await backend_checks._run_trial(f"local/{tiny_model}", load_settings())
+    result = await doctor_checks._run_trial(f"local/{tiny_model}", load_settings())
     assert (result["hooks"], result["left"], result["tokens"]) == (True, False, 4)
 
 
@@ -118,14 +118,14 @@ async def test_cancelling_ends_the_whole_group(home: Path, monkeypatch: pytest.M
         return started[0]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", remembered)
-    task = asyncio.ensure_future(backend_checks._run_trial("vllm/x", load_settings()))
+    task = asyncio.ensure_future(doctor_checks._run_trial("vllm/x", load_settings()))
     while not started:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await backend_checks._gone(started[0].pid)
+    assert await doctor_checks._group_ended(started[0].pid)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")

@@ -37,13 +37,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     pytest.importorskip("faiss")
     names: list[str | None] = []
 
-    async def open_embedding(name: str | None, settings: Any, *_: Any) -> WordVectors:
+    async def load_embedding_model(name: str | None, settings: Any, *_: Any) -> WordVectors:
         names.append(name)
         model = WordVectors(identity=name or "words-1", dimension=32)
         model.name = name or "test/words"  # type: ignore[misc]
         return model
 
-    monkeypatch.setattr("reason.serving.embeddings.open_embedding", open_embedding)
+    monkeypatch.setattr("reason.serving.encoders.protocols.load_embedding_model", load_embedding_model)
     return names
 
 

@@ -10,15 +10,24 @@ from reason.cli.render.eval_view import SweepView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
-from reason.evals.plan import TaskSource
-from reason.evals.report.content import gather
+from reason.evals.plan import DatasetSource
+from reason.evals.report.content import build_content
 from reason.evals.report.html import grid_tables, render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
 from reason.evals.run_directory import load_runs
 from reason.evals.runner import Nobody
-from reason.evals.sweep import Job, Sweep, SweptDataset, SweptStrategy, plan_sweep, read_sweep, run_sweep, runs_of
-from reason.evals.task import Task, task_of
+from reason.evals.sweep import (
+    PlannedRun,
+    Sweep,
+    SweepDataset,
+    SweepStrategy,
+    plan_sweep,
+    read_sweep,
+    run_sweep,
+    runs_of,
+)
+from reason.evals.task import Task, make_task
 from support.eval_tasks import TextJudge, adder, sums
 from support.scripted_model import ScriptedModel
 
@@ -29,10 +38,10 @@ CHAINS = {"max_tokens": 40, "temperature": 1.0}
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     scripted = ScriptedModel(adder)
 
-    async def open_model(*_: object) -> ScriptedModel:
+    async def load_model(*_: object) -> ScriptedModel:
         return scripted
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return scripted
 
 
@@ -47,13 +56,13 @@ PLACES = {"sums-6": slice(0, 6), "sums-4": slice(10, 14), "sums-4:later": slice(
 """Which of the sums a dataset has; no two share one."""
 
 
-def open_sums(source: TaskSource) -> Task:
+def open_sums(source: DatasetSource) -> Task:
     """A dataset of some sums, by its name and variant."""
     whole = sums(24)
     name = source.dataset + (f":{source.variant}" if source.variant else "")
     items = whole.items[PLACES[name]]
     own = {"name": source.dataset, "variant": source.variant, "items": items, "size": len(items)}
-    return task_of(whole.model_copy(update={**own, "fingerprint": fingerprint(items)}), TextJudge)
+    return make_task(whole.model_copy(update={**own, "fingerprint": fingerprint(items)}), TextJudge)
 
 
 def write(path: Path, text: str) -> Path:
@@ -86,16 +95,16 @@ def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
     assert "fever:oracle" in refused.value.hint
 
 
-def planned(settings: Settings, out: Path) -> list[Job]:
+def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     sweep = Sweep(
         dataset=[
-            SweptDataset(name="sums-6", context=("one",)),
-            SweptDataset(name="sums-4"),
-            SweptDataset(name="sums-4", variant="later"),
+            SweepDataset(name="sums-6", context=("one",)),
+            SweepDataset(name="sums-4"),
+            SweepDataset(name="sums-4", variant="later"),
         ],
         strategy=[
-            SweptStrategy(name="self-consistency", parameters=dict(CHAINS), vary={"n": [3, 1]}),
-            SweptStrategy(name="cot", parameters=dict(CHAINS), verify=("davinci",), on=("sums-4",)),
+            SweepStrategy(name="self-consistency", parameters=dict(CHAINS), vary={"n": [3, 1]}),
+            SweepStrategy(name="cot", parameters=dict(CHAINS), verify=("davinci",), on=("sums-4",)),
         ],
     )
     return plan_sweep(sweep, settings, out, open_sums)
@@ -168,7 +177,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
         jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=4, watch=lambda _: Nobody(), at_once=2
     )
     runs = load_runs([job.out for job in jobs])
-    content = gather(runs, "All")
+    content = build_content(runs, "All")
     (grid,) = content.grids
     assert grid.budget == "no limit"
     assert grid.datasets == ("sums-6", "sums-4", "sums-4:later")
@@ -187,7 +196,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     level = grid.model_copy(update={"rows": tuple(r.model_copy(update={"cells": tuple(equal)}) for r in grid.rows)})
     assert 'class="num best"' in grid_tables(grid)
     assert 'class="num best"' not in grid_tables(level)
-    alone = gather(runs[:1], "One")
+    alone = build_content(runs[:1], "One")
     assert alone.grids == ()
 
 

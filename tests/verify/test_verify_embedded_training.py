@@ -34,7 +34,8 @@ from reason.evals.training.entailment.data import (
     split_cases,
 )
 from reason.evals.training.entailment.scoring import ScoredClaim, best_gate, label_of, most_decisive, score
-from reason.evals.training.entailment.trainer import Rhythm, fit_logit_temperature, load_training_data, train_entailment
+from reason.evals.training.entailment.trainer import Rhythm
+from reason.evals.training.entailment.training import fit_logit_temperature, load_training_data, train_entailment
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
 from reason.verify.entailment.embedded_network import Row
@@ -269,7 +270,7 @@ def test_the_command_trains_and_tells(
 ) -> None:
     out = tmp_path / "out" / "judge.safetensors"
     given = ["train", "entailment", "--data", f"fever={files['fever']}", f"vitaminc={files['vitaminc']}"]
-    given += ["--corpus", str(files["corpus"]), "--out", str(out), "--epochs", "1", "--note-every", "9", "--json"]
+    given += ["--corpus", str(files["corpus"]), "--out", str(out), "--epochs", "1", "--log-every", "9", "--json"]
     assert main(given) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["digest"] == load_delta(out).digest

@@ -7,11 +7,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..reasoning.rlot.assessment import ASPECTS, State
-from ..reasoning.rlot.blocks import LETTERS, NAMES, legal
-from ..reasoning.rlot.navigator import Navigator, load_navigator
-from .render.console import out, printable, write_json
-from .render.router_page import show_router
+from ...reasoning.rlot.assessment import ASPECTS, State
+from ...reasoning.rlot.blocks import LETTERS, NAMES, legal
+from ...reasoning.rlot.navigator import Navigator, load_navigator
+from .console import out, printable, write_json
 
 STATES: dict[str, State] = {
     "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),
@@ -27,14 +26,12 @@ STATES: dict[str, State] = {
 """States by what they mean; the scores are those of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 does not apply."""
 
 
-def show_here(file: str, *, as_json: bool) -> None:
-    """Print a navigator, or a router if the file holds one.
+def show_navigator(file: str, *, as_json: bool) -> None:
+    """Print a navigator.
 
     Raises:
-        DataError: The file is neither.
+        DataError: The file holds no navigator.
     """
-    if show_router(file, as_json=as_json):
-        return
     navigator = load_navigator(file)
     rows: list[tuple[str, State, int | None]] = [(name, state, None) for name, state in STATES.items()]
     rows += [("", state, count) for state, count in common_states(navigator)]

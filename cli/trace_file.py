@@ -1,4 +1,4 @@
-"""`--trace FILE`: where a run's events go beside the screen, by the file's ending."""
+"""`--trace FILE`: the events of a run in a file, as JSON Lines or as an HTML page."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..core.errors import StoreError, UserError
-from ..core.event_sinks import JsonlSink, MemorySink
-from ..core.events import Sink
-from ..core.store import RunStatus
+from ..core.events import JsonlSink, MemorySink, Sink
+from ..core.store.protocol import RunStatus
 
 
 @contextmanager
 def open_trace(path: Path | None, status: RunStatus | None = None) -> Iterator[tuple[Sink, ...]]:
-    """The sinks that write a trace; the file is complete when the context is left, however it is left.
+    """The sinks that write a trace; the file is complete when the context exits, also by an exception.
 
     Args:
-        path: The file; None writes nothing.
-        status: How the run stands, as the store has it, for a page.
+        path: The file; None writes none.
+        status: Status of the run in the store, for a page.
 
     Raises:
-        UserError: The file's ending is neither .jsonl nor .html.
+        UserError: The suffix is neither .jsonl nor .html.
         StoreError: The file cannot be written.
     """
     if path is None:
@@ -31,7 +30,7 @@ def open_trace(path: Path | None, status: RunStatus | None = None) -> Iterator[t
             yield (sink,)
     elif path.suffix in (".html", ".htm"):
         memory = MemorySink()
-        _write(path, "")  # tells now, not after the run, that it cannot be written
+        _write(path, "")  # fails before the run if the file is not writable
         try:
             yield (memory,)
         finally:
@@ -39,7 +38,7 @@ def open_trace(path: Path | None, status: RunStatus | None = None) -> Iterator[t
 
             _write(path, trace_html(memory.events, status))
     else:
-        raise UserError(f"--trace {str(path)!r} is neither .jsonl nor .html", hint="choose one of these endings")
+        raise UserError(f"--trace {str(path)!r} ends in neither .jsonl nor .html", hint="choose one of these suffixes")
 
 
 def _write(path: Path, text: str) -> None:

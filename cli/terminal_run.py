@@ -1,0 +1,187 @@
+"""A run in the terminal: live view and streamed text while it lasts, then its result and the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from ..agents.reasoner import Reasoner
+from ..agents.verification import TextVerification
+from ..core.budget import Budget
+from ..core.errors import LimitExceeded, NotVerified, ReasonError
+from ..core.events import Event, RunFinished, RunStarted, Sink
+from ..core.types import Answer
+from ..serving.model_files.downloads import Progress
+from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
+from .render.answer import print_answer, print_json, print_notes
+from .render.claims import print_verification
+from .render.console import can_animate, say, write_line
+from .render.live import LiveView
+from .render.text_stream import TextStream
+from .trace_file import open_trace
+
+EXIT_BY_STOPPED = {"done": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
+
+Answering = Callable[[Reasoner, Sequence[Sink], bool], Awaitable[Answer]]
+"""Calls the reasoner with the sinks, and whether they need text deltas."""
+
+Verifying = Callable[[Progress, Sequence[Sink]], Awaitable[TextVerification]]
+"""Verifies a text; takes the progress callback of loading, and the sinks."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where and how a result is written.
+
+    Attributes:
+        as_json: One JSON object instead of text.
+        stream: Whether text is printed while it is generated; None: if standard output is a terminal.
+        trace: File for all events; None writes none.
+        resume_flags: Flags that `reason runs resume` needs again.
+    """
+
+    as_json: bool = False
+    stream: bool | None = None
+    trace: Path | None = None
+    resume_flags: tuple[str, ...] = ()
+
+    def resume_command(self, run_id: str) -> str:
+        """The command that resumes a run."""
+        return shlex.join(["reason", "runs", "resume", run_id, *self.resume_flags])
+
+    @property
+    def streams(self) -> bool:
+        """Whether text is printed while it is generated."""
+        return not self.as_json and (sys.stdout.isatty() if self.stream is None else self.stream)
+
+
+class RunRecorder:
+    """A sink that keeps the ID and the answer of a run, for messages about a run that ends early."""
+
+    def __init__(self) -> None:
+        self.run_id: str | None = None
+        self.answer: Answer | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Keep the ID and the final or partial answer."""
+        if isinstance(event, RunStarted):
+            self.run_id = event.run_id
+        elif isinstance(event, RunFinished):
+            self.answer = event.answer
+
+
+def answer_in_terminal(
+    create_reasoner: Callable[[Progress], Reasoner], work: Answering, output: Output, budget: Budget | None = None
+) -> None:
+    """Answer a question and print the answer.
+
+    Args:
+        create_reasoner: Creates the reasoner from the progress callback of model files; it is closed afterwards.
+        work: The call of the reasoner.
+        output: Where and how the answer is written.
+        budget: Limits shown in the live view, if they are known before the run starts.
+
+    Raises:
+        typer.Exit: The answer is partial; carries the exit status.
+        ReasonError: There is no complete answer; a partial one is already printed.
+    """
+    recorder = RunRecorder()
+    view = LiveView({} if budget is None else budget.model_dump(exclude_none=True))
+    reasoner = create_reasoner(view.pulled)
+    stream: TextStream | None = None
+
+    async def run() -> Answer:
+        nonlocal stream
+        task = asyncio.current_task()
+        sinks: list[Sink] = [recorder, view, *traces]
+        if output.streams and task is not None:
+            # the live view and growing text cannot share a terminal
+            stream = TextStream(view.close if sys.stdout.isatty() else lambda: None, task.cancel)
+            sinks.append(stream)
+        async with reasoner:
+            return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
+
+    with open_trace(output.trace) as traces:
+        try:
+            with view:
+                answer = run_interruptible(run(), on_first=lambda: view.note("stopping"))
+        except asyncio.CancelledError:
+            if stream is not None and stream.pipe_closed:
+                raise typer.Exit(EXIT_BROKEN_PIPE) from None
+            _print(recorder.answer, output, stream)
+            _say_interrupted(recorder, output, "the partial run is saved")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (LimitExceeded, NotVerified) as e:
+            _print(e.partial, output, stream)
+            raise
+        except ReasonError:
+            _print(None, output, stream)
+            _say_saved(recorder, output)
+            raise
+        _print(answer, output, stream)
+        print_notes(answer, view.progress.exhausted, with_summary=not output.as_json)
+    if EXIT_BY_STOPPED[answer.stopped]:
+        raise typer.Exit(EXIT_BY_STOPPED[answer.stopped])
+
+
+def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextVerification:
+    """Verify a text and print the verification.
+
+    Args:
+        work: Verifies the text.
+        output: Where and how the verification is written.
+        budget: Limits shown in the live view.
+
+    Raises:
+        typer.Exit: Interrupted; the run is saved.
+        ReasonError: Nothing could be verified.
+    """
+    recorder = RunRecorder()
+    view = LiveView(budget.model_dump(exclude_none=True))
+    view.note("reading")
+
+    async def run() -> TextVerification:
+        return await work(view.pulled, [recorder, view, *traces])
+
+    with open_trace(output.trace) as traces:
+        try:
+            with view:
+                verified = run_interruptible(run(), on_first=lambda: view.note("stopping"))
+        except asyncio.CancelledError:
+            _say_interrupted(recorder, output, "the run is saved")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except ReasonError:
+            _say_saved(recorder, output)
+            raise
+    if output.as_json:
+        write_line(verified.model_dump_json(indent=2))
+    else:
+        print_verification(verified)
+    for sentence in verified.degraded:
+        say(sentence, label="note", style="cyan")
+    return verified
+
+
+def _say_interrupted(recorder: RunRecorder, output: Output, saved: str) -> None:
+    resume = "" if recorder.run_id is None else f"; {saved}: {output.resume_command(recorder.run_id)}"
+    say(f"interrupted{resume}")
+
+
+def _say_saved(recorder: RunRecorder, output: Output) -> None:
+    if recorder.run_id is not None:
+        say(f"the work so far is saved: {output.resume_command(recorder.run_id)}", label="note", style="cyan")
+
+
+def _print(answer: Answer | None, output: Output, stream: TextStream | None) -> None:
+    """Print an answer or the partial one; text that was already streamed is not repeated."""
+    if output.as_json:
+        if answer is not None:
+            print_json(answer)
+    else:
+        print_answer(answer, "" if stream is None else stream.printed)
