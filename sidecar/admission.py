@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
 
-Told = Callable[[int, int], None]
+AdmissionObserver = Callable[[int, int], None]
 """Hears how many runs are under way and how many callers wait, whenever that changes; must be quick."""
 
-FIRST_GUESS_S = 5.0
-LONGEST_RETRY_S = 60.0
+INITIAL_RUN_S = 5.0
+MAX_RETRY_AFTER_S = 60.0
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class Admission:
         max_waiting: int,
         max_wait_s: float,
         *,
-        told: Told | None = None,
+        told: AdmissionObserver | None = None,
         gave_up: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Admission:
         self._lines: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """Who waits, by tenant; the tenant whose turn is next comes first, and none is empty."""
         self._closed = False
-        self._held_s = FIRST_GUESS_S
+        self._held_s = INITIAL_RUN_S
         self.in_flight = 0
         """Turns that are taken."""
 
@@ -94,7 +94,7 @@ class Admission:
         lines, self._lines = self._lines, OrderedDict()
         for line in lines.values():
             for one in line:
-                _send_away(one, ShuttingDown())
+                _reject(one, ShuttingDown())
         self._tell()
 
     async def _enter(self, tenant: str, patient: bool) -> None:
@@ -159,13 +159,13 @@ class Admission:
             raise self._busy(f"{self.in_flight} runs are under way and {self.waiting} wait")
         last = next(one for one in reversed(line) if not one.patient)
         line.remove(last)
-        _send_away(last, self._busy("it has made room for a tenant with fewer requests"))
+        _reject(last, self._busy("it has made room for a tenant with fewer requests"))
 
     def _busy(self, why: str) -> ReasonError:
         wait = self._held_s * (self.waiting + 1) / self._max_runs
         return ServerBusy(
             f"the server is busy: {why}",
-            retry_after_s=math.ceil(min(max(wait, 1.0), LONGEST_RETRY_S)),
+            retry_after_s=math.ceil(min(max(wait, 1.0), MAX_RETRY_AFTER_S)),
             hint="try again later",
         )
 
@@ -178,6 +178,6 @@ def _impatient(line: Iterable[_Waiter]) -> int:
     return sum(not one.patient for one in line)
 
 
-def _send_away(one: _Waiter, why: ReasonError) -> None:
+def _reject(one: _Waiter, why: ReasonError) -> None:
     if not one.turn.done():
         one.turn.set_exception(why)

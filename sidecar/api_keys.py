@@ -16,7 +16,7 @@ import secrets
 PREFIX = "reason"
 _ID_BYTES, _SECRET_BYTES = 5, 32
 _KEY = re.compile(rf"{PREFIX}-([a-z2-7]{{8}})-([a-z2-7]{{52}})")
-KEY_IN_TEXT = re.compile(rf"{PREFIX}-[a-z2-7]{{8}}-[a-z2-7]{{8,}}")
+KEY_PATTERN = re.compile(rf"{PREFIX}-[a-z2-7]{{8}}-[a-z2-7]{{8,}}")
 """What looks like a key, for what must not show any."""
 
 
@@ -30,7 +30,7 @@ def new_key() -> tuple[str, str, str]:
     return f"{PREFIX}-{key_id}-{secret}", key_id, digest_of(secret)
 
 
-def parts_of(key: str) -> tuple[str, str] | None:
+def parse_key(key: str) -> tuple[str, str] | None:
     """Id and secret of a key; None if the text is none."""
     found = _KEY.fullmatch(key)
     return None if found is None else (found[1], found[2])
@@ -41,7 +41,7 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
 
 
-def is_secret_of(secret: str, digest: str | None) -> bool:
+def verify_secret(secret: str, digest: str | None) -> bool:
     """Whether a secret has that digest, in a time that does not depend on either.
 
     Args:

@@ -24,16 +24,16 @@ from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
 from ..serving.model_files.downloads import Progress
 from ..verify.verifier import VERIFIERS
-from .errors import install_errors
-from .middleware import Gate
+from .errors import install_error_handlers
+from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
 from .openai import router as openai
-from .policy import bounded, offered_models
-from .run_manager import RunDesk
+from .policy import apply_ceilings, offered_models
+from .run_manager import RunManager
 from .viewer.routes import router as pages
 
 
-def load_kinds() -> None:
+def load_registries() -> None:
     """Load all strategies, verifiers and the graph now: no request waits for that, and none gets half of an upgrade.
 
     A package that cannot be loaded takes no others along; who asks for what is in it is told.
@@ -46,7 +46,7 @@ def load_kinds() -> None:
         import_module(f"{agents.__name__}.{module}")
 
 
-def refuse_aliases(reasoner: Reasoner) -> None:
+def validate_aliases(reasoner: Reasoner) -> None:
     """Refuse aliases that no request could be served with, before there are requests. Nothing is opened.
 
     Raises:
@@ -65,13 +65,13 @@ def refuse_aliases(reasoner: Reasoner) -> None:
                 model=alias.model,
                 parameters=alias.parameters,
                 verify=alias.verify or None,
-                budget=bounded(alias.budget, settings.serve, settings.budget),
+                budget=apply_ceilings(alias.budget, settings.serve, settings.budget),
             )
         except UserError as e:
             raise UserError(f"{setting}: {e.message}", hint=e.hint, param=setting) from e
 
 
-ROUTES: MappingProxyType[str, Stability] = MappingProxyType(
+ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
     {
         "/healthz": "stable",
         "/metrics": "beta",
@@ -94,7 +94,7 @@ ROUTES: MappingProxyType[str, Stability] = MappingProxyType(
 """By path as the description has it; what each label promises is told in docs/stability.md."""
 
 
-class Labelled(FastAPI):
+class SidecarApp(FastAPI):
     """An application whose description has the label of every operation."""
 
     def openapi(self) -> dict[str, Any]:
@@ -102,11 +102,11 @@ class Labelled(FastAPI):
         described = super().openapi()
         for path, operations in described["paths"].items():
             for operation in operations.values():
-                operation["x-stability"] = ROUTES[path]
+                operation["x-stability"] = ROUTE_STABILITY[path]
         return described
 
 
-ABOUT = """
+DESCRIPTION = """
 Reasoning strategies and answer verification over HTTP: one budget, one trace and one durable run store.
 
 Errors are `{"error": {"message", "type", "param", "code"}}` with the status that belongs to the code.
@@ -123,36 +123,36 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         progress: Told how far a model's files are that must be fetched first; called from another thread.
 
     Raises:
-        UserError: In the lifespan, as `Reasoner` and `refuse_aliases`.
+        UserError: In the lifespan, as `Reasoner` and `validate_aliases`.
     """
     serve = settings.serve
-    gate = Gate(serve)
+    gate = RequestGuard(serve)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Open the models and the store; take up what other processes left; in the end, drain."""
         async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
-            load_kinds()
-            refuse_aliases(reasoner)
+            load_registries()
+            validate_aliases(reasoner)
             await reasoner.open()
             store = await reasoner.open_store()
             gate.open(store)
-            desk = RunDesk(reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,))
+            desk = RunManager(reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,))
             async with desk:
                 app.state.reasoner, app.state.desk = reasoner, desk
                 yield
 
-    app = Labelled(
+    app = SidecarApp(
         title="reason",
         version=__version__,
-        description=ABOUT,
+        description=DESCRIPTION,
         lifespan=lifespan,
         docs_url="/docs" if serve.docs else None,
         redoc_url=None,
         openapi_url="/openapi.json" if serve.docs else None,
     )
     app.state.settings, app.state.serve = settings, serve
-    install_errors(app)
+    install_error_handlers(app)
     gate.guard(app)
     for router in (health, openai, reasoning, runs, lists, pages):
         app.include_router(router)

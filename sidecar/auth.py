@@ -1,8 +1,8 @@
 """Who calls: `Caller`, and the dependency through which a route says what the caller must be allowed.
 
-`KeyRing`: from the `Authorization` header to the caller.
+`KeyVerifier`: from the `Authorization` header to the caller.
 
-`Doorkeeper`: who sent a request is known before its body is read, and no foreign page speaks for its reader.
+`AuthMiddleware`: who sent a request is known before its body is read, and no foreign page speaks for its reader.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, Us
 from ..core.messages import Frozen
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
-from .api_keys import is_secret_of, parts_of
-from .errors import refuse
+from .api_keys import parse_key, verify_secret
+from .errors import send_error
 
 Scope = Literal["ask", "read", "admin"]
 """What a key allows: "ask" starts, cancels and resumes runs, "read" looks at them, "admin" does so for every tenant."""
@@ -63,7 +63,7 @@ class Caller(Frozen):
         return None if "admin" in self.scopes else self.tenant
 
 
-EVERYBODY = Caller(scopes=SCOPES)
+ANONYMOUS = Caller(scopes=SCOPES)
 """The caller where no keys are asked for."""
 
 _BEARER = HTTPBearer(
@@ -108,7 +108,7 @@ async def identify(scope: ASGIScope) -> Caller:
     if isinstance(known, Caller):
         return known
     app_state = scope["app"].state
-    caller = EVERYBODY
+    caller = ANONYMOUS
     if app_state.serve.auth:
         caller = await app_state.gate.keyring.caller(header_of(scope, "authorization"))
     caller = caller.model_copy(
@@ -134,9 +134,9 @@ def header_of(scope: ASGIScope, name: str) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-REMEMBERED_S = 3.0
+CACHE_TTL_S = 3.0
 """How long a key is not looked up again, in seconds: so long may a revoked one go on to open the door."""
-REMEMBERED_KEYS = 4096
+CACHE_SIZE = 4096
 _NO_KEY = "this server asks for a key"
 _BAD_KEY = "the key is unknown, revoked or expired"
 _HOW = "send `Authorization: Bearer KEY`; `reason keys create` on the server makes one"
@@ -149,7 +149,7 @@ class KeyStore(Protocol):
         """The key of that id, revoked or not; None if there is none."""
 
 
-class KeyRing:
+class KeyVerifier:
     """The keys of a store.
 
     An unknown id and a wrong secret take the same way and get the same answer.
@@ -178,35 +178,39 @@ class KeyRing:
         if not authorization:
             raise AuthenticationError(_NO_KEY, hint=_HOW)
         scheme, _, text = authorization.partition(" ")
-        parts = parts_of(text.strip()) if scheme.lower() == "bearer" else None
+        parts = parse_key(text.strip()) if scheme.lower() == "bearer" else None
         if parts is None:
             raise AuthenticationError(_BAD_KEY, hint=_HOW)
         key_id, secret = parts
         key = await self._find(key_id)
-        if not is_secret_of(secret, None if key is None else key.digest) or key is None or not key.is_good(self._now()):
+        if (
+            not verify_secret(secret, None if key is None else key.digest)
+            or key is None
+            or not key.is_good(self._now())
+        ):
             raise AuthenticationError(_BAD_KEY, hint=_HOW)
         return Caller(key_id=key.id, tenant=key.tenant, scopes=key.scopes, limits=key.limits)
 
     async def _find(self, key_id: str) -> ApiKey | None:
         """The key, looked up at most once in a few seconds; ids that do not exist are remembered too."""
         seen = self._seen.get(key_id)
-        if seen is not None and self._clock() - seen[0] < REMEMBERED_S:
+        if seen is not None and self._clock() - seen[0] < CACHE_TTL_S:
             return seen[1]
         asked = self._clock()
         key = await self._store.find_key(key_id)
         self._seen[key_id] = (asked, key)
         self._seen.move_to_end(key_id)
-        while len(self._seen) > REMEMBERED_KEYS:
+        while len(self._seen) > CACHE_SIZE:
             self._seen.popitem(last=False)
         return key
 
 
-HEADER_BYTES = 32 << 10
+MAX_HEADER_BYTES = 32 << 10
 """Most bytes of a request's address and headers."""
-_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-class ForeignPage(UserError):
+class CrossOriginRequest(UserError):
     """A page of another origin, in somebody's browser, calls a server that asks nobody for a key."""
 
     code = "foreign_page"
@@ -220,7 +224,7 @@ class HeadersTooLarge(UserError):
     http_status = 431
 
 
-class Doorkeeper:
+class AuthMiddleware:
     """Refuses callers before their bodies are read.
 
     A request that changes something needs a good key, where keys are asked for. A server without keys answers whoever
@@ -240,13 +244,13 @@ class Doorkeeper:
         """Answer a request."""
         if scope["type"] == "http":
             try:
-                _refuse_floods(scope)
+                _check_header_size(scope)
                 if not self._serve.auth:
                     self._refuse_foreign_pages(scope)
-                elif scope["method"] in _CHANGES:
+                elif scope["method"] in _UNSAFE_METHODS:
                     await identify(scope)
             except ReasonError as e:
-                await refuse(e, scope, receive, send, close=scope["method"] in _CHANGES)
+                await send_error(e, scope, receive, send, close=scope["method"] in _UNSAFE_METHODS)
                 return
         await self._app(scope, receive, send)
 
@@ -254,20 +258,22 @@ class Doorkeeper:
         host = header_of(scope, "host") or ""
         origin = header_of(scope, "origin")
         if origin is not None and origin not in self._serve.cors_origins and _netloc(origin) != host:
-            raise ForeignPage("pages of other origins may not call this server", hint="see the setting cors_origins")
-        if is_loopback(self._serve.host) and not _is_here(host, self._serve.host):
-            raise ForeignPage(
+            raise CrossOriginRequest(
+                "pages of other origins may not call this server", hint="see the setting cors_origins"
+            )
+        if is_loopback(self._serve.host) and not _is_same_host(host, self._serve.host):
+            raise CrossOriginRequest(
                 "this server asks nobody for a key, so it answers to its address alone, not to a domain",
                 hint="call it as 127.0.0.1 or localhost, or serve with keys",
             )
 
 
-def _refuse_floods(scope: ASGIScope) -> None:
+def _check_header_size(scope: ASGIScope) -> None:
     """The server's own limit holds only for what does not come in one piece."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    if size + sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES:
-        raise HeadersTooLarge(f"address and headers have more than {HEADER_BYTES} bytes", hint="send less")
+    if size + sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(f"address and headers have more than {MAX_HEADER_BYTES} bytes", hint="send less")
 
 
 def is_loopback(host: str) -> bool:
@@ -280,7 +286,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_here(host: str, own: str) -> bool:
+def _is_same_host(host: str, own: str) -> bool:
     """Whether a `Host` header names an address, or a name that no stranger's domain can have."""
     try:
         name = urlsplit(f"//{host}").hostname or ""

@@ -36,16 +36,16 @@ from ..core.events import EVENT_ADAPTER, Event, RunFailed, RunFinished
 from ..core.settings import user_error_of
 from ..core.store.protocol import RunStatus
 from ..core.types import Answer, Document
-from .error_objects import error_from, told_error
-from .native.schemas import AskBody, Kind, Kinds, Readiness, RunDetail, RunPage, VerifyBody
+from .error_objects import error_from, parse_error_object
+from .native.schemas import AskBody, Readiness, RegisteredKind, RegisteredKinds, RunDetail, RunPage, VerifyBody
 
-ADDRESS = "http://127.0.0.1:8080"
+DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 KEY_VARIABLE = "REASON_API_KEY"
 TIMEOUT_S = 600.0
-RECONNECTS = 8
+MAX_RECONNECTS = 8
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
 
-M = TypeVar("M", bound=BaseModel)
+ModelT = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def options_of(base_url: str, api_key: str | None, timeout_s: float) -> dict[str
         UserError: The address is none.
     """
     if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"{base_url!r} is not the address of a server", hint=f"for example {ADDRESS}")
+        raise UserError(f"{base_url!r} is not the address of a server", hint=f"for example {DEFAULT_BASE_URL}")
     key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
@@ -101,31 +101,31 @@ def ask_body(question: str, documents: Sequence[Document | Mapping[str, str]], o
     Raises:
         UserError: A field does not exist or is not as it should be; names it.
     """
-    return _body(AskBody, {"question": question, **_given(documents), **options})
+    return _body(AskBody, {"question": question, **_documents_json(documents), **options})
 
 
 def verify_body(text: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> VerifyBody:
     """The body of a verification; raises as `ask_body`."""
-    return _body(VerifyBody, {"text": text, **_given(documents), **options})
+    return _body(VerifyBody, {"text": text, **_documents_json(documents), **options})
 
 
-def named(idempotency_key: str | None) -> dict[str, str]:
+def idempotency_headers(idempotency_key: str | None) -> dict[str, str]:
     """The header of an idempotency key."""
     return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
-def read(response: httpx.Response, kind: type[M]) -> M:
+def parse_response(response: httpx.Response, kind: type[ModelT]) -> ModelT:
     """A reply.
 
     Raises:
         ReasonError: What the server refused it with, of the class that it is there.
         BadReply: It is none of this API.
     """
-    refuse(response)
+    raise_for_status(response)
     return _parsed(response, kind)
 
 
-def _parsed(response: httpx.Response, kind: type[M]) -> M:
+def _parsed(response: httpx.Response, kind: type[ModelT]) -> ModelT:
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as e:
@@ -138,10 +138,10 @@ def readiness(response: httpx.Response) -> Readiness:
     """The reply of `/readyz`, whose status says as well that the server takes no runs; raises as `read`."""
     if response.status_code == 503 and b'"ready"' in response.content:
         return _parsed(response, Readiness)
-    return read(response, Readiness)
+    return parse_response(response, Readiness)
 
 
-def refuse(response: httpx.Response) -> None:
+def raise_for_status(response: httpx.Response) -> None:
     """Raise what an unsuccessful response tells of; its content was read.
 
     Raises:
@@ -149,7 +149,7 @@ def refuse(response: httpx.Response) -> None:
     """
     if response.is_success:
         return
-    told = told_error(response.content)
+    told = parse_error_object(response.content)
     if told is not None:
         error = error_from(told, response.status_code)
     else:  # a proxy, or no server of ours
@@ -194,7 +194,7 @@ class EventReader:
         if not data:
             return None
         if kind == "error":
-            told = told_error(data)
+            told = parse_error_object(data)
             raise (
                 InvalidResponse("the stream breaks off with an error that cannot be read")
                 if told is None
@@ -209,7 +209,7 @@ class EventReader:
         return event
 
 
-class Following:
+class EventCursor:
     """Where a reader of a run's events is, and whether it goes on after its stream has ended.
 
     Args:
@@ -259,20 +259,20 @@ def run_path(run_id: str) -> str:
     return f"/v1/runs/{quote(run_id, safe='')}"
 
 
-def _given(documents: Sequence[Document | Mapping[str, str]]) -> dict[str, Any]:
+def _documents_json(documents: Sequence[Document | Mapping[str, str]]) -> dict[str, Any]:
     if not documents:
         return {}
     return {"documents": [d.model_dump() if isinstance(d, Document) else dict(d) for d in documents]}
 
 
-def _body(kind: type[M], values: Mapping[str, Any]) -> M:
+def _body(kind: type[ModelT], values: Mapping[str, Any]) -> ModelT:
     try:
         return kind.model_validate(values)
     except ValidationError as e:
         raise user_error_of(e, "field", kind.model_fields) from e
 
 
-def pages(limit: int, before: str | None, status: str | None) -> Call:
+def page_params(limit: int, before: str | None, status: str | None) -> Call:
     """The request of a list of runs."""
     params: dict[str, str | int] = {"limit": limit}
     if before is not None:
@@ -282,7 +282,7 @@ def pages(limit: int, before: str | None, status: str | None) -> Call:
     return Call("GET", "/v1/runs", params=params)
 
 
-Given = Sequence[Document | Mapping[str, str]]
+DocumentLike = Sequence[Document | Mapping[str, str]]
 
 
 class AsyncSidecarClient:
@@ -304,11 +304,11 @@ class AsyncSidecarClient:
 
     def __init__(
         self,
-        base_url: str = ADDRESS,
+        base_url: str = DEFAULT_BASE_URL,
         *,
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
-        reconnects: int = RECONNECTS,
+        reconnects: int = MAX_RECONNECTS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = base_url
@@ -316,7 +316,7 @@ class AsyncSidecarClient:
         self._http = httpx.AsyncClient(**options_of(base_url, api_key, timeout_s), transport=transport)
 
     async def ask(
-        self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> Answer:
         """Answer a question. Cancelling the task cancels the run, unless it has an idempotency key.
 
@@ -330,10 +330,10 @@ class AsyncSidecarClient:
             ReasonError: As `Reasoner.aask`; and what a server refuses: `AuthenticationError`, `ServerBusy`, `KeyLimitExceeded`, …
         """
         body = ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/reason", body, headers=named(idempotency_key)), Answer)
+        return await self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
 
     async def stream(
-        self, question: str, *, documents: Given = (), text: bool = False, **options: Any
+        self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
     ) -> AsyncGenerator[Event, None]:
         """Answer a question and tell everything that happens; the last event carries the answer.
 
@@ -360,7 +360,7 @@ class AsyncSidecarClient:
         await self.result(run.id)
 
     async def verify(
-        self, text: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> TextVerification:
         """Check a text that something else wrote.
 
@@ -374,14 +374,16 @@ class AsyncSidecarClient:
             ReasonError: As `averify_text`, and what a server refuses.
         """
         body = verify_body(text, documents, options)
-        return await self._get(Call("POST", "/v1/verify", body, headers=named(idempotency_key)), TextVerification)
+        return await self._get(
+            Call("POST", "/v1/verify", body, headers=idempotency_headers(idempotency_key)), TextVerification
+        )
 
     async def start(
-        self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
         """Start a run that goes on by itself, whatever becomes of this client or of the server's process."""
         body = ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/runs", body, headers=named(idempotency_key)), RunDetail)
+        return await self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
 
     async def get(self, run_id: str) -> RunDetail:
         """A run, with its answer as far as it is.
@@ -393,7 +395,7 @@ class AsyncSidecarClient:
 
     async def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
         """The newest runs, newest first; `next` of the page is what `before` is for those that follow."""
-        return await self._get(pages(limit, before, status), RunPage)
+        return await self._get(page_params(limit, before, status), RunPage)
 
     async def cancel(self, run_id: str) -> RunDetail:
         """Stop a run; what it has so far is saved. One that has ended stays as it is."""
@@ -418,7 +420,7 @@ class AsyncSidecarClient:
         Raises:
             ReasonError: There is no such run, or the server cannot be reached again.
         """
-        place = Following(after, self._reconnects)
+        place = EventCursor(after, self._reconnects)
         while True:
             broken: ReasonError | None = None
             reader = EventReader()
@@ -426,7 +428,7 @@ class AsyncSidecarClient:
                 async with self._http.stream(**place.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         await response.aread()
-                    refuse(response)
+                    raise_for_status(response)
                     async for line in response.aiter_lines():
                         event = reader.take(line)
                         if event is not None:
@@ -460,13 +462,13 @@ class AsyncSidecarClient:
         """The answer of a run that has ended; raises as `wait`."""
         return _result(await self.get(run_id))
 
-    async def strategies(self) -> tuple[Kind, ...]:
+    async def strategies(self) -> tuple[RegisteredKind, ...]:
         """The strategies, each with a JSON schema of its parameters."""
-        return (await self._get(Call("GET", "/v1/strategies"), Kinds)).data
+        return (await self._get(Call("GET", "/v1/strategies"), RegisteredKinds)).data
 
-    async def verifiers(self) -> tuple[Kind, ...]:
+    async def verifiers(self) -> tuple[RegisteredKind, ...]:
         """The verifiers likewise."""
-        return (await self._get(Call("GET", "/v1/verifiers"), Kinds)).data
+        return (await self._get(Call("GET", "/v1/verifiers"), RegisteredKinds)).data
 
     async def ready(self) -> Readiness:
         """Whether the server takes runs, and if not, why."""
@@ -484,8 +486,8 @@ class AsyncSidecarClient:
     ) -> None:
         await self.aclose()
 
-    async def _get(self, call: Call, kind: type[M]) -> M:
-        return read(await self._send(call), kind)
+    async def _get(self, call: Call, kind: type[ModelT]) -> ModelT:
+        return parse_response(await self._send(call), kind)
 
     async def _send(self, call: Call) -> httpx.Response:
         try:
@@ -510,11 +512,11 @@ class SidecarClient:
 
     def __init__(
         self,
-        base_url: str = ADDRESS,
+        base_url: str = DEFAULT_BASE_URL,
         *,
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
-        reconnects: int = RECONNECTS,
+        reconnects: int = MAX_RECONNECTS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.base_url = base_url
@@ -522,14 +524,14 @@ class SidecarClient:
         self._http = httpx.Client(**options_of(base_url, api_key, timeout_s), transport=transport)
 
     def ask(
-        self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> Answer:
         """See `AsyncSidecarClient.ask`."""
         body = ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/reason", body, headers=named(idempotency_key)), Answer)
+        return self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
 
     def stream(
-        self, question: str, *, documents: Given = (), text: bool = False, **options: Any
+        self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
     ) -> Generator[Event, None, None]:
         """See `AsyncSidecarClient.stream`."""
         run = self.start(question, documents=documents, **options)
@@ -543,18 +545,20 @@ class SidecarClient:
         self.result(run.id)
 
     def verify(
-        self, text: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> TextVerification:
         """See `AsyncSidecarClient.verify`."""
         body = verify_body(text, documents, options)
-        return self._get(Call("POST", "/v1/verify", body, headers=named(idempotency_key)), TextVerification)
+        return self._get(
+            Call("POST", "/v1/verify", body, headers=idempotency_headers(idempotency_key)), TextVerification
+        )
 
     def start(
-        self, question: str, *, documents: Given = (), idempotency_key: str | None = None, **options: Any
+        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
         """See `AsyncSidecarClient.start`."""
         body = ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/runs", body, headers=named(idempotency_key)), RunDetail)
+        return self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
 
     def get(self, run_id: str) -> RunDetail:
         """See `AsyncSidecarClient.get`."""
@@ -562,7 +566,7 @@ class SidecarClient:
 
     def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
         """See `AsyncSidecarClient.list`."""
-        return self._get(pages(limit, before, status), RunPage)
+        return self._get(page_params(limit, before, status), RunPage)
 
     def cancel(self, run_id: str) -> RunDetail:
         """See `AsyncSidecarClient.cancel`."""
@@ -574,7 +578,7 @@ class SidecarClient:
 
     def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
         """See `AsyncSidecarClient.events`."""
-        place = Following(after, self._reconnects)
+        place = EventCursor(after, self._reconnects)
         while True:
             broken: ReasonError | None = None
             reader = EventReader()
@@ -582,7 +586,7 @@ class SidecarClient:
                 with self._http.stream(**place.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         response.read()
-                    refuse(response)
+                    raise_for_status(response)
                     for line in response.iter_lines():
                         event = reader.take(line)
                         if event is not None:
@@ -611,13 +615,13 @@ class SidecarClient:
         """See `AsyncSidecarClient.result`."""
         return _result(self.get(run_id))
 
-    def strategies(self) -> tuple[Kind, ...]:
+    def strategies(self) -> tuple[RegisteredKind, ...]:
         """See `AsyncSidecarClient.strategies`."""
-        return self._get(Call("GET", "/v1/strategies"), Kinds).data
+        return self._get(Call("GET", "/v1/strategies"), RegisteredKinds).data
 
-    def verifiers(self) -> tuple[Kind, ...]:
+    def verifiers(self) -> tuple[RegisteredKind, ...]:
         """See `AsyncSidecarClient.verifiers`."""
-        return self._get(Call("GET", "/v1/verifiers"), Kinds).data
+        return self._get(Call("GET", "/v1/verifiers"), RegisteredKinds).data
 
     def ready(self) -> Readiness:
         """See `AsyncSidecarClient.ready`."""
@@ -635,8 +639,8 @@ class SidecarClient:
     ) -> None:
         self.close()
 
-    def _get(self, call: Call, kind: type[M]) -> M:
-        return read(self._send(call), kind)
+    def _get(self, call: Call, kind: type[ModelT]) -> ModelT:
+        return parse_response(self._send(call), kind)
 
     def _send(self, call: Call) -> httpx.Response:
         try:

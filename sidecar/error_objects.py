@@ -48,33 +48,35 @@ def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]
         `message`, `type`, `param` and `code`; and `partial`, the best answer so far, where the error carries one.
     """
     message = STORE_FAILED if isinstance(error, StoreError) else str(error)
-    told = plain_error(message, error.http_status, code=error.code, param=param or getattr(error, "param", None))
+    told = make_error_object(message, error.http_status, code=error.code, param=param or getattr(error, "param", None))
     partial = getattr(error, "partial", None)
     if isinstance(partial, Answer):
         told["partial"] = partial.model_dump(mode="json")
     return told
 
 
-def plain_error(message: str, status: int, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+def make_error_object(
+    message: str, status: int, *, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
     """The same for an error that has a status and no class."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
-def shown_error(stored: Mapping[str, Any]) -> dict[str, Any]:
+def stored_error_object(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Code and message of what ended a run; of a fault of ours or of the store, the text is the operator's alone."""
     hidden = {ReasonError.code: INTERNAL, StoreError.code: STORE_FAILED}.get(str(stored.get("code")))
     return dict(stored) if hidden is None else {**stored, "message": hidden}
 
 
-def shown_event(event: Event) -> Event:
+def event_json(event: Event) -> Event:
     """An event as callers may see it."""
     if not isinstance(event, RunFailed):
         return event
-    return event.model_copy(update=shown_error({"code": event.code, "message": event.message}))
+    return event.model_copy(update=stored_error_object({"code": event.code, "message": event.message}))
 
 
-def told_error(content: bytes | str) -> Mapping[str, Any] | None:
+def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
     """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy says."""
     try:
         body = parse_json(content.decode() if isinstance(content, bytes) else content)

@@ -12,15 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ReasonError, StoreError
-from .error_objects import error_object, plain_error
+from .error_objects import error_object, make_error_object
 from .logs import log_fault
 
 RETRY_AFTER_S = 1
 """What `Retry-After` says where nobody knows better."""
 
 
-def install_errors(app: FastAPI) -> None:
-    """Answer every error of an application with the error object; what nobody foresaw is `Journal`'s to answer."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of an application with the error object; what nobody foresaw is `AccessLogMiddleware`'s to answer."""
     app.add_exception_handler(ReasonError, _reason_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -38,7 +38,7 @@ def error_response(error: ReasonError, *, param: str | None = None) -> JSONRespo
     return JSONResponse({"error": error_object(error, param)}, status, headers)
 
 
-async def refuse(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
+async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
     """Answer a request with an error ahead of the routes.
 
     Args:
@@ -72,12 +72,12 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     said = str(first["msg"]).removeprefix("Value error, ")
     message = f"{param}: {said}" if param else said
     status = 400 if first.get("type") == "json_invalid" else 422
-    return JSONResponse({"error": plain_error(message, status, code="invalid_request", param=param)}, status)
+    return JSONResponse({"error": make_error_object(message, status, code="invalid_request", param=param)}, status)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     """What the framework itself refuses: no such path, no such method and the like."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
-    told = plain_error(str(error.detail), error.status_code, code=code)
+    told = make_error_object(str(error.detail), error.status_code, code=code)
     return JSONResponse({"error": told}, error.status_code, error.headers)

@@ -1,4 +1,4 @@
-"""`EventBoard`: one run's events for any number of readers, none of whom can hold up the run or lose an event."""
+"""`EventBuffer`: one run's events for any number of readers, none of whom can hold up the run or lose an event."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..core.events import Event, EventsDropped, TextDelta
 StoredEvents = Callable[[int, int], Awaitable[Sequence[Event]]]
 """Reads stored events with a number above the first argument, at most as many as the second."""
 
-KEPT = 512
-KEPT_TEXTS = 4096
-PAGE = 256
-SAVED_WITHIN_S = 30.0
+MAX_EVENTS = 512
+MAX_TEXT_DELTAS = 4096
+PAGE_SIZE = 256
+SAVE_TIMEOUT_S = 30.0
 """How long a reader that fell behind waits for the store to have what it missed; events are saved every second."""
 
 
-class EventBoard:
+class EventBuffer:
     """A sink that keeps the newest events of a run; whoever needs older ones reads them from the store.
 
     Memory is bounded whatever the readers do. Text deltas are nowhere stored: each reader that wants them has a queue
@@ -42,16 +42,16 @@ class EventBoard:
         stored: StoredEvents,
         text_wanted: Callable[[bool], None] = lambda _: None,
         *,
-        kept: int = KEPT,
-        kept_texts: int = KEPT_TEXTS,
+        kept: int = MAX_EVENTS,
+        kept_texts: int = MAX_TEXT_DELTAS,
     ) -> None:
         self._stored, self._text_wanted = stored, text_wanted
         self._window: deque[Event] = deque()
         self._kept, self._kept_texts = kept, kept_texts
         self._gone = 0
         """Number of the newest event that is no longer kept."""
-        self._texts: list[_Texts] = []
-        self._expected: _Texts | None = None
+        self._texts: list[_TextQueue] = []
+        self._expected: _TextQueue | None = None
         self._news: asyncio.Future[None] | None = None
         self.last = 0
         self.closed = False
@@ -85,7 +85,7 @@ class EventBoard:
 
     def expect_text(self) -> None:
         """Keep text deltas from now on for a reader that is yet to come; the first that wants text has them."""
-        self._expected = _Texts(self._kept_texts)
+        self._expected = _TextQueue(self._kept_texts)
         self._texts.append(self._expected)
         self._text_wanted(True)
 
@@ -101,7 +101,7 @@ class EventBoard:
         """
         texts, self._expected = (self._expected, None) if text else (None, self._expected)
         if text and texts is None:
-            texts = _Texts(self._kept_texts)
+            texts = _TextQueue(self._kept_texts)
             self._texts.append(texts)
             self._text_wanted(True)
         try:
@@ -136,10 +136,10 @@ class EventBoard:
         """What a reader that fell behind has missed, or a beginning of it; waits until the store has it."""
         waited = 0.0
         while True:
-            found = [e for e in await self._stored(after, PAGE) if e.number <= self._gone]
+            found = [e for e in await self._stored(after, PAGE_SIZE) if e.number <= self._gone]
             if found:
                 return found
-            if waited >= SAVED_WITHIN_S or self.closed:
+            if waited >= SAVE_TIMEOUT_S or self.closed:
                 raise StoreError(f"the events after number {after} are not in the run store")
             await asyncio.sleep(0.1)
             waited += 0.1
@@ -155,7 +155,7 @@ class EventBoard:
             self._news = None
 
 
-class _Texts:
+class _TextQueue:
     """The text deltas that wait for one reader."""
 
     def __init__(self, kept: int) -> None:

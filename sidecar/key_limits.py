@@ -1,4 +1,4 @@
-"""`KeyUse`: what each key has used, and what it may still use."""
+"""`KeyLimits`: what each key has used, and what it may still use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SpendingStore(Protocol):
 
 
 @dataclass
-class Standing:
+class RateLimitState:
     """How a key stands after a request was counted.
 
     Attributes:
@@ -44,7 +44,7 @@ class Standing:
     refused: KeyLimitExceeded | None = None
 
 
-class Holding:
+class SpendingReservation:
     """What one run under way holds of its tenant's day; it hears the run's events.
 
     Attributes:
@@ -63,7 +63,7 @@ class Holding:
             self.usd = max(self.usd, event.total_usd or 0.0)
 
 
-class KeyUse:
+class KeyLimits:
     """What the keys of a server use.
 
     Requests and runs are counted by this process alone: behind n processes a key may have up to n times as many. What
@@ -79,11 +79,11 @@ class KeyUse:
         self._store, self._now = store, now
         self._requests = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._running: Counter[str] = Counter()
-        self._holdings: dict[str, list[Holding]] = {}
+        self._holdings: dict[str, list[SpendingReservation]] = {}
 
-    async def count(self, caller: Caller) -> Standing:
+    async def count(self, caller: Caller) -> RateLimitState:
         """Count a request that starts, cancels or resumes a run."""
-        standing = Standing()
+        standing = RateLimitState()
         limits = caller.limits
         if limits.requests_per_minute is not None:
             per_minute = RateLimitItemPerMinute(limits.requests_per_minute)
@@ -103,7 +103,7 @@ class KeyUse:
         return standing
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[Holding]:
+    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
         """Hold what a run may spend while it is under way.
 
         Args:
@@ -136,12 +136,12 @@ class KeyUse:
             if not self._running[caller.key_id]:
                 del self._running[caller.key_id]
 
-    async def _within_day(self, caller: Caller, budget: Budget) -> Holding:
+    async def _within_day(self, caller: Caller, budget: Budget) -> SpendingReservation:
         """The budget, bounded by what is left of the tenant's day."""
         limits, tenant = caller.limits, caller.tenant
         tokens, usd = budget.tokens, budget.usd
         if limits.tokens_per_day is None and limits.usd_per_day is None:
-            return Holding(budget, tokens, usd)
+            return SpendingReservation(budget, tokens, usd)
         spent = await self._store.get_spending(tenant, self._now())
         under_way = self._holdings.get(tenant, [])
         if limits.tokens_per_day is not None:
@@ -155,7 +155,7 @@ class KeyUse:
                 raise self._day_is_spent(f"{limits.usd_per_day:g} USD")
             usd = left_usd if usd is None else min(usd, left_usd)
         bounded = budget.model_copy(update={"tokens": tokens, "usd": usd})
-        return Holding(bounded, budget.tokens and tokens, budget.usd and usd)
+        return SpendingReservation(bounded, budget.tokens and tokens, budget.usd and usd)
 
     async def _tokens(self, tenant: str) -> int:
         spent = await self._store.get_spending(tenant, self._now())
@@ -176,11 +176,11 @@ def _headers(kind: str, limit: int, remaining: int, reset_s: float) -> dict[str,
     return {
         f"x-ratelimit-limit-{kind}": str(limit),
         f"x-ratelimit-remaining-{kind}": str(remaining),
-        f"x-ratelimit-reset-{kind}": _shown(reset_s),
+        f"x-ratelimit-reset-{kind}": _format_seconds(reset_s),
     }
 
 
-def _shown(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     """A time as OpenAI's API tells it: `120ms`, `7s`, `6m0s`, `3h20m0s`."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))}ms"

@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ..core.events import Event, RunFailed, RunFinished
-from .api_keys import KEY_IN_TEXT
+from .api_keys import KEY_PATTERN
 
-OURS = "reason.sidecar"
-"""Name of the logger whose records are events with fields; `Journal` writes them."""
+LOGGER = "reason.sidecar"
+"""Name of the logger whose records are events with fields; `AccessLogMiddleware` writes them."""
 _SERVER = "uvicorn.error"
-_SERVER_SAYS = re.compile(
+_SERVER_MESSAGES = re.compile(
     r"Started server process \[\d+\]|Finished server process \[\d+\]|Waiting for application (startup|shutdown)\."
     r"|Application (startup|shutdown) complete\.|Shutting down|Waiting for .{1,60}"
     r"|Uvicorn running on .{1,200}|(Stopping|Started) (re)?load(er|ing).{0,80}"
@@ -32,15 +32,15 @@ _SERVER_SAYS = re.compile(
     r"|ASGI callable returned without completing response\."
 )
 _CREDENTIALS = re.compile(
-    rf"{KEY_IN_TEXT.pattern}|\b(?:sk|pk|rk|gsk|hf|xai)[-_][A-Za-z0-9_\-]{{8,}}|\bAIza[A-Za-z0-9_\-]{{20,}}"
+    rf"{KEY_PATTERN.pattern}|\b(?:sk|pk|rk|gsk|hf|xai)[-_][A-Za-z0-9_\-]{{8,}}|\bAIza[A-Za-z0-9_\-]{{20,}}"
     r"|(?i:bearer|basic)\s+[A-Za-z0-9._~+/=\-]{6,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
-HIDDEN = "[hidden]"
+REDACTED = "[hidden]"
 _FRAMES = 12
-_LONGEST = 2000
+_MAX_CHARS = 2000
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a record: `time`, `level`, `event`, and the event's fields.
 
     Args:
@@ -63,23 +63,23 @@ class JsonLines(logging.Formatter):
             told |= self._foreign(record)
         if record.exc_info and record.exc_info[0] is not None:
             told |= _fault(record.exc_info[0], record.exc_info[1], record.exc_info[2], self._content)
-        return hide(json.dumps(told, ensure_ascii=True, default=str))
+        return redact_secrets(json.dumps(told, ensure_ascii=True, default=str))
 
     def _foreign(self, record: logging.LogRecord) -> dict[str, Any]:
         """What may be told of a record that somebody else has made."""
         told: dict[str, Any] = {"event": "log", "logger": record.name}
-        if record.name != OURS and not record.name.startswith("uvicorn"):
+        if record.name != LOGGER and not record.name.startswith("uvicorn"):
             told["at"] = f"{Path(record.pathname).name}:{record.lineno}"
         message = record.getMessage()
         if self._content:
-            told["message"] = message[:_LONGEST]
-        elif record.name == OURS or record.name.startswith("uvicorn"):
-            said = _SERVER_SAYS.match(message)
+            told["message"] = message[:_MAX_CHARS]
+        elif record.name == LOGGER or record.name.startswith("uvicorn"):
+            said = _SERVER_MESSAGES.match(message)
             told["message"] = said[0] if said and record.name == _SERVER else str(record.msg)[:200]
         return told
 
 
-class Unspoken(logging.Filter):
+class ContentFilter(logging.Filter):
     """Takes the text out of the records of a library that brings its own handlers along, unless content is wanted.
 
     Args:
@@ -92,16 +92,16 @@ class Unspoken(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record; let it pass if it is a warning at least."""
-        record.msg = hide(record.getMessage()) if self._content else "(text withheld)"
+        record.msg = redact_secrets(record.getMessage()) if self._content else "(text withheld)"
         record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
         return record.levelno >= logging.WARNING
 
 
-CHATTY = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "openai._base_client")
+NOISY_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "openai._base_client")
 """Loggers that put addresses, headers or bodies of requests to models into their lines."""
 
 
-class StandardError(logging.StreamHandler[TextIO]):
+class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at that moment: whoever replaces it may close the former one."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -110,42 +110,42 @@ class StandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def open_logs(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send every record of this process through `JsonLines`, and quieten who says too much.
+def configure_logging(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send every record of this process through `JsonFormatter`, and quieten who says too much.
 
     Args:
         content: Whether logs may hold what users, models and libraries say.
         level: The lowest level that is shown.
         stream: Where lines go; None is standard error.
     """
-    handler = StandardError() if stream is None else logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines(content=content))
+    handler = StderrHandler() if stream is None else logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(content=content))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
-    logging.getLogger(OURS).setLevel(level)
+    logging.getLogger(LOGGER).setLevel(level)
     logging.getLogger(_SERVER).setLevel(level)
     for name in ("uvicorn", _SERVER, "uvicorn.asgi"):
         logging.getLogger(name).handlers[:] = []
         logging.getLogger(name).propagate = True
-    access = logging.getLogger("uvicorn.access")  # `Journal` tells of requests
+    access = logging.getLogger("uvicorn.access")  # `AccessLogMiddleware` tells of requests
     access.handlers[:] = []
     access.propagate = False
-    withhold(content=content)
+    redact_content(content=content)
 
 
-def withhold(*, content: bool = False) -> None:
+def redact_content(*, content: bool = False) -> None:
     """Take the text out of what chatty libraries log, whatever handlers they have or get later."""
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logger = logging.getLogger(name)
-        for old in [one for one in logger.filters if isinstance(one, Unspoken)]:
+        for old in [one for one in logger.filters if isinstance(one, ContentFilter)]:
             logger.removeFilter(old)
-        logger.addFilter(Unspoken(content=content))
+        logger.addFilter(ContentFilter(content=content))
 
 
 def log_event(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
     """Write an event with its fields; those that are None are left out."""
-    logger = logging.getLogger(OURS)
+    logger = logging.getLogger(LOGGER)
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"fields": {name: v for name, v in fields.items() if v is not None}})
 
@@ -153,12 +153,12 @@ def log_event(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
 def log_fault(event: str, error: BaseException, /, **fields: Any) -> None:
     """The same for an error of ours, with the place where it arose and, unless content is wanted, without its text."""
     told = {name: value for name, value in fields.items() if value is not None}
-    logging.getLogger(OURS).error(event, exc_info=error, extra={"fields": told})
+    logging.getLogger(LOGGER).error(event, exc_info=error, extra={"fields": told})
 
 
-def hide(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """The text without anything that looks like a key."""
-    return _CREDENTIALS.sub(HIDDEN, text)
+    return _CREDENTIALS.sub(REDACTED, text)
 
 
 def _fault(
@@ -170,7 +170,7 @@ def _fault(
         "frames": [f"{Path(f.filename).parent.name}/{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames],
     }
     if content:
-        told["error_message"] = str(error)[:_LONGEST]
+        told["error_message"] = str(error)[:_MAX_CHARS]
     return told
 
 

@@ -67,7 +67,7 @@ class Metrics:
 
     def __init__(self, strategies: frozenset[str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
-        _forget_the_dead()
+        _drop_dead_processes()
         self._strategies, self._clock = strategies, clock
 
         def counter(name: str, about: str, *labels: str) -> Counter:
@@ -124,7 +124,7 @@ class Metrics:
         self.waiting.set(waiting)
 
     def told_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
-        """Hear of an HTTP request, and of the code of the error that it was refused with (see `Journal`)."""
+        """Hear of an HTTP request, and of the code of the error that it was refused with (see `AccessLogMiddleware`)."""
         self.http.labels(method, route, str(status)).inc()
         self.http_duration.labels(method, route).observe(seconds)
         if code in _REFUSALS:
@@ -185,13 +185,13 @@ class _RunMeter:
         elif isinstance(event, BudgetCharged):
             self._count_dollars(event)
         elif isinstance(event, BudgetExhausted):
-            metrics.exhausted.labels(_among(event.kind, _KINDS)).inc()
+            metrics.exhausted.labels(_label_or_other(event.kind, _KINDS)).inc()
         elif isinstance(event, VerificationFinished):
-            metrics.verdicts.labels(_among(event.verification.verdict, _VERDICTS)).inc()
+            metrics.verdicts.labels(_label_or_other(event.verification.verdict, _VERDICTS)).inc()
             for claim in event.verification.claims:
-                metrics.claims.labels(_among(claim.verdict, _VERDICTS)).inc()
+                metrics.claims.labels(_label_or_other(claim.verdict, _VERDICTS)).inc()
         elif isinstance(event, RunFinished):
-            self._end(_among(event.answer.stopped, _OUTCOMES))
+            self._end(_label_or_other(event.answer.stopped, _OUTCOMES))
         elif isinstance(event, RunFailed):
             self._end("error")
 
@@ -250,7 +250,7 @@ class _Call:
         self.usd += usage.cost_usd or 0.0
 
 
-def _among(name: str, known: frozenset[str]) -> str:
+def _label_or_other(name: str, known: frozenset[str]) -> str:
     return name if name in known else _OTHER
 
 
@@ -271,7 +271,7 @@ def shared_metrics() -> Iterator[None]:
             del os.environ[MULTIPROCESS]
 
 
-def _forget_the_dead() -> None:
+def _drop_dead_processes() -> None:
     """Take back the gauges of processes that were killed."""
     folder = os.environ.get(MULTIPROCESS)
     for file in Path(folder).glob("gauge_live*_*.db") if folder else ():

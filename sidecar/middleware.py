@@ -1,6 +1,6 @@
-"""`BodyCheck`: bodies of requests are read here, bounded in size, time and depth, before anything parses them.
+"""`BodyLimitMiddleware`: bodies of requests are read here, bounded in size, time and depth, before anything parses them.
 
-`Journal`: the outermost layer. It names requests, times, counts and logs them, and answers what nothing else did.
+`AccessLogMiddleware`: the outermost layer. It names requests, times, counts and logs them, and answers what nothing else did.
 
 `Gate`: keys, limits, metrics, spans and logs of one app, and the layers around it.
 """
@@ -30,42 +30,42 @@ from ..core.run import RunConfig
 from ..core.settings import ServeSettings
 from ..reasoning.strategy import STRATEGIES
 from .admission import Admission
-from .auth import Caller, Doorkeeper, KeyRing, KeyStore, identify, is_loopback
-from .error_objects import INTERNAL, plain_error
-from .errors import refuse
-from .key_limits import KeyUse, SpendingStore
+from .auth import AuthMiddleware, Caller, KeyStore, KeyVerifier, identify, is_loopback
+from .error_objects import INTERNAL, make_error_object
+from .errors import send_error
+from .key_limits import KeyLimits, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
 from .tracing import RunSpans, close_tracing, open_tracing
 
 MAX_DEPTH = 100
 """Most brackets within one another."""
-READ_S = 30.0
+BODY_TIMEOUT_S = 30.0
 """Longest time that a body may take to come, in seconds."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(b for b in range(256) if b not in b"[]{}")
-_DOUBTFUL = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|(?<![0-9])[0-9]{300}|[eE]\+?[0-9]{3}")
+_SUSPICIOUS = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|(?<![0-9])[0-9]{300}|[eE]\+?[0-9]{3}")
 """What may be half a surrogate pair, or no finite number; most bodies have none of it and are parsed once. Digits are
 counted from where they begin alone: else rows of 299 of them would take 150 looks at each."""
 
 
-class TooLarge(UserError):
+class BodyTooLarge(UserError):
     """The body of a request is larger than the server takes."""
 
     code = "too_large"
     http_status = 413
 
 
-class TooSlow(UserError):
+class BodyTimeout(UserError):
     """The body of a request did not come in time."""
 
     code = "too_slow"
     http_status = 408
 
 
-class BodyCheck:
+class BodyLimitMiddleware:
     """Reads the body of each request whole, and passes on what is UTF-8 and could be JSON.
 
     A length that the caller claims is only ever believed when it is too large. Responses are not touched.
@@ -77,7 +77,9 @@ class BodyCheck:
         max_depth: Most brackets within one another.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, read_s: float = READ_S, max_depth: int = MAX_DEPTH) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, read_s: float = BODY_TIMEOUT_S, max_depth: int = MAX_DEPTH
+    ) -> None:
         self._app, self._max_bytes, self._read_s, self._max_depth = app, max_bytes, read_s, max_depth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,11 +94,11 @@ class BodyCheck:
                 return
             check_json(body, self._max_depth)
         except TimeoutError:
-            late = TooSlow(f"the body did not come within {self._read_s:g} s")
-            await refuse(late, scope, receive, send, close=True)
+            late = BodyTimeout(f"the body did not come within {self._read_s:g} s")
+            await send_error(late, scope, receive, send, close=True)
             return
         except UserError as e:
-            await refuse(e, scope, receive, send, close=True)
+            await send_error(e, scope, receive, send, close=True)
             return
         told = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -124,7 +126,7 @@ class BodyCheck:
                 return b"".join(pieces)
 
     def _too_large(self) -> NoReturn:
-        raise TooLarge(f"the body has more than {self._max_bytes} bytes", hint="send less")
+        raise BodyTooLarge(f"the body has more than {self._max_bytes} bytes", hint="send less")
 
 
 def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
@@ -145,9 +147,9 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         raise UserError(f"the body is not UTF-8: byte {e.start} is wrong", hint="send JSON in UTF-8") from None
     if "\0" in text:  # UTF-16 and UTF-32 are full of these; JSON writes the character as \u0000
         raise UserError("the body has a NUL byte", hint="send JSON in UTF-8")
-    if is_deeper(body, max_depth):
+    if is_too_deep(body, max_depth):
         raise UserError(f"the body is nested deeper than {max_depth} brackets", hint="send something flatter")
-    if _DOUBTFUL.search(body) is None:
+    if _SUSPICIOUS.search(body) is None:
         return
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
@@ -161,7 +163,7 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         return
 
 
-def is_deeper(body: bytes, depth: int) -> bool:
+def is_too_deep(body: bytes, depth: int) -> bool:
     """Whether brackets outside strings lie more than `depth` within one another; those that never end count as well.
 
     Takes time in proportion to the length, whatever the body is.
@@ -199,10 +201,10 @@ def _finite(text: str) -> float:
     return value
 
 
-RequestTold = Callable[[str, str, int, float, str], None]
+RequestObserver = Callable[[str, str, int, float, str], None]
 """Hears method, route, status, seconds and error code (or none) of each request that has ended."""
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_GONE = 499
@@ -212,16 +214,16 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-_NOTHING_LOADS = "default-src 'none'; frame-ancestors 'none'"
+_API_CSP = "default-src 'none'; frame-ancestors 'none'"
 _SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/"
-_DESCRIPTION_LOADS = (
+_DOCS_CSP = (
     f"default-src 'none'; script-src {_SWAGGER} 'unsafe-inline'; style-src {_SWAGGER} 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """For pages without a policy of their own: FastAPI's `/docs`, which holds nothing of users or models."""
 
 
-class Journal:
+class AccessLogMiddleware:
     """Around everything else: each request gets a name, headers, a line in the log and a place in the metrics.
 
     It keeps in the request's `state`: `request_id`. It reads there what the layers inside know: `caller`, `run_id`,
@@ -234,7 +236,7 @@ class Journal:
     """
 
     def __init__(
-        self, app: ASGIApp, *, told: RequestTold | None = None, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, *, told: RequestObserver | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app, self._told, self._clock = app, told, clock
 
@@ -264,7 +266,7 @@ class Journal:
             if not isinstance(e, OSError) or not status:  # a connection that broke is no fault of ours
                 log_fault("fault", e, request_id=name, route=_route(scope))
             if not status:
-                told = plain_error(f"{INTERNAL} (request {name})", 500, code="internal")
+                told = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
                 await JSONResponse({"error": told}, 500)(scope, receive, tell)
         finally:
             self._note(scope, status if whole or not status else _CLIENT_GONE, self._clock() - begun)
@@ -297,7 +299,7 @@ def _name_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
-            if _SANE_ID.fullmatch(given):
+            if _REQUEST_ID.fullmatch(given):
                 return str(given)
     return f"req_{secrets.token_hex(12)}"
 
@@ -314,14 +316,14 @@ def _add_headers(message: Message, name: str, rate: Mapping[str, str]) -> None:
     for header, value in {**_HEADERS, **rate}.items():
         headers.setdefault(header, value)
     if headers.get("content-type", "").startswith("text/html"):  # other pages say themselves what they load
-        headers.setdefault("content-security-policy", _DESCRIPTION_LOADS)
+        headers.setdefault("content-security-policy", _DOCS_CSP)
     else:
-        headers.setdefault("content-security-policy", _NOTHING_LOADS)
+        headers.setdefault("content-security-policy", _API_CSP)
         headers.setdefault("cache-control", "no-store")
 
 
 _METHODS = ("GET", "POST", "DELETE")
-_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "traceparent")
+_SCHEMA_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "traceparent")
 _TOLD = (
     "X-Request-Id",
     "Retry-After",
@@ -329,11 +331,11 @@ _TOLD = (
 )
 
 
-class Store(KeyStore, SpendingStore, Protocol):
+class GuardStore(KeyStore, SpendingStore, Protocol):
     """What is needed of the run store."""
 
 
-class Observed(Protocol):
+class ObservedRun(Protocol):
     """What is needed of a run that is about to begin."""
 
     config: RunConfig
@@ -341,7 +343,7 @@ class Observed(Protocol):
     asked_s: float
 
 
-class Gate:
+class RequestGuard:
     """What stands between the network and the desk, and lives as long as the app.
 
     Args:
@@ -352,8 +354,8 @@ class Gate:
         UserError: The environment names an exporter of spans that is not installed.
     """
 
-    keyring: KeyRing
-    use: KeyUse
+    keyring: KeyVerifier
+    use: KeyLimits
 
     def __init__(self, serve: ServeSettings, environ: Mapping[str, str] | None = None) -> None:
         self._serve = serve
@@ -362,9 +364,9 @@ class Gate:
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
-    def open(self, store: Store) -> None:
+    def open(self, store: GuardStore) -> None:
         """Know the store, before the first request comes."""
-        self.keyring, self.use = KeyRing(store), KeyUse(store)
+        self.keyring, self.use = KeyVerifier(store), KeyLimits(store)
 
     def admission(self) -> Admission:
         """Turns for runs, of which the metrics hear."""
@@ -377,7 +379,7 @@ class Gate:
             gave_up=metrics.told_gave_up,
         )
 
-    def observe(self, run: Observed) -> Sink:
+    def observe(self, run: ObservedRun) -> Sink:
         """What hears the events of a run: metrics, log and spans."""
         caller, strategy, serve = run.caller, run.config.strategy, self._serve
         sinks: list[Sink] = [
@@ -420,17 +422,17 @@ class Gate:
         serve = self._serve
         app.state.gate = self
         app.include_router(metrics_router)
-        app.add_middleware(BodyCheck, max_bytes=serve.max_body_bytes, read_s=READ_S)
-        app.add_middleware(Doorkeeper, serve=serve)
+        app.add_middleware(BodyLimitMiddleware, max_bytes=serve.max_body_bytes, read_s=BODY_TIMEOUT_S)
+        app.add_middleware(AuthMiddleware, serve=serve)
         if serve.cors_origins:
             app.add_middleware(
                 CORSMiddleware,
                 allow_origins=serve.cors_origins,
                 allow_methods=_METHODS,
-                allow_headers=_SENT,
+                allow_headers=_SCHEMA_HEADERS,
                 expose_headers=_TOLD,
             )
-        app.add_middleware(Journal, told=self.metrics.told_request)
+        app.add_middleware(AccessLogMiddleware, told=self.metrics.told_request)
 
 
 metrics_router = APIRouter(tags=["operation"])
@@ -447,7 +449,7 @@ async def metrics(request: Request) -> Response:
 
     Open where the server listens on a loopback address, else for keys with the scope "admin"; see `open_metrics`.
     """
-    gate: Gate = request.app.state.gate
+    gate: RequestGuard = request.app.state.gate
     serve: ServeSettings = request.app.state.serve
     is_open = is_loopback(serve.host) if serve.open_metrics is None else serve.open_metrics
     if not is_open and not (await identify(request.scope)).may("admin"):

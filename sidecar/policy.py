@@ -30,7 +30,7 @@ def allowed_model(settings: Settings, name: str) -> str:
     return name
 
 
-def bounded(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
+def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
     """A budget under the server's ceilings, and under further budgets: of each limit the lowest.
 
     Args:
@@ -46,7 +46,7 @@ def bounded(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
     return Budget.model_validate(limits)
 
 
-OPERATORS: dict[str, frozenset[str]] = {
+OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {
     "router": frozenset(),
     "calibration": frozenset(),
     "reliability": frozenset(),
@@ -58,7 +58,7 @@ OPERATORS: dict[str, frozenset[str]] = {
 """Parameters of strategies and verifiers that name a file or a model of the server, and what anybody may say there."""
 
 
-def refuse_places(
+def reject_paths(
     parameters: Mapping[str, JsonValue], own: Mapping[str, JsonValue] | None = None, *, param: str = "parameters"
 ) -> None:
     """Refuse parameters through which a caller would have the server open a file, a folder or another model.
@@ -79,8 +79,8 @@ def refuse_places(
         if name == "role_names" and isinstance(value, list):
             if value != own.get(name) and any("/" in str(v) or "." in str(v) or "\\" in str(v) for v in value):
                 raise UserError(f"{where} names a file", hint="name roles that the server has", param=where)
-        elif name in OPERATORS:
-            if isinstance(value, str) and value and value not in OPERATORS[name] and value != own.get(name):
+        elif name in OPERATOR_PARAMETERS:
+            if isinstance(value, str) and value and value not in OPERATOR_PARAMETERS[name] and value != own.get(name):
                 raise UserError(
                     f"{where} names something of the server's, which only its operator may choose",
                     hint="leave it out",
@@ -88,15 +88,15 @@ def refuse_places(
                 )
         elif isinstance(value, dict):
             inner = own.get(name)
-            refuse_places(value, inner if isinstance(inner, dict) else None, param=where)
+            reject_paths(value, inner if isinstance(inner, dict) else None, param=where)
 
 
-def without_places(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def without_paths(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Parameters as callers may see them: what names a file of the server is left out."""
     shown: dict[str, JsonValue] = {}
     for name, value in parameters.items():
         if isinstance(value, dict):
-            shown[name] = without_places(value)
-        elif name not in OPERATORS or not isinstance(value, str) or value in ("", *OPERATORS[name]):
+            shown[name] = without_paths(value)
+        elif name not in OPERATOR_PARAMETERS or not isinstance(value, str) or value in ("", *OPERATOR_PARAMETERS[name]):
             shown[name] = value
     return shown

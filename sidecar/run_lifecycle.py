@@ -1,6 +1,6 @@
-"""`RunWork`: how one run goes on a server: it is accepted, has its turn, and ends, whatever comes.
+"""`RunLifecycle`: how one run goes on a server: it is accepted, has its turn, and ends, whatever comes.
 
-`Endings`: sees that the store knows how a run ended, also where the pipeline could not say so.
+`EndRecorder`: sees that the store knows how a run ended, also where the pipeline could not say so.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from .error_objects import INTERNAL
 from .logs import log_fault
 from .runs import LiveRun, StoredRun
 
-NO_TURN = (ServerBusy, ShuttingDown, KeyLimitExceeded)
+NOT_ADMITTED = (ServerBusy, ShuttingDown, KeyLimitExceeded)
 """What a run ends with that got no turn."""
-MOST_OWED = 10_000
-MOST_TRIES = 1000
+MAX_PENDING_ENDS = 10_000
+MAX_ATTEMPTS = 1000
 
 
 @dataclass
-class _Owed:
+class _PendingEnd:
     """An ending that the store could not be told yet."""
 
     run_id: str
@@ -53,7 +53,7 @@ class _Owed:
     tries: int = 0
 
 
-class Endings:
+class EndRecorder:
     """Notes how runs ended. What the store cannot take now (a full disk, a database that is away) is told it later.
 
     Args:
@@ -62,7 +62,7 @@ class Endings:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._owed: dict[str, _Owed] = {}
+        self._owed: dict[str, _PendingEnd] = {}
 
     async def note(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
         """Tell the store how a run ended that has no answer, as far as the pipeline has not done so.
@@ -80,9 +80,9 @@ class Endings:
         except Exception as e:  # noqa: BLE001 (whatever it is, it must not end the other runs of the desk)
             log_fault("run.end_not_stored", e, run=live.id)
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
-            event = live.closing or _last(live, live.board.last + 1, error, stopped)
-            if live.ours and len(self._owed) < MOST_OWED:
-                self._owed[live.id] = _Owed(live.id, status, event)
+            event = live.closing or _final_event(live, live.board.last + 1, error, stopped)
+            if live.ours and len(self._owed) < MAX_PENDING_ENDS:
+                self._owed[live.id] = _PendingEnd(live.id, status, event)
             return status
 
     @contextmanager
@@ -107,7 +107,7 @@ class Endings:
             except UnknownName:
                 pass  # removed meanwhile
             except Exception as e:  # noqa: BLE001 (a fault of ours stays one, however often it is tried)
-                if isinstance(e, StoreError) and owed.tries < MOST_TRIES:
+                if isinstance(e, StoreError) and owed.tries < MAX_ATTEMPTS:
                     continue
                 log_fault("run.end_given_up", e, run=owed.run_id)
             if self._owed.get(owed.run_id) is owed:
@@ -123,14 +123,14 @@ class Endings:
             return "failed"
         if not live.ours:
             return "queued" if live.background else "interrupted"
-        if live.handed_over or (isinstance(error, NO_TURN) and live.background):
+        if live.handed_over or (isinstance(error, NOT_ADMITTED) and live.background):
             with suppress(StoreError):  # the pipeline has given it up already
                 await self._store.release_run(live.id)
             return "queued"
-        if isinstance(error, NO_TURN) and live.status == "queued":
+        if isinstance(error, NOT_ADMITTED) and live.status == "queued":
             await self._store.delete_run(live.id)  # a request that is sent again is a new one
             return "failed"
-        event = _last(live, await self._next_number(live), error, stopped)
+        event = _final_event(live, await self._next_number(live), error, stopped)
         status = "interrupted" if stopped else "failed"
         await self._write(live.id, status, event)
         live.emit(event)
@@ -156,7 +156,7 @@ def _status_of(closing: RunFinished | RunFailed | None, error: ReasonError) -> R
     return "failed"
 
 
-def _last(live: LiveRun, number: int, error: ReasonError, stopped: bool) -> RunFinished | RunFailed:
+def _final_event(live: LiveRun, number: int, error: ReasonError, stopped: bool) -> RunFinished | RunFailed:
     if not stopped:
         return RunFailed(number=number, run_id=live.id, code=error.code, message=error.message)
     nothing = Answer(
@@ -179,15 +179,15 @@ Observer = Callable[[LiveRun], Sink | None]
 """Sees each run before it begins, and may hear its events."""
 
 
-Why = Literal["adopted", "repeated", "asked"]
+ResumeReason = Literal["adopted", "repeated", "asked"]
 """Why a stored run goes on: the process takes it up by itself, its request was sent again, or a caller wants it to.
 
 What another process has taken meanwhile is left to that one, but for a caller who wants it, who is told."""
-_UNDER_WAY: tuple[RunStatus, ...] = ("queued", "running")
-_UNFINISHED: tuple[RunStatus, ...] = (*_UNDER_WAY, "interrupted", "failed")
+_ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
+_RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
 
 
-class Held(Protocol):
+class SpendingHold(Protocol):
     """What a run may spend, and a sink that hears what it does."""
 
     budget: Budget
@@ -196,14 +196,14 @@ class Held(Protocol):
         """Hear an event."""
 
 
-class Allowance(Protocol):
+class SpendingLimits(Protocol):
     """Says what a caller's runs may spend."""
 
-    def hold(self, caller: Caller, budget: Budget) -> AbstractAsyncContextManager[Held]:
+    def hold(self, caller: Caller, budget: Budget) -> AbstractAsyncContextManager[SpendingHold]:
         """Hold it while a run is under way; raises `KeyLimitExceeded`."""
 
 
-class RunWork:
+class RunLifecycle:
     """Takes runs from their acceptance to their end.
 
     Args:
@@ -220,13 +220,13 @@ class RunWork:
         reasoner: Reasoner,
         store: RunStore,
         admission: Admission,
-        allowance: Allowance | None,
+        allowance: SpendingLimits | None,
         observers: Iterable[Observer],
         stopping: Callable[[], bool],
     ) -> None:
         self._reasoner, self._store, self._admission = reasoner, store, admission
         self._allowance, self._observers, self._stopping = allowance, tuple(observers), stopping
-        self.endings = Endings(store)
+        self.endings = EndRecorder(store)
 
     async def begin(self, live: LiveRun, idempotency: str | None, digest: str, *, free: bool) -> None:
         """Make a new run and take it to its end, which `live` is told of.
@@ -239,7 +239,7 @@ class RunWork:
         """
         await self._to_an_end(live, self._begin(live, idempotency, digest, free))
 
-    async def go_on(self, live: LiveRun, why: Why) -> None:
+    async def go_on(self, live: LiveRun, why: ResumeReason) -> None:
         """Take a stored run from where it stopped to its end, which `live` is told of.
 
         Args:
@@ -283,7 +283,7 @@ class RunWork:
                     live.config, run_id=live.id, sinks=sinks, created=True, fresh=untouched, begun=live.set_out
                 )
 
-    async def _go_on(self, live: LiveRun, why: Why) -> Answer | StoredRun:
+    async def _go_on(self, live: LiveRun, why: ResumeReason) -> Answer | StoredRun:
         live.in_store = True
         # what a process takes up by itself was let in before: it counts for its tenant's day, and for no key
         caller = Caller(tenant=live.config.tenant) if why == "adopted" else live.caller
@@ -298,7 +298,7 @@ class RunWork:
     @asynccontextmanager
     async def _hold(
         self, live: LiveRun, caller: Caller, idempotency: str | None = None, digest: str = ""
-    ) -> AsyncIterator[Held | None]:
+    ) -> AsyncIterator[SpendingHold | None]:
         """What the run may spend. One that goes on has the budget that it began with: else it would not go on so.
 
         Raises:
@@ -306,7 +306,7 @@ class RunWork:
             DuplicateRequest: Nor needs to: the request was made before.
         """
         async with AsyncExitStack() as stack:
-            holding: Held | None = None
+            holding: SpendingHold | None = None
             if self._allowance is not None:
                 try:
                     holding = await stack.enter_async_context(self._allowance.hold(caller, live.config.budget))
@@ -330,17 +330,17 @@ class RunWork:
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 
-    def _heard(self, live: LiveRun, holding: Held | None) -> list[Sink]:
+    def _heard(self, live: LiveRun, holding: SpendingHold | None) -> list[Sink]:
         """The sinks of a run that has its turn."""
         live.status = "running"
         live.accept()
         sinks = [live.emit, holding, *(observer(live) for observer in self._observers)]
         return [sink for sink in sinks if sink is not None]
 
-    async def _take(self, live: LiveRun, why: Why) -> StoredRun | None:
+    async def _take(self, live: LiveRun, why: ResumeReason) -> StoredRun | None:
         """Take a stored run for this process; where it goes on, if another one has it."""
         # between the look at it and this, another process may have taken and ended it
-        only = _UNDER_WAY if why == "adopted" else _UNFINISHED
+        only = _ACTIVE if why == "adopted" else _RESUMABLE
 
         async def take() -> None:
             await self._store.claim_run(live.id, allowed=only)
@@ -364,7 +364,7 @@ class RunWork:
             await shielded(self._end_stopped(live))
             raise
         except Exception as e:  # noqa: BLE001 (whatever it is, neither store nor callers may believe that it goes on)
-            error = _known(e, live.id)
+            error = _public_error(e, live.id)
             live.end(await shielded(self.endings.note(live, error, stopped=False)), error=error)
         else:
             if isinstance(done, StoredRun):
@@ -380,11 +380,11 @@ class RunWork:
                 record = await self._store.get_run(live.id, exact=True)
                 live.end(record.status, elsewhere=StoredRun(self._store, record, self._stopping))
                 return
-        error = _stopped(live)
+        error = _stop_error(live)
         live.end(await self.endings.note(live, error, stopped=True), error=error)
 
 
-def _stopped(live: LiveRun) -> ReasonError:
+def _stop_error(live: LiveRun) -> ReasonError:
     """What a run that was cancelled ends with, in the eyes of who waits for it."""
     partial = live.closing.answer if isinstance(live.closing, RunFinished) else None
     if live.stopping == "cancelled":
@@ -392,7 +392,7 @@ def _stopped(live: LiveRun) -> ReasonError:
     return ShuttingDown("the server stopped before the run's end", partial=partial, hint="resume the run")
 
 
-def _known(error: Exception, run_id: str) -> ReasonError:
+def _public_error(error: Exception, run_id: str) -> ReasonError:
     """An error as callers may see it; one that is none of ours is a fault, which the log has."""
     if isinstance(error, ReasonError):
         if isinstance(error, StoreError):

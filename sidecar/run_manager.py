@@ -1,4 +1,4 @@
-"""`RunDesk`: every run that this process works on; all of them live in one task group and end with it."""
+"""`RunManager`: every run that this process works on; all of them live in one task group and end with it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .admission import Admission
 from .auth import Caller
 from .error_objects import error_from
 from .logs import log_fault
-from .run_lifecycle import Allowance, Observer, RunWork, Why
-from .runs import POLL_S, AnyRun, LiveRun, RepeatedRun, StoredRun, goes_on
+from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
+from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, is_active
 
-ADOPT_S = 2.0
+ADOPT_INTERVAL_S = 2.0
 """How often the desk looks for runs that other processes left behind, in seconds."""
-SETTLE_S = 10.0
+CANCEL_GRACE_S = 10.0
 """How long runs that were stopped get to save what they have, in seconds."""
 
 
-class RunDesk:
+class RunManager:
     """Starts, finds, cancels and resumes runs; an asynchronous context manager.
 
     Runs wait for their turn (`AdmissionFilter`), go on through the reasoner, and are in the store from their acceptance on. A
@@ -61,11 +61,11 @@ class RunDesk:
         serve: ServeSettings,
         admission: Admission,
         *,
-        allowance: Allowance | None = None,
+        allowance: SpendingLimits | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
         self.store, self._serve, self._admission = store, serve, admission
-        self._work = RunWork(reasoner, store, admission, allowance, observers, lambda: self.draining)
+        self._work = RunLifecycle(reasoner, store, admission, allowance, observers, lambda: self.draining)
         self._live: dict[str, LiveRun] = {}
         self._tasks = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
@@ -73,7 +73,7 @@ class RunDesk:
         self._probe: asyncio.Task[bool] | None = None
         self.draining = False
 
-    async def __aenter__(self) -> RunDesk:
+    async def __aenter__(self) -> RunManager:
         await self._stack.enter_async_context(self._tasks)
         self._keeper = self._tasks.create_task(self._keep())
         return self
@@ -130,7 +130,9 @@ class RunDesk:
                 await self._work.refuse_repeated(config, idempotency, digest)
             except DuplicateRequest as e:
                 return await self._again(e, caller)
-            raise ServerBusy(f"{self._waiting()} runs wait already", retry_after_s=ADOPT_S, hint="try again later")
+            raise ServerBusy(
+                f"{self._waiting()} runs wait already", retry_after_s=ADOPT_INTERVAL_S, hint="try again later"
+            )
         # of such a name others cannot guess the next, and no two are alike however many begin in a second
         run_id = f"{new_run_id()}{secrets.token_hex(5)}"
         live = LiveRun(run_id, config, self.store, background=background, keeps_going=idempotency is not None)
@@ -178,14 +180,14 @@ class RunDesk:
             UnknownName: There is none of that name.
         """
         record = await self.record(run_id, caller)
-        if not goes_on(record):
+        if not is_active(record):
             return record
         await self.store.request_cancel(run_id)
         live = self._live.get(run_id)
         if live is not None:
             live.cancel()
             with suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S):
+                async with asyncio.timeout(CANCEL_GRACE_S):
                     await live.until_ended()
         return await self.record(run_id, caller)
 
@@ -263,7 +265,7 @@ class RunDesk:
         await self._settled(seconds)
         for live in list(self._live.values()):
             live.stop("drained")
-        await self._settled(SETTLE_S, hurried=False)
+        await self._settled(CANCEL_GRACE_S, hurried=False)
 
     def hurry(self) -> None:
         """End a drain's waiting: what goes on is stopped now."""
@@ -286,7 +288,7 @@ class RunDesk:
 
     # -- inside
 
-    def _resumed(self, record: RunRecord, why: Why, caller: Caller | None = None) -> LiveRun:
+    def _resumed(self, record: RunRecord, why: ResumeReason, caller: Caller | None = None) -> LiveRun:
         """Go on with a stored run; one that this process works on is given as it is."""
         live = self._live.get(record.id)
         if live is None or live.ended:
@@ -313,11 +315,11 @@ class RunDesk:
         live = self._live.get(made.run_id)
         if live is None:
             record = await self.record(made.run_id, caller)
-            if not _goes_on(record):
+            if not _continues(record):
                 return self._stored(record, replayed=True)
             live = self._resumed(record, "repeated", caller)
             await live.accepted()
-        return RepeatedRun(live)
+        return AttachedRun(live)
 
     async def _give_up(self, run_id: str, error: DataError) -> None:
         """Note that a run that nobody works on cannot go on."""
@@ -355,7 +357,7 @@ class RunDesk:
 
     async def _keep(self) -> None:
         """Stop what other processes want stopped, and take up what they left, again and again."""
-        since_adopting = ADOPT_S
+        since_adopting = ADOPT_INTERVAL_S
         while True:
             try:
                 # what is said of a stored run that has yet to be taken is left over from its time before
@@ -364,20 +366,20 @@ class RunDesk:
                     for run_id in await self.store.cancel_requested(list(known)):
                         known[run_id].cancel()
                 await self._work.endings.note_again()
-                if since_adopting >= ADOPT_S:
+                if since_adopting >= ADOPT_INTERVAL_S:
                     since_adopting = 0.0
                     await self.adopt()
             except ReasonError as e:  # the store is away for a while
                 log_fault("store.unreachable", e)
             except Exception as e:  # noqa: BLE001 (whatever it is: it must not end the runs of all)
                 log_fault("desk.fault", e)
-            await asyncio.sleep(POLL_S)
-            since_adopting += POLL_S
+            await asyncio.sleep(POLL_INTERVAL_S)
+            since_adopting += POLL_INTERVAL_S
 
 
-def _goes_on(record: RunRecord) -> bool:
+def _continues(record: RunRecord) -> bool:
     """Whether a request that is sent again takes its run further, rather than getting what ended it."""
     if record.status == "failed":
         status = error_from(record.error or {}).http_status
         return status >= 500 or status == 429
-    return record.status == "interrupted" and not goes_on(record)
+    return record.status == "interrupted" and not is_active(record)

@@ -17,8 +17,8 @@ from ..core.events import Event
 from ..core.run import RunConfig
 from ..core.types import Answer
 from .auth import Caller, authorised
-from .native.schemas import ErrorReply
-from .run_manager import RunDesk
+from .native.schemas import ErrorBody
+from .run_manager import RunManager
 from .runs import AnyRun
 from .sse import while_connected
 
@@ -29,8 +29,8 @@ def digest_of(path: str, body: BaseModel) -> str:
     return hashlib.sha256(f"{path}\n{told}".encode()).hexdigest()
 
 
-Asks = Annotated[Caller, Depends(authorised("ask"))]
-Reads = Annotated[Caller, Depends(authorised("read"))]
+AskCaller = Annotated[Caller, Depends(authorised("ask"))]
+ReadCaller = Annotated[Caller, Depends(authorised("read"))]
 IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None,
     Header(
@@ -39,8 +39,8 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": description}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description}
     for status, description in {
         400: "The request cannot be served as it is",
         401: "No good key",
@@ -59,7 +59,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Starter:
+class RunStarter:
     """Starts the runs of one request.
 
     Args:
@@ -70,7 +70,7 @@ class Starter:
 
     def __init__(self, request: Request, caller: Caller, idempotency: str | None) -> None:
         self._request, self._caller, self._idempotency = request, caller, idempotency
-        self._desk: RunDesk = request.app.state.desk
+        self._desk: RunManager = request.app.state.desk
 
     async def start(
         self, config: RunConfig, body: BaseModel, *, background: bool = False, text: bool = False
@@ -98,7 +98,7 @@ class Starter:
         return await while_connected(self._request.receive, held())
 
 
-def headers_of(run: AnyRun) -> dict[str, str]:
+def run_headers(run: AnyRun) -> dict[str, str]:
     """Where the run of a response is found, and whether the request had been made before."""
     told = {"Location": f"/v1/runs/{run.id}"}
     if run.replayed:
@@ -106,7 +106,7 @@ def headers_of(run: AnyRun) -> dict[str, str]:
     return told
 
 
-async def told(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:
+async def events_and_error(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:
     """A run's events from its beginning, and the error that ended it."""
     async with aclosing(run.events(text=text)) as events:
         async for event in events:

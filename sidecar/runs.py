@@ -18,14 +18,14 @@ from ..core.run import Run, RunConfig, read_config
 from ..core.store.protocol import RunRecord, RunStatus, RunStore
 from ..core.types import Answer
 from .auth import Caller
-from .error_objects import error_from, shown_error
-from .event_buffer import PAGE, EventBoard
+from .error_objects import error_from, stored_error_object
+from .event_buffer import PAGE_SIZE, EventBuffer
 
-POLL_S = 0.5
+POLL_INTERVAL_S = 0.5
 """How often the store is asked about a run that another process works on, in seconds."""
 
 
-def goes_on(record: RunRecord) -> bool:
+def is_active(record: RunRecord) -> bool:
     """Whether a run is under way, or will be taken up: one in the background whose process was killed is."""
     if record.status in ("queued", "running"):
         return True
@@ -69,8 +69,8 @@ class StoredRun:
             text: Changes nothing: text deltas are not stored.
         """
         while True:
-            ended = not goes_on(self.record)  # what was stored before it ended is read in this round
-            page = await self._store.list_events(self.id, after=after, limit=PAGE)
+            ended = not is_active(self.record)  # what was stored before it ended is read in this round
+            page = await self._store.list_events(self.id, after=after, limit=PAGE_SIZE)
             for event in page:
                 yield event
                 after = event.number
@@ -86,11 +86,11 @@ class StoredRun:
         Raises:
             ReasonError: What ended the run.
         """
-        while goes_on(self.record):
+        while is_active(self.record):
             if self._stopping():
                 raise ShuttingDown
             await self._refresh()
-        return answer_of(self.record)
+        return stored_answer(self.record)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[StoredRun]:
@@ -98,11 +98,11 @@ class StoredRun:
         yield self
 
     async def _refresh(self) -> None:
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         self.record = await self._store.get_run(self.id, exact=True)
 
 
-def answer_of(record: RunRecord) -> Answer:
+def stored_answer(record: RunRecord) -> Answer:
     """The answer of a run that has ended.
 
     Raises:
@@ -110,7 +110,7 @@ def answer_of(record: RunRecord) -> Answer:
     """
     answer = None if record.answer is None else Answer.model_validate(record.answer)
     if record.status == "failed":
-        raise error_from(shown_error(record.error or {}), partial=answer)
+        raise error_from(stored_error_object(record.error or {}), partial=answer)
     if record.status == "interrupted" or answer is None:
         raise Cancelled("the run was stopped before its end", partial=answer)
     if read_config(record).require_verified:
@@ -120,7 +120,7 @@ def answer_of(record: RunRecord) -> Answer:
     return answer
 
 
-MOST_BEGINNINGS = 100
+MAX_STARTS = 100
 """How often a run may be begun without coming to an end."""
 
 
@@ -166,8 +166,8 @@ class LiveRun:
         self.stopping: Literal["", "cancelled", "drained"] = ""
         self.closing: RunFinished | RunFailed | None = None
         """The event that ended it, once there is one."""
-        self.board = EventBoard(
-            lambda after, limit: store.list_events(run_id, after=after, limit=limit), _teller(weakref.ref(self))
+        self.board = EventBuffer(
+            lambda after, limit: store.list_events(run_id, after=after, limit=limit), _text_switch(weakref.ref(self))
         )
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
@@ -261,11 +261,11 @@ class LiveRun:
             BackendError: It was begun so often that whoever takes it up must be supposed to die of it.
         """
         self._run = run
-        if run.begun_before >= MOST_BEGINNINGS:
+        if run.num_starts >= MAX_STARTS:
             raise BackendError(
-                f"the run was begun {run.begun_before} times and never ended", hint="look at why its processes died"
+                f"the run was begun {run.num_starts} times and never ended", hint="look at why its processes died"
             )
-        self.board.begin_after(run.resumed_after)
+        self.board.begin_after(run.last_stored_event)
         self._tell_run()
 
     def emit(self, event: Event) -> None:
@@ -308,10 +308,10 @@ class LiveRun:
     def _tell_run(self) -> None:
         if self._run is not None:
             self._run.wants_text = self.board.wants_text
-            self._run.handed_over = self.handed_over
+            self._run.requeue = self.handed_over
 
 
-def _teller(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
+def _text_switch(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
     """Tells a run that text is wanted, or no more, without keeping it."""
 
     def tell(_wanted: bool) -> None:
@@ -322,7 +322,7 @@ def _teller(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
     return tell
 
 
-class RepeatedRun:
+class AttachedRun:
     """A run under the eyes of a request that was made before: it is not stopped when that one leaves."""
 
     replayed = True
@@ -345,9 +345,9 @@ class RepeatedRun:
         return await self._run.result()
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[RepeatedRun]:
+    async def held(self) -> AsyncIterator[AttachedRun]:
         """Hold the run for a request."""
         yield self
 
 
-AnyRun = LiveRun | StoredRun | RepeatedRun
+AnyRun = LiveRun | StoredRun | AttachedRun

@@ -1,8 +1,8 @@
 """`serve_here`: the sidecar on a socket, until the process is told to stop; runs under way get time to end.
 
-`settled_heap`: what was loaded before the first request is not looked through again while requests are answered.
+`frozen_heap`: what was loaded before the first request is not looked through again while requests are answered.
 
-`new_loop`: the event loop of a serving process.
+`new_event_loop`: the event loop of a serving process.
 
 How connections are served: by uvicorn, with limits on what a client may do before there is a request.
 """
@@ -25,15 +25,15 @@ from ..core.errors import UserError
 from ..core.settings import ServeSettings, Settings
 from ..serving.model_files.downloads import Progress
 from .app import create_app
-from .auth import HEADER_BYTES
-from .run_manager import RunDesk
+from .auth import MAX_HEADER_BYTES
+from .run_manager import RunManager
 
-YOUNG = 10_000
+GC_THRESHOLDS = 10_000
 """Objects that are made before the collector looks at them: more than a request makes, so most are gone by then."""
 
 
 @contextmanager
-def settled_heap() -> Iterator[None]:
+def frozen_heap() -> Iterator[None]:
     """Take all objects that there are now out of the garbage collector's sight, and let it look less often.
 
     Libraries and models are some hundred thousand objects that live as long as the process, and each full collection
@@ -43,7 +43,7 @@ def settled_heap() -> Iterator[None]:
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, *before[1:])
+    gc.set_threshold(GC_THRESHOLDS, *before[1:])
     try:
         yield
     finally:
@@ -51,7 +51,7 @@ def settled_heap() -> Iterator[None]:
         gc.unfreeze()
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
+def new_event_loop() -> asyncio.AbstractEventLoop:
     """Libuv's loop, which takes less of the processor for each request; Python's own where there is none (Windows)."""
     try:
         import uvloop
@@ -60,19 +60,19 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-HEADERS_S = 10.0
+HEADER_TIMEOUT_S = 10.0
 """Longest time that the headers of a request may take to come, in seconds."""
-IDLE_S = 30
+KEEPALIVE_TIMEOUT_S = 30
 """How long an idle connection is kept, in seconds."""
 SPARE_CONNECTIONS = 512
 """Connections beyond those that run or wait: readers of events, health checks, idle ones."""
 
 
-class NoRequest(ValueError):
+class MalformedRequest(ValueError):
     """What came is no request, although the parser takes it for one."""
 
 
-class Bounded(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol over llhttp, which by itself takes headers, trailers and extensions of any length.
 
     A request names one host, as HTTP/1.1 wants it (RFC 9112, section 3.2). What is no request is refused behind the
@@ -89,7 +89,7 @@ class Bounded(HttpToolsProtocol):
             return
         self._loose += len(data)
         super().data_received(data)
-        if self._loose > HEADER_BYTES and not self._refused:
+        if self._loose > MAX_HEADER_BYTES and not self._refused:
             self.send_400_response("Headers or trailers too long.")
 
     def on_headers_complete(self) -> None:
@@ -97,7 +97,7 @@ class Bounded(HttpToolsProtocol):
         self._loose = 0
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise NoRequest("a request names one host")
+            raise MalformedRequest("a request names one host")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -126,14 +126,14 @@ class Bounded(HttpToolsProtocol):
             super().send_400_response(self._refused)
 
 
-class Hurried(Bounded):
+class DeadlineProtocol(BoundedProtocol):
     """A protocol which closes a connection on which a request begins and its headers do not come in time.
 
     Between requests uvicorn's own timeout holds, which ends with the first byte: a client that sends one byte at a time
     would keep the connection for ever.
     """
 
-    headers_s: float = HEADERS_S
+    headers_s: float = HEADER_TIMEOUT_S
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -173,9 +173,9 @@ class Hurried(Bounded):
             self.transport.close()
 
 
-def hurried(headers_s: float = HEADERS_S) -> type[Hurried]:
+def deadline_protocol(headers_s: float = HEADER_TIMEOUT_S) -> type[DeadlineProtocol]:
     """The protocol with another limit."""
-    return cast(type[Hurried], type("Hurried", (Hurried,), {"headers_s": headers_s}))
+    return cast(type[DeadlineProtocol], type("DeadlineProtocol", (DeadlineProtocol,), {"headers_s": headers_s}))
 
 
 def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
@@ -185,19 +185,19 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
     trusts no proxy's word on who calls.
     """
     return {
-        "http": Hurried,
+        "http": DeadlineProtocol,
         "ws": "none",
         "server_header": False,
         "access_log": False,
         "log_config": None,
         "proxy_headers": False,
-        "timeout_keep_alive": IDLE_S,
+        "timeout_keep_alive": KEEPALIVE_TIMEOUT_S,
         "limit_concurrency": serve.max_runs + serve.max_waiting + SPARE_CONNECTIONS,
     }
 
 
 BACKLOG = 2048
-CLOSE_S = 5
+CLOSE_TIMEOUT_S = 5
 """How long connections get to close once no run is left, in seconds."""
 EXIT_KILLED = 130
 
@@ -250,8 +250,8 @@ async def serve_here(
     app = create_app(settings, progress)
     async with app.router.lifespan_context(app):  # here, and not by uvicorn: an error keeps its type
         options = uvicorn_options(settings.serve)
-        config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_S, **options)
-        with settled_heap():
+        config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_TIMEOUT_S, **options)
+        with frozen_heap():
             await DrainingServer(config, app.state.desk, settings.serve.drain_s, ready).serve([sock])
 
 
@@ -265,7 +265,7 @@ class DrainingServer(uvicorn.Server):
         ready: Called when requests are taken.
     """
 
-    def __init__(self, config: uvicorn.Config, desk: RunDesk, drain_s: float, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, desk: RunManager, drain_s: float, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._desk, self._drain_s, self._ready = desk, drain_s, ready
         self._loop: asyncio.AbstractEventLoop | None = None

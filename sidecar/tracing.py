@@ -123,9 +123,9 @@ def provider_of(model: str) -> str:
     return _PROVIDERS.get(prefix, prefix)
 
 
-LONGEST = 32_000
+MAX_ATTRIBUTE_CHARS = 32_000
 """Most characters of an attribute with content."""
-_MOST_SAMPLES = 64
+_MAX_SAMPLES = 64
 _AGENT_STAGES = frozenset({"solve", "repair"})
 _NO_SPAN_STAGES = frozenset({"route", "finish"})
 
@@ -179,7 +179,7 @@ class RunSpans:
             self._begin_call(event)
         elif isinstance(event, SampleFinished):
             kept = self._samples.get(event.parent or 0)
-            if kept is not None and len(kept) < _MOST_SAMPLES:
+            if kept is not None and len(kept) < _MAX_SAMPLES:
                 kept.append(event)
         elif isinstance(event, CallFinished):
             self._end_call(event)
@@ -244,7 +244,7 @@ class RunSpans:
         now = self._close_within()
         if isinstance(event, RunFailed):
             run.set_attribute(SpanNames.ERROR_TYPE, event.code)
-            run.set_status(Status(StatusCode.ERROR, event.message[:LONGEST] if self._content else None))
+            run.set_status(Status(StatusCode.ERROR, event.message[:MAX_ATTRIBUTE_CHARS] if self._content else None))
         else:
             answer, usage = event.answer, event.answer.usage
             run.set_attribute(SpanNames.STOPPED, answer.stopped)
@@ -373,7 +373,7 @@ class RunSpans:
 
 def _messages(role: str, *texts: str) -> str:
     """Messages as the conventions write them in an attribute."""
-    most = LONGEST // max(1, len(texts))
+    most = MAX_ATTRIBUTE_CHARS // max(1, len(texts))
     told = [{"role": role, "parts": [{"type": "text", "content": text[:most]}]} for text in texts]
     return json.dumps(told)
 

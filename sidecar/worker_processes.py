@@ -1,4 +1,4 @@
-"""`Workers`: several processes that serve one socket; one that dies is replaced, and they are stopped together."""
+"""`WorkerProcesses`: several processes that serve one socket; one that dies is replaced, and they are stopped together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from types import FrameType
 
 from ..core.errors import BackendUnavailable, ReasonError
 from ..core.settings import Settings
-from .logs import log_event, open_logs
+from .logs import configure_logging, log_event
 from .metrics import shared_metrics
-from .server import new_loop, serve_here
+from .server import new_event_loop, serve_here
 
 FAILED_TO_START = 3
 RESTART_S = 1.0
 """Least time between the replacement of one worker and the next, in seconds: one that dies at once does not spin."""
 
 
-class Workers:
+class WorkerProcesses:
     """Serves a socket by several processes until SIGTERM or SIGINT, which goes on to them.
 
     A worker that cannot start would not start the next time either: it ends all.
@@ -85,7 +85,7 @@ class Workers:
             self._begin()
 
     def _begin(self) -> None:
-        process = multiprocessing.get_context("spawn").Process(target=_work, args=(self._settings, self._sock))
+        process = multiprocessing.get_context("spawn").Process(target=_serve_worker, args=(self._settings, self._sock))
         process.start()
         self._processes.append(process)
         if self._stopping:  # a signal came meanwhile, of which this one was not told
@@ -102,13 +102,13 @@ class Workers:
                     os.kill(process.pid, number)
 
 
-def _work(settings: Settings, sock: socket.socket) -> None:
+def _serve_worker(settings: Settings, sock: socket.socket) -> None:
     """One worker's life."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a terminal's Ctrl-C goes to a whole group, and would come here twice: by itself and passed on
-    open_logs(content=settings.serve.log_content)
+    configure_logging(content=settings.serve.log_content)
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve_here(settings, sock))
     except ReasonError as e:
         sys.stderr.write(f"error: {e}\n")

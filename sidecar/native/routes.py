@@ -6,7 +6,7 @@
 
 From the body of a native request to the configuration of its run.
 
-A run's events as server-sent events: `EventLines`, a response that stays awake and ends when its client goes.
+A run's events as server-sent events: `EventStreamResponse`, a response that stays awake and ends when its client goes.
 
 `POST /v1/reason` and `POST /v1/verify`: one question or one text, and its answer.
 """
@@ -23,7 +23,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from ...agents.reasoner import Reasoner
-from ...agents.verification import Reports, TextVerification, found_of, plan_verification
+from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
 from ...core.errors import Cancelled, ModelNotFound, ReasonError
 from ...core.events import Event
 from ...core.registry import Registry
@@ -33,22 +33,30 @@ from ...core.store.protocol import RunStatus
 from ...core.types import Answer, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
-from ..error_objects import INTERNAL, error_object, plain_error, shown_event
+from ..error_objects import INTERNAL, error_object, event_json, make_error_object
 from ..logs import log_fault
-from ..openai.models import chosen_strategy, named
-from ..policy import allowed_model, bounded, offered_models, refuse_places
-from ..run_manager import RunDesk
-from ..run_start import ERRORS, Asks, IdempotencyKey, Reads, Starter, headers_of, told
-from ..runs import goes_on
-from ..sse import EVENTS, PING, STREAM_HEADERS, while_connected
+from ..openai.models import chosen_strategy, resolve_model
+from ..policy import allowed_model, apply_ceilings, offered_models, reject_paths
+from ..run_manager import RunManager
+from ..run_start import (
+    ERROR_RESPONSES,
+    AskCaller,
+    IdempotencyKey,
+    ReadCaller,
+    RunStarter,
+    events_and_error,
+    run_headers,
+)
+from ..runs import is_active
+from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 from .schemas import (
     AskBody,
     DocumentIn,
     Health,
-    Kind,
-    Kinds,
     Readiness,
     ReasonBody,
+    RegisteredKind,
+    RegisteredKinds,
     RunDetail,
     RunPage,
     VerifyBody,
@@ -56,23 +64,23 @@ from .schemas import (
     summary_of,
 )
 
-lists = APIRouter(prefix="/v1", tags=["what there is"], responses={k: ERRORS[k] for k in (401, 403, 429, 500)})
+lists = APIRouter(prefix="/v1", tags=["what there is"], responses={k: ERROR_RESPONSES[k] for k in (401, 403, 429, 500)})
 
 
-@lists.get("/strategies", response_model=Kinds, summary="List the strategies")
-async def strategies(_caller: Reads) -> Response:
+@lists.get("/strategies", response_model=RegisteredKinds, summary="List the strategies")
+async def strategies(_caller: ReadCaller) -> Response:
     """The reasoning strategies, each with a JSON schema of its parameters."""
-    return _reply(await asyncio.to_thread(_kinds, STRATEGIES))
+    return _reply(await asyncio.to_thread(_describe, STRATEGIES))
 
 
-@lists.get("/verifiers", response_model=Kinds, summary="List the verifiers")
-async def verifiers(_caller: Reads) -> Response:
+@lists.get("/verifiers", response_model=RegisteredKinds, summary="List the verifiers")
+async def verifiers(_caller: ReadCaller) -> Response:
     """The verifiers, each with a JSON schema of its parameters."""
-    return _reply(await asyncio.to_thread(_kinds, VERIFIERS))
+    return _reply(await asyncio.to_thread(_describe, VERIFIERS))
 
 
-def _kinds(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> Kinds:
-    found: list[Kind] = []
+def _describe(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> RegisteredKinds:
+    found: list[RegisteredKind] = []
     for name in registry.names():
         try:
             kind = registry.load(name)
@@ -80,7 +88,7 @@ def _kinds(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> Kin
             continue
         roles = getattr(kind, "roles", ())
         found.append(
-            Kind(
+            RegisteredKind(
                 name=kind.name,
                 summary=kind.summary,
                 stability=kind.stability,
@@ -89,14 +97,14 @@ def _kinds(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> Kin
                 parameters=kind.Config.model_json_schema(),
             )
         )
-    return Kinds(data=tuple(found))
+    return RegisteredKinds(data=tuple(found))
 
 
-def _reply(kinds: Kinds) -> Response:
+def _reply(kinds: RegisteredKinds) -> Response:
     return Response(kinds.model_dump_json(), media_type="application/json")
 
 
-STORE_S = 2.0
+STORE_TIMEOUT_S = 2.0
 """How long the store may take to answer, in seconds; probes wait little longer."""
 
 health = APIRouter(tags=["health"])
@@ -116,8 +124,8 @@ async def alive() -> Health:
 )
 async def ready(request: Request) -> Response:
     """Whether store and models are there, and no drain has begun."""
-    desk: RunDesk = request.app.state.desk
-    reachable = await desk.reaches_store(STORE_S)
+    desk: RunManager = request.app.state.desk
+    reachable = await desk.reaches_store(STORE_TIMEOUT_S)
     opened = request.app.state.reasoner.opened_models()
     told = Readiness(
         ready=reachable and not desk.draining,
@@ -142,18 +150,18 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         UserError: Something else of it is not allowed; names the field.
     """
     settings = reasoner.settings
-    name = named(body.model, settings) if body.model is not None else None
+    name = resolve_model(body.model, settings) if body.model is not None else None
     strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
     verify = body.verify if body.verify is not None else (name.verify if name is not None and name.verify else None)
     for verifier, given in body.verify_parameters.items():
         own = settings.verifiers.get(verifier)
-        refuse_places(given, own, param=f"verify_parameters.{verifier}")
-    refuse_places(body.parameters, settings.strategies.get(strategy))
+        reject_paths(given, own, param=f"verify_parameters.{verifier}")
+    reject_paths(body.parameters, settings.strategies.get(strategy))
 
     def offered(field: str, model: str | None) -> str | None:
-        return None if model is None else _offered(settings, field, model)
+        return None if model is None else _allowed_models(settings, field, model)
 
-    jurors = None if body.jurors is None else tuple(_offered(settings, "jurors", juror) for juror in body.jurors)
+    jurors = None if body.jurors is None else tuple(_allowed_models(settings, "jurors", juror) for juror in body.jurors)
     question = Question(
         text=body.question,
         choices=body.choices,
@@ -171,7 +179,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         verify_parameters=body.verify_parameters,
         repairs=body.repairs,
         require_verified=body.require_verified,
-        budget=bounded(body.budget, settings.serve, *limits),
+        budget=apply_ceilings(body.budget, settings.serve, *limits),
         seed=body.seed,
         small_model=offered("small_model", body.small_model),
         judge_model=offered("judge_model", body.judge_model),
@@ -191,10 +199,10 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
     settings = reasoner.settings
     verifiers = body.verifiers or settings.verify or (DEFAULT_VERIFIER,)
     for verifier, given in body.parameters.items():
-        refuse_places(given, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
-    changed: dict[str, object] = {"budget": bounded(body.budget, settings.serve, settings.budget)}
+        reject_paths(given, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
+    changed: dict[str, object] = {"budget": apply_ceilings(body.budget, settings.serve, settings.budget)}
     if body.jurors is not None:
-        changed["jurors"] = tuple(_offered(settings, "jurors", juror) for juror in body.jurors)
+        changed["jurors"] = tuple(_allowed_models(settings, "jurors", juror) for juror in body.jurors)
     return plan_verification(
         body.text,
         settings=settings.model_copy(update=changed),
@@ -208,7 +216,7 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
     )
 
 
-def _offered(settings: Settings, field: str, model: str) -> str:
+def _allowed_models(settings: Settings, field: str, model: str) -> str:
     try:
         return allowed_model(settings, model)
     except ModelNotFound as e:
@@ -220,7 +228,7 @@ def _documents(given: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
     return tuple(Document(name=one.name, text=one.text) for one in given)
 
 
-class EventLines(Response):
+class EventStreamResponse(Response):
     """Sends events as they come, each with its number as `id`, and a comment when none came for a while.
 
     An error is sent as an event of type "error" with the error object; nothing follows it. When the client goes, the
@@ -277,14 +285,14 @@ class EventLines(Response):
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
-                    await push(event_line(shown_event(event)))
+                    await push(event_line(event_json(event)))
         except ReasonError as e:
             await push(error_line(error_object(e)))
         except Exception as e:
             if isinstance(e, OSError):
                 raise
             log_fault("stream.fault", e)
-            await push(error_line(plain_error(INTERNAL, 500, code="internal")))
+            await push(error_line(make_error_object(INTERNAL, 500, code="internal")))
         finally:
             awake.cancel()
             await asyncio.gather(awake, return_exceptions=True)
@@ -302,7 +310,7 @@ def error_line(error: dict[str, Any]) -> bytes:
     return f"event: error\ndata: {json.dumps({'error': error}, ensure_ascii=True, allow_nan=False)}\n\n".encode()
 
 
-runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERRORS)
+runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES)
 
 RunId = Annotated[
     str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="Name of the run.")
@@ -311,19 +319,19 @@ MAX_NUMBER = 2**53
 
 
 @runs.post("", status_code=202, response_model=RunDetail, summary="Start a run")
-async def start(body: AskBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+async def start(body: AskBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
     """Start a run that goes on by itself, in the next process if this one ends; `Location` says where it is found."""
-    starter = Starter(request, caller, idempotency)
+    starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body, background=True)
     detail = detail_of(await _desk(request).record(run.id, caller))
-    return _detail(detail, 202, headers_of(run))
+    return _detail(detail, 202, run_headers(run))
 
 
 @runs.get("", response_model=RunPage, summary="List runs")
 async def list_runs(
     request: Request,
-    caller: Reads,
+    caller: ReadCaller,
     limit: Annotated[int, Query(ge=1, le=100, description="Most runs.")] = 20,
     before: Annotated[
         str | None,
@@ -339,7 +347,7 @@ async def list_runs(
 
 
 @runs.get("/{run_id}", response_model=RunDetail, summary="Show a run")
-async def show(run_id: RunId, request: Request, caller: Reads) -> Response:
+async def show(run_id: RunId, request: Request, caller: ReadCaller) -> Response:
     """A run with its answer, as far as it is."""
     return _detail(detail_of(await _desk(request).record(run_id, caller)))
 
@@ -351,14 +359,14 @@ async def show(run_id: RunId, request: Request, caller: Reads) -> Response:
     responses={
         200: {
             "description": "The run's events as server-sent events, stored ones first, until its last.",
-            "content": EVENTS,
+            "content": EVENT_STREAM_CONTENT,
         }
     },
 )
 async def events(
     run_id: RunId,
     request: Request,
-    caller: Reads,
+    caller: ReadCaller,
     after: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Number of the last event that is known.")] = 0,
     text: Annotated[bool, Query(description="Whether to tell text as it is generated, from now on.")] = False,
     last_event_id: Annotated[
@@ -368,7 +376,7 @@ async def events(
     """Each event once, in order, with its number as `id`. Leaving does not stop the run."""
     known = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else 0
     run = await _desk(request).attach(run_id, caller)
-    return EventLines(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
+    return EventStreamResponse(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
 
 
 @runs.delete(
@@ -377,21 +385,21 @@ async def events(
     summary="Cancel a run",
     responses={202: {"model": RunDetail, "description": "Another process was told to stop it"}},
 )
-async def cancel(run_id: RunId, request: Request, caller: Asks) -> Response:
+async def cancel(run_id: RunId, request: Request, caller: AskCaller) -> Response:
     """Stop a run; what it has so far is saved. One that has ended stays as it is."""
     record = await _desk(request).cancel(run_id, caller)
-    return _detail(detail_of(record), 202 if goes_on(record) else 200)
+    return _detail(detail_of(record), 202 if is_active(record) else 200)
 
 
 @runs.post("/{run_id}/resume", status_code=202, response_model=RunDetail, summary="Resume a run")
-async def resume(run_id: RunId, request: Request, caller: Asks) -> Response:
+async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response:
     """Go on with a run that was interrupted or failed. What it has paid for is not paid again."""
     run = await _desk(request).resume(run_id, caller)
-    return _detail(detail_of(await _desk(request).record(run.id, caller)), 202, headers_of(run))
+    return _detail(detail_of(await _desk(request).record(run.id, caller)), 202, run_headers(run))
 
 
-def _desk(request: Request) -> RunDesk:
-    desk: RunDesk = request.app.state.desk
+def _desk(request: Request) -> RunManager:
+    desk: RunManager = request.app.state.desk
     return desk
 
 
@@ -403,7 +411,7 @@ def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None
     return Response(detail.model_dump_json(), status, headers, media_type="application/json")
 
 
-reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERRORS)
+reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES)
 
 
 @reasoning.post(
@@ -414,36 +422,36 @@ reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERRORS)
         200: {
             "description": "The answer; or with `stream`, the run's events as server-sent events. The last one is "
             "`run.finished` with the answer, or `run.failed`, or an event of type `error` with the error object.",
-            "content": EVENTS,
+            "content": EVENT_STREAM_CONTENT,
         }
     },
 )
-async def reason(body: ReasonBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+async def reason(body: ReasonBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
     """Answer a question. A spent budget is no error: the best answer so far comes back, with `stopped` "budget".
 
     When the client leaves, the run is cancelled, unless the request has an `Idempotency-Key`.
     """
-    starter = Starter(request, caller, idempotency)
+    starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body, text=body.stream and body.text)
     if body.stream:
-        events, keepalive_s = told(run, text=body.text), request.app.state.serve.keepalive_s
-        return EventLines(events, keepalive_s, headers_of(run), held=run.held())
-    return _json(await starter.answer(run), headers_of(run))
+        events, keepalive_s = events_and_error(run, text=body.text), request.app.state.serve.keepalive_s
+        return EventStreamResponse(events, keepalive_s, run_headers(run), held=run.held())
+    return _json(await starter.answer(run), run_headers(run))
 
 
 @reasoning.post("/verify", response_model=TextVerification, summary="Check a text claim by claim")
-async def verify(body: VerifyBody, request: Request, caller: Asks, idempotency: IdempotencyKey = None) -> Response:
+async def verify(body: VerifyBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
     """Check a text that something else wrote. What a spent budget did not reach is "unchecked"."""
-    starter = Starter(request, caller, idempotency)
+    starter = RunStarter(request, caller, idempotency)
     config, warned = verify_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body)
     answer = await starter.answer(run)
-    reports = Reports()
+    reports = ClaimReportSink()
     if len(config.verify) == 1:  # of several, claims of one number are different claims
         for event in await request.app.state.desk.store.list_events(run.id):
             reports(event)
-    return _json(found_of(answer, config, reports, warned), headers_of(run))
+    return _json(text_verification_of(answer, config, reports, warned), run_headers(run))
 
 
 def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:

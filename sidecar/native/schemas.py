@@ -15,9 +15,9 @@ from ...core.budget import Budget
 from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord, RunStatus
 from ...core.types import MAX_QUESTION_CHARS, Answer, AnswerKind
-from ..error_objects import shown_error
-from ..policy import without_places
-from ..runs import goes_on
+from ..error_objects import stored_error_object
+from ..policy import without_paths
+from ..runs import is_active
 
 MAX_DOCUMENTS = 64
 MAX_DOCUMENT_CHARS = 1_000_000
@@ -29,7 +29,7 @@ Names = Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)]
 Values = Annotated[dict[Name, JsonValue], Field(max_length=MAX_FIELDS)]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """The body of a request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ class Body(BaseModel):
         return value
 
 
-class DocumentIn(Body):
+class DocumentIn(RequestBody):
     """A text that an answer may rest on, or is checked against.
 
     Attributes:
@@ -57,7 +57,7 @@ class DocumentIn(Body):
 Documents = Annotated[tuple[DocumentIn, ...], Field(max_length=MAX_DOCUMENTS)]
 
 
-class AskBody(Body):
+class AskBody(RequestBody):
     """A question, and how it is to be answered. What is left out is as the server's settings have it.
 
     Attributes:
@@ -134,7 +134,7 @@ class ReasonBody(AskBody):
     text: bool = False
 
 
-class VerifyBody(Body):
+class VerifyBody(RequestBody):
     """A text that is to be checked, claim by claim.
 
     Attributes:
@@ -171,13 +171,13 @@ class VerifyBody(Body):
     programs_only: bool = False
 
 
-class Reply(BaseModel):
+class ResponseBody(BaseModel):
     """The body of a reply; a client of an older version passes over what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
-class ErrorObject(Reply):
+class ErrorObject(ResponseBody):
     """What went wrong.
 
     Attributes:
@@ -193,13 +193,13 @@ class ErrorObject(Reply):
     code: str | None = None
 
 
-class ErrorReply(Reply):
+class ErrorBody(ResponseBody):
     """Every error."""
 
     error: ErrorObject
 
 
-class RunSummary(Reply):
+class RunSummary(ResponseBody):
     """A run in a list.
 
     Attributes:
@@ -231,7 +231,7 @@ class RunSummary(Reply):
     cost_usd: float | None = None
 
 
-class RunError(Reply):
+class RunError(ResponseBody):
     """What a run ended with."""
 
     code: str
@@ -262,7 +262,7 @@ class RunDetail(RunSummary):
     error: RunError | None = None
 
 
-class RunPage(Reply):
+class RunPage(ResponseBody):
     """Some runs, newest first.
 
     Attributes:
@@ -274,7 +274,7 @@ class RunPage(Reply):
     next: str | None = None
 
 
-class Kind(Reply):
+class RegisteredKind(ResponseBody):
     """A strategy or a verifier.
 
     Attributes:
@@ -294,19 +294,19 @@ class Kind(Reply):
     parameters: dict[str, JsonValue]
 
 
-class Kinds(Reply):
+class RegisteredKinds(ResponseBody):
     """All strategies, or all verifiers."""
 
-    data: tuple[Kind, ...]
+    data: tuple[RegisteredKind, ...]
 
 
-class Health(Reply):
+class Health(ResponseBody):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class Readiness(Reply):
+class Readiness(ResponseBody):
     """Whether the process takes runs, and if not, why.
 
     Attributes:
@@ -336,14 +336,14 @@ def detail_of(record: RunRecord) -> RunDetail:
     return RunDetail.model_validate(
         {
             **_summary(record, config, answer),
-            "parameters": {} if given else without_places(config.parameters),
+            "parameters": {} if given else without_paths(config.parameters),
             "verify": config.verify,
             "budget": config.budget,
             "seed": config.seed,
             "metadata": config.question.metadata,
             "text": given_text(config.parameters) if given else None,
             "result": answer,
-            "error": None if record.error is None else shown_error(record.error),
+            "error": None if record.error is None else stored_error_object(record.error),
         }
     )
 
@@ -356,7 +356,7 @@ def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dic
     return {
         "id": record.id,
         # one in the background whose process was killed waits for the next
-        "status": "queued" if record.status == "interrupted" and goes_on(record) else record.status,
+        "status": "queued" if record.status == "interrupted" and is_active(record) else record.status,
         "created": record.created,
         "updated": record.updated,
         "background": record.background,

@@ -20,23 +20,23 @@ from ..auth import Caller, authorised
 from ..error_objects import error_object
 from ..run_start import IdempotencyKey, digest_of
 from ..sse import while_connected
-from .outcome import LATE, Answering, Ended, Outcome, Told, calls_json, chat_usage, total
+from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
 from .requests import ChatRequest, StrictRoute
-from .run_config import Asked, chat_asks
-from .streaming import STREAMED, EventStream, Piece, Put
+from .run_config import RunRequest, chat_run_request
+from .streaming import STREAMED, Piece, Put, ServerSentEvents
 
-Thoughts = Literal["reasoning", "reasoning_content", "both"]
+ThoughtFormat = Literal["reasoning", "reasoning_content", "both"]
 
 FINGERPRINT = f"reason-{__version__}"
 
 
-def thought_fields(text: str, thoughts: Thoughts) -> dict[str, str]:
+def thought_fields(text: str, thoughts: ThoughtFormat) -> dict[str, str]:
     """Thoughts under the names that clients read."""
     names = ("reasoning", "reasoning_content") if thoughts == "both" else (thoughts,)
     return dict.fromkeys(names, text) if text else {}
 
 
-def completion(asked: Asked, ended: Sequence[Ended], thoughts: Thoughts) -> dict[str, Any]:
+def completion(asked: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFormat) -> dict[str, Any]:
     """A chat completion. A run that failed is missing among the choices, and told of in `reason.degraded`.
 
     Args:
@@ -58,7 +58,7 @@ def completion(asked: Asked, ended: Sequence[Ended], thoughts: Thoughts) -> dict
             },
             "logprobs": None,
             "finish_reason": outcome.finish_reason,
-            **({"reason": report(outcome.answer)} if len(ended) > 1 else {}),
+            **({"reason": reason_report(outcome.answer)} if len(ended) > 1 else {}),
         }
         for i, e, outcome in came
     ]
@@ -73,8 +73,8 @@ def completion(asked: Asked, ended: Sequence[Ended], thoughts: Thoughts) -> dict
         "usage": chat_usage(outcomes, [e.spent for e in failed]),
         "system_fingerprint": FINGERPRINT,
         "reason": {
-            **report(outcomes[0].answer),
-            **costs(total(usages)),
+            **reason_report(outcomes[0].answer),
+            **cost_report(total(usages)),
             "degraded": [*outcomes[0].answer.degraded, *(_failure(i, e) for i, e in enumerate(ended) if e.error)],
         },
     }
@@ -85,7 +85,7 @@ def completion_id(run_id: str) -> str:
     return f"chatcmpl-{run_id}"
 
 
-def report(answer: Answer) -> dict[str, Any]:
+def reason_report(answer: Answer) -> dict[str, Any]:
     """What OpenAI's format has no place for, as the value of `reason`."""
     verification = answer.verification
     return {
@@ -101,11 +101,11 @@ def report(answer: Answer) -> dict[str, Any]:
         "citations": [c.model_dump(mode="json") for c in answer.citations],
         "stopped": answer.stopped,
         "degraded": list(answer.degraded),
-        **costs(answer.usage),
+        **cost_report(answer.usage),
     }
 
 
-def costs(usage: RunUsage) -> dict[str, Any]:
+def cost_report(usage: RunUsage) -> dict[str, Any]:
     """What it has cost, by role."""
     return {
         "cost_usd": usage.cost_usd,
@@ -113,7 +113,7 @@ def costs(usage: RunUsage) -> dict[str, Any]:
     }
 
 
-class Chunks:
+class ChunkBuilder:
     """The chunks of one stream.
 
     Args:
@@ -123,7 +123,7 @@ class Chunks:
         with_usage: Whether a last chunk carries `usage`, and all others null.
     """
 
-    def __init__(self, asked: Asked, thoughts: Thoughts, name: str, *, with_usage: bool) -> None:
+    def __init__(self, asked: RunRequest, thoughts: ThoughtFormat, name: str, *, with_usage: bool) -> None:
         self._thoughts = thoughts
         self._head = {
             "id": name,
@@ -150,16 +150,16 @@ class Chunks:
 
     def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
         """The end of a choice, with what is told of its run."""
-        told = report(outcome.answer)
+        told = reason_report(outcome.answer)
         if late:
-            told["degraded"] = [*told["degraded"], LATE.format(outcome.answer.model)]
+            told["degraded"] = [*told["degraded"], LATE_NOTE.format(outcome.answer.model)]
         return {**self._chunk(index, {}, outcome.finish_reason), "reason": told}
 
     def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
         """That one of several runs has failed: its choice has no end."""
         return {**self._chunk(index, {}), "reason": {"error": error_object(error)}}
 
-    def usage(self, ended: Sequence[Ended]) -> dict[str, Any]:
+    def usage(self, ended: Sequence[EndedRun]) -> dict[str, Any]:
         """What all of it has cost."""
         outcomes = [e.outcome for e in ended if e.outcome is not None]
         return {**self._head, "choices": [], "usage": chat_usage(outcomes, [e.spent for e in ended if e.error])}
@@ -172,7 +172,7 @@ class Chunks:
         return {**self._head, "choices": [choice], **self._tail}
 
 
-def _failure(index: int, ended: Ended) -> str:
+def _failure(index: int, ended: EndedRun) -> str:
     assert ended.error is not None
     return f"answer {index} failed: {ended.error.message}"
 
@@ -210,9 +210,9 @@ async def chat_completions(
     goes away cancels its runs, unless it has sent an idempotency key.
     """
     app = request.app
-    asked = chat_asks(body, app.state.reasoner, caller.tenant)
-    answering = Answering(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
-    thoughts: Thoughts = app.state.serve.thoughts
+    asked = chat_run_request(body, app.state.reasoner, caller.tenant)
+    answering = ChoiceRunner(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
         ended = await while_connected(request.receive, answering.all())
         return JSONResponse(completion(asked, ended, thoughts))
@@ -221,21 +221,21 @@ async def chat_completions(
     async def make(put: Put) -> None:
         await stream_chat(answering, thoughts, put, with_usage=with_usage)
 
-    return EventStream(make, keepalive_s=app.state.serve.keepalive_s)
+    return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s)
 
 
-async def stream_chat(answering: Answering, thoughts: Thoughts, put: Put, *, with_usage: bool) -> None:
+async def stream_chat(answering: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
     """Send a chat completion as chunks; the choices' come in any order among one another.
 
     Raises:
         ReasonError: None of the runs came to anything; what failed the first.
     """
     asked = answering.asked
-    made: list[Chunks] = []
+    made: list[ChunkBuilder] = []
 
-    async def tell(told: Told) -> None:
+    async def tell(told: OutcomePiece) -> None:
         if not made:
-            made.append(Chunks(asked, thoughts, completion_id(told.run_id), with_usage=with_usage))
+            made.append(ChunkBuilder(asked, thoughts, completion_id(told.run_id), with_usage=with_usage))
         (chunks,) = made
         for piece in told.pieces:
             await put(chunks.piece(told.index, piece))

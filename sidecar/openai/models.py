@@ -25,7 +25,7 @@ PREFIX = "reason/"
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedModel:
     """What a model name stands for.
 
     Attributes:
@@ -47,7 +47,7 @@ class Named:
     stability: Stability | None = None
 
 
-def named(name: str, settings: Settings) -> Named:
+def resolve_model(name: str, settings: Settings) -> NamedModel:
     """Look a model name up. Nothing is opened: what is not offered does not exist.
 
     Raises:
@@ -55,7 +55,7 @@ def named(name: str, settings: Settings) -> Named:
     """
     alias = settings.serve.aliases.get(name)
     if alias is not None:
-        return Named(
+        return NamedModel(
             id=name,
             strategy=alias.strategy,
             model=alias.model or settings.model,
@@ -66,11 +66,11 @@ def named(name: str, settings: Settings) -> Named:
         )
     offered = offered_models(settings)
     if name in offered:
-        return Named(id=name, strategy=None, model=name)
+        return NamedModel(id=name, strategy=None, model=name)
     strategy, colon, model = name.removeprefix(PREFIX).partition(":")
     known = STRATEGIES.names()
     if name.startswith(PREFIX) and strategy in known and (model in offered or not colon):
-        return Named(id=name, strategy=strategy, model=model or settings.model)
+        return NamedModel(id=name, strategy=strategy, model=model or settings.model)
     if name.startswith(PREFIX) and strategy in known:
         near = tuple(f"{PREFIX}{strategy}:{m}" for m in nearest(model, offered))
     else:
@@ -78,12 +78,12 @@ def named(name: str, settings: Settings) -> Named:
     raise ModelNotFound(name, near, hint="GET /v1/models lists what there is")
 
 
-def every_name(settings: Settings) -> list[Named]:
+def model_ids(settings: Settings) -> list[NamedModel]:
     """All names there are: aliases, then strategies with each offered model, then the models alone."""
-    return [named(name, settings) for name in _ids(settings)]
+    return [resolve_model(name, settings) for name in _ids(settings)]
 
 
-def strategy_of(name: Named, wanted: str | None, settings: Settings) -> str:
+def strategy_of(name: NamedModel, wanted: str | None, settings: Settings) -> str:
     """The strategy of a request: of its model name, else of its `reason` object, else of the settings.
 
     Raises:
@@ -97,7 +97,7 @@ def strategy_of(name: Named, wanted: str | None, settings: Settings) -> str:
     return chosen
 
 
-def chosen_strategy(name: Named | None, wanted: str | None, settings: Settings, *, field: str) -> str:
+def chosen_strategy(name: NamedModel | None, wanted: str | None, settings: Settings, *, field: str) -> str:
     """The strategy of a model name, else the one that a request's field names, else that of the settings.
 
     Raises:
@@ -133,17 +133,17 @@ models = APIRouter(
 async def list_models(request: Request) -> dict[str, Any]:
     """Aliases, strategies with each model that is offered, and the models alone, which have the default strategy."""
     settings: Settings = request.app.state.settings
-    return {"object": "list", "data": [_card(name, settings) for name in every_name(settings)]}
+    return {"object": "list", "data": [_card(name, settings) for name in model_ids(settings)]}
 
 
 @models.get("/models/{model:path}", summary="One model")
 async def get_model(request: Request, model: str) -> dict[str, Any]:
     """One of the models by its name."""
     settings: Settings = request.app.state.settings
-    return _card(named(model, settings), settings)
+    return _card(resolve_model(model, settings), settings)
 
 
-def _card(name: Named, settings: Settings) -> dict[str, Any]:
+def _card(name: NamedModel, settings: Settings) -> dict[str, Any]:
     """A model in OpenAI's form, with its strategy. A plug-in that cannot be loaded is listed, and says so."""
     strategy = name.strategy or settings.strategy
     card: dict[str, Any] = {"id": name.id, "object": "model", "created": 0, "owned_by": "reason"}

@@ -1,6 +1,6 @@
 """`SearchOutcome`: what one run comes to in OpenAI's terms: content, thoughts, calls, finish reason, tokens.
 
-`Answering`: the runs of one request, from their start to what they come to, told piece by piece.
+`ChoiceRunner`: the runs of one request, from their start to what they come to, told piece by piece.
 
 What a run that has ended comes to, from what the store has of it.
 
@@ -25,11 +25,20 @@ from ...core.run import RunConfig
 from ...core.store.protocol import RunRecord, RunStore
 from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
-from ..error_objects import shown_event
-from ..run_manager import RunDesk
+from ..error_objects import event_json
+from ..run_manager import RunManager
 from ..runs import AnyRun, LiveRun
-from .run_config import Asked
-from .streaming import Piece, SaidText, Telling, ThoughtSplitter, in_pieces, split_thoughts, until_stop, whole_thoughts
+from .run_config import RunRequest
+from .streaming import (
+    AnswerText,
+    EventTranslator,
+    Piece,
+    ThoughtSplitter,
+    in_pieces,
+    join_thoughts,
+    split_thoughts,
+    until_stop,
+)
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -53,7 +62,7 @@ class Outcome:
     content_tokens: int
 
 
-def outcome_of(answer: Answer, asked: Asked, telling: Telling) -> Outcome:
+def outcome_of(answer: Answer, asked: RunRequest, telling: EventTranslator) -> Outcome:
     """What an answer comes to.
 
     Args:
@@ -66,7 +75,7 @@ def outcome_of(answer: Answer, asked: Asked, telling: Telling) -> Outcome:
     calls = answer.tool_calls[:1] if asked.one_call else answer.tool_calls
     tokens, ended = _chosen(answer, telling)
     apart_tokens, apart_chars = telling.apart.get(answer.text, (0, 0))
-    said = _said_tokens(
+    said = _content_tokens(
         tokens,
         shown=len(content) if thoughts or content != text else len(answer.text),
         written=len(answer.text),
@@ -82,7 +91,7 @@ def outcome_of(answer: Answer, asked: Asked, telling: Telling) -> Outcome:
     )
 
 
-def _chosen(answer: Answer, telling: Telling) -> tuple[int, str]:
+def _chosen(answer: Answer, telling: EventTranslator) -> tuple[int, str]:
     """Tokens of the chosen candidate, and how its generation ended."""
     for found in telling.solutions:
         if found.text == answer.text and found.tool_calls == answer.tool_calls:
@@ -93,7 +102,7 @@ def _chosen(answer: Answer, telling: Telling) -> tuple[int, str]:
     return 0, "stop"
 
 
-def _said_tokens(tokens: int, *, shown: int, written: int, apart_tokens: int, apart_chars: int) -> int:
+def _content_tokens(tokens: int, *, shown: int, written: int, apart_tokens: int, apart_chars: int) -> int:
     """Tokens of the returned content among those of its candidate.
 
     They are all of the candidate's where it has no thoughts and nothing was cut off; the rest where the backend counts
@@ -117,11 +126,11 @@ def calls_json(calls: tuple[ToolCall, ...], *, numbered: bool = False) -> list[M
     return [{**({"index": i} if numbered else {}), **call.as_openai()} for i, call in enumerate(calls)]
 
 
-LATE = "thoughts were sent as content: {} begins them in its prompt, which was not known yet"
+LATE_NOTE = "thoughts were sent as content: {} begins them in its prompt, which was not known yet"
 
 
 @dataclass(frozen=True)
-class Told:
+class OutcomePiece:
     """Something to be told of one of the runs.
 
     Attributes:
@@ -136,11 +145,11 @@ class Told:
     run_id: str
     pieces: tuple[Piece, ...] = ()
     event: Event | None = None
-    ended: Ended | None = None
+    ended: EndedRun | None = None
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedRun:
     """What one of the runs came to.
 
     Attributes:
@@ -160,10 +169,10 @@ class Ended:
     late: bool = False
 
 
-Tell = Callable[[Told], Awaitable[None]]
+PieceSink = Callable[[OutcomePiece], Awaitable[None]]
 
 
-class Answering:
+class ChoiceRunner:
     """Answers one request.
 
     Args:
@@ -175,15 +184,15 @@ class Answering:
     """
 
     def __init__(
-        self, app: FastAPI, caller: Caller, asked: Asked, *, idempotency: str | None = None, digest: str = ""
+        self, app: FastAPI, caller: Caller, asked: RunRequest, *, idempotency: str | None = None, digest: str = ""
     ) -> None:
         self.asked = asked
-        self._desk: RunDesk = app.state.desk
+        self._desk: RunManager = app.state.desk
         self._caller = caller
         self._idempotency, self._digest = idempotency, digest
-        self._opening = opening_models(app)
+        self._opening = models_opening_thoughts(app)
 
-    async def all(self, tell: Tell | None = None) -> list[Ended]:
+    async def all(self, tell: PieceSink | None = None) -> list[EndedRun]:
         """Every run to its end, in order.
 
         Args:
@@ -197,7 +206,7 @@ class Answering:
             raise error
         return ended
 
-    async def _one(self, index: int, tell: Tell | None) -> Ended:
+    async def _one(self, index: int, tell: PieceSink | None) -> EndedRun:
         """One run to its end. What fails it is no more than noted: the others of the request go on."""
         run_id = ""
         try:
@@ -206,9 +215,9 @@ class Answering:
             async with run.held():
                 ended = await self._follow(index, run, tell)
         except ReasonError as e:
-            return Ended(run_id, error=e, spent=await self._spent(run_id))
+            return EndedRun(run_id, error=e, spent=await self._spent(run_id))
         if tell is not None:
-            await tell(Told(index, run_id, ended=ended))
+            await tell(OutcomePiece(index, run_id, ended=ended))
         return ended
 
     async def _start(self, index: int, *, text: bool) -> AnyRun:
@@ -221,12 +230,12 @@ class Answering:
             text=text,
         )
 
-    async def _follow(self, index: int, run: AnyRun, tell: Tell | None) -> Ended:
-        config, said = run.config, SaidText(self.asked.stop)
+    async def _follow(self, index: int, run: AnyRun, tell: PieceSink | None) -> EndedRun:
+        config, said = run.config, AnswerText(self.asked.stop)
         # of a run that was begun by another request, text was missed
         after = 0 if isinstance(run, LiveRun) else math.inf
         opened = _main(config) in self._opening
-        telling = Telling(config, said, opened=opened, after=after)
+        telling = EventTranslator(config, said, opened=opened, after=after)
         told: list[Piece] = []
         async with aclosing(run.events(text=tell is not None)) as events:
             async for event in events:
@@ -236,21 +245,21 @@ class Answering:
                     continue
                 # text is told as pieces
                 told_too = self.asked.stream_events and not isinstance(event, TextDelta)
-                shown = shown_event(event) if told_too else None
+                shown = event_json(event) if told_too else None
                 if pieces or shown is not None:
-                    await tell(Told(index, run.id, tuple(pieces), shown))
+                    await tell(OutcomePiece(index, run.id, tuple(pieces), shown))
         answer = await run.result()
-        if telling.late or _begins_inside_a_thought(answer.text):
+        if telling.late or _opens_in_thought(answer.text):
             self._opening.add(_main(config))
         last = telling.finish()
         outcome = outcome_of(answer, self.asked, telling)
         if tell is not None:
             left = said.finish(outcome.content, late=telling.late)
             if last:
-                await tell(Told(index, run.id, tuple(last)))
+                await tell(OutcomePiece(index, run.id, tuple(last)))
             for text in in_pieces(left):
-                await tell(Told(index, run.id, (Piece("content", text),)))
-        return Ended(run.id, outcome, thoughts=whole_thoughts([*told, *last]), late=telling.late)
+                await tell(OutcomePiece(index, run.id, (Piece("content", text),)))
+        return EndedRun(run.id, outcome, thoughts=join_thoughts([*told, *last]), late=telling.late)
 
     async def _spent(self, run_id: str) -> RunUsage:
         """What a run that failed has cost."""
@@ -263,7 +272,7 @@ class Answering:
         return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
 
 
-def opening_models(app: FastAPI) -> set[str]:
+def models_opening_thoughts(app: FastAPI) -> set[str]:
     """The models whose prompts begin a thought, so that the end of it alone is in their texts: as far as was seen."""
     known: set[str] | None = getattr(app.state, "opening_models", None)
     if known is None:
@@ -275,13 +284,13 @@ def _main(config: RunConfig) -> str:
     return config.models.get("main", "")
 
 
-def _begins_inside_a_thought(text: str) -> bool:
+def _opens_in_thought(text: str) -> bool:
     splitter = ThoughtSplitter()
     splitter.feed(text)
     return splitter.late
 
 
-async def stored_end(store: RunStore, record: RunRecord, config: RunConfig) -> Ended:
+async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:
     """The end of a run whose answer is stored, with its thoughts.
 
     Args:
@@ -290,13 +299,13 @@ async def stored_end(store: RunStore, record: RunRecord, config: RunConfig) -> E
         config: Its configuration.
     """
     answer = Answer.model_validate(record.answer)
-    telling = Telling(config, SaidText(), after=math.inf)
+    telling = EventTranslator(config, AnswerText(), after=math.inf)
     pieces: list[Piece] = []
     for event in await store.list_events(record.id):
         pieces += telling.take(event)
     pieces += telling.finish()
-    asked = Asked(model=config.strategy, configs=(config,))
-    return Ended(record.id, outcome_of(answer, asked, telling), thoughts=whole_thoughts(pieces))
+    asked = RunRequest(model=config.strategy, configs=(config,))
+    return EndedRun(record.id, outcome_of(answer, asked, telling), thoughts=join_thoughts(pieces))
 
 
 def total(usages: Iterable[RunUsage]) -> RunUsage:

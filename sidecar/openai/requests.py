@@ -53,19 +53,19 @@ class ReasonOptions(Frozen):
     stream_events: bool = False
 
 
-class Lenient(BaseModel):
+class LenientModel(BaseModel):
     """A part of a conversation: what clients put there beyond what is read is left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A part of a request in which nothing unknown may stand."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ContentPart(Lenient):
+class ContentPart(LenientModel):
     """A part of a message; of type `text` (of the assistant also `refusal`)."""
 
     type: str
@@ -73,14 +73,14 @@ class ContentPart(Lenient):
     refusal: str | None = None
 
 
-class CalledFunction(Lenient):
+class CalledFunction(LenientModel):
     """The function of a tool call, its arguments as JSON text."""
 
     name: str
     arguments: str = "{}"
 
 
-class ChatToolCall(Lenient):
+class ChatToolCall(LenientModel):
     """A tool call that the assistant made."""
 
     id: str
@@ -88,7 +88,7 @@ class ChatToolCall(Lenient):
     function: CalledFunction | None = None
 
 
-class ChatMessage(Lenient):
+class ChatMessage(LenientModel):
     """A turn of the conversation. Thoughts that come back (`reasoning`, `reasoning_content`) are not read again."""
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -98,7 +98,7 @@ class ChatMessage(Lenient):
     tool_call_id: str | None = None
 
 
-class ToolFunction(Lenient):
+class ToolFunction(LenientModel):
     """A function that the model may ask to be called."""
 
     name: str
@@ -107,27 +107,27 @@ class ToolFunction(Lenient):
     strict: bool | None = None
 
 
-class ChatTool(Lenient):
+class ChatTool(LenientModel):
     """A tool; of type `function`."""
 
     type: str
     function: ToolFunction | None = None
 
 
-class NamedFunction(Lenient):
+class NamedFunction(LenientModel):
     """The function of a tool choice."""
 
     name: str
 
 
-class NamedTool(Lenient):
+class NamedTool(LenientModel):
     """A tool choice that names a function."""
 
     type: str
     function: NamedFunction | None = None
 
 
-class SchemaFormat(Lenient):
+class SchemaFormat(LenientModel):
     """A JSON Schema with a name."""
 
     name: str = "answer"
@@ -136,21 +136,21 @@ class SchemaFormat(Lenient):
     strict: bool | None = None
 
 
-class ResponseFormat(Lenient):
+class ResponseFormat(LenientModel):
     """What form `content` has."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaFormat | None = None
 
 
-class StreamOptions(Strict):
+class StreamOptions(StrictModel):
     """How a stream is sent."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
-class ChatRequest(Strict):
+class ChatRequest(StrictModel):
     """A request for a chat completion. What becomes of each field is told in `fields.CHAT`."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
@@ -214,7 +214,7 @@ class ChatRequest(Strict):
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
-class InputItem(Lenient):
+class InputItem(LenientModel):
     """An item of the conversation: a message, a function call, its output, or thoughts, which are not read again."""
 
     type: str = "message"
@@ -226,7 +226,7 @@ class InputItem(Lenient):
     output: str | tuple[ContentPart, ...] | None = None
 
 
-class FunctionTool(Lenient):
+class FunctionTool(LenientModel):
     """A tool; of type `function`."""
 
     type: str
@@ -236,14 +236,14 @@ class FunctionTool(Lenient):
     strict: bool | None = None
 
 
-class FunctionChoice(Lenient):
+class FunctionChoice(LenientModel):
     """A tool choice that names a function."""
 
     type: str
     name: str | None = None
 
 
-class TextFormat(Lenient):
+class TextFormat(LenientModel):
     """What form the text has."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
@@ -252,13 +252,13 @@ class TextFormat(Lenient):
     strict: bool | None = None
 
 
-class TextOptions(Lenient):
+class TextOptions(LenientModel):
     """How the text is written."""
 
     format: TextFormat = TextFormat()
 
 
-class ResponsesRequest(Strict):
+class ResponsesRequest(StrictModel):
     """A request for a response. What becomes of each field is told in `fields.RESPONSES`."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
@@ -301,7 +301,7 @@ class ResponsesRequest(Strict):
     truncation: JsonValue = None
 
 
-def messages_of(given: str | Sequence[InputItem]) -> list[ChatMessage]:
+def input_messages(given: str | Sequence[InputItem]) -> list[ChatMessage]:
     """The input as messages of a chat, calls with the turn of the assistant that made them.
 
     Raises:
@@ -327,7 +327,7 @@ def messages_of(given: str | Sequence[InputItem]) -> list[ChatMessage]:
     return messages
 
 
-def tools_of(given: Sequence[FunctionTool]) -> list[ChatTool]:
+def input_tools(given: Sequence[FunctionTool]) -> list[ChatTool]:
     """The tools as those of a chat."""
     return [
         ChatTool(
@@ -342,14 +342,14 @@ def tools_of(given: Sequence[FunctionTool]) -> list[ChatTool]:
     ]
 
 
-def choice_of(given: str | FunctionChoice | None) -> str | NamedTool | None:
+def input_tool_choice(given: str | FunctionChoice | None) -> str | NamedTool | None:
     """The tool choice as that of a chat."""
     if not isinstance(given, FunctionChoice):
         return given
     return NamedTool(type=given.type, function=None if given.name is None else NamedFunction(name=given.name))
 
 
-def form_of(text: TextOptions | None) -> ResponseFormat | None:
+def input_format(text: TextOptions | None) -> ResponseFormat | None:
     """The form of the answer as that of a chat."""
     if text is None:
         return None
@@ -390,7 +390,7 @@ class FieldRule:
     instead: str = ""
 
 
-def _honoured(why: str) -> FieldRule:
+def _supported(why: str) -> FieldRule:
     return FieldRule("honoured", why)
 
 
@@ -404,22 +404,22 @@ def _refused(why: str, *neutral: Any, instead: str = "leave it out") -> FieldRul
 
 _MANY_CALLS = "an answer is made of many model calls"
 _NO_LOGPROBS = f"{_MANY_CALLS}, and chosen among them: its tokens have no one distribution"
-_TEXT_ALONE = "strategies read and write text"
+_TEXT_ONLY = "strategies read and write text"
 _PENALTY = "no strategy has a parameter of that meaning"
 _CACHE = "prefixes are kept by what they are, and shared within a key's own requests"
 
 SHARED: dict[str, FieldRule] = {
-    "model": _honoured("`reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers"),
-    "stream": _honoured("server-sent events"),
-    "temperature": _honoured("the strategy's parameter of that name; refused where it has none"),
-    "top_p": _honoured("likewise; 1 is taken everywhere"),
-    "tools": _honoured("functions; by strategies that take tools, others refuse them"),
-    "tool_choice": _honoured("`auto`, `none`, `required` or a function"),
-    "parallel_tool_calls": _honoured("with `false`, of several calls the first alone is returned"),
-    "metadata": _honoured("kept with the run"),
-    "user": _honoured("kept with the run"),
-    "safety_identifier": _honoured("kept with the run"),
-    "reason": _honoured("our own object: strategy, parameters, budget, verify and the like"),
+    "model": _supported("`reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers"),
+    "stream": _supported("server-sent events"),
+    "temperature": _supported("the strategy's parameter of that name; refused where it has none"),
+    "top_p": _supported("likewise; 1 is taken everywhere"),
+    "tools": _supported("functions; by strategies that take tools, others refuse them"),
+    "tool_choice": _supported("`auto`, `none`, `required` or a function"),
+    "parallel_tool_calls": _supported("with `false`, of several calls the first alone is returned"),
+    "metadata": _supported("kept with the run"),
+    "user": _supported("kept with the run"),
+    "safety_identifier": _supported("kept with the run"),
+    "reason": _supported("our own object: strategy, parameters, budget, verify and the like"),
     "store": _ignored("every run is kept in the run store"),
     "service_tier": _ignored("there is one"),
     "prompt_cache_key": _ignored(_CACHE),
@@ -431,22 +431,22 @@ SHARED: dict[str, FieldRule] = {
 """Fields that both endpoints have."""
 
 CHAT: dict[str, FieldRule] = {
-    "messages": _honoured("roles developer, system, user, assistant and tool; content as text or parts of type text"),
+    "messages": _supported("roles developer, system, user, assistant and tool; content as text or parts of type text"),
     **SHARED,
-    "n": _honoured("independent runs with seeds of their own, all counted in `usage`"),
-    "stream_options": _honoured("`include_usage`"),
-    "max_tokens": _honoured("most tokens of the reply that becomes the answer, or of the whole run (see below)"),
-    "max_completion_tokens": _honoured("the same; the newer name"),
-    "stop": _honoured("`content` ends before the first of them"),
-    "seed": _honoured("the run's seed, from which every random choice follows"),
-    "response_format": _honoured("`text`; `json_schema` by `cot`, which writes it behind its chain, others refuse it"),
+    "n": _supported("independent runs with seeds of their own, all counted in `usage`"),
+    "stream_options": _supported("`include_usage`"),
+    "max_tokens": _supported("most tokens of the reply that becomes the answer, or of the whole run (see below)"),
+    "max_completion_tokens": _supported("the same; the newer name"),
+    "stop": _supported("`content` ends before the first of them"),
+    "seed": _supported("the run's seed, from which every random choice follows"),
+    "response_format": _supported("`text`; `json_schema` by `cot`, which writes it behind its chain, others refuse it"),
     "reasoning_effort": _ignored("strategy, parameters and budget say how much is thought"),
     "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
     "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
     "frequency_penalty": _refused(_PENALTY, 0),
     "presence_penalty": _refused(_PENALTY, 0),
-    "audio": _refused(_TEXT_ALONE),
-    "modalities": _refused(_TEXT_ALONE, ["text"]),
+    "audio": _refused(_TEXT_ONLY),
+    "modalities": _refused(_TEXT_ONLY, ["text"]),
     "prediction": _refused("no text is predicted for a model"),
     "functions": _refused("this is the form before tools", [], instead="use tools"),
     "function_call": _refused("this is the form before tools", "none", instead="use tool_choice"),
@@ -456,12 +456,12 @@ CHAT: dict[str, FieldRule] = {
 """Fields of `POST /v1/chat/completions`."""
 
 RESPONSES: dict[str, FieldRule] = {
-    "input": _honoured("a text, or messages, function calls and their outputs; content of type text alone"),
-    "instructions": _honoured("a system message"),
-    "previous_response_id": _honoured("the conversation goes on from there, without that response's instructions"),
+    "input": _supported("a text, or messages, function calls and their outputs; content of type text alone"),
+    "instructions": _supported("a system message"),
+    "previous_response_id": _supported("the conversation goes on from there, without that response's instructions"),
     **SHARED,
-    "max_output_tokens": _honoured("as `max_completion_tokens` of chat completions"),
-    "text": _honoured("`format` as `response_format` of chat completions"),
+    "max_output_tokens": _supported("as `max_completion_tokens` of chat completions"),
+    "text": _supported("`format` as `response_format` of chat completions"),
     "reasoning": _ignored("strategy, parameters and budget say how much is thought; thoughts are always told"),
     "include": _ignored("there is nothing to be included that is not there"),
     "stream_options": _ignored("events are not padded"),
@@ -472,13 +472,13 @@ RESPONSES: dict[str, FieldRule] = {
     "context_management": _refused("no conversation is kept here"),
     "max_tool_calls": _refused("tools are called by the client"),
     "prompt": _refused("no prompts are kept here", instead="send the text as input"),
-    "image": _refused(_TEXT_ALONE),
+    "image": _refused(_TEXT_ONLY),
     "access_programs": _refused("there are none"),
 }
 """Fields of `POST /v1/responses`."""
 
 
-def refuse_fields(given: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
+def reject_fields(given: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
     """Refuse what a request asks for and would not get.
 
     Args:
@@ -494,7 +494,7 @@ def refuse_fields(given: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> N
             raise UserError(f"{name} is not supported: {rule.why}", hint=rule.instead, param=name)
 
 
-def table(rules: Mapping[str, FieldRule]) -> str:
+def field_table(rules: Mapping[str, FieldRule]) -> str:
     """The table as it stands in the documentation (Markdown)."""
     order: tuple[Treatment, ...] = ("honoured", "ignored", "refused")
     rows = ["| field | what becomes of it | how, or why |", "| --- | --- | --- |"]

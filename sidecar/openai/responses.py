@@ -19,19 +19,28 @@ from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQ
 from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord
 from ..auth import Caller, authorised
-from ..error_objects import shown_error
-from ..run_manager import RunDesk
+from ..error_objects import stored_error_object
+from ..run_manager import RunManager
 from ..run_start import IdempotencyKey, digest_of
 from ..sse import while_connected
-from .chat import report
+from .chat import reason_report
 from .models import PREFIX
-from .outcome import Answering, Ended, Outcome, Told, response_usage, stored_end
-from .requests import RESPONSES, ResponsesRequest, StrictRoute, choice_of, form_of, messages_of, refuse_fields, tools_of
-from .run_config import Asked, planned, question_of
-from .streaming import STREAMED, EventStream, Kind, Piece, Put, split_thoughts
+from .outcome import ChoiceRunner, EndedRun, Outcome, OutcomePiece, response_usage, stored_outcome
+from .requests import (
+    RESPONSES,
+    ResponsesRequest,
+    StrictRoute,
+    input_format,
+    input_messages,
+    input_tool_choice,
+    input_tools,
+    reject_fields,
+)
+from .run_config import RunRequest, plan_run, question_of
+from .streaming import STREAMED, Kind, Piece, Put, ServerSentEvents, split_thoughts
 
 Event = dict[str, Any]
-Item = dict[str, Any]
+OutputItem = dict[str, Any]
 
 NAME = "resp_"
 
@@ -41,7 +50,7 @@ def response_id(run_id: str) -> str:
     return f"{NAME}{run_id}"
 
 
-def echo(request: ResponsesRequest) -> dict[str, Any]:
+def echoed_fields(request: ResponsesRequest) -> dict[str, Any]:
     """What a response repeats of its request."""
     told = request.model_dump(mode="json", by_alias=True)
     kept = ("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
@@ -68,7 +77,7 @@ def response(
     completed: float | None = None,
     status: str = "in_progress",
     outcome: Outcome | None = None,
-    output: list[Item] | None = None,
+    output: list[OutputItem] | None = None,
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A response, whole or under way.
@@ -96,12 +105,12 @@ def response(
         "output": output or [],
         "usage": None if outcome is None else response_usage([outcome]),
     }
-    return told if outcome is None else {**told, "reason": report(outcome.answer)}
+    return told if outcome is None else {**told, "reason": reason_report(outcome.answer)}
 
 
-def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[Item]:
+def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
     """The items of a response that was not streamed: thoughts, text, calls."""
-    items: list[Item] = []
+    items: list[OutputItem] = []
     if thoughts:
         items.append(reasoning_item(f"rs_{run_id}", thoughts))
     if outcome.content or not outcome.calls:
@@ -109,12 +118,12 @@ def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[Item]:
     return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
 
 
-def reasoning_item(name: str, text: str) -> Item:
+def reasoning_item(name: str, text: str) -> OutputItem:
     """Thoughts."""
     return {"type": "reasoning", "id": name, "summary": [{"type": "summary_text", "text": text}]}
 
 
-def message_item(name: str, text: str, status: str = "completed") -> Item:
+def message_item(name: str, text: str, status: str = "completed") -> OutputItem:
     """The answer's text."""
     return {"type": "message", "id": name, "role": "assistant", "status": status, "content": [text_part(text)]}
 
@@ -124,7 +133,7 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> Item:
+def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> OutputItem:
     """A tool call."""
     return {
         "type": "function_call",
@@ -151,7 +160,7 @@ class ResponseEvents:
         self._run_id, self._echoed = run_id, echoed
         self._created = time.time()
         self._numbers = itertools.count()
-        self._output: list[Item] = []
+        self._output: list[OutputItem] = []
         self._open: Kind | None = None
         self._text = ""
         self._later = ""
@@ -293,16 +302,16 @@ async def create_response(
     Every response is kept: its id is the run's, under which it can be fetched and gone on from.
     """
     app = request.app
-    asked = await _asks(body, app, caller)
-    answering = Answering(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
-    echoed = echo(body)
+    asked = await _run_request(body, app, caller)
+    answering = ChoiceRunner(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    echoed = echoed_fields(body)
     if not body.stream:
         (ended,) = await while_connected(request.receive, answering.all())
-        return JSONResponse(_whole(ended, echoed))
+        return JSONResponse(_response_body(ended, echoed))
     made: list[ResponseEvents] = []
 
     async def make(put: Put) -> None:
-        async def tell(told: Told) -> None:
+        async def tell(told: OutcomePiece) -> None:
             if not made:
                 made.append(ResponseEvents(told.run_id, echoed))
                 for event in made[0].begin():
@@ -322,7 +331,7 @@ async def create_response(
     def failure(error: dict[str, Any]) -> Mapping[str, Any]:
         return (made or [ResponseEvents("", echoed)])[0].failure(error)
 
-    return EventStream(make, keepalive_s=app.state.serve.keepalive_s, named=True, done=False, failure=failure)
+    return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s, named=True, done=False, failure=failure)
 
 
 @responses.get("/responses/{response_id}", summary="A response that was made")
@@ -330,19 +339,19 @@ async def get_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("read"))]
 ) -> dict[str, Any]:
     """A response by its id: as it was, but for what it repeated of its request; or how far it is."""
-    desk: RunDesk = request.app.state.desk
+    desk: RunManager = request.app.state.desk
     record = await _record(desk, caller, response_id)
     config = read_config(record)
-    told = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_kept(config)}
+    told = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_stored_instructions(config)}
     if record.status == "finished" and record.answer is not None:
-        ended = await stored_end(desk.store, record, config)
-        return _whole(ended, told, created=record.created, completed=record.updated)
+        ended = await stored_outcome(desk.store, record, config)
+        return _response_body(ended, told, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
-    error = None if record.error is None else shown_error(record.error)
+    error = None if record.error is None else stored_error_object(record.error)
     return response(record.id, told, created=record.created, status=status, error=error)
 
 
-async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
+async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
     """What a request comes to.
 
     Raises:
@@ -350,9 +359,9 @@ async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
         ModelNotFound: The model is not offered.
         UnknownName: There is no such previous response.
     """
-    refuse_fields(body.model_dump(exclude_unset=True), RESPONSES)
-    desk: RunDesk = app.state.desk
-    before = () if body.previous_response_id is None else await _before(desk, caller, body.previous_response_id)
+    reject_fields(body.model_dump(exclude_unset=True), RESPONSES)
+    desk: RunManager = app.state.desk
+    before = () if body.previous_response_id is None else await _previous_turns(desk, caller, body.previous_response_id)
     kept = {
         "metadata": body.metadata,
         "user": body.user,
@@ -360,9 +369,9 @@ async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
         INSTRUCTIONS: body.instructions or None,
     }
     question = question_of(
-        messages_of(body.input),
-        tools=tools_of(body.tools or ()),
-        tool_choice=choice_of(body.tool_choice),
+        input_messages(body.input),
+        tools=input_tools(body.tools or ()),
+        tool_choice=input_tool_choice(body.tool_choice),
         metadata={name: value for name, value in kept.items() if value is not None},
         before=before,
         field="input",
@@ -370,17 +379,17 @@ async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
     if body.instructions:
         head = Message(role="system", content=body.instructions)
         question = question.model_copy(update={"conversation": (head, *question.conversation)})
-    config = planned(
+    config = plan_run(
         question,
         model=body.model,
         options=body.reason,
         given={"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens},
-        form=form_of(body.text),
+        form=input_format(body.text),
         seed=body.reason.seed,
         reasoner=app.state.reasoner,
         tenant=caller.tenant,
     )
-    return Asked(
+    return RunRequest(
         model=body.model,
         configs=(config,),
         one_call=body.parallel_tool_calls is False,
@@ -388,7 +397,7 @@ async def _asks(body: ResponsesRequest, app: FastAPI, caller: Caller) -> Asked:
     )
 
 
-async def _before(desk: RunDesk, caller: Caller, name: str) -> tuple[Message, ...]:
+async def _previous_turns(desk: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
     """The conversation up to a response and with it, without its instructions."""
     record = await _record(desk, caller, name, param="previous_response_id")
     answer = record.answer
@@ -408,7 +417,7 @@ async def _before(desk: RunDesk, caller: Caller, name: str) -> tuple[Message, ..
     return (*turns, Message(role="user", content=question.text), *question.since, said)
 
 
-async def _record(desk: RunDesk, caller: Caller, name: str, param: str | None = None) -> RunRecord:
+async def _record(desk: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
     """The run of a response.
 
     Raises:
@@ -422,8 +431,8 @@ async def _record(desk: RunDesk, caller: Caller, name: str, param: str | None = 
         raise unknown from None
 
 
-def _whole(
-    ended: Ended, echoed: Mapping[str, Any], *, created: float | None = None, completed: float | None = None
+def _response_body(
+    ended: EndedRun, echoed: Mapping[str, Any], *, created: float | None = None, completed: float | None = None
 ) -> dict[str, Any]:
     """A response that has its outcome; without times, one that has just ended."""
     outcome = ended.outcome
@@ -438,7 +447,7 @@ def _whole(
     )
 
 
-def _kept(config: RunConfig) -> dict[str, Any]:
+def _stored_instructions(config: RunConfig) -> dict[str, Any]:
     """What the run itself knows of what its request had."""
     question, choice = config.question, config.question.tool_choice
     return {

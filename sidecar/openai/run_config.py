@@ -21,9 +21,9 @@ from ...core.messages import TOOL_CHOICE_AUTO, Message, Tool, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
-from ..policy import bounded, refuse_places
-from .models import named, strategy_of
-from .requests import CHAT, ChatMessage, ChatRequest, ChatTool, NamedTool, ReasonOptions, ResponseFormat, refuse_fields
+from ..policy import apply_ceilings, reject_paths
+from .models import resolve_model, strategy_of
+from .requests import CHAT, ChatMessage, ChatRequest, ChatTool, NamedTool, ReasonOptions, ResponseFormat, reject_fields
 
 
 def question_of(
@@ -165,22 +165,22 @@ def _choice(choice: str | NamedTool | None) -> str:
     return choice.function.name
 
 
-Knob = Literal["temperature", "top_p", "max_tokens", "json_schema"]
+SamplingField = Literal["temperature", "top_p", "max_tokens", "json_schema"]
 
-OTHER_NAMES: dict[str, dict[Knob, tuple[str, ...]]] = {
+PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
     "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
 }
 """The parameters that a field sets where they are called otherwise; of any other strategy, the one of its own name."""
 
 
-def targets(strategy: str, config: type[Parameters], knob: Knob) -> tuple[str, ...]:
+def targets(strategy: str, config: type[Parameters], knob: SamplingField) -> tuple[str, ...]:
     """The parameters of a strategy that a field sets; none if it has none of that meaning."""
-    names = OTHER_NAMES.get(strategy, {}).get(knob, (knob,))
+    names = PARAMETER_NAMES.get(strategy, {}).get(knob, (knob,))
     return tuple(name for name in names if name in config.model_fields)
 
 
-def knobs(
-    strategy: str, given: Mapping[Knob, JsonValue], parameters: Mapping[str, JsonValue]
+def sampling_parameters(
+    strategy: str, given: Mapping[SamplingField, JsonValue], parameters: Mapping[str, JsonValue]
 ) -> tuple[dict[str, JsonValue], int | None]:
     """What fields of a request make of a strategy's parameters.
 
@@ -232,10 +232,10 @@ def knobs(
     return found, tokens
 
 
-def table() -> str:
+def parameter_table() -> str:
     """Which parameters of each strategy the fields set, as it stands in the documentation (Markdown)."""
     rows = ["| strategy | `temperature` | `top_p` | `max_tokens` |", "| --- | --- | --- | --- |"]
-    without: dict[Knob, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
+    without: dict[SamplingField, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
     for strategy in STRATEGIES.names():
         config = STRATEGIES.load(strategy).Config
         cells = [
@@ -247,7 +247,7 @@ def table() -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """What a request comes to.
 
     Attributes:
@@ -265,14 +265,14 @@ class Asked:
     stream_events: bool = False
 
 
-def chat_asks(request: ChatRequest, reasoner: Reasoner, tenant: str) -> Asked:
+def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
     """What a chat request comes to.
 
     Raises:
         UserError: It asks for something that it would not get; names the field.
         ModelNotFound: The model is not offered.
     """
-    refuse_fields(request.model_dump(exclude_unset=True), CHAT)
+    reject_fields(request.model_dump(exclude_unset=True), CHAT)
     most = reasoner.settings.serve.max_samples
     if request.n is not None and request.n > most:
         raise UserError(f"n is {request.n}, and the server gives at most {most} answers to a request", param="n")
@@ -284,7 +284,7 @@ def chat_asks(request: ChatRequest, reasoner: Reasoner, tenant: str) -> Asked:
         metadata={name: value for name, value in kept.items() if value is not None},
     )
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-    config = planned(
+    config = plan_run(
         question,
         model=request.model,
         options=request.reason,
@@ -294,21 +294,21 @@ def chat_asks(request: ChatRequest, reasoner: Reasoner, tenant: str) -> Asked:
         reasoner=reasoner,
         tenant=tenant,
     )
-    return Asked(
+    return RunRequest(
         model=request.model,
-        configs=several(config, request.n or 1),
+        configs=with_seeds(config, request.n or 1),
         stop=request.stops,
         one_call=request.parallel_tool_calls is False,
         stream_events=request.reason.stream_events,
     )
 
 
-def planned(
+def plan_run(
     question: Question,
     *,
     model: str,
     options: ReasonOptions,
-    given: Mapping[Knob, JsonValue],
+    given: Mapping[SamplingField, JsonValue],
     form: ResponseFormat | None,
     seed: int | None,
     reasoner: Reasoner,
@@ -333,12 +333,12 @@ def planned(
         ModelNotFound: The model is not offered.
     """
     settings = reasoner.settings
-    name = named(model, settings)
+    name = resolve_model(model, settings)
     strategy = strategy_of(name, options.strategy, settings)
-    refuse_places(options.parameters, settings.strategies.get(strategy), param="reason.parameters")
+    reject_paths(options.parameters, settings.strategies.get(strategy), param="reason.parameters")
     for verifier, given_to_it in options.verify_parameters.items():
-        refuse_places(given_to_it, settings.verifiers.get(verifier), param=f"reason.verify_parameters.{verifier}")
-    from_fields, tokens = knobs(strategy, {**given, "json_schema": schema_of(form)}, options.parameters)
+        reject_paths(given_to_it, settings.verifiers.get(verifier), param=f"reason.verify_parameters.{verifier}")
+    from_fields, tokens = sampling_parameters(strategy, {**given, "json_schema": schema_of(form)}, options.parameters)
     own: dict[str, JsonValue] = {**name.parameters, **from_fields, **options.parameters}
     verify = name.verify or None if options.verify is None else options.verify
     try:
@@ -349,16 +349,16 @@ def planned(
             parameters=own,
             verify=verify,
             verify_parameters=options.verify_parameters or None,
-            budget=bounded(options.budget, settings.serve, settings.budget, name.budget, Budget(tokens=tokens)),
+            budget=apply_ceilings(options.budget, settings.serve, settings.budget, name.budget, Budget(tokens=tokens)),
             seed=seed,
             tenant=tenant,
         )
     except UserError as e:
         # a wrong name in a body is a bad request; that a path or model does not exist is something else
-        raise UserError(e.message, hint=e.hint, param=_place(e, options)) from e
+        raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
 
 
-def _place(error: UserError, options: ReasonOptions) -> str | None:
+def _param_of(error: UserError, options: ReasonOptions) -> str | None:
     """Which field of a request a refusal is about."""
     if error.param is not None and error.param.partition(".")[0] in options.parameters:
         return f"reason.parameters.{error.param}"
@@ -382,7 +382,7 @@ def schema_of(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
     return form.json_schema.schema_
 
 
-def several(config: RunConfig, n: int) -> tuple[RunConfig, ...]:
+def with_seeds(config: RunConfig, n: int) -> tuple[RunConfig, ...]:
     """A run and n - 1 more like it, whose seeds follow from its own: the same request gives the same answers."""
     return (config, *(config.model_copy(update={"seed": _seed(config.seed, i)}) for i in range(1, n)))
 

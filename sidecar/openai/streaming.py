@@ -1,6 +1,6 @@
-"""`Telling`: from a run's events to what a client reads of it while it goes on: thoughts, and text that is certain.
+"""`EventTranslator`: from a run's events to what a client reads of it while it goes on: thoughts, and text that is certain.
 
-`SaidText`: the answer's text on its way to a client, of which nothing is ever taken back.
+`AnswerText`: the answer's text on its way to a client, of which nothing is ever taken back.
 
 What a model thought and what it said, apart: `split_thoughts`, and `ThoughtSplitter` for a text that comes.
 
@@ -9,7 +9,7 @@ never closed runs to the end, and one whose end alone is in the text began with 
 
 What happens in a run beside the writing of texts, as short lines among the thoughts.
 
-`EventStream`: a response of server-sent events that keeps quiet lines alive and ends when its client goes.
+`ServerSentEvents`: a response of server-sent events that keeps quiet lines alive and ends when its client goes.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ from ...core.settings import CHAIR
 from ...core.types import Candidate
 from ...reasoning.sampling import SamplingConfig
 from ...reasoning.strategy import STRATEGIES
-from ..error_objects import INTERNAL, error_object, plain_error
+from ..error_objects import INTERNAL, error_object, make_error_object
 from ..errors import error_response
 from ..logs import log_fault
-from ..sse import EVENTS, PING, STREAM_HEADERS, while_connected
+from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 
 PIECE_CHARS = 48
 """Characters of a piece, about, where a text is known whole."""
 
 
-class SaidText:
+class AnswerText:
     """Gives out a growing text as far as it is certain.
 
     White space at the beginning is dropped, white space at the end held back, and so is what may be the beginning of a
@@ -100,7 +100,7 @@ class SaidText:
         if cut is not None:
             self.stopped, self._held = True, ""
             return self._give(text[:cut].rstrip())
-        sure = text[: len(text) - _half_a_stop(text, self._stop)].rstrip()
+        sure = text[: len(text) - _partial_stop(text, self._stop)].rstrip()
         self._held = text[len(sure) :]
         return self._give(sure)
 
@@ -158,7 +158,7 @@ def in_pieces(text: str, size: int = PIECE_CHARS) -> list[str]:
     return [*pieces, text[start:]] if start < len(text) else pieces
 
 
-def _half_a_stop(text: str, stop: Sequence[str]) -> int:
+def _partial_stop(text: str, stop: Sequence[str]) -> int:
     """Length of the longest end of a text that a stop string begins with."""
     longest = max(map(len, stop), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):
@@ -202,7 +202,7 @@ class ThoughtSplitter:
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain now."""
         text = self._held + text
-        held = _half_a_tag(text)
+        held = _partial_tag(text)
         self._held = text[len(text) - held :]
         return self._cut(text[: len(text) - held])
 
@@ -248,7 +248,7 @@ def _joined(parts: list[str]) -> str:
     return "\n".join(filter(None, (part.strip() for part in parts)))
 
 
-def _half_a_tag(text: str) -> int:
+def _partial_tag(text: str) -> int:
     """Length of the end of a text that may be the beginning of a tag."""
     at = text.rfind("<", max(0, len(text) - max(map(len, _TAGS)) + 1))
     if at < 0:
@@ -257,8 +257,8 @@ def _half_a_tag(text: str) -> int:
     return len(begun) if any(tag.startswith(begun) and tag != begun for tag in _TAGS) else 0
 
 
-MOST_VOTES = 5
-MOST_CHARS = 60
+MAX_VOTES = 5
+MAX_LINE_CHARS = 60
 QUIET_STAGES = frozenset({"route", "solve", "finish"})
 STAGES = {
     "verify": "The answer is being verified.",
@@ -272,7 +272,7 @@ def line_of(event: Event) -> str:
         case StageStarted(stage=stage):
             return "" if stage in QUIET_STAGES else STAGES.get(stage, f"Stage: {stage}.")
         case VoteUpdated(votes=votes):
-            best = [f"{_short(answer)} ({count})" for answer, count in list(votes.items())[:MOST_VOTES]]
+            best = [f"{_short(answer)} ({count})" for answer, count in list(votes.items())[:MAX_VOTES]]
             return f"Votes: {', '.join(best)}." if best else ""
         case NodesSearched(search=search, expanded=expanded, nodes=nodes):
             scores = [node.score for node in nodes if node.score is not None]
@@ -304,7 +304,7 @@ def line_of(event: Event) -> str:
 def _short(text: str) -> str:
     """A text on one line, cut where it is long."""
     one = " ".join(text.split())
-    return one if len(one) <= MOST_CHARS else one[: MOST_CHARS - 1] + "…"
+    return one if len(one) <= MAX_LINE_CHARS else one[: MAX_LINE_CHARS - 1] + "…"
 
 
 Key = tuple[int, int, int]
@@ -320,13 +320,13 @@ class _Call:
     samples: int
 
 
-class Telling:
+class EventTranslator:
     """Tells a run.
 
     Samples are told one after the other, each whole and with its number where there are several: the one that came
     first as it is written, the others once it is done. Lines stand between them.
 
-    Where a text is sure to be the answer's, it is given out as content while it is generated: see `certain_call`.
+    Where a text is sure to be the answer's, it is given out as content while it is generated: see `answer_call`.
 
     Args:
         config: The run's configuration.
@@ -339,11 +339,11 @@ class Telling:
         apart: What came apart from texts that have thoughts of their own, by text: their tokens and characters.
     """
 
-    def __init__(self, config: RunConfig, said: SaidText, *, opened: bool = False, after: float = 0) -> None:
+    def __init__(self, config: RunConfig, said: AnswerText, *, opened: bool = False, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
         self.apart: dict[str, tuple[int, int]] = {}
         self._said = said
-        self._until_direct = certain_call(config)
+        self._until_direct = answer_call(config)
         self._splitter = ThoughtSplitter(opened=opened)
         self._after = after
         self._direct: int | None = None
@@ -508,7 +508,7 @@ class Telling:
         return pieces
 
 
-def certain_call(config: RunConfig) -> int:
+def answer_call(config: RunConfig) -> int:
     """Which call of a writer, from 1, generates the beginning of the answer's text, whatever happens; 0 if none does.
 
     So does that of one chain that nobody chooses among others. Where an answer that does not pass verification is asked
@@ -524,7 +524,7 @@ def certain_call(config: RunConfig) -> int:
     return int(issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1)
 
 
-def whole_thoughts(pieces: Sequence[Piece]) -> str:
+def join_thoughts(pieces: Sequence[Piece]) -> str:
     """The thoughts among pieces, as one text."""
     return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
 
@@ -533,19 +533,19 @@ MEDIA_TYPE = "text/event-stream"
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "What was asked for; with `stream`, as server-sent events.",
-        "content": EVENTS,
+        "content": EVENT_STREAM_CONTENT,
     }
 }
 """What the description of a route says of a reply that may be a stream."""
 DONE = b"data: [DONE]\n\n"
-WAITING = 64
+MAX_BUFFERED = 64
 """Most events that wait for a slow client; then whoever makes them waits too, and the run does not."""
 
 Put = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Sends an event."""
 
 
-class EventStream(Response):
+class ServerSentEvents(Response):
     """Sends what is put into it, as it comes.
 
     The status is decided by the first event: what fails before it is an error response like any other. What fails
@@ -581,7 +581,7 @@ class EventStream(Response):
             await while_connected(receive, self._send(scope, receive, send))
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        waiting: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        waiting: asyncio.Queue[bytes] = asyncio.Queue(MAX_BUFFERED)
         begun = False
 
         async def put(event: Mapping[str, Any]) -> None:
@@ -611,9 +611,9 @@ class EventStream(Response):
                 await error_response(e)(scope, receive, send)
         except Exception as e:
             if not begun:
-                raise  # `Journal` answers
+                raise  # `AccessLogMiddleware` answers
             log_fault("stream.fault", e)
-            told = plain_error(INTERNAL, 500, code="internal")
+            told = make_error_object(INTERNAL, 500, code="internal")
             await out(self._encode(self._failure(told)), more=False)
         finally:
             making.cancel()

@@ -30,7 +30,7 @@ def asset(name: str) -> str:
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-LONGEST_TITLE = 80
+MAX_TITLE_CHARS = 80
 
 
 def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
@@ -51,7 +51,7 @@ def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
         "version": __version__,
         "events": [event.model_dump(mode="json") for event in events],
     }
-    return _page(question if question.strip() else "An answer that was given", _outcome(events), carried)
+    return _html_page(question if question.strip() else "An answer that was given", _outcome_of(events), carried)
 
 
 def verification_html(found: TextVerification) -> str:
@@ -64,7 +64,7 @@ def verification_html(found: TextVerification) -> str:
         A complete HTML document.
     """
     carried = {"kind": "verification", "version": __version__, "found": found.model_dump(mode="json")}
-    return _page(found.question or "A text, verified", found.answer, carried)
+    return _html_page(found.question or "A text, verified", found.answer, carried)
 
 
 def json_in_html(value: Any) -> str:
@@ -75,13 +75,13 @@ def json_in_html(value: Any) -> str:
     return text
 
 
-def _page(title: str, outcome: str, carried: dict[str, Any]) -> str:
+def _html_page(title: str, outcome: str, carried: dict[str, Any]) -> str:
     script, style = asset("app.js"), asset("app.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    short = title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…"
+    short = title if len(title) <= MAX_TITLE_CHARS else title[: MAX_TITLE_CHARS - 1] + "…"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -98,7 +98,7 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _outcome(events: Sequence[Event]) -> str:
+def _outcome_of(events: Sequence[Event]) -> str:
     """How the run ended, in a line for who sees no more."""
     for event in reversed(events):
         if isinstance(event, RunFinished):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.sidecar.middleware import _DOUBTFUL, BodyCheck, check_json, is_deeper
+from reason.sidecar.middleware import _SUSPICIOUS, BodyLimitMiddleware, check_json, is_too_deep
 
 
 class Exchange:
-    """One request through a `BodyCheck`: the pieces of its body, and what came of it."""
+    """One request through a `BodyLimitMiddleware`: the pieces of its body, and what came of it."""
 
     def __init__(self, *pieces, headers=(), **options):
         self.pieces, self.headers, self.sent, self.seen, self.read = list(pieces), list(headers), [], None, 0
@@ -44,7 +44,7 @@ class Exchange:
         async def send(message):
             self.sent.append(message)
 
-        await BodyCheck(app, **self.options)({"type": "http", "headers": self.headers}, receive, send)
+        await BodyLimitMiddleware(app, **self.options)({"type": "http", "headers": self.headers}, receive, send)
         return self
 
     @property
@@ -108,7 +108,7 @@ def depth_of(value):
 @given(value=JSON, most=st.integers(0, 6), spaced=st.booleans())
 def test_depth_is_that_of_the_parsed_value(value, most, spaced):
     body = json.dumps(value, indent=1 if spaced else None).encode()
-    assert is_deeper(body, most) == (depth_of(value) > most)
+    assert is_too_deep(body, most) == (depth_of(value) > most)
 
 
 @settings(max_examples=200)
@@ -127,13 +127,13 @@ def test_what_passes_is_no_deeper_for_any_parser_whatever_it_is(body):
             deepest = max(deepest, level)
         elif c in "]}":
             level = max(0, level - 1)
-    assert deepest <= 3 or is_deeper(body.encode(), 3)
+    assert deepest <= 3 or is_too_deep(body.encode(), 3)
 
 
 def test_digits_that_may_be_no_number_are_looked_for_where_they_begin_alone():
-    assert _DOUBTFUL.search(b"1" * 299 + b" " + b"1" * 299) is None
-    assert _DOUBTFUL.search(b"1" * 299 + b" " + b"1" * 300).start() == 300
-    assert _DOUBTFUL.pattern.count(b"(?<![0-9])[0-9]{300}") == 1  # what keeps it from looking at each of them
+    assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 299) is None
+    assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 300).start() == 300
+    assert _SUSPICIOUS.pattern.count(b"(?<![0-9])[0-9]{300}") == 1  # what keeps it from looking at each of them
 
 
 @pytest.mark.parametrize(

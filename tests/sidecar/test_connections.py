@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from reason.sidecar.auth import HEADER_BYTES
-from reason.sidecar.server import hurried, uvicorn_options
+from reason.sidecar.auth import MAX_HEADER_BYTES
+from reason.sidecar.server import deadline_protocol, uvicorn_options
 from support.authenticated_app import guarded_app
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -44,7 +44,12 @@ class Listening:
 async def listening(tmp_path, headers_s=30.0, **serve):
     async with guarded_app(tmp_path, serve=serve) as g:
         key = (await g.key())["Authorization"]
-        options = {**uvicorn_options(g.app.state.serve), "port": 0, "http": hurried(headers_s), "lifespan": "off"}
+        options = {
+            **uvicorn_options(g.app.state.serve),
+            "port": 0,
+            "http": deadline_protocol(headers_s),
+            "lifespan": "off",
+        }
         server = uvicorn.Server(uvicorn.Config(g.app, **options))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
@@ -95,7 +100,7 @@ async def test_a_second_request_is_waited_for_no_longer_than_the_first(tmp_path)
 
 
 async def test_a_body_that_does_not_come_ends_the_request(tmp_path, monkeypatch):
-    monkeypatch.setattr("reason.sidecar.middleware.READ_S", 0.2)
+    monkeypatch.setattr("reason.sidecar.middleware.BODY_TIMEOUT_S", 0.2)
     async with listening(tmp_path) as s:
         told = await s.send(
             b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: " + s.key + b"\r\n\r\n{"
@@ -113,7 +118,7 @@ async def test_a_body_that_does_not_come_ends_the_request(tmp_path, monkeypatch)
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", [400]),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", [400]),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + b"X: y\r\n" * 20_000 + b"\r\n", [431]),
-        (b"GET /" + b"a" * (HEADER_BYTES * 2) + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", [431]),
+        (b"GET /" + b"a" * (MAX_HEADER_BYTES * 2) + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", [431]),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200_000 + b"\r\n", [400]),
         (GET + b"\x00garbage\r\n\r\n", [200, 400]),
         (b"GET /healthz HTTP/1.1\r\n\r\n", [400]),
@@ -125,7 +130,7 @@ async def test_what_is_no_request_is_refused_and_the_connection_closed(tmp_path,
     async with listening(tmp_path) as s:
         told = await s.send(data)
         # of a flood nobody may read the answer (the connection breaks), and in how many pieces it comes is the kernel's
-        assert statuses(told) == wanted or (len(data) > HEADER_BYTES and statuses(told) in ([], [400]))
+        assert statuses(told) == wanted or (len(data) > MAX_HEADER_BYTES and statuses(told) in ([], [400]))
         assert b"uvicorn" not in told.lower()
         assert b"server:" not in told.lower()
 
@@ -144,7 +149,7 @@ async def test_a_chunked_body_is_cut_at_the_largest_size(tmp_path):
 
 @pytest.mark.parametrize(
     "flood",
-    [b"X: y\r\n" * 500_000, b"X: " + b"y" * HEADER_BYTES * 100],
+    [b"X: y\r\n" * 500_000, b"X: " + b"y" * MAX_HEADER_BYTES * 100],
 )
 async def test_what_follows_a_chunked_body_is_bounded_like_headers(tmp_path, flood):
     async with listening(tmp_path) as s:
@@ -156,7 +161,7 @@ async def test_what_follows_a_chunked_body_is_bounded_like_headers(tmp_path, flo
 async def test_an_extension_of_a_chunk_is_bounded_like_headers(tmp_path):
     async with listening(tmp_path) as s:
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: " + s.key
-        told = await s.send(head + b"\r\n\r\n2;x=" + b"y" * HEADER_BYTES * 100)
+        told = await s.send(head + b"\r\n\r\n2;x=" + b"y" * MAX_HEADER_BYTES * 100)
         assert statuses(told) in ([], [400])
 
 

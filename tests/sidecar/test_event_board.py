@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import StoreError
 from reason.core.events import EventsDropped, StageStarted, TextDelta
-from reason.sidecar.event_buffer import EventBoard
+from reason.sidecar.event_buffer import EventBuffer
 
 
 def stage(number):
@@ -32,7 +32,7 @@ async def numbers(board, after=0, **options):
 
 
 async def test_readers_get_every_event_once_whenever_they_come():
-    board = EventBoard(Stored())
+    board = EventBuffer(Stored())
     early = asyncio.ensure_future(numbers(board))
     board(stage(1))
     await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_readers_get_every_event_once_whenever_they_come():
 
 async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept():
     stored = Stored()
-    board = EventBoard(stored, kept=4)
+    board = EventBuffer(stored, kept=4)
     events = [stage(n) for n in range(1, 11)]
     for event in events:
         board(event)
@@ -61,7 +61,7 @@ async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept()
 
 async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
     stored = Stored()
-    board = EventBoard(stored, kept=2)
+    board = EventBuffer(stored, kept=2)
     for n in range(1, 7):
         board(stage(n))
     reading = asyncio.ensure_future(numbers(board))
@@ -75,7 +75,7 @@ async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_misse
 
 
 async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
-    board = EventBoard(Stored(), kept=2)
+    board = EventBuffer(Stored(), kept=2)
     for n in range(1, 7):
         board(stage(n))
     board.close()
@@ -85,7 +85,7 @@ async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
 
 async def test_text_deltas_come_in_their_place_and_only_to_those_who_want_them():
     told = []
-    board = EventBoard(Stored(), told.append)
+    board = EventBuffer(Stored(), told.append)
     assert not board.wants_text
     reading = asyncio.ensure_future(numbers(board, text=True))
     await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_text_deltas_come_in_their_place_and_only_to_those_who_want_them()
 
 
 async def test_text_that_is_expected_is_kept_for_the_first_reader():
-    board = EventBoard(Stored())
+    board = EventBuffer(Stored())
     board.expect_text()
     for event in (stage(1), delta(2), stage(3)):
         board(event)
@@ -111,7 +111,7 @@ async def test_text_that_is_expected_is_kept_for_the_first_reader():
 
 
 async def test_a_slow_reader_of_text_is_told_how_much_it_missed_and_holds_nobody_up():
-    board = EventBoard(Stored(), kept_texts=3)
+    board = EventBuffer(Stored(), kept_texts=3)
     reader = board.read(text=True)
     first = asyncio.ensure_future(anext(reader))
     await asyncio.sleep(0)
@@ -127,7 +127,7 @@ async def test_a_slow_reader_of_text_is_told_how_much_it_missed_and_holds_nobody
 
 
 async def test_leaving_early_takes_the_reader_off():
-    board = EventBoard(Stored())
+    board = EventBuffer(Stored())
     reader = board.read(text=True)
     waiting = asyncio.ensure_future(anext(reader))
     await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_leaving_early_takes_the_reader_off():
 async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
     stored = Stored()
     stored.saved = [stage(1), stage(2)]
-    board = EventBoard(stored)
+    board = EventBuffer(stored)
     board.begin_after(2)
     board(stage(100_003))  # numbers need not follow one another
     board.close()
@@ -157,7 +157,7 @@ async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
 def test_any_interleaving_gives_each_event_once_and_in_order(steps, kept):
     async def play():
         stored = Stored()
-        board = EventBoard(stored, kept=kept)
+        board = EventBuffer(stored, kept=kept)
         events, readers, n = [], [], 0
         for step in steps:
             if step == "read":

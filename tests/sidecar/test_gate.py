@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from reason.core.errors import StoreError, UserError
-from reason.sidecar.auth import EVERYBODY
+from reason.sidecar.auth import ANONYMOUS
 from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
@@ -115,7 +115,7 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
             assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
         assert (await g.client.get(f"/v1/runs/{runs[1]}", headers=narrow)).json()["status"] == "interrupted"
         gate.set()
-        await (await g.app.state.desk.attach(runs[0], EVERYBODY)).result()
+        await (await g.app.state.desk.attach(runs[0], ANONYMOUS)).result()
         assert not g.app.state.gate.use._running
         assert not g.app.state.gate.use._holdings
         store = g.app.state.desk.store

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import AuthenticationError, KeyLimitExceeded
 from reason.core.events import BudgetCharged
-from reason.core.store.protocol.protocol import ApiKey, KeyLimits, Spending
-from reason.sidecar.api_keys import KEY_IN_TEXT, digest_of, is_secret_of, new_key, parts_of
-from reason.sidecar.auth import REMEMBERED_KEYS, REMEMBERED_S, Caller, KeyRing
-from reason.sidecar.key_limits import KeyUse, _shown
+from reason.core.store.protocol import ApiKey, KeyLimits, Spending
+from reason.sidecar.api_keys import KEY_PATTERN, digest_of, new_key, parse_key, verify_secret
+from reason.sidecar.auth import CACHE_SIZE, CACHE_TTL_S, Caller, KeyVerifier
+from reason.sidecar.key_limits import KeyLimits, _format_seconds
 
 NOON = 12 * 3600.0
 
@@ -43,7 +43,7 @@ class KeyShelf:
 class Ring:
     def __init__(self):
         self.shelf, self.at, self.now = KeyShelf(), 0.0, 100.0
-        self.ring = KeyRing(self.shelf, clock=lambda: self.at, now=lambda: self.now)
+        self.ring = KeyVerifier(self.shelf, clock=lambda: self.at, now=lambda: self.now)
 
     async def refuses(self, header):
         with pytest.raises(AuthenticationError) as refused:
@@ -55,23 +55,23 @@ def test_keys_are_256_bits_each_another_and_known_by_their_form():
     made = [new_key() for _ in range(50)]
     assert len({text for text, _, _ in made}) == len({i for _, i, _ in made}) == 50
     for text, key_id, digest in made:
-        found_id, secret = parts_of(text)
+        found_id, secret = parse_key(text)
         assert (found_id, len(secret) * 5 >= 256) == (key_id, True)
         assert digest == digest_of(secret)
         assert secret not in digest
-        assert KEY_IN_TEXT.search(f"see {text}.")[0] == text
+        assert KEY_PATTERN.search(f"see {text}.")[0] == text
 
 
 @given(text=st.text(max_size=80) | st.from_regex(r"reason-[a-z2-7]{0,9}-?[a-z2-7]{0,60}", fullmatch=True))
 def test_no_text_but_a_key_is_one(text):
-    parts = parts_of(text)
+    parts = parse_key(text)
     assert parts is None or text == f"reason-{parts[0]}-{parts[1]}"
 
 
 def test_a_secret_is_only_right_for_its_own_digest():
-    assert is_secret_of("a", digest_of("a"))
-    assert not is_secret_of("a", digest_of("b"))
-    assert not is_secret_of("", None)  # not even what stands in for the digest of a key that is not there
+    assert verify_secret("a", digest_of("a"))
+    assert not verify_secret("a", digest_of("b"))
+    assert not verify_secret("", None)  # not even what stands in for the digest of a key that is not there
 
 
 async def test_a_good_key_opens_and_tells_whose_it_is():
@@ -104,7 +104,7 @@ async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer():
         await r.ring.caller(f"Bearer {text}")
     assert r.shelf.asked == [key_id]
     r.shelf.change(key_id, revoked=1.0)
-    r.at = REMEMBERED_S
+    r.at = CACHE_TTL_S
     await r.refuses(f"Bearer {text}")
     r.shelf.change(key_id, revoked=None, expires=101.0)
     r.at *= 2
@@ -115,9 +115,9 @@ async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer():
 
 async def test_wrong_ids_are_remembered_too_and_not_without_end():
     r = Ring()
-    for _ in range(REMEMBERED_KEYS + 10):
+    for _ in range(CACHE_SIZE + 10):
         await r.refuses(f"Bearer {new_key()[0]}")
-    assert len(r.ring._seen) == REMEMBERED_KEYS
+    assert len(r.ring._seen) == CACHE_SIZE
     text, _, _ = new_key()
     before = len(r.shelf.asked)
     for _ in range(3):
@@ -133,7 +133,7 @@ def caller(key="k", **limits):
 
 
 def use_of(shelf):
-    return KeyUse(shelf, now=lambda: NOON)
+    return KeyLimits(shelf, now=lambda: NOON)
 
 
 async def test_requests_a_minute_are_each_keys_own():
@@ -227,4 +227,4 @@ async def test_a_tenants_keys_share_its_day():
     ("seconds", "told"), [(0.0, "0ms"), (0.12, "120ms"), (1.0, "1s"), (6.2, "7s"), (360.0, "6m0s"), (3661.0, "1h1m1s")]
 )
 def test_times_are_told_as_openai_tells_them(seconds, told):
-    assert _shown(seconds) == told
+    assert _format_seconds(seconds) == told

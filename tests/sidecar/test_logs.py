@@ -10,7 +10,15 @@ import logging
 import httpx
 import pytest
 from reason.core.errors import BackendUnavailable
-from reason.sidecar.logs import CHATTY, OURS, Unspoken, hide, log_event, log_fault, open_logs
+from reason.sidecar.logs import (
+    LOGGER,
+    NOISY_LOGGERS,
+    ContentFilter,
+    configure_logging,
+    log_event,
+    log_fault,
+    redact_secrets,
+)
 from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
@@ -21,7 +29,9 @@ SECRET = "sk-proj-0123456789abcdefghijkl"
 @pytest.fixture
 def lines():
     """What is logged from here on, as parsed lines; afterwards logging is as it was."""
-    loggers = [logging.getLogger(name) for name in ("", OURS, "uvicorn", "uvicorn.error", "uvicorn.access", *CHATTY)]
+    loggers = [
+        logging.getLogger(name) for name in ("", LOGGER, "uvicorn", "uvicorn.error", "uvicorn.access", *NOISY_LOGGERS)
+    ]
     before = [(one, one.handlers[:], one.filters[:], one.level, one.propagate) for one in loggers]
     stream = io.StringIO()
 
@@ -29,7 +39,7 @@ def lines():
         text = property(lambda _: stream.getvalue())
 
         def open(self, **options):
-            open_logs(stream=stream, **options)
+            configure_logging(stream=stream, **options)
             return self
 
         def __iter__(self):
@@ -67,7 +77,7 @@ def test_an_error_tells_where_and_only_on_request_what(lines, content):
     assert SECRET not in lines.text
 
 
-@pytest.mark.parametrize("name", CHATTY)
+@pytest.mark.parametrize("name", NOISY_LOGGERS)
 def test_libraries_that_talk_to_models_say_nothing(lines, name):
     logger = logging.getLogger(name)
     own = io.StringIO()
@@ -99,7 +109,7 @@ def test_content_that_is_wanted_still_has_no_keys_in_it(lines):
 def test_lines_go_to_what_standard_error_is_now(lines, monkeypatch):
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stderr", first)
-    open_logs()
+    configure_logging()
     log_event("one")
     first.close()
     monkeypatch.setattr("sys.stderr", second)
@@ -109,7 +119,7 @@ def test_lines_go_to_what_standard_error_is_now(lines, monkeypatch):
 
 def test_opening_again_leaves_one_filter(lines):
     lines.open(content=True).open()
-    assert [one._content for one in logging.getLogger("httpx").filters if isinstance(one, Unspoken)] == [False]
+    assert [one._content for one in logging.getLogger("httpx").filters if isinstance(one, ContentFilter)] == [False]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,7 @@ def test_opening_again_leaves_one_filter(lines):
     ],
 )  # fmt: skip
 def test_what_looks_like_a_key_is_hidden(secret):
-    told = hide(f'{{"x": "see {secret}, please"}}')
+    told = redact_secrets(f'{{"x": "see {secret}, please"}}')
     assert "[hidden]" in told
     assert secret not in told
     assert "hunter2" not in told
@@ -232,7 +242,7 @@ async def test_litellm_and_httpx_leak_no_key_while_a_model_is_asked(lines, tmp_p
 
     monkeypatch.setattr(litellm, "suppress_debug_info", False)
     lines.open(level=logging.DEBUG)
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG)
     with pytest.raises(Exception, match="."):
         await litellm.acompletion(

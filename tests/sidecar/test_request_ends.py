@@ -8,11 +8,11 @@ from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import worker_processes as workers_module
 from reason.sidecar.app import create_app
-from reason.sidecar.client import Following
+from reason.sidecar.client import EventCursor
 from reason.sidecar.error_objects import INTERNAL
 from reason.sidecar.native import routes as health
-from reason.sidecar.native.routes import EventLines
-from reason.sidecar.worker_processes import Workers
+from reason.sidecar.native.routes import EventStreamResponse
+from reason.sidecar.worker_processes import WorkerProcesses
 from reason.verify.verifier import VERIFIERS
 from support.authenticated_app import guarded_app
 from support.run_manager import Gate
@@ -64,7 +64,7 @@ async def test_readyz_does_not_wait_for_a_store_that_is_away(tmp_path, monkeypat
             return frozenset()
 
         monkeypatch.setattr(g.app.state.desk.store, "cancel_requested", silent)
-        monkeypatch.setattr(health, "STORE_S", 0.01)
+        monkeypatch.setattr(health, "STORE_TIMEOUT_S", 0.01)
         told = await g.client.get("/readyz")
         assert (told.status_code, told.json()["ready"], told.json()["store"]) == (503, False, "unreachable")
         away.set()
@@ -110,7 +110,7 @@ async def test_a_run_is_held_from_the_beginning_of_its_response():
     async def stuck(message):
         await asyncio.get_running_loop().create_future()
 
-    await EventLines(events(), 15.0, held=Held())({"type": "http"}, gone, stuck)
+    await EventStreamResponse(events(), 15.0, held=Held())({"type": "http"}, gone, stuck)
     assert held == ["held", "left"]
 
 
@@ -167,7 +167,7 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
 
     monkeypatch.setattr(workers_module.multiprocessing, "get_context", lambda _: Context)
     monkeypatch.setattr(workers_module.os, "kill", lambda pid, number: told.append((pid, number)))
-    workers = Workers(Settings(store=tmp_path / "r.sqlite3"), None)
+    workers = WorkerProcesses(Settings(store=tmp_path / "r.sqlite3"), None)
     workers._start()
     assert told == [(2**22, 15)]
     workers._start()
@@ -175,4 +175,4 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
 
 
 def test_the_name_of_a_run_stays_within_its_place():
-    assert Following(0, 1).call("../a b", text=False).path == "/v1/runs/..%2Fa%20b/events"
+    assert EventCursor(0, 1).call("../a b", text=False).path == "/v1/runs/..%2Fa%20b/events"

@@ -18,7 +18,7 @@ from reason.core.errors import (
     UserError,
 )
 from reason.core.events import RunFailed, RunFinished, TextDelta
-from reason.sidecar.auth import EVERYBODY
+from reason.sidecar.auth import ANONYMOUS
 from reason.sidecar.runs import LiveRun
 from support.run_manager import ANNE, BEN, Gate, config_of, desk_on, left_behind
 from support.scripted_model import ScriptedModel, replies
@@ -87,7 +87,7 @@ async def test_tenants_do_not_see_one_another(path, models):
         for look in (desk.attach, desk.record, desk.cancel, desk.resume):
             with pytest.raises(UnknownName):
                 await look(run.id, BEN)
-        assert (await desk.attach(run.id, EVERYBODY)) is run  # who may see all
+        assert (await desk.attach(run.id, ANONYMOUS)) is run  # who may see all
         gate.open.set()
         await run.result()
         with pytest.raises(UnknownName):
@@ -390,7 +390,7 @@ async def test_what_a_killed_process_left_can_be_cancelled_before_it_is_taken_up
 
 
 async def test_a_run_that_kills_whoever_takes_it_up_is_given_up_in_the_end(path, models, monkeypatch):
-    monkeypatch.setattr("reason.sidecar.runs.MOST_BEGINNINGS", 2)
+    monkeypatch.setattr("reason.sidecar.runs.MAX_STARTS", 2)
     async with desk_on(path, models, step=(gate := Gate())) as desk:
         run = await desk.start(config_of(desk), ANNE)
         for _ in range(2):

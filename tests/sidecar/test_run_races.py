@@ -6,7 +6,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
-from reason.core.store.protocol.protocol import RunRecord
+from reason.core.store.protocol import RunRecord
 from reason.sidecar.native.schemas import summary_of
 from support.run_manager import ANNE, Gate, config_of, desk_on, left_behind
 

@@ -1,13 +1,13 @@
 import gc
 
-from reason.sidecar.server import YOUNG, settled_heap
+from reason.sidecar.server import GC_THRESHOLDS, frozen_heap
 
 
 def test_what_is_there_is_out_of_sight_as_long_as_the_server_runs():
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
-    with settled_heap():
+    with frozen_heap():
         assert gc.get_freeze_count() > frozen + 1000
-        assert gc.get_threshold() == (YOUNG, *before[1:])
+        assert gc.get_threshold() == (GC_THRESHOLDS, *before[1:])
         made = []
         made.append(made)
         del made

@@ -31,11 +31,11 @@ from reason.sidecar.client import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
     AsyncSidecarClient,
+    EventCursor,
     EventReader,
-    Following,
     SidecarClient,
+    raise_for_status,
     readiness,
-    refuse,
 )
 from reason.sidecar.error_objects import error_from, error_object
 from support.answers import plain_answer
@@ -347,7 +347,7 @@ def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
         502, text=told, headers=[(b"Retry-After", b"\xb2")], request=httpx.Request("GET", "http://x/y")
     )
     with pytest.raises(BackendError, match="/y was answered with status 502"):
-        refuse(proxy)
+        raise_for_status(proxy)
     ready = httpx.Response(503, text='{"ready": ' + told, request=httpx.Request("GET", "http://x/readyz"))
     with pytest.raises(InvalidResponse, match="the reply to /readyz is not one of this API"):
         readiness(ready)
@@ -356,7 +356,7 @@ def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
 @pytest.mark.parametrize(("told", "wait"), [(3, 3.0), (-1, 0.0), (1e9, LONGEST_DELAY_S), ("soon", None), (None, None)])
 def test_it_waits_as_long_as_an_error_says_in_seconds(told, wait):
     error = error_from({"code": "rate_limited", "message": "m", "retry_after_s": told})
-    assert Following(0, reconnects=1).again(error) == (FIRST_DELAY_S if wait is None else wait)
+    assert EventCursor(0, reconnects=1).again(error) == (FIRST_DELAY_S if wait is None else wait)
 
 
 def test_the_client_needs_nothing_of_the_server():

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from reason.verify.attribution.segments import Segment
-from reason.verify.claims import Claim
+from reason.verify.types import Claim
+
 from support.scripted_model import END, Distribution, Script, ScriptedModel
 
 CLAIM = Claim(text="x", start=0, end=1)

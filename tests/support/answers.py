@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reason.core.answer import Answer, RunUsage
+from reason.core.types import Answer, RunUsage
 
 
 def plain_answer(answer: str = "42", **fields: Any) -> Answer:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from reason.core.question import Document, Question
+from reason.core.types import Document, Question
 from reason.verify.attribution.segments import Segment, segments_of
-from reason.verify.claims import Claim
+from reason.verify.types import Claim
 
 
 class CopiedFact(NamedTuple):

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.injected_models import opened_models
-from reason.core.api_keys import ApiKey, KeyLimits
 from reason.core.settings import Settings
+from reason.core.store.protocol import ApiKey, KeyLimits
+from reason.sidecar.api_keys import new_key
 from reason.sidecar.app import create_app
-from reason.sidecar.gate.key_text import new_key
+
+from support.injected_models import opened_models
 from support.scripted_model import ScriptedModel, replies
 
 

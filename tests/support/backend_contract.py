@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, ContextTooLong
-from reason.core.messages import Chunk, Prompt, Request, Sampling
-from reason.serving.grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
+from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.serving.model import Feature, LanguageModel
+from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from reason.serving.tool_calls import TRIAL_TOOL
 
 ENOUGH = 200
@@ -55,7 +55,7 @@ def need(model: LanguageModel, *features: Feature) -> None:
 
 
 def greedy(prompt: Prompt, max_tokens: int, **more: Any) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=max_tokens, seed=0, **more))
+    return Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=max_tokens, seed=0, **more))
 
 
 async def one(model: LanguageModel, request: Request) -> Any:
@@ -74,7 +74,7 @@ async def test_replies_come_in_the_order_of_the_requests(backend: LanguageModel,
 
 
 async def test_samples_of_one_request_are_numbered_and_differ(backend: LanguageModel, probe: Probe) -> None:
-    sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=3)
+    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=3)
     [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
     assert [s.sample_index for s in samples] == list(range(12))
     assert all(s.ok for s in samples)
@@ -87,8 +87,8 @@ async def test_a_seed_gives_the_same_samples_again_and_another_seed_others(
     need(backend, "seed")
 
     async def texts(seed: int, samples: tuple[int, ...] | None = None) -> list[str]:
-        sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=seed)
-        [made] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling, samples=samples)])
+        sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=seed)
+        [made] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling, sample_indices=samples)])
         return [s.text for s in made]
 
     first = await texts(7)
@@ -113,13 +113,13 @@ async def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(backend
     [*_, last] = [piece async for piece in backend.stream(request)]
     assert last.completion is not None
     assert (cut.finish_reason, cut.stopped_by) == ("stop", stop if probe.tells_stop else None)
-    assert last.completion.stopped_by == cut.stopped_by
+    assert last.completion.stop_reason == cut.stopped_by
     short = await one(backend, greedy(probe.prompt, 1, stop=("never said",)))
     assert (short.finish_reason, short.stopped_by) == ("length", None)
     asked = [greedy(p, ENOUGH, stop=("never said",)) for p in (probe.prompt, *probe.others)]
     ended = [c for [c] in await backend.generate(asked) if c.finish_reason == "stop"]
     assert ended, "one of the probe's greedy replies must come to its end"
-    assert {c.stopped_by for c in ended} == {"" if probe.tells_stop else None}
+    assert {c.stop_reason for c in ended} == {"" if probe.tells_stop else None}
 
 
 async def test_max_tokens_bounds_a_sample(backend: LanguageModel, probe: Probe) -> None:
@@ -155,7 +155,7 @@ async def test_alternatives_are_sorted_and_hold_the_greedy_token(backend: Langua
 
 
 async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe: Probe) -> None:
-    sampling = Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=3, seed=1)
+    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=3, seed=1)
     [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
     assert samples[0].usage.prompt_tokens > 0
     counted = backend.count_tokens(probe.prompt)
@@ -172,7 +172,7 @@ async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe:
 async def test_the_listener_hears_everything_once(backend: LanguageModel, probe: Probe) -> None:
     heard: list[Chunk] = []
     requests = [
-        Request(prompt=p, sampling=Sampling(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5))
+        Request(prompt=p, sampling=SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5))
         for p in probe.others
     ]
     replies = await backend.generate(requests, heard.append)
@@ -198,7 +198,7 @@ async def test_a_stream_is_the_sample_in_pieces(backend: LanguageModel, probe: P
 
 async def test_cancelling_leaves_nothing_running(backend: LanguageModel, probe: Probe) -> None:
     begun = asyncio.Event()
-    sampling = Sampling(temperature=1.0, max_tokens=200, n=4, seed=1, ignore_eos=False)
+    sampling = SamplingParams(temperature=1.0, max_tokens=200, n=4, seed=1, ignore_eos=False)
     requests = [Request(prompt=p, sampling=sampling) for p in probe.others]
     task = asyncio.create_task(backend.generate(requests, lambda chunk: begun.set()))
     await asyncio.wait_for(begun.wait(), 60)
@@ -234,7 +234,7 @@ async def test_a_prefix_is_continued_as_if_the_model_had_written_it(backend: Lan
 
 
 async def test_a_text_is_held_to_a_json_schema_or_the_request_is_refused(backend: LanguageModel, probe: Probe) -> None:
-    sampling = Sampling(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, logprobs=False, json_schema=TRIAL_SCHEMA)
+    sampling = SamplingParams(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, logprobs=False, json_schema=TRIAL_SCHEMA)
     request = Request(prompt=probe.prompt, sampling=sampling)
     if not backend.capabilities.json_schema:
         with pytest.raises(CapabilityMissing, match="json_schema"):
@@ -266,7 +266,7 @@ async def test_scores_agree_with_the_logprobs_of_generation(backend: LanguageMod
     [scored, short] = await backend.score(probe.prompt, [made.token_ids, made.token_ids[:2]])
     assert scored.token_ids == made.token_ids
     assert scored.logprobs == pytest.approx(made.logprobs, abs=probe.tolerance)
-    assert scored.greedy
+    assert scored.is_greedy
     assert short.logprobs == pytest.approx(made.logprobs[:2], abs=probe.tolerance)
     assert scored.usage.prompt_tokens > short.usage.prompt_tokens
     assert await backend.score(probe.prompt, []) == []

@@ -10,19 +10,20 @@ import re
 from functools import lru_cache
 
 from reason.core.budget import Ledger
-from reason.core.question import Question
 from reason.core.run import Run
-from reason.reasoning.rlot import wording
+from reason.core.types import Question
+from reason.reasoning.rlot import prompts
 from reason.reasoning.rlot.block_runner import BlockRunner, Limits
 from reason.reasoning.rlot.blocks import NAMES
 from reason.reasoning.rlot.episode import Episode
 from reason.reasoning.rlot.rlot import RLoT
 from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_rewards import MeteredReward
-from reason.serving.recorded import RecordedModel
-from support.stored_runs import RunDesk
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.scorers import MeteredReward
+
 from support.scripted_model import END, ScriptedModel
+from support.stored_runs import RunDesk
 
 QUESTION = Question(text="How many apples are left?", kind="number")
 KINDS = {
@@ -30,11 +31,11 @@ KINDS = {
     "solve": "Solve subtask ",
     "summary": "a short summary of the results above",
     "plans": " different plans for step ",
-    "compare": wording.COMPARE,
+    "compare": prompts.COMPARE,
     "follow": "Follow plan ",
     "refine": "Is anything in it wrong or unclear?",
     "assess": "Score each statement:",
-    "finished": wording.FINISHED,
+    "finished": prompts.FINISHED,
     "answer": "Give the final answer ",
     "choose": "What is best to do next?",
     "reason": "the one next step towards the answer",
@@ -182,7 +183,7 @@ class BlockDesk(RunDesk):
         """The run that ended last once more, with what the store has and no model."""
         config_, main = self.run.config, self.model
         out_of_time = config_.budget.seconds is not None
-        recorded = RecordedModel(main.name, main.identity, main.capabilities, out_of_time=out_of_time)
+        recorded = RecordedModel(main.name, main.identity, main.capabilities, limit="seconds" if out_of_time else None)
         timeless = config_.model_copy(update={"budget": config_.budget.model_copy(update={"seconds": None})})
         run = Run(self.run.id, timeless, self.store, recording=False)
         metered = MeteredModel(recorded, "main", run)

@@ -9,13 +9,12 @@ from typing import Any
 
 from reason.core.calibration import CalibrationCurve, CalibrationMap, CalibrationScores
 from reason.core.messages import Failure
-from reason.evals.comparison import StoredRun
-from reason.evals.folder import Manifest, RunFolder
-from reason.evals.plan import DatasetUse, EvalPlan, TaskSource
-from reason.evals.rows import Row
-from reason.reasoning.strategy import make_strategy
+from reason.evals.plan import DatasetInfo, DatasetSource, EvalPlan
+from reason.evals.results import ResultRow
+from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
+from reason.reasoning.strategy import create_strategy
 
-_, PARAMETERS = make_strategy("self-consistency", {"n": 8, "temperature": 0.7, "max_tokens": 60})
+_, PARAMETERS = create_strategy("self-consistency", {"n": 8, "temperature": 0.7, "max_tokens": 60})
 """Those of self-consistency, complete."""
 HALVED = CalibrationCurve(method="isotonic", knots=((0.0, 0.0), (1.0, 0.5)))
 
@@ -42,7 +41,7 @@ def make_map(**changed: Any) -> CalibrationMap:
     return CalibrationMap(**{**fields, **changed})
 
 
-def make_row(name: str, confidence: float | None, correct: bool | None, seed: int = 0, **changed: Any) -> Row:
+def make_row(name: str, confidence: float | None, correct: bool | None, seed: int = 0, **changed: Any) -> ResultRow:
     fields: dict[str, Any] = {
         "id": name,
         "seed": seed,
@@ -58,17 +57,17 @@ def make_row(name: str, confidence: float | None, correct: bool | None, seed: in
         "correct": correct,
         "parsed": True,
     }
-    return Row(**{**fields, **changed})
+    return ResultRow(**{**fields, **changed})
 
 
-def failed_row(name: str, confidence: float | None) -> Row:
+def failed_row(name: str, confidence: float | None) -> ResultRow:
     """A row that ended with an error."""
     return make_row(name, confidence, None, parsed=False, error=Failure(code="backend_error", message="gone"))
 
 
 def make_plan(seeds: Sequence[int] = (0,), **changed: Any) -> EvalPlan:
     fields: dict[str, Any] = {
-        "dataset": DatasetUse(name="sums", source="made up", fingerprint="f" * 64, size=40),
+        "dataset": DatasetInfo(name="sums", source="made up", fingerprint="f" * 64, size=40),
         "strategy": "self-consistency",
         "parameters": PARAMETERS,
         "models": {"main": "scripted"},
@@ -77,12 +76,12 @@ def make_plan(seeds: Sequence[int] = (0,), **changed: Any) -> EvalPlan:
     return EvalPlan(**{**fields, **changed})
 
 
-def make_run(rows: Sequence[Row], path: Path = Path("nowhere"), **changed: Any) -> StoredRun:
+def make_run(rows: Sequence[ResultRow], path: Path = Path("nowhere"), **changed: Any) -> StoredRun:
     """A finished run of these rows."""
     plan = make_plan(sorted({r.seed for r in rows}) or [0], **changed)
-    manifest = Manifest(
+    manifest = RunManifest(
         plan=plan,
-        task=TaskSource(dataset="sums"),
+        task=DatasetSource(dataset="sums"),
         label="votes",
         keys=tuple(r.key for r in rows),
         complete=True,
@@ -90,10 +89,10 @@ def make_run(rows: Sequence[Row], path: Path = Path("nowhere"), **changed: Any) 
     return StoredRun(path, manifest, list(rows))
 
 
-def write_run(rows: Sequence[Row], path: Path, **changed: Any) -> Path:
+def write_run(rows: Sequence[ResultRow], path: Path, **changed: Any) -> Path:
     """The same on disk."""
     run = make_run(rows, path, **changed)
-    with RunFolder(path) as folder:
+    with RunDirectory(path) as folder:
         folder.begin(run.manifest, resume=False)
         folder.finish(run.manifest, rows)
     return path

@@ -97,11 +97,11 @@ parameters = { n = 2 }
 INDEX = """
 from pathlib import Path
 from reason.core.settings import load_settings
-from reason.reasoning.brains.brain import Snippet
-from reason.reasoning.brains.faiss_index import save_faiss_brain
-from reason.serving.embeddings import open_embedding
+from reason.reasoning.retrieval.sources.protocol import Snippet
+from reason.reasoning.retrieval.sources.faiss import save_faiss_brain
+from reason.serving.encoders.protocols import load_embedding_model
 
-embedding = await open_embedding(None, load_settings())
+embedding = await load_embedding_model(None, load_settings())
 await save_faiss_brain(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)
 await embedding.aclose()
 """
@@ -109,8 +109,8 @@ await embedding.aclose()
 EARLIER = {
     "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
     "docs/viewer.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
-    "docs/cli.md": "reason eval gsm8k -s glimp -m LARGE --small-model SMALL --out runs/glimp-dev",
-    "docs/routers.md": "reason eval gsm8k -s glimp -m LARGE --small-model SMALL --limit 3 --out runs/glimp-dev",
+    "docs/cli.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --out runs/glimprouter-dev",
+    "docs/routers.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --limit 3 --out runs/glimprouter-dev",
 }
 """What the reader of a page did before, by page."""
 

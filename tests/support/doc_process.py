@@ -59,15 +59,15 @@ def put_in_place(tiny: Path) -> None:
     """Put models and data sets in the place of a reader's."""
     import reason.agents.reasoner
     import reason.evals.datasets.loading as loading
-    import reason.evals.navigator.desk
-    import reason.evals.routing.gathering
-    import reason.serving.open
-    import reason.serving.reward_models.opening
-    from reason.evals.datasets.rows import RawRow
+    import reason.evals.training.navigator.episodes
+    import reason.evals.training.routers.fitting
+    import reason.serving.factory
+    import reason.serving.rewards.factory
+    from reason.evals.datasets.records import Record
 
-    opening = reason.serving.open.open_model
+    opening = reason.serving.factory.load_model
 
-    async def open_model(name: str, settings: Any, *more: Any) -> Any:
+    async def load_model(name: str, settings: Any, *more: Any) -> Any:
         kind = os.environ["DOCS_MODEL"]
         named = name.replace("FOLDER", "Qwen3-8B")
         if kind == "scripted":
@@ -88,12 +88,12 @@ def put_in_place(tiny: Path) -> None:
 
     for module in (
         reason.agents.reasoner,
-        reason.evals.navigator.desk,
-        reason.evals.routing.gathering,
-        reason.serving.open,
-        reason.serving.reward_models.opening,
+        reason.evals.training.navigator.episodes,
+        reason.evals.training.routers.fitting,
+        reason.serving.factory,
+        reason.serving.rewards.factory,
     ):
-        module.open_model = open_model  # type: ignore[attr-defined]
+        module.load_model = load_model  # type: ignore[attr-defined]
     loading.read_hub = read_hub
 
 
@@ -125,13 +125,13 @@ LOADED = (
     "langchain_core.runnables",
     "sentence_transformers",
     "transformers.models.auto",
-    "reason.agents.verify_text",
+    "reason.agents.verification",
     "reason.cli.main",
     "reason.cli.serve",
-    "reason.evals.evaluation",
-    "reason.evals.sweeping",
-    "reason.reasoning.brains.opening",
-    "reason.serving.embeddings",
+    "reason.evals.runner",
+    "reason.evals.sweep",
+    "reason.reasoning.retrieval.sources.factory",
+    "reason.serving.encoders.protocols",
     "reason.serving.local.engine",
     "reason.sidecar.server",
     "reason.verify.entailment.embedded",
@@ -141,7 +141,7 @@ LOADED = (
 def load_everything() -> None:
     """Load what commands import one by one, as far as it starts no threads."""
     from reason.reasoning.strategy import STRATEGIES
-    from reason.serving.litellm.target import load_litellm
+    from reason.serving.litellm.providers import load_litellm
 
     for name in LOADED:
         importlib.import_module(name)
@@ -239,4 +239,3 @@ def main(address: str, tiny: str) -> None:
                     sys.stderr.flush()
                 os._exit(0)
             connection.close()
-

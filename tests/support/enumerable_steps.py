@@ -44,8 +44,8 @@ class KnownSteps:
 
         def world(search, expand):
             prefix, told = search.tree.text(expand.node), []
-            if expand.given:
-                for step in expand.given:
+            if expand.given_steps:
+                for step in expand.given_steps:
                     told.append(self.step(prefix, step, tokens=0))
                     prefix += step
                 return told
@@ -67,7 +67,7 @@ class KnownSteps:
         roots = {expand.node: text for expand, text in zip(batch, references, strict=True)}
         while True:
             batch = search.ask()
-            if search.sweeps:
+            if search.records:
                 break
             for expand in batch:
                 prefix = search.tree.text(expand.node)

@@ -6,14 +6,14 @@ import random
 import re
 from typing import Self
 
-from reason.core.answer import Answer
-from reason.core.question import Question
-from reason.evals.items import Dataset, Item, MathGold, Score, fingerprint
-from reason.evals.plan import TaskSource
-from reason.evals.task import Task, task_of
+from reason.core.types import Answer, Question
+from reason.evals.datasets.items import Dataset, Item, MathGold, Score, fingerprint
+from reason.evals.plan import DatasetSource
+from reason.evals.task import Task, make_task
+
 from support.scripted_model import END, Distribution
 
-SOURCE = TaskSource(dataset="sums")
+SOURCE = DatasetSource(dataset="sums")
 
 
 def sums(n: int) -> Dataset:
@@ -62,7 +62,7 @@ class TextJudge:
 
 def sums_task(n: int) -> Task:
     """The sums with their scorer."""
-    return task_of(sums(n), TextJudge)
+    return make_task(sums(n), TextJudge)
 
 
 def adder(text: str) -> Distribution:

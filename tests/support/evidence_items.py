@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from reason.verify.fusion.items import Item
-from reason.verify.fusion.parameters import FusionParameters
-from reason.verify.support import Support, support
+from reason.verify.fusion import FusionParameters, Item
+from reason.verify.types import Support, support
 
 A = Support(0.9, 0.05, 0.05)
 B = Support(0.05, 0.9, 0.05)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from reason.core.errors import UserError
-from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling, TopToken
-from reason.serving.hooks import HookState, hook_names, make_hooks
+from reason.core.messages import Completion, LogitsProcessorSpec, Message, Prompt, Request, SamplingParams, TopToken
+from reason.serving.logits_processors import ProcessorState, logits_processor_names, make_logits_processors
+
 from support.scripted_model import END, ScriptedModel, replies
 
 VOCABULARY = 256
@@ -168,7 +169,7 @@ class FaultServer:
         return {"data": [{"index": i, "data": [float(len(t))]} for i, t in enumerate(body["input"])]}
 
     def _hooks(self, body: Any) -> Any:
-        return {"hooks": sorted(hook_names(groups=False)) if self.hooks else []}
+        return {"hooks": sorted(logits_processor_names(groups=False)) if self.hooks else []}
 
     def _reports(self, body: Any) -> Any:
         return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}
@@ -250,7 +251,7 @@ class FaultServer:
         stop = body.get("stop") or ()
         return Request(
             prompt=prompt,
-            sampling=Sampling(
+            sampling=SamplingParams(
                 temperature=body.get("temperature", 1.0),
                 max_tokens=body.get("max_tokens", 16),
                 n=(body.get("n") or 1) if self.many else 1,
@@ -325,13 +326,13 @@ class FaultServer:
             return None
         return ScriptedModel(replies(json.dumps(instance(schema))))
 
-    def _hooked(self, prompt: Prompt, sampling: Sampling, endless: bool, order: Any) -> list[Piece]:
+    def _hooked(self, prompt: Prompt, sampling: SamplingParams, endless: bool, order: Any) -> list[Piece]:
         """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
-        hooks = make_hooks([HookCall.model_validate(c) for c in order["hooks"]], "fault server")
+        hooks = make_logits_processors([LogitsProcessorSpec.model_validate(c) for c in order["hooks"]], "fault server")
         before = self.model.render(prompt)
         said: list[int] = []
         ends = frozenset({ord(END)})
-        states = {n: HookState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in hooks}
+        states = {n: ProcessorState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in hooks}
         draw = random.Random(f"{sampling.seed}/hooked")
         pieces: list[Piece] = []
         failure = None
@@ -444,7 +445,7 @@ def _pieces(made: Completion) -> list[Piece]:
             logprob,
             top,
             made.finish_reason if i == last else None,
-            made.stopped_by if i == last else None,
+            made.stop_reason if i == last else None,
         )
         for i, (token, logprob, top) in enumerate(zip(made.token_ids, made.logprobs or (), tops, strict=True))
     ]

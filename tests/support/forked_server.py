@@ -19,7 +19,7 @@ from typing import Any
 MOTHER = """
 import json, os, sys
 import reason.cli.main, reason.cli.serve, reason.sidecar.server
-from reason.serving.litellm.target import load_litellm
+from reason.serving.litellm.providers import load_litellm
 load_litellm()
 import threading
 assert threading.active_count() == 1, threading.enumerate()

@@ -20,27 +20,26 @@ from unittest.mock import patch
 
 import anyio
 import httpx
-from support.fuzz_texts import Target, text_of
 from openai import APIError
 from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import BadReply, DataError, ReasonError, UserError
-from reason.core.event_sinks import read_events
-from reason.core.events import EVENT
-from reason.core.json_lines import json_lines
+from reason.core.errors import DataError, InvalidResponse, ReasonError, UserError
+from reason.core.events import EVENT_ADAPTER, read_events
+from reason.core.files import json_lines
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.costs import Prices, share
-from reason.serving.litellm.events import EventReader
-from reason.serving.litellm.reading import Reading, completed, token_id
-from reason.serving.litellm.target import Target as Provider
-from reason.sidecar import client_calls
-from reason.sidecar.gate.bodies import check_json
-from reason.sidecar.openai.asking import chat_asks
-from reason.sidecar.openai.chat_request import ChatRequest
-from reason.sidecar.openai.responses import _asks
-from reason.sidecar.openai.responses_request import ResponsesRequest
+from reason.serving.litellm.providers import Prices, share
+from reason.serving.litellm.providers import Target as Provider
+from reason.serving.litellm.responses import Reading, completed, token_id
+from reason.serving.litellm.transport import EventReader
+from reason.sidecar import client as client_calls
+from reason.sidecar.middleware import check_json
+from reason.sidecar.openai.requests import ChatRequest, ResponsesRequest
+from reason.sidecar.openai.responses import _run_request
+from reason.sidecar.openai.run_config import chat_run_request
 
-UNKNOWN_SHAPE = (BadReply, APIError, ValueError, TypeError, KeyError, AttributeError, IndexError)
+from support.fuzz_texts import Target, text_of
+
+UNKNOWN_SHAPE = (InvalidResponse, APIError, ValueError, TypeError, KeyError, AttributeError, IndexError)
 """What `serving.litellm.faults.explain` makes a `BackendError` of."""
 PLACE = Provider(
     name="openai/m", provider="openai", served="m", api_base="http://127.0.0.1:1", api_key="", key_env="KEY",
@@ -99,7 +98,7 @@ def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
         for piece in pieces:
             events += reader.feed(piece)
         events += reader.end()
-    except (BadReply, ValueError) as e:
+    except (InvalidResponse, ValueError) as e:
         return [], type(e).__name__
     return events, "done" if reader.done else "open"
 
@@ -122,12 +121,12 @@ def client_stream(data: bytes) -> None:
         client_calls.readiness(refusal)
     refused = None
     try:
-        client_calls.refuse(refusal)
+        client_calls.raise_for_status(refusal)
     except ReasonError as e:
         refused = e
     assert refused is not None
     with suppress(ReasonError):
-        assert 0 <= client_calls.Following(0, reconnects=3).again(refused) <= client_calls.LONGEST_DELAY_S
+        assert 0 <= client_calls.EventCursor(0, reconnects=3).again(refused) <= client_calls.LONGEST_DELAY_S
 
 
 def openai_bodies(data: bytes) -> None:
@@ -140,12 +139,12 @@ def openai_bodies(data: bytes) -> None:
     asked, status = None, 422
     try:
         if data[0] & 1:
-            asked = chat_asks(ChatRequest.model_validate(given), reasoner(), "tenant")
+            asked = chat_run_request(ChatRequest.model_validate(given), reasoner(), "tenant")
         else:
             app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), desk=None))
             body = ResponsesRequest.model_validate(given)
             if body.previous_response_id is None:  # else it would be looked up in a store
-                asked = anyio.run(_asks, body, app, SimpleNamespace(tenant="tenant"))
+                asked = anyio.run(_run_request, body, app, SimpleNamespace(tenant="tenant"))
     except ValidationError:
         pass
     except ReasonError as e:
@@ -161,7 +160,7 @@ def stored_events(data: bytes) -> None:
     path.write_bytes(data)
     try:
         for event in read_events(path):
-            again = EVENT.validate_json(event.model_dump_json())
+            again = EVENT_ADAPTER.validate_json(event.model_dump_json())
             assert again.model_dump_json() == event.model_dump_json()
     except DataError as e:
         said = str(e)

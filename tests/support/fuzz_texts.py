@@ -9,32 +9,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from reason.core.answer import Candidate
-from reason.core.messages import Completion
-from reason.core.question import Question
-from reason.core.tools import canonical, is_canonical, read_json
-from reason.reasoning.answers import extract
-from reason.reasoning.candidates import read_candidate, whole_sentences
-from reason.reasoning.coat.replies import read_items, read_scores
-from reason.reasoning.equivalence import is_heavy
-from reason.reasoning.plain_forms import formula_form, same_plainly, text_form
-from reason.reasoning.reading import read
+from reason.core.messages import Completion, canonical_calls, is_canonical_calls, parse_json
+from reason.core.types import Candidate, Question
+from reason.reasoning.answers.equivalence import equal_without_algebra, is_heavy, normalize_formula, normalize_text
+from reason.reasoning.answers.extraction import extract_answer
+from reason.reasoning.answers.normalization import read
+from reason.reasoning.candidates import complete_sentences, read_candidate
+from reason.reasoning.coat.association import read_items
+from reason.reasoning.coat.judge import read_scores
 from reason.reasoning.rlot.assessment import read_assessment
-from reason.reasoning.rlot.replies import read_list, read_number, read_step, read_yes_no
-from reason.reasoning.sentences import addition, sentence_spans
-from reason.reasoning.steps import split_steps
-from reason.reasoning.universal_self_consistency import read_choice
-from reason.serving.tool_calls import CallReader, read_calls, read_object
-from reason.verify.edgejury.asked_stances import read_stances
-from reason.verify.edgejury.blinding import Blinding
-from reason.verify.edgejury.chair_reading import read_chair
-from reason.verify.edgejury.closed import read_opinion
-from reason.verify.edgejury.lenient_json import find_object, find_text
-from reason.verify.edgejury.option_orders import OptionOrder
-from reason.verify.edgejury.reviewing import read_review
-from reason.verify.entailment.judge_prompts import read_vote
-from reason.verify.splitting.by_model import read_entries
-from reason.verify.splitting.rules import split_by_rules
+from reason.reasoning.rlot.block_runner import read_list, read_number, read_step, read_yes_no
+from reason.reasoning.segmentation import addition, sentence_spans, split_steps
+from reason.reasoning.voting.universal_self_consistency import parse_choice
+from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
+from reason.verify.claims.model_splitter import read_entries
+from reason.verify.claims.splitter import split_by_rules
+from reason.verify.edgejury.anonymity import Blinding, OptionOrder
+from reason.verify.edgejury.answering import read_opinion
+from reason.verify.edgejury.chair import read_chair
+from reason.verify.edgejury.labels import read_stances
+from reason.verify.edgejury.requests import find_object, find_text
+from reason.verify.edgejury.review import read_review
+from reason.verify.entailment.judge import read_vote
 
 Target = Callable[[bytes], None]
 
@@ -61,15 +57,15 @@ def text_of(data: bytes) -> str:
 def answer_extraction(data: bytes) -> None:
     """An answer lies where it says, and candidates are read whatever the question's kind."""
     question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
-    found = extract(text, question)
-    assert found == extract(text, question)
+    found = extract_answer(text, question)
+    assert found == extract_answer(text, question)
     if found is not None:
         assert found.value
         assert 0 <= found.start < found.end <= len(text)
         assert not question.choices or found.value in "ABCD"
     candidate = read_candidate(Completion(text=text, finish_reason="stop"), question)
     assert isinstance(candidate, Candidate)
-    assert text.startswith(whole_sentences(text))
+    assert text.startswith(complete_sentences(text))
     assert len(read(text).text) <= len(text)
 
 
@@ -77,11 +73,11 @@ def equality(data: bytes) -> None:
     """Plain equality is symmetric and every answer equals itself, whatever blanks stand around it."""
     a, _, b = text_of(data[1:]).partition("\n")
     kind = ("auto", "number", "math", "yes_no", "choice", "text")[data[0] % 6] if data else "auto"
-    assert same_plainly(a, a, kind) is True
-    assert same_plainly(a, b, kind) == same_plainly(b, a, kind)
+    assert equal_without_algebra(a, a, kind) is True
+    assert equal_without_algebra(a, b, kind) == equal_without_algebra(b, a, kind)
     if not a.endswith("\\"):  # before a blank, it is a blank of TeX's
-        assert same_plainly(a, f" {a} ", kind) is not False
-    for form in (text_form, formula_form):
+        assert equal_without_algebra(a, f" {a} ", kind) is not False
+    for form in (normalize_text, normalize_formula):
         assert isinstance(form(a), str)
     assert isinstance(is_heavy(a), bool)
 
@@ -124,23 +120,23 @@ def json_from_text(data: bytes) -> None:
     assert len(scores) == 2
     assert all(score is None or 0 <= score <= 1 for score in scores)
     try:
-        json.dumps(read_json(text), ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(parse_json(text), ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # it is no JSON, and said so
-        assert not is_canonical(text)
+        assert not is_canonical_calls(text)
 
 
 def tool_calls(data: bytes) -> None:
     """However a reply is cut into pieces, the same text and calls come of it; calls have a canonical text."""
     whole, text = bool(data[:1] and data[0] & 1), text_of(data[2:])
-    rest, calls = read_calls(text, TOOLS, whole=whole)
-    reader, told, step = CallReader(TOOLS, whole=whole), "", 1 + (data[1] if len(data) > 1 else 0) % 7
+    rest, calls = parse_tool_calls(text, TOOLS, whole=whole)
+    reader, told, step = ToolCallParser(TOOLS, whole=whole), "", 1 + (data[1] if len(data) > 1 else 0) % 7
     for at in range(0, len(text), step):
         told += reader.push(text[at : at + step])
     told += reader.finish()
     assert (told, tuple(reader.calls)) == (rest, calls)
     assert all(call.name in TOOLS and call.values is not None for call in calls)
-    assert not calls or is_canonical(canonical(calls))
-    read_object(text, TOOLS)
+    assert not calls or is_canonical_calls(canonical_calls(calls))
+    parse_call_json(text, TOOLS)
 
 
 def judgements(data: bytes) -> None:
@@ -162,7 +158,7 @@ def judgements(data: bytes) -> None:
     assert read_number(text, 4) in (None, *range(1, 5))
     completion = Completion(text=text, finish_reason="stop")
     read_step(completion)
-    choice = read_choice(completion, 3)
+    choice = parse_choice(completion, 3)
     assert choice is None or 0 <= choice.index < 3
     assert 0 <= read_assessment(text).missing <= 7
 

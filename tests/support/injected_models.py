@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reason.agents import reasoner as reasoner_module
+
 from support.scripted_model import ScriptedModel
 
 
@@ -13,12 +14,12 @@ from support.scripted_model import ScriptedModel
 def opened_models(models: Mapping[str, ScriptedModel]) -> Iterator[None]:
     """Inside, reasoners open these, by their strings, and no others."""
 
-    async def open_model(name: str, *_: object) -> ScriptedModel:
+    async def load_model(name: str, *_: object) -> ScriptedModel:
         return models[name]
 
-    before = reasoner_module.open_model
-    reasoner_module.open_model = open_model  # type: ignore[assignment]
+    before = reasoner_module.load_model
+    reasoner_module.load_model = load_model  # type: ignore[assignment]
     try:
         yield
     finally:
-        reasoner_module.open_model = before
+        reasoner_module.load_model = before

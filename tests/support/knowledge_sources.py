@@ -8,11 +8,11 @@ import zlib
 
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.messages import Usage
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.reasoning.brains.brain import Snippet
+from reason.core.types import Question
+from reason.reasoning.retrieval.sources.protocol import Snippet
 
 
 class ScriptedBrain:
@@ -125,7 +125,7 @@ class WordEmbedding:
     async def count_tokens(self, texts):
         return [len(t.split()) for t in texts]
 
-    def most_usd(self, texts):
+    def max_usd(self, texts):
         return 0.0
 
     async def aclose(self):

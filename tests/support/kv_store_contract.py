@@ -1,7 +1,7 @@
 """What named prefixes must keep, run unchanged against every engine that has them.
 
-A test module imports everything from here and gives the fixture `bench`, a `Bench` without names, which calls
-`Bench.clear` after the test.
+A test module imports everything from here and gives the fixture `bench`, a `ModelUnderTest` without names, which calls
+`ModelUnderTest.clear` after the test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.messages import Completion, Prompt, Request, Sampling
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.serving.kv_store import KVStore, PinsPrefixes, PrefixState, PrefixTooLarge, kv_store_of
 from reason.serving.model import LanguageModel
 
@@ -67,7 +67,7 @@ class Bench:
         return (tokens - 1) // self.granule * self.granule
 
     async def reply(self, prompt: Prompt) -> Completion:
-        sampling = Sampling(temperature=0.0, max_tokens=8, seed=0, ignore_eos=True)
+        sampling = SamplingParams(temperature=0.0, max_tokens=8, seed=0, ignore_eos=True)
         [[completion]] = await self.model.generate([Request(prompt=prompt, sampling=sampling)])
         assert completion.ok, completion.failure
         return completion
@@ -434,11 +434,11 @@ async def test_many_at_once(bench: Bench) -> None:
 async def test_a_prefix_is_taken_over_under_its_own_salt_alone(bench: Bench) -> None:
     prompt = bench.prompt
     whole = bench.reusable(bench.tokens(prompt))
-    await bench.store.save("rules", prompt.salted("acme"))
+    await bench.store.save("rules", prompt.with_cache_salt("acme"))
     await bench.push_out(bench.model)
 
     async def reused(salt: str) -> int:
-        return (await bench.reply(prompt.salted(salt))).usage.cached_tokens
+        return (await bench.reply(prompt.with_cache_salt(salt))).usage.cached_tokens
 
     # each asks once: what somebody has asked before is in the engine's cache anyway
     assert [await reused(salt) for salt in ("acme", "other", "")] == [whole, 0, 0]

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reason.evals.verifying.judging import Judged
-from reason.evals.verifying.rows import ClaimRow, ranked
-from reason.verify.calibration.gold import Gold
+from reason.evals.verification.claims import LabelledClaim, ranked
+from reason.evals.verification.judging import JudgedClaim
+from reason.reasoning.retrieval.passages import Passage
 from reason.verify.entailment.protocol import Pair
-from reason.verify.evidence import Passage
-from reason.verify.support import Support
+from reason.verify.metrics import Gold
+from reason.verify.types import Support
 
 SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Support(0.1, 0.1, 0.8)}
 
@@ -28,17 +28,17 @@ def passage(name: str, text: str, page: str = "") -> Passage:
 
 def row(
     name: str, gold: Gold, texts: list[str], *, claim: str = "", group: str = "", source: str = "fever"
-) -> ClaimRow:
+) -> LabelledClaim:
     """A claim with a passage for each text; those that are "yes" or "no" are right, each enough."""
     shown = ranked([passage(f"{name}-{i}", text) for i, text in enumerate(texts)])
     right = tuple(p for p in shown if p.text.split()[-1] != "hm") if gold != "neutral" else ()
     sets = tuple((p.id,) for p in right)
-    return ClaimRow(source, name, claim or f"claim {name}", gold, shown, right, sets, group or name)
+    return LabelledClaim(source, name, claim or f"claim {name}", gold, shown, right, sets, group or name)
 
 
-def judged(one: ClaimRow) -> Judged:
+def judged(one: LabelledClaim) -> JudgedClaim:
     """The row with what its passages say."""
-    return Judged(one, tuple(said(Pair(p.text, one.claim, p.title)) for p in one.passages or ()))
+    return JudgedClaim(one, tuple(said(Pair(p.text, one.claim, p.title)) for p in one.passages or ()))
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:

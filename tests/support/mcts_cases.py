@@ -6,13 +6,14 @@ from dataclasses import replace
 from random import Random
 
 from hypothesis import strategies as st
-from reason.reasoning.search.monte_carlo import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.tree import Continuation
+
 from support.search_models import RandomWorld
 
 
 def search(**options):
-    return MonteCarlo(MonteCarloOptions(**{"k": 2, "max_depth": 99, "tau": None, **options}))
+    return MonteCarloTreeSearch(MCTSOptions(**{"k": 2, "max_depth": 99, "tau": None, **options}))
 
 
 def steps(*scores, **fields):
@@ -72,7 +73,7 @@ def resampling(world):
 
     def asked_again(done, expand):
         told = list(world(done, expand))
-        while lacking := done.lacks(expand, told):
+        while lacking := done.num_missing(expand, told):
             told += world(done, replace(expand, first=expand.first + len(told), n=lacking))
         return told
 

@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-from reason.core.answer import Answer, AnswerCandidate, Evidence, RunUsage
 from reason.core.events import (
     AssociatedItem,
-    EventFields,
+    Event,
     LeafSelected,
     MemoryAssociated,
     NodesSearched,
@@ -22,7 +21,7 @@ from reason.core.events import (
     SearchNode,
     StageStarted,
 )
-from reason.core.question import Question
+from reason.core.types import Answer, AnswerCandidate, Evidence, Question, RunUsage
 
 QUESTION = "When was the castle above the town where the painter Ida Holm was born built?"
 TEXTS = (
@@ -59,7 +58,7 @@ def thought(node_id: int, parent: int | None, v: float, n: float, **more: float)
 
 def noted_events(
     name: str = "mcts", notes: tuple[AssociatedItem, ...] = NOTES, query: str = "Ida Holm's town"
-) -> list[EventFields]:
+) -> list[Event]:
     """The search alone, as a strategy would tell it."""
     return [
         LeafSelected(search=name, path=(0,)),
@@ -108,10 +107,10 @@ def noted_answer(citations: tuple[Evidence, ...] = SOURCES) -> Answer:
     )
 
 
-def noted_run(citations: tuple[Evidence, ...] = SOURCES, **search: object) -> list[EventFields]:
+def noted_run(citations: tuple[Evidence, ...] = SOURCES, **search: object) -> list[Event]:
     """A whole run around the search, numbered and under its stage; `search` goes to `noted_events`."""
     answer = noted_answer(citations)
-    events: list[EventFields] = [
+    events: list[Event] = [
         RunStarted(question=Question(text=QUESTION), strategy="coat", models={"main": answer.model}, seed=answer.seed),
         StageStarted(stage="solve"),
         *noted_events(**search),  # type: ignore[arg-type]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager
 
+from reason.core.settings import Settings
+from reason.evals.training.navigator import episodes as desk_module
+from reason.evals.training.navigator import trainer as training_module
+from reason.evals.training.navigator.plan import NavigatorTrainerConfig, as_problems, make_navigator_plan
+from reason.evals.training.navigator.training import train_navigator
+from reason.reasoning.rlot.learner import Learning
+
 from support.block_model import BlockModel, BlockWorld, asked
 from support.eval_tasks import SOURCE, sums_task
-from reason.core.settings import Settings
-from reason.evals.navigator import desk as desk_module
-from reason.evals.navigator import training as training_module
-from reason.evals.navigator.plan import Schedule, make_training_plan
-from reason.evals.navigator.problems import problems_of
-from reason.evals.navigator.training import train
-from reason.reasoning.rlot.learning.learner import Learning
 from support.scripted_model import END, ScriptedModel
 
 SUM = re.compile(r"What is (\d+) \+ (\d+)")
@@ -75,7 +75,7 @@ def plan_of(folder, *, questions=24, reward="outcome", **how):
     task = sums_task(questions)
     settings = settings_of(folder, **({} if reward == "outcome" else {"reward_model": "scripted/reward"}))
     chosen = {"learning": QUICK, "parallel": 4, "validation": 4, "problems": "all", **how}
-    return make_training_plan([task], settings, reward=reward, **chosen), task
+    return make_navigator_plan([task], settings, reward=reward, **chosen), task
 
 
 class Workshop:
@@ -88,31 +88,31 @@ class Workshop:
         self.reward = reward
         self.opened = 0
 
-        async def open_model(name, *_):
+        async def load_model(name, *_):
             self.opened += 1
             return self.model
 
-        async def open_reward(name, *_):
+        async def load_reward_model(name, *_):
             return self.reward
 
         if not draws:
             monkeypatch.setattr(training_module, "learning_curve", lambda *_: "<svg/>")
-        monkeypatch.setattr(desk_module, "open_model", open_model)
-        monkeypatch.setattr(desk_module, "open_reward", open_reward)
+        monkeypatch.setattr(desk_module, "load_model", load_model)
+        monkeypatch.setattr(desk_module, "load_reward_model", load_reward_model)
 
     async def train(self, name="work", *, episodes=12, resume=False, watcher=None, store=None, task=None, **how):
         schedule_names = ("tokens", "checkpoint_every", "validate_every")
         schedule = {k: how.pop(k) for k in schedule_names if k in how}
         plan, made = plan_of(self.folder, **how)
         work = self.folder / name
-        return await train(
+        return await train_navigator(
             plan,
             [task or made],
             [SOURCE],
             work,
             work / "navigator.safetensors",
             settings_of(self.folder, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
-            schedule=Schedule(**{"episodes": episodes, "validate_every": 0, **schedule}),
+            schedule=NavigatorTrainerConfig(**{"episodes": episodes, "validate_every": 0, **schedule}),
             resume=resume,
             store=store,
             watcher=watcher,
@@ -128,7 +128,9 @@ class Workshop:
         @asynccontextmanager
         async def opened():
             settings = settings_of(self.folder)
-            async with desk_module.open_desk(plan, [task], settings, self.folder / "desk.db", limit=limit) as desk:
-                yield desk, problems_of("sums", task.items.values())
+            async with desk_module.open_episode_resources(
+                plan, [task], settings, self.folder / "desk.db", limit=limit
+            ) as desk:
+                yield desk, as_problems("sums", task.items.values())
 
         return opened()

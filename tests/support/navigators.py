@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from reason.reasoning.rlot.navigator import Navigator, NavigatorCard, save_navigator
-from reason.reasoning.rlot.network import SHAPES, DuelingNetwork
+from reason.reasoning.rlot.navigator import SHAPES, DuelingNetwork, Navigator, NavigatorCard, save_navigator
 
 TERMINATE = 4
 

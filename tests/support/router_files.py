@@ -6,10 +6,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from reason.routers.thresholds import RouterFile, quantiles_of
+from reason.routers.router_files import GlimpRouterFile, quantiles_of
 
 
-def make_router(**changed: Any) -> RouterFile:
+def make_router(**changed: Any) -> GlimpRouterFile:
     """A thousand entropies 0, 0.002, …, 1.998, of the models `small@1` and `large@1`, at a rate of a quarter."""
     fields: dict[str, Any] = {
         "small": "small",
@@ -29,10 +29,10 @@ def make_router(**changed: Any) -> RouterFile:
         "version": "0.0.1",
         "made": date(2026, 11, 1),
     }
-    return RouterFile(**{**fields, **changed})
+    return GlimpRouterFile(**{**fields, **changed})
 
 
-def write_router(router: RouterFile, path: Path) -> Path:
+def write_router(router: GlimpRouterFile, path: Path) -> Path:
     """The same on disk."""
     path.write_text(router.model_dump_json(exclude={"name"}))
     return path

@@ -12,8 +12,9 @@ from typing import Any
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from reason.sidecar.admission import Admission
-from reason.sidecar.callers import Caller
-from reason.sidecar.desk import RunDesk
+from reason.sidecar.auth import Caller
+from reason.sidecar.run_manager import RunManager
+
 from support.scripted_model import ScriptedModel, replies
 
 ANNE = Caller(key_id="a", tenant="anne", scopes=frozenset({"ask", "read"}))
@@ -43,7 +44,7 @@ async def desk_on(
     async with Reasoner(settings=settings) as reasoner:
         bounds = settings.serve
         admission = Admission(bounds.max_runs, bounds.max_waiting, bounds.max_wait_s)
-        async with RunDesk(reasoner, await reasoner.open_store(), bounds, admission) as desk:
+        async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as desk:
             desk.reasoner = reasoner  # type: ignore[attr-defined]
             yield desk
 

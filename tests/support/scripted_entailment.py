@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from reason.core.errors import BackendError
 from reason.verify.entailment.protocol import Pair
-from reason.verify.support import Support
+from reason.verify.types import Support
 
 
 class ScriptedEntailment:

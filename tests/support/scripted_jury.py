@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reason.core.budget import Budget
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.reasoning.strategy import Models, make_strategy
-from reason.serving.metered import MeteredModel
-from reason.serving.recorded import RecordedModel
+from reason.core.types import Question
+from reason.reasoning.strategy import Models, create_strategy
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
+
 from support.scripted_model import END, ScriptedModel
 
 CAPITAL = Question(text="What is the capital of Australia?", choices=("Sydney", "Canberra", "Melbourne", "Perth"))
@@ -150,7 +151,7 @@ class JuryDesk:
 
     async def solve(self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, clock=None, **given):
         """Put a question before the jury; a run whose name is given again goes on."""
-        self.strategy, parameters = make_strategy("edgejury", given)
+        self.strategy, parameters = create_strategy("edgejury", given)
         config = RunConfig(
             question=question,
             strategy="edgejury",
@@ -169,7 +170,7 @@ class JuryDesk:
         if replay:
             timed = budget is not None and budget.seconds is not None
             models = {
-                role: RecordedModel(m.name, m.identity, m.capabilities, out_of_time=timed) for role, m in models.items()
+                role: RecordedModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None) for role, m in models.items()
             }
         self.models = Models(
             {role: MeteredModel(model, role, self.run) for role, model in models.items()}, entailment=self.entailment

@@ -18,10 +18,10 @@ from reason.core.messages import (
     Chunk,
     Completion,
     Failure,
-    NextToken,
+    NextTokenDistribution,
     Prompt,
     Request,
-    Scored,
+    ScoredContinuation,
     TopToken,
     Usage,
 )
@@ -146,7 +146,7 @@ class ScriptedModel:
         for chunk in chunks:
             yield chunk
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         scored = []
         for continuation in continuations:
             text = continuation if isinstance(continuation, str) else "".join(map(chr, continuation))
@@ -157,21 +157,21 @@ class ScriptedModel:
                 logprobs.append(math.log(chances[character]) if chances.get(character) else -math.inf)
                 greedy = greedy and character == max(chances, key=lambda c: chances[c])
             scored.append(
-                Scored(
+                ScoredContinuation(
                     token_ids=tuple(map(ord, text)),
                     logprobs=tuple(logprobs),
-                    greedy=greedy,
+                    is_greedy=greedy,
                     usage=Usage(prompt_tokens=len(before) + len(text)),
                 )
             )
         return scored
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         tokens = []
         for prompt in prompts:
             ranked = sorted(self._script(self.render(prompt)).items(), key=lambda cp: -cp[1])
             tokens.append(
-                NextToken(
+                NextTokenDistribution(
                     token_ids=tuple(ord(c) for c, _ in ranked[:top]),
                     tokens=tuple(c for c, _ in ranked[:top]),
                     logprobs=tuple(math.log(p) for _, p in ranked[:top]),
@@ -244,7 +244,7 @@ class _Writer:
             logprobs=tuple(self.logprobs),
             top_logprobs=tuple(self.top) if asked.top_logprobs else None,
             finish_reason=reason,
-            stopped_by=stopped_by,
+            stop_reason=stopped_by,
             usage=Usage(
                 prompt_tokens=prompt_tokens,
                 completion_tokens=len(self.tokens),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from reason.core.messages import Failure, Usage
-from reason.serving.rewards import RewardCapabilities, StepScores, count_passes
+from reason.serving.rewards.model import RewardCapabilities, StepScores, count_passes
 
 
 class ScriptedReward:
@@ -43,7 +43,7 @@ class ScriptedReward:
         self.asked.append((problem, [list(steps) for steps in solutions], which))
         return [self._scores(steps, which) for steps in solutions]
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: str = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: str = "all") -> float:
         return sum(len(step) for steps in solutions for step in steps) * (self._price or 0.0)
 
     async def aclose(self) -> None:
@@ -57,5 +57,5 @@ class ScriptedReward:
         return StepScores(
             log_odds=odds[-1:] if which == "last" else odds,
             passes=count_passes(self._one_pass, [steps], which),
-            usage=Usage(prompt_tokens=1, cost_usd=self.most_usd("", [steps])),
+            usage=Usage(prompt_tokens=1, cost_usd=self.max_usd("", [steps])),
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from reason.core.tools import Tool
-from reason.serving.calling import Calling
-from reason.serving.local.chat_turns import ToolForms
+from reason.core.messages import Tool
+from reason.serving.local.tokenizer import ToolSupport
+from reason.serving.tool_calls import ToolCallAdapter
+
 from support.scripted_model import ScriptedModel
 
 WEATHER = Tool(
@@ -24,7 +25,7 @@ def calling(name: str = "weather", **arguments: object) -> str:
 class Shows:
     """A tokenizer whose template shows tools."""
 
-    tool_forms = ToolForms(shows_tools=True, shows_calls=True, tagged=True)
+    tool_support = ToolSupport(renders_tools=True, renders_calls=True, uses_tags=True)
 
 
 class ToolModel(ScriptedModel):
@@ -35,5 +36,5 @@ class ToolModel(ScriptedModel):
         return super().capabilities.model_copy(update={"tools": True})
 
     async def generate(self, requests, listener=None):
-        asked = Calling(requests, Shows(), self.name, holds=False)
+        asked = ToolCallAdapter(requests, Shows(), self.name, holds=False)
         return asked.read(await super().generate(asked.requests, asked.hearing(listener)))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from reason.core.errors import BackendUnavailable, ContextTooLong
 from reason.core.messages import Usage
 from reason.serving.model import Capabilities
-from reason.serving.workers import Drawn, Opening, Pass
+from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerToken
+
 from support.scripted_model import END, Distribution, Script, ScriptedModel
 
 Seen = Callable[[int, str], Distribution]
@@ -34,7 +35,7 @@ class ScriptedWorkers(ScriptedModel):
     def capabilities(self) -> Capabilities:
         return super().capabilities.model_copy(update={"kv_sharing": True})
 
-    async def open_workers(self, opening: Opening) -> ScriptedGroup:
+    async def open_workers(self, opening: WorkerGroupConfig) -> ScriptedGroup:
         self.groups.append(ScriptedGroup(self, opening))
         return self.groups[-1]
 
@@ -42,19 +43,19 @@ class ScriptedWorkers(ScriptedModel):
 class ScriptedGroup:
     """Workers under way; `passes` are those that were run, `closed` whether it is."""
 
-    def __init__(self, model: ScriptedWorkers, opening: Opening) -> None:
+    def __init__(self, model: ScriptedWorkers, opening: WorkerGroupConfig) -> None:
         self.model, self.opening = model, opening
         self.history = model.render(opening.prompt)
-        self.steps = [""] * opening.workers
-        self.passes: list[Pass] = []
+        self.steps = [""] * opening.num_workers
+        self.passes: list[GroupStep] = []
         self.closed = False
-        self._random = [random.Random(f"{opening.seed}:{w}") for w in range(opening.workers)]
-        self._last: list[int | None] = [None] * opening.workers
+        self._random = [random.Random(f"{opening.seed}:{w}") for w in range(opening.num_workers)]
+        self._last: list[int | None] = [None] * opening.num_workers
         self._given, self._drawn = len(self.history), 0
 
     @property
     def workers(self) -> int:
-        return self.opening.workers
+        return self.opening.num_workers
 
     @property
     def usage(self) -> Usage:
@@ -63,12 +64,12 @@ class ScriptedGroup:
     def view(self, worker: int) -> str:
         opening = self.opening
         rest = "".join(text for w, text in enumerate(self.steps) if w != worker)
-        if opening.workers == 1 or opening.layout == "interleaved":
+        if opening.num_workers == 1 or opening.layout == "interleaved":
             return self.history + self.steps[worker]
         others = opening.others if opening.layout == "combined" else ""
         return self.history + others + rest + opening.own + self.steps[worker]
 
-    async def advance(self, step: Pass) -> list[Drawn | None]:
+    async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         await asyncio.sleep(0)
         if self.closed:
             raise BackendUnavailable("closed")
@@ -83,7 +84,7 @@ class ScriptedGroup:
                 self.steps[worker] += added
                 read[worker] = len(added)
                 self._given += len(added) - (fed.token is not None and fed.token == self._last[worker])
-        drawn: list[Drawn | None] = [None] * self.workers
+        drawn: list[WorkerToken | None] = [None] * self.workers
         for worker, fed in enumerate(step.feeds):
             if fed is None:
                 continue
@@ -94,7 +95,7 @@ class ScriptedGroup:
             (character,) = self._random[worker].choices(list(chances), list(chances.values()))
             self._last[worker] = ord(character)
             self._drawn += 1
-            drawn[worker] = Drawn(
+            drawn[worker] = WorkerToken(
                 token=ord(character),
                 logprob=math.log(chances[character]),
                 text="" if character == END else character,

@@ -44,8 +44,8 @@ class RandomWorld:
 
     def __call__(self, search, expand):
         prefix = search.tree.text(expand.node)
-        if expand.given:
-            return list(self.weigh(prefix, expand.given))
+        if expand.given_steps:
+            return list(self.weigh(prefix, expand.given_steps))
         self.served += [(prefix, expand.first + i) for i in range(expand.n)]
         results = [self.sample(prefix, expand.first + i, expand) for i in range(expand.n)]
         return as_asked(search, expand, results)
@@ -53,7 +53,7 @@ class RandomWorld:
 
 def as_asked(search, expand, results):
     """The continuations without the scores that were not asked for, as an owner that saves its passes tells them."""
-    wanted = search.to_score(expand, results)
+    wanted = search.indices_to_score(expand, results)
     return [step if i in wanted else replace(step, score=None) for i, step in enumerate(results)]
 
 

@@ -39,10 +39,10 @@ class Logged(ScriptedModel):
 texts = ["The answer is 42." + " Sure." * n for n in range(0, 24, 3)]
 model = Logged(replies(*texts), step=step)
 
-async def open_model(name, settings, *_):
+async def load_model(name, settings, *_):
     return model
 
-reasoner.open_model = open_model
+reasoner.load_model = load_model
 sys.exit(main())
 """
 

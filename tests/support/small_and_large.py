@@ -6,13 +6,14 @@ import math
 import re
 from typing import Any
 
-from reason.core.question import Question
-from reason.reasoning.prompts import therefore
+from reason.core.types import Question
+from reason.reasoning.prompts import answer_trigger
+
 from support.scripted_model import END, Distribution, ScriptedModel
 
 SMALL, LARGE = "s/small", "s/large"
 BEGINNINGS = "ABCDEFGHIJKLMNOP"
-CONCLUSION = therefore(Question(text="?", kind="number"))
+CONCLUSION = answer_trigger(Question(text="?", kind="number"))
 
 
 def ways_of(a: int) -> int:

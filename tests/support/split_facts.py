@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reason.core.messages import Prompt
-from reason.serving.workers import Fed, Layout, Opening, Pass, SharesCache
+from reason.serving.worker_group import GroupStep, Layout, SupportsWorkers, WorkerGroupConfig, WorkerInput
 
 FACTS = (
     ("The vault of the bank opens with the number", "7391"),
@@ -20,25 +20,25 @@ HEADERS: dict[Layout, dict[str, str]] = {
 }
 
 
-async def written_by_a(model: SharesCache, layout: Layout, page_of_b: str, beginning: str) -> str:
+async def written_by_a(model: SupportsWorkers, layout: Layout, page_of_b: str, beginning: str) -> str:
     """How worker A goes on with a beginning, while page B lies beside it and is never moved."""
-    opening = Opening(
+    opening = WorkerGroupConfig(
         prompt=Prompt(text="Two people write down what they know."), layout=layout, temperature=0, **HEADERS[layout]
     )
     group = await model.open_workers(opening)
     try:
-        await group.advance(Pass(feeds=(Fed(text="I write: "), Fed(text=page_of_b))))
-        text, reads = "", Fed(text=beginning)
+        await group.advance(GroupStep(feeds=(WorkerInput(text="I write: "), WorkerInput(text=page_of_b))))
+        text, reads = "", WorkerInput(text=beginning)
         for _ in range(7):
-            drawn, _ = await group.advance(Pass(feeds=(reads, None)))
+            drawn, _ = await group.advance(GroupStep(feeds=(reads, None)))
             assert drawn is not None
-            text, reads = text + drawn.text, Fed(token=drawn.token)
+            text, reads = text + drawn.text, WorkerInput(token=drawn.token)
         return text
     finally:
         await group.aclose()
 
 
-async def quotes(model: SharesCache, layout: Layout) -> dict[str, tuple[bool, bool]]:
+async def quotes(model: SupportsWorkers, layout: Layout) -> dict[str, tuple[bool, bool]]:
     """For each fact: whether A writes it while it stands on B's page, and while something else stands there."""
     found = {}
     for beginning, end in FACTS:

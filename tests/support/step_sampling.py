@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reason.core.messages import Prompt
-from reason.core.question import Question
-from reason.reasoning.reply_prefix import Prefix
+from reason.core.types import Question
+from reason.reasoning.continuations import Prefix
 from reason.reasoning.step_sampler import StepOptions, StepSampler
+
 from support.stored_runs import RunDesk
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from reason.core.answer import Answer, RoleUsage, RunUsage, Verification
 from reason.core.events import (
     CallFinished,
     CallStarted,
-    EventFields,
+    Event,
     NodesSearched,
     RunFinished,
     RunStarted,
@@ -15,7 +14,7 @@ from reason.core.events import (
     StageFinished,
     StageStarted,
 )
-from reason.core.question import Question
+from reason.core.types import Answer, Question, RoleUsage, RunUsage, Verification
 
 QUESTION = (
     "A ferry has room for 18 cars. It crosses 7 times before noon and 5 times after noon, always full, except that 4 "
@@ -94,10 +93,10 @@ EXPANSIONS: tuple[tuple[int, int, tuple[Step, ...]], ...] = (
 )
 
 
-def search_events(name: str = "best-first", *, ended: bool = True) -> list[EventFields]:
+def search_events(name: str = "best-first", *, ended: bool = True) -> list[Event]:
     """The search alone, as a strategy would tell it, batch by batch."""
     nodes = [SearchNode(id=0, parent=None, depth=0)]
-    events: list[EventFields] = []
+    events: list[Event] = []
     for parent, discarded, steps in EXPANSIONS:
         told = [] if events else [nodes[0]]
         for text, tokens, score in steps:
@@ -124,7 +123,7 @@ def search_events(name: str = "best-first", *, ended: bool = True) -> list[Event
     return events
 
 
-def ferry_run() -> list[EventFields]:
+def ferry_run() -> list[Event]:
     """A whole run around the search, numbered and under its stage."""
     model = "local/qwen2.5-1.5b"
     usage = RunUsage(
@@ -148,7 +147,7 @@ def ferry_run() -> list[EventFields]:
         run_id="20261125-101500-ferry1",
         seed=7,
     )
-    inner: list[EventFields] = []
+    inner: list[Event] = []
     for event in search_events():
         if isinstance(event, NodesSearched):
             n = len(event.nodes)
@@ -157,14 +156,14 @@ def ferry_run() -> list[EventFields]:
             inner += [call, CallFinished(role="main", model=model, seconds=2.1, tokens=tokens)]
         inner.append(event)
     models = {"main": model, "reward": "prm/local/skywork-1.5b"}
-    events: list[EventFields] = [
+    events: list[Event] = [
         RunStarted(question=Question(text=QUESTION), strategy="astar", models=models, seed=7),
         StageStarted(stage="solve"),
         *inner,
         StageFinished(stage="solve", seconds=41.6),
         RunFinished(answer=answer),
     ]
-    numbered: list[EventFields] = []
+    numbered: list[Event] = []
     for number, event in enumerate(events, 1):
         parent = None if number <= 2 or isinstance(event, RunFinished) else 2
         if isinstance(event, CallFinished):

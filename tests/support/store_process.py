@@ -11,8 +11,8 @@ import textwrap
 _PROGRAM = textwrap.dedent("""
     import asyncio, json, sys
     from reason.core.errors import ReasonError
-    from reason.core.open_store import open_store
-    from reason.core.store import StoredCall
+    from reason.core.store.location import open_store
+    from reason.core.store.protocol import StoredCall
 
     def call(key):
         reply = {"text": key, "usage": {"completion_tokens": 1, "cost_usd": 0.0}}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reason.core.budget import Budget
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 
 
 class RunDesk:

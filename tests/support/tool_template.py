@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 
 TOOL_TEMPLATE = """\
 {%- set told = messages[0].content if messages[0].role == 'system' else '' -%}

@@ -8,32 +8,36 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from reason.core.question import Question
-from reason.evals.comparison import StoredRun
-from reason.evals.folder import Manifest, RunFolder
-from reason.evals.opening import open_task
-from reason.evals.plan import EvalPlan, TaskSource
-from reason.evals.rows import Row, RowLedger
+from reason.core.types import Question
+from reason.evals.plan import DatasetSource, EvalPlan
+from reason.evals.results import ResultRow, RowLedger
+from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
+from reason.evals.task import open_task
 from reason.reasoning.rlot.navigator import question_digest
-from reason.reasoning.strategy import make_strategy
-from reason.routers.arms import Arm, TokenModel, arm_label
-from reason.routers.auto_file import AutoFile, TrainedOn
-from reason.routers.feature_space import Line, Space
-from reason.routers.question_features import ENTROPY
-from reason.routers.question_file import Chain, QuestionFile
+from reason.reasoning.strategy import create_strategy
+from reason.routers.features import ENTROPY, FeatureSpace, LinearModel
+from reason.routers.router_files import (
+    Arm,
+    AutoRouterFile,
+    EvaluatedStrategy,
+    QuestionRouterFile,
+    TokenModel,
+    TrainedOn,
+    arm_label,
+)
 
-SPACE = Space(names=("length", ENTROPY), means=(4.0, 1.0), scales=(0.5, 0.25), support="full")
+SPACE = FeatureSpace(names=("length", ENTROPY), means=(4.0, 1.0), scales=(0.5, 0.25), support="full")
 """Of a question with as many characters as e^4 - 1 and an entropy of 1 nat the numbers are 0."""
-BARE = Space(names=("length",), means=(4.0,), scales=(0.5,))
+BARE = FeatureSpace(names=("length",), means=(4.0,), scales=(0.5,))
 
 
-def line(intercept: float, *named: float) -> Line:
-    return Line(intercept=intercept, named=named)
+def line(intercept: float, *named: float) -> LinearModel:
+    return LinearModel(intercept=intercept, named=named)
 
 
 def arm(
     strategy: str,
-    right: Line,
+    right: LinearModel,
     tokens: float,
     *,
     parameters: Mapping[str, Any] | None = None,
@@ -41,14 +45,14 @@ def arm(
     **changed: Any,
 ) -> Arm:
     """An arm that takes the same tokens for every question."""
-    _, complete = make_strategy(strategy, dict(parameters or {}))
+    _, complete = create_strategy(strategy, dict(parameters or {}))
     fields: dict[str, Any] = {
         "label": arm_label(strategy, complete, role),
         "strategy": strategy,
         "parameters": complete,
         "role": role,
         "right": right,
-        "tokens": TokenModel(line=Line(intercept=0.0), smear=tokens + 1, least=tokens, most=tokens),
+        "tokens": TokenModel(line=LinearModel(intercept=0.0), smear=tokens + 1, least=tokens, most=tokens),
         "share_right": 0.5,
         "mean_tokens": tokens,
     }
@@ -69,15 +73,19 @@ def trained_on(*questions: str, **changed: Any) -> TrainedOn:
     return TrainedOn(**{**fields, **changed})
 
 
-def auto_file(*arms: Arm, space: Space = BARE, price: float = 0.0, trained: TrainedOn | None = None) -> AutoFile:
-    return AutoFile(price=price, space=space, arms=arms, trained=trained or trained_on())
+def auto_file(
+    *arms: Arm, space: FeatureSpace = BARE, price: float = 0.0, trained: TrainedOn | None = None
+) -> AutoRouterFile:
+    return AutoRouterFile(price=price, space=space, arms=arms, trained=trained or trained_on())
 
 
-def question_file(needed: Line, *, space: Space = BARE, **changed: Any) -> QuestionFile:
+def question_file(needed: LinearModel, *, space: FeatureSpace = BARE, **changed: Any) -> QuestionRouterFile:
     """A router of chains of `cot`, the large model's with another length."""
 
-    def chain(**parameters: Any) -> Chain:
-        return Chain(strategy="cot", parameters=make_strategy("cot", parameters)[1], share_right=0.5, mean_tokens=20)
+    def chain(**parameters: Any) -> EvaluatedStrategy:
+        return EvaluatedStrategy(
+            strategy="cot", parameters=create_strategy("cot", parameters)[1], share_right=0.5, mean_tokens=20
+        )
 
     fields: dict[str, Any] = {
         "small": chain(max_tokens=30),
@@ -92,7 +100,7 @@ def question_file(needed: Line, *, space: Space = BARE, **changed: Any) -> Quest
             models={"main": "large", "small": "small"}, engines={"main": "large@1", "small": "small@1"}
         ),
     }
-    return QuestionFile(**{**fields, **changed})
+    return QuestionRouterFile(**{**fields, **changed})
 
 
 # -- evaluation runs
@@ -127,7 +135,7 @@ def write_way(
 ) -> Path:
     """A finished run of a strategy, whose scores and tokens are functions of the question's number."""
     run = way(data, strategy, right, tokens, parameters=parameters, models=models, seeds=seeds, **changed)
-    with RunFolder(folder) as opened:
+    with RunDirectory(folder) as opened:
         opened.begin(run.manifest, resume=False)
         opened.finish(run.manifest, run.rows)
     return folder
@@ -145,10 +153,10 @@ def way(
     **changed: Any,
 ) -> StoredRun:
     """The same, not written."""
-    source = TaskSource(dataset=str(data))
+    source = DatasetSource(dataset=str(data))
     task = open_task(source)
     named = dict(models or {"main": "scripted"})
-    _, complete = make_strategy(strategy, dict(parameters or {}))
+    _, complete = create_strategy(strategy, dict(parameters or {}))
     fields: dict[str, Any] = {
         "dataset": task.use,
         "strategy": strategy,
@@ -158,7 +166,7 @@ def way(
     }
     plan = EvalPlan(**{**fields, **changed})
     rows = [
-        Row(
+        ResultRow(
             id=name,
             seed=seed,
             item_seed=seed,
@@ -178,7 +186,7 @@ def way(
         for seed in seeds
         for i, (name, item) in enumerate(task.items.items())
     ]
-    manifest = Manifest(plan=plan, task=source, label=strategy, keys=tuple(row.key for row in rows), complete=True)
+    manifest = RunManifest(plan=plan, task=source, label=strategy, keys=tuple(row.key for row in rows), complete=True)
     return StoredRun(Path("nowhere"), manifest, rows)
 
 

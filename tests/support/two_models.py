@@ -11,12 +11,13 @@ import random
 
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.reasoning.strategy import Models, make_strategy
-from reason.serving.metered import MeteredModel
-from reason.serving.recorded import RecordedModel
+from reason.core.types import Question
+from reason.reasoning.strategy import Models, create_strategy
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
+
 from support.scripted_model import END, ScriptedModel
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
@@ -126,8 +127,10 @@ class TwoModels:
         self.large = large or ScriptedModel(chain("large"), name="large")
         self.begun = set()
 
-    async def begin(self, name="r", *, strategy="glimp", budget=None, seed=3, question=QUESTION, replay=False, **given):
-        self.strategy, parameters = make_strategy(strategy, given)
+    async def begin(
+        self, name="r", *, strategy="glimprouter", budget=None, seed=3, question=QUESTION, replay=False, **given
+    ):
+        self.strategy, parameters = create_strategy(strategy, given)
         config = RunConfig(
             question=question,
             strategy=strategy,
@@ -150,7 +153,7 @@ class TwoModels:
     def recorded(self, model, budget):
         """The model as a replay has it."""
         timed = budget is not None and budget.seconds is not None
-        return RecordedModel(model.name, model.identity, model.capabilities, out_of_time=timed)
+        return RecordedModel(model.name, model.identity, model.capabilities, limit="seconds" if timed else None)
 
     async def solve(self, name="r", **given):
         await self.begin(name, **given)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from reason.agents.verify_text import TextVerification
-from reason.core.answer import Evidence, RunUsage, Verdict
-from reason.verify.claims import Claim
-from reason.verify.davinci.summary import verification_of
-from reason.verify.evidence import Passage, Span, as_evidence
-from reason.verify.reports import ClaimReport, InternalAttribution, PairVerdict
-from reason.verify.support import Label
+from reason.agents.verification import TextVerification
+from reason.core.types import Evidence, RunUsage, Verdict
+from reason.reasoning.retrieval.passages import Passage
+from reason.verify.davinci.davinci import verification_of
+from reason.verify.types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, as_evidence
 
 ANSWER = "Rain is wet. Snow is warm, and ice is soft. Fog is old. Hail is round. Dew is late."
 PLACES: list[tuple[str, Verdict, Label | None]] = [

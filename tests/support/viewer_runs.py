@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-from reason.core.answer import (
-    Answer,
-    AnswerCandidate,
-    Candidate,
-    CheckedClaim,
-    Evidence,
-    RoleUsage,
-    RunUsage,
-    Solution,
-    Verification,
-)
 from reason.core.events import (
     AssociatedItem,
     BudgetCharged,
     BudgetExhausted,
     CallFinished,
     CallStarted,
-    CandidateFound,
+    CandidateAdded,
     ClaimChecked,
+    ClaimLabelled,
     Degraded,
-    EventFields,
+    Event,
     EventsDropped,
+    JuryStageEnded,
     LeafSelected,
     MemoryAssociated,
     NodesSearched,
+    OpinionGiven,
+    OpinionsMerged,
+    OpinionsRanked,
+    ReviewGiven,
     RunFinished,
     RunStarted,
     SampleFinished,
     SearchEnded,
     SearchNode,
-    SolutionFound,
+    SolutionFinished,
     StageFinished,
     StageStarted,
     StepRouted,
     StepsScored,
     StrategyNote,
     TextDelta,
-    Verified,
+    VerificationFinished,
     VoteUpdated,
 )
-from reason.core.jury_events import (
-    ClaimLabelled,
-    JuryStageEnded,
-    OpinionGiven,
-    OpinionsMerged,
-    OpinionsRanked,
-    ReviewGiven,
-)
 from reason.core.messages import Completion, Failure, Usage
-from reason.core.question import Question
+from reason.core.types import (
+    Answer,
+    AnswerCandidate,
+    Candidate,
+    CheckedClaim,
+    Evidence,
+    Question,
+    RoleUsage,
+    RunUsage,
+    Solution,
+    Verification,
+)
+
 from support.verified_text import report_of
 
 EVIL = (
@@ -60,11 +59,11 @@ EVIL = (
 )
 
 
-def numbered(events: list[EventFields], run_id: str = "r") -> list[EventFields]:
+def numbered(events: list[Event], run_id: str = "r") -> list[Event]:
     """Events as a run emits them: numbered, those of a call under it, the others under the stage."""
     stage: int | None = None
     call: int | None = None
-    done: list[EventFields] = []
+    done: list[Event] = []
     for number, event in enumerate(events, 1):
         parent = stage
         if isinstance(event, StageStarted):
@@ -80,7 +79,7 @@ def numbered(events: list[EventFields], run_id: str = "r") -> list[EventFields]:
     return done
 
 
-def evil_run(evil: str) -> list[EventFields]:
+def evil_run(evil: str) -> list[Event]:
     """A run that says `evil` wherever a model, a user or a file could say something."""
     done = Completion(
         text=evil, token_ids=(1, 2), logprobs=(-0.01, -3.0), finish_reason="stop", usage=Usage(completion_tokens=2),
@@ -130,7 +129,7 @@ def evil_run(evil: str) -> list[EventFields]:
             BudgetCharged(role=evil, model=evil, tokens=2, calls=1, total_tokens=2, total_calls=1, total_usd=None,
                           limits={"tokens": 4, "seconds": 60}),
             BudgetExhausted(kind="tokens", used=4, limit=4),
-            CandidateFound(index=0, answer=evil),
+            CandidateAdded(index=0, answer=evil),
             VoteUpdated(votes={evil: 1}, total=2),
             LeafSelected(search=evil, path=(0,)),
             MemoryAssociated(search=evil, node=1, query=evil, items=(known,), dropped={evil: 1}),
@@ -151,11 +150,11 @@ def evil_run(evil: str) -> list[EventFields]:
             ClaimLabelled(index=0, report=label),
             JuryStageEnded(stage=evil, asked=2, replied=1, report={}),
             Degraded(what=evil),
-            SolutionFound(solution=solved),
+            SolutionFinished(solution=solved),
             StageFinished(stage=evil, seconds=1.0),
             StageStarted(stage="verify"),
             ClaimChecked(index=0, report=report),
-            Verified(verification=verification),
+            VerificationFinished(verification=verification),
             EventsDropped(count=2),
             RunFinished(answer=answer),
         ],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from reason.serving.embeddings import Charged, Kind
+from reason.serving.encoders.protocols import TextKind, UsageCallback
 
 
 class WordVectors:
@@ -34,7 +34,7 @@ class WordVectors:
         self._synonyms = synonyms or {}
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind = "text", unit: bool = True, charged: Charged | None = None
+        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
     ) -> NDArray[np.float32]:
         self.asked.append(list(texts))
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
@@ -47,7 +47,7 @@ class WordVectors:
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         return [len(text.split()) for text in texts]
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         return 0.0
 
     async def aclose(self) -> None:

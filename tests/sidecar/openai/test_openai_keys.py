@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from reason.core.store.protocol.protocol import ApiKey
+from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies

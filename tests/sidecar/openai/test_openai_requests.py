@@ -12,10 +12,16 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from reason.core.errors import ModelNotFound, UserError
 from reason.core.settings import AliasSettings, ServeSettings, Settings
 from reason.reasoning.strategy import STRATEGIES
-from reason.sidecar.openai.models import every_name, named
-from reason.sidecar.openai.requests import CHAT, RESPONSES, ChatMessage, ChatRequest, ResponsesRequest, table
-from reason.sidecar.openai.run_config import OTHER_NAMES, Knob, knobs, question_of, several
-from reason.sidecar.openai.run_config import table as parameter_table
+from reason.sidecar.openai.models import model_ids, resolve_model
+from reason.sidecar.openai.requests import CHAT, RESPONSES, ChatMessage, ChatRequest, ResponsesRequest, field_table
+from reason.sidecar.openai.run_config import (
+    PARAMETER_NAMES,
+    SamplingField,
+    question_of,
+    sampling_parameters,
+    with_seeds,
+)
+from reason.sidecar.openai.run_config import parameter_table as parameter_table
 from reason.sidecar.openai.streaming import line_of
 
 
@@ -36,26 +42,26 @@ def test_every_field_that_openai_documents_has_its_rule(body, rules, documented)
 def test_the_documentation_has_the_table(path, rules):
     page = (Path(__file__).parents[3] / "docs" / "openai-api.md").read_text()
     assert f"`POST /v1/{path}`" in page
-    assert table(rules) in page
+    assert field_table(rules) in page
     assert parameter_table() in page
 
 
 def test_the_table_of_parameters_names_real_ones():
-    for strategy, names in OTHER_NAMES.items():
+    for strategy, names in PARAMETER_NAMES.items():
         fields = STRATEGIES.load(strategy).Config.model_fields
-        assert set(names) <= set(get_args(Knob))
+        assert set(names) <= set(get_args(SamplingField))
         assert all(name in fields for several in names.values() for name in several)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.names())
 def test_a_length_bounds_every_strategy(strategy):
-    parameters, tokens = knobs(strategy, {"max_tokens": 64}, {})
+    parameters, tokens = sampling_parameters(strategy, {"max_tokens": 64}, {})
     assert bool(parameters) != (tokens == 64)
     STRATEGIES.load(strategy).Config.model_validate(parameters)
 
 
 def test_a_jurys_temperature_is_that_of_its_opinions():
-    assert knobs("edgejury", {"temperature": 0.1, "max_tokens": 9}, {}) == (
+    assert sampling_parameters("edgejury", {"temperature": 0.1, "max_tokens": 9}, {}) == (
         {"answer_temperature": 0.1, "answer_tokens": 9, "chair_tokens": 9},
         None,
     )
@@ -67,20 +73,23 @@ def settings(**serve):
 
 def test_model_names():
     chosen = settings(aliases={"quick": AliasSettings(strategy="cot", model="hosted_vllm/c")})
-    assert (named("reason/coat", chosen).strategy, named("reason/coat", chosen).model) == ("coat", "local/a")
-    assert named("reason/coat:ollama_chat/q:8b", chosen).model == "ollama_chat/q:8b"
-    assert named("ollama_chat/q:8b", chosen).strategy is None
-    assert named("quick", chosen).model == "hosted_vllm/c"
-    for name in every_name(chosen):
-        assert named(name.id, chosen) == name
+    assert (resolve_model("reason/coat", chosen).strategy, resolve_model("reason/coat", chosen).model) == (
+        "coat",
+        "local/a",
+    )
+    assert resolve_model("reason/coat:ollama_chat/q:8b", chosen).model == "ollama_chat/q:8b"
+    assert resolve_model("ollama_chat/q:8b", chosen).strategy is None
+    assert resolve_model("quick", chosen).model == "hosted_vllm/c"
+    for name in model_ids(chosen):
+        assert resolve_model(name.id, chosen) == name
 
 
 @given(st.text(alphabet=string.ascii_lowercase + "/:.-", max_size=30))
 def test_nothing_else_is_a_model(name):
     chosen = settings()
-    if name not in {n.id for n in every_name(chosen)}:
+    if name not in {n.id for n in model_ids(chosen)}:
         with pytest.raises(ModelNotFound):
-            named(name, chosen)
+            resolve_model(name, chosen)
 
 
 TURNS = st.lists(
@@ -118,11 +127,11 @@ def test_seeds_of_several_answers():
         def model_copy(self, update):
             return Config(**update)
 
-    seeds = [c.seed for c in several(Config(11), 50)]
+    seeds = [c.seed for c in with_seeds(Config(11), 50)]
     assert seeds[0] == 11
     assert len(set(seeds)) == 50
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert [c.seed for c in several(Config(11), 3)] == seeds[:3]
+    assert [c.seed for c in with_seeds(Config(11), 3)] == seeds[:3]
 
 
 def test_every_event_has_a_line_or_none(monkeypatch):

@@ -226,5 +226,5 @@ def test_a_whole_answer_is_not_held_to_what_a_stream_would_have_told(ask, monkey
     def never(*_, **__):
         raise AssertionError("nothing was streamed")
 
-    monkeypatch.setattr("reason.sidecar.openai.streaming.SaidText.finish", never)
+    monkeypatch.setattr("reason.sidecar.openai.streaming.AnswerText.finish", never)
     assert ask().choices[0].message.content == "The answer is 42."

@@ -14,7 +14,7 @@ from reason.core.events import (
 from reason.core.messages import Completion
 from reason.core.run import RunConfig
 from reason.core.types import Question
-from reason.sidecar.openai.streaming import SaidText, Telling, certain_call, whole_thoughts
+from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_thoughts
 
 ASKED = Question(text="?")
 
@@ -71,8 +71,8 @@ def runs(draw):
 @given(runs())
 def test_every_sample_is_told_once_and_in_one_piece(run):
     events, texts = run
-    telling = Telling(config(), SaidText())
-    told = whole_thoughts([p for event in events for p in telling.take(event)] + telling.finish())
+    telling = EventTranslator(config(), AnswerText())
+    told = join_thoughts([p for event in events for p in telling.take(event)] + telling.finish())
     for (_, sample), text in texts.items():
         assert told.count(f"[{sample + 1}] {text}\n\n") + told.endswith(f"[{sample + 1}] {text}") == 1
     lines = [f"Votes: vote{e.number} (1)." for e in events if isinstance(e, VoteUpdated)]
@@ -82,8 +82,8 @@ def test_every_sample_is_told_once_and_in_one_piece(run):
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, at):
     text = "The answer."
-    said = SaidText()
-    telling = Telling(config("cot"), said, after=after)
+    said = AnswerText()
+    telling = EventTranslator(config("cot"), said, after=after)
     events = [
         started(1, 1),
         *(TextDelta(number=2 + i, parent=1, request=0, sample=0, text=c, tokens=1) for i, c in enumerate(text)),
@@ -97,23 +97,23 @@ def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, 
 
 
 def test_what_a_judge_writes_is_no_thought():
-    telling = Telling(config(), SaidText())
+    telling = EventTranslator(config(), AnswerText())
     events = [started(1, 1, role="judge"), finished(2, 1, 0, "7 of 10"), ended(3, 1)]
     assert [p for event in events for p in telling.take(event)] == []
 
 
 def test_verification_is_told_where_there_is_some():
     stage = StageStarted(number=1, stage="verify")
-    assert Telling(config(), SaidText()).take(stage) == []
-    (line,) = Telling(config(verify=("davinci",)), SaidText()).take(stage)
+    assert EventTranslator(config(), AnswerText()).take(stage) == []
+    (line,) = EventTranslator(config(verify=("davinci",)), AnswerText()).take(stage)
     assert line.text == "The answer is being verified.\n"
 
 
 def test_when_the_text_is_certain():
-    assert certain_call(config("cot")) == 1
-    assert certain_call(config()) == 0
-    assert certain_call(config(parameters={"n": 1})) == 1
-    assert certain_call(config("mcts")) == 0
-    assert certain_call(config("cot", verify=("davinci",), repairs=0)) == 1
-    assert certain_call(config("cot", verify=("davinci",), repairs=1)) == 0
-    assert certain_call(config("cot", verify=("davinci",), repairs=0, require_verified=True)) == 0
+    assert answer_call(config("cot")) == 1
+    assert answer_call(config()) == 0
+    assert answer_call(config(parameters={"n": 1})) == 1
+    assert answer_call(config("mcts")) == 0
+    assert answer_call(config("cot", verify=("davinci",), repairs=0)) == 1
+    assert answer_call(config("cot", verify=("davinci",), repairs=1)) == 0
+    assert answer_call(config("cot", verify=("davinci",), repairs=0, require_verified=True)) == 0

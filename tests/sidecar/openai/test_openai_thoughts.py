@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse
 from reason.reasoning.answers.normalization import read
-from reason.sidecar.openai.streaming import SaidText, ThoughtSplitter, in_pieces, split_thoughts, until_stop
+from reason.sidecar.openai.streaming import AnswerText, ThoughtSplitter, in_pieces, split_thoughts, until_stop
 
 PARTS = st.lists(
     st.sampled_from(["<think>", "</think>", "<Thinking>", "</thought>", "<", "</", "a", "b c", "\n", "</th", "ink>"]),
@@ -72,7 +72,7 @@ def test_a_text_that_begins_inside_a_thought():
 
 @given(PARTS.map("".join), st.lists(st.integers(0, 80), max_size=8))
 def test_content_that_is_streamed_is_the_whole_content(text, at):
-    splitter, said = ThoughtSplitter(), SaidText()
+    splitter, said = ThoughtSplitter(), AnswerText()
     for piece in [p for new in cut(text, at) for p in splitter.feed(new)] + splitter.end():
         if piece.kind == "reasoning":
             said.part()
@@ -92,7 +92,7 @@ def test_content_that_is_streamed_is_the_whole_content(text, at):
 @example("xab", [1, 2], ["b", "xab"])
 def test_what_was_said_is_never_taken_back(text, at, stop):
     whole = until_stop(text.strip(), stop)
-    said = SaidText(stop)
+    said = AnswerText(stop)
     given_out = ""
     for piece in cut(text, at):
         given_out += said.add(piece)
@@ -101,14 +101,14 @@ def test_what_was_said_is_never_taken_back(text, at, stop):
 
 
 def test_a_text_that_goes_on_otherwise_is_an_error():
-    said = SaidText()
+    said = AnswerText()
     said.add("one")
     with pytest.raises(InvalidResponse, match="does not go on"):
         said.finish("two")
 
 
 def test_the_rest_behind_thoughts_that_were_said():
-    said = SaidText()
+    said = AnswerText()
     said.add("a thought")
     said.add("\n4")
     assert said.finish("42", late=True) == "2"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Route, expect
-from reason.core.store.protocol.protocol import ApiKey
+from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies

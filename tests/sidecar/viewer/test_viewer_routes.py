@@ -7,7 +7,7 @@ import re
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from reason.sidecar.errors import install_errors
+from reason.sidecar.errors import install_error_handlers
 from reason.sidecar.viewer.page import asset
 from reason.sidecar.viewer.routes import router
 
@@ -20,7 +20,7 @@ POLICY = (
 @pytest.fixture
 def client() -> TestClient:
     app = FastAPI()
-    install_errors(app)
+    install_error_handlers(app)
     app.include_router(router)
     return TestClient(app)
 
