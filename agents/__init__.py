@@ -1,1 +1,1 @@
-"""The pipeline around a strategy."""
+"""The pipeline around a strategy, and the SDK."""

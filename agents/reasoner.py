@@ -1,94 +1,155 @@
-"""`Reasoner`: the SDK. It opens models and the run store, and takes questions through the pipeline."""
+"""The SDK: `Reasoner` answers questions; `ask`, `aask` and `astream` answer one question without keeping it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from ..core.answer import Answer
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
+from ..core.concurrency import shielded
 from ..core.errors import UserError
-from ..core.event_sinks import LiveSink
-from ..core.events import EventFields, Sink
-from ..core.open_store import open_store
-from ..core.question import Document, Question
-from ..core.run import Run, RunConfig, new_run_id
+from ..core.events import Event, LiveSink, Sink
+from ..core.run import Run, RunConfig, new_run_id, read_config
 from ..core.settings import Settings, load_settings
-from ..core.store import RunRecord, RunStore
-from ..core.unbroken import to_its_end
-from ..reasoning.knowledge import Knowledge
-from ..reasoning.strategy import make_strategy
+from ..core.store.location import open_store
+from ..core.store.protocol import RunRecord, RunStore
+from ..core.types import Answer, Document, Question
+from ..reasoning.strategy import Knowledge, create_strategy
+from ..serving.factory import load_model
 from ..serving.model import LanguageModel
-from ..serving.open import open_model
-from ..serving.pulling import Progress
-from ..serving.rewards import RewardModel, open_reward
-from .asked import check_question, read_config, refuse_changed
-from .calibrated import NO_MAP, chosen_map, refuse_other_model
-from .chosen_models import refuse_idle_models
-from .graph_on_demand import GraphOnDemand
-from .journey import Journey
-from .knowledge import (
-    OpenedKnowledge,
-    Source,
-    changed,
-    name_of,
-    recorded_knowledge,
-    refuse_namesakes,
-    refuse_unused,
+from ..serving.model_files.downloads import Progress
+from ..serving.rewards.factory import load_reward_model
+from ..serving.rewards.model import RewardModel
+from .pipeline import LazyGraph, PipelineRun
+from .planner import (
+    NO_MAP,
+    Planner,
+    calibration_map_for,
+    check_question,
+    complete_parameters,
+    entailment_of_strategy,
+    refuse_other_model,
+    refuse_unused_models,
 )
-from .opened_models import OpenedModels
-from .planning import Planner
-from .portal import Portal
-from .recorded_models import recorded_models
-from .turn import Turn
-from .verifying import OpenedVerifying, Verifying, compares_with, complete_parameters, recorded_verifying
+from .replay import recorded_knowledge, recorded_models, recorded_verifier_resources
+from .resources import (
+    CrossLoopLock,
+    KnowledgePool,
+    ModelPool,
+    SourceLike,
+    VerifierPool,
+    VerifierResources,
+    changed_sources,
+    refuse_changed_models,
+    refuse_duplicate_sources,
+    refuse_unused_knowledge,
+    source_name,
+)
+
+T = TypeVar("T")
+
+
+class SyncBridge:
+    """Runs asynchronous work for synchronous callers, on the event loop of a thread of its own, started at first use.
+
+    A notebook's cell runs inside an event loop, where `asyncio.run` is refused; here the work runs on another thread's
+    loop and the caller waits for it. Interrupting the caller cancels the work and waits for its clean-up.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: AbstractContextManager[BlockingPortal] | None = None
+        self._portal: BlockingPortal | None = None
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run the coroutine that `work` makes, and return its result or raise its error."""
+        with self._lock:
+            if self._portal is None:
+                self._running = start_blocking_portal("asyncio")
+                self._portal = self._running.__enter__()
+        portal = self._portal
+        tasks: list[asyncio.Task[Any]] = []
+        ended = threading.Event()
+
+        async def tracked() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.append(task)
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        try:
+            result: T = portal.start_task_soon(tracked).result()
+            return result
+        except BaseException:
+            if not ended.is_set():  # the caller was interrupted, not the work
+                portal.call(_yield)  # after it, the work has started
+                if tasks:  # the interrupt did not come before the work was submitted
+                    # not the future's `cancel()`, which would also cancel what the work awaits for its clean-up
+                    tasks[0].get_loop().call_soon_threadsafe(tasks[0].cancel)
+                    ended.wait()
+            raise
+
+    def close(self) -> None:
+        """End the loop and its thread; idempotent."""
+        with self._lock:
+            if self._running is not None:
+                self._running.__exit__(None, None, None)
+            self._running = self._portal = None
+
+
+async def _yield() -> None:
+    pass
 
 
 class Reasoner:
     """Answers questions with one choice of models, strategy and limits.
 
     Models and store are opened at the first question and kept until `aclose`. Use it from one event loop, or through
-    the synchronous methods from any thread; questions may run at the same time.
+    the synchronous methods from any thread; questions may run concurrently.
 
         async with Reasoner(strategy="self-consistency", budget={"tokens": 2000}) as reasoner:
             answer = await reasoner.aask("What is the capital of France?")
 
     Args:
-        model: The main model; None is the setting.
-        strategy: Name of the strategy; None is the setting.
+        model: The main model. Here and below, None is the setting.
         small_model: The model for small steps.
         judge_model: The model that judges.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`.
-        jurors: The models of a jury, one a juror; a model that is named twice is two jurors.
-        chair_model: The model that makes one answer of the jurors'.
+        jurors: The models of a jury, one per juror; a model named twice is two jurors.
+        chair_model: The model that synthesizes one answer from the jurors'.
         parameters: Parameters of the strategy that differ from the settings.
         verify: Names of verifiers.
         verify_parameters: Parameters of verifiers that differ from the settings, by verifier.
-        evidence: Where verifiers look for evidence: files, folders and saved indexes; None is the setting. The
-            question's own documents are looked at in any case.
-        repairs: How often an answer that did not pass goes back to the strategy; None is the setting.
+        evidence: Where verifiers retrieve evidence: files, directories and saved indexes. The question's own documents
+            are always searched.
+        repairs: How often an answer that did not pass goes back to the strategy.
         require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
         budget: Limits of each question.
-        seed: Seed of each question; None draws one and records it.
-        calibration: The strategy's calibration map, or its file; None is the setting, "none" is no map.
-        context: Where the strategy looks things up: folders and the like by the words that open them (see
-            `reasoning.brains.opening`), brains of your own, or functions from a text and a number to snippets; None is
-            the setting. They are closed with the reasoner.
-        memory: Name of a memory that the strategy recalls, and that `coat` adds to; None is the setting.
+        seed: Seed of each question; None chooses one and records it.
+        calibration: The strategy's calibration map, or its file; "none" is no map.
+        context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
+            of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
+        memory: Name of a memory that the strategy recalls, and that `coat` extends.
         settings: Settings instead of those of environment and files.
-        progress: Told how far a model's files are that must be fetched first; called from another thread.
+        progress: Receives the progress of downloads of model files; called from another thread.
 
     Attributes:
-        settings: The settings, with what was given.
+        settings: The settings, with the arguments applied.
         verify_parameters: The parameters of each verifier, complete.
 
     Raises:
-        UserError: Something of this is not allowed; says what.
+        UserError: An argument is not allowed; says which.
         DataError: The calibration map cannot be read.
     """
 
@@ -111,13 +172,13 @@ class Reasoner:
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
         calibration: CalibrationMap | Path | str | None = None,
-        context: Sequence[Source] | None = None,
+        context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        given = _given(
+        overrides = _without_none(
             model=model,
             strategy=strategy,
             small_model=small_model,
@@ -131,36 +192,36 @@ class Reasoner:
             budget=budget.model_dump() if isinstance(budget, Budget) else budget,
             seed=seed,
             memory=memory,
-            context=None if context is None else tuple(map(name_of, context)),
+            context=None if context is None else tuple(map(source_name, context)),
         )
-        before = {} if settings is None else settings.model_dump()
-        self.settings = load_settings(**{**before, **given})
-        refuse_unused(self.settings.strategy, context or (), memory or "")
-        refuse_namesakes(self.settings.context if context is None else context)
-        self._sources: tuple[Source, ...] = tuple(context or ())
+        base = {} if settings is None else settings.model_dump()
+        self.settings = load_settings(**{**base, **overrides})
+        refuse_unused_knowledge(self.settings.strategy, context or (), memory or "")
+        refuse_duplicate_sources(self.settings.context if context is None else context)
+        self._sources: tuple[SourceLike, ...] = tuple(context or ())
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
-        _, self._parameters = make_strategy(self.settings.strategy, chosen)
+        _, self._parameters = create_strategy(self.settings.strategy, chosen)
         self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
-        refuse_idle_models(self.settings, self.verify_parameters, given)
+        refuse_unused_models(self.settings, self.verify_parameters, overrides)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
-        self._calibration = chosen_map(self.settings, calibration)
+        self._calibration = calibration_map_for(self.settings, calibration)
         self._planner = Planner(
             self.settings, self._parameters, self.verify_parameters, require_verified, self._calibration
         )
-        self._opening = threading.Lock()
-        self._models = OpenedModels(
-            lambda *how: open_model(*how), lambda *how: open_reward(*how), self.settings, progress, self._opening
+        self._lock = threading.Lock()
+        self._models = ModelPool(
+            lambda *args: load_model(*args), lambda *args: load_reward_model(*args), self.settings, progress, self._lock
         )
-        self._knowledge = OpenedKnowledge()
-        self._verifying = OpenedVerifying()
+        self._knowledge = KnowledgePool()
+        self._verifying = VerifierPool()
         self._store: RunStore | None = None
-        self._graph = GraphOnDemand(None)
-        self._borrowing = False
-        self._portal = Portal()
+        self._graph = LazyGraph(None)
+        self._is_variant = False
+        self._bridge = SyncBridge()
 
-    # -- asking
+    # -- answering
 
     async def aask(
         self,
@@ -176,20 +237,19 @@ class Reasoner:
         """Answer a question.
 
         A spent budget is no error: the best answer so far comes back with `stopped="budget"`. Cancelling the task saves
-        the run as it is, with its best answer so far, and `aresume` goes on with it.
+        the run with its best answer so far, and `aresume` continues it.
 
         Args:
-            question: The question, or its text.
             choices: Options of a multiple-choice question.
-            documents: Texts that the answer may rest on.
+            documents: Texts that the answer may use.
             seed: Seed of this question.
-            run_id: Name of the run; None makes one.
-            sinks: Hear of every event.
-            stream_text: Whether the sinks hear of text as it is generated.
+            run_id: Name of the run; None creates one.
+            sinks: Receive every event.
+            stream_text: Whether the sinks receive text as it is generated.
 
         Raises:
             UserError: The question is empty or too long, or the calibration map is for another model.
-            BackendError: The model failed altogether.
+            BackendError: Every model call failed.
             NotVerified: A verified answer is required and this one is not.
         """
         config = self.plan(question, choices=choices, documents=documents, seed=seed)
@@ -201,24 +261,21 @@ class Reasoner:
         *,
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
-        **differing: Any,
+        **overrides: Any,
     ) -> RunConfig:
-        """The configuration of a run, which `arun` takes: what `aask` would do, but for what differs.
-
-        It opens nothing and reads no files (but a calibration map, once), so that it is cheap.
+        """The configuration of a run for `arun`. It opens nothing, and reads no files but a calibration map, once.
 
         Args:
-            question: The question, or its text.
             choices: Options of a multiple-choice question.
-            documents: Texts that the answer may rest on.
-            differing: What is otherwise than in this reasoner, as `Reasoner` takes it: strategy, parameters (over the
-                settings' where the strategy is another), model, small_model, judge_model, jurors, chair_model, verify,
-                verify_parameters, evidence, repairs, budget, seed, require_verified; and tenant, whose run it is.
+            documents: Texts that the answer may use.
+            overrides: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
+                settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
+                verify_parameters, evidence, repairs, budget, seed, require_verified; and tenant, the run's owner.
 
         Raises:
-            UserError: Something of this is not allowed; names it.
+            UserError: One of them is not allowed; names it.
         """
-        return self._planner.plan(check_question(question, choices, documents), **differing)
+        return self._planner.plan(check_question(question, choices, documents), **overrides)
 
     async def arun(
         self,
@@ -227,28 +284,24 @@ class Reasoner:
         run_id: str | None = None,
         sinks: Sequence[Sink] = (),
         stream_text: bool = False,
-        created: bool = False,
-        fresh: bool = True,
-        begun: Callable[[Run], None] = lambda _: None,
+        is_created: bool = False,
+        is_new: bool = True,
+        on_start: Callable[[Run], None] = lambda _: None,
     ) -> Answer:
-        """Take a run through the pipeline that is configured whole; otherwise as `aask`.
+        """Run a complete configuration with this reasoner's models, store and knowledge sources; otherwise as `aask`.
 
         Args:
-            config: The run's configuration; of this reasoner, models and store are used, and the sources of `context`.
-            run_id: See `aask`.
-            sinks: See `aask`.
-            stream_text: See `aask`.
-            created: Whether the store has the run already, taken for this process.
-            fresh: Whether nobody can have worked on it, so that the store has no replies of it.
-            begun: Given the run before it sets out, for whoever steers it.
+            is_created: Whether the store has the run already, claimed by this process.
+            is_new: Whether the store has no calls of the run, since it never started.
+            on_start: Called with the run before it starts.
         """
-        models, reward, knowledge, verifying = await self._open_all(config)
+        models, reward, knowledge, verifying = await self._load_all(config)
         store = await self.open_store()
-        run = Run(run_id or new_run_id(), config, store, sinks=sinks, wants_text=stream_text, fresh=fresh)
-        begun(run)
-        if not created:
+        run = Run(run_id or new_run_id(), config, store, sinks=sinks, stream_text=stream_text, is_new=is_new)
+        on_start(run)
+        if not is_created:
             await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
-        return await Journey(run, models, self._graph, reward, knowledge, verifying).start()
+        return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
 
     async def astream(
         self,
@@ -258,11 +311,11 @@ class Reasoner:
         documents: Sequence[Document] = (),
         seed: int | None = None,
         run_id: str | None = None,
-    ) -> AsyncGenerator[EventFields, None]:
-        """Answer a question and tell everything that happens, text as it is generated included.
+    ) -> AsyncGenerator[Event, None]:
+        """Answer a question and yield all its events, including text as it is generated. Arguments as `aask`.
 
-        Takes what `aask` takes. The last event is `RunFinished` with the answer. Closing the generator early cancels
-        the run; a loop that may be left early stands in `contextlib.aclosing`, so that it is closed at once.
+        The last event is `RunFinished` with the answer. Closing the generator early cancels the run; wrap it in
+        `contextlib.aclosing` if the loop may be left early, so that it is closed at once.
 
         Raises:
             ReasonError: As `aask`, after the events so far.
@@ -285,17 +338,16 @@ class Reasoner:
         *,
         sinks: Sequence[Sink] = (),
         stream_text: bool = False,
-        taken: bool = False,
-        begun: Callable[[Run], None] = lambda _: None,
+        is_claimed: bool = False,
+        on_start: Callable[[Run], None] = lambda _: None,
     ) -> Answer:
-        """Go on with a run that was interrupted, killed or failed; nothing that it paid for is paid again.
+        """Resume a run that was interrupted, killed or failed; nothing that it has paid for is paid again.
 
         Args:
-            run_id: Name of the run.
-            sinks: See `aask`.
-            stream_text: See `aask`.
-            taken: Whether this process has taken the run in the store already.
-            begun: See `arun`.
+            sinks: Receive every event from now on.
+            stream_text: Whether the sinks receive text as it is generated.
+            is_claimed: Whether this process has claimed the run in the store already.
+            on_start: Called with the run before it starts.
 
         Raises:
             UnknownName: There is no such run.
@@ -306,49 +358,48 @@ class Reasoner:
         if record.status == "finished":
             raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
         config = read_config(record)
-        if not taken:
-            await store.take_run(record.id, only=("queued", "running", "interrupted", "failed"))
+        if not is_claimed:
+            await store.claim_run(record.id, allowed=("queued", "running", "interrupted", "failed"))
         try:
-            models, reward, knowledge, verifying = await self._open_all(config, record)
+            models, reward, knowledge, verifying = await self._load_all(config, record)
         except BaseException:
-            if not taken:
-                back = store.release_run(record.id, "failed" if record.status == "failed" else "interrupted")
-                await to_its_end(back)
+            if not is_claimed:
+                status: Literal["failed", "interrupted"] = "failed" if record.status == "failed" else "interrupted"
+                await shielded(store.release_run(record.id, status))
             raise
-        events = await store.events(record.id)
+        events = await store.list_events(record.id)
         run = Run(
             record.id,
             config,
             store,
             sinks=sinks,
-            after_events=events,
-            begun=bool(record.identities),  # they are noted before the first event
-            wants_text=stream_text,
+            previous_events=events,
+            has_started=bool(record.identities),  # they are recorded before the first event
+            stream_text=stream_text,
         )
-        begun(run)
-        journey = Journey(run, models, self._graph, reward, knowledge, verifying)
-        return await journey.go_on(changed(knowledge, record))
+        on_start(run)
+        pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
+        return await pipeline.resume(changed_sources(knowledge, record))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
-        """Take a stored run through the pipeline again without any model: every reply comes from the store.
+        """Run the pipeline of a stored run again without any model: every response comes from the store.
 
         Raises:
             UnknownName: There is no such run.
-            StoreError: The run asks for something that it never got a reply to (it was interrupted).
+            StoreError: The run needs a response that is not in the store (it was interrupted).
         """
         store = await self.open_store()
         record = await store.get_run(run_id)
         config = read_config(record)
-        out_of_time = config.budget.seconds is not None
-        models, reward = recorded_models(record, config, out_of_time=out_of_time)
-        timeless = config.model_copy(
+        has_time_limit = config.budget.seconds is not None
+        models, reward = recorded_models(record, config, has_time_limit=has_time_limit)
+        replay_config = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
-        run = Run(record.id, timeless, store, sinks=sinks, recording=False)
-        knowledge = recorded_knowledge(record, out_of_time=out_of_time)
-        return await Journey(
-            run, models, GraphOnDemand(None), reward, knowledge, recorded_verifying(record, config)
-        ).start()
+        run = Run(record.id, replay_config, store, sinks=sinks, recording=False)
+        knowledge = recorded_knowledge(record, has_time_limit=has_time_limit)
+        verifying = recorded_verifier_resources(record, config)
+        return await PipelineRun(run, models, LazyGraph(None), reward, knowledge, verifying).start()
 
     async def variant(
         self,
@@ -358,19 +409,12 @@ class Reasoner:
         budget: Budget | Mapping[str, Any] | None = None,
         calibration: CalibrationMap | Path | str | None = None,
         verify: Sequence[str] | None = None,
-        context: Sequence[Source] | None = None,
+        context: Sequence[SourceLike] | None = None,
     ) -> Reasoner:
-        """A reasoner with another strategy, limits, verifiers or knowledge over the same opened models and store.
+        """A reasoner with another strategy, limits, verifiers or knowledge over the same models and store.
 
-        It is used while this one is open and closed with it; closing it alone does nothing.
-
-        Args:
-            strategy: Name of the strategy; None is this one's.
-            parameters: Parameters of the strategy that differ from the settings.
-            budget: Limits of each question; None are this one's.
-            calibration: The strategy's calibration map, as for a `Reasoner`; None is this one's for the same strategy.
-            verify: Names of verifiers; None are this one's.
-            context: What the strategy asks for knowledge, as for a `Reasoner`; None is this one's.
+        It is used while this one is open and closed with it; closing it does nothing. For each argument, None is this
+        reasoner's value; of `calibration`, if the strategy is the same.
         """
         if calibration is None and strategy in (None, self.settings.strategy):
             calibration = self._calibration or NO_MAP
@@ -386,56 +430,56 @@ class Reasoner:
             settings=self.settings,
             progress=self._progress,
         )
-        other._store, other._graph, other._opening = await self.open_store(), self._graph, self._opening
+        other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
         other._models, other._knowledge, other._verifying = self._models, self._knowledge, self._verifying
         other._sources = self._sources if context is None else other._sources
-        other._borrowing = True
+        other._is_variant = True
         return other
 
-    # -- the same for callers that are not asynchronous
+    # -- for synchronous callers
 
     def ask(self, question: str | Question, **options: Any) -> Answer:
-        """`aask` for callers that are not asynchronous; works inside a running event loop (notebooks) too."""
-        return self._portal.call(lambda: self.aask(question, **options))
+        """`aask` for synchronous callers; works inside a running event loop (notebooks) too."""
+        return self._bridge.call(lambda: self.aask(question, **options))
 
     def resume(self, run_id: str, **options: Any) -> Answer:
-        """`aresume` likewise."""
-        return self._portal.call(lambda: self.aresume(run_id, **options))
+        """`aresume` for synchronous callers."""
+        return self._bridge.call(lambda: self.aresume(run_id, **options))
 
     def replay(self, run_id: str, **options: Any) -> Answer:
-        """`areplay` likewise."""
-        return self._portal.call(lambda: self.areplay(run_id, **options))
+        """`areplay` for synchronous callers."""
+        return self._bridge.call(lambda: self.areplay(run_id, **options))
 
     def close(self) -> None:
-        """`aclose` likewise."""
-        self._portal.call(self.aclose)
-        self._portal.close()
+        """`aclose` for synchronous callers."""
+        self._bridge.call(self.aclose)
+        self._bridge.close()
 
     # -- models and store
 
-    async def open(self) -> None:
-        """Open models and store that the settings name now, not at the first question."""
+    async def load(self) -> None:
+        """Load the models and open the store of the settings now instead of at the first question."""
         await self.open_store()
-        await self._models.open(self.plan("?"))
+        await self._models.load(self.plan("?"))
 
-    def opened_models(self) -> frozenset[str]:
-        """Strings of the models that are open."""
+    def loaded_models(self) -> frozenset[str]:
+        """Strings of the loaded models."""
         return self._models.names()
 
     async def open_store(self) -> RunStore:
-        """The run store, which is closed with the reasoner."""
+        """The run store, opened at first use and closed with the reasoner."""
         if self._store is None:
-            async with Turn(self._opening):
+            async with CrossLoopLock(self._lock):
                 if self._store is None:
                     self._store = await open_store(self.settings.store)
-                    self._graph = GraphOnDemand(self._store)
+                    self._graph = LazyGraph(self._store)
         return self._store
 
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
-        if self._borrowing:
+        if self._is_variant:
             return
-        store, self._store, self._graph = self._store, None, GraphOnDemand(None)
+        store, self._store, self._graph = self._store, None, LazyGraph(None)
         await self._knowledge.aclose()
         await self._verifying.aclose()
         await self._models.aclose()
@@ -458,25 +502,24 @@ class Reasoner:
     ) -> None:
         self.close()
 
-    async def _open_all(
+    async def _load_all(
         self, config: RunConfig, record: RunRecord | None = None
-    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, Verifying]:
-        """What a run works with; refused where a model is not the one that a stored run, or the map, is for."""
-        models, reward = await self._models.open(config)
-        knowledge = await self._open_knowledge(config, record)
-        verifying = await self._open_verifying(config)
+    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, VerifierResources]:
+        """What a run works with; refused if a model differs from the stored run's, or from the calibration map's."""
+        models, reward = await self._models.load(config)
+        knowledge = await self._load_knowledge(config, record)
+        verifying = await self._load_verifiers(config)
         if record is not None:
-            refuse_changed(record, models if reward is None else {**models, "reward": reward})
+            refuse_changed_models(record, models if reward is None else {**models, "reward": reward})
         if config.calibration is not None:
             refuse_other_model(config, models["main"].identity)
         return models, reward, knowledge, verifying
 
-    async def _open_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
-        """What the run knows beside its models; nothing where its strategy has no use for it."""
+    async def _load_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
         if not (config.context or config.memory or "embedding" in config.models):
             return Knowledge()
-        async with Turn(self._opening):
-            return await self._knowledge.open(
+        async with CrossLoopLock(self._lock):
+            return await self._knowledge.load(
                 config,
                 self.settings,
                 self._sources,
@@ -485,13 +528,49 @@ class Reasoner:
                 record,
             )
 
-    async def _open_verifying(self, config: RunConfig) -> Verifying:
-        """What verifies the run's answers; nothing where no verifier is named and no strategy compares."""
-        if not (config.verify or compares_with(config.strategy, config.parameters, config.question)):
-            return Verifying()  # without waiting for others who open something
-        async with Turn(self._opening):
-            return await self._verifying.open(config, self.settings, self._progress)
+    async def _load_verifiers(self, config: RunConfig) -> VerifierResources:
+        if not (config.verify or entailment_of_strategy(config.strategy, config.parameters, config.question)):
+            return VerifierResources()  # without waiting for the lock
+        async with CrossLoopLock(self._lock):
+            return await self._verifying.load(config, self.settings, self._progress)
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+async def aask(
+    question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = (), **options: Any
+) -> Answer:
+    """Answer one question. It opens models and store and closes them again: for several questions keep a `Reasoner`.
+
+    Args:
+        choices: Options of a multiple-choice question.
+        documents: Texts that the answer may use.
+        options: Arguments of `Reasoner`.
+
+    Raises:
+        ReasonError: As `Reasoner` and `Reasoner.aask`.
+    """
+    async with Reasoner(**options) as reasoner:
+        return await reasoner.aask(question, choices=choices, documents=documents)
+
+
+async def astream(
+    question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = (), **options: Any
+) -> AsyncIterator[Event]:
+    """Answer one question and yield all its events; the last one has the answer. Otherwise as `aask`."""
+    async with (
+        Reasoner(**options) as reasoner,
+        aclosing(reasoner.astream(question, choices=choices, documents=documents)) as events,
+    ):
+        async for event in events:
+            yield event
+
+
+def ask(
+    question: str | Question, *, choices: Sequence[str] = (), documents: Sequence[Document] = (), **options: Any
+) -> Answer:
+    """`aask` for synchronous callers; works inside a running event loop (notebooks) too."""
+    with Reasoner(**options) as reasoner:
+        return reasoner.ask(question, choices=choices, documents=documents)

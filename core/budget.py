@@ -1,11 +1,12 @@
-"""`Budget` and `Ledger`: what a run may spend and what it has spent.
+"""`Budget`, `Ledger` and `BudgetView`: what a run may spend, what it has spent, and what a part of it may still spend.
 
-A limit is checked before spending, on the most that the next step could cost, and what was really spent is charged
-afterwards. Between the two the amount is reserved, so that two calls at once cannot both spend the last of it.
+A limit is checked before spending, on the maximum that the next step could cost; the actual cost is charged afterwards.
+Until then the maximum is reserved, so that two concurrent calls cannot both spend the last of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .answer import RoleUsage, RunUsage
-from .errors import LimitExceeded, UserError
+from .errors import BudgetExceeded, UserError
 from .messages import Frozen, Usage
+from .types import RoleUsage, RunUsage
 
 LimitKind = Literal["tokens", "calls", "reward_calls", "seconds", "usd"]
 
@@ -26,10 +27,10 @@ class Budget(Frozen):
     """Limits of one run; None is no limit.
 
     Attributes:
-        tokens: Generated tokens over all models, discarded samples and verifiers included. Prompt tokens are not
-            counted here: with prefix reuse most cost nothing, and where they cost money, `usd` bounds them.
+        tokens: Generated tokens over all models, discarded samples and verifiers included. Prompt tokens do not count:
+            with prefix reuse most of them cost nothing, and where they cost money, `usd` bounds them.
         calls: Model calls; a request for n samples is one call.
-        reward_calls: Passes of reward models.
+        reward_calls: Forward passes of reward models.
         seconds: Wall-clock time, waiting included.
         usd: US dollars. A model without a known price is refused when this is set.
     """
@@ -42,22 +43,37 @@ class Budget(Frozen):
 
 
 @dataclass(frozen=True)
-class Need:
-    """The most that a step could spend."""
+class CostBound:
+    """An upper bound on what a step spends."""
 
     tokens: int = 0
     calls: int = 0
     reward_calls: int = 0
     usd: float = 0.0
 
+    def __add__(self, other: CostBound) -> CostBound:
+        return CostBound(
+            self.tokens + other.tokens,
+            self.calls + other.calls,
+            self.reward_calls + other.reward_calls,
+            self.usd + other.usd,
+        )
+
+    def __sub__(self, other: CostBound) -> CostBound:
+        return CostBound(
+            self.tokens - other.tokens,
+            self.calls - other.calls,
+            self.reward_calls - other.reward_calls,
+            self.usd - other.usd,
+        )
+
 
 class Ledger:
-    """What one run has spent, by model and role, and what it may still spend.
+    """What one run has spent, by model and role.
 
     Used from one event loop; every method is atomic there.
 
     Args:
-        budget: The limits.
         clock: Monotonic seconds; replaced in tests.
     """
 
@@ -67,19 +83,19 @@ class Ledger:
         self._started = clock()
         self._stopped: float | None = None
         self._by_role: dict[str, RoleUsage] = {}
-        self._reserved = Need()
+        self._reserved = CostBound()
         self.exhausted: LimitKind | None = None
-        """The limit that stopped something, if one did."""
+        """The limit that stopped something; None if none did."""
 
-    # -- what is left
+    # -- remaining budget
 
     @property
     def elapsed_s(self) -> float:
         """Wall-clock seconds since the run began (until it ended)."""
         return (self._stopped if self._stopped is not None else self._clock()) - self._started
 
-    def seconds_left(self) -> float | None:
-        """Seconds until the time limit, at least 0; None without a limit."""
+    def remaining_seconds(self) -> float | None:
+        """Seconds until the time limit, not negative; None without a limit."""
         return None if self.budget.seconds is None else max(0.0, self.budget.seconds - self.elapsed_s)
 
     def used(self, kind: LimitKind) -> float:
@@ -95,52 +111,44 @@ class Ledger:
             return sum(r.reward_calls for r in rows) + self._reserved.reward_calls
         return math.fsum(r.cost_usd or 0.0 for r in rows) + self._reserved.usd
 
-    def left(self, kind: LimitKind) -> float:
+    def remaining(self, kind: LimitKind) -> float:
         """Amount that may still be spent; infinite without a limit, never negative."""
         limit = getattr(self.budget, kind)
         return math.inf if limit is None else max(0.0, limit - self.used(kind))
 
-    def affordable_samples(self, wanted: int, max_tokens: int) -> int:
-        """How many samples of up to `max_tokens` fit, between 1 and `wanted`.
+    def view(self, reserve: CostBound | None = None, *, max_tokens: int | None = None) -> BudgetView:
+        """What a part of the run may spend.
 
-        A batch of this many cannot overspend and no sample in it is cut short, unless it is a single one.
+        Args:
+            reserve: Amounts kept back for what follows, such as the final answer.
+            max_tokens: The part's own limit of generated tokens, counted from now on; None is no limit.
         """
-        left = self.left("tokens")
-        return wanted if left == math.inf else max(1, min(wanted, int(left // max_tokens)))
+        return BudgetView(self, reserve or CostBound(), max_tokens=max_tokens)
 
     # -- spending
 
     @contextmanager
-    def reserve(self, need: Need) -> Iterator[None]:
-        """Hold the most that a step could spend while it is under way.
+    def reserve(self, cost: CostBound) -> Iterator[None]:
+        """Hold the maximum cost of a step while it is in flight.
 
         Raises:
-            LimitExceeded: The step could exceed a limit; nothing is held then.
+            BudgetExceeded: The step could exceed a limit; nothing is held then.
         """
-        wanted: dict[LimitKind, float] = {
-            "tokens": need.tokens,
-            "calls": need.calls,
-            "reward_calls": need.reward_calls,
-            "usd": need.usd,
-        }
-        if self.seconds_left() == 0.0:
-            self._refuse("seconds")
-        for kind, amount in wanted.items():
-            if amount > self.left(kind):
-                self._refuse(kind)
-        self._reserved = _plus(self._reserved, need)
+        if self.remaining_seconds() == 0.0:
+            raise self.exceeded("seconds")
+        kind = _first_shortfall(cost, self.remaining)
+        if kind is not None:
+            raise self.exceeded(kind)
+        self._reserved += cost
         try:
             yield
         finally:
-            self._reserved = _plus(self._reserved, need, sign=-1)
+            self._reserved -= cost
 
-    def refuse(self, kind: LimitKind) -> LimitExceeded:
-        """Note that a limit stopped something, and make the error that says so."""
+    def exceeded(self, kind: LimitKind) -> BudgetExceeded:
+        """Record that a limit stopped something; returns the error to raise or to record (`Run.record_limit`)."""
         self.exhausted = kind
-        return LimitExceeded(kind, self.used(kind), getattr(self.budget, kind) or 0)
-
-    def _refuse(self, kind: LimitKind) -> None:
-        raise self.refuse(kind)
+        return BudgetExceeded(kind, self.used(kind), getattr(self.budget, kind) or 0)
 
     def charge(
         self,
@@ -154,24 +162,20 @@ class Ledger:
         replayed_tokens: int = 0,
         working_s: float = 0.0,
     ) -> RoleUsage:
-        """Book what a step has spent.
+        """Charge the actual cost of a step.
 
         Args:
-            role: Part the model played: "main", "small", "judge", …
-            model: The model's name.
-            usage: Its tokens, waiting time and price.
-            calls: Model calls.
-            reward_calls: Passes of a reward model.
-            replayed_calls: Part of `calls` that the run store answered whole.
+            role: Role of the model: "main", "small", "judge", …
+            replayed_calls: Part of `calls` that the run store answered completely.
             replayed_tokens: Part of the completion tokens that the run store answered.
-            working_s: Seconds the model worked.
+            working_s: Seconds the model worked, queues excluded.
 
         Returns:
             The role's total so far.
         """
         key = f"{role}:{model}"
         row = self._by_role.get(key, RoleUsage(model=model))
-        known = row.cost_usd is not None and usage.cost_usd is not None
+        is_priced = row.cost_usd is not None and usage.cost_usd is not None
         row = RoleUsage(
             model=model,
             prompt_tokens=row.prompt_tokens + usage.prompt_tokens,
@@ -181,7 +185,7 @@ class Ledger:
             reward_calls=row.reward_calls + reward_calls,
             replayed_calls=row.replayed_calls + replayed_calls,
             replayed_tokens=row.replayed_tokens + replayed_tokens,
-            cost_usd=(row.cost_usd or 0.0) + (usage.cost_usd or 0.0) if known else None,
+            cost_usd=(row.cost_usd or 0.0) + (usage.cost_usd or 0.0) if is_priced else None,
             working_s=row.working_s + working_s,
             waited_s=row.waited_s + usage.waited_s,
         )
@@ -199,7 +203,7 @@ class Ledger:
         self._started = self._clock() - usage.wall_seconds
 
     def stop(self) -> None:
-        """End the wall clock; what is charged afterwards still counts."""
+        """Stop the wall clock; later charges still count."""
         if self._stopped is None:
             self._stopped = self._clock()
 
@@ -220,23 +224,122 @@ class Ledger:
         )
 
 
-def refuse_unpriced(budget: Budget, model: str, price_known: bool) -> None:
-    """Refuse a money limit that could not be kept.
+class BudgetView:
+    """What a part of a run may still spend: the run's budget less a reserve, and less its own token limit.
+
+    Everything but the time is a function of what was charged, so a replay decides as the run did.
+
+    Made by `Ledger.view`.
+
+    Attributes:
+        reserve: Amounts kept back.
+    """
+
+    def __init__(self, ledger: Ledger, reserve: CostBound, *, max_tokens: int | None = None) -> None:
+        self.reserve = reserve
+        self._ledger = ledger
+        self._max_tokens = max_tokens
+        self._tokens_before = ledger.used("tokens")
+        self._slowest_call_s = 0.0
+
+    @property
+    def spent_tokens(self) -> int:
+        """Tokens generated or reserved since the view was made."""
+        return int(self._ledger.used("tokens") - self._tokens_before)
+
+    def remaining(self, kind: LimitKind) -> float:
+        """Amount that may still be spent with the reserve kept; infinite without a limit, never negative."""
+        left = self._ledger.remaining(kind)
+        if kind == "tokens" and self._max_tokens is not None:
+            left = min(left, self._max_tokens - (self._ledger.used("tokens") - self._tokens_before))
+        kept = self.reserved_seconds if kind == "seconds" else getattr(self.reserve, kind)
+        return max(0.0, left - kept)
+
+    def shortfall(self, cost: CostBound) -> LimitKind | None:
+        """The first limit that a step of this maximum cost could exceed; None if it fits."""
+        return _first_shortfall(cost, self.remaining)
+
+    def require(self, cost: CostBound) -> None:
+        """Raise unless a step of this maximum cost fits.
+
+        Raises:
+            BudgetExceeded: It does not.
+        """
+        kind = self.shortfall(cost)
+        if kind is not None:
+            raise self._ledger.exceeded(kind)
+
+    def max_samples(self, samples: int, max_tokens: int) -> int:
+        """Number of samples of up to `max_tokens` that fit, between 1 and `samples`.
+
+        A batch of this many cannot overspend, and no sample in it is cut short unless it is the only one.
+        """
+        left = self.remaining("tokens")
+        return samples if left == math.inf else max(1, min(samples, int(left // max_tokens)))
+
+    def tokens_per_sample(self, samples: int) -> float:
+        """Equal share of the remaining tokens; infinite without a limit."""
+        return self.remaining("tokens") / samples
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing but time limits the run: then concurrent steps cannot affect one another's share."""
+        budget = self._ledger.budget
+        return budget.tokens is None and budget.calls is None and budget.usd is None and budget.reward_calls is None
+
+    # -- time
+
+    @property
+    def reserved_seconds(self) -> float:
+        """Seconds kept for the final answer: a tenth of the time limit, or the slowest observed call if longer."""
+        return max(self._slowest_call_s, (self._ledger.budget.seconds or 0.0) / 10)
+
+    def observe_call(self, seconds: float) -> None:
+        """Report the duration of a call, from which `reserved_seconds` follows."""
+        self._slowest_call_s = max(self._slowest_call_s, seconds)
+
+    @contextmanager
+    def cutoff(self, enough: asyncio.Event | None = None) -> Iterator[asyncio.Event | None]:
+        """An event that is set when only the time reserved for the final answer is left.
+
+        Args:
+            enough: The event to set; None makes one if there is a time limit.
+
+        Raises:
+            BudgetExceeded: No more time is left already.
+        """
+        left = self._ledger.remaining_seconds()
+        if left is None:
+            yield enough
+            return
+        if left <= self.reserved_seconds:
+            raise self._ledger.exceeded("seconds")
+        event = enough or asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(left - self.reserved_seconds, event.set)
+        try:
+            yield event
+        finally:
+            timer.cancel()
+
+
+def require_known_price(budget: Budget, model: str, price_known: bool) -> None:
+    """Refuse a money limit that could not be enforced.
 
     Raises:
         UserError: The budget limits US dollars and the model's price is unknown.
     """
     if budget.usd is not None and not price_known:
         raise UserError(
-            f"the price of model {model!r} is unknown, so a budget of {budget.usd:g} USD cannot be kept",
+            f"the price of model {model!r} is unknown, so a budget of {budget.usd:g} USD cannot be enforced",
             hint="limit tokens or calls instead, or choose a model with a known price",
         )
 
 
-def _plus(a: Need, b: Need, sign: int = 1) -> Need:
-    return Need(
-        a.tokens + sign * b.tokens,
-        a.calls + sign * b.calls,
-        a.reward_calls + sign * b.reward_calls,
-        a.usd + sign * b.usd,
-    )
+def _first_shortfall(cost: CostBound, remaining: Callable[[LimitKind], float]) -> LimitKind | None:
+    amounts: dict[LimitKind, float] = {
+        "tokens": cost.tokens,
+        "calls": cost.calls,
+        "reward_calls": cost.reward_calls,
+        "usd": cost.usd,
+    }
+    return next((kind for kind, amount in amounts.items() if amount > remaining(kind)), None)

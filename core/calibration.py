@@ -1,6 +1,6 @@
 """`CalibrationMap`: what a strategy's stated confidences turned out to be worth, a small monotone function in a file.
 
-`evals/calibrating.py` fits one to the rows of an evaluation; `Answer.calibrated_confidence` is what it makes of a
+`evals/calibration.py` fits one to the rows of an evaluation; `Answer.calibrated_confidence` is what it makes of a
 confidence. Applying one needs neither numpy nor scipy.
 """
 
@@ -15,10 +15,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
-from .answer import Probability
 from .errors import UserError
-from .fitted_files import FittedFile, read_fitted
+from .files import FittedFile, read_fitted_file
 from .messages import Frozen
+from .types import Probability
 
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
 KIND: Final = "reason calibration map"
@@ -176,11 +176,11 @@ class CalibrationMap(FittedFile):
         return tuple(n for n in ("ece", "brier", "nll") if getattr(self.after, n) > getattr(self.before, n))
 
 
-def load_map(path: Path) -> CalibrationMap:
+def load_calibration_map(path: Path) -> CalibrationMap:
     """Read a map from its file.
 
     Raises:
         DataError: There is no such file, it cannot be read, it is cut short, it is no map, or a map of another version
             or with impossible values; names the file.
     """
-    return read_fitted(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)
+    return read_fitted_file(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)

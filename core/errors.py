@@ -15,13 +15,13 @@ The tree; the process exit code and the HTTP status belong to the class and are 
     │   ├── BackendTimeout          exit 3   http 504
     │   ├── RateLimited             exit 3   http 429
     │   ├── ContextTooLong          exit 3   http 400
-    │   └── BadReply                exit 3   http 502
-    ├── LimitExceeded               exit 4   http 402   a budget is spent; carries the best answer so far
+    │   └── InvalidResponse                exit 3   http 502
+    ├── BudgetExceeded               exit 4   http 402   a budget is spent; carries the best answer so far
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
     ├── ShuttingDown                exit 1   http 503   the server takes no new runs
-    ├── KeyRefused                  exit 2   http 401   no key of the server, or one that is no longer good
-    ├── ScopeMissing                exit 2   http 403   the key does not allow that
-    ├── LimitReached                exit 3   http 429   the key has used what it may for now
+    ├── AuthenticationError                  exit 2   http 401   no key of the server, or one that is no longer good
+    ├── PermissionDenied                exit 2   http 403   the key does not allow that
+    ├── KeyLimitExceeded                exit 3   http 429   the key has used what it may for now
     ├── ServerBusy                  exit 3   http 429   as many runs are under way, and wait, as the server takes
     ├── Cancelled                   exit 130 http 499   the application asked to stop; carries the best answer so far
     └── StoreError                  exit 1   http 500   the run store cannot be read or written
@@ -210,13 +210,13 @@ class ContextTooLong(BackendError):
         self.limit = limit
 
 
-class BadReply(BackendError):
+class InvalidResponse(BackendError):
     """The backend answered with something that is not a valid answer."""
 
-    code = "bad_reply"
+    code = "invalid_response"
 
 
-class LimitExceeded(ReasonError):
+class BudgetExceeded(ReasonError):
     """A budget would be exceeded by the next step, so the step was not taken.
 
     Args:
@@ -226,7 +226,7 @@ class LimitExceeded(ReasonError):
         partial: Best answer so far; None if there is none.
     """
 
-    code = "limit_exceeded"
+    code = "budget_exceeded"
     exit_code = 4
     http_status = 402
 
@@ -274,7 +274,7 @@ class ShuttingDown(ReasonError):
         self.partial = partial
 
 
-class KeyRefused(ReasonError):
+class AuthenticationError(ReasonError):
     """A server's caller has shown no key, or one that is unknown, revoked or expired; which one is not told."""
 
     code = "invalid_api_key"
@@ -282,14 +282,14 @@ class KeyRefused(ReasonError):
     http_status = 401
 
 
-class ScopeMissing(ReasonError):
+class PermissionDenied(ReasonError):
     """A server's caller has a key that does not allow what it asked for.
 
     Args:
         scope: What the key would have to allow: "ask", "read" or "admin".
     """
 
-    code = "scope_missing"
+    code = "permission_denied"
     exit_code = 2
     http_status = 403
 
@@ -298,7 +298,7 @@ class ScopeMissing(ReasonError):
         self.scope = scope
 
 
-class LimitReached(ReasonError):
+class KeyLimitExceeded(ReasonError):
     """A key has used what it may for now: requests a minute, runs at once, tokens or dollars a day.
 
     Args:

@@ -1,18 +1,171 @@
-"""What is said to a model and what comes back: `Message`, `Prompt`, `Sampling`, `Request`, `Completion`, `NextToken`.
+"""What is said to a model and what comes back: `Message`, `Prompt`, `SamplingParams`, `Request`, `Completion`, `NextTokenDistribution`.
 
 Plain frozen values with JSON forms; no tokenizer, no model. All log-probabilities are natural logarithms of the *raw*
 distribution (before temperature, truncation or hooks); entropies are in nats.
+
+`Frozen`: what every value of `reason` is made of.
+
+Tools that a model may call, and its calls: `Tool`, `ToolCall`, `ToolChoice`, in the shapes of OpenAI's interface.
+
+A tool is never run here: a call is handed to the caller, who answers it with a turn of the role "tool".
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from .frozen import Frozen as Frozen
-from .tools import FREE, NEVER, Tool, ToolCall, ToolChoice, check_choice
+
+class Frozen(BaseModel):
+    """A value: immutable, compared by content, unknown fields refused. Its JSON keeps infinities, as strings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED = "auto", "none", "required"
+"""Choices that name no tool: the model decides, it calls none, it calls one of them at least."""
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.:-]{1,128}$")]
+"""Letters, digits, and the marks that servers of tools put into names."""
+
+ToolChoice = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+"""`auto`, `none`, `required`, or the name of the tool that is to be called."""
+
+
+class Tool(Frozen):
+    """A function that a model may ask to be called.
+
+    Attributes:
+        name: Its name.
+        description: What it does and when to use it, for the model.
+        parameters: JSON Schema of its arguments, an object; empty takes none.
+        strict: Whether the arguments must follow the schema, where a provider offers that; None leaves it to the
+            provider.
+    """
+
+    name: ToolName
+    description: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    strict: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    def as_openai(self) -> dict[str, Any]:
+        """The tool in OpenAI's form, which chat templates take too."""
+        function: dict[str, Any] = {"name": self.name, "description": self.description}
+        function["parameters"] = self.parameters or {"type": "object", "properties": {}}
+        if self.strict is not None:
+            function["strict"] = self.strict
+        return {"type": "function", "function": function}
+
+
+class ToolCall(Frozen):
+    """A model's wish that a tool be called.
+
+    Attributes:
+        name: The tool. Nothing says that there is one of that name: models invent some.
+        arguments: Its arguments as the model wrote them: JSON of an object, unless the model wrote something else.
+        id: Name of the call, to which the tool's turn answers.
+    """
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+    @property
+    def parsed_arguments(self) -> dict[str, JsonValue] | None:
+        """The arguments; None if what the model wrote is no JSON object (see `parse_json`)."""
+        try:
+            read = parse_json(self.arguments)
+        except ValueError:
+            return None
+        return read if isinstance(read, dict) else None
+
+    def as_openai(self) -> dict[str, Any]:
+        """The call in OpenAI's form."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+def parse_json(text: str) -> JsonValue:
+    """What a text of a model's says as JSON.
+
+    Raises:
+        ValueError: It is no JSON, nested too deep, or says what cannot be written down again: a number that no float
+            holds, or half a surrogate pair.
+    """
+    try:
+        read: JsonValue = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if "\\u" in text:
+            json.dumps(read, ensure_ascii=False).encode()
+    except RecursionError as e:
+        raise ValueError("it is nested too deep") from e
+    return read
+
+
+def canonical_calls(calls: Iterable[ToolCall]) -> str:
+    """Calls as one text: equal texts are equal calls, in the same order. Ids are left out, and so is spacing.
+
+    Arguments that are no JSON object stay the text that they are.
+    """
+    told = [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
+    return json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def is_canonical_calls(text: str) -> bool:
+    """Whether a text is one that `canonical` makes of one call or more."""
+    if not text.startswith('[{"arguments":'):
+        return False
+    try:
+        read = parse_json(text)
+    except ValueError:
+        return False
+    return (
+        isinstance(read, list)
+        and all(isinstance(c, dict) and set(c) == {"name", "arguments"} and isinstance(c["name"], str) for c in read)
+        and json.dumps(read, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == text
+    )
+
+
+def validate_tool_choice(tools: Sequence[Tool], choice: str) -> None:
+    """See that tools have names of their own and that the choice is one of them or a word.
+
+    Raises:
+        ValueError: They have not, or it is not.
+    """
+    names = [tool.name for tool in tools]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two tools are called {twice!r}")
+    word = next((name for name in names if name in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)), None)
+    if word is not None:
+        raise ValueError(f"no tool may be called {word!r}: that is a choice")
+    if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE):
+        return
+    if not tools:
+        raise ValueError(f"tool_choice is {choice!r} and there are no tools")
+    if choice != TOOL_CHOICE_REQUIRED and choice not in names:
+        raise ValueError(f"tool_choice names {choice!r}, and there is no such tool: {', '.join(names)}")
+
+
+def arguments_or_text(call: ToolCall) -> JsonValue:
+    """A call's arguments; the text that they are where that is no JSON object."""
+    values = call.parsed_arguments
+    return call.arguments if values is None else values
+
+
+def _no_number(name: str) -> JsonValue:
+    """NaN and infinities are no JSON, whatever Python reads."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"no float holds {text[:24]}")
+    return value
+
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "budget", "cancelled", "error"]
@@ -65,18 +218,18 @@ class Prompt(Frozen):
     text: str | None = None
     prefix: str | tuple[int, ...] = ""
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
-    tool_choice: ToolChoice = Field(default=FREE, exclude_if=lambda value: value == FREE)
+    tool_choice: ToolChoice = Field(default=TOOL_CHOICE_AUTO, exclude_if=lambda value: value == TOOL_CHOICE_AUTO)
     cache_salt: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.messages) == (self.text is not None):
             raise ValueError("a prompt takes either messages or text")
-        if self.tools or self.tool_choice != FREE:
-            check_choice(self.tools, self.tool_choice)
+        if self.tools or self.tool_choice != TOOL_CHOICE_AUTO:
+            validate_tool_choice(self.tools, self.tool_choice)
         if self.text is not None and self.tools:
             raise ValueError("raw text shows no tools: give messages")
-        if self.tool_choice == NEVER:
+        if self.tool_choice == TOOL_CHOICE_NONE:
             raise ValueError("a prompt that is to call no tools is given none")
         return self
 
@@ -90,19 +243,19 @@ class Prompt(Frozen):
         """The same prompt with another beginning of the reply."""
         return self.model_copy(update={"prefix": prefix})
 
-    def salted(self, salt: str) -> Prompt:
+    def with_cache_salt(self, salt: str) -> Prompt:
         """The same prompt, sharing keys and values under a salt alone; an empty one leaves it as it is."""
         return self.model_copy(update={"cache_salt": salt}) if salt else self
 
 
-class HookCall(Frozen):
+class LogitsProcessorSpec(Frozen):
     """A logits hook by its registered name, with its arguments."""
 
     name: str
     args: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Sampling(Frozen):
+class SamplingParams(Frozen):
     """How to sample.
 
     Attributes:
@@ -116,7 +269,7 @@ class Sampling(Frozen):
         top_logprobs: Alternatives reported per position.
         logprobs: Whether log-probabilities of the chosen tokens are wanted.
         ignore_eos: Whether to go on after the end-of-text token until `max_tokens` (for measuring).
-        hooks: Logits hooks, applied in order.
+        logits_processors: Logits hooks, applied in order.
         json_schema: A JSON Schema that the completion's text satisfies, wherever it ends by itself; a stop string or
             `max_tokens` may still cut it. It says how the completion is written and nothing of what stands before it:
             the prompt's prefix stays outside. Greedy or drawn, tokens are chosen of those that the schema allows, and
@@ -134,7 +287,7 @@ class Sampling(Frozen):
     top_logprobs: Annotated[int, Field(ge=0, le=1000)] = 0
     logprobs: bool = True
     ignore_eos: bool = False
-    hooks: tuple[HookCall, ...] = ()
+    logits_processors: tuple[LogitsProcessorSpec, ...] = ()
     json_schema: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
@@ -159,18 +312,18 @@ class Request(Frozen):
     Attributes:
         prompt: What to continue.
         sampling: How.
-        samples: Which sample indices are wanted; None means 0..n-1. A resumed run asks for the missing ones alone, and
+        sample_indices: Which sample indices are wanted; None means 0..n-1. A resumed run asks for the missing ones alone, and
             gets what it would have got, since the index picks the sample's generator.
     """
 
     prompt: Prompt
-    sampling: Sampling = Sampling()
-    samples: tuple[int, ...] | None = None
+    sampling: SamplingParams = SamplingParams()
+    sample_indices: tuple[int, ...] | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:
         """The sample indices wanted, in order."""
-        return tuple(range(self.sampling.n)) if self.samples is None else self.samples
+        return tuple(range(self.sampling.n)) if self.sample_indices is None else self.sample_indices
 
 
 class TopToken(Frozen):
@@ -229,7 +382,7 @@ class Completion(Frozen):
         top_logprobs: Per position the most likely tokens, best first; None unless asked for.
         finish_reason: "stop" (end of text or a stop string), "length" (`max_tokens`), "budget" (the run's budget cut it
             short), "cancelled", "error".
-        stopped_by: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None if
+        stop_reason: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None if
             the backend does not tell, and wherever `finish_reason` is not "stop".
         usage: Tokens; `prompt_tokens` and `cached_tokens` are given on the call's first sample alone.
         sample_index: Which sample of the request this is.
@@ -245,7 +398,7 @@ class Completion(Frozen):
     logprobs: tuple[float, ...] | None = None
     top_logprobs: tuple[tuple[TopToken, ...], ...] | None = None
     finish_reason: FinishReason
-    stopped_by: str | None = None
+    stop_reason: str | None = None
     usage: Usage = Usage()
     sample_index: int = 0
     reasoning: str = ""
@@ -286,7 +439,7 @@ class Chunk(Frozen):
     completion: Completion | None = None
 
 
-class NextToken(Frozen):
+class NextTokenDistribution(Frozen):
     """Distribution of the token after a prompt.
 
     Attributes:
@@ -307,19 +460,19 @@ class NextToken(Frozen):
     usage: Usage = Usage()
 
 
-class Scored(Frozen):
+class ScoredContinuation(Frozen):
     """Log-probabilities of a given continuation.
 
     Attributes:
         token_ids: The continuation's tokens.
         logprobs: Raw log-probability of each token given all before it, in nats.
-        greedy: Whether every token was the most likely one at its place.
+        is_greedy: Whether every token was the most likely one at its place.
         usage: Tokens; `prompt_tokens` counts prompt and continuation.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    greedy: bool
+    is_greedy: bool
     usage: Usage = Usage()
 
     @property

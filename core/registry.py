@@ -2,17 +2,38 @@
 
 Listing names imports nothing. A plug-in that fails to load is an error with its name in it when it is asked for, and a
 line in `reason doctor`; it never takes the others along.
+
+`installed`: the entry points of a group, read once.
+
+Reading them goes through every installed package, some milliseconds each time, and a run asks dozens of times.
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
-from .installed import installed
+
+
+def entry_points_in(group: str, name: str | None = None) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, of one name or of all.
+
+    They are read again where `sys.path` has changed; what is installed into a place that was looked through already is
+    seen by the next process.
+    """
+    found = _read(group, tuple(sys.path))
+    return found if name is None else tuple(e for e in found if e.name == name)
+
+
+@cache
+def _read(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
 
 T = TypeVar("T")
 
@@ -33,7 +54,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted({e.name for e in installed(self.group)})
+        return sorted({e.name for e in entry_points_in(self.group)})
 
     def load(self, name: str) -> T:
         """The object of that name.
@@ -42,7 +63,7 @@ class Registry(Generic[T]):
             UnknownName: There is none; the nearest names are suggested.
             UserError: It is there but cannot be imported, or two packages claim the name.
         """
-        found = {e.value: e for e in installed(self.group, name)}
+        found = {e.value: e for e in entry_points_in(self.group, name)}
         if not found:
             raise UnknownName(self.kind, name, nearest(name, self.names()))
         if len(found) > 1:

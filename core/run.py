@@ -10,45 +10,50 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
-from .answer import Solution
 from .budget import Budget, Ledger
 from .calibration import CalibrationMap
-from .errors import LimitExceeded
-from .event_sinks import Audience
-from .events import BudgetExhausted, Degraded, EventFields, RunFailed, RunFinished, RunStarted, Sink, TextDelta
+from .errors import BudgetExceeded, DataError
+from .events import (
+    BudgetExhausted,
+    Degraded,
+    Event,
+    EventDispatcher,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    Sink,
+    TextDelta,
+)
 from .messages import Completion, Frozen
-from .question import Question
 from .settings import LocalSettings
-from .store import RunStore, StoredCall
+from .store.protocol import RunRecord, RunStore, StoredCall
+from .types import Question, Solution
 
-UNSAVED_EVENTS = 100_000
-"""More events than a run emits between two times that they are saved."""
+MAX_UNSAVED_EVENTS = 100_000
+"""More events than a run emits between two saves."""
 
 
 class RunConfig(Frozen):
-    """Everything that was decided before the run began. Stored with it, so that it can go on or be shown again.
+    """Everything that is decided before a run begins. Stored with it, so that it can be resumed or replayed.
 
     Attributes:
-        question: What is asked.
-        strategy: Name of the strategy.
         parameters: The strategy's parameters, complete.
         models: Model string by role ("main", "small", "judge", "reward", "chair", "juror-1", "juror-2", …).
         verify: Names of the verifiers.
-        verify_parameters: The parameters of each, complete.
-        evidence: Where they look for evidence: files, folders and saved indexes.
+        verify_parameters: The parameters of each verifier, complete.
+        evidence: Where verifiers retrieve evidence: files, directories and saved indexes.
         repairs: How often an answer that did not pass goes back to the strategy.
         require_verified: Whether an answer that is not verified is an error.
-        budget: The limits.
-        local: How the embedded engine was set up: its number format decides what a seed gives.
-        seed: The seed from which every random choice follows.
-        reuse: Which stored samples may answer a call: "run" only those of this run, "store" those of any run with the
-            same model, request, seed and index, "none" no sample is looked up.
-        calibration: The map that calibrates the answer's confidence, whole: its file may change or go.
-        context: What is asked for knowledge, by the words that open it.
-        memory: Name of the memory that is recalled, and that `coat` adds to; empty is none.
-        tenant: Whose run it is on a server: replies and prefix caches are shared within one tenant alone.
+        local: Settings of the embedded engine: its number format affects what a seed yields.
+        seed: The seed of every random choice.
+        reuse: Which stored calls may answer a call: "run" those of this run, "store" those of any run with the same
+            model, request, seed and index, "none" none.
+        calibration: The map that calibrates the answer's confidence, complete: its file may change.
+        context: Descriptions of the knowledge sources.
+        memory: Name of the memory that is recalled, and that `coat` extends; empty is none.
+        tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
     """
 
     question: Question
@@ -74,29 +79,26 @@ class Run:
     """One question being answered: frozen configuration, ledger, seeded generator, event sinks and store.
 
     Args:
-        run_id: Name of the run in the store.
-        config: What was decided before it began.
-        store: Where its calls and events are kept.
-        sinks: Who else hears its events, in the context of who makes the run (see `Audience`).
-        after_events: The stored events of an interrupted run that goes on; empty for a new one.
-        begun: Whether it has begun before, also where none of its events had been stored when its process was killed.
-        wants_text: Whether somebody listens to text deltas.
+        store: Where its calls and events are stored.
+        sinks: Receive its events, in the context of the code that creates the run (see `EventDispatcher`).
+        previous_events: The stored events of an interrupted run that is resumed; empty for a new run.
+        has_started: Whether it has started before, even if none of its events was stored when its process was killed.
+        stream_text: Whether a sink wants text deltas.
         recording: Whether the run is written to the store; a replay is not.
-        fresh: Whether the store has no replies of it yet.
+        is_new: Whether the store has no calls of it yet.
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
         rng: Generator seeded by the run's seed, for the strategy's own choices.
-        best: Best answer so far, which stands if the run is stopped.
-        unfinished: Samples that were being generated when the run was cancelled.
+        best: Best answer so far, which is the result if the run is stopped.
+        partial_completions: Samples that were being generated when the run was cancelled.
         degraded: What could not be done as the method says.
-        wants_text: Whether somebody listens to text deltas; may change while it goes on.
-        resumed: Whether it goes on.
-        resumed_after: Number of the last event stored before it went on; 0 for a new run.
-        begun_before: How often it was begun or resumed before.
-        paced: Whether somebody writes the events to the store every now and then (see `agents/pacing`).
-        handed_over: Whether a cancelled run is given up as "queued", for another process to go on with, rather than
-            ended.
+        stream_text: Whether a sink wants text deltas; may change while it runs.
+        resumed: Whether it has started before.
+        last_stored_event: Number of the last event stored before it was resumed; 0 for a new run.
+        num_starts: How often it was started or resumed before.
+        autosaves: Whether its events are written to the store periodically (see `agents.pipeline.autosave`).
+        requeue: Whether a cancelled run becomes "queued", for another process to continue, instead of ending.
     """
 
     def __init__(
@@ -106,11 +108,11 @@ class Run:
         store: RunStore,
         *,
         sinks: Sequence[Sink] = (),
-        after_events: Sequence[EventFields] = (),
-        begun: bool = False,
-        wants_text: bool = False,
+        previous_events: Sequence[Event] = (),
+        has_started: bool = False,
+        stream_text: bool = False,
         recording: bool = True,
-        fresh: bool = False,
+        is_new: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
@@ -119,28 +121,28 @@ class Run:
         self.ledger = Ledger(config.budget, clock)
         self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
         self.best: Solution | None = None
-        self.unfinished: list[Completion] = []
+        self.partial_completions: list[Completion] = []
         self.degraded: list[str] = []
-        self.wants_text = wants_text
-        self.paced = False
-        self.handed_over = False
+        self.stream_text = stream_text
+        self.autosaves = False
+        self.requeue = False
         self.recording = recording
-        self._fresh = fresh
-        self._looked_for: set[str] = set()
-        self._tell = Audience(sinks)
-        self.resumed_after = after_events[-1].number if after_events else 0
-        self.begun_before = sum(isinstance(event, RunStarted) for event in after_events)
-        self._next_event = self.resumed_after + 1
-        self.resumed = begun or bool(after_events)
-        if self.resumed and not (after_events and isinstance(after_events[-1], RunFinished | RunFailed)):
+        self._is_new = is_new
+        self._seen_keys: set[str] = set()
+        self._dispatch = EventDispatcher(sinks)
+        self.last_stored_event = previous_events[-1].number if previous_events else 0
+        self.num_starts = sum(isinstance(event, RunStarted) for event in previous_events)
+        self._next_event = self.last_stored_event + 1
+        self.resumed = has_started or bool(previous_events)
+        if self.resumed and not (previous_events and isinstance(previous_events[-1], RunFinished | RunFailed)):
             # killed: readers may have seen events that were not stored yet, and no number is used twice
-            self._next_event += UNSAVED_EVENTS
-        self._stage: int | None = None
-        self._unsaved: list[EventFields] = []
+            self._next_event += MAX_UNSAVED_EVENTS
+        self._parent: int | None = None
+        self._unsaved: list[Event] = []
 
     @property
     def question(self) -> Question:
-        """What is asked."""
+        """The question."""
         return self.config.question
 
     @property
@@ -149,7 +151,7 @@ class Run:
         return self.config.seed
 
     def derive_seed(self, *names: str | int) -> int:
-        """A seed for one purpose, a function of the run's seed and the names alone.
+        """A seed for one purpose, a function of the run's seed and the names.
 
         Returns:
             An integer in [0, 2^31), which every backend takes.
@@ -157,91 +159,106 @@ class Run:
         text = "\x1f".join(str(n) for n in (self.config.seed, *names))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
 
-    def emit(self, event: EventFields, parent: int | None = None) -> int:
-        """Number an event and hand it to every sink.
+    def emit(self, event: Event, parent: int | None = None) -> int:
+        """Number an event and dispatch it to every sink.
 
         Args:
-            event: What happened.
-            parent: Number of the event it belongs under; None is the stage under way.
+            parent: Number of the event it belongs under; None is that of the current `event_scope`.
 
         Returns:
             The event's number.
         """
         number = self._next_event
         self._next_event += 1
-        under = self._stage if parent is None else parent
-        stamped = event.stamped(number=number, parent=under, run_id=self.id, at_s=self.ledger.elapsed_s)
+        stamped = event.stamped(
+            number=number,
+            parent=self._parent if parent is None else parent,
+            run_id=self.id,
+            at_s=self.ledger.elapsed_s,
+        )
         if self.recording and not isinstance(event, TextDelta):
             self._unsaved.append(stamped)
-        self._tell(stamped)
+        self._dispatch(stamped)
         return number
 
     @contextmanager
-    def under(self, number: int) -> Iterator[None]:
-        """Put the events emitted inside under the given one, unless they name another parent."""
-        outer, self._stage = self._stage, number
+    def event_scope(self, number: int) -> Iterator[None]:
+        """Make an event the parent of those emitted inside, unless they name another."""
+        outer, self._parent = self._parent, number
         try:
             yield
         finally:
-            self._stage = outer
+            self._parent = outer
 
-    async def stored(self, keys: Sequence[str]) -> dict[str, StoredCall]:
-        """The replies that the store has and that may answer this run, by their keys (see `RunConfig.reuse`)."""
+    async def lookup_calls(self, keys: Sequence[str]) -> dict[str, StoredCall]:
+        """The stored calls that may answer this run, by their keys (see `RunConfig.reuse`)."""
         reuse = self.config.reuse
         if reuse == "none":
             return {}
-        if reuse == "run" and self._fresh:
-            # whoever stores a reply has looked for it before, so of what is looked for first the store has nothing
-            known = self._looked_for.intersection(keys)
-            self._looked_for.update(keys)
-            if not known:
+        if reuse == "run" and self._is_new:
+            # a call is looked up before it is stored, so the store cannot have a key that is looked up for the first time
+            is_known = bool(self._seen_keys.intersection(keys))
+            self._seen_keys.update(keys)
+            if not is_known:
                 return {}
-        found = await self.store.find_calls(self.id, keys, any_run=reuse == "store")
+        calls = await self.store.find_calls(self.id, keys, any_run=reuse == "store")
         if reuse == "store" and self.recording:
-            # this run's own copy, so that it can be replayed when the other run is gone
-            await self.store.add_calls(self.id, list(found.values()), paid=False)
-        return found
+            # this run's own copy, so that it can be replayed after the other run was deleted
+            await self.store.add_calls(self.id, list(calls.values()), paid=False)
+        return calls
 
     async def save_events(self) -> None:
-        """Write the events emitted so far to the store, unless that is done at a pace of its own."""
-        if not self.paced:
-            await self.write_events()
+        """Write the events emitted so far to the store, unless they are saved periodically."""
+        if not self.autosaves:
+            await self.flush_events()
 
-    async def write_events(self) -> None:
+    async def flush_events(self) -> None:
         """Write the events emitted so far to the store."""
         while self._unsaved:
-            batch = self.take_events()
+            batch = self.drain_events()
             try:
                 await self.store.add_events(self.id, batch)
-            except BaseException:  # also cancelled: written twice, they are there once
+            except BaseException:  # also cancelled: an event written twice is stored once
                 self._unsaved[:0] = batch
                 raise
 
-    def take_events(self) -> list[EventFields]:
-        """The events emitted so far that nobody has written to the store; whoever takes them does."""
-        taken, self._unsaved = self._unsaved, []
-        return taken
+    def drain_events(self) -> list[Event]:
+        """Remove and return the events not written to the store yet; the caller writes them."""
+        events, self._unsaved = self._unsaved, []
+        return events
 
-    def offer(self, solution: Solution) -> None:
-        """Set the best answer so far; it is what the user gets if the run is stopped now."""
+    def set_best(self, solution: Solution) -> None:
+        """Set the best answer so far; it is the result if the run is stopped now."""
         self.best = solution
 
     def degrade(self, what: str) -> None:
-        """Tell, in trace and answer, what could not be done as the method says and what was done instead."""
+        """Record, in trace and answer, what could not be done as the method says and what was done instead."""
         if what not in self.degraded:
             self.degraded.append(what)
             self.emit(Degraded(what=what))
 
-    def note_limit(self, error: LimitExceeded) -> None:
-        """Put a spent budget into the trace."""
+    def record_limit(self, error: BudgetExceeded) -> None:
+        """Record a spent budget in the trace."""
         self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time and can be typed: `20261124-163512-9f3a1c`."""
+    """A run's name that sorts by time and can be typed: `20261124-163512-9f3a1c`."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def new_seed() -> int:
-    """A seed for a run that was given none, in [0, 2^31)."""
+    """A random seed in [0, 2^31)."""
     return secrets.randbelow(2**31)
+
+
+def read_config(record: RunRecord) -> RunConfig:
+    """The configuration of a stored run.
+
+    Raises:
+        DataError: It was written by another version of `reason` and cannot be read.
+    """
+    try:
+        return RunConfig.model_validate(record.config)
+    except ValidationError as e:
+        raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question again") from e

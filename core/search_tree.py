@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .events import EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode
+from .events import Event, NodesSearched, RunStarted, SearchEnded, SearchNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SearchTree:
         return {node_id: tuple(turns) for node_id, turns in found.items()}
 
 
-def search_trees(events: Iterable[EventFields]) -> list[SearchTree]:
+def search_trees(events: Iterable[Event]) -> list[SearchTree]:
     """The searches of a run, in the order in which they began.
 
     A run that goes on after an interruption tells its searches again from their beginning: the k-th search of a name

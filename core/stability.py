@@ -1,7 +1,7 @@
 """How far a name can be relied on: one set of labels for names, modules, strategies, verifiers and routes.
 
 What each label promises, and how a name is deprecated, is told in docs/stability.md. A strategy or verifier carries its
-label as its attribute `stability`, a route in `sidecar/route_stability`, and the rest is here. What is in none of these
+label as its attribute `stability`, a route in `sidecar/app`, and the rest is here. What is in none of these
 places, in no `__all__` of the package and on no page of docs/api, is not public and may change at any time.
 """
 
@@ -53,7 +53,7 @@ MEMBERS: MappingProxyType[str, Stability] = MappingProxyType(
         "Reasoner.aresume": "beta",
         "Reasoner.arun": "beta",
         "Reasoner.open_store": "beta",
-        "Reasoner.opened_models": "beta",
+        "Reasoner.loaded_models": "beta",
         "Reasoner.plan": "beta",
         "Reasoner.variant": "beta",
     }
@@ -65,13 +65,10 @@ EXPERIMENTAL = frozenset(
         "reason.evals.navigator",
         "reason.evals.routing",
         "reason.reasoning.rlot",
-        "reason.routers.arms",
+        "reason.routers.router_files",
         "reason.routers.auto",
-        "reason.routers.auto_file",
-        "reason.routers.feature_space",
+        "reason.routers.features",
         "reason.routers.logistic",
-        "reason.routers.question_features",
-        "reason.routers.question_file",
         "reason.routers.question_router",
     }
 )
@@ -84,7 +81,7 @@ def of_module(module: str) -> Stability:
     A name that `reason` has too keeps its own label (`NAMES`) wherever it is imported from.
 
     Args:
-        module: Its dotted name, for example "reason.reasoning.steps".
+        module: Its dotted name, for example "reason.reasoning.segmentation".
     """
     parts = module.split(".")
     inside = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}

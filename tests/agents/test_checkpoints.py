@@ -7,9 +7,9 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
-from reason.agents.checkpoints import Checkpoints, JsonSerializer
+from reason.agents.checkpoints import JsonSerializer, RunStoreSaver
 from reason.core.errors import StoreError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 
 CONFIG = {"configurable": {"thread_id": "r", "checkpoint_ns": "", "checkpoint_id": "0"}}
 
@@ -27,7 +27,7 @@ def checkpoint(name, **values):
 
 
 async def test_what_is_kept_reads_as_langgraph_itself_reads_it(store):
-    ours = Checkpoints(store)
+    ours = RunStoreSaver(store)
     config = CONFIG
     for step, (name, solution) in enumerate((("1", {"x": "é\0"}), ("2", {"y": [1, None]}))):
         state = checkpoint(name, question={}, solution=solution)
@@ -51,7 +51,7 @@ async def test_what_langgraph_itself_kept_is_read(store):
     async with AsyncSqliteSaver.from_conn_string(str(store.path)) as theirs:
         theirs.serde = JsonSerializer()
         await theirs.aput(CONFIG, state, {"source": "loop", "step": 1, "parents": {}}, {})
-    found = await Checkpoints(store).aget_tuple({"configurable": {"thread_id": "r"}})
+    found = await RunStoreSaver(store).aget_tuple({"configurable": {"thread_id": "r"}})
     assert found.checkpoint == state
     assert found.metadata["step"] == 1
 
@@ -85,7 +85,7 @@ async def test_a_graph_that_langgraph_itself_kept_goes_on(store, broken):
         theirs.serde = JsonSerializer()
         with pytest.raises(ValueError, match="killed"):
             await graph.compile(checkpointer=theirs).ainvoke({"question": "q"}, thread, durability="sync")
-    reached = await graph.compile(checkpointer=Checkpoints(store)).ainvoke(None, thread, durability="sync")
+    reached = await graph.compile(checkpointer=RunStoreSaver(store)).ainvoke(None, thread, durability="sync")
     assert reached == {"question": "q", "solution": "solve of q", "answer": "finish of q"}
     assert done == (["solve", "solve", "finish"] if broken == "solve" else ["solve", "finish", "finish"])
 
@@ -103,7 +103,7 @@ async def test_a_graph_that_langgraph_itself_kept_goes_on(store, broken):
     ],
 )
 async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
-    saver = Checkpoints(store)
+    saver = RunStoreSaver(store)
     config = await saver.aput(CONFIG, checkpoint("1", **values), {}, {})
     assert config["configurable"]["checkpoint_id"] == "1"
     assert (await saver.aget_tuple({"configurable": {"thread_id": "r"}}) is not None) == kept
@@ -112,13 +112,13 @@ async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
 async def test_a_state_of_a_run_that_is_not_ours_is_refused(store):
     await store.end_run("r", "finished")
     with pytest.raises(StoreError, match="nobody's"):
-        await Checkpoints(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
+        await RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
 
 
 async def test_a_cancelled_write_is_whole_all_the_same(store):
-    writing = asyncio.ensure_future(Checkpoints(store).aput(CONFIG, checkpoint("1", solution={}), {}, {}))
+    writing = asyncio.ensure_future(RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {}))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert (await store.checkpoint("r")).id == "1"
+    assert (await store.get_checkpoint("r")).id == "1"

@@ -11,8 +11,8 @@ import reason.agents.reasoner as reasoner_module
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from reason.agents.reasoner import Reasoner
-from reason.core.question import Document
 from reason.core.settings import Settings
+from reason.core.types import Document
 from support.scripted_model import ScriptedModel, replies
 
 THREAD: Any = {"configurable": {"thread_id": "theirs"}}
@@ -29,10 +29,10 @@ class Theirs(TypedDict, total=False):
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     model = ScriptedModel(replies("It is in France. The answer is Paris."))
 
-    async def open_model(*_: object) -> ScriptedModel:
+    async def load_model(*_: object) -> ScriptedModel:
         return model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
 
 
@@ -67,7 +67,7 @@ async def test_their_checkpoints_and_streams_hold_none_of_our_stages(reasoner: R
         assert set(saver.storage["theirs"]) == {""}
         store = await reasoner.open_store()
         for run_id in update["reason"]["runs"]:
-            kept = await store.checkpoint(run_id)
+            kept = await store.get_checkpoint(run_id)
             assert (kept is not None) == bool(reasoner.settings.verify)  # ours are in our store
 
 

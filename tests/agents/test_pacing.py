@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from reason.agents.pacing import paced
+from reason.agents.pipeline import autosave
 from reason.core.errors import StoreError
 from reason.core.events import StageStarted
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 
 
 @pytest.fixture
@@ -25,38 +25,38 @@ def run_of(store, **more):
 
 
 async def until_stored(store, count):
-    while len(await store.events("r")) < count:
+    while len(await store.list_events("r")) < count:
         await asyncio.sleep(0.005)
 
 
 async def test_events_are_stored_while_the_work_goes_on(store):
     run = run_of(store)
-    async with paced(run, 0.01):
+    async with autosave(run, 0.01):
         for count in (1, 2, 3):
             run.emit(StageStarted(stage="solve"))
             await run.save_events()  # left to the pace
             await until_stored(store, count)
         run.emit(StageStarted(stage="verify"))
-    assert [e.stage for e in run.take_events()] in (["verify"], [])
+    assert [e.stage for e in run.drain_events()] in (["verify"], [])
     run.emit(StageStarted(stage="finish"))
     await run.save_events()  # nobody paces it any more
-    assert (await store.events("r"))[-1].stage == "finish"
+    assert (await store.list_events("r"))[-1].stage == "finish"
 
 
 async def test_a_stage_saves_nothing_of_its_own_at_a_pace(store):
     run = run_of(store)
-    async with paced(run, 3600):
+    async with autosave(run, 3600):
         run.emit(StageStarted(stage="solve"))
         before = store.transactions
         await run.save_events()
         assert store.transactions == before
-    assert [e.stage for e in run.take_events()] == ["solve"]
+    assert [e.stage for e in run.drain_events()] == ["solve"]
 
 
 @pytest.mark.parametrize("error", [ValueError("own"), StoreError("own"), asyncio.CancelledError()])
 async def test_the_works_own_error_comes_through_as_it_is(store, error):
     with pytest.raises(type(error)) as raised:
-        async with paced(run_of(store)):
+        async with autosave(run_of(store)):
             raise error
     assert raised.value is error
 
@@ -65,25 +65,25 @@ async def test_a_run_that_another_process_has_taken_stops(store):
     run = run_of(store)
     await store.end_run("r", "finished")  # as one that was taken over and ended elsewhere
     with pytest.raises(StoreError, match="nobody's"):
-        async with paced(run, 0.01):
+        async with autosave(run, 0.01):
             run.emit(StageStarted(stage="solve"))
             await asyncio.Event().wait()
-    assert len(run.take_events()) == 1  # not lost: whoever can write them may
+    assert len(run.drain_events()) == 1  # not lost: whoever can write them may
 
 
 async def test_a_replay_writes_nothing(store):
     run = run_of(store, recording=False)
-    async with paced(run, 0.0):
+    async with autosave(run, 0.0):
         run.emit(StageStarted(stage="solve"))
         await asyncio.sleep(0.01)
-    assert await store.events("r") == []
+    assert await store.list_events("r") == []
 
 
 def test_the_numbers_of_a_run_that_goes_on_are_no_ones_before(store):
     first = run_of(store).emit(StageStarted(stage="solve"))
     assert first == 1
-    assert run_of(store, begun=True).emit(StageStarted(stage="solve")) > 100_000
-    assert run_of(store, begun=True).resumed
+    assert run_of(store, has_started=True).emit(StageStarted(stage="solve")) > 100_000
+    assert run_of(store, has_started=True).resumed
     assert not run_of(store).resumed
 
 
@@ -97,10 +97,10 @@ async def test_events_whose_writing_is_cancelled_are_written_again(store, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "add_events", away)
-        task = asyncio.ensure_future(run.write_events())
+        task = asyncio.ensure_future(run.flush_events())
         await writing.wait()
         run.emit(StageStarted(stage="verify"))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    await run.write_events()
-    assert [e.stage for e in await store.events("r")] == ["solve", "verify"]
+    await run.flush_events()
+    assert [e.stage for e in await store.list_events("r")] == ["solve", "verify"]

@@ -3,8 +3,8 @@ import reason.core.settings as settings_module
 from reason.agents.reasoner import Reasoner
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.question import Document, Question
 from reason.core.settings import Settings
+from reason.core.types import Document, Question
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_jury_is_chosen_run_by_run(settings):
 @pytest.mark.parametrize(
     ("role", "said", "who"),
     [
-        ("small_model", "asks no small model, so it cannot use the small model x", "cascade, glimp"),
+        ("small_model", "asks no small model, so it cannot use the small model x", "cascade, glimprouter"),
         ("judge_model", "asks no judge, so it cannot use the judge x", "davinci with entailment=judge"),
         ("reward_model", "asks no reward model, so it cannot use the reward model x", "best-of-n"),
     ],
@@ -86,7 +86,7 @@ def test_a_model_that_nobody_would_ask_is_refused_and_that_of_the_settings_left_
     assert (e.value.param, who in e.value.hint) == (role, True)
     reasoner = Reasoner(settings=settings.model_copy(update={role: "x"}))
     assert reasoner.plan("?").models == {"main": "main"}
-    asking = {"small_model": "glimp", "judge_model": "mcts", "reward_model": "best-of-n"}[role]
+    asking = {"small_model": "glimprouter", "judge_model": "mcts", "reward_model": "best-of-n"}[role]
     assert reasoner.plan("?", strategy=asking).models == {"main": "main", role.removesuffix("_model"): "x"}
     if role != "reward_model":  # a plan takes none of its own
         with pytest.raises(UserError, match=said):

@@ -7,12 +7,12 @@ import time
 
 import pytest
 from anyio.from_thread import BlockingPortal
-from reason.agents.portal import Portal
+from reason.agents.reasoner import SyncBridge
 
 
 @pytest.fixture
 def portal():
-    made = Portal()
+    made = SyncBridge()
     yield made
     made.close()
 

@@ -10,15 +10,14 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import (
     BackendUnavailable,
-    BadReply,
+    InvalidResponse,
     StoreError,
     UnknownName,
     UserError,
 )
-from reason.core.event_sinks import MemorySink
-from reason.core.events import RunFinished
-from reason.core.question import Document, Question
+from reason.core.events import MemorySink, RunFinished
 from reason.core.settings import Settings
+from reason.core.types import Document, Question
 from support.scripted_model import ScriptedModel, replies
 
 PARIS = replies(
@@ -34,12 +33,12 @@ def opened(monkeypatch):
     """The models that reasoners open, by name; a test puts scripted ones there."""
     models = {"scripted": ScriptedModel(PARIS)}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         if name not in models:
             raise BackendUnavailable(f"no model {name}")
         return models[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 
@@ -88,7 +87,7 @@ async def test_events_form_one_tree_and_are_stored(opened, settings):
     sink = MemorySink()
     async with voting(settings) as reasoner:
         answer = await reasoner.aask("Where?", sinks=[sink])
-        stored = await reasoner._store.events(answer.run_id)
+        stored = await reasoner._store.list_events(answer.run_id)
     assert stored == sink.events
     assert [e.number for e in stored] == list(range(1, len(stored) + 1))
     assert stored[0].type == "run.started"
@@ -167,10 +166,10 @@ async def test_failed_samples_do_not_vote_and_are_told(opened, settings):
         assert len(answer.candidates) == 2
         assert answer.degraded == ("2 of 4 samples failed and did not vote",)
         opened["scripted"]._failing = frozenset(range(9))
-        with pytest.raises(BadReply, match="scripted to fail"):
+        with pytest.raises(InvalidResponse, match="scripted to fail"):
             await reasoner.aask("Where?", run_id="failing")
         run = await reasoner._store.get_run("failing")
-    assert (run.status, run.error["code"]) == ("failed", "bad_reply")
+    assert (run.status, run.error["code"]) == ("failed", "invalid_response")
 
 
 async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, settings):
@@ -218,7 +217,7 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
 
 
 async def test_a_run_that_died_after_solving_asks_the_model_nothing_again(opened, settings, monkeypatch):
-    import reason.agents.nodes as nodes
+    import reason.agents.pipeline as nodes
 
     def die(*_):
         raise RuntimeError("power cut")
@@ -245,7 +244,7 @@ async def test_a_replay_needs_no_model_and_writes_nothing(opened, settings):
     async with Reasoner(settings=settings) as reasoner:
         sink = MemorySink()
         again = await reasoner.areplay(answer.run_id, sinks=[sink])
-        assert len(await reasoner._store.events(answer.run_id)) == len(sink.events)
+        assert len(await reasoner._store.list_events(answer.run_id)) == len(sink.events)
         run = await reasoner._store.get_run(answer.run_id)
     assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
     assert again.usage.completion_tokens == again.usage.replayed_tokens == answer.usage.completion_tokens
@@ -268,7 +267,7 @@ async def test_a_run_cut_by_time_replays_as_it_was(opened, settings):
 async def test_an_interrupted_run_cannot_be_replayed_whole(opened, settings):
     opened["scripted"]._failing = frozenset(range(9))
     async with Reasoner(settings=settings) as reasoner:
-        with pytest.raises(BadReply):
+        with pytest.raises(InvalidResponse):
             await reasoner.aask("Where?", run_id="f")
         with pytest.raises(StoreError, match="resume it"):
             await reasoner.areplay("f")
@@ -277,7 +276,7 @@ async def test_an_interrupted_run_cannot_be_replayed_whole(opened, settings):
 async def test_a_changed_model_does_not_go_on_with_a_run(opened, settings):
     opened["scripted"]._failing = frozenset({0})
     async with Reasoner(settings=settings) as reasoner:
-        with pytest.raises(BadReply):
+        with pytest.raises(InvalidResponse):
             await reasoner.aask("Where?", run_id="f")
         opened["scripted"].identity = "scripted@2"
         with pytest.raises(UserError, match="not the one that run f began with"):
@@ -357,9 +356,9 @@ _KILLED = textwrap.dedent("""
     async def main():
         async def slow():
             await asyncio.sleep(0.004)
-        async def open_model(name, settings, *_):
+        async def load_model(name, settings, *_):
             return ScriptedModel(replies(*texts), step=lambda: asyncio.ensure_future(slow()))
-        module.open_model = open_model
+        module.load_model = load_model
         settings = Settings(model="scripted", store=pathlib.Path(sys.argv[1]), seed=3)
         def tell(event):
             print(event.type, flush=True)
@@ -396,7 +395,7 @@ async def test_a_killed_run_goes_on_without_paying_twice(opened, settings, tmp_p
         whole = await reasoner.aask("Which?", seed=3)
         assert [c.text for c in whole.candidates] == [c.text for c in answer.candidates]
         assert whole.usage.completion_tokens == answer.usage.completion_tokens
-        events = await store.events("killed")
+        events = await store.list_events("killed")
         assert [e.number for e in events] == sorted({e.number for e in events})
 
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.calibration_maps import PARAMETERS, make_map
-from support.eval_tasks import SOURCE, adder, sums_task
 from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.events import RunFinished
+from reason.core.events import MemorySink, RunFinished
 from reason.core.settings import Settings
-from reason.evals.calibrating import save_map
-from reason.evals.evaluation import evaluate, make_plan
+from reason.evals.calibration import save_calibration_map
+from reason.evals.runner import evaluate, make_plan
+from support.calibration_maps import PARAMETERS, make_map
+from support.eval_tasks import SOURCE, adder, sums_task
 from support.scripted_model import ScriptedModel, replies
 
 LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
@@ -28,10 +27,10 @@ LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     scripted = ScriptedModel(LIKELY)
 
-    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+    async def load_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
         return scripted
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return scripted
 
 
@@ -43,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def votes(tmp_path: Path) -> Path:
     path = tmp_path / "votes.json"
-    save_map(make_map(), path)
+    save_calibration_map(make_map(), path)
     return path
 
 
@@ -169,7 +168,7 @@ async def test_a_resumed_run_keeps_the_map_it_began_with(model, settings, votes)
     assert partial["calibration"] == whole.calibration
     model._step = None
     # the file holds another map by now
-    save_map(make_map(curve=CalibrationCurve(method="temperature")), votes)
+    save_calibration_map(make_map(curve=CalibrationCurve(method="temperature")), votes)
     async with voting(settings, calibration=votes) as reasoner:
         resumed = await reasoner.aresume("cut")
     assert resumed.calibrated_confidence == whole.calibrated_confidence == pytest.approx(whole.confidence / 2)
@@ -218,7 +217,7 @@ async def test_an_evaluation_keeps_both_confidences(model, settings, tmp_path) -
     task = sums_task(6)
     known = make_map(parameters={**PARAMETERS, "max_tokens": 40}, fingerprint="0" * 64, name="votes")
     path = tmp_path / "votes.json"
-    save_map(known, path)
+    save_calibration_map(known, path)
     mapped = settings.model_copy(
         update={"strategy": "self-consistency", "reuse": "store", "calibration": {"self-consistency": path}}
     )

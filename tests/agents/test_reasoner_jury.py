@@ -4,14 +4,21 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents.chosen_models import asked_roles, models_of
+from reason.agents.planner import models_of, used_roles
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.model_roles import juror_role, jurors_of, models_by_role, plays, settings_of_roles
-from reason.core.question import Document
-from reason.core.settings import Settings, load_settings
-from reason.verify.support import Support
+from reason.core.events import MemorySink
+from reason.core.settings import (
+    Settings,
+    is_used_role,
+    juror_role,
+    jurors_of,
+    load_settings,
+    models_by_role,
+    settings_of_roles,
+)
+from reason.core.types import Document
+from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import CAPITAL, OPEN, Juror, model, rules, says
 from support.scripted_model import ScriptedModel, replies
@@ -30,13 +37,13 @@ def opened(monkeypatch):
     }
     counts = dict.fromkeys(models, 0)
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         if name not in models:
             raise BackendUnavailable(f"no model {name}")
         counts[name] += 1
         return models[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models, counts
 
 
@@ -171,17 +178,17 @@ def test_roles_and_settings_are_inverse():
     assert back == settings
     assert models_by_role(settings, ()) == {"main": "m"}
     assert models_by_role(settings, {"judge"}) == {"main": "m", "judge": "j"}
-    assert [plays(role, ("main", "jury")) for role in ("main", "juror-2", "judge", juror_role(11))] == [
+    assert [is_used_role(role, ("main", "jury")) for role in ("main", "juror-2", "judge", juror_role(11))] == [
         True,
         True,
         False,
         True,
     ]
-    assert asked_roles("edgejury", (), {}) == {"main", "jury", "chair", "judge"}
-    assert asked_roles("cot", ("edgejury",), {}) == {"main", "jury"}
+    assert used_roles("edgejury", (), {}) == {"main", "jury", "chair", "judge"}
+    assert used_roles("cot", ("edgejury",), {}) == {"main", "jury"}
     judged = {"davinci": {"entailment": "judge"}}
-    assert asked_roles("cot", ("edgejury", "davinci"), judged) == {"main", "jury", "judge"}
-    assert asked_roles("cot", ("davinci",), {}) == {"main"}
+    assert used_roles("cot", ("edgejury", "davinci"), judged) == {"main", "jury", "judge"}
+    assert used_roles("cot", ("davinci",), {}) == {"main"}
 
 
 async def test_a_strategy_without_a_jury_is_what_it_was(opened, settings):
@@ -205,11 +212,11 @@ async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_f
         asked.append(name)
         return judge
 
-    async def open_embedding(name, settings, *_):
+    async def load_embedding_model(name, settings, *_):
         raise BackendUnavailable("no embedding model here")
 
-    monkeypatch.setattr("reason.agents.verifying.open_entailment", open_entailment)
-    monkeypatch.setattr("reason.agents.knowledge.open_embedding", open_embedding)
+    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         closed = await reasoner.aask(CAPITAL.model_copy(update={"choices": ("yes", "no")}))
@@ -230,8 +237,8 @@ async def test_what_compares_may_be_missing(opened, settings, monkeypatch):
     async def missing(name, settings, *_, **__):
         raise BackendUnavailable("not here")
 
-    monkeypatch.setattr("reason.agents.verifying.open_entailment", missing)
-    monkeypatch.setattr("reason.agents.knowledge.open_embedding", missing)
+    monkeypatch.setattr("reason.agents.resources.open_entailment", missing)
+    monkeypatch.setattr("reason.agents.resources.load_embedding_model", missing)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         again = await reasoner.areplay(answer.run_id)

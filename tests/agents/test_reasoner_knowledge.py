@@ -6,9 +6,9 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.reasoning.memory.named import open_memory
+from reason.reasoning.memory.named_memory import load_memory
 from support.scripted_model import ScriptedModel
 from support.thought_model import World
 
@@ -34,10 +34,10 @@ def world(monkeypatch):
     made = Towers()
     made.model = ScriptedModel(made.script)
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return made.model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return made
 
 
@@ -171,7 +171,7 @@ async def test_what_cannot_be_opened_is_said_before_a_run_begins(world, settings
 async def test_a_memory_carries_over_from_run_to_run(world, settings):
     async with coat(settings, context=[lambda text, k: [(FACT, "towers")]], memory="mine") as reasoner:
         first = await reasoner.aask(QUESTION)
-    memory = await open_memory("mine", settings)
+    memory = await load_memory("mine", settings)
     (kept,) = await memory.items()
     await memory.aclose()
     assert (kept.item.text, kept.item.source_id) == (FACT, "towers")
@@ -181,7 +181,7 @@ async def test_a_memory_carries_over_from_run_to_run(world, settings):
     assert first.answer == second.answer == third.answer
     assert "memory:mine#" in second.citations[0].source
     assert "towers" in second.citations[0].source
-    memory = await open_memory("mine", settings)
+    memory = await load_memory("mine", settings)
     assert len(await memory.items()) == 1  # what it recalled is not kept again
     await memory.aclose()
 

@@ -63,7 +63,7 @@ async def test_a_race_that_has_enough_stops_the_engine(settings, width):
     ) as reasoner:
         answer = await reasoner.aask(question, run_id="r")
         assert await comes_to_rest(reasoner)
-        calls = await reasoner._store.calls("r")
+        calls = await reasoner._store.list_calls("r")
         replayed = await reasoner.areplay("r")
     made = [c for c in calls if "index" in c.request]
     cut = [c for c in made if c.cut]

@@ -6,7 +6,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, NotVerified
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
 from support.scripted_model import END, ScriptedModel
 
@@ -48,10 +48,10 @@ def asking(monkeypatch, settings, facts):
     async def ask(reply, **options):
         model = ScriptedModel(answering(reply))
 
-        async def open_model(*_):
+        async def load_model(*_):
             return model
 
-        monkeypatch.setattr(reasoner_module, "open_model", open_model)
+        monkeypatch.setattr(reasoner_module, "load_model", load_model)
         sink = MemorySink()
         given = {"verify": ["davinci"], "verify_parameters": PARAMETERS, "evidence": [facts], **options}
         async with Reasoner(settings=settings, **given) as reasoner:

@@ -4,15 +4,14 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-import reason.serving.reward_models.opening as opening_module
+import reason.serving.rewards.factory as opening_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UnknownName, UserError
-from reason.core.question import Question
-from reason.core.scorer_settings import RewardSettings
-from reason.core.settings import Settings
-from reason.evals.evaluation import make_plan, settings_for
-from reason.evals.plan import DatasetUse
-from reason.evals.sweep import SweptDataset, SweptModels, SweptRun, plan_of
+from reason.core.settings import RewardSettings, Settings
+from reason.core.types import Question
+from reason.evals.plan import DatasetInfo
+from reason.evals.runner import make_plan, settings_for
+from reason.evals.sweep import SweepDataset, SweepModels, SweepRun, plan_run
 from reason.evals.task import Task
 from reason.reasoning.strategy import Models
 from support.scripted_model import ScriptedModel, replies
@@ -28,20 +27,20 @@ REWARD = "local/scripted-reward"
 def opened(monkeypatch):
     """What reasoners open: language models by name and one reward model; and the names they asked for."""
     models = {"scripted": ScriptedModel(replies(*CHAINS)), "reward": ScriptedReward(CHANCES.get), "asked": []}
-    real = reasoner_module.open_reward
+    real = reasoner_module.load_reward_model
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         models["asked"].append(name)
         return models[name]
 
-    async def open_reward(name, settings, progress, language_model):
+    async def load_reward_model(name, settings, progress, language_model):
         if name.startswith("judge/"):
             return await real(name, settings, progress, language_model)
         models["asked"].append(name)
         return models["reward"]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
-    monkeypatch.setattr(reasoner_module, "open_reward", open_reward)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    monkeypatch.setattr(reasoner_module, "load_reward_model", load_reward_model)
     return models
 
 
@@ -98,10 +97,10 @@ async def test_a_judge_shares_the_language_model_of_its_name(opened, settings):
 async def test_a_judge_that_is_opened_alone_owns_its_model(opened, settings, monkeypatch):
     model = opened["scripted"]
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return model
 
-    monkeypatch.setattr(opening_module, "open_model", open_model)
+    monkeypatch.setattr(opening_module, "load_model", load_model)
     judge = await opening_module.open_by_name("judge/scripted", settings, None)
     await judge.aclose()
     assert model.closed
@@ -189,10 +188,10 @@ async def test_an_unpriced_reward_model_and_a_money_budget_do_not_go_together(op
 
 
 async def test_a_wrong_name_is_answered_with_the_nearest(settings, monkeypatch):
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return ScriptedModel(replies(*CHAINS))
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     async with scoring(settings, reward_model="juge/local/smollm2-135m") as reasoner:
         with pytest.raises(UnknownName, match="judge/local/smollm2-135m"):
             await reasoner.aask(QUESTION)
@@ -207,17 +206,17 @@ def test_a_strategy_is_told_what_to_name():
 
 
 def test_evaluations_and_sweeps_carry_it(settings, tmp_path):
-    use = DatasetUse(name="d", source="s", fingerprint="f", size=1)
-    task = Task(use, {"a": None}, None)
+    use = DatasetInfo(name="d", source="s", fingerprint="f", size=1)
+    task = Task(info, {"a": None}, None)
     plan = make_plan(task, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))
     assert plan.models == {"main": "scripted", "reward": REWARD}
     assert settings_for(plan, settings, tmp_path / "s").reward_model == REWARD
     assert "reward" not in make_plan(task, settings).models
-    swept = SweptRun(
-        dataset=SweptDataset(name="d"),
-        models=SweptModels(main="m", reward=REWARD),
+    swept = SweepRun(
+        dataset=SweepDataset(name="d"),
+        models=SweepModels(main="m", reward=REWARD),
         strategy="best-of-n",
         parameters={},
         budget=None,
     )
-    assert plan_of(swept, task, settings, [0]).models == {"main": "m", "reward": REWARD}
+    assert plan_run(swept, task, settings, [0]).models == {"main": "m", "reward": REWARD}

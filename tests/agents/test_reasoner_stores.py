@@ -17,10 +17,10 @@ PARIS = replies("It is in France. The answer is Paris.", "I believe the answer i
 def model(monkeypatch):
     model = ScriptedModel(PARIS)
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
 
 
@@ -42,11 +42,11 @@ async def test_a_run_is_asked_shown_and_replayed(model, settings):
         store = await reasoner.open_store()
         run = await store.get_run("r")
         assert run.answer == answer.model_dump(mode="json")
-        events = await store.events("r")
+        events = await store.list_events("r")
         assert [events[0].type, events[-1].type] == ["run.started", "run.finished"]
         assert [e.number for e in events] == list(range(1, len(events) + 1))
         assert (await reasoner.areplay("r")).text == answer.text
-        spent = await store.spent("", 0)
+        spent = await store.get_spending("", 0)
         assert (spent.tokens, spent.runs) == (answer.usage.completion_tokens, 1)
 
 
@@ -82,12 +82,12 @@ async def test_what_a_cancelled_run_paid_is_charged_once_when_it_goes_on(model, 
             await asking
         store = await reasoner.open_store()
         partial = (await store.get_run("r")).answer["usage"]["completion_tokens"]
-        assert (await store.spent("", 0)).tokens == partial > 0
+        assert (await store.get_spending("", 0)).tokens == partial > 0
         model._step = None
         answer = await reasoner.aresume("r")
         paid_again = answer.usage.completion_tokens - answer.usage.replayed_tokens
         assert 0 < paid_again < answer.usage.completion_tokens
-        spent = await store.spent("", 0)
+        spent = await store.get_spending("", 0)
         assert (spent.tokens, spent.runs) == (partial + paid_again, 1)
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
-from reason.core.answer import Verification
 from reason.core.errors import CapabilityMissing, NotVerified, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.messages import Message
-from reason.core.question import MAX_CONVERSATION_CHARS, Question
+from reason.core.events import MemorySink
+from reason.core.messages import Message, Tool
 from reason.core.settings import Settings
-from reason.core.tools import Tool
+from reason.core.types import MAX_CONVERSATION_CHARS, Question, Verification
 from reason.verify.davinci.davinci import Davinci
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
@@ -44,10 +42,10 @@ class Salted(ScriptedModel):
 def opened(monkeypatch):
     models = {"scripted": ToolModel(replies(calling(city="Rome")))}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return models[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 
@@ -101,7 +99,7 @@ async def test_nothing_looks_at_whether_a_call_is_true(opened, settings, monkeyp
 async def test_what_cannot_take_tools_is_refused_before_a_run_begins(opened, settings):
     opened["scripted"] = ScriptedModel(replies("x"))
     async with Reasoner(strategy="coat", settings=settings) as reasoner:
-        with pytest.raises(UserError, match="strategy coat takes no tools"):
+        with pytest.raises(UserError, match="strategy coat does not support tools"):
             await reasoner.aask(ASKED)
         assert await (await reasoner.open_store()).list_runs() == []
     async with Reasoner(settings=settings) as reasoner:
@@ -139,7 +137,7 @@ async def test_every_call_of_a_tenants_run_is_salted_and_stored_as_anyones(opene
             assert config.tenant == tenant
             answer = await reasoner.arun(config)
             store = await reasoner.open_store()
-            calls = await store.calls(answer.run_id)
+            calls = await store.list_calls(answer.run_id)
         assert model.salts
         assert set(model.salts) == {tenant}
         assert "acme" not in "".join(f"{c.request}{c.reply}" for c in calls)

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 from reason import Reasoner, Settings
-from reason.core.event_sinks import MemorySink
-from reason.core.events import NodesSearched, SearchEnded
+from reason.core.events import MemorySink, NodesSearched, SearchEnded
 from reason.core.search_tree import search_trees
 
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"
@@ -58,9 +57,9 @@ async def test_a_search_that_is_interrupted_is_resumed_where_it_was(settings):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        before = {(c.key, c.cut) for c in await reasoner._store.calls("cut")}
+        before = {(c.key, c.cut) for c in await reasoner._store.list_calls("cut")}
         resumed = await reasoner.aresume("cut")
-        after = [(c.key, c.cut) for c in await reasoner._store.calls("cut")]
+        after = [(c.key, c.cut) for c in await reasoner._store.list_calls("cut")]
         replayed = await reasoner.areplay("cut")
     assert before < set(after)
     assert len(after) == len(set(after))  # nothing was asked for twice

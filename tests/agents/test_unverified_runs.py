@@ -2,13 +2,13 @@
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents import nodes
+from reason.agents import pipeline as nodes
 from reason.agents.graph import STAGES
-from reason.agents.journey import Journey
+from reason.agents.pipeline import PipelineRun
 from reason.agents.reasoner import Reasoner
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -16,10 +16,10 @@ from support.scripted_model import ScriptedModel, replies
 def model(monkeypatch):
     model = ScriptedModel(replies("It is in France. The answer is Paris."))
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
 
 
@@ -43,10 +43,10 @@ async def test_both_ways_tell_and_answer_the_same(model, settings, monkeypatch):
     async with Reasoner(settings=settings) as reasoner:
         one = await reasoner.aask("Where?", sinks=[brief])
         store = await reasoner.open_store()
-        assert await store.checkpoint(one.run_id) is None
-        monkeypatch.setattr(Journey, "_from_the_start", through_all)
+        assert await store.get_checkpoint(one.run_id) is None
+        monkeypatch.setattr(PipelineRun, "_from_the_start", through_all)
         other = await reasoner.aask("Where?", sinks=[whole])
-        assert await store.checkpoint(other.run_id) is not None
+        assert await store.get_checkpoint(other.run_id) is not None
     assert told(brief) == told(whole)
     assert [e.stage for e in brief.of_type("stage.started")] == [s for s in STAGES if s != "repair"]
     assert one.model_copy(update={"run_id": "", "usage": other.usage}) == other.model_copy(update={"run_id": ""})
@@ -57,7 +57,7 @@ async def test_a_run_whose_stages_were_kept_goes_on_from_there(model, settings, 
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as before:
-        before.setattr(Journey, "_from_the_start", through_all)
+        before.setattr(PipelineRun, "_from_the_start", through_all)
         before.setattr(nodes, "finished", die)
         async with Reasoner(settings=settings) as reasoner:
             with pytest.raises(RuntimeError, match="power cut"):

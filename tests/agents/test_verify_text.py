@@ -9,13 +9,13 @@ import threading
 import pytest
 import reason
 import reason.agents.reasoner as reasoner_module
-import reason.agents.verifying as verifying_module
+import reason.agents.resources as verifying_module
 from reason.agents.reasoner import Reasoner
-from reason.agents.verify_text import MAX_ANSWER_CHARS, PROGRAMS_ONLY, Reports, averify_text, verify_text
+from reason.agents.verification import MAX_ANSWER_CHARS, PROGRAMS_ONLY, ClaimReportSink, averify_text, verify_text
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Document
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
+from reason.core.types import Document
 from reason.verify.entailment.lexical import by_words
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
@@ -44,10 +44,10 @@ def facts(tmp_path):
 def no_model(monkeypatch):
     """Fails the test if a language model is opened."""
 
-    async def open_model(name, *_):
+    async def load_model(name, *_):
         raise AssertionError(f"{name} was opened")
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
 
 
 @pytest.fixture
@@ -111,10 +111,10 @@ async def test_the_run_is_stored_and_replays_without_opening_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("open_entailment", "open_embedding", "open_index", "open_place"):
+    for name in ("open_entailment", "load_embedding_model", "open_index", "open_place"):
         monkeypatch.setattr(verifying_module, name, refuse)
     asked = len(judging.calls)
-    reports, sink = Reports(), MemorySink()
+    reports, sink = ClaimReportSink(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:
         again = await reasoner.areplay(first.run_id, sinks=[reports, sink])
         record = await (await reasoner.open_store()).get_run(first.run_id)
@@ -180,11 +180,11 @@ async def test_a_spent_time_limit_replays_as_it_was(settings, facts, monkeypatch
 async def test_a_language_model_is_opened_only_where_one_is_needed(settings, facts, monkeypatch, parameters, opened):
     seen = []
 
-    async def open_model(name, *_):
+    async def load_model(name, *_):
         seen.append(name)
         return ScriptedModel(replies("A", "B", "C"), name=name)
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     settings = settings.model_copy(update={"judge_model": "the judge"})
     found = await averify_text("Paris is in France.", evidence=[facts], parameters=parameters, settings=settings)
     assert seen == opened

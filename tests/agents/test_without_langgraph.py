@@ -14,12 +14,12 @@ import reason.agents.reasoner as module
 import reason.cli.main
 from support.eval_tasks import adder
 from reason import Reasoner
-from reason.agents.on_its_own import on_its_own
+from reason.agents.pipeline import on_its_own
 from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel
 
 
-async def open_model(*_):
+async def load_model(*_):
     return ScriptedModel(adder)
 
 
@@ -27,7 +27,7 @@ def imported():
     return [name for name in ("langgraph", "langchain_core") if name in sys.modules]
 
 
-module.open_model = open_model
+module.load_model = load_model
 settings = Settings(model="scripted/adder", store={store!r}, cache_dir={cache!r})
 with on_its_own():
     pass

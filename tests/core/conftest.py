@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from reason.core.open_store import open_store
-from reason.core.postgres_store import PostgresStore
+from reason.core.store.location import open_store
+from reason.core.store.postgres import PostgresStore
 
 
 class Stores:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.core.answer import RoleUsage, RunUsage
-from reason.core.budget import Budget, Ledger, Need, refuse_unpriced
-from reason.core.errors import LimitExceeded, UserError
+from reason.core.budget import Budget, CostBound, Ledger, require_known_price
+from reason.core.errors import BudgetExceeded, UserError
 from reason.core.messages import Usage
+from reason.core.types import RoleUsage, RunUsage
 
 
 class Clock:
@@ -55,25 +55,25 @@ def test_each_kind_counts_what_is_spent_and_what_is_held_and_no_other_kind(kind)
     ledger = Ledger(Budget(tokens=20, calls=20, reward_calls=20, usd=20))
     spend(ledger, kind, 3)
     spend(ledger, kind, 4, role="judge")
-    with ledger.reserve(Need(**{kind: 6})), ledger.reserve(Need(**{kind: 5})):
+    with ledger.reserve(CostBound(**{kind: 6})), ledger.reserve(CostBound(**{kind: 5})):
         assert {k: ledger.used(k) for k in AMOUNTS} == {k: 18 if k == kind else 0 for k in AMOUNTS}
-        assert {k: ledger.left(k) for k in AMOUNTS} == {k: 2 if k == kind else 20 for k in AMOUNTS}
-        with pytest.raises(LimitExceeded) as refused, ledger.reserve(Need(**{kind: 2.5})):
+        assert {k: ledger.remaining(k) for k in AMOUNTS} == {k: 2 if k == kind else 20 for k in AMOUNTS}
+        with pytest.raises(BudgetExceeded) as refused, ledger.reserve(CostBound(**{kind: 2.5})):
             pytest.fail("the step was taken")
         assert (refused.value.kind, refused.value.used, refused.value.limit) == (kind, 18, 20)
         assert ledger.used(kind) == 18  # nothing was held of what was refused
     assert ledger.exhausted == kind
     assert ledger.used(kind) == 7
-    with ledger.reserve(Need(**{kind: 13})):
-        assert ledger.left(kind) == 0
+    with ledger.reserve(CostBound(**{kind: 13})):
+        assert ledger.remaining(kind) == 0
     spend(ledger, kind, 30)
-    assert ledger.left(kind) == 0  # spent by more than it was: never negative
+    assert ledger.remaining(kind) == 0  # spent by more than it was: never negative
 
 
 def test_a_need_is_nothing_unless_it_is_said_and_stays_what_it_was():
-    assert [getattr(Need(), kind) for kind in AMOUNTS] == [0, 0, 0, 0]
+    assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0, 0, 0, 0]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Need().tokens = 1
+        CostBound().tokens = 1
 
 
 def test_what_is_charged_is_what_was_said_and_nothing_else():
@@ -106,7 +106,7 @@ def test_a_model_without_a_price_adds_nothing_to_the_dollars_used():
 
 
 def test_a_limit_that_was_not_set_is_told_as_nothing():
-    assert Ledger(Budget()).refuse("calls").limit == 0
+    assert Ledger(Budget()).exceeded("calls").limit == 0
 
 
 def test_the_clock_stands_from_the_first_stop():
@@ -121,45 +121,45 @@ def test_the_clock_stands_from_the_first_stop():
 
 def test_no_limit_leaves_everything():
     ledger = Ledger(Budget())
-    assert ledger.left("tokens") == math.inf
-    assert ledger.seconds_left() is None
-    assert ledger.affordable_samples(8, 512) == 8
+    assert ledger.remaining("tokens") == math.inf
+    assert ledger.remaining_seconds() is None
+    assert ledger.max_samples(8, 512) == 8
 
 
 def test_a_step_that_could_exceed_is_refused_before_it_is_taken():
     ledger = Ledger(Budget(tokens=100))
     ledger.charge("main", "m", Usage(completion_tokens=60), calls=1)
-    with pytest.raises(LimitExceeded) as refused, ledger.reserve(Need(tokens=41)):
+    with pytest.raises(BudgetExceeded) as refused, ledger.reserve(CostBound(tokens=41)):
         pytest.fail("the step was taken")
     assert (refused.value.kind, refused.value.used, refused.value.limit) == ("tokens", 60, 100)
     assert ledger.exhausted == "tokens"
-    with ledger.reserve(Need(tokens=40)):
-        assert ledger.left("tokens") == 0
-    assert ledger.left("tokens") == 40
+    with ledger.reserve(CostBound(tokens=40)):
+        assert ledger.remaining("tokens") == 0
+    assert ledger.remaining("tokens") == 40
 
 
 def test_two_steps_at_once_cannot_both_have_the_last_tokens():
     ledger = Ledger(Budget(tokens=100))
-    with ledger.reserve(Need(tokens=60)), pytest.raises(LimitExceeded), ledger.reserve(Need(tokens=60)):
+    with ledger.reserve(CostBound(tokens=60)), pytest.raises(BudgetExceeded), ledger.reserve(CostBound(tokens=60)):
         pytest.fail("both were let in")
 
 
 def test_a_failed_step_gives_its_reservation_back():
     ledger = Ledger(Budget(tokens=100, calls=1))
-    with pytest.raises(ZeroDivisionError), ledger.reserve(Need(tokens=100, calls=1)):
+    with pytest.raises(ZeroDivisionError), ledger.reserve(CostBound(tokens=100, calls=1)):
         raise ZeroDivisionError
-    assert ledger.left("tokens") == 100
-    assert ledger.left("calls") == 1
+    assert ledger.remaining("tokens") == 100
+    assert ledger.remaining("calls") == 1
 
 
 def test_time_is_a_limit_too():
     clock = Clock()
     ledger = Ledger(Budget(seconds=5), clock)
     clock.now += 3
-    assert ledger.seconds_left() == 2
+    assert ledger.remaining_seconds() == 2
     clock.now += 3
-    assert ledger.seconds_left() == 0
-    with pytest.raises(LimitExceeded, match="5 seconds"), ledger.reserve(Need()):
+    assert ledger.remaining_seconds() == 0
+    with pytest.raises(BudgetExceeded, match="5 seconds"), ledger.reserve(CostBound()):
         pytest.fail("went on")
 
 
@@ -184,10 +184,10 @@ def test_one_unknown_price_makes_the_total_unknown():
 
 
 def test_a_money_limit_on_an_unpriced_model_is_refused():
-    refuse_unpriced(Budget(usd=1), "m", True)
-    refuse_unpriced(Budget(tokens=1), "m", False)
+    require_known_price(Budget(usd=1), "m", True)
+    require_known_price(Budget(tokens=1), "m", False)
     with pytest.raises(UserError, match="price of model 'm' is unknown"):
-        refuse_unpriced(Budget(usd=1), "m", False)
+        require_known_price(Budget(usd=1), "m", False)
 
 
 def test_what_is_restored_counts_but_is_not_paid_again():
@@ -197,7 +197,7 @@ def test_what_is_restored_counts_but_is_not_paid_again():
     clock.now += 4
     again = Ledger(Budget(tokens=10), clock)
     again.restore(RunUsage.model_validate_json(first.usage().model_dump_json()))
-    assert again.left("tokens") == 3
+    assert again.remaining("tokens") == 3
     assert again.usage().replayed_tokens == 7
     assert again.usage().replayed_calls == 2
     assert again.usage().by_role["main:a"].working_s == 0
@@ -212,17 +212,17 @@ def test_spending_never_exceeds_the_limit(limit, steps):
     ledger = Ledger(Budget(tokens=limit))
     for most, share in steps:
         try:
-            with ledger.reserve(Need(tokens=most)):
+            with ledger.reserve(CostBound(tokens=most)):
                 ledger.charge("main", "m", Usage(completion_tokens=int(most * share)))
-        except LimitExceeded:
-            assert most > ledger.left("tokens")
+        except BudgetExceeded:
+            assert most > ledger.remaining("tokens")
         assert 0 <= ledger.used("tokens") <= limit
-        assert ledger.left("tokens") == limit - ledger.used("tokens")
+        assert ledger.remaining("tokens") == limit - ledger.used("tokens")
 
 
 @given(limit=st.integers(1, 5000), wanted=st.integers(1, 64), each=st.integers(1, 600))
 def test_affordable_samples_fit_unless_it_is_a_single_one(limit, wanted, each):
-    n = Ledger(Budget(tokens=limit)).affordable_samples(wanted, each)
+    n = Ledger(Budget(tokens=limit)).max_samples(wanted, each)
     assert 1 <= n <= wanted
     assert n == 1 or n * each <= limit
     assert n == wanted or (n + 1) * each > limit

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.calibration_maps import make_map
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.core.calibration import CalibrationCurve, CalibrationMap, load_map
+from reason.core.calibration import CalibrationCurve, CalibrationMap, load_calibration_map
 from reason.core.errors import DataError, UserError
+from support.calibration_maps import make_map
 
 probabilities = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.125, 0.5, 0.875, 1.0]))
 on_log_odds = st.one_of(
@@ -149,7 +149,7 @@ def write(path: Path, **changed: object) -> Path:
 
 
 def test_a_file_gives_the_map_its_name(tmp_path: Path) -> None:
-    found = load_map(write(tmp_path / "votes.json"))
+    found = load_calibration_map(write(tmp_path / "votes.json"))
     assert found == make_map(name="votes")
     assert str(found) == "votes (isotonic, sums)"
 
@@ -157,31 +157,31 @@ def test_a_file_gives_the_map_its_name(tmp_path: Path) -> None:
 def test_files_that_are_no_maps(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"no calibration map .*map\.json.*reason eval calibrate"):
-        load_map(path)
+        load_calibration_map(path)
     with pytest.raises(DataError, match="cannot read .*Is a directory"):
-        load_map(tmp_path)
+        load_calibration_map(tmp_path)
     whole = write(path).read_bytes()
     for end in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:end])
         with pytest.raises(DataError, match=r"map\.json is not a whole JSON file"):
-            load_map(path)
+            load_calibration_map(path)
     for text in (b"[]", b'{"kind": "another"}', b"3", b"null"):
         path.write_bytes(text)
         with pytest.raises(DataError, match=r"map\.json is no calibration map"):
-            load_map(path)
+            load_calibration_map(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"map\.json"):
-        load_map(path)
+        load_calibration_map(path)
 
 
 def test_maps_of_another_version_or_with_impossible_values(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"map\.json has format 2; this version of reason reads 1.*eval calibrate"):
-        load_map(write(path, format=2))
+        load_calibration_map(write(path, format=2))
     with pytest.raises(DataError, match=r"map\.json is damaged: curve: the knots must rise"):
-        load_map(write(path, curve={"method": "isotonic", "knots": [[0.5, 0.5], [0.4, 0.6]]}))
+        load_calibration_map(write(path, curve={"method": "isotonic", "knots": [[0.5, 0.5], [0.4, 0.6]]}))
     with pytest.raises(DataError, match=r"map\.json is damaged: surprise"):
-        load_map(write(path, surprise=1))
+        load_calibration_map(write(path, surprise=1))
 
 
 def test_a_map_is_applied_without_numpy(tmp_path: Path) -> None:

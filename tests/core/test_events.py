@@ -7,11 +7,19 @@ import pytest
 from pydantic import ValidationError
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError
-from reason.core.event_sinks import JsonlSink, LiveSink, MemorySink, read_events
-from reason.core.events import EVENT, EventsDropped, StageStarted, TextDelta
-from reason.core.question import Question
+from reason.core.events import (
+    EVENT_ADAPTER,
+    EventsDropped,
+    JsonlSink,
+    LiveSink,
+    MemorySink,
+    StageStarted,
+    TextDelta,
+    read_events,
+)
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 
 
 def delta(text="x"):
@@ -25,13 +33,13 @@ async def test_events_are_numbered_and_hang_under_their_parents(tmp_path):
     run = Run("r", config, store, sinks=[sink])
     await store.create_run("r", {})
     stage = run.emit(StageStarted(stage="solve"))
-    with run.under(stage):
+    with run.event_scope(stage):
         inner = run.emit(StageStarted(stage="inner"))
         run.emit(delta(), parent=inner)
     run.emit(StageStarted(stage="after"))
     assert [(e.number, e.parent) for e in sink.events] == [(1, None), (2, 1), (3, 2), (4, None)]
     await run.save_events()
-    assert [e.number for e in await store.events("r")] == [1, 2, 4]  # text deltas are not stored
+    assert [e.number for e in await store.list_events("r")] == [1, 2, 4]  # text deltas are not stored
     await store.aclose()
 
 
@@ -102,7 +110,7 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path):
         sink(delta())
         sink(events[1])
     assert read_events(path) == events
-    assert all(EVENT.validate_json(line) for line in path.read_text().splitlines())
+    assert all(EVENT_ADAPTER.validate_json(line) for line in path.read_text().splitlines())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")

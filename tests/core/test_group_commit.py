@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from reason.core.errors import StoreError, UserError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -129,10 +129,10 @@ async def test_a_store_serves_several_event_loops(store):
 
 
 async def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(store):
-    from reason.core.store import StoredCall
+    from reason.core.store.protocol import StoredCall
 
     def calls(size):
-        return [StoredCall(key=f"k{size}", role="main", model="m", request={}, reply={"text": "x" * size})]
+        return [StoredCall(key=f"k{size}", role="main", model="m", request={}, response={"text": "x" * size})]
 
     await store.create_run("r", {})
     ((pages,),) = await store._commits.read(lambda db: db.execute("PRAGMA page_count"))
@@ -145,4 +145,4 @@ async def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(store):
     assert "no space left" in str(outcomes[1])
     await store._commits.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))  # somebody has made room
     await store.add_calls("r", calls(1_000_000))
-    assert {c.key for c in await store.calls("r")} == {"k10", "k20", "k1000000"}
+    assert {c.key for c in await store.list_calls("r")} == {"k10", "k20", "k1000000"}

@@ -6,15 +6,14 @@ import psycopg
 import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
-from reason.core.open_store import open_store
-from reason.core.postgres_store import SILENCE, PostgresStore
-from reason.core.sql.lease import Lease
-from reason.core.store import StoredCall, StoredCheckpoint
+from reason.core.store.location import open_store
+from reason.core.store.postgres import SILENCE, Lease, PostgresStore
+from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
 
 def reply(key):
-    return StoredCall(key=key, role="main", model="m", request={}, reply={"text": key})
+    return StoredCall(key=key, role="main", model="m", request={}, response={"text": key})
 
 
 @pytest.fixture
@@ -41,12 +40,12 @@ async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writ
     await loser.create_run("other", {})
     await loser.add_calls("r", [reply("before")])
     with pytest.raises(UserError, match="is being worked on by process"):
-        await winner.take_run("r")
-    assert await winner.adoptable(9) == []
+        await winner.claim_run("r")
+    assert await winner.list_claimable_runs(9) == []
     await expire(place, loser)
     assert (await winner.get_run("r")).status == "interrupted"
-    assert [r.id for r in await winner.adoptable(9)] == ["r"]
-    await winner.take_run("r")
+    assert [r.id for r in await winner.list_claimable_runs(9)] == ["r"]
+    await winner.claim_run("r")
     checkpoint = StoredCheckpoint(namespace="", id="c", parent=None, kind="json", state=b"{}", metadata=b"{}")
     for write in (
         lambda: loser.add_calls("r", [reply("late")]),
@@ -63,9 +62,9 @@ async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writ
         await loser.end_run("r", "failed", {"text": "the loser's"})
     run = await winner.get_run("r")
     assert (run.status, run.answer, run.identities) == ("finished", {"text": "the winner's"}, {})
-    assert [c.key for c in await winner.calls("r")] == ["before"]
-    assert (await winner.events("r"), await winner.checkpoint("r")) == ([], None)
-    assert (await winner.spent("t", 0)).tokens == 0
+    assert [c.key for c in await winner.list_calls("r")] == ["before"]
+    assert (await winner.list_events("r"), await winner.get_checkpoint("r")) == ([], None)
+    assert (await winner.get_spending("t", 0)).tokens == 0
     await loser.add_calls("other", [reply("k")])  # nobody took this one
 
 
@@ -74,7 +73,7 @@ async def test_one_failed_write_does_not_spoil_those_it_was_put_together_with(pl
     await loser.create_run("lost", {})
     await loser.create_run("kept", {})
     await expire(place, loser)
-    await winner.take_run("lost")
+    await winner.claim_run("lost")
     outcomes = await asyncio.gather(
         *(loser.add_calls(run, [reply(f"{run}{i}")]) for i in range(20) for run in ("lost", "kept")),
         return_exceptions=True,
@@ -97,7 +96,7 @@ async def test_a_lease_is_renewed_as_long_as_the_store_is_open(place):
         await store.aclose()
         assert await (await db.execute("SELECT * FROM owners")).fetchall() == []
     other = await PostgresStore.open(place)
-    await other.take_run("r")  # at once: whose it was is gone for good
+    await other.claim_run("r")  # at once: whose it was is gone for good
     await other.aclose()
 
 
@@ -130,7 +129,7 @@ async def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_lost_or_d
     await asyncio.gather(*writing)
     assert (await looking).id == "r"
     assert await store.count_calls("r") == 30
-    assert (await store.spent("t", 0)).tokens == 30
+    assert (await store.get_spending("t", 0)).tokens == 30
     await store.aclose()
 
 
@@ -162,7 +161,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_again(place):
         database._connection = Cut(database._connection, after)
         await spend(store, 100)
     assert lost == [True, False]
-    assert (await store.spent("t", 0)).tokens == 200
+    assert (await store.get_spending("t", 0)).tokens == 200
     last = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
     unknown = await store._commits.read(lambda db: str(int(db.execute(last)[0][0]) + 1000))
     assert not await store._commits.read(lambda _: database._committed(unknown))  # a server that crashed forgot it
@@ -191,11 +190,11 @@ async def test_a_killed_process_loses_its_runs_when_its_lease_runs_out(place):
         assert await other.ask("create", "r", {"background": True}) == "done"
         await other.kill()
     with pytest.raises(UserError, match=f"process {other.pid}"):
-        await store.take_run("r")  # it may be that it only cannot be heard
+        await store.claim_run("r")  # it may be that it only cannot be heard
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
         await db.execute("UPDATE owners SET lease_until = 0 WHERE id <> %s", (store.owner,))
-    assert [r.id for r in await store.adoptable(1)] == ["r"]
-    await store.take_run("r")
+    assert [r.id for r in await store.list_claimable_runs(1)] == ["r"]
+    await store.claim_run("r")
     await store.aclose()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from reason.core.events import Degraded, Event, NodesSearched, RunStarted, SearchEnded, SearchNode
+from reason.core.search_tree import SearchTree, search_trees
+from reason.core.types import Question
 from support.search_tree_strategies import any_parents, grown_trees, tree_of
 from support.step_search_events import search_events
-from hypothesis import given
-from reason.core.events import Degraded, EventFields, NodesSearched, RunStarted, SearchEnded, SearchNode
-from reason.core.question import Question
-from reason.core.search_tree import SearchTree, search_trees
 
 
 def told(search: str, *nodes: tuple[int, int | None], expanded: tuple[int, ...] = (), text: str = "") -> NodesSearched:
@@ -78,13 +78,13 @@ def test_a_node_told_again_replaces_the_former_in_its_place() -> None:
 
 
 def test_a_run_that_goes_on_tells_its_searches_again() -> None:
-    first: list[EventFields] = [
+    first: list[Event] = [
         begun(),
         told("a", (0, None), expanded=(0,)),
         SearchEnded(search="a"),
         told("a", (7, None)),
     ]
-    again: list[EventFields] = [begun(resumed=True), told("a", (0, None), expanded=(0,)), SearchEnded(search="a")]
+    again: list[Event] = [begun(resumed=True), told("a", (0, None), expanded=(0,)), SearchEnded(search="a")]
     whole = search_trees([*first, *again, told("a", (0, None), (1, 0)), told("b", (3, None))])
     assert [(t.search, t.place, list(t.nodes)) for t in whole] == [("a", 1, [0]), ("a", 2, [0, 1]), ("b", 3, [3])]
     assert whole[0].expanded == (0,)  # once, not twice

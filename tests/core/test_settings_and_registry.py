@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.core.installed import installed
-from reason.core.registry import Registry, nearest
-from reason.core.settings import load_settings, where_set
+from reason.core.registry import Registry, entry_points_in, nearest
+from reason.core.settings import load_settings, setting_sources
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def test_flag_beats_environment_beats_file_beats_user_file_beats_default(monkeyp
         "file",
         "user",
     )
-    told = where_set(settings, {"strategy": "flag"})
+    told = setting_sources(settings, {"strategy": "flag"})
     assert told["strategy"] == ("flag", "flag")
     assert told["model"] == ("env", "environment")
     assert told["judge_model"][1].endswith("reason.toml")
@@ -48,7 +47,7 @@ def test_tables_nest(monkeypatch):
     assert (settings.budget.tokens, settings.budget.calls) == (50, 3)
     assert settings.strategies == {"self-consistency": {"n": 4}}
     assert settings.local.threads == 2
-    assert where_set(settings, {})["budget.tokens"] == (50, "environment")
+    assert setting_sources(settings, {})["budget.tokens"] == (50, "environment")
 
 
 def test_an_explicit_zero_is_not_taken_for_unset():
@@ -84,16 +83,16 @@ def test_our_strategies_are_registered():
 
 
 def test_what_is_installed_is_read_once_and_again_where_the_path_has_changed(monkeypatch, tmp_path):
-    first = installed("reason.strategies")
-    assert installed("reason.strategies") is first
-    assert [e.name for e in installed("reason.strategies", "cot")] == ["cot"]
-    assert installed("reason.strategies", "no-such") == ()
+    first = entry_points_in("reason.strategies")
+    assert entry_points_in("reason.strategies") is first
+    assert [e.name for e in entry_points_in("reason.strategies", "cot")] == ["cot"]
+    assert entry_points_in("reason.strategies", "no-such") == ()
     package = tmp_path / "more-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Name: more\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text("[reason.strategies]\nmore = more:More\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {e.name for e in installed("reason.strategies")} == {e.name for e in first} | {"more"}
+    assert {e.name for e in entry_points_in("reason.strategies")} == {e.name for e in first} | {"more"}
 
 
 def test_a_broken_plugin_is_named_and_takes_nobody_along(monkeypatch, tmp_path):

@@ -9,12 +9,12 @@ import textwrap
 import pytest
 from reason.core.errors import StoreError, UnknownName, UserError
 from reason.core.events import StageStarted, StrategyNote
-from reason.core.sqlite_store import SqliteStore
-from reason.core.store import StoredCall, call_key
+from reason.core.store.protocol import StoredCall, call_key
+from reason.core.store.sqlite import SqliteStore
 
 
 def reply(key, text="hello", cut=False):
-    return StoredCall(key=key, role="main", model="m", request={"q": 1}, reply={"text": text}, cut=cut)
+    return StoredCall(key=key, role="main", model="m", request={"q": 1}, response={"text": text}, truncated=cut)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_events_come_back_in_order_and_typed(store):
     await store.create_run("r", {})
     await store.add_events("r", [StrategyNote(number=2, strategy="s", name="n", data={"a": [1]})])
     await store.add_events("r", [StageStarted(number=1, stage="route")])
-    assert [(e.number, e.type) for e in await store.events("r")] == [(1, "stage.started"), (2, "strategy.note")]
+    assert [(e.number, e.type) for e in await store.list_events("r")] == [(1, "stage.started"), (2, "strategy.note")]
 
 
 async def test_a_deleted_run_leaves_nothing(store):
@@ -99,7 +99,7 @@ async def test_a_deleted_run_leaves_nothing(store):
     await store.add_calls("r", [reply("k")])
     await store.add_events("r", [StageStarted(number=1, stage="x")])
     await store.delete_run("r")
-    assert await store.events("r") == []
+    assert await store.list_events("r") == []
     assert await store.find_calls("r", ["k"], any_run=True) == {}
 
 
@@ -110,22 +110,22 @@ async def test_a_run_of_a_living_process_cannot_be_taken(store, tmp_path):
     try:
         assert other.stdout.readline() == "taken\n"
         with pytest.raises(UserError, match=f"process {other.pid}"):
-            await store.take_run("held")
+            await store.claim_run("held")
         other.send_signal(signal.SIGKILL)
         other.wait()
-        await store.take_run("held")
+        await store.claim_run("held")
     finally:
         other.kill()
         other.wait()
         other.stdout.close()
         other.stdin.close()
     with pytest.raises(UnknownName):
-        await store.take_run("none")
+        await store.claim_run("none")
 
 
 _HOLD = textwrap.dedent("""
     import asyncio, sys, pathlib
-    from reason.core.sqlite_store import SqliteStore
+    from reason.core.store.sqlite import SqliteStore
     async def main():
         store = await SqliteStore.open(pathlib.Path(sys.argv[1]))
         await store.create_run("held", {})
@@ -136,8 +136,8 @@ _HOLD = textwrap.dedent("""
 
 _WRITE = textwrap.dedent("""
     import asyncio, sys, pathlib
-    from reason.core.sqlite_store import SqliteStore
-    from reason.core.store import StoredCall
+    from reason.core.store.sqlite import SqliteStore
+    from reason.core.store.protocol import StoredCall
     async def main():
         path, name = pathlib.Path(sys.argv[1]), sys.argv[2]
         store = await SqliteStore.open(path)
@@ -285,16 +285,16 @@ async def test_a_failed_write_changes_nothing(store):
 async def test_calls_of_a_run_and_who_paid_for_them(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     reply = {"text": "x"}
-    first = [StoredCall(key=k, role="main", model="m", request={}, reply=reply) for k in ("b", "a")]
+    first = [StoredCall(key=k, role="main", model="m", request={}, response=reply) for k in ("b", "a")]
     try:
         for run_id in ("one", "two"):
             await store.create_run(run_id, {})
         await store.add_calls("one", first)
-        own = StoredCall(key="c", role="main", model="m", request={}, reply=reply)
+        own = StoredCall(key="c", role="main", model="m", request={}, response=reply)
         await store.add_calls("two", [first[0], own])
-        assert [c.key for c in await store.calls("one")] == ["a", "b"]
-        assert [c.key for c in await store.calls("two")] == ["b", "c"]
-        assert await store.keys_paid_before("one") == frozenset()
-        assert await store.keys_paid_before("two") == {"b"}
+        assert [c.key for c in await store.list_calls("one")] == ["a", "b"]
+        assert [c.key for c in await store.list_calls("two")] == ["b", "c"]
+        assert await store.copied_call_keys("one") == frozenset()
+        assert await store.copied_call_keys("two") == {"b"}
     finally:
         await store.aclose()

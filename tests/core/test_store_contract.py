@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from reason.core.errors import DuplicateRequest, StoreError, UnknownName, UserError
 from reason.core.events import StageStarted
-from reason.core.store import StoredCall, StoredCheckpoint
+from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
 
 def reply(key, tokens=0, usd=0.0, cut=False, text="x"):
     said = {"text": text, "usage": {"completion_tokens": tokens, "cost_usd": usd}}
-    return StoredCall(key=key, role="main", model="m", request={"q": key}, reply=said, cut=cut)
+    return StoredCall(key=key, role="main", model="m", request={"q": key}, response=said, truncated=cut)
 
 
 def stage(number):
@@ -28,7 +28,7 @@ async def test_a_run_comes_back_as_it_was_noted(any_store):
     await any_store.end_run("r1", "failed", {"text": "\0"}, {"code": "x"}, events=[stage(3)])
     run = await any_store.get_run("r1")
     assert (run.status, run.answer, run.error, run.owner) == ("failed", {"text": "\0"}, {"code": "x"}, None)
-    assert [e.number for e in await any_store.events("r1")] == [3]
+    assert [e.number for e in await any_store.list_events("r1")] == [3]
 
 
 async def test_a_name_is_given_once(any_store):
@@ -124,21 +124,21 @@ async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_sto
     async def end(status, completion, replayed, usd=0.0):
         usage = {"completion_tokens": completion, "replayed_tokens": replayed, "cost_usd": usd}
         await any_store.end_run("r", status, {"usage": usage})
-        return await any_store.spent("t", 0.0)
+        return await any_store.get_spending("t", 0.0)
 
     await any_store.create_run("r", {}, tenant="t")
     await any_store.add_calls("r", [reply("a", 10, 0.5)])
     spent = await end("interrupted", 12, 0, usd=0.6)  # two tokens were being generated when it was stopped
     assert (spent.tokens, spent.usd, spent.runs) == (12, pytest.approx(0.6), 1)
-    await any_store.take_run("r")
+    await any_store.claim_run("r")
     await any_store.add_calls("r", [reply("a", 10, 0.5), reply("b", 20, 1.0)])
     spent = await end("finished", 30, 10, usd=1.5)
     assert (spent.tokens, spent.usd, spent.runs) == (32, pytest.approx(1.5), 1)
     with pytest.raises(StoreError, match="nobody's"):
         await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 99}})
-    assert (await any_store.spent("t", 0.0)).tokens == 32
-    assert (await any_store.spent("u", 0.0)).runs == 0
-    assert (await any_store.spent("t", 4e9)).tokens == 0  # a day to come
+    assert (await any_store.get_spending("t", 0.0)).tokens == 32
+    assert (await any_store.get_spending("u", 0.0)).runs == 0
+    assert (await any_store.get_spending("t", 4e9)).tokens == 0  # a day to come
 
 
 async def test_what_a_killed_process_paid_is_charged_when_the_run_ends(stores):
@@ -148,10 +148,10 @@ async def test_what_a_killed_process_paid_is_charged_when_the_run_ends(stores):
         assert await other.ask("add", "r", ["a", "b", "c"]) == "done"  # a token each
         await other.kill()
     await stores.forget(store)
-    await store.take_run("r")
+    await store.claim_run("r")
     await store.add_calls("r", [reply("copy", 1000)], paid=False)
     await store.end_run("r", "finished", {"usage": {"completion_tokens": 1003, "replayed_tokens": 1003}})
-    spent = await store.spent("t", 0.0)
+    spent = await store.get_spending("t", 0.0)
     assert (spent.tokens, spent.runs) == (3, 1)
 
 
@@ -161,14 +161,14 @@ async def test_background_runs_are_adopted_oldest_first_by_one(stores):
         await store.create_run(name, {}, status=status, background=background)
     await store.create_run("sync", {}, status="queued")
     assert [r.status for r in (await store.list_runs())[::-1]] == ["queued", "running", "queued", "queued"]
-    assert [r.id for r in await store.adoptable(10)] == ["q1", "q2"]
-    assert [r.id for r in await store.adoptable(1)] == ["q1"]
-    await store.take_run("q1")
+    assert [r.id for r in await store.list_claimable_runs(10)] == ["q1", "q2"]
+    assert [r.id for r in await store.list_claimable_runs(1)] == ["q1"]
+    await store.claim_run("q1")
     await store.release_run("r1")
-    assert [r.id for r in await store.adoptable(10)] == ["r1", "q2"]
+    assert [r.id for r in await store.list_claimable_runs(10)] == ["r1", "q2"]
     async with StoreProcess(stores.place) as one, StoreProcess(stores.place) as two:
         for other in (one, two):
-            other.tell("take_run", "q2")
+            other.tell("claim_run", "q2")
         said = sorted([await one.line(), await two.line()])
         assert said[0].startswith('"UserError: run q2 is being worked on by process')
         assert said[1] == '"done"'
@@ -187,10 +187,10 @@ async def test_a_run_is_stopped_through_the_store(any_store):
     assert (await any_store.get_run("mine")).cancel_requested
     assert (await any_store.get_run("queued")).status == "interrupted"  # nobody is there to stop it
     assert (await any_store.get_run("ended")).status == "finished"
-    assert await any_store.adoptable(10) == []
+    assert await any_store.list_claimable_runs(10) == []
     await any_store.release_run("mine")  # drained before it had heard of it
     assert (await any_store.get_run("mine")).status == "interrupted"
-    await any_store.take_run("mine")
+    await any_store.claim_run("mine")
     assert await any_store.cancel_requested(["mine"]) == frozenset()
     with pytest.raises(UnknownName):
         await any_store.request_cancel("none")
@@ -199,11 +199,11 @@ async def test_a_run_is_stopped_through_the_store(any_store):
 async def test_events_are_read_in_parts(any_store):
     await any_store.create_run("r", {})
     await any_store.add_events("r", [stage(n) for n in (3, 1, 2, 5)])
-    assert [e.number for e in await any_store.events("r")] == [1, 2, 3, 5]
-    assert [e.number for e in await any_store.events("r", after=2)] == [3, 5]
-    assert [e.number for e in await any_store.events("r", after=1, limit=2)] == [2, 3]
+    assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3, 5]
+    assert [e.number for e in await any_store.list_events("r", after=2)] == [3, 5]
+    assert [e.number for e in await any_store.list_events("r", after=1, limit=2)] == [2, 3]
     await any_store.add_events("r", [stage(5).model_copy(update={"stage": "finish"})])
-    assert (await any_store.events("r", after=4))[0].stage == "finish"
+    assert (await any_store.list_events("r", after=4))[0].stage == "finish"
 
 
 async def test_checkpoints_go_with_their_run(any_store):
@@ -212,11 +212,11 @@ async def test_checkpoints_go_with_their_run(any_store):
         await any_store.put_checkpoint(
             "r", StoredCheckpoint(namespace="", id=name, parent=None, kind="json", state=b"\0\xff", metadata=b"{}")
         )
-    assert (await any_store.checkpoint("r")).id == "c3"
-    only = await any_store.checkpoint("r", only="c1")
+    assert (await any_store.get_checkpoint("r")).id == "c3"
+    only = await any_store.get_checkpoint("r", checkpoint_id="c1")
     assert (only.id, only.state, only.metadata) == ("c1", b"\0\xff", b"{}")
     await any_store.delete_run("r")
-    assert await any_store.checkpoint("r") is None
+    assert await any_store.get_checkpoint("r") is None
     with pytest.raises(StoreError, match="not in the run store"):
         await any_store.put_checkpoint("r", only)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import ReasonError
-from reason.core.open_store import open_store
-from reason.core.store import StoredCall
+from reason.core.store.location import open_store
+from reason.core.store.protocol import StoredCall
 
 NAMES = ("a", "b", "ab", "c")
 TENANTS = ("", "t")
@@ -29,7 +29,7 @@ OPERATION = st.one_of(
             }
         ),
     ),
-    st.tuples(st.sampled_from(["take_run", "release_run", "request_cancel", "delete_run"]), NAME),
+    st.tuples(st.sampled_from(["claim_run", "release_run", "request_cancel", "delete_run"]), NAME),
     st.tuples(st.just("end_run"), NAME, STATUS, st.integers(0, 50), st.integers(0, 20)),
     st.tuples(st.just("add_calls"), NAME, st.lists(st.sampled_from("xyz"), min_size=1), st.booleans()),
     st.tuples(
@@ -39,7 +39,7 @@ OPERATION = st.one_of(
         st.sampled_from([None, "queued", "running", "finished"]),
     ),
     st.tuples(st.just("find_calls"), NAME, st.booleans()),
-    st.tuples(st.just("adoptable"), st.integers(1, 3)),
+    st.tuples(st.just("list_claimable_runs"), st.integers(1, 3)),
 )
 
 number = itertools.count()
@@ -48,7 +48,7 @@ number = itertools.count()
 async def do(store, operation, prefix):
     """What an operation gives, as far as it is the same in every store."""
     name, *given_ = operation
-    run = prefix + given_[0] if name not in ("list_runs", "adoptable") else ""
+    run = prefix + given_[0] if name not in ("list_runs", "list_claimable_runs") else ""
     tenant = lambda t: None if t is None else prefix + t  # noqa: E731
     try:
         if name == "create_run":
@@ -58,7 +58,7 @@ async def do(store, operation, prefix):
             await store.end_run(run, given_[1], {"usage": usage})
         elif name == "add_calls":
             reply = {"usage": {"completion_tokens": 3, "cost_usd": 0.5}}
-            calls = [StoredCall(key=prefix + k, role="r", model="m", request={}, reply=reply) for k in given_[1]]
+            calls = [StoredCall(key=prefix + k, role="r", model="m", request={}, response=reply) for k in given_[1]]
             await store.add_calls(run, calls, paid=given_[2])
         elif name == "list_runs":
             before = None if given_[1] is None else prefix + given_[1]
@@ -66,8 +66,8 @@ async def do(store, operation, prefix):
             return [r.id for r in listed if r.id.startswith(prefix)]
         elif name == "find_calls":
             return sorted(await store.find_calls(run, [prefix + k for k in "xyz"], any_run=given_[1]))
-        elif name == "adoptable":
-            return [r.id for r in await store.adoptable(1000) if r.id.startswith(prefix)]
+        elif name == "list_claimable_runs":
+            return [r.id for r in await store.list_claimable_runs(1000) if r.id.startswith(prefix)]
         else:
             await getattr(store, name)(run)
     except ReasonError as e:
@@ -77,7 +77,7 @@ async def do(store, operation, prefix):
 
 async def state(store, prefix):
     runs = [r for r in await store.list_runs(1000) if r.id.startswith(prefix)]
-    spent = [await store.spent(prefix + t, 0) for t in TENANTS]
+    spent = [await store.get_spending(prefix + t, 0) for t in TENANTS]
     kept = ("id", "status", "tenant", "background", "idempotency", "cancel_requested", "answer")
     return [(*(getattr(r, k) for k in kept), r.owner is None, await store.count_calls(r.id)) for r in runs], spent
 

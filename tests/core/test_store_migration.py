@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 from reason.core.errors import StoreError
-from reason.core.sql import sqlite_schema
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store import sqlite as sqlite_schema
+from reason.core.store.sqlite import SqliteStore
 from support.store_process import StoreProcess
 
 
@@ -59,13 +59,13 @@ async def test_a_file_of_the_first_version_keeps_all_that_it_holds(tmp_path):
     assert [r.id for r in await store.list_runs()] == ["r2", "r1", "r0"]
     run = await store.get_run("r1")
     assert (run.config["i"], run.answer, run.tenant, run.background) == (1, {"answer": "42"}, "", False)
-    assert [c.reply["text"] for c in await store.calls("r1")] == ["x"]
-    assert [e.stage for e in await store.events("r1")] == ["solve"]
-    checkpoint = await store.checkpoint("r1")
+    assert [c.response["text"] for c in await store.list_calls("r1")] == ["x"]
+    assert [e.stage for e in await store.list_events("r1")] == ["solve"]
+    checkpoint = await store.get_checkpoint("r1")
     assert (checkpoint.state, checkpoint.metadata) == (b'{"v": 4}', b"{}")
-    await store.take_run("r1")
+    await store.claim_run("r1")
     await store.end_run("r1", "finished", {"usage": {"completion_tokens": 12, "replayed_tokens": 9}})
-    assert (await store.spent("", 0)).tokens == 3  # what the first version paid was never counted
+    assert (await store.get_spending("", 0)).tokens == 3  # what the first version paid was never counted
     await store.delete_run("r1")
     await store.aclose()
     assert schema(path) == "2"

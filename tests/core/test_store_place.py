@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import UserError
-from reason.core.settings import load_settings, where_set
-from reason.core.store_place import file_of, is_postgres, read_place, shown_store
+from reason.core.settings import load_settings, setting_sources
+from reason.core.store.location import is_postgres_url, parse_location, redacted_location, require_file
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from reason.core.store_place import file_of, is_postgres, read_place, shown_stor
     ],
 )
 def test_a_place_is_a_file_or_an_address(given, place):
-    assert read_place(given) == place
-    assert is_postgres(read_place(given)) == isinstance(place, str)
+    assert parse_location(given) == place
+    assert is_postgres_url(parse_location(given)) == isinstance(place, str)
 
 
 def test_other_addresses_are_refused_without_showing_them():
     with pytest.raises(UserError, match=r"cannot be at mysql://…") as e:
-        read_place("mysql://u:geheim@h/db")
+        parse_location("mysql://u:geheim@h/db")
     assert "geheim" not in str(e.value)
 
 
@@ -43,7 +43,7 @@ def test_other_addresses_are_refused_without_showing_them():
     ],
 )
 def test_an_address_is_shown_without_its_password(address, shown):
-    assert shown_store(address) == shown
+    assert redacted_location(address) == shown
 
 
 def test_settings_take_either_and_show_no_password(monkeypatch, tmp_path):
@@ -51,9 +51,9 @@ def test_settings_take_either_and_show_no_password(monkeypatch, tmp_path):
     monkeypatch.setenv("REASON_STORE", "postgresql://u:geheim@h/db")
     settings = load_settings()
     assert settings.store == "postgresql://u:geheim@h/db"
-    assert where_set(settings, {})["store"] == ("postgresql://u:***@h/db", "environment")
+    assert setting_sources(settings, {})["store"] == ("postgresql://u:***@h/db", "environment")
     assert load_settings(store="x/runs.db").store == Path("x/runs.db")
-    assert load_settings(store="x/runs.db").beside_store == (tmp_path / "x").resolve()
+    assert load_settings(store="x/runs.db").data_dir == (tmp_path / "x").resolve()
     assert load_settings(**settings.model_dump()).store == settings.store
     with pytest.raises(UserError, match="evaluations keep their runs in an SQLite file"):
-        file_of(settings.store, "evaluations")
+        require_file(settings.store, "evaluations")

@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.core.messages import Message, Prompt, Request, Sampling
-from reason.core.question import Question
+from reason.core.messages import (
+    Message,
+    Prompt,
+    Request,
+    SamplingParams,
+    Tool,
+    ToolCall,
+    canonical_calls,
+    is_canonical_calls,
+)
 from reason.core.run import RunConfig
-from reason.core.store import call_key
-from reason.core.tools import Tool, ToolCall, canonical, is_canonical
-from reason.serving.meter import sampled_json
-from reason.serving.workers import Opening
+from reason.core.store.protocol import call_key
+from reason.core.types import Question
+from reason.serving.metered.model import sampled_json
+from reason.serving.worker_group import WorkerGroupConfig
 
 ADD = Tool(name="add", description="Adds.", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
 KNOWN_KEY = "ebe4d2e7e03c424ae8e4b0ff39a2ccd3ce39a4e9a1848a971ab8ad9a1897304f"
@@ -28,7 +36,7 @@ VALUES = st.recursive(
 
 
 def asked(prompt: Prompt) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(temperature=0.5, max_tokens=40, n=3, seed=7, stop=("\n",)))
+    return Request(prompt=prompt, sampling=SamplingParams(temperature=0.5, max_tokens=40, n=3, seed=7, stop=("\n",)))
 
 
 def key(prompt: Prompt) -> str:
@@ -47,10 +55,10 @@ def test_keys_of_requests_without_tools_are_what_they_were():
 
 def test_a_salt_is_in_no_dump_and_tools_are():
     prompt = Prompt.user("What is 2 + 2?", system="Be brief.", prefix="So")
-    salted = prompt.salted("tenant")
+    salted = prompt.with_cache_salt("tenant")
     assert (salted.cache_salt, key(salted)) == ("tenant", KNOWN_KEY)
-    assert "tenant" not in asked(salted).model_dump_json() + Opening(prompt=salted).model_dump_json()
-    assert prompt.salted("") is prompt
+    assert "tenant" not in asked(salted).model_dump_json() + WorkerGroupConfig(prompt=salted).model_dump_json()
+    assert prompt.with_cache_salt("") is prompt
     shown = prompt.model_copy(update={"tools": (ADD,)})
     forced = shown.model_copy(update={"tool_choice": "required"})
     assert len({key(p) for p in (prompt, shown, forced)}) == 3
@@ -97,7 +105,10 @@ def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was(
         (lambda: Question(text="x", tools=(Tool(name="auto"),)), "no tool may be called 'auto'"),
         (lambda: Question(text="x", tool_choice="required"), "there are no tools"),
         (lambda: Question(text="x", tools=(ADD,), tool_choice="subtract"), "no such tool: add"),
-        (lambda: Question(text="x", since=(Message(role="user", content="y"),)), "begins with a turn of the assistant"),
+        (
+            lambda: Question(text="x", continuation=(Message(role="user", content="y"),)),
+            "begins with a turn of the assistant",
+        ),
         (lambda: Tool(name="add up"), "pattern"),
     ],
 )
@@ -113,15 +124,15 @@ def test_equal_calls_have_one_canonical_text(arguments, name, random):
     random.shuffle(shuffled)
     one = ToolCall(name=name, arguments=json.dumps(arguments), id="a")
     two = ToolCall(name=name, arguments=json.dumps(dict(shuffled), indent=3), id="b")
-    assert canonical([one]) == canonical([two])
-    assert is_canonical(canonical([one, two]))
-    assert json.loads(canonical([one])) == [{"name": name, "arguments": arguments}]
-    assert canonical([one]) != canonical([ToolCall(name=name + "x", arguments=one.arguments)])
+    assert canonical_calls([one]) == canonical_calls([two])
+    assert is_canonical_calls(canonical_calls([one, two]))
+    assert json.loads(canonical_calls([one])) == [{"name": name, "arguments": arguments}]
+    assert canonical_calls([one]) != canonical_calls([ToolCall(name=name + "x", arguments=one.arguments)])
 
 
 @pytest.mark.parametrize("text", ["", "4", "[]", '{"a": 1}', '[{"name":"f","arguments":{}}]', '[{"arguments":NaN}]'])
 def test_other_texts_are_no_calls(text):
-    assert not is_canonical(text)
+    assert not is_canonical_calls(text)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +141,8 @@ def test_other_texts_are_no_calls(text):
 )
 def test_arguments_that_are_no_object_stay_text(arguments):
     call = ToolCall(name="f", arguments=arguments)
-    assert call.values is None
-    assert json.loads(canonical([call])) == [{"name": "f", "arguments": arguments}]
-    assert is_canonical(canonical([call]))
+    assert call.parsed_arguments is None
+    assert json.loads(canonical_calls([call])) == [{"name": "f", "arguments": arguments}]
+    assert is_canonical_calls(canonical_calls([call]))
     assert ToolCall.model_validate_json(call.model_dump_json()) == call
-    canonical([call]).encode()
+    canonical_calls([call]).encode()

@@ -10,23 +10,23 @@ from typing import Final
 
 from pydantic import JsonValue
 
-Schema = dict[str, JsonValue]
+JsonSchema = dict[str, JsonValue]
 
-TEXT: Final[Schema] = {"type": "string"}
+STRING_SCHEMA: Final[JsonSchema] = {"type": "string"}
 
 
-def one_of(values: Sequence[str] | range) -> Schema:
+def enum_schema(values: Sequence[str] | range) -> JsonSchema:
     """One of some texts or whole numbers."""
     told: list[JsonValue] = list(values)
     return {"type": "integer" if isinstance(values, range) else "string", "enum": told}
 
 
-def list_of(items: Schema, most: int) -> Schema:
+def array_schema(items: JsonSchema, most: int) -> JsonSchema:
     """A list of at most so many items."""
     return {"type": "array", "items": items, "maxItems": most}
 
 
-def object_of(fields: Mapping[str, JsonValue]) -> Schema:
+def object_schema(fields: Mapping[str, JsonValue]) -> JsonSchema:
     """An object of just these fields, which are written in this order."""
     names: list[JsonValue] = list(fields)
     return {"type": "object", "properties": dict(fields), "required": names, "additionalProperties": False}

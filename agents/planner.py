@@ -1,0 +1,413 @@
+"""`Planner`: from a question and its options to the run's complete configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from ..core.budget import Budget
+from ..core.calibration import CalibrationMap, load_calibration_map
+from ..core.errors import UserError
+from ..core.run import RunConfig, new_seed
+from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
+from ..core.types import MAX_CONVERSATION_CHARS, MAX_QUESTION_CHARS, Candidate, Document, Question, Solution
+from ..reasoning.strategy import STRATEGIES, create_strategy, require_tool_support
+from ..verify.verifier import VERIFIERS, make_verifier
+
+JUDGE, LEXICAL = "judge", "lexical"
+BUILT_IN_ENTAILMENTS = (JUDGE, LEXICAL)
+"""Entailment models that need not be loaded: the run's own judge model, and shared words."""
+MAX_CHOICES = 26
+
+
+def check_question(
+    question: str | Question, choices: Sequence[str] = (), documents: Sequence[Document] = ()
+) -> Question:
+    """A question that can be answered.
+
+    Raises:
+        UserError: It is empty, too long with its conversation, or its choices are invalid.
+    """
+    text = question.text if isinstance(question, Question) else question
+    if not text.strip():
+        raise UserError("the question is empty", hint="give a question")
+    if len(text) > MAX_QUESTION_CHARS:
+        raise UserError(
+            f"the question has {len(text):,} characters, more than {MAX_QUESTION_CHARS:,}",
+            hint="put long texts into files and give them with --context (documents= in Python)",
+        )
+    if isinstance(question, Question) and not choices and not documents:
+        checked = question
+    else:
+        base = question if isinstance(question, Question) else Question(text=text)
+        checked = base.model_copy(
+            update={"choices": tuple(choices) or base.choices, "documents": tuple(documents) or base.documents}
+        )
+    if checked.choices and (len(checked.choices) < 2 or any(not c.strip() for c in checked.choices)):
+        raise UserError("a multiple-choice question needs at least two choices, none of them empty")
+    if len(checked.choices) > MAX_CHOICES:
+        raise UserError(
+            f"{len(checked.choices)} choices are more than there are letters", hint=f"give at most {MAX_CHOICES}"
+        )
+    size = _conversation_chars(checked)
+    if size > MAX_CONVERSATION_CHARS:
+        raise UserError(
+            f"the conversation and its tools have {size:,} characters, more than {MAX_CONVERSATION_CHARS:,}",
+            hint="leave out the oldest messages",
+        )
+    return checked
+
+
+def _conversation_chars(question: Question) -> int:
+    messages = (*question.conversation, *question.continuation)
+    text = sum(len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls) for m in messages)
+    return text + sum(len(tool.model_dump_json()) for tool in question.tools)
+
+
+class Planner:
+    """Makes the configuration of a run from a question and the options that differ for it, without opening anything.
+
+    It is on the path of every request of a server: settings were read when it was made, and it reads no files but
+    calibration maps, each once.
+
+    Args:
+        settings: Models, strategy, verifiers and limits of a run without other options.
+        parameters: The strategy's parameters, complete.
+        verify_parameters: The parameters of each verifier, complete.
+        require_verified: Whether an answer that is not verified is an error.
+        calibration: The calibration map of the settings' strategy, if any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        parameters: Mapping[str, Any],
+        verify_parameters: Mapping[str, Mapping[str, Any]],
+        require_verified: bool,
+        calibration: CalibrationMap | None,
+    ) -> None:
+        self._settings = settings
+        self._parameters = parameters
+        self._verify_parameters = verify_parameters
+        self._require_verified = require_verified
+        self._maps: dict[str, CalibrationMap | None] = {settings.strategy: calibration}
+
+    def plan(
+        self,
+        question: Question,
+        *,
+        strategy: str | None = None,
+        model: str | None = None,
+        small_model: str | None = None,
+        judge_model: str | None = None,
+        jurors: Sequence[str] | None = None,
+        chair_model: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        verify: Sequence[str] | None = None,
+        verify_parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        evidence: Sequence[str] | None = None,
+        repairs: int | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        require_verified: bool | None = None,
+        tenant: str = "",
+    ) -> RunConfig:
+        """The configuration of a checked question's run; see `Reasoner.plan`."""
+        base = self._settings
+        overrides: dict[str, Any] = {
+            "strategy": strategy,
+            "model": model,
+            "small_model": small_model,
+            "judge_model": judge_model,
+            "jurors": None if jurors is None else tuple(jurors),
+            "chair_model": chair_model,
+            "verify": None if verify is None else tuple(verify),
+        }
+        settings = base.model_copy(update={name: value for name, value in overrides.items() if value is not None})
+        defaults = (
+            self._parameters if settings.strategy == base.strategy else base.strategies.get(settings.strategy, {})
+        )
+        _, complete = create_strategy(settings.strategy, {**defaults, **(parameters or {})})
+        require_tool_support(settings.strategy, question)
+        verifiers = complete_parameters(
+            settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
+        )
+        refuse_unused_models(settings, verifiers, overrides)
+        is_required = self._require_verified if require_verified is None else require_verified
+        if is_required and not settings.verify:
+            raise UserError(
+                "a verified answer is required but no verifier is named", hint="name one with verify", param="verify"
+            )
+        uses_knowledge = uses_role(settings.strategy, "knowledge")
+        uses_embedding = (
+            uses_role(settings.strategy, "embedding")
+            or (uses_knowledge and bool(settings.memory))
+            or bool(entailment_of_strategy(settings.strategy, complete, question))
+        )
+        return RunConfig(
+            question=question,
+            strategy=settings.strategy,
+            parameters=complete,
+            models=models_of(settings, verifiers) | ({"embedding": settings.embedding_model} if uses_embedding else {}),
+            verify=settings.verify,
+            verify_parameters=verifiers,
+            evidence=(settings.evidence if evidence is None else tuple(evidence)) if settings.verify else (),
+            repairs=(settings.repairs if repairs is None else repairs) if settings.verify else 0,
+            require_verified=is_required,
+            budget=settings.budget if budget is None else _validated_budget(budget),
+            local=settings.local,
+            seed=_first(seed, settings.seed, new_seed()),
+            reuse=settings.reuse,
+            calibration=self._calibration(settings) if model in (None, base.model) else None,
+            context=settings.context if uses_knowledge else (),
+            memory=settings.memory if uses_knowledge else "",
+            tenant=tenant,
+        )
+
+    def _calibration(self, settings: Settings) -> CalibrationMap | None:
+        """The strategy's calibration map, whose file is read once."""
+        name = settings.strategy
+        if name not in self._maps:
+            self._maps[name] = calibration_map_for(settings)
+        return self._maps[name]
+
+
+def complete_parameters(
+    names: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Mapping[str, Any]] | None,
+) -> dict[str, dict[str, Any]]:
+    """The parameters of each verifier, complete.
+
+    Args:
+        names: The verifiers.
+        settings: Parameters in the settings, of any verifier.
+        given: The caller's parameters, which take precedence.
+
+    Raises:
+        UnknownName: There is no such verifier or parameter.
+        UserError: A value is not allowed, or the caller gave parameters of a verifier that is not named.
+    """
+    given = given or {}
+    unnamed = next((name for name in given if name not in names), None)
+    if unnamed is not None:
+        raise UserError(f"parameters are given for the verifier {unnamed!r}, which is not named", hint="name it too")
+    return {name: make_verifier(name, {**settings.get(name, {}), **given.get(name, {})})[1] for name in names}
+
+
+def entailment_of_strategy(strategy: str, parameters: Mapping[str, JsonValue], question: Question) -> str:
+    """The entailment model that a strategy needs to be loaded for a question; empty if none."""
+    if strategy == GIVEN or not hasattr(STRATEGIES.load(strategy), "entailment_model"):
+        return ""  # parameters are checked where they are used
+    comparing = getattr(create_strategy(strategy, parameters)[0], "entailment_model", None)
+    name = "" if comparing is None else str(comparing(question))
+    return "" if name in BUILT_IN_ENTAILMENTS else name
+
+
+def _validated_budget(budget: Budget | Mapping[str, Any]) -> Budget:
+    if isinstance(budget, Budget):
+        return budget
+    try:
+        return Budget.model_validate(dict(budget))
+    except ValidationError as e:
+        raise user_error_of(e, "budget", Budget.model_fields) from e
+
+
+def _first(*values: int | None) -> int:
+    return next(v for v in values if v is not None)
+
+
+# -- which models a run uses
+
+VerifyParameters = Mapping[str, Mapping[str, Any]]
+
+
+def models_of(settings: Settings, verify_parameters: VerifyParameters | None = None) -> dict[str, str]:
+    """Model strings by role, of the roles that strategy and verifiers use.
+
+    Args:
+        verify_parameters: The parameters of each verifier; None are the settings'.
+    """
+    parameters = settings.verifiers if verify_parameters is None else verify_parameters
+    return models_by_role(settings, used_roles(settings.strategy, settings.verify, parameters))
+
+
+def used_roles(strategy: str, verify: Sequence[str], verify_parameters: VerifyParameters) -> set[str]:
+    """The roles that a strategy and some verifiers use, "main" and "jury" among them."""
+    used = set(STRATEGIES.load(strategy).roles)
+    for name in verify:
+        used.update(make_verifier(name, verify_parameters.get(name, {}))[0].roles)
+    return used
+
+
+def uses_role(strategy: str, role: str) -> bool:
+    """Whether a strategy uses a role."""
+    return role in STRATEGIES.load(strategy).roles
+
+
+def verifier_uses_jury(name: str) -> bool:
+    """Whether a verifier uses a jury, and so needs no evidence."""
+    return JURY in make_verifier(name, {})[0].roles
+
+
+_ROLES = (
+    ("small_model", "small", "uses no small model", "small model"),
+    ("judge_model", "judge", "uses no judge", "judge"),
+    ("reward_model", "reward", "uses no reward model", "reward model"),
+    ("jurors", JURY, "uses no jury", "juror"),
+    ("chair_model", CHAIR, "has no chair", "chair model"),
+)
+"""Settings that name models for a role, with the words of the error if a strategy does not use it."""
+
+
+def refuse_unused_models(settings: Settings, verify_parameters: VerifyParameters, named: Mapping[str, Any]) -> None:
+    """Refuse models that the caller named and the run would not use.
+
+    Models of the settings files are not refused: those are for all strategies.
+
+    Args:
+        named: The caller's options by the names of settings; options that name no model of a role are ignored.
+
+    Raises:
+        UserError: Neither the strategy nor a verifier uses one of the models; says which would.
+    """
+    for param, role, lacks, label in _ROLES:
+        models = named.get(param)
+        if models is None or models == ():
+            continue
+        if role not in used_roles(settings.strategy, settings.verify, verify_parameters):
+            first = models if isinstance(models, str) else models[0]
+            raise UserError(
+                f"the strategy {settings.strategy} {lacks}, so it cannot use the {label} {first}",
+                hint=_users_of(role),
+                param=param,
+            )
+
+
+def _users_of(role: str) -> str:
+    """The strategies and verifiers that use a role, as a hint."""
+    strategies = sorted(name for name in STRATEGIES.names() if role in STRATEGIES.load(name).roles)
+    verifiers = sorted(name for name in VERIFIERS.names() if role in make_verifier(name, {})[0].roles)
+    if role == "judge":  # with its defaults it uses none
+        verifiers.append("davinci with entailment=judge")
+    several = f"{', '.join(strategies[:-1])} or " if strategies[1:] else ""
+    others = f", or the verifier {' or '.join(verifiers)}" if verifiers else ""
+    return f"take the strategy {several}{strategies[-1]}{others}"
+
+
+# -- which calibration map a run uses, and whether it may: a map is for one strategy and one main model
+
+NO_MAP = "none"
+"""Value that selects no map where the settings name one."""
+
+
+def calibration_map_for(settings: Settings, choice: CalibrationMap | Path | str | None = None) -> CalibrationMap | None:
+    """The calibration map for the strategy of the settings.
+
+    Args:
+        choice: A map or its file instead of the settings'; "none" is no map.
+
+    Raises:
+        DataError: The file is missing or holds no map.
+        UserError: The map is for another strategy.
+    """
+    if choice is None:
+        choice = settings.calibration.get(settings.strategy)
+    if choice is None or str(choice) == NO_MAP:
+        return None
+    loaded = choice if isinstance(choice, CalibrationMap) else load_calibration_map(Path(choice))
+    if loaded.strategy != settings.strategy:
+        raise UserError(
+            f"the calibration map {loaded} was fitted to strategy {loaded.strategy!r}, not to {settings.strategy!r}",
+            hint="calibrate a run of this strategy, or leave the map out (calibration none)",
+        )
+    return loaded
+
+
+def refuse_other_model(config: RunConfig, identity: str) -> None:
+    """Refuse a map that was fitted to another main model, before anything is spent.
+
+    Args:
+        identity: The main model's identity, as it was loaded.
+
+    Raises:
+        UserError: It was; names both.
+    """
+    calibration = config.calibration
+    if calibration is None or calibration.engines["main"] == identity:
+        return
+    raise UserError(
+        f"the calibration map {calibration} was fitted to the model {calibration.models['main']} "
+        f"({calibration.engines['main']}), not to {config.models['main']} ({identity})",
+        hint="calibrate a run of this model, or leave the map out (calibration none)",
+    )
+
+
+def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> str:
+    """How a run differs from the one that its map was fitted to, as a note; empty if it does not.
+
+    The scale of a strategy's confidence depends on its parameters, the verifiers and its other models. A parameter that
+    the strategy did not have when the map was fitted counts as its default, which is what it did then.
+    """
+    calibration = config.calibration
+    if calibration is None:
+        return ""
+    fitted = {**create_strategy(config.strategy, {})[1], **calibration.parameters}
+    differing = [
+        f"{name} was {_shown(fitted.get(name))} and is {_shown(config.parameters.get(name))}"
+        for name in dict.fromkeys([*fitted, *config.parameters])
+        if fitted.get(name) != config.parameters.get(name)
+    ]
+    if calibration.verify != config.verify:
+        differing.append(f"verify was {_shown(list(calibration.verify))} and is {_shown(list(config.verify))}")
+    for role in STRATEGIES.load(config.strategy).roles:
+        if role in ("embedding", "knowledge"):  # maps do not record them
+            continue
+        then, now = _identity(role, calibration.engines), _identity(role, identities)
+        if then != now:
+            differing.append(f"the {role} model was {then} and is {now}")
+    if not differing:
+        return ""
+    return f"the calibration map {calibration} was fitted under other settings: {'; '.join(differing)}"
+
+
+def _identity(role: str, identities: Mapping[str, str]) -> str:
+    """Identity of a role's model; without its own it is the main model's, which cannot be the reward model."""
+    if role == JURY:
+        return ", ".join(jurors_of(identities)) or identities["main"]
+    return identities.get(role) or ("none" if role == "reward" else identities["main"])
+
+
+def _shown(value: JsonValue) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+# -- a run whose answer was given
+
+
+GIVEN = "given"
+"""Strategy of a run that verifies a given text. It cannot be requested: nothing is solved."""
+ANSWER = "answer"
+"""Its one parameter: the text."""
+NO_QUESTION = " "
+"""Question of such a run if none came with the text; a question has at least one character."""
+
+
+def given_parameters(text: str) -> dict[str, JsonValue]:
+    """Parameters of a run that verifies a given text."""
+    return {ANSWER: text}
+
+
+def given_text(parameters: Mapping[str, JsonValue]) -> str:
+    """The given text of such a run."""
+    return str(parameters[ANSWER])
+
+
+def given_solution(parameters: Mapping[str, JsonValue]) -> Solution:
+    """The given text as a solution."""
+    text = given_text(parameters)
+    return Solution(chosen=0, candidates=(Candidate(text=text, answer=text),))

@@ -1,0 +1,262 @@
+"""`verify_text` and `averify_text`: verify a text from elsewhere, claim by claim, in a run of its own.
+
+The run goes through the same pipeline as a question's, except for the strategy: its one candidate is the given text. So
+it is in the run store, bound by a budget, and can be resumed and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from ..core.budget import Budget
+from ..core.errors import UserError
+from ..core.events import ClaimChecked, Event, Sink
+from ..core.messages import Frozen
+from ..core.run import RunConfig, new_seed
+from ..core.settings import JURY, Settings, juror_role, load_settings
+from ..core.types import MAX_QUESTION_CHARS, Answer, Document, Question, RunUsage, Verification
+from ..serving.model_files.downloads import Progress
+from ..verify.types import ClaimReport
+from ..verify.verifier import Verifier, make_verifier
+from .planner import GIVEN, LEXICAL, NO_QUESTION, complete_parameters, given_parameters, given_text, verifier_uses_jury
+from .reasoner import Reasoner, SyncBridge
+
+MAX_ANSWER_CHARS = 2_000_000
+"""Maximum length of the text, in characters."""
+PROGRAMS_ONLY = (
+    "no documents were given: only claims that a program can check are checked, all others are not enough evidence"
+)
+
+
+class TextVerification(Frozen):
+    """The result of verifying a text.
+
+    Attributes:
+        answer: The text, as it was given.
+        question: The question that it answers; empty if unknown.
+        verification: The verdict on it, and on its claims in short.
+        reports: The complete record of each claim, in order of the text; empty if the verifier keeps none.
+        usage: What it cost.
+        run_id: Name of the run in the store.
+        degraded: What could not be done as the method says, and what was done instead.
+    """
+
+    answer: str
+    question: str
+    verification: Verification
+    reports: tuple[ClaimReport, ...]
+    usage: RunUsage
+    run_id: str
+    degraded: tuple[str, ...] = ()
+
+
+class ClaimReportSink:
+    """A sink that keeps the complete record of each claim."""
+
+    def __init__(self) -> None:
+        self._reports: dict[int, ClaimReport] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Keep a claim's record; a repeated one replaces the first."""
+        if isinstance(event, ClaimChecked):
+            self._reports[event.index] = ClaimReport.model_validate(event.report)
+
+    def of(self, verification: Verification) -> tuple[ClaimReport, ...]:
+        """The records of a verification's claims, in order; none if one is missing."""
+        count = len(verification.claims)
+        if set(self._reports) != set(range(count)):
+            return ()
+        return tuple(self._reports[number] for number in range(count))
+
+
+async def averify_text(
+    answer: str,
+    *,
+    question: str = "",
+    documents: Sequence[Document] = (),
+    evidence: Sequence[str | Path] = (),
+    verifier: str = "davinci",
+    parameters: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    model: str | None = None,
+    jurors: Sequence[str] | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
+    programs_only: bool = False,
+    progress: Progress | None = None,
+    sinks: Sequence[Sink] = (),
+) -> TextVerification:
+    """Verify a text from elsewhere.
+
+    A spent budget is no error: the claims that it did not reach are "unchecked". Cancelling the task saves the run.
+
+    Args:
+        answer: The text. It is data: no instruction in it is followed.
+        question: The question that it answers, which resolves references in it.
+        documents: Texts to verify it against.
+        evidence: Files, directories and saved indexes to verify it against; empty is the setting.
+        parameters: The verifier's parameters that differ from the settings.
+        settings: Settings instead of those of environment and files.
+        model: The language model, if the parameters need one (`entailment="judge"`, `claims="model"`, origins by
+            "context" or "whitebox"); None is the setting. Otherwise none is loaded.
+        jurors: The models of the jury, for a verifier that uses one; None is the setting, or else the main model.
+        budget: Limits of the run.
+        programs_only: Verify without any document: claims that no program can check are "not enough evidence".
+        progress: Receives the progress of documents and downloads; called from another thread.
+        sinks: Receive every event.
+
+    Raises:
+        UserError: The text is empty or too long, there is nothing to verify it against and the verifier uses no jury,
+            or a parameter is not allowed.
+        DataError: A document or an index cannot be read.
+        BackendError: Every call of the judging models failed.
+    """
+    settings = load_settings() if settings is None else settings
+    _check_answer(answer, question)
+    reasoner = Reasoner(
+        model,
+        jurors=jurors,
+        verify=(verifier,),
+        verify_parameters={verifier: _own_defaults(verifier, parameters, settings)},
+        evidence=tuple(evidence) or None,
+        repairs=0,
+        budget=budget,
+        calibration="none",
+        settings=settings,
+        progress=progress,
+    )
+    async with reasoner:
+        config, notes = plan_verification(
+            answer,
+            settings=reasoner.settings,
+            question=question,
+            documents=documents,
+            verifiers=(verifier,),
+            parameters=reasoner.verify_parameters,
+            model=model,
+            programs_only=programs_only,
+        )
+        reports = ClaimReportSink()
+        result = await reasoner.arun(config, sinks=(reports, *sinks))
+    return text_verification_of(result, config, reports, notes)
+
+
+def plan_verification(
+    answer: str,
+    *,
+    settings: Settings,
+    question: str = "",
+    documents: Sequence[Document] = (),
+    verifiers: Sequence[str] = ("davinci",),
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    model: str | None = None,
+    programs_only: bool = False,
+    tenant: str = "",
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """The configuration of a run that verifies a text, for `Reasoner.arun`; nothing is opened.
+
+    Arguments as `averify_text`; `settings` have evidence, models and limits, `tenant` is the run's owner.
+
+    Returns:
+        The configuration, and notes on what is degraded from the start.
+
+    Raises:
+        UserError: As `averify_text`.
+    """
+    _check_answer(answer, question)
+    given = {name: _own_defaults(name, (parameters or {}).get(name), settings) for name in verifiers}
+    complete = complete_parameters(verifiers, settings.verifiers, {**(parameters or {}), **given})
+    has_no_evidence = not documents and not settings.evidence and not any(map(verifier_uses_jury, verifiers))
+    if has_no_evidence and not programs_only:
+        raise UserError(
+            "there is nothing to verify the answer against",
+            hint="give documents or evidence (--docs, --index), or set programs_only (--programs-only)",
+        )
+    models: dict[str, str] = {}
+    for name, values in complete.items():
+        if has_no_evidence and "entailment" in values:
+            values["entailment"] = LEXICAL  # nothing will be classified: no model is loaded for it
+        models |= _models(make_verifier(name, values)[0], settings, model)
+    config = RunConfig(
+        question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),
+        strategy=GIVEN,
+        parameters=given_parameters(answer),
+        models=models,
+        verify=tuple(verifiers),
+        verify_parameters=complete,
+        evidence=settings.evidence,
+        budget=settings.budget,
+        local=settings.local,
+        seed=new_seed() if settings.seed is None else settings.seed,
+        reuse=settings.reuse,
+        tenant=tenant,
+    )
+    return config, (PROGRAMS_ONLY,) if has_no_evidence else ()
+
+
+def verify_text(answer: str, **options: Any) -> TextVerification:
+    """`averify_text` for synchronous callers; works inside a running event loop (notebooks) too."""
+    bridge = SyncBridge()
+    try:
+        return bridge.call(lambda: averify_text(answer, **options))
+    finally:
+        bridge.close()
+
+
+def _check_answer(answer: str, question: str) -> None:
+    if not answer.strip():
+        raise UserError("the answer is empty", hint="give the text to verify")
+    if len(answer) > MAX_ANSWER_CHARS:
+        raise UserError(
+            f"the answer has {len(answer):,} characters, more than {MAX_ANSWER_CHARS:,}", hint="verify it in parts"
+        )
+    if len(question) > MAX_QUESTION_CHARS:
+        raise UserError(f"the question has {len(question):,} characters, more than {MAX_QUESTION_CHARS:,}")
+    if any("\ud800" <= c <= "\udfff" for c in answer + question):
+        raise UserError("the answer or the question is not valid Unicode text", hint="convert it to UTF-8")
+
+
+def _own_defaults(verifier: str, parameters: Mapping[str, Any] | None, settings: Settings) -> Mapping[str, JsonValue]:
+    """The given parameters, with no origins unless they or the settings name some: a given text has no run."""
+    complete = dict(parameters or {})
+    fields = make_verifier(verifier, {})[0].Config.model_fields
+    configured = settings.verifiers.get(verifier, {})
+    if "internal" in fields and "internal" not in configured:
+        complete.setdefault("internal", [])
+    if "davinci" in fields and "davinci" not in configured:
+        complete["davinci"] = {"internal": [], **complete.get("davinci", {})}
+    return complete
+
+
+def _models(verifier: Verifier, settings: Settings, model: str | None) -> dict[str, str]:
+    """The language models of a verifier, by role; empty if it uses none."""
+    judge = model or settings.judge_model or settings.model
+    by_role = {"judge": judge, "main": settings.model}
+    if JURY not in verifier.roles:
+        return {role: by_role[role] for role in verifier.roles}
+    jury = {juror_role(i): name for i, name in enumerate(settings.jurors, 1)} or {"main": settings.model}
+    return {role: name for role, name in by_role.items() if role in verifier.roles} | jury
+
+
+def text_verification_of(
+    result: Answer, config: RunConfig, reports: ClaimReportSink, notes: Sequence[str] = ()
+) -> TextVerification:
+    """The result of verifying a text, from the end of its run.
+
+    Args:
+        reports: Has received the run's events.
+        notes: Precede the run's own notes on what is degraded.
+    """
+    verification = result.verification or Verification()
+    return TextVerification(
+        answer=given_text(config.parameters),
+        question=config.question.text.strip(),
+        verification=verification,
+        reports=reports.of(verification),
+        usage=result.usage,
+        run_id=result.run_id,
+        degraded=(*notes, *result.degraded),
+    )

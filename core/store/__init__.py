@@ -1,0 +1,1 @@
+"""The durable run store: its protocol, and its implementations over SQLite and Postgres."""

@@ -1,0 +1,101 @@
+"""Where a run store is, a SQLite file or the URL of a Postgres database, and `open_store`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .sql import SqlStore
+
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}")  # paths lose one of two slashes
+_NAME = re.compile(r"[\w.~%+-]*")
+_SECRET_FIELDS = ("password", "sslpassword", "passfile", "sslkey")
+
+
+async def open_store(location: Path | str) -> SqlStore:
+    """Open or create a run store.
+
+    Args:
+        location: A file, or `postgresql://USER@HOST:PORT/DATABASE`; the password may be part of it, in the environment
+            variable PGPASSWORD or in Postgres' own password file.
+
+    Raises:
+        UserError: The URL is invalid, or a package is missing.
+        StoreError: The store cannot be opened or was written by a newer version of `reason`.
+    """
+    parsed = parse_location(location)
+    if not is_postgres_url(parsed):
+        from .sqlite import SqliteStore
+
+        return await SqliteStore.open(Path(parsed))
+    try:
+        from .postgres import PostgresStore
+    except ImportError as e:
+        raise UserError(
+            f"a run store in Postgres needs a package that is not installed ({e.name or e})",
+            hint="pip install 'reason-orchestrator[postgres]'",
+        ) from e
+    return await PostgresStore.open(str(parsed))
+
+
+def is_postgres_url(location: Path | str) -> bool:
+    """Whether a location is the URL of a Postgres database."""
+    return isinstance(location, str) and location.startswith("postgresql://")
+
+
+def parse_location(location: Path | str) -> Path | str:
+    """A location from the command line or a settings file.
+
+    Returns:
+        The path of a file, or a URL that begins with `postgresql://`.
+
+    Raises:
+        UserError: It is a URL of another kind.
+    """
+    if isinstance(location, Path):
+        return location
+    match = _URL.match(location)
+    if match is None:
+        return Path(location)
+    scheme = match["scheme"].lower()
+    if scheme not in ("postgresql", "postgres"):
+        # the URL may hold a password: it is not shown
+        raise UserError(f"a run store cannot be at {scheme}://…", hint="give a file, or postgresql://HOST/DATABASE")
+    return "postgresql://" + location[match.end() :]
+
+
+def redacted_location(location: Path | str) -> str:
+    """The location without its password, which is found in malformed URLs too."""
+    if not is_postgres_url(location):
+        return str(location)
+    # whatever an unquoted password contains, it ends at the last "@"
+    user, at, rest = str(location).removeprefix("postgresql://").rpartition("@")
+    name, colon, _ = user.partition(":")
+    if not _NAME.fullmatch(name):  # not parsable: show nothing of it
+        return "postgresql://…"
+    server, question, query = rest.partition("?")
+    fields = ((k, "***" if k.lower() in _SECRET_FIELDS else quote(v, safe="/")) for k, v in parse_qsl(query))
+    shown = "&".join(f"{quote(k)}={v}" for k, v in fields)
+    return f"postgresql://{name}{':***' if colon else ''}{at}{server}{question and '?'}{shown}"
+
+
+def require_file(location: Path | str, users: str) -> Path:
+    """The file, for commands that work with files only.
+
+    Args:
+        users: What requires a file, in the plural, for the message.
+
+    Raises:
+        UserError: It is a database.
+    """
+    if isinstance(location, Path):
+        return location
+    raise UserError(
+        f"{users} keep their runs in an SQLite file, not in {redacted_location(location)}",
+        hint="give a file with --store",
+    )

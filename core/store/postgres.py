@@ -1,0 +1,424 @@
+"""`PostgresStore`: the run store in a Postgres database, for several machines.
+
+A process proves that it is alive by a lease that it renews. When the lease has expired, the process that claims its runs
+owns them, and the former owner, should it still live, cannot write to them any more: each write checks the owner in its
+own transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+
+from ..errors import StoreError, UserError
+from .group_commit import Connection, GroupCommit, Row
+from .location import redacted_location
+from .sql import Ownership, SqlStore
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE owners (id TEXT PRIMARY KEY, lease_until DOUBLE PRECISION NOT NULL);
+CREATE TABLE runs (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    created DOUBLE PRECISION NOT NULL,
+    updated DOUBLE PRECISION NOT NULL,
+    status TEXT NOT NULL,
+    config TEXT NOT NULL,
+    identities TEXT NOT NULL DEFAULT '{}',
+    answer TEXT,
+    error TEXT,
+    owner TEXT,
+    tenant TEXT NOT NULL DEFAULT '',
+    background INTEGER NOT NULL DEFAULT 0,
+    idempotency TEXT,
+    digest TEXT NOT NULL DEFAULT '',
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    counted INTEGER NOT NULL DEFAULT 0,
+    charged_tokens BIGINT NOT NULL DEFAULT 0,
+    charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0
+);
+CREATE INDEX runs_created ON runs (created, id);
+CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
+CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
+CREATE INDEX runs_claimable ON runs (created, id) WHERE background = 1 AND status IN ('queued', 'running');
+CREATE TABLE calls (
+    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    key TEXT COLLATE "C" NOT NULL,
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    request TEXT NOT NULL,
+    response TEXT NOT NULL,
+    truncated INTEGER NOT NULL DEFAULT 0,
+    created DOUBLE PRECISION NOT NULL,
+    tokens BIGINT NOT NULL DEFAULT 0,
+    usd DOUBLE PRECISION NOT NULL DEFAULT 0,
+    PRIMARY KEY (run_id, key)
+);
+CREATE INDEX calls_key ON calls (key);
+CREATE TABLE events (
+    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    number BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    PRIMARY KEY (run_id, number)
+);
+CREATE TABLE checkpoints (
+    thread_id TEXT COLLATE "C" NOT NULL,
+    checkpoint_ns TEXT COLLATE "C" NOT NULL DEFAULT '',
+    checkpoint_id TEXT COLLATE "C" NOT NULL,
+    parent_checkpoint_id TEXT,
+    type TEXT NOT NULL,
+    checkpoint BYTEA NOT NULL,
+    metadata BYTEA NOT NULL,
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+);
+CREATE TABLE spending (
+    tenant TEXT NOT NULL,
+    day TEXT COLLATE "C" NOT NULL,
+    tokens BIGINT NOT NULL,
+    usd DOUBLE PRECISION NOT NULL,
+    runs BIGINT NOT NULL,
+    PRIMARY KEY (tenant, day)
+);
+CREATE TABLE api_keys (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    name TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    limits TEXT NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    expires DOUBLE PRECISION,
+    revoked DOUBLE PRECISION
+)
+"""
+
+_TABLES_LOCK = 0x7265_6173_6F6E
+"""Id of the advisory lock under which one process at a time creates tables."""
+
+LEASE_S = 30.0
+"""How long a process counts as alive after it last renewed its lease, in seconds."""
+RENEW_S = 5.0
+"""Interval of renewals, in seconds."""
+RETRY_S = 30.0
+"""How long an operation on an open store retries an unreachable server, or waits for a lock, in seconds."""
+CONNECT_S = 10
+"""Timeout of one attempt to connect, in seconds."""
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
+"""A connection to a machine or network that is gone is given up after 20 seconds. By default the system would wait for
+a quarter of an hour, and the lease would expire meanwhile."""
+MAX_ATTEMPTS = 5
+"""How often a transaction is attempted that conflicts with others."""
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+_NOW = "EXTRACT(EPOCH FROM clock_timestamp())"
+_IS_ALIVE = f"EXISTS (SELECT 1 FROM owners WHERE owners.id = runs.owner AND owners.lease_until > {_NOW})"  # noqa: S608
+
+
+class PostgresStore(SqlStore):
+    """The run store in a Postgres database; open it with `PostgresStore.open`.
+
+    Each opened store is an owner of its own, which counts as alive as long as its lease is renewed.
+
+    Attributes:
+        owner: Its name as an owner.
+    """
+
+    def __init__(self, owner: str, commits: GroupCommit, lease: Lease) -> None:
+        super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"))
+        self.owner = owner
+        self._lease = lease
+
+    @classmethod
+    async def open(
+        cls, url: str, *, lease_s: float = LEASE_S, renew_s: float = RENEW_S, retry_s: float = RETRY_S
+    ) -> PostgresStore:
+        """Open the database, and create the tables if there are none.
+
+        Args:
+            url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; parts may be missing.
+
+        Raises:
+            UserError: The URL is invalid.
+            StoreError: The database cannot be reached or was written by a newer version of `reason`.
+        """
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        renew = (
+            f"INSERT INTO owners VALUES (?, {_NOW} + ?) "  # noqa: S608
+            "ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until"
+        )
+
+        def prepare(db: Connection) -> None:
+            _create_tables(db)
+            db.write(f"DELETE FROM owners WHERE lease_until < {_NOW} - 86400", ())  # noqa: S608
+            db.write(renew, (owner, lease_s))
+
+        commits = GroupCommit(lambda: _Server(url, retry_s, prepare), redacted_location(url))
+        await commits.open()
+        lease = Lease(lambda: _PostgresConnection(_connect(url)), lambda db: db.write(renew, (owner, lease_s)), renew_s)
+        lease.start()
+        return cls(owner, commits, lease)
+
+    async def aclose(self) -> None:
+        """Close the store; runs that it still owns can be claimed at once. Idempotent."""
+        if self._lease.stop():
+            try:
+                await asyncio.to_thread(self._lease.join)
+                with suppress(StoreError):  # the lease expires by itself
+                    await self._commits.write(lambda db: db.write("DELETE FROM owners WHERE id = ?", (self.owner,)))
+            finally:
+                await super().aclose()
+
+
+class ClosableConnection(Connection, Protocol):
+    """A connection of the lease's own."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Lease(threading.Thread):
+    """Renews this process' lease, whatever its event loop is doing: from a thread, over a connection of its own.
+
+    While the server cannot be reached, renewal is retried at the same interval. A lease that expires meanwhile does no
+    harm: writes of this process are refused from the moment that another one has claimed the run.
+    """
+
+    def __init__(
+        self, connect: Callable[[], ClosableConnection], renew: Callable[[Connection], object], interval_s: float
+    ) -> None:
+        super().__init__(name="reason-lease", daemon=True)
+        self._connect, self._renew, self._interval_s = connect, renew, interval_s
+        self._stopped = threading.Event()
+
+    def stop(self) -> bool:
+        """Stop renewing; returns whether this is the first call."""
+        is_first = not self._stopped.is_set()
+        self._stopped.set()
+        return is_first
+
+    def run(self) -> None:
+        """Renew until `stop`."""
+        connection: ClosableConnection | None = None
+        while not self._stopped.wait(self._interval_s):
+            try:
+                if connection is None:
+                    connection = self._connect()
+                self._renew(connection)
+            except Exception as e:  # noqa: BLE001 (whatever it is: the next attempt is a new one)
+                _LOG.warning("the lease of this process could not be renewed: %s", type(e).__name__)
+                if connection is not None:
+                    with suppress(Exception):  # only `stop` may end this thread
+                        connection.close()
+                    connection = None
+        if connection is not None:
+            connection.close()
+
+
+class _PostgresConnection:
+    def __init__(self, db: psycopg.Connection[Row]) -> None:
+        self.db = db
+        self._owners: dict[str, Sequence[str | None]] = {}
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        return self.db.execute(sql.replace("?", "%s").encode(), values or None).fetchall()
+
+    def write(self, sql: str, *rows: Sequence[Any]) -> None:
+        """Execute a statement for each row; inside a pipeline without waiting for the server's answer."""
+        statement = sql.replace("?", "%s").encode()
+        for row in rows:
+            self.db.execute(statement, row or None)
+
+    def lock_runs(self, run_ids: Sequence[str]) -> None:
+        """Fetch the owners of runs at once, and lock the rows until the transaction ends.
+
+        Always in one order, so that two transactions cannot deadlock.
+        """
+        self._owners = {}
+        if not run_ids:  # the table may not exist yet
+            return
+        rows = self.execute("SELECT id, owner FROM runs WHERE id = ANY (?) ORDER BY id FOR UPDATE", (list(run_ids),))
+        self._owners = {**dict.fromkeys(run_ids, ()), **{run_id: (owner,) for run_id, owner in rows}}
+
+    def owner_of(self, run_id: str) -> Sequence[str | None]:
+        if run_id not in self._owners:
+            rows = self.execute("SELECT owner FROM runs WHERE id = ? FOR UPDATE", (run_id,))
+            self._owners[run_id] = rows[0] if rows else ()
+        return self._owners[run_id]
+
+    def forget_owner(self, run_id: str) -> None:
+        self._owners.pop(run_id, None)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class _Server:
+    """A connection that is restored when it is lost, as `GroupCommit` uses one (`Database`)."""
+
+    def __init__(self, url: str, retry_s: float, prepare: Callable[[Connection], object]) -> None:
+        self._url, self._retry_s = url, retry_s
+        try:
+            self._connection = _PostgresConnection(_connect(url))
+            if _schema_version(self._connection) > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{redacted_location(url)} was written by a newer version of reason", hint="upgrade reason"
+                )
+            self.transact([prepare], ())
+        except psycopg.Error as e:
+            raise self.translated(e) from e
+
+    def transact(self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str]) -> list[Any]:
+        """Execute the operations in one transaction.
+
+        A transaction that conflicted with others, or lost its server, is tried again. If the server was lost while
+        committing, the status of the transaction is looked up afterwards: nothing is written twice.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            transaction: str | None = None
+            try:
+                db = self._connected()
+                with db.db.pipeline():
+                    db.write("BEGIN", ())
+                    db.lock_runs(runs)
+                    results = [operation(db) for operation in operations]
+                    transaction = db.execute("SELECT pg_current_xact_id_if_assigned()::text")[0][0]
+                db.write("COMMIT", ())
+            except psycopg.OperationalError as e:
+                if self._is_lost():
+                    if transaction is not None and self._is_committed(transaction):
+                        return results
+                elif not isinstance(e, errors.DeadlockDetected | errors.SerializationFailure):
+                    self._roll_back()
+                    raise
+                else:
+                    self._roll_back()
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise self.translated(e) from e
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                return results
+        raise AssertionError("the loop returns or raises")
+
+    def query(self, operation: Callable[[Connection], T]) -> T:
+        try:
+            return operation(self._connected())
+        except psycopg.OperationalError:
+            if not self._is_lost():
+                raise
+            return operation(self._connected())
+
+    def translated(self, error: Exception) -> Exception:
+        if not isinstance(error, psycopg.Error):
+            return error
+        location = redacted_location(self._url)
+        if isinstance(error, errors.DiskFull):
+            return StoreError(f"no space left for the run store {location}", hint="free some space there")
+        if isinstance(error, errors.LockNotAvailable):
+            return StoreError(f"the run store {location} is locked by another process", hint="try again")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return StoreError(f"cannot use the run store {location}: {lines[0]}", hint="check the database server")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _is_lost(self) -> bool:
+        return self._connection.db.closed
+
+    def _roll_back(self) -> None:
+        if not self._is_lost():
+            try:
+                self._connection.write("ROLLBACK", ())
+            except psycopg.Error:  # the first error is raised; this connection is unusable
+                self._connection.close()
+
+    def _is_committed(self, transaction: str) -> bool:
+        """Whether a transaction was committed whose COMMIT got no answer."""
+        end = time.monotonic() + self._retry_s
+        status: str | None = "in progress"
+        while status == "in progress" and time.monotonic() < end:
+            try:
+                status = self._connected().execute("SELECT pg_xact_status(?::xid8)", (transaction,))[0][0]
+            except errors.InvalidParameterValue:  # "in the future": the server crashed and lost the transaction
+                return False
+            except psycopg.OperationalError as e:
+                if not self._is_lost():
+                    raise self.translated(e) from e
+            if status == "in progress":
+                time.sleep(0.1)
+        if status in ("committed", "aborted"):
+            return status == "committed"
+        raise StoreError(
+            f"the run store {redacted_location(self._url)} was lost, and whether the last write succeeded is unknown",
+            hint="resume the runs that were running",
+        )
+
+    def _connected(self) -> _PostgresConnection:
+        """The connection, restored if it was lost."""
+        end, pause = time.monotonic() + self._retry_s, 0.05
+        while self._is_lost():
+            try:
+                self._connection = _PostgresConnection(_connect(self._url))
+            except psycopg.OperationalError as e:
+                if time.monotonic() + pause >= end:
+                    raise self.translated(e) from e
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+        return self._connection
+
+
+def _schema_version(db: Connection) -> int:
+    """The database's schema version; 0 if it has no tables of ours.
+
+    The catalogue is queried as any table is: by name (`to_regclass`) Postgres may answer from what it knew when the
+    transaction began, while it was waiting for another process that creates the tables.
+    """
+    if not db.execute("SELECT 1 FROM pg_tables WHERE tablename = 'meta' AND schemaname = ANY (current_schemas(false))"):
+        return 0
+    rows = db.execute("SELECT value FROM meta WHERE key = 'schema'")
+    return int(rows[0][0]) if rows else 0
+
+
+def _create_tables(db: Connection) -> None:
+    """Create the tables if there are none, inside a transaction."""
+    db.execute("SELECT pg_advisory_xact_lock(?)", (_TABLES_LOCK,))
+    if _schema_version(db) == 0:  # another process may have been faster
+        for statement in _SCHEMA.split(";\n"):
+            db.write(statement, ())
+        db.write("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+
+
+def _connect(url: str) -> psycopg.Connection[Row]:
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:  # its message shows the URL, and with it the password
+        raise UserError(
+            f"{redacted_location(url)} is not the URL of a database", hint="postgresql://USER@HOST:PORT/DATABASE"
+        ) from None
+    defaults: dict[str, Any] = {"connect_timeout": CONNECT_S, "application_name": "reason", **KEEPALIVE}
+    db = psycopg.connect(autocommit=True, **{**defaults, **parameters})
+    try:
+        db.execute(f"SET lock_timeout = {round(1000 * RETRY_S)}".encode())
+        # a process suspended inside a transaction must not block others for ever
+        db.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * LEASE_S)}".encode())
+    except BaseException:
+        db.close()
+        raise
+    return db

@@ -1,0 +1,712 @@
+"""`SqlStore`: the run store over any SQL database, as JSON and never pickle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from ..errors import DuplicateRequest, StoreError, UnknownName, UserError
+from ..events import EVENT_ADAPTER, Event
+from .group_commit import Connection, GroupCommit, Row
+from .protocol import ApiKey, KeyLimits, RunRecord, RunStatus, Spending, StoredCall, StoredCheckpoint
+
+MAX_PARAMETERS = 500
+"""Parameters of one statement; databases bound their number."""
+LAST = "\U0010ffff"
+"""Sorts after every character of a run's name."""
+_LIST_HINT = "`reason runs list` shows all runs"
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """How a database knows which process works on a run.
+
+    Attributes:
+        owner: This store's name as an owner: host, process and a distinguishing part, separated by colons.
+        liveness: SQL expression on a row of `runs`: what the database knows of its owner being alive.
+        is_alive: Whether an owner is alive, from its name and the value of `liveness`.
+        lock: End of a SELECT that locks the row until the transaction ends.
+    """
+
+    owner: str
+    liveness: str
+    is_alive: Callable[[str, Any], bool]
+    lock: str
+
+    def is_held(self, owner: str, liveness: Any) -> bool:
+        """Whether a living process other than this one works on a run."""
+        return owner != self.owner and self.is_alive(owner, liveness)
+
+    def is_free(self, owner: str | None, liveness: Any) -> bool:
+        """Whether no process works on a run, this one included."""
+        return owner is None or (owner != self.owner and not self.is_alive(owner, liveness))
+
+    def check(self, db: Connection, run_id: str) -> None:
+        """Refuse to write to a run that this process does not own (any more).
+
+        Raises:
+            StoreError: Another process has claimed it, it has ended, or it was deleted.
+        """
+        row = db.owner_of(run_id)
+        if not row:
+            raise StoreError(f"run {run_id} is not in the run store", hint="it was deleted meanwhile, or never created")
+        (owner,) = row
+        if owner is None:
+            raise StoreError(f"run {run_id} has no owner: it has ended or was released", hint="resume it")
+        if owner != self.owner:
+            raise StoreError(
+                f"run {run_id} was claimed by {_described(owner)}",
+                hint="this process was believed dead; the other one continues the run",
+            )
+
+
+class SqlStore:
+    """A run store over an SQL database, without its connection.
+
+    Each operation is one function on the store's thread, and writes of several runs are one transaction (see
+    `GroupCommit`). Values become JSON before, on the caller's side. For the operations see `RunStore`.
+    """
+
+    def __init__(self, commits: GroupCommit, ownership: Ownership) -> None:
+        self._commits = commits
+        self._ownership = ownership
+
+    @property
+    def transactions(self) -> int:
+        """Transactions that this store has committed."""
+        return self._commits.transactions
+
+    # -- life cycle of runs
+
+    async def create_run(
+        self,
+        run_id: str,
+        config: dict[str, JsonValue],
+        *,
+        tenant: str = "",
+        background: bool = False,
+        status: Literal["queued", "running"] = "running",
+        idempotency: str | None = None,
+        digest: str = "",
+    ) -> None:
+        """Create a run and claim it; a queued background run is left unclaimed."""
+        text = to_json(config)
+        owner = None if background and status == "queued" else self._ownership.owner
+
+        def create(db: Connection) -> None:
+            now = time.time()
+            created = db.execute(
+                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, digest) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                (run_id, now, now, status, text, owner, tenant, int(background), idempotency, digest),
+            )
+            if created:
+                db.forget_owner(run_id)
+                return
+            existing = None if idempotency is None else _find_request(db, tenant, idempotency)
+            if existing is not None:
+                raise DuplicateRequest(existing[0], existing[1] == digest)
+            raise UserError(f"there is a run {run_id} already", hint="choose another name")
+
+        await self._commits.write(create)
+
+    async def find_request(self, tenant: str, idempotency: str) -> tuple[str, str] | None:
+        """Name and digest of the run that a request has made."""
+        return await self._commits.read(lambda db: _find_request(db, tenant, idempotency))
+
+    async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = ()) -> None:
+        """Claim a run for this process."""
+
+        def claim(db: Connection) -> None:
+            status, owner, liveness = self._locked(db, run_id)
+            if allowed and status not in allowed:
+                raise UserError(f"run {run_id} is {status}", hint="look at it again: it has changed meanwhile")
+            if owner is not None and self._ownership.is_held(owner, liveness):
+                raise UserError(
+                    f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
+                )
+            db.write(
+                "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, updated = ? WHERE id = ?",
+                (self._ownership.owner, time.time(), run_id),
+            )
+            db.forget_owner(run_id)
+
+        await self._commits.write(claim)
+
+    async def release_run(self, run_id: str, status: Literal["queued", "interrupted", "failed"] = "queued") -> None:
+        """Give up a run of this process."""
+
+        def release(db: Connection) -> None:
+            self._ownership.check(db, run_id)
+            if_cancelled = "interrupted" if status == "queued" else status
+            db.write(
+                "UPDATE runs SET status = CASE cancel_requested WHEN 0 THEN ? ELSE ? END, owner = NULL, updated = ? "
+                "WHERE id = ?",
+                (status, if_cancelled, time.time(), run_id),
+            )
+            db.forget_owner(run_id)
+
+        await self._commits.write(release, run_id)
+
+    async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
+        """Background runs without a living owner, oldest first."""
+
+        def listed(db: Connection) -> list[RunRecord]:
+            sql = f"SELECT {self._columns} FROM runs WHERE background = 1 AND status IN ('queued', 'running') "  # noqa: S608
+            page = max(limit, 50)
+            claimable: list[RunRecord] = []
+            after: tuple[float, str] = (0.0, "")
+            while len(claimable) < limit:
+                rows = db.execute(sql + "AND (created, id) > (?, ?) ORDER BY created, id LIMIT ?", (*after, page))
+                claimable += [self._record(row) for row in rows if self._ownership.is_free(row[_OWNER], row[-1])]
+                if len(rows) < page:
+                    break
+                after = rows[-1][1], rows[-1][0]
+            return claimable[:limit]
+
+        return await self._commits.read(listed)
+
+    async def request_cancel(self, run_id: str) -> None:
+        """Ask the owner of a run to cancel it."""
+
+        def request(db: Connection) -> None:
+            status, owner, liveness = self._locked(db, run_id)
+            if status not in ("queued", "running"):
+                return
+            if self._ownership.is_free(owner, liveness):
+                db.write(
+                    "UPDATE runs SET status = 'interrupted', owner = NULL, cancel_requested = 1, updated = ? WHERE id = ?",
+                    (time.time(), run_id),
+                )
+                db.forget_owner(run_id)
+            else:
+                db.write("UPDATE runs SET cancel_requested = 1 WHERE id = ?", (run_id,))
+
+        await self._commits.write(request)
+
+    async def cancel_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the runs whose cancellation was requested."""
+        if not run_ids:
+            return frozenset()
+
+        def requested(db: Connection) -> frozenset[str]:
+            ids: set[str] = set()
+            for start in range(0, len(run_ids), MAX_PARAMETERS):
+                some = run_ids[start : start + MAX_PARAMETERS]
+                marks = ",".join("?" * len(some))
+                rows = db.execute(f"SELECT id FROM runs WHERE cancel_requested = 1 AND id IN ({marks})", some)  # noqa: S608
+                ids |= {row[0] for row in rows}
+            return frozenset(ids)
+
+        return await self._commits.read(requested)
+
+    async def set_identities(self, run_id: str, identities: dict[str, JsonValue]) -> None:
+        """Record which models a run uses."""
+        text = to_json(identities)
+
+        def record(db: Connection) -> None:
+            self._ownership.check(db, run_id)
+            db.write("UPDATE runs SET identities = ? WHERE id = ?", (text, run_id))
+
+        await self._commits.write(record, run_id)
+
+    async def end_run(
+        self,
+        run_id: str,
+        status: RunStatus,
+        answer: dict[str, JsonValue] | None = None,
+        error: dict[str, JsonValue] | None = None,
+        *,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Record how a run ended, charge its tenant and release it."""
+        texts = to_json(answer), to_json(error)
+        rows = _event_rows(run_id, events)
+        tokens, usd_if_first = _paid_now(answer)
+        paid = (tokens, tokens, usd_if_first, usd_if_first)
+
+        def end(db: Connection) -> None:
+            self._ownership.check(db, run_id)
+            # two statements that return nothing, since a database may be far away: it computes itself what they add
+            db.write(
+                f"INSERT INTO spending (tenant, day, tokens, usd, runs) SELECT tenant, CAST(? AS TEXT), "  # noqa: S608
+                f"{_TOKENS} - charged_tokens, {_USD} - charged_usd, 1 - counted FROM runs WHERE id = ? {_ADDED}",
+                (_day(time.time()), *paid, run_id),
+            )
+            db.write(
+                f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, answer = ?, "  # noqa: S608
+                "error = ?, owner = NULL, cancel_requested = 0, updated = ? WHERE id = ?",
+                (*paid, status, *texts, time.time(), run_id),
+            )
+            db.forget_owner(run_id)
+            if rows:
+                _add_events(db, rows)
+
+        await self._commits.write(end, run_id)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Delete a run."""
+
+        def delete(db: Connection) -> None:
+            db.write("DELETE FROM checkpoints WHERE thread_id = ?", (run_id,))
+            db.write("DELETE FROM runs WHERE id = ?", (run_id,))
+            db.forget_owner(run_id)
+
+        await self._commits.write(delete)
+
+    # -- queries of runs
+
+    async def get_run(self, run_id: str, *, tenant: str | None = None, exact: bool = False) -> RunRecord:
+        """A run by its name or a unique prefix of it."""
+        return await self._commits.read(lambda db: self._get(db, run_id, tenant, exact))
+
+    def _get(self, db: Connection, run_id: str, tenant: str | None, exact: bool) -> RunRecord:
+        condition, values = ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))
+        select = f"SELECT {self._columns} FROM runs WHERE "  # noqa: S608
+        rows = []
+        if run_id and "\0" not in run_id:
+            rows = db.execute(f"{select}id = ?{condition}", (run_id, *values))
+            if not rows and not exact:
+                rows = db.execute(
+                    f"{select}id >= ? AND id < ?{condition} ORDER BY id LIMIT 2", (run_id, run_id + LAST, *values)
+                )
+        if not rows:
+            raise UnknownName("run", run_id, hint=_LIST_HINT)
+        if len(rows) > 1:
+            raise UserError(f"several runs begin with {run_id!r}", hint="give more of the name")
+        return self._record(rows[0])
+
+    async def list_runs(
+        self,
+        limit: int = 50,
+        *,
+        tenant: str | None = None,
+        before: str | None = None,
+        status: RunStatus | None = None,
+    ) -> list[RunRecord]:
+        """The newest runs, newest first."""
+        return await self._commits.read(lambda db: self._list(db, limit, tenant, before, status))
+
+    def _list(
+        self, db: Connection, limit: int, tenant: str | None, before: str | None, status: RunStatus | None
+    ) -> list[RunRecord]:
+        conditions: list[str] = []
+        values: list[Any] = []
+        if tenant is not None:
+            conditions.append("tenant = ?")
+            values.append(tenant)
+        position: tuple[float, str] | None = None
+        if before is not None:
+            rows = db.execute(
+                f"SELECT created, id FROM runs WHERE {' AND '.join([*conditions, 'id = ?'])}",  # noqa: S608
+                (*values, before),
+            )
+            if not rows:
+                raise UnknownName("run", before, hint=_LIST_HINT)
+            position = rows[0]
+        if status is not None:
+            # a run recorded as running counts as interrupted if its process is gone
+            stored = ("queued", "running", "interrupted") if status == "interrupted" else (status,)
+            conditions.append(f"status IN ({','.join('?' * len(stored))})")
+            values += stored
+        records: list[RunRecord] = []
+        while len(records) < limit:
+            here = [*conditions, *(["(created, id) < (?, ?)"] if position else [])]
+            where = f"WHERE {' AND '.join(here)} " if here else ""
+            rows = db.execute(
+                f"SELECT {self._columns} FROM runs {where}ORDER BY created DESC, id DESC LIMIT ?",  # noqa: S608
+                (*values, *(position or ()), limit),
+            )
+            records += [r for r in map(self._record, rows) if status is None or r.status == status]
+            if len(rows) < limit:
+                break
+            position = rows[-1][1], rows[-1][0]
+        return records[:limit]
+
+    # -- calls and events
+
+    async def find_calls(self, run_id: str, keys: Sequence[str], *, any_run: bool = False) -> dict[str, StoredCall]:
+        """The stored calls among `keys`."""
+        if not keys:
+            return {}
+
+        def find(db: Connection) -> dict[str, StoredCall]:
+            calls: dict[str, StoredCall] = {}
+            condition, values = (_OF_TENANT, (run_id, run_id)) if any_run else ("calls.run_id = ?", (run_id,))
+            for start in range(0, len(keys), MAX_PARAMETERS):
+                some = keys[start : start + MAX_PARAMETERS]
+                marks = ",".join("?" * len(some))
+                rows = db.execute(
+                    f"SELECT {_CALL}, run_id FROM calls WHERE key IN ({marks}) AND {condition}",  # noqa: S608
+                    (*some, *values),
+                )
+                rows.sort(key=lambda row: bool(row[6] == run_id))  # this run's own come last and win
+                calls |= {row[0]: _call(row[:6]) for row in rows}
+            return calls
+
+        return await self._commits.read(find)
+
+    async def add_calls(self, run_id: str, calls: Sequence[StoredCall], *, paid: bool = True) -> None:
+        """Store calls."""
+        await self._add(run_id, _call_rows(run_id, calls, paid=paid), _add_calls)
+
+    async def count_calls(self, run_id: str) -> int:
+        """Number of stored calls of a run."""
+        rows = await self._commits.read(lambda db: db.execute("SELECT COUNT(*) FROM calls WHERE run_id = ?", (run_id,)))
+        return int(rows[0][0])
+
+    async def list_calls(self, run_id: str) -> list[StoredCall]:
+        """All stored calls of a run, by key."""
+        rows = await self._commits.read(
+            lambda db: db.execute(f"SELECT {_CALL} FROM calls WHERE run_id = ? ORDER BY key", (run_id,))  # noqa: S608
+        )
+        return [_call(row) for row in rows]
+
+    async def copied_call_keys(self, run_id: str) -> frozenset[str]:
+        """Keys of the calls that a run copied from another."""
+        sql = (
+            "SELECT key FROM calls AS mine WHERE run_id = ? AND EXISTS (SELECT 1 FROM calls AS theirs "
+            "WHERE theirs.key = mine.key AND theirs.run_id <> mine.run_id AND theirs.created < mine.created)"
+        )
+        return frozenset(row[0] for row in await self._commits.read(lambda db: db.execute(sql, (run_id,))))
+
+    async def add_events(self, run_id: str, events: Sequence[Event]) -> None:
+        """Store events."""
+        await self._add(run_id, _event_rows(run_id, events), _add_events)
+
+    async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
+        """Stored events of a run, in order."""
+        sql = "SELECT event FROM events WHERE run_id = ? AND number > ? ORDER BY number"
+        values: tuple[Any, ...] = (run_id, after)
+        if limit is not None:
+            sql, values = f"{sql} LIMIT ?", (*values, limit)
+        # parsed on the store's thread, so that a long trace does not block the event loop
+        return await self._commits.read(
+            lambda db: [EVENT_ADAPTER.validate_json(row[0]) for row in db.execute(sql, values)]
+        )
+
+    async def _add(self, run_id: str, rows: list[Row], add: Callable[[Connection, Sequence[Row]], None]) -> None:
+        if not rows:
+            return
+
+        def checked(db: Connection) -> None:
+            self._ownership.check(db, run_id)
+            add(db, rows)
+
+        await self._commits.write(checked, run_id)
+
+    # -- stage checkpoints
+
+    async def put_checkpoint(self, run_id: str, checkpoint: StoredCheckpoint) -> None:
+        """Store the state after a stage."""
+
+        def put(db: Connection) -> None:
+            self._ownership.check(db, run_id)
+            db.write(
+                "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, "
+                "checkpoint, metadata) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET "
+                "type = excluded.type, checkpoint = excluded.checkpoint, metadata = excluded.metadata",
+                (
+                    run_id,
+                    checkpoint.namespace,
+                    checkpoint.id,
+                    checkpoint.parent,
+                    checkpoint.kind,
+                    checkpoint.state,
+                    checkpoint.metadata,
+                ),
+            )
+
+        await self._commits.write(put, run_id)
+
+    async def get_checkpoint(
+        self, run_id: str, namespace: str = "", *, checkpoint_id: str | None = None
+    ) -> StoredCheckpoint | None:
+        """The last checkpoint of a run, or the one of that id."""
+        where, values = "thread_id = ? AND checkpoint_ns = ?", [run_id, namespace]
+        if checkpoint_id is not None:
+            where += " AND checkpoint_id = ?"
+            values.append(checkpoint_id)
+        rows = await self._commits.read(
+            lambda db: db.execute(
+                "SELECT checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata FROM checkpoints "  # noqa: S608
+                f"WHERE {where} ORDER BY checkpoint_id DESC LIMIT 1",
+                values,
+            )
+        )
+        if not rows:
+            return None
+        ((id_, parent, kind, state, metadata),) = rows
+        return StoredCheckpoint(
+            namespace=namespace, id=id_, parent=parent, kind=kind, state=bytes(state), metadata=bytes(metadata)
+        )
+
+    # -- spending and keys
+
+    async def get_spending(self, tenant: str, since: float) -> Spending:
+        """What a tenant has paid for since a day."""
+        ((tokens, usd, runs),) = await self._commits.read(
+            lambda db: db.execute(
+                "SELECT SUM(tokens), SUM(usd), SUM(runs) FROM spending WHERE tenant = ? AND day >= ?",
+                (tenant, _day(since)),
+            )
+        )
+        return Spending(tokens=int(tokens or 0), usd=float(usd or 0.0), runs=int(runs or 0))
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Store a new key."""
+
+        def add(db: Connection) -> None:
+            created = db.execute(
+                f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
+                (
+                    key.id,
+                    key.name,
+                    key.tenant,
+                    key.digest,
+                    to_json(sorted(key.scopes)),
+                    key.limits.model_dump_json(),
+                    key.created,
+                    key.expires,
+                    key.revoked,
+                ),
+            )
+            if not created:
+                raise UserError(f"there is a key {key.id} already", hint="create another one")
+
+        await self._commits.write(add)
+
+    async def list_keys(self) -> list[ApiKey]:
+        """All keys, oldest first."""
+        rows = await self._commits.read(
+            lambda db: db.execute(f"SELECT {_KEY} FROM api_keys ORDER BY created, id")  # noqa: S608
+        )
+        return [_key(row) for row in rows]
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        """The key of an id."""
+        if "\0" in key_id:
+            return None
+        rows = await self._commits.read(
+            lambda db: db.execute(f"SELECT {_KEY} FROM api_keys WHERE id = ?", (key_id,))  # noqa: S608
+        )
+        return _key(rows[0]) if rows else None
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """Revoke a key."""
+
+        def revoke(db: Connection) -> ApiKey:
+            rows = db.execute(
+                f"UPDATE api_keys SET revoked = COALESCE(revoked, ?) WHERE id = ? RETURNING {_KEY}",  # noqa: S608
+                (time.time(), key_id),
+            )
+            if not rows:
+                raise UnknownName("key", key_id, hint="`reason keys list` shows all keys")
+            return _key(rows[0])
+
+        return await self._commits.write(revoke)
+
+    async def aclose(self) -> None:
+        """Close the store; idempotent."""
+        await self._commits.aclose()
+
+    # -- rows of runs
+
+    @property
+    def _columns(self) -> str:
+        return f"{_RUN}, {self._ownership.liveness}"
+
+    def _record(self, row: Sequence[Any]) -> RunRecord:
+        """A row of `runs` with the owner's liveness as its last column."""
+        run_id, created, updated, status, config, identities, answer, error, owner = row[:9]
+        tenant, background, idempotency, cancel_requested, liveness = row[9:]
+        is_active = status == "running" or (status == "queued" and owner is not None)
+        if is_active and not (owner and self._ownership.is_alive(owner, liveness)):
+            status = "interrupted"  # its process was killed before it could record that
+        return RunRecord(
+            id=run_id,
+            created=created,
+            updated=updated,
+            status=status,
+            config=json.loads(config),
+            identities=json.loads(identities),
+            answer=json.loads(answer) if answer else None,
+            error=json.loads(error) if error else None,
+            owner=owner,
+            tenant=tenant,
+            background=bool(background),
+            idempotency=idempotency,
+            cancel_requested=bool(cancel_requested),
+        )
+
+    def _locked(self, db: Connection, run_id: str) -> tuple[str, str | None, Any]:
+        """Status, owner and liveness of a run, locked until the transaction ends.
+
+        Two statements: one that had to wait for another transaction would see the new owner, but not yet its liveness.
+        """
+        if not db.execute(f"SELECT id FROM runs WHERE id = ?{self._ownership.lock}", (run_id,)):  # noqa: S608
+            raise UnknownName("run", run_id, hint=_LIST_HINT)
+        ((status, owner, liveness),) = db.execute(
+            f"SELECT status, owner, {self._ownership.liveness} FROM runs WHERE id = ?",  # noqa: S608
+            (run_id,),
+        )
+        return status, owner, liveness
+
+
+def to_json(value: Any) -> str | None:
+    """JSON that every database takes; None stays None."""
+    if value is None:
+        return None
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can escape and UTF-8 cannot encode
+            return json.dumps(value, separators=(",", ":"))
+    return text
+
+
+_RUN = (
+    "id, created, updated, status, config, identities, answer, error, owner, tenant, background, idempotency, "
+    "cancel_requested"
+)
+_OWNER = 8
+_CALL = "key, role, model, request, response, truncated"
+_KEY = "id, name, tenant, digest, scopes, limits, created, expires, revoked"
+_OF_TENANT = (
+    "(calls.run_id = ? OR (truncated = 0 AND EXISTS (SELECT 1 FROM runs AS mine, runs AS theirs "
+    "WHERE mine.id = ? AND theirs.id = calls.run_id AND theirs.tenant = mine.tenant)))"
+)
+
+
+def _larger(now: str, stored: str) -> str:
+    return f"(CASE WHEN {now} > {stored} THEN {now} ELSE {stored} END)"
+
+
+# Stored and never charged: paid by a process that was killed. Charged and never stored: the generated part of a sample
+# that was cancelled with the run. Each expression takes the amount paid now twice.
+_TOKENS = _larger(
+    "(charged_tokens + CAST(? AS BIGINT))",
+    "(SELECT CAST(COALESCE(SUM(calls.tokens), 0) AS BIGINT) FROM calls WHERE calls.run_id = runs.id)",
+)
+# An answer has the cost of all its tokens: only the first time that a run ends was all of it paid now.
+_USD = _larger(
+    "(charged_usd + CASE counted WHEN 0 THEN CAST(? AS DOUBLE PRECISION) ELSE 0 END)",
+    "(SELECT COALESCE(SUM(calls.usd), 0) FROM calls WHERE calls.run_id = runs.id)",
+)
+_ADDED = (
+    "ON CONFLICT (tenant, day) DO UPDATE SET tokens = spending.tokens + excluded.tokens, "
+    "usd = spending.usd + excluded.usd, runs = spending.runs + excluded.runs"
+)
+
+
+def _paid_now(answer: dict[str, JsonValue] | None) -> tuple[int, float]:
+    """Tokens paid since the run was claimed, by its answer; and dollars, if nothing of it was replayed."""
+    usage = (answer or {}).get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0.0
+    tokens = _number(usage.get("completion_tokens")) - _number(usage.get("replayed_tokens"))
+    replayed = usage.get("replayed_tokens") or usage.get("replayed_calls")
+    return max(0, int(tokens)), 0.0 if replayed else _number(usage.get("cost_usd"))
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0.0
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def _described(owner: str) -> str:
+    host, pid, _ = owner.rsplit(":", 2)
+    return f"process {pid} on {host}"
+
+
+def _find_request(db: Connection, tenant: str, idempotency: str) -> tuple[str, str] | None:
+    rows = db.execute("SELECT id, digest FROM runs WHERE tenant = ? AND idempotency = ?", (tenant, idempotency))
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def _call_rows(run_id: str, calls: Sequence[StoredCall], *, paid: bool) -> list[Row]:
+    now = time.time()
+    return [
+        (
+            run_id,
+            c.key,
+            c.role,
+            c.model,
+            to_json(c.request),
+            to_json(c.response),
+            int(c.truncated),
+            now,
+            *(_cost_of(c.response) if paid else (0, 0.0)),
+        )
+        for c in calls
+    ]
+
+
+def _cost_of(response: dict[str, JsonValue]) -> tuple[int, float]:
+    """Generated tokens and dollars of a response; 0 where it has none."""
+    usage = response.get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0.0
+    tokens, usd = usage.get("completion_tokens"), usage.get("cost_usd")
+    return (
+        tokens if isinstance(tokens, int) else 0,
+        float(usd) if isinstance(usd, int | float) else 0.0,
+    )
+
+
+def _add_calls(db: Connection, rows: Sequence[Row]) -> None:
+    db.write(
+        "INSERT INTO calls (run_id, key, role, model, request, response, truncated, created, tokens, usd) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        *rows,
+    )
+
+
+def _call(row: Sequence[Any]) -> StoredCall:
+    key, role, model, request, response, truncated = row
+    return StoredCall(
+        key=key,
+        role=role,
+        model=model,
+        request=json.loads(request),
+        response=json.loads(response),
+        truncated=bool(truncated),
+    )
+
+
+def _event_rows(run_id: str, events: Sequence[Event]) -> list[Row]:
+    return [(run_id, e.number, e.model_dump_json()) for e in events]
+
+
+def _add_events(db: Connection, rows: Sequence[Row]) -> None:
+    db.write(
+        "INSERT INTO events (run_id, number, event) VALUES (?, ?, ?) "
+        "ON CONFLICT (run_id, number) DO UPDATE SET event = excluded.event",
+        *rows,
+    )
+
+
+def _key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, name, tenant, digest, scopes, limits, created, expires, revoked = row
+    return ApiKey(
+        id=key_id,
+        name=name,
+        tenant=tenant,
+        digest=digest,
+        scopes=frozenset(json.loads(scopes)),
+        limits=KeyLimits.model_validate_json(limits),
+        created=created,
+        expires=expires,
+        revoked=revoked,
+    )
