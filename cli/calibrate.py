@@ -212,8 +212,8 @@ def _run_small_model(options: CalibrateRouterOptions) -> _Steps:
                 f"{directory} holds another run: {plan_differences(before, plan)}",
                 hint="choose another --run-dir, or leave it out",
             )
-    say_data(task.use)
-    view = EvalView(f"{task.use.name}, small model only")
+    say_data(task.info)
+    view = EvalView(f"{task.info.name}, small model only")
 
     async def run() -> tuple[list[ResultRow], list[SolutionNotes | None]]:
         rows = await evaluate(

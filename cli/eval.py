@@ -240,7 +240,7 @@ def run(options: EvalRunOptions) -> None:
     if options.executor == "ray" and options.shard is not None:
         raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
     prepared = _prepare(options, settings)
-    say_data(prepared.task.use)
+    say_data(prepared.task.info)
     if prepared.plan.parameters.get("temperature") == 0 and len(prepared.plan.seeds) > 1:
         say("temperature is 0, so every seed gives the same answer", label="note", style="cyan")
     resume = shlex.join(
@@ -248,7 +248,7 @@ def run(options: EvalRunOptions) -> None:
         + (["--store", str(options.store)] if options.store is not None else [])
         + (["--executor", "ray", "--workers", str(options.workers)] if options.executor == "ray" else [])
     )
-    view = EvalView(prepared.label or f"{prepared.task.use.name} {prepared.plan.strategy}")
+    view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
     try:
         with view:
             rows = run_interruptible(
@@ -274,7 +274,7 @@ class _Prepared(NamedTuple):
 
 
 def _settings(options: EvalRunOptions) -> Settings:
-    from ..agents.planner import refuse_idle_models
+    from ..agents.planner import refuse_unused_models
     from ..core.settings import load_settings
 
     reasoning = options.reasoning
@@ -290,7 +290,7 @@ def _settings(options: EvalRunOptions) -> Settings:
         "local": options.engine.local,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")
-    refuse_idle_models(settings, settings.verifiers, flags)
+    refuse_unused_models(settings, settings.verifiers, flags)
     if reasoning.calibration is None:
         return settings
     maps = {**settings.calibration, settings.strategy: reasoning.calibration}
@@ -473,8 +473,8 @@ def sweep(options: SweepOptions) -> None:
         ]
         definition = definition.model_copy(update={"dataset": datasets})
     jobs = plan_sweep(definition, settings, directory, lambda source: open_task(with_absolute_path(source)))
-    for task in {job.task.use.fingerprint: job.task for job in jobs}.values():
-        say_data(task.use)
+    for task in {job.task.info.fingerprint: job.task for job in jobs}.values():
+        say_data(task.info)
     command = ["reason", "eval", "sweep", str(options.file), "--resume", "--out", str(directory)]
     for flag, value in (
         ("--model", options.model),

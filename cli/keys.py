@@ -201,7 +201,7 @@ def _parse_seconds(text: str) -> float:
 def _state(key: ApiKey, now: float) -> str:
     if key.revoked is not None:
         return "revoked"
-    return "valid" if key.is_good(now) else "expired"
+    return "valid" if key.is_valid(now) else "expired"
 
 
 def _limits(key: ApiKey) -> str:

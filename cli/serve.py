@@ -172,7 +172,7 @@ async def _check_auth(settings: Settings) -> None:
     store = await open_store(settings.store)
     try:
         now = time.time()
-        keys = [key for key in await store.list_keys() if key.is_good(now)]
+        keys = [key for key in await store.list_keys() if key.is_valid(now)]
     finally:
         await store.aclose()
     if keys:

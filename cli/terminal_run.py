@@ -14,7 +14,7 @@ import typer
 from ..agents.reasoner import Reasoner
 from ..agents.verification import TextVerification
 from ..core.budget import Budget
-from ..core.errors import LimitExceeded, NotVerified, ReasonError
+from ..core.errors import BudgetExceeded, NotVerified, ReasonError
 from ..core.events import Event, RunFinished, RunStarted, Sink
 from ..core.types import Answer
 from ..serving.model_files.downloads import Progress
@@ -117,7 +117,7 @@ def answer_in_terminal(
             _print(recorder.answer, output, stream)
             _say_interrupted(recorder, output, "the partial run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (LimitExceeded, NotVerified) as e:
+        except (BudgetExceeded, NotVerified) as e:
             _print(e.partial, output, stream)
             raise
         except ReasonError:

@@ -135,7 +135,7 @@ class NavigatorOptions:
         list[str],
         typer.Option(
             metavar="KEY=VALUE",
-            help="Hyperparameter: lr=0.01, gamma=0.9, batch=64, capacity=500, begins_at=500, gradient_steps=1, "
+            help="Hyperparameter: lr=0.01, gamma=0.9, batch=64, capacity=500, learning_starts=500, gradient_steps=1, "
             "sync_every=50, eps_decay=0.9995, eps_min=0. Repeatable.",
             show_default=False,
             rich_help_panel=LEARNING,
@@ -248,9 +248,9 @@ def navigator(options: TrainNavigatorOptions) -> None:
 
     prepared = _prepare(options)
     for task in prepared.tasks:
-        say_data(task.use)
-    halves = split_problems(prepared.plan, prepared.tasks)
-    say(f"{len(halves.training)} training questions, {len(halves.held_out)} held out")
+        say_data(task.info)
+    split = split_problems(prepared.plan, prepared.tasks)
+    say(f"{len(split.train)} training questions, {len(split.held_out)} held out")
     resume = shlex.join(["reason", "train", "navigator", "--resume", "--run-dir", str(prepared.run_dir)])
     view = TrainView()
 
@@ -262,10 +262,10 @@ def navigator(options: TrainNavigatorOptions) -> None:
             prepared.run_dir,
             prepared.out,
             prepared.settings,
-            schedule=prepared.schedule,
+            config=prepared.config,
             resume=options.resume,
             store=prepared.store,
-            watcher=view,
+            observer=view,
             progress=view.pulled,
         )
 
@@ -283,14 +283,14 @@ def navigator(options: TrainNavigatorOptions) -> None:
         write_json(_record(trained, prepared.run_dir))
     else:
         _print_validations(trained)
-    _say_summary(trained, prepared, halves, resume)
+    _say_summary(trained, prepared, split, resume)
 
 
 class _Prepared(NamedTuple):
     plan: NavigatorPlan
     tasks: list[Task]
     sources: list[DatasetSource]
-    schedule: NavigatorTrainerConfig
+    config: NavigatorTrainerConfig
     settings: Settings
     run_dir: Path
     out: Path
@@ -335,23 +335,23 @@ def _prepare(options: TrainNavigatorOptions) -> _Prepared:
             sources = list(before.sources)
         tasks = [open_task(source) for source in sources]
         plan = _plan(requested, tasks, settings)
-    name = f"{'+'.join(use.name for use in plan.datasets)}-{plan.model.rpartition('/')[2]}-{plan.reward}"
+    name = f"{'+'.join(info.name for info in plan.datasets)}-{plan.model.rpartition('/')[2]}-{plan.reward}"
     run_dir = options.run_dir or RUNS / f"{name}-{plan.digest[:6]}".lower()
     store = options.store
     if before is not None and store is None and before.store != STORE:
         store = Path(before.store)
-    schedule = without_none(
+    config = without_none(
         episodes=options.episodes,
-        tokens=options.max_tokens,
+        max_tokens=options.max_tokens,
         checkpoint_every=options.checkpoint_every,
         validate_every=options.validate_every,
     )
-    previous = {} if before is None else before.schedule.model_dump()
+    previous = {} if before is None else before.config.model_dump()
     return _Prepared(
         plan=plan,
         tasks=tasks,
         sources=sources,
-        schedule=NavigatorTrainerConfig.model_validate({**previous, **(schedule or {})}),
+        config=NavigatorTrainerConfig.model_validate({**previous, **(config or {})}),
         settings=settings,
         run_dir=run_dir,
         out=(options.out or (run_dir / NAVIGATOR if before is None else before.out)).absolute(),
@@ -364,12 +364,12 @@ def _plan(requested: NavigatorOptions, tasks: Sequence[Task], settings: Settings
 
     from ..core.settings import user_error_of
     from ..evals.training.navigator.plan import ProblemFilter, RewardKind, make_navigator_plan
-    from ..reasoning.rlot.learner import Learning
+    from ..reasoning.rlot.learner import LearningConfig
     from .inputs import parse_parameters, parse_texts
 
     fields = without_none(
         problems=_one_of(requested.problems, ProblemFilter, "--problems"),
-        held_out=requested.holdout,
+        holdout=requested.holdout,
         reward=_one_of(requested.reward, RewardKind, "--reward"),
         parallel=requested.parallel,
         validation=requested.validation,
@@ -377,9 +377,9 @@ def _plan(requested: NavigatorOptions, tasks: Sequence[Task], settings: Settings
         limit=requested.limit,
     )
     try:
-        learning = Learning.model_validate(parse_texts(requested.hyperparameters, "--learning"))
+        learning = LearningConfig.model_validate(parse_texts(requested.hyperparameters, "--learning"))
     except ValidationError as e:
-        raise user_error_of(e, "--learning", Learning.model_fields) from e
+        raise user_error_of(e, "--learning", LearningConfig.model_fields) from e
     parameters = parse_parameters(requested.parameters)
     return make_navigator_plan(tasks, settings, parameters=parameters, learning=learning, **(fields or {}))
 
@@ -402,7 +402,7 @@ def _record(trained: TrainedNavigator, run_dir: Path) -> dict[str, Any]:
         "episodes": len(trained.records),
         "problems": trained.problems,
         "held_out": trained.held_out,
-        "spent": vars(trained.spent),
+        "usage": vars(trained.usage),
         "validations": [validation.model_dump(mode="json") for validation in trained.validations],
         "card": trained.navigator.card.model_dump(mode="json", exclude={"trained_on"}),
     }
@@ -414,32 +414,32 @@ def _print_validations(trained: TrainedNavigator) -> None:
     last = trained.records[-100:]
     if last:
         right = sum(r.correct for r in last) / len(last)
-        earned, length = sum(r.earned for r in last) / len(last), sum(r.length for r in last) / len(last)
+        mean_return, length = sum(r.episode_return for r in last) / len(last), sum(r.length for r in last) / len(last)
         span = f"{last[0].episode} to {last[-1].episode}"
-        table.add_row("training, exploring", span, f"{100 * right:.1f}%", f"{earned:.3f}", f"{length:.2f}")
+        table.add_row("training, exploring", span, f"{100 * right:.1f}%", f"{mean_return:.3f}", f"{length:.2f}")
     for validation in trained.validations:
         table.add_row(
             "held out, greedy",
             str(validation.episode),
             f"{100 * validation.accuracy:.1f}% of {validation.problems}",
-            f"{validation.earned:.3f}",
+            f"{validation.episode_return:.3f}",
             f"{validation.length:.2f}",
         )
     out().print(table)
 
 
-def _say_summary(trained: TrainedNavigator, prepared: _Prepared, halves: ProblemSplit, resume: str) -> None:
+def _say_summary(trained: TrainedNavigator, prepared: _Prepared, split: ProblemSplit, resume: str) -> None:
     from ..evals.training.navigator.training import CURVE, HELD_OUT
-    from ..reasoning.rlot.attempts import MISSING
+    from ..reasoning.rlot.attempts import MAX_MISSING_SHARE
 
-    spent = trained.spent
+    usage = trained.usage
     say(
-        f"{spent.tokens:,} tokens generated in {spent.replies:,} completions; {spent.reused_replies:,} completions "
-        f"({spent.reused_tokens:,} tokens) reused from the run store"
+        f"{usage.tokens:,} tokens generated in {usage.completions:,} completions; {usage.reused_completions:,} completions "
+        f"({usage.reused_tokens:,} tokens) reused from the run store"
     )
-    requested = sum(r.scores_asked for r in trained.records)
+    requested = sum(r.scores_requested for r in trained.records)
     missing = sum(r.scores_missing for r in trained.records)
-    if requested and missing > MISSING * requested:
+    if requested and missing > MAX_MISSING_SHARE * requested:
         say(
             f"{100 * missing / requested:.1f}% of the self-assessment scores could not be parsed and count as 0: the "
             "navigator had too little information",
@@ -452,7 +452,7 @@ def _say_summary(trained: TrainedNavigator, prepared: _Prepared, halves: Problem
             label="note",
         )
     say(f"the navigator is in {trained.out}, the learning curve in {prepared.run_dir / CURVE}")
-    if halves.held_out:
+    if split.held_out:
         held_out = str(prepared.run_dir / HELD_OUT)
         use = ["reason", "eval", held_out, "-s", "rlot", "--set", f"navigator={trained.out}", "-m", prepared.plan.model]
         say(shlex.join(use))

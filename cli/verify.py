@@ -155,7 +155,7 @@ class VerifyOptions:
 @option_model
 def verify(options: VerifyOptions) -> None:
     """Check an existing text against documents, claim by claim."""
-    from ..agents.planner import verifier_asks_jury
+    from ..agents.planner import verifier_uses_jury
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from .inputs import parse_parameters
@@ -175,7 +175,7 @@ def verify(options: VerifyOptions) -> None:
         not evidence
         and not settings.evidence
         and not options.programs_only
-        and not verifier_asks_jury(options.verifier)
+        and not verifier_uses_jury(options.verifier)
     ):
         raise UserError(
             "there is no evidence to check the answer against",

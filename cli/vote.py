@@ -108,7 +108,7 @@ def _record(pool: SamplePool, result: Vote) -> dict[str, Any]:
         **({} if pool.question is None else {"question": pool.question}),
         "answer": result.answer,
         "confidence": _finite(result.confidence),
-        "method": result.used,
+        "method": result.method_used,
         "classes": classes,
         "ties": len(result.ties),
         "pruned": _lines(pool, result.pruned),

@@ -1,7 +1,7 @@
-"""Writes the tables that come from the code: strategies and backends in README.md, labels in docs/stability.md.
+"""Generates the tables of the docs from the code: strategies and backends in README.md, labels in docs/stability.md.
 
-python docs/tables.py            writes them
-python docs/tables.py --check    exits with 1 if they are not up to date
+python docs/tables.py            writes the tables
+python docs/tables.py --check    exits with status 1 if a table is outdated
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS
-from reason.sidecar.route_stability import ROUTES
+from reason.sidecar.app import ROUTE_STABILITY
 from reason.verify.verifier import VERIFIERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,13 +38,13 @@ def backends() -> str:
 
 
 def stability() -> str:
-    """A row for each kind of public thing, a column for each label."""
+    """A row for each kind of public API, a column for each label."""
     kinds: dict[str, dict[str, str]] = {
         "names of `reason`": {**NAMES, **MEMBERS},
         "names of documented modules": {**dict.fromkeys(sorted(EXPERIMENTAL), "experimental"), "all others": "beta"},
         "strategies": {name: STRATEGIES.load(name).stability for name in STRATEGIES.names()},
         "verifiers": {name: VERIFIERS.load(name).stability for name in VERIFIERS.names()},
-        "routes": dict(ROUTES),
+        "routes": dict(ROUTE_STABILITY),
     }
     rows = [f"| | {' | '.join(LABELS)} |", "| --- " * (len(LABELS) + 1) + "|"]
     for kind, labels in kinds.items():
@@ -64,7 +64,7 @@ PAGES = {
 
 
 def with_tables(text: str, page: str) -> str:
-    """The text of a page with its tables made anew."""
+    """The text of a page with regenerated tables."""
     for name, make in PAGES[page].items():
         marked = re.compile(rf"(<!-- table:{name} -->\n).*?(<!-- end -->)", re.S)
         if not marked.search(text):
@@ -74,7 +74,7 @@ def with_tables(text: str, page: str) -> str:
 
 
 def main() -> int:
-    """Write or check."""
+    """Write or check the tables."""
     old = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     new = {page: with_tables(text, page) for page, text in old.items()}
     if "--check" in sys.argv:

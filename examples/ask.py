@@ -1,8 +1,8 @@
-"""Ask one question with the default model, then the same by a vote of several chains under a token budget.
+"""Answer a question with one chain of the default model, then by a vote of several chains under a token budget.
 
     python examples/ask.py
 
-The models are opened at the first question and kept until the block ends. Needs the extra `[local]`.
+The models are loaded at the first question and closed at the end of the block. Needs the extra `[local]`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from reason import Reasoner
 
 
 async def main() -> None:
-    """Ask."""
+    """Ask the question twice."""
     question = "What is the capital of France?"
     async with Reasoner(parameters={"max_tokens": 128}, seed=1) as reasoner:
         answer = await reasoner.aask(question)

@@ -4,8 +4,8 @@
     inspect eval examples/inspect_task.py --model none -T strategy=cot
     inspect eval examples/inspect_task.py --model none --solver reason/best-of-n -S n=4
 
-The strategy asks its own model, hence `--model none`. Whatever it did for a sample is in the sample's metadata under
-"reason": the extracted answer, its confidence, the candidates, what it cost, and the name of the run in the run store.
+The strategy calls its own model, hence `--model none`. The metadata of a sample has, under "reason", the extracted
+answer, its confidence, the candidates, the usage, and the ID of the run in the run store.
 Every strategy is registered with Inspect as `reason/<strategy>`. Needs the extras `[local,inspect]`.
 """
 
@@ -22,13 +22,13 @@ CAPITALS = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo"}
 
 @scorer(metrics=[accuracy(), stderr()])
 def extracted() -> Scorer:
-    """Whether the answer that the strategy extracted, and not just any word of its text, is the target."""
+    """Whether the extracted answer, not only a word of the text, equals the target."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        found = state.metadata["reason"]
-        right = found["answer"] is not None and found["answer"].casefold() == target.text.casefold()
+        result = state.metadata["reason"]
+        right = result["answer"] is not None and result["answer"].casefold() == target.text.casefold()
         return Score(
-            value=CORRECT if right else INCORRECT, answer=found["answer"], explanation=f"run {found['run_id']}"
+            value=CORRECT if right else INCORRECT, answer=result["answer"], explanation=f"run {result['run_id']}"
         )
 
     return score
@@ -36,7 +36,7 @@ def extracted() -> Scorer:
 
 @task
 def capitals(strategy: str = "self-consistency", n: int = 4, tokens: int = 400) -> Task:
-    """Three capitals; each sample is one run under a budget of `tokens` generated tokens."""
+    """Three capitals; each sample is one run with a budget of `tokens` generated tokens."""
     chains = {} if strategy == "cot" else {"n": n}
     return Task(
         dataset=[

@@ -1,12 +1,11 @@
-"""`reason` as a node of a LangGraph graph that knows nothing else of it: a question comes in, an answer goes out.
+"""`reason` as a node of a LangGraph graph: a question in, an answer out.
 
     python examples/langgraph_node.py
 
-The graph has its own state and its own checkpointer. The node asks a `Reasoner` that lives as long as the application,
-passes on what happens through LangGraph's custom stream, and writes three fields; an edge then sends answers that too
-few chains agree on to a person. A run is durable by itself: its stages are in none of the graph's checkpoints, and its
-name, which the state carries, is enough to look at it, replay it or go on with it. Cancelling the graph cancels the
-run, which keeps what it has. Needs the extra `[local]`, and nothing beside it: `reason` brings LangGraph along.
+The graph has its own state and checkpointer. The node calls a `Reasoner` that lives as long as the application, forwards
+events through LangGraph's custom stream, and writes three fields; an edge then sends answers with too little agreement
+to a person. Runs are durable without the graph's checkpoints: the run ID in the state suffices to show, replay or
+resume a run. Cancelling the graph cancels the run, which keeps its progress. Needs the extra `[local]`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from reason import Reasoner
-from reason.core.events import CandidateFound, EventFields
+from reason.core.events import CandidateAdded, Event
 
 
 class State(TypedDict, total=False):
@@ -34,39 +33,39 @@ class State(TypedDict, total=False):
 
 
 class ReasonNode:
-    """A node that has the state's question answered.
+    """A node that answers the state's question.
 
     Args:
-        reasoner: Answers it; opened and closed by the application.
+        reasoner: Opened and closed by the application.
     """
 
     def __init__(self, reasoner: Reasoner) -> None:
         self._reasoner = reasoner
 
     async def __call__(self, state: State) -> State:
-        """Ask."""
+        """Answer the question."""
         write = get_stream_writer()
 
-        def tell(event: EventFields) -> None:
-            if isinstance(event, CandidateFound):
+        def forward(event: Event) -> None:
+            if isinstance(event, CandidateAdded):
                 write({"run_id": event.run_id, "chain": event.index, "answer": event.answer})
 
-        answer = await self._reasoner.aask(state["question"], sinks=[tell])
+        answer = await self._reasoner.aask(state["question"], sinks=[forward])
         return {"answer": answer.answer, "confidence": answer.confidence, "run_id": answer.run_id}
 
 
 def agreed(state: State) -> Literal["reply", "ask_a_person"]:
-    """Where an answer goes: out, if at least half of the chains came to it."""
+    """The next node: `reply` if at least half of the chains agree."""
     return "reply" if (state["confidence"] or 0.0) >= 0.5 else "ask_a_person"
 
 
 async def reply(state: State) -> State:
-    """Say it."""
+    """Reply with the answer."""
     return {"reply": f"It is {state['answer']}."}
 
 
 async def ask_a_person(state: State) -> State:
-    """Hand it on, with the run that the person can look at."""
+    """Refer to a person, with the run ID."""
     return {"reply": f"I am not sure; see `reason runs show {state['run_id']}`."}
 
 

@@ -1,9 +1,9 @@
-"""A strategy of your own: ask for a short answer, and ask again while the model is unsure of its first token.
+"""A custom strategy: sample a short answer, and more of them if the model is uncertain of the first token.
 
     python examples/own_strategy.py
 
 A package registers such a class under the entry-point group `reason.strategies`, and `Reasoner` and the command line
-take it by name; here it is run by hand, on the same models, budget, store and trace. Needs the extra `[local]`.
+find it by name; here it runs directly, with the same models, budget, run store and events. Needs the extra `[local]`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
-from reason import Models, Parameters, Prompt, Question, Request, Sampling, Settings, Solution
+from reason import Models, Parameters, Prompt, Question, Request, SamplingParams, Settings, Solution
 from reason.core.run import Run, RunConfig, new_run_id
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.candidates import read_candidate
-from reason.serving.metered import MeteredModel
+from reason.serving.factory import load_model
+from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Feature
-from reason.serving.open import open_model
 
 
 class AskUntilSure:
-    """Sample short answers until one begins with a token whose distribution has low entropy."""
+    """Sample one answer if the first token's distribution has low entropy, else several."""
 
     name: ClassVar[str] = "ask-until-sure"
     summary: ClassVar[str] = "sample short answers until the first token is certain"
@@ -42,12 +42,12 @@ class AskUntilSure:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
+        """Sample candidates and choose the one with the highest mean log-probability."""
         prompt = Prompt.user(question.text)
         (first,) = await models.main.next_token([prompt])
         tries = 1 if first.entropy <= self.config.max_entropy else self.config.tries
         ((*samples,),) = await models.main.generate(
-            [Request(prompt=prompt, sampling=Sampling(n=tries, max_tokens=48, temperature=0.7))]
+            [Request(prompt=prompt, sampling=SamplingParams(n=tries, max_tokens=48, temperature=0.7))]
         )
         candidates = tuple(read_candidate(s, question) for s in samples if s.ok)
         best = max(range(len(candidates)), key=lambda i: (candidates[i].logprob or 0) / max(1, candidates[i].tokens))
@@ -57,7 +57,7 @@ class AskUntilSure:
 async def main() -> None:
     """Run it on the default model."""
     settings = Settings()
-    model = await open_model(settings.model, settings)
+    model = await load_model(settings.model, settings)
     with TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "runs.sqlite3")
         question = Question(text="What is the capital of France?")

@@ -1,7 +1,4 @@
-"""How an answer is printed: its text alone on standard output, what else there is to know on standard error.
-
-What a run spent, as the cells of a table; the viewer has the same columns.
-"""
+"""Printing of answers: the text on standard output, notes and a summary on standard error; and tables of usage."""
 
 from __future__ import annotations
 
@@ -12,32 +9,32 @@ from rich.text import Text
 
 from ...core.types import Answer, Evidence, RoleUsage, RunUsage
 from .claims import print_checked
-from .console import err, out, printable, say, write_line
+from .console import err, one_line, out, say, truncate, write_line
 
-LONGEST_ANSWER = 200
-"""Characters of an extracted answer shown in the last line."""
-LEAST_PASSAGE = 20
-"""Columns that the passage of a source has at least."""
+MAX_ANSWER_CHARS = 200
+"""Maximum length of the extracted answer in the summary."""
+MIN_PASSAGE_WIDTH = 20
+"""Minimum width of a citation's passage."""
 
 
 def print_json(answer: Answer) -> None:
-    """Print the whole answer as one JSON object."""
+    """Print the answer as one JSON object."""
     write_line(answer.model_dump_json(indent=2))
 
 
 def print_answer(answer: Answer | None, printed: str = "") -> None:
-    """Print the answer's text, and below it what it cites, and what was found of its claims.
+    """Print the answer's text, its citations and its verified claims.
 
     Args:
         answer: The answer; None if there is none.
-        printed: Text that was printed while it was generated.
+        printed: Text that was already streamed.
     """
     text = "" if answer is None else answer.text.strip()
     if printed:
         write_line("")
     if text and text != printed:
         if printed:
-            write_line("")  # what was streamed is not what was chosen in the end
+            write_line("")  # the streamed text is not the final one
         write_line(text)
     if answer is not None and answer.citations:
         write_line("\n".join(["", "Sources", *source_lines(answer.citations, out().width)]))
@@ -47,59 +44,57 @@ def print_answer(answer: Answer | None, printed: str = "") -> None:
 
 
 def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
-    """What a text cites, a line each, under the numbers that it has in the text: `[1] source: the passage`.
+    """The cited passages, one line each, numbered as in the text: `[1] source: the passage`.
 
     Args:
         citations: The passages, in order.
-        width: Columns of a line; the source is never cut.
+        width: Columns of a line; the source is never truncated.
     """
     lines = []
     for number, evidence in enumerate(citations, 1):
-        head = f"[{number}] {_line_of(evidence.source)}: "
-        line = Text(head + _line_of(evidence.text))
-        line.truncate(max(width, len(head) + LEAST_PASSAGE), overflow="ellipsis")
+        head = f"[{number}] {one_line(evidence.source)}: "
+        line = Text(head + one_line(evidence.text))
+        line.truncate(max(width, len(head) + MIN_PASSAGE_WIDTH), overflow="ellipsis")
         lines.append(line.plain.rstrip().removesuffix(":"))
     return lines
 
 
 def print_notes(answer: Answer, exhausted: str | None, *, with_summary: bool = True) -> None:
-    """Say on standard error what the text does not.
+    """Print degradations, an exhausted budget and the summary on standard error.
 
     Args:
         answer: The answer.
-        exhausted: The limit that stopped the run, if one is known.
+        exhausted: The kind of the limit that stopped the run; None if it is unknown.
         with_summary: Whether a last line summarizes the answer.
     """
-    for what in answer.degraded:
-        say(what, label="note", style="cyan")
+    for sentence in answer.degraded:
+        say(sentence, label="note", style="cyan")
     if answer.stopped == "budget":
         limit = f"the limit of {exhausted}" if exhausted else "a limit"
-        found = "the answer is what there was by then" if answer.text else "there is no answer yet"
-        say(f"{limit} stopped the run; {found}", label="budget spent", style="yellow")
+        result = "the answer is the best one so far" if answer.text else "there is no answer yet"
+        say(f"{limit} stopped the run; {result}", label="budget exhausted", style="yellow")
     differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
     if with_summary and (differs or sys.stderr.isatty()):
         err().print(summary(answer), soft_wrap=True)
 
 
 def summary(answer: Answer) -> Text:
-    """The last line: the extracted answer if it is not the text itself, who gave it, confidence, cost, the run."""
+    """The last line: the extracted answer if it differs from the text, strategy, confidence, usage, run ID."""
     line = Text()
     if answer.answer is not None and answer.answer.strip() != answer.text.strip():
-        shown = _line_of(answer.answer)
-        shown = shown if len(shown) <= LONGEST_ANSWER else shown[: LONGEST_ANSWER - 1] + "…"
+        shown = truncate(one_line(answer.answer), MAX_ANSWER_CHARS)
         line.append("answer: ", "green")
         line.append(f"{shown}  ", "bold")
-    facts = [f"by {_line_of(answer.ran)}"] if answer.ran else []
+    facts = [f"by {one_line(answer.selected_strategy)}"] if answer.selected_strategy else []
     if answer.confidence is not None:
         calibrated = answer.calibrated_confidence
-        beside = "" if calibrated is None else f" (calibrated {calibrated:.2f})"
-        facts.append(f"confidence {answer.confidence:.2f}{beside}")
+        suffix = "" if calibrated is None else f" (calibrated {calibrated:.2f})"
+        facts.append(f"confidence {answer.confidence:.2f}{suffix}")
     if answer.verification is not None and answer.verification.verdict != "unchecked":
         facts.append(answer.verification.verdict.replace("_", " "))
     usage = answer.usage
-    facts.append(f"tokens {usage.completion_tokens:,}")
-    if usage.replayed_tokens:
-        facts.append(f"of them from the store {usage.replayed_tokens:,}")
+    stored = f" ({usage.replayed_tokens:,} from the store)" if usage.replayed_tokens else ""
+    facts.append(f"tokens {usage.completion_tokens:,}{stored}")
     if usage.cost_usd:
         facts.append(f"{usage.cost_usd:.4f} USD")
     facts.append(f"{usage.wall_seconds:.1f} s")
@@ -108,16 +103,12 @@ def summary(answer: Answer) -> Text:
     return line
 
 
-def _line_of(text: str) -> str:
-    return printable(" ".join(text.split()))
-
-
-USAGE_HEADS = ("calls", "prompt", "cached", "generated", "from store", "USD", "working")
-"""Headings of the cells. "cached" are the prompt tokens whose keys and values were reused."""
+USAGE_COLUMNS = ("calls", "prompt", "cached", "generated", "from store", "USD", "working")
+"""Columns of a usage table; "cached" are prompt tokens whose KV cache was reused."""
 
 
 def usage_cells(row: RoleUsage | RunUsage) -> tuple[str, ...]:
-    """A role's usage, or the whole run's, under `USAGE_HEADS`; the run's time is that of the clock."""
+    """The usage of a role, or of the run, under `USAGE_COLUMNS`; the run's time is wall-clock time."""
     return (
         f"{row.model_calls:,}",
         f"{row.prompt_tokens:,}",

@@ -1,4 +1,4 @@
-"""How evaluations are printed: the result of a run, a table of runs, a comparison."""
+"""Tables of evaluations: runs, the details of one run, the comparison of two."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .console import out, say
 
 
 def say_data(use: DatasetInfo) -> None:
-    """Licence and warnings of the data, on standard error."""
+    """Print licence and warnings of a dataset on standard error."""
     say(f"{use.name}: licence {use.licence or 'not stated'}", label="data", style="cyan")
     if use.warning:
         say(use.warning, label="warning", style="yellow")
 
 
 def say_warnings(label: str, summary: EvalSummary) -> None:
-    """What makes a score doubtful, on standard error."""
+    """Print what makes a score unreliable on standard error."""
     if summary.alarming:
         say(
-            f"{label}: {100 * summary.unparsed:.1f}% of the answers could not be read; above 5% the score says more "
-            "about the form of the answers than about the method",
+            f"{label}: {100 * summary.unparsed:.1f}% of the answers could not be parsed; above 5% the score depends "
+            "more on the form of the answers than on the method",
             label="warning",
             style="bold red",
         )
     if summary.failed:
         say(
-            f"{label}: {summary.failed} rows failed and count as wrong; --resume makes them again",
+            f"{label}: {summary.failed} rows failed and count as wrong; --resume repeats them",
             label="warning",
             style="yellow",
         )
-    for what, rows in summary.degraded.items():
-        say(f"{label}: {what} ({rows} rows)", label="note", style="cyan")
+    for sentence, rows in summary.degraded.items():
+        say(f"{label}: {sentence} ({rows} rows)", label="note", style="cyan")
 
 
 def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
-    """A table of runs."""
-    # heads of two lines leave a narrow terminal room for names and intervals in one piece
+    """Print a table of runs."""
+    # headings of two lines keep names and intervals unwrapped on a narrow terminal
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for head in (
         "run",
@@ -56,7 +56,7 @@ def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
         "calls\n/ item",
         "p50\ns",
         "p95\ns",
-        "unread\n%",
+        "unparsed\n%",
     ):
         table.add_column(head, justify="left" if head == "run" else "right", overflow="fold", vertical="bottom")
     for label, s in runs:
@@ -78,7 +78,7 @@ def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
 
 
 def print_details(summary: EvalSummary) -> None:
-    """The other scores of a run, its seeds and its subjects."""
+    """Print the other scores of a run, its seeds and its subjects."""
     levels = [(f"level {name}", mean) for name, mean in summary.levels.items()]
     rows: list[tuple[str, MeanScore]] = [*summary.metrics.items(), *summary.subjects.items(), *levels]
     if rows:
@@ -92,7 +92,7 @@ def print_details(summary: EvalSummary) -> None:
     if summary.labels is not None:
         labels = summary.labels
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for head in ("label", "items", "given", "precision %", "recall %", "F1 %"):
+        for head in ("label", "items", "predicted", "precision %", "recall %", "F1 %"):
             table.add_column(head, justify="left" if head == "label" else "right")
         for name, f in labels.labels.items():
             table.add_row(Text(name), str(f.support), str(f.given), *map(_share, (f.precision, f.recall, f.f1)))
@@ -114,7 +114,7 @@ def print_details(summary: EvalSummary) -> None:
             out().print(Text(passes))
     else:
         out().print()
-        out().print(Text("one seed: what another would give is not estimable", "dim"))
+        out().print(Text("one seed: the variation between seeds is not estimable", "dim"))
     stated = [("confidence", summary.calibration), ("calibrated", summary.calibrated)]
     for name, c in stated:
         if c is None:
@@ -130,16 +130,16 @@ def print_details(summary: EvalSummary) -> None:
         )
 
 
-def print_comparison(found: RunComparison) -> None:
-    """Two runs side by side."""
+def print_comparison(comparison: RunComparison) -> None:
+    """Print the comparison of two runs."""
     console = out()
-    a, b, p = found.a.label, found.b.label, found.score
-    console.print(Text.assemble((a, "bold"), " less ", (b, "bold"), f", on {p.items} items"))
-    for title, differences in (("compared", found.compared), ("differs besides", found.allowed)):
+    a, b, p = comparison.a.label, comparison.b.label, comparison.score
+    console.print(Text.assemble((a, "bold"), " minus ", (b, "bold"), f", on {p.items} items"))
+    for title, differences in (("compared", comparison.compared), ("also differs", comparison.allowed)):
         for d in differences:
             console.print(Text(f"  {title}: {d}", "yellow" if title != "compared" else ""))
-    if found.missing:
-        console.print(Text(f"  {found.missing} rows are in one of the two alone and do not count", "yellow"))
+    if comparison.missing:
+        console.print(Text(f"  {comparison.missing} rows are in only one of the runs and are ignored", "yellow"))
     table = Table.grid(padding=(0, 2))
     table.add_row("difference", f"{100 * p.difference:+.2f} points")
     table.add_row(
@@ -148,17 +148,17 @@ def print_comparison(found: RunComparison) -> None:
     table.add_row(
         "wins / losses", f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}"
     )
-    exact = "McNemar, exact" if _one_seed(found.a) and _one_seed(found.b) else "sign test, exact"
+    exact = "McNemar, exact" if _one_seed(comparison.a) and _one_seed(comparison.b) else "sign test, exact"
     table.add_row(exact, f"p = {p.p:.4f}")
     detectable = "not estimable" if p.detectable is None else f"{100 * p.detectable:.2f} points"
-    table.add_row("could have been seen", f"{detectable} (80% power)")
-    for name, other in found.by_metric.items():
+    table.add_row("detectable difference", f"{detectable} (80% power)")
+    for name, other in comparison.by_metric.items():
         table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.t, signed=True)}")
     console.print(table)
 
 
 def interval(ends: Interval | None, *, signed: bool = False) -> str:
-    """An interval in per cent."""
+    """An interval in percent."""
     if ends is None:
         return "not estimable"
     form = "+.1f" if signed else ".1f"

@@ -1,7 +1,4 @@
-"""The live view of a run: a few moving lines on standard error; without a terminal, a plain line now and then.
-
-Workers' texts side by side, in the live view: the last lines of each, as many as the terminal has room for.
-"""
+"""The live view of a run on standard error; without a terminal, plain lines at growing intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.bar import Bar
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.spinner import Spinner
@@ -18,35 +14,31 @@ from rich.table import Table
 from rich.text import Text
 
 from ...core.events import Event, RunStarted, TextDelta
-from .console import printable, say, start_live
+from .console import one_line, plural, printable, say, start_live, truncate
 from .live_tree import LiveTree
 from .run_progress import Progress, WorkersProgress
-from .search_tree import plural
+from .status import bar, bar_rows
 
-LEAST_WIDTH = 24
-"""Columns that a worker's text has at least; where the terminal is too narrow for all, the last are left out."""
-LEAST_LINES = 4
+MIN_WORKER_WIDTH = 24
+"""Minimum width of a worker's text; on a narrow terminal the last workers are left out."""
+MIN_WORKER_LINES = 4
 GAP = 2
 
 
 class LiveWorkers:
-    """Draws what workers write; nothing where there are none.
-
-    Args:
-        progress: Where the run stands.
-    """
+    """The texts of concurrent workers side by side: the last lines of each, up to half the terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A column for each worker: its name, the steps that it has finished, dim, and what it is writing."""
+        """A column per worker: its name, its finished steps (dim), its unfinished text."""
         workers = self._progress.workers
         if workers is None:
             return
-        shown = max(1, min(len(workers.names), (options.max_width + GAP) // (LEAST_WIDTH + GAP)))
+        shown = max(1, min(len(workers.names), (options.max_width + GAP) // (MIN_WORKER_WIDTH + GAP)))
         width = (options.max_width + GAP) // shown - GAP
-        room = max(LEAST_LINES, options.size.height // 2)
+        room = max(MIN_WORKER_LINES, options.size.height // 2)
         table = Table.grid(padding=(0, GAP, 0, 0))
         for _ in range(shown):
             table.add_column(width=width, no_wrap=True, overflow="crop")
@@ -66,36 +58,35 @@ class LiveWorkers:
 
 FRAMES_PER_S = 8
 PLAIN_INTERVAL_S = 15.0
-"""Seconds between two plain lines where nothing can move."""
-MOST_PLAIN_LINES = 20
+"""Seconds before the first plain line without a terminal."""
+MAX_PLAIN_LINES = 20
 PLAIN_PULL_AFTER_S = 1.5
-"""Seconds after which a model's files get a plain line: checking a small one is not worth it."""
-BAR_WIDTH = 28
-MOST_VOTES = 5
-MOST_SEARCHES = 3
-MOST_CHAINS = 4
-MOST_WRITERS = 32
-"""Steps whose writers are shown, the last ones."""
-COUNTED = {"reading": "files", "embedding": "passages"}
-"""What is counted, by stage, while a folder of documents is opened."""
+"""Seconds after which the loading of files gets a plain line."""
+MAX_VOTES = 5
+MAX_SEARCHES = 3
+MAX_CHAINS = 4
+MAX_WRITERS = 32
+"""Number of last steps whose models are shown."""
+STAGE_UNITS = {"reading": "files", "embedding": "passages"}
+"""Units of the stages of reading documents; other stages count bytes."""
 
 
 class LiveView:
-    """Shows how a run goes on; a sink of events and a context manager.
+    """Live view of a run; an event sink and a context manager.
 
     Args:
-        limits: The budget's limits by kind, as far as they are known before the run begins.
+        limits: Limits of the budget by kind, if they are known before the run starts.
         clock: Monotonic seconds; replaced in tests.
     """
 
     def __init__(self, limits: Mapping[str, float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.progress = Progress(limits=dict(limits or {}))
         self._clock = clock
-        self._opened = clock()
-        self._run_began: float | None = None
+        self._started = clock()
+        self._run_started: float | None = None
         self._note = "loading the model"
         self._pull: tuple[str, int, int | None] | None = None
-        self._stage_began, self._stage_said = 0.0, False
+        self._stage_started, self._stage_reported = 0.0, False
         self._spinner = Spinner("dots")
         self._tree = LiveTree(self.progress)
         self._workers = LiveWorkers(self.progress)
@@ -113,9 +104,9 @@ class LiveView:
         self.close()
 
     def __call__(self, event: Event) -> None:
-        """Take an event; the picture follows at its own pace."""
+        """Update from an event."""
         if isinstance(event, RunStarted):
-            self._run_began = self._clock() - event.at_s
+            self._run_started = self._clock() - event.at_s
             self._pull = None
         if not isinstance(event, TextDelta):
             self._note = ""
@@ -124,68 +115,65 @@ class LiveView:
             self._plain()
 
     def note(self, text: str) -> None:
-        """Show what is going on apart from events, such as "stopping"."""
+        """Show a note that is not an event, such as "stopping"."""
         self._note = text
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a model's files, or documents, are; called from any thread."""
+        """Show the progress of model files or documents; called from any thread."""
         if self._pull is None or self._pull[0] != stage:
-            self._stage_began, self._stage_said = self._clock(), False
+            self._stage_started, self._stage_reported = self._clock(), False
         self._pull = (stage, done, total)
-        if self._live is None and not self._stage_said and self._clock() - self._stage_began > PLAIN_PULL_AFTER_S:
-            self._stage_said = True
+        if self._live is None and not self._stage_reported and self._clock() - self._stage_started > PLAIN_PULL_AFTER_S:
+            self._stage_reported = True
             say(f"{stage} {_extent(stage, total)}" if total else stage, label=_label(stage))
 
     def close(self) -> None:
-        """Take the view off the screen; idempotent."""
+        """Remove the view; idempotent."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-            self._next_plain = float("inf")  # who had a terminal gets no plain lines afterwards
+            self._next_plain = float("inf")  # no plain lines after a live view
 
     # -- drawing
 
     def render(self) -> RenderableType:
-        """The view as it is now."""
+        """The current view."""
         p = self.progress
-        elapsed = self._clock() - self._opened
+        elapsed = self._clock() - self._started
         head = Table.grid(padding=(0, 1))
         title = Text.assemble((p.strategy or "reason", "bold"), (f"  {p.model}", "cyan") if p.model else "")
         title.append(f"  {self._note or p.stage}", "dim")
         title.append(f"  {elapsed:.1f} s", "dim")
         head.add_row(self._spinner, title)
 
-        rows = Table.grid(padding=(0, 1))
-        rows.add_column(justify="right", style="dim", min_width=9)
-        rows.add_column(width=BAR_WIDTH)
-        rows.add_column()
+        rows = bar_rows()
         if self._pull is not None:
             stage, done, total = self._pull
             amount = f"{_extent(stage, done)} of {_extent(stage, total)}" if total else _extent(stage, done)
-            rows.add_row(_label(stage), _bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
-        if p.samples_wanted:
+            rows.add_row(_label(stage), bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
+        if p.samples_requested:
             rows.add_row(
                 "samples",
-                _bar(p.samples_done, p.samples_wanted, "green"),
-                Text.assemble(f"{p.samples_done}/{p.samples_wanted}", (f"  {self._speed()}", "dim")),
+                bar(p.samples_done, p.samples_requested, "green"),
+                Text.assemble(f"{p.samples_done}/{p.samples_requested}", (f"  {self._speed()}", "dim")),
             )
         if p.workers is not None:
             rows.add_row("workers", "", self._speed())
         for kind, limit in p.limits.items():
             spent = self._spent(kind, elapsed)
             if limit and spent is not None:
-                rows.add_row(kind, _bar(spent, limit, "yellow"), _amount(kind, spent, limit))
+                rows.add_row(kind, bar(spent, limit, "yellow"), _amount(kind, spent, limit))
         if p.votes:
             rows.add_row("votes", _votes(p.votes))
         if p.writers:
-            counted, last = _writers(p.writers)
-            rows.add_row("steps", Text(counted, no_wrap=True, overflow="ellipsis"), Text(last, no_wrap=True))
+            summary, last = _writers(p.writers)
+            rows.add_row("steps", Text(summary, no_wrap=True, overflow="ellipsis"), Text(last, no_wrap=True))
         if p.chains:
             rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
         workers = [self._workers] if p.workers is not None else []
         if not p.searches and not p.ran and p.jury is None:
             return Group(head, *([rows] if rows.row_count else []), *workers)
-        lines = Table.grid(padding=(0, 1))  # of their own: they are longer than a bar
+        lines = Table.grid(padding=(0, 1))  # a separate table, since they are longer than a bar
         lines.add_column(justify="right", style="dim", min_width=9)
         lines.add_column(no_wrap=True, overflow="ellipsis")
         if p.ran:
@@ -198,25 +186,25 @@ class LiveView:
         return Group(head, *([rows] if rows.row_count else []), lines, *tree, *workers)
 
     def _speed(self) -> str:
-        """Tokens so far, and how many a second."""
-        rate = None if self._run_began is None else self.progress.rate(self._clock() - self._run_began)
+        """Tokens so far, and tokens per second."""
+        rate = None if self._run_started is None else self.progress.rate(self._clock() - self._run_started)
         return f"{self.progress.tokens:,} tokens" + ("" if rate is None else f"  {rate:.0f} tokens/s")
 
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
             return float(self.progress.tokens)
         if kind == "seconds":
-            return 0.0 if self._run_began is None else self._clock() - self._run_began
+            return 0.0 if self._run_started is None else self._clock() - self._run_started
         return self.progress.spent.get(kind, 0.0)
 
     def _plain(self) -> None:
-        elapsed = self._clock() - self._opened
-        if elapsed < self._next_plain or self._plain_lines >= MOST_PLAIN_LINES:
+        elapsed = self._clock() - self._started
+        if elapsed < self._next_plain or self._plain_lines >= MAX_PLAIN_LINES:
             return
         self._plain_lines += 1
         self._next_plain = elapsed + PLAIN_INTERVAL_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
-        done = f"samples {p.samples_done}/{p.samples_wanted}, {p.tokens:,} tokens"
+        done = f"samples {p.samples_done}/{p.samples_requested}, {p.tokens:,} tokens"
         workers = f"; {_workers(p.workers)}" if p.workers else ""
         steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
@@ -225,18 +213,14 @@ class LiveView:
         say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{workers}{steps}{blocks}{jury}{searches}")
 
 
-def _bar(done: float, whole: float, colour: str) -> Bar:
-    return Bar(size=max(whole, 1e-9), begin=0, end=min(done, whole), width=BAR_WIDTH, color=colour, bgcolor="grey23")
-
-
 def _extent(stage: str, size: int) -> str:
-    """How much of something there is: bytes of a model's files, or files and passages of documents."""
-    counted = COUNTED.get(stage)
-    return f"{size / 1e6:,.0f} MB" if counted is None else f"{size:,} {counted}"
+    """An amount with its unit: megabytes of model files, or files and passages of documents."""
+    unit = STAGE_UNITS.get(stage)
+    return f"{size / 1e6:,.0f} MB" if unit is None else f"{size:,} {unit}"
 
 
 def _label(stage: str) -> str:
-    return "context" if stage in COUNTED else "model"
+    return "context" if stage in STAGE_UNITS else "model"
 
 
 def _amount(kind: str, spent: float, limit: float) -> str:
@@ -248,34 +232,33 @@ def _amount(kind: str, spent: float, limit: float) -> str:
 
 
 def _writers(writers: Sequence[str]) -> tuple[str, str]:
-    """Who wrote the steps: `7, 2 by the large model`, and of the last ones `SSLSSSL`."""
-    more = "…" if len(writers) > MOST_WRITERS else ""
-    counted = f"{len(writers):,}, {writers.count('L'):,} by the large model"
-    return counted, more + "".join(writers[-MOST_WRITERS:])
+    """The models of the steps: `7, 2 by the large model`, and those of the last steps: `SSLSSSL`."""
+    more = "…" if len(writers) > MAX_WRITERS else ""
+    summary = f"{len(writers):,}, {writers.count('L'):,} by the large model"
+    return summary, more + "".join(writers[-MAX_WRITERS:])
 
 
 def _workers(workers: WorkersProgress) -> str:
-    """How far each worker is: `Ada 3 steps, Ben 2 steps`."""
-    counted = zip(workers.names, workers.steps, strict=True)
-    return printable(", ".join(f"{name} {plural(len(steps), 'step')}" for name, steps in counted))
+    """The finished steps of each worker: `Ada 3 steps, Ben 2 steps`."""
+    progress = zip(workers.names, workers.steps, strict=True)
+    return printable(", ".join(f"{name} {plural(len(steps), 'step')}" for name, steps in progress))
 
 
 def _chains(chains: Mapping[int, list[str]]) -> str:
     """The blocks of each attempt: `R Rf Db | R D`."""
-    shown = [printable(" ".join(chains[vote])) for vote in sorted(chains)[:MOST_CHAINS]]
-    return " | ".join([*shown, *(["…"] if len(chains) > MOST_CHAINS else [])])
+    shown = [printable(" ".join(chains[vote])) for vote in sorted(chains)[:MAX_CHAINS]]
+    return " | ".join([*shown, *(["…"] if len(chains) > MAX_CHAINS else [])])
 
 
 def _searches(progress: Progress) -> list[str]:
-    """Where the searches heard of last stand."""
-    told = [(name, search) for name, search in list(progress.searches.items()) if search.told]
-    return [printable(search.line(name)) for name, search in told[-MOST_SEARCHES:]]
+    """The progress of the last searches."""
+    started = [(name, search) for name, search in list(progress.searches.items()) if search.has_started]
+    return [printable(search.line(name)) for name, search in started[-MAX_SEARCHES:]]
 
 
 def _votes(votes: Mapping[str, int]) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
-    for i, (answer, count) in enumerate(list(votes.items())[:MOST_VOTES]):
-        shown = printable(" ".join(answer.split()))
-        text.append(shown if len(shown) <= 24 else shown[:23] + "…", "bold" if i == 0 else "")
+    for i, (answer, count) in enumerate(list(votes.items())[:MAX_VOTES]):
+        text.append(truncate(one_line(answer), 24), "bold" if i == 0 else "")
         text.append(f" x{count}  ", "dim")
     return text

@@ -1,4 +1,4 @@
-"""A navigator on the terminal: its card, and what it chooses in states that a reader can make something of."""
+"""A navigator on the terminal: its card, and its choices in typical and in frequent states."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from ...reasoning.rlot.assessment import ASPECTS, State
-from ...reasoning.rlot.blocks import LETTERS, NAMES, legal
+from ...reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
 from ...reasoning.rlot.navigator import Navigator, load_navigator
 from .console import out, printable, write_json
 
 STATES: dict[str, State] = {
     "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),
-    "all well, the answer is near": (3, 3, 3, 1, 1, 3, 3),
-    "all well, the answer is far": (3, 3, 3, 3, 1, 1, 3),
-    "all well, other ways exist": (3, 3, 3, 2, 3, 2, 3),
+    "all good, close to the answer": (3, 3, 3, 1, 1, 3, 3),
+    "all good, far from the answer": (3, 3, 3, 3, 1, 1, 3),
+    "all good, alternatives exist": (3, 3, 3, 2, 3, 2, 3),
     "does not follow from the problem": (1, 2, 3, 2, 2, 2, 3),
     "not clear enough": (3, 1, 3, 2, 2, 2, 3),
-    "a wrong calculation": (3, 3, 1, 2, 2, 2, 3),
-    "something needed is not known": (3, 3, 3, 2, 2, 2, 1),
+    "a calculation error": (3, 3, 1, 2, 2, 2, 3),
+    "missing knowledge": (3, 3, 3, 2, 2, 2, 1),
     "unsure of everything": (2, 2, 2, 2, 2, 2, 2),
 }
-"""States by what they mean; the scores are those of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 does not apply."""
+"""Typical states by meaning; scores in the order of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 not applicable."""
 
 
 def show_navigator(file: str, *, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def show_navigator(file: str, *, as_json: bool) -> None:
                 "digest": navigator.digest,
                 "aspects": list(ASPECTS),
                 "blocks": list(NAMES),
-                "states": [choices(navigator, name, state, count) for name, state, count in rows],
+                "states": [state_record(navigator, name, state, count) for name, state, count in rows],
             }
         )
         return
@@ -51,34 +51,34 @@ def show_navigator(file: str, *, as_json: bool) -> None:
     out().print(state_table(navigator, rows))
 
 
-def choices(navigator: Navigator, name: str, state: State, count: int | None) -> dict[str, Any]:
-    """What a navigator does in a state: as the first block, and later."""
-    most, mode = navigator.card.max_blocks, navigator.card.mask_mode
+def state_record(navigator: Navigator, name: str, state: State, count: int | None) -> dict[str, Any]:
+    """The choices of a navigator in a state, for the first block and for later ones."""
+    max_blocks, mode = navigator.card.max_blocks, navigator.card.mask_mode
     return {
         "meaning": name,
         "state": list(state),
         "visits": count,
-        "first": NAMES[navigator.choose(state, legal(0, most, mode))],
-        "later": NAMES[navigator.choose(state, legal(1, most, mode))] if most > 1 else NAMES[-1],
+        "first": NAMES[navigator.choose(state, legal_blocks(0, max_blocks, mode))],
+        "later": NAMES[navigator.choose(state, legal_blocks(1, max_blocks, mode))] if max_blocks > 1 else NAMES[-1],
         "q": dict(zip(NAMES, navigator.q(state), strict=True)),
     }
 
 
 def common_states(navigator: Navigator) -> list[tuple[State, int]]:
-    """The states that its training was in most often, with their number, as its card has them; empty without them."""
-    noted = navigator.card.notes.get("common_states")
-    found: list[tuple[State, int]] = []
-    for entry in noted if isinstance(noted, list) else ():
+    """The most frequent states of the training with their counts, from the card; empty if the card has none."""
+    entries = navigator.card.notes.get("common_states")
+    states: list[tuple[State, int]] = []
+    for entry in entries if isinstance(entries, list) else ():
         match entry:
             case [[int(a), int(b), int(c), int(d), int(e), int(f), int(g)], int(count)]:
                 state: State = (a, b, c, d, e, f, g)
                 if all(0 <= score <= 3 for score in state):
-                    found.append((state, count))
-    return found
+                    states.append((state, count))
+    return states
 
 
 def card_table(navigator: Navigator) -> Table:
-    """The card, a line a fact; what is not known is left out."""
+    """The card, one line per known fact."""
     card = navigator.card
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
@@ -94,19 +94,19 @@ def card_table(navigator: Navigator) -> Table:
         if card.episodes
         else "",
         "discount": f"{card.gamma:g}" if card.episodes else "",
-        "chains": f"at most {card.max_blocks} blocks, {card.mask_mode}, refine {card.refine_mode}",
-        "made": " by reason ".join(part for part in (card.created, card.version) if part),
+        "chains": f"up to {card.max_blocks} blocks, {card.mask_mode}, refine {card.refine_mode}",
+        "created": " by reason ".join(part for part in (card.created, card.version) if part),
     }
     for name, value in facts.items():
         if value:
             table.add_row(name, Text(printable(str(value))))
-    for name, noted in _notes(navigator).items():
-        table.add_row(name, Text(printable(noted)))
+    for name, note in _notes(navigator).items():
+        table.add_row(name, Text(printable(note)))
     return table
 
 
 def state_table(navigator: Navigator, rows: list[tuple[str, State, int | None]]) -> Table:
-    """What it chooses, with the values of all blocks."""
+    """The choices in each state, with the values of all blocks."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(" ".join(ASPECTS))
     table.add_column("state", overflow="fold")
@@ -115,33 +115,33 @@ def state_table(navigator: Navigator, rows: list[tuple[str, State, int | None]])
     for letter in LETTERS:
         table.add_column(letter, justify="right")
     for name, state, count in rows:
-        told = choices(navigator, name, state, count)
+        record = state_record(navigator, name, state, count)
         meaning = name or f"{count:,} times in training"
         table.add_row(
             "  ".join(map(str, state)),
             meaning,
-            told["first"],
-            told["later"],
-            *(f"{told['q'][block]:.2f}" for block in NAMES),
+            record["first"],
+            record["later"],
+            *(f"{record['q'][block]:.2f}" for block in NAMES),
         )
     return table
 
 
 def _notes(navigator: Navigator) -> dict[str, str]:
     notes = navigator.card.notes
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     last, checked = notes.get("last_episodes"), notes.get("validation")
     if isinstance(last, dict):
-        found["at the end"] = (
+        facts["last episodes"] = (
             f"{_share(last.get('accuracy'))} right, return {_number(last.get('return'))}, "
             f"{_number(last.get('length'))} blocks"
         )
     if isinstance(checked, dict) and checked.get("problems"):
-        found["held out"] = f"{checked.get('correct')} of {checked.get('problems')} right"
+        facts["held out"] = f"{checked.get('correct')} of {checked.get('problems')} right"
     missing = notes.get("missing_scores")
     if isinstance(missing, float):
-        found["unread scores"] = _share(missing)
-    return found
+        facts["unparsed scores"] = _share(missing)
+    return facts
 
 
 def _share(value: object) -> str:

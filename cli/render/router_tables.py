@@ -1,4 +1,4 @@
-"""What a trained router is worth, as tables."""
+"""Trained routers: their arms and signals, their estimated value, and the page of a router file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .console import out, printable
 
 
 def print_auto(trained: TrainedAuto) -> None:
-    """Print an auto-router: its arms, and what choosing is worth."""
+    """Print an auto-router: its arms, and the value of routing."""
     file = trained.file
     out().print(arms_table(file))
-    for title, value in (("cross-validation", trained.crossed), ("kept back", trained.held)):
+    for title, value in (("cross-validation", trained.crossed), ("held out", trained.held)):
         if value is not None:
             out().print()
             out().print(Text(f"{title}, {value.questions} questions"))
-            out().print(beside_table(file, value))
+            out().print(arm_comparison_table(file, value))
             out().print()
             out().print(price_table(file, value))
 
 
 def print_question(trained: TrainedQuestionRouter) -> None:
-    """Print a question-router: its signals, and what routing is worth."""
+    """Print a question-router: its signals, and the value of routing."""
     file = trained.file
     out().print(
         Text(
@@ -37,9 +37,9 @@ def print_question(trained: TrainedQuestionRouter) -> None:
             f"{100 * trained.needed:.1f}% of {file.trained.questions} questions need the large one"
         )
     )
-    out().print(Text(printable(f"signals: {told_line(file.space, file.needed)}")))
+    out().print(Text(printable(f"signals: {weights_text(file.space, file.needed)}")))
     shown = [("cross-validation", file.trained.questions, trained.crossed)]
-    shown += [("kept back", trained.held_questions, trained.held)] if trained.held else []
+    shown += [("held out", trained.held_questions, trained.held)] if trained.held else []
     for title, questions, rates in shown:
         out().print()
         out().print(Text(f"{title}, {questions} questions"))
@@ -47,37 +47,37 @@ def print_question(trained: TrainedQuestionRouter) -> None:
     out().print()
     out().print(
         Text(
-            f"rate {file.rate:g}: threshold {file.threshold:.4f}, which sends {100 * file.measured_rate:.1f}% of these "
-            "questions to the large model"
+            f"rate {file.rate:g}: threshold {file.threshold:.4f}, which routes {100 * file.measured_rate:.1f}% of "
+            "these questions to the large model"
         )
     )
 
 
 def arms_table(file: AutoRouterFile) -> Table:
     """The arms of a router."""
-    table = _table("arm", "right", "tokens", "signals of right", "signals of tokens")
+    table = _table("arm", "right", "tokens", "signals of accuracy", "signals of tokens")
     for arm in file.arms:
         table.add_row(
             printable(arm.label),
             f"{100 * arm.share_right:.1f}%",
             f"{arm.mean_tokens:,.0f}",
-            printable(told_line(file.space, arm.right)),
-            printable(told_line(file.space, arm.tokens.line)),
+            printable(weights_text(file.space, arm.right)),
+            printable(weights_text(file.space, arm.tokens.line)),
         )
     return table
 
 
-def beside_table(file: AutoRouterFile, value: PolicyValue) -> Table:
-    """`auto` beside every arm at equal average tokens, and in worth at the file's price."""
+def arm_comparison_table(file: AutoRouterFile, value: PolicyValue) -> Table:
+    """`auto` compared with every arm at equal average tokens, and by value at the file's price."""
     table = _table(
         "arm",
         "right",
         "tokens",
-        "auto there",
+        "auto",
         "tokens",
-        "auto less it [95%]",
-        "auto less a lot [95%]",
-        f"worth at {file.price:g} [95%]",
+        "auto - arm [95%]",
+        "auto - random [95%]",
+        f"value at {file.price:g} [95%]",
     )
     for one, worth in zip(value.beside, value.worth, strict=True):
         table.add_row(
@@ -94,8 +94,8 @@ def beside_table(file: AutoRouterFile, value: PolicyValue) -> Table:
 
 
 def price_table(file: AutoRouterFile, value: PolicyValue) -> Table:
-    """`auto` by price: how often it is right, what it costs, and who gets the questions."""
-    table = _table("price of 1000", "right", "tokens", "more than a lot [95%]", "arms")
+    """`auto` by price: accuracy, cost, and the arms of the questions."""
+    table = _table("price of 1000", "right", "tokens", "auto - random [95%]", "arms")
     for at in value.prices:
         order = sorted(range(len(at.shares)), key=lambda way: -at.shares[way])
         got = [f"{file.arms[way].label} {100 * at.shares[way]:.0f}%" for way in order if at.shares[way] > 0]
@@ -111,8 +111,8 @@ def price_table(file: AutoRouterFile, value: PolicyValue) -> Table:
 
 
 def rate_table(rates: tuple[RateOutcome, ...]) -> Table:
-    """Routing by rate, beside as many questions by lot."""
-    table = _table("rate", "to the large", "right", "by lot", "more [95%]", "tokens large", "small")
+    """Routing by rate, compared with routing as many questions at random."""
+    table = _table("rate", "to the large", "right", "random", "difference [95%]", "tokens large", "small")
     for at in rates:
         table.add_row(
             f"{at.rate:g}",
@@ -126,24 +126,24 @@ def rate_table(rates: tuple[RateOutcome, ...]) -> Table:
     return table
 
 
-def told_line(space: FeatureSpace, line: LinearModel, most: int = 3) -> str:
-    """The largest weights of a line, each for one standard deviation of its signal."""
+def weights_text(space: FeatureSpace, line: LinearModel, max_weights: int = 3) -> str:
+    """The largest weights of a linear model, each for one standard deviation of its signal."""
     if line.constant:
         return "none"
     weights = dict(zip(space.names if line.named else (), line.named, strict=False))
     if line.components:
         weights[EMBEDDING] = sum(w * w for w in line.components) ** 0.5
-    largest = sorted(weights.items(), key=lambda pair: -abs(pair[1]))[:most]
+    largest = sorted(weights.items(), key=lambda pair: -abs(pair[1]))[:max_weights]
     return ", ".join(
         f"{name} {weight:+.2f}" if name != EMBEDDING else f"{name} {weight:.2f}" for name, weight in largest
     )
 
 
-def signals_line(file: AutoRouterFile | QuestionRouterFile) -> str:
-    """What a router looks at."""
+def signal_names(file: AutoRouterFile | QuestionRouterFile) -> str:
+    """The signals of a router."""
     space = file.space
-    told = ", ".join(space.names)
-    return told + (f"; {len(space.axes)} components of {space.embedding}" if space.axes else "")
+    names = ", ".join(space.names)
+    return names + (f"; {len(space.axes)} components of {space.embedding}" if space.axes else "")
 
 
 def points(difference: ScoreDifference) -> str:
@@ -162,7 +162,7 @@ def _table(first: str, *rest: str) -> Table:
 
 
 def kind_of(file: str) -> str | None:
-    """What a JSON file says it is; None if it is no JSON object, or says nothing."""
+    """The `kind` of a JSON file; None if it is no JSON object, or has none."""
     try:
         plain = json.loads(Path(file).expanduser().read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -172,13 +172,10 @@ def kind_of(file: str) -> str | None:
 
 
 def show_router(file: str, *, as_json: bool) -> bool:
-    """Print a router, if the file holds one.
-
-    Returns:
-        Whether it does.
+    """Print a router if the file holds one; returns whether it does.
 
     Raises:
-        DataError: It is one, and damaged.
+        DataError: The router file is damaged.
     """
     from ...routers.router_files import AUTO_KIND, QUESTION_KIND, load_auto_router_file, load_question_router_file
     from .console import write_json
@@ -186,18 +183,20 @@ def show_router(file: str, *, as_json: bool) -> bool:
     kind, path = kind_of(file), Path(file).expanduser()
     if kind not in (AUTO_KIND, QUESTION_KIND):
         return False
-    found: AutoRouterFile | QuestionRouterFile = (
+    file_: AutoRouterFile | QuestionRouterFile = (
         load_auto_router_file(path) if kind == AUTO_KIND else load_question_router_file(path)
     )
     if as_json:
-        write_json({**found.model_dump(mode="json"), "digest": found.digest})
+        write_json({**file_.model_dump(mode="json"), "digest": file_.digest})
         return True
-    out().print(_facts(found))
+    out().print(_facts(file_))
     out().print()
-    if isinstance(found, AutoRouterFile):
-        out().print(arms_table(found))
+    if isinstance(file_, AutoRouterFile):
+        out().print(arms_table(file_))
     else:
-        out().print(Text(printable(f"needs the large model by: {told_line(found.space, found.needed, 8)}")))
+        out().print(
+            Text(printable(f"signals of needing the large model: {weights_text(file_.space, file_.needed, 8)}"))
+        )
     return True
 
 
@@ -213,16 +212,16 @@ def _facts(file: AutoRouterFile | QuestionRouterFile) -> Table:
         "runs": ", ".join(trained.runs),
         "datasets": ", ".join(trained.datasets),
         "questions": f"{trained.questions:,}"
-        + (f", {100 * trained.held_out:.0f}% of all kept back" if trained.held_out else ""),
-        "signals": signals_line(file),
+        + (f", {100 * trained.held_out:.0f}% held out" if trained.held_out else ""),
+        "signals": signal_names(file),
     }
     if isinstance(file, AutoRouterFile):
         facts["price"] = f"{file.price:g} for 1000 tokens"
     else:
-        facts["rate"] = f"{file.rate:g}: threshold {file.threshold:.4f}, sends {100 * file.measured_rate:.1f}%"
+        facts["rate"] = f"{file.rate:g}: threshold {file.threshold:.4f}, routes {100 * file.measured_rate:.1f}%"
         facts["small model answers by"] = f"{file.small.strategy}, {100 * file.small.share_right:.1f}% right"
         facts["large model answers by"] = f"{file.large.strategy}, {100 * file.large.share_right:.1f}% right"
-    facts["made"] = f"{trained.made} by reason {trained.version}"
+    facts["created"] = f"{trained.made} by reason {trained.version}"
     for name, value in facts.items():
         table.add_row(name, Text(printable(value)))
     return table

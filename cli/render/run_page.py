@@ -1,4 +1,4 @@
-"""A stored run as a person sees it: a row in the list, or a page of its own."""
+"""A stored run: a row of the list, or its page."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ...agents.planner import GIVEN
 from ...core.run import RunConfig
 from ...core.store.protocol import RunRecord
 from ...core.types import Answer
-from .answer import USAGE_HEADS, source_lines, usage_cells
+from .answer import USAGE_COLUMNS, source_lines, usage_cells
 from .claims import print_checked
-from .console import out, printable
+from .console import age, one_line, out, printable
 
 STATUS_STYLES = {"finished": "green", "queued": "blue", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:
-    """A run in the list, as JSON."""
+    """A row of the list, as JSON."""
     config, answer = record.config, record.answer or {}
     return {
         "id": record.id,
@@ -56,16 +56,16 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
             Text(age(now - record.created), "dim"),
             _status(record.status, row["stopped"]),
             Text(str(row["strategy"])),
-            Text(_one_line(row["question"])) if row["strategy"] != GIVEN else _of_given(row["question"]),
+            Text(_one_line(row["question"])) if row["strategy"] != GIVEN else _verified_question(row["question"]),
             Text(_one_line(row["answer"])),
         )
     return table
 
 
-def _of_given(question: Any) -> Text:
-    """The question of a run whose answer was given to it; often there was none."""
+def _verified_question(question: Any) -> Text:
+    """The question of a run that verified an existing text; often empty."""
     shown = _one_line(question)
-    return Text(shown) if shown else Text("a text that was verified", "dim")
+    return Text(shown) if shown else Text("verification of a text", "dim")
 
 
 def print_run(record: RunRecord) -> None:
@@ -75,14 +75,14 @@ def print_run(record: RunRecord) -> None:
         config = RunConfig.model_validate(record.config)
         answer = None if record.answer is None else Answer.model_validate(record.answer)
     except ValidationError:
-        console.print_json(data=record.model_dump(mode="json"))  # of another version: still better than nothing
+        console.print_json(data=record.model_dump(mode="json"))  # written by another version
         return
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     facts.add_row("run", Text(record.id, "bold"))
     facts.add_row("status", _status(record.status, None if answer is None else answer.stopped))
-    facts.add_row("began", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}")
+    facts.add_row("started", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}")
     facts.add_row("strategy", _strategy(config))
     for role, model in config.models.items():
         facts.add_row("model" if role == "main" else f"{role} model", Text(model))
@@ -112,11 +112,11 @@ def _print_answer(answer: Answer) -> None:
     if answer.text:
         _section("text", answer.text.strip())
     calibrated = answer.calibrated_confidence
-    beside = "" if calibrated is None else f", calibrated {calibrated:.2f} by {answer.calibration}"
-    confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f}{beside})"
-    _section("answer", (answer.answer or "none was found") + confidence)
-    for what in answer.degraded:
-        console.print(Padding(Text(f"note: {what}", "yellow"), (0, 0, 0, 2)))
+    suffix = "" if calibrated is None else f", calibrated {calibrated:.2f} by {answer.calibration}"
+    confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f}{suffix})"
+    _section("answer", (answer.answer or "none") + confidence)
+    for sentence in answer.degraded:
+        console.print(Padding(Text(f"note: {sentence}", "yellow"), (0, 0, 0, 2)))
     if answer.citations:
         _heading("sources")
         for line in source_lines(answer.citations, console.width - 2):
@@ -125,16 +125,18 @@ def _print_answer(answer: Answer) -> None:
         _heading("claims")
         print_checked(console, answer.verification)
     if len(answer.candidates) > 1:
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)  # the text takes what is left
+        table = Table(
+            box=None, pad_edge=False, header_style="bold", expand=True
+        )  # the text column takes the remaining width
         table.add_column("#", justify="right", no_wrap=True)
         table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=24)
         for head in ("score", "logprob", "tokens"):
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
         for i, c in enumerate(answer.candidates, 1):
-            found = Text("-", "dim") if c.answer is None else Text(_one_line(c.answer), "bold")
+            extracted = Text("-", "dim") if c.answer is None else Text(_one_line(c.answer), "bold")
             table.add_row(
-                str(i), found, _number(c.score), _number(c.logprob), f"{c.tokens:,}", Text(_one_line(c.text), "dim")
+                str(i), extracted, _number(c.score), _number(c.logprob), f"{c.tokens:,}", Text(_one_line(c.text), "dim")
             )
         _heading("candidates")
         console.print(Padding(table, (0, 0, 0, 2)))
@@ -146,7 +148,7 @@ def _usage(answer: Answer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("role")
     table.add_column("model", overflow="fold")
-    for head in USAGE_HEADS:
+    for head in USAGE_COLUMNS:
         table.add_column(head, justify="right")
     total = answer.usage
     for key, row in total.by_role.items():
@@ -156,16 +158,16 @@ def _usage(answer: Answer) -> Table:
 
 
 def _verifier(name: str, config: RunConfig) -> Text:
-    given = config.verify_parameters.get(name, {})
-    shown = ", ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", []))
+    parameters = config.verify_parameters.get(name, {})
+    shown = ", ".join(f"{key}={value}" for key, value in parameters.items() if value not in (None, "", []))
     return Text.assemble(name, (f"  {printable(shown)}", "dim"))
 
 
 def _strategy(config: RunConfig) -> Text:
-    if config.strategy == GIVEN:  # its one parameter is the text, which is shown below
+    if config.strategy == GIVEN:  # its only parameter is the text, which is printed below
         return Text(f"none: the answer was {GIVEN}")
-    given = ", ".join(f"{name}={value}" for name, value in config.parameters.items() if value not in (None, ""))
-    return Text.assemble(config.strategy, (f"  {given}", "dim"))
+    parameters = ", ".join(f"{name}={value}" for name, value in config.parameters.items() if value not in (None, ""))
+    return Text.assemble(config.strategy, (f"  {parameters}", "dim"))
 
 
 def _section(title: str, text: str) -> None:
@@ -182,16 +184,8 @@ def _heading(title: str) -> None:
 def _status(status: str, stopped: str | None) -> Text:
     text = Text(status, STATUS_STYLES.get(status, ""))
     if stopped == "budget":
-        text.append(" (budget spent)", "yellow")
+        text.append(" (budget exhausted)", "yellow")
     return text
-
-
-def age(seconds: float) -> str:
-    """How long ago, in the largest unit that fits: `40 s`, `5 min`, `3 h`, `12 d`."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} s"
 
 
 def _number(value: float | None) -> str:
@@ -199,7 +193,7 @@ def _number(value: float | None) -> str:
 
 
 def _one_line(text: Any) -> str:
-    return "" if text is None else printable(" ".join(str(text).split()))
+    return "" if text is None else one_line(str(text))
 
 
 def _part(tree: dict[str, Any], key: str, inner: str) -> Any:

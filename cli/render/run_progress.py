@@ -1,7 +1,4 @@
-"""Where a run stands, read off its events. No clock and no terminal: the live view draws it, the tests check it.
-
-Where a jury stands, read off its events.
-"""
+"""Progress of a run, derived from its events; needs neither clock nor terminal."""
 
 from __future__ import annotations
 
@@ -31,46 +28,46 @@ from ...core.events import (
     VoteUpdated,
 )
 from ...core.types import Question
+from .console import plural, truncate
 from .growing_tree import GrowingTree, TreeEvent
-from .search_tree import plural
 
-LONGEST_CHOICE = 12
-"""Characters of a choice that are shown."""
+MAX_CHOICE_CHARS = 12
+"""Maximum length of a choice."""
 
 
 @dataclass
 class JuryProgress:
-    """Where a jury stands.
+    """Progress of a jury.
 
     Attributes:
-        choices: What each juror chose, in order; "?" where there is no choice, "x" for one that failed.
-        reviews: Reviews that could be read.
-        unread: Those that could not.
-        first: Who is ranked first; None before there is a ranking.
-        source: Who made the final answer; empty before there is one.
-        labels: How many claims have which label.
+        choices: Choice of each juror, in order; "?" for none, "x" for a failed juror.
+        reviews: Number of parsed reviews.
+        unparsed: Number of reviews that could not be parsed.
+        first: Juror ranked first; None before the ranking.
+        source: Origin of the final answer; empty before it exists.
+        labels: Number of claims by label.
     """
 
     choices: list[str] = field(default_factory=list)
     reviews: int = 0
-    unread: int = 0
+    unparsed: int = 0
     first: int | None = None
     source: str = ""
     labels: dict[str, int] = field(default_factory=dict)
 
     def take(self, event: JuryEvent) -> None:
-        """Move on by one event."""
+        """Update from an event."""
         report = event.report
         match event:
             case OpinionGiven():
-                if event.juror == 0:  # asked anew: a repair, or a run that goes on
-                    self.choices, self.reviews, self.unread, self.first, self.source = [], 0, 0, None, ""
+                if event.juror == 0:  # a repair, or a resumed run
+                    self.choices, self.reviews, self.unparsed, self.first, self.source = [], 0, 0, None, ""
                     self.labels = {}
                 choice = report.get("choice")
                 self.choices.append("x" if not report.get("ok") else "?" if choice is None else str(choice))
             case ReviewGiven():
                 self.reviews += bool(report.get("ok"))
-                self.unread += not report.get("ok")
+                self.unparsed += not report.get("ok")
             case OpinionsRanked():
                 standings = report.get("standings")
                 best = standings[0] if isinstance(standings, list) and standings else None
@@ -85,10 +82,10 @@ class JuryProgress:
                 pass
 
     def line(self) -> str:
-        """It in a line: `B B C; 3 reviews; #0 first; answered by the chair; 2 consistent, 1 uncertain`."""
-        parts = [" ".join(c if len(c) <= LONGEST_CHOICE else c[: LONGEST_CHOICE - 1] + "…" for c in self.choices)]
-        if self.reviews or self.unread:
-            parts.append(plural(self.reviews, "review") + (f", {self.unread} unread" if self.unread else ""))
+        """The progress in one line: `B B C; 3 reviews; #0 first; answered by the chair; 2 consistent, 1 uncertain`."""
+        parts = [" ".join(truncate(choice, MAX_CHOICE_CHARS) for choice in self.choices)]
+        if self.reviews or self.unparsed:
+            parts.append(plural(self.reviews, "review") + (f", {self.unparsed} unparsed" if self.unparsed else ""))
         if self.first is not None:
             parts.append(f"#{self.first} first")
         if self.source:
@@ -104,12 +101,12 @@ _RATE_WINDOW_S = 3.0
 
 @dataclass
 class CallProgress:
-    """One model call under way.
+    """A model call in flight.
 
     Attributes:
-        operation: What is asked of the model, as in `CallStarted`.
-        samples: Samples wanted.
-        done: Samples finished.
+        operation: The operation, as in `CallStarted`.
+        samples: Number of requested samples.
+        done: Number of finished samples.
         tokens: Tokens generated so far, by (request, sample).
     """
 
@@ -123,14 +120,14 @@ class CallProgress:
 
 @dataclass
 class SearchProgress:
-    """One search under way, or the last one of its name.
+    """A search in progress, or the last one of its name.
 
     Attributes:
-        expanded: Nodes continued so far, each as often as it was.
-        nodes: Ids of the nodes so far.
-        complete: Those of them that are complete solutions.
-        best: Highest score of a node so far; None while none has one.
-        stopped: Why it ended; None while it goes on.
+        expanded: Number of expansions.
+        nodes: IDs of the nodes.
+        complete: IDs of the complete solutions.
+        best: Highest score of a node; None before the first score.
+        stopped: Why it ended; None while it runs.
         tree: Its tree.
     """
 
@@ -142,12 +139,12 @@ class SearchProgress:
     tree: GrowingTree = field(default_factory=GrowingTree)
 
     @property
-    def told(self) -> bool:
-        """Whether there is anything to say of it."""
+    def has_started(self) -> bool:
+        """Whether the search has reported anything."""
         return bool(self.nodes or self.expanded or self.stopped is not None)
 
     def take(self, event: TreeEvent) -> None:
-        """Move on by one event; a node told again counts once."""
+        """Update from an event; a node reported again counts once."""
         self.tree.take(event)
         if isinstance(event, SearchEnded):
             self.stopped = event.stopped
@@ -160,7 +157,7 @@ class SearchProgress:
         self.best = max(scores if self.best is None else [self.best, *scores], default=None)
 
     def line(self, search: str) -> str:
-        """Where it stands: `best-first: 12 expanded, 37 nodes, 2 complete, best 0.83`."""
+        """The progress in one line: `best-first: 12 expanded, 37 nodes, 2 complete, best 0.83`."""
         parts = [f"{self.expanded:,} expanded", plural(len(self.nodes), "node")]
         if self.complete:
             parts.append(f"{len(self.complete):,} complete")
@@ -173,12 +170,12 @@ class SearchProgress:
 
 @dataclass
 class WorkersProgress:
-    """Workers that write side by side.
+    """Progress of workers that generate concurrently.
 
     Attributes:
-        names: What they call themselves.
+        names: Their names.
         steps: Finished steps of each.
-        writing: What each is writing.
+        writing: Unfinished text of each.
     """
 
     names: list[str]
@@ -186,7 +183,7 @@ class WorkersProgress:
     writing: list[str]
 
     def take(self, event: StrategyNote) -> None:
-        """Move on by one note; what does not fit is left out."""
+        """Update from a note; malformed notes are ignored."""
         worker, text, following = (event.data.get(name) for name in ("worker", "text", "next"))
         if not isinstance(worker, int) or not 0 <= worker < len(self.names) or not isinstance(text, str):
             return
@@ -199,23 +196,23 @@ class WorkersProgress:
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
         limits: The budget's limits by kind ("tokens", "calls", "seconds", "usd").
-        spent: What is charged so far, by kind; the tokens of calls under way come on top.
-        calls: Calls under way, by the number of their first event.
-        samples_done: Samples finished over all calls.
-        samples_wanted: Samples asked for over all calls.
-        votes: Votes by answer, most first.
-        writers: Who wrote each step of a chain that two models write: "L" the large one, "S" the small one.
-        jury: Where a jury stands, if there is one.
-        workers: Workers on one problem, if there are any.
-        chains: Letters of the blocks that ran, by attempt, where a chain of thought is put together from blocks.
-        searches: The last search of each name, the one heard of last at the end.
-        ran: Which strategy was chosen and why, where one chooses among others; else empty.
+        spent: Amounts charged so far, by kind, without the tokens of calls in flight.
+        calls: Calls in flight, by the number of their first event.
+        samples_done: Number of finished samples of all calls.
+        samples_requested: Number of requested samples of all calls.
+        votes: Votes by answer, the most voted first.
+        writers: Model of each step of a routed chain: "L" for the large one, "S" for the small one.
+        jury: Progress of the jury; None without one.
+        workers: Progress of concurrent workers; None without any.
+        chains: Letters of the blocks of each attempt, in a chain of blocks.
+        searches: The last search of each name, the most recently updated one at the end.
+        ran: The strategy that a router chose, and why; empty without a router.
         exhausted: The limit that stopped the run; None if none did.
-        question: What is asked; None before the run begins.
+        question: The question; None before the run starts.
     """
 
     strategy: str = ""
@@ -226,7 +223,7 @@ class Progress:
     spent: dict[str, float] = field(default_factory=dict)
     calls: dict[int, CallProgress] = field(default_factory=dict)
     samples_done: int = 0
-    samples_wanted: int = 0
+    samples_requested: int = 0
     votes: dict[str, int] = field(default_factory=dict)
     writers: list[str] = field(default_factory=list)
     jury: JuryProgress | None = None
@@ -235,31 +232,28 @@ class Progress:
     searches: dict[str, SearchProgress] = field(default_factory=dict)
     ran: str = ""
     exhausted: str | None = None
-    _fresh: dict[int, int] = field(default_factory=dict)
+    _recent_tokens: dict[int, int] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
-        """Tokens generated so far, those of calls under way included."""
+        """Tokens generated so far, including calls in flight."""
         return int(self.spent.get("tokens", 0)) + sum(sum(c.tokens.values()) for c in self.calls.values())
 
     def rate(self, now_s: float) -> float | None:
-        """Tokens a second over the last seconds.
+        """Tokens per second over the last seconds; None if there are none.
 
         Args:
-            now_s: Seconds since the run began.
-
-        Returns:
-            None while nothing was generated in that time.
+            now_s: Seconds since the start of the run.
         """
         since = now_s - _RATE_WINDOW_S
-        recent = {b: n for b, n in self._fresh.items() if b / _BUCKETS_PER_S >= since}
+        recent = {b: n for b, n in self._recent_tokens.items() if b / _BUCKETS_PER_S >= since}
         if not recent:
             return None
         seconds = max(now_s - min(recent) / _BUCKETS_PER_S, 1 / _BUCKETS_PER_S)
         return sum(recent.values()) / seconds
 
     def take(self, event: Event) -> None:
-        """Move on by one event."""
+        """Update from an event."""
         match event:
             case RunStarted():
                 self.strategy, self.model = event.strategy, event.models.get("main", "")
@@ -268,8 +262,8 @@ class Progress:
                 self.stage = event.stage
             case CallStarted():
                 self.calls[event.number] = CallProgress(event.role, event.model, event.operation, event.samples)
-                if event.operation == "generate":  # what is measured or scored finishes no sample
-                    self.samples_wanted += event.samples
+                if event.operation == "generate":  # other operations produce no samples
+                    self.samples_requested += event.samples
             case TextDelta():
                 self._grow(event)
             case SampleFinished():
@@ -277,7 +271,7 @@ class Progress:
             case BudgetCharged():
                 self.spent = {"tokens": event.total_tokens, "calls": event.total_calls, "usd": event.total_usd or 0.0}
                 self.limits.update(event.limits)
-                self._book(event.parent or 0)
+                self._close_call(event.parent or 0)
             case VoteUpdated():
                 self.votes = dict(event.votes)
             case LeafSelected() | MemoryAssociated() | NodesSearched() | SearchEnded():
@@ -285,7 +279,7 @@ class Progress:
             case BudgetExhausted():
                 self.exhausted = event.kind
             case StepRouted():
-                del self.writers[event.index :]  # a chain that is begun anew, or gone on with
+                del self.writers[event.index :]  # a restarted or resumed chain
                 self.writers.append("L" if event.role == "main" else "S")
             case _ if isinstance(event, JuryEvent):
                 self.jury = self.jury or JuryProgress()
@@ -304,8 +298,8 @@ class Progress:
             case _:
                 pass
 
-    def _book(self, number: int) -> None:
-        """The tokens of a call are in the total now; workers go on writing behind it."""
+    def _close_call(self, number: int) -> None:
+        """Drop the tokens of a charged call, which are in the total now; workers continue under the same call."""
         call = self.calls.get(number)
         if call is not None and call.operation == "workers":
             call.tokens.clear()
@@ -342,13 +336,13 @@ class Progress:
             return
         call.done += 1
         slot = (event.request, event.sample)
-        made = event.completion.usage.completion_tokens
+        tokens = event.completion.usage.completion_tokens
         if not event.replayed:
-            self._count(event.at_s, max(0, made - call.tokens.get(slot, 0)))
-        call.tokens[slot] = made
+            self._count(event.at_s, max(0, tokens - call.tokens.get(slot, 0)))
+        call.tokens[slot] = tokens
 
     def _count(self, at_s: float, tokens: int) -> None:
         bucket = int(at_s * _BUCKETS_PER_S)
-        self._fresh[bucket] = self._fresh.get(bucket, 0) + tokens
-        for old in [b for b in self._fresh if b < bucket - _RATE_WINDOW_S * _BUCKETS_PER_S]:
-            del self._fresh[old]
+        self._recent_tokens[bucket] = self._recent_tokens.get(bucket, 0) + tokens
+        for old in [b for b in self._recent_tokens if b < bucket - _RATE_WINDOW_S * _BUCKETS_PER_S]:
+            del self._recent_tokens[old]

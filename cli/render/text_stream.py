@@ -1,4 +1,4 @@
-"""Text on standard output as it is generated, where the answer is a single sample."""
+"""Streaming of the answer's text to standard output, if the answer is a single sample."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .console import write
 
 
 class TextStream:
-    """A sink that prints the text of a run's first generation, if that is a single sample and may be the answer.
+    """A sink that prints the text of a run's first generation, if it is a single sample that may be the answer.
 
-    What a search generates first is a step of its tree, and what a jury does is one opinion of several: neither is
-    printed, whoever chose the strategy.
+    The first generation of a search is a step of its tree, and that of a jury one of several opinions: neither is
+    printed, even if another strategy chose the search or the jury.
 
-    Leading white space is dropped and trailing white space held back, so that what was printed is the answer's text.
+    Leading white space is dropped and trailing white space held back, so that the printed text equals the answer's.
 
     Args:
-        on_first: Called before the first text is printed, to clear the screen of moving parts.
-        on_closed: Called once when nobody reads standard output any more.
+        on_first: Called before the first text is printed, to remove the live view.
+        on_closed: Called once when the reader of standard output has closed the pipe.
     """
 
     def __init__(self, on_first: Callable[[], None], on_closed: Callable[[], object]) -> None:
@@ -35,11 +35,11 @@ class TextStream:
     def __call__(self, event: Event) -> None:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
-            self._seen_generation = drafts(event.strategy)
+            self._seen_generation = starts_with_draft(event.strategy)
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
-            self._seen_generation |= drafts(str(event.data.get("chosen", "")))
+            self._seen_generation |= starts_with_draft(str(event.data.get("chosen", "")))
         elif isinstance(event, CallStarted) and event.operation == "workers":
-            self._seen_generation = True  # what is generated behind them ends their transcript
+            self._seen_generation = True  # the generation after the workers only ends their transcript
         elif isinstance(event, CallStarted) and event.operation == "generate":
             self._call = event.number if not self._seen_generation and event.samples == 1 else None
             self._seen_generation = True
@@ -65,8 +65,8 @@ class TextStream:
             self._on_closed()
 
 
-def drafts(strategy: str) -> bool:
-    """Whether a strategy begins with a step of a tree or an opinion of several; False of one that is not known here."""
+def starts_with_draft(strategy: str) -> bool:
+    """Whether a strategy starts with a step of a tree or one of several opinions; False for unknown strategies."""
     from ...reasoning.search.core import SearchOptions
     from ...reasoning.strategy import STRATEGIES
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ...core.events import Event, SampleFinished
 from ...evals.training.navigator.episodes import EpisodeRecord, ValidationResult
+from ...evals.training.navigator.training import TrainingObserver
 from .console import duration, plural, say
 from .eval_view import EvalProgress
 from .status import ProgressView, bar, bar_rows
@@ -65,7 +66,7 @@ class TrainProgress:
     @property
     def mean_return(self) -> float | None:
         """Mean return of the last episodes."""
-        return self._mean([r.earned for r in self._recent])
+        return self._mean([r.episode_return for r in self._recent])
 
     @property
     def accuracy(self) -> float | None:
@@ -120,7 +121,7 @@ class TrainProgress:
         return sum(values) / len(values) if values else None
 
 
-class TrainView(ProgressView):
+class TrainView(ProgressView, TrainingObserver):
     """Live view of a navigator's training; an observer of the training.
 
     Args:
@@ -133,12 +134,12 @@ class TrainView(ProgressView):
         self.has_started = False
         """Whether the model has been called."""
 
-    def asking(self, problems: int) -> None:
+    def begin_direct(self, problems: int) -> None:
         self.has_started = True
         self.progress.to_screen = problems
         self._note = "answering directly to find the hard questions"
 
-    def asked(self, correct: bool) -> None:
+    def direct_answer(self, correct: bool) -> None:
         self.progress.screened += 1
         self.progress.hard += not correct
         self._plain()
@@ -153,15 +154,15 @@ class TrainView(ProgressView):
         self.progress.episode(record)
         self._plain()
 
-    def validating(self, problems: int) -> None:
+    def begin_validation(self, problems: int) -> None:
         self._note = f"validating on {problems} held-out questions"
 
-    def validated(self, validation: ValidationResult) -> None:
+    def end_validation(self, result: ValidationResult) -> None:
         self._note = ""
-        self.progress.validation = validation
+        self.progress.validation = result
         say(
-            f"after {validation.episode} episodes: {validation.correct} of {validation.problems} held-out answers "
-            f"right, {validation.length:.2f} blocks each"
+            f"after {result.episode} episodes: {result.correct} of {result.problems} held-out answers "
+            f"right, {result.length:.2f} blocks each"
         )
 
     def event(self, event: Event) -> None:

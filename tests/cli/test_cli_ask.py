@@ -109,7 +109,7 @@ def test_spent_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scri
     status, out, err = cli("ask", "?", "--budget-tokens", "17")
     assert status == 4
     assert out == "The answer is 42,\n"
-    assert "budget spent: " in err
+    assert "budget exhausted: " in err
     status, out, _ = cli("ask", "?", "--budget-tokens", "17", "--json")
     assert status == 4
     assert json.loads(out)["stopped"] == "budget"

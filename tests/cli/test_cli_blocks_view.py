@@ -6,7 +6,7 @@ import io
 
 import pytest
 from pydantic import JsonValue
-from reason.cli.render.live import MOST_CHAINS, LiveView
+from reason.cli.render.live import MAX_CHAINS, LiveView
 from reason.cli.render.run_progress import Progress
 from reason.core.events import Event, RunStarted, StrategyNote
 from reason.core.types import Question
@@ -40,8 +40,8 @@ def test_the_blocks_of_each_attempt_are_counted() -> None:
 def test_the_live_view_shows_them_in_a_line() -> None:
     assert "blocks" not in picture(STARTED)
     assert "blocks R Rf | D" in picture(STARTED, ran("D", 1), ran("R"), ran("Rf"))
-    many = picture(STARTED, *(ran("R", vote) for vote in range(MOST_CHAINS + 3)))
-    assert " | ".join(["R"] * MOST_CHAINS + ["…"]) in many
+    many = picture(STARTED, *(ran("R", vote) for vote in range(MAX_CHAINS + 3)))
+    assert " | ".join(["R"] * MAX_CHAINS + ["…"]) in many
 
 
 def test_so_do_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

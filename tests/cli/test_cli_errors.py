@@ -12,7 +12,7 @@ from reason.core.errors import (
     BackendUnavailable,
     CapabilityMissing,
     ContextTooLong,
-    LimitExceeded,
+    BudgetExceeded,
     NotVerified,
     RateLimited,
     ReasonError,
@@ -114,7 +114,7 @@ def test_corrupt_and_locked_store(
 
     locked = tmp_path / "locked.sqlite3"
     assert cli("ask", "?", "--store", str(locked))[0] == 0
-    short = {"busy_timeout_s": 0.1, "patience_s": 0.1}
+    short = {"busy_timeout_s": 0.1, "write_timeout_s": 0.1}
     monkeypatch.setattr("reason.core.store.sqlite.SqliteStore.open.__func__.__kwdefaults__", short)
     holder = sqlite3.connect(locked, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -133,7 +133,7 @@ def test_corrupt_and_locked_store(
         (RateLimited("slow down", retry_after_s=2), 3),
         (ContextTooLong("too long", tokens=10, limit=5), 3),
         (CapabilityMissing("scoring", "m"), 2),
-        (LimitExceeded("tokens", 50, 50), 4),
+        (BudgetExceeded("tokens", 50, 50), 4),
         (NotVerified("not verified: refuted"), 5),
         (StoreError("disk\nfull"), 1),
         (RuntimeError("a bug"), 1),

@@ -52,7 +52,7 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     assert status == 0, err
     status, out, err = cli("eval", "compare", "cot", "votes")
     assert status == 0, err
-    assert "differs besides" not in out
+    assert "also differs" not in out
     assert "sign test, exact" in out
     status, out, err = cli("eval", "compare", "cot", "votes", "--json")
     assert json.loads(out)[0]["score"]["items"] == 8
@@ -96,7 +96,7 @@ def test_runs_that_differ_in_more_are_refused(cli, scripted, sums) -> None:
     assert "parameters.n: 2 and 3" in err
     assert "--allow-different" in err
     status, out, _ = cli("eval", "compare", "a", "b", "--force")
-    assert (status, "differs besides: parameters.top_p" in out) == (0, True)
+    assert (status, "also differs: parameters.top_p" in out) == (0, True)
 
 
 def test_shards_are_merged(cli, scripted, sums) -> None:
@@ -148,14 +148,14 @@ def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
     scripted()  # says "The answer is 42." to everything
     status, _, err = cli("eval", str(sums), "--map", "question=q", "-s", "cot", "-m", "scripted/x", "--out", "run")
     assert status == 0
-    assert "could not be read" not in err
+    assert "could not be parsed" not in err
     from support.scripted_model import replies
 
     scripted(replies("Hm."))
     numbers = ("--map", "question=q", "--option", "kind=number", "--out", "run2")
     status, _, err = cli("eval", str(sums), *numbers, "-s", "cot", "-m", "scripted/y")
     assert status == 0
-    assert "100.0% of the answers could not be read" in err
+    assert "100.0% of the answers could not be parsed" in err
 
 
 @pytest.mark.parametrize(

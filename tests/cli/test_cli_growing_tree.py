@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.render.growing_tree import LEAST_ROOM, Excerpt, GrowingTree, TreeEvent
-from reason.cli.render.search_tree import drawing
+from reason.cli.render.growing_tree import MIN_LINES, TreeExcerpt, GrowingTree, TreeEvent
+from reason.cli.render.search_tree import layout_tree
 from reason.core.events import Event, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
 from support.mcts_events import noted_events
 from support.step_search_events import search_events
@@ -36,7 +36,7 @@ def selected(*path: int) -> LeafSelected:
     return LeafSelected(search="s", path=path)
 
 
-def real(excerpt: Excerpt) -> set[int]:
+def real(excerpt: TreeExcerpt) -> set[int]:
     """The nodes of an excerpt but its gaps."""
     return {node_id for node_id in excerpt.tree.nodes if node_id >= 0}
 
@@ -44,41 +44,41 @@ def real(excerpt: Excerpt) -> set[int]:
 def test_a_small_tree_is_there_as_a_whole() -> None:
     excerpt = grown(*search_events(ended=False)).excerpt(24)
     assert real(excerpt) == set(range(24))
-    assert (excerpt.missing, excerpt.gaps, set(excerpt.left_out.values())) == (0, {}, {0})
+    assert (excerpt.num_hidden, excerpt.gaps, set(excerpt.hidden.values())) == (0, {}, {0})
     assert excerpt.best == 21  # of the complete ones the best scored
     assert excerpt.tree.chosen_path == (0, 1, 5, 10, 21)
-    assert excerpt.at_work == {10}
+    assert excerpt.active == {10}
     assert excerpt.expanded == {0, 1, 2, 5, 7, 10, 12}
 
 
 def test_what_there_is_no_room_for_is_counted_where_it_would_be() -> None:
     excerpt = grown(*search_events(ended=False)).excerpt(9)
-    assert excerpt.missing == 24 - 9
+    assert excerpt.num_hidden == 24 - 9
     assert real(excerpt) >= {0, 1, 5, 10, 21}
     assert real(excerpt) >= {22, 23}  # beside the leaf that was continued last
-    assert sum(excerpt.left_out.values()) == 15
+    assert sum(excerpt.hidden.values()) == 15
 
 
 def test_statistics_are_those_told_last_and_notes_come_before_their_nodes() -> None:
     events = noted_events()
-    excerpt = grown(*events[:4]).excerpt(LEAST_ROOM)
+    excerpt = grown(*events[:4]).excerpt(MIN_LINES)
     assert excerpt.tree.nodes[0].values == {"V": 0.55, "N": 2}
-    assert (excerpt.notes, excerpt.best, excerpt.at_work) == ({1: 2}, 1, {0})
-    excerpt = grown(*events[:5]).excerpt(LEAST_ROOM)
-    assert excerpt.at_work == {1}
-    excerpt = grown(*events).excerpt(LEAST_ROOM)
+    assert (excerpt.notes, excerpt.best, excerpt.active) == ({1: 2}, 1, {0})
+    excerpt = grown(*events[:5]).excerpt(MIN_LINES)
+    assert excerpt.active == {1}
+    excerpt = grown(*events).excerpt(MIN_LINES)
     assert excerpt.tree.nodes[0].values == {"V": 0.625, "N": 4}
-    assert (excerpt.best, excerpt.at_work, excerpt.tree.chosen_path) == (3, set(), (0, 1, 3))
+    assert (excerpt.best, excerpt.active, excerpt.tree.chosen_path) == (3, set(), (0, 1, 3))
     assert excerpt.tree.stopped == "expansions"
 
 
 def test_leaves_of_a_batch_are_at_work_together_until_others_are_chosen() -> None:
     tree = grown(told(None, 0, 0, 0), selected(0, 1), selected(0, 2))
-    assert tree.excerpt(LEAST_ROOM).at_work == {1, 2}
+    assert tree.excerpt(MIN_LINES).active == {1, 2}
     tree.take(NodesSearched(search="s", expanded=(1, 2)))
-    assert tree.excerpt(LEAST_ROOM).at_work == {1, 2}
+    assert tree.excerpt(MIN_LINES).active == {1, 2}
     tree.take(selected(0, 3))
-    assert tree.excerpt(LEAST_ROOM).at_work == {3}
+    assert tree.excerpt(MIN_LINES).active == {3}
 
 
 def test_the_best_is_complete_then_rewarded_then_scored() -> None:
@@ -86,22 +86,22 @@ def test_the_best_is_complete_then_rewarded_then_scored() -> None:
         return SearchNode(id=node_id, parent=None, depth=0, score=score, terminal=terminal, values=values)
 
     tree = grown(NodesSearched(search="s", nodes=(node(0, None), node(1, 0.9), node(2, 0.9), node(3, float("nan")))))
-    assert tree.excerpt(LEAST_ROOM).best == 1
+    assert tree.excerpt(MIN_LINES).best == 1
     tree.take(NodesSearched(search="s", nodes=(node(4, 0.2, terminal=True), node(5, None, terminal=True))))
-    assert tree.excerpt(LEAST_ROOM).best == 4
+    assert tree.excerpt(MIN_LINES).best == 4
     tree.take(NodesSearched(search="s", nodes=(node(6, 0.1, terminal=True, reward=0.7), node(7, 0.6, terminal=True))))
-    assert tree.excerpt(LEAST_ROOM).best == 6
+    assert tree.excerpt(MIN_LINES).best == 6
     tree.take(NodesSearched(search="s", nodes=(node(6, 0.1, terminal=True, reward=0.3),)))
-    assert tree.excerpt(LEAST_ROOM).best == 7  # told again as worse than another
+    assert tree.excerpt(MIN_LINES).best == 7  # told again as worse than another
     tree.take(SearchEnded(search="s", chosen=4))
-    assert tree.excerpt(LEAST_ROOM).best == 4
+    assert tree.excerpt(MIN_LINES).best == 4
 
 
 def test_a_node_without_a_known_parent_is_a_root_for_good() -> None:
     lost, own = SearchNode(id=1, parent=9, depth=3), SearchNode(id=2, parent=2, depth=1)
     tree = grown(NodesSearched(search="s", nodes=(lost, own)))
     tree.take(NodesSearched(search="s", nodes=(SearchNode(id=9, parent=1, depth=1), lost)))
-    excerpt = tree.excerpt(LEAST_ROOM)
+    excerpt = tree.excerpt(MIN_LINES)
     assert excerpt.tree.parents == {1: None, 2: None, 9: 1}
     assert excerpt.tree.orphans == {1, 2}
 
@@ -116,8 +116,8 @@ def test_long_paths_have_gaps_in_their_middles() -> None:
     ends, beginnings = {0: None, 98: -1, 99: 98, 198: -2, 199: 198}, {1: 0, 2: 1, 100: 0}
     assert excerpt.tree.parents == {**ends, **beginnings, -1: 2, -2: 100}
     assert excerpt.gaps == {-1: 95, -2: 97}
-    assert {i: n for i, n in excerpt.left_out.items() if n} == {2: 95, 100: 97}
-    assert excerpt.missing == 95 + 97
+    assert {i: n for i, n in excerpt.hidden.items() if n} == {2: 95, 100: 97}
+    assert excerpt.num_hidden == 95 + 97
     assert excerpt.tree.chosen_path == (0, 100, -2, 198, 199)
 
 
@@ -160,7 +160,7 @@ def up(parents: list[int | None], node_id: int) -> list[int]:
     return path
 
 
-@given(histories(), st.integers(LEAST_ROOM, 40))
+@given(histories(), st.integers(MIN_LINES, 40))
 def test_an_excerpt_is_a_part_of_the_tree_and_accounts_for_the_rest(
     history: tuple[list[int | None], list[TreeEvent]], room: int
 ) -> None:
@@ -168,10 +168,10 @@ def test_an_excerpt_is_a_part_of_the_tree_and_accounts_for_the_rest(
     excerpt = grown(*events).excerpt(room)
     shown, tree = real(excerpt), excerpt.tree
     assert len(tree.nodes) <= room
-    assert sorted(line.node_id for line in drawing(tree, set(tree.nodes))) == sorted(tree.nodes)
+    assert sorted(line.node_id for line in layout_tree(tree, set(tree.nodes))) == sorted(tree.nodes)
     if len(parents) <= room:
         assert shown == set(range(len(parents)))
-    # each stands below the nearest shown node above it, with a gap between if there is more between
+    # each stands below the select_nodes shown node above it, with a gap between if there is more between
     for node_id in shown:
         above = up(parents, node_id)[1:]
         between = next((n for n, i in enumerate(above) if i in shown), None)
@@ -186,21 +186,21 @@ def test_an_excerpt_is_a_part_of_the_tree_and_accounts_for_the_rest(
             assert drawn < 0
             assert excerpt.gaps[drawn] == between >= 2
             assert tree.parents[drawn] == above[between]
-    # what is left out is counted at the nearest shown node above it
+    # what is left out is counted at the select_nodes shown node above it
     counted = dict.fromkeys(shown, 0)
     apart = 0
     for node_id in set(range(len(parents))) - shown:
-        nearest = next((i for i in up(parents, node_id) if i in shown), None)
-        if nearest is None:
+        select_nodes = next((i for i in up(parents, node_id) if i in shown), None)
+        if select_nodes is None:
             apart += 1
         else:
-            counted[nearest] += 1
-    assert excerpt.left_out == counted
-    assert excerpt.missing == sum(counted.values()) + apart
+            counted[select_nodes] += 1
+    assert excerpt.hidden == counted
+    assert excerpt.num_hidden == sum(counted.values()) + apart
     # the paths that matter
-    ends = [excerpt.best, *excerpt.at_work]
+    ends = [excerpt.best, *excerpt.active]
     paths = [up(parents, i) for i in ends if i is not None and i < len(parents)]
-    if len(paths) == 2 or (len(paths) == 1 and len(excerpt.at_work) < 2):
+    if len(paths) == 2 or (len(paths) == 1 and len(excerpt.active) < 2):
         for path in paths:
             assert {path[0], path[-1]} <= shown
         if len(set().union(*paths)) <= room:
@@ -252,6 +252,6 @@ def test_what_is_shown_costs_what_is_shown_however_large_the_tree(shape: str) ->
 def test_notes_of_the_same_node_add_up() -> None:
     (first, *_) = [event for event in noted_events() if isinstance(event, MemoryAssociated)]
     tree = grown(first, first)
-    assert tree.excerpt(LEAST_ROOM).tree.nodes == {}
+    assert tree.excerpt(MIN_LINES).tree.nodes == {}
     tree.take(told(None, 0))
-    assert tree.excerpt(LEAST_ROOM).notes == {1: 4}
+    assert tree.excerpt(MIN_LINES).notes == {1: 4}

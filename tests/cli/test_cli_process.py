@@ -83,7 +83,7 @@ def test_spent_seconds_exit_with_4(process: Process, tiny_model: Path) -> None:
     status, out, err = finish(process(*ask(tiny_model, *LONG, "--budget-seconds", "1.5")))
     assert status == 4
     assert out.strip()
-    assert "budget spent: " in err
+    assert "budget exhausted: " in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -77,7 +77,7 @@ def test_tokens_count_once_from_delta_to_charge() -> None:
     progress.take(charged(5, 6, tokens=50))
     assert progress.tokens == 6
     assert progress.limits == {"tokens": 50}
-    assert (progress.samples_done, progress.samples_wanted) == (2, 2)
+    assert (progress.samples_done, progress.samples_requested) == (2, 2)
     progress.take(call(9, 1))
     progress.take(delta(0, 1, parent=9))
     assert progress.tokens == 7
@@ -156,7 +156,7 @@ def test_what_is_scored_is_no_sample() -> None:
     progress = Progress()
     progress.take(call(1, 4))
     progress.take(call(2, 10).model_copy(update={"operation": "next_token"}))
-    assert progress.samples_wanted == 4
+    assert progress.samples_requested == 4
     progress.take(charged(2, 0))
     assert list(progress.calls) == [1]
 

@@ -1,11 +1,11 @@
-"""Notes of a search: whose they are, and on the terminal, whatever their texts are."""
+"""NodeNotes of a search: whose they are, and on the terminal, whatever their texts are."""
 
 from __future__ import annotations
 
 import io
 
 import pytest
-from reason.cli.render.search_tree import Notes, print_searches, search_notes, source_of
+from reason.cli.render.search_tree import NodeNotes, print_searches, search_notes, source_of
 from reason.core.events import AssociatedItem, Event, RunStarted
 from reason.core.search_tree import search_trees
 from reason.core.types import Question
@@ -16,7 +16,7 @@ from support.step_search_events import search_events
 EVIL = "</script></title></svg><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"`&lt;\u2028]]>"
 
 
-def notes_of(*events: Event) -> list[Notes]:
+def notes_of(*events: Event) -> list[NodeNotes]:
     return search_notes(events, search_trees(events))
 
 

@@ -1,4 +1,4 @@
-"""Search trees on the terminal: what each line says, what is left out, and that the drawing is the tree."""
+"""Search trees on the terminal: what each line says, what is left out, and that the layout_tree is the tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.render.search_tree import drawing, figure, folded, nearest, print_searches
+from reason.cli.render.search_tree import layout_tree, format_number, count_hidden, select_nodes, print_searches
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.core.search_tree import SearchTree, search_trees
 from rich.console import Console
@@ -160,15 +160,15 @@ def test_what_a_model_says_does_not_steer_the_terminal() -> None:
     ],
 )
 def test_figures(value: float | None, shown: str) -> None:
-    assert figure(value) == shown
+    assert format_number(value) == shown
 
 
 @given(grown_trees(), st.none() | st.integers(0, 45))
 def test_the_drawing_is_the_tree(tree: SearchTree, most: int | None) -> None:
-    shown = nearest(tree, most)
+    shown = select_nodes(tree, most)
     assert set(tree.chosen_path) <= shown
     assert len(shown) == min(len(tree.nodes), len(tree.chosen_path) + (len(tree.nodes) if most is None else most))
-    lines = list(drawing(tree, shown))
+    lines = list(layout_tree(tree, shown))
     assert sorted(line.node_id for line in lines) == sorted(shown)
     columns: list[int] = []  # the node that is last in each column
     for line in lines:
@@ -182,7 +182,7 @@ def test_the_drawing_is_the_tree(tree: SearchTree, most: int | None) -> None:
         assert tree.parents[line.node_id] == parent
         columns[column:] = [line.node_id]
         assert column <= math.log2(len(shown)) + 1
-    left_out = folded(tree, shown)
+    left_out = count_hidden(tree, shown)
     hidden_roots = [root for root in tree.roots if root not in shown]
     below_roots = sum(left_out[root] + 1 for root in hidden_roots)
     assert sum(left_out[i] for i in shown) + below_roots == len(tree.nodes) - len(shown)

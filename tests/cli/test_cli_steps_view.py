@@ -6,7 +6,7 @@ import io
 import re
 
 import pytest
-from reason.cli.render.live import MOST_WRITERS, LiveView
+from reason.cli.render.live import MAX_WRITERS, LiveView
 from reason.cli.render.run_progress import Progress
 from reason.core.events import EVENT_ADAPTER, Event, RunStarted, StepRouted
 from reason.core.types import Question
@@ -52,8 +52,8 @@ def test_the_live_view_shows_them_in_a_line() -> None:
     assert "steps" not in picture(STARTED)
     few = picture(STARTED, wrote(0), wrote(1, "main"), wrote(2))
     assert re.search("steps 3, 1 by the large model +SLS *$", few, re.MULTILINE)
-    many = picture(STARTED, *(wrote(i) for i in range(MOST_WRITERS + 3)))
-    assert re.search(f"steps {MOST_WRITERS + 3}, 0 by the large model +…S{{{MOST_WRITERS}}} *$", many, re.MULTILINE)
+    many = picture(STARTED, *(wrote(i) for i in range(MAX_WRITERS + 3)))
+    assert re.search(f"steps {MAX_WRITERS + 3}, 0 by the large model +…S{{{MAX_WRITERS}}} *$", many, re.MULTILINE)
 
 
 def test_so_do_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render import text_stream as streaming
-from reason.cli.render.text_stream import TextStream, drafts
+from reason.cli.render.text_stream import TextStream, starts_with_draft
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.types import Question
 
@@ -83,8 +83,8 @@ def test_which_strategies_search() -> None:
     from reason.reasoning.strategy import STRATEGIES
 
     own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
-    assert own <= {name for name in STRATEGIES.names() if drafts(name)}
-    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if drafts(name)]
+    assert own <= {name for name in STRATEGIES.names() if starts_with_draft(name)}
+    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if starts_with_draft(name)]
 
 
 def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

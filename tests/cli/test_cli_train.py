@@ -26,7 +26,7 @@ from support.scripted_reward import ScriptedReward
 
 QUICK = tuple(
     word
-    for text in ("batch=8", "begins_at=16", "capacity=64", "sync_every=5", "eps_decay=0.97")
+    for text in ("batch=8", "learning_starts=16", "capacity=64", "sync_every=5", "eps_decay=0.97")
     for word in ("--learning", text)
 )
 
@@ -121,7 +121,7 @@ def test_json(cli, world, data):
     assert [v["episode"] for v in told["validations"]] == [0, 12]
 
 
-def test_going_on(cli, world, data):
+def test_step_reward(cli, world, data):
     """--run-dir alone goes on; the same command with --resume too; another one is refused and told apart."""
     assert cli(*train(data))[0] == 0
     made, first = len(world.made), Path("work/episodes.jsonl").read_bytes()
@@ -203,7 +203,7 @@ def test_what_is_said_is_all_that_decides():
     assert not is_default(NavigatorOptions(engine=EngineOptions(threads=1)))
 
 
-def record(n, *, correct=True, length=2, earned=0.81, epsilon=0.5):
+def record(n, *, correct=True, length=2, episode_return=0.81, epsilon=0.5):
     return EpisodeRecord(
         episode=n,
         dataset="d",
@@ -213,7 +213,7 @@ def record(n, *, correct=True, length=2, earned=0.81, epsilon=0.5):
         states=(),
         actions=(),
         rewards=(),
-        earned=earned,
+        episode_return=episode_return,
         correct=correct,
         epsilon=epsilon,
     )
@@ -222,7 +222,7 @@ def record(n, *, correct=True, length=2, earned=0.81, epsilon=0.5):
 def test_the_progress_is_of_the_last_episodes(monkeypatch):
     now = 100.0
     progress = TrainProgress(lambda: now)
-    progress.begin(200, [record(i, correct=False, length=5, earned=0.0) for i in range(1, 101)], 17)
+    progress.begin(200, [record(i, correct=False, length=5, episode_return=0.0) for i in range(1, 101)], 17)
     assert progress.line() == "100/200 episodes, return 0.000, right 0.0%, 5.00 blocks, epsilon 0.50"
     for i in range(50):
         progress.episode(record(101 + i, epsilon=0.25))
@@ -230,7 +230,7 @@ def test_the_progress_is_of_the_last_episodes(monkeypatch):
     sample = Completion(text="x", token_ids=(), finish_reason="stop", usage=Usage(completion_tokens=60), sample_index=0)
     for replayed in (False, True):
         progress.event(SampleFinished(request=0, sample=0, completion=sample, replayed=replayed))
-    progress.validation = ValidationResult(episode=150, problems=4, correct=3, earned=0, length=2, missing=0, tokens=1)
+    progress.validation = ValidationResult(episode=150, problems=4, correct=3, episode_return=0, length=2, missing=0, max_tokens=1)
     assert progress.line() == (
         "150/200 episodes, return 0.405, right 50.0%, 3.50 blocks, epsilon 0.25, held out 75.0%, 2 tokens/s, "
         "1 completions reused, 30 s left"

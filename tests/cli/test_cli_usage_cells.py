@@ -7,7 +7,7 @@ import re
 
 import pytest
 from reason.cli.render import run_page as run_view
-from reason.cli.render.answer import USAGE_HEADS, usage_cells
+from reason.cli.render.answer import USAGE_COLUMNS, usage_cells
 from reason.core.budget import Budget, Ledger
 from reason.core.messages import Usage
 from reason.core.types import Answer, RoleUsage, Verification
@@ -37,7 +37,7 @@ def answer() -> Answer:
 
 
 def test_each_cell_stands_under_its_heading(answer: Answer) -> None:
-    row = dict(zip(USAGE_HEADS, usage_cells(answer.usage.by_role["main:local/a"]), strict=True))
+    row = dict(zip(USAGE_COLUMNS, usage_cells(answer.usage.by_role["main:local/a"]), strict=True))
     assert row == {
         "calls": "4",
         "prompt": "13,000",
@@ -47,7 +47,7 @@ def test_each_cell_stands_under_its_heading(answer: Answer) -> None:
         "USD": "0.2500",
         "working": "0.8 s",
     }
-    total = dict(zip(USAGE_HEADS, usage_cells(answer.usage), strict=True))
+    total = dict(zip(USAGE_COLUMNS, usage_cells(answer.usage), strict=True))
     assert (total["cached"], total["USD"], total["working"]) == ("12,400", "?", "1.5 s wall")
     assert usage_cells(RoleUsage(model="m"))[2] == "0"
 
@@ -61,4 +61,4 @@ def test_the_terminal_shows_them(answer: Answer) -> None:
         line = next(x for x in told.splitlines() if x.startswith(role.partition(":")[0]))
         assert re.split(r"\s{2,}", line.strip())[2:] == list(cells)
     assert "12,400" in told
-    assert all(head in told for head in USAGE_HEADS)
+    assert all(head in told for head in USAGE_COLUMNS)

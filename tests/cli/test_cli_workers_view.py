@@ -6,7 +6,7 @@ import io
 
 import pytest
 from pydantic import JsonValue
-from reason.cli.render.live import LEAST_LINES, LiveView
+from reason.cli.render.live import MIN_WORKER_LINES, LiveView
 from reason.cli.render.text_stream import TextStream
 from reason.core.events import BudgetCharged, CallStarted, Event, RunStarted, StrategyNote, TextDelta
 from reason.core.types import Question
@@ -73,7 +73,7 @@ def test_long_texts_show_their_end_and_no_control_characters() -> None:
     left, right = columns(lines)
     assert "word399" in left[-1] + left[-2]
     assert "word0 " not in "".join(left)
-    assert len(left) == 1 + max(LEAST_LINES, 6)
+    assert len(left) == 1 + max(MIN_WORKER_LINES, 6)
     assert "\x1b" not in "".join(lines)
     assert right[1] == "**Ben, step 1:**"
 

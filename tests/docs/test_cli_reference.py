@@ -1,4 +1,4 @@
-"""docs/cli-reference.md is what docs/cli_reference.py makes of the program."""
+"""docs/cli-reference.md is the output of docs/cli_reference.py."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def test_the_reference_has_every_command_and_option():
     text = load_script().reference()
     for heading in ("reason ask", "reason eval run", "reason eval compare", "reason runs resume", "reason doctor"):
         assert f"\n## {heading}\n" in text
-    assert "| `-s`, `--strategy` `NAME` | How to reason" in text
+    assert "| `-s`, `--strategy` `NAME` | Reasoning strategy" in text
     assert "`reason vote FILE [OPTIONS]`" in text
     assert "[b]" not in text

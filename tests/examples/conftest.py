@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import reason.agents.reasoner as reasoner_module
+from reason.serving.model_files.find import ModelFiles
 from support.example_modules import load_example
-from reason.serving.files import ModelFiles
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def example(home: Path) -> Callable[[str], ModuleType]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The language models that reasoners open, as they are opened."""
     models: list[Any] = []
-    really = reasoner_module.open_model
+    really = reasoner_module.load_model
 
-    async def open_model(*how: Any) -> Any:
+    async def load_model(*how: Any) -> Any:
         models.append(await really(*how))
         return models[-1]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models

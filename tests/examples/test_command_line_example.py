@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.example_modules import FOLDER
 from reason.core.events import RunFinished
-from reason.core.sqlite_store import SqliteStore
-from reason.core.store import RunRecord
+from reason.core.store.protocol import RunRecord
+from reason.core.store.sqlite import SqliteStore
+from support.example_modules import FOLDER
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +29,7 @@ async def stored(path: Path) -> tuple[list[RunRecord], dict[str, list[Any]]]:
     store = await SqliteStore.open(path)
     try:
         runs = await store.list_runs()
-        return runs, {run.id: list(await store.events(run.id)) for run in runs}
+        return runs, {run.id: list(await store.list_events(run.id)) for run in runs}
     finally:
         await store.aclose()
 
@@ -46,7 +46,7 @@ def test_the_session(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     said = parts_of(done.stdout)
-    assert list(said) == ["ask", "the trace", "replay", "break off", "resume", "verify"]
+    assert list(said) == ["ask", "the trace", "replay", "interrupt", "resume", "verify"]
 
     (checked, broken, asked), events = asyncio.run(stored(Path("here/runs.sqlite3")))
     ends = [e for run in (asked, broken) for e in events[run.id] if isinstance(e, RunFinished)]
@@ -61,10 +61,10 @@ def test_the_session(home: Path) -> None:
     assert told == sorted({e.type for e in events[asked.id]})
     assert first.text.split()[0] in Path("here/trace.html").read_text(encoding="utf-8")
     assert said["replay"].strip() == "the same text"
-    replayed = rf"^answer: Paris  tokens {spent}  of them from the store {spent} .* run {asked.id}$"
+    replayed = rf"^answer: Paris  tokens {spent} \({spent} from the store\) .* run {asked.id}$"
     assert re.search(replayed, done.stderr, re.M)
 
-    text, _, listed = said["break off"].partition("…\n")
+    text, _, listed = said["interrupt"].partition("…\n")
     assert len(text.encode()) == 60
     assert (interrupted.stopped, resumed.stopped) == ("cancelled", "done")
     assert interrupted.text.startswith(text.rstrip("…"))

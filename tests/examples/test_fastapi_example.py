@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from reason.core.events import EVENT_ADAPTER, Event, RunFinished, TextDelta
+from reason.core.store.protocol import RunRecord
+from reason.core.store.sqlite import SqliteStore
 from support.example_modules import at_rest
-from reason.core.events import EVENT, EventFields, RunFinished, TextDelta
-from reason.core.sqlite_store import SqliteStore
-from reason.core.store import RunRecord
 from support.sidecar_server import Server, serving_app
 
 pytestmark = pytest.mark.real
@@ -26,10 +26,10 @@ def server(example: Callable[[str], ModuleType], opened: list[Any]) -> Iterator[
         yield server
 
 
-def events(lines: Iterator[str]) -> Iterator[EventFields]:
+def events(lines: Iterator[str]) -> Iterator[Event]:
     for line in lines:
         if line.startswith("data: "):
-            yield EVENT.validate_python(json.loads(line.removeprefix("data: ")))
+            yield EVENT_ADAPTER.validate_python(json.loads(line.removeprefix("data: ")))
 
 
 async def only_run(home: Path) -> RunRecord:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 
 inspect_ai = pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.real

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from reason.core.events import BudgetExhausted, Verified
-from reason.core.sqlite_store import SqliteStore
+from reason.core.events import BudgetExhausted, VerificationFinished
+from reason.core.store.sqlite import SqliteStore
 
 Example = Callable[[str], ModuleType]
 pytestmark = pytest.mark.real
@@ -38,10 +38,10 @@ async def test_a_vote_is_told_bounded_verified_and_found_again(
     said = capsys.readouterr().out.splitlines()
     store = await SqliteStore.open(home / "runs.sqlite3")
     (record,) = await store.list_runs()
-    events = await store.events(record.id)
+    events = await store.list_events(record.id)
     await store.aclose()
     (spent,) = [e for e in events if isinstance(e, BudgetExhausted)]
-    (verified,) = [e for e in events if isinstance(e, Verified)]
+    (verified,) = [e for e in events if isinstance(e, VerificationFinished)]
     claims = verified.verification.claims
     assert claims
     # four chains of at most 64 tokens want 256: the budget of 160 ends them
@@ -50,7 +50,7 @@ async def test_a_vote_is_told_bounded_verified_and_found_again(
     told = [line[:15] for line in said if line.startswith("chain ")]
     assert 1 <= len(told) == len(set(told))
     assert set(told) <= {f"chain {i} answers" for i in (1, 2, 3, 4)}
-    assert "the budget is spent: 160 of 160 tokens" in said
+    assert "budget exhausted: 160 of 160 tokens" in said
     assert [line for line in said if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
         f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims
     ]
