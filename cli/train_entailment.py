@@ -133,30 +133,30 @@ def entailment(options: TrainEntailmentOptions) -> None:
     """
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
-    from ..evals.training.entailment.trainer import Rhythm
     from ..evals.training.entailment.training import load_training_data, train_entailment
+    from ..evals.training.loop import TrainerConfig
     from .inputs import parse_paths
     from .render.train_view import StepView
 
     settings = load_settings()
-    gathered = load_training_data(
+    data = load_training_data(
         parse_paths([*options.data, *options.more_data], "--data"),
         options.corpus.expanduser(),
         stress=parse_paths(options.stress, "--stress"),
-        held=options.holdout,
+        holdout=options.holdout,
     )
-    sides = gathered.sides
-    say(f"{len(sides.training):,} training claims, {len(sides.watched):,} for validation, {len(sides.held):,} held out")
+    splits = data.splits
+    say(f"{len(splits.train):,} training claims, {len(splits.validation):,} for validation, {len(splits.test):,} held out")
     run_dir = options.run_dir or options.out.with_suffix(".work")
     max_seconds = None if options.max_minutes is None else 60 * options.max_minutes
-    rhythm = Rhythm(note_every=options.log_every, most_seconds=max_seconds)
-    choices = {
+    config = TrainerConfig(validate_every=options.log_every, max_seconds=max_seconds)
+    hyperparameters = {
         "epochs": options.epochs,
         "seed": options.seed,
-        "batch": options.batch_size,
-        "rate": options.lr,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
         "bits": options.bits,
-        "mixed": options.bf16,
+        "bf16": options.bf16,
     }
     stop = threading.Event()
     view = StepView("reason train entailment", options.epochs)
@@ -167,16 +167,16 @@ def entailment(options: TrainEntailmentOptions) -> None:
 
             torch.set_num_threads(options.threads)
         return train_entailment(
-            gathered,
+            data,
             settings,
             options.out,
             run_dir,
-            rhythm=rhythm,
-            choices=choices,
+            config=config,
+            hyperparameters=hyperparameters,
             resume=options.resume,
             card=options.card,
             cancel=stop,
-            watch=view.noted,
+            on_point=view.noted,
             progress=view.pulled,
         )
 

@@ -143,7 +143,7 @@ def fit_calibration_map(
         verify=plan.verify,
         models={role: name for role, name in plan.models.items() if is_used_role(role, roles)},
         engines={role: name for role, name in engines.items() if is_used_role(role, roles)},
-        dataset=data.whole_name,
+        dataset=data.full_name,
         fingerprint=data.fingerprint,
         items=answers.items,
         answers=len(answers.groups),

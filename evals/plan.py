@@ -59,7 +59,7 @@ class DatasetInfo(Frozen):
     revision: str = ""
 
     @property
-    def whole_name(self) -> str:
+    def full_name(self) -> str:
         """The name with the variant after it, in one word, as users name the dataset."""
         return self.name + (f":{self.variant}" if self.variant else "")
 

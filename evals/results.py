@@ -206,7 +206,7 @@ def _prompt_tokens(calls: Sequence[StoredCall]) -> int:
 
 
 def _usage(call: StoredCall, name: str) -> int:
-    usage = call.reply.get("usage")
+    usage = call.response.get("usage")
     value = usage.get(name, 0) if isinstance(usage, dict) else 0
     return value if isinstance(value, int) else 0
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..agents.planner import NO_MAP, chosen_map, models_of, uses
+from ..agents.planner import NO_MAP, calibration_map_for, models_of, uses_role
 from ..agents.reasoner import Reasoner
 from ..core.errors import (
     BackendUnavailable,
@@ -234,13 +234,13 @@ def make_plan(
         DataError: The settings' calibration map cannot be read.
     """
     if not task.items:
-        raise UserError(f"the dataset {task.use.name} is empty")
+        raise UserError(f"the dataset {task.info.name} is empty")
     if len(set(seeds)) < len(seeds):
         raise UserError("a seed was named twice")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = create_strategy(settings.strategy, chosen)
     return EvalPlan(
-        dataset=task.use,
+        dataset=task.info,
         limit=limit,
         strategy=settings.strategy,
         parameters=complete,
@@ -250,8 +250,8 @@ def make_plan(
         local=settings.local,
         seeds=tuple(seeds),
         reuse=settings.reuse,
-        calibration=chosen_map(settings),
-        context=settings.context if uses(settings.strategy, "brain") else (),
+        calibration=calibration_map_for(settings),
+        context=settings.context if uses_role(settings.strategy, "knowledge") else (),
     )
 
 
@@ -351,9 +351,9 @@ async def evaluate(
         DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed altogether; what there is is saved.
     """
-    if task.use.fingerprint != plan.dataset.fingerprint:
+    if task.info.fingerprint != plan.dataset.fingerprint:
         raise DataError(
-            f"the rows of {task.use.source} are not those that the run began with", hint="give the same data"
+            f"the rows of {task.info.source} are not those that the run began with", hint="give the same data"
         )
     path = sharing.store if sharing is not None else store or out / STORE
     keys = run_keys(plan, task, shard)
@@ -388,7 +388,7 @@ async def evaluate(
             )
         reading = await SqliteStore.open(path)
         stack.push_async_callback(reading.aclose)
-        judge = await stack.enter_async_context(task.open_judge())
+        judge = await stack.enter_async_context(task.open_scorer())
         runner = EvalRunner(plan, task, judge, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
         made = await runner.run(keys, rows, directory.add)
         directory.finish(manifest, made)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationError
 
-from ..agents.planner import VerifyParameters, asked_roles
+from ..agents.planner import VerifyParameters, used_roles
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.concurrency import gather
@@ -83,7 +83,7 @@ class SweepDataset(Frozen):
     context: tuple[str, ...] = ()
 
     @property
-    def whole_name(self) -> str:
+    def full_name(self) -> str:
         """The name with the variant after it, as users name the dataset."""
         return self.name + (f":{self.variant}" if self.variant else "")
 
@@ -148,7 +148,7 @@ def read_sweep(path: Path) -> Sweep:
         sweep = Sweep.model_validate(raw)
     except ValidationError as e:
         raise user_error_of(e, f"{path.name}:", Sweep.model_fields) from e
-    names = {d.whole_name for d in sweep.dataset}
+    names = {d.full_name for d in sweep.dataset}
     for strategy in sweep.strategy:
         for unknown in sorted({*strategy.on} - names):
             raise UserError(
@@ -191,7 +191,7 @@ def runs_of(sweep: Sweep) -> list[SweepRun]:
         for models in models_or_settings
         for dataset in sweep.dataset
         for s in sweep.strategy
-        if not s.on or dataset.whole_name in s.on
+        if not s.on or dataset.full_name in s.on
         for chosen in _combinations(s.vary)
         for budget in budgets
     ]
@@ -287,7 +287,7 @@ def plan_sweep(
         if any(job.plan == plan and models != run.models for job, models in zip(jobs, planned, strict=True)):
             continue
         planned.append(run.models)
-        label = f"{plan.dataset.whole_name} {default_label(plan)}" if many else default_label(plan)
+        label = f"{plan.dataset.full_name} {default_label(plan)}" if many else default_label(plan)
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
         jobs.append(PlannedRun(plan, tasks[key], source, out / run_directory_name(plan), label))
@@ -369,7 +369,7 @@ def _groups(jobs: Sequence[PlannedRun], verifiers: VerifyParameters) -> list[lis
     for job in jobs:
         plan = job.plan
         requested: dict[str, object] = {"main": plan.models["main"]}
-        for role in asked_roles(plan.strategy, plan.verify, verifiers):
+        for role in used_roles(plan.strategy, plan.verify, verifiers):
             requested[role] = jurors_of(plan.models) if role == JURY else plan.models.get(role)
         fits = bool(groups) and groups[-1][0].plan.local == plan.local
         if fits and all(players.get(role, name) == name for role, name in requested.items()):

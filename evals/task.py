@@ -32,15 +32,15 @@ class Task:
     Attributes:
         use: Which it is.
         items: Its items by name, in order.
-        open_judge: Opens who scores the answers; what it holds is given back when it is left.
+        open_scorer: Opens who scores the answers; what it holds is given back when it is left.
     """
 
     use: DatasetInfo
     items: dict[str, Item]
-    open_judge: Callable[[], AbstractAsyncContextManager[AnswerScorer]]
+    open_scorer: Callable[[], AbstractAsyncContextManager[AnswerScorer]]
 
 
-def make_task(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextManager[AnswerScorer]]) -> Task:
+def make_task(dataset: Dataset, open_scorer: Callable[[], AbstractAsyncContextManager[AnswerScorer]]) -> Task:
     """A dataset with its scorer, as a runner takes it."""
     use = DatasetInfo(
         name=dataset.name,
@@ -55,7 +55,7 @@ def make_task(dataset: Dataset, open_judge: Callable[[], AbstractAsyncContextMan
         sha256=dataset.sha256,
         revision=dataset.revision,
     )
-    return Task(use, dataset.by_id, open_judge)
+    return Task(info, dataset.by_id, open_scorer)
 
 
 def open_task(source: DatasetSource) -> Task:

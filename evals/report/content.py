@@ -131,7 +131,7 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
     runs that share even these, the later one takes a row of its own under its number.
     """
     plans = [run.manifest.plan for run in runs]
-    datasets = tuple(dict.fromkeys(plan.dataset.whole_name for plan in plans))
+    datasets = tuple(dict.fromkeys(plan.dataset.full_name for plan in plans))
     if len(datasets) < 2:
         return ()
     many = len({plan.models.get("main") for plan in plans}) > 1
@@ -140,10 +140,10 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
         methods = results.setdefault(shown(plan.budget), {})
         first, number = _method(plan, named=many), 1
         name = first
-        while plan.dataset.whole_name in methods.setdefault(name, {}):
+        while plan.dataset.full_name in methods.setdefault(name, {}):
             number += 1
             name = f"{first} ({number})"
-        methods[name][plan.dataset.whole_name] = _cell(summary)
+        methods[name][plan.dataset.full_name] = _cell(summary)
     return tuple(
         Grid(
             budget=budget,

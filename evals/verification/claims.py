@@ -157,7 +157,7 @@ def _places(row: Record, count: int) -> list[list[int]]:
 
 def _climate(row: Record, corpus: Corpus) -> LabelledClaim:
     gold, claim = _gold(row), row.text("claim")
-    sides = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
+    splits = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
     entries = [(_evidence(e), _gold(e)) for e in row.rows("evidence")]
     right = tuple(passage for passage, label_text in entries if label_text in sides)
     sets: tuple[tuple[str, ...], ...] = tuple((p.id,) for p in right)
@@ -378,7 +378,7 @@ def unseen_claims(
         )
         for i, row in enumerate(together)
     ]
-    held = {together[int(case.name)] for case in split_cases(cases, held=share).held}
+    held = {together[int(case.name)] for case in split_cases(cases, holdout=share).test}
     results = [row for row in rows if row.source not in TRAINABLE or row in held]
     if not results:
         raise UserError(f"none of {len(rows)} claims is kept back from training", hint="give more claims")

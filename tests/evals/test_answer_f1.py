@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.answer import Answer, RunUsage
+from reason.core.types import Answer, RunUsage
 from reason.evals.datasets.items import TextGold
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import answer_f1, score, score_text, squad_words

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.evals.datasets.custom import parse_map
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.datasets.spec import DATASETS, Reading
+from reason.evals.datasets.spec import DATASETS, ReadOptions
 
 GOOD = '{"question": "What is 1 + 1?", "answer": "2"}'
 
@@ -190,14 +190,14 @@ def test_the_limit_leaves_size_and_fingerprint(tmp_path):
 @settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 1000), st.text(max_size=20))
 def test_an_order_is_a_permutation_drawn_by_seed_and_name(count, seed, name):
-    order = Reading("x", seed=seed).order(name, count)
+    order = ReadOptions("x", seed=seed).order(name, count)
     assert sorted(order) == list(range(count))
-    assert order == Reading("y", variant="z", seed=seed).order(name, count)
-    assert Reading("x", seed=None).order(name, count) == list(range(count))
+    assert order == ReadOptions("y", variant="z", seed=seed).order(name, count)
+    assert ReadOptions("x", seed=None).order(name, count) == list(range(count))
 
 
 def test_every_place_is_drawn_about_as_often():
-    first = [Reading("x", seed=0).order(f"item {i}", 4)[0] for i in range(2000)]
+    first = [ReadOptions("x", seed=0).order(f"item {i}", 4)[0] for i in range(2000)]
     assert all(430 < first.count(k) < 570 for k in range(4))  # 500 expected, standard deviation 19
 
 

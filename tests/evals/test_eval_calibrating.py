@@ -16,10 +16,19 @@ from hypothesis import strategies as st
 from reason.core.calibration import CalibrationCurve, load_calibration_map
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings
-from reason.evals.calibration import RIDGE, answers_of, fit_curve, fit_map, folds_of, out_of_fold, save_map, scores
-from reason.evals.comparison import settings_of
-from reason.evals.results import Row
-from reason.evals.summary import summarise
+from reason.evals.calibration import (
+    RIDGE,
+    assign_folds,
+    calibration_data,
+    calibration_scores,
+    cross_validated,
+    fit_calibration_map,
+    fit_curve,
+    save_calibration_map,
+)
+from reason.evals.comparison import run_settings
+from reason.evals.results import ResultRow
+from reason.evals.summary import summarize
 from scipy.optimize import minimize_scalar
 from support.calibration_maps import failed_row, make_plan, make_row, make_run
 
@@ -35,7 +44,7 @@ def split(found: Sequence[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([c for c, _ in found], dtype=float), np.array([y for _, y in found], dtype=float)
 
 
-def overconfident(items: int, seed: int = 0, seeds: int = 1) -> list[Row]:
+def overconfident(items: int, seed: int = 0, seeds: int = 1) -> list[ResultRow]:
     """Votes of eight that are right less often than they say: with a chance of sigmoid(logit(c)/2)."""
     rng = random.Random(seed)
     rows = []
@@ -154,25 +163,25 @@ def test_level_stretches_keep_their_ends_alone() -> None:
 
 def test_folds_hold_groups_whole_and_depend_on_names_and_seed_alone() -> None:
     groups = [f"g{i % 23}" for i in range(80)]
-    fold = folds_of(groups, 5, seed=3)
+    fold = assign_folds(groups, 5, seed=3)
     by_group = {g: {int(f) for f, h in zip(fold, groups, strict=True) if h == g} for g in groups}
     assert all(len(found) == 1 for found in by_group.values())
     sizes = [sum(next(iter(f)) == k for f in by_group.values()) for k in range(5)]
     assert (min(sizes), max(sizes), sum(sizes)) == (4, 5, 23)
-    assert folds_of(groups[::-1], 5, seed=3).tolist() == fold.tolist()[::-1]
-    assert folds_of(groups, 5, seed=4).tolist() != fold.tolist()
+    assert assign_folds(groups[::-1], 5, seed=3).tolist() == fold.tolist()[::-1]
+    assert assign_folds(groups, 5, seed=4).tolist() != fold.tolist()
 
 
 @pytest.mark.parametrize("folds", [1, 4])
 def test_impossible_folds_are_refused(folds: int) -> None:
     with pytest.raises(UserError, match=f"3 groups of items cannot be cut into {folds} folds .between 2 and 3"):
-        folds_of(["a", "b", "c"], folds)
+        assign_folds(["a", "b", "c"], folds)
 
 
 def test_a_fold_is_never_fitted_on_itself() -> None:
     rows = [r.model_copy(update={"group": f"g{int(r.id[-4:]) // 2}"}) for r in overconfident(40, seeds=2)]
-    answers = answers_of(rows)
-    fold = folds_of(answers.groups, 4, seed=1)
+    answers = calibration_data(rows)
+    fold = assign_folds(answers.groups, 4, seed=1)
     # a confidence of its own for each answer, so that an answer can be found in what is fitted
     own = np.linspace(0.01, 0.99, len(rows))
     marked = type(answers)(own, answers.correct, answers.groups, answers.items, 0, 0)
@@ -183,7 +192,7 @@ def test_a_fold_is_never_fitted_on_itself() -> None:
         seen.append(set(confidence.tolist()))
         return CalibrationCurve(method="temperature")
 
-    out_of_fold(marked, spy, 4, seed=1)
+    cross_validated(marked, spy, 4, seed=1)
     assert len(seen) == 4
     for i, trained in enumerate(seen):
         held = set(own[fold == i].tolist())
@@ -194,15 +203,15 @@ def test_a_fold_is_never_fitted_on_itself() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_items_own_outcomes_do_not_move_its_confidence(method: str) -> None:
     """Turning all outcomes of one fold round changes nothing in it, and something elsewhere."""
-    answers = answers_of(overconfident(40, seeds=2))
-    fold = folds_of(answers.groups, 5)
+    answers = calibration_data(overconfident(40, seeds=2))
+    fold = assign_folds(answers.groups, 5)
 
     def fit(confidence: np.ndarray, correct: np.ndarray) -> CalibrationCurve:
         return fit_curve(method, confidence, correct)  # type: ignore[arg-type]
 
-    before = out_of_fold(answers, fit, 5)
+    before = cross_validated(answers, fit, 5)
     turned = np.where(fold == 2, 1 - answers.correct, answers.correct)
-    after = out_of_fold(type(answers)(answers.confidence, turned, answers.groups, answers.items, 0, 0), fit, 5)
+    after = cross_validated(type(answers)(answers.confidence, turned, answers.groups, answers.items, 0, 0), fit, 5)
     assert before[fold == 2].tolist() == after[fold == 2].tolist()
     assert before[fold != 2].tolist() != after[fold != 2].tolist()
 
@@ -211,8 +220,8 @@ def test_scores_after_are_out_of_sample() -> None:
     """Confidences without any meaning: isotonic learns them by heart, and on unseen folds does worse than it seems."""
     rng = random.Random(7)
     rows = [make_row(f"i{i}", rng.random(), rng.random() < 0.5) for i in range(60)]
-    found, answers = fit_map(make_run(rows), "isotonic")
-    by_heart = scores(np.array([found.apply(float(c)) for c in answers.confidence]), answers.correct)
+    found, answers = fit_calibration_map(make_run(rows), "isotonic")
+    by_heart = calibration_scores(np.array([found.apply(float(c)) for c in answers.confidence]), answers.correct)
     assert by_heart.ece < 1e-9
     assert found.after.ece > 0.05
     assert found.after.brier > by_heart.brier
@@ -229,18 +238,20 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
         make_row("unread", 0.5, None, parsed=False),
         make_row("neither", 0.5, None),
     ]
-    found, answers = fit_map(make_run(rows), "platt", folds=4)
+    found, answers = fit_calibration_map(make_run(rows), "platt", folds=4)
     assert (answers.unstated, answers.undecided) == (1, 1)
     assert (found.items, found.answers, found.seeds, found.folds) == (202, 402, (0, 1), 4)
     assert answers.correct[-2:].tolist() == [0, 0]
     assert (found.strategy, found.parameters["n"], found.dataset) == ("self-consistency", 8, "sums")
     assert (found.models, found.engines) == ({"main": "scripted"}, {"main": "scripted@1"})
-    assert found.before == scores(answers.confidence, answers.correct)
+    assert found.before == calibration_scores(answers.confidence, answers.correct)
     assert found.after.ece < found.before.ece
     assert found.worse == ()
-    save_map(found, tmp_path / "votes.json")
+    save_calibration_map(found, tmp_path / "votes.json")
     assert load_calibration_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
-    assert fit_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(found.after.brier, abs=1e-9)
+    assert fit_calibration_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(
+        found.after.brier, abs=1e-9
+    )
 
 
 def test_a_map_that_makes_it_worse_says_so() -> None:
@@ -250,7 +261,7 @@ def test_a_map_that_makes_it_worse_says_so() -> None:
     for i in range(40):
         c = rng.uniform(0.05, 0.95)
         rows.append(make_row(f"i{i}", c, rng.random() < c))
-    found, _ = fit_map(make_run(rows), "isotonic")
+    found, _ = fit_calibration_map(make_run(rows), "isotonic")
     assert found.after.ece > found.before.ece
     assert "ece" in found.worse
     assert found.worse == tuple(
@@ -268,18 +279,18 @@ def test_a_map_that_makes_it_worse_says_so() -> None:
         ([make_row(f"i{i}", 0.5, None) for i in range(30)], r"there are 0"),
     ],
 )
-def test_runs_that_allow_no_map_are_refused(rows: list[Row], said: str) -> None:
+def test_runs_that_allow_no_map_are_refused(rows: list[ResultRow], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        fit_map(make_run(rows), "platt")
+        fit_calibration_map(make_run(rows), "platt")
 
 
 def test_rows_of_two_models_are_refused() -> None:
     rows = overconfident(30)
     other = rows[0].model_copy(update={"engines": {"main": "scripted@2"}})
     with pytest.raises(UserError, match=r"several main models: scripted@1, scripted@2"):
-        fit_map(make_run([other, *rows[1:]]), "platt")
+        fit_calibration_map(make_run([other, *rows[1:]]), "platt")
     with pytest.raises(UserError, match="which model answered"):
-        fit_map(make_run([r.model_copy(update={"engines": {}}) for r in rows]), "platt")
+        fit_calibration_map(make_run([r.model_copy(update={"engines": {}}) for r in rows]), "platt")
 
 
 # -- what evaluations keep
@@ -287,22 +298,22 @@ def test_rows_of_two_models_are_refused() -> None:
 
 def test_summaries_show_both_confidences() -> None:
     rows = [make_row(f"i{i}", 0.8, i % 2 == 0, calibrated_confidence=0.5) for i in range(20)]
-    found = summarise(rows)
+    found = summarize(rows)
     assert found.calibration is not None
     assert found.calibrated is not None
     assert found.calibration.ece == pytest.approx(0.3, abs=1e-12)
     assert found.calibrated.ece == pytest.approx(0.0, abs=1e-12)
-    assert summarise([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
+    assert summarize([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
 
 
 def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
-    found, _ = fit_map(make_run(overconfident(40)), "platt")
+    found, _ = fit_calibration_map(make_run(overconfident(40)), "platt")
     plain, mapped = make_plan(), make_plan(calibration=found)
     assert plain.digest != mapped.digest
     assert mapped.in_sample
     assert not plain.in_sample
     rows = overconfident(40)
-    assert settings_of(make_run(rows)) == settings_of(make_run(rows, calibration=found))
+    assert run_settings(make_run(rows)) == run_settings(make_run(rows, calibration=found))
 
 
 def test_plans_without_a_map_and_knowledge_and_on_the_processor_keep_the_names_they_had() -> None:

@@ -13,7 +13,7 @@ from reason.evals.statistics.calibration import (
     adaptive_ece,
     aurc,
     auroc,
-    calibration,
+    calibration_metrics,
     class_calibration,
     ece,
     nll,
@@ -57,7 +57,7 @@ def test_scikit_learn_agrees() -> None:
     rng = np.random.default_rng(8)
     c = np.round(rng.random(200), 2)  # with ties
     y = (rng.random(200) < c).astype(float)
-    found = calibration(c, y)
+    found = calibration_metrics(c, y)
     assert found.brier == pytest.approx(metrics.brier_score_loss(y, c), **EXACT)
     assert found.nll == pytest.approx(metrics.log_loss(y, c), **EXACT)
     assert found.auroc == pytest.approx(metrics.roc_auc_score(y, c), **EXACT)
@@ -82,8 +82,8 @@ def test_risk_and_coverage_by_hand() -> None:
 
 @given(answers, st.randoms())
 def test_the_order_of_answers_does_not_matter(pairs: list[tuple[float, int]], random) -> None:
-    before = calibration(*split(pairs))
-    after = calibration(*split(random.sample(pairs, len(pairs))))
+    before = calibration_metrics(*split(pairs))
+    after = calibration_metrics(*split(random.sample(pairs, len(pairs))))
     for name in ("ece", "adaptive_ece", "brier", "nll", "aurc"):
         assert getattr(after, name) == pytest.approx(getattr(before, name), **EXACT), name
     assert (after.auroc is None) == (before.auroc is None)
@@ -94,7 +94,7 @@ def test_the_order_of_answers_does_not_matter(pairs: list[tuple[float, int]], ra
 @given(answers)
 def test_bounds_and_ends(pairs: list[tuple[float, int]]) -> None:
     c, y = split(pairs)
-    found = calibration(c, y)
+    found = calibration_metrics(c, y)
     assert 0 <= found.ece <= 1
     assert 0 <= found.adaptive_ece <= 1
     assert 0 <= found.brier <= 1
@@ -141,7 +141,7 @@ def test_a_tie_counts_one_question_however_many_share_it() -> None:
 
 @given(answers)
 def test_one_class_for_each_question_is_plain_calibration(pairs: list[tuple[float, int]]) -> None:
-    plain = calibration(*split(pairs))
+    plain = calibration_metrics(*split(pairs))
     for over in ("maximum", "average"):
         found = class_calibration([[(c, y == 1)] for c, y in pairs], over)
         assert (found.ece, found.brier) == pytest.approx((plain.ece, plain.brier), **EXACT)
@@ -156,4 +156,4 @@ def test_classes_without_a_question_or_an_answer_are_refused() -> None:
 def test_bad_input_is_refused() -> None:
     for c, y in (([], []), ([0.5], [0.5]), ([1.5], [1.0]), ([math.nan], [1.0]), ([0.5, 0.5], [1.0])):
         with pytest.raises(UserError):
-            calibration(np.array(c, dtype=float), np.array(y, dtype=float))
+            calibration_metrics(np.array(c, dtype=float), np.array(y, dtype=float))

@@ -13,7 +13,7 @@ from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.comparison import compare_runs, split_differences
-from reason.evals.report.content import gather
+from reason.evals.report.content import build_content
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import render, run_folders, write_report
@@ -21,9 +21,9 @@ from reason.evals.run_directory import StoredRun, load_run, load_runs
 from reason.evals.runner import Nobody, evaluate, make_plan
 from reason.evals.sweep import (
     Sweep,
-    SweptDataset,
-    SweptModels,
-    SweptStrategy,
+    SweepDataset,
+    SweepModels,
+    SweepStrategy,
     plan_sweep,
     read_sweep,
     run_sweep,
@@ -37,10 +37,10 @@ from support.scripted_model import ScriptedModel
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     scripted = ScriptedModel(adder)
 
-    async def open_model(*_: object) -> ScriptedModel:
+    async def load_model(*_: object) -> ScriptedModel:
         return scripted
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return scripted
 
 
@@ -126,15 +126,15 @@ async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, setting
 async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
     out = tmp_path / "sweep"
     sweep = Sweep(
-        dataset=[SweptDataset(name="sums")],
+        dataset=[SweepDataset(name="sums")],
         seeds=[0, 1],
         strategy=[
-            SweptStrategy(
+            SweepStrategy(
                 name="self-consistency",
                 parameters={"max_tokens": 40, "temperature": 1.0},
                 vary={"n": [1, 4]},
             ),
-            SweptStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0}),
+            SweepStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0}),
         ],
     )
     jobs = plan_sweep(sweep, settings, out, lambda _: sums_task(12))
@@ -147,9 +147,9 @@ async def test_a_sweep_pays_once_and_goes_on(model, settings, tmp_path) -> None:
     out = await sweep_runs(settings, tmp_path)
     assert len(model.made) == 12 * 2 * 4  # n=1 and cot ask what n=4 asked first
     sweep_again = Sweep(
-        dataset=[SweptDataset(name="sums")],
+        dataset=[SweepDataset(name="sums")],
         seeds=[0, 1],
-        strategy=[SweptStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0})],
+        strategy=[SweepStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0})],
     )
     jobs = plan_sweep(sweep_again, settings, out, lambda _: sums_task(12))
     opened = len(model.generate_calls)
@@ -161,13 +161,13 @@ async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     out = await sweep_runs(settings, tmp_path)
     runs = load_runs(run_folders([out]))
-    content = gather(runs, "Sums <b>&</b> more")
+    content = build_content(runs, "Sums <b>&</b> more")
     assert len(content.runs) == 3
     assert len(content.pairs) == 3
     assert {c.family for c in content.equal_tokens} == {"cot, adder", "self-consistency, adder"}
     assert content.disagreeing == len(content.disagreements) > 0
     page = render_html(content)
-    assert page == render_html(gather(runs, "Sums <b>&</b> more"))
+    assert page == render_html(build_content(runs, "Sums <b>&</b> more"))
     assert "Sums &lt;b&gt;&amp;&lt;/b&gt; more" in page
     assert "<script" not in page
     outside = set(re.findall(r"(?:src|href)=\"(?!#)[^\"]+", page)) | set(re.findall(r"url\((?!#)[^)]+", page))
@@ -194,7 +194,7 @@ async def test_what_is_to_be_said_of_many_runs_is_said_once(count, model, settin
     runs = [load_run(await make(settings, tmp_path / str(i), items=4, temperature=1 + i / 10)) for i in range(count)]
     spoilt = {"degraded": ("half blind",), "parsed": False}
     said = [replace(run, rows=[r.model_copy(update=spoilt) for r in run.rows]) for run in runs]
-    warnings = [w for w in gather(said, "").warnings if "half blind" in w or "read" in w]
+    warnings = [w for w in build_content(said, "").warnings if "half blind" in w or "read" in w]
     label = runs[0].label
     some = f"4 runs: {label}, {label}, {label}, …"
     assert warnings == (
@@ -207,7 +207,7 @@ async def test_what_is_to_be_said_of_many_runs_is_said_once(count, model, settin
 async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     run = await make(settings, tmp_path / "one", items=1)
-    page = render_html(gather([load_run(run)], "One"))
+    page = render_html(build_content([load_run(run)], "One"))
     assert "<h1>One</h1>" in page
 
 
@@ -242,7 +242,7 @@ vary = {n = [1, 2, 4]}
     assert [r.models.main for r in runs] == ["local/a"] * 8 + ["local/b"] * 8
     assert [r.parameters.get("n", 1) for r in runs[:8]] == [4, 4, 2, 2, 1, 1, 1, 1]
     assert runs[0].budget == Budget(tokens=100)
-    assert runs[0].models == SweptModels(main="local/a")
+    assert runs[0].models == SweepModels(main="local/a")
     file.write_text("strategies = 1")
     with pytest.raises(UserError, match=r"s\.toml"):
         read_sweep(file)

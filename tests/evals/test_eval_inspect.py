@@ -16,10 +16,10 @@ inspect_ai = pytest.importorskip("inspect_ai")
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     model = ScriptedModel(replies("The answer is B.", "The answer is C.", weights=[3, 1]))
 
-    async def open_model(*_: object) -> ScriptedModel:
+    async def load_model(*_: object) -> ScriptedModel:
         return model
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
 
 

@@ -52,11 +52,11 @@ SCRIPT = textwrap.dedent(
                     file.write(f"{model.render(request.prompt)!r} {index}\\n")
         return await generate(requests, listener)
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
     model.generate = logged
-    reasoner_module.open_model = open_model
+    reasoner_module.load_model = load_model
     settings = Settings(
         model="scripted/adder", strategy="self-consistency", store=out / "x", cache_dir=out / "c", reuse="store"
     )

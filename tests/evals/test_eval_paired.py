@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.statistics.equal_tokens import Curve, accuracy_at, difference_at, shared_tokens
+from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at, difference_at, shared_tokens
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.paired import compare, detectable_difference, exact_sign_test, items_needed
+from reason.evals.statistics.paired import compare_paired, detectable_difference, exact_sign_test, items_needed
 from reason.evals.summary import latency
 from scipy import stats
 
@@ -33,7 +33,7 @@ def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
 
 
 def test_compare_by_hand() -> None:
-    found = compare(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
+    found = compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
     d = np.array([0, 1, 1, 0, -1.0])
     assert (found.wins, found.losses, found.both, found.neither, found.other) == (2, 1, 1, 1, 0)
     assert found.difference == pytest.approx(0.2, **EXACT)
@@ -42,7 +42,7 @@ def test_compare_by_hand() -> None:
     assert (found.t.low, found.t.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
     assert found.p == 1.0
     assert found.detectable == detectable_difference(found.se)
-    assert found == compare(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
+    assert found == compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
 
 
 def test_every_kind_of_item_is_counted() -> None:
@@ -52,24 +52,24 @@ def test_every_kind_of_item_is_counted() -> None:
     def run(rates: list[float]) -> Outcomes:
         return Outcomes.of({f"i{i}": {0: float(rate > 0), 1: float(rate == 1)} for i, rate in enumerate(rates)})
 
-    found = compare(run([a for a, _ in kinds]), run([b for _, b in kinds]))
+    found = compare_paired(run([a for a, _ in kinds]), run([b for _, b in kinds]))
     assert (found.items, found.wins, found.losses, found.both, found.neither, found.other) == (15, 5, 4, 3, 2, 1)
 
 
 def test_only_shared_items_count() -> None:
     a = Outcomes.of({"x": {0: 1}, "y": {0: 0}, "z": {0: 1}})
     b = Outcomes.of({"z": {0: 0}, "y": {0: 0}, "w": {0: 1}})
-    found = compare(a, b)
+    found = compare_paired(a, b)
     assert (found.items, found.wins, found.neither) == (2, 1, 1)
     with pytest.raises(UserError, match="in common"):
-        compare(a, Outcomes.of({"q": {0: 1}}))
+        compare_paired(a, Outcomes.of({"q": {0: 1}}))
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=20), st.randoms())
 def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int, int]], random) -> None:
     a, b = of([x for x, _ in pairs]), of([y for _, y in pairs])
-    forth, back = compare(a, b, resamples=200), compare(b, a, resamples=200)
+    forth, back = compare_paired(a, b, resamples=200), compare_paired(b, a, resamples=200)
     assert forth.difference == pytest.approx(-back.difference, **EXACT)
     assert (forth.wins, forth.losses) == (back.losses, back.wins)
     assert forth.p == pytest.approx(back.p, **EXACT)
@@ -78,7 +78,7 @@ def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int
     else:
         assert (forth.t.low, forth.t.high) == pytest.approx((-back.t.high, -back.t.low), **EXACT)
     names = random.sample(a.ids, len(a.ids))
-    again = compare(a.only(names), b, resamples=10)
+    again = compare_paired(a.only(names), b, resamples=10)
     assert (again.difference, again.se) == pytest.approx((forth.difference, forth.se), **EXACT)
 
 
@@ -86,7 +86,7 @@ def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int
 def test_equal_differences_bound_nothing(scores: list[int]) -> None:
     """Four items on which two runs agree do not show that they always do: an interval of no width would say so."""
     for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
-        found = compare(of(scores), of(other))
+        found = compare_paired(of(scores), of(other))
         assert found.se == pytest.approx(0, **EXACT)
         assert (found.t, found.bootstrap, found.detectable) == (None, None, None)
         assert found.difference == scores[0] - other[0]
@@ -117,9 +117,9 @@ def test_latency() -> None:
     assert (found.p50, found.p95, found.n) == pytest.approx((2.5, 3.85, 4), **EXACT)
 
 
-def curve(name: str, accuracy: list[float], tokens: list[float], items: int = 6) -> Curve:
+def curve(name: str, accuracy: list[float], tokens: list[float], items: int = 6) -> TokenCurve:
     """A curve whose items do not vary: its band has no width."""
-    return Curve(name, np.tile(accuracy, (items, 1)).astype(float), np.tile(tokens, (items, 1)).astype(float))
+    return TokenCurve(name, np.tile(accuracy, (items, 1)).astype(float), np.tile(tokens, (items, 1)).astype(float))
 
 
 def test_accuracy_at_equal_tokens_by_hand() -> None:
@@ -142,7 +142,7 @@ def test_the_band_holds_items_and_pairing() -> None:
     hard = rng.random(40)
     accuracy = (hard[:, None] < np.array([0.3, 0.5, 0.7])).astype(float)
     tokens = rng.integers(50, 150, (40, 3)) * np.array([1.0, 2.0, 4.0])
-    one, same = Curve("one", accuracy, tokens), Curve("same", accuracy, tokens)
+    one, same = TokenCurve("one", accuracy, tokens), TokenCurve("same", accuracy, tokens)
     ((at,),) = accuracy_at([one], np.arange(40), [250.0], resamples=500)
     assert at.low < at.value < at.high
     zero = difference_at(one, same, np.arange(40), 250.0, resamples=500)
@@ -154,7 +154,7 @@ def test_at_a_measured_point_it_is_the_bootstrap() -> None:
 
     rng = np.random.default_rng(2)
     accuracy = rng.integers(0, 2, (30, 1)).astype(float)
-    one = Curve("one", accuracy, np.full((30, 1), 64.0))
+    one = TokenCurve("one", accuracy, np.full((30, 1), 64.0))
     ((at,),) = accuracy_at([one], np.arange(30), [64.0], resamples=400, seed=9)
     plain = bootstrap(accuracy[:, 0], np.arange(30), resamples=400, seed=9)
     assert (at.low, at.high) == pytest.approx((plain.low, plain.high), **EXACT)

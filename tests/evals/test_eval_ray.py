@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings, Settings
-from reason.evals.plan import TaskSource
+from reason.evals.plan import DatasetSource
 from reason.evals.ray_executor import SHARDS, evaluate_on_ray
 from reason.evals.run_directory import STORE, read_manifest
 from reason.evals.runner import evaluate, make_plan
-from reason.evals.task import absolute, open_task
+from reason.evals.task import open_task, with_absolute_path
 from support.tiny_llama import write_tiny_llama
 
 ray = pytest.importorskip("ray")
@@ -39,11 +39,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> TaskSource:
+def source(tmp_path: Path) -> DatasetSource:
     path = tmp_path / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(ITEMS)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return absolute(TaskSource(dataset=str(path)))
+    return with_absolute_path(DatasetSource(dataset=str(path)))
 
 
 async def killed_worker(out: Path) -> int:

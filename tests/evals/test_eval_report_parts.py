@@ -6,25 +6,25 @@ import re
 from pathlib import Path
 
 import pytest
-from reason.evals.comparison import greedy_beside_sampled
-from reason.evals.plan import DatasetUse, EvalPlan, TaskSource
-from reason.evals.report.content import families_of, gather
+from reason.evals.comparison import compare_greedy_with_sampled
+from reason.evals.plan import DatasetInfo, DatasetSource, EvalPlan
+from reason.evals.report.content import build_content, method_families
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
-from reason.evals.results import Row, RowLedger
-from reason.evals.run_directory import Manifest, StoredRun
-from reason.evals.summary import Summary, summarise
+from reason.evals.results import ResultRow, RowLedger
+from reason.evals.run_directory import RunManifest, StoredRun
+from reason.evals.summary import EvalSummary, summarize
 
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 
 
-def row(item: int, value: float, seed: int = 0, **more: object) -> Row:
+def row(item: int, value: float, seed: int = 0, **more: object) -> ResultRow:
     given = {
         "id": f"i{item}", "seed": seed, "item_seed": 1, "run_id": f"r{item}", "question": "q", "strategy": "cot",
         "models": {"main": "local/m"}, "version": "1", "value": value, "correct": value == 1, "parsed": True,
         "ledger": RowLedger(completion_tokens=10),
     }  # fmt: skip
-    return Row.model_validate(given | more)
+    return ResultRow.model_validate(given | more)
 
 
 def stored(
@@ -33,7 +33,7 @@ def stored(
     """A run of `scores[item][seed]`."""
     seeds = tuple(range(len(scores[0])))
     plan = EvalPlan(
-        dataset=DatasetUse(name="sums", variant=data, source="s", fingerprint=data, size=len(scores)),
+        dataset=DatasetInfo(name="sums", variant=data, source="s", fingerprint=data, size=len(scores)),
         strategy=strategy,
         parameters={"temperature": 1.0, **parameters},
         models={"main": "local/m"},
@@ -41,20 +41,20 @@ def stored(
     )
     rows = [row(i, found[s], s, strategy=strategy) for i, found in enumerate(scores) for s in seeds]
     keys = tuple(r.key for r in rows)
-    manifest = Manifest(plan=plan, task=TaskSource(dataset="sums"), label=label, keys=keys, complete=True)
+    manifest = RunManifest(plan=plan, task=DatasetSource(dataset="sums"), label=label, keys=keys, complete=True)
     return StoredRun(Path(label), manifest, rows)
 
 
 def page_of(*runs: StoredRun) -> tuple[str, str]:
     pytest.importorskip("matplotlib")
-    content = gather(runs, "Report")
+    content = build_content(runs, "Report")
     return re.sub(r"<svg.*?</svg>", "<svg/>", render_html(content), flags=re.DOTALL), render_markdown(content)
 
 
 def test_greedy_beside_sampled_by_hand() -> None:
     greedy = stored("greedy", [[1], [1], [0], [1]], temperature=0.0)
     sampled = stored("sampled", [[1, 1], [1, 0], [0, 1], [0, 0]])
-    (found,) = greedy_beside_sampled([sampled, greedy])
+    (found,) = compare_greedy_with_sampled([sampled, greedy])
     assert (found.greedy, found.sampled, found.items, found.seeds) == ("greedy", "sampled", 4, 2)
     assert (found.greedy_accuracy, found.sampled_accuracy, found.best) == (0.75, 0.5, 0.75)
     assert (found.sampling_gap, found.fragility) == (0.0, 0.5)
@@ -73,7 +73,7 @@ def test_greedy_is_not_set_beside_another_method() -> None:
         stored("votes", scores, strategy="self-consistency"),
         stored("greedy too", scores, temperature=0.0),
     ]
-    assert greedy_beside_sampled([greedy, *others]) == []
+    assert compare_greedy_with_sampled([greedy, *others]) == []
 
 
 def test_a_family_is_one_method_at_several_efforts() -> None:
@@ -85,7 +85,7 @@ def test_a_family_is_one_method_at_several_efforts() -> None:
         stored("e", [[1]], n=1, mode="mean", cut=0.5),
         stored("f", [[1]], strategy="logprob"),
     ]
-    own = [name.removeprefix("cot, m, ") for name in families_of(runs)]
+    own = [name.removeprefix("cot, m, ") for name in method_families(runs)]
     assert own == [
         "temperature 1.0, mode vote, seeds 0",
         "temperature 1.0, mode vote, seeds 0",
@@ -94,8 +94,8 @@ def test_a_family_is_one_method_at_several_efforts() -> None:
         "temperature 1.0, mode mean, seeds 0",
         "logprob, m",
     ]
-    assert families_of(runs[:2]) == ["cot, m", "cot, m"]
-    assert families_of([runs[0], stored("g", [[1]], data="e", mode="mean")]) == ["cot, m", "cot, m"]
+    assert method_families(runs[:2]) == ["cot, m", "cot, m"]
+    assert method_families([runs[0], stored("g", [[1]], data="e", mode="mean")]) == ["cot, m", "cot, m"]
 
 
 def test_one_seed_is_said_to_be_not_estimable() -> None:
@@ -133,9 +133,9 @@ def test_two_variants_of_a_dataset_stay_apart() -> None:
     assert "Item by item" not in html
 
 
-def summary_of(rows: list[Row]) -> tuple[Summary, str, str]:
+def summary_of(rows: list[ResultRow]) -> tuple[EvalSummary, str, str]:
     run = stored("a", [[1]] * len(rows))
-    return summarise(rows), *page_of(StoredRun(run.path, run.manifest, rows))
+    return summarize(rows), *page_of(StoredRun(run.path, run.manifest, rows))
 
 
 def test_levels_and_subjects_are_apart() -> None:
@@ -144,7 +144,7 @@ def test_levels_and_subjects_are_apart() -> None:
     found, html, markdown = summary_of(rows)
     assert {n: (m.items, m.value) for n, m in found.subjects.items()} == {"Algebra": (2, 1.0), "Geometry": (2, 0.0)}
     assert {n: (m.items, m.value) for n, m in found.levels.items()} == {"1": (1, 1.0), "2": (2, 0.5)}
-    assert summarise(rows[:1]).levels == {}
+    assert summarize(rows[:1]).levels == {}
     assert "<b>Levels</b>" in html
     assert "Accuracy % by level:" in markdown
 

@@ -10,12 +10,12 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.run_directory import ITEMS, merge, read_manifest, read_rows
-from reason.evals.runner import Nobody, Sharing, evaluate, keys_of, make_plan, settings_for
+from reason.evals.run_directory import ITEMS, merge_shards, read_manifest, read_rows
+from reason.evals.runner import Nobody, SharedResources, evaluate, make_plan, run_keys, settings_for
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.summary import mean_of, summarise
-from reason.evals.task import task_of
+from reason.evals.summary import mean_of, summarize
+from reason.evals.task import make_task
 from support.eval_tasks import SOURCE, TextJudge, adder, sums, sums_task
 from support.scripted_model import ScriptedModel
 
@@ -26,10 +26,10 @@ VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     scripted = ScriptedModel(adder)
 
-    async def open_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
+    async def load_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
         return scripted
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return scripted
 
 
@@ -67,7 +67,7 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_p
     manifest = read_manifest(out)
     assert manifest.complete
     assert manifest.environment["reason"]
-    found = summarise(rows)
+    found = summarize(rows)
     assert (found.items, found.rows, found.spread.seeds) == (12, 24, 2)
     assert found.accuracy.value == pytest.approx(sum(r.value for r in rows) / 24, abs=1e-12)
     assert set(found.subjects) == {"even", "odd"}
@@ -162,7 +162,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
     apart = [await evaluate(p, task, SOURCE, tmp_path / f"apart{i}", settings) for i, p in enumerate(plans)]
     model.made.clear()
     async with Reasoner(settings=settings_for(plans[0], settings, store)) as reasoner:
-        sharing = Sharing(reasoner, store)
+        sharing = SharedResources(reasoner, store)
         rows = [
             await evaluate(p, task, SOURCE, tmp_path / f"shared{i}", settings, sharing=sharing)
             for i, p in enumerate(plans)
@@ -173,7 +173,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert [r.ledger.completion_tokens for r in mine] == [r.ledger.completion_tokens for r in alone]
     for mine in rows[1:]:
         assert all(r.ledger.paid_replies == r.ledger.paid_tokens == 0 and not r.timing.whole for r in mine)
-        found = summarise(mine)
+        found = summarize(mine)
         assert found.latency is None
         assert found.cost.total_tokens > 0 == found.cost.paid_tokens
 
@@ -192,11 +192,11 @@ async def test_an_item_that_fails_is_wrong_and_made_again(model, settings, tmp_p
     assert rows[2].error is not None
     assert rows[2].error.code == "context_too_long"
     assert (rows[2].value, rows[2].parsed) == (0.0, False)
-    assert summarise(rows).failed == 1
+    assert summarize(rows).failed == 1
     monkeypatch.setattr(model, "generate", generate)
     again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
     assert (again[2].error, again[2].attempts) == (None, 2)
-    found = summarise(again)
+    found = summarize(again)
     assert (found.failed, found.retried) == (0, 1)
     assert found.accuracy_without_retried == pytest.approx(sum(again[i].value for i in (0, 1, 3)) / 3, abs=1e-12)
 
@@ -241,7 +241,7 @@ async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, setting
 
 
 async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
-    from reason.evals.run_directory import RunFolder
+    from reason.evals.run_directory import RunDirectory
 
     with RunFolder(tmp_path / "run"), pytest.raises(UserError, match="another process"):
         await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings)
@@ -254,10 +254,10 @@ async def test_merged_shards_are_the_run(count, model, settings, tmp_path) -> No
     folders = [tmp_path / f"shard{i}" for i in range(count)]
     for i, folder in enumerate(folders):
         await evaluate(decided, task, SOURCE, folder, settings, shard=(i, count))
-    rows = merge(folders[::-1], tmp_path / "merged")
+    rows = merge_shards(folders[::-1], tmp_path / "merged")
     assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
     assert read_rows(tmp_path / "merged") == rows
-    assert read_manifest(tmp_path / "merged").keys == keys_of(decided, task)
+    assert read_manifest(tmp_path / "merged").keys == run_keys(decided, task)
 
 
 async def test_what_is_no_set_of_shards_is_refused(model, settings, tmp_path) -> None:
@@ -275,7 +275,7 @@ async def test_what_is_no_set_of_shards_is_refused(model, settings, tmp_path) ->
         ([*two, tmp_path / "whole"], "not a shard"),
     ):
         with pytest.raises(UserError, match=message):
-            merge(folders, tmp_path / "merged")
+            merge_shards(folders, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
@@ -300,7 +300,7 @@ async def test_rows_are_plain_json(model, settings, tmp_path) -> None:
 def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
     with pytest.raises(UserError, match="twice"):
         plan(settings, seeds=(1, 1))
-    empty = task_of(sums(1), TextJudge)
+    empty = make_task(sums(1), TextJudge)
     with pytest.raises(UserError, match="empty"):
         make_plan(type(empty)(empty.use, {}, TextJudge), settings)
 
@@ -324,9 +324,9 @@ async def test_labels_and_margins_are_summarised(model, settings, tmp_path) -> N
             rows, ("yes", "yes", "no", "no"), ("yes", "no", "no", None), (-0.5, 0.5, 0.25, 1.5), strict=True
         )
     ]
-    found = summarise(given)
+    found = summarize(given)
     assert found.labels is not None
     # yes: precision 1, recall 1/2; no: precision 1/2, recall 1/2; maybe neither occurs nor was given
     assert found.labels.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-12)
     assert found.metrics["margin"].value == pytest.approx(0.4375, abs=1e-12)
-    assert summarise(rows).labels is None
+    assert summarize(rows).labels is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.seeds import fail_at_k, fragility, pass_at_k, sampling_gap, spread
+from reason.evals.statistics.seeds import fail_at_k, fragility, pass_at_k, sampling_gap, seed_spread
 
 EXACT = {"rel": 0, "abs": 1e-9}
 tables = st.integers(2, 6).flatmap(
@@ -24,7 +24,7 @@ def of(table: list[list[float]]) -> Outcomes:
 
 def test_by_hand() -> None:
     """Three items, four seeds: p = 1, 0.5, 0."""
-    found = spread(of([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]))
+    found = seed_spread(of([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]))
     assert found.mean == pytest.approx(0.5, **EXACT)
     assert found.by_seed == pytest.approx((2 / 3, 1 / 3, 2 / 3, 1 / 3), **EXACT)
     assert found.sd == pytest.approx(np.sqrt(4 * (1 / 6) ** 2 / 3), **EXACT)
@@ -36,14 +36,14 @@ def test_by_hand() -> None:
 
 
 def test_one_seed_is_not_estimable_and_not_zero() -> None:
-    found = spread(of([[1], [0]]))
+    found = seed_spread(of([[1], [0]]))
     assert (found.sd, found.seed_se, found.instability) == (None, None, None)
 
 
 @given(tables)
 def test_instability_is_the_share_of_disagreeing_pairs(table: list[list[int]]) -> None:
     pairs = [[a != b for a, b in combinations(row, 2)] for row in table]
-    assert spread(of(table)).instability == pytest.approx(float(np.mean(pairs)), **EXACT)
+    assert seed_spread(of(table)).instability == pytest.approx(float(np.mean(pairs)), **EXACT)
 
 
 @given(tables)
@@ -66,9 +66,9 @@ def test_at_k_equal_n(table: list[list[int]]) -> None:
 
 @given(tables, st.randoms())
 def test_permuting_seeds_or_items_changes_nothing(table: list[list[int]], random) -> None:
-    before, rows = spread(of(table)), [random.sample(row, len(row)) for row in table]
+    before, rows = seed_spread(of(table)), [random.sample(row, len(row)) for row in table]
     random.shuffle(rows)
-    after = spread(of(rows))
+    after = seed_spread(of(rows))
     assert after.mean == pytest.approx(before.mean, **EXACT)
     assert after.instability == pytest.approx(before.instability, **EXACT)
     assert after.seed_se == pytest.approx(before.seed_se, **EXACT)
@@ -87,7 +87,7 @@ def test_many_attempts_stay_finite() -> None:
 def test_scores_between_have_no_pass_rate() -> None:
     outcomes = of([[0.5, 1.0], [0.0, 0.0]])
     assert pass_at_k(outcomes, 1) is None
-    found = spread(outcomes)
+    found = seed_spread(outcomes)
     assert (found.instability, found.seed_se) == (None, None)
     assert found.mean == pytest.approx(0.375, **EXACT)
 

@@ -7,27 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.calibration import Judged, signal_of, targets
+from reason.evals.calibration import JudgedSamples, signal_quality, win_or_tie_rates
 
 
 def judged(v, right):
-    return Judged(np.array(v, float), np.array(right, float), np.arange(1.0, len(v) + 1))
+    return JudgedSamples(np.array(v, float), np.array(right, float), np.arange(1.0, len(v) + 1))
 
 
 def test_the_spec_s_targets():
-    assert targets(np.array([1.0, 1, 0, 0])) == pytest.approx([1, 1, 1 / 3, 1 / 3])
-    assert targets(np.zeros(5)) == pytest.approx(np.ones(5))
-    assert targets(np.array([0.5, 0.52, 0.9]), eps=0.05) == pytest.approx([0.5, 0.5, 1])
+    assert win_or_tie_rates(np.array([1.0, 1, 0, 0])) == pytest.approx([1, 1, 1 / 3, 1 / 3])
+    assert win_or_tie_rates(np.zeros(5)) == pytest.approx(np.ones(5))
+    assert win_or_tie_rates(np.array([0.5, 0.52, 0.9]), eps=0.05) == pytest.approx([0.5, 0.5, 1])
     with pytest.raises(UserError, match="at least two"):
-        targets(np.array([1.0]))
+        win_or_tie_rates(np.array([1.0]))
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=12), st.randoms())
 def test_a_target_follows_its_sample(right, random):
     order = list(range(len(right)))
     random.shuffle(order)
-    plain = targets(np.array(right, float))
-    assert targets(np.array(right, float)[order]) == pytest.approx(plain[order])
+    plain = win_or_tie_rates(np.array(right, float))
+    assert win_or_tie_rates(np.array(right, float)[order]) == pytest.approx(plain[order])
     wrong = right.count(False)
     for is_right, g in zip(right, plain, strict=True):
         assert g == pytest.approx(1 if is_right else (wrong - 1) / (len(right) - 1))
@@ -35,7 +35,7 @@ def test_a_target_follows_its_sample(right, random):
 
 def test_within_and_across_are_counted_apart():
     # the first question is easy and the signal knows it; within both it is upside down
-    found = signal_of([judged([5, 4], [0, 1]), judged([1, 0], [0, 1])])
+    found = signal_quality([judged([5, 4], [0, 1]), judged([1, 0], [0, 1])])
     assert found.within == 0.0
     assert found.within_pairs == 2
     # right ones 4 and 0, wrong ones of the other question 1 and 5
@@ -44,8 +44,8 @@ def test_within_and_across_are_counted_apart():
 
 
 def test_ties_count_half_and_one_kind_alone_tells_nothing():
-    assert signal_of([judged([1, 1], [1, 0])] * 3).within == 0.5
-    found = signal_of([judged([1, 2], [1, 1]), judged([0, 3], [0, 0])])
+    assert signal_quality([judged([1, 1], [1, 0])] * 3).within == 0.5
+    found = signal_quality([judged([1, 2], [1, 1]), judged([0, 3], [0, 0])])
     assert found.within is None
     assert found.within_interval is None
     assert found.across == pytest.approx(2 / 4)  # 1 > 0, 2 > 0, and 3 beats both
@@ -58,14 +58,14 @@ def test_the_line_finds_what_made_the_data():
         v = rng.normal(0, 2, 8)
         right = rng.random(8) < 1 / (1 + np.exp(-v))
         several.append(judged(v, right))
-    found = signal_of(several)
+    found = signal_quality(several)
     assert found.beta > 0.3
     assert found.brier[1] <= found.brier[0]
     assert found.within > 0.8
     assert found.within_interval.low < found.within < found.within_interval.high
     # no other line has a smaller loss against the targets
     v = np.concatenate([j.v for j in several])
-    g = np.concatenate([targets(j.right) for j in several])
+    g = np.concatenate([win_or_tie_rates(j.right) for j in several])
 
     def loss(alpha, beta):
         odds = alpha + beta * v
@@ -79,7 +79,7 @@ def test_the_line_finds_what_made_the_data():
 @given(st.floats(0.1, 5))
 def test_ranks_alone_decide_the_areas(scale):
     several = [judged([0.3, -1, 2, 0.1], [1, 0, 1, 0]), judged([1.1, 0.4], [0, 1])]
-    other = [Judged(j.v**3 * scale, j.right, j.tokens) for j in several]
-    assert signal_of(several).within == signal_of(other).within
-    assert signal_of(several).across == signal_of(other).across
-    assert math.isclose(signal_of(several).length, signal_of(other).length)
+    other = [JudgedSamples(j.v**3 * scale, j.right, j.tokens) for j in several]
+    assert signal_quality(several).within == signal_quality(other).within
+    assert signal_quality(several).across == signal_quality(other).across
+    assert math.isclose(signal_quality(several).length, signal_quality(other).length)

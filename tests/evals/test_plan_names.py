@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.evals.plan import DatasetUse, EvalPlan
+from reason.evals.plan import DatasetInfo, EvalPlan
 from reason.reasoning.strategy import create_strategy
 
 NAMES = {
@@ -40,7 +40,7 @@ NAMES = {
 
 def digest(strategy: str, **parameters: object) -> str:
     _, complete = create_strategy(strategy, parameters)  # type: ignore[arg-type]
-    data = DatasetUse(name="gsm8k", source="x", fingerprint="ab" * 32, size=10)
+    data = DatasetInfo(name="gsm8k", source="x", fingerprint="ab" * 32, size=10)
     models = {"main": "local/smollm2-135m"}
     return EvalPlan(dataset=data, strategy=strategy, parameters=complete, models=models).digest
 

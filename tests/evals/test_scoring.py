@@ -5,9 +5,17 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.answer import Answer, AnswerCandidate, CheckedClaim, Evidence, RunUsage, Verification
 from reason.core.errors import UserError
-from reason.core.question import Document, Question
+from reason.core.types import (
+    Answer,
+    AnswerCandidate,
+    CheckedClaim,
+    Document,
+    Evidence,
+    Question,
+    RunUsage,
+    Verification,
+)
 from reason.evals.datasets.items import (
     ChoiceGold,
     EvidenceGold,
@@ -18,7 +26,7 @@ from reason.evals.datasets.items import (
     TextGold,
     TruthfulGold,
 )
-from reason.evals.scoring import Scorer, attribution, common_order, label_report, overlap, score, squad_words
+from reason.evals.scoring import Scorer, attribution, label_report, overlap, rouge_l, score, squad_words
 from reason.reasoning.answers.extraction import option_letter
 
 
@@ -281,16 +289,16 @@ def test_words_after_normalisation():
 
 
 def test_common_order_by_hand():
-    assert common_order(["a", "b", "c", "d"], ["a", "c", "e", "d"]) == pytest.approx(2 * 3 / 8)
-    assert common_order(["a", "b"], ["b", "a"]) == pytest.approx(2 * 1 / 4)
+    assert rouge_l(["a", "b", "c", "d"], ["a", "c", "e", "d"]) == pytest.approx(2 * 3 / 8)
+    assert rouge_l(["a", "b"], ["b", "a"]) == pytest.approx(2 * 1 / 4)
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
 def test_overlaps_are_symmetric_shares_and_order_is_the_stricter(a, b):
     assert overlap(a, b) == overlap(b, a)
-    assert common_order(a, b) == common_order(b, a)
-    assert 0 <= common_order(a, b) <= overlap(a, b) <= 1
+    assert rouge_l(a, b) == rouge_l(b, a)
+    assert 0 <= rouge_l(a, b) <= overlap(a, b) <= 1
 
 
 async def test_a_free_answer_is_nearer_to_truth_or_to_falsehood():

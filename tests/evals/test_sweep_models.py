@@ -8,18 +8,18 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
-from reason.evals.plan import TaskSource
+from reason.evals.plan import DatasetSource
 from reason.evals.runner import Nobody
-from reason.evals.sweep import Sweep, SweptDataset, SweptModels, SweptStrategy, plan_sweep, run_sweep
-from reason.evals.task import Task, task_of
+from reason.evals.sweep import Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
+from reason.evals.task import Task, make_task
 from support.eval_tasks import TextJudge, adder, sums
 from support.scripted_model import ScriptedModel
 
 
-def open_sums(source: TaskSource) -> Task:
+def open_sums(source: DatasetSource) -> Task:
     three = sums(3)
     own = {"name": source.dataset, "fingerprint": fingerprint(three.items)}
-    return task_of(three.model_copy(update=own), TextJudge)
+    return make_task(three.model_copy(update=own), TextJudge)
 
 
 async def test_runs_share_models_where_all_that_they_ask_are_the_same(
@@ -27,24 +27,24 @@ async def test_runs_share_models_where_all_that_they_ask_are_the_same(
 ) -> None:
     opened: list[str] = []
 
-    async def open_model(name: str, *_: object) -> ScriptedModel:
+    async def load_model(name: str, *_: object) -> ScriptedModel:
         opened.append(name)
         return ScriptedModel(adder, name=name)
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     settings = Settings(
         model="m/main", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
     )
     sweep = Sweep(
-        dataset=[SweptDataset(name="sums")],
+        dataset=[SweepDataset(name="sums")],
         models=[
-            SweptModels(main="m/main", small="s/one", judge="j/idle"),
-            SweptModels(main="m/main", small="s/two"),
-            SweptModels(main="m/main"),
+            SweepModels(main="m/main", small="s/one", judge="j/idle"),
+            SweepModels(main="m/main", small="s/two"),
+            SweepModels(main="m/main"),
         ],
         strategy=[
-            SweptStrategy(name="cot", parameters={"max_tokens": 40}),
-            SweptStrategy(name="cascade", parameters={"first": "cot", "threshold": 0.5}),
+            SweepStrategy(name="cot", parameters={"max_tokens": 40}),
+            SweepStrategy(name="cascade", parameters={"first": "cot", "threshold": 0.5}),
         ],
     )
     jobs = plan_sweep(sweep, settings, tmp_path / "runs", open_sums)

@@ -80,7 +80,7 @@ def test_a_strategy_is_run_where_it_says(tmp_path) -> None:
     (tmp_path / "notes").mkdir()
     sweep = read_sweep(write(tmp_path / "sweep.toml", text))
     assert sweep.dataset[0].context == (str(tmp_path / "notes"), "mcp:python x.py")
-    made = [(run.strategy, run.dataset.whole_name, run.verify) for run in runs_of(sweep)]
+    made = [(run.strategy, run.dataset.full_name, run.verify) for run in runs_of(sweep)]
     assert made == [
         ("cot", "fever:claim-only", ("davinci",)),
         ("logprob", "fever:claim-only", ()),

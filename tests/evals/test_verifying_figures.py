@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verification.metrics import NAMES, difference, figures_of
-from reason.verify.calibration import scores
+from reason.evals.verification.metrics import NAMES, difference, verdict_metrics
+from reason.verify import metrics as scores
 from reason.verify.types import Support, support
 
 LABELS = ("supports", "refutes", "neutral")
@@ -22,7 +22,7 @@ def test_ece_by_hand():
     """Specification, invariant 4: confidences .9 .8 .6 .6, right 1 1 0 1: 0.25·0.1 + 0.25·0.2 + 0.5·0.1 = 0.125."""
     probs = [Support(c, (1 - c) / 2, (1 - c) / 2) for c in (0.9, 0.8, 0.6, 0.6)]
     golds = ["supports", "supports", "refutes", "supports"]
-    found = figures_of(golds, ["supports"] * 4, probs, list("abcd"))
+    found = verdict_metrics(golds, ["supports"] * 4, probs, list("abcd"))
     assert found.values["ece"] == pytest.approx(0.125)
     assert found.values["accuracy"] == 0.75
 
@@ -32,7 +32,7 @@ def test_ece_by_hand():
 def test_replicates_are_figures_of_what_was_drawn(rows):
     golds, probs, groups = ([r[i] for r in rows] for i in range(3))
     labels = [p.label for p in probs]
-    found = figures_of(golds, labels, probs, groups, resamples=4, seed=3)
+    found = verdict_metrics(golds, labels, probs, groups, resamples=4, seed=3)
     names = list(dict.fromkeys(groups))
     whole = label_report(list(zip(golds, labels, strict=True)))
     assert found.values["weighted_f1"] == pytest.approx(whole.weighted_f1)
@@ -60,7 +60,7 @@ def test_intervals_hold_the_figure_and_narrow_with_more_claims():
     def of(n):
         golds = [LABELS[i] for i in rng.integers(0, 3, n)]
         labels = [g if rng.random() < 0.7 else "neutral" for g in golds]
-        return figures_of(golds, labels, None, [str(i) for i in range(n)]).estimate("macro_f1")
+        return verdict_metrics(golds, labels, None, [str(i) for i in range(n)]).estimate("macro_f1")
 
     few, many = of(60), of(2000)
     assert few.low < few.value < few.high
@@ -69,18 +69,20 @@ def test_intervals_hold_the_figure_and_narrow_with_more_claims():
 
 def test_disputed_claims_have_labels_but_no_scored_probabilities():
     probs = [Support(0.6, 0.2, 0.2)] * 3
-    found = figures_of(["supports", "disputed", "neutral"], ["supports", "disputed", "supports"], probs, list("abc"))
+    found = verdict_metrics(
+        ["supports", "disputed", "neutral"], ["supports", "disputed", "supports"], probs, list("abc")
+    )
     assert (found.n, found.stated) == (3, 2)
     assert found.values["accuracy"] == pytest.approx(2 / 3)
     assert found.values["nll"] == pytest.approx(scores.nll(probs[:2], ["supports", "neutral"]))
-    none = figures_of(["supports", "neutral"], ["neutral"] * 2, None, list("ab"))
+    none = verdict_metrics(["supports", "neutral"], ["neutral"] * 2, None, list("ab"))
     assert (none.stated, none.estimate("ece")) == (0, None)
 
 
 def test_a_method_does_not_differ_from_itself_and_mcnemar_counts_what_one_alone_has_right():
     golds = ["supports"] * 10
-    a = figures_of(golds, ["supports"] * 8 + ["neutral"] * 2, None, [str(i) for i in range(10)])
-    b = figures_of(golds, ["neutral"] * 5 + ["supports"] * 5, None, [str(i) for i in range(10)])
+    a = verdict_metrics(golds, ["supports"] * 8 + ["neutral"] * 2, None, [str(i) for i in range(10)])
+    b = verdict_metrics(golds, ["neutral"] * 5 + ["supports"] * 5, None, [str(i) for i in range(10)])
     same = difference(a, a)
     assert (same.wins, same.losses, same.p) == (0, 0, 1.0)
     assert all(tuple(e) == (0, 0, 0) for e in same.figures.values())
@@ -93,10 +95,10 @@ def test_a_method_does_not_differ_from_itself_and_mcnemar_counts_what_one_alone_
 
 def test_lists_that_do_not_go_together_are_refused():
     with pytest.raises(UserError):
-        figures_of([], [], None, [])
+        verdict_metrics([], [], None, [])
     with pytest.raises(UserError):
-        figures_of(["supports"], ["supports", "neutral"], None, ["a"])
-    one = figures_of(["supports"], ["supports"], None, ["a"])
-    two = figures_of(["supports"] * 2, ["supports"] * 2, None, ["a", "b"])
+        verdict_metrics(["supports"], ["supports", "neutral"], None, ["a"])
+    one = verdict_metrics(["supports"], ["supports"], None, ["a"])
+    two = verdict_metrics(["supports"] * 2, ["supports"] * 2, None, ["a", "b"])
     with pytest.raises(UserError, match="same claims"):
         difference(one, two)

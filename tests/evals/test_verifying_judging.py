@@ -14,12 +14,11 @@ from reason.evals.verification.judging import (
     VerdictStore,
     every_pair,
     judge_pairs,
-    judged_rows,
+    judge_rows,
     key_of,
     pairs_of,
 )
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import checked_claims
+from reason.verify.davinci.davinci import DavinciConfig, checked_claims
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Support
 from support.labelled_claims import SAYS, passage, row, said
@@ -183,4 +182,4 @@ async def test_rows_without_passages_are_refused():
     assert pairs_of(bare, "claim") == [Pair("", bare.claim)]
     nothing = type(bare)("fever", "1", "c", "neutral", None)
     with pytest.raises(DataError, match="nothing was retrieved"):
-        await judged_rows([nothing], "full", ScriptedEntailment(said))
+        await judge_rows([nothing], "full", ScriptedEntailment(said))

@@ -9,15 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 from reason.core.errors import UserError
-from reason.evals.verification.calibration import calibrate_verdicts, save
+from reason.evals.verification.calibration import calibrate_verdicts, save_verdict_calibration
 from reason.evals.verification.claims import fold_of, ranked
-from reason.evals.verification.judging import Judged
-from reason.evals.verification.methods import GOLDS, Method, decide, fit, named_by, out_of_fold, tell, told_by
-from reason.verify.davinci.belonging import RETRIEVED, deciding_for
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import checked_claims
-from reason.verify.davinci.deciding import Deciding
-from reason.verify.fusion.parameters import FusionParameters
+from reason.evals.verification.judging import JudgedClaim
+from reason.evals.verification.methods import (
+    GOLDS,
+    Method,
+    cross_validated_verdicts,
+    decide,
+    fit_method,
+    named_by,
+    verdict_of,
+    verdicts_by_fold,
+)
+from reason.verify.davinci.davinci import DavinciConfig, checked_claims
+from reason.verify.davinci.decision import RETRIEVED, Deciding, deciding_for
+from reason.verify.fusion import FusionParameters
 from reason.verify.types import support
 from support.labelled_claims import judged, passage, row
 from support.scripted_entailment import ScriptedEntailment
@@ -29,11 +36,11 @@ LABELS = ("supports", "refutes", "neutral")
 @pytest.fixture(autouse=True)
 def short_grids(monkeypatch):
     """A fit in a tenth of the time."""
-    monkeypatch.setattr("reason.verify.fusion.fitting.A_GRID", (0.4, 1.0))
-    monkeypatch.setattr("reason.verify.fusion.fitting.BETA_GRID", (0.3, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
+    monkeypatch.setattr("reason.verify.fusion_fitting.BETA_GRID", (0.3, 1.0))
 
 
-def noisy(n: int, seed: int = 0, *, disputed: int = 0, sharp: float = 1.0) -> list[Judged]:
+def noisy(n: int, seed: int = 0, *, disputed: int = 0, sharp: float = 1.0) -> list[JudgedClaim]:
     """Claims of whose five passages one says what the label is, mostly; a sharp judge is surer than it is right."""
     rng = random.Random(seed)
     made = []
@@ -48,14 +55,14 @@ def noisy(n: int, seed: int = 0, *, disputed: int = 0, sharp: float = 1.0) -> li
                 label = rng.choice(LABELS)
             weights = {x: 0.2 + rng.random() * 0.3 for x in LABELS} | {label: 1.5 + rng.random()}
             said.append(support(weights[x] ** sharp for x in LABELS))
-        made.append(Judged(one, tuple(said)))
+        made.append(JudgedClaim(one, tuple(said)))
     return made
 
 
 SOME = noisy(90)
 
 
-async def reports_of(rows: list[Judged], config: DavinciConfig):
+async def reports_of(rows: list[JudgedClaim], config: DavinciConfig):
     """What `davinci` itself says of the rows."""
     verdicts = {(p.text, j.row.claim): s for j in rows for p, s in zip(j.row.passages, j.supports, strict=True)}
     listed = {j.row.claim: list(j.row.passages) for j in rows}
@@ -72,15 +79,15 @@ async def reports_of(rows: list[Judged], config: DavinciConfig):
 
 async def test_files_make_davinci_say_what_was_measured(tmp_path):
     found = calibrate_verdicts(SOME, backend=BACKEND)
-    fusion, calibration = save(found, tmp_path, "mine")
+    fusion, calibration = save_verdict_calibration(found, tmp_path, "mine")
     assert (fusion.name, calibration.name) == ("fusion-mine.json", "calibration-mine.json")
     config = DavinciConfig(fusion=str(fusion), calibration=str(calibration))
     method = Method("x", disputed=True)
-    whole = fit(SOME, method, backend=BACKEND, source=RETRIEVED)
+    whole = fit_method(SOME, method, backend=BACKEND, source=RETRIEVED)
     fresh = noisy(60, seed=1, disputed=10)
     reports = await reports_of(fresh, config)
     for one, report in zip(fresh, reports, strict=True):
-        mine = tell(one, whole, method)
+        mine = verdict_of(one, whole, method)
         assert (GOLDS[report.verdict], report.probs, report.downgraded) == (mine.label, mine.probs, mine.downgraded)
         assert {p.passage for p in report.pairs if p.span is not None} == set(mine.named)
         assert report.threshold == found.calibration.threshold
@@ -91,9 +98,9 @@ async def test_files_make_davinci_say_what_was_measured(tmp_path):
 @pytest.mark.parametrize("aggregation", ["mean", "vote", "max", "product", "concat"])
 @pytest.mark.parametrize("form", ["full", "span"])
 def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
-    rows = [Judged(j.row, j.supports[:1]) for j in SOME] if aggregation == "concat" else SOME
+    rows = [JudgedClaim(j.row, j.supports[:1]) for j in SOME] if aggregation == "concat" else SOME
     found = calibrate_verdicts(rows, backend=BACKEND, aggregation=aggregation, form=form)
-    files = save(found, tmp_path, "x")
+    files = save_verdict_calibration(found, tmp_path, "x")
     named = {"fusion": str(files[0])} if len(files) == 2 else {}
     assert len(files) == (2 if aggregation == "product" else 1)
     form = "full" if aggregation == "concat" else form
@@ -106,11 +113,11 @@ def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
 
 def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
     plain = Method("p", aggregation="mean", fitted=False, calibration=None, gate=0.0)
-    told, _ = out_of_fold(SOME, plain, backend=BACKEND, source="x")
+    told, _ = cross_validated_verdicts(SOME, plain, backend=BACKEND, source="x")
     for one, mine in zip(SOME, told, strict=True):
         bare = decide(one, Deciding(fusion=FusionParameters(mode="mean"), threshold=0.0), plain)
         assert (mine.label, mine.probs, mine.downgraded) == (GOLDS[bare.verdict], bare.probs, False)
-    shut, _ = out_of_fold(SOME, replace(plain, gate=1.01), backend=BACKEND, source="x")
+    shut, _ = cross_validated_verdicts(SOME, replace(plain, gate=1.01), backend=BACKEND, source="x")
     assert {t.label for t in shut} == {"neutral"}
     assert [t.probs for t in shut] == [t.probs for t in told]
 
@@ -118,7 +125,7 @@ def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
 def test_a_higher_gate_never_answers_more():
     answered, memo = [], {}
     for gate in (0.0, 0.4, 0.6, 0.8, 0.95):
-        told, _ = out_of_fold(SOME, Method("g", gate=gate), backend=BACKEND, source="x", memo=memo)
+        told, _ = cross_validated_verdicts(SOME, Method("g", gate=gate), backend=BACKEND, source="x", memo=memo)
         answered.append({i for i, t in enumerate(told) if t.label != "neutral"})
     assert all(later <= earlier for earlier, later in pairwise(answered))
     assert len(answered[0]) > len(answered[-1])
@@ -126,7 +133,7 @@ def test_a_higher_gate_never_answers_more():
 
 def test_a_claim_is_measured_by_others_alone():
     memo = {}
-    told, fits = out_of_fold(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
+    told, fits = cross_validated_verdicts(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
     assert set(fits) == set(range(5))
     assert len(memo) == 5
     part = fold_of(SOME[0].row.group)
@@ -134,21 +141,23 @@ def test_a_claim_is_measured_by_others_alone():
     turned = list(SOME)
     for i in mine:  # their labels turned round change nothing of what is said of them
         gold = {"supports": "refutes", "refutes": "neutral", "neutral": "supports"}[SOME[i].row.gold]
-        turned[i] = Judged(replace(SOME[i].row, gold=gold), SOME[i].supports)
-    again, _ = out_of_fold(turned, Method("m"), backend=BACKEND, source="x")
+        turned[i] = JudgedClaim(replace(SOME[i].row, gold=gold), SOME[i].supports)
+    again, _ = cross_validated_verdicts(turned, Method("m"), backend=BACKEND, source="x")
     assert [again[i] for i in mine] == [told[i] for i in mine]
     assert again != told
 
 
 def test_fits_are_shared_and_change_nothing():
     memo = {}
-    a, _ = out_of_fold(SOME, Method("a"), backend=BACKEND, source="x", memo=memo)
+    a, _ = cross_validated_verdicts(SOME, Method("a"), backend=BACKEND, source="x", memo=memo)
     before = dict(memo)
-    b, fits = out_of_fold(SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x", memo=memo)
+    b, fits = cross_validated_verdicts(
+        SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x", memo=memo
+    )
     assert memo == before
-    alone, _ = out_of_fold(SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x")
+    alone, _ = cross_validated_verdicts(SOME, Method("b", calibration=None, gate=0.0), backend=BACKEND, source="x")
     assert b == alone
-    assert told_by(SOME, fits, Method("b", calibration=None, gate=0.0)) == b
+    assert verdicts_by_fold(SOME, fits, Method("b", calibration=None, gate=0.0)) == b
     assert a != b
 
 
@@ -169,13 +178,18 @@ def test_too_few_claims_are_refused():
     with pytest.raises(UserError):
         calibrate_verdicts(SOME[:10], backend=BACKEND)
     with pytest.raises(UserError, match="of one fold"):
-        out_of_fold([SOME[0]] * 30, Method("x", fitted=False, calibration=None, gate=0.0), backend="b", source="x")
+        cross_validated_verdicts(
+            [SOME[0]] * 30, Method("x", fitted=False, calibration=None, gate=0.0), backend="b", source="x"
+        )
 
 
 def test_the_top_passage_alone_decides_where_it_is_asked():
     one = judged(row("1", "supports", ["yes", "no", "no"]))
     top = Method("t", aggregation="top", calibration=None, gate=0.0)
-    (told,), _ = out_of_fold([one, judged(row("2", "neutral", ["hm"]))] * 1, top, backend="b", source="x")[0][:1], None
+    (told,), _ = (
+        cross_validated_verdicts([one, judged(row("2", "neutral", ["hm"]))] * 1, top, backend="b", source="x")[0][:1],
+        None,
+    )
     assert (told.label, told.named) == ("supports", ("1-0",))
 
 
@@ -190,5 +204,5 @@ def test_what_is_named():
     assert len(named_by(one, "supports", Method("c", form="concat", aggregation="concat"))) == 6
     silent = judged(row("2", "supports", ["hm", "hm"]))
     assert named_by(silent, "supports", full) == ("2-0",)
-    unread = Judged(replace(one.row, passages=ranked([passage("u", "?")])), (None,))
+    unread = JudgedClaim(replace(one.row, passages=ranked([passage("u", "?")])), (None,))
     assert named_by(unread, "supports", full) == ()

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.evals.training.entailment.data import Case, sides_of
+from reason.evals.training.entailment.data import ClaimCase, split_cases
 from reason.evals.verification.claims import (
-    ClaimRow,
-    by_page,
-    first,
+    LabelledClaim,
+    first_passages,
     fold_of,
-    held_back,
+    is_test_claim,
+    merge_pages,
     oracle_padded,
     oracle_two,
     random_sentences,
     ranked,
     read_claims,
     read_passages,
-    replaced,
-    retrieved_by,
-    unseen,
+    replace_passages,
+    retrieve_passages,
+    unseen_claims,
 )
 from reason.evals.verification.metrics import recall_at
 from reason.reasoning.retrieval.retriever import HybridRetriever
-from reason.verify.calibration.gold import overall
+from reason.verify.metrics import overall
 from support.labelled_claims import passage, row, write_fever, write_lines
 
 REAL = Path("/work/shared/data")
@@ -116,7 +116,7 @@ def test_every_class_is_padded_to_the_same_number(tmp_path):
 
 def test_a_sufficient_set_comes_before_other_deciding_sentences():
     ps = [passage(f"p{i}", f"text {i}") for i in range(4)]
-    one = ClaimRow("fever", "1", "c", "supports", ranked(ps[:1]), tuple(ps[1:]), (("p1", "p2"), ("p3",)), "c")
+    one = LabelledClaim("fever", "1", "c", "supports", ranked(ps[:1]), tuple(ps[1:]), (("p1", "p2"), ("p3",)), "c")
     (shown,) = oracle_padded([one], {}, 1)
     assert [p.id for p in shown.passages] == ["p3"]
 
@@ -150,8 +150,8 @@ def test_random_sentences_follow_seed_and_claim(tmp_path):
 
 def test_replaced_evidence_is_of_other_claims_and_only_grows(tmp_path):
     rows, _ = fever(tmp_path)
-    assert [r.passages for r in replaced(rows, 0.0)] == [r.passages for r in rows]
-    some, more = replaced(rows, 0.3), replaced(rows, 0.5)
+    assert [r.passages for r in replace_passages(rows, 0.0)] == [r.passages for r in rows]
+    some, more = replace_passages(rows, 0.3), replace_passages(rows, 0.5)
     changed = 0
     for r, a, b in zip(rows, some, more, strict=True):
         for p, x, y in zip(r.passages, a.passages, b.passages, strict=True):
@@ -161,12 +161,12 @@ def test_replaced_evidence_is_of_other_claims_and_only_grows(tmp_path):
             changed += x.id != p.id
     assert 0.2 < changed / 300 < 0.4
     with pytest.raises(DataError, match="two claims"):
-        replaced(rows[:1], 0.5)
+        replace_passages(rows[:1], 0.5)
 
 
 def test_pages_are_texts_of_several_sentences():
     ps = ranked([passage("a", "one yes", "P"), passage("b", "two hm", "Q"), passage("c", "three hm", "P")])
-    (shown,) = by_page([ClaimRow("fever", "1", "c", "supports", ps, ps[:1], (("a",),), "c")])
+    (shown,) = merge_pages([LabelledClaim("fever", "1", "c", "supports", ps, ps[:1], (("a",),), "c")])
     assert [(p.id, p.text) for p in shown.passages] == [("page:P", "one yes three hm"), ("page:Q", "two hm")]
     assert (shown.right_ids, shown.sets) == ({"page:P"}, (("page:P",),))
 
@@ -174,10 +174,10 @@ def test_pages_are_texts_of_several_sentences():
 async def test_an_own_retriever_finds_passages_for_claims_in_their_order(tmp_path):
     rows, passages = fever(tmp_path)
     retriever = await HybridRetriever.of(list(passages.values()))
-    found = await retrieved_by([replace(r, passages=None) for r in rows[:4]], retriever, 5)
+    found = await retrieve_passages([replace(r, passages=None) for r in rows[:4]], retriever, 5)
     assert [{p.id.split("-")[0] for p in r.passages} for r in found] == [{f"s{i}"} for i in range(4)]
     with pytest.raises(DataError, match="nothing was retrieved"):
-        first([replace(rows[0], passages=None)], 1)
+        first_passages([replace(rows[0], passages=None)], 1)
 
 
 def test_unseen_claims_are_those_the_training_keeps_back():
@@ -188,19 +188,21 @@ def test_unseen_claims_are_those_the_training_keeps_back():
     ]
     climate = [row(f"c{i}", "supports", ["yes"], source="climate_fever") for i in range(5)]
     cases = [
-        Case(source=r.source, name=r.name, claim=r.claim, label="supports", case=r.group if r in vitamin else "")
+        ClaimCase(source=r.source, name=r.name, claim=r.claim, label="supports", case=r.group if r in vitamin else "")
         for r in (*rows, *vitamin)
     ]
-    held = {case.name for case in sides_of(cases).held}
+    held = {case.name for case in split_cases(cases).held}
     assert (
-        {r.name for r in unseen(rows)} == {r.name for r in rows if held_back(r.claim)} == held & {r.name for r in rows}
+        {r.name for r in unseen_claims(rows)}
+        == {r.name for r in rows if is_test_claim(r.claim)}
+        == held & {r.name for r in rows}
     )
-    assert {r.name for r in unseen(vitamin)} == held & {r.name for r in vitamin}
-    assert all(n == 4 for n in Counter(r.group for r in unseen(vitamin)).values())  # whole cases
-    assert unseen(climate) == climate  # never trained on
+    assert {r.name for r in unseen_claims(vitamin)} == held & {r.name for r in vitamin}
+    assert all(n == 4 for n in Counter(r.group for r in unseen_claims(vitamin)).values())  # whole cases
+    assert unseen_claims(climate) == climate  # never trained on
     assert 40 < len(held & {r.name for r in rows}) < 120
     with pytest.raises(UserError, match="none of"):
-        unseen([r for r in rows if not held_back(r.claim)])
+        unseen_claims([r for r in rows if not is_test_claim(r.claim)])
 
 
 def test_a_contrast_group_takes_claims_of_other_datasets_along():
@@ -209,19 +211,19 @@ def test_a_contrast_group_takes_claims_of_other_datasets_along():
         for i in range(200)
     ]
     facts = [replace(r, source="sufficient_facts", group=r.claim) for r in vitamin]
-    beside = {r.name for r in unseen(facts, beside=vitamin)}
-    assert beside == {r.name for r in unseen(vitamin)}
-    assert beside != {r.name for r in unseen(facts)}
+    beside = {r.name for r in unseen_claims(facts, beside=vitamin)}
+    assert beside == {r.name for r in unseen_claims(vitamin)}
+    assert beside != {r.name for r in unseen_claims(facts)}
 
 
 @given(st.text(), st.floats(0.05, 0.5))
 def test_more_are_kept_back_of_a_larger_share(claim, share):
-    assert held_back(claim, 0.9) or not held_back(claim, share)
+    assert is_test_claim(claim, 0.9) or not is_test_claim(claim, share)
 
 
 def test_folds_do_not_follow_what_is_kept_back():
     names = [f"claim {i}" for i in range(5000)]
-    kept = Counter(fold_of(n) for n in names if held_back(n))
+    kept = Counter(fold_of(n) for n in names if is_test_claim(n))
     assert set(kept) == set(range(5))
     assert max(kept.values()) < 1.25 * min(kept.values())
 

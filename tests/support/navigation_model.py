@@ -6,18 +6,18 @@ import re
 from contextlib import asynccontextmanager
 
 from reason.core.settings import Settings
-from reason.evals.training.navigator import episodes as desk_module
-from reason.evals.training.navigator import trainer as training_module
+from reason.evals.training.navigator import episodes as episodes_module
+from reason.evals.training.navigator import training as training_module
 from reason.evals.training.navigator.plan import NavigatorTrainerConfig, as_problems, make_navigator_plan
 from reason.evals.training.navigator.training import train_navigator
-from reason.reasoning.rlot.learner import Learning
+from reason.reasoning.rlot.learner import LearningConfig
 
 from support.block_model import BlockModel, BlockWorld, asked
 from support.eval_tasks import SOURCE, sums_task
 from support.scripted_model import END, ScriptedModel
 
 SUM = re.compile(r"What is (\d+) \+ (\d+)")
-QUICK = Learning(batch=8, begins_at=16, capacity=64, sync_every=5, eps_decay=0.97, lr_halved_every=40)
+QUICK = LearningConfig(batch=8, learning_starts=16, capacity=64, sync_every=5, eps_decay=0.97, lr_halved_every=40)
 """The paper's numbers, made for some dozen episodes."""
 
 
@@ -97,12 +97,12 @@ class Workshop:
 
         if not draws:
             monkeypatch.setattr(training_module, "learning_curve", lambda *_: "<svg/>")
-        monkeypatch.setattr(desk_module, "load_model", load_model)
-        monkeypatch.setattr(desk_module, "load_reward_model", load_reward_model)
+        monkeypatch.setattr(episodes_module, "load_model", load_model)
+        monkeypatch.setattr(episodes_module, "load_reward_model", load_reward_model)
 
-    async def train(self, name="work", *, episodes=12, resume=False, watcher=None, store=None, task=None, **how):
-        schedule_names = ("tokens", "checkpoint_every", "validate_every")
-        schedule = {k: how.pop(k) for k in schedule_names if k in how}
+    async def train(self, name="work", *, episodes=12, resume=False, observer=None, store=None, task=None, **how):
+        config_names = ("max_tokens", "checkpoint_every", "validate_every")
+        config = {k: how.pop(k) for k in config_names if k in how}
         plan, made = plan_of(self.folder, **how)
         work = self.folder / name
         return await train_navigator(
@@ -112,24 +112,24 @@ class Workshop:
             work,
             work / "navigator.safetensors",
             settings_of(self.folder, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
-            schedule=NavigatorTrainerConfig(**{"episodes": episodes, "validate_every": 0, **schedule}),
+            config=NavigatorTrainerConfig(**{"episodes": episodes, "validate_every": 0, **config}),
             resume=resume,
             store=store,
-            watcher=watcher,
+            observer=observer,
         )
 
     def file(self, name, work="work"):
         return (self.folder / work / name).read_bytes()
 
-    def desk(self, *, limit=None, **how):
+    def desk(self, *, max_tokens=None, **how):
         """A desk on sums and their problems, opened for as long as it is held."""
         plan, task = plan_of(self.folder, **how)
 
         @asynccontextmanager
         async def opened():
             settings = settings_of(self.folder)
-            async with desk_module.open_episode_resources(
-                plan, [task], settings, self.folder / "desk.db", limit=limit
+            async with episodes_module.open_episode_resources(
+                plan, [task], settings, self.folder / "desk.db", max_tokens=max_tokens
             ) as desk:
                 yield desk, as_problems("sums", task.items.values())
 

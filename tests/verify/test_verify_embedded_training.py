@@ -1,4 +1,4 @@
-"""The training of the embedded judge: sides, contrasts, epochs, going on, and the command as a user types it."""
+"""The training of the embedded judge: splits, contrasts, epochs, going on, and the command as a user types it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from reason.evals.training.entailment.data import (
     split_cases,
 )
 from reason.evals.training.entailment.scoring import ScoredClaim, best_gate, label_of, most_decisive, score
-from reason.evals.training.entailment.trainer import Rhythm
 from reason.evals.training.entailment.training import fit_logit_temperature, load_training_data, train_entailment
+from reason.evals.training.loop import TrainerConfig
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
 from reason.verify.entailment.embedded_network import Row
@@ -57,34 +57,34 @@ def files(tmp_path: Path) -> dict[str, Path]:
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["", "1", "2", "3"])), max_size=30))
 def test_no_claim_and_no_group_is_on_two_sides(drawn: list[tuple[str, str]]) -> None:
     cases = [case(f"claim {letter}", group) for letter, group in drawn]
-    sides = split_cases(cases, held=0.5, apart=["Claim  A!"])
+    splits = split_cases(cases, holdout=0.5, excluded=["Claim  A!"])
     where: dict[str, set[str]] = {}
-    for side in ("training", "watched", "held", "apart"):
-        for one in getattr(sides, side):
+    for split in ("train", "validation", "test", "excluded"):
+        for one in getattr(splits, side):
             where.setdefault(normalize_claim(one.claim), set()).add(side)
             if one.case:
                 where.setdefault(f"group {one.case}", set()).add(side)
     assert all(len(found) == 1 for found in where.values())
-    assert sum(len(getattr(sides, side)) for side in ("training", "watched", "held", "apart")) == len(cases)
-    assert all(normalize_claim(one.claim) != "claim a" for one in (*sides.training, *sides.watched))
+    assert sum(len(getattr(splits, side)) for split in ("train", "validation", "test", "excluded")) == len(cases)
+    assert all(normalize_claim(one.claim) != "claim a" for one in (*splits.train, *splits.validation))
 
 
 def test_a_fifth_is_kept_back_whatever_the_order() -> None:
     cases = [case(f"claim number {i}") for i in range(2000)]
-    held = {c.claim for c in split_cases(cases).held}
+    held = {c.claim for c in split_cases(cases).test}
     assert 0.17 < len(held) / 2000 < 0.23
-    assert held == {c.claim for c in split_cases(cases[::-1]).held}
-    assert held <= {c.claim for c in split_cases(cases, held=0.3).held}
+    assert held == {c.claim for c in split_cases(cases[::-1]).test}
+    assert held <= {c.claim for c in split_cases(cases, holdout=0.3).test}
 
 
 def test_claims_of_the_stress_test_are_never_trained_on(files: dict[str, Path]) -> None:
     data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
-    gathered = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
-    tested = {normalize_claim(c.claim) for c in gathered.stress}
+    data = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, holdout=0.2)
+    tested = {normalize_claim(c.claim) for c in data.stress}
     assert len(tested) == 6
-    assert not tested & {normalize_claim(c.claim) for c in (*gathered.sides.training, *gathered.sides.watched)}
+    assert not tested & {normalize_claim(c.claim) for c in (*data.splits.train, *data.splits.validation)}
     with pytest.raises(UserError, match="is not trained on"):
-        load_training_data({"fever_symmetric": files["fever_symmetric"]}, files["corpus"], stress={}, held=0.2)
+        load_training_data({"fever_symmetric": files["fever_symmetric"]}, files["corpus"], stress={}, holdout=0.2)
 
 
 def test_a_contrast_says_nothing_by_claim_or_text_alone() -> None:
@@ -223,9 +223,13 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-untyped-def]
     data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
-    gathered = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, held=0.2)
-    options = {"rhythm": Rhythm(note_every=9, save_every=4), "choices": {"epochs": 2, "batch": 40, "seed": 1}, **more}
-    return train_entailment(gathered, Settings(), folder / "judge.safetensors", folder / "work", **options)
+    data = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, holdout=0.2)
+    options = {
+        "config": TrainerConfig(validate_every=9, checkpoint_every=4),
+        "hyperparameters": {"epochs": 2, "batch_size": 40, "seed": 1},
+        **more,
+    }
+    return train_entailment(data, Settings(), folder / "judge.safetensors", folder / "work", **options)
 
 
 def test_a_training_that_was_interrupted_gives_the_same_file(
@@ -234,12 +238,12 @@ def test_a_training_that_was_interrupted_gives_the_same_file(
     whole = trained(files, tmp_path / "whole", card=tmp_path / "card.md")
     stop = threading.Event()
     with pytest.raises(Cancelled):
-        trained(files, tmp_path / "parts", cancel=stop, watch=lambda point: stop.set())
+        trained(files, tmp_path / "parts", cancel=stop, on_point=lambda point: stop.set())
     with pytest.raises(UserError, match="holds a training already"):
         trained(files, tmp_path / "parts")
-    with pytest.raises(UserError, match="other data or settings"):
-        trained(files, tmp_path / "parts", resume=True, choices={"epochs": 1, "batch": 40, "seed": 1})
-    paused = trained(files, tmp_path / "parts", resume=True, rhythm=Rhythm(note_every=5, most_seconds=0.0))
+    with pytest.raises(UserError, match="holds another training: epochs 2 → 1"):
+        trained(files, tmp_path / "parts", resume=True, hyperparameters={"epochs": 1, "batch_size": 40, "seed": 1})
+    paused = trained(files, tmp_path / "parts", resume=True, config=TrainerConfig(validate_every=5, max_seconds=0.0))
     assert paused is None
     parts = trained(files, tmp_path / "parts", resume=True)
     files_equal = [(tmp_path / one / "judge.safetensors").read_bytes() for one in ("whole", "parts")]
@@ -259,7 +263,9 @@ def test_a_training_that_was_interrupted_gives_the_same_file(
 
 
 def test_a_damaged_checkpoint_is_refused(files: dict[str, Path], tmp_path: Path, encoder: None) -> None:
-    (tmp_path / "work").mkdir()
+    stop = threading.Event()
+    with pytest.raises(Cancelled):
+        trained(files, tmp_path, cancel=stop, on_point=lambda point: stop.set())
     (tmp_path / "work" / "checkpoint.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match="damaged"):
         trained(files, tmp_path, resume=True)

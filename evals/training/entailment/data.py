@@ -299,13 +299,13 @@ class Splits:
         apart: Left out, because a stress test has their claims.
     """
 
-    training: tuple[ClaimCase, ...]
-    watched: tuple[ClaimCase, ...]
-    held: tuple[ClaimCase, ...]
-    apart: tuple[ClaimCase, ...]
+    train: tuple[ClaimCase, ...]
+    validation: tuple[ClaimCase, ...]
+    test: tuple[ClaimCase, ...]
+    excluded: tuple[ClaimCase, ...]
 
 
-def split_cases(cases: Sequence[ClaimCase], *, held: float = TEST_SHARE, apart: Iterable[str] = ()) -> Splits:
+def split_cases(cases: Sequence[ClaimCase], *, holdout: float = TEST_SHARE, excluded: Iterable[str] = ()) -> Splits:
     """Split cases by SHA-256 of their claims' text.
 
     Cases with the same claim, and cases of one contrast group, fall on the same side: the digest is that of the first
@@ -319,19 +319,19 @@ def split_cases(cases: Sequence[ClaimCase], *, held: float = TEST_SHARE, apart: 
     first: dict[str, str] = {}
     for key in sorted(set(keys), reverse=True):
         first[groups.root(key)] = key
-    shunned = {groups.root(normalize_claim(claim)) for claim in apart}
-    results: dict[str, list[ClaimCase]] = {"training": [], "watched": [], "held": [], "apart": []}
+    shunned = {groups.root(normalize_claim(claim)) for claim in excluded}
+    results: dict[str, list[ClaimCase]] = {"train": [], "validation": [], "test": [], "excluded": []}
     for case, key in zip(cases, keys, strict=True):
         root = groups.root(key)
         digest = hashlib.sha256(first[root].encode()).hexdigest()
-        if is_held_out(digest, held):
-            side = "held"
+        if is_held_out(digest, holdout):
+            split = "test"
         elif root in shunned:
-            side = "apart"
+            split = "excluded"
         else:
-            side = "watched" if is_held_out(digest, held + VALIDATION_SHARE) else "training"
-        results[side].append(case)
-    return Splits(*(tuple(results[side]) for side in ("training", "watched", "held", "apart")))
+            split = "validation" if is_held_out(digest, holdout + VALIDATION_SHARE) else "train"
+        results[split].append(case)
+    return Splits(*(tuple(results[split]) for split in ("train", "validation", "test", "excluded")))
 
 
 class _Groups:

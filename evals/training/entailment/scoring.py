@@ -94,10 +94,10 @@ def retrieval(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
     return [_question(c, c.retrieved[:MAX_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
 
 
-def unseen_evidence(sides: Splits) -> list[ScoredClaim]:
+def unseen_evidence(splits: Splits) -> list[ScoredClaim]:
     """FEVER's kept-back claims with the deciding texts, where no deciding sentence belongs to a claim trained on."""
-    known = {text.text for case in sides.training for text in case.gold}
-    return oracle_two([c for c in sides.held if known and known.isdisjoint(text.text for text in c.gold)])
+    known = {text.text for case in splits.train for text in case.gold}
+    return oracle_two([c for c in splits.test if known and known.isdisjoint(text.text for text in c.gold)])
 
 
 def single(cases: Sequence[ClaimCase], *sources: str) -> list[ScoredClaim]:
@@ -198,7 +198,7 @@ def best_gate(questions: Sequence[ScoredClaim], result: Sequence[Support]) -> fl
 
 
 def score_all(
-    judge: PairJudge, sides: Splits, *, gate: float = 0.0, stress: Sequence[ClaimCase] = (), quick: bool = False
+    judge: PairJudge, splits: Splits, *, gate: float = 0.0, stress: Sequence[ClaimCase] = (), quick: bool = False
 ) -> list[EntailmentScore]:
     """Every score of the held-back claims, and of a stress test.
 
@@ -206,10 +206,10 @@ def score_all(
         gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without only.
         stress: Cases of FEVER Symmetric and CLIMATE-FEVER, none of which was trained on.
     """
-    held = sides.held
+    held = splits.test
     sets: list[tuple[str, list[ScoredClaim], int]] = [
         ("FEVER, deciding text", oracle_two(held), 2),
-        ("FEVER, deciding text never trained on", unseen_evidence(sides), 2),
+        ("FEVER, deciding text never trained on", unseen_evidence(splits), 2),
         ("FEVER, the claim alone", [replace(q, texts=(EvidenceText("", ""),)) for q in oracle_two(held)], 2),
         ("FEVER, deciding text among five", oracle_three(held), 3),
         ("FEVER, five retrieved", retrieval(held), 3),

@@ -5,7 +5,7 @@
     state, reward, ended, _, info = env.step(env.action_space.sample(info["action_mask"]))
 
 An observation is the model's self-assessment, seven scores from 0 to 3; an action is a block, 0 to 4; `action_mask` in
-`info` states which make sense. It is the same episode that `reason train navigator` learns from, rewards included.
+`info` marks the legal ones. It is the same episode that `reason train navigator` learns from, rewards included.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ....agents.reasoner import Portal
+from ....agents.reasoner import SyncBridge
 from ....core.errors import UserError
 from ....core.settings import Settings
 from ....reasoning.rlot.assessment import ASPECTS
@@ -34,18 +34,18 @@ except ModuleNotFoundError as e:
 
 Scores: TypeAlias = NDArray[np.int64]
 T = TypeVar("T")
-OpenDesk: TypeAlias = Callable[[], AbstractAsyncContextManager[EpisodeResources]]
+OpenResources: TypeAlias = Callable[[], AbstractAsyncContextManager[EpisodeResources]]
 
 
 class NavigationEnv(gymnasium.Env[Scores, np.int64]):
     """One model navigated on problems, one episode at a time.
 
     Synchronous; models live on an event loop of their own, started at the first `reset`. Interrupting a call cancels
-    what the model is doing. `close` gives everything back; used again afterwards, it opens everything again.
+    what the model is doing. `close` releases everything; `reset` opens it again.
 
-    An action that is masked does no harm: Reason runs instead of a first Refine, and the answer is requested where
+    A masked action is harmless: Reason runs instead of a first Refine, and the answer is requested where
     no more blocks may run. `reset(options={"problem": ID})` chooses the problem; else it is sampled with the seed given
-    to `reset`, all equally likely. With `truncated` nothing ever ends.
+    to `reset`, all equally likely. `truncated` is always False.
 
     `info` has `action_mask` (int8, `[5]`; all 0 at the end) and `problem` (dataset and name), and after a step `block`
     (its name; empty if it failed), and at the end `correct` and `error`.
@@ -53,18 +53,18 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as gymnasium declares it)
 
-    def __init__(self, open_desk: OpenDesk, problems: Sequence[Problem]) -> None:
+    def __init__(self, open_resources: OpenResources, problems: Sequence[Problem]) -> None:
         if not problems:
-            raise UserError("there is no problem to navigate on", hint="give at least one")
+            raise UserError("there is no problem to navigate on", hint="pass at least one")
         self.observation_space = gymnasium.spaces.MultiDiscrete([4] * len(ASPECTS))
         self.action_space = gymnasium.spaces.Discrete(len(NAMES))
         self.render_mode = None
-        self._open_desk = open_desk
+        self._open_resources = open_resources
         self._problems = tuple(problems)
-        self._portal: Portal | None = None
+        self._bridge: SyncBridge | None = None
         self._opened: AbstractAsyncContextManager[EpisodeResources] | None = None
-        self._desk: EpisodeResources | None = None
-        self._navigation: TrainingEpisode | None = None
+        self._resources: EpisodeResources | None = None
+        self._episode: TrainingEpisode | None = None
 
     @classmethod
     def of(
@@ -73,12 +73,12 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
         """The environment of a training.
 
         Raises:
-            UserError: The half is empty.
+            UserError: The split is empty.
         """
-        halves = split_problems(plan, tasks)
+        split = split_problems(plan, tasks)
         return cls(
             lambda: open_episode_resources(plan, tasks, settings, store),
-            halves.held_out if held_out else halves.training,
+            split.held_out if held_out else split.train,
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Scores, dict[str, Any]]:
@@ -92,9 +92,9 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
             ReasonError: As `open_episode_resources` and `TrainingEpisode.begin`.
         """
         super().reset(seed=seed)
-        problem = self._wanted((options or {}).get("problem"))
+        problem = self._find_problem((options or {}).get("problem"))
         self._call(lambda: self._begin(problem))
-        return self._observed(), self._info()
+        return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[Scores, float, bool, bool, dict[str, Any]]:
         """Run a block.
@@ -103,27 +103,27 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
             UserError: No episode is in flight, or there is no such action.
             ReasonError: As `TrainingEpisode.act`.
         """
-        navigation = self._navigation
-        if navigation is None or navigation.done:
+        episode = self._episode
+        if episode is None or episode.done:
             raise UserError("no episode is in flight", hint="call reset first")
         if not self.action_space.contains(action):
             raise UserError(f"there is no action {action}", hint=f"actions are 0 to {len(NAMES) - 1}")
-        moved = self._call(lambda: navigation.act(int(action)))
-        values: dict[str, Any] = {"block": "" if moved.block is None else NAMES[moved.block]}
-        if moved.done:
-            values |= {"correct": navigation.correct, "error": navigation.error}
-        return self._observed(), moved.reward, moved.done, False, self._info() | values
+        result = self._call(lambda: episode.act(int(action)))
+        values: dict[str, Any] = {"block": "" if result.block is None else NAMES[result.block]}
+        if result.done:
+            values |= {"correct": episode.correct, "error": episode.error}
+        return self._observation(), result.reward, result.done, False, self._info() | values
 
     def close(self) -> None:
-        """Close models and store; idempotent. An episode in flight is kept in the store as far as it got."""
-        portal, self._portal = self._portal, None
-        if portal is not None:
+        """Close models and store; idempotent. An episode in flight stays in the store."""
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
             try:
-                portal.call(self._shut)
+                bridge.call(self._shut)
             finally:
-                portal.close()
+                bridge.close()
 
-    def _wanted(self, name: str | None) -> Problem:
+    def _find_problem(self, name: str | None) -> Problem:
         if name is None:
             return self._problems[int(self.np_random.integers(len(self._problems)))]
         results = [p for p in self._problems if name in (p.item.id, _named(p))]
@@ -134,20 +134,20 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
         return results[0]
 
     async def _begin(self, problem: Problem) -> None:
-        if self._desk is None:
-            self._opened = self._open_desk()
-            self._desk = await self._opened.__aenter__()
+        if self._resources is None:
+            self._opened = self._open_resources()
+            self._resources = await self._opened.__aenter__()
         await self._leave()
-        self._navigation = TrainingEpisode(self._desk, problem, substitutes=True)
-        await self._navigation.begin()
+        self._episode = TrainingEpisode(self._resources, problem, substitute=True)
+        await self._episode.begin()
 
     async def _leave(self) -> None:
-        before, self._navigation = self._navigation, None
+        before, self._episode = self._episode, None
         if before is not None:
             await before.close()
 
     async def _shut(self) -> None:
-        opened, self._opened, self._desk = self._opened, None, None
+        opened, self._opened, self._resources = self._opened, None, None
         try:
             await self._leave()
         finally:
@@ -156,20 +156,20 @@ class NavigationEnv(gymnasium.Env[Scores, np.int64]):
 
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do the work on the event loop; if the caller is interrupted meanwhile, wait until the work has cleaned up."""
-        if self._portal is None:
-            self._portal = Portal()
-        return self._portal.call(work)
+        if self._bridge is None:
+            self._bridge = SyncBridge()
+        return self._bridge.call(work)
 
-    def _observed(self) -> Scores:
-        return np.array((0,) * len(ASPECTS) if self._navigation is None else self._navigation.state, dtype=np.int64)
+    def _observation(self) -> Scores:
+        return np.array((0,) * len(ASPECTS) if self._episode is None else self._episode.state, dtype=np.int64)
 
     def _info(self) -> dict[str, Any]:
-        navigation = self._navigation
-        over = navigation is None or navigation.done
-        legal: Legal = (False,) * 5 if navigation is None or over else navigation.legal
+        episode = self._episode
+        over = episode is None or episode.done
+        legal: Legal = (False,) * 5 if episode is None or over else episode.legal
         return {
             "action_mask": np.array(legal, dtype=np.int8),
-            "problem": "" if navigation is None else _named(navigation.problem),
+            "problem": "" if episode is None else _named(episode.problem),
         }
 
 

@@ -1,28 +1,20 @@
-"""`Desk`: opened models, run store and judges of one training; it hands out a problem's run, visit by visit.
+"""Episodes of navigation training: the models and runs they share, their rewards, and their records.
 
-Every problem is one run in the store, under a name that follows from plan and problem. A visit continues with that run,
-so a response that was once generated, be it by an earlier visit or before an interruption, is found and not paid again.
-
-What a block earns: by a process reward model, by the outcome, or by a potential that leaves the best policy be.
+Every problem is one run in the store, named after plan and problem. A later episode on the problem continues that run,
+so a completion that was paid by an earlier one, or before an interruption, is not paid again.
 
 | reward | a block that the chain continues after | the block that ends it |
 | --- | --- | --- |
 | `prm` | the reward model's probability that the last step is right | 1 if the answer is right, else 0 |
-| `outcome` | 0 | likewise |
+| `outcome` | 0 | the same |
 | `potential` | gamma * Phi(s') - Phi(s) | 1 if the answer is right, else 0, less Phi(s) |
 
 Phi is the probability that `prm` pays, 0 for the bare problem and after the end. Over an episode of T blocks the
-discounted rewards of `potential` sum to gamma^(T-1) if the answer is right and to 0 if not: what is discounted is the
-outcome and nothing else.
+discounted rewards of `potential` sum to gamma^(T-1) if the answer is right and to 0 if not: only the outcome is
+discounted.
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, for `prm`; Ng, Harada, Russell 1999, "Policy
 invariance under reward transformations", theorem 1, for `potential`.
-
-What a training notes of its episodes and validations; no times: equal trainings write equal lines.
-
-`TrainingEpisode`: one episode on one problem, as trainer, validation and environment have it.
-
-`each`: a work for every item, a bounded number in flight at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +29,7 @@ from pydantic import Field, JsonValue
 
 from ....agents.pipeline import assemble
 from ....core.concurrency import gather
-from ....core.errors import ContextTooLong, DataError, InvalidResponse, LimitExceeded, UnknownName, UserError
+from ....core.errors import BudgetExceeded, ContextTooLong, DataError, InvalidResponse, UnknownName, UserError
 from ....core.events import Event, SampleFinished, Sink, StepsScored
 from ....core.messages import Frozen
 from ....core.run import Run, RunConfig
@@ -49,7 +41,7 @@ from ....reasoning.candidates import read_candidate
 from ....reasoning.prompts import question_text
 from ....reasoning.rlot.assessment import State
 from ....reasoning.rlot.block_runner import BlockRunner
-from ....reasoning.rlot.blocks import LETTERS, Block, Legal, Trajectory, effective
+from ....reasoning.rlot.blocks import LETTERS, Block, Legal, Trajectory, effective_block
 from ....reasoning.rlot.episode import Episode
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.step_rewards import ModelStepReward
@@ -59,7 +51,8 @@ from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredReward
 from ....serving.model import LanguageModel
 from ....serving.model_files.downloads import Progress
-from ....serving.rewards.model import RewardModel, load_reward_model
+from ....serving.rewards.factory import load_reward_model
+from ....serving.rewards.model import RewardModel
 from ...datasets.items import Score
 from ...task import AnswerScorer, Task
 from .plan import NavigatorPlan, Problem, RewardKind
@@ -67,33 +60,33 @@ from .plan import NavigatorPlan, Problem, RewardKind
 
 @dataclass
 class TrainingUsage:
-    """What a training has generated, and what it found in the run store instead; over all its processes.
+    """What a training run generated, and what the run store supplied instead, over all its processes.
 
     Attributes:
-        tokens: Tokens generated.
-        responses: Responses generated.
-        reused_tokens: Tokens of responses that the store had.
-        reused_replies: Such responses.
+        tokens: Generated tokens.
+        completions: Generated completions.
+        reused_tokens: Tokens of completions from the store.
+        reused_completions: Completions from the store.
         scored: Solutions that the reward model scored.
-        reused_scores: Solutions whose scores the store had.
+        reused_scores: Solutions whose scores came from the store.
     """
 
     tokens: int = 0
-    replies: int = 0
+    completions: int = 0
     reused_tokens: int = 0
-    reused_replies: int = 0
+    reused_completions: int = 0
     scored: int = 0
     reused_scores: int = 0
 
-    def take(self, event: Event) -> None:
-        """Count an event of a visit."""
+    def count(self, event: Event) -> None:
+        """Count an event of a problem's run."""
         if isinstance(event, SampleFinished):
             made = event.completion.usage.completion_tokens
             if event.replayed:
-                self.reused_replies += 1
+                self.reused_completions += 1
                 self.reused_tokens += made
             else:
-                self.replies += 1
+                self.completions += 1
                 self.tokens += made
         elif isinstance(event, StepsScored):
             self.scored += len(event.log_odds) - event.replayed
@@ -101,21 +94,21 @@ class TrainingUsage:
 
 
 class CallStore(SqliteStore):
-    """A run store that keeps the calls of runs and not their events: of a thousand visits they would fill the disk."""
+    """A run store that drops events: those of a thousand episodes would fill the disk."""
 
     async def add_events(self, run_id: str, events: Sequence[Event]) -> None:
-        """Keep none."""
+        """Drop them."""
 
 
 @dataclass(frozen=True)
 class ProblemRun:
-    """A problem's run while it is being worked on once more.
+    """The run of a problem, for one episode or direct answer.
 
     Attributes:
         problem: The problem.
-        run: Its run; the ledger is this visit's.
-        main: The model that reasons, charged to it.
-        reward: The reward model likewise; None if there is none.
+        run: Its run; the ledger counts this use only.
+        main: The main model, charged to the run.
+        reward: The reward model, charged to the run; None if the reward needs none.
     """
 
     problem: Problem
@@ -125,16 +118,16 @@ class ProblemRun:
 
 
 class EpisodeResources:
-    """What the visits of a training share (see `open_episode_resources`).
+    """The models, run store and scorers of a training run (see `open_episode_resources`).
 
     Args:
-        limit: Maximum number of tokens that may be generated in all; None is no limit.
+        max_tokens: Maximum number of generated tokens in all; None for no limit.
 
     Attributes:
-        plan: As passed.
-        config: Its parameters of `rlot`, read once for all episodes.
-        model: As passed.
-        spent: As passed.
+        plan: The plan.
+        config: Its parameters of `rlot`.
+        model: The main model.
+        usage: What was generated and reused so far.
     """
 
     def __init__(
@@ -143,31 +136,31 @@ class EpisodeResources:
         model: LanguageModel,
         reward: RewardModel | None,
         store: SqliteStore,
-        judges: Mapping[str, AnswerScorer],
+        scorers: Mapping[str, AnswerScorer],
         sinks: Sequence[Sink] = (),
-        spent: TrainingUsage | None = None,
-        limit: int | None = None,
+        usage: TrainingUsage | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.plan = plan
         self.model = model
         self.config = RLoT.Config.model_validate(plan.parameters)
-        self.spent = spent or TrainingUsage()
-        self._limit = limit
+        self.usage = usage or TrainingUsage()
+        self._max_tokens = max_tokens
         self._reserved = 0
         self._reward = reward
         self._store = store
-        self._judges = judges
+        self._scorers = scorers
         self._sinks = tuple(sinks)
         self._known: set[str] = set()
 
     @property
     def identities(self) -> dict[str, str]:
-        """What each model is, by role: weights, number format and engine."""
+        """The identity of each model by role: weights, number format and engine."""
         match = {"main": self.model.identity}
         return match if self._reward is None else {**match, "reward": self._reward.identity}
 
-    def visit(self, problem: Problem, strategy: str, parameters: Mapping[str, JsonValue]) -> ProblemRun:
-        """A visit, not begun: nothing is written before `begin`."""
+    def problem_run(self, problem: Problem, strategy: str, parameters: Mapping[str, JsonValue]) -> ProblemRun:
+        """The run of a problem, not begun: nothing is written before `begin`."""
         plan = self.plan
         models = {"main": plan.model} | ({} if plan.reward_model is None else {"reward": plan.reward_model})
         config = RunConfig(
@@ -180,23 +173,23 @@ class EpisodeResources:
             reuse=plan.reuse,
         )
         name = plan.run_id(strategy, *problem.key)
-        run = Run(name, config, self._store, sinks=(self.spent.take, *self._sinks))
+        run = Run(name, config, self._store, sinks=(self.usage.count, *self._sinks))
         reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
         return ProblemRun(problem, run, MeteredModel(self.model, "main", run), reward)
 
-    async def begin(self, visit: ProblemRun) -> None:
-        """Begin a visit; it must be ended.
+    async def begin(self, run: ProblemRun) -> None:
+        """Begin or continue a problem's run; it must be ended.
 
         Raises:
-            UserError: Another process works on the problem's run.
+            UserError: Another process uses the problem's run.
             StoreError: The store failed.
         """
-        name = visit.run.id
+        name = run.run.id
         if name not in self._known:
             try:
                 await self._store.get_run(name)
             except UnknownName:
-                await self._store.create_run(name, visit.run.config.model_dump(mode="json"))
+                await self._store.create_run(name, run.run.config.model_dump(mode="json"))
                 await self._store.set_identities(name, self._described())
                 self._known.add(name)
                 return
@@ -205,48 +198,44 @@ class EpisodeResources:
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
-        """Hold the most that a step could generate while it is in flight.
+        """Reserve the maximum that a step could generate while it is in flight.
 
         Raises:
-            LimitExceeded: The step could exceed the limit of the training.
+            BudgetExceeded: The step could exceed the limit of the training.
         """
-        if self._limit is not None and self.spent.tokens + self._reserved + tokens > self._limit:
-            raise LimitExceeded("tokens", self.spent.tokens, self._limit)
+        if self._max_tokens is not None and self.usage.tokens + self._reserved + tokens > self._max_tokens:
+            raise BudgetExceeded("tokens", self.usage.tokens, self._max_tokens)
         self._reserved += tokens
         try:
             yield
         finally:
             self._reserved -= tokens
 
-    async def end(self, visit: ProblemRun, status: RunStatus, answer: Answer | None = None) -> None:
-        """End a visit, so that others may resume the run.
-
-        Args:
-            answer: Its answer; None leaves none in the store.
-        """
-        visit.run.ledger.stop()
+    async def end(self, run: ProblemRun, status: RunStatus, answer: Answer | None = None) -> None:
+        """Release a problem's run, with its answer if there is one."""
+        run.run.ledger.stop()
         values = None if answer is None else answer.model_dump(mode="json")
-        await self._store.end_run(visit.run.id, status, values)
+        await self._store.end_run(run.run.id, status, values)
 
-    async def judge(self, visit: ProblemRun, candidate: Candidate) -> tuple[Answer, Score]:
-        """The answer of a visit, and what it is worth.
+    async def score(self, run: ProblemRun, candidate: Candidate) -> tuple[Answer, Score]:
+        """The answer of a run, and its score.
 
         Raises:
             DataError: The dataset's answers are neither right nor wrong.
         """
-        problem = visit.problem
+        problem = run.problem
         solution = Solution(chosen=0, candidates=(candidate,))
-        answer = assemble(visit.run, solution, strategy=visit.run.config.strategy)
-        score = await self._judges[problem.dataset].score(problem.item, answer)
+        answer = assemble(run.run, solution, strategy=run.run.config.strategy)
+        score = await self._scorers[problem.dataset].score(problem.item, answer)
         if score.correct is None:
             raise DataError(
-                f"the answer to {problem.dataset} {problem.item.id!r} is neither right nor wrong, so it is no reward",
+                f"the answer to {problem.dataset} {problem.item.id!r} is neither right nor wrong, so it gives no reward",
                 hint="train on another dataset, or on another variant",
             )
         return answer, score
 
     def _described(self) -> dict[str, JsonValue]:
-        """The models as the run store has them, enough to show a run without them."""
+        """The models as the run store describes them, enough to show a run without them."""
         used: dict[str, LanguageModel | RewardModel] = {"main": self.model}
         if self._reward is not None:
             used["reward"] = self._reward
@@ -261,14 +250,14 @@ async def open_episode_resources(
     plan: NavigatorPlan,
     tasks: Sequence[Task],
     settings: Settings,
-    place: Path,
+    store_path: Path,
     *,
     sinks: Sequence[Sink] = (),
-    spent: TrainingUsage | None = None,
-    limit: int | None = None,
+    usage: TrainingUsage | None = None,
+    max_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> AsyncIterator[EpisodeResources]:
-    """Open the models, the run store and the judges of a plan, and close them in the end.
+    """Open the models, the run store and the scorers of a plan, and close them at the end.
 
     Args:
         progress: Reports the download of model files; called from another thread.
@@ -277,11 +266,11 @@ async def open_episode_resources(
         StoreError: The store cannot be used.
         UserError, DataError, BackendError: As `load_model` and `load_reward_model`.
     """
-    own = settings.model_copy(update={"local": plan.local, "store": place})
+    own = settings.model_copy(update={"local": plan.local, "store": store_path})
     limiters = Limiters()
     opened: dict[str, LanguageModel] = {}
     async with AsyncExitStack() as stack:
-        store = await CallStore.open(place)
+        store = await CallStore.open(store_path)
         stack.push_async_callback(store.aclose)
 
         async def language_model(name: str) -> LanguageModel:
@@ -295,8 +284,8 @@ async def open_episode_resources(
         if plan.reward_model is not None:
             reward = await load_reward_model(plan.reward_model, own, progress, language_model)
             stack.push_async_callback(reward.aclose)
-        judges = {task.use.whole_name: await stack.enter_async_context(task.open_judge()) for task in tasks}
-        yield EpisodeResources(plan, model, reward, store, judges, sinks, spent, limit)
+        scorers = {task.info.full_name: await stack.enter_async_context(task.open_scorer()) for task in tasks}
+        yield EpisodeResources(plan, model, reward, store, scorers, sinks, usage, max_tokens)
 
 
 class EpisodeRewards:
@@ -307,7 +296,7 @@ class EpisodeRewards:
         model: The reward model; None where the kind needs none.
 
     Attributes:
-        unscored: Blocks whose step the reward model could not score, not even only; they count as 0.
+        unscored: Blocks whose step the reward model could not score, not even without the earlier ones; they count as 0.
     """
 
     def __init__(self, kind: RewardKind, gamma: float, model: MeteredReward | None, run: Run) -> None:
@@ -317,8 +306,8 @@ class EpisodeRewards:
         self._scores = None if model is None or kind == "outcome" else ModelStepReward(model, run)
         self._phi = 0.0
 
-    async def going_on(self, trajectory: Trajectory) -> float:
-        """What the block earns that led to this trajectory, from which the episode continues.
+    async def step_reward(self, trajectory: Trajectory) -> float:
+        """The reward of the block that led to this trajectory, from which the episode continues.
 
         Returns:
             In [0, 1], and with `potential` in [-1, 1].
@@ -331,8 +320,8 @@ class EpisodeRewards:
         before, self._phi = self._phi, await self._score(trajectory)
         return self._phi if self._kind == "prm" else self._gamma * self._phi - before
 
-    def ending(self, *, correct: bool) -> float:
-        """What the block earns with which the episode ends: 1 or 0, and with `potential` that less Phi(s)."""
+    def final_reward(self, *, correct: bool) -> float:
+        """The reward of the block that ends the episode: 1 or 0, and with `potential` that less Phi(s)."""
         outcome = 1.0 if correct else 0.0
         if self._kind != "potential":
             return outcome
@@ -340,7 +329,7 @@ class EpisodeRewards:
         return outcome - before
 
     async def _score(self, trajectory: Trajectory) -> float:
-        """The reward model's probability of the last step; where the steps are too long for it, without the oldest."""
+        """The reward model's probability of the last step; if the steps are too long for it, without the oldest."""
         if self._scores is None or not trajectory.steps:
             return 0.0
         problem = question_text(trajectory.question)
@@ -361,31 +350,31 @@ def discounted_return(rewards: Sequence[float], gamma: float) -> float:
 
 
 class EpisodeRecord(Frozen):
-    """One episode of a training.
+    """One episode of a training run; no times, so that equal trainings write equal lines.
 
     Attributes:
         episode: Its number, from 1, in the order in which episodes ended.
-        dataset: Where its problem is from.
-        item: Name of the problem there.
+        dataset: Dataset of its problem.
+        item: Item id of its problem.
         blocks: The blocks that ran, by their letters; `Ga` where the answer was chosen or forced.
-        length: Blocks that ran before the answer. A reward of steps pays for long chains: keep an eye on it.
+        length: Blocks before the answer. A reward of steps favours long chains: watch it.
         states: The self-assessments, from that of the bare problem on.
-        actions: What was chosen, by number; under "substitute" another block may have run.
-        rewards: What each earned.
-        earned: The discounted sum of them.
+        actions: The chosen actions; with `mask_mode="substitute"` another block may have run.
+        rewards: What each episode_return.
+        episode_return: The discounted sum of them.
         correct: Whether the answer was right.
-        answer: The answer that was read; None if none was.
+        answer: The parsed answer; None if there is none.
         forced: Whether the answer was requested because no further block could run.
-        scores_asked: Scores that the assessments should have had.
-        scores_missing: Those that could not be read, and count as 0.
+        scores_requested: Scores that the assessments should have had.
+        scores_missing: Scores that could not be parsed and count as 0.
         unscored: Blocks that the reward model could not score.
-        tokens: Tokens of all responses, whether they were generated for it or found in the run store.
-        calls: Requests likewise.
-        epsilon: The chance of a random action at its last one.
+        tokens: Tokens of all completions, generated or from the run store.
+        calls: Model calls, likewise.
+        epsilon: Probability of a random action at its last one.
         learning_rate: The learning rate at its end.
         loss: Mean loss of its updates; None if there were none.
         steps: Actions of the training so far.
-        error: What ended it before its answer; empty if nothing did. Such an episode earns nothing more.
+        error: What ended it before its answer; empty if nothing did. Such an episode gets no further reward.
     """
 
     episode: Annotated[int, Field(ge=1)]
@@ -396,11 +385,11 @@ class EpisodeRecord(Frozen):
     states: tuple[State, ...]
     actions: tuple[int, ...]
     rewards: tuple[float, ...]
-    earned: float
+    episode_return: float
     correct: bool
     answer: str | None = None
     forced: bool = False
-    scores_asked: int = 0
+    scores_requested: int = 0
     scores_missing: int = 0
     unscored: int = 0
     tokens: int = 0
@@ -418,22 +407,22 @@ class EpisodeRecord(Frozen):
 
 
 class ValidationResult(Frozen):
-    """The greedy navigator on held-out problems, at one moment of a training.
+    """The greedy navigator on held-out problems, at one point of a training run.
 
     Attributes:
         episode: Episodes before it.
-        problems: How many were asked.
-        correct: How many of the answers were right.
-        earned: Mean discounted reward; rewards are those of the training.
+        problems: Number of problems.
+        correct: Number of right answers.
+        episode_return: Mean discounted reward, by the rewards of the training.
         length: Mean number of blocks before the answer.
-        missing: Share of the scores of assessments that could not be read.
-        tokens: Mean tokens of a problem's responses.
+        missing: Share of the assessment scores that could not be parsed.
+        tokens: Mean tokens of a problem's completions.
     """
 
     episode: int
     problems: int
     correct: int
-    earned: float
+    episode_return: float
     length: float
     missing: float
     tokens: float
@@ -450,7 +439,7 @@ def block_letters(blocks: tuple[int, ...]) -> tuple[str, ...]:
 
 
 EPISODE_ERRORS = (ContextTooLong, InvalidResponse)
-"""What befalls one chain and no other: it ends without an answer, and earns nothing more."""
+"""Errors of one chain: it ends without an answer, and gets no further reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +448,7 @@ class StepResult:
 
     Attributes:
         block: The block that ran; None if it failed.
-        reward: What it earned.
+        reward: What it episode_return.
         done: Whether the episode has ended with it.
         state: The assessment after it.
         legal: Which blocks may run next.
@@ -479,15 +468,15 @@ class TrainingEpisode:
         problem: As passed.
         states: Assessments so far, the bare problem's first.
         actions: Actions so far.
-        rewards: What each earned.
+        rewards: What each episode_return.
         done: Whether it has ended.
         correct: Whether its answer was right; False while there is none.
-        answer: The answer that was read; None if none was.
+        answer: The parsed answer; None if there is none.
         error: What ended it before its answer; empty if nothing did.
     """
 
-    def __init__(self, desk: EpisodeResources, problem: Problem, *, substitutes: bool = False) -> None:
-        config = desk.config
+    def __init__(self, resources: EpisodeResources, problem: Problem, *, substitute: bool = False) -> None:
+        config = resources.config
         self.problem = problem
         self.states: list[State] = []
         self.actions: list[int] = []
@@ -496,12 +485,12 @@ class TrainingEpisode:
         self.correct = False
         self.answer: str | None = None
         self.error = ""
-        self._desk = desk
-        self._substitutes = substitutes
-        self._visit = visit = desk.visit(problem, RLoT.name, desk.plan.parameters)
+        self._resources = resources
+        self._substitutes = substitute
+        self._problem_run = run = resources.problem_run(problem, RLoT.name, resources.plan.parameters)
         self._runner = BlockRunner(
-            visit.main,
-            visit.run,
+            run.main,
+            run.run,
             config.limits,
             refine_mode=config.refine_mode,
             system=config.system,
@@ -510,9 +499,9 @@ class TrainingEpisode:
         self._episode = Episode(
             self._runner, problem.item.question, max_blocks=config.max_blocks, mask_mode=config.mask_mode
         )
-        self._earning = EpisodeRewards(desk.plan.reward, desk.plan.learning.gamma, visit.reward, visit.run)
+        self._rewards = EpisodeRewards(resources.plan.reward, resources.plan.learning.gamma, run.reward, run.run)
         self._open = False
-        self._whole: Answer | None = None
+        self._answer: Answer | None = None
 
     @property
     def state(self) -> State:
@@ -527,24 +516,24 @@ class TrainingEpisode:
     @property
     def length(self) -> int:
         """Blocks that ran before the answer."""
-        return self._episode.ran
+        return self._episode.num_blocks
 
     @property
     def most_tokens(self) -> int:
-        """Maximum number of tokens that an action could generate: its block, the questions after it, and the answer."""
+        """Maximum number of tokens of an action: its block, the questions after it, and the answer."""
         runner = self._runner
-        return max(runner.most_tokens(block) for block in Block) + runner.most_tokens(Block.TERMINATE)
+        return max(runner.max_tokens(block) for block in Block) + runner.max_tokens(Block.TERMINATE)
 
     async def begin(self) -> None:
-        """Begin: the model assesses the bare problem. A prompt that it cannot take ends the episode.
+        """Begin: the model assesses the bare problem. A prompt that is too long ends the episode.
 
         Raises:
-            LimitExceeded: The tokens of the training do not cover it.
-            StoreError, UserError: The problem's run cannot be had.
+            BudgetExceeded: The token limit does not cover it.
+            StoreError, UserError: The problem's run cannot be used.
             BackendError: The model failed.
         """
-        with self._desk.reserve(self._runner.limits.assess_tokens):
-            await self._desk.begin(self._visit)
+        with self._resources.reserve(self._runner.limits.assess_tokens):
+            await self._resources.begin(self._problem_run)
             self._open = True
             try:
                 await self._episode.begin()
@@ -553,41 +542,41 @@ class TrainingEpisode:
         self.states.append(self.state)
 
     async def act(self, action: int) -> StepResult:
-        """Run a block, and see what it earns.
+        """Run a block and compute its reward.
 
         Raises:
             UserError: The episode has ended or not begun, or the block may not run.
-            LimitExceeded: The tokens of the training do not cover it.
-            BackendError: The model or the reward model failed; the episode cannot be continued then.
+            BudgetExceeded: The token limit does not cover it.
+            BackendError: The model or the reward model failed; the episode cannot be continued.
         """
         episode = self._episode
         if self.done or not self.states:
             raise UserError("the episode has ended or not begun", hint="begin another one")
         taken = action
         if self._substitutes and not episode.legal[action]:
-            taken = int(effective(action, episode.ran, episode.max_blocks))
+            taken = int(effective_block(action, episode.num_blocks, episode.max_blocks))
         block: Block | None = None
-        with self._desk.reserve(self.most_tokens):
+        with self._resources.reserve(self.most_tokens):
             try:
                 block = await episode.act(taken)
-                if episode.done:
-                    reward = self._earning.ending(correct=await self._judged())
+                if episode.is_done:
+                    reward = self._rewards.final_reward(correct=await self._score_answer())
                     self.done = True
                 else:
-                    reward = await self._earning.going_on(episode.trajectory)
+                    reward = await self._rewards.step_reward(episode.trajectory)
             except EPISODE_ERRORS as e:
                 self._fail(e.message)
-                reward = self._earning.ending(correct=False)
+                reward = self._rewards.final_reward(correct=False)
         self.actions.append(action)
         self.rewards.append(reward)
         self.states.append(self.state)
         return StepResult(block, reward, self.done, self.state, self.legal)
 
     async def close(self) -> None:
-        """Give the problem's run back, finished or not; idempotent."""
+        """Release the problem's run, finished or not; idempotent."""
         is_open, self._open = self._open, False
         if is_open:
-            await self._desk.end(self._visit, "finished" if self.done else "interrupted", self._whole)
+            await self._resources.end(self._problem_run, "finished" if self.done else "interrupted", self._answer)
 
     def record(
         self,
@@ -598,9 +587,9 @@ class TrainingEpisode:
         loss: float | None = None,
         steps: int = 0,
     ) -> EpisodeRecord:
-        """What is to be noted of it, after its end; the arguments are what it does not know itself."""
+        """The record of the episode after its end; the arguments are what the trainer knows."""
         runner, chain = self._runner, self._episode
-        usage = self._visit.run.ledger.usage()
+        usage = self._problem_run.run.ledger.usage()
         return EpisodeRecord(
             episode=episode,
             dataset=self.problem.dataset,
@@ -610,13 +599,13 @@ class TrainingEpisode:
             states=tuple(self.states),
             actions=tuple(self.actions),
             rewards=tuple(self.rewards),
-            earned=discounted_return(self.rewards, self._desk.plan.learning.gamma),
+            episode_return=discounted_return(self.rewards, self._resources.plan.learning.gamma),
             correct=self.correct,
             answer=self.answer,
             forced=chain.forced,
-            scores_asked=runner.scores_asked,
+            scores_requested=runner.scores_requested,
             scores_missing=runner.scores_missing,
-            unscored=self._earning.unscored,
+            unscored=self._rewards.unscored,
             tokens=usage.completion_tokens,
             calls=usage.model_calls,
             epsilon=epsilon,
@@ -626,13 +615,13 @@ class TrainingEpisode:
             error=self.error,
         )
 
-    async def _judged(self) -> bool:
-        """Whether the final answer is right; it is read from the final response only."""
-        reply = self._episode.reply
-        if reply is None:
+    async def _score_answer(self) -> bool:
+        """Whether the final answer is right; it is parsed from the final completion only."""
+        completion = self._episode.completion
+        if completion is None:
             return False
-        candidate = read_candidate(reply, self.problem.item.question)
-        self._whole, score = await self._desk.judge(self._visit, candidate)
+        candidate = read_candidate(completion, self.problem.item.question)
+        self._answer, score = await self._resources.score(self._problem_run, candidate)
         self.answer, self.correct = candidate.answer, score.correct is True
         return self.correct
 
@@ -641,15 +630,15 @@ class TrainingEpisode:
 
 
 EpisodeFactory: TypeAlias = Callable[[Problem], TrainingEpisode]
-"""Makes an episode on a problem."""
+"""Creates an episode on a problem."""
 
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
-async def map_concurrently(items: Iterable[S], work: Callable[[S], Awaitable[T]], most: int) -> list[T]:
-    """The result of each item, in their order, a bounded number in flight at a time (raises as `together`)."""
+async def map_concurrently(items: Iterable[S], work: Callable[[S], Awaitable[T]], concurrency: int) -> list[T]:
+    """The result of each item, in order, with up to `concurrency` in flight; errors as `gather`."""
     listed = list(items)
     results: dict[int, T] = {}
     waiting = iter(range(len(listed)))
@@ -658,5 +647,5 @@ async def map_concurrently(items: Iterable[S], work: Callable[[S], Awaitable[T]]
         for i in waiting:
             results[i] = await work(listed[i])
 
-    await gather([lane() for _ in range(min(most, len(listed)))])
+    await gather([lane() for _ in range(min(concurrency, len(listed)))])
     return [results[i] for i in range(len(listed))]

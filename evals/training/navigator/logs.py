@@ -1,4 +1,4 @@
-"""logs."""
+"""The logs of a navigator training: JSON lines, TensorBoard scalars and the learning curve as SVG."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self
 
 import numpy as np
-from pydantic import ValidationError
 
-from ....core.errors import DataError, StoreError, UserError
-from ....core.messages import Frozen
+from ....core.errors import StoreError, UserError
 from ...statistics.outcomes import Array
-from ..run_directory import JsonLinesWriter
+from ..run_directory import JsonLinesWriter, read_json_lines
 from .episodes import EpisodeRecord, TrainingUsage, ValidationResult
-from .trainer import EPISODES, TENSORBOARD, VALIDATIONS
 
-LineT = TypeVar("LineT", bound=Frozen)
+EPISODES: Final = "episodes.jsonl"
+VALIDATIONS: Final = "validations.jsonl"
+TENSORBOARD: Final = "tensorboard"
+WINDOW: Final = 100
+"""Episodes of a moving mean."""
 
-WINDOW = 100
-"""Episodes that a moving mean is over."""
+ACCURACY, RETURN, LENGTH, EPSILON, VALIDATION = "#3a9d5d", "#4269d0", "#d9822b", "#7a7f87", "#b5487a"
+"""Colours that can be told apart on white and on near-black; the background is transparent."""
+INK: Final = "#6b7280"
 
 
 class TrainingLogs:
-    """The logs of one training; a context manager.
+    """The logs of one training run; a context manager.
+
+    Args:
+        run_dir: The run directory.
+        episodes: Episodes up to the checkpoint; later lines are dropped.
+        validations: Validations up to the checkpoint.
 
     Raises:
         UserError: tensorboardX is not installed.
@@ -34,28 +41,28 @@ class TrainingLogs:
         StoreError: Something cannot be written.
     """
 
-    def __init__(self, directory: Path, episodes: int, validations: int) -> None:
+    def __init__(self, run_dir: Path, episodes: int, validations: int) -> None:
         require_extra()
         from tensorboardX import SummaryWriter
 
-        self.records = read_records(directory / EPISODES)[:episodes]
-        self.validations = read_validations(directory / VALIDATIONS)[:validations]
-        self._episodes = JsonLinesWriter(directory / EPISODES, episodes)
-        self._validations = JsonLinesWriter(directory / VALIDATIONS, validations)
-        board = directory / TENSORBOARD
+        self.records = read_records(run_dir / EPISODES)[:episodes]
+        self.validations = read_json_lines(run_dir / VALIDATIONS, ValidationResult)[:validations]
+        self._episodes = JsonLinesWriter(run_dir / EPISODES, episodes)
+        self._validations = JsonLinesWriter(run_dir / VALIDATIONS, validations)
+        board = run_dir / TENSORBOARD
         try:
             before = len(list(board.iterdir())) if board.is_dir() else 0
-            # files are named by the second, and read in the order of their names; scalars after the checkpoint, which
-            # a killed process left, are not shown
+            # file names hold the second, and are read in order; `purge_step` hides the scalars that a killed process
+            # left after the checkpoint
             self._board: Any = SummaryWriter(
                 str(board), purge_step=episodes + 1 if episodes else None, filename_suffix=f".{before:05}"
             )
         except OSError as e:
-            raise StoreError(f"cannot write {board}: {e.strerror}", hint="choose another --work") from e
+            raise StoreError(f"cannot write {board}: {e.strerror}", hint="choose another --run-dir") from e
         self._recent: deque[EpisodeRecord] = deque(self.records[-WINDOW:], maxlen=WINDOW)
 
-    def episode(self, record: EpisodeRecord, spent: TrainingUsage) -> None:
-        """Note an episode, and what was spent until then.
+    def episode(self, record: EpisodeRecord, usage: TrainingUsage) -> None:
+        """Log an episode with the usage so far.
 
         Raises:
             StoreError: It cannot be written.
@@ -63,40 +70,41 @@ class TrainingLogs:
         self.records.append(record)
         self._recent.append(record)
         self._episodes.add(record)
+        recent = self._recent
         scalars = {
-            "episode/return": record.earned,
+            "episode/return": record.episode_return,
             "episode/correct": float(record.correct),
             "episode/length": record.length,
             "episode/tokens": record.tokens,
-            f"mean_of_{WINDOW}/return": sum(r.earned for r in self._recent) / len(self._recent),
-            f"mean_of_{WINDOW}/accuracy": sum(r.correct for r in self._recent) / len(self._recent),
-            f"mean_of_{WINDOW}/length": sum(r.length for r in self._recent) / len(self._recent),
+            f"mean_of_{WINDOW}/return": sum(r.episode_return for r in recent) / len(recent),
+            f"mean_of_{WINDOW}/accuracy": sum(r.correct for r in recent) / len(recent),
+            f"mean_of_{WINDOW}/length": sum(r.length for r in recent) / len(recent),
             "learning/epsilon": record.epsilon,
             "learning/rate": record.learning_rate,
             "learning/steps": record.steps,
-            "spent/generated_tokens": spent.tokens,
-            "spent/reused_replies": spent.reused_replies,
+            "usage/generated_tokens": usage.tokens,
+            "usage/reused_completions": usage.reused_completions,
         }
         if record.loss is not None:
             scalars["learning/loss"] = record.loss
-        if record.scores_asked:
-            scalars["episode/missing_scores"] = record.scores_missing / record.scores_asked
+        if record.scores_requested:
+            scalars["episode/missing_scores"] = record.scores_missing / record.scores_requested
         for name, value in scalars.items():
             self._board.add_scalar(name, value, record.episode)
 
     def validation(self, result: ValidationResult) -> None:
-        """Note a validation.
+        """Log a validation.
 
         Raises:
             StoreError: It cannot be written.
         """
         self.validations.append(result)
         self._validations.add(result)
-        for name in ("accuracy", "earned", "length", "missing", "tokens"):
+        for name in ("accuracy", "episode_return", "length", "missing", "tokens"):
             self._board.add_scalar(f"validation/{name}", getattr(result, name), result.episode)
 
     def flush(self) -> None:
-        """Bring all of it to the disk."""
+        """Flush everything to the disk."""
         self._board.flush()
         self._episodes.sync()
         self._validations.sync()
@@ -126,50 +134,15 @@ def require_extra() -> None:
 
 
 def read_records(path: Path) -> list[EpisodeRecord]:
-    """The episodes of a training; a torn last line is passed over, a file that is not there has none.
-
-    Raises:
-        DataError: A line is something else; names it.
-    """
-    return _read(path, EpisodeRecord)
-
-
-def read_validations(path: Path) -> list[ValidationResult]:
-    """The validations of a training likewise."""
-    return _read(path, ValidationResult)
-
-
-def _read(path: Path, kind: type[LineT]) -> list[LineT]:
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror}") from e
-    results: list[LineT] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            results.append(kind.model_validate_json(line))
-        except ValidationError as e:
-            raise DataError(f"{path}:{number}: not a line of a training", hint="the file is damaged") from e
-    return results
-
-
-ACCURACY, EARNED, LENGTH, EPSILON, VALIDATION_COLOR = "#3a9d5d", "#4269d0", "#d9822b", "#7a7f87", "#b5487a"
-"""Colours that can be told apart on white and on near-black; the page after is left as it is."""
-
-INK = "#6b7280"
+    """The episodes of a training run (see `read_json_lines`)."""
+    return read_json_lines(path, EpisodeRecord)
 
 
 def learning_curve(records: Sequence[EpisodeRecord], validations: Sequence[ValidationResult], title: str = "") -> str:
-    """Draw a training.
+    """The learning curve of a training as SVG: the same text for the same training.
 
-    The lines are means over the last `WINDOW` episodes, or as many as there are; a long chain is no good chain (see
-    `EpisodeRecord.length`), so the two stand next to each other.
-
-    Args:
-        records: Its episodes, in order.
-
-    Returns:
-        The SVG's text; the same for the same training.
+    The lines are moving means over `WINDOW` episodes. Accuracy and length are drawn one above the other, since a long
+    chain is no good chain (see `EpisodeRecord.length`).
 
     Raises:
         UserError: matplotlib is not installed.
@@ -184,11 +157,11 @@ def learning_curve(records: Sequence[EpisodeRecord], validations: Sequence[Valid
     x = [r.episode for r in records]
     at = [v.episode for v in validations]
     above.plot(x, moving_mean([float(r.correct) for r in records]), color=ACCURACY, label="right answers")
-    above.plot(x, moving_mean([r.earned for r in records]), color=EARNED, label="return")
+    above.plot(x, moving_mean([r.episode_return for r in records]), color=RETURN, label="return")
     middle.plot(x, moving_mean([float(r.length) for r in records]), color=LENGTH, label="blocks before the answer")
     below.plot(x, [r.epsilon for r in records], color=EPSILON, label="random actions (epsilon)")
     if validations:
-        mark = {"color": VALIDATION_COLOR, "marker": "o", "markersize": 4, "linewidth": 1}
+        mark = {"color": VALIDATION, "marker": "o", "markersize": 4, "linewidth": 1}
         above.plot(at, [v.accuracy for v in validations], label="right answers, held out, greedy", **mark)
         middle.plot(at, [v.length for v in validations], label="blocks, held out, greedy", **mark)
     below.set_xlabel("episode")
@@ -205,7 +178,7 @@ def learning_curve(records: Sequence[EpisodeRecord], validations: Sequence[Valid
 
 
 def moving_mean(values: Sequence[float], window: int = WINDOW) -> Array:
-    """The mean of each value and those before it, of up to `window` in all; as many means as values."""
+    """The mean of each value and those before it, up to `window` in all, `[values]`."""
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
     ends = np.arange(1, len(values) + 1)
     begins = np.maximum(0, ends - window)

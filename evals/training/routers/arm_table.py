@@ -167,7 +167,7 @@ def arm_table(
         models={"main": main, **({} if small is None else {"small": small})} | _others(runs),
         engines=_engines(runs, main),
         runs=tuple(run.label for run in runs),
-        datasets={run.manifest.plan.dataset.whole_name: run.manifest.plan.dataset.fingerprint for run in runs},
+        datasets={run.manifest.plan.dataset.full_name: run.manifest.plan.dataset.fingerprint for run in runs},
         seeds=tuple(sorted({seed for run in runs for seed in run.manifest.plan.seeds})),
         left_out=len({key for column in several for key in column.cells}) - len(shared),
     )
@@ -289,9 +289,9 @@ def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) 
         if fingerprint not in fingerprints or any(key[0] == fingerprint for key in results):
             continue
         task = opener(run.manifest.task)
-        if task.use.fingerprint != fingerprint:
+        if task.info.fingerprint != fingerprint:
             raise DataError(
-                f"the rows of {task.use.source} are not those that the run in {run.path} asked",
+                f"the rows of {task.info.source} are not those that the run in {run.path} asked",
                 hint="give the same data",
             )
         results |= {(fingerprint, name): item.question for name, item in task.items.items()}

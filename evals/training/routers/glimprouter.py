@@ -171,7 +171,7 @@ def fit_router(
         threshold=0.0,
         measured_rate=0.0,
         strict=strict,
-        dataset=plan.dataset.whole_name,
+        dataset=plan.dataset.full_name,
         fingerprint=plan.dataset.fingerprint,
         parameters=plan.parameters,
         version=__version__,

@@ -10,23 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, StoreError
 from reason.evals.training.navigator.episodes import EpisodeRecord
-from reason.evals.training.navigator.trainer import (
-    Checkpoint,
-    LineFile,
-    Place,
-    Progress,
-    load_checkpoint,
-    save_checkpoint,
-)
-from reason.reasoning.rlot.learning.learner import Learner, Transition
+from reason.evals.training.navigator.trainer import EpisodeState, NavigatorState, TrainingProgress
+from reason.evals.training.run_directory import Checkpoint, JsonLinesWriter, load_checkpoint, save_checkpoint
+from reason.reasoning.rlot.learner import Learner, Transition
+from safetensors.numpy import save_file
 from support.navigation_model import QUICK
 
 ALL = (True, True, True, True, True)
 
 
-def checkpoint_of(learner, places=()):
-    progress = Progress(begun=4, finished=2, steps=9, places=places)
-    return Checkpoint("abc", learner.state_dict(), progress, 2, 1, {"main": "m@1"})
+def checkpoint_of(learner, slots=()):
+    progress = TrainingProgress(begun=4, finished=2, steps=9, slots=slots)
+    return NavigatorState("abc", learner.state_dict(), progress, 2, 1, {"main": "m@1"}).to_checkpoint()
 
 
 @settings(max_examples=8)
@@ -36,7 +31,7 @@ def checkpoint_of(learner, places=()):
     st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4),
 )
 def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
-    path = tmp_path_factory.mktemp("c") / "checkpoint.npz"
+    path = tmp_path_factory.mktemp("c") / "checkpoint.safetensors"
     learner = Learner(QUICK, seed)
 
     def tell(some, reward, action, done):
@@ -46,10 +41,10 @@ def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
 
     for one in told:
         tell(learner, *one)
-    place = Place(problem=("d", "i"), actions=(0, 3), losses=tuple(losses), epsilon=0.1)
+    place = EpisodeState(problem=("d", "i"), actions=(0, 3), losses=tuple(losses), epsilon=0.1)
     save_checkpoint(checkpoint_of(learner, (place, None)), path)
-    found = load_checkpoint(path)
-    assert found.progress == Progress(begun=4, finished=2, steps=9, places=(place, None))
+    found = NavigatorState.from_checkpoint(load_checkpoint(path))
+    assert found.progress == TrainingProgress(begun=4, finished=2, steps=9, slots=(place, None))
     assert (found.plan, found.validated, found.validations, found.identities) == ("abc", 2, 1, {"main": "m@1"})
     other = Learner(QUICK, seed)
     other.load_state(found.learner)
@@ -60,7 +55,7 @@ def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
 
 
 def test_damaged_ones_are_named(tmp_path):
-    path = tmp_path / "checkpoint.npz"
+    path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(DataError, match="there is no checkpoint"):
         load_checkpoint(path)
     save_checkpoint(checkpoint_of(Learner()), path)
@@ -69,41 +64,45 @@ def test_damaged_ones_are_named(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(DataError, match="damaged"):
             load_checkpoint(path)
-    np.savez(path, checkpoint=np.frombuffer(json.dumps({"format": 2}).encode(), dtype=np.uint8))
+    save_file({}, path, metadata={"reason.training.checkpoint": json.dumps({"format": 2})})
     with pytest.raises(DataError, match="another version"):
         load_checkpoint(path)
-    np.savez(path, checkpoint=np.array([{"format": 1}], dtype=object))
-    with pytest.raises(DataError, match="damaged"):  # and nothing of it is run
+    np.savez(path, checkpoint=np.array([{"format": 1}], dtype=object))  # numpy names it checkpoint.safetensors.npz
+    path.with_name(f"{path.name}.npz").replace(path)
+    with pytest.raises(DataError, match="damaged"):  # nothing is unpickled
         load_checkpoint(path)
+    save_checkpoint(Checkpoint("abc", {}, {}), path)
+    with pytest.raises(DataError, match="holds no navigator"):
+        NavigatorState.from_checkpoint(load_checkpoint(path))
 
 
 def test_what_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
-        save_checkpoint(checkpoint_of(Learner()), tmp_path / "file" / "checkpoint.npz")
-    path = tmp_path / "checkpoint.npz"
+        save_checkpoint(checkpoint_of(Learner()), tmp_path / "file" / "checkpoint.safetensors")
+    path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(checkpoint_of(Learner()), path)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 def record(n):
     nothing = dict.fromkeys(("blocks", "states", "actions", "rewards"), ())
-    return EpisodeRecord(episode=n, dataset="d", item="i", length=0, earned=0, correct=False, **nothing)
+    return EpisodeRecord(episode=n, dataset="d", item="i", length=0, episode_return=0, correct=False, **nothing)
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 40))
 def test_lines_behind_the_checkpoint_are_written_anew(tmp_path_factory, written, keep, torn):
     path = tmp_path_factory.mktemp("l") / "lines.jsonl"
-    with LineFile(path, 0) as file:
+    with JsonLinesWriter(path, 0) as file:
         for n in range(1, written + 1):
             file.add(record(n))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:torn].replace(b"\n", b""))
     if keep > written:
         with pytest.raises(DataError, match=f"has {written} lines"):
-            LineFile(path, keep)
+            JsonLinesWriter(path, keep)
         return
-    with LineFile(path, keep) as file:
+    with JsonLinesWriter(path, keep) as file:
         for n in range(keep + 1, written + 1):
             file.add(record(n))
         file.sync()

@@ -15,10 +15,9 @@ from gymnasium.utils.env_checker import check_env
 from reason.core.errors import UserError
 from reason.evals.training.navigator import episodes as desk_module
 from reason.evals.training.navigator.environment import NavigationEnv
-from reason.evals.training.navigator.episodes import Navigation
-from reason.evals.training.navigator.plan import halves_of
-from reason.reasoning.rlot.learning.learner import Learner
-from reason.reasoning.rlot.learning.transition import Transition
+from reason.evals.training.navigator.episodes import TrainingEpisode
+from reason.evals.training.navigator.plan import split_problems
+from reason.reasoning.rlot.learner import Learner, Transition
 from support.navigation_model import SumsModel, SumsWorld, Workshop, plan_of, settings_of, step_chance
 from support.scripted_reward import ScriptedReward
 
@@ -79,8 +78,8 @@ def test_spaces_and_masks(make):
 
 def test_the_problem_is_drawn_or_named(make):
     env, _, plan, task = make()
-    halves = halves_of(plan, [task])
-    names = {f"sums/{p.item.id}" for p in halves.training}
+    split = split_problems(plan, [task])
+    names = {f"sums/{p.item.id}" for p in split.train}
     first = [env.reset(seed=4)[1]["problem"], *(env.reset()[1]["problem"] for _ in range(30))]
     again = [env.reset(seed=4)[1]["problem"], *(env.reset()[1]["problem"] for _ in range(30))]
     assert first == again
@@ -92,12 +91,12 @@ def test_the_problem_is_drawn_or_named(make):
     with pytest.raises(UserError, match="0 problems are called 'none'"):
         env.reset(options={"problem": "none"})
     held, *_ = make(held_out=True)
-    assert held.reset(seed=4)[1]["problem"] in {f"sums/{p.item.id}" for p in halves.held_out}
+    assert held.reset(seed=4)[1]["problem"] in {f"sums/{p.item.id}" for p in split.held_out}
 
 
 async def test_it_is_the_trainers_episode(make, tmp_path):
     env, _, plan, task = make(reward="potential")
-    (problem,) = [p for p in halves_of(plan, [task]).training if p.item.id == env_problem(env)]
+    (problem,) = [p for p in split_problems(plan, [task]).training if p.item.id == env_problem(env)]
     actions = [0, 1, 3, 2, 4]
     state, _ = await asyncio.to_thread(env.reset, options={"problem": problem.item.id})
     states, rewards = [tuple(state)], []
@@ -108,8 +107,8 @@ async def test_it_is_the_trainers_episode(make, tmp_path):
         if ended:
             break
     await asyncio.to_thread(env.close)
-    async with desk_module.open_desk(plan, [task], settings_of(tmp_path), tmp_path / "other.db") as desk:
-        navigation = Navigation(desk, problem)
+    async with desk_module.open_episode_resources(plan, [task], settings_of(tmp_path), tmp_path / "other.db") as desk:
+        navigation = TrainingEpisode(desk, problem)
         await navigation.begin()
         while not navigation.done:
             await navigation.act(actions[len(navigation.actions)])
@@ -126,7 +125,7 @@ def test_our_learner_learns_in_it(make):
     """What any library would do: reset, look at the mask, step."""
     env, _, plan, _ = make(questions=16)
     learner = Learner(plan.learning, 0)
-    earned = []
+    episode_return = []
     for episode in range(70):
         state, info = env.reset(seed=episode)
         ended, total = False, 0.0
@@ -138,8 +137,8 @@ def test_our_learner_learns_in_it(make):
             learner.observe(Transition(tuple(map(int, state)), action, reward, ended, tuple(map(int, after)), mask))
             state, total = after, total + reward
         learner.end_episode()
-        earned.append(total)
-    assert sum(earned[-10:]) == 10
+        episode_return.append(total)
+    assert sum(episode_return[-10:]) == 10
 
 
 def test_closing_gives_everything_back_and_opens_anew(make, tmp_path):

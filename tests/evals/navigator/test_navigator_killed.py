@@ -108,7 +108,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         assert run(cut, log, steps, delay) == (0 if last else -signal.SIGKILL)
         assert before & set(log.read_text().splitlines() if log.exists() else ()) == set()  # nothing is paid again
 
-    one, other = (load_checkpoint(folder / "work" / "checkpoint.npz") for folder in (whole, cut))
+    one, other = (load_checkpoint(folder / "work" / "checkpoint.safetensors") for folder in (whole, cut))
     assert one.progress == other.progress
     assert set(one.learner) == set(other.learner)
     for name, value in one.learner.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reason.core.errors import BackendUnavailable, LimitExceeded, UserError
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.training.navigator.episodes import Navigation, Spent, discounted
-from reason.evals.training.navigator.trainer import direct_answers
+from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
+from reason.core.store.sqlite import SqliteStore
+from reason.evals.training.navigator.episodes import TrainingEpisode, TrainingUsage, discounted_return
+from reason.evals.training.navigator.training import direct_answers
 from reason.reasoning.rlot.blocks import Block
 from support.block_model import BlockModel
 from support.navigation_model import SumsModel, SumsWorld, Workshop, step_chance
@@ -19,7 +19,7 @@ R, D, DB, RF, GA = Block
 
 async def walk(desk, problem, actions, **how):
     """Take actions until the end; the episode, and what each came to."""
-    navigation = Navigation(desk, problem, **how)
+    navigation = TrainingEpisode(desk, problem, **how)
     await navigation.begin()
     moved = []
     for action in actions:
@@ -39,9 +39,9 @@ async def test_a_chain_and_what_is_noted_of_it(tmp_path, monkeypatch):
     assert (record.chain, record.length) == ("R-Rf-Ga", 2)
     assert record.states == ((0, 0, 0, 1, 0, 0, 0), (3, 2, 1, 3, 2, 1, 3), (3, 2, 3, 3, 2, 2, 3), (3, 2, 3, 3, 2, 2, 3))
     assert record.rewards == (0.0, 0.0, 1.0)
-    assert record.earned == pytest.approx(0.81)
+    assert record.episode_return == pytest.approx(0.81)
     assert (record.correct, record.answer, record.forced) == (True, "7", False)
-    assert (record.scores_asked, record.scores_missing, record.calls) == (21, 0, 8)
+    assert (record.scores_requested, record.scores_missing, record.calls) == (21, 0, 8)
     assert (record.episode, record.epsilon, record.loss, record.steps) == (7, 0.5, 0.25, 20)
 
 
@@ -73,11 +73,11 @@ async def test_rewards_are_the_models_opinion_until_the_outcome_and_nothing_else
     model = ScriptedReward(lambda text: told.append(step_chance(text)) or told[-1])
     shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
     async with shop.desk(reward=reward) as (desk, problems):
-        navigation, moved = await walk(desk, problems[5], actions, substitutes=True)
+        navigation, moved = await walk(desk, problems[5], actions, substitute=True)
     rewards = [m.reward for m in moved]
     assert moved[-1].done
     if reward == "potential":
-        assert discounted(rewards, 0.9) == pytest.approx(0.9 ** (len(moved) - 1) * navigation.correct)
+        assert discounted_return(rewards, 0.9) == pytest.approx(0.9 ** (len(moved) - 1) * navigation.correct)
         return
     assert rewards[-1] == float(navigation.correct)
     if reward == "outcome":
@@ -94,14 +94,14 @@ def _last(call):
 
 async def test_masked_actions_are_refused_or_substituted(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).desk(parameters={"max_blocks": 1}) as (desk, problems):
-        strict = Navigation(desk, problems[1])
+        strict = TrainingEpisode(desk, problems[1])
         with pytest.raises(UserError, match="ended or not begun"):
             await strict.act(R)
         await strict.begin()
-        with pytest.raises(UserError, match="'refine' may not run"):
+        with pytest.raises(UserError, match="'refine' is not legal"):
             await strict.act(RF)
         await strict.close()
-        navigation, moved = await walk(desk, problems[1], [RF, D], substitutes=True)
+        navigation, moved = await walk(desk, problems[1], [RF, D], substitute=True)
         assert [m.block for m in moved] == [R, GA]
         assert navigation.actions == [RF, D]
         with pytest.raises(UserError, match="has ended"):
@@ -112,22 +112,22 @@ async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, mo
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.desk() as (desk, problems):
         first, _ = await walk(desk, problems[2], [R, RF, GA])
-        made, spent = len(shop.model.made), Spent(**vars(desk.spent))
-        assert (spent.reused_replies, spent.replies) == (0, made)
+        made, spent = len(shop.model.made), TrainingUsage(**vars(desk.usage))
+        assert (spent.reused_replies, spent.completions) == (0, made)
         second, _ = await walk(desk, problems[2], [R, RF, GA])
         assert len(shop.model.made) == made
         assert second.record(1) == first.record(1)  # what it would have cost is the same
-        assert (desk.spent.tokens, desk.spent.reused_replies) == (spent.tokens, made)
-        assert desk.spent.reused_tokens == spent.tokens
+        assert (desk.usage.tokens, desk.usage.reused_completions) == (spent.tokens, made)
+        assert desk.usage.reused_tokens == spent.tokens
         await walk(desk, problems[2], [R, D, GA])  # the bare problem and the first block are known
-        assert desk.spent.reused_replies == made + 4
+        assert desk.usage.reused_completions == made + 4
     store = await SqliteStore.open(tmp_path / "desk.db")
     (record,) = await store.list_runs()
-    assert record.id == first._visit.run.id
+    assert record.id == first._problem_run.run.id
     assert record.id.startswith(f"train-{desk.plan.digest}-")
     assert (record.status, record.answer["text"]) == ("finished", "Therefore, the answer (a number) is 5.")
     assert record.answer["answer"] == "5"  # the last visit's
-    assert await store.events(record.id) == []
+    assert await store.list_events(record.id) == []
     await store.aclose()
 
 
@@ -169,7 +169,7 @@ async def test_a_prompt_that_the_model_cannot_take_ends_the_episode_and_no_more(
     async with shop.desk() as (desk, problems):
         navigation, moved = await walk(desk, problems[9], [GA])
         assert (navigation.done, moved) == (True, [])
-        assert navigation.record(1).earned == 0.0
+        assert navigation.record(1).episode_return == 0.0
 
 
 async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
             raise BackendUnavailable("the server is gone")
 
     async with Workshop(monkeypatch, tmp_path, model=Gone(SumsWorld())).desk() as (desk, problems):
-        navigation = Navigation(desk, problems[1])
+        navigation = TrainingEpisode(desk, problems[1])
         with pytest.raises(BackendUnavailable):
             await navigation.begin()
         await navigation.close()
@@ -187,17 +187,17 @@ async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
 async def test_nothing_is_begun_that_could_exceed_the_tokens(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.desk() as (desk, problems):
-        most = Navigation(desk, problems[1]).most_tokens
+        most = TrainingEpisode(desk, problems[1]).most_tokens
     # decompose: list, five subtasks, summary, assessment and check; and the answer behind it
     assert most == 256 + 5 * 192 + 192 + 2 * 96 + 128
-    async with shop.desk(limit=most + 95) as (desk, problems):
-        navigation = Navigation(desk, problems[1])
+    async with shop.desk(max_tokens=most + 95) as (desk, problems):
+        navigation = TrainingEpisode(desk, problems[1])
         await navigation.begin()
-        spent = desk.spent.tokens
+        spent = desk.usage.tokens
         assert 0 < spent <= 95
-        with pytest.raises(LimitExceeded):
-            await Navigation(desk, problems[2]).begin() or await navigation.act(R) or await navigation.act(R)
-        assert desk.spent.tokens <= most + 95
+        with pytest.raises(BudgetExceeded):
+            await TrainingEpisode(desk, problems[2]).begin() or await navigation.act(R) or await navigation.act(R)
+        assert desk.usage.tokens <= most + 95
 
 
 async def test_direct_answers(tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ async def test_direct_answers(tmp_path, monkeypatch):
         assert made == 9
         assert await direct_answers(problems[:9], desk, 9) == right
         assert len(shop.model.made) == made
-    async with shop.desk(limit=512 * 2) as (desk, problems):
+    async with shop.desk(max_tokens=512 * 2) as (desk, problems):
         assert len(await direct_answers(problems[9:10], desk, 1)) == 1
-        with pytest.raises(LimitExceeded):
+        with pytest.raises(BudgetExceeded):
             await direct_answers(problems[10:], desk, 3)

@@ -6,14 +6,15 @@ import json
 
 import pytest
 from reason.core.settings import load_settings
-from reason.evals.plan import TaskSource
+from reason.evals.plan import DatasetSource
 from reason.evals.task import open_task
 from reason.evals.training.navigator import episodes as desk
-from reason.evals.training.navigator.plan import Schedule, make_training_plan
-from reason.evals.training.navigator.trainer import read_records, train
-from reason.reasoning.rlot.learning.learner import Learning
+from reason.evals.training.navigator.logs import read_records
+from reason.evals.training.navigator.plan import NavigatorTrainerConfig, make_navigator_plan
+from reason.evals.training.navigator.training import train_navigator
+from reason.reasoning.rlot.learner import LearningConfig
 from reason.reasoning.rlot.navigator import load_navigator
-from reason.serving.factory import open_model
+from reason.serving.factory import load_model
 
 pytestmark = pytest.mark.real
 
@@ -35,10 +36,10 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     data = tmp_path / "sums.jsonl"
     rows = [{"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(6)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = TaskSource(dataset=str(data))
+    source = DatasetSource(dataset=str(data))
     task = open_task(source)
     settings = load_settings(model="local/smollm2-135m", reward_model="judge/local/smollm2-135m", reuse="store")
-    model = await open_model("local/smollm2-135m", settings)
+    model = await load_model("local/smollm2-135m", settings)
     close = model.aclose
 
     async def open_once(*_):
@@ -47,27 +48,27 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     async def stay_open():
         """Three trainings share it."""
 
-    monkeypatch.setattr(desk, "open_model", open_once)
+    monkeypatch.setattr(desk, "load_model", open_once)
     monkeypatch.setattr(model, "aclose", stay_open)
-    plan = make_training_plan(
+    plan = make_navigator_plan(
         [task],
         settings,
         parameters={"limits": LIMITS, "max_blocks": 1},
         problems="all",
-        held_out=0.4,
+        holdout=0.4,
         reward="prm",
-        learning=Learning(batch=2, begins_at=2),
+        learning=LearningConfig(batch=2, learning_starts=2),
         parallel=2,
         validation=0,
     )
     work, out = tmp_path / "work", tmp_path / "navigator.safetensors"
 
     async def go(episodes, *, resume):
-        schedule = Schedule(episodes=episodes)
-        return await train(plan, [task], [source], work, out, settings, schedule=schedule, resume=resume)
+        schedule = NavigatorTrainerConfig(episodes=episodes)
+        return await train_navigator(plan, [task], [source], work, out, settings, schedule=schedule, resume=resume)
 
     first = await go(1, resume=False)
-    assert first.spent.replies > 0
+    assert first.usage.completions > 0
     second = await go(2, resume=True)
     assert second.records[:1] == first.records
     records = read_records(work / "episodes.jsonl")
@@ -78,7 +79,7 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
         assert r.rewards[-1] in (0.0, 1.0)
         assert r.length <= 1
     again = await go(2, resume=True)
-    assert (again.spent.tokens, again.spent.replies) == (second.spent.tokens, second.spent.replies)
+    assert (again.usage.tokens, again.usage.completions) == (second.usage.tokens, second.usage.completions)
     assert load_navigator(out).digest == again.navigator.digest == second.navigator.digest
     assert load_navigator(out).card.reward_model == "judge/local/smollm2-135m"
     await close()

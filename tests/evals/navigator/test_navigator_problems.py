@@ -1,4 +1,4 @@
-"""Which problems are trained on: halves that never meet, hard ones, and the held-out ones as a dataset of one's own."""
+"""Which problems are trained on: split that never meet, hard ones, and the held-out ones as a dataset of one's own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.answer import Answer, RunUsage
 from reason.core.errors import DataError, UserError
-from reason.core.question import Document, Question
+from reason.core.types import Answer, Document, Question, RunUsage
 from reason.evals.datasets.items import (
     ChoiceGold,
     Dataset,
@@ -22,19 +21,19 @@ from reason.evals.datasets.items import (
 )
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import Scorer
-from reason.evals.task import task_of
+from reason.evals.task import make_task
 from reason.evals.training.navigator.plan import (
-    Halves,
-    cut,
-    halves_of,
-    is_held_out,
-    make_training_plan,
-    problems_of,
+    ProblemSplit,
+    as_problems,
+    make_navigator_plan,
     read_problems,
+    split_by_digest,
+    split_problems,
     write_held_out,
     write_problems,
 )
-from reason.evals.training.navigator.trainer import hard_ones
+from reason.evals.training.navigator.training import hard_problems
+from reason.evals.training.splits import is_held_out
 from reason.reasoning.rlot.navigator import question_digest
 from support.eval_tasks import TextJudge, sums, sums_task
 from support.navigation_model import plan_of, settings_of
@@ -67,7 +66,7 @@ def problems(texts, dataset="d"):
     items = [
         Item(id=f"{i}", question=Question(text=text), gold=TextGold(answers=("yes",))) for i, text in enumerate(texts)
     ]
-    return problems_of(dataset, items)
+    return as_problems(dataset, items)
 
 
 def plain(text):
@@ -77,18 +76,18 @@ def plain(text):
 @given(question_lists(), question_lists(), st.floats(0, 0.99))
 def test_the_halves_never_meet(ours, theirs, share):
     """No question of the training half is held out: not in other letters, with other blanks, or in another dataset."""
-    halves = cut([*problems(ours), *problems(theirs, "e")], share)
-    trained = {plain(p.item.question.text) for p in halves.training}
-    held = {plain(p.item.question.text) for p in halves.held_out}
+    split = split_by_digest([*problems(ours), *problems(theirs, "e")], share)
+    trained = {plain(p.item.question.text) for p in split.train}
+    held = {plain(p.item.question.text) for p in split.held_out}
     assert trained & held == set()
-    assert {p.digest for p in halves.training} & {p.digest for p in halves.held_out} == set()
-    assert len(halves.training) + len(halves.held_out) == len(ours) + len(theirs)
+    assert {p.digest for p in split.train} & {p.digest for p in split.held_out} == set()
+    assert len(split.train) + len(split.held_out) == len(ours) + len(theirs)
 
 
 @given(question_lists(), st.permutations(range(12)), st.floats(0, 0.99))
 def test_the_half_depends_on_the_text_alone(texts, order, share):
     def training(listed):
-        return {p.item.question.text for p in cut(problems(listed), share).training}
+        return {p.item.question.text for p in split_by_digest(problems(listed), share).training}
 
     mixed = [texts[i] for i in order if i < len(texts)]
     assert training(mixed) == training(texts) & set(mixed)
@@ -104,37 +103,37 @@ def test_a_larger_share_only_adds(digest, a, b):
 
 
 def test_the_share_is_about_that():
-    halves = cut(problems([f"question {i}" for i in range(4000)]), 0.3)
-    assert 0.27 < len(halves.held_out) / 4000 < 0.33
+    split = split_by_digest(problems([f"question {i}" for i in range(4000)]), 0.3)
+    assert 0.27 < len(split.held_out) / 4000 < 0.33
 
 
 def test_a_limit_is_taken_before_the_cut(tmp_path):
     plan, task = plan_of(tmp_path, questions=20, limit=6)
-    halves = halves_of(plan, [task])
-    assert {p.item.id for p in (*halves.training, *halves.held_out)} == {f"sum-{i:03}" for i in range(6)}
-    whole = halves_of(plan.model_copy(update={"limit": None}), [task])
-    assert {p.key for p in halves.training} <= {p.key for p in whole.training}
+    split = split_problems(plan, [task])
+    assert {p.item.id for p in (*split.train, *split.held_out)} == {f"sum-{i:03}" for i in range(6)}
+    whole = split_problems(plan.model_copy(update={"limit": None}), [task])
+    assert {p.key for p in split.train} <= {p.key for p in whole.training}
 
 
 def test_an_empty_half_is_refused(tmp_path):
-    one, task = plan_of(tmp_path, questions=1, held_out=0.0)
+    one, task = plan_of(tmp_path, questions=1, holdout=0.0)
     with pytest.raises(UserError, match="nothing to validate on") as e:
-        halves_of(one, [task])
+        split_problems(one, [task])
     assert "--validation 0" in e.value.hint
     alone = one.model_copy(update={"validation": 0})
-    assert len(halves_of(alone, [task]).training) == 1
+    assert len(split_problems(alone, [task]).training) == 1
     digest = question_digest(next(iter(task.items.values())).question.text)
     share = (int(digest[:13], 16) + 1) / 16**13
     with pytest.raises(UserError, match="none of the 1 questions falls into the training half"):
-        halves_of(alone.model_copy(update={"held_out": share}), [task])
+        split_problems(alone.model_copy(update={"held_out": share}), [task])
 
 
 def test_hard_ones():
     some = problems(["a", "b", "c"])
     right = {p.key: p.item.question.text == "b" for p in some}
-    assert [p.item.question.text for p in hard_ones(some, right)] == ["a", "c"]
+    assert [p.item.question.text for p in hard_problems(some, right)] == ["a", "c"]
     with pytest.raises(UserError, match="answers all 3 training questions right") as e:
-        hard_ones(some, dict.fromkeys(right, True))
+        hard_problems(some, dict.fromkeys(right, True))
     assert "--problems all" in e.value.hint
 
 
@@ -142,26 +141,26 @@ def test_plans_that_cannot_be(tmp_path):
     task = sums_task(3)
     settings = settings_of(tmp_path)
     with pytest.raises(UserError, match="no dataset to train on"):
-        make_training_plan([], settings)
+        make_navigator_plan([], settings)
     with pytest.raises(UserError, match="sums is named twice"):
-        make_training_plan([task, sums_task(4)], settings)
+        make_navigator_plan([task, sums_task(4)], settings)
     for reward in ("prm", "potential"):
         with pytest.raises(UserError, match="no reward model was given") as e:
-            make_training_plan([task], settings, reward=reward)
+            make_navigator_plan([task], settings, reward=reward)
         assert "--reward-model" in e.value.hint
     with pytest.raises(UserError, match="replies again"):
-        make_training_plan([task], settings_of(tmp_path, reuse="none"))
+        make_navigator_plan([task], settings_of(tmp_path, reuse="none"))
     with pytest.raises(UserError, match="'policy' of rlot has no meaning"):
-        make_training_plan([task], settings, parameters={"policy": "fixed"})
+        make_navigator_plan([task], settings, parameters={"policy": "fixed"})
     with pytest.raises(UserError, match="max_blocks"):
-        make_training_plan([task], settings, parameters={"max_blocks": 0})
+        make_navigator_plan([task], settings, parameters={"max_blocks": 0})
     gold = TruthfulGold(best="a", correct=("a",), incorrect=("b",))
     items = (Item(id="t", question=Question(text="True?"), gold=gold),)
     truthful = Dataset(
         name="truthful", source="", licence="", warning="", items=items, size=1, fingerprint=fingerprint(items)
     )
     with pytest.raises(DataError, match="neither right nor wrong"):
-        make_training_plan([task_of(truthful, TextJudge)], settings)
+        make_navigator_plan([make_task(truthful, TextJudge)], settings)
 
 
 def test_what_decides_a_plan(tmp_path):
@@ -172,14 +171,14 @@ def test_what_decides_a_plan(tmp_path):
         other, _ = plan_of(tmp_path, **change)
         ((name, value),) = change.items()
         assert other.digest != plan.digest
-        assert plan.differs(other).startswith(f"{name} ")
-        assert plan.differs(other).endswith(json.dumps(value))
+        assert plan.differences(other).startswith(f"{name} ")
+        assert plan.differences(other).endswith(json.dumps(value))
     elsewhere = plan.model_copy(update={"local": plan.local.model_copy(update={"device": "cuda"})})
     assert elsewhere.digest != plan.digest
-    assert plan.differs(elsewhere) == 'local.device null → "cuda"'  # as of plans that were made before it could be said
+    assert plan.differences(elsewhere) == 'local.device null → "cuda"'  # as of plans that were made before it could be said
     # settings may say who navigates, and a training does not care
     settings = settings_of(tmp_path, strategies={"rlot": {"policy": "random", "max_blocks": 3}})
-    told = make_training_plan([sums_task(3)], settings)
+    told = make_navigator_plan([sums_task(3)], settings)
     assert told.parameters["max_blocks"] == 3
     assert "policy" not in told.parameters
 
@@ -194,7 +193,7 @@ def items_of_all_kinds():
         id="t",
         question=Question(text="Where?", documents=documents),
         gold=TextGold(answers=("Rome", "Roma")),
-        subject="places",
+        subject="slots",
         group="g",
     )
     yield Item(
@@ -208,7 +207,7 @@ def items_of_all_kinds():
 async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
     """What was right stays right, and what was wrong wrong, in the file that is written of them."""
     path = tmp_path / "held_out.jsonl"
-    (problem,) = problems_of("kinds", [item])
+    (problem,) = as_problems("kinds", [item])
     write_held_out(path, [problem])
     read = load_dataset(str(path), seed=None).items[0]
     assert read.id == f"kinds/{item.id}"
@@ -235,18 +234,18 @@ async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
 
 
 def test_the_chosen_problems_are_read_again(tmp_path):
-    some = problems_of("sums", sums(10).items)
-    halves = Halves(tuple(some[:6]), tuple(some[6:]))
+    some = as_problems("sums", sums(10).items)
+    split = ProblemSplit(tuple(some[:6]), tuple(some[6:]))
     path = tmp_path / "problems.jsonl"
-    assert read_problems(path, halves) is None
+    assert read_problems(path, split) is None
     direct = {p.key: i % 2 == 0 for i, p in enumerate(some[:6])}
-    write_problems(path, halves, direct, some[1:6:2])
-    assert read_problems(path, halves) == tuple(some[1:6:2])
+    write_problems(path, split, direct, some[1:6:2])
+    assert read_problems(path, split) == tuple(some[1:6:2])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["half"] for line in lines] == ["training"] * 6 + ["held-out"] * 4
     assert [line["direct"] for line in lines] == [True, False] * 3 + [None] * 4
     with pytest.raises(DataError, match="not of the questions of this training"):
-        read_problems(path, Halves(tuple(some[6:]), tuple(some[:6])))
+        read_problems(path, ProblemSplit(tuple(some[6:]), tuple(some[:6])))
     path.write_text("{\n")
     with pytest.raises(DataError, match="damaged"):
-        read_problems(path, halves)
+        read_problems(path, split)

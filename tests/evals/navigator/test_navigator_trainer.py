@@ -7,11 +7,11 @@ import random
 from collections import Counter
 
 import pytest
+from reason.core.concurrency import gather
 from reason.core.errors import BackendUnavailable, DataError
-from reason.core.together import gather
-from reason.evals.training.navigator.episodes import Navigation, each
-from reason.evals.training.navigator.trainer import Place, Progress, Trainer
-from reason.reasoning.rlot.learning.learner import Learner
+from reason.evals.training.navigator.episodes import TrainingEpisode, map_concurrently
+from reason.evals.training.navigator.trainer import EpisodeState, NavigatorTrainer, TrainingProgress
+from reason.reasoning.rlot.learner import Learner
 from support.navigation_model import SumsModel, SumsWorld, Workshop
 
 
@@ -24,7 +24,9 @@ def state_of(learner):
 
 async def run(desk, problems, episodes, *, parallel=4, seed=0, watch=lambda trainer: None):
     learner = Learner(desk.plan.learning, seed)
-    trainer = Trainer(problems, learner, lambda p: Navigation(desk, p), parallel=parallel, episodes=episodes, seed=seed)
+    trainer = NavigatorTrainer(
+        problems, learner, lambda p: TrainingEpisode(desk, p), parallel=parallel, episodes=episodes, seed=seed
+    )
     records = []
     while not trainer.done:
         watch(trainer)
@@ -54,7 +56,7 @@ async def test_it_is_the_same_whatever_the_timing(tmp_path, monkeypatch):
         folder.mkdir()
         async with Workshop(monkeypatch, folder, model=model).desk() as (desk, problems):
             records, learner, _ = await run(desk, problems, 30)
-            results.append((records, state_of(learner), desk.spent))
+            results.append((records, state_of(learner), desk.usage))
     assert results[0] == results[1] == results[2]
     records, state, _ = results[0]
     assert state["updates"] > 30
@@ -95,7 +97,7 @@ async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monke
         seen = []
 
         def watch(trainer):
-            under_way = [place.problem for place in trainer.progress().places if place is not None]
+            under_way = [place.problem for place in trainer.progress().slots if place is not None]
             assert len(under_way) == len(set(under_way))
             seen.append(len(under_way))
 
@@ -112,9 +114,9 @@ async def test_no_reply_is_generated_twice(tmp_path, monkeypatch):
     async with shop.desk() as (desk, problems):
         records, _, _ = await run(desk, problems[:6], 40)
     assert max(Counter(shop.model.made).values()) == 1
-    assert desk.spent.replies == len(shop.model.made)
-    assert desk.spent.replies + desk.spent.reused_replies == sum(r.calls for r in records)
-    assert desk.spent.tokens + desk.spent.reused_tokens == sum(r.tokens for r in records)
+    assert desk.usage.completions == len(shop.model.made)
+    assert desk.usage.completions + desk.usage.reused_completions == sum(r.calls for r in records)
+    assert desk.usage.tokens + desk.usage.reused_tokens == sum(r.tokens for r in records)
 
 
 async def test_schedules_are_counted_by_steps_and_episodes(tmp_path, monkeypatch):
@@ -147,7 +149,9 @@ async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkey
         while True:
             rounds += 3
             learner = Learner(desk.plan.learning, 0)
-            trainer = Trainer(problems, learner, lambda p: Navigation(desk, p), parallel=4, episodes=20, seed=0)
+            trainer = NavigatorTrainer(
+                problems, learner, lambda p: TrainingEpisode(desk, p), parallel=4, episodes=20, seed=0
+            )
             done = []
             for _ in range(rounds):
                 done += await trainer.round() if not trainer.done else []
@@ -157,14 +161,14 @@ async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkey
             await trainer.close()
             other = Learner(desk.plan.learning, 0)
             other.load_state(state)
-            again = Trainer(
+            again = NavigatorTrainer(
                 problems,
                 other,
-                lambda p: Navigation(desk, p),
+                lambda p: TrainingEpisode(desk, p),
                 parallel=4,
                 episodes=20,
                 seed=0,
-                progress=Progress.model_validate_json(progress.model_dump_json()),
+                progress=TrainingProgress.model_validate_json(progress.model_dump_json()),
             )
             await again.restore()
             assert again.progress() == progress
@@ -179,11 +183,11 @@ async def test_what_cannot_be_restored(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
 
         def trainer(place):
-            progress = Progress(begun=1, places=(place,))
-            return Trainer(
+            progress = TrainingProgress(begun=1, slots=(place,))
+            return NavigatorTrainer(
                 problems,
                 Learner(desk.plan.learning, 0),
-                lambda p: Navigation(desk, p),
+                lambda p: TrainingEpisode(desk, p),
                 parallel=1,
                 episodes=5,
                 seed=0,
@@ -191,9 +195,9 @@ async def test_what_cannot_be_restored(tmp_path, monkeypatch):
             )
 
         with pytest.raises(DataError, match="none of its problems"):
-            await trainer(Place(problem=("sums", "nowhere"))).restore()
+            await trainer(EpisodeState(problem=("sums", "nowhere"))).restore()
         with pytest.raises(DataError, match="ends earlier than it did"):
-            await trainer(Place(problem=problems[0].key, actions=(4, 0))).restore()
+            await trainer(EpisodeState(problem=problems[0].key, actions=(4, 0))).restore()
 
 
 async def test_an_error_of_one_episode_ends_the_others_and_is_raised(tmp_path, monkeypatch):
@@ -206,7 +210,9 @@ async def test_an_error_of_one_episode_ends_the_others_and_is_raised(tmp_path, m
     shop = Workshop(monkeypatch, tmp_path, model=Failing(SumsWorld()))
     async with shop.desk() as (desk, problems):
         learner = Learner(desk.plan.learning, 0)
-        trainer = Trainer(problems, learner, lambda p: Navigation(desk, p), parallel=4, episodes=50, seed=0)
+        trainer = NavigatorTrainer(
+            problems, learner, lambda p: TrainingEpisode(desk, p), parallel=4, episodes=50, seed=0
+        )
         with pytest.raises(BackendUnavailable):
             while True:
                 await trainer.round()
@@ -227,9 +233,9 @@ async def test_side_by_side_with_a_bound():
         under_way -= 1
         return 2 * i
 
-    assert await each(range(20), work, 3) == [2 * i for i in range(20)]
+    assert await map_concurrently(range(20), work, 3) == [2 * i for i in range(20)]
     assert most == 3
-    assert await each([], work, 3) == []
+    assert await map_concurrently([], work, 3) == []
     assert await gather([]) == []
 
 

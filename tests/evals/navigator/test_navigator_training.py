@@ -9,20 +9,14 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from reason.core.errors import BackendUnavailable, DataError, LimitExceeded, StoreError, UserError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.errors import BackendUnavailable, DataError, BudgetExceeded, StoreError, UserError
+from reason.core.store.sqlite import SqliteStore
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.training.navigator.plan import halves_of
-from reason.evals.training.navigator.trainer import (
-    NobodyWatches,
-    WorkFolder,
-    common_states,
-    learning_curve,
-    load_checkpoint,
-    moving_mean,
-    read_records,
-    read_training,
-)
+from reason.evals.training.navigator.logs import learning_curve, moving_mean, read_records
+from reason.evals.training.navigator.plan import split_problems
+from reason.evals.training.navigator.trainer import NavigatorState
+from reason.evals.training.navigator.training import TrainingObserver, common_states, read_navigator_manifest
+from reason.evals.training.run_directory import TrainingDirectory, load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator, question_digest
 from support.eval_tasks import sums_task
 from support.navigation_model import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
@@ -30,20 +24,20 @@ from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
 FILES = {
-    "checkpoint.npz",
+    "checkpoint.safetensors",
     "curve.svg",
     "episodes.jsonl",
     "held_out.jsonl",
     "navigator.safetensors",
     "problems.jsonl",
-    "spent.json",
+    "usage.json",
     "store.sqlite3",
     "tensorboard",
     "training.json",
 }
 
 
-class Ends(NobodyWatches):
+class Ends(TrainingObserver):
     """Cancels the training after so many samples have been finished."""
 
     def __init__(self, after):
@@ -59,10 +53,10 @@ class Ends(NobodyWatches):
 
 def learned(shop, work="work"):
     """All that must be the same: weights and learner bit for bit, the log, the card."""
-    checkpoint = load_checkpoint(shop.folder / work / "checkpoint.npz")
+    checkpoint = NavigatorState.from_checkpoint(load_checkpoint(shop.folder / work / "checkpoint.safetensors"))
     arrays = {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in checkpoint.learner.items()}
     navigator = load_navigator(shop.folder / work / "navigator.safetensors")
-    card = navigator.card.model_dump(exclude={"notes": {"generated_tokens", "reused_replies"}})
+    card = navigator.card.model_dump(exclude={"notes": {"generated_tokens", "reused_completions"}})
     return arrays, checkpoint.progress, shop.file("episodes.jsonl", work), navigator.digest, card
 
 
@@ -78,10 +72,10 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert [r.episode for r in records] == list(range(1, 31))
 
     plan, task = plan_of(tmp_path, problems="hard", seed=3)
-    halves = halves_of(plan, [task])
-    hard = {p.item.id for p in halves.training if int(p.item.id[4:]) % 4}
+    split = split_problems(plan, [task])
+    hard = {p.item.id for p in split.train if int(p.item.id[4:]) % 4}
     assert {r.item for r in records} <= hard
-    assert (trained.problems, trained.held_out) == (len(hard), len(halves.held_out))
+    assert (trained.problems, trained.held_out) == (len(hard), len(split.held_out))
 
     navigator = load_navigator(trained.out)
     card = navigator.card
@@ -94,11 +88,11 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert set(card.trained_on) == {question_digest(asked[name]) for name in hard}
     assert all(navigator.knows(asked[name].upper()) for name in hard)
     held_out = load_dataset(str(tmp_path / "work" / "held_out.jsonl")).items
-    assert [item.id for item in held_out] == [f"sums/{p.item.id}" for p in halves.held_out]
+    assert [item.id for item in held_out] == [f"sums/{p.item.id}" for p in split.held_out]
     assert not any(navigator.knows(item.question.text) for item in held_out)
-    manifest = read_training(tmp_path / "work")
+    manifest = read_navigator_manifest(tmp_path / "work")
     assert (manifest.plan, manifest.store) == (plan, "store.sqlite3")
-    assert json.loads(shop.file("spent.json")) == vars(trained.spent)
+    assert json.loads(shop.file("usage.json")) == vars(trained.usage)
 
 
 async def test_tensorboard_reads_the_scalars(tmp_path, monkeypatch):
@@ -106,13 +100,13 @@ async def test_tensorboard_reads_the_scalars(tmp_path, monkeypatch):
 
     shop = Workshop(monkeypatch, tmp_path)
     with pytest.raises(asyncio.CancelledError):
-        await shop.train(episodes=24, checkpoint_every=7, validate_every=10, watcher=Ends(300))
+        await shop.train(episodes=24, checkpoint_every=7, validate_every=10, observer=Ends(300))
     trained = await shop.train(episodes=24, checkpoint_every=7, validate_every=10, resume=True)
     board = EventAccumulator(str(tmp_path / "work" / "tensorboard"))
     board.Reload()
     numbers = list(range(1, 25))
     for tag, values in {
-        "episode/return": [r.earned for r in trained.records],
+        "episode/return": [r.episode_return for r in trained.records],
         "episode/correct": [float(r.correct) for r in trained.records],
         "episode/length": [r.length for r in trained.records],
         "learning/epsilon": [r.epsilon for r in trained.records],
@@ -151,7 +145,7 @@ async def test_interrupted_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path,
     resume = False
     while True:
         try:
-            end = await shop.train("cut", **how, resume=resume, watcher=Ends(rng.randint(3, 330)))
+            end = await shop.train("cut", **how, resume=resume, observer=Ends(rng.randint(3, 330)))
         except asyncio.CancelledError:
             asyncio.current_task().uncancel()
             cuts, resume = cuts + 1, True
@@ -163,11 +157,11 @@ async def test_interrupted_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path,
     assert learned(shop, "cut") == learned(shop, "whole")
     assert shop.file("validations.jsonl", "cut") == shop.file("validations.jsonl", "whole")
     # nothing was paid twice: what a cut lost was under way
-    assert end.spent.replies >= whole.spent.replies
+    assert end.usage.completions >= whole.usage.completions
     assert end.records == whole.records
 
 
-async def test_going_on_for_longer(tmp_path, monkeypatch):
+async def test_step_reward_for_longer(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     short = await shop.train(episodes=10)
     long = await shop.train(episodes=16, resume=True)
@@ -187,7 +181,7 @@ async def test_another_training_finds_the_replies_of_the_first(tmp_path, monkeyp
     for name, seed, place in (("one", 0, store), ("two", 1, store), ("alone", 1, None)):
         trained = await shop.train(name, episodes=30, questions=8, validation=1, seed=seed, store=place)
         made.append(set(shop.model.made))
-        assert len(made[-1]) == len(shop.model.made) == trained.spent.replies
+        assert len(made[-1]) == len(shop.model.made) == trained.usage.completions
         shop.model.made.clear()
     one, two, alone = made
     assert two == alone - one
@@ -198,19 +192,19 @@ async def test_a_limit_of_tokens_ends_it_with_a_navigator(tmp_path, monkeypatch)
     shop = Workshop(monkeypatch, tmp_path)
     whole = await shop.train("whole", episodes=20)
     limit = 9000
-    first = await shop.train("cut", episodes=20, tokens=limit)
+    first = await shop.train("cut", episodes=20, max_tokens=limit)
     assert first.stopped == "tokens"
-    assert first.spent.tokens <= limit
+    assert first.usage.tokens <= limit
     assert 0 < len(first.records) < 20
     assert load_navigator(first.out).card.episodes == len(first.records)
-    second = await shop.train("cut", episodes=20, tokens=200_000, resume=True)
+    second = await shop.train("cut", episodes=20, max_tokens=200_000, resume=True)
     assert second.stopped == "done"
     assert learned(shop, "cut") == learned(shop, "whole")
-    assert second.spent.tokens == whole.spent.tokens
-    with pytest.raises(LimitExceeded):
-        await shop.train("none", episodes=20, tokens=100)
-    with pytest.raises(LimitExceeded):
-        await shop.train("direct", episodes=20, problems="hard", tokens=600)
+    assert second.usage.tokens == whole.usage.tokens
+    with pytest.raises(BudgetExceeded):
+        await shop.train("none", episodes=20, max_tokens=100)
+    with pytest.raises(BudgetExceeded):
+        await shop.train("direct", episodes=20, problems="hard", max_tokens=600)
 
 
 async def test_validations_are_greedy_on_held_out_problems(tmp_path, monkeypatch):
@@ -221,7 +215,7 @@ async def test_validations_are_greedy_on_held_out_problems(tmp_path, monkeypatch
     assert trained.validations[-1].episode == 20
     assert {v.problems for v in trained.validations} == {5}
     plan, task = plan_of(tmp_path, validation=5)
-    held = {p.item.question.text for p in halves_of(plan, [task]).held_out}
+    held = {p.item.question.text for p in split_problems(plan, [task]).held_out}
     trained_on = {task.items[r.item].question.text for r in trained.records}
     assert trained_on & held == set()
     none = await shop.train("none", episodes=20, validate_every=0, validation=5)
@@ -250,7 +244,7 @@ async def test_what_is_refused_before_anything_is_spent(tmp_path, monkeypatch):
         await shop.train(episodes=6)
     with pytest.raises(UserError, match=r"holds another training: .*seed 0 → 5") as e:
         await shop.train(episodes=6, resume=True, seed=5)
-    assert "--work" in e.value.hint
+    assert "--run-dir" in e.value.hint
     with pytest.raises(UserError, match=r"holds another training: .*learning.gamma 0.9 → 0.5"):
         await shop.train(episodes=6, resume=True, learning=QUICK.model_copy(update={"gamma": 0.5}))
     with pytest.raises(DataError, match="holds no training"):
@@ -261,11 +255,11 @@ async def test_what_is_refused_before_anything_is_spent(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="cannot write"):
         await shop.train("file")
     with (
-        WorkFolder(tmp_path / "work"),
-        pytest.raises(UserError, match="another process works in"),
+        TrainingDirectory(tmp_path / "work"),
+        pytest.raises(UserError, match="another process"),
     ):
         await shop.train(episodes=6, resume=True)
-    (tmp_path / "work" / "checkpoint.npz").write_bytes(b"no checkpoint")
+    (tmp_path / "work" / "checkpoint.safetensors").write_bytes(b"no checkpoint")
     with pytest.raises(DataError, match="is damaged"):
         await shop.train(episodes=6, resume=True)
     assert shop.opened == opened
@@ -287,7 +281,7 @@ async def test_logs_that_are_shorter_than_the_checkpoint_are_refused(tmp_path, m
     log = tmp_path / "work" / "episodes.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole[: whole.index(b"\n") + 1])
-    with pytest.raises(DataError, match="has 1 lines, and the checkpoint stands behind 6"):
+    with pytest.raises(DataError, match="has 1 lines, fewer than the 6 of the checkpoint"):
         await shop.train(episodes=9, resume=True)
     log.write_bytes(b"{}\n" + whole)
     with pytest.raises(DataError, match="episodes.jsonl:1: not a line of a training"):
@@ -320,7 +314,7 @@ async def test_a_model_that_fails_leaves_what_there_is(tmp_path, monkeypatch):
     with pytest.raises(BackendUnavailable):
         await shop.train("cut", episodes=14, checkpoint_every=1000)
     assert not (tmp_path / "cut" / "navigator.safetensors").exists()
-    assert json.loads(shop.file("spent.json", "cut"))["replies"] > 100
+    assert json.loads(shop.file("usage.json", "cut"))["completions"] > 100
     shop.model.limit = 10**9
     await shop.train("cut", episodes=14, resume=True)
     await shop.train("whole", episodes=14)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from reason.core.errors import UserError
 from reason.core.settings import load_settings
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.training.navigator.plan import is_held_out
+from reason.core.store.sqlite import SqliteStore
 from reason.evals.training.routers import fitting as gathering
 from reason.evals.training.routers.arm_table import arm_table
 from reason.evals.training.routers.auto import train_auto
-from reason.evals.training.routers.fitting import Gathered, gather_signals
+from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.evals.training.routers.question_router import needed_of, train_question_router
-from reason.routers.features import ENTROPY, Signals, named_signals
+from reason.evals.training.splits import is_held_out
+from reason.routers.features import ENTROPY, QuestionFeatures, named_features
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way
 from support.word_vectors import WordVectors
@@ -43,7 +43,7 @@ def table(data):
 
 @pytest.fixture(scope="module")
 def gathered(table):
-    return Gathered(tuple(Signals(named_signals(q)) for q in table.questions))
+    return QuestionSignals(tuple(QuestionFeatures(named_features(q)) for q in table.questions))
 
 
 def test_the_router_sends_hard_questions_to_the_dear_way_and_is_worth_it(table, gathered):
@@ -83,7 +83,9 @@ def test_outcomes_that_no_signal_tells_give_every_question_the_same_arm(data):
         way(data, "self-consistency", lambda i: float(luck[i] < 0.6), lambda i: 200),
     ]
     table = arm_table(runs)
-    trained = train_auto(table, Gathered(tuple(Signals(named_signals(q)) for q in table.questions)), price=0.0)
+    trained = train_auto(
+        table, QuestionSignals(tuple(QuestionFeatures(named_features(q)) for q in table.questions)), price=0.0
+    )
     assert all(a.right.constant for a in trained.file.arms)
     assert all(b.over_lots.value < 0.05 for b in trained.crossed.beside)
 
@@ -91,9 +93,9 @@ def test_outcomes_that_no_signal_tells_give_every_question_the_same_arm(data):
 def test_too_few_questions_are_refused(table, gathered):
     few = table.only(range(6))
     with pytest.raises(UserError, match="too few for 5 folds"):
-        train_auto(few, Gathered(gathered.signals[:6]), price=0.1)
+        train_auto(few, QuestionSignals(gathered.signals[:6]), price=0.1)
     with pytest.raises(UserError, match="none of the 1 questions is"):
-        train_auto(table.only([0]), Gathered(gathered.signals[:1]), price=0.1, holdout=0.5)
+        train_auto(table.only([0]), QuestionSignals(gathered.signals[:1]), price=0.1, holdout=0.5)
 
 
 # -- the question router
@@ -151,14 +153,14 @@ def test_runs_of_one_model_are_no_question_router(table, gathered):
 def opened(monkeypatch):
     model, words = ScriptedModel(replies("a.", "b.", "c.")), WordVectors(dimension=17)
 
-    async def open_model(*_):
+    async def load_model(*_):
         return model
 
-    async def open_embedding(*_):
+    async def load_embedding_model(*_):
         return words
 
-    monkeypatch.setattr(gathering, "open_model", open_model)
-    monkeypatch.setattr(gathering, "open_embedding", open_embedding)
+    monkeypatch.setattr(gathering, "load_model", load_model)
+    monkeypatch.setattr(gathering, "load_embedding_model", load_embedding_model)
     return model, words
 
 
@@ -167,16 +169,16 @@ async def test_every_question_is_looked_at_once(opened, tmp_path):
     settings = load_settings(store=tmp_path / "runs.sqlite3")
     questions = [asked(i) for i in range(20)]
     heard = []
-    first = await gather_signals(
+    first = await compute_signals(
         questions, settings, model="scripted", identity="scripted@1", watch=lambda *n: heard.append(n)
     )
-    assert [s.named["numerals"] for s in first.signals] == [named_signals(q)["numerals"] for q in questions]
+    assert [s.named["numerals"] for s in first.signals] == [named_features(q)["numerals"] for q in questions]
     assert all(s.named[ENTROPY] == pytest.approx(np.log(3)) for s in first.signals)
     assert (first.embedding_identity, len(first.signals[0].vector)) == ("words-1", 17)
     assert heard[-1] == (20, 20)
     assert model.closed
     embedded = len(words.asked)
-    assert await gather_signals(questions, settings, model="scripted") == first
+    assert await compute_signals(questions, settings, model="scripted") == first
     assert len(words.asked) == embedded
     store = await SqliteStore.open(settings.store)
     runs = await store.list_runs(100)
@@ -189,23 +191,23 @@ async def test_no_model_is_opened_that_is_not_looked_at(opened, tmp_path, monkey
     async def never(*_):
         raise AssertionError("opened")
 
-    monkeypatch.setattr(gathering, "open_model", never)
-    found = await gather_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    monkeypatch.setattr(gathering, "load_model", never)
+    found = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
     assert ENTROPY not in found.signals[0].named
 
 
 async def test_another_model_than_the_runs_is_refused(opened, tmp_path):
     settings = load_settings(store=tmp_path / "r.sqlite3")
     with pytest.raises(UserError, match="made with other@1, and scripted is scripted@1 here"):
-        await gather_signals([asked(1)], settings, model="scripted", identity="other@1")
+        await compute_signals([asked(1)], settings, model="scripted", identity="other@1")
 
 
 async def test_an_embedding_that_cannot_be_had_is_done_without(opened, tmp_path, monkeypatch):
     async def missing(*_):
         raise UserError("no such extra")
 
-    monkeypatch.setattr(gathering, "open_embedding", missing)
-    found = await gather_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    monkeypatch.setattr(gathering, "load_embedding_model", missing)
+    found = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
     assert (found.missing, found.embedding, found.signals[0].vector) == ("no such extra", "", ())
 
 
@@ -226,8 +228,8 @@ async def test_looking_can_be_cancelled_and_goes_on(opened, tmp_path, monkeypatc
     settings = load_settings(store=tmp_path / "r.sqlite3")
     questions = [asked(i) for i in range(40)]
     with monkeypatch.context() as patched:
-        patched.setattr(gathering, "open_model", open_slow)
-        task = asyncio.ensure_future(gather_signals(questions, settings, model="scripted"))
+        patched.setattr(gathering, "load_model", open_slow)
+        task = asyncio.ensure_future(compute_signals(questions, settings, model="scripted"))
         while len(words.asked) < 3:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -239,6 +241,6 @@ async def test_looking_can_be_cancelled_and_goes_on(opened, tmp_path, monkeypatc
     await store.aclose()
     assert set(status) <= {"finished", "interrupted"}
     before = len(words.asked)
-    found = await gather_signals(questions, settings, model="scripted")
+    found = await compute_signals(questions, settings, model="scripted")
     assert len(found.signals) == 40
     assert len(words.asked) - before <= 40 - status.count("finished")

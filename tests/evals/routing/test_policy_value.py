@@ -9,34 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.evals.training.routers.auto import (
-    Told,
+    PredictedArms,
     _Policy,
     at_price,
-    beside_ways,
-    best_lot,
-    chosen,
+    best_random_mix,
+    choose_arms,
+    compare_with_arms,
     prices_of,
-    worth_beside,
+    value_over_arms,
 )
 
 # four questions; the dear way gets all right, the cheap one the first two
 RIGHT = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
 COST = np.array([[10.0, 100.0]] * 4)
 ALONE = np.arange(4)
-KNOWING = Told(np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9], [0.1, 0.9]]), COST)
+KNOWING = PredictedArms(np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9], [0.1, 0.9]]), COST)
 
 
 def test_the_choice_by_hand():
-    assert chosen(KNOWING, 0.0).tolist() == [0, 0, 1, 1]  # of equal chances the cheaper
-    assert chosen(KNOWING, 8.8).tolist() == [0, 0, 1, 1]  # 0.8 more right for 90 tokens more: worth up to 8.89
-    assert chosen(KNOWING, 9.0).tolist() == [0, 0, 0, 0]
+    assert choose_arms(KNOWING, 0.0).tolist() == [0, 0, 1, 1]  # of equal chances the cheaper
+    assert choose_arms(KNOWING, 8.8).tolist() == [0, 0, 1, 1]  # 0.8 more right for 90 tokens more: worth up to 8.89
+    assert choose_arms(KNOWING, 9.0).tolist() == [0, 0, 0, 0]
     found = at_price(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=100)
     assert (found.right, found.cost, found.shares) == (1.0, 55.0, (0.5, 0.5))
     assert found.over_lots.value == pytest.approx(0.25)
 
 
 def test_a_router_that_knows_is_better_at_equal_tokens_than_any_lot():
-    cheap, dear = beside_ways(KNOWING, RIGHT, COST, ALONE, resamples=200)
+    cheap, dear = compare_with_arms(KNOWING, RIGHT, COST, ALONE, resamples=200)
     assert (cheap.right, cheap.cost, cheap.reach) == (0.5, 10.0, "equal")
     assert (cheap.auto_right, cheap.difference.value) == (0.5, 0.0)
     assert cheap.difference.interval is None  # it is the same policy: nothing differs
@@ -44,15 +44,15 @@ def test_a_router_that_knows_is_better_at_equal_tokens_than_any_lot():
     assert (dear.reach, dear.auto_right, dear.auto_cost) == ("auto costs less", 1.0, 55.0)
     assert dear.difference.value == 0.0
     assert dear.over_lots.value == pytest.approx(0.25)  # half of each way at 55 tokens: 0.75 right
-    worth = worth_beside(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=200)
+    worth = value_over_arms(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=200)
     assert [w.value for w in worth] == pytest.approx([0.5 - 0.045, 0.045])
 
 
 def test_between_two_policies_the_cost_is_met_exactly():
     right = np.hstack([RIGHT, [[1.0], [0.0], [1.0], [0.0]]])
     cost = np.hstack([COST, [[40.0]] * 4])
-    told = Told(np.hstack([KNOWING.right, [[0.3]] * 4]), cost)
-    middle = beside_ways(told, right, cost, ALONE, resamples=200)[2]
+    told = PredictedArms(np.hstack([KNOWING.right, [[0.3]] * 4]), cost)
+    middle = compare_with_arms(told, right, cost, ALONE, resamples=200)[2]
     assert middle.reach == "equal"
     assert middle.auto_cost == pytest.approx(40.0)
     # a third of the way from 55 tokens (all right) to 10 (half right)
@@ -65,18 +65,18 @@ def test_a_router_that_knows_nothing_is_no_better_than_a_lot():
     n = 400
     right = (rng.random((n, 3)) < [0.4, 0.6, 0.7]).astype(float)
     cost = rng.uniform(0.8, 1.2, (n, 3)) * [20, 100, 400]
-    flat = Told(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
-    for found in beside_ways(flat, right, cost, np.arange(n), resamples=500):
+    flat = PredictedArms(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
+    for found in compare_with_arms(flat, right, cost, np.arange(n), resamples=500):
         assert found.difference.value == pytest.approx(0, abs=1e-9)
         assert found.over_lots.value <= 1e-9
 
 
 def test_intervals_hold_what_chance_would_give():
     rng = np.random.default_rng(1)
-    noise = Told(rng.random((300, 2)), np.tile([10.0, 11.0], (300, 1)))
+    noise = PredictedArms(rng.random((300, 2)), np.tile([10.0, 11.0], (300, 1)))
     right = (rng.random((300, 2)) < 0.5).astype(float)
     cost = np.tile([10.0, 11.0], (300, 1))
-    for found in beside_ways(noise, right, cost, np.arange(300), resamples=1000):
+    for found in compare_with_arms(noise, right, cost, np.arange(300), resamples=1000):
         if found.over_lots.interval is not None:
             assert found.over_lots.interval.low < 0.1
             assert found.over_lots.interval.high > -0.1
@@ -86,13 +86,13 @@ def test_intervals_hold_what_chance_would_give():
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_the_told_cost_falls_with_the_price_and_every_choice_is_among_the_prices(seed, ways):
     rng = np.random.default_rng(seed)
-    told = Told(rng.random((6, ways)), rng.uniform(1, 100, (6, ways)))
+    told = PredictedArms(rng.random((6, ways)), rng.uniform(1, 100, (6, ways)))
     prices = prices_of(told)
-    costs = [told.cost[np.arange(6), chosen(told, p)].mean() for p in prices]
+    costs = [told.cost[np.arange(6), choose_arms(told, p)].mean() for p in prices]
     assert prices[0] == 0
     assert all(a >= b - 1e-9 for a, b in itertools.pairwise(costs))
-    assert chosen(told, prices[0]).tolist() == told.right.argmax(axis=1).tolist()
-    assert chosen(told, prices[-1]).tolist() == told.cost.argmin(axis=1).tolist()
+    assert choose_arms(told, prices[0]).tolist() == told.right.argmax(axis=1).tolist()
+    assert choose_arms(told, prices[-1]).tolist() == told.cost.argmin(axis=1).tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,7 +103,7 @@ def test_the_best_lot_is_that_of_a_fine_search(seed, cost):
         _Policy(np.full(2, float(r)), np.full(2, float(c)))
         for r, c in zip(rng.random(4), rng.uniform(5, 100, 4), strict=True)
     ]
-    found = best_lot(singles, cost).mean()
+    found = best_random_mix(singles, cost).mean()
     cheapest = min(singles, key=lambda s: s.cost.mean())
     best = cheapest.right.mean() if cost < cheapest.cost.mean() else -1.0
     for a in singles:

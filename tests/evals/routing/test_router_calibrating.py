@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.plan import EvalPlan
-from reason.evals.results import Row
-from reason.evals.training.routers.glimprouter import calibration_plan, fit_router, pool, save_router
+from reason.evals.results import ResultRow
+from reason.evals.training.routers.glimprouter import calibration_plan, fit_router, pool_entropies, save_router
 from reason.routers.router_files import load_glimprouter_file
 from support.calibration_maps import failed_row, make_plan, make_row
 from support.eval_tasks import sums_task
@@ -28,7 +28,7 @@ def plan(**parameters: Any) -> EvalPlan:
     return make_plan(strategy=strategy, parameters=given, models=models)
 
 
-def row(name: str, **changed: Any) -> Row:
+def row(name: str, **changed: Any) -> ResultRow:
     return make_row(name, None, True, engines=changed.pop("engines", ENGINES), **changed)
 
 
@@ -44,7 +44,7 @@ def noted(*entropies: float | None, kind: str = "top_k", k: int = 20, writers: l
 def test_entropies_are_pooled_over_steps() -> None:
     rows = [row("a"), row("b"), row("c"), failed_row("d", None)]
     notes = [noted(0.5, None, 1.5), noted(1.0, writers=["large"]), noted(), None]
-    found = pool(rows, notes)
+    found = pool_entropies(rows, notes)
     assert found.entropies == (0.5, 1.5, 1.0)
     assert (found.entropy, found.k, found.questions, found.without, found.by_large) == ("top_k", 20, 2, 2, 1)
     assert found.share(1.0, strict=False) == pytest.approx(2 / 3)
@@ -108,11 +108,11 @@ def test_runs_that_cannot_be_calibrated_on(changed: dict[str, Any], why: str) ->
 def test_notes_that_cannot_be_pooled() -> None:
     rows = [row("a"), row("b")]
     with pytest.raises(UserError, match=r"several kinds: full \(k=0\), top_k \(k=20\)"):
-        pool(rows, [noted(1.0), noted(1.0, kind="full", k=0)])
+        pool_entropies(rows, [noted(1.0), noted(1.0, kind="full", k=0)])
     with pytest.raises(UserError, match="of a kind that is not known: guessed"):
-        pool(rows, [noted(1.0), noted(1.0, kind="guessed")])
+        pool_entropies(rows, [noted(1.0), noted(1.0, kind="guessed")])
     with pytest.raises(UserError, match="no step of the run has an entropy"):
-        pool(rows, [None, noted(None, None)])
+        pool_entropies(rows, [None, noted(None, None)])
 
 
 def test_rows_of_several_models_are_refused() -> None:

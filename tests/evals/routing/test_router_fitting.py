@@ -5,24 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reason.evals.training.routers.fitting import (
-    Choice,
+    LineComplexity,
     candidates_of,
-    choose,
+    choose_complexity,
+    feature_matrix,
     fit_right,
     fit_tokens,
     make_space,
-    rows_of,
 )
-from reason.routers.features import ENTROPY, Signals
+from reason.routers.features import ENTROPY, QuestionFeatures
 from reason.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
-from reason.routers.router_files import chance_of
+from reason.routers.router_files import probability_of
 
 
 def cases(n, seed=0, width=12):
     """Questions with two signals and a vector, of which `telling` moves everything and `idle` nothing."""
     rng = np.random.default_rng(seed)
     signals = [
-        Signals({"telling": float(a), "idle": float(b), "same": 1.0}, None, tuple(map(float, rng.normal(size=width))))
+        QuestionFeatures(
+            {"telling": float(a), "idle": float(b), "same": 1.0}, None, tuple(map(float, rng.normal(size=width)))
+        )
         for a, b in rng.normal(size=(n, 2))
     ]
     return signals, rng
@@ -37,7 +39,7 @@ def test_a_space_has_what_varies_in_standard_units():
     space = make_space(signals, embedding="test/words", embedding_identity="words-1", components=5)
     assert space.names == ("telling", "idle")
     assert len(space.axes) == 5
-    x = rows_of(space, signals)
+    x = feature_matrix(space, signals)
     assert np.allclose(x.mean(axis=0), 0, atol=1e-6)
     assert np.allclose(x.std(axis=0), 1, atol=1e-6)
     assert np.allclose(x[:, 2:].T @ x[:, 2:] / 50, np.eye(5), atol=1e-5)  # components are uncorrelated
@@ -48,7 +50,7 @@ def test_a_space_has_what_varies_in_standard_units():
 
 def test_an_entropy_on_two_scales_is_left_out_and_one_missing_is_averaged_over():
     def one(entropy, support):
-        return Signals({"a": entropy * 2, **({ENTROPY: entropy} if support else {})}, support)
+        return QuestionFeatures({"a": entropy * 2, **({ENTROPY: entropy} if support else {})}, support)
 
     mixed = [one(1.0, "full"), one(2.0, "top_k"), one(3.0, "full")]
     assert make_space(mixed).names == ("a",)
@@ -61,10 +63,10 @@ def test_candidates_begin_with_a_constant_and_grow():
     signals, _ = cases(30, width=6)
     space = make_space(signals, embedding="w", embedding_identity="w-1")
     found = candidates_of(space)
-    assert found[0] == Choice()
+    assert found[0] == LineComplexity()
     assert [c.components for c in found[1:]] == sorted(c.components for c in found[1:])
     assert {c.components for c in found} == {0, 4, 6}
-    assert candidates_of(make_space([])) == [Choice()]
+    assert candidates_of(make_space([])) == [LineComplexity()]
 
 
 def test_no_signal_gives_the_base_rate():
@@ -73,17 +75,17 @@ def test_no_signal_gives_the_base_rate():
         signals, rng = cases(120, seed)
         space = make_space(signals, embedding="w", embedding_identity="w-1")
         y = (rng.random(120) < 0.3).astype(float)
-        found = fit_right(space, rows_of(space, signals), y, names(120))
+        found = fit_right(space, feature_matrix(space, signals), y, names(120))
         constants += found.constant
         if found.constant:
-            assert chance_of(found.intercept) == pytest.approx(y.mean())
+            assert probability_of(found.intercept) == pytest.approx(y.mean())
     assert constants >= 8
 
 
 def test_a_signal_is_found_and_has_its_size():
     signals, rng = cases(600)
     space = make_space(signals, embedding="w", embedding_identity="w-1")
-    x = rows_of(space, signals)
+    x = feature_matrix(space, signals)
     y = (rng.random(600) < sigmoid(-0.5 + 1.5 * x[:, 0])).astype(float)
     found = fit_right(space, x, y, names(600))
     assert not found.constant
@@ -111,12 +113,12 @@ def test_groups_are_never_cut():
     group = np.repeat(np.arange(12), 10)
     mark = rng.normal(size=(12, 8))[group]
     y = (rng.random(12) < 0.5).astype(float)[group]
-    signals = [Signals({f"m{j}": float(v) for j, v in enumerate(row)}) for row in mark]
+    signals = [QuestionFeatures({f"m{j}": float(v) for j, v in enumerate(row)}) for row in mark]
     space = make_space(signals)
-    x = rows_of(space, signals)
+    x = feature_matrix(space, signals)
 
     def chosen(groups):
-        return choose(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
+        return choose_complexity(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
 
     assert chosen(names(120)).penalty is not None
-    assert chosen([str(g) for g in group]) == Choice()
+    assert chosen([str(g) for g in group]) == LineComplexity()
