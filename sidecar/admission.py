@@ -1,7 +1,8 @@
-"""`AdmissionFilter`: how many runs are under way at once, who waits for a turn, and who is sent away.
+"""`AdmissionQueue`: how many runs are in flight at once, who waits for a slot, and who is rejected.
 
-Turns go round the tenants that wait, one each, and within a tenant to whoever came first. Where the queue is full, the
-tenant with the longest line gives way to one with a shorter line: nobody can fill the queue for the others.
+Slots go round the waiting tenants, one each, and within a tenant first come, first served. Where the queue is full, the
+tenant with the longest queue gives way to one with a shorter queue, so that no tenant can fill the queue for the
+others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
 
 AdmissionObserver = Callable[[int, int], None]
-"""Hears how many runs are under way and how many callers wait, whenever that changes; must be quick."""
+"""Receives how many runs are in flight and how many callers wait, whenever that changes; must be quick."""
 
 INITIAL_RUN_S = 5.0
 MAX_RETRY_AFTER_S = 60.0
@@ -27,19 +28,20 @@ MAX_RETRY_AFTER_S = 60.0
 class _Waiter:
     """A caller in line; `turn` ends with the turn, or with why there is none."""
 
-    turn: asyncio.Future[None]
-    patient: bool
+    slot: asyncio.Future[None]
+    unlimited: bool
 
 
-class Admission:
+class AdmissionQueue:
     """Turns for runs. Used from one event loop; every method is atomic there.
 
     Args:
-        max_runs: Most runs under way at once.
-        max_waiting: Most callers that wait, all tenants together and patient ones not counted; more are sent away.
+        max_runs: Maximum number of runs in flight at once.
+        max_waiting: Maximum number of callers that wait, all tenants together and patient ones not counted; more are
+            sent away.
         max_wait_s: Longest wait, in seconds.
-        told: Hears of every change.
-        gave_up: Hears of each caller that was cancelled while it waited.
+        on_change: Receives every change.
+        on_abandoned: Receives each caller that was cancelled while it waited.
         clock: Monotonic seconds; replaced in tests.
     """
 
@@ -49,103 +51,103 @@ class Admission:
         max_waiting: int,
         max_wait_s: float,
         *,
-        told: AdmissionObserver | None = None,
-        gave_up: Callable[[], None] | None = None,
+        on_change: AdmissionObserver | None = None,
+        on_abandoned: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_runs, self._max_waiting, self._max_wait_s = max_runs, max_waiting, max_wait_s
-        self._told, self._gave_up, self._clock = told, gave_up, clock
-        self._lines: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._on_change, self._on_abandoned, self._clock = on_change, on_abandoned, clock
+        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """Who waits, by tenant; the tenant whose turn is next comes first, and none is empty."""
         self._closed = False
-        self._held_s = INITIAL_RUN_S
+        self._mean_run_s = INITIAL_RUN_S
         self.in_flight = 0
         """Turns that are taken."""
 
     @property
     def waiting(self) -> int:
         """Callers that wait."""
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._queues.values()))
 
     @asynccontextmanager
-    async def turn(self, tenant: str, *, patient: bool = False) -> AsyncIterator[None]:
+    async def slot(self, tenant: str, *, unlimited: bool = False) -> AsyncIterator[None]:
         """Hold a turn; wait for one where all are taken.
 
         Args:
             tenant: On whose behalf.
-            patient: Wait as long as it takes, and also where the queue is full: for runs that nobody waits for.
+            unlimited: Wait as long as it takes, and also where the queue is full: for runs that no one waits for.
 
         Raises:
             ServerBusy: The queue is full, or no turn came in time.
             ShuttingDown: No new runs are taken.
         """
-        await self._enter(tenant, patient)
+        await self._enter(tenant, unlimited)
         begun = self._clock()
         try:
             yield
         finally:
-            # the last runs count most; what a run holds a turn for is all that is known of when the next is free
-            self._held_s += (self._clock() - begun - self._held_s) / 8
+            # the last runs count most; how long a run holds a slot is all that is known of when the next is free
+            self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
             self._leave()
 
     def close(self) -> None:
-        """Take no new runs, and send away whoever waits; idempotent."""
+        """Take no new runs, and send away anyone who waits; idempotent."""
         self._closed = True
-        lines, self._lines = self._lines, OrderedDict()
-        for line in lines.values():
-            for one in line:
+        queues, self._queues = self._queues, OrderedDict()
+        for queue in queues.values():
+            for one in queue:
                 _reject(one, ShuttingDown())
-        self._tell()
+        self._notify()
 
-    async def _enter(self, tenant: str, patient: bool) -> None:
+    async def _enter(self, tenant: str, unlimited: bool) -> None:
         if self._closed:
             raise ShuttingDown
-        if self.in_flight < self._max_runs:  # then nobody waits: a turn that is given back goes to them first
+        if self.in_flight < self._max_runs:  # then no one waits: a turn that is given back is sent to them first
             self.in_flight += 1
-            self._tell()
+            self._notify()
             return
-        if not patient and sum(map(_impatient, self._lines.values())) >= self._max_waiting:
+        if not unlimited and sum(map(_count_limited, self._queues.values())) >= self._max_waiting:
             self._make_room(tenant)
-        mine = _Waiter(asyncio.get_running_loop().create_future(), patient)
-        self._lines.setdefault(tenant, deque()).append(mine)
-        self._tell()
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), unlimited)
+        self._queues.setdefault(tenant, deque()).append(waiter)
+        self._notify()
         try:
-            async with asyncio.timeout(None if patient else self._max_wait_s):
-                await mine.turn
+            async with asyncio.timeout(None if unlimited else self._max_wait_s):
+                await waiter.slot
         except BaseException as e:
-            self._give_up(tenant, mine)
+            self._give_up(tenant, waiter)
             if isinstance(e, TimeoutError):
                 raise self._busy(f"no turn came within {self._max_wait_s:g} s") from None
-            if isinstance(e, asyncio.CancelledError) and self._gave_up is not None:
-                self._gave_up()
+            if isinstance(e, asyncio.CancelledError) and self._on_abandoned is not None:
+                self._on_abandoned()
             raise
 
-    def _give_up(self, tenant: str, mine: _Waiter) -> None:
-        """Leave the line; a turn that came at the same moment goes on to the next."""
-        line = self._lines.get(tenant)
-        if line is not None and mine in line:
-            line.remove(mine)
-            if not line:
-                del self._lines[tenant]
-            self._tell()
-        elif mine.turn.done() and not mine.turn.cancelled() and mine.turn.exception() is None:
+    def _give_up(self, tenant: str, waiter: _Waiter) -> None:
+        """Leave the line; a turn that came at the same moment continues to the next."""
+        queue = self._queues.get(tenant)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[tenant]
+            self._notify()
+        elif waiter.slot.done() and not waiter.slot.cancelled() and waiter.slot.exception() is None:
             self._leave()
 
     def _leave(self) -> None:
-        """Give a turn back: the next in line has it at once, so that nobody overtakes."""
-        while self._lines:
-            tenant, line = next(iter(self._lines.items()))
-            one = line.popleft()
-            if line:
-                self._lines.move_to_end(tenant)
+        """Give a turn back: the next in line has it at once, so that no one overtakes."""
+        while self._queues:
+            tenant, queue = next(iter(self._queues.items()))
+            one = queue.popleft()
+            if queue:
+                self._queues.move_to_end(tenant)
             else:
-                del self._lines[tenant]
-            if not one.turn.done():  # one whose task was cancelled has yet to find out
-                one.turn.set_result(None)
-                self._tell()
+                del self._queues[tenant]
+            if not one.slot.done():  # one whose task was cancelled has yet to find out
+                one.slot.set_result(None)
+                self._notify()
                 return
         self.in_flight -= 1
-        self._tell()
+        self._notify()
 
     def _make_room(self, tenant: str) -> None:
         """Send away the last of the longest line, unless it is the caller's own.
@@ -153,31 +155,31 @@ class Admission:
         Raises:
             ServerBusy: It is.
         """
-        longest = max(self._lines, key=lambda t: _impatient(self._lines[t]), default=tenant)
-        line = self._lines.get(longest, deque())
-        if _impatient(line) <= _impatient(self._lines.get(tenant, ())) + 1:
+        longest = max(self._queues, key=lambda t: _count_limited(self._queues[t]), default=tenant)
+        queue = self._queues.get(longest, deque())
+        if _count_limited(queue) <= _count_limited(self._queues.get(tenant, ())) + 1:
             raise self._busy(f"{self.in_flight} runs are under way and {self.waiting} wait")
-        last = next(one for one in reversed(line) if not one.patient)
-        line.remove(last)
+        last = next(one for one in reversed(queue) if not one.unlimited)
+        queue.remove(last)
         _reject(last, self._busy("it has made room for a tenant with fewer requests"))
 
     def _busy(self, why: str) -> ReasonError:
-        wait = self._held_s * (self.waiting + 1) / self._max_runs
+        wait = self._mean_run_s * (self.waiting + 1) / self._max_runs
         return ServerBusy(
             f"the server is busy: {why}",
             retry_after_s=math.ceil(min(max(wait, 1.0), MAX_RETRY_AFTER_S)),
             hint="try again later",
         )
 
-    def _tell(self) -> None:
-        if self._told is not None:
-            self._told(self.in_flight, self.waiting)
+    def _notify(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.in_flight, self.waiting)
 
 
-def _impatient(line: Iterable[_Waiter]) -> int:
-    return sum(not one.patient for one in line)
+def _count_limited(queue: Iterable[_Waiter]) -> int:
+    return sum(not one.unlimited for one in queue)
 
 
 def _reject(one: _Waiter, why: ReasonError) -> None:
-    if not one.turn.done():
-        one.turn.set_exception(why)
+    if not one.slot.done():
+        one.slot.set_exception(why)

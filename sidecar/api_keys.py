@@ -1,8 +1,8 @@
 """API keys as text: `reason-<id>-<secret>`. The key is shown once; what is kept is a hash of its secret part.
 
 The secret is 256 random bits, so one SHA-256 is enough to keep it: slow hashes (bcrypt, Argon2) make guessing dear
-where people choose what is guessed, and nobody guesses 256 random bits at any speed. They would cost every request
-some tens of milliseconds instead, and hand whoever sends wrong keys a way to keep the server busy.
+where people choose what is drafted, and no one draft tokens 256 random bits at any speed. They would cost every request
+some tens of milliseconds instead, and hand anyone who sends wrong keys a way to keep the server busy.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def new_key() -> tuple[str, str, str]:
 
 def parse_key(key: str) -> tuple[str, str] | None:
     """Id and secret of a key; None if the text is none."""
-    found = _KEY.fullmatch(key)
-    return None if found is None else (found[1], found[2])
+    match = _KEY.fullmatch(key)
+    return None if match is None else (match[1], match[2])
 
 
 def digest_of(secret: str) -> str:

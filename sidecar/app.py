@@ -1,8 +1,7 @@
-"""`create_app`: the sidecar as an ASGI application. What it needs is opened when it starts and closed when it ends.
+"""`create_app`: the sidecar as an ASGI application, which opens its models and store at startup and drains at shutdown.
 
-What is done before there are requests: all that they can ask for is loaded, and what nobody could get is refused.
-
-How far each route can be relied on; the OpenAPI description has it as `x-stability` of every operation.
+At startup all strategies, verifiers and aliases are loaded and checked, so that no request waits for an import or meets
+an alias that cannot be served. Every operation of the OpenAPI description has its stability label as `x-stability`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from .viewer.routes import router as pages
 def load_registries() -> None:
     """Load all strategies, verifiers and the graph now: no request waits for that, and none gets half of an upgrade.
 
-    A package that cannot be loaded takes no others along; who asks for what is in it is told.
+    A package that fails to load does not affect others; a request for its contents gets the error.
     """
     for registry in (STRATEGIES, VERIFIERS):
         for name in registry.names():
@@ -91,7 +90,7 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
         "/v1/verify": "beta",
     }
 )
-"""By path as the description has it; what each label promises is told in docs/stability.md."""
+"""By path as the description has it; what each label promises is reported in docs/stability.md."""
 
 
 class SidecarApp(FastAPI):
@@ -116,11 +115,12 @@ Errors are `{"error": {"message", "type", "param", "code"}}` with the status tha
 def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     """The application.
 
-    Its `state` has `settings`, `serve` (their part about serving) and `gate`; while it runs, `reasoner` and `desk`.
+    Its `state` has `settings`, `serve` (their part about serving) and `gate`; while it runs, `reasoner` and
+    `run_manager`.
 
     Args:
         settings: Models, strategy, store, and how to serve.
-        progress: Told how far a model's files are that must be fetched first; called from another thread.
+        progress: Receives how far a model's files are that must be fetched first; called from another thread.
 
     Raises:
         UserError: In the lifespan, as `Reasoner` and `validate_aliases`.
@@ -134,12 +134,14 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
             load_registries()
             validate_aliases(reasoner)
-            await reasoner.open()
+            await reasoner.load()
             store = await reasoner.open_store()
             gate.open(store)
-            desk = RunManager(reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,))
-            async with desk:
-                app.state.reasoner, app.state.desk = reasoner, desk
+            run_manager = RunManager(
+                reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
+            )
+            async with run_manager:
+                app.state.reasoner, app.state.run_manager = reasoner, run_manager
                 yield
 
     app = SidecarApp(

@@ -1,8 +1,7 @@
-"""Who calls: `Caller`, and the dependency through which a route says what the caller must be allowed.
+"""Who sent a request, known before its body is read: API keys, scopes, and protection against cross-origin requests.
 
-`KeyVerifier`: from the `Authorization` header to the caller.
-
-`AuthMiddleware`: who sent a request is known before its body is read, and no foreign page speaks for its reader.
+`AuthMiddleware` identifies the caller and rejects oversized headers and foreign pages, `KeyVerifier` looks keys up, and
+`authorised` is the dependency through which a route states the scope that it needs.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Caller(Frozen):
         limits: What it may use.
         request_id: The request's name in logs; empty where a process starts something itself.
         traceparent: The trace that the request belongs to, as W3C Trace Context writes it; empty if to none.
-        tracestate: What goes with it.
+        tracestate: What belongs to it.
     """
 
     key_id: str = ""
@@ -64,7 +63,7 @@ class Caller(Frozen):
 
 
 ANONYMOUS = Caller(scopes=SCOPES)
-"""The caller where no keys are asked for."""
+"""The caller where no keys are requested."""
 
 _BEARER = HTTPBearer(
     scheme_name="key", description="A key that `reason keys create` made, as a bearer token.", auto_error=False
@@ -74,7 +73,7 @@ _BEARER = HTTPBearer(
 def authorised(scope: Scope, *also: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency that gives the caller of a request and refuses one that lacks a scope.
 
-    A request with scope "ask" counts for the key's requests a minute; how the key stands is told in the response.
+    A request with scope "ask" counts for the key's requests a minute; how the key is is reported in the response.
 
     Args:
         scope: What the key must allow.
@@ -101,7 +100,7 @@ async def identify(scope: ASGIScope) -> Caller:
     """Who sent a request; found out once and kept in its state as `caller`.
 
     Raises:
-        KeyRefused: The server asks for a key and there is no good one.
+        AuthenticationError: The server asks for a key and there is no good one.
     """
     state = scope.setdefault("state", {})
     known = state.get("caller")
@@ -126,16 +125,16 @@ def header_of(scope: ASGIScope, name: str) -> str | None:
     """A header's value; None if it is not there.
 
     Raises:
-        KeyRefused: It is `Authorization` and there are several: nobody knows which is meant.
+        AuthenticationError: It is `Authorization` and there are several: no one knows which is meant.
     """
-    found = [value for key, value in scope["headers"] if key == name.encode()]
-    if len(found) > 1 and name == "authorization":
+    values = [value for key, value in scope["headers"] if key == name.encode()]
+    if len(values) > 1 and name == "authorization":
         raise AuthenticationError("the request has several Authorization headers", hint="send one")
-    return found[0].decode("latin-1") if found else None
+    return values[0].decode("latin-1") if values else None
 
 
 CACHE_TTL_S = 3.0
-"""How long a key is not looked up again, in seconds: so long may a revoked one go on to open the door."""
+"""How long a key is not retrieved again, in seconds: so long may a revoked one continue to open the door."""
 CACHE_SIZE = 4096
 _NO_KEY = "this server asks for a key"
 _BAD_KEY = "the key is unknown, revoked or expired"
@@ -173,7 +172,7 @@ class KeyVerifier:
             authorization: The header's value; None if there is none.
 
         Raises:
-            KeyRefused: There is no key, or not a good one.
+            AuthenticationError: There is no key, or not a good one.
         """
         if not authorization:
             raise AuthenticationError(_NO_KEY, hint=_HOW)
@@ -186,19 +185,19 @@ class KeyVerifier:
         if (
             not verify_secret(secret, None if key is None else key.digest)
             or key is None
-            or not key.is_good(self._now())
+            or not key.is_valid(self._now())
         ):
             raise AuthenticationError(_BAD_KEY, hint=_HOW)
         return Caller(key_id=key.id, tenant=key.tenant, scopes=key.scopes, limits=key.limits)
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        """The key, looked up at most once in a few seconds; ids that do not exist are remembered too."""
+        """The key, retrieved up to once in a few seconds; ids that do not exist are remembered too."""
         seen = self._seen.get(key_id)
         if seen is not None and self._clock() - seen[0] < CACHE_TTL_S:
             return seen[1]
-        asked = self._clock()
+        cached_at = self._clock()
         key = await self._store.find_key(key_id)
-        self._seen[key_id] = (asked, key)
+        self._seen[key_id] = (cached_at, key)
         self._seen.move_to_end(key_id)
         while len(self._seen) > CACHE_SIZE:
             self._seen.popitem(last=False)
@@ -206,12 +205,12 @@ class KeyVerifier:
 
 
 MAX_HEADER_BYTES = 32 << 10
-"""Most bytes of a request's address and headers."""
+"""Maximum number of bytes of a request's address and headers."""
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class CrossOriginRequest(UserError):
-    """A page of another origin, in somebody's browser, calls a server that asks nobody for a key."""
+    """A page of another origin, in someone's browser, calls a server that asks no one for a key."""
 
     code = "foreign_page"
     http_status = 403
@@ -227,14 +226,14 @@ class HeadersTooLarge(UserError):
 class AuthMiddleware:
     """Refuses callers before their bodies are read.
 
-    A request that changes something needs a good key, where keys are asked for. A server without keys answers whoever
-    reaches it, so it must not be reached through the browsers of people who look at other pages: requests that bear
-    another page's origin are refused, and on a loopback address also those that name the server by a domain, which
-    its owner may have pointed here.
+    A request that changes something needs a good key, where keys are requested. A server without keys answers anyone
+    who reaches it, so it must not be reached through the browsers of people who look at other pages: requests that bear
+    another page's origin are refused, and on a loopback address also those that name the server by a domain, which its
+    owner may have pointed here.
 
     Args:
         app: What answers.
-        serve: Whether keys are asked for, where the server listens, which pages may call.
+        serve: Whether keys are requested, where the server listens, which pages may call.
     """
 
     def __init__(self, app: ASGIApp, *, serve: ServeSettings) -> None:

@@ -1,11 +1,6 @@
 """`SidecarClient` and `AsyncSidecarClient`: the native API from Python, with the types and errors of the SDK.
 
-    with SidecarClient("http://127.0.0.1:8080") as client:
-        answer = client.ask("What is 17 * 23?", strategy="self-consistency", parameters={"n": 8})
-
-It needs nothing of the server's own libraries.
-
-What both clients share: how a call is sent, how its reply is read, and how a stream that breaks off goes on.
+A broken event stream is resumed after the last event that arrived. Nothing here needs the server's packages.
 """
 
 from __future__ import annotations
@@ -45,7 +40,7 @@ TIMEOUT_S = 600.0
 MAX_RECONNECTS = 8
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
 
-ModelT = TypeVar("M", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -115,11 +110,11 @@ def idempotency_headers(idempotency_key: str | None) -> dict[str, str]:
 
 
 def parse_response(response: httpx.Response, kind: type[ModelT]) -> ModelT:
-    """A reply.
+    """A response.
 
     Raises:
         ReasonError: What the server refused it with, of the class that it is there.
-        BadReply: It is none of this API.
+        InvalidResponse: It is none of this API.
     """
     raise_for_status(response)
     return _parsed(response, kind)
@@ -135,23 +130,23 @@ def _parsed(response: httpx.Response, kind: type[ModelT]) -> ModelT:
 
 
 def readiness(response: httpx.Response) -> Readiness:
-    """The reply of `/readyz`, whose status says as well that the server takes no runs; raises as `read`."""
+    """The response of `/readyz`, whose status states as well that the server takes no runs; raises as `read`."""
     if response.status_code == 503 and b'"ready"' in response.content:
         return _parsed(response, Readiness)
     return parse_response(response, Readiness)
 
 
 def raise_for_status(response: httpx.Response) -> None:
-    """Raise what an unsuccessful response tells of; its content was read.
+    """Raise what an unsuccessful response reports of; its content was read.
 
     Raises:
         ReasonError: It was unsuccessful.
     """
     if response.is_success:
         return
-    told = parse_error_object(response.content)
-    if told is not None:
-        error = error_from(told, response.status_code)
+    error_object = parse_error_object(response.content)
+    if error_object is not None:
+        error = error_from(error_object, response.status_code)
     else:  # a proxy, or no server of ours
         shown = f"{response.request.url.path} was answered with status {response.status_code}"
         error = BackendError(shown, hint="is this the address of `reason serve`?")
@@ -168,7 +163,7 @@ def unreachable(error: httpx.HTTPError, base_url: str) -> BackendError:
     return BackendUnavailable(f"the server at {base_url} cannot be reached: {error}", hint="is `reason serve` running?")
 
 
-class EventReader:
+class SSEParser:
     """Reads server-sent events from their lines."""
 
     def __init__(self) -> None:
@@ -179,7 +174,7 @@ class EventReader:
         """Take a line; where it ends an event that this version knows, that event.
 
         Raises:
-            ReasonError: The stream tells of an error, or of an event that is damaged.
+            ReasonError: The stream reports of an error, or of an event that is damaged.
         """
         if line:
             name, _, value = line.partition(":")
@@ -194,11 +189,11 @@ class EventReader:
         if not data:
             return None
         if kind == "error":
-            told = parse_error_object(data)
+            error_object = parse_error_object(data)
             raise (
                 InvalidResponse("the stream breaks off with an error that cannot be read")
-                if told is None
-                else error_from(told)
+                if error_object is None
+                else error_from(error_object)
             )
         try:
             event: Event = EVENT_ADAPTER.validate_json(data)
@@ -210,7 +205,7 @@ class EventReader:
 
 
 class EventCursor:
-    """Where a reader of a run's events is, and whether it goes on after its stream has ended.
+    """Where a reader of a run's events is, and whether it continues after its stream has ended.
 
     Args:
         after: Number of the last event that is known.
@@ -228,13 +223,13 @@ class EventCursor:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after)}
         return Call("GET", f"{run_path(run_id)}/events", params={"text": "true"} if text else {}, headers=headers)
 
-    def took(self, event: Event) -> None:
+    def advance(self, event: Event) -> None:
         """Note an event."""
         self.after = max(self.after, event.number)
         self.ended = isinstance(event, RunFinished | RunFailed)
         self._in_vain = 0
 
-    def again(self, error: ReasonError | None) -> float:
+    def delay_after(self, error: ReasonError | None) -> float:
         """Seconds to wait before the next stream.
 
         Args:
@@ -249,9 +244,9 @@ class EventCursor:
             raise error
         if self._in_vain > self._reconnects:
             raise BackendUnavailable("the run's events break off again and again", hint="is its server shutting down?")
-        asked: float | None = getattr(error, "retry_after_s", None)
+        retry_after: float | None = getattr(error, "retry_after_s", None)
         backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)
-        return min(LONGEST_DELAY_S, backing_off if asked is None else max(0.0, asked))
+        return min(LONGEST_DELAY_S, backing_off if retry_after is None else max(0.0, retry_after))
 
 
 def run_path(run_id: str) -> str:
@@ -294,7 +289,7 @@ class AsyncSidecarClient:
     Args:
         base_url: The server's address.
         api_key: The key; None is the environment variable `REASON_API_KEY`.
-        timeout_s: Longest silence of a reply, in seconds.
+        timeout_s: Longest silence of a response, in seconds.
         reconnects: How often in a row a stream of events may end without a new event, before that is an error.
         transport: How requests are sent, instead of over the network.
 
@@ -327,7 +322,8 @@ class AsyncSidecarClient:
             options: See the class.
 
         Raises:
-            ReasonError: As `Reasoner.aask`; and what a server refuses: `AuthenticationError`, `ServerBusy`, `KeyLimitExceeded`, …
+            ReasonError: As `Reasoner.aask`, and the refusals of a server: `AuthenticationError`, `ServerBusy`,
+                `KeyLimitExceeded`, …
         """
         body = ask_body(question, documents, options)
         return await self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
@@ -335,14 +331,14 @@ class AsyncSidecarClient:
     async def stream(
         self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
     ) -> AsyncGenerator[Event, None]:
-        """Answer a question and tell everything that happens; the last event carries the answer.
+        """Answer a question and stream everything that happens; the last event carries the answer.
 
-        A connection that breaks is made anew, and each event comes once. Leaving the loop early cancels the run.
+        A connection that breaks is made again, and each event comes once. Leaving the loop early cancels the run.
 
         Args:
             question: The question.
             documents: Texts that the answer may rest on.
-            text: Whether to tell text as it is generated.
+            text: Whether to stream text as it is generated.
             options: See the class.
 
         Raises:
@@ -366,7 +362,7 @@ class AsyncSidecarClient:
 
         Args:
             text: The text.
-            documents: Texts that it is checked against, beside the server's own evidence.
+            documents: Texts that it is checked against, next to the server's own evidence.
             idempotency_key: See `ask`.
             options: See the class.
 
@@ -381,7 +377,7 @@ class AsyncSidecarClient:
     async def start(
         self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
-        """Start a run that goes on by itself, whatever becomes of this client or of the server's process."""
+        """Start a run that continues by itself, whatever becomes of this client or of the server's process."""
         body = ask_body(question, documents, options)
         return await self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
 
@@ -402,7 +398,7 @@ class AsyncSidecarClient:
         return await self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
     async def resume(self, run_id: str) -> RunDetail:
-        """Go on with a run that was interrupted or failed; what it has paid for is not paid again.
+        """Continue with a run that was interrupted or failed; what it has paid for is not paid again.
 
         Raises:
             RunConflict: It is finished, or another process works on it.
@@ -410,44 +406,44 @@ class AsyncSidecarClient:
         return await self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
 
     async def events(self, run_id: str, *, after: int = 0, text: bool = False) -> AsyncGenerator[Event, None]:
-        """A run's events until its last, each once, in order. A connection that breaks is made anew.
+        """A run's events until its last, each once, in order. A connection that breaks is made again.
 
         Args:
             run_id: The run.
             after: Number of the last event that is known.
-            text: Whether to tell text as it is generated, from now on.
+            text: Whether to stream text as it is generated, from now on.
 
         Raises:
             ReasonError: There is no such run, or the server cannot be reached again.
         """
-        place = EventCursor(after, self._reconnects)
+        cursor = EventCursor(after, self._reconnects)
         while True:
             broken: ReasonError | None = None
-            reader = EventReader()
+            reader = SSEParser()
             try:
-                async with self._http.stream(**place.call(run_id, text).arguments()) as response:
+                async with self._http.stream(**cursor.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         await response.aread()
                     raise_for_status(response)
                     async for line in response.aiter_lines():
                         event = reader.take(line)
                         if event is not None:
-                            place.took(event)
+                            cursor.advance(event)
                             yield event
-                if place.ended:
+                if cursor.ended:
                     return
             except httpx.HTTPError as e:
                 broken = unreachable(e, self.base_url)
             except ReasonError as e:
                 broken = e
-            await asyncio.sleep(place.again(broken))
+            await asyncio.sleep(cursor.delay_after(broken))
 
     async def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
         """A run's answer, waited for.
 
         Args:
             run_id: The run.
-            timeout_s: Longest wait, in seconds; the run goes on.
+            timeout_s: Longest wait, in seconds; the run continues.
 
         Raises:
             TimeoutError: It did not end in time.
@@ -578,30 +574,30 @@ class SidecarClient:
 
     def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
         """See `AsyncSidecarClient.events`."""
-        place = EventCursor(after, self._reconnects)
+        cursor = EventCursor(after, self._reconnects)
         while True:
             broken: ReasonError | None = None
-            reader = EventReader()
+            reader = SSEParser()
             try:
-                with self._http.stream(**place.call(run_id, text).arguments()) as response:
+                with self._http.stream(**cursor.call(run_id, text).arguments()) as response:
                     if not response.is_success:
                         response.read()
                     raise_for_status(response)
                     for line in response.iter_lines():
                         event = reader.take(line)
                         if event is not None:
-                            place.took(event)
+                            cursor.advance(event)
                             yield event
-                if place.ended:
+                if cursor.ended:
                     return
             except httpx.HTTPError as e:
                 broken = unreachable(e, self.base_url)
             except ReasonError as e:
                 broken = e
-            time.sleep(place.again(broken))
+            time.sleep(cursor.delay_after(broken))
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """See `AsyncSidecarClient.wait`; the run is looked at every quarter of a second."""
+        """See `AsyncSidecarClient.wait`; the run is examined every quarter of a second."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             detail = self.get(run_id)
@@ -656,8 +652,8 @@ def _result(run: RunDetail) -> Answer:
         ReasonError: What ended it.
     """
     if run.status == "failed":
-        told = {} if run.error is None else {"code": run.error.code, "message": run.error.message}
-        raise error_from(told, partial=run.result)
+        error_object = {} if run.error is None else {"code": run.error.code, "message": run.error.message}
+        raise error_from(error_object, partial=run.result)
     if run.status == "interrupted" or run.result is None:
         raise Cancelled("the run was stopped before its end", partial=run.result)
     return run.result

@@ -27,14 +27,14 @@ _TYPES = {
     499: "cancelled_error",
 }
 INTERNAL = "something went wrong inside the server"
-"""What is told of an error that is none of ours."""
+"""What is notified of an error that is none of ours."""
 _ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("param", "kind", "name", "feature", "model"), str),
     **dict.fromkeys(("retry_after_s", "tokens", "limit", "used"), (int, float)),
 }
-"""What errors carry beside their message."""
+"""What errors carry next to their message."""
 STORE_FAILED = "the server's run store failed"
-"""What is told of an error of the run store, whose own text has its file, or its host, and processes."""
+"""What is notified of an error of the run store, whose own text has its file, or its host, and processes."""
 
 
 def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]:
@@ -48,11 +48,13 @@ def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]
         `message`, `type`, `param` and `code`; and `partial`, the best answer so far, where the error carries one.
     """
     message = STORE_FAILED if isinstance(error, StoreError) else str(error)
-    told = make_error_object(message, error.http_status, code=error.code, param=param or getattr(error, "param", None))
+    error_object = make_error_object(
+        message, error.http_status, code=error.code, param=param or getattr(error, "param", None)
+    )
     partial = getattr(error, "partial", None)
     if isinstance(partial, Answer):
-        told["partial"] = partial.model_dump(mode="json")
-    return told
+        error_object["partial"] = partial.model_dump(mode="json")
+    return error_object
 
 
 def make_error_object(
@@ -64,7 +66,7 @@ def make_error_object(
 
 
 def stored_error_object(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Code and message of what ended a run; of a fault of ours or of the store, the text is the operator's alone."""
+    """Code and message of what ended a run; of a fault of ours or of the store, the text is the operator's only."""
     hidden = {ReasonError.code: INTERNAL, StoreError.code: STORE_FAILED}.get(str(stored.get("code")))
     return dict(stored) if hidden is None else {**stored, "message": hidden}
 
@@ -77,24 +79,24 @@ def event_json(event: Event) -> Event:
 
 
 def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
-    """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy says."""
+    """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy states."""
     try:
         body = parse_json(content.decode() if isinstance(content, bytes) else content)
     except ValueError:
         return None
-    told = body.get("error") if isinstance(body, dict) else None
-    return told if isinstance(told, dict) else None
+    error_object = body.get("error") if isinstance(body, dict) else None
+    return error_object if isinstance(error_object, dict) else None
 
 
-def error_from(told: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
-    """The error that an object tells of: of the class whose code it has, else of the tree's root.
+def error_from(error_object: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
+    """The error that an object reports of: of the class whose code it has, else of the tree's root.
 
     Args:
-        told: The object, or code and message as the run store keeps them. A number that is none is left out.
+        error_object: The object, or code and message as the run store keeps them. A number that is none is left out.
         status: The HTTP status that it came with, for an error without a known code.
         partial: The best answer so far; None is the object's.
     """
-    code, message = str(told.get("code") or ""), str(told.get("message") or "the server gave no reason")
+    code, message = str(error_object.get("code") or ""), str(error_object.get("message") or "the server gave no reason")
     kind = next((k for k in _tree(ReasonError) if "code" in vars(k) and k.code == code), None)
     if kind is None:
         kind = BackendError if status in (502, 503, 504) else ReasonError
@@ -102,15 +104,15 @@ def error_from(told: Mapping[str, Any], status: int = 500, partial: Answer | Non
     ReasonError.__init__(error, message)
     for name, kinds in _ATTRIBUTES.items():
         if not hasattr(error, name):
-            value = told.get(name)
+            value = error_object.get(name)
             setattr(error, name, value if isinstance(value, kinds) else None)
-    error.partial = partial or _partial(told.get("partial"))  # type: ignore[attr-defined]
+    error.partial = partial or _partial(error_object.get("partial"))  # type: ignore[attr-defined]
     return error
 
 
-def _partial(told: Any) -> Answer | None:
+def _partial(error_object: Any) -> Answer | None:
     try:
-        return None if told is None else Answer.model_validate(told)
+        return None if error_object is None else Answer.model_validate(error_object)
     except ValidationError:  # of another version
         return None
 

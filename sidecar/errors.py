@@ -16,11 +16,11 @@ from .error_objects import error_object, make_error_object
 from .logs import log_fault
 
 RETRY_AFTER_S = 1
-"""What `Retry-After` says where nobody knows better."""
+"""What `Retry-After` states where no one knows better."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of an application with the error object; what nobody foresaw is `AccessLogMiddleware`'s to answer."""
+    """Answer every error with an error object; unexpected exceptions are answered by `AccessLogMiddleware`."""
     app.add_exception_handler(ReasonError, _reason_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -46,7 +46,7 @@ async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: S
         scope: The request.
         receive: Its messages.
         send: Where the response goes.
-        close: Whether the connection is closed behind it: what else the caller would send is not read.
+        close: Whether the connection is closed after it: what else the caller would send is not read.
     """
     scope.setdefault("state", {})["error_code"] = error.code  # for the log and the metrics
     response = error_response(error)
@@ -64,13 +64,13 @@ async def _reason_error(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """A body or parameter that is not as it should be: the first fault, with its place."""
+    """A body or parameter that is not as it should be: the first fault, with its location."""
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(next(iter(error.errors()), {"loc": (), "msg": "the request is not valid"}))
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-    param = ".".join(place) or None
-    said = str(first["msg"]).removeprefix("Value error, ")
-    message = f"{param}: {said}" if param else said
+    location = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    param = ".".join(location) or None
+    detail = str(first["msg"]).removeprefix("Value error, ")
+    message = f"{param}: {detail}" if param else detail
     status = 400 if first.get("type") == "json_invalid" else 422
     return JSONResponse({"error": make_error_object(message, status, code="invalid_request", param=param)}, status)
 
@@ -79,5 +79,5 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     """What the framework itself refuses: no such path, no such method and the like."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
-    told = make_error_object(str(error.detail), error.status_code, code=code)
-    return JSONResponse({"error": told}, error.status_code, error.headers)
+    error_object = make_error_object(str(error.detail), error.status_code, code=code)
+    return JSONResponse({"error": error_object}, error.status_code, error.headers)

@@ -1,4 +1,4 @@
-"""`KeyLimits`: what each key has used, and what it may still use."""
+"""`KeyLimiter`: what each key has used, and what it may still use."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SpendingStore(Protocol):
 
 @dataclass
 class RateLimitState:
-    """How a key stands after a request was counted.
+    """How a key is after a request was counted.
 
     Attributes:
-        headers: The same for the caller, as OpenAI's API tells it.
+        headers: The same for the caller, as OpenAI's API reports it.
         refused: Why the request goes no further; None if it does.
     """
 
@@ -45,7 +45,7 @@ class RateLimitState:
 
 
 class SpendingReservation:
-    """What one run under way holds of its tenant's day; it hears the run's events.
+    """What one run in flight holds of its tenant's day; it receives the run's events.
 
     Attributes:
         budget: What the run may spend: its own limits, and no more than is left of the day.
@@ -63,11 +63,11 @@ class SpendingReservation:
             self.usd = max(self.usd, event.total_usd or 0.0)
 
 
-class KeyLimits:
+class KeyLimiter:
     """What the keys of a server use.
 
-    Requests and runs are counted by this process alone: behind n processes a key may have up to n times as many. What
-    a tenant has spent in a day is the store's, so it holds for all processes, but for what their runs under way are
+    Requests and runs are counted by this process only: after n processes a key may have up to n times as many. What
+    a tenant has spent in a day is the store's, so it holds for all processes, but for what their runs in flight are
     about to spend.
 
     Args:
@@ -104,14 +104,14 @@ class KeyLimits:
 
     @asynccontextmanager
     async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        """Hold what a run may spend while it is under way.
+        """Hold what a run may spend while it is in flight.
 
         Args:
             caller: Who starts it.
             budget: Its own limits.
 
         Raises:
-            LimitReached: As many runs of the key are under way as it may have, or its day's tokens or dollars are
+            KeyLimitExceeded: As many runs of the key are in flight as it may have, or its day's tokens or dollars are
                 spent.
         """
         limits, tenant = caller.limits, caller.tenant
@@ -181,9 +181,9 @@ def _headers(kind: str, limit: int, remaining: int, reset_s: float) -> dict[str,
 
 
 def _format_seconds(seconds: float) -> str:
-    """A time as OpenAI's API tells it: `120ms`, `7s`, `6m0s`, `3h20m0s`."""
+    """A time as OpenAI's API reports it: `120ms`, `7s`, `6m0s`, `3h20m0s`."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))}ms"
-    whole = math.ceil(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if whole >= 60 else "") + f"{rest}s"
+    total = math.ceil(seconds)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if total >= 60 else "") + f"{rest}s"

@@ -1,8 +1,6 @@
-"""Logs as JSON lines on standard error, without secrets, and without what users and models say unless that is wanted.
+"""Logs as JSON lines on standard error, without secrets and, unless requested, without the texts of users and models.
 
-What other libraries log is not ours to vouch for: a line of theirs tells who logged, at which level and where, no more.
-
-`RunLog`: one line in the log for each run that ends; what was asked and answered is not in it.
+A record of another library is reduced to logger, level and location. `RunLog` writes one line for each run that ends.
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ class JsonFormatter(logging.Formatter):
         return redact_secrets(json.dumps(told, ensure_ascii=True, default=str))
 
     def _foreign(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What may be told of a record that somebody else has made."""
+        """What may be notified of a record that someone else has made."""
         told: dict[str, Any] = {"event": "log", "logger": record.name}
         if record.name != LOGGER and not record.name.startswith("uvicorn"):
             told["at"] = f"{Path(record.pathname).name}:{record.lineno}"
@@ -80,7 +78,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ContentFilter(logging.Filter):
-    """Takes the text out of the records of a library that brings its own handlers along, unless content is wanted.
+    """Takes the text out of the records of a library that brings its own handlers along, unless content is requested.
 
     Args:
         content: Whether it is; keys are hidden even then.
@@ -91,7 +89,7 @@ class ContentFilter(logging.Filter):
         self._content = content
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; let it pass if it is a warning at least."""
+        """Change the record; let it pass if it is a warning or worse."""
         record.msg = redact_secrets(record.getMessage()) if self._content else "(text withheld)"
         record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
         return record.levelno >= logging.WARNING
@@ -102,7 +100,7 @@ NOISY_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcor
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment: whoever replaces it may close the former one."""
+    """Writes to what standard error is at that moment: anyone who replaces it may close the former one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -111,7 +109,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_logging(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send every record of this process through `JsonFormatter`, and quieten who says too much.
+    """Send every record of this process through `JsonFormatter`, and quieten who states too much.
 
     Args:
         content: Whether logs may hold what users, models and libraries say.
@@ -128,7 +126,7 @@ def configure_logging(*, content: bool = False, level: int = logging.INFO, strea
     for name in ("uvicorn", _SERVER, "uvicorn.asgi"):
         logging.getLogger(name).handlers[:] = []
         logging.getLogger(name).propagate = True
-    access = logging.getLogger("uvicorn.access")  # `AccessLogMiddleware` tells of requests
+    access = logging.getLogger("uvicorn.access")  # `AccessLogMiddleware` reports of requests
     access.handlers[:] = []
     access.propagate = False
     redact_content(content=content)
@@ -151,7 +149,7 @@ def log_event(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
 
 
 def log_fault(event: str, error: BaseException, /, **fields: Any) -> None:
-    """The same for an error of ours, with the place where it arose and, unless content is wanted, without its text."""
+    """An error with its location in the code and, unless content is logged, without its message."""
     told = {name: value for name, value in fields.items() if value is not None}
     logging.getLogger(LOGGER).error(event, exc_info=error, extra={"fields": told})
 
@@ -175,7 +173,7 @@ def _fault(
 
 
 class RunLog:
-    """A sink that tells of the end of one run.
+    """A sink that reports of the end of one run.
 
     Args:
         strategy: The run's strategy.

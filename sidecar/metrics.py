@@ -1,10 +1,10 @@
-"""`Metrics`: what Prometheus is told, under the names that stand here and nowhere else.
+"""`Metrics`: what Prometheus is reported, under the names that stand here and nowhere else.
 
-No label holds what a user, a model or a plug-in says: strategies are those that are registered, roles, phases, kinds
+No label holds what a user, a model or a plug-in states: strategies are those that are registered, roles, phases, kinds
 and verdicts are from lists, routes are patterns, and what is none of these is "other".
 
 One registry an app, made with it. Where several processes serve one port, a scrape reaches one of them. With
-`PROMETHEUS_MULTIPROC_DIR` set before the first of them starts they add up in files there, and each tells of all.
+`PROMETHEUS_MULTIPROC_DIR` set before the first of them starts they add up in files there, and each reports of all.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format; of all processes where they share a folder."""
+        """Everything in Prometheus' text format; of all processes where they share a directory."""
         if MULTIPROCESS not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
@@ -112,37 +112,37 @@ class Metrics:
         return generate_latest(together)
 
     def close(self) -> None:
-        """Take this process's gauges back, where several share a folder."""
+        """Take this process's gauges back, where several share a directory."""
         if MULTIPROCESS in os.environ:
             mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
-    # -- who tells
+    # -- who reports
 
-    def told_turns(self, in_flight: int, waiting: int) -> None:
-        """Hear how many runs are under way and how many wait (see `AdmissionFilter`)."""
+    def observe_admission(self, in_flight: int, waiting: int) -> None:
+        """Record how many runs are in flight and how many wait (see `AdmissionQueue`)."""
         self.in_flight.set(in_flight)
         self.waiting.set(waiting)
 
-    def told_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
-        """Hear of an HTTP request, and of the code of the error that it was refused with (see `AccessLogMiddleware`)."""
+    def observe_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
+        """Count an HTTP request and the code of the error that it was refused with, if one."""
         self.http.labels(method, route, str(status)).inc()
         self.http_duration.labels(method, route).observe(seconds)
         if code in _REFUSALS:
             self.refused.labels(code).inc()
 
-    def told_gave_up(self) -> None:
-        """Hear of a run that was stopped before it had its turn (see `AdmissionFilter`)."""
+    def observe_abandoned(self) -> None:
+        """Count a run that was stopped before it had its turn (see `AdmissionQueue`)."""
         self.cancelled.labels("waiting").inc()
 
-    def run_sink(self, strategy: str, asked_s: float | None = None) -> Sink:
-        """What hears the events of one run.
+    def run_sink(self, strategy: str, requested_at_s: float | None = None) -> Sink:
+        """What receives the events of one run.
 
         Args:
             strategy: The run's strategy.
-            asked_s: When it was asked for, by the same clock; None is now.
+            requested_at_s: When it was requested, by the same clock; None is now.
         """
         known = strategy if strategy in self._strategies else _OTHER
-        return _RunMeter(self, known, self._clock, self._clock() if asked_s is None else asked_s)
+        return _RunMeter(self, known, self._clock, self._clock() if requested_at_s is None else requested_at_s)
 
     @staticmethod
     def role(role: str) -> str:
@@ -158,26 +158,26 @@ class _RunMeter:
     resumed run's total begins with what it had spent before, which was counted then.
     """
 
-    def __init__(self, metrics: Metrics, strategy: str, clock: Callable[[], float], asked_s: float) -> None:
-        self._metrics, self._strategy, self._clock, self._asked_s = metrics, strategy, clock, asked_s
+    def __init__(self, metrics: Metrics, strategy: str, clock: Callable[[], float], requested_at_s: float) -> None:
+        self._metrics, self._strategy, self._clock, self._requested_at_s = metrics, strategy, clock, requested_at_s
         self._seen = self._ended = False
         self._phase = "starting"
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _CallProgress] = {}
         self._usd: float | None = 0.0
-        """The run's total as it was last told; None where the next one has to be waited for."""
+        """The run's total as it was last reported; None where the next one has to be waited for."""
 
     def __call__(self, event: Event) -> None:
         """Count the event."""
         metrics = self._metrics
         if not self._seen:
             self._seen = True
-            metrics.first_event.labels(self._strategy).observe(self._clock() - self._asked_s)
+            metrics.first_event.labels(self._strategy).observe(self._clock() - self._requested_at_s)
         if isinstance(event, RunStarted):
             self._usd = None if event.resumed else 0.0
         elif isinstance(event, StageStarted):
             self._phase = event.stage if event.stage in _STAGES else self._phase
         elif isinstance(event, CallStarted):
-            self._calls[event.number] = _Call(event)
+            self._calls[event.number] = _CallProgress(event)
         elif isinstance(event, SampleFinished) and event.parent in self._calls:
             self._calls[event.parent].add(event)
         elif isinstance(event, CallFinished):
@@ -213,7 +213,7 @@ class _RunMeter:
             del self._calls[event.parent or 0]
         if event.total_usd is None or call is None or call.replayed:
             return
-        if call.sampled:  # a call that goes on for long is charged some at a time
+        if call.sampled:  # a call that continues for long is charged some at a time
             self._metrics.cost.inc(call.usd)
             call.usd = 0.0
         elif before is not None:
@@ -228,10 +228,10 @@ class _RunMeter:
         if outcome == "cancelled":
             metrics.cancelled.labels(self._phase).inc()
         metrics.requests.labels(self._strategy, outcome).inc()
-        metrics.duration.labels(self._strategy).observe(self._clock() - self._asked_s)
+        metrics.duration.labels(self._strategy).observe(self._clock() - self._requested_at_s)
 
 
-class _Call:
+class _CallProgress:
     """One call of a model, and what of it was paid for."""
 
     def __init__(self, started: CallStarted) -> None:
@@ -256,9 +256,9 @@ def _label_or_other(name: str, known: frozenset[str]) -> str:
 
 @contextmanager
 def shared_metrics() -> Iterator[None]:
-    """Have the processes that are started inside add up their metrics, in a folder that is removed in the end.
+    """Have the processes that are started inside add up their metrics, in a directory that is removed in the end.
 
-    A folder that the environment names already is taken instead, and left as it is: its owner empties it.
+    A directory that the environment names already is taken instead, and left as it is: its owner empties it.
     """
     if MULTIPROCESS in os.environ:
         yield

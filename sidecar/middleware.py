@@ -1,8 +1,8 @@
-"""`BodyLimitMiddleware`: bodies of requests are read here, bounded in size, time and depth, before anything parses them.
+"""The layers around the application: body limits, access log, security headers, metrics, tracing.
 
-`AccessLogMiddleware`: the outermost layer. It names requests, times, counts and logs them, and answers what nothing else did.
-
-`Gate`: keys, limits, metrics, spans and logs of one app, and the layers around it.
+`BodyLimitMiddleware` reads request bodies, bounded in size, time and depth, before anything parses them.
+`AccessLogMiddleware` is the outermost layer: it gives requests an id, times, counts and logs them, and answers
+unexpected exceptions. `RequestGuard` holds keys, limits, metrics and traces of one application and installs the layers.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ..core.events import Event, Sink, TextDelta
 from ..core.run import RunConfig
 from ..core.settings import ServeSettings
 from ..reasoning.strategy import STRATEGIES
-from .admission import Admission
+from .admission import AdmissionQueue
 from .auth import AuthMiddleware, Caller, KeyStore, KeyVerifier, identify, is_loopback
 from .error_objects import INTERNAL, make_error_object
 from .errors import send_error
-from .key_limits import KeyLimits, SpendingStore
+from .key_limits import KeyLimiter, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
 from .tracing import RunSpans, close_tracing, open_tracing
 
 MAX_DEPTH = 100
-"""Most brackets within one another."""
+"""Maximum number of brackets within one another."""
 BODY_TIMEOUT_S = 30.0
 """Longest time that a body may take to come, in seconds."""
 
@@ -48,7 +48,7 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(b for b in range(256) if b not in b"[]{}")
 _SUSPICIOUS = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|(?<![0-9])[0-9]{300}|[eE]\+?[0-9]{3}")
 """What may be half a surrogate pair, or no finite number; most bodies have none of it and are parsed once. Digits are
-counted from where they begin alone: else rows of 299 of them would take 150 looks at each."""
+counted from where they begin only: else rows of 299 of them would take 150 looks at each."""
 
 
 class BodyTooLarge(UserError):
@@ -66,7 +66,7 @@ class BodyTimeout(UserError):
 
 
 class BodyLimitMiddleware:
-    """Reads the body of each request whole, and passes on what is UTF-8 and could be JSON.
+    """Reads the body of each request complete, and passes on what is UTF-8 and could be JSON.
 
     A length that the caller claims is only ever believed when it is too large. Responses are not touched.
 
@@ -74,7 +74,7 @@ class BodyLimitMiddleware:
         app: What answers.
         max_bytes: Largest body.
         read_s: Longest time from the request's headers to the body's end, in seconds.
-        max_depth: Most brackets within one another.
+        max_depth: Maximum number of brackets within one another.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class BodyLimitMiddleware:
         except UserError as e:
             await send_error(e, scope, receive, send, close=True)
             return
-        told = iter([{"type": "http.request", "body": body, "more_body": False}])
+        on_request = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again() -> Message:
-            return next(told, None) or await receive()
+            return next(on_request, None) or await receive()
 
         await self._app(scope, again, send)
 
@@ -130,11 +130,11 @@ class BodyLimitMiddleware:
 
 
 def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
-    """Refuse what no part behind this should have to deal with; what is no JSON otherwise is left to the parser.
+    """Refuse what no part after this should have to deal with; what is no JSON otherwise is left to the parser.
 
     Args:
         body: The body; may be empty.
-        max_depth: Most brackets within one another.
+        max_depth: Maximum number of brackets within one another.
 
     Raises:
         UserError: It is not UTF-8, nested too deep, has numbers that no float holds, or text that is no Unicode.
@@ -159,7 +159,7 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         raise UserError("the body has half a surrogate pair, which is no Unicode text") from None
     except ReasonError:
         raise
-    except ValueError:  # no JSON, or an integer of thousands of digits: the parser behind this will say so
+    except ValueError:  # no JSON, or an integer of thousands of digits: the parser after this will report it
         return
 
 
@@ -202,7 +202,7 @@ def _finite(text: str) -> float:
 
 
 RequestObserver = Callable[[str, str, int, float, str], None]
-"""Hears method, route, status, seconds and error code (or none) of each request that has ended."""
+"""Receives method, route, status, seconds and error code (or none) of each request that has ended."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
@@ -231,14 +231,14 @@ class AccessLogMiddleware:
 
     Args:
         app: What answers.
-        told: Hears of each request that has ended.
+        on_request: Receives each request that has ended.
         clock: Monotonic seconds; replaced in tests.
     """
 
     def __init__(
-        self, app: ASGIApp, *, told: RequestObserver | None = None, clock: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, *, on_request: RequestObserver | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._app, self._told, self._clock = app, told, clock
+        self._app, self._on_request, self._clock = app, on_request, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -249,27 +249,27 @@ class AccessLogMiddleware:
         state["request_id"] = name = _name_of(scope)
         begun = self._clock()
         status = 0
-        whole = False
+        is_complete = False
 
-        async def tell(message: Message) -> None:
-            nonlocal status, whole
+        async def send_and_record(message: Message) -> None:
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message, name, state.get("rate_headers") or {})
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
-                whole = True
+                is_complete = True
             await send(message)
 
         try:
-            await self._app(scope, receive, tell)
+            await self._app(scope, receive, send_and_record)
         except Exception as e:  # noqa: BLE001 (the outermost layer: one answer, one line, and no text of the error)
             if not isinstance(e, OSError) or not status:  # a connection that broke is no fault of ours
                 log_fault("fault", e, request_id=name, route=_route(scope))
             if not status:
-                told = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
-                await JSONResponse({"error": told}, 500)(scope, receive, tell)
+                on_request = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
+                await JSONResponse({"error": on_request}, 500)(scope, receive, send_and_record)
         finally:
-            self._note(scope, status if whole or not status else _CLIENT_GONE, self._clock() - begun)
+            self._note(scope, status if is_complete or not status else _CLIENT_GONE, self._clock() - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """The line of a request; one that never began to be answered was left by its caller."""
@@ -290,17 +290,17 @@ class AccessLogMiddleware:
             code=state.get("error_code"),
             seconds=round(seconds, 6),
         )
-        if self._told is not None:
-            self._told(method, route, status, seconds, state.get("error_code") or "")
+        if self._on_request is not None:
+            self._on_request(method, route, status, seconds, state.get("error_code") or "")
 
 
 def _name_of(scope: Scope) -> str:
     """The name that the caller gave the request, if it is fit for headers and logs; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            given = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(given):
-                return str(given)
+            sent_id = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(sent_id):
+                return str(sent_id)
     return f"req_{secrets.token_hex(12)}"
 
 
@@ -340,22 +340,22 @@ class ObservedRun(Protocol):
 
     config: RunConfig
     caller: Caller
-    asked_s: float
+    requested_at_s: float
 
 
 class RequestGuard:
-    """What stands between the network and the desk, and lives as long as the app.
+    """What is between the network and the run manager, and lives as long as the app.
 
     Args:
         serve: How to serve.
-        environ: The environment, which says where spans go; None is the process's own.
+        environ: The environment, which states where spans go; None is the process's own.
 
     Raises:
         UserError: The environment names an exporter of spans that is not installed.
     """
 
     keyring: KeyVerifier
-    use: KeyLimits
+    use: KeyLimiter
 
     def __init__(self, serve: ServeSettings, environ: Mapping[str, str] | None = None) -> None:
         self._serve = serve
@@ -366,24 +366,24 @@ class RequestGuard:
 
     def open(self, store: GuardStore) -> None:
         """Know the store, before the first request comes."""
-        self.keyring, self.use = KeyVerifier(store), KeyLimits(store)
+        self.keyring, self.use = KeyVerifier(store), KeyLimiter(store)
 
-    def admission(self) -> Admission:
-        """Turns for runs, of which the metrics hear."""
+    def admission(self) -> AdmissionQueue:
+        """Turns for runs, of which the metrics receive."""
         serve, metrics = self._serve, self.metrics
-        return Admission(
+        return AdmissionQueue(
             serve.max_runs,
             serve.max_waiting,
             serve.max_wait_s,
-            told=metrics.told_turns,
-            gave_up=metrics.told_gave_up,
+            on_change=metrics.observe_admission,
+            on_abandoned=metrics.observe_abandoned,
         )
 
     def observe(self, run: ObservedRun) -> Sink:
-        """What hears the events of a run: metrics, log and spans."""
+        """What receives the events of a run: metrics, log and spans."""
         caller, strategy, serve = run.caller, run.config.strategy, self._serve
         sinks: list[Sink] = [
-            self.metrics.run_sink(strategy, run.asked_s),
+            self.metrics.run_sink(strategy, run.requested_at_s),
             RunLog(strategy, request_id=caller.request_id, key_id=caller.key_id, content=serve.log_content),
         ]
         if self._tracer is not None:
@@ -400,7 +400,7 @@ class RequestGuard:
 
         def all_of_them(event: Event) -> None:
             if isinstance(event, TextDelta):
-                return  # of text none of them tells, and there is an event for each token
+                return  # of text none of them reports, and there is an event for each token
             for sink in sinks:
                 sink(event)
 
@@ -432,7 +432,7 @@ class RequestGuard:
                 allow_headers=_SCHEMA_HEADERS,
                 expose_headers=_TOLD,
             )
-        app.add_middleware(AccessLogMiddleware, told=self.metrics.told_request)
+        app.add_middleware(AccessLogMiddleware, on_request=self.metrics.observe_request)
 
 
 metrics_router = APIRouter(tags=["operation"])

@@ -1,4 +1,4 @@
-"""What callers may ask for: offered models, limits under the server's ceilings, parameters that name no places."""
+"""What callers may request: the offered models, budgets under the server's ceilings, parameters that name no file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {
 def reject_paths(
     parameters: Mapping[str, JsonValue], own: Mapping[str, JsonValue] | None = None, *, param: str = "parameters"
 ) -> None:
-    """Refuse parameters through which a caller would have the server open a file, a folder or another model.
+    """Refuse parameters through which a caller would have the server open a file, a directory or another model.
 
     The operator may name such things in the settings; a caller may repeat what they say. An empty text names nothing.
 

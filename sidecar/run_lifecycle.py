@@ -1,6 +1,7 @@
-"""`RunLifecycle`: how one run goes on a server: it is accepted, has its turn, and ends, whatever comes.
+"""`RunLifecycle`: takes a run from admission to its end; `EndRecorder` makes sure that the store learns how it ended.
 
-`EndRecorder`: sees that the store knows how a run ended, also where the pipeline could not say so.
+A run's end is recorded even where the pipeline could not do so (the store was unreachable, the process was stopping);
+what could not be written is kept and retried.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ..core.events import Event, RunFailed, RunFinished, Sink
 from ..core.run import RunConfig
 from ..core.store.protocol import RunStatus, RunStore
 from ..core.types import Answer, RunUsage
-from .admission import Admission
+from .admission import AdmissionQueue
 from .auth import Caller
 from .error_objects import INTERNAL
 from .logs import log_fault
@@ -45,7 +46,7 @@ MAX_ATTEMPTS = 1000
 
 @dataclass
 class _PendingEnd:
-    """An ending that the store could not be told yet."""
+    """An ending that the store could not be reported yet."""
 
     run_id: str
     status: RunStatus
@@ -54,7 +55,7 @@ class _PendingEnd:
 
 
 class EndRecorder:
-    """Notes how runs ended. What the store cannot take now (a full disk, a database that is away) is told it later.
+    """Notes how runs ended. What the store cannot take now (a full disk, a database that is away) is reported it later.
 
     Args:
         store: Where runs are kept.
@@ -62,10 +63,10 @@ class EndRecorder:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._owed: dict[str, _PendingEnd] = {}
+        self._pending: dict[str, _PendingEnd] = {}
 
-    async def note(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
-        """Tell the store how a run ended that has no answer, as far as the pipeline has not done so.
+    async def record(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
+        """Record in the store how a run ended that has no answer, as far as the pipeline has not done so.
 
         Args:
             live: The run.
@@ -76,52 +77,52 @@ class EndRecorder:
             Its status.
         """
         try:
-            return await self._note(live, error, stopped)
+            return await self._record(live, error, stopped)
         except Exception as e:  # noqa: BLE001 (whatever it is, it must not end the other runs of the desk)
             log_fault("run.end_not_stored", e, run=live.id)
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
-            event = live.closing or _final_event(live, live.board.last + 1, error, stopped)
-            if live.ours and len(self._owed) < MAX_PENDING_ENDS:
-                self._owed[live.id] = _PendingEnd(live.id, status, event)
+            event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
+            if live.is_owned and len(self._pending) < MAX_PENDING_ENDS:
+                self._pending[live.id] = _PendingEnd(live.id, status, event)
             return status
 
     @contextmanager
-    def set_aside(self, run_id: str) -> Iterator[None]:
+    def suspended(self, run_id: str) -> Iterator[None]:
         """Owe the store no ending of a run any more that is taken up inside; where that fails, it is owed as before."""
-        owed = self._owed.pop(run_id, None)
+        pending = self._pending.pop(run_id, None)
         try:
             yield
         except BaseException:
-            if owed is not None:
-                self._owed[run_id] = owed
+            if pending is not None:
+                self._pending[run_id] = pending
             raise
 
-    async def note_again(self) -> None:
-        """Tell the store what it could not be told before."""
-        for owed in list(self._owed.values()):
-            owed.tries += 1
+    async def retry_pending(self) -> None:
+        """Write the ends that could not be written before."""
+        for pending in list(self._pending.values()):
+            pending.tries += 1
             try:
-                record = await self._store.get_run(owed.run_id, exact=True)
-                if record.status in ("queued", "running") and owed.run_id in self._owed:
-                    await self._write(owed.run_id, owed.status, owed.event)
+                record = await self._store.get_run(pending.run_id, exact=True)
+                if record.status in ("queued", "running") and pending.run_id in self._pending:
+                    await self._write(pending.run_id, pending.status, pending.event)
             except UnknownName:
                 pass  # removed meanwhile
             except Exception as e:  # noqa: BLE001 (a fault of ours stays one, however often it is tried)
-                if isinstance(e, StoreError) and owed.tries < MAX_ATTEMPTS:
+                if isinstance(e, StoreError) and pending.tries < MAX_ATTEMPTS:
                     continue
-                log_fault("run.end_given_up", e, run=owed.run_id)
-            if self._owed.get(owed.run_id) is owed:
-                del self._owed[owed.run_id]
+                log_fault("run.end_given_up", e, run=pending.run_id)
+            if self._pending.get(pending.run_id) is pending:
+                del self._pending[pending.run_id]
 
-    async def _note(self, live: LiveRun, error: ReasonError, stopped: bool) -> RunStatus:
+    async def _record(self, live: LiveRun, error: ReasonError, stopped: bool) -> RunStatus:
         if live.closing is not None:
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
-            if isinstance(error, StoreError):  # the pipeline has told it, and may not have been heard
+            if isinstance(error, StoreError):  # the pipeline has reported it, and may not have been heard
                 await self._write(live.id, status, live.closing)
             return status
-        if not live.in_store or isinstance(error, DuplicateRequest | RunConflict):
+        if not live.is_stored or isinstance(error, DuplicateRequest | RunConflict):
             return "failed"
-        if not live.ours:
+        if not live.is_owned:
             return "queued" if live.background else "interrupted"
         if live.handed_over or (isinstance(error, NOT_ADMITTED) and live.background):
             with suppress(StoreError):  # the pipeline has given it up already
@@ -147,7 +148,7 @@ class EndRecorder:
     async def _next_number(self, live: LiveRun) -> int:
         """Number of the last event of a run that ends before it has set out."""
         stored = await self._store.list_events(live.id) if live.resumed else []
-        return max(live.board.last, stored[-1].number if stored else 0) + 1
+        return max(live.buffer.last, stored[-1].number if stored else 0) + 1
 
 
 def _status_of(closing: RunFinished | RunFailed | None, error: ReasonError) -> RunStatus:
@@ -176,38 +177,38 @@ def _final_event(live: LiveRun, number: int, error: ReasonError, stopped: bool) 
 
 
 Observer = Callable[[LiveRun], Sink | None]
-"""Sees each run before it begins, and may hear its events."""
+"""Sees each run before it begins, and may receive its events."""
 
 
-ResumeReason = Literal["adopted", "repeated", "asked"]
-"""Why a stored run goes on: the process takes it up by itself, its request was sent again, or a caller wants it to.
+ResumeReason = Literal["adopted", "repeated", "requested"]
+"""Why a stored run continues: the process takes it up by itself, its request was sent again, or a caller wants it to.
 
-What another process has taken meanwhile is left to that one, but for a caller who wants it, who is told."""
+What another process has taken meanwhile is left to that one, but for a caller who wants it, who is reported."""
 _ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 _RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
 
 
 class SpendingHold(Protocol):
-    """What a run may spend, and a sink that hears what it does."""
+    """What a run may spend, and a sink that receives what it does."""
 
     budget: Budget
 
     def __call__(self, event: Event) -> None:
-        """Hear an event."""
+        """Take an event."""
 
 
 class SpendingLimits(Protocol):
-    """Says what a caller's runs may spend."""
+    """States what a caller's runs may spend."""
 
     def hold(self, caller: Caller, budget: Budget) -> AbstractAsyncContextManager[SpendingHold]:
-        """Hold it while a run is under way; raises `KeyLimitExceeded`."""
+        """Hold it while a run is in flight; raises `KeyLimitExceeded`."""
 
 
 class RunLifecycle:
     """Takes runs from their acceptance to their end.
 
     Args:
-        reasoner: Who answers.
+        reasoner: The reasoner that answers.
         store: Where runs are kept; the reasoner's.
         admission: Turns.
         allowance: Bounds what a caller's runs may spend; None bounds nothing.
@@ -219,7 +220,7 @@ class RunLifecycle:
         self,
         reasoner: Reasoner,
         store: RunStore,
-        admission: Admission,
+        admission: AdmissionQueue,
         allowance: SpendingLimits | None,
         observers: Iterable[Observer],
         stopping: Callable[[], bool],
@@ -229,7 +230,7 @@ class RunLifecycle:
         self.endings = EndRecorder(store)
 
     async def begin(self, live: LiveRun, idempotency: str | None, digest: str, *, free: bool) -> None:
-        """Make a new run and take it to its end, which `live` is told of.
+        """Make a new run and take it to its end, which `live` is notified of.
 
         Args:
             live: The run.
@@ -237,16 +238,16 @@ class RunLifecycle:
             digest: Hash of the request.
             free: Whether a turn is likely to be had at once.
         """
-        await self._to_an_end(live, self._begin(live, idempotency, digest, free))
+        await self._finish(live, self._begin(live, idempotency, digest, free))
 
-    async def go_on(self, live: LiveRun, why: ResumeReason) -> None:
-        """Take a stored run from where it stopped to its end, which `live` is told of.
+    async def resume(self, live: LiveRun, reason: ResumeReason) -> None:
+        """Take a stored run from where it stopped to its end, which `live` is notified of.
 
         Args:
             live: The run.
-            why: Why it goes on.
+            reason: Why it continues.
         """
-        await self._to_an_end(live, self._go_on(live, why))
+        await self._finish(live, self._resume(live, reason))
 
     async def _begin(self, live: LiveRun, idempotency: str | None, digest: str, free: bool) -> Answer | StoredRun:
         early = live.background or idempotency is not None
@@ -261,59 +262,64 @@ class RunLifecycle:
                 idempotency=idempotency,
                 digest=digest,
             )
-            live.in_store = True
-            live.ours = status == "running" or not live.background
+            live.is_stored = True
+            live.is_owned = status == "running" or not live.background
 
-        async with self._hold(live, live.caller, idempotency, digest) as holding:
-            if holding is not None:
-                live.config = live.config.model_copy(update={"budget": holding.budget})
+        async with self._hold(live, live.caller, idempotency, digest) as hold:
+            if hold is not None:
+                live.config = live.config.model_copy(update={"budget": hold.budget})
             if early:
                 await shielded(create("running" if free else "queued"))
             if live.background:
                 live.accept()
-            async with self._admission.turn(live.config.tenant, patient=live.background):
+            async with self._admission.slot(live.config.tenant, unlimited=live.background):
                 if not early:
                     await shielded(create("running"))
-                elif not free and (elsewhere := await self._take(live, "adopted")) is not None:
-                    return elsewhere
-                sinks = self._heard(live, holding)
+                elif not free and (other_owner := await self._claim(live, "adopted")) is not None:
+                    return other_owner
+                sinks = self._sinks(live, hold)
                 # one that waited in the store may have been taken up by another process meanwhile
                 untouched = free or not early
                 return await self._reasoner.arun(
-                    live.config, run_id=live.id, sinks=sinks, created=True, fresh=untouched, begun=live.set_out
+                    live.config,
+                    run_id=live.id,
+                    sinks=sinks,
+                    is_created=True,
+                    is_new=untouched,
+                    on_start=live.attach_run,
                 )
 
-    async def _go_on(self, live: LiveRun, why: ResumeReason) -> Answer | StoredRun:
-        live.in_store = True
+    async def _resume(self, live: LiveRun, reason: ResumeReason) -> Answer | StoredRun:
+        live.is_stored = True
         # what a process takes up by itself was let in before: it counts for its tenant's day, and for no key
-        caller = Caller(tenant=live.config.tenant) if why == "adopted" else live.caller
-        turn = self._admission.turn(live.config.tenant, patient=why == "adopted")
-        async with self._hold(live, caller) as holding, turn:
-            elsewhere = await self._take(live, why)
-            if elsewhere is not None:
-                return elsewhere
-            sinks = self._heard(live, holding)
-            return await self._reasoner.aresume(live.id, sinks=sinks, taken=True, begun=live.set_out)
+        caller = Caller(tenant=live.config.tenant) if reason == "adopted" else live.caller
+        slot = self._admission.slot(live.config.tenant, unlimited=reason == "adopted")
+        async with self._hold(live, caller) as hold, slot:
+            other_owner = await self._claim(live, reason)
+            if other_owner is not None:
+                return other_owner
+            sinks = self._sinks(live, hold)
+            return await self._reasoner.aresume(live.id, sinks=sinks, is_claimed=True, on_start=live.attach_run)
 
     @asynccontextmanager
     async def _hold(
         self, live: LiveRun, caller: Caller, idempotency: str | None = None, digest: str = ""
     ) -> AsyncIterator[SpendingHold | None]:
-        """What the run may spend. One that goes on has the budget that it began with: else it would not go on so.
+        """What the run may spend. One that continues has the budget that it began with: else it would not continue so.
 
         Raises:
-            LimitReached: Its caller may spend nothing now.
+            KeyLimitExceeded: Its caller may spend nothing now.
             DuplicateRequest: Nor needs to: the request was made before.
         """
         async with AsyncExitStack() as stack:
-            holding: SpendingHold | None = None
+            hold: SpendingHold | None = None
             if self._allowance is not None:
                 try:
-                    holding = await stack.enter_async_context(self._allowance.hold(caller, live.config.budget))
+                    hold = await stack.enter_async_context(self._allowance.hold(caller, live.config.budget))
                 except KeyLimitExceeded:
                     await self.refuse_repeated(live.config, idempotency, digest)
                     raise
-            yield holding
+            yield hold
 
     async def refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
         """Refuse a request that was made before, ahead of any other reason for which it would be refused.
@@ -330,33 +336,33 @@ class RunLifecycle:
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 
-    def _heard(self, live: LiveRun, holding: SpendingHold | None) -> list[Sink]:
+    def _sinks(self, live: LiveRun, hold: SpendingHold | None) -> list[Sink]:
         """The sinks of a run that has its turn."""
         live.status = "running"
         live.accept()
-        sinks = [live.emit, holding, *(observer(live) for observer in self._observers)]
+        sinks = [live.emit, hold, *(observer(live) for observer in self._observers)]
         return [sink for sink in sinks if sink is not None]
 
-    async def _take(self, live: LiveRun, why: ResumeReason) -> StoredRun | None:
-        """Take a stored run for this process; where it goes on, if another one has it."""
+    async def _claim(self, live: LiveRun, reason: ResumeReason) -> StoredRun | None:
+        """Take a stored run for this process; where it continues, if another one has it."""
         # between the look at it and this, another process may have taken and ended it
-        only = _ACTIVE if why == "adopted" else _RESUMABLE
+        only = _ACTIVE if reason == "adopted" else _RESUMABLE
 
         async def take() -> None:
             await self._store.claim_run(live.id, allowed=only)
-            live.ours = True
+            live.is_owned = True
 
         try:
-            with self.endings.set_aside(live.id):
+            with self.endings.suspended(live.id):
                 await shielded(take())
         except UserError as e:
-            if why == "asked":
-                # the error's own text tells which process on which host
+            if reason == "requested":
+                # the error's own text shows which process on which host
                 raise RunConflict(f"run {live.id} goes on elsewhere or has changed", hint="look at it again") from e
             return StoredRun(self._store, await self._store.get_run(live.id, exact=True), self._stopping)
         return None
 
-    async def _to_an_end(self, live: LiveRun, going: Coroutine[Any, Any, Answer | StoredRun]) -> None:
+    async def _finish(self, live: LiveRun, going: Coroutine[Any, Any, Answer | StoredRun]) -> None:
         """Wait for a run's end, and see that both the store and `live` know how it ended, whatever happens."""
         try:
             done = await going
@@ -365,10 +371,10 @@ class RunLifecycle:
             raise
         except Exception as e:  # noqa: BLE001 (whatever it is, neither store nor callers may believe that it goes on)
             error = _public_error(e, live.id)
-            live.end(await shielded(self.endings.note(live, error, stopped=False)), error=error)
+            live.end(await shielded(self.endings.record(live, error, stopped=False)), error=error)
         else:
             if isinstance(done, StoredRun):
-                live.end(done.status, elsewhere=done)
+                live.end(done.status, other_owner=done)
             else:
                 live.end("finished", done)
 
@@ -378,10 +384,10 @@ class RunLifecycle:
         if closing is not None and not (isinstance(closing, RunFinished) and closing.answer.stopped == "cancelled"):
             with suppress(ReasonError):
                 record = await self._store.get_run(live.id, exact=True)
-                live.end(record.status, elsewhere=StoredRun(self._store, record, self._stopping))
+                live.end(record.status, other_owner=StoredRun(self._store, record, self._stopping))
                 return
         error = _stop_error(live)
-        live.end(await self.endings.note(live, error, stopped=True), error=error)
+        live.end(await self.endings.record(live, error, stopped=True), error=error)
 
 
 def _stop_error(live: LiveRun) -> ReasonError:

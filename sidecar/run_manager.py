@@ -25,7 +25,7 @@ from ..core.errors import (
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
 from ..core.store.protocol import RunRecord, RunStore
-from .admission import Admission
+from .admission import AdmissionQueue
 from .auth import Caller
 from .error_objects import error_from
 from .logs import log_fault
@@ -33,7 +33,7 @@ from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
 from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, is_active
 
 ADOPT_INTERVAL_S = 2.0
-"""How often the desk looks for runs that other processes left behind, in seconds."""
+"""How often the run manager looks for runs that other processes left after, in seconds."""
 CANCEL_GRACE_S = 10.0
 """How long runs that were stopped get to save what they have, in seconds."""
 
@@ -41,12 +41,12 @@ CANCEL_GRACE_S = 10.0
 class RunManager:
     """Starts, finds, cancels and resumes runs; an asynchronous context manager.
 
-    Runs wait for their turn (`AdmissionFilter`), go on through the reasoner, and are in the store from their acceptance on. A
-    background run that this process cannot end goes on in another: `adopt` takes up what processes left that were
-    killed or told to stop.
+    Runs wait for their turn (`AdmissionQueue`), continue through the reasoner, and are in the store from their
+    acceptance on. A background run that this process cannot end continues in another: `adopt` takes up what processes
+    left that were killed or reported to stop.
 
     Args:
-        reasoner: Who answers.
+        reasoner: The reasoner that answers.
         store: Where runs are kept; the reasoner's.
         serve: Bounds.
         admission: Turns.
@@ -59,30 +59,30 @@ class RunManager:
         reasoner: Reasoner,
         store: RunStore,
         serve: ServeSettings,
-        admission: Admission,
+        admission: AdmissionQueue,
         *,
         allowance: SpendingLimits | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
         self.store, self._serve, self._admission = store, serve, admission
-        self._work = RunLifecycle(reasoner, store, admission, allowance, observers, lambda: self.draining)
+        self._lifecycle = RunLifecycle(reasoner, store, admission, allowance, observers, lambda: self.draining)
         self._live: dict[str, LiveRun] = {}
         self._tasks = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
-        self._hurried = asyncio.Event()
+        self._stop_now = asyncio.Event()
         self._probe: asyncio.Task[bool] | None = None
         self.draining = False
 
     async def __aenter__(self) -> RunManager:
         await self._stack.enter_async_context(self._tasks)
-        self._keeper = self._tasks.create_task(self._keep())
+        self._maintainer = self._tasks.create_task(self._maintain())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.drain(self._serve.drain_s if error is None else 0.0)
-        self._keeper.cancel()
+        self._maintainer.cancel()
         if self._probe is not None:
             self._probe.cancel()
         await self._stack.__aexit__(kind, error, trace)
@@ -106,16 +106,16 @@ class RunManager:
     ) -> AnyRun:
         """Start a run; returns once it has its turn, or, in the background, once it is in the store.
 
-        Cancelling the wait cancels the run, unless it was sent with an idempotency key or goes on in the background.
+        Cancelling the wait cancels the run, unless it was sent with an idempotency key or continues in the background.
 
         Args:
             config: Its configuration.
             caller: Whose it is.
-            background: Whether it goes on in another process when this one ends.
+            background: Whether it continues in another process when this one ends.
             idempotency: The caller's name for the request. A request of that name that was made before is attached to
-                instead, and goes on if its process was killed.
-            digest: Hash of the request, to tell a repeated one from another.
-            text: Whether somebody is about to read its events who wants text as it is generated, from the beginning.
+                instead, and continues if its process was killed.
+            digest: Hash of the request, to distinguish a repeated request from another.
+            text: Whether someone is about to read its events who wants text as it is generated, from the beginning.
 
         Raises:
             ServerBusy: No turn came.
@@ -127,26 +127,26 @@ class RunManager:
         config = config.model_copy(update={"tenant": caller.tenant})
         if background and self._waiting() >= self._serve.max_waiting:
             try:
-                await self._work.refuse_repeated(config, idempotency, digest)
+                await self._lifecycle.refuse_repeated(config, idempotency, digest)
             except DuplicateRequest as e:
-                return await self._again(e, caller)
+                return await self._attach_repeated(e, caller)
             raise ServerBusy(
                 f"{self._waiting()} runs wait already", retry_after_s=ADOPT_INTERVAL_S, hint="try again later"
             )
         # of such a name others cannot guess the next, and no two are alike however many begin in a second
         run_id = f"{new_run_id()}{secrets.token_hex(5)}"
-        live = LiveRun(run_id, config, self.store, background=background, keeps_going=idempotency is not None)
+        live = LiveRun(run_id, config, self.store, background=background, is_detached=idempotency is not None)
         live.caller = caller
         if text:
-            live.board.expect_text()
+            live.buffer.expect_text()
         free = self._admission.in_flight < self._serve.max_runs
-        self._spawn(live, self._work.begin(live, idempotency, digest, free=free))
+        self._spawn(live, self._lifecycle.begin(live, idempotency, digest, free=free))
         try:
             await live.accepted()
         except DuplicateRequest as e:
-            return await self._again(e, caller)
+            return await self._attach_repeated(e, caller)
         except asyncio.CancelledError:
-            if not live.keeps_going:
+            if not live.is_detached:
                 live.cancel()
             raise
         return live
@@ -188,11 +188,11 @@ class RunManager:
             live.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_GRACE_S):
-                    await live.until_ended()
+                    await live.wait_ended()
         return await self.record(run_id, caller)
 
     async def resume(self, run_id: str, caller: Caller) -> LiveRun:
-        """Go on with a run that was interrupted or failed; nothing that it paid for is paid again.
+        """Continue with a run that was interrupted or failed; nothing that it paid for is paid again.
 
         One that this process works on is given as it is.
 
@@ -208,16 +208,16 @@ class RunManager:
             raise ShuttingDown
         stopped = self._live.get(run_id)
         if stopped is not None and stopped.stopping:
-            await stopped.until_ended()
-        live = self._resumed(record, "asked", caller)
+            await stopped.wait_ended()
+        live = self._resumed(record, "requested", caller)
         await live.accepted()
         return live
 
     async def reaches_store(self, within_s: float) -> bool:
         """Whether the store answers within some seconds.
 
-        One question is on its way at a time, however often this is asked: a store that is away keeps what waits for it
-        waiting in line, and those who want to know must not make the line longer.
+        One question is on its way at a time, however often this is queried: a store that is away keeps what waits for
+        it waiting in line, and those who want to know must not make the line longer.
         """
         probe = self._probe
         if probe is None or probe.done():
@@ -228,7 +228,7 @@ class RunManager:
     # -- what the process itself asks for
 
     async def adopt(self) -> int:
-        """Take up background runs that nobody works on, as many as there are turns for; returns how many."""
+        """Take up background runs that no one works on, as many as there are turns for; returns how many."""
         room = self._serve.max_runs - self._admission.in_flight - self._admission.waiting
         if self.draining or room <= 0:
             return 0
@@ -236,13 +236,13 @@ class RunManager:
         for record in await self.store.list_claimable_runs(room):
             if record.id in self._live:
                 continue
-            if record.cancel_requested:  # whoever was to stop it is gone: now it is stopped without it
+            if record.cancel_requested:  # anyone who was to stop it is gone: now it is stopped without it
                 await self.store.request_cancel(record.id)
                 continue
             try:
                 self._resumed(record, "adopted")
-            except DataError as e:  # nobody can go on with it, and it must not stand before all others for ever
-                await self._give_up(record.id, e)
+            except DataError as e:  # no one can continue with it, and it must not stand before all others for ever
+                await self._fail_unreadable(record.id, e)
             else:
                 adopted += 1
         return adopted
@@ -253,43 +253,43 @@ class RunManager:
         self._admission.close()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new runs, and let those under way end.
+        """Take no new runs, and let those in flight end.
 
-        What has not ended in time is stopped: background runs are given up as "queued" and go on in the next process,
-        the others are cancelled, with their partial answers saved.
+        What has not ended in time is stopped: background runs are given up as "queued" and continue in the next
+        process, the others are cancelled, with their partial answers saved.
 
         Args:
             seconds: How long runs get.
         """
         self.begin_drain()
-        await self._settled(seconds)
+        await self._wait_stopped(seconds)
         for live in list(self._live.values()):
             live.stop("drained")
-        await self._settled(CANCEL_GRACE_S, hurried=False)
+        await self._wait_stopped(CANCEL_GRACE_S, stop_now=False)
 
-    def hurry(self) -> None:
-        """End a drain's waiting: what goes on is stopped now."""
-        self._hurried.set()
+    def stop_now(self) -> None:
+        """End a drain's waiting: what continues is stopped now."""
+        self._stop_now.set()
 
-    async def _settled(self, seconds: float, *, hurried: bool = True) -> None:
-        """Wait until no run is left, so long at most."""
-        waiting = asyncio.ensure_future(self._until_empty())
-        hurry = asyncio.ensure_future(self._hurried.wait() if hurried else asyncio.sleep(seconds))
+    async def _wait_stopped(self, seconds: float, *, stop_now: bool = True) -> None:
+        """Wait until no run is left, up to a number of seconds or, if `stop_now`, until `stop_now` is called."""
+        empty = asyncio.ensure_future(self._until_empty())
+        cut = asyncio.ensure_future(self._stop_now.wait() if stop_now else asyncio.sleep(seconds))
         try:
-            await asyncio.wait((waiting, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((empty, cut), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            hurry.cancel()
+            empty.cancel()
+            cut.cancel()
 
     async def _until_empty(self) -> None:
         while self._live:
-            await next(iter(self._live.values())).until_ended()
-            await asyncio.sleep(0)  # its task takes it off the desk
+            await next(iter(self._live.values())).wait_ended()
+            await asyncio.sleep(0)  # its task takes it off the run manager
 
     # -- inside
 
-    def _resumed(self, record: RunRecord, why: ResumeReason, caller: Caller | None = None) -> LiveRun:
-        """Go on with a stored run; one that this process works on is given as it is."""
+    def _resumed(self, record: RunRecord, reason: ResumeReason, caller: Caller | None = None) -> LiveRun:
+        """Continue with a stored run; one that this process works on is given as it is."""
         live = self._live.get(record.id)
         if live is None or live.ended:
             live = LiveRun(
@@ -297,15 +297,15 @@ class RunManager:
                 read_config(record),
                 self.store,
                 background=record.background,
-                keeps_going=True,
+                is_detached=True,
                 resumed=True,
             )
             live.caller = caller or live.caller
-            self._spawn(live, self._work.go_on(live, why))
+            self._spawn(live, self._lifecycle.resume(live, reason))
         return live
 
-    async def _again(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
-        """The run of a request that is sent again; it goes on where its process was killed or the model failed.
+    async def _attach_repeated(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
+        """The run of a request that is sent again; it continues where its process was killed or the model failed.
 
         Raises:
             DuplicateRequest: It was another request.
@@ -321,14 +321,14 @@ class RunManager:
             await live.accepted()
         return AttachedRun(live)
 
-    async def _give_up(self, run_id: str, error: DataError) -> None:
-        """Note that a run that nobody works on cannot go on."""
+    async def _fail_unreadable(self, run_id: str, error: DataError) -> None:
+        """Note that a run that no one works on cannot continue."""
         try:
             await self.store.claim_run(run_id, allowed=("queued", "running"))
         except UserError:  # another process was faster
             return
-        told: dict[str, JsonValue] = {"code": error.code, "message": error.message}
-        await self.store.end_run(run_id, "failed", None, told)
+        error_object: dict[str, JsonValue] = {"code": error.code, "message": error.message}
+        await self.store.end_run(run_id, "failed", None, error_object)
 
     async def _ask_store(self) -> bool:
         try:
@@ -344,7 +344,7 @@ class RunManager:
         def off_the_desk(_: object) -> None:
             if self._live.get(live.id) is live:
                 del self._live[live.id]
-            if not live.ended:  # cancelled before its first step: nobody but the waiting knows of it
+            if not live.ended:  # cancelled before its first step: no one but the waiting knows of it
                 live.end("interrupted", error=Cancelled())
 
         self._live[live.id] = live
@@ -355,17 +355,17 @@ class RunManager:
     def _waiting(self) -> int:
         return sum(live.status == "queued" for live in self._live.values())
 
-    async def _keep(self) -> None:
+    async def _maintain(self) -> None:
         """Stop what other processes want stopped, and take up what they left, again and again."""
         since_adopting = ADOPT_INTERVAL_S
         while True:
             try:
-                # what is said of a stored run that has yet to be taken is left over from its time before
-                known = {live.id: live for live in self._live.values() if live.ours or not live.resumed}
+                # what is reported of a stored run that has yet to be taken is left over from its time before
+                known = {live.id: live for live in self._live.values() if live.is_owned or not live.resumed}
                 if known:
                     for run_id in await self.store.cancel_requested(list(known)):
                         known[run_id].cancel()
-                await self._work.endings.note_again()
+                await self._lifecycle.endings.retry_pending()
                 if since_adopting >= ADOPT_INTERVAL_S:
                     since_adopting = 0.0
                     await self.adopt()

@@ -1,7 +1,4 @@
-"""How routes start runs: idempotency keys, the headers of a started run, and waiting as long as the client does.
-
-The hash of a request, by which a repeated one is told from another with the same idempotency key.
-"""
+"""How routes start runs: idempotency keys, headers of a started run, and waiting while the client is connected."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ from .sse import while_connected
 
 
 def digest_of(path: str, body: BaseModel) -> str:
-    """A hash of what was asked for; whether it is streamed makes no difference."""
-    told = body.model_dump_json(exclude_unset=True, exclude={"stream", "stream_options"})
-    return hashlib.sha256(f"{path}\n{told}".encode()).hexdigest()
+    """A hash of what was requested; whether it is streamed makes no difference."""
+    content = body.model_dump_json(exclude_unset=True, exclude={"stream", "stream_options"})
+    return hashlib.sha256(f"{path}\n{content}".encode()).hexdigest()
 
 
 AskCaller = Annotated[Caller, Depends(authorised("ask"))]
@@ -70,13 +67,13 @@ class RunStarter:
 
     def __init__(self, request: Request, caller: Caller, idempotency: str | None) -> None:
         self._request, self._caller, self._idempotency = request, caller, idempotency
-        self._desk: RunManager = request.app.state.desk
+        self._run_manager: RunManager = request.app.state.run_manager
 
     async def start(
         self, config: RunConfig, body: BaseModel, *, background: bool = False, text: bool = False
     ) -> AnyRun:
         """Start a run, or attach to that of the same request before; the client's leaving stops the wait."""
-        starting = self._desk.start(
+        starting = self._run_manager.start(
             config,
             self._caller,
             background=background,
@@ -100,10 +97,10 @@ class RunStarter:
 
 def run_headers(run: AnyRun) -> dict[str, str]:
     """Where the run of a response is found, and whether the request had been made before."""
-    told = {"Location": f"/v1/runs/{run.id}"}
+    content = {"Location": f"/v1/runs/{run.id}"}
     if run.replayed:
-        told["Idempotent-Replayed"] = "true"
-    return told
+        content["Idempotent-Replayed"] = "true"
+    return content
 
 
 async def events_and_error(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:

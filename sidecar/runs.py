@@ -1,6 +1,6 @@
-"""`LiveRun`: a run that this process works on; `AnyRun` is that, or one that it knows from the store alone.
+"""Runs as the server's routes see them: `LiveRun` (this process works on it), `StoredRun` (known from the store only).
 
-`StoredRun`: a run that this process knows from the store alone.
+`AnyRun` is either of them, or an `AttachedRun`: a live run that a repeated request is attached to.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .error_objects import error_from, stored_error_object
 from .event_buffer import PAGE_SIZE, EventBuffer
 
 POLL_INTERVAL_S = 0.5
-"""How often the store is asked about a run that another process works on, in seconds."""
+"""How often the store is queried about a run that another process works on, in seconds."""
 
 
 def is_active(record: RunRecord) -> bool:
-    """Whether a run is under way, or will be taken up: one in the background whose process was killed is."""
+    """Whether a run is in flight, or will be taken up: one in the background whose process was killed is."""
     if record.status in ("queued", "running"):
         return True
     return record.background and record.status == "interrupted" and record.owner is not None
@@ -94,7 +94,7 @@ class StoredRun:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[StoredRun]:
-        """Hold the run for a request; it belongs to nobody here."""
+        """Hold the run for a request; it belongs to no one here."""
         yield self
 
     async def _refresh(self) -> None:
@@ -131,17 +131,17 @@ class LiveRun:
         run_id: Its name.
         config: Its configuration.
         store: Where it is kept.
-        background: Whether it goes on in another process when this one ends.
-        keeps_going: Whether it goes on when nobody waits for it any more.
+        background: Whether it continues in another process when this one ends.
+        is_detached: Whether it continues when no one waits for it any more.
         resumed: Whether it was begun before.
 
     Attributes:
-        board: Its events.
-        in_store: Whether the store has it.
-        ours: Whether it is this process's there.
+        buffer: Its events.
+        is_stored: Whether the store has it.
+        is_owned: Whether it is this process's there.
         replayed: Whether this is the answer to a request that was made before.
         status: "queued" until it has its turn, then "running"; in the end as the store has it.
-        stopping: Why it was told to stop; empty if it was not.
+        stopping: Why it was reported to stop; empty if it was not.
     """
 
     replayed = False
@@ -153,20 +153,20 @@ class LiveRun:
         store: RunStore,
         *,
         background: bool = False,
-        keeps_going: bool = False,
+        is_detached: bool = False,
         resumed: bool = False,
     ) -> None:
         self.id, self.config, self.resumed = run_id, config, resumed
-        self.in_store, self.ours = resumed, False
-        self.background, self.keeps_going = background, keeps_going or background
+        self.is_stored, self.is_owned = resumed, False
+        self.background, self.is_detached = background, is_detached or background
         self.caller = Caller()
-        """Who asked; nobody, where a process took the run up by itself."""
-        self.asked_s = time.monotonic()
+        """The caller; no one, where a process took the run up by itself."""
+        self.requested_at_s = time.monotonic()
         self.status: RunStatus = "queued"
         self.stopping: Literal["", "cancelled", "drained"] = ""
         self.closing: RunFinished | RunFailed | None = None
         """The event that ended it, once there is one."""
-        self.board = EventBuffer(
+        self.buffer = EventBuffer(
             lambda after, limit: store.list_events(run_id, after=after, limit=limit), _text_switch(weakref.ref(self))
         )
         self._run: Run | None = None
@@ -175,9 +175,9 @@ class LiveRun:
         self._ended = asyncio.Event()
         self._answer: Answer | None = None
         self._error: ReasonError | None = None
-        self._elsewhere: StoredRun | None = None
+        self._other_owner: StoredRun | None = None
 
-    # -- for whoever asked
+    # -- for anyone who requested
 
     async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
         """Events with a higher number, stored ones first, until the last; each once, in order.
@@ -186,15 +186,15 @@ class LiveRun:
 
         Args:
             after: Number of the last event that the reader has; 0 is none.
-            text: Whether to tell text as it is generated, from now on. Text deltas are not stored.
+            text: Whether to stream text as it is generated, from now on. Text deltas are not stored.
         """
-        async with aclosing(self.board.read(after, text=text)) as events:
+        async with aclosing(self.buffer.read(after, text=text)) as events:
             async for event in events:
                 yield event
                 after = max(after, event.number)
         await self._ended.wait()
-        if self._elsewhere is not None:
-            async with aclosing(self._elsewhere.events(after)) as events:
+        if self._other_owner is not None:
+            async with aclosing(self._other_owner.events(after)) as events:
                 async for event in events:
                     yield event
 
@@ -205,8 +205,8 @@ class LiveRun:
             ReasonError: What ended the run: its own error; `Cancelled` or `ShuttingDown` with the partial answer.
         """
         await self._ended.wait()
-        if self._elsewhere is not None:
-            return await self._elsewhere.result()
+        if self._other_owner is not None:
+            return await self._other_owner.result()
         if self._error is not None:
             raise self._error
         assert self._answer is not None
@@ -217,7 +217,7 @@ class LiveRun:
         """Whether this process is done with it."""
         return self._ended.is_set()
 
-    async def until_ended(self) -> None:
+    async def wait_ended(self) -> None:
         """Wait until this process is done with it."""
         await self._ended.wait()
 
@@ -227,18 +227,18 @@ class LiveRun:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[LiveRun]:
-        """Hold the run for a request: left before it has ended, it is cancelled, unless it `keeps_going`."""
+        """Hold the run for a request: left before it has ended, it is cancelled, unless it `is_detached`."""
         try:
             yield self
         finally:
-            if not self.keeps_going and not self.ended:
+            if not self.is_detached and not self.ended:
                 self.cancel()
                 await self._ended.wait()
 
-    # -- for the desk
+    # -- for the run manager
 
     async def accepted(self) -> None:
-        """Wait until the caller can be told that there is such a run.
+        """Wait until the caller can be reported that there is such a run.
 
         Raises:
             ReasonError: There will be none.
@@ -254,32 +254,32 @@ class LiveRun:
         """Know the task that works on it."""
         self._task = task
 
-    def set_out(self, run: Run) -> None:
+    def attach_run(self, run: Run) -> None:
         """Know the run itself.
 
         Raises:
-            BackendError: It was begun so often that whoever takes it up must be supposed to die of it.
+            BackendError: It was begun so often that anyone who takes it up must be supposed to die of it.
         """
         self._run = run
         if run.num_starts >= MAX_STARTS:
             raise BackendError(
                 f"the run was begun {run.num_starts} times and never ended", hint="look at why its processes died"
             )
-        self.board.begin_after(run.last_stored_event)
-        self._tell_run()
+        self.buffer.skip_to(run.last_stored_event)
+        self._update_run()
 
     def emit(self, event: Event) -> None:
         """A sink of the run."""
         if isinstance(event, RunFinished | RunFailed):
             self.closing = event
-        self.board(event)
+        self.buffer(event)
 
     def stop(self, why: Literal["cancelled", "drained"]) -> None:
         """Cancel its task; a background run that is stopped by a drain is given up for the next process."""
         if self.ended or self.stopping:
             return
         self.stopping = why
-        self._tell_run()
+        self._update_run()
         if self._task is not None:
             self._task.cancel()
 
@@ -288,38 +288,38 @@ class LiveRun:
         status: RunStatus,
         answer: Answer | None = None,
         error: ReasonError | None = None,
-        elsewhere: StoredRun | None = None,
+        other_owner: StoredRun | None = None,
     ) -> None:
-        """Note how it ended, or where it goes on."""
-        self.status, self._answer, self._error, self._elsewhere = status, answer, error, elsewhere
+        """Note how it ended, or where it continues."""
+        self.status, self._answer, self._error, self._other_owner = status, answer, error, other_owner
         if error is not None and not self._accepted.done():
             self._accepted.set_exception(error)
-            self._accepted.exception()  # whoever waited may have left
+            self._accepted.exception()  # anyone who waited may have left
         self.accept()
         self._ended.set()
-        self.board.close()
-        self._run = self._task = None  # they know this run; without the circle it goes with its last reader
+        self.buffer.close()
+        self._run = self._task = None  # they know this run; without the circle it belongs to its last reader
 
     @property
     def handed_over(self) -> bool:
-        """Whether it is stopped for another process to go on with."""
+        """Whether it is stopped for another process to continue with."""
         return self.background and self.stopping == "drained"
 
-    def _tell_run(self) -> None:
+    def _update_run(self) -> None:
         if self._run is not None:
-            self._run.wants_text = self.board.wants_text
+            self._run.stream_text = self.buffer.wants_text
             self._run.requeue = self.handed_over
 
 
 def _text_switch(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
-    """Tells a run that text is wanted, or no more, without keeping it."""
+    """Notifies a run that text is requested, or no more, without keeping it."""
 
-    def tell(_wanted: bool) -> None:
+    def update(_is_wanted: bool) -> None:
         live = run()
         if live is not None:
-            live._tell_run()
+            live._update_run()
 
-    return tell
+    return update
 
 
 class AttachedRun:

@@ -1,10 +1,7 @@
-"""`serve_here`: the sidecar on a socket, until the process is told to stop; runs under way get time to end.
+"""`serve_here`: the sidecar on a socket until the process is told to stop; runs in flight get time to end.
 
-`frozen_heap`: what was loaded before the first request is not looked through again while requests are answered.
-
-`new_event_loop`: the event loop of a serving process.
-
-How connections are served: by uvicorn, with limits on what a client may do before there is a request.
+Connections are served by uvicorn with limits on what a client may do before there is a request. Objects loaded before
+the first request are frozen for the garbage collector.
 """
 
 from __future__ import annotations
@@ -75,16 +72,16 @@ class MalformedRequest(ValueError):
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol over llhttp, which by itself takes headers, trailers and extensions of any length.
 
-    A request names one host, as HTTP/1.1 wants it (RFC 9112, section 3.2). What is no request is refused behind the
+    A request names one host, as HTTP/1.1 wants it (RFC 9112, section 3.2). What is no request is refused after the
     answers to those before it.
     """
 
     _loose = 0
-    """Bytes since the last that were a whole head, a body's part or a message's end."""
+    """Bytes since the last that were a complete head, a body's part or a message's end."""
     _refused = ""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; behind what was refused, nothing is."""
+        """Parse what came; after what was refused, nothing is."""
         if self._refused:
             return
         self._loose += len(data)
@@ -116,11 +113,11 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
             super().send_400_response(msg)
-        elif cycle.more_body:  # its answer has begun, and its body will never be whole
+        elif cycle.more_body:  # its answer has begun, and its body will never be complete
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Answer the next request, or else what was refused behind it."""
+        """Answer the next request, or else what was refused after it."""
         super().on_response_complete()
         if self._refused and self.cycle.response_complete and not self.transport.is_closing():
             super().send_400_response(self._refused)
@@ -142,7 +139,7 @@ class DeadlineProtocol(BoundedProtocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Go on waiting, unless a request's headers are there."""
+        """Continue waiting, unless a request's headers are there."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -179,10 +176,10 @@ def deadline_protocol(headers_s: float = HEADER_TIMEOUT_S) -> type[DeadlineProto
 
 
 def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
-    """What `uvicorn.Config` is to be given beside the application.
+    """What `uvicorn.Config` is to be given next to the application.
 
-    It tells nobody which server this is, logs nothing by itself (see `log_lines`), bounds connections and headers, and
-    trusts no proxy's word on who calls.
+    It reports no one which server this is, logs nothing by itself (see `log_lines`), bounds connections and headers,
+    and trusts no proxy's word on who calls.
     """
     return {
         "http": DeadlineProtocol,
@@ -235,13 +232,13 @@ async def serve_here(
 ) -> None:
     """Serve on a socket until SIGTERM or SIGINT.
 
-    The first signal begins a drain: `/readyz` says 503, no new runs are taken, and those under way get the setting
+    The first signal begins a drain: `/readyz` states 503, no new runs are taken, and those in flight get the setting
     `drain_s`. The second ends the wait, the third the process.
 
     Args:
         settings: What and how to serve.
         sock: Where; it is closed in the end.
-        progress: Told how far a model's files are that must be fetched first; called from another thread.
+        progress: Receives how far a model's files are that must be fetched first; called from another thread.
         ready: Called when requests are taken.
 
     Raises:
@@ -252,22 +249,24 @@ async def serve_here(
         options = uvicorn_options(settings.serve)
         config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_TIMEOUT_S, **options)
         with frozen_heap():
-            await DrainingServer(config, app.state.desk, settings.serve.drain_s, ready).serve([sock])
+            await DrainingServer(config, app.state.run_manager, settings.serve.drain_s, ready).serve([sock])
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that drains a desk before it stops.
+    """A server that drains its run manager before it stops.
 
     Args:
         config: See uvicorn.
-        desk: Whose runs get time to end.
+        run_manager: Its runs get time to end.
         drain_s: How much, in seconds.
         ready: Called when requests are taken.
     """
 
-    def __init__(self, config: uvicorn.Config, desk: RunManager, drain_s: float, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, run_manager: RunManager, drain_s: float, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._desk, self._drain_s, self._ready = desk, drain_s, ready
+        self._run_manager, self._drain_s, self._ready = run_manager, drain_s, ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
@@ -291,13 +290,13 @@ class DrainingServer(uvicorn.Server):
         self._signals += 1
         if self._loop is None or self._signals > 2:
             os._exit(EXIT_KILLED)  # the store survives this at any moment
-        self._loop.call_soon_threadsafe(self._begin if self._signals == 1 else self._desk.hurry)
+        self._loop.call_soon_threadsafe(self._begin if self._signals == 1 else self._run_manager.stop_now)
 
     def _begin(self) -> None:
         self._draining = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
         try:
-            await self._desk.drain(self._drain_s)
+            await self._run_manager.drain(self._drain_s)
         finally:
             self.should_exit = True

@@ -1,7 +1,4 @@
-"""Work that goes on as long as its client is there: what nobody waits for is cancelled, down to the engine.
-
-What server-sent events have in common, whatever is in them, and how the OpenAPI description tells of them.
-"""
+"""Server-sent events and disconnects: work that nobody waits for any more is cancelled, down to the engine."""
 
 from __future__ import annotations
 
@@ -60,4 +57,4 @@ EVENT_STREAM_CONTENT: dict[str, Any] = {
         }
     }
 }
-"""The `content` of a response that is a stream; what stands in `data` is JSON, or `[DONE]` in OpenAI's format."""
+"""The `content` of a response that is a stream; what is in `data` is JSON, or `[DONE]` in OpenAI's format."""

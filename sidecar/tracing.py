@@ -1,16 +1,6 @@
-"""Names of spans and attributes: OpenTelemetry's conventions for generative AI, and ours under `reason.`.
+"""`RunSpans`: a run's events as OpenTelemetry spans, named by the conventions for generative AI and `reason.*`.
 
-The conventions are under development, in a repository of their own; what changes there changes here alone.
-
-`RunSpans`: a run's events as OpenTelemetry spans.
-
-A run is a workflow, its strategy an agent, a call of a model a chat, a look for evidence a retrieval. Where the request
-came with a `traceparent`, the run belongs to that trace.
-
-Where spans go: by OpenTelemetry's own environment variables, to whatever exporter is installed.
-
-`OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) or `OTEL_TRACES_EXPORTER` turns spans on. The SDK reads the rest:
-service name, resource, sampler, batching, headers, protocol.
+Exporters are chosen by OpenTelemetry's own environment variables; traces are off unless one is named there.
 """
 
 from __future__ import annotations
@@ -20,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from typing import ClassVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -76,7 +67,7 @@ class SpanNames:
     DATA_SOURCE = "gen_ai.data_source.id"
     ERROR_TYPE = "error.type"
 
-    # what users and models say: only where that is wanted
+    # what users and models say: only where that is requested
     INPUT_MESSAGES = "gen_ai.input.messages"
     OUTPUT_MESSAGES = "gen_ai.output.messages"
 
@@ -101,7 +92,7 @@ class SpanNames:
     UNFINISHED = "reason.unfinished"
 
     WORKFLOW_OF_RUNS = "reason"
-    OPERATIONS = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
+    OPERATIONS: ClassVar[dict[str, str]] = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
     """By the operation of a model call; all others read texts and write none, as completions of no tokens do."""
 
 
@@ -124,7 +115,7 @@ def provider_of(model: str) -> str:
 
 
 MAX_ATTRIBUTE_CHARS = 32_000
-"""Most characters of an attribute with content."""
+"""Maximum number of characters of an attribute with content."""
 _MAX_SAMPLES = 64
 _AGENT_STAGES = frozenset({"solve", "repair"})
 _NO_SPAN_STAGES = frozenset({"route", "finish"})
@@ -136,10 +127,10 @@ class RunSpans:
     Args:
         tracer: Makes spans.
         traceparent: The request's W3C trace context; empty begins a trace.
-        tracestate: What goes with it.
+        tracestate: What belongs to it.
         request_id: The request's name.
         content: Whether spans may hold what users and models say.
-        open_runs: Where runs under way are noted, for `close`.
+        open_runs: Where runs in flight are noted, for `close`.
         now_ns: Nanoseconds since the epoch; replaced in tests.
     """
 
@@ -162,7 +153,7 @@ class RunSpans:
         self._run: Span | None = None
         self._strategy = ""
         self._open: dict[int, Span] = {}
-        """Spans under way, by the number of the event that began them."""
+        """Spans in flight, by the number of the event that began them."""
         self._above: dict[int, int] = {}
         """For events under which others may stand and that have no span: the nearest one above that has, or 0."""
         self._samples: dict[int, list[SampleFinished]] = {}
@@ -186,7 +177,7 @@ class RunSpans:
         elif isinstance(event, StageFinished):
             self._end(event.parent)
         elif isinstance(event, EvidenceRetrieved):
-            self._tell_retrieval(event)
+            self._add_retrieval_span(event)
         elif isinstance(event, RunFinished | RunFailed):
             self._end_run(event)
         else:
@@ -196,7 +187,7 @@ class RunSpans:
 
     def _begin_run(self, event: RunStarted) -> None:
         self._strategy = event.strategy
-        told: dict[str, AttributeValue] = {
+        attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: SpanNames.WORKFLOW,
             SpanNames.WORKFLOW_NAME: SpanNames.WORKFLOW_OF_RUNS,
             SpanNames.RUN_ID: event.run_id,
@@ -205,22 +196,22 @@ class RunSpans:
             SpanNames.RESUMED: event.resumed,
         }
         if self._request_id:
-            told[SpanNames.REQUEST_ID] = self._request_id
+            attributes[SpanNames.REQUEST_ID] = self._request_id
         if main := event.models.get("main"):
-            told[SpanNames.REQUEST_MODEL] = main
+            attributes[SpanNames.REQUEST_MODEL] = main
         if self._content:
-            told[SpanNames.INPUT_MESSAGES] = _messages("user", event.question.text)
+            attributes[SpanNames.INPUT_MESSAGES] = _messages("user", event.question.text)
         self._open_runs.add(self)
         self._run = self._tracer.start_span(
             f"{SpanNames.WORKFLOW} {SpanNames.WORKFLOW_OF_RUNS}",
             self._outside,
             SpanKind.INTERNAL,
-            told,
+            attributes,
             start_time=self._now_ns(),
         )
 
     def close(self) -> None:
-        """End what is under way: of a run that was given up to another process, which tells no end."""
+        """End what is in flight: of a run that was given up to another process, which reports no end."""
         run, self._run = self._run, None
         if run is not None:
             now = self._close_within()
@@ -259,16 +250,16 @@ class RunSpans:
         run.end(now)
 
     def _note(self, run: Span, event: Event) -> None:
-        """What is told of the run as a whole."""
+        """What is notified of the run overall."""
         now = self._now_ns()
         if isinstance(event, VerificationFinished):
-            told: dict[str, AttributeValue] = {
+            attributes: dict[str, AttributeValue] = {
                 SpanNames.EVALUATION_NAME: " ".join(event.verification.verifiers) or "verification",
                 SpanNames.EVALUATION_LABEL: event.verification.verdict,
             }
             if event.verification.confidence is not None:
-                told[SpanNames.EVALUATION_VALUE] = event.verification.confidence
-            run.add_event(SpanNames.EVALUATION, told, now)
+                attributes[SpanNames.EVALUATION_VALUE] = event.verification.confidence
+            run.add_event(SpanNames.EVALUATION, attributes, now)
         elif isinstance(event, BudgetExhausted):
             run.add_event(SpanNames.EXHAUSTED, {SpanNames.LIMIT_KIND: event.kind}, now)
         elif isinstance(event, Degraded):
@@ -278,12 +269,15 @@ class RunSpans:
 
     def _begin_stage(self, event: StageStarted) -> None:
         if event.stage in _AGENT_STAGES:
-            told: dict[str, AttributeValue] = {
+            attributes: dict[str, AttributeValue] = {
                 SpanNames.OPERATION: SpanNames.AGENT,
                 SpanNames.AGENT_NAME: self._strategy,
             }
             self._begin(
-                event, f"{SpanNames.AGENT} {self._strategy}", SpanKind.INTERNAL, {**told, SpanNames.STAGE: event.stage}
+                event,
+                f"{SpanNames.AGENT} {self._strategy}",
+                SpanKind.INTERNAL,
+                {**attributes, SpanNames.STAGE: event.stage},
             )
         elif event.stage in _NO_SPAN_STAGES:
             self._above[event.number] = self._nearest(event.parent)
@@ -292,7 +286,7 @@ class RunSpans:
 
     def _begin_call(self, event: CallStarted) -> None:
         operation = SpanNames.OPERATIONS.get(event.operation, SpanNames.COMPLETION)
-        told: dict[str, AttributeValue] = {
+        attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: operation,
             SpanNames.PROVIDER: provider_of(event.model),
             SpanNames.REQUEST_MODEL: event.model,
@@ -301,10 +295,10 @@ class RunSpans:
             SpanNames.REPLAYED: event.replayed,
         }
         if event.samples > 1:
-            told[SpanNames.REQUEST_CHOICES] = event.samples
+            attributes[SpanNames.REQUEST_CHOICES] = event.samples
         if event.max_tokens:
-            told[SpanNames.REQUEST_MAX_TOKENS] = event.max_tokens
-        self._begin(event, f"{operation} {event.model}", SpanKind.CLIENT, told)
+            attributes[SpanNames.REQUEST_MAX_TOKENS] = event.max_tokens
+        self._begin(event, f"{operation} {event.model}", SpanKind.CLIENT, attributes)
         self._samples[event.number] = []
 
     def _end_call(self, event: CallFinished) -> None:
@@ -332,10 +326,10 @@ class RunSpans:
             span.set_status(Status(StatusCode.ERROR))
         self._end(event.parent)
 
-    def _tell_retrieval(self, event: EvidenceRetrieved) -> None:
-        """A look for evidence is told when it is over."""
+    def _add_retrieval_span(self, event: EvidenceRetrieved) -> None:
+        """A look for evidence is reported when it is over."""
         now = self._now_ns()
-        told: dict[str, AttributeValue] = {
+        attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: SpanNames.RETRIEVAL,
             SpanNames.DATA_SOURCE: event.retriever,
             SpanNames.CLAIMS: event.claims,
@@ -346,14 +340,14 @@ class RunSpans:
             f"{SpanNames.RETRIEVAL} {event.retriever}",
             self._context(event.parent),
             SpanKind.CLIENT,
-            told,
+            attributes,
             start_time=now - round(event.seconds * 1e9),
         )
         span.end(now)
 
-    def _begin(self, event: Event, name: str, kind: SpanKind, told: dict[str, AttributeValue]) -> None:
+    def _begin(self, event: Event, name: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> None:
         context = self._context(event.parent)
-        self._open[event.number] = self._tracer.start_span(name, context, kind, told, start_time=self._now_ns())
+        self._open[event.number] = self._tracer.start_span(name, context, kind, attributes, start_time=self._now_ns())
         self._above[event.number] = event.number
 
     def _end(self, number: int | None) -> None:
@@ -362,7 +356,7 @@ class RunSpans:
             span.end(self._now_ns())
 
     def _context(self, parent: int | None) -> Context:
-        """Where a span belongs: under the nearest one above that is under way, else under the run."""
+        """Where a span belongs: under the nearest one above that is in flight, else under the run."""
         span = self._open.get(self._nearest(parent), self._run)
         assert span is not None
         return set_span_in_context(span, self._outside)
@@ -373,9 +367,9 @@ class RunSpans:
 
 def _messages(role: str, *texts: str) -> str:
     """Messages as the conventions write them in an attribute."""
-    most = MAX_ATTRIBUTE_CHARS // max(1, len(texts))
-    told = [{"role": role, "parts": [{"type": "text", "content": text[:most]}]} for text in texts]
-    return json.dumps(told)
+    max_chars = MAX_ATTRIBUTE_CHARS // max(1, len(texts))
+    attributes = [{"role": role, "parts": [{"type": "text", "content": text[:max_chars]}]} for text in texts]
+    return json.dumps(attributes)
 
 
 _GROUP = "opentelemetry_traces_exporter"
@@ -384,7 +378,7 @@ _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
-    """What makes spans and sends them off, as the environment says; None where it says nothing of them.
+    """What makes spans and sends them off, as the environment states; None where it shows nothing about them.
 
     Args:
         environ: The environment.
@@ -395,7 +389,7 @@ def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
     names = exporters_named(environ)
     if not names:
         return None
-    # the application's own name stands where the environment has none
+    # the application's own name is where the environment has none
     resource = Resource.create({} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"})
     provider = TracerProvider(resource=resource.merge(Resource({"service.version": __version__})))
     for name in names:
@@ -413,21 +407,21 @@ def exporters_named(environ: Mapping[str, str]) -> list[str]:
     """Entry points of the exporters that the environment asks for."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    asked = environ.get("OTEL_TRACES_EXPORTER", "").strip()
-    if not asked:
-        asked = "otlp" if any(environ.get(name) for name in _ENDPOINTS) else "none"
+    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if not exporters:
+        exporters = "otlp" if any(environ.get(name) for name in _ENDPOINTS) else "none"
     protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     otlp = _OTLP.get((protocol or "http/protobuf").strip(), "otlp")
-    named = [one.strip() for one in asked.split(",")]
+    named = [one.strip() for one in exporters.split(",")]
     return [otlp if one == "otlp" else one for one in named if one not in ("", "none")]
 
 
 def _load(name: str) -> SpanExporter:
-    found = list(entry_points(group=_GROUP, name=name))
-    if not found:
+    matches = list(entry_points(group=_GROUP, name=name))
+    if not matches:
         raise UserError(
             f"the span exporter {name!r} is not installed",
             hint="pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none",
         )
-    exporter: SpanExporter = found[0].load()()
+    exporter: SpanExporter = matches[0].load()()
     return exporter

@@ -1,4 +1,4 @@
-"""`WorkerProcesses`: several processes that serve one socket; one that dies is replaced, and they are stopped together."""
+"""`WorkerProcesses`: several processes serve one socket; a process that dies is replaced, and all stop together."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RESTART_S = 1.0
 
 
 class WorkerProcesses:
-    """Serves a socket by several processes until SIGTERM or SIGINT, which goes on to them.
+    """Serves a socket by several processes until SIGTERM or SIGINT, which continues to them.
 
     A worker that cannot start would not start the next time either: it ends all.
 
     Args:
-        settings: What and how to serve; says how many.
+        settings: What and how to serve; states how many.
         sock: Where.
     """
 
@@ -44,7 +44,7 @@ class WorkerProcesses:
         """Serve.
 
         Raises:
-            BackendUnavailable: A worker could not start; it has told why.
+            BackendUnavailable: A worker could not start; it has reported why.
         """
         with shared_metrics():
             self._run()
@@ -88,7 +88,7 @@ class WorkerProcesses:
         process = multiprocessing.get_context("spawn").Process(target=_serve_worker, args=(self._settings, self._sock))
         process.start()
         self._processes.append(process)
-        if self._stopping:  # a signal came meanwhile, of which this one was not told
+        if self._stopping:  # a signal came meanwhile, of which this one was not reported
             self._stop(signal.SIGTERM)
 
     def _signal(self, number: int, _frame: FrameType | None) -> None:
@@ -105,7 +105,7 @@ class WorkerProcesses:
 def _serve_worker(settings: Settings, sock: socket.socket) -> None:
     """One worker's life."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal's Ctrl-C goes to a whole group, and would come here twice: by itself and passed on
+        os.setpgrp()  # a terminal sends Ctrl-C to the whole group: workers would get it twice
     configure_logging(content=settings.serve.log_content)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -1,1 +1,1 @@
-"""The native API: runs, their events and answers, whole."""
+"""The native API: runs, their events and answers, complete."""

@@ -1,15 +1,4 @@
-"""`/v1/runs`: runs that go on by themselves; looking at them, following, cancelling and resuming them.
-
-`GET /v1/strategies` and `GET /v1/verifiers`: what there is, made from the registry.
-
-`/healthz` and `/readyz`: whether the process lives, and whether it takes runs.
-
-From the body of a native request to the configuration of its run.
-
-A run's events as server-sent events: `EventStreamResponse`, a response that stays awake and ends when its client goes.
-
-`POST /v1/reason` and `POST /v1/verify`: one question or one text, and its answer.
-"""
+"""The native API: `/v1/reason`, `/v1/verify`, `/v1/runs`, `/v1/strategies`, `/v1/verifiers`, `/healthz`, `/readyz`."""
 
 from __future__ import annotations
 
@@ -52,7 +41,7 @@ from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 from .schemas import (
     AskBody,
     DocumentIn,
-    Health,
+    HealthStatus,
     Readiness,
     ReasonBody,
     RegisteredKind,
@@ -80,14 +69,14 @@ async def verifiers(_caller: ReadCaller) -> Response:
 
 
 def _describe(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> RegisteredKinds:
-    found: list[RegisteredKind] = []
+    records: list[RegisteredKind] = []
     for name in registry.names():
         try:
             kind = registry.load(name)
-        except ReasonError:  # a package that cannot be loaded takes no others along; `reason doctor` tells of it
+        except ReasonError:  # a package that cannot be loaded takes no others along; `reason doctor` reports of it
             continue
         roles = getattr(kind, "roles", ())
-        found.append(
+        records.append(
             RegisteredKind(
                 name=kind.name,
                 summary=kind.summary,
@@ -97,7 +86,7 @@ def _describe(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> 
                 parameters=kind.Config.model_json_schema(),
             )
         )
-    return RegisteredKinds(data=tuple(found))
+    return RegisteredKinds(data=tuple(records))
 
 
 def _reply(kinds: RegisteredKinds) -> Response:
@@ -110,10 +99,10 @@ STORE_TIMEOUT_S = 2.0
 health = APIRouter(tags=["health"])
 
 
-@health.get("/healthz", response_model=Health, summary="Is the process alive?")
-async def alive() -> Health:
+@health.get("/healthz", response_model=HealthStatus, summary="Is the process alive?")
+async def alive() -> HealthStatus:
     """It is, if it answers."""
-    return Health()
+    return HealthStatus()
 
 
 @health.get(
@@ -124,19 +113,19 @@ async def alive() -> Health:
 )
 async def ready(request: Request) -> Response:
     """Whether store and models are there, and no drain has begun."""
-    desk: RunManager = request.app.state.desk
-    reachable = await desk.reaches_store(STORE_TIMEOUT_S)
-    opened = request.app.state.reasoner.opened_models()
-    told = Readiness(
-        ready=reachable and not desk.draining,
-        draining=desk.draining,
+    run_manager: RunManager = request.app.state.run_manager
+    reachable = await run_manager.reaches_store(STORE_TIMEOUT_S)
+    opened = request.app.state.reasoner.loaded_models()
+    readiness = Readiness(
+        ready=reachable and not run_manager.draining,
+        draining=run_manager.draining,
         store="ok" if reachable else "unreachable",
         models={
             name: "open" if name in opened else "at first use" for name in offered_models(request.app.state.settings)
         },
-        in_flight=desk.in_flight,
+        in_flight=run_manager.in_flight,
     )
-    return Response(told.model_dump_json(), 200 if told.ready else 503, media_type="application/json")
+    return Response(readiness.model_dump_json(), 200 if readiness.ready else 503, media_type="application/json")
 
 
 DEFAULT_VERIFIER = "davinci"
@@ -153,9 +142,9 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     name = resolve_model(body.model, settings) if body.model is not None else None
     strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
     verify = body.verify if body.verify is not None else (name.verify if name is not None and name.verify else None)
-    for verifier, given in body.verify_parameters.items():
+    for verifier, documents in body.verify_parameters.items():
         own = settings.verifiers.get(verifier)
-        reject_paths(given, own, param=f"verify_parameters.{verifier}")
+        reject_paths(documents, own, param=f"verify_parameters.{verifier}")
     reject_paths(body.parameters, settings.strategies.get(strategy))
 
     def offered(field: str, model: str | None) -> str | None:
@@ -190,7 +179,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
 
 
 def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
-    """The configuration of a run that checks a text, and what is to be told beside the run's own notes.
+    """The configuration of a run that checks a text, and what is to be reported next to the run's own notes.
 
     Raises:
         ModelNotFound: A model is not offered.
@@ -198,8 +187,8 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
     """
     settings = reasoner.settings
     verifiers = body.verifiers or settings.verify or (DEFAULT_VERIFIER,)
-    for verifier, given in body.parameters.items():
-        reject_paths(given, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
+    for verifier, documents in body.parameters.items():
+        reject_paths(documents, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
     changed: dict[str, object] = {"budget": apply_ceilings(body.budget, settings.serve, settings.budget)}
     if body.jurors is not None:
         changed["jurors"] = tuple(_allowed_models(settings, "jurors", juror) for juror in body.jurors)
@@ -224,8 +213,8 @@ def _allowed_models(settings: Settings, field: str, model: str) -> str:
         raise
 
 
-def _documents(given: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
-    return tuple(Document(name=one.name, text=one.text) for one in given)
+def _documents(documents: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
+    return tuple(Document(name=one.name, text=one.text) for one in documents)
 
 
 class EventStreamResponse(Response):
@@ -239,7 +228,7 @@ class EventStreamResponse(Response):
         keepalive_s: Silence after which a comment is sent, in seconds.
         headers: Further headers.
         held: Entered before anything is sent and left in the end, also by a client that has gone before the first
-            event: a generator that nobody began to read would not notice.
+            event: a generator that no one began to read would not notice.
     """
 
     media_type = "text/event-stream"
@@ -320,11 +309,11 @@ MAX_NUMBER = 2**53
 
 @runs.post("", status_code=202, response_model=RunDetail, summary="Start a run")
 async def start(body: AskBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
-    """Start a run that goes on by itself, in the next process if this one ends; `Location` says where it is found."""
+    """Start a background run, which another process takes over if this one ends; `Location` is its address."""
     starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body, background=True)
-    detail = detail_of(await _desk(request).record(run.id, caller))
+    detail = detail_of(await _run_manager(request).record(run.id, caller))
     return _detail(detail, 202, run_headers(run))
 
 
@@ -340,16 +329,16 @@ async def list_runs(
     status: Annotated[RunStatus | None, Query(description="Of that status alone.")] = None,
 ) -> Response:
     """The newest runs, newest first; `next` is what `before` is for those that follow."""
-    found = await _desk(request).store.list_runs(limit + 1, tenant=caller.sees, before=before, status=status)
-    shown = tuple(summary_of(record) for record in found[:limit])
-    page = RunPage(runs=shown, next=shown[-1].id if len(found) > limit else None)
+    records = await _run_manager(request).store.list_runs(limit + 1, tenant=caller.sees, before=before, status=status)
+    shown = tuple(summary_of(record) for record in records[:limit])
+    page = RunPage(runs=shown, next=shown[-1].id if len(records) > limit else None)
     return Response(page.model_dump_json(), media_type="application/json")
 
 
 @runs.get("/{run_id}", response_model=RunDetail, summary="Show a run")
 async def show(run_id: RunId, request: Request, caller: ReadCaller) -> Response:
     """A run with its answer, as far as it is."""
-    return _detail(detail_of(await _desk(request).record(run_id, caller)))
+    return _detail(detail_of(await _run_manager(request).record(run_id, caller)))
 
 
 @runs.get(
@@ -368,14 +357,14 @@ async def events(
     request: Request,
     caller: ReadCaller,
     after: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Number of the last event that is known.")] = 0,
-    text: Annotated[bool, Query(description="Whether to tell text as it is generated, from now on.")] = False,
+    text: Annotated[bool, Query(description="Whether to stream text as it is generated, from now on.")] = False,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="The same as `after`, from a client that reconnects.")
     ] = None,
 ) -> Response:
     """Each event once, in order, with its number as `id`. Leaving does not stop the run."""
     known = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else 0
-    run = await _desk(request).attach(run_id, caller)
+    run = await _run_manager(request).attach(run_id, caller)
     return EventStreamResponse(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
 
 
@@ -387,20 +376,20 @@ async def events(
 )
 async def cancel(run_id: RunId, request: Request, caller: AskCaller) -> Response:
     """Stop a run; what it has so far is saved. One that has ended stays as it is."""
-    record = await _desk(request).cancel(run_id, caller)
+    record = await _run_manager(request).cancel(run_id, caller)
     return _detail(detail_of(record), 202 if is_active(record) else 200)
 
 
 @runs.post("/{run_id}/resume", status_code=202, response_model=RunDetail, summary="Resume a run")
 async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response:
-    """Go on with a run that was interrupted or failed. What it has paid for is not paid again."""
-    run = await _desk(request).resume(run_id, caller)
-    return _detail(detail_of(await _desk(request).record(run.id, caller)), 202, run_headers(run))
+    """Continue with a run that was interrupted or failed. What it has paid for is not paid again."""
+    run = await _run_manager(request).resume(run_id, caller)
+    return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run))
 
 
-def _desk(request: Request) -> RunManager:
-    desk: RunManager = request.app.state.desk
-    return desk
+def _run_manager(request: Request) -> RunManager:
+    run_manager: RunManager = request.app.state.run_manager
+    return run_manager
 
 
 def _is_number(text: str) -> bool:
@@ -449,11 +438,11 @@ async def verify(body: VerifyBody, request: Request, caller: AskCaller, idempote
     answer = await starter.answer(run)
     reports = ClaimReportSink()
     if len(config.verify) == 1:  # of several, claims of one number are different claims
-        for event in await request.app.state.desk.store.list_events(run.id):
+        for event in await request.app.state.run_manager.store.list_events(run.id):
             reports(event)
     return _json(text_verification_of(answer, config, reports, warned), run_headers(run))
 
 
 def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:
-    """A reply in its own JSON, which has no NaN and keeps infinities as text."""
+    """A response in its own JSON, which has no NaN and keeps infinities as text."""
     return Response(reply.model_dump_json(), media_type="application/json", headers=headers)

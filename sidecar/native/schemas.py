@@ -1,7 +1,4 @@
-"""Bodies of requests to the native API: bounded, and what is unknown is refused. Server and client share them.
-
-Replies of the native API. Server and client share them; an answer itself is `core.answer.Answer`.
-"""
+"""Bodies of requests and responses of the native API; server and client share them. Unknown fields are rejected."""
 
 from __future__ import annotations
 
@@ -126,8 +123,8 @@ class ReasonBody(AskBody):
     """A question whose answer is waited for.
 
     Attributes:
-        stream: Whether the run's events are sent as they happen, rather than the answer alone.
-        text: With `stream`: whether text is told as it is generated.
+        stream: Whether the run's events are sent as they happen, rather than the answer only.
+        text: With `stream`: whether text is reported as it is generated.
     """
 
     stream: bool = False
@@ -140,13 +137,13 @@ class VerifyBody(RequestBody):
     Attributes:
         text: The text; it is data, and never obeyed.
         question: What it answers, which may name what "it" is in it.
-        documents: Texts that it is checked against, beside the server's own evidence.
+        documents: Texts that it is checked against, next to the server's own evidence.
         verifiers: The verifiers; empty are the settings', or `davinci`.
         parameters: Parameters by verifier.
         model: The language model, where the verifier asks one.
         jurors: The models of a jury, for a verifier that asks one.
         budget: Limits of the run; the server's own hold as well.
-        programs_only: Go on without any document: what no program can work out is "not enough evidence" then.
+        programs_only: Continue without any document: what no program can work out is "not enough evidence" then.
     """
 
     model_config = ConfigDict(
@@ -172,7 +169,7 @@ class VerifyBody(RequestBody):
 
 
 class ResponseBody(BaseModel):
-    """The body of a reply; a client of an older version passes over what it does not know."""
+    """The body of a response; a client of an older version passes over what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
@@ -207,9 +204,9 @@ class RunSummary(ResponseBody):
         status: "queued", "running", "finished", "interrupted" or "failed".
         created: When it was made, seconds since the epoch.
         updated: When it was last written.
-        background: Whether it goes on when the process that works on it ends.
-        cancelling: Whether it was told to stop and has not stopped yet.
-        question: What is asked, or of a verification, what the text answers.
+        background: Whether it continues when the process that works on it ends.
+        cancelling: Whether it was reported to stop and has not stopped yet.
+        question: What is queried, or of a verification, what the text answers.
         strategy: The strategy; "given" of a verification.
         models: Model by role.
         answer: The extracted answer, once there is one.
@@ -248,7 +245,7 @@ class RunDetail(RunSummary):
         seed: Its seed.
         metadata: As it was given.
         text: Of a verification, the text that is checked.
-        result: The answer, whole; partial if the run was stopped.
+        result: The answer, complete; partial if the run was stopped.
         error: What it ended with, if it failed.
     """
 
@@ -300,7 +297,7 @@ class RegisteredKinds(ResponseBody):
     data: tuple[RegisteredKind, ...]
 
 
-class Health(ResponseBody):
+class HealthStatus(ResponseBody):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
@@ -314,7 +311,7 @@ class Readiness(ResponseBody):
         draining: Whether it is about to stop.
         store: "ok" or "unreachable".
         models: Those that are open, or can be opened at the first request.
-        in_flight: Runs under way or waiting here.
+        in_flight: Runs in flight or waiting here.
     """
 
     ready: bool
@@ -330,18 +327,18 @@ def summary_of(record: RunRecord) -> RunSummary:
 
 
 def detail_of(record: RunRecord) -> RunDetail:
-    """A stored run. What of its configuration tells of the server's own files is left out."""
+    """A stored run. What of its configuration reports of the server's own files is left out."""
     config, answer = read_config(record), _answer(record)
-    given = config.strategy == GIVEN
+    is_given = config.strategy == GIVEN
     return RunDetail.model_validate(
         {
             **_summary(record, config, answer),
-            "parameters": {} if given else without_paths(config.parameters),
+            "parameters": {} if is_given else without_paths(config.parameters),
             "verify": config.verify,
             "budget": config.budget,
             "seed": config.seed,
             "metadata": config.question.metadata,
-            "text": given_text(config.parameters) if given else None,
+            "text": given_text(config.parameters) if is_given else None,
             "result": answer,
             "error": None if record.error is None else stored_error_object(record.error),
         }

@@ -1,7 +1,4 @@
-"""`POST /v1/chat/completions`.
-
-What a chat completion looks like: the body of a reply, and the chunks of a stream.
-"""
+"""`POST /v1/chat/completions`: the route, the response body and the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from ..sse import while_connected
 from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
 from .requests import ChatRequest, StrictRoute
 from .run_config import RunRequest, chat_run_request
-from .streaming import STREAMED, Piece, Put, ServerSentEvents
+from .streaming import STREAMED, Put, ServerSentEvents, TextPiece
 
 ThoughtFormat = Literal["reasoning", "reasoning_content", "both"]
 
@@ -36,11 +33,11 @@ def thought_fields(text: str, thoughts: ThoughtFormat) -> dict[str, str]:
     return dict.fromkeys(names, text) if text else {}
 
 
-def completion(asked: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFormat) -> dict[str, Any]:
-    """A chat completion. A run that failed is missing among the choices, and told of in `reason.degraded`.
+def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFormat) -> dict[str, Any]:
+    """A chat completion. A run that failed is missing among the choices, and notified of in `reason.degraded`.
 
     Args:
-        asked: What was asked.
+        run_request: What was queried.
         ended: What came of each run; of one at least something.
         thoughts: The names of the fields for thoughts.
     """
@@ -68,7 +65,7 @@ def completion(asked: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFo
         "id": completion_id(came[0][1].run_id),
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": asked.model,
+        "model": run_request.model,
         "choices": choices,
         "usage": chat_usage(outcomes, [e.spent for e in failed]),
         "system_fingerprint": FINGERPRINT,
@@ -81,7 +78,7 @@ def completion(asked: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFo
 
 
 def completion_id(run_id: str) -> str:
-    """The name of a completion: that of its first run tells where to look."""
+    """The name of a completion: that of its first run shows where to look."""
     return f"chatcmpl-{run_id}"
 
 
@@ -91,7 +88,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
     return {
         "run_id": answer.run_id,
         "strategy": answer.strategy,
-        "ran": answer.ran,
+        "ran": answer.selected_strategy,
         "model": answer.model,
         "seed": answer.seed,
         "answer": answer.answer,
@@ -117,25 +114,25 @@ class ChunkBuilder:
     """The chunks of one stream.
 
     Args:
-        asked: What was asked.
+        run_request: What was queried.
         thoughts: The names of the fields for thoughts.
         name: The completion's id.
         with_usage: Whether a last chunk carries `usage`, and all others null.
     """
 
-    def __init__(self, asked: RunRequest, thoughts: ThoughtFormat, name: str, *, with_usage: bool) -> None:
+    def __init__(self, run_request: RunRequest, thoughts: ThoughtFormat, name: str, *, with_usage: bool) -> None:
         self._thoughts = thoughts
         self._head = {
             "id": name,
             "object": "chat.completion.chunk",
             "created": int(time.time()),
-            "model": asked.model,
+            "model": run_request.model,
             "system_fingerprint": FINGERPRINT,
         }
         self._tail: dict[str, Any] = {"usage": None} if with_usage else {}
         self._begun: set[int] = set()
 
-    def piece(self, index: int, piece: Piece) -> dict[str, Any]:
+    def piece(self, index: int, piece: TextPiece) -> dict[str, Any]:
         """Thoughts or content."""
         delta = {"content": piece.text} if piece.kind == "content" else thought_fields(piece.text, self._thoughts)
         return self._chunk(index, delta)
@@ -149,11 +146,11 @@ class ChunkBuilder:
         return self._chunk(index, {"tool_calls": calls_json(outcome.calls, numbered=True)})
 
     def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
-        """The end of a choice, with what is told of its run."""
-        told = reason_report(outcome.answer)
+        """The end of a choice, with what is notified of its run."""
+        piece = reason_report(outcome.answer)
         if late:
-            told["degraded"] = [*told["degraded"], LATE_NOTE.format(outcome.answer.model)]
-        return {**self._chunk(index, {}, outcome.finish_reason), "reason": told}
+            piece["degraded"] = [*piece["degraded"], LATE_NOTE.format(outcome.answer.model)]
+        return {**self._chunk(index, {}, outcome.finish_reason), "reason": piece}
 
     def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
         """That one of several runs has failed: its choice has no end."""
@@ -204,49 +201,49 @@ async def chat_completions(
     caller: Annotated[Caller, Depends(authorised("ask"))],
     idempotency: IdempotencyKey = None,
 ) -> Response:
-    """Answer a chat by a reasoning strategy, whole or as a stream of chunks.
+    """Answer a chat by a reasoning strategy, complete or as a stream of chunks.
 
     `model` is `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers. A client that
     goes away cancels its runs, unless it has sent an idempotency key.
     """
     app = request.app
-    asked = chat_run_request(body, app.state.reasoner, caller.tenant)
-    answering = ChoiceRunner(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
+    runner = ChoiceRunner(app, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body))
     thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
-        ended = await while_connected(request.receive, answering.all())
-        return JSONResponse(completion(asked, ended, thoughts))
+        ended = await while_connected(request.receive, runner.all())
+        return JSONResponse(completion(run_request, ended, thoughts))
     with_usage = body.stream_options is not None and body.stream_options.include_usage
 
     async def make(put: Put) -> None:
-        await stream_chat(answering, thoughts, put, with_usage=with_usage)
+        await stream_chat(runner, thoughts, put, with_usage=with_usage)
 
     return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s)
 
 
-async def stream_chat(answering: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
+async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
     """Send a chat completion as chunks; the choices' come in any order among one another.
 
     Raises:
         ReasonError: None of the runs came to anything; what failed the first.
     """
-    asked = answering.asked
+    run_request = runner.run_request
     made: list[ChunkBuilder] = []
 
-    async def tell(told: OutcomePiece) -> None:
+    async def emit(piece: OutcomePiece) -> None:
         if not made:
-            made.append(ChunkBuilder(asked, thoughts, completion_id(told.run_id), with_usage=with_usage))
+            made.append(ChunkBuilder(run_request, thoughts, completion_id(piece.run_id), with_usage=with_usage))
         (chunks,) = made
-        for piece in told.pieces:
-            await put(chunks.piece(told.index, piece))
-        if told.event is not None:
-            await put(chunks.event(told.index, told.event.model_dump(mode="json")))
-        if told.ended is not None and (outcome := told.ended.outcome) is not None:
+        for part in piece.pieces:
+            await put(chunks.piece(piece.index, part))
+        if piece.event is not None:
+            await put(chunks.event(piece.index, piece.event.model_dump(mode="json")))
+        if piece.ended is not None and (outcome := piece.ended.outcome) is not None:
             if outcome.calls:
-                await put(chunks.calls(told.index, outcome))
-            await put(chunks.end(told.index, outcome, late=told.ended.late))
+                await put(chunks.calls(piece.index, outcome))
+            await put(chunks.end(piece.index, outcome, late=piece.ended.late))
 
-    ended = await answering.all(tell)
+    ended = await runner.all(emit)
     (chunks,) = made
     for i, one in enumerate(ended):
         if one.error is not None:

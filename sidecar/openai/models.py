@@ -1,7 +1,4 @@
-"""`GET /v1/models`: the names that callers may give as `model`, with what stands behind each.
-
-What stands behind the model name of a request: `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model.
-"""
+"""`GET /v1/models`, and model names: `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model string."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ PREFIX = "reason/"
 
 @dataclass(frozen=True)
 class NamedModel:
-    """What a model name stands for.
+    """What a model name represents.
 
     Attributes:
         id: The name as callers give it.
@@ -35,7 +32,7 @@ class NamedModel:
         parameters: Parameters of the strategy that the name brings along.
         budget: Limits that it brings along.
         verify: Verifiers that it brings along; empty are the settings'.
-        stability: What is told of it; None is the strategy's.
+        stability: What is notified of it; None is the strategy's.
     """
 
     id: str
@@ -79,7 +76,7 @@ def resolve_model(name: str, settings: Settings) -> NamedModel:
 
 
 def model_ids(settings: Settings) -> list[NamedModel]:
-    """All names there are: aliases, then strategies with each offered model, then the models alone."""
+    """All names there are: aliases, then strategies with each offered model, then the models only."""
     return [resolve_model(name, settings) for name in _ids(settings)]
 
 
@@ -131,7 +128,7 @@ models = APIRouter(
 
 @models.get("/models", summary="The models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """Aliases, strategies with each model that is offered, and the models alone, which have the default strategy."""
+    """Aliases, strategies with each model that is offered, and the models only, which have the default strategy."""
     settings: Settings = request.app.state.settings
     return {"object": "list", "data": [_card(name, settings) for name in model_ids(settings)]}
 
@@ -144,7 +141,7 @@ async def get_model(request: Request, model: str) -> dict[str, Any]:
 
 
 def _card(name: NamedModel, settings: Settings) -> dict[str, Any]:
-    """A model in OpenAI's form, with its strategy. A plug-in that cannot be loaded is listed, and says so."""
+    """A model in OpenAI's form, with its strategy. A plug-in that cannot be loaded is listed, and reports it."""
     strategy = name.strategy or settings.strategy
     card: dict[str, Any] = {"id": name.id, "object": "model", "created": 0, "owned_by": "reason"}
     card |= {"strategy": strategy, "model": name.model}

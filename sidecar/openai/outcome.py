@@ -1,10 +1,7 @@
-"""`SearchOutcome`: what one run comes to in OpenAI's terms: content, thoughts, calls, finish reason, tokens.
+"""`ChoiceRunner`: the runs of one request from start to end, and what each becomes in OpenAI's terms.
 
-`ChoiceRunner`: the runs of one request, from their start to what they come to, told piece by piece.
-
-What a run that has ended comes to, from what the store has of it.
-
-What a request has cost, in OpenAI's shapes: every call of every run, discarded branches and verifiers included.
+An `Outcome` is content, tool calls, finish reason and tokens. Usage counts every call of every run, discarded branches
+and verifiers included.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ from .run_config import RunRequest
 from .streaming import (
     AnswerText,
     EventTranslator,
-    Piece,
+    TextPiece,
     ThoughtSplitter,
     in_pieces,
     join_thoughts,
@@ -62,20 +59,20 @@ class Outcome:
     content_tokens: int
 
 
-def outcome_of(answer: Answer, asked: RunRequest, telling: EventTranslator) -> Outcome:
+def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTranslator) -> Outcome:
     """What an answer comes to.
 
     Args:
         answer: The run's answer.
-        asked: What was asked for.
-        telling: Has taken the run's events.
+        run_request: What was requested.
+        translator: Has taken the run's events.
     """
     thoughts, text = split_thoughts(answer.text)
-    content = until_stop(text, asked.stop)
-    calls = answer.tool_calls[:1] if asked.one_call else answer.tool_calls
-    tokens, ended = _chosen(answer, telling)
-    apart_tokens, apart_chars = telling.apart.get(answer.text, (0, 0))
-    said = _content_tokens(
+    content = until_stop(text, run_request.stop)
+    calls = answer.tool_calls[:1] if run_request.one_call else answer.tool_calls
+    tokens, ended = _chosen(answer, translator)
+    apart_tokens, apart_chars = translator.apart.get(answer.text, (0, 0))
+    answer_text = _content_tokens(
         tokens,
         shown=len(content) if thoughts or content != text else len(answer.text),
         written=len(answer.text),
@@ -87,13 +84,13 @@ def outcome_of(answer: Answer, asked: RunRequest, telling: EventTranslator) -> O
         content=content,
         calls=calls,
         finish_reason=_finish_reason(answer, calls, ended, stopped=content != text),
-        content_tokens=min(said, answer.usage.completion_tokens),
+        content_tokens=min(answer_text, answer.usage.completion_tokens),
     )
 
 
-def _chosen(answer: Answer, telling: EventTranslator) -> tuple[int, str]:
+def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
     """Tokens of the chosen candidate, and how its generation ended."""
-    for found in telling.solutions:
+    for found in translator.solutions:
         if found.text == answer.text and found.tool_calls == answer.tool_calls:
             return found.tokens, found.finish_reason
     for shown in answer.candidates:
@@ -108,9 +105,9 @@ def _content_tokens(tokens: int, *, shown: int, written: int, apart_tokens: int,
     They are all of the candidate's where it has no thoughts and nothing was cut off; the rest where the backend counts
     thoughts; and else as large a part as the content is of the text, in characters.
     """
-    said = tokens - apart_tokens
+    answer_text = tokens - apart_tokens
     whole = written if apart_tokens else written + apart_chars
-    return max(0, said if whole == shown else round(said * shown / max(1, whole)))
+    return max(0, answer_text if whole == shown else round(answer_text * shown / max(1, whole)))
 
 
 def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, stopped: bool) -> FinishReason:
@@ -131,19 +128,19 @@ LATE_NOTE = "thoughts were sent as content: {} begins them in its prompt, which 
 
 @dataclass(frozen=True)
 class OutcomePiece:
-    """Something to be told of one of the runs.
+    """Something to be notified of one of the runs.
 
     Attributes:
         index: Which one.
         run_id: Its name.
         pieces: Thoughts and content.
-        event: The event that they are of, where events are wanted.
+        event: The event that they are of, where events are requested.
         ended: What it came to; nothing more follows of it then.
     """
 
     index: int
     run_id: str
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[TextPiece, ...] = ()
     event: Event | None = None
     ended: EndedRun | None = None
 
@@ -158,7 +155,7 @@ class EndedRun:
         error: What failed it.
         thoughts: All of its thoughts.
         spent: What it has cost, if it failed.
-        late: Whether thoughts of it were told as content.
+        late: Whether thoughts of it were reported as content.
     """
 
     run_id: str
@@ -176,104 +173,104 @@ class ChoiceRunner:
     """Answers one request.
 
     Args:
-        app: Has the desk, and remembers which models begin their texts inside a thought.
+        app: Has the run manager, and remembers which models begin their texts inside a thought.
         caller: Who asks.
-        asked: What is asked.
+        run_request: What is queried.
         idempotency: The caller's name for the request; None is none.
         digest: Hash of the request.
     """
 
     def __init__(
-        self, app: FastAPI, caller: Caller, asked: RunRequest, *, idempotency: str | None = None, digest: str = ""
+        self, app: FastAPI, caller: Caller, run_request: RunRequest, *, idempotency: str | None = None, digest: str = ""
     ) -> None:
-        self.asked = asked
-        self._desk: RunManager = app.state.desk
+        self.run_request = run_request
+        self._run_manager: RunManager = app.state.desk
         self._caller = caller
         self._idempotency, self._digest = idempotency, digest
         self._opening = models_opening_thoughts(app)
 
-    async def all(self, tell: PieceSink | None = None) -> list[EndedRun]:
+    async def all(self, emit: PieceSink | None = None) -> list[EndedRun]:
         """Every run to its end, in order.
 
         Args:
-            tell: Told of what happens meanwhile, and of each end; None waits.
+            emit: Notified of what happens meanwhile, and of each end; None waits.
 
         Raises:
             ReasonError: None came to anything; what failed the first.
         """
-        ended = await gather([self._one(i, tell) for i in range(len(self.asked.configs))])
+        ended = await gather([self._one(i, emit) for i in range(len(self.run_request.configs))])
         if (error := ended[0].error) is not None and all(e.outcome is None for e in ended):
             raise error
         return ended
 
-    async def _one(self, index: int, tell: PieceSink | None) -> EndedRun:
-        """One run to its end. What fails it is no more than noted: the others of the request go on."""
+    async def _one(self, index: int, emit: PieceSink | None) -> EndedRun:
+        """One run to its end. What fails it is no more than noted: the others of the request continue."""
         run_id = ""
         try:
-            run = await self._start(index, text=tell is not None)
+            run = await self._start(index, text=emit is not None)
             run_id = run.id
             async with run.held():
-                ended = await self._follow(index, run, tell)
+                ended = await self._follow(index, run, emit)
         except ReasonError as e:
             return EndedRun(run_id, error=e, spent=await self._spent(run_id))
-        if tell is not None:
-            await tell(OutcomePiece(index, run_id, ended=ended))
+        if emit is not None:
+            await emit(OutcomePiece(index, run_id, ended=ended))
         return ended
 
     async def _start(self, index: int, *, text: bool) -> AnyRun:
         key = self._idempotency
-        return await self._desk.start(
-            self.asked.configs[index],
+        return await self._run_manager.start(
+            self.run_request.configs[index],
             self._caller,
             idempotency=key if key is None or index == 0 else f"{key}\x1f{index}",  # which no caller can send
             digest=self._digest,
             text=text,
         )
 
-    async def _follow(self, index: int, run: AnyRun, tell: PieceSink | None) -> EndedRun:
-        config, said = run.config, AnswerText(self.asked.stop)
+    async def _follow(self, index: int, run: AnyRun, emit: PieceSink | None) -> EndedRun:
+        config, answer_text = run.config, AnswerText(self.run_request.stop)
         # of a run that was begun by another request, text was missed
         after = 0 if isinstance(run, LiveRun) else math.inf
         opened = _main(config) in self._opening
-        telling = EventTranslator(config, said, opened=opened, after=after)
-        told: list[Piece] = []
-        async with aclosing(run.events(text=tell is not None)) as events:
+        translator = EventTranslator(config, answer_text, opened=opened, after=after)
+        piece: list[TextPiece] = []
+        async with aclosing(run.events(text=emit is not None)) as events:
             async for event in events:
-                pieces = telling.take(event)
-                if tell is None:
-                    told += pieces
+                pieces = translator.take(event)
+                if emit is None:
+                    piece += pieces
                     continue
-                # text is told as pieces
-                told_too = self.asked.stream_events and not isinstance(event, TextDelta)
-                shown = event_json(event) if told_too else None
+                # text is reported as pieces
+                is_streamed = self.run_request.stream_events and not isinstance(event, TextDelta)
+                shown = event_json(event) if is_streamed else None
                 if pieces or shown is not None:
-                    await tell(OutcomePiece(index, run.id, tuple(pieces), shown))
+                    await emit(OutcomePiece(index, run.id, tuple(pieces), shown))
         answer = await run.result()
-        if telling.late or _opens_in_thought(answer.text):
+        if translator.late or _opens_in_thought(answer.text):
             self._opening.add(_main(config))
-        last = telling.finish()
-        outcome = outcome_of(answer, self.asked, telling)
-        if tell is not None:
-            left = said.finish(outcome.content, late=telling.late)
+        last = translator.finish()
+        outcome = outcome_of(answer, self.run_request, translator)
+        if emit is not None:
+            left = answer_text.finish(outcome.content, late=translator.late)
             if last:
-                await tell(OutcomePiece(index, run.id, tuple(last)))
+                await emit(OutcomePiece(index, run.id, tuple(last)))
             for text in in_pieces(left):
-                await tell(OutcomePiece(index, run.id, (Piece("content", text),)))
-        return EndedRun(run.id, outcome, thoughts=join_thoughts([*told, *last]), late=telling.late)
+                await emit(OutcomePiece(index, run.id, (TextPiece("content", text),)))
+        return EndedRun(run.id, outcome, thoughts=join_thoughts([*piece, *last]), late=translator.late)
 
     async def _spent(self, run_id: str) -> RunUsage:
         """What a run that failed has cost."""
         if not run_id:
             return RunUsage()
         try:
-            record = await self._desk.record(run_id, self._caller)
+            record = await self._run_manager.record(run_id, self._caller)
         except ReasonError:  # the store may be what failed
             return RunUsage()
         return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
 
 
 def models_opening_thoughts(app: FastAPI) -> set[str]:
-    """The models whose prompts begin a thought, so that the end of it alone is in their texts: as far as was seen."""
+    """The models whose prompts begin a thought, so that the end of it only is in their texts: as far as was seen."""
     known: set[str] | None = getattr(app.state, "opening_models", None)
     if known is None:
         known = app.state.opening_models = set()
@@ -299,17 +296,17 @@ async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) 
         config: Its configuration.
     """
     answer = Answer.model_validate(record.answer)
-    telling = EventTranslator(config, AnswerText(), after=math.inf)
-    pieces: list[Piece] = []
+    translator = EventTranslator(config, AnswerText(), after=math.inf)
+    pieces: list[TextPiece] = []
     for event in await store.list_events(record.id):
-        pieces += telling.take(event)
-    pieces += telling.finish()
-    asked = RunRequest(model=config.strategy, configs=(config,))
-    return EndedRun(record.id, outcome_of(answer, asked, telling), thoughts=join_thoughts(pieces))
+        pieces += translator.take(event)
+    pieces += translator.finish()
+    run_request = RunRequest(model=config.strategy, configs=(config,))
+    return EndedRun(record.id, outcome_of(answer, run_request, translator), thoughts=join_thoughts(pieces))
 
 
 def total(usages: Iterable[RunUsage]) -> RunUsage:
-    """Several runs' usage as one; the seconds are the longest, since runs of a request go on at the same time."""
+    """Several runs' usage as one; the seconds are the longest, since runs of a request continue at the same time."""
     known = list(usages)
     by_role: dict[str, RoleUsage] = {}
     for usage in known:
@@ -340,7 +337,7 @@ def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> 
         failed: What runs have cost that came to nothing.
     """
     spent = total([*(o.answer.usage for o in outcomes), *failed])
-    said = sum(o.content_tokens for o in outcomes)
+    answer_text = sum(o.content_tokens for o in outcomes)
     return {
         "prompt_tokens": spent.prompt_tokens,
         "completion_tokens": spent.completion_tokens,
@@ -351,7 +348,7 @@ def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> 
             "audio_tokens": 0,
         },
         "completion_tokens_details": {
-            "reasoning_tokens": spent.completion_tokens - said,
+            "reasoning_tokens": spent.completion_tokens - answer_text,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
             "audio_tokens": 0,

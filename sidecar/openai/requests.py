@@ -1,13 +1,7 @@
-"""The body of `POST /v1/chat/completions`: every field that OpenAI documents, and `reason`, our own.
+"""Bodies of `/v1/chat/completions` and `/v1/responses`: every field that OpenAI documents, and `reason`, our own.
 
-The body of `POST /v1/responses`: every field that OpenAI documents, and `reason`, our own.
-
-What becomes of each field of OpenAI's requests: one table, by which the code refuses and the documentation tells.
-
-A field is honoured, ignored where nothing is lost by that, or refused by name. Nothing is dropped silently: what stands
-in no table is refused too.
-
-`StrictRoute`: a body that is not as it should be is a bad request (400), as OpenAI's clients know it.
+One table per endpoint says for each field whether it is supported, ignored or rejected, and why; the documentation is
+generated from it.
 """
 
 from __future__ import annotations
@@ -54,7 +48,7 @@ class ReasonOptions(Frozen):
 
 
 class LenientModel(BaseModel):
-    """A part of a conversation: what clients put there beyond what is read is left alone."""
+    """A part of a conversation: what clients put there beyond what is read is left only."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -151,7 +145,7 @@ class StreamOptions(StrictModel):
 
 
 class ChatRequest(StrictModel):
-    """A request for a chat completion. What becomes of each field is told in `fields.CHAT`."""
+    """A request for a chat completion. What becomes of each field is reported in `fields.CHAT`."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=10_000)]
@@ -259,7 +253,7 @@ class TextOptions(LenientModel):
 
 
 class ResponsesRequest(StrictModel):
-    """A request for a response. What becomes of each field is told in `fields.RESPONSES`."""
+    """A request for a response. What becomes of each field is reported in `fields.RESPONSES`."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[tuple[InputItem, ...], Field(min_length=1, max_length=10_000)]
@@ -301,33 +295,33 @@ class ResponsesRequest(StrictModel):
     truncation: JsonValue = None
 
 
-def input_messages(given: str | Sequence[InputItem]) -> list[ChatMessage]:
+def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
     """The input as messages of a chat, calls with the turn of the assistant that made them.
 
     Raises:
         UserError: An item is of a type that cannot be read.
     """
-    if isinstance(given, str):
-        return [ChatMessage(role="user", content=given)]
+    if isinstance(value, str):
+        return [ChatMessage(role="user", content=value)]
     messages: list[ChatMessage] = []
-    for i, item in enumerate(given):
-        place = f"input.{i}"
+    for i, item in enumerate(value):
+        location = f"input.{i}"
         if item.type == "message" and item.role is not None:
             messages.append(ChatMessage(role=item.role, content=item.content))
         elif item.type == "function_call":
-            _add_call(messages, item, place)
+            _add_call(messages, item, location)
         elif item.type == "function_call_output":
             messages.append(ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id))
         elif item.type != "reasoning":
             raise UserError(
                 f"an item of type {item.type!r} cannot be read",
                 hint="send messages with a role, function calls and their outputs",
-                param=f"{place}.type",
+                param=f"{location}.type",
             )
     return messages
 
 
-def input_tools(given: Sequence[FunctionTool]) -> list[ChatTool]:
+def input_tools(value: Sequence[FunctionTool]) -> list[ChatTool]:
     """The tools as those of a chat."""
     return [
         ChatTool(
@@ -338,30 +332,30 @@ def input_tools(given: Sequence[FunctionTool]) -> list[ChatTool]:
                 name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
             ),
         )
-        for tool in given
+        for tool in value
     ]
 
 
-def input_tool_choice(given: str | FunctionChoice | None) -> str | NamedTool | None:
+def input_tool_choice(value: str | FunctionChoice | None) -> str | NamedTool | None:
     """The tool choice as that of a chat."""
-    if not isinstance(given, FunctionChoice):
-        return given
-    return NamedTool(type=given.type, function=None if given.name is None else NamedFunction(name=given.name))
+    if not isinstance(value, FunctionChoice):
+        return value
+    return NamedTool(type=value.type, function=None if value.name is None else NamedFunction(name=value.name))
 
 
 def input_format(text: TextOptions | None) -> ResponseFormat | None:
     """The form of the answer as that of a chat."""
     if text is None:
         return None
-    wanted = text.format
-    schema = SchemaFormat(name=wanted.name, schema=wanted.schema_, strict=wanted.strict)
-    return ResponseFormat(type=wanted.type, json_schema=schema if wanted.type == "json_schema" else None)
+    requested = text.format
+    schema = SchemaFormat(name=requested.name, schema=requested.schema_, strict=requested.strict)
+    return ResponseFormat(type=requested.type, json_schema=schema if requested.type == "json_schema" else None)
 
 
-def _add_call(messages: list[ChatMessage], item: InputItem, place: str) -> None:
+def _add_call(messages: list[ChatMessage], item: InputItem, location: str) -> None:
     """Put a call to the assistant's turn before it, or into one of its own."""
     if not item.call_id or not item.name:
-        raise UserError("a function call has a call_id and a name", param=place)
+        raise UserError("a function call has a call_id and a name", param=location)
     call = ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
     last = messages[-1] if messages else None
     if last is not None and last.role == "assistant":
@@ -478,24 +472,24 @@ RESPONSES: dict[str, FieldRule] = {
 """Fields of `POST /v1/responses`."""
 
 
-def reject_fields(given: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
+def reject_fields(fields: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
     """Refuse what a request asks for and would not get.
 
     Args:
-        given: The fields that were sent, but for our own.
+        fields: The fields that were sent, but for our own.
         rules: The endpoint's table.
 
     Raises:
         UserError: Names the first such field, and why.
     """
-    for name, value in given.items():
+    for name, value in fields.items():
         rule = rules[name]
         if rule.treatment == "refused" and value is not None and not _neutral(value, rule.neutral):
             raise UserError(f"{name} is not supported: {rule.why}", hint=rule.instead, param=name)
 
 
 def field_table(rules: Mapping[str, FieldRule]) -> str:
-    """The table as it stands in the documentation (Markdown)."""
+    """The table as it is in the documentation (Markdown)."""
     order: tuple[Treatment, ...] = ("honoured", "ignored", "refused")
     rows = ["| field | what becomes of it | how, or why |", "| --- | --- | --- |"]
     for treatment in order:
@@ -529,14 +523,14 @@ class StrictRoute(APIRoute):
 
 
 def _refusal(fault: dict[str, Any], known: tuple[str, ...]) -> UserError:
-    """A fault as an error that names its place."""
+    """A fault as an error that names its location."""
     if fault["type"] == "json_invalid":
         return UserError("the body is no JSON", hint=str(fault.get("ctx", {}).get("error", "")))
-    place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
+    location = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
     if fault["type"] == "extra_forbidden":
-        near = nearest(place, known)
+        near = nearest(location, known)
         meant = f"did you mean {near[0]!r}? " if near else ""
         hint = f"{meant}a strategy's own parameters stand in reason.parameters"
-        return UserError(f"unknown field {place!r}", hint=hint, param=place)
-    said = str(fault["msg"]).removeprefix("Value error, ")
-    return UserError(f"{place}: {said}" if place else said, param=place or None)
+        return UserError(f"unknown field {location!r}", hint=hint, param=location)
+    detail = str(fault["msg"]).removeprefix("Value error, ")
+    return UserError(f"{location}: {detail}" if location else detail, param=location or None)

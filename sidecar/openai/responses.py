@@ -1,7 +1,4 @@
-"""`POST /v1/responses` and `GET /v1/responses/{id}`.
-
-What a response looks like: the object, and the events of a stream.
-"""
+"""`POST /v1/responses` and `GET /v1/responses/{id}`: the routes, the response object and the events of a stream."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ from .requests import (
     reject_fields,
 )
 from .run_config import RunRequest, plan_run, question_of
-from .streaming import STREAMED, Kind, Piece, Put, ServerSentEvents, split_thoughts
+from .streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece, split_thoughts
 
 Event = dict[str, Any]
 OutputItem = dict[str, Any]
@@ -52,17 +49,17 @@ def response_id(run_id: str) -> str:
 
 def echoed_fields(request: ResponsesRequest) -> dict[str, Any]:
     """What a response repeats of its request."""
-    told = request.model_dump(mode="json", by_alias=True)
+    body = request.model_dump(mode="json", by_alias=True)
     kept = ("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
     return {
         "model": request.model,
-        **{name: told[name] for name in kept},
-        "metadata": told["metadata"] or {},
-        "tools": told["tools"] or [],
-        "tool_choice": told["tool_choice"] or "auto",
+        **{name: body[name] for name in kept},
+        "metadata": body["metadata"] or {},
+        "tools": body["tools"] or [],
+        "tool_choice": body["tool_choice"] or "auto",
         "parallel_tool_calls": request.parallel_tool_calls is not False,
-        "text": told["text"] or {"format": {"type": "text"}},
-        "reasoning": told["reasoning"] or {"effort": None, "summary": None},
+        "text": body["text"] or {"format": {"type": "text"}},
+        "reasoning": body["reasoning"] or {"effort": None, "summary": None},
         "truncation": "disabled",
         "background": False,
         "store": True,
@@ -80,7 +77,7 @@ def response(
     output: list[OutputItem] | None = None,
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A response, whole or under way.
+    """A response, complete or in flight.
 
     Args:
         run_id: Its run.
@@ -93,7 +90,7 @@ def response(
         error: What ended it.
     """
     short = outcome is not None and outcome.finish_reason == "length"
-    told = {
+    body = {
         "id": response_id(run_id),
         "object": "response",
         "created_at": int(created),
@@ -105,7 +102,7 @@ def response(
         "output": output or [],
         "usage": None if outcome is None else response_usage([outcome]),
     }
-    return told if outcome is None else {**told, "reason": reason_report(outcome.answer)}
+    return body if outcome is None else {**body, "reason": reason_report(outcome.answer)}
 
 
 def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
@@ -173,7 +170,7 @@ class ResponseEvents:
             self._event("response.in_progress", response=under_way),
         ]
 
-    def piece(self, piece: Piece) -> list[Event]:
+    def piece(self, piece: TextPiece) -> list[Event]:
         """Thoughts or text."""
         if not piece.text:
             return []
@@ -198,11 +195,13 @@ class ResponseEvents:
         if self._later:
             events += [*self._begin("reasoning")]
             self._text = self._later
-            events += [self._delta(Piece("reasoning", self._later)), *self._close()]
+            events += [self._delta(TextPiece("reasoning", self._later)), *self._close()]
         for i, call in enumerate(outcome.calls):
             events += self._call(i, call)
-        whole = response(self._run_id, self._echoed, created=self._created, outcome=outcome, output=list(self._output))
-        return [*events, self._event(f"response.{whole['status']}", response=whole)]
+        completed_body = response(
+            self._run_id, self._echoed, created=self._created, outcome=outcome, output=list(self._output)
+        )
+        return [*events, self._event(f"response.{completed_body['status']}", response=completed_body)]
 
     def failure(self, error: Mapping[str, Any]) -> Event:
         """What ends a stream that fails."""
@@ -211,20 +210,20 @@ class ResponseEvents:
     def _begin(self, kind: Kind) -> list[Event]:
         """Open an item."""
         self._open, self._text = kind, ""
-        place = self._place()
+        location = self._place()
         if kind == "reasoning":
-            item = {**reasoning_item(place["item_id"], ""), "summary": []}
+            item = {**reasoning_item(location["item_id"], ""), "summary": []}
             part = {"type": "summary_text", "text": ""}
-            opened = ("response.reasoning_summary_part.added", {**place, "summary_index": 0, "part": part})
+            opened = ("response.reasoning_summary_part.added", {**location, "summary_index": 0, "part": part})
         else:
-            item = {**message_item(place["item_id"], "", "in_progress"), "content": []}
-            opened = ("response.content_part.added", {**place, "content_index": 0, "part": text_part("")})
+            item = {**message_item(location["item_id"], "", "in_progress"), "content": []}
+            opened = ("response.content_part.added", {**location, "content_index": 0, "part": text_part("")})
         return [
-            self._event("response.output_item.added", output_index=place["output_index"], item=item),
+            self._event("response.output_item.added", output_index=location["output_index"], item=item),
             self._event(opened[0], **opened[1]),
         ]
 
-    def _delta(self, piece: Piece) -> Event:
+    def _delta(self, piece: TextPiece) -> Event:
         if piece.kind == "reasoning":
             return self._event(
                 "response.reasoning_summary_text.delta", **self._place(), summary_index=0, delta=piece.text
@@ -235,36 +234,36 @@ class ResponseEvents:
 
     def _close(self) -> list[Event]:
         """End the item that is open."""
-        kind, text, place = self._open, self._text, self._place()
+        kind, text, location = self._open, self._text, self._place()
         self._open = None
         if kind is None:
             return []
         if kind == "reasoning":
-            at = {**place, "summary_index": 0}
-            item = reasoning_item(place["item_id"], text)
+            at = {**location, "summary_index": 0}
+            item = reasoning_item(location["item_id"], text)
             events = [
                 self._event("response.reasoning_summary_text.done", **at, text=text),
                 self._event("response.reasoning_summary_part.done", **at, part=item["summary"][0]),
             ]
         else:
-            at = {**place, "content_index": 0}
-            item = message_item(place["item_id"], text)
+            at = {**location, "content_index": 0}
+            item = message_item(location["item_id"], text)
             events = [
                 self._event("response.output_text.done", **at, text=text, logprobs=[]),
                 self._event("response.content_part.done", **at, part=text_part(text)),
             ]
         self._output.append(item)
-        return [*events, self._event("response.output_item.done", output_index=place["output_index"], item=item)]
+        return [*events, self._event("response.output_item.done", output_index=location["output_index"], item=item)]
 
     def _call(self, index: int, call: ToolCall) -> list[Event]:
         at = len(self._output)
         begun, item = call_item(self._run_id, index, call, arguments=""), call_item(self._run_id, index, call)
         self._output.append(item)
-        place = {"item_id": item["id"], "output_index": at}
+        location = {"item_id": item["id"], "output_index": at}
         return [
             self._event("response.output_item.added", output_index=at, item=begun),
-            self._event("response.function_call_arguments.delta", **place, delta=call.arguments),
-            self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments),
+            self._event("response.function_call_arguments.delta", **location, delta=call.arguments),
+            self._event("response.function_call_arguments.done", **location, name=call.name, arguments=call.arguments),
             self._event("response.output_item.done", output_index=at, item=item),
         ]
 
@@ -297,36 +296,36 @@ async def create_response(
     caller: Annotated[Caller, Depends(authorised("ask"))],
     idempotency: IdempotencyKey = None,
 ) -> Response:
-    """Answer an input by a reasoning strategy, whole or as a stream of events.
+    """Answer an input by a reasoning strategy, complete or as a stream of events.
 
-    Every response is kept: its id is the run's, under which it can be fetched and gone on from.
+    Every response is kept: its id is the run's, under which it can be fetched and continued from.
     """
     app = request.app
-    asked = await _run_request(body, app, caller)
-    answering = ChoiceRunner(app, caller, asked, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    run_request = await _run_request(body, app, caller)
+    runner = ChoiceRunner(app, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body))
     echoed = echoed_fields(body)
     if not body.stream:
-        (ended,) = await while_connected(request.receive, answering.all())
+        (ended,) = await while_connected(request.receive, runner.all())
         return JSONResponse(_response_body(ended, echoed))
     made: list[ResponseEvents] = []
 
     async def make(put: Put) -> None:
-        async def tell(told: OutcomePiece) -> None:
+        async def emit(body: OutcomePiece) -> None:
             if not made:
-                made.append(ResponseEvents(told.run_id, echoed))
+                made.append(ResponseEvents(body.run_id, echoed))
                 for event in made[0].begin():
                     await put(event)
             (events,) = made
-            for piece in told.pieces:
+            for piece in body.pieces:
                 for event in events.piece(piece):
                     await put(event)
-            if told.event is not None:
-                await put(events.event(told.event.model_dump(mode="json")))
-            if told.ended is not None and told.ended.outcome is not None:
-                for event in events.end(told.ended.outcome):
+            if body.event is not None:
+                await put(events.event(body.event.model_dump(mode="json")))
+            if body.ended is not None and body.ended.outcome is not None:
+                for event in events.end(body.ended.outcome):
                     await put(event)
 
-        await answering.all(tell)
+        await runner.all(emit)
 
     def failure(error: dict[str, Any]) -> Mapping[str, Any]:
         return (made or [ResponseEvents("", echoed)])[0].failure(error)
@@ -339,16 +338,16 @@ async def get_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("read"))]
 ) -> dict[str, Any]:
     """A response by its id: as it was, but for what it repeated of its request; or how far it is."""
-    desk: RunManager = request.app.state.desk
-    record = await _record(desk, caller, response_id)
+    run_manager: RunManager = request.app.state.run_manager
+    record = await _record(run_manager, caller, response_id)
     config = read_config(record)
-    told = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_stored_instructions(config)}
+    body = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_stored_instructions(config)}
     if record.status == "finished" and record.answer is not None:
-        ended = await stored_outcome(desk.store, record, config)
-        return _response_body(ended, told, created=record.created, completed=record.updated)
+        ended = await stored_outcome(run_manager.store, record, config)
+        return _response_body(ended, body, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else stored_error_object(record.error)
-    return response(record.id, told, created=record.created, status=status, error=error)
+    return response(record.id, body, created=record.created, status=status, error=error)
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
@@ -360,8 +359,12 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         UnknownName: There is no such previous response.
     """
     reject_fields(body.model_dump(exclude_unset=True), RESPONSES)
-    desk: RunManager = app.state.desk
-    before = () if body.previous_response_id is None else await _previous_turns(desk, caller, body.previous_response_id)
+    run_manager: RunManager = app.state.run_manager
+    before = (
+        ()
+        if body.previous_response_id is None
+        else await _previous_turns(run_manager, caller, body.previous_response_id)
+    )
     kept = {
         "metadata": body.metadata,
         "user": body.user,
@@ -397,9 +400,9 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     )
 
 
-async def _previous_turns(desk: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
+async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
     """The conversation up to a response and with it, without its instructions."""
-    record = await _record(desk, caller, name, param="previous_response_id")
+    record = await _record(run_manager, caller, name, param="previous_response_id")
     answer = record.answer
     if record.status != "finished" or answer is None:
         raise UnknownName("response", name, hint="it has no answer to go on from")
@@ -414,17 +417,17 @@ async def _previous_turns(desk: RunManager, caller: Caller, name: str) -> tuple[
             "tool_calls": answer.get("tool_calls", ()),
         }
     )
-    return (*turns, Message(role="user", content=question.text), *question.since, said)
+    return (*turns, Message(role="user", content=question.text), *question.continuation, said)
 
 
-async def _record(desk: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
+async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
     """The run of a response.
 
     Raises:
         UnknownName: There is none of that name among the caller's.
     """
     try:
-        return await desk.record(name.removeprefix(NAME), caller)
+        return await run_manager.record(name.removeprefix(NAME), caller)
     except UnknownName:
         unknown = UnknownName("response", name)
         unknown.param = param

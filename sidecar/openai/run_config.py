@@ -1,9 +1,4 @@
-"""From a request in OpenAI's format to the configurations of its runs.
-
-From the messages of a chat to a `ScoredClaim`: nothing is flattened; roles, turns, calls and their results stay.
-
-How `temperature`, `top_p`, `max_tokens` and a schema of OpenAI's format reach a strategy: by this one table.
-"""
+"""From a request in OpenAI's format to run configurations: question, conversation, tools, parameters, schema, seeds."""
 
 from __future__ import annotations
 
@@ -52,12 +47,12 @@ def question_of(
     """
     turns = [*before, *(_message(m, f"{field}.{i}") for i, m in enumerate(messages))]
     turns = _with_names(turns, field, -len(before))
-    asked = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=None)
-    if asked is None:
+    last_user = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=None)
+    if last_user is None:
         raise UserError("there is no message of the user", hint="a chat needs a question", param=field)
-    if not turns[asked].content.strip():
-        place = f"{field}.{asked - len(before)}"
-        raise UserError("the last message of the user is empty", hint="ask something", param=place)
+    if not turns[last_user].content.strip():
+        location = f"{field}.{last_user - len(before)}"
+        raise UserError("the last message of the user is empty", hint="ask something", param=location)
     last = next(turn for turn in reversed(turns) if turn.role != "system")
     if last.role == "assistant":
         raise UserError(
@@ -68,9 +63,9 @@ def question_of(
     offered = tuple(_tool(tool, f"tools.{i}") for i, tool in enumerate(tools))
     try:
         return Question(
-            text=turns[asked].content,
-            conversation=tuple(turn for i, turn in enumerate(turns) if i < asked or turn.role == "system"),
-            since=tuple(turn for turn in turns[asked + 1 :] if turn.role != "system"),
+            text=turns[last_user].content,
+            conversation=tuple(turn for i, turn in enumerate(turns) if i < last_user or turn.role == "system"),
+            continuation=tuple(turn for turn in turns[last_user + 1 :] if turn.role != "system"),
             tools=offered,
             tool_choice=_choice(tool_choice),
             metadata=metadata or {},
@@ -80,7 +75,7 @@ def question_of(
         raise UserError(said, param="tool_choice" if "tool_choice" in said else "tools") from e
 
 
-def text_of(content: str | Sequence[object] | None, place: str) -> str:
+def text_of(content: str | Sequence[object] | None, location: str) -> str:
     """The text of a message, whose parts stand on lines of their own.
 
     Raises:
@@ -96,26 +91,28 @@ def text_of(content: str | Sequence[object] | None, place: str) -> str:
             raise UserError(
                 f"a content part of type {kind!r} cannot be read: strategies read text",
                 hint="send parts of type text",
-                param=f"{place}.content.{i}",
+                param=f"{location}.content.{i}",
             )
         texts.append(text)
     return "\n".join(texts)
 
 
-def _message(message: ChatMessage, place: str) -> Message:
+def _message(message: ChatMessage, location: str) -> Message:
     if message.role == "function":
-        raise UserError("the role function is the form before tools", hint="use the role tool", param=f"{place}.role")
+        raise UserError(
+            "the role function is the form before tools", hint="use the role tool", param=f"{location}.role"
+        )
     if message.role == "tool" and not message.tool_call_id:
-        raise UserError("a message of the role tool says which call it answers", param=f"{place}.tool_call_id")
+        raise UserError("a message of the role tool says which call it answers", param=f"{location}.tool_call_id")
     calls = message.tool_calls or ()
     for i, call in enumerate(calls):
         if call.function is None:
-            raise UserError(f"a call of type {call.type!r} is not supported", param=f"{place}.tool_calls.{i}")
+            raise UserError(f"a call of type {call.type!r} is not supported", param=f"{location}.tool_calls.{i}")
     if calls and message.role != "assistant":
-        raise UserError(f"a message of the role {message.role} calls no tools", param=f"{place}.tool_calls")
+        raise UserError(f"a message of the role {message.role} calls no tools", param=f"{location}.tool_calls")
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content=text_of(message.content, place),
+        content=text_of(message.content, location),
         tool_calls=tuple(
             ToolCall(name=c.function.name, arguments=c.function.arguments, id=c.id) for c in calls if c.function
         ),
@@ -140,9 +137,11 @@ def _with_names(turns: Sequence[Message], field: str, first: int) -> list[Messag
     return found
 
 
-def _tool(tool: ChatTool, place: str) -> Tool:
+def _tool(tool: ChatTool, location: str) -> Tool:
     if tool.type != "function" or tool.function is None:
-        raise UserError(f"a tool of type {tool.type!r} is not supported", hint="give functions", param=f"{place}.type")
+        raise UserError(
+            f"a tool of type {tool.type!r} is not supported", hint="give functions", param=f"{location}.type"
+        )
     function = tool.function
     try:
         return Tool(
@@ -154,7 +153,7 @@ def _tool(tool: ChatTool, place: str) -> Tool:
     except ValidationError as e:
         first = e.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"tool {function.name!r}: {first['msg']}", param=f"{place}.function.{at}") from e
+        raise UserError(f"tool {function.name!r}: {first['msg']}", param=f"{location}.function.{at}") from e
 
 
 def _choice(choice: str | NamedTool | None) -> str:
@@ -184,7 +183,7 @@ def sampling_parameters(
 ) -> tuple[dict[str, JsonValue], int | None]:
     """What fields of a request make of a strategy's parameters.
 
-    `max_tokens` bounds the reply that becomes the answer, where the strategy has a parameter for that; all other
+    `max_tokens` bounds the response that becomes the answer, where the strategy has a parameter for that; all other
     branches have the same bound each. Of a strategy without one it bounds all generated tokens of the run together.
 
     Args:
@@ -233,7 +232,7 @@ def sampling_parameters(
 
 
 def parameter_table() -> str:
-    """Which parameters of each strategy the fields set, as it stands in the documentation (Markdown)."""
+    """Which parameters of each strategy the fields set, as it is in the documentation (Markdown)."""
     rows = ["| strategy | `temperature` | `top_p` | `max_tokens` |", "| --- | --- | --- | --- |"]
     without: dict[SamplingField, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
     for strategy in STRATEGIES.names():
@@ -251,10 +250,10 @@ class RunRequest:
     """What a request comes to.
 
     Attributes:
-        model: The model name as it was given, which the reply repeats.
-        configs: A run for each answer wanted.
+        model: The model name as it was given, which the response repeats.
+        configs: A run for each answer requested.
         stop: Strings before the first of which the answer's text ends.
-        one_call: Whether of several tool calls the first alone is returned.
+        one_call: Whether of several tool calls the first only is returned.
         stream_events: Whether a stream carries the runs' events.
     """
 
@@ -371,7 +370,7 @@ def schema_of(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
     """The JSON Schema that the answer is to satisfy; None leaves it free.
 
     Raises:
-        UserError: JSON is asked for without a schema.
+        UserError: JSON is requested without a schema.
     """
     if form is None or form.type == "text":
         return None

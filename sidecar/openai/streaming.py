@@ -1,15 +1,8 @@
-"""`EventTranslator`: from a run's events to what a client reads of it while it goes on: thoughts, and text that is certain.
+"""From a run's events to what a client reads while it runs: thoughts, and answer text that is never taken back.
 
-`AnswerText`: the answer's text on its way to a client, of which nothing is ever taken back.
-
-What a model thought and what it said, apart: `split_thoughts`, and `ThoughtSplitter` for a text that comes.
-
-Thoughts are what stands in `<think>…</think>` (also `thinking`, `thought`), as `reasoning.reading` has it: one that is
-never closed runs to the end, and one whose end alone is in the text began with the text.
-
-What happens in a run beside the writing of texts, as short lines among the thoughts.
-
-`ServerSentEvents`: a response of server-sent events that keeps quiet lines alive and ends when its client goes.
+`EventTranslator` translates events, `AnswerText` holds back text that may still change, `ThoughtSplitter` separates
+thoughts (`<think>…</think>`, also `thinking` and `thought`) from the answer, and `ServerSentEvents` is the response
+that sends them.
 """
 
 from __future__ import annotations
@@ -59,20 +52,20 @@ from ..logs import log_fault
 from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 
 PIECE_CHARS = 48
-"""Characters of a piece, about, where a text is known whole."""
+"""Characters of a piece, about, where a text is known complete."""
 
 
 class AnswerText:
     """Gives out a growing text as far as it is certain.
 
     White space at the beginning is dropped, white space at the end held back, and so is what may be the beginning of a
-    stop string: what follows one is never given out.
+    stop string: what follows one is never emitted.
 
     Args:
         stop: The stop strings.
 
     Attributes:
-        said: What was given out.
+        answer_text: What was emitted.
         stopped: Whether a stop string came.
     """
 
@@ -80,11 +73,11 @@ class AnswerText:
         self._stop = tuple(stop)
         self._held = ""
         self._parted = False
-        self.said = ""
+        self.answer_text = ""
         self.stopped = False
 
     def add(self, text: str) -> str:
-        """What may be given out now."""
+        """What may be emitted now."""
         if self.stopped:
             return ""
         if self._parted:
@@ -92,41 +85,41 @@ class AnswerText:
             if not text:
                 return ""
             self._parted = False
-            text = f"\n{text}" if self.said or self._held else text
+            text = f"\n{text}" if self.answer_text or self._held else text
         text = self._held + text
-        if not self.said:
+        if not self.answer_text:
             text = text.lstrip()
         cut = stop_at(text, self._stop)
         if cut is not None:
             self.stopped, self._held = True, ""
-            return self._give(text[:cut].rstrip())
+            return self._release(text[:cut].rstrip())
         sure = text[: len(text) - _partial_stop(text, self._stop)].rstrip()
         self._held = text[len(sure) :]
-        return self._give(sure)
+        return self._release(sure)
 
     def part(self) -> None:
         """Begin a new line with whatever comes next: a thought stood between."""
         self._held, self._parted = self._held.rstrip(), True
 
-    def finish(self, whole: str, *, late: bool = False) -> str:
-        """What is left, where the whole text is known.
+    def finish(self, full_text: str, *, late: bool = False) -> str:
+        """What is left, where the entire text is known.
 
         Args:
-            whole: The text.
-            late: Whether thoughts were given out too, so that the text is the end of what was.
+            full_text: The text.
+            late: Whether thoughts were emitted too, so that the text is the end of what was.
 
         Raises:
-            BadReply: It does not begin with what was given out.
+            InvalidResponse: It does not begin with what was emitted.
         """
-        if whole.startswith(self.said):
-            return self._give(whole[len(self.said) :])
+        if full_text.startswith(self.answer_text):
+            return self._release(full_text[len(self.answer_text) :])
         if late:
-            overlap = next(n for n in range(len(whole), -1, -1) if self.said.endswith(whole[:n]))
-            return self._give(whole[overlap:])
+            overlap = next(n for n in range(len(full_text), -1, -1) if self.answer_text.endswith(full_text[:n]))
+            return self._release(full_text[overlap:])
         raise InvalidResponse("the answer does not go on as it was streamed", hint="ask again without stream")
 
-    def _give(self, text: str) -> str:
-        self.said += text
+    def _release(self, text: str) -> str:
+        self.answer_text += text
         return text
 
 
@@ -136,18 +129,18 @@ def stop_at(text: str, stop: Sequence[str]) -> int | None:
     That is what a model that writes one character after the other stops at: of two that overlap, the one that ends
     first, wherever it begins, and of several that end there the longest.
     """
-    found = [(at + len(s), at) for s in stop if (at := text.find(s)) >= 0]
-    return min(found)[1] if found else None
+    match = [(at + len(s), at) for s in stop if (at := text.find(s)) >= 0]
+    return min(match)[1] if match else None
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:
-    """A whole text up to its first stop string."""
+    """A complete text up to its first stop string."""
     cut = stop_at(text, stop)
     return text if cut is None else text[:cut].rstrip()
 
 
 def in_pieces(text: str, size: int = PIECE_CHARS) -> list[str]:
-    """A text in pieces of about a size that end behind white space where there is some."""
+    """A text in pieces of about a size that end after white space where there is some."""
     pieces: list[str] = []
     start = 0
     while len(text) - start > size:
@@ -174,23 +167,23 @@ _TAG = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
 _TAGS = tuple(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "thinking", "thought"))
 
 
-class Piece(NamedTuple):
-    """A piece of what a client is told: thoughts, or the answer's text."""
+class TextPiece(NamedTuple):
+    """A piece of what a client is reported: thoughts, or the answer's text."""
 
     kind: Kind
     text: str
 
 
 class ThoughtSplitter:
-    """Takes a text as it comes and tells thoughts from the rest. What may be half of a tag is held back.
+    """Takes a text as it comes and reports thoughts from the rest. What may be half of a tag is held back.
 
-    At each tag an empty thought is told: what is said before and behind it is not one line.
+    At each tag an empty thought is reported: what is reported before and after it is not one line.
 
     Args:
         opened: Whether the text begins inside a thought, because the prompt opened it.
 
     Attributes:
-        late: Whether an end came of a thought that nobody had seen begin: all before it was thought, and has been given
+        late: Whether an end came of a thought that no one had seen begin: all before it was thought, and has been given
             out as content.
     """
 
@@ -199,38 +192,38 @@ class ThoughtSplitter:
         self._held = ""
         self.late = False
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[TextPiece]:
         """The pieces that are certain now."""
         text = self._held + text
         held = _partial_tag(text)
         self._held = text[len(text) - held :]
         return self._cut(text[: len(text) - held])
 
-    def end(self) -> list[Piece]:
+    def end(self) -> list[TextPiece]:
         """What was held back: it was no tag."""
         left, self._held = self._held, ""
         return self._cut(left)
 
-    def _cut(self, text: str) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _cut(self, text: str) -> list[TextPiece]:
+        pieces: list[TextPiece] = []
         start = 0
         for tag in _TAG.finditer(text):
             self._put(pieces, text[start : tag.start()])
             if tag[1] and not self._thinking:
                 self.late = True
             self._thinking = not tag[1]
-            pieces.append(Piece("reasoning", ""))
+            pieces.append(TextPiece("reasoning", ""))
             start = tag.end()
         self._put(pieces, text[start:])
         return pieces
 
-    def _put(self, pieces: list[Piece], text: str) -> None:
+    def _put(self, pieces: list[TextPiece], text: str) -> None:
         if text:
-            pieces.append(Piece("reasoning" if self._thinking else "content", text))
+            pieces.append(TextPiece("reasoning" if self._thinking else "content", text))
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
-    """The thoughts of a whole text, and its content; both without white space at their ends."""
+    """The thoughts of a complete text, and its content; both without white space at their ends."""
     thoughts: list[str] = []
     content: list[str] = []
     start, thinking = 0, False
@@ -267,7 +260,7 @@ STAGES = {
 
 
 def line_of(event: Event) -> str:
-    """An event as one line; empty for those that are not told."""
+    """An event as one line; empty for those that are not reported."""
     match event:
         case StageStarted(stage=stage):
             return "" if stage in QUIET_STAGES else STAGES.get(stage, f"Stage: {stage}.")
@@ -278,8 +271,8 @@ def line_of(event: Event) -> str:
             scores = [node.score for node in nodes if node.score is not None]
             best_score = f", best score {max(scores):.2f}" if scores else ""
             ended = sum(node.terminal for node in nodes)
-            whole = f", {ended} of them solutions" if ended else ""
-            return f"{search}: {len(expanded)} expanded, {len(nodes)} nodes told{whole}{best_score}."
+            full_text = f", {ended} of them solutions" if ended else ""
+            return f"{search}: {len(expanded)} expanded, {len(nodes)} nodes told{full_text}{best_score}."
         case MemoryAssociated(node=node, items=items, snippets=snippets):
             return f"Knowledge for node {node}: {len(items)} pieces kept, {snippets} found."
         case StepRouted(index=index, model=model, why=why):
@@ -311,26 +304,26 @@ Key = tuple[int, int, int]
 """A sample: (call, request, sample)."""
 
 WRITERS = frozenset({"main", "small", CHAIR})
-"""Roles whose texts are thoughts; a judge's are not, but for what is told of it in lines. Jurors are writers too."""
+"""Roles whose texts are shown as thoughts; jurors are added below. A judge's texts appear as summary lines only."""
 
 
 @dataclass(frozen=True)
-class _Call:
+class _CallSamples:
     requests: int
     samples: int
 
 
 class EventTranslator:
-    """Tells a run.
+    """Translates the events of one run.
 
-    Samples are told one after the other, each whole and with its number where there are several: the one that came
-    first as it is written, the others once it is done. Lines stand between them.
+    Samples are reported one after the other, each complete and with its number where there are several: the one that
+    came first as it is written, the others once it is done. Lines stand between them.
 
-    Where a text is sure to be the answer's, it is given out as content while it is generated: see `answer_call`.
+    Where a text is sure to be the answer's, it is emitted as content while it is generated: see `answer_call`.
 
     Args:
         config: The run's configuration.
-        said: Takes the answer's text.
+        answer_text: Takes the answer's text.
         opened: Whether texts of its main model begin inside a thought.
         after: Number of the last event before text was listened to: of a call that began earlier, text was missed.
 
@@ -339,20 +332,20 @@ class EventTranslator:
         apart: What came apart from texts that have thoughts of their own, by text: their tokens and characters.
     """
 
-    def __init__(self, config: RunConfig, said: AnswerText, *, opened: bool = False, after: float = 0) -> None:
+    def __init__(self, config: RunConfig, answer_text: AnswerText, *, opened: bool = False, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
         self.apart: dict[str, tuple[int, int]] = {}
-        self._said = said
+        self._answer_text = answer_text
         self._until_direct = answer_call(config)
         self._splitter = ThoughtSplitter(opened=opened)
         self._after = after
         self._direct: int | None = None
         self._heard = 0
-        """Characters told of the sample that is being told."""
+        """Characters notified of the sample that is being reported."""
         self._gap = False
         self._in_line = False
         self._verifies = bool(config.verify)
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _CallSamples] = {}
         self._writing: dict[Key, list[str]] = {}
         self._open: Key | None = None
         self._later: list[str] = []
@@ -360,11 +353,11 @@ class EventTranslator:
 
     @property
     def late(self) -> bool:
-        """Whether thoughts were given out as content, since nobody had seen them begin."""
+        """Whether thoughts were emitted as content, since no one had seen them begin."""
         return self._splitter.late
 
-    def take(self, event: Event) -> list[Piece]:
-        """What is to be told of an event."""
+    def take(self, event: Event) -> list[TextPiece]:
+        """What is to be notified of an event."""
         match event:
             case CallStarted(operation="generate" | "workers"):
                 self._begin(event)
@@ -377,8 +370,8 @@ class EventTranslator:
             case EventsDropped():
                 self._gap = True
             case SolutionFinished(solution=solution):
-                found = [] if solution.best is None else [solution.best]
-                self.solutions = [*found, *self.solutions]
+                match = [] if solution.best is None else [solution.best]
+                self.solutions = [*match, *self.solutions]
             case StageStarted(stage="verify"):
                 self._verifying = True
             case StageFinished(stage="verify"):
@@ -386,9 +379,9 @@ class EventTranslator:
         if isinstance(event, StageStarted) and event.stage == "verify" and not self._verifies:
             return []
         line = line_of(event)
-        return self._tell(f"{line}\n", alone=True) if line else []
+        return self._emit(f"{line}\n", only_text=True) if line else []
 
-    def finish(self) -> list[Piece]:
+    def finish(self) -> list[TextPiece]:
         """What was held back."""
         left = [piece for piece in self._splitter.end() if piece.kind == "reasoning"]
         return [*left, *(piece for call in list(self._calls) for piece in self._close(call))]
@@ -402,11 +395,13 @@ class EventTranslator:
         if self._until_direct == 0 and event.operation == "generate" and event.samples == 1:
             self._direct, self._heard = event.number, 0
         else:
-            self._calls[event.number] = _Call(event.requests, event.samples)
+            self._calls[event.number] = _CallSamples(event.requests, event.samples)
 
-    def _write(self, event: TextDelta) -> list[Piece]:
+    def _write(self, event: TextDelta) -> list[TextPiece]:
         call, new = event.parent, event.reasoning + event.text
-        if self._gap:  # of every call before this text, some may be missing: those samples are told when they are whole
+        if (
+            self._gap
+        ):  # of every call before this text, some may be missing: those samples are reported when they are complete
             self._gap, self._after = False, event.number
             self._writing = {key: text for key, text in self._writing.items() if key == self._open}
         if call is None or call <= self._after:
@@ -426,45 +421,45 @@ class EventTranslator:
         self._heard += len(new)
         return self._thought(new)
 
-    def _end(self, event: SampleFinished) -> list[Piece]:
+    def _end(self, event: SampleFinished) -> list[TextPiece]:
         call, done = event.parent, event.completion
         if call is None or not done.ok:
             return []
         if done.reasoning:
             self.apart[done.text] = (done.usage.reasoning_tokens, len(done.reasoning))
-        whole = done.reasoning + done.text + "".join(f"{c.name}({c.arguments})" for c in done.tool_calls)
+        full_text = done.reasoning + done.text + "".join(f"{c.name}({c.arguments})" for c in done.tool_calls)
         if call == self._direct:
-            if self._heard or self._said.said:
+            if self._heard or self._answer_text.answer_text:
                 return []
             return self._content(done.reasoning, done.text)
         if call not in self._calls:
             return []
         key = (call, event.request, event.sample)
         if key == self._open:
-            return self._thought(whole[self._heard :]) + self._shut()
+            return self._thought(full_text[self._heard :]) + self._shut()
         self._writing.pop(key, None)
-        return self._tell(f"{self._label(key)}{whole}\n\n")
+        return self._emit(f"{self._label(key)}{full_text}\n\n")
 
-    def _close(self, call: int | None) -> list[Piece]:
-        """Tell what is left of a call's samples: those that were cut short, and workers, which have no end."""
+    def _close(self, call: int | None) -> list[TextPiece]:
+        """Emit what is left of a call's samples: those that were cut short, and workers, which have no end."""
         if call is None or (known := self._calls.pop(call, None)) is None:
             return []
-        pieces: list[Piece] = []
+        pieces: list[TextPiece] = []
         if self._open is not None and self._open[0] == call:
             pieces += self._shut()
         for key in [k for k in self._writing if k[0] == call]:
             text = "".join(self._writing.pop(key))
-            pieces += self._tell(f"{self._label(key, known)}{text}\n\n")
+            pieces += self._emit(f"{self._label(key, known)}{text}\n\n")
         return pieces
 
-    def _show(self, key: Key) -> list[Piece]:
-        """Begin to tell a sample, with what there is of it."""
+    def _show(self, key: Key) -> list[TextPiece]:
+        """Begin to emit a sample, with what there is of it."""
         begun = "".join(self._writing[key])
         self._open, self._heard = key, len(begun)
         return self._thought(self._label(key) + begun)
 
-    def _shut(self) -> list[Piece]:
-        """End the sample that is being told, tell what waited for that, and go on with the next one under way."""
+    def _shut(self) -> list[TextPiece]:
+        """End the current sample, emit what waited for that, and continue with the next sample in flight."""
         if self._open is not None:
             self._writing.pop(self._open, None)
         self._open = None
@@ -473,7 +468,7 @@ class EventTranslator:
         following = min(self._writing, default=None)
         return pieces if following is None else pieces + self._show(following)
 
-    def _label(self, key: Key, call: _Call | None = None) -> str:
+    def _label(self, key: Key, call: _CallSamples | None = None) -> str:
         call = call or self._calls[key[0]]
         _, request, sample = key
         if call.requests > 1 and call.samples > call.requests:
@@ -484,47 +479,47 @@ class EventTranslator:
 
     # -- out
 
-    def _tell(self, text: str, *, alone: bool = False) -> list[Piece]:
-        """Tell something that is no part of the sample that is being told."""
+    def _emit(self, text: str, *, only_text: bool = False) -> list[TextPiece]:
+        """Emit something that is not part of the sample that is being reported."""
         if self._open is not None:
             self._later.append(text)
             return []
-        return self._thought(f"\n{text}" if alone and self._in_line else text)
+        return self._thought(f"\n{text}" if only_text and self._in_line else text)
 
-    def _thought(self, text: str) -> list[Piece]:
+    def _thought(self, text: str) -> list[TextPiece]:
         if not text:
             return []
         self._in_line = not text.endswith("\n")
-        return [Piece("reasoning", text)]
+        return [TextPiece("reasoning", text)]
 
-    def _content(self, reasoning: str, text: str) -> list[Piece]:
+    def _content(self, reasoning: str, text: str) -> list[TextPiece]:
         pieces = self._thought(reasoning)
         for piece in self._splitter.feed(text):
             if piece.kind == "reasoning":
-                self._said.part()
+                self._answer_text.part()
                 pieces += self._thought(piece.text)
-            elif (new := self._said.add(piece.text)) != "":
-                pieces.append(Piece("content", new))
+            elif (new := self._answer_text.add(piece.text)) != "":
+                pieces.append(TextPiece("content", new))
         return pieces
 
 
 def answer_call(config: RunConfig) -> int:
     """Which call of a writer, from 1, generates the beginning of the answer's text, whatever happens; 0 if none does.
 
-    So does that of one chain that nobody chooses among others. Where an answer that does not pass verification is asked
-    for again, or refused, no text is certain before the end.
+    So does that of one chain that no one chooses among others. Where an answer that does not pass verification is
+    queried for again, or refused, no text is certain before the end.
     """
     if config.verify and (config.repairs or config.require_verified):
         return 0
     if config.strategy == "cot":
         if config.parameters.get("json_schema") is None:
             return 1
-        return 0 if config.question.offered_tools else 2  # the JSON behind the chain, unless that calls tools
+        return 0 if config.question.offered_tools else 2  # the JSON after the chain, unless that calls tools
     kind = STRATEGIES.load(config.strategy).Config
     return int(issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1)
 
 
-def join_thoughts(pieces: Sequence[Piece]) -> str:
+def join_thoughts(pieces: Sequence[TextPiece]) -> str:
     """The thoughts among pieces, as one text."""
     return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
 
@@ -536,10 +531,10 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         "content": EVENT_STREAM_CONTENT,
     }
 }
-"""What the description of a route says of a reply that may be a stream."""
+"""What the description of a route states of a response that may be a stream."""
 DONE = b"data: [DONE]\n\n"
 MAX_BUFFERED = 64
-"""Most events that wait for a slow client; then whoever makes them waits too, and the run does not."""
+"""Maximum number of events that wait for a slow client; then anyone who makes them waits too, and the run does not."""
 
 Put = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Sends an event."""
@@ -549,7 +544,7 @@ class ServerSentEvents(Response):
     """Sends what is put into it, as it comes.
 
     The status is decided by the first event: what fails before it is an error response like any other. What fails
-    later is sent as an error object, behind which nothing follows: no end is pretended.
+    later is sent as an error object, after which nothing follows: no end is pretended.
 
     Args:
         make: Makes the events; ends where they end.
@@ -613,8 +608,8 @@ class ServerSentEvents(Response):
             if not begun:
                 raise  # `AccessLogMiddleware` answers
             log_fault("stream.fault", e)
-            told = make_error_object(INTERNAL, 500, code="internal")
-            await out(self._encode(self._failure(told)), more=False)
+            pieces_ = make_error_object(INTERNAL, 500, code="internal")
+            await out(self._encode(self._failure(pieces_)), more=False)
         finally:
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
@@ -624,14 +619,14 @@ class ServerSentEvents(Response):
         if waiting.empty():
             try:
                 async with asyncio.timeout(self._keepalive_s):
-                    found = await waiting.get()
+                    match = await waiting.get()
             except TimeoutError:
                 return PING
         else:
-            found = waiting.get_nowait()
+            match = waiting.get_nowait()
         while not waiting.empty():
-            found += waiting.get_nowait()
-        return found
+            match += waiting.get_nowait()
+        return match
 
     def _encode(self, event: Mapping[str, Any]) -> bytes:
         data = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

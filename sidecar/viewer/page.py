@@ -1,7 +1,7 @@
 """`trace_html` and `verification_html`: a run, or a verification, as one page that loads nothing from anywhere.
 
 The page carries the viewer's script and style and the data as JSON. Its policy allows that one script and that one
-style by their hashes. Texts reach the page as text nodes alone; without scripts, question and answer are still there.
+style by their hashes. Texts reach the page as text nodes only; without scripts, question and answer are still there.
 Nothing here needs the sidecar's extra.
 
 The viewer's built script and style, read from the package once.
@@ -38,7 +38,7 @@ def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
 
     Args:
         events: The run's events, in order; with text deltas, tokens are shaded within the text.
-        status: How the run stands, as the store has it; None where only the events are known.
+        status: How the run is, as the store has it; None where only the events are known.
 
     Returns:
         A complete HTML document.
@@ -54,21 +54,21 @@ def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
     return _html_page(question if question.strip() else "An answer that was given", _outcome_of(events), carried)
 
 
-def verification_html(found: TextVerification) -> str:
+def verification_html(verification: TextVerification) -> str:
     """A verification's page: the text with its claims marked, and the evidence for each.
 
     Args:
-        found: What was found of a text.
+        verification: The verification of a text.
 
     Returns:
         A complete HTML document.
     """
-    carried = {"kind": "verification", "version": __version__, "found": found.model_dump(mode="json")}
-    return _html_page(found.question or "A text, verified", found.answer, carried)
+    carried = {"kind": "verification", "version": __version__, "found": verification.model_dump(mode="json")}
+    return _html_page(verification.question or "A text, verified", verification.answer, carried)
 
 
 def json_in_html(value: Any) -> str:
-    """JSON that may stand in a script element whatever its texts are: nothing in it ends the element or the line."""
+    """JSON that may are in a script element whatever its texts are: nothing in it ends the element or the line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import ServerBusy, ShuttingDown
-from reason.sidecar.admission import Admission
+from reason.sidecar.admission import AdmissionQueue
 
 
 class Crowd:
@@ -20,13 +20,13 @@ class Crowd:
         self.tasks, self.done, self.holding, self.refused, self.entered = {}, {}, [], {}, []
         self.most = 0
 
-    def arrive(self, name, tenant, patient=False):
+    def arrive(self, name, tenant, unlimited=False):
         self.done[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._call(name, tenant, patient))
+        self.tasks[name] = asyncio.create_task(self._call(name, tenant, unlimited))
 
-    async def _call(self, name, tenant, patient):
+    async def _call(self, name, tenant, unlimited):
         try:
-            async with self.admission.turn(tenant, patient=patient):
+            async with self.admission.slot(tenant, unlimited=unlimited):
                 self.holding.append(name)
                 self.entered.append(name)
                 self.most = max(self.most, len(self.holding))
@@ -56,8 +56,8 @@ ACTS = st.lists(
 @given(acts=ACTS, max_runs=st.integers(1, 3), max_waiting=st.integers(0, 4))
 def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_waiting):
     async def play():
-        told = []
-        admission = Admission(max_runs, max_waiting, 1000.0, told=lambda *now: told.append(now))
+        on_change = []
+        admission = AdmissionQueue(max_runs, max_waiting, 1000.0, on_change=lambda *now: on_change.append(now))
         crowd = Crowd(admission)
         tenants, cancelled = {}, set()
         for act, which, flag in acts:
@@ -65,7 +65,7 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_wait
             if act == "arrive":
                 name = len(tenants)
                 tenants[name] = str(which)
-                crowd.arrive(name, str(which), patient=flag)
+                crowd.arrive(name, str(which), unlimited=flag)
             elif act == "cancel" and alive:
                 name = alive[which % len(alive)]
                 crowd.tasks[name].cancel()
@@ -80,7 +80,7 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_wait
         assert crowd.most <= max_runs
         assert admission.waiting == len(waiting)
         assert not waiting or len(crowd.holding) == max_runs  # nobody waits beside a free turn
-        assert (told or [(0, 0)])[-1] == (admission.in_flight, admission.waiting)
+        assert (on_change or [(0, 0)])[-1] == (admission.in_flight, admission.waiting)
         for tenant in set(tenants.values()):
             order = [n for n in crowd.entered if tenants[n] == tenant]
             assert order == sorted(order)  # first come, first served
@@ -97,7 +97,7 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_wait
 
 
 async def test_turns_go_round_the_tenants():
-    crowd = Crowd(Admission(1, 10, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 10, 1000.0))
     crowd.arrive("first", "a")
     await crowd.settle()
     for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
@@ -111,7 +111,7 @@ async def test_turns_go_round_the_tenants():
 
 
 async def test_a_full_queue_sends_away_whoever_has_most_in_it():
-    crowd = Crowd(Admission(1, 3, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 3, 1000.0))
     for name in ("a0", "a1", "a2", "a3"):
         crowd.arrive(name, "a")
         await crowd.settle()
@@ -129,11 +129,11 @@ async def test_a_full_queue_sends_away_whoever_has_most_in_it():
 
 
 async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
-    crowd = Crowd(Admission(1, 1, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 1, 1000.0))
     crowd.arrive("running", "a")
     await crowd.settle()
     for name in ("p1", "p2"):
-        crowd.arrive(name, "a", patient=True)
+        crowd.arrive(name, "a", unlimited=True)
     crowd.arrive("x", "b")
     crowd.arrive("y", "c")
     await crowd.settle()
@@ -144,18 +144,18 @@ async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
 
 
 async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind():
-    admission = Admission(1, 10, 0.001)
+    admission = AdmissionQueue(1, 10, 0.001)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admission.turn("a"))
+        await stack.enter_async_context(admission.slot("a"))
         with pytest.raises(ServerBusy, match="no turn came within"):
-            async with admission.turn("a"):
+            async with admission.slot("a"):
                 pass
         assert (admission.in_flight, admission.waiting) == (1, 0)
     assert admission.in_flight == 0
 
 
 async def test_closing_sends_away_who_waits_and_keeps_who_runs():
-    crowd = Crowd(Admission(1, 10, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 10, 1000.0))
     crowd.arrive("runs", "a")
     await crowd.settle()
     crowd.arrive("waits", "a")
@@ -176,11 +176,11 @@ async def test_closing_sends_away_who_waits_and_keeps_who_runs():
 
 async def test_when_to_come_back_follows_from_how_long_runs_take():
     now = [0.0]
-    admission = Admission(2, 0, 1000.0, clock=lambda: now[0])
+    admission = AdmissionQueue(2, 0, 1000.0, clock=lambda: now[0])
     for _ in range(60):
-        async with admission.turn("a"):
+        async with admission.slot("a"):
             now[0] += 16.0
-    async with admission.turn("a"), admission.turn("a"):
+    async with admission.slot("a"), admission.slot("a"):
         with pytest.raises(ServerBusy) as refused:
-            await admission.turn("b").__aenter__()
+            await admission.slot("b").__aenter__()
     assert refused.value.retry_after_s == 8  # a turn of 16 s is free every 8 s

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
-from support.authenticated_app import guarded_app
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
 POSTS = ("/v1/reason", "/v1/verify", "/v1/runs", "/v1/chat/completions", "/v1/responses", "/v1/runs/x/resume")

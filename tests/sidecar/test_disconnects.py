@@ -88,17 +88,17 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
         detail = http.get(f"/v1/runs/{run['id']}").json()
         assert detail["result"]["stopped"] == "cancelled"
         assert detail["result"]["text"].startswith("x")  # what was being written is kept
-    assert server.desk.in_flight == 0
+    assert server.run_manager.in_flight == 0
 
 
 def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
     with connect(server, "POST", "/v1/reason", LONG) as first:
         assert model.reached.wait(30)
         waiting = connect(server, "POST", "/v1/reason", LONG)
-        while server.desk.in_flight < 2:
+        while server.run_manager.in_flight < 2:
             time.sleep(0.005)
         waiting.close()
-        while server.desk.in_flight > 1:
+        while server.run_manager.in_flight > 1:
             time.sleep(0.005)
         assert len(model.generate_calls) == 1
         idle_after(model, first)
@@ -109,7 +109,7 @@ def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, 
     assert model.reached.wait(30)
     sock.close()
     time.sleep(0.1)
-    assert (model.running, server.desk.in_flight) == (1, 1)
+    assert (model.running, server.run_manager.in_flight) == (1, 1)
     with (
         httpx.Client(base_url=server.url, timeout=30) as http,
         http.stream("POST", "/v1/reason", json={**LONG, "stream": True}, headers={"Idempotency-Key": "k"}) as again,

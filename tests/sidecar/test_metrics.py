@@ -171,11 +171,11 @@ def test_verdicts_and_failures():
 
 def test_turns_and_requests():
     w = Watched()
-    w.metrics.told_turns(3, 2)
-    w.metrics.told_request("GET", "/v1/runs/{run_id}", 200, 0.5)
-    w.metrics.told_request("POST", "/v1/reason", 429, 0.5, "server_busy")
-    w.metrics.told_request("POST", "/v1/reason", 400, 0.5, "whatever a plug-in says")
-    w.metrics.told_gave_up()
+    w.metrics.observe_admission(3, 2)
+    w.metrics.observe_request("GET", "/v1/runs/{run_id}", 200, 0.5)
+    w.metrics.observe_request("POST", "/v1/reason", 429, 0.5, "server_busy")
+    w.metrics.observe_request("POST", "/v1/reason", 400, 0.5, "whatever a plug-in says")
+    w.metrics.observe_abandoned()
     assert (w.value("reason_runs_in_flight"), w.value("reason_runs_waiting")) == (3, 2)
     assert w.value("reason_http_requests_total", method="GET", route="/v1/runs/{run_id}", status="200") == 1
     assert w.value("reason_refused_total", why="server_busy") == 1
@@ -185,7 +185,7 @@ def test_turns_and_requests():
 
 def test_two_apps_in_one_process_do_not_meet():
     one, two = Watched(), Watched()
-    one.metrics.told_turns(1, 0)
+    one.metrics.observe_admission(1, 0)
     assert two.value("reason_runs_in_flight") == 0
 
 
@@ -194,8 +194,8 @@ def test_processes_that_share_a_folder_add_up_and_the_dead_run_nothing(monkeypat
         "import os, sys\n"
         "from reason.sidecar.metrics import Metrics\n"
         "m = Metrics(frozenset())\n"
-        "m.told_turns(2, 1)\n"
-        "m.told_request('POST', '/', 429, 0.0, 'server_busy')\n"
+        "m.observe_admission(2, 1)\n"
+        "m.observe_request('POST', '/', 429, 0.0, 'server_busy')\n"
         "sys.stdout.write(m.exposition().decode())\n"
         "sys.stdout.flush()\n"
         "os._exit(0)\n"  # killed: it could not say that it ends

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
 from reason.core.types import Answer
-from reason.sidecar.client import EventReader
+from reason.sidecar.client import SSEParser
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
 
@@ -56,7 +56,7 @@ def refused(response, status, code, param=None):
 
 
 def events_of(text):
-    reader = EventReader()
+    reader = SSEParser()
     return [e for e in map(reader.take, text.splitlines()) if e is not None]
 
 
@@ -190,20 +190,19 @@ def test_a_stream_is_the_runs_events_to_the_last(http):
 def test_a_stream_of_a_run_that_fails_ends_with_the_error_object(http, served):
     class Broken(ScriptedModel):
         async def generate(self, requests, listener=None):
-            from reason.core.errors import InvalidResponse
 
-            raise BadReply("nonsense came back")
+            raise InvalidResponse("nonsense came back")
 
     kept = served.models["scripted"].generate
     served.models["scripted"].generate = Broken(replies("x"), name="scripted").generate
     try:
-        refused(http.post("/v1/reason", json={"question": "?"}), 502, "bad_reply")
+        refused(http.post("/v1/reason", json={"question": "?"}), 502, "invalid_response")
         body = http.post("/v1/reason", json={"question": "?", "stream": True}).text
     finally:
         served.models["scripted"].generate = kept
     last = body.rstrip().split("\n\n")[-1]
     assert last.startswith("event: error\ndata: ")
-    assert json.loads(last.partition("data: ")[2])["error"]["code"] == "bad_reply"
+    assert json.loads(last.partition("data: ")[2])["error"]["code"] == "invalid_response"
 
 
 def test_the_same_request_sent_again_gets_the_same_reply(http, served):
@@ -367,7 +366,7 @@ def test_no_body_makes_the_server_fail(http, body, path):
 
 def test_events_are_the_ones_of_the_store(http, served):
     run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
-    stored = served.call(served.desk.store.list_events(run_id))
+    stored = served.call(served.run_manager.store.list_events(run_id))
     assert [EVENT_ADAPTER.validate_json(e.model_dump_json()) for e in stored] == events_of(
         http.get(f"/v1/runs/{run_id}/events").text
     )

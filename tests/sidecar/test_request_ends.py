@@ -63,7 +63,7 @@ async def test_readyz_does_not_wait_for_a_store_that_is_away(tmp_path, monkeypat
             await away.wait()
             return frozenset()
 
-        monkeypatch.setattr(g.app.state.desk.store, "cancel_requested", silent)
+        monkeypatch.setattr(g.app.state.run_manager.store, "cancel_requested", silent)
         monkeypatch.setattr(health, "STORE_TIMEOUT_S", 0.01)
         told = await g.client.get("/readyz")
         assert (told.status_code, told.json()["ready"], told.json()["store"]) == (503, False, "unreachable")
@@ -87,7 +87,7 @@ async def test_what_went_wrong_inside_is_the_operators_alone(tmp_path):
         assert '"type":"run.failed"' in events.text
         for told in (first, detail, events, response):
             assert "secret" not in told.text
-        assert "secret" in str((await g.app.state.desk.store.get_run(run_id)).error)
+        assert "secret" in str((await g.app.state.run_manager.store.get_run(run_id)).error)
 
 
 async def test_a_run_is_held_from_the_beginning_of_its_response():

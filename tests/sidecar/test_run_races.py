@@ -8,7 +8,7 @@ from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
 from reason.core.store.protocol import RunRecord
 from reason.sidecar.native.schemas import summary_of
-from support.run_manager import ANNE, Gate, config_of, desk_on, left_behind
+from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def path(tmp_path):
 
 async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store_and_for_whoever_waits(path, models):
     met = set()
-    async with desk_on(path, models) as desk:
+    async with running_manager(path, models) as run_manager:
         for moment in range(0, 160, 2):
-            run = await desk.start(config_of(desk), ANNE, background=True)
+            run = await run_manager.start(config_of(run_manager), ANNE, background=True)
             for _ in range(moment):
                 await asyncio.sleep(0)
-            record = await desk.cancel(run.id, ANNE)
+            record = await run_manager.cancel(run.id, ANNE)
             try:
                 told = (await run.result()).answer
             except Cancelled:
@@ -46,39 +46,39 @@ async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store
 
 
 async def test_a_run_whose_ending_is_being_stored_when_it_is_cancelled_has_ended(path, models, monkeypatch):
-    async with desk_on(path, models) as desk:
-        end_run, writing, go_on = desk.store.end_run, asyncio.Event(), asyncio.Event()
+    async with running_manager(path, models) as run_manager:
+        end_run, writing, go_on = run_manager.store.end_run, asyncio.Event(), asyncio.Event()
 
         async def slow(*arguments, **options):
             writing.set()
             await go_on.wait()
             await end_run(*arguments, **options)
 
-        monkeypatch.setattr(desk.store, "end_run", slow)
-        run = await desk.start(config_of(desk), ANNE)
+        monkeypatch.setattr(run_manager.store, "end_run", slow)
+        run = await run_manager.start(config_of(run_manager), ANNE)
         await writing.wait()
         run.cancel()
         go_on.set()
         assert (await run.result()).answer == "42"
-        assert (run.status, (await desk.record(run.id, ANNE)).status) == ("finished", "finished")
+        assert (run.status, (await run_manager.record(run.id, ANNE)).status) == ("finished", "finished")
 
 
 async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path, models):
     gate = Gate()
-    async with desk_on(path, models, step=gate, max_runs=1) as desk:
-        run_id = await left_behind(path, desk)
-        await desk.store.request_cancel(run_id)
-        assert (await desk.record(run_id, ANNE)).cancel_requested
-        first = await desk.start(config_of(desk), ANNE)
+    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
+        run_id = await abandoned_run(path, run_manager)
+        await run_manager.store.request_cancel(run_id)
+        assert (await run_manager.record(run_id, ANNE)).cancel_requested
+        first = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
-        asked, ask = [], desk.store.cancel_requested
+        asked, ask = [], run_manager.store.cancel_requested
 
         async def noted(run_ids):
             asked.append(run_ids)
             return await ask(run_ids)
 
-        desk.store.cancel_requested = noted
-        resuming = asyncio.ensure_future(desk.resume(run_id, ANNE))
+        run_manager.store.cancel_requested = noted
+        resuming = asyncio.ensure_future(run_manager.resume(run_id, ANNE))
         while len(asked) < 2:  # the desk has looked at whom to stop
             await asyncio.sleep(0.01)
         gate.open.set()
@@ -87,79 +87,81 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
 
 
 async def test_a_run_that_was_to_stop_when_its_process_was_killed_is_not_taken_up(path, models):
-    async with desk_on(path, models) as desk:
-        desk.draining = True
-        run_id = await left_behind(path, desk)
-        await desk.store._commits.write(lambda db: db.write("UPDATE runs SET cancel = 1 WHERE id = ?", (run_id,)))
-        desk.draining = False
-        assert await desk.adopt() == 0
-        record = await desk.record(run_id, ANNE)
+    async with running_manager(path, models) as run_manager:
+        run_manager.draining = True
+        run_id = await abandoned_run(path, run_manager)
+        await run_manager.store._commits.write(
+            lambda db: db.write("UPDATE runs SET cancel_requested = 1 WHERE id = ?", (run_id,))
+        )
+        run_manager.draining = False
+        assert await run_manager.adopt() == 0
+        record = await run_manager.record(run_id, ANNE)
         assert (record.status, record.owner) == ("interrupted", None)
         assert not models["scripted"].generate_calls
 
 
 async def test_a_run_that_nobody_can_read_keeps_no_other_from_being_taken_up(path, models):
-    async with desk_on(path, models) as desk:
-        desk.draining = True
+    async with running_manager(path, models) as run_manager:
+        run_manager.draining = True
         options = {"tenant": "anne", "background": True, "status": "queued"}
-        await desk.store.create_run("a", {"of": "another version"}, **options)
-        await desk.store.create_run("b", config_of(desk).model_dump(mode="json"), **options)
-        desk.draining = False
-        assert await desk.adopt() == 1
-        assert (await (await desk.attach("b", ANNE)).result()).answer == "42"
-        unread = await desk.record("a", ANNE)
+        await run_manager.store.create_run("a", {"of": "another version"}, **options)
+        await run_manager.store.create_run("b", config_of(run_manager).model_dump(mode="json"), **options)
+        run_manager.draining = False
+        assert await run_manager.adopt() == 1
+        assert (await (await run_manager.attach("b", ANNE)).result()).answer == "42"
+        unread = await run_manager.record("a", ANNE)
         assert (unread.status, unread.error["code"]) == ("failed", "data_error")
 
 
 async def test_a_fault_of_the_keeper_ends_no_run(path, models, monkeypatch):
     gate, faults = Gate(), asyncio.Event()
-    async with desk_on(path, models, step=gate) as desk:
+    async with running_manager(path, models, step=gate) as run_manager:
 
         async def broken(run_ids):
             faults.set()
             raise ZeroDivisionError
 
-        monkeypatch.setattr(desk.store, "cancel_requested", broken)
-        run = await desk.start(config_of(desk), ANNE)
+        monkeypatch.setattr(run_manager.store, "cancel_requested", broken)
+        run = await run_manager.start(config_of(run_manager), ANNE)
         await faults.wait()
         gate.open.set()
         assert (await run.result()).answer == "42"
 
 
 async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goes_on(path, models, monkeypatch):
-    async with desk_on(path, models, step=(gate := Gate())) as desk:
-        end_run, broken = desk.store.end_run, True
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        end_run, broken = run_manager.store.end_run, True
 
         async def full(*arguments, **options):
             if broken:
                 raise StoreError("no space left")
             await end_run(*arguments, **options)
 
-        monkeypatch.setattr(desk.store, "end_run", full)
-        run = await desk.start(config_of(desk), ANNE)
+        monkeypatch.setattr(run_manager.store, "end_run", full)
+        run = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
-        await desk.cancel(run.id, ANNE)
+        await run_manager.cancel(run.id, ANNE)
         assert run.status == "interrupted"
         gate.reached.clear()
-        again = await desk.resume(run.id, ANNE)
+        again = await run_manager.resume(run.id, ANNE)
         await gate.reached.wait()
         broken = False
-        await desk._work.endings.note_again()
-        assert (await desk.record(run.id, ANNE)).status == "running"
+        await run_manager._lifecycle.endings.retry_pending()
+        assert (await run_manager.record(run.id, ANNE)).status == "running"
         gate.open.set()
         assert (await again.result()).answer == "42"
 
 
 async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, monkeypatch):
-    async with desk_on(path, models, step=(gate := Gate())) as desk:
-        other = await desk.start(config_of(desk), ANNE)
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        other = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
 
         async def broken(live, error, stopped):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(desk._work.endings, "_note", broken)
-        run = await desk.start(config_of(desk), ANNE)
+        monkeypatch.setattr(run_manager._lifecycle.endings, "_note", broken)
+        run = await run_manager.start(config_of(run_manager), ANNE)
         run.cancel()
         with pytest.raises(Cancelled):
             await run.result()
@@ -168,44 +170,44 @@ async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, mo
 
 
 async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
-    async with desk_on(path, models, step=(gate := Gate())) as desk:
-        run = await desk.start(config_of(desk), ANNE)
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
-        await desk.cancel(run.id, ANNE)
+        await run_manager.cancel(run.id, ANNE)
         gate.reached.clear()
-        await desk.resume(run.id, ANNE)
+        await run_manager.resume(run.id, ANNE)
         await gate.reached.wait()
-        begun = [e for e in await desk.store.list_events(run.id) if isinstance(e, RunStarted)]
+        begun = [e for e in await run_manager.store.list_events(run.id) if isinstance(e, RunStarted)]
         assert [e.resumed for e in begun] == [False, True]
 
 
 async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models):
-    async with desk_on(path, models, step=(gate := Gate())) as desk:
-        run = await desk.start(config_of(desk), ANNE)
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
         run.cancel()
-        again = await desk.resume(run.id, ANNE)
+        again = await run_manager.resume(run.id, ANNE)
         assert again is not run
         gate.open.set()
         assert (await again.result()).answer == "42"
 
 
 async def test_whether_the_store_answers_is_asked_once_at_a_time(path, models, monkeypatch):
-    async with desk_on(path, models) as desk:
+    async with running_manager(path, models) as run_manager:
         away, asked = asyncio.Event(), []
-        ask = desk.store.cancel_requested
+        ask = run_manager.store.cancel_requested
 
         async def silent(run_ids):
             asked.append(run_ids)
             await away.wait()
             return await ask(run_ids)
 
-        monkeypatch.setattr(desk.store, "cancel_requested", silent)
-        assert not any([await desk.reaches_store(0.01) for _ in range(3)])
+        monkeypatch.setattr(run_manager.store, "cancel_requested", silent)
+        assert not any([await run_manager.reaches_store(0.01) for _ in range(3)])
         assert len(asked) == 1
         away.set()
-        assert await desk.reaches_store(60)
-        assert await desk.reaches_store(60)
+        assert await run_manager.reaches_store(60)
+        assert await run_manager.reaches_store(60)
         assert len(asked) == 2
 
 

@@ -6,10 +6,10 @@ import asyncio
 from contextlib import contextmanager
 
 import schemathesis
-from support.authenticated_app import guarded_app
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
+from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
 EXAMPLES = 8

@@ -11,10 +11,10 @@ from reason.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
+    BudgetExceeded,
     Cancelled,
     DuplicateRequest,
     InvalidResponse,
-    LimitExceeded,
     ModelNotFound,
     NotVerified,
     RateLimited,
@@ -32,8 +32,8 @@ from reason.sidecar.client import (
     LONGEST_DELAY_S,
     AsyncSidecarClient,
     EventCursor,
-    EventReader,
     SidecarClient,
+    SSEParser,
     raise_for_status,
     readiness,
 )
@@ -100,7 +100,7 @@ def test_leaving_a_stream_early_cancels_the_run(client, served):
     run_id = next(stream).run_id
     stream.close()
     assert client.get(run_id).status in ("interrupted", "finished")
-    assert served.desk.in_flight == 0
+    assert served.run_manager.in_flight == 0
 
 
 def test_errors_are_of_the_class_that_they_are_in_the_server(client):
@@ -312,7 +312,7 @@ def test_a_key_is_sent_as_a_bearer(monkeypatch):
         UnknownName("run", "x", ("y",)),
         ModelNotFound("m"),
         NotVerified("no"),
-        LimitExceeded("tokens", 3, 2),
+        BudgetExceeded("tokens", 3, 2),
         RateLimited("slow down", retry_after_s=2),
         ServerBusy("busy", retry_after_s=1),
         ShuttingDown(),
@@ -328,7 +328,7 @@ def test_errors_go_to_objects_and_back(error):
 
 
 def test_events_are_read_from_their_lines():
-    reader = EventReader()
+    reader = SSEParser()
     lines = [": ping", "", *line_of(7).splitlines(), 'data: {"type": "of.tomorrow", "number": 8}', ""]
     assert [e.number for e in map(reader.take, lines) if e is not None] == [7]
     with pytest.raises(InvalidResponse):
@@ -340,7 +340,7 @@ def test_events_are_read_from_their_lines():
 
 @pytest.mark.parametrize("told", ["<html>", '{"error": "Bad Gateway"}', '{"message": "m"}', "[1]", '{"error":' * 3000])
 def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
-    reader = EventReader()
+    reader = SSEParser()
     with pytest.raises(InvalidResponse, match="breaks off with an error that cannot be read"):
         [reader.take(line) for line in ("event: error", f"data: {told}", "")]
     proxy = httpx.Response(

@@ -11,7 +11,7 @@ from typing import Any
 
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
-from reason.sidecar.admission import Admission
+from reason.sidecar.admission import AdmissionQueue
 from reason.sidecar.auth import Caller
 from reason.sidecar.run_manager import RunManager
 
@@ -34,7 +34,7 @@ class Gate:
 
 
 @asynccontextmanager
-async def desk_on(
+async def running_manager(
     path: Path, models: dict[str, Any], *, step: Callable[[], object] | None = None, drain_s: float = 0.0, **serve: Any
 ) -> AsyncIterator[Any]:
     """A desk over a store, with a scripted model of its own."""
@@ -43,20 +43,20 @@ async def desk_on(
     settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
     async with Reasoner(settings=settings) as reasoner:
         bounds = settings.serve
-        admission = Admission(bounds.max_runs, bounds.max_waiting, bounds.max_wait_s)
-        async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as desk:
-            desk.reasoner = reasoner  # type: ignore[attr-defined]
-            yield desk
+        admission = AdmissionQueue(bounds.max_runs, bounds.max_waiting, bounds.max_wait_s)
+        async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as run_manager:
+            run_manager.reasoner = reasoner  # type: ignore[attr-defined]
+            yield run_manager
 
 
-def config_of(desk: Any, question: str = "What is six times seven?", **options: Any) -> Any:
-    return desk.reasoner.plan(question, **options)
+def config_of(run_manager: Any, question: str = "What is six times seven?", **options: Any) -> Any:
+    return run_manager.reasoner.plan(question, **options)
 
 
-async def left_behind(path: Path, desk: Any, run_id: str = "left") -> str:
+async def abandoned_run(path: Path, run_manager: Any, run_id: str = "left") -> str:
     """A background run in the store whose process was killed."""
-    config = config_of(desk).model_copy(update={"tenant": "anne"})
-    await desk.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
+    config = config_of(run_manager).model_copy(update={"tenant": "anne"})
+    await run_manager.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
     with sqlite3.connect(path) as db:
         (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()
         host = owner.split(":")[0]

@@ -23,8 +23,8 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def desk(self) -> Any:
-        return self.app.state.desk
+    def run_manager(self) -> Any:
+        return self.app.state.run_manager
 
     def call(self, work: Any) -> Any:
         """Run a coroutine on the server's own loop."""

@@ -13,7 +13,7 @@ CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"entailmen
 
 
 def store_of(server, run_id):
-    return server.call(server.desk.store.get_run(run_id))
+    return server.call(server.run_manager.store.get_run(run_id))
 
 
 def test_a_completion(ask, server):

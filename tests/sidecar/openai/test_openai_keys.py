@@ -25,7 +25,7 @@ def enter(locked):
         text, key_id, digest = new_key()
         scopes = frozenset(scopes or ("ask", "read"))
         key = ApiKey(id=key_id, name=tenant, tenant=tenant, digest=digest, scopes=scopes, created=0.0)
-        locked.call(locked.desk.store.add_key(key))
+        locked.call(locked.run_manager.store.add_key(key))
         opened.append(openai.OpenAI(base_url=f"{locked.url}/v1", api_key=text, max_retries=0))
         return opened[-1]
 

@@ -116,7 +116,7 @@ def test_no_turn_of_a_chat_is_lost_or_moved(chat):
     turns = [(m.role, m.content) for m in question.conversation]
     assert [content for role, content in turns if role == "system"] == system
     assert [t for t in turns if t[0] != "system"] + [("user", question.text)] == others
-    assert question.since == ()
+    assert question.continuation == ()
 
 
 def test_seeds_of_several_answers():

@@ -4,7 +4,7 @@ import openai
 import pytest
 from reason.sidecar.openai.outcome import Outcome
 from reason.sidecar.openai.responses import ResponseEvents
-from reason.sidecar.openai.streaming import Piece
+from reason.sidecar.openai.streaming import TextPiece
 from support.answers import plain_answer
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
@@ -33,7 +33,7 @@ def test_a_response(respond, client, server):
     assert 0 < usage.output_tokens_details.reasoning_tokens < usage.output_tokens
     kept = client.responses.retrieve(made.id)
     assert (kept.output, kept.usage, kept.status, kept.metadata) == (made.output, usage, "completed", {"a": "b"})
-    record = server.call(server.desk.store.get_run(made.id.removeprefix("resp_")))
+    record = server.call(server.run_manager.store.get_run(made.id.removeprefix("resp_")))
     assert kept.completed_at == int(record.updated)  # when it ended, and not when somebody looks
 
 
@@ -95,7 +95,9 @@ def test_events(client):
 
 def test_thoughts_that_follow_the_text_are_an_item_behind_it():
     events = ResponseEvents("r", {})
-    told = [events.piece(Piece(kind, text)) for kind, text in (("content", "4"), ("reasoning", "hm"), ("content", "2"))]
+    told = [
+        events.piece(TextPiece(kind, text)) for kind, text in (("content", "4"), ("reasoning", "hm"), ("content", "2"))
+    ]
     assert [[e["type"] for e in some][-1:] for some in told] == [
         ["response.output_text.delta"],
         [],

@@ -130,7 +130,7 @@ def test_events_of_the_run(ask, server):
     chunks = list(ask(stream=True, extra_body={"reason": {"stream_events": True}}))
     telling = [c for c in chunks if "event" in (c.model_extra or {}).get("reason", {})]
     told = [c.reason["event"] for c in telling]
-    stored = server.call(server.desk.store.list_events(chunks[-1].reason["run_id"]))
+    stored = server.call(server.run_manager.store.list_events(chunks[-1].reason["run_id"]))
     assert [event["number"] for event in told] == [event.number for event in stored]
     assert not any(c.choices[0].delta.content for c in telling)
 
@@ -183,7 +183,7 @@ def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
 
     asyncio.run(leave())
     until(lambda: models[model].running == 0)
-    until(lambda: server.desk.in_flight == 0)
+    until(lambda: server.run_manager.in_flight == 0)
 
 
 def test_closing_a_stream_stops_the_engine(ask, models):
@@ -209,13 +209,13 @@ async def test_the_asynchronous_client(server):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_text_is_kept_from_a_runs_beginning_for_whoever_wants_it_as_it_comes(ask, server, monkeypatch, stream):
-    wanted, start = [], server.desk.start
+    wanted, start = [], server.run_manager.start
 
     async def noted(*arguments, text=False, **options):
         wanted.append(text)
         return await start(*arguments, text=text, **options)
 
-    monkeypatch.setattr(server.desk, "start", noted)
+    monkeypatch.setattr(server.run_manager, "start", noted)
     reply = ask(stream=stream)
     if stream:
         list(reply)

@@ -231,10 +231,10 @@ def test_older_runs_and_other_pages(look: Look, server: Any) -> None:
 
 
 async def _asked(server: Any, number: int) -> None:
-    desk = server.desk
+    run_manager = server.run_manager
     config = await _plan(server, f"Question {number}?")
-    await desk.store.create_run(f"20200101-0000{number:02d}-aaaaaa", config.model_dump(mode="json"))
-    await desk.store.end_run(f"20200101-0000{number:02d}-aaaaaa", "failed", error={"code": "x", "message": "y"})
+    await run_manager.store.create_run(f"20200101-0000{number:02d}-aaaaaa", config.model_dump(mode="json"))
+    await run_manager.store.end_run(f"20200101-0000{number:02d}-aaaaaa", "failed", error={"code": "x", "message": "y"})
 
 
 async def _plan(server: Any, question: str) -> Any:
@@ -246,7 +246,7 @@ def test_a_key_is_asked_for_and_kept_in_its_tab(look: Look, tmp_path: Any, model
     with scripted_server(tmp_path, {"says": models["says"]}, serve={"auth": True}) as locked:
         text, key_id, digest = new_key()
         key = ApiKey(id=key_id, name="me", tenant="me", digest=digest, scopes=frozenset({"ask", "read"}), created=0.0)
-        locked.call(locked.desk.store.add_key(key))
+        locked.call(locked.run_manager.store.add_key(key))
         tab = look()
         page = tab.page
         page.goto(f"{locked.url}/ui")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.step_search_events import ferry_run, search_events
-from support.mcts_events import noted_run
 from playwright.sync_api import expect
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.sidecar.viewer.page import trace_html
+from support.mcts_events import noted_run
+from support.step_search_events import ferry_run, search_events
 
 Look = Callable[..., Any]
 STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"

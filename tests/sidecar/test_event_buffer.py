@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import asyncio
 
 import pytest
@@ -27,99 +29,99 @@ class Stored:
         return [e for e in self.saved if e.number > after][:limit]
 
 
-async def numbers(board, after=0, **options):
-    return [e.number async for e in board.read(after, **options)]
+async def numbers(buffer, after=0, **options):
+    return [e.number async for e in buffer.read(after, **options)]
 
 
 async def test_readers_get_every_event_once_whenever_they_come():
-    board = EventBuffer(Stored())
-    early = asyncio.ensure_future(numbers(board))
-    board(stage(1))
+    buffer = EventBuffer(Stored())
+    early = asyncio.ensure_future(numbers(buffer))
+    buffer(stage(1))
     await asyncio.sleep(0)
-    board(stage(2))
-    late = asyncio.ensure_future(numbers(board))
-    third = asyncio.ensure_future(numbers(board, after=1))
+    buffer(stage(2))
+    late = asyncio.ensure_future(numbers(buffer))
+    third = asyncio.ensure_future(numbers(buffer, after=1))
     await asyncio.sleep(0)
-    board(stage(3))
-    board.close()
+    buffer(stage(3))
+    buffer.close()
     assert await asyncio.gather(early, late, third) == [[1, 2, 3], [1, 2, 3], [2, 3]]
 
 
 async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept():
     stored = Stored()
-    board = EventBuffer(stored, kept=4)
+    buffer = EventBuffer(stored, max_events=4)
     events = [stage(n) for n in range(1, 11)]
     for event in events:
-        board(event)
+        buffer(event)
     stored.saved = events[:7]  # 8 to 10 are not saved yet; 7 to 10 are kept
-    board.close()
-    assert await numbers(board) == list(range(1, 11))
+    buffer.close()
+    assert await numbers(buffer) == list(range(1, 11))
     assert stored.asked == 1
-    assert await numbers(board, after=6) == [7, 8, 9, 10]
+    assert await numbers(buffer, after=6) == [7, 8, 9, 10]
     assert stored.asked == 1  # what is kept needs no store
 
 
 async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
     stored = Stored()
-    board = EventBuffer(stored, kept=2)
+    buffer = EventBuffer(stored, max_events=2)
     for n in range(1, 7):
-        board(stage(n))
-    reading = asyncio.ensure_future(numbers(board))
+        buffer(stage(n))
+    reading = asyncio.ensure_future(numbers(buffer))
     while stored.asked < 2:
         await asyncio.sleep(0.01)
     stored.saved = [stage(n) for n in range(1, 7)]
     while stored.asked < 3:
         await asyncio.sleep(0.01)
-    board.close()
+    buffer.close()
     assert await reading == [1, 2, 3, 4, 5, 6]
 
 
 async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
-    board = EventBuffer(Stored(), kept=2)
+    buffer = EventBuffer(Stored(), max_events=2)
     for n in range(1, 7):
-        board(stage(n))
-    board.close()
+        buffer(stage(n))
+    buffer.close()
     with pytest.raises(StoreError, match="after number 0"):
-        await numbers(board)
+        await numbers(buffer)
 
 
 async def test_text_deltas_come_in_their_place_and_only_to_those_who_want_them():
     told = []
-    board = EventBuffer(Stored(), told.append)
-    assert not board.wants_text
-    reading = asyncio.ensure_future(numbers(board, text=True))
+    buffer = EventBuffer(Stored(), told.append)
+    assert not buffer.wants_text
+    reading = asyncio.ensure_future(numbers(buffer, text=True))
     await asyncio.sleep(0)
-    assert board.wants_text
-    plain = asyncio.ensure_future(numbers(board))
+    assert buffer.wants_text
+    plain = asyncio.ensure_future(numbers(buffer))
     for event in (stage(1), delta(2), delta(3), stage(4), delta(5)):
-        board(event)
-    board.close()
+        buffer(event)
+    buffer.close()
     assert await reading == [1, 2, 3, 4, 5]
     assert await plain == [1, 4]
     assert told == [True, False]
-    assert not board.wants_text
+    assert not buffer.wants_text
 
 
 async def test_text_that_is_expected_is_kept_for_the_first_reader():
-    board = EventBuffer(Stored())
-    board.expect_text()
+    buffer = EventBuffer(Stored())
+    buffer.expect_text()
     for event in (stage(1), delta(2), stage(3)):
-        board(event)
-    board.close()
-    assert await numbers(board, text=True) == [1, 2, 3]
-    assert await numbers(board, text=True) == [1, 3]
+        buffer(event)
+    buffer.close()
+    assert await numbers(buffer, text=True) == [1, 2, 3]
+    assert await numbers(buffer, text=True) == [1, 3]
 
 
 async def test_a_slow_reader_of_text_is_told_how_much_it_missed_and_holds_nobody_up():
-    board = EventBuffer(Stored(), kept_texts=3)
-    reader = board.read(text=True)
+    buffer = EventBuffer(Stored(), max_text_deltas=3)
+    reader = buffer.read(text=True)
     first = asyncio.ensure_future(anext(reader))
     await asyncio.sleep(0)
-    board(stage(1))
+    buffer(stage(1))
     assert (await first).number == 1
     for n in range(2, 12):
-        board(delta(n))
-    board.close()
+        buffer(delta(n))
+    buffer.close()
     rest = [e async for e in reader]
     assert [type(e) for e in rest] == [EventsDropped, TextDelta, TextDelta, TextDelta]
     assert rest[0].count == 7
@@ -127,41 +129,41 @@ async def test_a_slow_reader_of_text_is_told_how_much_it_missed_and_holds_nobody
 
 
 async def test_leaving_early_takes_the_reader_off():
-    board = EventBuffer(Stored())
-    reader = board.read(text=True)
+    buffer = EventBuffer(Stored())
+    reader = buffer.read(text=True)
     waiting = asyncio.ensure_future(anext(reader))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await reader.aclose()
-    assert not board.wants_text
-    board(stage(1))  # nobody waits any more
-    board.close()
-    assert await numbers(board) == [1]
+    assert not buffer.wants_text
+    buffer(stage(1))  # nobody waits any more
+    buffer.close()
+    assert await numbers(buffer) == [1]
 
 
 async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
     stored = Stored()
     stored.saved = [stage(1), stage(2)]
-    board = EventBuffer(stored)
-    board.begin_after(2)
-    board(stage(100_003))  # numbers need not follow one another
-    board.close()
-    assert await numbers(board) == [1, 2, 100_003]
-    assert await numbers(board, after=2) == [100_003]
+    buffer = EventBuffer(stored)
+    buffer.skip_to(2)
+    buffer(stage(100_003))  # numbers need not follow one another
+    buffer.close()
+    assert await numbers(buffer) == [1, 2, 100_003]
+    assert await numbers(buffer, after=2) == [100_003]
 
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["event", "text", "read", "save"]), max_size=60), st.integers(1, 5))
-def test_any_interleaving_gives_each_event_once_and_in_order(steps, kept):
+def test_any_interleaving_gives_each_event_once_and_in_order(steps, max_events):
     async def play():
         stored = Stored()
-        board = EventBuffer(stored, kept=kept)
+        buffer = EventBuffer(stored, max_events=max_events)
         events, readers, n = [], [], 0
         for step in steps:
             if step == "read":
-                readers.append(asyncio.ensure_future(numbers(board, text=len(readers) % 2 == 0)))
+                readers.append(asyncio.ensure_future(numbers(buffer, text=len(readers) % 2 == 0)))
             elif step == "save":
                 stored.saved = list(events)
                 await asyncio.sleep(0)
@@ -170,9 +172,9 @@ def test_any_interleaving_gives_each_event_once_and_in_order(steps, kept):
                 event = stage(n) if step == "event" else delta(n)
                 if step == "event":
                     events.append(event)
-                board(event)
+                buffer(event)
         stored.saved = list(events)
-        board.close()
+        buffer.close()
         expected = [e.number for e in events]
         for seen in await asyncio.gather(*readers):
             assert seen == sorted(set(seen))

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import gc
 
 from reason.sidecar.server import GC_THRESHOLDS, frozen_heap

@@ -240,23 +240,23 @@ def test_a_run_that_goes_on_in_another_process_leaves_no_span_open():
 def test_a_failed_sample_marks_its_call():
     traced = Traced()
     traced.start()
-    bad = Completion(text="", finish_reason="error", failure=Failure(code="bad_reply", message=SAID))
+    bad = Completion(text="", finish_reason="error", failure=Failure(code="invalid_response", message=SAID))
     traced.call(None, bad, failed=1)
     traced.end()
     chat = traced.spans["chat openai/gpt"]
-    assert (chat.attributes["error.type"], chat.status.status_code) == ("bad_reply", StatusCode.ERROR)
+    assert (chat.attributes["error.type"], chat.status.status_code) == ("invalid_response", StatusCode.ERROR)
 
 
 async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    desk = RunDesk(store, ScriptedModel(replies("The answer is 4.")))
+    run_manager = RunDesk(store, ScriptedModel(replies("The answer is 4.")))
     question = Question(text="2 + 2?")
-    main = await desk.begin("r1", strategy="self-consistency", question=question, budget=Budget(), seed=1)
+    main = await run_manager.begin("r1", strategy="self-consistency", question=question, budget=Budget(), seed=1)
     traced = Traced()
     traced.start()
     strategy = SelfConsistency(SelfConsistency.Config(n=3))
-    await strategy.solve(question, Models({"main": main}), desk.run)
-    for event in desk.sink.events:
+    await strategy.solve(question, Models({"main": main}), run_manager.run)
+    for event in run_manager.sink.events:
         traced.sink(
             event.model_copy(update={"number": event.number + 100, "parent": event.parent and event.parent + 100})
         )
@@ -265,7 +265,7 @@ async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
     chat = traced.spans["chat scripted"]
     assert chat.attributes["gen_ai.request.choice.count"] == 3
     assert chat.attributes["gen_ai.usage.output_tokens"] == sum(
-        one.completion.usage.completion_tokens for one in desk.sink.of_type("sample.finished")
+        one.completion.usage.completion_tokens for one in run_manager.sink.of_type("sample.finished")
     )
 
 

@@ -46,7 +46,7 @@ async def test_scopes_are_kept(tmp_path):
         asks, reads, rules = await g.key("ask"), await g.key("read"), await g.key("admin")
         assert (await g.ask(asks)).status_code == 200
         refused = await g.ask(reads)
-        assert (refused.status_code, error_of(refused)) == (403, "scope_missing")
+        assert (refused.status_code, error_of(refused)) == (403, "permission_denied")
         assert (await g.client.get("/v1/runs", headers=asks)).status_code == 403
         assert (await g.client.get("/v1/runs", headers=reads)).status_code == 200
         assert (await g.ask(rules)).status_code == 200
@@ -68,8 +68,8 @@ async def test_a_key_is_refused_once_it_is_revoked(tmp_path):
     async with guarded_app(tmp_path) as g:
         headers = await g.key()
         assert (await g.ask(headers)).status_code == 200
-        (key,) = await g.app.state.desk.store.list_keys()
-        await g.app.state.desk.store.revoke_key(key.id)
+        (key,) = await g.app.state.run_manager.store.list_keys()
+        await g.app.state.run_manager.store.revoke_key(key.id)
         g.app.state.gate.keyring._clock = lambda: 10.0**9  # later
         assert (await g.ask(headers)).status_code == 401
 
@@ -115,10 +115,10 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
             assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
         assert (await g.client.get(f"/v1/runs/{runs[1]}", headers=narrow)).json()["status"] == "interrupted"
         gate.set()
-        await (await g.app.state.desk.attach(runs[0], ANONYMOUS)).result()
+        await (await g.app.state.run_manager.attach(runs[0], ANONYMOUS)).result()
         assert not g.app.state.gate.use._running
         assert not g.app.state.gate.use._holdings
-        store = g.app.state.desk.store
+        store = g.app.state.run_manager.store
         await store.create_run("dear", {}, tenant="a")
         await store.end_run("dear", "finished", {"usage": {"completion_tokens": 10}})
         spent = await g.key(tokens_per_day=10, tenant="a")
@@ -248,7 +248,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path):
         async def broken(*_, **__):
             raise ZeroDivisionError("a secret of the server")
 
-        g.app.state.desk.store.list_runs = broken
+        g.app.state.run_manager.store.list_runs = broken
         reply = await g.client.get("/v1/runs", headers=headers)
         assert (reply.status_code, error_of(reply)) == (500, "internal")
         assert "secret" not in reply.text
@@ -258,7 +258,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path):
 
 async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
     async with guarded_app(tmp_path) as g:
-        headers, store = await g.key(), g.app.state.desk.store
+        headers, store = await g.key(), g.app.state.run_manager.store
         run_id = (await g.ask(headers)).headers["location"].rpartition("/")[2]
 
         async def full(*_, **__):
@@ -272,7 +272,7 @@ async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
         store.list_runs = look
 
         async def taken(*_, **__):
-            raise UserError("run r is being worked on by process 7 on cellar", hint="wait")
+            raise UserError("run r is in use by process 7 on cellar", hint="wait")
 
         store.claim_run = taken
         await store._commits.write(
