@@ -37,15 +37,15 @@ class AnswerTime:
             enough: Set then; None makes one where there is a time limit.
 
         Raises:
-            LimitExceeded: It has begun.
+            BudgetExceeded: It has begun.
         """
         ledger = self._run.ledger
-        left = ledger.seconds_left()
+        left = ledger.remaining_seconds()
         if left is None:
             yield enough
             return
         if left <= self.kept_s:
-            raise ledger.refuse("seconds")
+            raise ledger.exceeded("seconds")
         event = enough or asyncio.Event()
         timer = asyncio.get_running_loop().call_later(left - self.kept_s, event.set)
         try:

@@ -28,8 +28,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from .answers.normalization import plain_characters
-from .answers.numerals import read_numeral
+from .answers.normalization import normalize_characters
+from .answers.numerals import parse_numeral
 
 # ruff: noqa: RUF001, RUF002 (typographic signs of arithmetic are meant)
 
@@ -127,7 +127,7 @@ _TOKEN = re.compile(
 
 def arithmetic_lines(text: str) -> list[str]:
     """The cleaned lines of a text that have a sign of equality; a calculator's annotation (`<<48/2=24>>`) is a line."""
-    text = _VULGAR.sub(_fraction, plain_characters(text))
+    text = _VULGAR.sub(_fraction, normalize_characters(text))
     annotations = [m[1] for m in _ANNOTATION.finditer(text)]
     text = _ANNOTATION.sub("", text)
     for pattern, by in _CLEANING:
@@ -159,7 +159,7 @@ def tokens_of(line: str) -> list[Token]:
 def _number(match: re.Match[str]) -> Token:
     currency = match["currency"] is not None
     start = match.start() + len(match["currency"] or "")
-    numeral = read_numeral(match[0][start - match.start() :]) if match.end() - start <= MAX_DIGITS else None
+    numeral = parse_numeral(match[0][start - match.start() :]) if match.end() - start <= MAX_DIGITS else None
     if numeral is None:
         return Token("other", match[0], match.start(), match.end())
     return Token("number", match[0], match.start(), match.end(), numeral.value, numeral.decimals, currency)
@@ -525,7 +525,7 @@ class ArithmeticCheck:
         return sum(line.verdict == "wrong" for line in self.lines)
 
     @property
-    def any_wrong(self) -> bool:
+    def has_wrong(self) -> bool:
         """Whether any is wrong."""
         return self.wrong > 0
 
@@ -690,7 +690,7 @@ def _places(side: _Side) -> int | None:
     """Decimal places of a side that is a number alone; negative for one such as 1.2 * 10^5. None if it is exact."""
     if side.value.operations == 0:
         return side.value.decimals
-    numeral = read_numeral(side.text) if "10" in side.text and "^" in side.text else None
+    numeral = parse_numeral(side.text) if "10" in side.text and "^" in side.text else None
     return None if numeral is None or numeral.figure.count("/") else numeral.decimals
 
 

@@ -3,13 +3,6 @@
 Source: Cobbe et al., "Training Verifiers to Solve Math Word Problems" (2021, arXiv:2110.14168), section 4, for the
 best; Li et al., "Making Language Models Better Reasoners with Step-Aware Verifier" (ACL 2023, arXiv:2206.02336) for the
 vote.
-
-Scores of finished candidates: by a reward model, by the model's own evaluation, by their probability.
-
-A candidate that cannot be scored takes no other along. Where the budget does not cover all of them, the first ones are
-scored.
-
-The weighted vote: many sampled chains, each vote weighs what the chain scores (see `best_of_n`).
 """
 
 from __future__ import annotations
@@ -22,31 +15,153 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from ..core.answer import Candidate, Solution, Step, Stopped
-from ..core.errors import LimitExceeded
+from ..core.errors import BudgetExceeded
 from ..core.events import StrategyNote
 from ..core.messages import Frozen
-from ..core.question import Question
 from ..core.run import Run
-from ..serving.metered import MeteredModel
-from ..serving.metered_rewards import MeteredReward
+from ..core.types import Candidate, Question, Solution, Step, Stopped
+from ..serving.metered.model import MeteredModel
+from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
-from ..serving.rewards import Aggregation, Which, as_one_step, count_passes, score_solutions
-from .candidates import shown_text
-from .prompts import as_problem
-from .sampling import Drawn, SampledChains
-from .self_evaluation import Evaluating, SelfEvaluator, reads_verdicts
+from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
+from .candidates import text_with_calls
+from .prompts import question_text
+from .sampling import SampleSet, SamplingConfig
+from .self_evaluation import EvaluationConfig, SelfEvaluator, has_verdict_distribution
 from .strategy import Models, Stability
-from .voting.answer_classes import answer_classes, most_reached
+from .voting.answer_classes import answer_classes, majority_answer
+
+ScoreSource = Literal["auto", "reward", "self-evaluation", "logprob"]
 
 
-class Score(Frozen):
+class BestOfN:
+    """Sample `n` chains and score each.
+
+    `score` names the source: a reward model over each chain's steps, the model's own evaluation of the chain
+    (`SelfEvaluator`), or the mean log-probability of its tokens; "auto" is a reward model if there is one, else the
+    model's own evaluation. With `select="best"` the chain of the highest score wins, of equals the first; with
+    "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest score.
+
+    A chain that cannot be scored does not affect the others: it ranks last, and the answer reports it. If none can be
+    scored, the answer of the majority is taken.
+
+    Model calls: 1 for the samples (more under a token budget), and 2 for each distinct chain and 2 more for the model's
+    own evaluation. A reward model takes a pass for each distinct chain, or one for each of its steps.
+
+    Confidence is the score of the best as a probability, or the winning class's share of the sum of all scores. It is
+    as calibrated as the scorer is.
+
+    Differs: the papers train verifiers; here any reward model scores, and without one the model itself.
+    """
+
+    name: ClassVar[str] = "best-of-n"
+    summary: ClassVar[str] = "many sampled chains, the one that scores highest"
+    paper: ClassVar[str] = "Cobbe et al. 2021, arXiv:2110.14168"
+    stability: ClassVar[Stability] = "beta"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    supports_tools: ClassVar[bool] = True
+
+    class Config(SamplingConfig):
+        """Parameters of `best-of-n`."""
+
+        score: Annotated[
+            ScoreSource, Field(description="source of scores: auto, reward, self-evaluation or logprob")
+        ] = "auto"
+        aggregate: Annotated[
+            Aggregation,
+            Field(description="aggregation of a reward model's step scores: last, min, prod, mean or model"),
+        ] = "last"
+        select: Annotated[
+            Literal["best", "weighted"], Field(description="the best chain, or the answer with the largest score sum")
+        ] = "best"
+        alpha: Annotated[
+            float, Field(allow_inf_nan=False, description="self-evaluation is sigmoid(alpha + beta v); fitted or 0")
+        ] = 0.0
+        beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="its slope; fitted or 1")] = 1.0
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """Answer the question.
+
+        Raises:
+            UserError: The parameters name the reward model, and there is none.
+        """
+        config = self.config
+        source = config.score
+        if source == "auto":
+            source = "reward" if models.has("reward") else "self-evaluation"
+        if source == "reward":
+            models.reward  # noqa: B018 (raises before anything is spent)
+        samples = await config.sample(question, models, run)
+        if not samples.candidates:
+            return Solution(chosen=None, stopped=samples.stopped)
+        scored = await self._score(source, samples.candidates, question, models, run)
+        return await self._choose(source, samples, scored, question, run)
+
+    async def _score(
+        self, source: ScoreSource, candidates: Sequence[Candidate], question: Question, models: Models, run: Run
+    ) -> CandidateScores:
+        config = self.config
+        if source == "reward":
+            return await score_by_reward(candidates, question, models.reward, config.aggregate, run)
+        if source == "logprob":
+            return score_by_logprob(candidates)
+        evaluation = EvaluationConfig(alpha=config.alpha, beta=config.beta, system=config.system)
+        return await score_by_self_evaluation(candidates, question, models.main, evaluation, run)
+
+    async def _choose(
+        self, source: ScoreSource, samples: SampleSet, scored: CandidateScores, question: Question, run: Run
+    ) -> Solution:
+        stopped: Stopped = "budget" if "budget" in (samples.stopped, scored.stopped) else "done"
+        scores = scored.scores
+        candidates = scored.apply_to(samples.candidates)
+        num_unscored = sum(score is None for score in scores)
+        notes: dict[str, JsonValue] = {"score": source, "unscored": num_unscored}
+        if num_unscored == len(candidates):
+            run.degrade("no sample could be scored; the answer of the majority was taken")
+            chosen, confidence = await majority_answer(candidates, question) or (0, 0.0)
+        else:
+            if num_unscored:
+                run.degrade(f"{num_unscored} of {len(candidates)} samples could not be scored and ranked last")
+            chosen = highest_scored(scores, range(len(scores)))
+            best = scores[chosen]
+            confidence = best.value if best is not None else 0.0
+            if self.config.select == "weighted":
+                classes = await answer_classes([candidate.answer for candidate in candidates], question)
+                weights = [math.fsum(s.value for i in c if (s := scores[i]) is not None) for c in classes]
+                total = math.fsum(s.value for s in scores if s is not None)
+                if classes and total > 0:
+                    heaviest = max(range(len(classes)), key=weights.__getitem__)
+                    chosen = highest_scored(scores, classes[heaviest])
+                    confidence = min(1.0, weights[heaviest] / total)
+                    notes["weights"] = {str(candidates[c[0]].answer): w for c, w in zip(classes, weights, strict=True)}
+        run.emit(StrategyNote(strategy=run.config.strategy, name="samples.scored", data=notes))
+        return Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
+
+
+class WeightedVote(BestOfN):
+    """`best-of-n` with `select="weighted"`: the answer with the largest sum of scores wins."""
+
+    name: ClassVar[str] = "weighted-vote"
+    summary: ClassVar[str] = "many sampled chains, votes weighted by their scores"
+    paper: ClassVar[str] = "Li et al. 2023, arXiv:2206.02336"
+
+    class Config(BestOfN.Config):
+        """Parameters of `weighted-vote`."""
+
+        select: Annotated[Literal["weighted"], Field(description="always weighted")] = "weighted"
+
+
+class CandidateScore(Frozen):
     """A candidate's score.
 
     Attributes:
-        key: What candidates are ordered by, finer than `value` where that rounds to 0 or 1; the range is the scorer's.
+        key: Sort key, finer than `value` where that rounds to 0 or 1; the range is the scorer's.
         value: A probability, in [0, 1].
-        steps: Probability of each step, where every step was scored.
+        steps: Probability of each step, if every step was scored.
     """
 
     key: float
@@ -56,17 +171,17 @@ class Score(Frozen):
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """What became of scoring.
+    """The scores of candidates. If the budget does not cover all of them, the first ones are scored.
 
     Attributes:
         scores: A score for each candidate, in order; None for one that has none.
         stopped: "budget" if the budget did not cover all of them.
     """
 
-    scores: list[Score | None]
+    scores: list[CandidateScore | None]
     stopped: Stopped = "done"
 
-    def put_on(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    def apply_to(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The candidates with their scores, and their steps with those of a reward model."""
         return tuple(
             candidate if score is None else _with_score(candidate, score)
@@ -78,60 +193,65 @@ async def score_by_reward(
     candidates: Sequence[Candidate], question: Question, reward: MeteredReward, aggregate: Aggregation, run: Run
 ) -> CandidateScores:
     """Score by a reward model: one number over the steps of each candidate (see `Aggregation`); equal ones once."""
-    problem = as_problem(question)
+    problem = question_text(question)
     steps = [tuple(text for step in candidate.steps if (text := step.text.strip())) for candidate in candidates]
     solutions = list(dict.fromkeys(texts for texts in steps if texts))
     if not solutions:
         return CandidateScores([None] * len(candidates))
-    which: Which = "last" if aggregate in ("last", "model") else "all"
+    which: StepSelection = "last" if aggregate in ("last", "model") else "all"
     sent = [(as_one_step(texts),) for texts in solutions] if aggregate == "model" else solutions
 
-    def too_dear(count: int) -> bool:
+    def is_over_budget(count: int) -> bool:
         passes = count_passes(reward.capabilities.one_pass, sent[:count], which)
-        usd = 0.0 if run.config.budget.usd is None else reward.most_usd(problem, sent[:count], which)
-        return passes > run.ledger.left("reward_calls") or usd > run.ledger.left("usd")
+        usd = 0.0 if run.config.budget.usd is None else reward.max_usd(problem, sent[:count], which)
+        return passes > run.ledger.remaining("reward_calls") or usd > run.ledger.remaining("usd")
 
-    # the most that fit: both amounts grow with the count
-    count = bisect_right(range(1, len(solutions) + 1), False, key=too_dear)
+    # the largest count that fits: both amounts grow with it
+    count = bisect_right(range(1, len(solutions) + 1), False, key=is_over_budget)
     try:
-        made = await score_solutions(reward, problem, solutions[: max(1, count)], aggregate)
-    except LimitExceeded as e:
-        run.note_limit(e)
+        results = await score_solutions(reward, problem, solutions[: max(1, count)], aggregate)
+    except BudgetExceeded as e:
+        run.record_limit(e)
         return CandidateScores([None] * len(candidates), "budget")
-    found: dict[tuple[str, ...], Score] = {}
-    for texts, told in zip(solutions, made, strict=False):
-        if told.ok:
-            each = told.probabilities if which == "all" else ()
-            found[texts] = Score(key=told.log_value(aggregate), value=told.value(aggregate), steps=each)
-    scores = [found.get(texts) for texts in steps]
-    unpaid = any(told.failure is not None and told.failure.code == LimitExceeded.code for told in made)  # in a replay
-    if unpaid or len(made) < len(solutions):
-        run.note_limit(run.ledger.refuse("reward_calls" if run.config.budget.usd is None else "usd"))
+    by_steps: dict[tuple[str, ...], CandidateScore] = {}
+    for texts, result in zip(solutions, results, strict=False):
+        if result.ok:
+            step_scores = result.probabilities if which == "all" else ()
+            by_steps[texts] = CandidateScore(
+                key=result.log_value(aggregate), value=result.value(aggregate), steps=step_scores
+            )
+    scores = [by_steps.get(texts) for texts in steps]
+    # a replay reports what the recorded run could not pay for as failures
+    was_over_budget = any(r.failure is not None and r.failure.code == BudgetExceeded.code for r in results)
+    if was_over_budget or len(results) < len(solutions):
+        run.record_limit(run.ledger.exceeded("reward_calls" if run.config.budget.usd is None else "usd"))
         return CandidateScores(scores, "budget")
     return CandidateScores(scores)
 
 
 async def score_by_self_evaluation(
-    candidates: Sequence[Candidate], question: Question, model: MeteredModel, evaluating: Evaluating, run: Run
+    candidates: Sequence[Candidate], question: Question, model: MeteredModel, config: EvaluationConfig, run: Run
 ) -> CandidateScores:
-    """Score by what the model thinks of each (see `SelfEvaluator`); ordered by `alpha + beta v`."""
-    texts = list(dict.fromkeys(shown_text(candidate) for candidate in candidates))
-    left = run.ledger.left("calls")
-    about_nothing = 1 if reads_verdicts(model) else 0  # a pair of requests about the empty response
-    count = len(texts) if left == math.inf else max(1, min(len(texts), int(left) // 2 - about_nothing))
+    """Score by the model's evaluation of each candidate (see `SelfEvaluator`); sorted by `alpha + beta v`."""
+    texts = list(dict.fromkeys(text_with_calls(candidate) for candidate in candidates))
+    left = run.ledger.remaining("calls")
+    prior_pairs = 1 if has_verdict_distribution(model) else 0  # a pair of requests about the empty response
+    count = len(texts) if left == math.inf else max(1, min(len(texts), int(left) // 2 - prior_pairs))
     try:
-        made = await SelfEvaluator(model, question, run, evaluating).evaluate(texts[:count])
-    except LimitExceeded as e:
-        run.note_limit(e)
+        evaluations = await SelfEvaluator(model, question, run, config).evaluate(texts[:count])
+    except BudgetExceeded as e:
+        run.record_limit(e)
         return CandidateScores([None] * len(candidates), "budget")
-    found = dict(zip(texts, made, strict=False))
-    scores: list[Score | None] = []
+    by_text = dict(zip(texts, evaluations, strict=False))
+    scores: list[CandidateScore | None] = []
     for candidate in candidates:
-        told = found.get(shown_text(candidate))
-        key = None if told is None else evaluating.alpha + evaluating.beta * told.v
-        scores.append(None if told is None or key is None else Score(key=key, value=told.q))
+        evaluation = by_text.get(text_with_calls(candidate))
+        if evaluation is None:
+            scores.append(None)
+        else:
+            scores.append(CandidateScore(key=config.alpha + config.beta * evaluation.v, value=evaluation.q))
     if count < len(texts):
-        run.note_limit(run.ledger.refuse("calls"))
+        run.record_limit(run.ledger.exceeded("calls"))
         return CandidateScores(scores, "budget")
     return CandidateScores(scores)
 
@@ -139,135 +259,19 @@ async def score_by_self_evaluation(
 def score_by_logprob(candidates: Sequence[Candidate]) -> CandidateScores:
     """Score by the mean log-probability of a candidate's tokens, in nats; as a probability, that of a typical token."""
     means = [None if c.logprob is None or c.tokens == 0 else c.logprob / c.tokens for c in candidates]
-    return CandidateScores([None if m is None else Score(key=m, value=min(1.0, math.exp(m))) for m in means])
+    return CandidateScores([None if m is None else CandidateScore(key=m, value=min(1.0, math.exp(m))) for m in means])
 
 
-def _with_score(candidate: Candidate, score: Score) -> Candidate:
-    changed: dict[str, object] = {"score": score.value}
-    if score.steps and len(score.steps) == len(candidate.steps):
-        changed["steps"] = tuple(
-            Step(text=step.text, model=step.model, scores={**step.scores, "reward": p})
-            for step, p in zip(candidate.steps, score.steps, strict=True)
-        )
-    return candidate.model_copy(update=changed)
-
-
-By = Literal["auto", "reward", "self-evaluation", "logprob"]
-
-
-class BestOfN:
-    """Sample `n` chains and score each.
-
-    `score` says by what: a reward model over each chain's steps, the model's own evaluation of the chain
-    (`SelfEvaluator`), or the mean log-probability of its tokens; "auto" is a reward model if one is given, else the
-    model's own evaluation. With `select="best"` the chain of the highest score wins, of equals the first; with
-    "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest score.
-
-    A chain that cannot be scored takes no other along: it ranks last, and the answer says so. If none can be scored,
-    the answer that most chains reach is taken.
-
-    Model calls: 1 for the samples (more under a token budget), and 2 for each different chain and 2 more for the
-    model's own evaluation. A reward model takes a pass for each different chain, or one for each of its steps.
-
-    Confidence is the score of the best as a probability, or the winning class's share of the sum of all scores. It is
-    as calibrated as the scorer is.
-
-    Differs: the papers train verifiers; here any reward model scores, and where there is none the model itself.
-    """
-
-    name: ClassVar[str] = "best-of-n"
-    summary: ClassVar[str] = "many sampled chains, the one that scores highest"
-    paper: ClassVar[str] = "Cobbe et al. 2021, arXiv:2110.14168"
-    stability: ClassVar[Stability] = "beta"
-    requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "reward")
-    takes_tools: ClassVar[bool] = True
-
-    class Config(SampledChains):
-        """Parameters of `best-of-n`."""
-
-        score: Annotated[By, Field(description="what scores: auto, reward, self-evaluation or logprob")] = "auto"
-        aggregate: Annotated[
-            Aggregation, Field(description="a reward model's steps as one number: last, min, prod, mean or model")
-        ] = "last"
-        select: Annotated[
-            Literal["best", "weighted"], Field(description="the best chain, or the answer with most score")
-        ] = "best"
-        alpha: Annotated[
-            float, Field(allow_inf_nan=False, description="self-evaluation is sigmoid(alpha + beta v); fitted or 0")
-        ] = 0.0
-        beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="its slope; fitted or 1")] = 1.0
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
-
-        Raises:
-            UserError: A reward model is to score and none was given.
-        """
-        config = self.config
-        by = config.score
-        if by == "auto":
-            by = "reward" if models.has("reward") else "self-evaluation"
-        if by == "reward":
-            models.reward  # noqa: B018 (missing, it is told before anything is paid for)
-        drawn = await config.draw(question, models, run)
-        if not drawn.candidates:
-            return Solution(chosen=None, stopped=drawn.stopped)
-        scored = await self._score(by, drawn, question, models, run)
-        return await self._choose(by, drawn, scored, question, run)
-
-    async def _score(self, by: By, drawn: Drawn, question: Question, models: Models, run: Run) -> CandidateScores:
-        config = self.config
-        if by == "reward":
-            return await score_by_reward(drawn.candidates, question, models.reward, config.aggregate, run)
-        if by == "logprob":
-            return score_by_logprob(drawn.candidates)
-        evaluating = Evaluating(alpha=config.alpha, beta=config.beta, system=config.system)
-        return await score_by_self_evaluation(drawn.candidates, question, models.main, evaluating, run)
-
-    async def _choose(self, by: By, drawn: Drawn, scored: CandidateScores, question: Question, run: Run) -> Solution:
-        stopped: Stopped = "budget" if "budget" in (drawn.stopped, scored.stopped) else "done"
-        scores = scored.scores
-        candidates = scored.put_on(drawn.candidates)
-        missing = sum(score is None for score in scores)
-        notes: dict[str, JsonValue] = {"score": by, "unscored": missing}
-        if missing == len(candidates):
-            run.degrade("no sample could be scored; the answer that most samples reach was taken")
-            chosen, confidence = await most_reached(candidates, question) or (0, 0.0)
-        else:
-            if missing:
-                run.degrade(f"{missing} of {len(candidates)} samples could not be scored and ranked last")
-            chosen = best_of(scores, range(len(scores)))
-            best = scores[chosen]
-            confidence = best.value if best is not None else 0.0
-            if self.config.select == "weighted":
-                classes = await answer_classes([candidate.answer for candidate in candidates], question)
-                weights = [math.fsum(s.value for i in c if (s := scores[i]) is not None) for c in classes]
-                total = math.fsum(s.value for s in scores if s is not None)
-                if classes and total > 0:
-                    heaviest = max(range(len(classes)), key=weights.__getitem__)
-                    chosen, confidence = best_of(scores, classes[heaviest]), min(1.0, weights[heaviest] / total)
-                    notes["weights"] = {str(candidates[c[0]].answer): w for c, w in zip(classes, weights, strict=True)}
-        run.emit(StrategyNote(strategy=run.config.strategy, name="samples.scored", data=notes))
-        return Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
-
-
-def best_of(scores: list[Score | None], among: range | list[int]) -> int:
+def highest_scored(scores: Sequence[CandidateScore | None], among: Sequence[int]) -> int:
     """Position of the highest score, of equals the first; of positions without any score the first."""
     return max(among, key=lambda i: (s.key if (s := scores[i]) is not None else -math.inf, -i))
 
 
-class WeightedVote(BestOfN):
-    """`best-of-n` with `select="weighted"`: the answer with the largest sum of scores wins."""
-
-    name: ClassVar[str] = "weighted-vote"
-    summary: ClassVar[str] = "many sampled chains, votes weighed by their scores"
-    paper: ClassVar[str] = "Li et al. 2023, arXiv:2206.02336"
-
-    class Config(BestOfN.Config):
-        """Parameters of `weighted-vote`."""
-
-        select: Annotated[Literal["weighted"], Field(description="always weighted")] = "weighted"
+def _with_score(candidate: Candidate, score: CandidateScore) -> Candidate:
+    changes: dict[str, object] = {"score": score.value}
+    if score.steps and len(score.steps) == len(candidate.steps):
+        changes["steps"] = tuple(
+            Step(text=step.text, model=step.model, scores={**step.scores, "reward": p})
+            for step, p in zip(candidate.steps, score.steps, strict=True)
+        )
+    return candidate.model_copy(update=changes)

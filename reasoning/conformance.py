@@ -21,7 +21,6 @@ from typing import Any, get_args
 
 from pydantic import JsonValue
 
-from ..core.answer import Solution
 from ..core.budget import Budget
 from ..core.errors import BackendUnavailable, CapabilityMissing
 from ..core.events import (
@@ -43,14 +42,14 @@ from ..core.messages import (
     TopToken,
     Usage,
 )
-from ..core.question import Question
 from ..core.run import Run, RunConfig
-from ..core.sqlite_store import SqliteStore
-from ..core.store import RunStore
-from ..serving.metered import MeteredModel
+from ..core.store.protocol import RunStore
+from ..core.store.sqlite import SqliteStore
+from ..core.types import Question, Solution
+from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature, Listener
-from ..serving.pieces import stream_of
-from .strategy import Models, Parameters, Stability, Strategy, checked_parameters
+from ..serving.streaming import stream_of
+from .strategy import Models, Parameters, Stability, Strategy, validate_parameters
 
 REPLIES = (
     "First I add the two numbers.\n\n2 + 3 = 5.\n\nThe answer is 5.",
@@ -113,7 +112,7 @@ class PlainModel:
         if self._silent:
             raise BackendUnavailable("a sample was asked for that the first run did not make")
         for request in requests:
-            if request.sampling.hooks:
+            if request.sampling.logits_processors:
                 raise CapabilityMissing("hooks", self.name)
             if request.sampling.json_schema is not None:
                 raise CapabilityMissing("json_schema", self.name)
@@ -148,7 +147,7 @@ class PlainModel:
                 ScoredContinuation(
                     token_ids=tuple(map(_id, words)),
                     logprobs=tuple(map(_logprob, words)),
-                    greedy=False,
+                    is_greedy=False,
                     usage=Usage(prompt_tokens=asked + len(words)),
                 )
             )
@@ -220,7 +219,7 @@ class _Writer:
                 if sampling.top_logprobs
                 else None,
                 finish_reason="stop" if stopped is not None or not word else "length",
-                stopped_by=stopped if stopped is not None else (None if word else ""),
+                stop_reason=stopped if stopped is not None else (None if word else ""),
                 usage=Usage(prompt_tokens=prompt_tokens if first else 0, completion_tokens=len(self._said)),
                 sample_index=self.index,
             )
@@ -260,7 +259,7 @@ def _likely(word: str, most: int) -> tuple[TopToken, ...]:
     return (TopToken(token_id=_id(word), token=word, logprob=_logprob(word)),)[:most]
 
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 """How long a strategy may take that was cancelled, or that waits for nothing."""
 
 
@@ -275,7 +274,7 @@ class Trial:
         error: What it raised.
         events: Every event, in order.
         left: Names of tasks that still ran when it had ended.
-        late: Whether it had not ended within `PATIENCE_S` seconds.
+        late: Whether it had not ended within `TIMEOUT_S` seconds.
     """
 
     run: Run
@@ -287,7 +286,7 @@ class Trial:
     late: bool = False
 
 
-class Trials:
+class TrialRunner:
     """Runs a strategy again and again, under names of its own in one store.
 
     Args:
@@ -301,7 +300,7 @@ class Trials:
         self, kind: type[Strategy], parameters: Mapping[str, JsonValue], question: Question, store: RunStore
     ) -> None:
         self.kind = kind
-        self._config = checked_parameters(kind.Config, kind.name, parameters)
+        self._config = validate_parameters(kind.Config, kind.name, parameters)
         self._question = question
         self._store = store
 
@@ -335,7 +334,7 @@ class Trials:
         )
         events: list[Event] = []
         model = PlainModel(hold_after=hold_after, silent=silent)
-        run = Run(name, config, self._store, sinks=[events.append], begun=again)
+        run = Run(name, config, self._store, sinks=[events.append], has_started=again)
         if not again:
             await self._store.create_run(run.id, config.model_dump(mode="json"))
         trial = Trial(run, model, events=events)
@@ -344,12 +343,12 @@ class Trials:
         task = asyncio.create_task(self.kind(self._config).solve(self._question, models, run))
         if hold_after is not None:
             held = asyncio.create_task(model.holding.wait())
-            await asyncio.wait({task, held}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, held}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             held.cancel()
             with suppress(asyncio.CancelledError):
                 await held
             task.cancel()
-        await asyncio.wait({task}, timeout=PATIENCE_S)
+        await asyncio.wait({task}, timeout=TIMEOUT_S)
         trial.late = not task.done()
         if task.done():
             trial.error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -367,11 +366,11 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 QUESTION = Question(text="What is 2 + 3?")
-ROLES = frozenset({"main", "small", "judge", "chair", "jury", "reward", "embedding", "brain"})
+ROLES = frozenset({"main", "small", "judge", "chair", "jury", "reward", "embedding", "knowledge"})
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -388,7 +387,7 @@ class Finding:
         return not self.wrong
 
 
-class NotConforming(AssertionError):
+class ConformanceError(AssertionError):
     """A strategy does not keep its promises; says which and how."""
 
 
@@ -408,12 +407,12 @@ async def assert_conforms(
     """
     wrong = [f for f in await check_strategy(kind, parameters, question=question) if not f.ok]
     if wrong:
-        raise NotConforming(f"{kind.name}: " + "; ".join(f"{f.check}: {f.wrong}" for f in wrong))
+        raise ConformanceError(f"{kind.name}: " + "; ".join(f"{f.check}: {f.wrong}" for f in wrong))
 
 
 async def check_strategy(
     kind: type[Strategy], parameters: Mapping[str, JsonValue] | None = None, *, question: Question = QUESTION
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Try every promise of a strategy on `PlainModel`.
 
     It has to be one that a single language model without hooks, schemas and a shared cache can serve; what else it
@@ -430,29 +429,31 @@ async def check_strategy(
     Raises:
         UserError: The parameters are not allowed.
     """
-    found = [Finding("declares itself", _declared(kind))]
+    found = [CheckResult("declares itself", _declared(kind))]
     lacking = kind.requires - {f for f in get_args(Feature) if PlainModel().capabilities.has(f)} if found[0].ok else ()
     if lacking:
-        found.append(Finding("can be checked", f"the plain model has no {', '.join(sorted(lacking))}"))
+        found.append(CheckResult("can be checked", f"the plain model has no {', '.join(sorted(lacking))}"))
     if not all(f.ok for f in found):
         return found
     async with _store() as store:
-        trials = Trials(kind, parameters or {}, question, store)
+        trials = TrialRunner(kind, parameters or {}, question, store)
         whole = await trials.run("whole")
-        found.append(Finding("answers", _answered(whole)))
+        found.append(CheckResult("answers", _answered(whole)))
         if not found[-1].ok:
             return found
-        found.append(Finding("pays for everything", _paid(whole)))
-        found.append(Finding("gives the same for the same seed", _same(whole, await trials.run("twin"))))
+        found.append(CheckResult("pays for everything", _paid(whole)))
+        found.append(CheckResult("gives the same for the same seed", _same(whole, await trials.run("twin"))))
         found.append(
-            Finding("replays without a model", _same(whole, await trials.run("whole", silent=True, again=True)))
+            CheckResult("replays without a model", _same(whole, await trials.run("whole", silent=True, again=True)))
         )
-        found.append(Finding("keeps to budgets", await _keeps_to_budgets(trials, whole)))
+        found.append(CheckResult("keeps to budgets", await _keeps_to_budgets(trials, whole)))
         stopped = [await trials.run(f"held-{n}", hold_after=n) for n in _moments(whole)]
-        found.append(Finding("ends when it is cancelled", next((w for t in stopped if (w := _ended(t))), "")))
+        found.append(CheckResult("ends when it is cancelled", next((w for t in stopped if (w := _ended(t))), "")))
         resumed = [await trials.run(t.run.id, again=True) for t in stopped]
-        found.append(Finding("resumes", next((w for t in resumed if (w := _same(whole, t))), "")))
-        found.append(Finding("balances its events", next((w for t in [whole, *stopped] if (w := _balanced(t))), "")))
+        found.append(CheckResult("resumes", next((w for t in resumed if (w := _same(whole, t))), "")))
+        found.append(
+            CheckResult("balances its events", next((w for t in [whole, *stopped] if (w := _balanced(t))), ""))
+        )
     return found
 
 
@@ -519,7 +520,7 @@ def _same(first: Trial, second: Trial) -> str:
     return ""
 
 
-async def _keeps_to_budgets(trials: Trials, whole: Trial) -> str:
+async def _keeps_to_budgets(trials: TrialRunner, whole: Trial) -> str:
     used = int(whole.run.ledger.used("tokens"))
     calls = int(whole.run.ledger.used("calls"))
     budgets = [Budget(tokens=n) for n in sorted({1, max(1, used // 2), max(1, used - 1)})]

@@ -1,8 +1,6 @@
-"""The beginning of a reply, in whole steps, and how a model is asked to go on from it.
+"""Continuing a partial solution: `Prefix`, the prompts that continue it, and rollouts that complete it.
 
-Finishing replies: the beginning of each is continued to the end of the text, some times over.
-
-For scores by outcome (how often does this beginning lead to the answer?), and for the forced answer of a search that
+Rollouts serve scores by outcome (how often does this prefix lead to the answer?), and the forced answer of a search that
 has no steps or tokens left.
 """
 
@@ -12,37 +10,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from ..core.answer import Candidate
-from ..core.errors import LimitExceeded, UserError
+from ..core.errors import BudgetExceeded, UserError
 from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
-from ..core.question import Question
 from ..core.run import Run
-from ..serving.metered import MeteredModel
+from ..core.types import Candidate, Question
+from ..serving.metered.model import MeteredModel
 from .candidates import read_candidate
-from .segmentation import without_repeated
+from .segmentation import strip_repeated_steps
 
-GO_ON = (
+CONTINUE_INSTRUCTION = (
     "Your reply above is unfinished. Go on with it exactly where it stops, with the next step, as if you had never "
     "been interrupted. Do not repeat or comment on what you have written."
 )
-"""What a model is told that cannot be given the beginning of its reply."""
+"""Instruction for a model that cannot continue a given prefix."""
 
-
-LEAST_TOKENS = 32
-"""Where a budget does not cover all samples, fewer are asked for rather than giving one less than this."""
+MIN_SHARE_TOKENS = 32
+"""If a budget does not cover all samples, fewer are requested rather than giving one less than this."""
 
 
 @dataclass(frozen=True)
 class Prefix(Sequence[str]):
-    """The beginning of a reply: a sequence of its steps' texts, and what is known of how they were generated.
+    """A partial solution: the sequence of its steps' texts, and what is known of their generation.
 
     Attributes:
         steps: The steps, without the delimiters between them.
-        text: All of it as it stands, delimiters included.
-        token_ids: Its tokens, so that it is continued exactly and found in a cache; None where a backend hides them.
+        text: The exact text, delimiters included.
+        token_ids: Its tokens, so that it is continued exactly and matches a cache; None if the backend hides them.
         logprobs: Summed raw log-probability of each step's tokens, in nats; None if unknown.
         lengths: Generated tokens of each step; 0 if unknown.
-        terminal: Whether the reply has ended or stated its answer: there is nothing to go on with.
+        terminal: Whether the solution has ended or stated its answer, so that there is nothing to continue.
     """
 
     steps: tuple[str, ...] = ()
@@ -53,8 +49,8 @@ class Prefix(Sequence[str]):
     terminal: bool = False
 
     @classmethod
-    def of_steps(cls, steps: Sequence[str], delimiter: str = "\n\n") -> Prefix:
-        """The beginning of a reply that was not generated here, by its text alone."""
+    def from_steps(cls, steps: Sequence[str], delimiter: str = "\n\n") -> Prefix:
+        """A prefix that was not generated here, from its text only."""
         return cls(
             steps=tuple(steps),
             text="".join(step + delimiter for step in steps),
@@ -63,7 +59,7 @@ class Prefix(Sequence[str]):
             lengths=(0,) * len(steps),
         )
 
-    def then(
+    def append(
         self,
         step: str,
         text: str,
@@ -73,15 +69,15 @@ class Prefix(Sequence[str]):
         *,
         terminal: bool = False,
     ) -> Prefix:
-        """This beginning with one more step.
+        """This prefix with one more step.
 
         Args:
             step: The step, without a delimiter.
-            text: All of the reply with it.
-            token_ids: All tokens of the reply with it; None if they are not known.
+            text: The complete text with it.
+            token_ids: All tokens with it; None if unknown.
             logprob: Summed log-probability of the step's tokens, in nats; None if unknown.
             length: Generated tokens of the step.
-            terminal: Whether the reply ends with it.
+            terminal: Whether the solution ends with it.
         """
         return Prefix(
             steps=(*self.steps, step),
@@ -107,146 +103,145 @@ class Prefix(Sequence[str]):
         return self.steps[at]
 
 
-def shared_out(tokens: float, wanted: int, most: int) -> tuple[int, int]:
-    """How many of the wanted samples a rest of tokens serves, and how many of them each may have.
+def split_tokens(tokens: float, count: int, max_tokens: int) -> tuple[int, int]:
+    """How many of `count` samples the remaining tokens serve, and the tokens of each.
 
     Args:
-        tokens: The rest, which does not cover all.
-        wanted: Samples wanted.
-        most: Most tokens of a sample that is not cut short.
+        tokens: Remaining tokens, which do not cover all samples.
+        count: Number of samples.
+        max_tokens: Maximum tokens of a sample that is not shortened.
     """
     left = int(tokens)
-    count = min(wanted, max(left // min(LEAST_TOKENS, most), min(1, left)))
-    return count, left // count if count else 0
+    num_served = min(count, max(left // min(MIN_SHARE_TOKENS, max_tokens), min(1, left)))
+    return num_served, left // num_served if num_served else 0
 
 
-class Continuations:
-    """From the beginning of a reply to what a model is asked, and which of its samples are wanted.
+class ContinuationRequests:
+    """Builds the prompts, sample indices and seeds that continue prefixes of solutions.
 
-    A beginning of known tokens is sent as these tokens: they are those that the backend has in its cache, while a text
-    may be cut into others at the seam. Samples of equal prompts are numbered in order of asking: whoever asks for one
-    prompt again gets new samples, and a run that is resumed and asks in the same order gets those it had. Every prompt
-    has a seed of its own, a function of the run's: with one seed for all, sample 0 of any two prompts would draw from
-    the same stream of random numbers.
+    A prefix of known tokens is sent as these tokens: they match the backend's cache, while a text may be tokenized
+    differently at the boundary. Samples of equal prompts are numbered in order of request: a repeated request of one
+    prompt gets new samples, and a resumed run with the same order of requests gets the ones it had. Every prompt has
+    its own seed, derived from the run's: with one seed for all, sample 0 of any two prompts would use the same stream
+    of random numbers.
 
     Args:
         model: The model.
-        prompt: The question, perhaps with the beginning of every reply.
-        run: The run; it is told where a beginning is not continued exactly.
-        purpose: What the samples are for; other purposes draw other samples.
+        prompt: The prompt of every solution, possibly with a common prefix.
+        run: The run; it is marked as degraded if a prefix cannot be continued exactly.
+        purpose: Namespace of the samples; other purposes get other samples.
     """
 
     def __init__(self, model: MeteredModel, prompt: Prompt, run: Run, purpose: str) -> None:
-        self.exact = model.capabilities.prefix
+        self.is_exact = model.capabilities.prefix
         self._prompt, self._run, self._purpose = prompt, run, purpose
-        self._taken: dict[Prompt, int] = {}
+        self._num_taken: dict[Prompt, int] = {}
 
     def prompt_after(self, text: str, token_ids: tuple[int, ...] | None) -> Prompt:
-        """The prompt that asks for what follows.
+        """The prompt that continues a prefix.
 
         Args:
-            text: The beginning of the reply; empty for the first step.
-            token_ids: Its tokens; None if they are not known.
+            text: The prefix; empty for the first step.
+            token_ids: Its tokens; None if unknown.
         """
-        own = self._prompt.prefix
+        common = self._prompt.prefix
         if not text and not token_ids:
             return self._prompt
-        if not self.exact and self._prompt.text is not None:
-            return self._prompt.model_copy(update={"text": self._prompt.text + self._own_text() + text, "prefix": ""})
-        if not self.exact:
+        if not self.is_exact and self._prompt.text is not None:
+            prompt_text = self._prompt.text + self._common_text() + text
+            return self._prompt.model_copy(update={"text": prompt_text, "prefix": ""})
+        if not self.is_exact:
             self._run.degrade(
-                "approximate prefix: the model cannot be given the beginning of its reply; "
-                "it was asked to go on from it, and what it repeated was cut"
+                "approximate prefix: the model cannot continue a given prefix; "
+                "it was instructed to go on from it, and what it repeated was cut"
             )
-            said = Message(role="assistant", content=self._own_text() + text)
-            turns = (*self._prompt.messages, said, Message(role="user", content=GO_ON))
-            return self._prompt.model_copy(update={"messages": turns, "prefix": ""})
-        if token_ids is not None and not own:
+            partial = Message(role="assistant", content=self._common_text() + text)
+            messages = (*self._prompt.messages, partial, Message(role="user", content=CONTINUE_INSTRUCTION))
+            return self._prompt.model_copy(update={"messages": messages, "prefix": ""})
+        if token_ids is not None and not common:
             return self._prompt.with_prefix(token_ids)
-        if token_ids is not None and not isinstance(own, str):
-            return self._prompt.with_prefix((*own, *token_ids))
-        return self._prompt.with_prefix(self._own_text() + text)
+        if token_ids is not None and not isinstance(common, str):
+            return self._prompt.with_prefix((*common, *token_ids))
+        return self._prompt.with_prefix(self._common_text() + text)
 
-    def approximate(self, prefix_text: str) -> bool:
-        """Whether what follows this text can be had only by asking to go on from it."""
-        return bool(prefix_text) and not self.exact and self._prompt.text is None
+    def is_approximate(self, prefix_text: str) -> bool:
+        """Whether this text can be continued only by instruction, so that the model may repeat it."""
+        return bool(prefix_text) and not self.is_exact and self._prompt.text is None
 
-    def take(self, prompt: Prompt, count: int) -> tuple[int, ...]:
+    def take_indices(self, prompt: Prompt, count: int) -> tuple[int, ...]:
         """Indices of the next samples of a prompt."""
-        first = self._taken.get(prompt, 0)
-        self._taken[prompt] = first + count
+        first = self._num_taken.get(prompt, 0)
+        self._num_taken[prompt] = first + count
         return tuple(range(first, first + count))
 
     def seed(self, prompt: Prompt) -> int:
         """The prompt's seed."""
         prefix = prompt.prefix if isinstance(prompt.prefix, str) else " ".join(map(str, prompt.prefix))
-        said = [f"{m.role}: {m.content}" for m in prompt.messages]
-        return self._run.derive_seed(self._purpose, prompt.text or "", *said, prefix)
+        messages = [f"{m.role}: {m.content}" for m in prompt.messages]
+        return self._run.derive_seed(self._purpose, prompt.text or "", *messages, prefix)
 
-    def _own_text(self) -> str:
-        own = self._prompt.prefix
-        return own if isinstance(own, str) else ""
+    def _common_text(self) -> str:
+        common = self._prompt.prefix
+        return common if isinstance(common, str) else ""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What became of one prefix.
+class PrefixRollouts:
+    """The rollouts of one prefix.
 
     Attributes:
-        candidates: The whole replies, prefix included, with the answers read in them; `tokens` and `logprob` are those
-            of what was generated. One for each time that it was finished; a terminal prefix is its own only reply.
-        failed: Replies that failed alone.
-        unasked: Replies that the budget did not cover.
+        candidates: The complete solutions, prefix included, with their answers; `tokens` and `logprob` are those of the
+            generated part. A terminal prefix is its own only rollout.
+        num_failed: Rollouts that failed individually.
+        num_skipped: Rollouts that the budget did not cover.
     """
 
     candidates: tuple[Candidate, ...] = ()
-    failed: int = 0
-    unasked: int = 0
+    num_failed: int = 0
+    num_skipped: int = 0
 
 
 @dataclass(frozen=True)
-class Rollouts:
-    """What one call made.
+class RolloutBatch:
+    """The result of one call.
 
     Attributes:
-        finished: One for each prefix, in order.
-        tokens: All tokens generated.
-        spent: Whether the budget kept something from being finished.
+        prefixes: The rollouts of each prefix, in order.
+        tokens: All generated tokens.
+        budget_exhausted: Whether the budget cut or skipped a rollout.
     """
 
-    finished: tuple[Finished, ...]
+    prefixes: tuple[PrefixRollouts, ...]
     tokens: int = 0
-    spent: bool = False
+    budget_exhausted: bool = False
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """One reply that is to be finished."""
-
+class _PendingRollout:
     position: int
     prefix: Prefix
     opener: str
 
     @property
-    def before(self) -> str:
+    def text(self) -> str:
         return self.prefix.text + self.opener
 
     @property
-    def before_ids(self) -> tuple[int, ...] | None:
+    def token_ids(self) -> tuple[int, ...] | None:
         return None if self.opener else self.prefix.token_ids
 
 
-class Finisher:
-    """Finishes replies to one question, within one run; as with `StepSampler`, calls must follow one another.
+class RolloutSampler:
+    """Completes prefixes of solutions to one question, within one run. As with `StepSampler`, calls must be sequential.
 
     Args:
         model: The model.
-        prompt: The question as it is put to the model.
-        question: It again: what kind of answer is read.
+        prompt: The prompt of every solution.
+        question: The question, for parsing answers.
         run: The run that pays.
-        max_tokens: Most tokens behind a prefix.
-        temperature: Of sampling.
-        purpose: What the replies are for; other purposes draw other samples.
+        max_tokens: Maximum tokens after a prefix.
+        temperature: SamplingParams temperature.
+        purpose: Namespace of the samples; other purposes get other samples.
     """
 
     def __init__(
@@ -262,7 +257,7 @@ class Finisher:
     ) -> None:
         self._model, self._question, self._run = model, question, run
         self._sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature)
-        self._continuations = Continuations(model, prompt, run, purpose)
+        self._continuations = ContinuationRequests(model, prompt, run, purpose)
 
     async def finish(
         self,
@@ -272,80 +267,83 @@ class Finisher:
         opener: str = "",
         max_tokens: int | None = None,
         keep_tokens: int = 0,
-    ) -> Rollouts:
-        """Finish each prefix `times` times, all as one batch.
+    ) -> RolloutBatch:
+        """Complete each prefix `times` times, all as one batch.
 
         Args:
-            prefixes: The beginnings, most important first.
-            times: How often.
-            opener: Put behind each prefix, for example what opens the answer.
-            max_tokens: Most tokens of each reply, in place of the finisher's.
-            keep_tokens: Tokens of the budget that are not to be touched.
+            prefixes: The prefixes, most important first.
+            times: Rollouts of each.
+            opener: Text appended to each prefix, for example the answer trigger.
+            max_tokens: Maximum tokens of each rollout, in place of the sampler's.
+            keep_tokens: Tokens of the budget to leave unspent.
 
         Raises:
-            UserError: `times` is no positive number.
+            UserError: `times` is not positive.
         """
         if times < 1:
-            raise UserError(f"a reply cannot be finished {times} times", hint="ask for at least 1")
-        wanted = [i for i, prefix in enumerate(prefixes) if not prefix.terminal for _ in range(times)]
-        wished = self._sampling.max_tokens if max_tokens is None else max_tokens
-        asked, most = self._affordable([_Begun(i, prefixes[i], opener) for i in wanted], wished, keep_tokens)
-        requests = [self._request(prompt, len(members), most) for prompt, members in asked.items()]
-        spent = sum(map(len, asked.values())) < len(wanted)
-        made: list[list[Completion]] = []
+            raise UserError(f"the number of rollouts must be positive, got {times}")
+        positions = [i for i, prefix in enumerate(prefixes) if not prefix.terminal for _ in range(times)]
+        full_tokens = self._sampling.max_tokens if max_tokens is None else max_tokens
+        pending = [_PendingRollout(i, prefixes[i], opener) for i in positions]
+        by_prompt, each_tokens = self._covered(pending, full_tokens, keep_tokens)
+        requests = [self._request(prompt, len(members), each_tokens) for prompt, members in by_prompt.items()]
+        exhausted = sum(map(len, by_prompt.values())) < len(positions)
+        completions: list[list[Completion]] = []
         if requests:
             try:
-                made = await self._model.generate(requests)
-            except LimitExceeded as e:
-                self._run.note_limit(e)
-                asked, spent = {}, True
-        candidates: list[list[Candidate]] = [[self._as_it_is(p)] if p.terminal else [] for p in prefixes]
-        failed = [0] * len(prefixes)
-        for members, replies in zip(asked.values(), made, strict=True):
-            for begun, reply in zip(members, replies, strict=True):
-                if not reply.ok:
-                    failed[begun.position] += 1
+                completions = await self._model.generate(requests)
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                by_prompt, exhausted = {}, True
+        candidates: list[list[Candidate]] = [[self._as_candidate(p)] if p.terminal else [] for p in prefixes]
+        num_failed = [0] * len(prefixes)
+        for members, group in zip(by_prompt.values(), completions, strict=True):
+            for rollout, completion in zip(members, group, strict=True):
+                if not completion.ok:
+                    num_failed[rollout.position] += 1
                     continue
-                whole = self._whole(begun, reply, short=most < wished)
-                spent = spent or whole.finish_reason == "budget"
-                candidates[begun.position].append(read_candidate(whole, self._question))
-        finished = tuple(
-            Finished(tuple(c), f, 0 if p.terminal else times - len(c) - f)
-            for p, c, f in zip(prefixes, candidates, failed, strict=True)
+                solution = self._joined(rollout, completion, shortened=each_tokens < full_tokens)
+                exhausted = exhausted or solution.finish_reason == "budget"
+                candidates[rollout.position].append(read_candidate(solution, self._question))
+        results = tuple(
+            PrefixRollouts(tuple(c), f, 0 if p.terminal else times - len(c) - f)
+            for p, c, f in zip(prefixes, candidates, num_failed, strict=True)
         )
-        return Rollouts(finished, sum(c.usage.completion_tokens for replies in made for c in replies), spent)
+        return RolloutBatch(results, sum(c.usage.completion_tokens for group in completions for c in group), exhausted)
 
-    def _affordable(self, begun: Sequence[_Begun], most: int, keep: int) -> tuple[dict[Prompt, list[_Begun]], int]:
-        """What the budget covers, by prompt, and the most tokens of each reply, of which `most` are wished."""
+    def _covered(
+        self, pending: Sequence[_PendingRollout], max_tokens: int, keep_tokens: int
+    ) -> tuple[dict[Prompt, list[_PendingRollout]], int]:
+        """The rollouts that the budget covers, by prompt, and the maximum tokens of each."""
         ledger = self._run.ledger
-        left, count = max(0.0, ledger.left("tokens") - keep), len(begun)
-        if left < count * most:
-            count, share = shared_out(left, count, most)
-            most = min(most, share) if count else most
-        asked: dict[Prompt, list[_Begun]] = {}
-        for one in begun[:count]:
-            prompt = self._continuations.prompt_after(one.before, one.before_ids)
-            if prompt not in asked and len(asked) >= ledger.left("calls"):
+        left, count = max(0.0, ledger.remaining("tokens") - keep_tokens), len(pending)
+        if left < count * max_tokens:
+            count, share = split_tokens(left, count, max_tokens)
+            max_tokens = min(max_tokens, share) if count else max_tokens
+        by_prompt: dict[Prompt, list[_PendingRollout]] = {}
+        for rollout in pending[:count]:
+            prompt = self._continuations.prompt_after(rollout.text, rollout.token_ids)
+            if prompt not in by_prompt and len(by_prompt) >= ledger.remaining("calls"):
                 break
-            asked.setdefault(prompt, []).append(one)
-        if begun and not asked:
-            self._run.note_limit(ledger.refuse("calls" if count else "tokens"))
-        return asked, most
+            by_prompt.setdefault(prompt, []).append(rollout)
+        if pending and not by_prompt:
+            self._run.record_limit(ledger.exceeded("calls" if count else "tokens"))
+        return by_prompt, max_tokens
 
-    def _request(self, prompt: Prompt, count: int, most: int) -> Request:
-        changed = {"max_tokens": most, "seed": self._continuations.seed(prompt)}
-        sampling = self._sampling.model_copy(update=changed)
-        return Request(prompt=prompt, sampling=sampling, samples=self._continuations.take(prompt, count))
+    def _request(self, prompt: Prompt, count: int, max_tokens: int) -> Request:
+        changes = {"max_tokens": max_tokens, "seed": self._continuations.seed(prompt)}
+        indices = self._continuations.take_indices(prompt, count)
+        return Request(prompt=prompt, sampling=self._sampling.model_copy(update=changes), sample_indices=indices)
 
-    def _whole(self, begun: _Begun, reply: Completion, *, short: bool) -> Completion:
-        """The reply with its beginning; a `short` one was given less than was wished."""
-        said = reply.text
-        if self._continuations.approximate(begun.before):
-            said = without_repeated(begun.prefix.steps, said)
-        cut = short and reply.finish_reason == "length"
-        reason = "budget" if cut or reply.finish_reason == "cancelled" else reply.finish_reason
-        return reply.model_copy(update={"text": begun.before + said, "finish_reason": reason})
+    def _joined(self, rollout: _PendingRollout, completion: Completion, *, shortened: bool) -> Completion:
+        """The completion with its prefix; a shortened one that met its limit was cut by the budget."""
+        text = completion.text
+        if self._continuations.is_approximate(rollout.text):
+            text = strip_repeated_steps(rollout.prefix.steps, text)
+        was_cut = shortened and completion.finish_reason == "length"
+        reason = "budget" if was_cut or completion.finish_reason == "cancelled" else completion.finish_reason
+        return completion.model_copy(update={"text": rollout.text + text, "finish_reason": reason})
 
-    def _as_it_is(self, prefix: Prefix) -> Candidate:
-        """A reply that has ended."""
+    def _as_candidate(self, prefix: Prefix) -> Candidate:
+        """A terminal prefix as a candidate."""
         return read_candidate(Completion(text=prefix.text, finish_reason="stop"), self._question)

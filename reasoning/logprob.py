@@ -12,15 +12,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..core.answer import Candidate, Solution
-from ..core.errors import LimitExceeded, UserError
-from ..core.events import CandidateFound
+from ..core.errors import BudgetExceeded, UserError
+from ..core.events import CandidateAdded
 from ..core.messages import Prompt, ScoredContinuation
-from ..core.question import Question
 from ..core.run import Run
+from ..core.types import Candidate, Question, Solution
 from ..serving.model import Feature
-from .answers.extraction import letter_of
-from .prompts import ask, history
+from .answers.extraction import option_letter
+from .prompts import conversation_text, question_prompt
 from .strategy import Models, Parameters, Stability
 
 CHAT = "chat"
@@ -102,42 +101,46 @@ class LogProb:
         prompt, continuations = self.spoken(question)
         try:
             scored = await models.main.score(prompt, continuations)
-        except LimitExceeded as e:
-            run.note_limit(e)
+        except BudgetExceeded as e:
+            run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
         scores = [self._score(s, text) for s, text in zip(scored, continuations, strict=True)]
         shares = softmax(scores)
         chosen = max(range(len(scores)), key=scores.__getitem__)
         for i in range(len(scores)):
-            run.emit(CandidateFound(index=i, answer=letter_of(i)))
+            run.emit(CandidateAdded(index=i, answer=option_letter(i)))
         return Solution(
             chosen=chosen,
             candidates=tuple(
-                Candidate(text=choice, answer=letter_of(i), score=scores[i], logprob=scored[i].logprob)
+                Candidate(text=choice, answer=option_letter(i), score=scores[i], logprob=scored[i].logprob)
                 for i, choice in enumerate(question.choices)
             ),
             confidence=shares[chosen],
             notes={
                 "probabilities": list(shares),
                 "tokens": [len(s.token_ids) for s in scored],
-                "greedy": [s.greedy for s in scored],
+                "greedy": [s.is_greedy for s in scored],
             },
         )
 
     def spoken(self, question: Question) -> tuple[Prompt, list[str]]:
         """What is put to the model, and how each choice continues it."""
         config = self.config
-        letters = [letter_of(i) for i in range(len(question.choices))]
+        letters = [option_letter(i) for i in range(len(question.choices))]
         if config.prompt == CHAT:
             if config.choices_as == "letter":
-                return ask(question, "Answer with the letter of the right choice.", system=config.system), letters
-            return ask(question.model_copy(update={"choices": ()}), system=config.system), list(question.choices)
+                return question_prompt(
+                    question, "Answer with the letter of the right choice.", system=config.system
+                ), letters
+            return question_prompt(question.model_copy(update={"choices": ()}), system=config.system), list(
+                question.choices
+            )
 
         asked = question.text
         if config.choices_as == "letter":
             asked = "\n".join([asked, *(f"{letter}) {c}" for letter, c in zip(letters, question.choices, strict=True))])
         documents = "".join(f"Document «{d.name}»:\n{d.text}\n\n" for d in question.documents)
-        before = f"{told}\n\n" if (told := history(question)) else ""
+        before = f"{told}\n\n" if (told := conversation_text(question)) else ""
         text = before + documents + PROMPTS.get(config.prompt, config.prompt).replace(_SLOT, asked)
         gap = "" if text[-1:].isspace() else " "
         return Prompt(text=text), [gap + c for c in (letters if config.choices_as == "letter" else question.choices)]

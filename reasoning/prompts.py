@@ -12,16 +12,15 @@ from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
-from ..core.messages import Message, Prompt
-from ..core.question import AnswerKind, Question
+from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, canonical_calls
 from ..core.run import Run
-from ..core.tools import TOOL_CHOICE_AUTO, canonical_calls
-from ..serving.decisions import keep, recall
-from ..serving.metered import MeteredModel
+from ..core.types import AnswerKind, Question
+from ..serving.metered.decisions import load_decision, save_decision
+from ..serving.metered.model import MeteredModel
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-THEREFORE = {
+ANSWER_TRIGGERS = {
     "choice": "Therefore, the letter of the right choice is (",
     "number": "Therefore, the answer (a number) is",
     "math": "Therefore, the answer is \\boxed{",
@@ -30,13 +29,13 @@ THEREFORE = {
 """Second prompt of two-stage zero-shot chain of thought, by kind of answer (Kojima et al. 2022, Appendix A.5)."""
 
 
-def ask(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
+def question_prompt(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
     """The question with its documents and choices, and an instruction behind it; the conversation stands before it.
 
         system      the conversation's system turns, and behind them the strategy's own system text
         …           its other turns, as they were
         user        documents, question, choices, instruction
-        …           what the question has led to since (`Question.since`)
+        …           what the question has led to since (`ScoredClaim.since`)
 
     The system turns of a conversation are one message at the head of the prompt, in their order, since few chat
     templates take others. Tools that are offered come with the prompt.
@@ -51,10 +50,10 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
     asked = _asked(question, instruction)
     if not (question.conversation or question.needs_tools):
         return Prompt.user(asked, system=system, prefix=prefix)
-    told = opening_system(question, system)
+    told = system_text(question, system)
     head = (Message(role="system", content=told),) if told else ()
     turns = (turn for turn in question.conversation if turn.role != "system")
-    since = (turn for turn in question.since if turn.role != "system")
+    since = (turn for turn in question.continuation if turn.role != "system")
     tools = question.offered_tools
     return Prompt(
         messages=(*head, *turns, Message(role="user", content=asked), *since),
@@ -64,13 +63,13 @@ def ask(question: Question, instruction: str = "", *, system: str = "", prefix: 
     )
 
 
-def opening_system(question: Question, system: str = "") -> str:
+def system_text(question: Question, system: str = "") -> str:
     """The system text of a prompt: what the conversation's system turns say, then the strategy's own text."""
-    turns = (*question.conversation, *question.since)
+    turns = (*question.conversation, *question.continuation)
     return "\n\n".join(text for text in (*(t.content for t in turns if t.role == "system"), system) if text)
 
 
-def as_problem(question: Question, asked: str | None = None) -> str:
+def question_text(question: Question, asked: str | None = None) -> str:
     """The question as one text, for what takes no turns: reward models, raw prompts.
 
     Args:
@@ -78,11 +77,11 @@ def as_problem(question: Question, asked: str | None = None) -> str:
         asked: How it is put; None is with its documents and choices. Without a conversation, nothing else is told.
     """
     told = _asked(question, "") if asked is None else asked
-    before, since = history(question), _told(question.since)
+    before, since = conversation_text(question), _told(question.continuation)
     return "\n\n".join(part for part in (before, f"User: {told}", since) if part) if before or since else told
 
 
-def history(question: Question) -> str:
+def conversation_text(question: Question) -> str:
     """The turns before the question as one text, a paragraph each, its speaker in front; empty if there are none."""
     return _told(question.conversation)
 
@@ -106,17 +105,17 @@ def _asked(question: Question, instruction: str) -> str:
     return "\n\n".join(parts)
 
 
-def asked_kind(question: Question) -> AnswerKind:
+def requested_kind(question: Question) -> AnswerKind:
     """The kind of answer that is asked for: a question with choices wants one of them, whatever else it says."""
     return "choice" if question.choices else question.kind
 
 
-def step_by_step(question: Question) -> str:
+def step_by_step_instruction(question: Question) -> str:
     """The trigger of zero-shot chain of thought, with the form of the answer where the kind asks for one.
 
     Differs: Kojima et al. (2022) ask for the answer in a second prompt; this asks for it at the end of the chain.
     """
-    kind = asked_kind(question)
+    kind = requested_kind(question)
     form = {
         "choice": 'and end with "The answer is" and the letter of the right choice.',
         "number": 'and end with "The answer is" and the number.',
@@ -128,13 +127,13 @@ def step_by_step(question: Question) -> str:
     return f"Let's work this out step by step {form}"
 
 
-def therefore(question: Question) -> str:
+def answer_trigger(question: Question) -> str:
     """What is put behind a chain of thought to get the answer out of it."""
-    kind = asked_kind(question)
-    return THEREFORE.get(kind, "Therefore, the answer is")
+    kind = requested_kind(question)
+    return ANSWER_TRIGGERS.get(kind, "Therefore, the answer is")
 
 
-def in_steps(question: Question) -> str:
+def steps_instruction(question: Question) -> str:
     """What asks for short steps with a blank line between them, so that a search can go on from each of them.
 
     Source: the form that step-level search and its reward models expect (Beeching, Tunstall, Rush 2024; Puri et al.
@@ -142,18 +141,18 @@ def in_steps(question: Question) -> str:
     """
     return (
         "Solve this in short numbered steps, with a blank line between one step and the next. "
-        f"End with a last step {last_step(question)}."
+        f"End with a last step {last_step_form(question)}."
     )
 
 
-def in_lines(question: Question) -> str:
+def lines_instruction(question: Question) -> str:
     """What asks for short steps of a line each, for models that leave no blank lines where they are asked to."""
-    return f"Solve this in short numbered steps, one line each. End with a last line {last_step(question)}."
+    return f"Solve this in short numbered steps, one line each. End with a last line {last_step_form(question)}."
 
 
-def last_step(question: Question) -> str:
+def last_step_form(question: Question) -> str:
     """What the last step of a solution in steps is to look like."""
-    kind = asked_kind(question)
+    kind = requested_kind(question)
     return {
         "choice": '"The answer is" and the letter of the right choice',
         "number": '"The answer is" and the number',
@@ -163,11 +162,11 @@ def last_step(question: Question) -> str:
 
 
 GAP = " […] "
-LEAST = 40
+MIN_KEPT_CHARS = 40
 """Fewest characters that a shortened text keeps."""
 
 
-def shortened(text: str, most: int) -> str:
+def truncate_middle(text: str, most: int) -> str:
     """A text of at most `most` characters: the longer one's beginning and end, a mark between the two.
 
     Args:
@@ -181,7 +180,7 @@ def shortened(text: str, most: int) -> str:
     return text[: kept - end] + GAP + (text[-end:] if end else "")
 
 
-async def fit(
+async def fit_prompt(
     model: MeteredModel,
     run: Run,
     make: Callable[[Sequence[str]], Prompt],
@@ -215,7 +214,7 @@ async def fit(
     what: dict[str, JsonValue] = {"fit": whole.model_dump(mode="json"), "reply_tokens": reply_tokens}
     found = fits(whole)
     if found is None:
-        kept = (await recall(run, model, what) or {}).get("kept")
+        kept = (await load_decision(run, model, what) or {}).get("kept")
         if not isinstance(kept, int):
             return whole, None
         return (_with(make, texts, kept), kept) if kept else (None, None)
@@ -223,14 +222,14 @@ async def fit(
         return whole, None
     # the most characters that fit, by bisection: `low` fits, `high` does not
     low, high = 0, max(map(len, texts))
-    if fits(_with(make, texts, LEAST)):
-        low = LEAST
+    if fits(_with(make, texts, MIN_KEPT_CHARS)):
+        low = MIN_KEPT_CHARS
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(_with(make, texts, middle)) else (low, middle)
-    await keep(run, model, what, {"kept": low})
+    await save_decision(run, model, what, {"kept": low})
     return (_with(make, texts, low), low) if low else (None, None)
 
 
 def _with(make: Callable[[Sequence[str]], Prompt], texts: Sequence[str], most: int) -> Prompt:
-    return make([shortened(text, most) for text in texts])
+    return make([truncate_middle(text, most) for text in texts])

@@ -352,7 +352,7 @@ _LABEL = re.compile(
 _BLANKS = re.compile(r"\s+")
 
 
-def normal_step(text: str) -> str:
+def normalize_step(text: str) -> str:
     """The form by which siblings are compared: NFKC, blanks collapsed, a label such as "Step 3:" gone.
 
     Source: A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) leaves this open; the form is ours.
@@ -362,7 +362,7 @@ def normal_step(text: str) -> str:
     return form[label.end() :] if label else form
 
 
-def without_repeated(steps: Sequence[str], text: str) -> str:
+def strip_repeated_steps(steps: Sequence[str], text: str) -> str:
     """A text without the steps that it says again before it goes on.
 
     A model that cannot be given the beginning of its reply is asked to go on from it, and may repeat all of it or its
@@ -413,7 +413,7 @@ _MARK = re.compile(
 )
 
 
-def is_open(text: str) -> bool:
+def is_inside_block(text: str) -> bool:
     """Whether a text ends inside fenced code or a displayed formula.
 
     Marks of formulas inside code mean nothing, and a fence inside a formula shows that the formula's mark was a stray
@@ -449,7 +449,7 @@ def is_open(text: str) -> bool:
     return fence is not None or any(len(text) - at <= FORMULA_CHARS for at in begun)
 
 
-def first_boundary(text: str, delimiter: str, before: str = "") -> int | None:
+def find_boundary(text: str, delimiter: str, before: str = "") -> int | None:
     """Where the first delimiter begins that lies in nothing which must not be cut; None if there is none.
 
     Args:
@@ -459,7 +459,7 @@ def first_boundary(text: str, delimiter: str, before: str = "") -> int | None:
     """
     at = text.find(delimiter, len(text) - len(text.lstrip()))
     while at >= 0:
-        if not is_open(before + text[:at]):
+        if not is_inside_block(before + text[:at]):
             return at
         at = text.find(delimiter, at + 1)
     return None

@@ -18,21 +18,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..core.answer import Candidate
 from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, Prompt, Request, SamplingParams
-from ..core.question import Question
 from ..core.run import Run
-from ..serving.metered import MeteredModel
-from ..serving.rewards import sigmoid
-from .answers.normalization import read
-from .candidates import shown_text
-from .prompts import ask, fit
+from ..core.types import Candidate, Question
+from ..serving.metered.model import MeteredModel
+from ..serving.rewards.model import sigmoid
+from .answers.normalization import visible_text
+from .candidates import text_with_calls
+from .prompts import fit_prompt, question_prompt
 
-TOP = 20
+TOP_LOGPROBS = 20
 """Alternatives of the verdict's token that are looked at."""
-LEAST_TOP = 5
+MIN_TOP_LOGPROBS = 5
 """With fewer alternatives shown, verdicts are sampled instead."""
-LEAST_COVERAGE = 0.5
+MIN_COVERAGE = 0.5
 """Least probability of yes and no together; below, the model did not answer the question."""
 TAIL_CHARS = 2000
 """How much of the end of a response that is nothing but a thought is shown."""
@@ -49,7 +48,7 @@ _UNFINISHED = (
 )
 
 
-class Requests(Frozen):
+class EvaluationPrompts(Frozen):
     """What is asked about a response. `{yes}` and `{no}` stand for the words of the verdict.
 
     Attributes:
@@ -77,7 +76,7 @@ class Requests(Frozen):
         return restart, right
 
 
-class Evaluating(Frozen):
+class EvaluationConfig(Frozen):
     """How responses are evaluated.
 
     Attributes:
@@ -95,15 +94,15 @@ class Evaluating(Frozen):
     verdicts: Annotated[int, Field(ge=1, le=100)] = 8
     opening: str = "Answer:"
     system: str = ""
-    requests: Requests = Requests()
+    requests: EvaluationPrompts = EvaluationPrompts()
 
     @property
-    def calibrated(self) -> bool:
+    def is_calibrated(self) -> bool:
         """Whether alpha and beta were fitted."""
         return (self.alpha, self.beta) != (0.0, 1.0)
 
 
-class Evaluation(Frozen):
+class SelfEvaluation(Frozen):
     """What a model thinks of one of its responses.
 
     Attributes:
@@ -150,14 +149,16 @@ class SelfEvaluator:
         evaluating: How.
     """
 
-    def __init__(self, model: MeteredModel, question: Question, run: Run, evaluating: Evaluating | None = None) -> None:
+    def __init__(
+        self, model: MeteredModel, question: Question, run: Run, evaluating: EvaluationConfig | None = None
+    ) -> None:
         self._model = model
         self._run = run
-        self._evaluating = evaluating or Evaluating()
-        self._asked = ask(question, system=self._evaluating.system)
+        self._evaluating = evaluating or EvaluationConfig()
+        self._asked = question_prompt(question, system=self._evaluating.system)
         self._priors: dict[bool, float | None] = {}
 
-    async def evaluate(self, responses: Sequence[str], *, unfinished: bool = False) -> list[Evaluation | None]:
+    async def evaluate(self, responses: Sequence[str], *, unfinished: bool = False) -> list[SelfEvaluation | None]:
         """Ask about responses.
 
         Args:
@@ -169,7 +170,7 @@ class SelfEvaluator:
             or the model's verdict is neither yes nor no.
 
         Raises:
-            LimitExceeded: The requests do not fit the budget.
+            BudgetExceeded: The requests do not fit the budget.
             BackendError: Nothing could be asked at all.
         """
         shown = [_shown(response) for response in responses]
@@ -180,7 +181,7 @@ class SelfEvaluator:
                 prompts[text] = pair
         if not prompts:
             return [None] * len(responses)
-        sampled = not reads_verdicts(self._model)
+        sampled = not has_verdict_distribution(self._model)
         bare = None if sampled or unfinished in self._priors else await self._prompts("", unfinished)
         asked = [*prompts.values(), *([] if bare is None else [bare])]
         flat = [prompt for pair in asked for prompt in pair]
@@ -196,7 +197,7 @@ class SelfEvaluator:
 
     async def qualities(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """`q` of whole candidates; None where there is no signal. Raises as `evaluate`."""
-        made = await self.evaluate([shown_text(candidate) for candidate in candidates])
+        made = await self.evaluate([text_with_calls(candidate) for candidate in candidates])
         return [None if evaluation is None else evaluation.q for evaluation in made]
 
     async def _prompts(self, response: str, unfinished: bool) -> tuple[Prompt, Prompt] | None:
@@ -215,7 +216,7 @@ class SelfEvaluator:
                     tools=self._asked.tools,  # shown, and not to be called: a verdict is wanted
                 )
 
-            prompt, _ = await fit(self._model, self._run, make, [response], _VERDICT_TOKENS)
+            prompt, _ = await fit_prompt(self._model, self._run, make, [response], _VERDICT_TOKENS)
             if prompt is None:
                 return None
             made.append(prompt)
@@ -223,9 +224,9 @@ class SelfEvaluator:
 
     async def _read(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
         """Log-odds and coverage of each verdict, from the distribution of its first token."""
-        top = min(TOP, self._model.capabilities.top_logprobs)
+        top = min(TOP_LOGPROBS, self._model.capabilities.top_logprobs)
         words = self._evaluating.requests.yes, self._evaluating.requests.no
-        return [read_verdict(told, *words) for told in await self._model.next_token(prompts, top)]
+        return [verdict_from_distribution(told, *words) for told in await self._model.next_token(prompts, top)]
 
     async def _sample(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
         """The same, from sampled verdicts."""
@@ -234,34 +235,34 @@ class SelfEvaluator:
         )
         replies = await self._model.generate([Request(prompt=prompt, sampling=sampling) for prompt in prompts])
         words = self._evaluating.requests.yes, self._evaluating.requests.no
-        return [count_verdicts(reply, *words) for reply in replies]
+        return [verdict_from_samples(reply, *words) for reply in replies]
 
     def _evaluation(
         self, restart: tuple[float, float], right: tuple[float, float], prior: float | None, sampled: bool
-    ) -> Evaluation | None:
+    ) -> SelfEvaluation | None:
         coverage = min(restart[1], right[1])
-        if coverage < LEAST_COVERAGE:
+        if coverage < MIN_COVERAGE:
             return None
         evaluating = self._evaluating
         v = (right[0] - restart[0]) / 2 - (prior or 0.0)
-        return Evaluation(
+        return SelfEvaluation(
             restart=restart[0],
             right=right[0],
             coverage=min(1.0, coverage),
             prior=prior,
             v=v,
             q=sigmoid(evaluating.alpha + evaluating.beta * v),
-            calibrated=evaluating.calibrated,
+            calibrated=evaluating.is_calibrated,
             sampled=sampled,
         )
 
 
-def reads_verdicts(model: MeteredModel) -> bool:
+def has_verdict_distribution(model: MeteredModel) -> bool:
     """Whether a model shows enough of the next token's distribution that no verdict has to be sampled."""
-    return model.capabilities.top_logprobs >= LEAST_TOP
+    return model.capabilities.top_logprobs >= MIN_TOP_LOGPROBS
 
 
-def read_verdict(told: NextTokenDistribution, yes: str = "Yes", no: str = "No") -> tuple[float, float]:
+def verdict_from_distribution(told: NextTokenDistribution, yes: str = "Yes", no: str = "No") -> tuple[float, float]:
     """Log-odds of yes against no in a distribution, and the probability of the two together.
 
     All spellings of a word are summed: case, blanks and marks around it, and its beginning where that is not the
@@ -289,7 +290,7 @@ def read_verdict(told: NextTokenDistribution, yes: str = "Yes", no: str = "No") 
     return sums[yes] - sums[no], coverage
 
 
-def count_verdicts(sampled: Sequence[Completion], yes: str = "Yes", no: str = "No") -> tuple[float, float]:
+def verdict_from_samples(sampled: Sequence[Completion], yes: str = "Yes", no: str = "No") -> tuple[float, float]:
     """Log-odds `ln((yes + 1/2) / (no + 1/2))` of sampled verdicts, and the share of them that are yes or no.
 
     Returns:
@@ -311,7 +312,7 @@ def _meant(token: str, yes: str, no: str) -> str | None:
 
 
 def _prior(restart: tuple[float, float], right: tuple[float, float]) -> float | None:
-    return None if min(restart[1], right[1]) < LEAST_COVERAGE else (right[0] - restart[0]) / 2
+    return None if min(restart[1], right[1]) < MIN_COVERAGE else (right[0] - restart[0]) / 2
 
 
 def _logsumexp(logprobs: Sequence[float]) -> float:
@@ -321,4 +322,4 @@ def _logsumexp(logprobs: Sequence[float]) -> float:
 
 def _shown(response: str) -> str:
     """The response without its thoughts; of one that is nothing else, the end of the thought."""
-    return read(response).text.strip() or response.strip()[-TAIL_CHARS:]
+    return visible_text(response).text.strip() or response.strip()[-TAIL_CHARS:]

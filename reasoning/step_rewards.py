@@ -1,25 +1,11 @@
-"""`StepReward`: what a search over steps scores with, whatever it is; and what all of them have in common.
+"""Step rewards: what a search over steps scores prefixes with.
 
-| source | a prefix's score |
-| --- | --- |
-| `process_rewards.ByRewardModel` | what a reward model gives its steps: trained on steps, on outcomes, or a judge |
-| `exact_rewards.ByArithmetic` | the share of its calculations that are right |
-| `outcome_rewards.ByRollouts` | how often it leads to the answer that most rollouts reach, or a scorer of replies |
-| `likelihood_rewards.ByLogprob` | the mean probability of its tokens: how sure the model is, not how right it is |
-
-Scores of prefixes by a reward model.
-
-Scores of prefixes by what becomes of them: they are finished some times over.
-
-Source: the idea of scoring a step by rollouts is that of Wang et al., "Math-Shepherd" (ACL 2024, arXiv:2312.08935),
-section 3.3. Differs: there the right answer is known; here the answer that most rollouts reach stands for it, or a
-given scorer judges each finished reply.
-
-Scores of prefixes by how likely the model found its own words: the fallback where nothing else can score.
-
-Scores of prefixes by an exact verifier: the arithmetic that they do.
-
-What a search over steps scores with: which sources a strategy's parameters name, and several of them as one.
+| source | step reward | score of a prefix |
+| --- | --- | --- |
+| reward, judge | `ModelStepReward` | a reward model's scores of its steps: trained on steps or outcomes, or a judge |
+| arithmetic | `ArithmeticStepReward` | share of its calculations that are right |
+| rollouts | `RolloutStepReward` | share of its rollouts that reach the majority's answer, or a mean of a given scorer |
+| logprob | `LogprobStepReward` | mean probability of its tokens: how certain the model is, not how right |
 """
 
 from __future__ import annotations
@@ -33,45 +19,44 @@ from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field, JsonValue, field_validator
 
-from ..core.answer import Candidate
-from ..core.errors import CapabilityMissing, LimitExceeded, UserError
+from ..core.errors import CapabilityMissing, BudgetExceeded, UserError
 from ..core.events import StrategyNote
 from ..core.messages import Prompt
-from ..core.question import Question
 from ..core.run import Run
-from ..serving.metered_rewards import MeteredReward
-from ..serving.rewards import Aggregation, StepScores, Which, as_one_step, count_passes
+from ..core.types import Candidate, Question
+from ..serving.metered.scorers import MeteredReward
+from ..serving.rewards.model import Aggregation, StepScores, StepSelection, as_one_step, count_passes
 from .answers.equivalence import Equivalence
 from .arithmetic import check_arithmetic
-from .continuations import Finisher, Prefix
+from .continuations import Prefix, RolloutSampler
 from .strategy import Models, Parameters
 from .voting.answer_classes import AnswerLabels
 
 
 class StepReward(Protocol):
-    """Scores the beginnings of solutions."""
+    """Scores prefixes of solutions."""
 
     @property
     def name(self) -> str:
-        """What scores, as it stands in the record of a run."""
+        """Name in the record of a run."""
 
     @property
-    def spent(self) -> bool:
-        """Whether a budget has kept something from being scored."""
+    def budget_exhausted(self) -> bool:
+        """Whether a budget has kept a prefix from being scored."""
 
     @property
-    def passes(self) -> int:
-        """Prefixes scored anew so far; what a source has remembered is not scored again."""
+    def num_passes(self) -> int:
+        """Prefixes scored so far; cached scores do not count."""
 
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
-        """Score the beginnings of solutions to one problem, as one batch.
+        """Score prefixes of solutions to one problem, as one batch.
 
         Args:
             problem: The problem's text.
-            prefixes: Each the texts of its steps, in order; a `Prefix` also says how they were generated.
-            aggregate: How the values of steps become one.
+            prefixes: Each the texts of its steps, in order; a `Prefix` also carries how they were generated.
+            aggregate: How the scores of steps become one.
 
         Returns:
             A score in [0, 1] for each prefix, in order; None for one that could not be scored, for one without steps,
@@ -82,52 +67,51 @@ class StepReward(Protocol):
         """
 
 
-Known = tuple[str, Hashable, Aggregation]
-"""Problem, what is scored, and aggregation."""
+CacheKey = tuple[str, Hashable, Aggregation]
+"""Problem, identity of the prefix, and aggregation."""
 
 
-class Remembering(ABC):
-    """A source that scores nothing twice within its run, and says in the trace what scored how many.
+class CachedStepReward(ABC):
+    """A step reward that scores nothing twice within its run, and emits what it scored.
 
     Args:
-        name: What scores.
+        name: Name in the record of a run.
         run: The run.
     """
 
     def __init__(self, name: str, run: Run) -> None:
         self.name = name
-        self.spent = False
-        self.passes = 0
+        self.budget_exhausted = False
+        self.num_passes = 0
         self._run = run
-        self._known: dict[Known, float | None] = {}
+        self._cache: dict[CacheKey, float | None] = {}
 
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
-        """See `StepReward.score`."""
-        keys: list[Known] = [(problem, self._same(prefix), aggregate) for prefix in prefixes]
-        fresh: dict[Known, Sequence[str]] = {}
+        keys: list[CacheKey] = [(problem, self._prefix_identity(prefix), aggregate) for prefix in prefixes]
+        missing: dict[CacheKey, Sequence[str]] = {}
         for key, prefix in zip(keys, prefixes, strict=True):
-            if key not in self._known and any(step.strip() for step in prefix):
-                fresh.setdefault(key, prefix)
-        if fresh:
-            made = await self._score(problem, list(fresh.values()), aggregate)
-            scored = list(fresh)
-            self._known.update({scored[i]: value for i, value in made.items()})
-        scores = [self._known.get(key) for key in keys]
+            if key not in self._cache and any(step.strip() for step in prefix):
+                missing.setdefault(key, prefix)
+        if missing:
+            values = await self._score(problem, list(missing.values()), aggregate)
+            order = list(missing)
+            self._cache.update({order[i]: value for i, value in values.items()})
+        scores = [self._cache.get(key) for key in keys]
         data: dict[str, JsonValue] = {
             "by": self.name,
             "aggregate": aggregate,
             "prefixes": len(prefixes),
-            "fresh": len(fresh),
+            "computed": len(missing),
             "unscored": sum(score is None for score in scores),
             "scores": list(scores),
         }
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="prefixes.scored", data=data))
         return scores
 
-    def _same(self, prefix: Sequence[str]) -> Hashable:
-        """What makes two prefixes one: by default their texts, and whether they are whole replies."""
+    def _prefix_identity(self, prefix: Sequence[str]) -> Hashable:
+        """What makes two prefixes equal: by default their texts, and whether they are complete solutions."""
         return tuple(prefix), isinstance(prefix, Prefix) and prefix.terminal
 
     @abstractmethod
@@ -137,23 +121,23 @@ class Remembering(ABC):
         """Score prefixes that are all different and have steps.
 
         Returns:
-            By position the score, None for one that cannot be scored; those that the budget did not cover are left out
-            and may be asked for again.
+            The score by position, None for one that cannot be scored; those that the budget did not cover are missing
+            and may be requested again.
         """
 
 
-def aggregated(values: Sequence[float], aggregate: Aggregation) -> float:
-    """The values of steps as one; "model" is that of the whole, which is all there is then.
+def aggregate_scores(values: Sequence[float], aggregate: Aggregation) -> float:
+    """The scores of steps as one; "model" is the last, which is the only score of a complete prefix.
 
     Args:
         values: In [0, 1], at least one.
-        aggregate: How.
+        aggregate: The aggregation.
 
     Raises:
         UserError: There is no value, or no such aggregation.
     """
     if not values:
-        raise UserError("no step has a value that could be aggregated")
+        raise UserError("there are no step scores to aggregate")
     match aggregate:
         case "last" | "model":
             return values[-1]
@@ -164,172 +148,172 @@ def aggregated(values: Sequence[float], aggregate: Aggregation) -> float:
         case "mean":
             return math.fsum(values) / len(values)
         case _:
-            raise UserError(f"no aggregation of step scores is called {aggregate!r}")
+            raise UserError(f"there is no aggregation of step scores {aggregate!r}")
 
 
-Steps = tuple[str, ...]
+class ModelStepReward(CachedStepReward):
+    """A reward model's scores of the steps: trained on steps or outcomes, or a judge.
 
-
-class ByRewardModel(Remembering):
-    """A reward model's opinion of the steps: trained on steps or outcomes, or a judge.
-
-    A model that takes a pass for each step is asked about the last step of each prefix alone, and what an aggregation
-    needs of the steps before is what it said of those prefixes; so every prefix takes one pass, whatever the
-    aggregation. Where the budget does not cover all, the first ones are scored.
+    A model that takes a pass for each step scores only the last step of each prefix, and what an aggregation needs of
+    the earlier steps is the score of those prefixes; so every prefix takes one pass, whatever the aggregation. If the
+    budget does not cover all, the first ones are scored.
 
     Args:
         reward: The reward model.
         run: The run that pays.
-        asked: The problem as it was put to the model that wrote the steps. A judge is told it so, for then it reads
-            what that model has in its cache.
+        prompt_text: The problem as the model that wrote the steps got it. A judge gets the same text, so that it
+            matches what that model has in its cache.
     """
 
-    def __init__(self, reward: MeteredReward, run: Run, asked: str | None = None) -> None:
+    def __init__(self, reward: MeteredReward, run: Run, prompt_text: str | None = None) -> None:
         super().__init__(f"{reward.capabilities.kind} reward model {reward.name}", run)
         self._reward = reward
-        self._asked = asked if reward.capabilities.kind == "judge" else None
-        self._told: dict[tuple[str, Steps], float | None] = {}
-        """Log-odds of the last step of a prefix; None where it could not be had."""
+        self._prompt_text = prompt_text if reward.capabilities.kind == "judge" else None
+        self._last_step_odds: dict[tuple[str, tuple[str, ...]], float | None] = {}
+        """Log-odds of the last step of a prefix; None if it could not be scored."""
 
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
-        problem = problem if self._asked is None else self._asked
+        problem = problem if self._prompt_text is None else self._prompt_text
         cleaned = [tuple(text for step in prefix if (text := step.strip())) for prefix in prefixes]
         if aggregate == "model":
-            made = await self._made(problem, [(as_one_step(steps),) for steps in cleaned], "last")
+            results = await self._step_scores(problem, [(as_one_step(steps),) for steps in cleaned], "last")
         elif self._reward.capabilities.one_pass and aggregate != "last":
-            made = await self._made(problem, cleaned, "all")
+            results = await self._step_scores(problem, cleaned, "all")
         else:
-            return await self._by_last_steps(problem, cleaned, aggregate)
+            return await self._score_last_steps(problem, cleaned, aggregate)
         return {
-            i: scores.value(aggregate) if scores.ok else None for i, scores in enumerate(made) if scores is not None
+            i: scores.value(aggregate) if scores.ok else None for i, scores in enumerate(results) if scores is not None
         }
 
-    async def _by_last_steps(
-        self, problem: str, prefixes: Sequence[Steps], aggregate: Aggregation
+    async def _score_last_steps(
+        self, problem: str, prefixes: Sequence[tuple[str, ...]], aggregate: Aggregation
     ) -> dict[int, float | None]:
-        def parts(steps: Steps) -> list[Steps]:
+        def parts(steps: tuple[str, ...]) -> list[tuple[str, ...]]:
             return [steps] if aggregate == "last" else [steps[:end] for end in range(1, len(steps) + 1)]
 
-        wanted = list(dict.fromkeys(p for steps in prefixes for p in parts(steps) if (problem, p) not in self._told))
-        for part, scores in zip(wanted, await self._made(problem, wanted, "last"), strict=True):
+        odds = self._last_step_odds
+        missing = list(dict.fromkeys(p for steps in prefixes for p in parts(steps) if (problem, p) not in odds))
+        for part, scores in zip(missing, await self._step_scores(problem, missing, "last"), strict=True):
             if scores is not None:
-                self._told[problem, part] = scores.log_odds[-1] if scores.ok else None
-        found: dict[int, float | None] = {}
+                odds[problem, part] = scores.log_odds[-1] if scores.ok else None
+        values: dict[int, float | None] = {}
         for i, steps in enumerate(prefixes):
-            needed = [(problem, part) for part in parts(steps)]
-            if all(key in self._told for key in needed):
-                odds = [self._told[key] for key in needed]
-                known = tuple(x for x in odds if x is not None)
-                found[i] = StepScores(log_odds=known).value(aggregate) if len(known) == len(odds) else None
-        return found
+            keys = [(problem, part) for part in parts(steps)]
+            if all(key in odds for key in keys):
+                known = tuple(x for key in keys if (x := odds[key]) is not None)
+                values[i] = StepScores(log_odds=known).value(aggregate) if len(known) == len(keys) else None
+        return values
 
-    async def _made(self, problem: str, solutions: Sequence[Steps], which: Which) -> list[StepScores | None]:
+    async def _step_scores(
+        self, problem: str, solutions: Sequence[tuple[str, ...]], which: StepSelection
+    ) -> list[StepScores | None]:
         """Scores of solutions; None for those that the budget does not cover."""
         if not solutions:
             return []
         one_pass, ledger = self._reward.capabilities.one_pass, self._run.ledger
 
-        def too_dear(count: int) -> bool:
+        def is_over_budget(count: int) -> bool:
             passes = count_passes(one_pass, solutions[:count], which)
-            limited = self._run.config.budget.usd is not None
-            usd = self._reward.most_usd(problem, solutions[:count], which) if limited else 0.0
-            return passes > ledger.left("reward_calls") or usd > ledger.left("usd")
+            is_limited = self._run.config.budget.usd is not None
+            usd = self._reward.max_usd(problem, solutions[:count], which) if is_limited else 0.0
+            return passes > ledger.remaining("reward_calls") or usd > ledger.remaining("usd")
 
-        # the most that fit: both amounts grow with the count
-        count = bisect_right(range(1, len(solutions) + 1), False, key=too_dear)
+        # the largest count that fits: both amounts grow with it
+        count = bisect_right(range(1, len(solutions) + 1), False, key=is_over_budget)
         try:
-            told = await self._reward.score_steps(problem, solutions[: max(1, count)], which)
-        except LimitExceeded as e:
-            self._run.note_limit(e)
-            self.spent = True
+            results = await self._reward.score_steps(problem, solutions[: max(1, count)], which)
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            self.budget_exhausted = True
             return [None] * len(solutions)
-        paid = [None if _unpaid(scores) else scores for scores in told]
-        self.passes += sum(scores.passes for scores in paid if scores is not None and scores.ok)
-        if len(told) < len(solutions) or None in paid:
-            self._run.note_limit(ledger.refuse("reward_calls" if self._run.config.budget.usd is None else "usd"))
-            self.spent = True
-        return [*paid, *([None] * (len(solutions) - len(told)))]
+        paid = [None if _was_over_budget(scores) else scores for scores in results]
+        self.num_passes += sum(scores.passes for scores in paid if scores is not None and scores.ok)
+        if len(results) < len(solutions) or None in paid:
+            self._run.record_limit(ledger.exceeded("reward_calls" if self._run.config.budget.usd is None else "usd"))
+            self.budget_exhausted = True
+        return [*paid, *([None] * (len(solutions) - len(results)))]
 
 
-def _unpaid(scores: StepScores) -> bool:
-    """Whether a replay tells that the recorded run could not pay for this one."""
-    return scores.failure is not None and scores.failure.code == LimitExceeded.code
+def _was_over_budget(scores: StepScores) -> bool:
+    """Whether a replay reports that the recorded run could not pay for this one."""
+    return scores.failure is not None and scores.failure.code == BudgetExceeded.code
 
 
-Scorer = Callable[[Candidate], float]
-"""Judges a finished reply: a number in [0, 1]."""
+CandidateScorer = Callable[[Candidate], float]
+"""Scores a complete solution: a number in [0, 1]."""
 
 
-class ByRollouts(Remembering):
+class RolloutStepReward(CachedStepReward):
     """The share of a prefix's rollouts that reach the answer of the majority.
 
     The majority is that of all rollouts of the run so far, those of this call included; of equals, the answer reached
-    first. A rollout without an answer agrees with nobody. A prefix that has ended is its own only rollout. What is once
-    scored keeps its score, though the majority may move. The aggregation means nothing here, since a prefix has one
-    value.
+    first. A rollout without an answer agrees with none. A terminal prefix is its own only rollout. A score never
+    changes, though the majority may. The aggregation has no effect, since a prefix has one value.
+
+    Source: scoring a step by rollouts is the idea of Wang et al., "Math-Shepherd" (ACL 2024, arXiv:2312.08935), section
+    3.3. Differs: there the right answer is known; here the majority answer stands in for it, or a given scorer judges
+    each complete solution.
 
     Args:
-        finisher: Finishes prefixes.
-        question: What is answered.
+        sampler: Completes prefixes.
+        question: The question.
         run: The run that pays.
         times: Rollouts of each prefix.
-        scorer: Judges each finished reply in place of the majority; a prefix's score is then the mean.
-        delimiter: Between the steps of a prefix that is given as texts alone.
+        scorer: Scores each complete solution in place of the majority; a prefix's score is then the mean.
+        delimiter: Delimiter of the steps of a prefix that is given as texts only.
     """
 
     def __init__(
         self,
-        finisher: Finisher,
+        sampler: RolloutSampler,
         question: Question,
         run: Run,
         *,
         times: int = 4,
-        scorer: Scorer | None = None,
+        scorer: CandidateScorer | None = None,
         delimiter: str = "\n\n",
     ) -> None:
         by = "agreement with the majority of" if scorer is None else "a scorer of"
         super().__init__(f"{by} rollouts, {times} each", run)
-        self._finisher, self._times, self._scorer, self._delimiter = finisher, times, scorer, delimiter
+        self._sampler, self._times, self._scorer, self._delimiter = sampler, times, scorer, delimiter
         self._labels = AnswerLabels(question)
         self._counts: Counter[int] = Counter()
         self.tokens = 0
-        """Tokens that the rollouts took."""
+        """Generated tokens of the rollouts."""
 
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
-        begun = [p if isinstance(p, Prefix) else Prefix.of_steps(p, self._delimiter) for p in prefixes]
-        made = await self._finisher.finish(begun, self._times)
-        self.tokens += made.tokens
-        self.spent = self.spent or made.spent
-        covered = {i: f for i, f in enumerate(made.finished) if f.candidates or not f.unasked}
-        self.passes += len(covered)
+        given = [p if isinstance(p, Prefix) else Prefix.from_steps(p, self._delimiter) for p in prefixes]
+        batch = await self._sampler.finish(given, self._times)
+        self.tokens += batch.tokens
+        self.budget_exhausted = self.budget_exhausted or batch.budget_exhausted
+        covered = {i: r for i, r in enumerate(batch.prefixes) if r.candidates or not r.num_skipped}
+        self.num_passes += len(covered)
         if self._scorer is not None:
             scorer = self._scorer
-            judged = {i: [scorer(c) for c in f.candidates] for i, f in covered.items()}
-            return {i: math.fsum(values) / len(values) if values else None for i, values in judged.items()}
+            scored = {i: [scorer(c) for c in r.candidates] for i, r in covered.items()}
+            return {i: math.fsum(values) / len(values) if values else None for i, values in scored.items()}
         async with Equivalence() as equivalence:
             labels = {
-                i: [await self._labels.label(c.answer, equivalence) for c in f.candidates] for i, f in covered.items()
+                i: [await self._labels.label(c.answer, equivalence) for c in r.candidates] for i, r in covered.items()
             }
-        self._counts.update(label for found in labels.values() for label in found if label is not None)
-        most = max(sorted(self._counts), key=self._counts.__getitem__, default=None)
+        self._counts.update(label for group in labels.values() for label in group if label is not None)
+        majority = max(sorted(self._counts), key=self._counts.__getitem__, default=None)
         return {
-            i: sum(label is not None and label == most for label in found) / len(found) if found else None
-            for i, found in labels.items()
+            i: sum(label is not None and label == majority for label in group) / len(group) if group else None
+            for i, group in labels.items()
         }
 
 
-class ByLogprob(Remembering):
+class LogprobStepReward(CachedStepReward):
     """The exponential of a step's mean log-probability: the geometric mean of its tokens' probabilities.
 
-    A search's h is then `1 - exp(mean logprob)`. It is a weak signal: it says how sure the model is of its words, not
-    whether they are true. Only a `Prefix` whose log-probabilities are known can be scored. With aggregation "model" the
-    mean is over all tokens of the prefix.
-
-    Source: the last resort of step-level search where no reward model is to be had.
+    A search's h is then `1 - exp(mean logprob)`. It is a weak signal, the fallback without a reward model: it measures
+    how certain the model is of its words, not whether they are true. Only a `Prefix` with known log-probabilities can
+    be scored. With aggregation "model" the mean is over all tokens of the prefix.
 
     Args:
         run: The run.
@@ -338,18 +322,18 @@ class ByLogprob(Remembering):
     def __init__(self, run: Run) -> None:
         super().__init__("mean log-probability of the model's own words", run)
 
-    def _same(self, prefix: Sequence[str]) -> Hashable:
-        """The same words may have been other tokens."""
+    def _prefix_identity(self, prefix: Sequence[str]) -> Hashable:
+        """Equal words may have been different tokens."""
         return (prefix.logprobs, prefix.lengths) if isinstance(prefix, Prefix) else None
 
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
-        self.passes += len(prefixes)
-        return {i: _value(prefix, aggregate) for i, prefix in enumerate(prefixes)}
+        self.num_passes += len(prefixes)
+        return {i: _mean_probability(prefix, aggregate) for i, prefix in enumerate(prefixes)}
 
 
-def _value(prefix: Sequence[str], aggregate: Aggregation) -> float | None:
+def _mean_probability(prefix: Sequence[str], aggregate: Aggregation) -> float | None:
     if not isinstance(prefix, Prefix) or len(prefix.logprobs) != len(prefix.lengths) or not prefix.lengths:
         return None
     known = [(p, n) for p, n in zip(prefix.logprobs, prefix.lengths, strict=True) if p is not None and n > 0]
@@ -361,14 +345,14 @@ def _value(prefix: Sequence[str], aggregate: Aggregation) -> float | None:
         return None
     if aggregate == "model":
         known = [(math.fsum(p for p, _ in known), sum(n for _, n in known))]
-    return aggregated([min(1.0, math.exp(p / n)) for p, n in known], aggregate)
+    return aggregate_scores([min(1.0, math.exp(p / n)) for p, n in known], aggregate)
 
 
-class ByArithmetic(Remembering):
+class ArithmeticStepReward(CachedStepReward):
     """The share of right ones among a step's calculations (see `check_arithmetic`).
 
-    Steps that calculate nothing have no value and are passed over: "last" is the last step that does. A prefix without
-    any gets `unknown`: nothing speaks for it, and nothing against it.
+    Steps that calculate nothing have no value and are skipped: "last" is the last step that does. A prefix without any
+    gets `unknown`.
 
     Args:
         run: The run.
@@ -383,7 +367,7 @@ class ByArithmetic(Remembering):
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
-        self.passes += len(prefixes)
+        self.num_passes += len(prefixes)
         return {i: self._value(prefix, aggregate) for i, prefix in enumerate(prefixes)}
 
     def _value(self, prefix: Sequence[str], aggregate: Aggregation) -> float | None:
@@ -393,119 +377,118 @@ class ByArithmetic(Remembering):
         if not shares:
             return self._unknown
         if self._strict:
-            shares = [0.0 if check.any_wrong else share for check, share in zip(checks, shares, strict=True)]
-        return aggregated(shares, aggregate)
+            shares = [0.0 if check.has_wrong else share for check, share in zip(checks, shares, strict=True)]
+        return aggregate_scores(shares, aggregate)
 
 
-Source = Literal["reward", "judge", "arithmetic", "rollouts", "logprob"]
-SOURCES: tuple[str, ...] = get_args(Source)
+class ProductStepReward:
+    """The product of several step rewards, so that each can reject a step.
 
-
-class StepScoring(Parameters):
-    """Parameters of every strategy that scores steps."""
-
-    score: Annotated[
-        str,
-        Field(description="what scores steps: auto, or reward, judge, arithmetic, rollouts, logprob, joined by +"),
-    ] = "auto"
-    aggregate: Annotated[
-        Aggregation, Field(description="a prefix's step scores as one number: last, min, prod, mean or model")
-    ] = "last"
-    rollouts: Annotated[int, Field(ge=1, le=64, description="how often each prefix is finished, for rollouts")] = 4
-    rollout_tokens: Annotated[int, Field(ge=1, description="most tokens of a rollout")] = 256
-
-    @field_validator("score")
-    @classmethod
-    def _sources_exist(cls, score: str) -> str:
-        unknown = [name for name in score.split("+") if name not in SOURCES]
-        if score != "auto" and unknown:
-            raise ValueError(f"{unknown[0]!r} scores nothing; give auto, or {', '.join(SOURCES)}, joined by +")
-        return score
-
-    def source(self, prompt: Prompt, question: Question, models: Models, run: Run) -> StepReward | None:
-        """What scores.
-
-        "auto" is the reward model, if one is given; else the model that reasons judges its own steps; else, if it
-        cannot be asked so, the mean probability of its own words.
-
-        Args:
-            prompt: The question as it is put to the model.
-            question: The question.
-            models: The models.
-            run: The run that pays.
-
-        Returns:
-            The source; None for "auto" where the model gives no signal at all.
-
-        Raises:
-            UserError: A reward model is to score, and none was given.
-            CapabilityMissing: The model cannot do what a named source needs.
-        """
-        if self.score != "auto":
-            wanted = list(dict.fromkeys(self.score.split("+")))
-            sources = [self._named(name, prompt, question, models, run, alone=len(wanted) == 1) for name in wanted]
-            return sources[0] if len(sources) == 1 else Joined(sources)
-        try:
-            name = "reward" if models.has("reward") else "judge"
-            return self._named(name, prompt, question, models, run, alone=True)
-        except CapabilityMissing:
-            if not models.main.capabilities.logprobs:
-                return None
-        run.degrade(
-            f"{models.main.name} cannot judge its steps; they were scored by the probability of their words, "
-            "which says how sure the model is and not how right"
-        )
-        return ByLogprob(run)
-
-    def _named(
-        self, name: str, prompt: Prompt, question: Question, models: Models, run: Run, *, alone: bool
-    ) -> StepReward:
-        if name in ("reward", "judge"):
-            reward = models.reward if name == "reward" else models.own_judge()
-            return ByRewardModel(reward, run, prompt.messages[-1].content)
-        if name == "arithmetic":
-            return ByArithmetic(run) if alone else ByArithmetic(run, unknown=None)  # no opinion is no factor
-        if name == "rollouts":
-            finisher = Finisher(models.main, prompt, question, run, max_tokens=self.rollout_tokens)
-            return ByRollouts(finisher, question, run, times=self.rollouts)
-        if not models.main.capabilities.logprobs:
-            raise CapabilityMissing("logprobs", models.main.name)
-        return ByLogprob(run)
-
-
-class Joined:
-    """Several sources as one: the product of their scores, so that each can turn a step down.
-
-    Where one cannot score, the others do; a prefix that none can score has no score.
+    If one cannot score, the others do; a prefix that none can score has no score.
 
     Args:
-        sources: At least two.
+        rewards: At least two.
     """
 
-    def __init__(self, sources: Sequence[StepReward]) -> None:
-        if len(sources) < 2:
-            raise UserError("sources are joined where there are two or more")
-        self.name = " and ".join(source.name for source in sources)
-        self._sources = tuple(sources)
+    def __init__(self, rewards: Sequence[StepReward]) -> None:
+        if len(rewards) < 2:
+            raise UserError(f"a product needs at least two step rewards, got {len(rewards)}")
+        self.name = " and ".join(reward.name for reward in rewards)
+        self._rewards = tuple(rewards)
 
     @property
-    def spent(self) -> bool:
-        """Whether a budget kept one of them from scoring."""
-        return any(source.spent for source in self._sources)
+    def budget_exhausted(self) -> bool:
+        """Whether a budget has kept one of them from scoring."""
+        return any(reward.budget_exhausted for reward in self._rewards)
 
     @property
-    def passes(self) -> int:
-        """Prefixes that were scored anew, by each source."""
-        return sum(source.passes for source in self._sources)
+    def num_passes(self) -> int:
+        """Sum of the rewards' passes."""
+        return sum(reward.num_passes for reward in self._rewards)
 
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
-        """See `StepReward.score`."""
-        told = [await source.score(problem, prefixes, aggregate) for source in self._sources]
-        return [_product(scores) for scores in zip(*told, strict=True)]
+        by_reward = [await reward.score(problem, prefixes, aggregate) for reward in self._rewards]
+        return [_product(scores) for scores in zip(*by_reward, strict=True)]
 
 
 def _product(scores: Sequence[float | None]) -> float | None:
     known = [score for score in scores if score is not None]
     return math.prod(known) if known else None
+
+
+RewardSource = Literal["reward", "judge", "arithmetic", "rollouts", "logprob"]
+REWARD_SOURCES: tuple[str, ...] = get_args(RewardSource)
+
+
+class StepRewardConfig(Parameters):
+    """Parameters of every strategy that scores steps."""
+
+    score: Annotated[
+        str,
+        Field(description="source of step scores: auto, or reward, judge, arithmetic, rollouts, logprob, joined by +"),
+    ] = "auto"
+    aggregate: Annotated[
+        Aggregation, Field(description="aggregation of a prefix's step scores: last, min, prod, mean or model")
+    ] = "last"
+    rollouts: Annotated[int, Field(ge=1, le=64, description="number of rollouts of each prefix")] = 4
+    rollout_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a rollout")] = 256
+
+    @field_validator("score")
+    @classmethod
+    def _sources_exist(cls, score: str) -> str:
+        unknown = [name for name in score.split("+") if name not in REWARD_SOURCES]
+        if score != "auto" and unknown:
+            raise ValueError(f"unknown source {unknown[0]!r}; use auto, or {', '.join(REWARD_SOURCES)}, joined by +")
+        return score
+
+    def create_step_reward(self, prompt: Prompt, question: Question, models: Models, run: Run) -> StepReward | None:
+        """The step reward of these parameters.
+
+        "auto" is the reward model, if there is one; else the model that reasons judges its own steps; else, if it lacks
+        the features for that, the mean probability of its own words.
+
+        Args:
+            prompt: The prompt of every solution.
+            question: The question.
+            models: The models.
+            run: The run that pays.
+
+        Returns:
+            The step reward; None for "auto" if the model gives no signal at all.
+
+        Raises:
+            UserError: The parameters name the reward model, and there is none.
+            CapabilityMissing: The model lacks a feature that a named source needs.
+        """
+        if self.score != "auto":
+            names = list(dict.fromkeys(self.score.split("+")))
+            rewards = [self._create(name, prompt, question, models, run, is_only=len(names) == 1) for name in names]
+            return rewards[0] if len(rewards) == 1 else ProductStepReward(rewards)
+        try:
+            name = "reward" if models.has("reward") else "judge"
+            return self._create(name, prompt, question, models, run, is_only=True)
+        except CapabilityMissing:
+            if not models.main.capabilities.logprobs:
+                return None
+        run.degrade(
+            f"{models.main.name} cannot judge its steps; they were scored by the probability of their words, "
+            "which measures how certain the model is, not how right"
+        )
+        return LogprobStepReward(run)
+
+    def _create(
+        self, name: str, prompt: Prompt, question: Question, models: Models, run: Run, *, is_only: bool
+    ) -> StepReward:
+        if name in ("reward", "judge"):
+            reward = models.reward if name == "reward" else models.self_judge()
+            return ModelStepReward(reward, run, prompt.messages[-1].content)
+        if name == "arithmetic":
+            return ArithmeticStepReward(run) if is_only else ArithmeticStepReward(run, unknown=None)  # a neutral factor
+        if name == "rollouts":
+            sampler = RolloutSampler(models.main, prompt, question, run, max_tokens=self.rollout_tokens)
+            return RolloutStepReward(sampler, question, run, times=self.rollouts)
+        if not models.main.capabilities.logprobs:
+            raise CapabilityMissing("logprobs", models.main.name)
+        return LogprobStepReward(run)

@@ -1,13 +1,12 @@
-"""`StepSampler`: continues the beginnings of many replies by one step each, in one batch.
+"""`StepSampler`: continues many partial solutions by one step each, in one batch.
 
-Steps end at a delimiter, which is given to the backend as a stop string: that works everywhere, and no token pays for
-it. The hook `step_control` is for chains that are sampled whole, whose long steps it closes by forcing the delimiter;
-here a step that is too long simply ends, so a search tree holds nothing that the model would not have said.
+Steps end at a delimiter, which is given to the backend as a stop string: that works everywhere, and no token is spent on
+it. The logits processor `step_control` is for chains that are sampled in one piece, whose long steps it closes by
+forcing the delimiter; here a step that is too long simply ends, so a search tree holds only text that the model
+generated.
 
 Source: the step of A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) and of particle filtering (Puri et al. 2025,
 arXiv:2502.01618), which cut at blank lines. Differs: a blank line in fenced code or a displayed formula ends no step.
-
-What comes of sampling steps: `StepSample`, `Expansion`, `Expanded`; and `StepOptions`, how they are sampled.
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..core.errors import CapabilityMissing, LimitExceeded, UserError
+from ..core.errors import CapabilityMissing, BudgetExceeded, UserError
 from ..core.messages import Completion, Frozen, Prompt, Request, SamplingParams
-from ..core.question import Question
 from ..core.run import Run
-from ..serving.metered import MeteredModel
-from .answers.extraction import extract
-from .candidates import whole_sentences
-from .continuations import Continuations, Prefix, shared_out
-from .segmentation import first_boundary, is_open, normal_step, without_repeated
+from ..core.types import Question
+from ..serving.metered.model import MeteredModel
+from .answers.extraction import extract_answer
+from .candidates import complete_sentences
+from .continuations import ContinuationRequests, Prefix, split_tokens
+from .segmentation import find_boundary, is_inside_block, normalize_step, strip_repeated_steps
 
-Ended = Literal["delimiter", "answer", "end", "cap", "budget", "cancelled"]
-"""Why a step ended: at the delimiter, since it states the final answer (wherever it ended), with the text, at its most
-tokens, by the budget, or cancelled."""
+EndReason = Literal["delimiter", "answer", "end", "cap", "budget", "cancelled"]
+"""Why a step ended: at the delimiter, because it states the final answer (wherever it ended), with the text, at its
+maximum tokens, by the budget, or cancelled."""
 
 
 class StepOptions(Frozen):
     """How steps are sampled.
 
     Attributes:
-        delimiter: What ends a step, outside of fenced code and displayed formulas.
-        max_step_tokens: Most tokens of a step.
-        temperature: Of sampling; the default is that of the particle filtering paper.
+        delimiter: End of a step, outside of fenced code and displayed formulas.
+        max_step_tokens: Maximum tokens of a step.
+        temperature: SamplingParams temperature; the default is that of the particle filtering paper.
         top_p: Nucleus mass.
         top_k: Most likely tokens kept; 0 keeps all.
     """
@@ -57,15 +56,15 @@ class StepSample:
     """One sampled step.
 
     Attributes:
-        index: Which sample of its prefix it is, counted over all expansions of the prefix.
+        index: Sample index within its prefix, counted over all expansions of the prefix.
         text: The step, without the delimiter.
         token_ids: Its tokens, those of the delimiter or the text's end included; None if the backend hides them or the
             step is only a part of what was generated.
-        tokens: Generated tokens, what was cut included.
+        tokens: Generated tokens, discarded ones included.
         logprob: Summed raw log-probability of its tokens, in nats; None if unknown.
-        ended: Why it ended.
-        duplicate_of: The `index` of the first sample of the prefix that says the same and goes on or ends alike; None
-            if this is the first.
+        end_reason: Why it ended.
+        duplicate_of: The `index` of the first sample of the prefix with the same text that ends alike; None if this is
+            the first.
         after: The prefix with this step.
     """
 
@@ -74,120 +73,117 @@ class StepSample:
     token_ids: tuple[int, ...] | None
     tokens: int
     logprob: float | None
-    ended: Ended
+    end_reason: EndReason
     duplicate_of: int | None
     after: Prefix
 
     @property
     def terminal(self) -> bool:
-        """Whether the reply has ended or stated its answer."""
+        """Whether the solution has ended or stated its answer."""
         return self.after.terminal
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether neither budget nor caller cut it."""
-        return self.ended not in ("budget", "cancelled")
+        return self.end_reason not in ("budget", "cancelled")
 
 
 @dataclass(frozen=True)
-class Expansion:
-    """What became of one prefix.
+class StepExpansion:
+    """The samples of one prefix.
 
     Attributes:
-        samples: Its steps in order of index, duplicates among them.
-        empties: Continuations without a text: a delimiter or the text's end at once.
-        failed: Samples that failed alone.
-        unasked: Samples that the budget did not cover.
+        samples: Its steps in order of index, duplicates included.
+        empty: Continuations without text: an immediate delimiter or end of text.
+        num_failed: Samples that failed individually.
+        num_skipped: Samples that the budget did not cover.
     """
 
     samples: tuple[StepSample, ...] = ()
-    empties: tuple[StepSample, ...] = ()
-    failed: int = 0
-    unasked: int = 0
+    empty: tuple[StepSample, ...] = ()
+    num_failed: int = 0
+    num_skipped: int = 0
 
     @property
     def distinct(self) -> tuple[StepSample, ...]:
-        """The steps that are whole and say something new: what a search goes on with."""
-        return tuple(s for s in self.samples if s.duplicate_of is None and s.whole)
+        """The complete steps that are no duplicates."""
+        return tuple(s for s in self.samples if s.duplicate_of is None and s.is_complete)
 
 
 @dataclass(frozen=True)
-class Expanded:
-    """What one call made.
+class StepBatch:
+    """The result of one call.
 
     Attributes:
         expansions: One for each prefix, in order.
-        tokens: All tokens generated, those of duplicates, empties, failures and cut ends included.
-        rounds: Batches it took: 1, and one more for each time that steps had to go on.
-        spent: Whether the budget kept something from being sampled to its end.
+        tokens: All generated tokens, those of duplicates, empty and failed samples and discarded ends included.
+        num_rounds: Number of generate calls: 1, and one more for each time that steps had to be continued.
+        budget_exhausted: Whether the budget cut or skipped a sample.
     """
 
-    expansions: tuple[Expansion, ...] = ()
+    expansions: tuple[StepExpansion, ...] = ()
     tokens: int = 0
-    rounds: int = 0
-    spent: bool = False
-
-
-__all__ = ["Expanded", "Expansion", "StepOptions", "StepSample", "StepSampler"]
+    num_rounds: int = 0
+    budget_exhausted: bool = False
 
 
 @dataclass(eq=False)
-class _Growing:
+class _PartialStep:
     """A step while it is sampled.
 
     Attributes:
-        position: Which of the given prefixes it continues.
-        room: Tokens it may still have.
-        ids: Its tokens; None once they are not known.
-        free: Whether it is sampled without stop strings.
+        position: Index of the prefix that it continues.
+        tokens_left: Tokens it may still have.
+        ids: Its tokens; None once they are unknown.
+        without_stop: Whether it is sampled without stop strings.
     """
 
     position: int
     prefix: Prefix
-    room: int
+    tokens_left: int
     index: int = -1
     text: str = ""
     ids: tuple[int, ...] | None = ()
     tokens: int = 0
     logprob: float | None = 0.0
-    free: bool = False
-    ended: Ended | None = None
+    without_stop: bool = False
+    end_reason: EndReason | None = None
     failed: bool = False
 
     @property
-    def before(self) -> str:
-        """All of the reply so far."""
+    def full_text(self) -> str:
+        """The text of the solution so far."""
         return self.prefix.text + self.text
 
     @property
-    def before_ids(self) -> tuple[int, ...] | None:
-        """Its tokens."""
+    def full_ids(self) -> tuple[int, ...] | None:
+        """The tokens of the solution so far."""
         known = self.prefix.token_ids
         return None if known is None or self.ids is None else (*known, *self.ids)
 
 
 @dataclass
-class _Tally:
+class _BatchCounts:
     tokens: int = 0
-    rounds: int = 0
-    spent: bool = False
-    unasked: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    num_rounds: int = 0
+    budget_exhausted: bool = False
+    skipped: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class StepSampler:
-    """Continues the beginnings of replies to one question, within one run.
+    """Continues partial solutions to one question, within one run.
 
-    Calls must follow one another: which samples of a prefix a call gets depends on what was asked before it. A run that
-    is resumed and makes the same calls gets the same steps and pays for none that the run store has.
+    Calls must be sequential: which samples of a prefix a call gets depends on the calls before it. A resumed run that
+    makes the same calls gets the same steps and pays for none that the run store has.
 
-    Models that cannot continue a given beginning are asked to go on from it; what they repeat is cut. Where a backend
-    takes no stop strings, a step is sampled up to its most tokens and cut at the first delimiter, and what lies behind
-    is counted and lost.
+    Models that cannot continue a given prefix are instructed to go on from it; what they repeat is cut. If a backend
+    takes no stop strings, a step is sampled up to its maximum tokens and cut at the first delimiter; the rest is counted
+    and discarded.
 
     Args:
         model: The model.
-        prompt: The question as it is put to the model.
-        question: It again: the kind of its answer tells when a step states it.
+        prompt: The prompt of every solution.
+        question: The question; the kind of its answer decides when a step states it.
         run: The run that pays.
         options: How steps are sampled.
     """
@@ -197,9 +193,9 @@ class StepSampler:
     ) -> None:
         self.options = options or StepOptions()
         self._model, self._question, self._run = model, question, run
-        self._continuations = Continuations(model, prompt, run, "step")
+        self._continuations = ContinuationRequests(model, prompt, run, "step")
         self._seen: dict[Prompt, dict[tuple[str, bool], int]] = {}
-        self._stops = True
+        self._has_stop = True
 
     async def expand(
         self,
@@ -209,251 +205,250 @@ class StepSampler:
         max_tokens: int | None = None,
         temperature: float | None = None,
         keep_tokens: int = 0,
-    ) -> Expanded:
+    ) -> StepBatch:
         """Sample `k` next steps of each prefix, all of them as one batch.
 
         A prefix that is given twice gets twice as many samples. A token budget that does not cover `max_step_tokens`
-        for all is shared equally, and what it cuts goes on as long as something is left.
+        for all is shared equally, and what it cuts is continued as long as something is left.
 
         Args:
-            prefixes: The beginnings, most important first: these are asked for where the budget covers not all.
+            prefixes: The prefixes, most important first: these are sampled if the budget does not cover all.
             k: Samples of each.
-            max_tokens: Most tokens of a step, if fewer than the options allow.
+            max_tokens: Maximum tokens of a step, if fewer than the options allow.
             temperature: In place of the options'.
-            keep_tokens: Tokens of the budget that are not to be touched.
+            keep_tokens: Tokens of the budget to leave unspent.
 
         Raises:
-            UserError: A prefix is terminal, or `k` is no positive number.
+            UserError: A prefix is terminal, or `k` is not positive.
         """
         if k < 1:
-            raise UserError(f"{k} continuations of each prefix cannot be sampled", hint="ask for at least 1")
+            raise UserError(f"the number of continuations must be positive, got {k}")
         for i, prefix in enumerate(prefixes):
             if prefix.terminal:
-                raise UserError(f"prefix {i} has ended: there is no next step", hint="expand open prefixes alone")
+                raise UserError(f"prefix {i} has ended: there is no next step", hint="expand only open prefixes")
         cap = min(self.options.max_step_tokens, max_tokens or self.options.max_step_tokens)
-        every = [_Growing(i, prefix, cap) for i, prefix in enumerate(prefixes) for _ in range(k)]
-        tally = _Tally()
-        pending = every
+        steps = [_PartialStep(i, prefix, cap) for i, prefix in enumerate(prefixes) for _ in range(k)]
+        counts = _BatchCounts()
+        pending = steps
         while pending:
-            pending = await self._round(pending, self._sampling(temperature), keep_tokens, tally)
+            pending = await self._round(pending, self._sampling(temperature), keep_tokens, counts)
         expansions = tuple(
-            self._expansion(prefix, [g for g in every if g.position == i], tally.unasked[i])
+            self._expansion(prefix, [step for step in steps if step.position == i], counts.skipped[i])
             for i, prefix in enumerate(prefixes)
         )
-        return Expanded(expansions, tally.tokens, tally.rounds, tally.spent)
+        return StepBatch(expansions, counts.tokens, counts.num_rounds, counts.budget_exhausted)
 
     def _sampling(self, temperature: float | None) -> SamplingParams:
         options = self.options
-        wanted = options.temperature if temperature is None else temperature
-        return SamplingParams(temperature=wanted, top_p=options.top_p, top_k=options.top_k)
+        temperature = options.temperature if temperature is None else temperature
+        return SamplingParams(temperature=temperature, top_p=options.top_p, top_k=options.top_k)
 
     # -- one round
 
     async def _round(
-        self, pending: list[_Growing], sampling: SamplingParams, keep: int, tally: _Tally
-    ) -> list[_Growing]:
-        """Ask for as many of these as the budget covers, at once; returns those that go on or are still to come."""
-        batch, share = self._covered(pending, keep)
+        self, pending: list[_PartialStep], sampling: SamplingParams, keep_tokens: int, counts: _BatchCounts
+    ) -> list[_PartialStep]:
+        """Sample as many of these as the budget covers, at once; returns those to continue and those not sampled yet."""
+        batch, share = self._covered(pending, keep_tokens)
         rest = pending[len(batch) :]
         if not batch:
-            self._leave_out(rest, tally)
+            self._skip(rest, counts)
             return []
         try:
-            return [*await self._ask(batch, share, sampling, tally), *rest]
-        except LimitExceeded as e:
-            self._run.note_limit(e)
-            self._leave_out(pending, tally)
+            return [*await self._generate(batch, share, sampling, counts), *rest]
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            self._skip(pending, counts)
             return []
         except CapabilityMissing as e:
-            if e.feature != "stop" or not self._stops:
+            if e.feature != "stop" or not self._has_stop:
                 raise
-            self._stops = False
-            self._run.degrade("the model takes no stop strings; steps were cut at the delimiter after they were made")
+            self._has_stop = False
+            self._run.degrade("the model takes no stop strings; steps were cut at the delimiter after generation")
             return pending
 
-    def _covered(self, pending: list[_Growing], keep: int) -> tuple[list[_Growing], int | None]:
-        """The first ones that the budget covers, and the most tokens of each where that is less than they may have."""
+    def _covered(self, pending: list[_PartialStep], keep_tokens: int) -> tuple[list[_PartialStep], int | None]:
+        """The first ones that the budget covers, and the maximum tokens of each if that is less than they may have."""
         ledger = self._run.ledger
-        left = max(0.0, ledger.left("tokens") - keep)
+        left = max(0.0, ledger.remaining("tokens") - keep_tokens)
         count, share, limit = len(pending), None, None
-        if left < sum(g.room for g in pending):
-            count, share = shared_out(left, count, self.options.max_step_tokens)
+        if left < sum(step.tokens_left for step in pending):
+            count, share = split_tokens(left, count, self.options.max_step_tokens)
             limit = None if count else "tokens"
         groups: set[tuple[Prompt, int, bool]] = set()
-        for i, growing in enumerate(pending[:count]):
-            groups.add(self._group(growing, share))
-            if len(groups) > ledger.left("calls"):
+        for i, step in enumerate(pending[:count]):
+            groups.add(self._group_key(step, share))
+            if len(groups) > ledger.remaining("calls"):
                 count = i
                 limit = None if count else "calls"
                 break
         if limit is not None:
-            self._run.note_limit(ledger.refuse("tokens" if limit == "tokens" else "calls"))
+            self._run.record_limit(ledger.exceeded("tokens" if limit == "tokens" else "calls"))
         return pending[:count], share
 
-    def _leave_out(self, growing: Sequence[_Growing], tally: _Tally) -> None:
-        """End what the budget does not cover."""
-        tally.spent = tally.spent or bool(growing)
-        for one in growing:
-            if one.index < 0:
-                tally.unasked[one.position] += 1
+    def _skip(self, steps: Sequence[_PartialStep], counts: _BatchCounts) -> None:
+        """End steps that the budget does not cover."""
+        counts.budget_exhausted = counts.budget_exhausted or bool(steps)
+        for step in steps:
+            if step.index < 0:
+                counts.skipped[step.position] += 1
             else:
-                one.ended = "budget"
+                step.end_reason = "budget"
 
-    def _group(self, growing: _Growing, share: int | None) -> tuple[Prompt, int, bool]:
-        """What samples that are asked for together have in common: prompt, most tokens, whether there are stops."""
-        prompt = self._continuations.prompt_after(growing.before, growing.before_ids)
-        return prompt, growing.room if share is None else min(growing.room, share), self._stops and not growing.free
+    def _group_key(self, step: _PartialStep, share: int | None) -> tuple[Prompt, int, bool]:
+        """What samples of one request have in common: prompt, maximum tokens, whether there are stop strings."""
+        prompt = self._continuations.prompt_after(step.full_text, step.full_ids)
+        max_tokens = step.tokens_left if share is None else min(step.tokens_left, share)
+        return prompt, max_tokens, self._has_stop and not step.without_stop
 
-    async def _ask(
-        self, batch: list[_Growing], share: int | None, sampling: SamplingParams, tally: _Tally
-    ) -> list[_Growing]:
-        groups: dict[tuple[Prompt, int, bool], list[_Growing]] = defaultdict(list)
-        for growing in batch:
-            groups[self._group(growing, share)].append(growing)
+    async def _generate(
+        self, batch: list[_PartialStep], share: int | None, sampling: SamplingParams, counts: _BatchCounts
+    ) -> list[_PartialStep]:
+        groups: dict[tuple[Prompt, int, bool], list[_PartialStep]] = defaultdict(list)
+        for step in batch:
+            groups[self._group_key(step, share)].append(step)
         requests = []
-        for (prompt, most, stops), members in groups.items():
-            asked = sampling.model_copy(
+        for (prompt, max_tokens, has_stop), members in groups.items():
+            params = sampling.model_copy(
                 update={
-                    "max_tokens": most,
-                    "stop": (self.options.delimiter,) if stops else (),
+                    "max_tokens": max_tokens,
+                    "stop": (self.options.delimiter,) if has_stop else (),
                     "seed": self._continuations.seed(prompt),
                 }
             )
-            indices = self._continuations.take(prompt, len(members))
-            requests.append(Request(prompt=prompt, sampling=asked, samples=indices))
-        made = await self._model.generate(requests)
-        tally.rounds += 1
-        further: list[_Growing] = []
-        for request, members, completions in zip(requests, groups.values(), made, strict=True):
-            for growing, completion in zip(members, completions, strict=True):
-                tally.tokens += completion.usage.completion_tokens
-                growing.index = completion.sample_index if growing.index < 0 else growing.index
+            indices = self._continuations.take_indices(prompt, len(members))
+            requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
+        results = await self._model.generate(requests)
+        counts.num_rounds += 1
+        unfinished: list[_PartialStep] = []
+        for request, members, completions in zip(requests, groups.values(), results, strict=True):
+            for step, completion in zip(members, completions, strict=True):
+                counts.tokens += completion.usage.completion_tokens
+                step.index = completion.sample_index if step.index < 0 else step.index
                 if not completion.ok:
-                    growing.failed = True
+                    step.failed = True
                     continue
-                self._add(growing, completion)
-                stopped = completion.finish_reason == "stop" and request.sampling.stop
-                if self._at_stop(growing, completion) if stopped else self._cut(growing, completion):
-                    further.append(growing)
-        tally.spent = tally.spent or any(g.ended == "budget" for g in batch)
-        return sorted(further, key=batch.index)
+                self._append(step, completion)
+                at_stop = completion.finish_reason == "stop" and request.sampling.stop
+                if self._end_at_stop(step, completion) if at_stop else self._end_without_stop(step, completion):
+                    unfinished.append(step)
+        counts.budget_exhausted = counts.budget_exhausted or any(step.end_reason == "budget" for step in batch)
+        return sorted(unfinished, key=batch.index)
 
-    def _add(self, growing: _Growing, completion: Completion) -> None:
-        """Put a completion behind what there is of the step."""
-        said = completion.text
-        if self._continuations.approximate(growing.before):
-            said = without_repeated((*growing.prefix.steps, growing.text), said)
-            growing.ids = None
+    def _append(self, step: _PartialStep, completion: Completion) -> None:
+        text = completion.text
+        if self._continuations.is_approximate(step.full_text):
+            text = strip_repeated_steps((*step.prefix.steps, step.text), text)
+            step.ids = None
         count = completion.usage.completion_tokens
-        known = bool(completion.token_ids) or not count
-        growing.text += said
-        growing.tokens += count
-        growing.room -= count
-        growing.ids = (*growing.ids, *completion.token_ids) if known and growing.ids is not None else None
-        more = completion.logprob
-        growing.logprob = None if growing.logprob is None or more is None else growing.logprob + more
+        is_known = bool(completion.token_ids) or not count
+        step.text += text
+        step.tokens += count
+        step.tokens_left -= count
+        step.ids = (*step.ids, *completion.token_ids) if is_known and step.ids is not None else None
+        logprob = completion.logprob
+        step.logprob = None if step.logprob is None or logprob is None else step.logprob + logprob
 
-    def _at_stop(self, growing: _Growing, completion: Completion) -> bool:
-        """End one that met a delimiter or the text's end; returns whether it goes on."""
-        if not growing.text.strip() and completion.text.strip():
-            # the model began its reply anew: all of it is needed to see what it adds
-            growing.free, growing.ids, growing.logprob = True, None, None
-            growing.room = self.options.max_step_tokens + len(growing.prefix.text)
+    def _end_at_stop(self, step: _PartialStep, completion: Completion) -> bool:
+        """End a step that met a delimiter or the text's end; returns whether it must be continued."""
+        if not step.text.strip() and completion.text.strip():
+            # the model repeats its solution from the start: all of it is needed to see what it adds
+            step.without_stop, step.ids, step.logprob = True, None, None
+            step.tokens_left = self.options.max_step_tokens + len(step.prefix.text)
             return True
-        within = is_open(growing.before)
-        if not within and self._states_answer(growing, growing.text):
-            growing.ended = "answer"
+        is_inside = is_inside_block(step.full_text)
+        if not is_inside and self._states_answer(step, step.text):
+            step.end_reason = "answer"
         elif self._ends_text(completion):
-            growing.ended = "end"
-        elif not within:
-            growing.ended = "delimiter"
+            step.end_reason = "end"
+        elif not is_inside:
+            step.end_reason = "delimiter"
         else:
-            growing.text += self.options.delimiter
-            if growing.room > 0:
+            step.text += self.options.delimiter
+            if step.tokens_left > 0:
                 return True
-            growing.ended = "cap"
+            step.end_reason = "cap"
         return False
 
     def _ends_text(self, completion: Completion) -> bool:
-        """Whether the text ended with this sample; where the backend does not tell, only the step is taken to have."""
-        if completion.stopped_by is None:
+        """Whether the text ended with this sample; if the backend does not report it, only the step counts as ended."""
+        if completion.stop_reason is None:
             self._run.degrade(
-                f"{self._model.name} does not tell the end of a step from the end of the text; "
-                "a step that states no answer was taken for one that goes on"
+                f"{self._model.name} does not distinguish the end of a step from the end of the text; "
+                "a step that states no answer was taken for one to continue"
             )
-        return completion.stopped_by == ""
+        return completion.stop_reason == ""
 
-    def _cut(self, growing: _Growing, completion: Completion) -> bool:
-        """End one that no stop string ended; returns whether it goes on."""
+    def _end_without_stop(self, step: _PartialStep, completion: Completion) -> bool:
+        """End a step that no stop string ended; returns whether it must be continued."""
         reason = completion.finish_reason
-        if growing.free or not self._stops:
-            at = first_boundary(growing.text, self.options.delimiter, growing.prefix.text)
+        if step.without_stop or not self._has_stop:
+            at = find_boundary(step.text, self.options.delimiter, step.prefix.text)
             if at is not None:
-                growing.text, growing.ended = growing.text[:at], "delimiter"
-                growing.ids, growing.logprob = None, None
-                if self._states_answer(growing, growing.text):
-                    growing.ended = "answer"
+                step.text, step.end_reason = step.text[:at], "delimiter"
+                step.ids, step.logprob = None, None
+                if self._states_answer(step, step.text):
+                    step.end_reason = "answer"
                 return False
         if reason == "stop":
-            growing.ended = "end"
-        elif self._states_answer(growing, whole_sentences(growing.text)):
-            growing.ended = "answer"
+            step.end_reason = "end"
+        elif self._states_answer(step, complete_sentences(step.text)):
+            step.end_reason = "answer"
         elif reason == "cancelled":
-            growing.ended = "cancelled"
-        elif reason == "length" and growing.room <= 0:
-            growing.ended = "cap"
-        elif reason == "length" and growing.before_ids is not None and self._continuations.exact:
-            return True  # its share of the budget is spent: it goes on if others have left something
+            step.end_reason = "cancelled"
+        elif reason == "length" and step.tokens_left <= 0:
+            step.end_reason = "cap"
+        elif reason == "length" and step.full_ids is not None and self._continuations.is_exact:
+            return True  # its share of the budget is spent: it is continued if others have left something
         else:
-            growing.ended = "budget"
+            step.end_reason = "budget"
         return False
 
-    def _states_answer(self, growing: _Growing, step: str) -> bool:
-        """Whether the step says, by a box or in so many words, what the final answer is."""
-        before = growing.prefix.text
-        found = extract(before + step, self._question)
-        return found is not None and found.stated and found.start >= len(before)
+    def _states_answer(self, step: _PartialStep, text: str) -> bool:
+        """Whether the step states the final answer explicitly."""
+        before = step.prefix.text
+        answer = extract_answer(before + text, self._question)
+        return answer is not None and answer.is_explicit and answer.start >= len(before)
 
     # -- results
 
-    def _expansion(self, prefix: Prefix, grown: Sequence[_Growing], unasked: int) -> Expansion:
+    def _expansion(self, prefix: Prefix, steps: Sequence[_PartialStep], num_skipped: int) -> StepExpansion:
         prompt = self._continuations.prompt_after(prefix.text, prefix.token_ids)
         seen = self._seen.setdefault(prompt, {})
         samples: list[StepSample] = []
-        empties: list[StepSample] = []
-        for growing in grown:
-            if growing.ended is None:
+        empty: list[StepSample] = []
+        for step in steps:
+            if step.end_reason is None:
                 continue
-            sample = self._sample(growing)
+            sample = self._sample(step)
             if not sample.text.strip():
-                empties.append(sample)
+                empty.append(sample)
                 continue
-            if sample.whole:
-                first = seen.setdefault((normal_step(sample.text), sample.terminal), sample.index)
+            if sample.is_complete:
+                first = seen.setdefault((normalize_step(sample.text), sample.terminal), sample.index)
                 sample = replace(sample, duplicate_of=None if first == sample.index else first)
             samples.append(sample)
-        failed = sum(growing.failed for growing in grown)
-        return Expansion(tuple(samples), tuple(empties), failed, unasked)
+        num_failed = sum(step.failed for step in steps)
+        return StepExpansion(tuple(samples), tuple(empty), num_failed, num_skipped)
 
-    def _sample(self, growing: _Growing) -> StepSample:
-        assert growing.ended is not None
-        prefix = growing.prefix
-        closing = self.options.delimiter if growing.ended == "delimiter" else ""
-        after = prefix.then(
-            growing.text,
-            growing.before + closing,
-            growing.before_ids,
-            growing.logprob,
-            growing.tokens,
-            terminal=growing.ended in ("answer", "end"),
+    def _sample(self, step: _PartialStep) -> StepSample:
+        assert step.end_reason is not None
+        closing = self.options.delimiter if step.end_reason == "delimiter" else ""
+        after = step.prefix.append(
+            step.text,
+            step.full_text + closing,
+            step.full_ids,
+            step.logprob,
+            step.tokens,
+            terminal=step.end_reason in ("answer", "end"),
         )
         return StepSample(
-            index=growing.index,
-            text=growing.text,
-            token_ids=growing.ids,
-            tokens=growing.tokens,
-            logprob=growing.logprob,
-            ended=growing.ended,
+            index=step.index,
+            text=step.text,
+            token_ids=step.ids,
+            tokens=step.tokens,
+            logprob=step.logprob,
+            end_reason=step.end_reason,
             duplicate_of=None,
             after=after,
         )

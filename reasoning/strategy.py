@@ -1,56 +1,52 @@
-"""`Strategy`: how a question is turned into a solution; and `Models`, what a strategy works with.
-
-`Knowledge`: what a run may know beside its models: external brains, a lasting memory, and what compares texts.
-"""
+"""`Strategy`: turns a question into a solution; `Models`: the models and knowledge that a strategy works with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from ..core.answer import Solution
 from ..core.errors import CapabilityMissing, UserError
-from ..core.model_roles import CHAIR, JURY, jurors_of
-from ..core.question import Question
 from ..core.registry import Registry
 from ..core.run import Run
-from ..core.settings import explain
+from ..core.settings import CHAIR, JURY, jurors_of, user_error_of
 from ..core.stability import Stability as Stability
-from ..serving.embeddings import EmbeddingModel
-from ..serving.metered import MeteredModel
-from ..serving.metered_rewards import MeteredReward
+from ..core.types import Question, Solution
+from ..serving.metered.model import MeteredModel
+from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
-from .memory.named import NamedMemory
-from .retrieval.sources.protocol import Brain
+
+if TYPE_CHECKING:
+    from ..serving.encoders.protocols import EmbeddingModel
+    from .memory.named_memory import NamedMemory
+    from .retrieval.sources.protocol import KnowledgeSource
+
+EXAMPLE_REWARD = "judge/local/smollm2-135m"
+"""A small reward model for hints."""
+
+NON_LANGUAGE_ROLES = frozenset({"reward", "embedding", "knowledge"})
+"""Roles that are not language models: the reward model, the embedding model, and knowledge sources."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a run may know.
+    """The knowledge of a run besides its models.
 
     Attributes:
-        brains: What is asked for snippets; a memory that is to be recalled is among them.
-        memory: Where what the answer rests on is kept for other runs; None keeps nothing.
-        embedding: Compares texts, metered; None where no embedding model can be had.
+        sources: Knowledge sources that return snippets; a recalled memory is among them.
+        memory: Memory that keeps the evidence of the answer for other runs; None keeps nothing.
+        embedding: Metered embedding model; None if there is none.
     """
 
-    brains: tuple[Brain, ...] = ()
+    sources: tuple[KnowledgeSource, ...] = ()
     memory: NamedMemory | None = None
     embedding: EmbeddingModel | None = None
 
 
-EXAMPLE_REWARD = "judge/local/smollm2-135m"
-"""A reward model that everybody can have."""
-
-NOT_LANGUAGE = frozenset({"reward", "embedding", "brain"})
-"""Roles that no language model plays: what scores, what compares texts, and what is asked for knowledge."""
-
-
 class Parameters(BaseModel):
-    """Parameters of a strategy: checked, frozen, unknown names refused."""
+    """Parameters of a strategy: validated and frozen; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,36 +54,35 @@ class Parameters(BaseModel):
 class Models:
     """The models of one run by role.
 
-    A role of a language model that was given none of its own is played by the main model. A reward model is there only
-    if one was given.
+    The main model plays the role of every language model that has none of its own. A reward model exists only if one
+    was configured.
 
     Args:
-        by_role: The language models; "main" is always there, but for a run whose answer was given to it.
+        by_role: The language models; "main" is always there, except in a run that only verifies a given answer.
         reward: The reward model.
-        own_judge: Makes the language model of a role a reward model that judges its own steps; raises
+        create_self_judge: Makes the language model of a role a reward model that judges its own steps; raises
             `CapabilityMissing` if it cannot be one.
-        knowledge: What may be known beside; None is nothing.
-        leader: The role under which the run knows the main model.
-        entailment: What tells whether a text supports a claim, metered, for a strategy that wants it (see `Strategy`):
-            a `verify.entailment.protocol.Entailment`, which this layer does not know. None where it wants none, or
-            where it cannot be had.
+        knowledge: Knowledge besides the models.
+        main_role: The role under which the run knows the main model.
+        entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
+            `verify.entailment.protocol.Entailment`, a type above this layer. None if not requested or not available.
     """
 
     def __init__(
         self,
         by_role: Mapping[str, MeteredModel],
         reward: MeteredReward | None = None,
-        own_judge: Callable[[str], MeteredReward] | None = None,
+        create_self_judge: Callable[[str], MeteredReward] | None = None,
         knowledge: Knowledge | None = None,
-        leader: str = "main",
+        main_role: str = "main",
         entailment: object | None = None,
     ) -> None:
         self.knowledge = knowledge or Knowledge()
         self.entailment = entailment
         self._by_role = dict(by_role)
         self._reward = reward
-        self._own_judge = own_judge
-        self._leader = leader
+        self._create_self_judge = create_self_judge
+        self._main_role = main_role
 
     @property
     def main(self) -> MeteredModel:
@@ -101,19 +96,19 @@ class Models:
 
     @property
     def judge(self) -> MeteredModel:
-        """The model that judges."""
+        """The judge model."""
         return self._by_role.get("judge") or self.main
 
     @property
     def chair(self) -> MeteredModel:
-        """The model that makes one answer of the jurors'."""
+        """The model that synthesizes one answer from those of the jurors."""
         return self._by_role.get(CHAIR) or self.main
 
     @property
     def jury(self) -> tuple[MeteredModel, ...]:
-        """The jurors' models, one a juror; the main model alone where none was given.
+        """The models of all jurors; only the main model if there are none.
 
-        Jurors of one model have the same object, that of the first of them: so their requests can be one batch, and are
+        Jurors of one model share one object, that of the first of them, so that their requests can be one batch and are
         charged to one role.
         """
         firsts: dict[str, MeteredModel] = {}
@@ -121,33 +116,32 @@ class Models:
 
     @property
     def reward(self) -> MeteredReward:
-        """The model that scores steps.
+        """The reward model.
 
         Raises:
-            UserError: None was given.
+            UserError: There is none.
         """
         if self._reward is None:
             raise UserError(
-                "steps are to be scored, and no reward model was given",
+                "scoring steps needs a reward model",
                 hint=f"name one with --reward-model (reward_model= in Python), for example {EXAMPLE_REWARD}",
             )
         return self._reward
 
-    def own_judge(self) -> MeteredReward:
-        """The main model as a reward model: it is asked of each of its steps whether that is right.
+    def self_judge(self) -> MeteredReward:
+        """The main model as a reward model that judges its own steps.
 
         Raises:
-            CapabilityMissing: It shows neither likely tokens nor scores of given text.
+            CapabilityMissing: It supports neither top log-probabilities nor scoring of given text.
         """
-        if self._own_judge is None:
+        if self._create_self_judge is None:
             raise CapabilityMissing("top_logprobs", self.main.name)
-        return self._own_judge(self._leader)
+        return self._create_self_judge(self._main_role)
 
-    def led_by(self, role: str) -> Models:
-        """The same models with that of another role as the main one, for a strategy that is to work with it.
+    def with_main(self, role: str) -> Models:
+        """The same models with that of another role as the main one.
 
-        Its calls stay charged to its own role. A role that was given no model of its own is played by the main one, and
-        nothing changes.
+        Its calls stay charged to its own role. No effect for a role without a model of its own.
 
         Args:
             role: "small" or "judge".
@@ -155,41 +149,48 @@ class Models:
         if role not in self._by_role:
             return self
         by_role = {**self._by_role, "main": self._by_role[role]}
-        return Models(by_role, self._reward, self._own_judge, self.knowledge, leader=role, entailment=self.entailment)
+        return Models(
+            by_role,
+            self._reward,
+            self._create_self_judge,
+            self.knowledge,
+            main_role=role,
+            entailment=self.entailment,
+        )
 
     def has(self, role: str) -> bool:
-        """Whether a role was given a model of its own."""
+        """Whether a role has a model of its own."""
         match role:
             case "reward":
                 return self._reward is not None
             case "embedding":
                 return self.knowledge.embedding is not None
-            case "brain":
-                return bool(self.knowledge.brains)
+            case "knowledge":
+                return bool(self.knowledge.sources)
             case "jury":
                 return bool(jurors_of(self._by_role))
         return role in self._by_role
 
 
 class Strategy(Protocol):
-    """One method. Made anew for every question; holds its parameters and nothing else.
+    """One method. Created for every question; holds its parameters and nothing else.
 
     Attributes:
-        name: Its name in the registry.
-        summary: What it does, in one line.
-        paper: Where it comes from; empty if nowhere.
+        name: Name in the registry.
+        summary: One line on what it does.
+        paper: The paper; empty if there is none.
         stability: "stable", "beta" or "experimental".
-        requires: What its language models must be able to do.
+        requires: Features that its language models must have.
         roles: The roles whose models it uses: "main", "small", "judge", "chair"; "jury" for the models of all jurors,
-            "reward" for the reward model, "embedding" for what compares texts, "brain" for what is asked for knowledge.
-        Config: Its parameters.
+            "reward" for the reward model, "embedding" for the embedding model, "knowledge" for knowledge sources.
+        Config: Class of its parameters.
 
-    A strategy may have an attribute `takes_tools`; where that is true, it can be asked with tools (`Question.tools`): a
-    candidate of it may be a call (`candidates.read_candidate`). Without it no question with tools gets to it.
+    A strategy may have an attribute `supports_tools`; if true, it accepts questions with tools (`Question.tools`), and
+    its candidates may be tool calls (`candidates.read_candidate`). Other strategies never get such a question.
 
-    A strategy may have a method `comparing(question) -> str`: the string of the entailment that it wants for a
-    question, with its parameters; empty if none. It gets that as `Models.entailment`, and an embedding model beside it,
-    or None where they cannot be had.
+    A strategy may have a method `entailment_model(question) -> str`: the string of the entailment model that it needs for a
+    question, with parameters; empty if none. The run then provides it as `Models.entailment`, together with an
+    embedding model, or None if they are not available.
     """
 
     name: ClassVar[str]
@@ -206,94 +207,94 @@ class Strategy(Protocol):
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """Answer the question.
 
-        A spent budget is no error here: the best answer so far comes back with `stopped="budget"`. A strategy offers
-        its best answer so far with `run.offer` whenever it has a better one, so that a cancelled run has it too.
+        An exhausted budget is no error: the best answer so far is returned with `stopped="budget"`. A strategy sets the
+        run's best answer whenever it has a better one, so that a cancelled run has it too.
 
         Raises:
-            BackendError: No sample could be had at all.
+            BackendError: Every sample failed.
         """
 
 
 STRATEGIES: Registry[type[Strategy]] = Registry("reason.strategies", "strategy")
-"""All strategies, ours and other packages'; they register in the entry-point group `reason.strategies`."""
+"""All strategies, built-in and of other packages, from the entry-point group `reason.strategies`."""
 
 
-def make_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strategy, dict[str, JsonValue]]:
-    """A strategy with its parameters.
+def create_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strategy, dict[str, JsonValue]]:
+    """Create a strategy.
 
     Args:
-        name: Its name in the registry.
-        parameters: Those that differ from the defaults.
+        name: Name in the registry.
+        parameters: Parameters that differ from the defaults.
 
     Returns:
-        The strategy, and its parameters complete.
+        The strategy, and its complete parameters.
 
     Raises:
         UnknownName: There is no such strategy or parameter.
-        UserError: A parameter has a value that is not allowed.
+        UserError: A parameter has an invalid value.
     """
     kind = STRATEGIES.load(name)
-    config = checked_parameters(kind.Config, name, parameters)
+    config = validate_parameters(kind.Config, name, parameters)
     return kind(config), config.model_dump(mode="json")
 
 
-def checked_parameters(kind: type[Parameters], owner: str, given: Mapping[str, JsonValue]) -> Parameters:
-    """Parameters of a strategy or verifier.
+def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str, JsonValue]) -> Parameters:
+    """Validate the parameters of a strategy or verifier.
 
     Args:
         kind: Its `Config`.
         owner: Its name, for messages.
-        given: Those that differ from the defaults.
+        values: Parameters that differ from the defaults.
 
     Raises:
         UnknownName: There is no such parameter.
-        UserError: A parameter has a value that is not allowed.
+        UserError: A parameter has an invalid value.
     """
     try:
-        return kind.model_validate(dict(given))
+        return kind.model_validate(dict(values))
     except ValidationError as e:
-        raise explain(e, f"{owner} parameter", kind.model_fields) from e
+        raise user_error_of(e, f"{owner} parameter", kind.model_fields) from e
 
 
-def refuse_tools(name: str, question: Question) -> None:
-    """Refuse a question with tools that a strategy does not take.
+def require_tool_support(name: str, question: Question) -> None:
+    """Refuse a question with tools if the strategy does not support them.
 
     Args:
-        name: The strategy's name in the registry.
-        question: What is asked.
+        name: Name of the strategy.
+        question: The question.
 
     Raises:
-        UserError: The strategy takes none; the hint lists those that do.
+        UserError: The strategy does not support tools; the hint lists those that do.
     """
-    if not question.needs_tools or takes_tools(STRATEGIES.load(name)):
+    if not question.needs_tools or supports_tools(STRATEGIES.load(name)):
         return
-    others = [other for other in STRATEGIES.names() if _takes_tools_if_it_loads(other)]
+    others = [other for other in STRATEGIES.names() if _supports_tools_if_loadable(other)]
     raise UserError(
-        f"strategy {name} takes no tools",
-        hint=f"ask {', '.join(others[:-1])} or {others[-1]}, or leave the tools and their turns away",
+        f"strategy {name} does not support tools",
+        hint=f"use {', '.join(others[:-1])} or {others[-1]}, or remove the tools and their messages",
         param="tools",
     )
 
 
-def takes_tools(strategy: Strategy | type[Strategy]) -> bool:
-    """Whether a strategy can be asked with tools."""
-    return bool(getattr(strategy, "takes_tools", False))
+def supports_tools(strategy: Strategy | type[Strategy]) -> bool:
+    """Whether a strategy accepts questions with tools."""
+    return bool(getattr(strategy, "supports_tools", False))
 
 
-def _takes_tools_if_it_loads(name: str) -> bool:
+def _supports_tools_if_loadable(name: str) -> bool:
     try:
-        return takes_tools(STRATEGIES.load(name))
-    except UserError:  # another package's, which is broken: no reason to hide this question's fault
+        return supports_tools(STRATEGIES.load(name))
+    except UserError:  # a broken strategy of another package must not hide this question's error
         return False
 
 
 def require_features(strategy: Strategy | type[Strategy], models: Models, question: Question | None = None) -> None:
-    """Refuse a strategy that the models cannot serve, before anything is spent.
+    """Refuse a strategy whose required features the models lack, before anything is spent.
 
     Args:
         strategy: The strategy.
         models: The models.
-        question: What is asked; with tools, the main model must be able to show them.
+        question: The question; with tools, the main model must support them.
 
     Raises:
         CapabilityMissing: Names the feature and the model.
@@ -301,7 +302,7 @@ def require_features(strategy: Strategy | type[Strategy], models: Models, questi
     if question is not None and question.offered_tools and not models.main.capabilities.tools:
         raise CapabilityMissing("tools", models.main.name, alternative="")
     for role in strategy.roles:
-        if role in NOT_LANGUAGE:  # a strategy that cannot do without it asks for it first of all
+        if role in NON_LANGUAGE_ROLES:  # a strategy that needs it raises its own error first
             continue
         for model in models.jury if role == JURY else (getattr(models, role),):
             for feature in sorted(strategy.requires):

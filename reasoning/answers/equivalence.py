@@ -45,9 +45,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ...core.errors import UserError
-from ...core.question import AnswerKind
-from .normalization import MAX_ANSWER_CHARS, plain_characters, unwrap
-from .numerals import Numeral, read_numeral
+from ...core.types import AnswerKind
+from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
+from .numerals import Numeral, parse_numeral
 
 _YES = frozenset({"yes", "true", "y", "correct"})
 _NO = frozenset({"no", "false", "n", "incorrect"})
@@ -68,7 +68,7 @@ _UNIT = re.compile(r"(?P<number>.{0,60}?[0-9}])[\s~]*(?P<unit>[^\W\d_][^\d=+*/^{
 _MIN_DECIMALS = 4
 
 
-def same_plainly(a: str, b: str, kind: AnswerKind) -> bool | None:
+def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
     """Whether two answers are the same, as far as that can be told without algebra.
 
     Args:
@@ -88,14 +88,14 @@ def same_plainly(a: str, b: str, kind: AnswerKind) -> bool | None:
         case "yes_no":
             return _assent(a) == _assent(b)
         case "text":
-            return text_form(a) == text_form(b) or _same_number(a, b) is True
+            return normalize_text(a) == normalize_text(b) or _same_number(a, b) is True
         case _:
             return _same_mathematics(a, b, kind)
 
 
-def text_form(answer: str) -> str:
+def normalize_text(answer: str) -> str:
     """An answer without case, articles, punctuation, wrappings and blanks too many."""
-    text = unicodedata.normalize("NFKC", plain_characters(answer))
+    text = unicodedata.normalize("NFKC", normalize_characters(answer))
     start, end = unwrap(text, 0, len(text))
     text = _TEXT_COMMAND.sub(r"\1", text[start:end]).casefold()
     text = _HYPHEN.sub(" ", text)
@@ -103,9 +103,9 @@ def text_form(answer: str) -> str:
     return _BLANKS.sub(" ", _ARTICLES.sub(" ", bare)).strip() or bare or text
 
 
-def formula_form(answer: str) -> str:
+def normalize_formula(answer: str) -> str:
     """A formula without its dollars, spacing and size commands; the case of letters stays."""
-    text = plain_characters(answer)
+    text = normalize_characters(answer)
     start, end = unwrap(text, 0, len(text))
     text = text[start:end].replace("\\$", "")  # the currency is a unit
     if text.count("$") == 1:  # half of a pair
@@ -114,7 +114,7 @@ def formula_form(answer: str) -> str:
 
 
 def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
-    formula_a, formula_b = formula_form(a), formula_form(b)
+    formula_a, formula_b = normalize_formula(a), normalize_formula(b)
     if _FORMULA_NOISE.sub("", formula_a) == _FORMULA_NOISE.sub("", formula_b):
         return True
     # In mathematics "1,2" is a list rather than a decimal.
@@ -124,22 +124,22 @@ def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
         return by_number
     words_a, words_b = _is_words(formula_a), _is_words(formula_b)
     if words_a and words_b:
-        return text_form(a) == text_form(b)
+        return normalize_text(a) == normalize_text(b)
     if words_a or words_b:  # "no solution" is no formula
         return False
     if kind == "auto" and not any(re.search(r"[\d\\=^+<>]", f) for f in (formula_a, formula_b)):
-        return text_form(a) == text_form(b)
+        return normalize_text(a) == normalize_text(b)
     return None
 
 
 def _letter(answer: str) -> str:
     start, end = unwrap(answer, 0, len(answer))
     letter = _LETTER.fullmatch(answer[start:end])
-    return letter[1].upper() if letter else text_form(answer)
+    return letter[1].upper() if letter else normalize_text(answer)
 
 
 def _assent(answer: str) -> str:
-    form = text_form(answer)
+    form = normalize_text(answer)
     return "yes" if form in _YES else "no" if form in _NO else form
 
 
@@ -152,17 +152,17 @@ def _same_number(a: str, b: str) -> bool | None:
 
 
 def _quantity(answer: str) -> tuple[Numeral, str] | None:
-    text = plain_characters(answer)
+    text = normalize_characters(answer)
     start, end = unwrap(text, 0, len(text))
     text = text[start:end]
-    numeral = read_numeral(text)
+    numeral = parse_numeral(text)
     if numeral is not None:
         return numeral, ""
     if len(text) > 200:
         return None
     text = _TEXT_COMMAND.sub(r" \1 ", text).replace("^\\circ", " degrees").replace("^{\\circ}", " degrees").strip()
     split = _UNIT.fullmatch(text.rstrip(" ."))
-    numeral = read_numeral(split["number"]) if split else None
+    numeral = parse_numeral(split["number"]) if split else None
     # One letter right behind a figure is a variable ("2x"), a word apart is a unit.
     if split is None or numeral is None or (len(split["unit"]) == 1 and " " not in text):
         return None
@@ -199,7 +199,7 @@ def _is_words(formula: str) -> bool:
     return any(run.lower() not in _FUNCTIONS for run in _LONG_RUN.findall(text))
 
 
-Reply = Literal["same", "different", "unreadable", "timeout", "crashed", "unavailable"]
+WorkerVerdict = Literal["same", "different", "unreadable", "timeout", "crashed", "unavailable"]
 
 _WORKER = Path(__file__).with_name("math_worker.py")
 
@@ -229,7 +229,7 @@ class MathProcess:
         """Process id; None while there is no process."""
         return None if self._process is None else self._process.pid
 
-    def compare(self, left: str, right: str) -> Reply:
+    def compare(self, left: str, right: str) -> WorkerVerdict:
         """Compare two formulas, waiting for the verdict.
 
         Returns:
@@ -238,7 +238,7 @@ class MathProcess:
         """
         used = self._process is not None
         try:
-            reply: Reply = "crashed" if self._killed else self._compare(left, right)
+            reply: WorkerVerdict = "crashed" if self._killed else self._compare(left, right)
             if reply == "crashed" and used and not self._killed:
                 # It may have died before this pair reached it: a process that served others gets one successor.
                 reply = self._compare(left, right)
@@ -261,7 +261,7 @@ class MathProcess:
         if process is not None:
             self._discard(process)
 
-    def _compare(self, left: str, right: str) -> Reply:
+    def _compare(self, left: str, right: str) -> WorkerVerdict:
         process = self._started()
         if process is None:
             return "unavailable"
@@ -348,7 +348,7 @@ _HEAVY = re.compile(
     r"|[0-9]{4,}\s{0,3}\)?\s{0,3}!|!\s{0,3}\)?\s{0,3}!"  # a factorial of a large number, or of a factorial
 )
 
-Why = Literal["plain", "algebra", "unreadable", "too_heavy", "timeout", "crashed", "unavailable"]
+ComparisonReason = Literal["plain", "algebra", "unreadable", "too_heavy", "timeout", "crashed", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +362,7 @@ class Comparison:
     """
 
     verdict: Literal["same", "different", "undecided"]
-    why: Why
+    why: ComparisonReason
 
 
 class Equivalence:
@@ -419,10 +419,10 @@ class Equivalence:
             b: Another.
             kind: What they are.
         """
-        plainly = same_plainly(a, b, kind)
+        plainly = equal_without_algebra(a, b, kind)
         if plainly is not None:
             return Comparison("same" if plainly else "different", "plain")
-        left, right = sorted((formula_form(a), formula_form(b)))
+        left, right = sorted((normalize_formula(a), normalize_formula(b)))
         if is_heavy(left) or is_heavy(right):
             return Comparison("undecided", "too_heavy")
         known = self._recall((left, right))
@@ -481,7 +481,7 @@ class Equivalence:
                 return members
         return None
 
-    async def _by_algebra(self, left: str, right: str) -> Reply:
+    async def _by_algebra(self, left: str, right: str) -> WorkerVerdict:
         job = _Job(left, right)
         with self._lock:
             if self._threads is None:
@@ -536,7 +536,7 @@ class _Job:
         self._cancelled = False
         self._process: MathProcess | None = None
 
-    def run(self, idle: queue.SimpleQueue[MathProcess]) -> Reply:
+    def run(self, idle: queue.SimpleQueue[MathProcess]) -> WorkerVerdict:
         process = idle.get()  # as many processes as threads: there is one
         try:
             with self._lock:
@@ -556,7 +556,7 @@ class _Job:
                 self._process.kill()
 
 
-def _comparison(reply: Reply) -> Comparison:
+def _comparison(reply: WorkerVerdict) -> Comparison:
     match reply:
         case "same" | "different":
             return Comparison(reply, "algebra")

@@ -24,11 +24,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...core.question import Question
+from ...core.types import Question
 from ..segmentation import addition, clause_end, sentence_end, sentence_spans
 from .kinds import ResolvedKind, answer_kind, asks_for_percentage
-from .normalization import MAX_ANSWER_CHARS, closing_brace, read, unwrap
-from .numerals import Numeral, find_numerals, read_numeral
+from .normalization import MAX_ANSWER_CHARS, closing_brace, unwrap, visible_text
+from .numerals import Numeral, find_numerals, parse_numeral
 
 _BRACKETED = re.compile(r"(?<![\w(\[])[(\[]\s?([A-Za-z])\s?[)\]]|\\text\{\s?\(?([A-Z])\)?\s?\}")
 _NAMED = re.compile(
@@ -45,12 +45,12 @@ _LETTER_BEFORE = re.compile(r"(?<![^\W_])[A-Z][)*_.\s,/]{1,4}(?:(?:and|or|&)\s{1
 _WORD_BREAKS = re.compile(r"[\s\-_]+")
 
 
-def letter_of(index: int) -> str:
+def option_letter(index: int) -> str:
     """The letter of an option: 0 is "A"."""
     return chr(ord("A") + index)
 
 
-def named_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
+def find_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
     """The option that a short text names: a letter at its beginning, else an option's own words.
 
     Where letter and words disagree, the letter is believed. Several letters ("B and C") name none.
@@ -75,7 +75,7 @@ def named_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | No
     return named[0] if len({letter for letter, _, _ in named}) == 1 else None
 
 
-def only_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
+def find_sole_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
     """The option that a longer text mentions when it mentions no other; the last mention."""
     mentions = _letters(text, choices) or _by_words(text, choices)
     return mentions[-1] if len({letter for letter, _, _ in mentions}) == 1 else None
@@ -124,10 +124,10 @@ def _letters(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
 
 def _by_words(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
     """Options whose words stand in the text, an option inside a longer one not counted; last mention of each."""
-    number = read_numeral(text)
+    number = parse_numeral(text)
     mentions: list[tuple[int, int, int]] = []
     for i, choice in enumerate(choices):
-        worth = read_numeral(choice)
+        worth = parse_numeral(choice)
         if number is not None and worth is not None:
             if number.value == worth.value:
                 mentions.append((i, 0, len(text)))
@@ -139,7 +139,7 @@ def _by_words(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
             if not _NEGATION.search(text, max(0, match.start() - 24), match.start()):
                 mentions.append((i, match.start(), match.end()))
     outer = [m for m in mentions if not any(_holds(other, m) for other in mentions[:200])]
-    last = {i: (letter_of(i), start, end) for i, start, end in sorted(outer[:1000], key=lambda m: m[1])}
+    last = {i: (option_letter(i), start, end) for i, start, end in sorted(outer[:1000], key=lambda m: m[1])}
     return sorted(last.values(), key=lambda mention: mention[1])
 
 
@@ -156,7 +156,7 @@ def _choice_pattern(choice: str) -> re.Pattern[str] | None:
     return re.compile(rf"(?<![^\W_])(?<![0-9][.,]){body}(?![^\W_])(?![.,][0-9])", re.IGNORECASE)
 
 
-__all__ = ["Extracted", "ResolvedKind", "answer_kind", "extract"]
+__all__ = ["ExtractedAnswer", "ResolvedKind", "answer_kind", "extract_answer"]
 
 TAIL_CHARS = 20_000
 """How far from the end an answer without any sign is looked for, in characters."""
@@ -235,7 +235,7 @@ _CHATTER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
+class ExtractedAnswer:
     """An answer and where it was read.
 
     Attributes:
@@ -247,17 +247,17 @@ class Extracted:
     """
 
     value: str
-    how: str
+    method: str
     start: int
     end: int
 
     @property
-    def stated(self) -> bool:
+    def is_explicit(self) -> bool:
         """Whether the text says, by a box or in so many words, that this is its answer."""
-        return self.how in ("boxed", "marker")
+        return self.method in ("boxed", "marker")
 
 
-def extract(text: str, question: Question) -> Extracted | None:
+def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
     """The answer in a model's text.
 
     Args:
@@ -268,7 +268,7 @@ def extract(text: str, question: Question) -> Extracted | None:
         The answer; None if there is none of the question's kind. With kind "auto" and no options, a text answer is
         taken where none of the guessed kind is found.
     """
-    reading = read(text)
+    reading = visible_text(text)
     body = reading.text
     kind = answer_kind(question)
     if _cut_in_box(body):
@@ -279,10 +279,10 @@ def extract(text: str, question: Question) -> Extracted | None:
     if found is None:
         return None
     start, end = reading.span(found.start, found.end)
-    return Extracted(found.value, found.how, start, end)
+    return ExtractedAnswer(found.value, found.method, start, end)
 
 
-def _find(text: str, question: Question, kind: ResolvedKind) -> Extracted | None:
+def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer | None:
     for how, places in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
         for start, end in places:
             found = _as_kind(text, start, end, question, kind, how)
@@ -373,15 +373,17 @@ def _closed(text: str, start: int, end: int) -> int | None:
     return None
 
 
-def _as_kind(text: str, start: int, end: int, question: Question, kind: ResolvedKind, how: str) -> Extracted | None:
+def _as_kind(
+    text: str, start: int, end: int, question: Question, kind: ResolvedKind, how: str
+) -> ExtractedAnswer | None:
     """The span read as an answer of the kind."""
     start, end = unwrap(text, start, end)
     if start >= end:
         return None
     match kind:
         case "choice":
-            option = named_option(text[start:end], question.choices)
-            return Extracted(option[0], how, start + option[1], start + option[2]) if option else None
+            option = find_option(text[start:end], question.choices)
+            return ExtractedAnswer(option[0], how, start + option[1], start + option[2]) if option else None
         case "number":
             return _number_in(text, start, end, question, how)
         case "yes_no":
@@ -393,7 +395,7 @@ def _as_kind(text: str, start: int, end: int, question: Question, kind: Resolved
             return _text_in(text, start, end, question, how)
 
 
-def _number_in(text: str, start: int, end: int, question: Question, how: str) -> Extracted | None:
+def _number_in(text: str, start: int, end: int, question: Question, how: str) -> ExtractedAnswer | None:
     equals = text.rfind("=", start, end)
     if equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!"):
         return _number_in(text, equals + 1, end, question, how) or _number_in(text, start, equals, question, how)
@@ -404,25 +406,25 @@ def _number_in(text: str, start: int, end: int, question: Question, how: str) ->
     rest = _UNITS.sub("", text[start:end])
     exact = numeral is not None and numeral.start <= start and numeral.end >= end
     if not exact and how == "boxed" and re.search(r"\\[a-zA-Z]|\^|_|[A-Za-z0-9)]\s*[-+*]\s*[A-Za-z0-9(\\]", rest):
-        return Extracted(text[start:end], how, start, end)  # an expression such as 2\sqrt{3} or 3x+1
+        return ExtractedAnswer(text[start:end], how, start, end)  # an expression such as 2\sqrt{3} or 3x+1
     return _numeral(numeral, question, how) if numeral else None
 
 
-def _numeral(numeral: Numeral, question: Question, how: str) -> Extracted:
+def _numeral(numeral: Numeral, question: Question, how: str) -> ExtractedAnswer:
     figure = numeral.figure.rstrip("%") if asks_for_percentage(question) else numeral.figure
-    return Extracted(figure, how, numeral.start, numeral.end)
+    return ExtractedAnswer(figure, how, numeral.start, numeral.end)
 
 
-def _formula_in(text: str, start: int, end: int, how: str) -> Extracted | None:
+def _formula_in(text: str, start: int, end: int, how: str) -> ExtractedAnswer | None:
     if how != "boxed" and "$" not in text[start : start + 1]:
         inside = deque(_FORMULA.finditer(text, start, end), maxlen=1)
-        if inside and text.count("$", start, end) <= 2 and not read_numeral(text[start:end]):
+        if inside and text.count("$", start, end) <= 2 and not parse_numeral(text[start:end]):
             start, end = inside[0].span()
     start, end = unwrap(text, start, end)
-    return Extracted(text[start:end], how, start, end) if start < end else None
+    return ExtractedAnswer(text[start:end], how, start, end) if start < end else None
 
 
-def _text_in(text: str, start: int, end: int, question: Question, how: str) -> Extracted | None:
+def _text_in(text: str, start: int, end: int, question: Question, how: str) -> ExtractedAnswer | None:
     added = addition(text[start:end], question.text)
     if added:
         start, end = start + added.start, start + added.end
@@ -431,14 +433,14 @@ def _text_in(text: str, start: int, end: int, question: Question, how: str) -> E
     elif how == "marker":
         end = clause_end(text, start, end)
     start, end = unwrap(text, start, end)
-    return Extracted(text[start:end], how, start, end) if start < end else None
+    return ExtractedAnswer(text[start:end], how, start, end) if start < end else None
 
 
-def _yes_no(word: re.Match[str], how: str) -> Extracted:
-    return Extracted("yes" if word[1].lower() in _YES else "no", how, word.start(1), word.end(1))
+def _yes_no(word: re.Match[str], how: str) -> ExtractedAnswer:
+    return ExtractedAnswer("yes" if word[1].lower() in _YES else "no", how, word.start(1), word.end(1))
 
 
-def _unmarked_option(text: str, start: int, question: Question) -> Extracted | None:
+def _unmarked_option(text: str, start: int, question: Question) -> ExtractedAnswer | None:
     lines = [span for span in _lines(text, start) if unwrap(text, *span)[0] < unwrap(text, *span)[1]]
     if not lines:
         return None
@@ -449,19 +451,19 @@ def _unmarked_option(text: str, start: int, question: Question) -> Extracted | N
         option = first
     if option is not None:
         return option
-    only = only_option(text[start:], question.choices)
-    return Extracted(only[0], "choice", start + only[1], start + only[2]) if only else None
+    only = find_sole_option(text[start:], question.choices)
+    return ExtractedAnswer(only[0], "choice", start + only[1], start + only[2]) if only else None
 
 
-def _option_of_line(text: str, line: tuple[int, int], question: Question) -> Extracted | None:
+def _option_of_line(text: str, line: tuple[int, int], question: Question) -> ExtractedAnswer | None:
     a, b = unwrap(text, *line)
     lead = _CONNECTIVE.match(text, a, b)
     a = lead.end() if lead else a
-    option = named_option(text[a:b], question.choices)
-    return Extracted(option[0], "choice", a + option[1], a + option[2]) if option and b - a <= 400 else None
+    option = find_option(text[a:b], question.choices)
+    return ExtractedAnswer(option[0], "choice", a + option[1], a + option[2]) if option and b - a <= 400 else None
 
 
-def _last_number(text: str, start: int, question: Question) -> Extracted | None:
+def _last_number(text: str, start: int, question: Question) -> ExtractedAnswer | None:
     for line_start, line_end in reversed(list(_lines(text, start))):
         label = _LINE_LABEL.match(text[line_start:line_end])
         if label and text[line_start + label.end() : line_end].strip():
@@ -472,7 +474,7 @@ def _last_number(text: str, start: int, question: Question) -> Extracted | None:
     return None
 
 
-def _unmarked_yes_no(text: str, start: int) -> Extracted | None:
+def _unmarked_yes_no(text: str, start: int) -> ExtractedAnswer | None:
     spans = list(sentence_spans(text, start))
     for span_start, span_end in [*reversed(spans[-3:]), *spans[:1]]:
         a, b = unwrap(text, span_start, span_end)
@@ -485,7 +487,7 @@ def _unmarked_yes_no(text: str, start: int) -> Extracted | None:
     return _yes_no(words[-1], "yes_no") if len({w[1].lower() in _YES for w in words}) == 1 else None
 
 
-def _last_formula(text: str, start: int) -> Extracted | None:
+def _last_formula(text: str, start: int) -> ExtractedAnswer | None:
     last: tuple[int, int] | None = None
     joined = False
     for formula in _FORMULA.finditer(text, start):
@@ -498,10 +500,10 @@ def _last_formula(text: str, start: int) -> Extracted | None:
     sides = text[a:b].split("=")
     if not joined and (len(sides) > 2 or (len(sides) == 2 and not _LONE_SIDE.fullmatch(sides[0]))):
         a, b = unwrap(text, text.rfind("=", a, b) + 1, b)  # "3 + 4 = 7": what it comes to
-    return Extracted(text[a:b], "math", a, b) if a < b <= a + MAX_ANSWER_CHARS else None
+    return ExtractedAnswer(text[a:b], "math", a, b) if a < b <= a + MAX_ANSWER_CHARS else None
 
 
-def _unmarked_text(text: str, start: int, question: Question) -> Extracted | None:
+def _unmarked_text(text: str, start: int, question: Question) -> ExtractedAnswer | None:
     spans = list(sentence_spans(text, start))
     added = [(found, i) for i, (a, b) in enumerate(spans[-400:]) if (found := addition(text[a:b], question.text))]
     added = [(found, i) for found, i in added if found.repeated > 0 or i == 0]
@@ -518,7 +520,7 @@ def _unmarked_text(text: str, start: int, question: Question) -> Extracted | Non
     if lead := _CONNECTIVE.match(text, a, b):
         a, b = unwrap(text, lead.end(), b)
     b = min(b, a + MAX_ANSWER_CHARS)
-    return Extracted(text[a:b], "text", a, b) if a < b else None
+    return ExtractedAnswer(text[a:b], "text", a, b) if a < b else None
 
 
 def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from ...core.question import Question
+from ...core.types import Question
 
 # ruff: noqa: RUF001 (typographic signs of numbers are meant)
 

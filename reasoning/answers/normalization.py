@@ -21,7 +21,7 @@ _PLAIN = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x2212: ord("-"), 0x3000: 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class VisibleText:
     """What is left to read of a text.
 
     Attributes:
@@ -43,7 +43,7 @@ class Reading:
         return origin[position] if position < len(origin) else (origin[-1] + 1 if origin else 0)
 
 
-def read(text: str) -> Reading:
+def visible_text(text: str) -> VisibleText:
     """Read a model's text.
 
     Thoughts are what stands in `<think>…</think>` (also `thinking`, `thought`). A thought that is never closed runs to
@@ -53,7 +53,7 @@ def read(text: str) -> Reading:
     visible = _visible_spans(text)
     whole = len(visible) == 1 and visible[0] == (0, len(text))
     if whole and text.isascii():
-        return Reading(text)
+        return VisibleText(text)
     origin: list[int] | None = None
     shown = text
     if not whole or _INVISIBLE.search(text):
@@ -67,7 +67,7 @@ def read(text: str) -> Reading:
                 pieces.append(text[piece_start:piece_end])
                 origin.extend(range(piece_start, piece_end))
         shown = "".join(pieces)
-    return Reading(plain_characters(shown), origin)
+    return VisibleText(normalize_characters(shown), origin)
 
 
 def thoughts_end(text: str) -> int:
@@ -76,7 +76,7 @@ def thoughts_end(text: str) -> int:
     return ends[-1] if ends else 0
 
 
-def plain_characters(text: str) -> str:
+def normalize_characters(text: str) -> str:
     """The same text, character by character, with digits of any script and full-width forms in ASCII."""
     if text.isascii():
         return text

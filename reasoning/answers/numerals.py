@@ -91,7 +91,7 @@ def find_numerals(text: str, start: int = 0, end: int | None = None) -> Iterator
             yield numeral
 
 
-def read_numeral(text: str) -> Numeral | None:
+def parse_numeral(text: str) -> Numeral | None:
     """The number that the whole text is, surrounding blanks apart; None if it is anything else."""
     stripped = text.strip()
     if len(stripped) > 2 * MAX_DIGITS:

@@ -1,91 +1,82 @@
-"""A*-decoding: best-first search over steps, ordered by f = g + h, where h is what the process reward misses.
+"""A*-decoding: best-first search over reasoning steps, ordered by f = g + h, where h is what the process reward misses.
 
     h(s) = 1 - r(s)            r: the reward model's score of the prefix
     g(s) = sum of edge costs   on the path from the first step
     pop the open prefix of smallest f; return it if it is complete, else add k continuations
 
 Source: Chatziveroglou, "A*-Decoding: Token-Efficient Inference Scaling" (2025, arXiv:2505.13672); the guarantees are
-those of Hart, Nilsson, Raphael (1968). The paper's edge cost is not certain, so all candidates are here. Optimality is
-relative to the prefixes that were sampled.
-
-A*-decoding: best-first search over reasoning steps, ordered by f = g + h.
-
-    open the empty reply
-    pop the open reply of smallest f; a complete one is the answer
-    else sample k next steps, score them, open them with  h = 1 - score,  g = sum of edge costs
-
-Source: Chatziveroglou, "A*-Decoding: Token-Efficient Inference Scaling" (2025, arXiv:2505.13672).
+those of Hart, Nilsson, Raphael (1968). The paper's edge cost is not certain, so all candidates are available.
+Optimality is relative to the sampled prefixes.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.answer import Solution
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
 from ..strategy import Models, Stability
-from .core import Expand, Heard, Outcome, SearchOptions, StepSearch
-from .driver import SearchedSteps
-from .tree import Continuation, Node, filled, said, survivors
+from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
+from .driver import StepSearchConfig
+from .tree import Continuation, Node, fill_missing_scores, kept_indices, step_key
 
 EdgeCost = Literal["rise", "fall", "abs", "none"]
 
-Key = tuple[float, int, float, int]
+PriorityKey = tuple[float, int, float, int]
 """(priority, -depth, -r, number of insertion); smaller is popped sooner."""
 
 
 @dataclass(slots=True)
-class State(Node):
+class AStarNode(Node):
     """A prefix with its costs.
 
     Attributes:
         g: Sum of the edge costs on the path; 0 up to the first step.
-        h: 1 - r, in [0, 1]; 0 at the root, which has no step to score. Where the score is missing, what stands for it
-            (`siblings.filled`).
+        h: 1 - r, in [0, 1]; 0 at the root, which has no step to score. A missing score is substituted
+            (`tree.fill_missing_scores`).
         f: g + h.
-        expanded: How often it was expanded.
-        rung: Expansions in a row, up to its own last one, of which at least half were duplicates.
+        num_expansions: How often it was expanded.
+        duplicate_streak: Consecutive expansions, up to its own last one, of which at least half were duplicates.
     """
 
     g: float = 0.0
     h: float = 0.0
     f: float = 0.0
-    expanded: int = 0
-    rung: int = 0
+    num_expansions: int = 0
+    duplicate_streak: int = 0
 
 
-class BestFirstOptions(SearchOptions):
+class AStarOptions(SearchOptions):
     """Parameters of A*-decoding."""
 
     k: Annotated[int, Field(ge=1, description="continuations of an expansion")] = 4
-    edge_cost: Annotated[EdgeCost, Field(description="what a step costs, by the change of h")] = "rise"
+    edge_cost: Annotated[EdgeCost, Field(description="cost of a step, by the change of h")] = "rise"
     weight: Annotated[float, Field(ge=1, description="w of the order g + w·h; above 1 is greedier")] = 1.0
     beam_pop: Annotated[int, Field(ge=1, description="prefixes expanded in one batch; 1 is exact A*")] = 1
-    open_limit: Annotated[int, Field(ge=1, description="open prefixes kept; null keeps all")] | None = 4096
+    open_limit: Annotated[int, Field(ge=1, description="maximum open prefixes; null keeps all")] | None = 4096
     stop: Annotated[Literal["first", "best_of_m"], Field(description="end at the first complete solution, or at m")] = (
         "first"
     )
-    m: Annotated[int, Field(ge=1, description="complete solutions wanted by best_of_m")] = 3
+    m: Annotated[int, Field(ge=1, description="complete solutions of best_of_m")] = 3
     frontier: Annotated[
-        Literal["global", "local"], Field(description="choose among all open prefixes, or the newest siblings alone")
+        Literal["global", "local"], Field(description="choose among all open prefixes, or only the newest siblings")
     ] = "global"
     reexpand: Annotated[float, Field(gt=0, description="what an expansion adds to the key; null: only one")] | None = (
         None
     )
     temperature_ladder: Annotated[
         tuple[Annotated[float, Field(gt=0)], ...],
-        Field(description="factors of the temperature after 1, 2, … expansions in a row of which half were duplicates"),
+        Field(description="factors of the temperature after 1, 2, … consecutive expansions of half duplicates"),
     ] = ()
 
 
-def costs(kind: EdgeCost, parent: State, h: float) -> tuple[float, float]:
+def path_costs(kind: EdgeCost, parent: AStarNode, h: float) -> tuple[float, float]:
     """(g, f) of a continuation with heuristic `h`.
 
     With dh = h - h(parent), the edge costs max(0, dh) for "rise", max(0, -dh) for "fall", |dh| for "abs" and 0 for
@@ -93,8 +84,8 @@ def costs(kind: EdgeCost, parent: State, h: float) -> tuple[float, float]:
     step, f is h + U for "rise", h0 + U for "fall", h0 + 2U for "abs", h for "none". "fall" and "abs" make h consistent,
     so f never decreases and the first solution popped has the smallest f of all; "rise" and "none" do not.
 
-    f is carried along by that form rather than added up from g and h, so that equal f are equal in floating point too,
-    and the tie-break by depth works.
+    f is computed by that form rather than added up from g and h, so that equal f are equal in floating point too, and
+    the tie-break by depth works.
     """
     if parent.depth == 0:
         return 0.0, h
@@ -108,152 +99,141 @@ def costs(kind: EdgeCost, parent: State, h: float) -> tuple[float, float]:
     return 0.0, h
 
 
-class BestFirst(StepSearch[State, BestFirstOptions]):
+class AStarSearch(StepSearch[AStarNode, AStarOptions]):
     """A*-decoding as ask and tell.
 
     With `k=1` it is plain sampling step by step; with constant scores it is depth-first.
 
-    With `reexpand` an expanded prefix competes again, its priority the larger by `reexpand` for each time that it was
-    expanded, and gets further continuations if it wins; what earlier ones said is a duplicate then. So a bad draw near
-    the root does not decide all. A prefix is put back if its last expansion brought something new or the next one will
-    be warmer. The first solution popped has the smallest f of what was generated as before, but popped f may fall.
+    With `reexpand` an expanded prefix competes again, its priority larger by `reexpand` for each expansion, and gets
+    further continuations if it wins; they are compared with the earlier ones for duplicates. So unlucky samples near
+    the root do not decide everything. A prefix is reopened if its last expansion brought something new or the next one
+    will be warmer. The first solution popped still has the smallest f of what was generated, but popped f may fall.
 
     With `temperature_ladder` a prefix is continued at a higher temperature after expansions on its path of which at
     least half were duplicates: at the first rung after one, the second after two in a row, and so on.
 
     Differs: a batch of `beam_pop` prefixes ends before a complete solution, which is popped only once everything of
-    smaller key was expanded; so the guarantee of "fall" and "abs" holds for any `beam_pop`. Where nothing is left to
+    smaller key was expanded; so the guarantee of "fall" and "abs" holds for any `beam_pop`. If nothing is left to
     expand and nothing ended, the prefix of smallest f that could not be continued is chosen, as it is.
 
     Attributes:
         popped: Ids in the order in which they were popped.
         done: Ids of the complete solutions popped.
-        evicted: Prefixes dropped by `open_limit`.
+        num_evicted: Prefixes dropped by `open_limit`.
     """
 
-    name = "best-first"
-    Options = BestFirstOptions
-    Node = State
+    name = "astar"
+    Node = AStarNode
 
-    def __init__(self, options: BestFirstOptions | None = None) -> None:
-        super().__init__(options or BestFirstOptions())
+    def __init__(self, options: AStarOptions | None = None) -> None:
+        super().__init__(options or AStarOptions())
         self.popped: list[int] = []
         self.done: list[int] = []
-        self.evicted = 0
-        self._open: list[Key] = [self._key(self.tree[0])]
+        self.num_evicted = 0
+        self._open: list[PriorityKey] = [self._key(self.tree[0])]
 
-    def _next(self) -> list[Expand]:
-        batch: list[State] = []
+    def _next(self) -> list[ExpandRequest]:
+        batch: list[AStarNode] = []
         while self._open and len(batch) < self.options.beam_pop:
-            state = self.tree[self._open[0][-1]]
-            if state.terminal and batch:
+            node = self.tree[self._open[0][-1]]
+            if node.terminal and batch:
                 break
             self._open.pop(0)
-            if not state.terminal:
-                batch.append(state)
+            if not node.terminal:
+                batch.append(node)
                 continue
-            self.popped.append(state.id)
-            self.done.append(state.id)
+            self.popped.append(node.id)
+            self.done.append(node.id)
             if len(self.done) >= (1 if self.options.stop == "first" else self.options.m):
                 self.stopped = "done"
                 return []
-        lacking = "exhausted"
+        exceeded = "exhausted"
         while batch:
-            granted = self._batch([(state, self.options.k) for state in batch])
-            if not isinstance(granted, str):
-                self.popped += [state.id for state in batch]
-                return granted
-            lacking = granted
-            self._push(batch.pop())  # fewer may fit in
-        return self._wind_up(lacking)
+            requests = self._batch([(node, self.options.k) for node in batch])
+            if not isinstance(requests, str):
+                self.popped += [node.id for node in batch]
+                return requests
+            exceeded = requests
+            self._push(batch.pop())  # a smaller batch may fit
+        return self._wind_up(exceeded)
 
-    def _take(self, heard: Heard, missed: list[Expand]) -> None:
+    def _update(self, results: BatchResults, withdrawn: list[ExpandRequest]) -> None:
         if self.options.frontier == "local":
             self._open.clear()
-        for expand in missed:
-            self._push(self.tree[expand.node])
-        for expand, results in heard:
-            parent = self.tree[expand.node]
-            duplicates = self.ledger.duplicates
-            children = self._children(parent, expand, results)
-            duplicates = self.ledger.duplicates - duplicates
-            for child, r in zip(children, filled(children, 1 - parent.h if parent.depth else None), strict=True):
+        for request in withdrawn:
+            self._push(self.tree[request.node])
+        for request, continuations in results:
+            parent = self.tree[request.node]
+            duplicates = self.cost.duplicates
+            children = self._add_children(parent, request, continuations)
+            duplicates = self.cost.duplicates - duplicates
+            scores = fill_missing_scores(children, 1 - parent.h if parent.depth else None)
+            for child, r in zip(children, scores, strict=True):
                 child.h = 1 - r
-                child.g, child.f = costs(self.options.edge_cost, parent, child.h)
+                child.g, child.f = path_costs(self.options.edge_cost, parent, child.h)
                 self._push(child)
-            if not expand.finish:
-                parent.expanded += 1
-                parent.rung = parent.rung + 1 if 2 * duplicates >= expand.n else 0
+            if not request.finish:
+                parent.num_expansions += 1
+                parent.duplicate_streak = parent.duplicate_streak + 1 if 2 * duplicates >= request.n else 0
                 for child in children:
-                    child.rung = parent.rung
-                if self.options.reexpand is not None and (children or self._warmer(parent) > expand.temperature):
+                    child.duplicate_streak = parent.duplicate_streak
+                is_warmer_next = self._temperature_factor(parent) > request.temperature_factor
+                if self.options.reexpand is not None and (children or is_warmer_next):
                     self._push(parent)
 
-    def _warmer(self, node: State) -> float:
+    def _temperature_factor(self, node: AStarNode) -> float:
         ladder = self.options.temperature_ladder
-        return ladder[min(node.rung, len(ladder)) - 1] if node.rung and ladder else 1.0
+        return ladder[min(node.duplicate_streak, len(ladder)) - 1] if node.duplicate_streak and ladder else 1.0
 
-    def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
-        node = self.tree[expand.node]
-        before = [said(child) for child in self.tree if child.parent == node.id] if node.expanded else ()
-        return survivors(results, at_root=not node.depth, before=before)
+    def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
+        node = self.tree[request.node]
+        earlier = [step_key(child) for child in self.tree if child.parent == node.id] if node.num_expansions else ()
+        return kept_indices(results, at_root=not node.depth, earlier=earlier)
 
-    def _key(self, state: State) -> Key:
+    def _key(self, node: AStarNode) -> PriorityKey:
         # the smaller of two h is the larger of two r
-        penalty = (self.options.reexpand or 0.0) * state.expanded
-        return (state.f + (self.options.weight - 1) * state.h + penalty, -state.depth, state.h, state.id)
+        penalty = (self.options.reexpand or 0.0) * node.num_expansions
+        return (node.f + (self.options.weight - 1) * node.h + penalty, -node.depth, node.h, node.id)
 
-    def _push(self, state: State) -> None:
-        insort(self._open, self._key(state))
+    def _push(self, node: AStarNode) -> None:
+        insort(self._open, self._key(node))
         if self.options.open_limit is not None and len(self._open) > self.options.open_limit:
             self._open.pop()
-            self.evicted += 1
+            self.num_evicted += 1
 
-    def _terminals(self) -> list[State]:
-        return sorted((state for state in self.tree if state.terminal), key=lambda state: (state.f, self._key(state)))
+    def _terminals(self) -> list[AStarNode]:
+        return sorted((node for node in self.tree if node.terminal), key=lambda node: (node.f, self._key(node)))
 
-    def _unfinished(self) -> State | None:
+    def _unfinished(self) -> AStarNode | None:
         if not self._open or self._terminals():
             return None
         opened = [self.tree[key[-1]] for key in self._open]
-        return next((state for state in opened if not state.expanded), opened[0])
+        return next((node for node in opened if not node.num_expansions), opened[0])
 
-    def outcome(self) -> Outcome[State]:
-        """See `StepSearch.outcome`; each solution weighs 1.
+    def outcome(self) -> SearchOutcome[AStarNode]:
+        """The result so far; each solution weighs 1.
 
         After "done" the chosen one has the smallest f of those popped, else of all there are. If there is none, the
         prefix that would be popped next is chosen.
         """
         terminals = self._terminals()
-        pool = [state for state in terminals if self.stopped != "done" or state.id in self.done]
+        pool = [node for node in terminals if self.stopped != "done" or node.id in self.done]
         if not pool:
-            continued = {state.parent for state in self.tree}
-            leaves = (state for state in self.tree if state.depth and state.id not in continued)
+            continued = {node.parent for node in self.tree}
+            leaves = (node for node in self.tree if node.depth and node.id not in continued)
             pool = sorted(leaves, key=self._key)[:1]
         return self._outcome(pool[0] if pool else None, terminals)
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "popped": self.popped,
-            "done": self.done,
-            "evicted": self.evicted,
-            "open": [key[-1] for key in self._open],
-        }
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.popped, self.done, self.evicted = list(state["popped"]), list(state["done"]), state["evicted"]
-        self._open = [self._key(self.tree[node_id]) for node_id in state["open"]]
+class AStarStrategy:
+    """A*-decoding over the steps of one model, guided by a score of each prefix.
 
+    With `stop="first"` the first complete solution that is popped is the answer. With "best_of_m" the search continues
+    to `m` of them, and `select` decides: the one of smallest f, the one of the highest score ("score"), or the answer
+    with the largest sum of scores ("vote").
 
-class AStar:
-    """A*-decoding over the steps of one model, guided by a score of each prefix (see `search.best_first`).
-
-    With `stop="first"` the first complete solution that is popped is the answer. With "best_of_m" the search goes on to
-    `m` of them, and `select` says which is taken: the one of smallest f, the one of the highest score ("score"), or the
-    answer with the largest sum of scores ("vote").
-
-    Model calls: one for each expansion (more where a step contains delimiters that end nothing), of `k` samples; a pass
-    of what scores for each different step. Confidence is the score of the chosen solution, or its answer's share.
+    Model calls: one for each expansion (more if a step contains delimiters that end nothing), of `k` samples; a pass of
+    the step reward for each distinct step. Confidence is the score of the chosen solution, or its answer's share.
 
     Differs: the edge cost of the paper could not be verified; the default is the one that a survey describes, and every
     report names it.
@@ -266,7 +246,7 @@ class AStar:
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
 
-    class Config(SearchedSteps, BestFirstOptions):
+    class Config(StepSearchConfig, AStarOptions):
         """Parameters of `astar`."""
 
         select: Annotated[
@@ -277,13 +257,12 @@ class AStar:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
         config = self.config
-        found = await config.search(BestFirst(config.options(BestFirstOptions, run)), question, models, run)
-        if found is None:
+        result = await config.search(AStarSearch(config.options(AStarOptions, run)), question, models, run)
+        if result is None:
             return await config.without_search(config.k, question, models, run)
         if config.select == "vote":
-            return await config.vote(found, question, run, edge_cost=config.edge_cost)
+            return await config.vote(result, question, run, edge_cost=config.edge_cost)
         if config.select == "score":
-            return config.highest(found, run, edge_cost=config.edge_cost)
-        return config.best(found, run, edge_cost=config.edge_cost)
+            return config.highest_scored(result, run, edge_cost=config.edge_cost)
+        return config.chosen(result, run, edge_cost=config.edge_cost)

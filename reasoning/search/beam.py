@@ -1,33 +1,29 @@
-"""Beam search over steps: continue the best b prefixes by k steps each, and keep the best b of what came.
+"""Beam search over reasoning steps: continue the best prefixes by k steps each, and keep the best of the results.
+
+    keep the empty prefix
+    until all kept prefixes are complete: sample k next steps of each, score them, keep the best `width`
 
 Best-of-N is its degenerate case: `width=N, k=1, distinct=False` starts N chains at the root, continues each by one
-step at a time and never prunes, so the scores of finished chains alone are asked for, N in all.
+step at a time and never prunes, so that only finished chains need a score, N in all.
 
-Source: the step-level beam search of Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314).
-
-Beam search over reasoning steps: continue the best prefixes, keep the best of what comes.
-
-    keep the empty reply
-    until all that is kept is complete: sample k next steps of each, score them, keep the best `width`
-
-Source: Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), section 5.2.
+Source: the step-level beam search of Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314),
+section 5.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.answer import Solution
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
 from ..strategy import Models, Stability
-from .core import Expand, Heard, Outcome, SearchOptions, StepSearch
-from .driver import SearchedSteps
-from .tree import Continuation, Scored, by_value, set_values, survivors
+from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
+from .driver import StepSearchConfig
+from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_value
 
 
 class BeamOptions(SearchOptions):
@@ -35,84 +31,75 @@ class BeamOptions(SearchOptions):
 
     width: Annotated[int, Field(ge=1, description="prefixes kept")] = 4
     k: Annotated[int, Field(ge=1, description="continuations of each")] = 4
-    distinct: Annotated[bool, Field(description="drop continuations that say what a sibling says")] = True
+    distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True
 
 
-class Beam(StepSearch[Scored, BeamOptions]):
+class BeamSearch(StepSearch[ScoredNode, BeamOptions]):
     """Beam search as ask and tell.
 
-    The root is continued by `width * k` steps, as many as every later round draws. A complete solution keeps its place
-    in the beam while its score is among the best; the search ends when all places hold complete ones.
+    The root is continued by `width * k` steps, as many as every later round samples. A complete solution stays in the
+    beam while its score is among the best; the search ends when the beam holds only complete ones.
 
     Attributes:
         beam: Ids of the prefixes kept, the best first.
     """
 
     name = "beam"
-    Options = BeamOptions
-    Node = Scored
+    Node = ScoredNode
 
     def __init__(self, options: BeamOptions | None = None) -> None:
         super().__init__(options or BeamOptions())
         self.beam: list[int] = [0]
 
-    def _next(self) -> list[Expand]:
+    def _next(self) -> list[ExpandRequest]:
         k, width = self.options.k, self.options.width
-        going = [(node, k if node.depth else k * width) for node in self._going()]
-        if not going:
-            self.stopped = "done" if self._ended() else "exhausted"
+        active = [(node, k if node.depth else k * width) for node in self._active()]
+        if not active:
+            self.stopped = "done" if self._complete() else "exhausted"
             return []
         # with one continuation each there is nothing to choose among before the end
-        batch = self._batch(going, score="ended" if k == 1 else "all")
+        batch = self._batch(active, score="ended" if k == 1 else "all")
         return self._wind_up(batch) if isinstance(batch, str) else batch
 
-    def _take(self, heard: Heard, missed: list[Expand]) -> None:
-        pool = self._ended() + [self.tree[expand.node] for expand in missed]
-        for expand, results in heard:
-            parent = self.tree[expand.node]
-            children = self._children(parent, expand, results)
+    def _update(self, results: BatchResults, withdrawn: list[ExpandRequest]) -> None:
+        pool = self._complete() + [self.tree[request.node] for request in withdrawn]
+        for request, continuations in results:
+            parent = self.tree[request.node]
+            children = self._add_children(parent, request, continuations)
             set_values(children, parent)
             pool += children or [parent]  # nothing follows it
-        pool.sort(key=lambda node: (self._dead(node), -node.value, node.id))
+        pool.sort(key=lambda node: (self._is_expanded(node), -node.value, node.id))
         self.beam = [node.id for node in pool[: self.options.width]]
 
-    def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
-        at_root = not self.tree[expand.node].depth
-        return survivors(results, at_root=at_root, distinct=self.options.distinct)
+    def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
+        at_root = not self.tree[request.node].depth
+        return kept_indices(results, at_root=at_root, distinct=self.options.distinct)
 
-    def _dead(self, node: Scored) -> bool:
-        return self._expanded(node)
-
-    def _ended(self) -> list[Scored]:
+    def _complete(self) -> list[ScoredNode]:
         return [node for node in map(self.tree.__getitem__, self.beam) if node.terminal]
 
-    def _going(self) -> list[Scored]:
-        return [node for node in map(self.tree.__getitem__, self.beam) if not node.terminal and not self._dead(node)]
+    def _active(self) -> list[ScoredNode]:
+        nodes = map(self.tree.__getitem__, self.beam)
+        return [node for node in nodes if not node.terminal and not self._is_expanded(node)]
 
-    def _unfinished(self) -> Scored | None:
-        return None if any(node.terminal for node in self.tree) else next(iter(self._going()), None)
+    def _unfinished(self) -> ScoredNode | None:
+        return None if any(node.terminal for node in self.tree) else next(iter(self._active()), None)
 
-    def outcome(self) -> Outcome[Scored]:
-        """See `StepSearch.outcome`; each solution weighs 1.
+    def outcome(self) -> SearchOutcome[ScoredNode]:
+        """The result so far; each solution weighs 1.
 
-        All complete solutions count, those that lost their place included; the one of the best score is chosen.
+        All complete solutions count, those that dropped out of the beam included; the one of the best score is chosen.
         """
-        terminals = by_value(node for node in self.tree if node.terminal)
-        rest = by_value(node for node in map(self.tree.__getitem__, self.beam) if node.depth)
+        terminals = sorted_by_value(node for node in self.tree if node.terminal)
+        rest = sorted_by_value(node for node in map(self.tree.__getitem__, self.beam) if node.depth)
         return self._outcome(next(iter([*terminals, *rest]), None), terminals)
 
-    def _state(self) -> dict[str, Any]:
-        return {"beam": self.beam}
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.beam = list(state["beam"])
-
-
-class BeamSearch:
-    """Beam search over the steps of one model, guided by a score of each prefix (see `search.beam`).
+class BeamStrategy:
+    """Beam search over the steps of one model, guided by a score of each prefix.
 
     The answer is the complete solution of the highest score, or with `select="vote"` the answer with the largest sum of
-    scores. All complete solutions count, those that lost their place in the beam included.
+    scores. All complete solutions count, those that dropped out of the beam included.
 
     Model calls: one for each step of depth, of `width * k` samples. Confidence is the score of the chosen solution, or
     its answer's share of all scores.
@@ -125,7 +112,7 @@ class BeamSearch:
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
 
-    class Config(SearchedSteps, BeamOptions):
+    class Config(StepSearchConfig, BeamOptions):
         """Parameters of `beam`."""
 
         select: Annotated[Literal["best", "vote"], Field(description="the best solution, or the answer of a vote")] = (
@@ -136,11 +123,10 @@ class BeamSearch:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
         config = self.config
-        found = await config.search(Beam(config.options(BeamOptions, run)), question, models, run)
-        if found is None:
+        result = await config.search(BeamSearch(config.options(BeamOptions, run)), question, models, run)
+        if result is None:
             return await config.without_search(config.width * config.k, question, models, run)
         if config.select == "vote":
-            return await config.vote(found, question, run)
-        return config.best(found, run)
+            return await config.vote(result, question, run)
+        return config.chosen(result, run)

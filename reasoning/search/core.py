@@ -1,58 +1,54 @@
-"""`StepSearch`: ask which prefixes to continue, tell what came back. The bookkeeping that all searches share.
+"""`StepSearch`: an ask-and-tell interface and the bookkeeping that all searches over steps share.
 
     while batch := search.ask():
-        for expand in batch:
-            search.tell(expand, …)          # sampled and scored by whoever owns the search
+        for request in batch:
+            search.tell(request, …)         # sampled and scored by the caller
     search.outcome()
 
-What is told of a batch takes effect once all of it is there, in the order in which it was asked for. So the order of
-arrival means nothing, and a search goes on from its JSON exactly as it would have, whatever had been told by then.
-
-What a search asks for, `Expand`, and what it has found, `Outcome`.
-
-`Limits`: what a search may spend, checked before it spends; and `SearchOptions`, which all searches have.
+Searches are pure: no model, no clock, and no randomness but the given generator. Results take effect once all of a
+batch have arrived, in the order of the requests, so the order of arrival has no influence.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...core.errors import DataError, UserError
-from .tree import Continuation, Ledger, N, Tree, survivors
+from ...core.errors import UserError
+from .tree import Continuation, N, SearchCost, Tree, kept_indices
 
 Scoring = Literal["all", "ended", "none"]
-"""Which continuations a search wants scored: all, complete solutions alone, or none."""
+"""Which continuations need a score: all, only complete solutions, or none."""
 
-Key = tuple[int, int]
-"""What names a request: a node, and which of the node's requests it is."""
+RequestKey = tuple[int, int]
+"""Identifies a request: a node, and the number of the node's request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Expand:
-    """A prefix to continue, or one behind which given steps are to be weighed.
+class ExpandRequest:
+    """A prefix to continue, or one after which given steps are to be scored.
 
-    Where `given` is empty, steps are sampled. Else nothing is: told are `n == len(given)` continuations, the given
-    steps in their order, each with its log-probability and the score of the prefix that ends with it, if they can be
-    had, and with 0 tokens.
+    If `given_steps` is empty, steps are sampled. Else nothing is sampled: the results are `n == len(given_steps)`
+    continuations, the given steps in order, each with its log-probability and the score of the prefix that ends with
+    it, if available, and with 0 tokens.
 
     Attributes:
-        node: Its id.
-        n: Continuations wanted.
-        first: Index of the first of them among all samples of this prefix's text. Nodes of the same text are given
-            different indices, so whoever names a sample by text and index never gets one twice.
-        max_tokens: Most tokens of each continuation.
-        finish: Whether the final answer is wanted instead of a step; the continuation counts as terminal.
-        score: Which of the continuations that survive (`siblings.survivors`) are to be scored.
-        temperature: What the sampler's temperature is to be multiplied by.
-        given: Steps, as they stand in the tree, delimiters included; they follow the prefix one behind the other.
-        turn: Which request of this node it is, from 0.
+        node: Id of the prefix's node.
+        n: Number of continuations.
+        first: Index of the first continuation among all samples of this prefix's text. Nodes of equal text get
+            different indices, so a caller that identifies samples by text and index never gets one twice.
+        max_tokens: Maximum tokens of each continuation.
+        finish: Whether the final answer is requested instead of a step; the continuation counts as terminal.
+        score: Which of the kept continuations (`tree.kept_indices`) need a score.
+        temperature_factor: Factor of the sampling temperature.
+        given_steps: Steps as they are in the tree, delimiters included, to be appended to the prefix one after another.
+        attempt: Number of this request among the node's requests, from 0.
     """
 
     node: int
@@ -61,48 +57,48 @@ class Expand:
     max_tokens: int
     finish: bool = False
     score: Scoring = "all"
-    temperature: float = 1.0
-    given: tuple[str, ...] = ()
-    turn: int = 0
+    temperature_factor: float = 1.0
+    given_steps: tuple[str, ...] = ()
+    attempt: int = 0
 
     @property
-    def key(self) -> Key:
-        """What names it among all requests of its search."""
-        return self.node, self.turn
+    def key(self) -> RequestKey:
+        """Identifies the request within its search."""
+        return self.node, self.attempt
 
 
-Heard = list[tuple[Expand, tuple[Continuation, ...]]]
-"""A batch with what came back."""
+BatchResults = list[tuple[ExpandRequest, tuple[Continuation, ...]]]
+"""The requests of a batch with their results."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[N]):
-    """What a search has found so far.
+class SearchOutcome(Generic[N]):
+    """The state of a search as a result.
 
     Attributes:
-        chosen: The solution it would return. Not terminal only if it found no complete one and could not complete any;
-            None if there is no step at all.
-        terminals: All complete solutions worth a vote, the best first.
-        weights: Weight of each in a vote.
-        stopped: Why it ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes" or "expansions",
-            a limit; or what its owner said. Empty while it goes on.
-        ledger: What it cost.
+        chosen: The solution that the search would return. Not terminal only if no complete solution exists and none
+            could be completed; None before the first step.
+        terminals: All complete solutions that may vote, the best first.
+        weights: Vote weight of each.
+        stopped: Why the search ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes" or
+            "expansions", a limit; or the caller's reason. Empty while the search is running.
+        cost: What the search has cost.
     """
 
     chosen: N | None
     terminals: tuple[N, ...]
     weights: tuple[float, ...]
     stopped: str
-    ledger: Ledger
+    cost: SearchCost
 
 
-class Limits(BaseModel):
+class SearchLimits(BaseModel):
     """Limits of one search; None is no limit.
 
-    An expansion is asked for only if the most that it could cost fits in, with `finish_tokens` left over. So no limit
-    is exceeded by a sampler that keeps to the tokens it is allowed, and a final answer can always be asked for.
+    A batch is requested only if its maximum cost fits, with `finish_tokens` left over. So no limit is exceeded by a
+    sampler that respects `max_tokens`, and a final answer can always be requested.
 
-    Differs: the wall clock is not here, for a search has none; its owner calls `end`.
+    Differs: there is no limit of wall-clock time, since a search has no clock; the caller calls `end`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,75 +108,70 @@ class Limits(BaseModel):
     prm_passes: Annotated[int, Field(ge=0)] | None = None
     """Passes of the reward model."""
     expansions: Annotated[int, Field(ge=0)] | None = None
-    """Prefixes continued."""
+    """Expanded prefixes."""
     finish_tokens: Annotated[int, Field(ge=1)] = 256
-    """Tokens that a forced final answer may take."""
-    least_step_tokens: Annotated[int, Field(ge=1)] = 32
-    """As the tokens run out, steps are cut shorter, down to this; below it nothing is expanded any more."""
+    """Tokens reserved for a forced final answer."""
+    min_step_tokens: Annotated[int, Field(ge=1)] = 32
+    """Steps get shorter as the tokens run out, down to this; below it nothing is expanded any more."""
 
     @model_validator(mode="after")
-    def _room(self) -> Self:
+    def _leaves_room(self) -> Self:
         if self.gen_tokens is not None and self.gen_tokens < self.finish_tokens:
             raise ValueError("gen_tokens leaves no room for finish_tokens")
         return self
 
-    def tokens_left(self, ledger: Ledger) -> int | None:
-        """Tokens not yet spent, at least 0; None without a limit."""
-        return None if self.gen_tokens is None else max(0, self.gen_tokens - ledger.gen_tokens)
+    def tokens_left(self, cost: SearchCost) -> int | None:
+        """Remaining tokens, at least 0; None without a limit."""
+        return None if self.gen_tokens is None else max(0, self.gen_tokens - cost.gen_tokens)
 
-    def passes_left(self, ledger: Ledger) -> int | None:
-        """Passes of the reward model not yet spent, at least 0; None without a limit."""
-        return None if self.prm_passes is None else max(0, self.prm_passes - ledger.prm_passes)
+    def passes_left(self, cost: SearchCost) -> int | None:
+        """Remaining passes of the reward model, at least 0; None without a limit."""
+        return None if self.prm_passes is None else max(0, self.prm_passes - cost.prm_passes)
 
-    def step_tokens(self, ledger: Ledger, *, samples: int, completions: int, most: int) -> int:
-        """Tokens that each of `samples` continuations may take beside `completions` final answers.
+    def tokens_per_step(self, cost: SearchCost, *, samples: int, completions: int, max_step_tokens: int) -> int:
+        """Tokens that each of `samples` continuations may take in addition to `completions` final answers.
 
-        At most `most`; less than `least_step_tokens`, perhaps below 0, if that is all there is.
+        At most `max_step_tokens`; less than `min_step_tokens`, even below 0, if no more are left.
         """
-        left = self.tokens_left(ledger)
+        left = self.tokens_left(cost)
         if left is None:
-            return most
+            return max_step_tokens
         free = left - self.finish_tokens * (completions + 1)
         if samples == 0:
-            return most if free >= 0 else free
-        return min(most, free // samples)
+            return max_step_tokens if free >= 0 else free
+        return min(max_step_tokens, free // samples)
 
-    def lacking(
-        self, ledger: Ledger, *, samples: int, passes: int, expansions: int, completions: int, most: int
+    def exceeded_by(
+        self, cost: SearchCost, *, samples: int, passes: int, expansions: int, completions: int, max_step_tokens: int
     ) -> str | None:
-        """The limit that forbids a batch: "tokens", "prm_passes" or "expansions"; None if the batch fits in.
+        """The limit that forbids a batch: "tokens", "prm_passes" or "expansions"; None if the batch fits.
 
         Args:
-            ledger: What was spent.
-            samples: Continuations of all its expansions together, completions left away.
-            passes: Scores that could be asked for.
-            expansions: Prefixes it continues.
-            completions: Final answers it asks for.
-            most: Most tokens of a step, as far as the budget allows.
+            cost: What was spent before.
+            samples: Continuations of all expansions of the batch, completions excluded.
+            passes: Maximum number of scores.
+            expansions: Expanded prefixes.
+            completions: Requested final answers.
+            max_step_tokens: Maximum tokens of a step if the budget allows.
         """
-        each = self.step_tokens(ledger, samples=samples, completions=completions, most=most)
-        if each < (min(self.least_step_tokens, most) if samples else 0):
+        each = self.tokens_per_step(cost, samples=samples, completions=completions, max_step_tokens=max_step_tokens)
+        if each < (min(self.min_step_tokens, max_step_tokens) if samples else 0):
             return "tokens"
-        if self.prm_passes is not None and ledger.prm_passes + passes > self.prm_passes:
+        if self.prm_passes is not None and cost.prm_passes + passes > self.prm_passes:
             return "prm_passes"
-        if self.expansions is not None and ledger.expansions + expansions > self.expansions:
+        if self.expansions is not None and cost.expansions + expansions > self.expansions:
             return "expansions"
         return None
 
 
 class SearchOptions(BaseModel):
-    """Options that every search has."""
+    """Options of every search."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_depth: Annotated[int, Field(ge=1, description="most steps of a solution")] = 40
-    max_step_tokens: Annotated[int, Field(ge=1, description="most tokens of a step")] = 512
-    limits: Limits = Limits()
-
-
-__all__ = ["Expand", "Heard", "Outcome", "StepSearch"]
-
-VERSION = 1
+    max_depth: Annotated[int, Field(ge=1, description="maximum steps of a solution")] = 40
+    max_step_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a step")] = 512
+    limits: SearchLimits = SearchLimits()
 
 
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
@@ -191,217 +182,157 @@ class StepSearch(ABC, Generic[N, O]):
 
     Args:
         options: Its parameters.
-        rng: Its randomness, for the searches that have some; a search alone may draw from it.
+        rng: Its randomness, for searches that have some; only the search may sample from it.
     """
 
     name: ClassVar[str]
-    Options: ClassVar[type[SearchOptions]]
     Node: ClassVar[type[Any]]
 
     def __init__(self, options: O, rng: Random | None = None) -> None:
         self.options = options
         self.rng = rng
         self.tree: Tree[N] = Tree(self.Node)
-        self.ledger = Ledger()
+        self.cost = SearchCost()
         self.stopped = ""
-        self._asked: dict[Key, Expand] = {}
-        self._heard: dict[Key, tuple[Continuation, ...]] = {}
-        self._told: dict[Key, str] = {}
+        self._batch_requests: dict[RequestKey, ExpandRequest] = {}
+        self._batch_results: dict[RequestKey, tuple[Continuation, ...]] = {}
+        self._result_digests: dict[RequestKey, str] = {}
         self.tree.add_root()
 
-    # -- for its owner
+    # -- for the caller
 
-    def ask(self) -> list[Expand]:
-        """What to expand next: the part of the current batch that was not told yet. Empty when the search is over."""
-        if not self._asked and not self.stopped:
-            self._post(self._next())
-        return [expand for key, expand in self._asked.items() if key not in self._heard]
+    def ask(self) -> list[ExpandRequest]:
+        """The requests of the current batch that have no results yet. Empty when the search is over."""
+        if not self._batch_requests and not self.stopped:
+            self._set_batch(self._next())
+        return [request for key, request in self._batch_requests.items() if key not in self._batch_results]
 
-    def tell(self, asked: Expand | int, results: Sequence[Continuation]) -> None:
-        """Say what came back for a prefix. Saying the same again changes nothing.
+    def tell(self, request: ExpandRequest | int, results: Sequence[Continuation]) -> None:
+        """Report the results of a request. Reporting the same results again has no effect.
 
         Args:
-            asked: What was asked for; the id of a node is enough where the search asks for no node twice, which only
+            request: The request; the id of its node is enough if the search requests no node twice, which only
                 re-expanding and ancestor sampling do.
-            results: As many continuations as were asked for, in the order of their sample indices. Duplicates and
-                continuations that add nothing are part of them, and come best without a score.
+            results: As many continuations as requested, in the order of their sample indices. Duplicates and
+                continuations that add nothing are included, preferably without a score.
 
         Raises:
-            UserError: The prefix was not asked for, or was told differently before, or the number is not the one asked
-                for.
+            UserError: There is no such request, it has other results already, or the number of results is wrong.
         """
-        key = (asked, 0) if isinstance(asked, int) else asked.key
-        node_id, told = key[0], tuple(results)
-        mark = hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        if key in self._told:
-            if self._told[key] != mark:
-                raise UserError(f"node {node_id} was told other results before", hint="each request is answered once")
+        key = (request, 0) if isinstance(request, int) else request.key
+        node_id, received = key[0], tuple(results)
+        digest = hashlib.blake2b(repr(received).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        if key in self._result_digests:
+            if self._result_digests[key] != digest:
+                raise UserError(f"node {node_id} already has other results", hint="each request has one result")
             return
-        expand = self._asked.get(key)
-        if expand is None:
-            raise UserError(f"node {node_id} was not asked for", hint="tell the nodes that ask() names")
-        if not expand.n <= len(told) <= self._most_told(expand):
+        expected = self._batch_requests.get(key)
+        if expected is None:
+            raise UserError(f"there is no request for node {node_id}", hint="report results of requests from ask()")
+        if not expected.n <= len(received) <= self._max_results(expected):
             raise UserError(
-                f"node {node_id} was told {len(told)} continuations and {expand.n} were asked for",
-                hint="an empty continuation stands for one that could not be had",
+                f"node {node_id} got {len(received)} continuations, expected {expected.n}",
+                hint="an empty continuation stands for a missing one",
             )
-        self._told[key] = mark
-        self._heard[key] = told
-        self._count(expand, told)
-        if len(self._heard) == len(self._asked):
-            self._deliver([])
+        self._result_digests[key] = digest
+        self._batch_results[key] = received
+        self._add_cost(expected, received)
+        if len(self._batch_results) == len(self._batch_requests):
+            self._finish_batch([])
 
-    def to_score(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
-        """Positions of the continuations whose scores the search wants; the others come best without one.
+    def indices_to_score(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
+        """Positions of the continuations that need a score.
 
         Args:
-            expand: What was asked for.
-            results: What came back, not yet scored.
+            request: The request.
+            results: Its results, not yet scored.
         """
-        if expand.score == "none":
+        if request.score == "none":
             return []
-        kept = range(len(results)) if expand.finish or expand.given else self._kept(expand, results)
-        return [i for i in kept if not results[i].blank and (expand.score == "all" or results[i].terminal)]
+        kept = range(len(results)) if request.finish or request.given_steps else self._kept(request, results)
+        return [i for i in kept if not results[i].is_blank and (request.score == "all" or results[i].terminal)]
 
     def end(self, reason: str, *, complete: bool = True) -> None:
-        """End the search for a reason of its owner's, such as the time.
+        """End the search for a reason of the caller's, such as the time.
 
-        What was asked and not told is withdrawn. Without effect on a search that is over.
+        Requests without results are withdrawn. No effect on a search that is over.
 
         Args:
-            reason: What `Outcome.stopped` is to say.
-            complete: Whether a final answer may still be asked for, if there is no complete solution.
+            reason: Value of `SearchOutcome.stopped`.
+            complete: Whether a final answer may still be requested if there is no complete solution.
         """
-        if self.stopped and not self._asked:
+        if self.stopped and not self._batch_requests:
             return
-        closing, self.stopped = self.stopped, self.stopped or reason
-        self._deliver([expand for key, expand in self._asked.items() if key not in self._heard])
-        if not closing:
-            self._post(self._wind_up(reason, complete=complete))
+        was_stopped, self.stopped = self.stopped, self.stopped or reason
+        self._finish_batch([r for key, r in self._batch_requests.items() if key not in self._batch_results])
+        if not was_stopped:
+            self._set_batch(self._wind_up(reason, complete=complete))
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will be asked. Only `ask` finds out."""
-        return bool(self.stopped) and not self._asked
+    def is_over(self) -> bool:
+        """Whether there will be no further requests. Only `ask` updates it."""
+        return bool(self.stopped) and not self._batch_requests
 
     @abstractmethod
-    def outcome(self) -> Outcome[N]:
-        """What was found so far; may be asked at any time."""
-
-    # -- JSON
-
-    def to_json(self) -> dict[str, Any]:
-        """The complete state as plain JSON."""
-        state = self.rng.getstate() if self.rng is not None else None
-        return {
-            "search": self.name,
-            "version": VERSION,
-            "options": self.options.model_dump(mode="json"),
-            "rng": None if state is None else [state[0], list(state[1]), state[2]],
-            "nodes": self.tree.to_json(),
-            "ledger": asdict(self.ledger),
-            "stopped": self.stopped,
-            "asked": [asdict(expand) for expand in self._asked.values()],
-            "heard": [[*key, [asdict(step) for step in self._heard[key]]] for key in self._asked if key in self._heard],
-            "told": [[*key, self._told[key]] for key in sorted(self._told)],
-            "state": self._state(),
-        }
-
-    @classmethod
-    def from_json(cls, state: Mapping[str, Any]) -> Self:
-        """A search that goes on where another was when `to_json` was called.
-
-        Raises:
-            DataError: This is no state of such a search.
-        """
-        if state.get("search") != cls.name or state.get("version") != VERSION:
-            raise DataError(
-                f"a state of {state.get('search')!r}, version {state.get('version')!r}, where {cls.name!r}, version "
-                f"{VERSION}, was expected",
-                hint="read it with the class and the release that wrote it",
-            )
-        try:
-            rng = None
-            if state["rng"] is not None:
-                version, internal, gauss = state["rng"]
-                rng = Random()  # noqa: S311 - a search, not a secret
-                rng.setstate((version, tuple(internal), gauss))
-            options: Any = cls.Options.model_validate(state["options"])
-            search = cls(options) if rng is None else cls(options, rng)
-            search.tree.load(state["nodes"])
-            search.ledger = Ledger(**state["ledger"])
-            search.stopped = state["stopped"]
-            asked = [Expand(**{**e, "given": tuple(e["given"])}) for e in state["asked"]]
-            search._asked = {expand.key: expand for expand in asked}
-            search._heard = {(i, t): tuple(Continuation(**step) for step in steps) for i, t, steps in state["heard"]}
-            search._told = {(i, t): mark for i, t, mark in state["told"]}
-            search._restore(state["state"])
-        except (LookupError, AttributeError, TypeError, ValueError, UserError) as e:
-            raise DataError(f"the state of the search {cls.name!r} is damaged: {e!r}") from e
-        return search
+    def outcome(self) -> SearchOutcome[N]:
+        """The result so far; may be called at any time."""
 
     # -- for a search
 
     @abstractmethod
-    def _next(self) -> list[Expand]:
-        """The next batch, made by `_expansion`; nothing after setting `stopped`, or what `_wind_up` gives."""
+    def _next(self) -> list[ExpandRequest]:
+        """The next batch, made by `_expansion`; empty after setting `stopped`, or what `_wind_up` returns."""
 
     @abstractmethod
-    def _take(self, heard: Heard, missed: list[Expand]) -> None:
-        """Take a batch in. `missed` is what was withdrawn; empty unless the search was ended."""
+    def _update(self, results: BatchResults, withdrawn: list[ExpandRequest]) -> None:
+        """Process the results of a batch. `withdrawn` is empty unless the search was ended."""
 
     @abstractmethod
     def _unfinished(self) -> N | None:
-        """The prefix worth completing if the search ended now; None if there is a complete solution, or no prefix."""
+        """The prefix to complete if the search ended now; None if there is a complete solution, or no prefix."""
 
-    @abstractmethod
-    def _state(self) -> dict[str, Any]:
-        """What is the search's own, as plain JSON."""
-
-    @abstractmethod
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Take what `_state` gave."""
-
-    def _kept(self, expand: Expand, results: Sequence[Continuation]) -> list[int]:
+    def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
         """Positions of the continuations that become nodes."""
-        return survivors(results, at_root=self.tree[expand.node].parent is None)
+        return kept_indices(results, at_root=self.tree[request.node].parent is None)
 
-    def _most_told(self, expand: Expand) -> int:
-        """Most continuations that may be told; more than were asked for only where duplicates are sampled anew."""
-        return expand.n
+    def _max_results(self, request: ExpandRequest) -> int:
+        """Maximum number of results; more than requested only if duplicates are sampled again."""
+        return request.n
 
-    def _expanded(self, node: N) -> bool:
-        """Whether a node's continuations were told."""
-        return (node.id, 0) in self._told
+    def _is_expanded(self, node: N) -> bool:
+        return (node.id, 0) in self._result_digests
 
-    def _expansion(self, node: N, n: int, max_tokens: int, *, finish: bool = False, score: Scoring = "all") -> Expand:
-        warmer = 1.0 if finish else self._warmer(node)
-        return Expand(node.id, n, self.tree.draw(node, n), max_tokens, finish, score, warmer)
+    def _expansion(
+        self, node: N, n: int, max_tokens: int, *, finish: bool = False, score: Scoring = "all"
+    ) -> ExpandRequest:
+        factor = 1.0 if finish else self._temperature_factor(node)
+        return ExpandRequest(node.id, n, self.tree.reserve_samples(node, n), max_tokens, finish, score, factor)
 
-    def _warmer(self, node: N) -> float:
-        """What the sampler's temperature is multiplied by where a node is continued."""
+    def _temperature_factor(self, node: N) -> float:
         return 1.0
 
-    def _batch(self, nodes: Sequence[tuple[N, int]], *, score: Scoring = "all") -> list[Expand] | str:
-        """Expand nodes, each by so many continuations; those at the depth limit are completed instead.
+    def _batch(self, nodes: Sequence[tuple[N, int]], *, score: Scoring = "all") -> list[ExpandRequest] | str:
+        """Expand nodes, each by a number of continuations; those at the depth limit are completed instead.
 
         Returns:
             The batch, or the name of the limit that forbids it.
         """
         deep = [node for node, _ in nodes if node.depth >= self.options.max_depth]
         samples = sum(n for node, n in nodes if node.depth < self.options.max_depth)
-        limits, most = self.options.limits, self.options.max_step_tokens
-        lacking = limits.lacking(
-            self.ledger,
+        limits, max_step_tokens = self.options.limits, self.options.max_step_tokens
+        exceeded = limits.exceeded_by(
+            self.cost,
             samples=samples,
             passes=samples + len(deep),
             expansions=len(nodes) - len(deep),
             completions=len(deep),
-            most=most,
+            max_step_tokens=max_step_tokens,
         )
-        if lacking is not None:
-            return lacking
-        each = limits.step_tokens(self.ledger, samples=samples, completions=len(deep), most=most)
+        if exceeded is not None:
+            return exceeded
+        each = limits.tokens_per_step(
+            self.cost, samples=samples, completions=len(deep), max_step_tokens=max_step_tokens
+        )
         return [
             self._expansion(node, 1, limits.finish_tokens, finish=True)
             if node.depth >= self.options.max_depth
@@ -409,58 +340,61 @@ class StepSearch(ABC, Generic[N, O]):
             for node, n in nodes
         ]
 
-    def _wind_up(self, reason: str, *, complete: bool = True) -> list[Expand]:
-        """End the search; ask for one final answer if there is none and it can be paid."""
+    def _wind_up(self, reason: str, *, complete: bool = True) -> list[ExpandRequest]:
+        """End the search; request one final answer if there is none and the limits allow it."""
         self.stopped = reason
         node = self._unfinished() if complete else None
-        left = self.options.limits.tokens_left(self.ledger)
-        most = self.options.limits.finish_tokens if left is None else min(left, self.options.limits.finish_tokens)
-        if node is None or most <= 0:
+        left = self.options.limits.tokens_left(self.cost)
+        max_tokens = self.options.limits.finish_tokens if left is None else min(left, self.options.limits.finish_tokens)
+        if node is None or max_tokens <= 0:
             return []
-        return [self._expansion(node, 1, most, finish=True, score="none")]
+        return [self._expansion(node, 1, max_tokens, finish=True, score="none")]
 
-    def _children(self, parent: N, expand: Expand, results: Sequence[Continuation]) -> list[N]:
-        """Add the continuations that survive to the tree; count those that do not."""
-        if expand.finish:
-            self._count_unscored(expand, results)
+    def _add_children(self, parent: N, request: ExpandRequest, results: Sequence[Continuation]) -> list[N]:
+        """Add the kept continuations to the tree; count the others."""
+        if request.finish:
+            self._count_unscored(request, results)
             return [self.tree.add(parent, results[0], forced=True)]
-        kept = [results[i] for i in self._kept(expand, results)]
-        blanks = sum(step.blank and (parent.parent is None or not step.terminal) for step in results)
-        self.ledger.empties += blanks
-        self.ledger.duplicates += len(results) - len(kept) - blanks
-        self._count_unscored(expand, kept)
+        kept = [results[i] for i in self._kept(request, results)]
+        blanks = sum(step.is_blank and (parent.parent is None or not step.terminal) for step in results)
+        self.cost.empties += blanks
+        self.cost.duplicates += len(results) - len(kept) - blanks
+        self._count_unscored(request, kept)
         return [self.tree.add(parent, step) for step in kept]
 
-    def _count_unscored(self, expand: Expand, kept: Sequence[Continuation]) -> None:
+    def _count_unscored(self, request: ExpandRequest, kept: Sequence[Continuation]) -> None:
         for step in kept:
-            wanted = expand.score == "all" or (expand.score == "ended" and step.terminal)
-            self.ledger.unscored += wanted and step.score is None and not step.blank
+            needs_score = request.score == "all" or (request.score == "ended" and step.terminal)
+            self.cost.unscored += needs_score and step.score is None and not step.is_blank
 
-    def _outcome(self, chosen: N | None, terminals: Sequence[N], weights: Sequence[float] | None = None) -> Outcome[N]:
+    def _outcome(
+        self, chosen: N | None, terminals: Sequence[N], weights: Sequence[float] | None = None
+    ) -> SearchOutcome[N]:
         each = tuple(weights) if weights is not None else (1.0,) * len(terminals)
-        return Outcome(chosen, tuple(terminals), each, self.stopped, replace(self.ledger))
+        return SearchOutcome(chosen, tuple(terminals), each, self.stopped, replace(self.cost))
 
-    def _post(self, batch: list[Expand]) -> None:
-        """Make a batch the current one."""
-        self._asked = {}
-        for expand in batch:
-            turn = 0
-            while (expand.node, turn) in self._told or (expand.node, turn) in self._asked:
-                turn += 1
-            self._asked[expand.node, turn] = replace(expand, turn=turn)
+    def _set_batch(self, batch: list[ExpandRequest]) -> None:
+        self._batch_requests = {}
+        for request in batch:
+            attempt = 0
+            while (request.node, attempt) in self._result_digests or (request.node, attempt) in self._batch_requests:
+                attempt += 1
+            self._batch_requests[request.node, attempt] = replace(request, attempt=attempt)
 
-    def _deliver(self, missed: list[Expand]) -> None:
-        heard = [(expand, self._heard[key]) for key, expand in self._asked.items() if key in self._heard]
-        self._asked, self._heard = {}, {}
-        if heard or missed:
-            self._take(heard, missed)
+    def _finish_batch(self, withdrawn: list[ExpandRequest]) -> None:
+        results = [
+            (r, self._batch_results[key]) for key, r in self._batch_requests.items() if key in self._batch_results
+        ]
+        self._batch_requests, self._batch_results = {}, {}
+        if results or withdrawn:
+            self._update(results, withdrawn)
 
-    def _count(self, expand: Expand, told: tuple[Continuation, ...]) -> None:
-        self.ledger.prm_passes += sum(step.score is not None for step in told)
-        if expand.given:
-            self.ledger.weighings += 1
+    def _add_cost(self, request: ExpandRequest, results: tuple[Continuation, ...]) -> None:
+        self.cost.prm_passes += sum(step.score is not None for step in results)
+        if request.given_steps:
+            self.cost.rescorings += 1
             return
-        self.ledger.completions += expand.finish
-        self.ledger.expansions += not expand.finish
-        self.ledger.samples += len(told)
-        self.ledger.gen_tokens += sum(step.tokens for step in told)
+        self.cost.completions += request.finish
+        self.cost.expansions += not request.finish
+        self.cost.samples += len(results)
+        self.cost.gen_tokens += sum(step.tokens for step in results)

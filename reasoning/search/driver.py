@@ -1,15 +1,11 @@
-"""`search_steps`: moves batches between a pure search and the models, until the search is over.
+"""`SearchDriver` runs a pure search on models; `StepSearchConfig` holds the parameters that all such strategies share.
 
     while batch := search.ask():
-        sample      the wanted steps of all prefixes, as one batch
-        score       those that the search wants scored, as one batch
+        sample      the requested steps of all prefixes, as one batch
+        score       the steps that need a score, as one batch
         search.tell(…)
 
-A run that is resumed makes the same calls and finds in the run store what it had; so a search goes on where it was.
-
-`traced_node`: a node of a search as its events tell it.
-
-`SearchedSteps`: the parameters of every strategy that searches over steps, and what they have in common.
+A resumed run makes the same calls and finds their results in the run store, so the search continues where it was.
 """
 
 from __future__ import annotations
@@ -23,100 +19,76 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, JsonValue
 
-from ...core.answer import Candidate, Solution, Step, Stopped
-from ...core.errors import LimitExceeded
-from ...core.events import CandidateFound, NodesSearched, SearchEnded, SearchNode
+from ...core.errors import BudgetExceeded
+from ...core.events import CandidateAdded, NodesSearched, SearchEnded, SearchNode
 from ...core.messages import Completion, Prompt
-from ...core.question import Question
 from ...core.run import Run
-from ...serving.metered import MeteredModel
-from ...serving.rewards import Aggregation
-from ..answers.extraction import extract
-from ..candidates import read_candidate, whole_sentences
-from ..continuations import Continuations, Finisher, Prefix
-from ..prompts import as_problem, ask, in_steps, therefore
-from ..step_rewards import StepReward, StepScoring
-from ..step_sampler import Expansion, StepOptions, StepSampler
+from ...core.types import Candidate, Question, Solution, Step, Stopped
+from ...serving.metered.model import MeteredModel
+from ...serving.rewards.model import Aggregation
+from ..answers.extraction import extract_answer
+from ..candidates import complete_sentences, read_candidate
+from ..continuations import ContinuationRequests, Prefix, RolloutSampler
+from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
+from ..step_rewards import StepReward, StepRewardConfig
+from ..step_sampler import StepExpansion, StepOptions, StepSampler
 from ..strategy import Models
-from ..voting.answer_classes import weighed_vote
+from ..voting.answer_classes import weighted_vote
 from ..voting.self_consistency import SelfConsistency
-from .core import Expand, Key, Limits, Outcome, SearchOptions, StepSearch
+from .core import ExpandRequest, RequestKey, SearchLimits, SearchOptions, SearchOutcome, StepSearch
 from .tree import Continuation, Node
-
-
-def traced_node(node: Node, values: Mapping[str, float], text: str | None = None) -> SearchNode:
-    """What events tell of a node.
-
-    Args:
-        node: The node.
-        values: What the search orders its nodes by, under the names of its method.
-        text: Its step as it is to be told; None is as the search has it.
-    """
-    return SearchNode(
-        id=node.id,
-        parent=node.parent,
-        depth=node.depth,
-        text=node.text if text is None else text,
-        tokens=node.tokens,
-        score=node.score,
-        terminal=node.terminal,
-        forced=node.forced,
-        values=dict(values),
-    )
-
 
 N = TypeVar("N", bound=Node)
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
 
 ANSWER_TOKENS = 32
-"""Of the tokens for a forced answer, those that are kept for saying it where the completed reply does not."""
+"""Part of the tokens of a forced answer that is reserved for stating it if the completed solution does not."""
 
-
-Results = dict[Key, list[tuple[Continuation, Prefix]]]
-"""What came back for each request: the steps, each with the prefix that it makes."""
+Results = dict[RequestKey, list[tuple[Continuation, Prefix]]]
+"""The results of each request: the steps, each with the resulting prefix."""
 
 
 @dataclass(frozen=True)
-class Found(Generic[N]):
-    """What a search has found.
+class SearchResult(Generic[N]):
+    """The result of a search as candidates.
 
     Attributes:
-        outcome: What the search says.
-        candidates: Its complete solutions in order of creation, else the prefix that it chose; each is scored by the
-            reward source.
+        outcome: The search's own outcome.
+        candidates: Its complete solutions in order of creation, else the prefix that it chose, with the scores of the
+            step reward.
         nodes: The node of each.
-        spent: Whether the run's budget ended it.
+        budget_exhausted: Whether the run's budget ended it.
     """
 
-    outcome: Outcome[N]
+    outcome: SearchOutcome[N]
     candidates: tuple[Candidate, ...]
     nodes: tuple[int, ...]
-    spent: bool = False
+    budget_exhausted: bool = False
 
     @property
     def chosen(self) -> int | None:
-        """Position of the solution that the search would return."""
+        """Position of the search's choice."""
         chosen = self.outcome.chosen
         return None if chosen is None else self.nodes.index(chosen.id)
 
     @property
     def weights(self) -> list[float]:
-        """Weight of each candidate in a vote, as the search says; 0 for an incomplete one."""
+        """Vote weight of each candidate by the search; 0 for an incomplete one."""
         weight = {node.id: w for node, w in zip(self.outcome.terminals, self.outcome.weights, strict=True)}
         return [weight.get(node_id, 0.0) for node_id in self.nodes]
 
 
-class SearchDesk(Generic[N, O]):
-    """One search over the steps of one question: what it asks for is sampled, scored, told, and put into the trace.
+class SearchDriver(Generic[N, O]):
+    """Runs one search over the steps of one question: samples, scores and reports its requests, and emits its events.
 
     Args:
         search: The search.
         model: The model that reasons.
-        prompt: The question as it is put to the model.
+        prompt: The prompt of every solution.
         question: The question.
         run: The run that pays.
-        reward: What scores.
-        aggregate: How the scores of steps become one.
+        reward: Scores prefixes.
+        aggregate: How step scores become one.
         steps: How steps are sampled.
     """
 
@@ -133,91 +105,90 @@ class SearchDesk(Generic[N, O]):
     ) -> None:
         self._search, self._question, self._run = search, question, run
         self._reward, self._aggregate, self._temperature = reward, aggregate, steps.temperature
-        self._problem = as_problem(question)
+        self._problem = question_text(question)
         self._sampler = StepSampler(model, prompt, question, run, steps)
-        self._finisher = Finisher(model, prompt, question, run, temperature=0.0, purpose="final answer")
+        self._finisher = RolloutSampler(model, prompt, question, run, temperature=0.0, purpose="final answer")
         self._model, self._delimiter = model, steps.delimiter
-        self._continuations = Continuations(model, prompt, run, "weigh")
+        self._continuations = ContinuationRequests(model, prompt, run, "weigh")
         self._prefixes: dict[int, Prefix] = {}
         self._step_ids: dict[str, tuple[int, ...]] = {}
-        self._read: dict[int, Candidate] = {}
-        self._shown = 0
-        self._begun = run.ledger.used("tokens")
-        self._spent = False
+        self._candidates: dict[int, Candidate] = {}
+        self._num_emitted = 0
+        self._tokens_before = run.ledger.used("tokens")
+        self._budget_exhausted = False
 
-    async def search(self) -> Found[N]:
-        """Search to the end; the best solution so far is offered to the run while it goes on."""
-        search, offered = self._search, None
+    async def search(self) -> SearchResult[N]:
+        """Search to the end; the best solution so far is set as the run's best meanwhile."""
+        search, best_node = self._search, None
         while batch := search.ask():
             results = await self._results(batch)
             before = len(search.tree)
-            for expand in batch:
-                search.tell(expand, [step for step, _ in results[expand.key]])
-            self._name_new(before, results)
-            self._trace(batch)
-            found = self._found()
-            best = found.chosen
-            if best is not None and found.outcome.terminals and found.nodes[best] != offered:
-                offered = found.nodes[best]
-                self._run.offer(Solution(chosen=best, candidates=found.candidates, stopped="budget"))
+            for request in batch:
+                search.tell(request, [step for step, _ in results[request.key]])
+            self._assign_prefixes(before, results)
+            self._emit_nodes(batch)
+            result = self._result()
+            best = result.chosen
+            if best is not None and result.outcome.terminals and result.nodes[best] != best_node:
+                best_node = result.nodes[best]
+                self._run.set_best(Solution(chosen=best, candidates=result.candidates, stopped="budget"))
             if not search.stopped:
-                self._end_early()
-        found = self._found()
-        chosen = found.outcome.chosen
-        cost = {name: int(amount) for name, amount in asdict(found.outcome.ledger).items()}
+                self._end_if_exhausted()
+        result = self._result()
+        chosen = result.outcome.chosen
+        cost = {name: int(amount) for name, amount in asdict(result.outcome.cost).items()}
         self._run.emit(
             SearchEnded(
                 search=search.name,
                 chosen=None if chosen is None else chosen.id,
-                stopped=found.outcome.stopped,
+                stopped=result.outcome.stopped,
                 cost=cost,
             )
         )
-        return found
+        return result
 
-    def _end_early(self) -> None:
-        """End the search where the run has nothing more to spend, or what scores has spent the search's own tokens."""
+    def _end_if_exhausted(self) -> None:
+        """End the search if the run has nothing left to spend, or the step reward has spent the search's own tokens."""
         limits = self._search.options.limits
-        if self._spent or self._reward.spent:
-            self._search.end("budget", complete=self._run.ledger.left("seconds") > 0)
+        if self._budget_exhausted or self._reward.budget_exhausted:
+            self._search.end("budget", complete=self._run.ledger.remaining("seconds") > 0)
         elif limits.gen_tokens is not None:
-            # rollouts generate too, and no search knows of their tokens
-            used = self._run.ledger.used("tokens") - self._begun
-            if used > max(self._search.ledger.gen_tokens, limits.gen_tokens - limits.finish_tokens):
+            # rollouts generate too, and no search counts their tokens
+            used = self._run.ledger.used("tokens") - self._tokens_before
+            if used > max(self._search.cost.gen_tokens, limits.gen_tokens - limits.finish_tokens):
                 self._search.end("tokens")
 
     # -- sample and score
 
-    async def _results(self, batch: Sequence[Expand]) -> Results:
+    async def _results(self, batch: Sequence[ExpandRequest]) -> Results:
         results: Results = {}
-        groups: dict[tuple[int, float], list[Expand]] = defaultdict(list)
-        for expand in batch:
-            if expand.finish:
-                results[expand.key] = [await self._answer(self._prefix(expand.node), expand.max_tokens)]
-            elif expand.given:
-                results[expand.key] = await self._weighed(self._prefix(expand.node), expand.given)
+        groups: dict[tuple[int, float], list[ExpandRequest]] = defaultdict(list)
+        for request in batch:
+            if request.finish:
+                results[request.key] = [await self._final_answer(self._prefix(request.node), request.max_tokens)]
+            elif request.given_steps:
+                results[request.key] = await self._score_given(self._prefix(request.node), request.given_steps)
             else:
-                groups[expand.max_tokens, expand.temperature].append(expand)
-        for (most, warmer), members in groups.items():
-            results |= await self._steps(members, most, self._temperature * warmer)
-        return await self._scored(batch, results)
+                groups[request.max_tokens, request.temperature_factor].append(request)
+        for (max_tokens, factor), members in groups.items():
+            results |= await self._sample_steps(members, max_tokens, self._temperature * factor)
+        return await self._with_scores(batch, results)
 
-    async def _steps(self, members: Sequence[Expand], most: int, temperature: float) -> Results:
-        """One step more of each prefix, as often as is wanted."""
+    async def _sample_steps(self, members: Sequence[ExpandRequest], max_tokens: int, temperature: float) -> Results:
         limits = self._search.options.limits
-        wanted = [expand for expand in members for _ in range(expand.n)]
-        prefixes = [self._prefix(expand.node) for expand in wanted]
-        made = await self._sampler.expand(
-            prefixes, max_tokens=most, temperature=temperature, keep_tokens=limits.finish_tokens
+        requests = [request for request in members for _ in range(request.n)]
+        prefixes = [self._prefix(request.node) for request in requests]
+        batch = await self._sampler.expand(
+            prefixes, max_tokens=max_tokens, temperature=temperature, keep_tokens=limits.finish_tokens
         )
-        self._spent = self._spent or made.spent
-        results: Results = {expand.key: [] for expand in members}
-        for expand, prefix, expansion in zip(wanted, prefixes, made.expansions, strict=True):
-            results[expand.key].append(_result(prefix, expansion))
+        self._budget_exhausted = self._budget_exhausted or batch.budget_exhausted
+        results: Results = {request.key: [] for request in members}
+        for request, prefix, expansion in zip(requests, prefixes, batch.expansions, strict=True):
+            results[request.key].append(_continuation(prefix, expansion))
         return results
 
-    async def _weighed(self, prefix: Prefix, given: Sequence[str]) -> list[tuple[Continuation, Prefix]]:
-        """Given steps behind a prefix with their log-probabilities there, where the model can say them."""
+    async def _score_given(self, prefix: Prefix, given: Sequence[str]) -> list[tuple[Continuation, Prefix]]:
+        """Given steps after a prefix with their log-probabilities there, if the model can score them."""
         ids = [self._step_ids.get(text) for text in given]
         known = [tokens for tokens in ids if tokens is not None]
         logprobs: list[float | None] = [None] * len(given)
@@ -229,51 +200,53 @@ class SearchDesk(Generic[N, O]):
                 logprobs = [
                     math.fsum(scored.logprobs[end - len(tokens) : end]) for end, tokens in zip(ends, known, strict=True)
                 ]
-            except LimitExceeded as e:
-                self._run.note_limit(e)
-                self._spent = True
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                self._budget_exhausted = True
         steps = []
         for text, tokens, logprob in zip(given, ids, logprobs, strict=True):
-            reached = None if prefix.token_ids is None or tokens is None else (*prefix.token_ids, *tokens)
+            token_ids = None if prefix.token_ids is None or tokens is None else (*prefix.token_ids, *tokens)
             step = text.removesuffix(self._delimiter)
-            prefix = prefix.then(step, prefix.text + text, reached, logprob, len(tokens or ()))
+            prefix = prefix.append(step, prefix.text + text, token_ids, logprob, len(tokens or ()))
             steps.append((Continuation(text, 0, logprob=logprob), prefix))
         return steps
 
-    async def _answer(self, prefix: Prefix, most: int) -> tuple[Continuation, Prefix]:
-        """The reply completed greedily; where that states no answer, the model is made to say one."""
-        first = max(1, most - ANSWER_TOKENS)
-        said = await self._complete(prefix, first)
-        if (said is None or not self._states_answer(said.text)) and prefix.text and most > first:
-            begun = prefix if said is None else _cut_whole(prefix, said)
-            end = await self._complete(begun, most - first, opener=f"\n\n{therefore(self._question)}")
+    async def _final_answer(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
+        """The solution completed greedily; if that states no answer, the answer trigger is appended."""
+        first = max(1, max_tokens - ANSWER_TOKENS)
+        completed = await self._complete(prefix, first)
+        if (completed is None or not self._states_answer(completed.text)) and prefix.text and max_tokens > first:
+            reopened = prefix if completed is None else _reopened(prefix, completed)
+            trigger = f"\n\n{answer_trigger(self._question)}"
+            end = await self._complete(reopened, max_tokens - first, opener=trigger)
             if end is not None:
-                said = end.model_copy(update={"tokens": end.tokens + (0 if said is None else said.tokens)})
-        if said is None:
+                completed = end.model_copy(
+                    update={"tokens": end.tokens + (0 if completed is None else completed.tokens)}
+                )
+        if completed is None:
             return Continuation("", 0, terminal=True), replace(prefix, terminal=True)
-        return Continuation(said.text[len(prefix.text) :], said.tokens, terminal=True), _after(prefix, said)
+        text = completed.text[len(prefix.text) :]
+        return Continuation(text, completed.tokens, terminal=True), _with_completion(prefix, completed)
 
     def _states_answer(self, text: str) -> bool:
-        """Whether a reply says, by a box or in so many words, what its answer is."""
-        found = extract(text, self._question)
-        return found is not None and found.stated
+        answer = extract_answer(text, self._question)
+        return answer is not None and answer.is_explicit
 
-    async def _complete(self, prefix: Prefix, most: int, opener: str = "") -> Candidate | None:
-        made = await self._finisher.finish([prefix], opener=opener, max_tokens=most)
-        self._spent = self._spent or made.spent
-        return next(iter(made.finished[0].candidates), None)
+    async def _complete(self, prefix: Prefix, max_tokens: int, opener: str = "") -> Candidate | None:
+        rollouts = await self._finisher.finish([prefix], opener=opener, max_tokens=max_tokens)
+        self._budget_exhausted = self._budget_exhausted or rollouts.budget_exhausted
+        return next(iter(rollouts.prefixes[0].candidates), None)
 
-    async def _scored(self, batch: Sequence[Expand], results: Results) -> Results:
-        """The results with the scores that the search wants."""
-        places = [
-            (expand.key, i)
-            for expand in batch
-            for i in self._search.to_score(expand, [step for step, _ in results[expand.key]])
+    async def _with_scores(self, batch: Sequence[ExpandRequest], results: Results) -> Results:
+        positions = [
+            (request.key, i)
+            for request in batch
+            for i in self._search.indices_to_score(request, [step for step, _ in results[request.key]])
         ]
-        if places:
-            wanted = [results[key][i][1] for key, i in places]
-            scores = await self._reward.score(self._problem, wanted, self._aggregate)
-            for (key, i), score in zip(places, scores, strict=True):
+        if positions:
+            prefixes = [results[key][i][1] for key, i in positions]
+            scores = await self._reward.score(self._problem, prefixes, self._aggregate)
+            for (key, i), score in zip(positions, scores, strict=True):
                 step, prefix = results[key][i]
                 results[key][i] = replace(step, score=score), prefix
         return results
@@ -289,52 +262,53 @@ class SearchDesk(Generic[N, O]):
         if node.parent is None:
             prefix = Prefix()
         else:
-            assert node.copied is not None, "a node that was neither told nor copied"
-            prefix = _behind(self._prefix(node.parent), self._prefix(node.copied), node.text)
+            assert node.copied_from is not None, "a node without a result that is no copy"
+            prefix = _with_copied_step(self._prefix(node.parent), self._prefix(node.copied_from), node.text)
         self._prefixes[node_id] = prefix
         return prefix
 
-    def _name_new(self, before: int, results: Results) -> None:
-        """Give the nodes that telling has made their prefixes: those of their parents' results, in order."""
+    def _assign_prefixes(self, before: int, results: Results) -> None:
+        """Assign to new nodes the prefixes of their parents' results, in order."""
         left: dict[int | None, list[tuple[Continuation, Prefix]]] = defaultdict(list)
-        for (parent, _), told in results.items():
-            left[parent] += told
+        for (parent, _), steps in results.items():
+            left[parent] += steps
         for node_id in range(before, len(self._search.tree)):
             node = self._search.tree[node_id]
-            if node.copied is not None:
+            if node.copied_from is not None:
                 continue
-            told = left[node.parent]
-            for i, (step, prefix) in enumerate(told):
+            steps = left[node.parent]
+            for i, (step, prefix) in enumerate(steps):
                 if (step.text, step.terminal or node.forced) == (node.text, node.terminal):
                     self._prefixes[node_id] = prefix
                     if prefix.token_ids is not None and prefix.lengths:
                         ids = prefix.token_ids
                         self._step_ids.setdefault(node.text, ids[len(ids) - prefix.lengths[-1] :])
-                    del told[: i + 1]
+                    del steps[: i + 1]
                     break
 
-    def _found(self) -> Found[N]:
+    def _result(self) -> SearchResult[N]:
         outcome = self._search.outcome()
         nodes = sorted(node.id for node in outcome.terminals)
         if outcome.chosen is not None and outcome.chosen.id not in nodes:
             nodes.append(outcome.chosen.id)
-        return Found(outcome, tuple(self._candidate(i) for i in nodes), tuple(nodes), self._spent or self._reward.spent)
+        exhausted = self._budget_exhausted or self._reward.budget_exhausted
+        return SearchResult(outcome, tuple(self._candidate(i) for i in nodes), tuple(nodes), exhausted)
 
     def _candidate(self, node_id: int) -> Candidate:
-        if node_id not in self._read:
-            self._read[node_id] = self._as_candidate(node_id)
-        return self._read[node_id]
+        if node_id not in self._candidates:
+            self._candidates[node_id] = self._create_candidate(node_id)
+        return self._candidates[node_id]
 
-    def _as_candidate(self, node_id: int) -> Candidate:
+    def _create_candidate(self, node_id: int) -> Candidate:
         node, prefix = self._search.tree[node_id], self._prefix(node_id)
-        whole = Completion(text=prefix.text, finish_reason="stop" if prefix.terminal else "budget")
+        completion = Completion(text=prefix.text, finish_reason="stop" if prefix.terminal else "budget")
         path = self._search.tree.path(node)
         steps = tuple(
             Step(text=text, scores={} if step.score is None else {"reward": step.score})
             for text, step in zip(prefix.steps, path, strict=True)
         )
         known = [value for value in prefix.logprobs if value is not None]
-        return read_candidate(whole, self._question, node.score).model_copy(
+        return read_candidate(completion, self._question, node.score).model_copy(
             update={
                 "steps": steps,
                 "tokens": sum(step.tokens for step in path),
@@ -342,111 +316,136 @@ class SearchDesk(Generic[N, O]):
             }
         )
 
-    # -- the trace
+    # -- events
 
-    def _trace(self, batch: Sequence[Expand]) -> None:
-        """Tell the nodes that are new since the last time, those of passes that were begun meanwhile among them."""
+    def _emit_nodes(self, batch: Sequence[ExpandRequest]) -> None:
+        """Emit the nodes that are new since the last event, those of passes that have started meanwhile included."""
         tree = self._search.tree
-        new = [tree[node_id] for node_id in range(self._shown, len(tree))]
-        self._shown = len(tree)
-        sampled = [expand for expand in batch if not expand.given]
-        born = sum(node.parent is not None and node.copied is None for node in new)
+        new = [tree[node_id] for node_id in range(self._num_emitted, len(tree))]
+        self._num_emitted = len(tree)
+        sampled = [request for request in batch if not request.given_steps]
+        num_sampled = sum(node.parent is not None and node.copied_from is None for node in new)
         self._run.emit(
             NodesSearched(
                 search=self._search.name,
-                expanded=tuple(expand.node for expand in sampled),
-                nodes=tuple(map(_traced, new)),
-                discarded=sum(expand.n for expand in sampled) - born,
+                expanded=tuple(request.node for request in sampled),
+                nodes=tuple(search_node_event(node, _own_values(node)) for node in new),
+                discarded=sum(request.n for request in sampled) - num_sampled,
             )
         )
 
 
-def _result(prefix: Prefix, expansion: Expansion) -> tuple[Continuation, Prefix]:
-    """The only sample of an expansion as a search is told it; one that came to nothing adds nothing."""
-    sample = next(iter((*expansion.samples, *expansion.empties)), None)
+def search_node_event(node: Node, values: Mapping[str, float], text: str | None = None) -> SearchNode:
+    """A node of a search as its events contain it.
+
+    Args:
+        node: The node.
+        values: The values by which the search orders its nodes, by name.
+        text: Its step as emitted; None is the node's own text.
+    """
+    return SearchNode(
+        id=node.id,
+        parent=node.parent,
+        depth=node.depth,
+        text=node.text if text is None else text,
+        tokens=node.tokens,
+        score=node.score,
+        terminal=node.terminal,
+        forced=node.forced,
+        values=dict(values),
+    )
+
+
+def _own_values(node: Node) -> dict[str, float]:
+    """The float fields that a search has added to its nodes."""
+    shared = {f.name for f in fields(Node)}
+    own = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in shared}
+    return {name: float(value) for name, value in own.items() if isinstance(value, float)}
+
+
+def _continuation(prefix: Prefix, expansion: StepExpansion) -> tuple[Continuation, Prefix]:
+    """The only sample of an expansion as a result of the search; a failed one adds nothing."""
+    sample = next(iter((*expansion.samples, *expansion.empty)), None)
     if sample is None:
         return Continuation("", 0), prefix
-    if not sample.whole:
+    if not sample.is_complete:
         return Continuation("", sample.tokens), prefix
-    said = sample.after.text[len(prefix.text) :]
-    return Continuation(said, sample.tokens, terminal=sample.terminal, logprob=sample.logprob), sample.after
+    text = sample.after.text[len(prefix.text) :]
+    return Continuation(text, sample.tokens, terminal=sample.terminal, logprob=sample.logprob), sample.after
 
 
-def _cut_whole(prefix: Prefix, said: Candidate) -> Prefix:
-    """A prefix with all whole sentences behind it that a completed reply has, open to go on."""
-    whole = prefix.text + whole_sentences(said.text[len(prefix.text) :]).rstrip()
-    return replace(_after(prefix, said.model_copy(update={"text": whole})), terminal=False)
+def _reopened(prefix: Prefix, completed: Candidate) -> Prefix:
+    """A prefix with all complete sentences of a completion appended, open to be continued."""
+    text = prefix.text + complete_sentences(completed.text[len(prefix.text) :]).rstrip()
+    return replace(_with_completion(prefix, completed.model_copy(update={"text": text})), terminal=False)
 
 
-def _after(prefix: Prefix, said: Candidate) -> Prefix:
-    """A prefix with all that a completed reply has behind it as its last step."""
-    step = said.text[len(prefix.text) :].strip()
-    return prefix.then(step, said.text, None, None, said.tokens, terminal=True)
+def _with_completion(prefix: Prefix, completed: Candidate) -> Prefix:
+    """A prefix with the rest of a completion appended as its last step."""
+    step = completed.text[len(prefix.text) :].strip()
+    return prefix.append(step, completed.text, None, None, completed.tokens, terminal=True)
 
 
-def _behind(parent: Prefix, copied: Prefix, text: str) -> Prefix:
-    """A prefix with the last step of another one behind it.
+def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
+    """A prefix with the last step of another one appended.
 
     Args:
         parent: The prefix.
         copied: The other.
-        text: The step as it stands there, delimiter included.
+        text: The step as it is there, delimiter included.
     """
     if parent.steps == copied.steps[:-1]:
         return copied
     ids, length = copied.token_ids, copied.lengths[-1]
-    known = ids is not None and sum(copied.lengths) == len(ids)
-    reached = (*parent.token_ids, *ids[len(ids) - length :]) if known and ids and parent.token_ids else None
-    return parent.then(copied.steps[-1], parent.text + text, reached, None, length, terminal=copied.terminal)
+    is_known = ids is not None and sum(copied.lengths) == len(ids)
+    token_ids = (*parent.token_ids, *ids[len(ids) - length :]) if is_known and ids and parent.token_ids else None
+    return parent.append(copied.steps[-1], parent.text + text, token_ids, None, length, terminal=copied.terminal)
 
 
-def _traced(node: Node) -> SearchNode:
-    shared = {f.name for f in fields(Node)}
-    own = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in shared}
-    values = {name: float(value) for name, value in own.items() if isinstance(value, float)}
-    return traced_node(node, values)
-
-
-class SearchedSteps(StepScoring, SearchOptions):
-    """Parameters of a strategy that searches over steps; those of its search come beside them."""
+class StepSearchConfig(StepRewardConfig, SearchOptions):
+    """Parameters of every strategy that searches over steps; a strategy adds those of its search."""
 
     temperature: Annotated[float, Field(gt=0, le=100, description="sampling temperature")] = 0.8
     top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
     top_k: Annotated[int, Field(ge=0, description="most likely tokens kept; 0 keeps all")] = 0
-    delimiter: Annotated[str, Field(min_length=1, description="what ends a step; by default a blank line")] = "\n\n"
-    instruction: Annotated[str | None, Field(description="text behind the question; by default: in steps")] = None
+    delimiter: Annotated[str, Field(min_length=1, description="end of a step; by default a blank line")] = "\n\n"
+    instruction: Annotated[
+        str | None, Field(description="text after the question; by default it asks for numbered steps")
+    ] = None
     system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
 
     def prompt(self, question: Question) -> Prompt:
-        """What is continued step by step."""
-        return ask(question, self._instruction(question), system=self.system)
+        """The prompt of every solution."""
+        return question_prompt(question, self._instruction(question), system=self.system)
 
     def _instruction(self, question: Question) -> str:
-        return in_steps(question) if self.instruction is None else self.instruction
+        return steps_instruction(question) if self.instruction is None else self.instruction
 
     def options(self, kind: type[O], run: Run) -> O:
-        """The search's own part of the parameters, within what the run may spend."""
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
-        left = run.ledger.left("tokens")
+        """The search's own part of the parameters, within the run's budget."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
+        left = run.ledger.remaining("tokens")
         if left < math.inf:
             tokens = max(1, min(int(left), self.limits.gen_tokens or int(left)))
             finish = min(self.limits.finish_tokens, max(1, tokens // 4))
-            own = self.limits.model_dump() | {"gen_tokens": tokens, "finish_tokens": finish}
-            chosen["limits"] = Limits.model_validate(own)
-        return kind.model_validate(chosen)
+            limits = self.limits.model_dump() | {"gen_tokens": tokens, "finish_tokens": finish}
+            values["limits"] = SearchLimits.model_validate(limits)
+        return kind.model_validate(values)
 
-    async def search(self, search: StepSearch[N, O], question: Question, models: Models, run: Run) -> Found[N] | None:
-        """Search to the end.
+    async def search(
+        self, search: StepSearch[N, O], question: Question, models: Models, run: Run
+    ) -> SearchResult[N] | None:
+        """Run a search to its end.
 
         Returns:
-            What was found; None if nothing can score this model's steps.
+            The result; None if this model's steps cannot be scored.
 
         Raises:
-            UserError: A reward model is to score, and none was given.
-            CapabilityMissing: The model cannot do what scores.
+            UserError: The parameters name the reward model, and there is none.
+            CapabilityMissing: The model lacks a feature that a named step reward needs.
         """
         prompt = self.prompt(question)
-        reward = self.source(prompt, question, models, run)
+        reward = self.create_step_reward(prompt, question, models, run)
         if reward is None:
             return None
         steps = StepOptions(
@@ -456,11 +455,10 @@ class SearchedSteps(StepScoring, SearchOptions):
             top_p=self.top_p,
             top_k=self.top_k,
         )
-        desk = SearchDesk(search, models.main, prompt, question, run, reward, self.aggregate, steps)
-        return await desk.search()
+        return await SearchDriver(search, models.main, prompt, question, run, reward, self.aggregate, steps).search()
 
     async def without_search(self, n: int, question: Question, models: Models, run: Run) -> Solution:
-        """Self-consistency of `n` chains, for a model whose steps nothing can score."""
+        """Self-consistency of `n` chains, for a model whose steps cannot be scored."""
         run.degrade(f"nothing can score the steps of {models.main.name}; used self-consistency of {n} chains")
         config = SelfConsistency.Config(
             n=n,
@@ -472,22 +470,23 @@ class SearchedSteps(StepScoring, SearchOptions):
         )
         return await SelfConsistency(config).solve(question, models, run)
 
-    def best(self, found: Found[N], run: Run, **notes: JsonValue) -> Solution:
-        """The solution that the search would return; its confidence is the score that it has."""
-        chosen = found.chosen
-        return self._solution(found, run, chosen, None if chosen is None else found.candidates[chosen].score, notes)
+    def chosen(self, result: SearchResult[N], run: Run, **notes: JsonValue) -> Solution:
+        """The search's choice; its confidence is its score."""
+        chosen = result.chosen
+        confidence = None if chosen is None else result.candidates[chosen].score
+        return self._solution(result, run, chosen, confidence, notes)
 
-    def highest(self, found: Found[N], run: Run, **notes: JsonValue) -> Solution:
-        """The solution of the highest score, of equals the one found first; the search's own choice if none has one."""
-        scored = [(c.score, -i) for i, c in enumerate(found.candidates) if c.score is not None]
+    def highest_scored(self, result: SearchResult[N], run: Run, **notes: JsonValue) -> Solution:
+        """The solution of the highest score, of equals the first; the search's choice if none has a score."""
+        scored = [(c.score, -i) for i, c in enumerate(result.candidates) if c.score is not None]
         if not scored:
-            return self.best(found, run, **notes)
-        score, place = max(scored)
-        return self._solution(found, run, -place, score, notes)
+            return self.chosen(result, run, **notes)
+        score, position = max(scored)
+        return self._solution(result, run, -position, score, notes)
 
     async def vote(
         self,
-        found: Found[N],
+        result: SearchResult[N],
         question: Question,
         run: Run,
         weights: Sequence[float] | None = None,
@@ -495,47 +494,49 @@ class SearchedSteps(StepScoring, SearchOptions):
     ) -> Solution:
         """The answer with the largest sum of weights, and of its solutions the one of the largest weight.
 
-        Its confidence is its share of all weights. Without any answer, or any weight, it is as `best`.
+        Its confidence is its share of all weights. Without any answer, or any weight, as `chosen`.
 
         Args:
-            found: What was found.
-            question: The question.
-            run: The run.
             weights: Weight of each candidate, at least 0; by default its score, or 0 without one.
             **notes: For the solution's notes.
         """
-        weights = [candidate.score or 0.0 for candidate in found.candidates] if weights is None else weights
-        voted = await weighed_vote(found.candidates, weights, question, run)
-        if voted is None:
-            return self.best(found, run, **notes)
-        return self._solution(found, run, voted.chosen, voted.share, {"weights": dict(voted.sums), **notes})
+        weights = [candidate.score or 0.0 for candidate in result.candidates] if weights is None else weights
+        winner = await weighted_vote(result.candidates, weights, question, run)
+        if winner is None:
+            return self.chosen(result, run, **notes)
+        return self._solution(result, run, winner.chosen, winner.share, {"weights": dict(winner.sums), **notes})
 
     def _solution(
-        self, found: Found[N], run: Run, chosen: int | None, confidence: float | None, notes: dict[str, JsonValue]
+        self,
+        result: SearchResult[N],
+        run: Run,
+        chosen: int | None,
+        confidence: float | None,
+        notes: dict[str, JsonValue],
     ) -> Solution:
-        candidates: tuple[Candidate, ...] = found.candidates
+        candidates: tuple[Candidate, ...] = result.candidates
         for i, candidate in enumerate(candidates):
-            run.emit(CandidateFound(index=i, answer=candidate.answer, score=candidate.score))
-        stopped: Stopped = "budget" if found.spent or self._short_of(found, run) else "done"
-        ledger = found.outcome.ledger
-        cost: dict[str, JsonValue] = {
-            "tokens": ledger.gen_tokens,
-            "prm_passes": ledger.prm_passes,
-            "expansions": ledger.expansions,
-            "duplicates": ledger.duplicates,
+            run.emit(CandidateAdded(index=i, answer=candidate.answer, score=candidate.score))
+        stopped: Stopped = "budget" if result.budget_exhausted or self._hit_run_tokens(result, run) else "done"
+        cost = result.outcome.cost
+        counts: dict[str, JsonValue] = {
+            "tokens": cost.gen_tokens,
+            "prm_passes": cost.prm_passes,
+            "expansions": cost.expansions,
+            "duplicates": cost.duplicates,
         }
         return Solution(
             chosen=chosen,
             candidates=candidates,
             confidence=None if confidence is None else min(1.0, confidence),
             stopped=stopped,
-            notes={"search": cost, "ended": found.outcome.stopped, **notes},
+            notes={"search": counts, "ended": result.outcome.stopped, **notes},
         )
 
-    def _short_of(self, found: Found[N], run: Run) -> bool:
-        """Whether the search ended for the run's tokens rather than its own limit."""
+    def _hit_run_tokens(self, result: SearchResult[N], run: Run) -> bool:
+        """Whether the search ended at the run's token limit rather than its own."""
         limit, own = run.config.budget.tokens, self.limits.gen_tokens
-        if found.outcome.stopped != "tokens" or limit is None or (own is not None and own <= limit):
+        if result.outcome.stopped != "tokens" or limit is None or (own is not None and own <= limit):
             return False
-        run.note_limit(run.ledger.refuse("tokens"))
+        run.record_limit(run.ledger.exceeded("tokens"))
         return True

@@ -1,13 +1,9 @@
-"""Weights of particles and how they are resampled: log-potentials, softmax, effective sample size, two schemes.
+"""Weights of particles: log-potentials, softmax, effective sample size, resampling schemes, temperatures.
 
 Source: Puri et al., "Rollout Roulette: A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using
-Particle-Based Monte Carlo Methods" (2025, arXiv:2502.01618), section 3; Doucet and Johansen, "A Tutorial on Particle
-Filtering and Smoothing" (2009) for the schemes.
-
-Temperatures of particle methods: swapping between chains, softening where few particles carry the weight, annealing.
-
-Source: Puri et al. 2025, arXiv:2502.01618, parallel tempering (NeurIPS version, equation 4); the entropic rule is that
-of the authors' library `its_hub`.
+Particle-Based Monte Carlo Methods" (2025, arXiv:2502.01618), section 3, and its parallel tempering (NeurIPS version,
+equation 4); Doucet and Johansen, "A Tutorial on Particle Filtering and Smoothing" (2009) for the schemes; the entropic
+rule is that of the authors' library `its_hub`.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ CLIP = 1e-4
 
 WeightMode = Literal["odds", "likelihood", "telescoped"]
 Level = Literal["log", "logit"]
+EntropicForm = Literal["size", "entropy"]
 
 
 def log_level(r: float, level: Level, clip: float = CLIP) -> float:
@@ -37,18 +34,20 @@ def log_level(r: float, level: Level, clip: float = CLIP) -> float:
     return math.log(low) - math.log1p(-low)
 
 
-def log_potential(mode: WeightMode, r: float, before: float | None, level: Level = "log", clip: float = CLIP) -> float:
+def log_potential(
+    mode: WeightMode, r: float, previous: float | None, level: Level = "log", clip: float = CLIP
+) -> float:
     """The logarithm of a step's potential G, at temperature 1.
 
-    - "odds": logit(r). The published method; r is the score of the whole prefix and acts at every step anew.
+    - "odds": logit(r). The published method; r is the score of the prefix and acts again at every step.
     - "likelihood": log r, the paper's model; r is the score of the step, or of the prefix.
-    - "telescoped": l(r) - l(r of the prefix before), with l the log or the logit and 0 for the empty prefix; along a
-      path they sum to l of the last score, so that alone counts.
+    - "telescoped": l(r) - l(previous), with l the log or the logit and 0 for the empty prefix; along a path they sum to
+      l of the last score, so only that counts.
 
     Args:
-        mode: Which.
+        mode: The form of the potential.
         r: Score in [0, 1].
-        before: Score of the prefix before the step; None for the first step.
+        previous: Score of the prefix before the step; None for the first step.
         level: l of "telescoped".
         clip: How close to 0 and 1 a score may come.
     """
@@ -56,7 +55,7 @@ def log_potential(mode: WeightMode, r: float, before: float | None, level: Level
         return log_level(r, "logit", clip)
     if mode == "likelihood":
         return log_level(r, "log", clip)
-    return log_level(r, level, clip) - (0.0 if before is None else log_level(before, level, clip))
+    return log_level(r, level, clip) - (0.0 if previous is None else log_level(previous, level, clip))
 
 
 def softmax(log_weights: Sequence[float]) -> list[float]:
@@ -88,12 +87,12 @@ def effective_size(theta: Sequence[float]) -> float:
 
 
 def multinomial(theta: Sequence[float], n: int, rng: Random) -> list[int]:
-    """`n` indices drawn from theta with replacement; one uniform each."""
+    """`n` indices sampled from theta with replacement; one uniform each."""
     return rng.choices(range(len(theta)), weights=theta, k=n)
 
 
 def systematic(theta: Sequence[float], n: int, rng: Random) -> list[int]:
-    """`n` indices at evenly spaced places of theta's distribution function, ascending; one uniform in all.
+    """`n` indices at evenly spaced points of theta's distribution function, ascending; one uniform in all.
 
     Index i comes floor or ceil of `n * theta_i` times, without exception, since the sums are exact.
     """
@@ -109,16 +108,13 @@ def systematic(theta: Sequence[float], n: int, rng: Random) -> list[int]:
     return chosen
 
 
-EntropicForm = Literal["size", "entropy"]
-
-
 def swap_probability(tau_hot: float, tau_cold: float, log_hot: float, log_cold: float) -> float:
-    """Chance to swap the references of two chains, so that both chains keep their targets.
+    """Probability to swap the references of two chains, so that both chains keep their targets.
 
         A = min(1, exp((1/tau_hot - 1/tau_cold) * (log_cold - log_hot)))
 
     The targets are p_M(x) exp(L(x)/tau); the model's part cancels. Symmetric in the two chains; 1 at equal
-    temperatures, and where the hotter chain holds the larger L.
+    temperatures, and if the hotter chain holds the larger L.
 
     Args:
         tau_hot: Temperature of one chain, above 0.
@@ -130,7 +126,7 @@ def swap_probability(tau_hot: float, tau_cold: float, log_hot: float, log_cold: 
 
 
 def entropic_temperature(theta: Sequence[float], progress: float, form: EntropicForm = "size") -> float:
-    """Temperature of the weights at a step: above 1 where few particles carry the weight early on.
+    """Temperature of the weights at a step: above 1 if few particles carry the weight early on.
 
     1 unless ESS/N and progress are both below 1/2. Else, at least 1:
 
@@ -139,8 +135,8 @@ def entropic_temperature(theta: Sequence[float], progress: float, form: Entropic
 
     Args:
         theta: Weights at temperature 1, summing to 1, `[particles]`.
-        progress: Steps taken over the most steps, in [0, 1].
-        form: Which rule.
+        progress: Steps taken over the maximum steps, in [0, 1].
+        form: The rule.
     """
     ratio = effective_size(theta) / len(theta)
     if ratio >= 0.5 or progress >= 0.5:
@@ -153,7 +149,7 @@ def entropic_temperature(theta: Sequence[float], progress: float, form: Entropic
 
 
 def annealed_temperature(step: int, first: float, last: float, steps: int) -> float:
-    """Temperature that falls evenly from `first` towards `last` over so many steps, and stays there.
+    """Temperature that falls linearly from `first` to `last` over a number of steps, and stays there.
 
     first - (first - last) * step / (steps - 1) for step < steps, then `last`; steps count from 0.
     """

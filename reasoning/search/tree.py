@@ -1,46 +1,45 @@
-"""The tree that a search grows: `Continuation`, `Node`, `Tree`, and the `Ledger` of what it cost.
+"""The search tree: `Continuation`, `Node`, `Tree`, the cost counters `SearchCost`, and rules for siblings.
 
-A node is a prefix: a solution so far, in whole steps. Its text is that of its last step alone; the texts on the path
-from the root, joined, are the prefix.
-
-Continuations of one prefix beside each other: which say the same, and what stands for a missing score.
-
-Prefixes that compete by their score alone, as in beam search and diverse verifier tree search.
+A node is a prefix: a partial solution made of complete steps. Its text is only that of its last step; the texts on the
+path from the root, joined, are the prefix.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ...core.errors import UserError
-from ..segmentation import normal_step
+from ..segmentation import normalize_step
 
-LEAST_LOGPROB = -1e6
-"""Log-probabilities count as at least this, a probability of 0 that plain JSON can hold."""
+MIN_LOGPROB = -1e6
+"""Log-probabilities count as at least this, a probability of 0 that plain JSON can represent."""
+
+UNKNOWN_SCORE = 0.5
+"""Score of a step about which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """One step, sampled or given, as a search is told it.
+    """One step, sampled or given, as the result of a search's request.
 
     Attributes:
-        text: The step as generated, with the delimiter that ended it, so that texts joined are the prefix.
-        tokens: Generated tokens, delimiter and end of text included; 0 for a step that was given.
+        text: The step as generated, with the delimiter that ended it, so that joined texts are the prefix.
+        tokens: Generated tokens, delimiter and end of text included; 0 for a given step.
         terminal: Whether the solution is complete: the end of the text, or a finished final answer.
-        score: What the process reward model says of the whole prefix that ends with this step, in [0, 1]. None where it
-            was not asked, or failed.
-        logprob: Summed log-probability of the step's tokens given all before it, end of the step included, in nats,
-            under the distribution that steps are sampled from; -inf if it cannot be sampled. None if it is not known.
-        reward: What a model of outcomes says of a complete solution, in [0, 1], for a search that is led by the score
-            and chooses by this. None elsewhere.
+        score: The process reward model's score of the prefix that ends with this step, in [0, 1]. None if it was not
+            requested, or failed.
+        logprob: Summed log-probability of the step's tokens given everything before it, end of the step included, in
+            nats, under the distribution that steps are sampled from; -inf if it cannot be sampled. None if unknown.
+        reward: An outcome reward model's score of a complete solution, in [0, 1], for a search that is guided by
+            `score` and selects by `reward`. None elsewhere.
 
     Raises:
-        UserError: There are fewer than 0 tokens, the score or the reward is outside [0, 1], or the log-probability is
-            NaN or +inf.
+        UserError: The number of tokens is negative, the score or the reward is outside [0, 1], or the log-probability
+            is NaN or +inf.
     """
 
     text: str
@@ -52,20 +51,22 @@ class Continuation:
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
-            raise UserError(f"a continuation of {self.tokens} tokens", hint="give the number of generated tokens")
+            raise UserError(f"a continuation has {self.tokens} tokens", hint="give the number of generated tokens")
         for name in ("score", "reward"):
-            said = getattr(self, name)
-            if said is not None:
-                if not 0 <= said <= 1:
-                    raise UserError(f"the {name} {said!r} is outside [0, 1]", hint="give None where there is none")
-                object.__setattr__(self, name, float(said))
+            value = getattr(self, name)
+            if value is not None:
+                if not 0 <= value <= 1:
+                    raise UserError(f"the {name} {value!r} is outside [0, 1]", hint="use None for a missing one")
+                object.__setattr__(self, name, float(value))
         if self.logprob is not None:
             if not self.logprob < math.inf:
-                raise UserError(f"the log-probability {self.logprob!r}", hint="give None where there is none")
-            object.__setattr__(self, "logprob", max(float(self.logprob), LEAST_LOGPROB))
+                raise UserError(
+                    f"the log-probability {self.logprob!r} is not below infinity", hint="use None for a missing one"
+                )
+            object.__setattr__(self, "logprob", max(float(self.logprob), MIN_LOGPROB))
 
     @property
-    def blank(self) -> bool:
+    def is_blank(self) -> bool:
         """Whether it adds nothing but white space."""
         return not self.text.strip()
 
@@ -75,18 +76,18 @@ class Node:
     """A prefix. Searches add fields of their own.
 
     Attributes:
-        id: Its place in the order of creation, from 0.
+        id: Position in the order of creation, from 0.
         parent: Id of the prefix without the last step; None for a root.
         depth: Number of steps; 0 for a root.
         text: The last step; empty for a root.
         tokens: Tokens of the last step.
-        score: Score of the prefix as told; None where there is none.
-        logprob: Log-probability of the last step as told; None where it is not known.
+        score: Score of the prefix; None if missing.
+        logprob: Log-probability of the last step; None if unknown.
         terminal: Whether the solution is complete.
-        forced: Whether the last step was asked for as the final answer, because the steps or the budget had run out.
-        asked: Continuations asked for so far.
-        copied: Id of the node whose step it repeats, where a search goes on with a step that it had; else None.
-        reward: What a model of outcomes says of the complete solution, as told; None where there is none.
+        forced: Whether the last step was requested as the final answer, because the steps or the budget had run out.
+        num_requested: Continuations requested so far.
+        copied_from: Id of the node whose step this one repeats, if a search continues with an existing step; else None.
+        reward: Outcome reward of the complete solution; None if missing.
     """
 
     id: int
@@ -98,27 +99,27 @@ class Node:
     logprob: float | None = None
     terminal: bool = False
     forced: bool = False
-    asked: int = 0
-    copied: int | None = None
+    num_requested: int = 0
+    copied_from: int | None = None
     reward: float | None = None
 
 
 @dataclass(slots=True)
-class Ledger:
-    """What a search has cost, counted alike by all of them.
+class SearchCost:
+    """The cost of a search, counted alike by all searches.
 
     Attributes:
         gen_tokens: All sampled tokens, those of discarded and duplicate continuations included.
-        prm_passes: Continuations that came with a score, each a pass of the reward model; given steps are among them.
-        expansions: Prefixes that were continued.
-        completions: Prefixes whose final answer was asked for.
-        samples: Continuations sampled, those of completions included.
-        duplicates: Continuations dropped because a sibling says the same.
+        prm_passes: Scored continuations, each one pass of the reward model; given steps included.
+        expansions: Expanded prefixes.
+        completions: Prefixes completed with a final answer.
+        samples: Sampled continuations, those of completions included.
+        duplicates: Continuations dropped because a sibling is equal.
         empties: Continuations that add nothing; a tree search drops them.
-        unscored: Continuations whose score was asked for and is missing.
-        weighings: Prefixes behind which given steps were weighed; they cost no generated tokens.
-        unweighed: Times that given steps could not be weighed behind a prefix, for want of a log-probability, a score,
-            or passes of the reward model.
+        unscored: Continuations whose requested score is missing.
+        rescorings: Prefixes after which given steps were scored; they cost no generated tokens.
+        skipped_rescorings: Times that given steps could not be scored after a prefix, for lack of a log-probability, a
+            score, or passes of the reward model.
     """
 
     gen_tokens: int = 0
@@ -129,24 +130,24 @@ class Ledger:
     duplicates: int = 0
     empties: int = 0
     unscored: int = 0
-    weighings: int = 0
-    unweighed: int = 0
+    rescorings: int = 0
+    skipped_rescorings: int = 0
 
 
 N = TypeVar("N", bound=Node)
 
 
 class Tree(Generic[N]):
-    """Nodes by id, and how many samples each prefix has been asked for.
+    """Nodes by id, and how many samples of each prefix have been requested.
 
     Args:
-        kind: Class of the nodes.
+        node_type: Class of the nodes.
     """
 
-    def __init__(self, kind: type[N]) -> None:
-        self._kind = kind
+    def __init__(self, node_type: type[N]) -> None:
+        self._node_type = node_type
         self._nodes: list[N] = []
-        self._drawn: dict[bytes, int] = {}
+        self._num_samples: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -158,14 +159,14 @@ class Tree(Generic[N]):
         return self._nodes[node_id]
 
     def add_root(self) -> N:
-        """A new empty prefix."""
-        node = self._kind(id=len(self._nodes), parent=None, depth=0)
+        """Add an empty prefix."""
+        node = self._node_type(id=len(self._nodes), parent=None, depth=0)
         self._nodes.append(node)
         return node
 
     def add(self, parent: N, step: Continuation, *, forced: bool = False) -> N:
-        """A new node: the parent's prefix and one more step. A forced one is always terminal."""
-        node = self._kind(
+        """Add the parent's prefix with one more step. A forced step is always terminal."""
+        node = self._node_type(
             id=len(self._nodes),
             parent=parent.id,
             depth=parent.depth + 1,
@@ -181,7 +182,7 @@ class Tree(Generic[N]):
         return node
 
     def path(self, node: N) -> list[N]:
-        """The nodes from the first step to this one, the root left away."""
+        """The nodes from the first step to this one, without the root."""
         backwards = []
         while node.parent is not None:
             backwards.append(node)
@@ -196,75 +197,52 @@ class Tree(Generic[N]):
         """A prefix as one text."""
         return "".join(self.steps(node_id))
 
-    def draw(self, node: N, n: int) -> int:
-        """Note that `n` continuations are asked for.
+    def reserve_samples(self, node: N, n: int) -> int:
+        """Count `n` requested continuations.
 
         Returns:
-            Index of the first of them among all samples of this very text, so that two nodes of the same text never
-            get the same sample.
+            Index of the first of them among all samples of this exact text, so that two nodes of equal text never get
+            the same sample.
         """
-        key = self._key(node)
-        first = self._drawn.get(key, 0)
-        self._drawn[key] = first + n
-        node.asked += n
+        key = hashlib.blake2b(self.text(node.id).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        first = self._num_samples.get(key, 0)
+        self._num_samples[key] = first + n
+        node.num_requested += n
         return first
 
-    def _key(self, node: N) -> bytes:
-        return hashlib.blake2b(self.text(node.id).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
-    # -- JSON
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """All nodes, as plain JSON."""
-        names = [field.name for field in fields(self._kind)]
-        return [{name: getattr(node, name) for name in names} for node in self._nodes]
-
-    def load(self, nodes: Iterable[Mapping[str, Any]]) -> None:
-        """Take the nodes that `to_json` gave, in place of those that are here."""
-        self._nodes = [self._kind(**node) for node in nodes]
-        self._drawn = {}
-        for node in self._nodes:
-            if node.asked:
-                key = self._key(node)
-                self._drawn[key] = self._drawn.get(key, 0) + node.asked
+StepKey = tuple[str, bool]
+"""The normal form of a step, and whether the solution is complete with it: what siblings are compared by."""
 
 
-UNKNOWN = 0.5
-"""Score of a step about which nothing is known."""
+def step_key(step: Continuation | Node) -> StepKey:
+    """The key by which a step is compared with its siblings."""
+    return normalize_step(step.text), step.terminal
 
 
-Said = tuple[str, bool]
-"""What siblings are compared by: the normal form of the step, and whether the solution is complete with it."""
-
-
-def said(step: Continuation | Node) -> Said:
-    """What a step is compared by."""
-    return normal_step(step.text), step.terminal
-
-
-def survivors(
-    results: Sequence[Continuation], *, at_root: bool = False, distinct: bool = True, before: Iterable[Said] = ()
+def kept_indices(
+    results: Sequence[Continuation], *, at_root: bool = False, distinct: bool = True, earlier: Iterable[StepKey] = ()
 ) -> list[int]:
     """Positions of the continuations that become nodes; the others need no score.
 
-    Dropped are duplicates, of which the first stays, and those that add nothing.
+    Dropped are duplicates, except the first of each, and continuations that add nothing.
 
-    Differs: the end of the text is part of what is compared, since a complete solution is not the same state as an
-    incomplete one of the same words. And an empty continuation that ends the text is kept, except at the root: it says
-    that the prefix is a complete solution, which dropping it would lose.
+    Differs: the end of the text is part of the comparison, since a complete solution is a different state from an
+    incomplete one with the same text. And an empty continuation that ends the text is kept, except at the root: it
+    means that the prefix is a complete solution, which dropping it would lose.
 
     Args:
         results: All continuations of one prefix.
         at_root: Whether that prefix is empty.
         distinct: Whether duplicates are dropped at all.
-        before: What earlier continuations of the prefix say.
+        earlier: Keys of earlier continuations of the prefix.
     """
     kept: list[int] = []
-    seen = set(before)
+    seen = set(earlier)
     for i, step in enumerate(results):
-        if step.blank and (at_root or not step.terminal):
+        if step.is_blank and (at_root or not step.terminal):
             continue
-        key = said(step)
+        key = step_key(step)
         if distinct and key in seen:
             continue
         seen.add(key)
@@ -272,41 +250,45 @@ def survivors(
     return kept
 
 
-def filled(siblings: Sequence[Node], before: float | None) -> list[float]:
-    """The scores of siblings, with something in place of the missing ones.
+def fill_missing_scores(siblings: Sequence[Node], prefix_score: float | None) -> list[float]:
+    """The scores of siblings, with substitutes for missing ones.
 
-    A step that adds nothing has the score of the prefix, which it does not change; any other the mean of its siblings'
-    scores, else the prefix's, else `UNKNOWN`.
+    A step that adds nothing gets the score of the prefix, which it does not change; any other the mean of its siblings'
+    scores, else the prefix's, else `UNKNOWN_SCORE`.
 
     Args:
         siblings: Continuations of one prefix.
-        before: What counts as the prefix's score; None for a root.
+        prefix_score: Score of the prefix; None for a root.
     """
     known = [node.score for node in siblings if node.score is not None]
-    other = math.fsum(known) / len(known) if known else UNKNOWN if before is None else before
-    return [
-        node.score if node.score is not None else before if before is not None and not node.text.strip() else other
-        for node in siblings
-    ]
+    default = math.fsum(known) / len(known) if known else UNKNOWN_SCORE if prefix_score is None else prefix_score
+
+    def score(node: Node) -> float:
+        if node.score is not None:
+            return node.score
+        return prefix_score if prefix_score is not None and not node.text.strip() else default
+
+    return [score(node) for node in siblings]
 
 
 @dataclass(slots=True)
-class Scored(Node):
-    """A prefix with the score that it competes by.
+class ScoredNode(Node):
+    """A prefix of a search whose prefixes compete only by score, as in beam search and DVTS.
 
     Attributes:
-        value: Its score, or what stands for a missing one (`siblings.filled`); in [0, 1], `UNKNOWN` at the root.
+        value: Its score, or the substitute for a missing one; in [0, 1], `UNKNOWN_SCORE` at the root.
     """
 
-    value: float = UNKNOWN
+    value: float = UNKNOWN_SCORE
 
 
-def set_values(siblings: Sequence[Scored], parent: Scored) -> None:
-    """Give new siblings their values."""
-    for child, value in zip(siblings, filled(siblings, parent.value if parent.depth else None), strict=True):
+def set_values(siblings: Sequence[ScoredNode], parent: ScoredNode) -> None:
+    """Set the values of new siblings."""
+    values = fill_missing_scores(siblings, parent.value if parent.depth else None)
+    for child, value in zip(siblings, values, strict=True):
         child.value = value
 
 
-def by_value(nodes: Iterable[Scored]) -> list[Scored]:
+def sorted_by_value(nodes: Iterable[ScoredNode]) -> list[ScoredNode]:
     """The best first; of equals the older one."""
     return sorted(nodes, key=lambda node: (-node.value, node.id))

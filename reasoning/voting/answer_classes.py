@@ -1,7 +1,4 @@
-"""Candidates by the answer they reach: classes of equal answers, and the one that most of them reach.
-
-`weighed_vote`: the answer with the largest sum of weights, among solutions that each weigh something.
-"""
+"""Candidates grouped by equivalent answers: classes, the majority, and a vote by weight."""
 
 from __future__ import annotations
 
@@ -9,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...core.answer import Candidate
 from ...core.events import VoteUpdated
-from ...core.question import Question
+from ...core.messages import is_canonical_calls
 from ...core.run import Run
-from ...core.tools import is_canonical_calls
+from ...core.types import Candidate, Question
 from ..answers.equivalence import Equivalence
 from ..answers.kinds import answer_kind
 
@@ -21,41 +17,41 @@ from ..answers.kinds import answer_kind
 async def answer_classes(answers: Sequence[str | None], question: Question) -> list[list[int]]:
     """Positions of equal answers, by first member; those without an answer are in no class.
 
-    Where tools are offered, an answer that is a call is equal to the same call alone, character by character.
+    With tools, an answer that is a tool call equals only the same call, character by character.
     """
     async with Equivalence() as equivalence:
         if not question.needs_tools:
             return await equivalence.group(answers, answer_kind(question))
-        stated = [None if a is not None and is_canonical_calls(a) else a for a in answers]
-        classes = await equivalence.group(stated, answer_kind(question))
+        texts = [None if a is not None and is_canonical_calls(a) else a for a in answers]
+        classes = await equivalence.group(texts, answer_kind(question))
     calls: dict[str, list[int]] = {}
-    for i, (answer, told) in enumerate(zip(answers, stated, strict=True)):
-        if answer is not None and told is None:
+    for i, (answer, text) in enumerate(zip(answers, texts, strict=True)):
+        if answer is not None and text is None:
             calls.setdefault(answer, []).append(i)
     return sorted([*classes, *calls.values()])
 
 
 class AnswerLabels:
-    """Numbers answers from 0 as they come, equal ones alike.
+    """Numbers answers from 0 as they arrive, equal ones alike.
 
     Args:
-        question: What they answer; its kind says when two are equal.
+        question: The question; its kind decides when two answers are equal.
     """
 
     def __init__(self, question: Question) -> None:
         self._kind = answer_kind(question)
-        self._tools = question.needs_tools
+        self._has_tools = question.needs_tools
         self._firsts: list[str] = []
 
     async def label(self, answer: str | None, equivalence: Equivalence) -> int | None:
-        """The number of an answer, which is that of the first one equal to it; None where there is no answer."""
+        """The number of an answer, that of the first one equal to it; None without an answer."""
         if answer is None:
             return None
-        called = self._tools and is_canonical_calls(answer)
+        is_call = self._has_tools and is_canonical_calls(answer)
         for label, first in enumerate(self._firsts):
             if first == answer:
                 return label
-            if called or (self._tools and is_canonical_calls(first)):
+            if is_call or (self._has_tools and is_canonical_calls(first)):
                 continue
             if await equivalence.same(first, answer, self._kind):
                 return label
@@ -63,7 +59,7 @@ class AnswerLabels:
         return len(self._firsts) - 1
 
 
-async def most_reached(candidates: Sequence[Candidate], question: Question) -> tuple[int, float] | None:
+async def majority_answer(candidates: Sequence[Candidate], question: Question) -> tuple[int, float] | None:
     """The first candidate of the largest class of answers, of equals the one reached first; and its share of all.
 
     Returns:
@@ -77,11 +73,11 @@ async def most_reached(candidates: Sequence[Candidate], question: Question) -> t
 
 
 @dataclass(frozen=True, slots=True)
-class WeighedVote:
-    """What a vote came to.
+class WeightedVoteResult:
+    """The result of a vote by weight.
 
     Attributes:
-        chosen: Position of the winning answer's heaviest solution, of equals the first.
+        chosen: Position of the winning answer's heaviest candidate, of equals the first.
         share: The winning answer's share of all weights.
         sums: Sum of weights of each answer, the largest first.
     """
@@ -91,28 +87,27 @@ class WeighedVote:
     sums: dict[str, float]
 
 
-async def weighed_vote(
+async def weighted_vote(
     candidates: Sequence[Candidate], weights: Sequence[float], question: Question, run: Run
-) -> WeighedVote | None:
-    """Let solutions vote, and tell of it.
+) -> WeightedVoteResult | None:
+    """Let candidates vote by weight, and emit the votes.
 
     Args:
-        candidates: The solutions; those without an answer do not vote.
+        candidates: The candidates; those without an answer do not vote.
         weights: Weight of each, at least 0.
         question: The question.
         run: The run.
 
     Returns:
-        The vote; None without any answer or any weight.
+        The result; None without any answer or any weight.
     """
     classes = await answer_classes([candidate.answer for candidate in candidates], question)
     total = math.fsum(weights)
     if not classes or total <= 0:
         return None
     sums = [math.fsum(weights[i] for i in members) for members in classes]
-    ranked = sorted(range(len(classes)), key=lambda place: -sums[place])  # stable: of equals the one found first
-    names = {place: str(candidates[classes[place][0]].answer) for place in ranked}
-    votes = {names[place]: len(classes[place]) for place in ranked}
-    run.emit(VoteUpdated(votes=votes, total=len(candidates)))
-    chosen = max(classes[ranked[0]], key=lambda i: (weights[i], -i))
-    return WeighedVote(chosen, sums[ranked[0]] / total, {names[place]: sums[place] for place in ranked})
+    ranking = sorted(range(len(classes)), key=lambda k: -sums[k])  # stable: of equals the first
+    names = {k: str(candidates[classes[k][0]].answer) for k in ranking}
+    run.emit(VoteUpdated(votes={names[k]: len(classes[k]) for k in ranking}, total=len(candidates)))
+    chosen = max(classes[ranking[0]], key=lambda i: (weights[i], -i))
+    return WeightedVoteResult(chosen, sums[ranking[0]] / total, {names[k]: sums[k] for k in ranking})

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ...core.errors import UserError
 
-Rule = Literal["borda", "irv", "mrr"]
+CountingRule = Literal["borda", "irv", "mrr"]
 Ballot = Sequence[int]
 
 
@@ -44,7 +44,7 @@ class Election:
         return self.scores[self.winner] / self.most
 
 
-def elect(ballots: Sequence[Ballot], rule: Rule) -> Election:
+def count_ballots(ballots: Sequence[Ballot], rule: CountingRule) -> Election:
     """Count ballots.
 
     - "borda": on ballots of up to m answers the first gets m points, the second m - 1, and so on; an answer that a
@@ -84,7 +84,7 @@ def elect(ballots: Sequence[Ballot], rule: Rule) -> Election:
             raise UserError(f"no rule of counting is called {rule!r}", hint="borda, irv or mrr")
 
 
-def first_places(ballots: Sequence[Ballot]) -> dict[int, int]:
+def first_choices(ballots: Sequence[Ballot]) -> dict[int, int]:
     """How often each answer is first, most first, of equals the smallest; answers that never are included."""
     counts = {answer: 0 for ballot in ballots for answer in ballot}
     for ballot in ballots:

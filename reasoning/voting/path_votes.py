@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
-from ...core.settings import explain
+from ...core.settings import user_error_of
 from .weibull import FLOOR, Fit, density, fit_mixture, log_posterior
 
 if TYPE_CHECKING:
@@ -205,14 +205,14 @@ class VoteOptions(BaseModel):
     min_paths: Annotated[int, Field(ge=1)] = 4
 
 
-REFERENCE: Final = VoteOptions(
+REFERENCE_OPTIONS: Final = VoteOptions(
     dedup="reference", unparsed="class", representative="reference", guards="reference", min_paths=1
 )
 """Counts as the authors' program does."""
 
 
 @dataclass(frozen=True, slots=True)
-class VotedClass:
+class AnswerClass:
     """A class of equal answers.
 
     Attributes:
@@ -237,16 +237,16 @@ class Vote:
     Attributes:
         classes: By decreasing confidence; of equals, the one whose first path came first.
         method: The method asked for.
-        used: The method that counted.
+        method_used: The method that was applied.
         pruned: Positions of the paths that did not count, ascending.
         unparsed: Number of paths without an answer.
         fit: The mixture behind the pruning; None if none was fitted.
         degraded: What was asked for and not done, one sentence each.
     """
 
-    classes: tuple[VotedClass, ...]
+    classes: tuple[AnswerClass, ...]
     method: Method
-    used: Method
+    method_used: Method
     pruned: tuple[int, ...]
     unparsed: int
     fit: Fit | None
@@ -296,7 +296,7 @@ def vote(
         UnknownName: There is no such method.
         UserError: The classes do not fit the paths.
     """
-    method = method_named(method)
+    method = parse_method(method)
     options = VoteOptions() if options is None else options
     groups = _checked(paths, classes)
     unparsed = tuple(i for i, path in enumerate(paths) if path.answer is None)
@@ -317,7 +317,7 @@ def vote(
     return Vote(
         classes=_count(paths, groups, used, options, frozenset(pruned)),
         method=method,
-        used=used,
+        method_used=used,
         pruned=pruned,
         unparsed=len(unparsed),
         fit=pruning.fit if pruning else None,
@@ -325,7 +325,7 @@ def vote(
     )
 
 
-def method_named(name: str) -> Method:
+def parse_method(name: str) -> Method:
     """The method of a name.
 
     Raises:
@@ -337,7 +337,7 @@ def method_named(name: str) -> Method:
     raise UnknownName("voting method", str(name), nearest(str(name), METHODS), hint="one of " + ", ".join(METHODS))
 
 
-def options_from(values: Mapping[str, JsonValue]) -> VoteOptions:
+def parse_vote_options(values: Mapping[str, JsonValue]) -> VoteOptions:
     """Options by name, the others at their defaults.
 
     Raises:
@@ -347,7 +347,7 @@ def options_from(values: Mapping[str, JsonValue]) -> VoteOptions:
     try:
         return VoteOptions.model_validate(dict(values))
     except ValidationError as e:
-        raise explain(e, "voting option", VoteOptions.model_fields) from e
+        raise user_error_of(e, "voting option", VoteOptions.model_fields) from e
 
 
 def _checked(paths: Sequence[Path], classes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -379,16 +379,16 @@ def _possible(method: Method, voters: Sequence[Path], options: VoteOptions) -> t
 def _count(
     paths: Sequence[Path],
     groups: Sequence[tuple[int, ...]],
-    used: Method,
+    method: Method,
     options: VoteOptions,
     pruned: frozenset[int],
-) -> tuple[VotedClass, ...]:
+) -> tuple[AnswerClass, ...]:
     """The classes with their confidences, in order."""
-    if used == "ppl":
+    if method == "ppl":
         masses, shares = _likeliest(paths, groups)
         confidences = [max(paths[i].probability or 0.0 for i in group) for group in groups]
     else:
-        if used == "sc":
+        if method == "sc":
             masses = [float(len(group)) for group in groups]
         else:
             weights = _weights(paths, groups, options)
@@ -399,11 +399,11 @@ def _count(
         tied = [math.isclose(mass, top, rel_tol=_TIE) for mass in masses]
         shares = [1 / sum(tied) if tie else 0.0 for tie in tied]
     order = sorted(range(len(groups)), key=lambda g: (shares[g] == 0, -masses[g] if not shares[g] else 0, groups[g][0]))
-    last = options.representative == "reference" and used != "ppl"
+    last = options.representative == "reference" and method != "ppl"
     found = []
     for g in order:
         named_by = groups[g][-1] if last else max(groups[g], key=lambda i: (_logprob(paths[i]), -i))
-        found.append(VotedClass(paths[named_by].answer, confidences[g], groups[g], named_by, shares[g]))
+        found.append(AnswerClass(paths[named_by].answer, confidences[g], groups[g], named_by, shares[g]))
     return tuple(found)
 
 

@@ -12,19 +12,18 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ...core.answer import Candidate, Solution
 from ...core.events import StrategyNote, VoteUpdated
-from ...core.question import Question
 from ...core.run import Run
+from ...core.types import Candidate, Question, Solution
 from ...serving.model import Feature
-from ..answers.extraction import extract
-from ..answers.normalization import read
-from ..candidates import whole_sentences
-from ..prompts import asked_kind
-from ..sampling import SampledChains, leader
+from ..answers.extraction import extract_answer
+from ..answers.normalization import visible_text
+from ..candidates import complete_sentences
+from ..prompts import requested_kind
+from ..sampling import SamplingConfig, leading_solution
 from ..strategy import Models, Stability
 from .answer_classes import answer_classes
-from .ballots import Rule, elect, first_places
+from .ballots import CountingRule, count_ballots, first_choices
 
 _HEADING = re.compile(
     r"(?:^|(?<=[.!?:\n]))[\s*_#>-]{0,8}(?:final\s+)?rank(?:ing|ed)(?:\s+(?:of\s+)?(?:the\s+)?(?:possible\s+)?"
@@ -69,18 +68,18 @@ class RankedVote:
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
 
-    class Config(SampledChains):
+    class Config(SamplingConfig):
         """Parameters of `ranked-vote`."""
 
         rule: Annotated[
-            Rule, Field(description="borda (points by place), irv (instant runoff), mrr (mean reciprocal rank)")
+            CountingRule, Field(description="borda (points by place), irv (instant runoff), mrr (mean reciprocal rank)")
         ] = "borda"
         ranks: Annotated[int, Field(ge=1, le=20, description="most answers that a chain ranks")] = 3
         instruction: Annotated[str | None, Field(description="text behind the question; by default our own")] = None
 
-        def trigger(self, question: Question) -> str:
-            """See `SampledChains.trigger`."""
-            return rank_answers(question, self.ranks)
+        def default_instruction(self, question: Question) -> str:
+
+            return ranking_instruction(question, self.ranks)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -88,15 +87,15 @@ class RankedVote:
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """See `Strategy.solve`."""
         config = self.config
-        drawn = await config.draw(question, models, run)
-        if not drawn.candidates:
-            return Solution(chosen=None, stopped=drawn.stopped)
-        rankings = [ranking_of(candidate, question, config.ranks) for candidate in drawn.candidates]
+        samples = await config.sample(question, models, run)
+        if not samples.candidates:
+            return Solution(chosen=None, stopped=samples.stopped)
+        rankings = [parse_ranking(candidate, question, config.ranks) for candidate in samples.candidates]
         candidates = [
             candidate if not ranking else candidate.model_copy(update={"answer": ranking[0]})
-            for candidate, ranking in zip(drawn.candidates, rankings, strict=True)
+            for candidate, ranking in zip(samples.candidates, rankings, strict=True)
         ]
-        run.offer(leader(candidates))
+        run.set_best(leading_solution(candidates))
         named = [answer for ranking in rankings for answer in ranking]
         classes = await answer_classes(named, question)
         class_of = {i: k for k, members in enumerate(classes) for i in members}
@@ -106,10 +105,10 @@ class RankedVote:
             at += len(ranking)
         voting = [ballot for ballot in ballots if ballot]
         if not voting:
-            return Solution(chosen=0, candidates=tuple(candidates), confidence=0.0, stopped=drawn.stopped)
-        election = elect(voting, config.rule)
+            return Solution(chosen=0, candidates=tuple(candidates), confidence=0.0, stopped=samples.stopped)
+        election = count_ballots(voting, config.rule)
         answers = {k: named[members[0]] for k, members in enumerate(classes)}
-        firsts = first_places(voting)
+        firsts = first_choices(voting)
         run.emit(VoteUpdated(votes={answers[k]: count for k, count in firsts.items()}, total=len(candidates)))
         notes: dict[str, JsonValue] = {
             "rule": config.rule,
@@ -131,14 +130,14 @@ class RankedVote:
                 for i, (candidate, ballot) in enumerate(zip(candidates, ballots, strict=True))
             ),
             confidence=float(election.share) * len(voting) / len(candidates),
-            stopped=drawn.stopped,
+            stopped=samples.stopped,
             notes=notes,
         )
 
 
-def rank_answers(question: Question, ranks: int) -> str:
+def ranking_instruction(question: Question, ranks: int) -> str:
     """The instruction that asks for a chain, a ranking and a single answer."""
-    kind = asked_kind(question)
+    kind = requested_kind(question)
     each = {
         "choice": "the letters of the choices",
         "number": "the numbers",
@@ -155,7 +154,7 @@ def rank_answers(question: Question, ranks: int) -> str:
     )
 
 
-def ranking_of(candidate: Candidate, question: Question, most: int) -> list[str]:
+def parse_ranking(candidate: Candidate, question: Question, most: int) -> list[str]:
     """The answers that a chain ranks, the best first; its single answer if it ranks none.
 
     The last heading of a ranking counts. Below it each line is an answer, until a line states the final answer or no
@@ -166,13 +165,13 @@ def ranking_of(candidate: Candidate, question: Question, most: int) -> list[str]
         question: What it answers.
         most: Most answers taken.
     """
-    text = candidate.text if candidate.finish_reason == "stop" else whole_sentences(candidate.text)
-    body = read(text).text
+    text = candidate.text if candidate.finish_reason == "stop" else complete_sentences(candidate.text)
+    body = visible_text(text).text
     headings = list(_HEADING.finditer(body))
     items = _items(body[headings[-1].end() :], question) if headings else []
     found: list[str] = []
     for item in items:
-        answer = extract(f"The answer is {_ASIDE.sub('', item)}", question)
+        answer = extract_answer(f"The answer is {_ASIDE.sub('', item)}", question)
         if answer is not None and answer.value not in found:
             found.append(answer.value)
     return found[:most] or ([] if candidate.answer is None else [candidate.answer])

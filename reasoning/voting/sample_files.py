@@ -14,11 +14,11 @@ from typing import Final, get_args
 from pydantic import JsonValue
 
 from ...core.errors import DataError, UnknownName
-from ...core.json_lines import json_lines
-from ...core.question import AnswerKind, Question
+from ...core.files import json_lines
 from ...core.registry import nearest
+from ...core.types import AnswerKind, Question
 from ..answers.equivalence import Equivalence
-from ..answers.extraction import extract
+from ..answers.extraction import extract_answer
 from ..answers.kinds import ResolvedKind, answer_kind
 from .path_votes import Method, Path, Vote, VoteOptions, vote
 
@@ -28,7 +28,7 @@ _UNKNOWN_QUESTION = "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class SamplePool:
     """The paths of one question.
 
     Attributes:
@@ -44,7 +44,7 @@ class Pool:
     lines: tuple[int, ...]
 
 
-def kind_named(name: str) -> AnswerKind:
+def parse_kind(name: str) -> AnswerKind:
     """The kind of answers of a name.
 
     Raises:
@@ -68,7 +68,7 @@ def read_bytes(file: FilePath) -> bytes:
         raise DataError(f"cannot read {file}: {e.strerror}", hint="name a file of JSON lines, or - for input") from e
 
 
-def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Pool]:
+def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[SamplePool]:
     """The questions of a file with their paths, in the order of their first rows.
 
     A row is a JSON object with `text`; `answer` (where it is missing or null it is read from the text; an empty one
@@ -99,7 +99,7 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Poo
     if not rows:
         raise DataError(f"{name}: there is no path in it", hint='one JSON object per line, such as {"text": "…"}')
     return [
-        Pool(question, kinds[question], tuple(path for _, path in found), tuple(number for number, _ in found))
+        SamplePool(question, kinds[question], tuple(path for _, path in found), tuple(number for number, _ in found))
         for question, found in rows.items()
     ]
 
@@ -155,7 +155,7 @@ def _answer(
             f"{where}: the field 'answer' is missing, and which option a text takes cannot be told without the options",
             hint="give the letter as 'answer'",
         )
-    found = extract(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
+    found = extract_answer(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
     return None if found is None else found.value
 
 
@@ -173,7 +173,7 @@ def _shown(value: JsonValue) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-async def count_pools(pools: Sequence[Pool], method: Method, options: VoteOptions) -> list[Vote]:
+async def vote_on_pools(pools: Sequence[SamplePool], method: Method, options: VoteOptions) -> list[Vote]:
     """One vote for each question.
 
     Raises:

@@ -1,32 +1,40 @@
-"""Self-consistency: sample many chains and take the answer most of them reach.
+"""Self-consistency: sample many chains of thought and return the answer that most of them reach.
+
+    sample n chains
+    group their answers by mathematical equivalence
+    answer: the largest group
 
 Source: Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models" (ICLR 2023), section 2.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
-from ...core.answer import Solution
-from ...core.question import Question
+from pydantic import JsonValue
+
+from ...core.events import VoteUpdated
 from ...core.run import Run
+from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..sampling import SampledChains
+from ..sampling import SampleSet, SamplingConfig
+from ..stopping import NoStop
 from ..strategy import Models, Stability
-from .path_votes import VoteOptions
-from .rpc import sample_and_vote
+from .answer_classes import answer_classes
 
 
 class SelfConsistency:
-    """Sample up to `n` chains, let their answers vote: the paper's unweighted sum over chains.
+    """Sample up to `n` chains and let their answers vote: the paper's unweighted sum over chains.
 
     Model calls: 1 for all `n` samples. With a token budget that does not cover `n` full chains, as many as it covers at
-    a time: chains are mostly shorter than their limit, so later calls spend what earlier ones left. With `stopping`, a
-    call for each round or race.
+    a time: chains are usually shorter than their limit, so later calls spend what earlier ones left. With `stopping`,
+    one call for each round or race.
 
     Confidence is the winner's share of all samples, those without an answer included. Ties go to the answer reached
     first. Answers are compared by mathematical equivalence, not as strings. Under the rule "confidence" votes are
-    weighed as it says.
+    weighted by it.
     """
 
     name: ClassVar[str] = "self-consistency"
@@ -35,14 +43,50 @@ class SelfConsistency:
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
-    takes_tools: ClassVar[bool] = True
+    supports_tools: ClassVar[bool] = True
 
-    class Config(SampledChains):
+    class Config(SamplingConfig):
         """Parameters of `self-consistency`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SamplingConfig) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
-        return await sample_and_vote("sc", self.config, VoteOptions(), question, models, run)
+        samples = await self.config.sample(question, models, run)
+        notes = sampling_notes(self.config, samples)
+        if not samples.candidates:
+            return Solution(chosen=None, stopped=samples.stopped, notes=notes)
+        classes = await answer_classes([candidate.answer for candidate in samples.candidates], question)
+        return majority_solution(samples, classes, run, notes)
+
+
+def sampling_notes(config: SamplingConfig, samples: SampleSet) -> dict[str, JsonValue]:
+    """The solution's notes on the stopping rule, if there is one."""
+    return {} if isinstance(config.stopping, NoStop) else {"stopping": samples.notes(config.stopping)}
+
+
+def majority_solution(
+    samples: SampleSet, classes: Sequence[Sequence[int]], run: Run, notes: dict[str, JsonValue]
+) -> Solution:
+    """The largest class of equal answers by vote weight; of equals the one reached first.
+
+    Args:
+        samples: The samples, at least one.
+        classes: Positions of equal answers.
+        notes: For the solution's notes.
+    """
+    candidates, weights = samples.candidates, samples.weights
+    total = math.fsum(weights)
+    shares = [math.fsum(weights[i] for i in members) / total if total else 0.0 for members in classes]
+    ranking = sorted(range(len(classes)), key=lambda k: -shares[k])  # stable
+    votes = {str(candidates[classes[k][0]].answer): len(classes[k]) for k in ranking}
+    run.emit(VoteUpdated(votes=votes, total=len(candidates)))
+    share_of = {i: shares[k] for k, members in enumerate(classes) for i in members}
+    chosen = classes[ranking[0]][0] if ranking else 0
+    return Solution(
+        chosen=chosen,
+        candidates=tuple(c.model_copy(update={"score": share_of.get(i)}) for i, c in enumerate(candidates)),
+        confidence=share_of.get(chosen, 0.0),
+        stopped=samples.stopped,
+        notes={"votes": dict(votes), **notes},
+    )

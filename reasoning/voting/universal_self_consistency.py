@@ -14,21 +14,20 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ...core.answer import Candidate, Solution
-from ...core.errors import ContextTooLong, LimitExceeded
+from ...core.errors import ContextTooLong, BudgetExceeded
 from ...core.events import StrategyNote
 from ...core.messages import Completion, Prompt, Request, SamplingParams
-from ...core.question import Question
 from ...core.run import Run
-from ...serving.metered import MeteredModel
+from ...core.types import Candidate, Question, Solution
+from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
-from ..answers.normalization import read
-from ..prompts import ask, fit
-from ..sampling import SampledChains
+from ..answers.normalization import visible_text
+from ..prompts import fit_prompt, question_prompt
+from ..sampling import SamplingConfig
 from ..strategy import Models, Stability
-from .answer_classes import most_reached
+from .answer_classes import majority_answer
 
-OPENING = "The most consistent response is Response"
+REPLY_PREFIX = "The most consistent response is Response"
 """Beginning of the reply, where the model can be given one."""
 TOP = 20
 
@@ -64,7 +63,7 @@ class UniversalSelfConsistency:
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
 
-    class Config(SampledChains):
+    class Config(SamplingConfig):
         """Parameters of `universal-self-consistency`."""
 
         n: Annotated[int, Field(ge=1, le=256, description="most responses")] = 8
@@ -75,25 +74,25 @@ class UniversalSelfConsistency:
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """See `Strategy.solve`."""
         config = self.config
-        drawn = await config.draw(question, models, run)
-        candidates = tuple(drawn.candidates)
+        samples = await config.sample(question, models, run)
+        candidates = tuple(samples.candidates)
         if not candidates:
-            return Solution(chosen=None, stopped=drawn.stopped)
-        stopped = drawn.stopped
-        choice = Choice(0) if len(candidates) == 1 else None
+            return Solution(chosen=None, stopped=samples.stopped)
+        stopped = samples.stopped
+        choice = ResponseChoice(0) if len(candidates) == 1 else None
         if choice is None:
             try:
                 choice, cut = await self._choose(candidates, question, models.main, run)
                 stopped = "budget" if cut else stopped
-            except LimitExceeded as e:
-                run.note_limit(e)
+            except BudgetExceeded as e:
+                run.record_limit(e)
                 stopped = "budget"
         notes: dict[str, JsonValue] = {"chosen_by": "model" if len(candidates) > 1 else "first"}
         if choice is None:
-            chosen, share = await most_reached(candidates, question) or (0, None)
+            chosen, share = await majority_answer(candidates, question) or (0, None)
             what = "the first response was taken" if share is None else "the answer that most responses reach was taken"
             run.degrade(f"the model named no most consistent response; {what}")
-            choice, notes = Choice(chosen, share), {"chosen_by": "first" if share is None else "majority"}
+            choice, notes = ResponseChoice(chosen, share), {"chosen_by": "first" if share is None else "majority"}
         run.emit(
             StrategyNote(strategy=run.config.strategy, name="response.chosen", data={"index": choice.index, **notes})
         )
@@ -107,21 +106,21 @@ class UniversalSelfConsistency:
 
     async def _choose(
         self, candidates: Sequence[Candidate], question: Question, model: MeteredModel, run: Run
-    ) -> tuple[Choice | None, bool]:
+    ) -> tuple[ResponseChoice | None, bool]:
         """What the model names, None if that is no response; and whether the budget cut its reply short.
 
         Raises:
-            LimitExceeded: The budget does not cover the request.
+            BudgetExceeded: The budget does not cover the request.
         """
         can = model.capabilities
-        opening = OPENING if can.prefix else ""
+        opening = REPLY_PREFIX if can.prefix else ""
         reply_tokens = _REPLY_TOKENS if opening else _FREE_REPLY_TOKENS
-        texts = [read(candidate.text).text.strip() for candidate in candidates]
+        texts = [visible_text(candidate.text).text.strip() for candidate in candidates]
 
         def make(shown: Sequence[str]) -> Prompt:
-            return comparison(question, shown, system=self.config.system, opening=opening)
+            return comparison_prompt(question, shown, system=self.config.system, opening=opening)
 
-        prompt, kept = await fit(model, run, make, texts, reply_tokens)
+        prompt, kept = await fit_prompt(model, run, make, texts, reply_tokens)
         if prompt is None:
             return None, False
         if kept is not None:
@@ -131,19 +130,19 @@ class UniversalSelfConsistency:
             ((reply,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
         except ContextTooLong:
             return None, False
-        choice = read_choice(reply, len(candidates), opening) if reply.ok else None
+        choice = parse_choice(reply, len(candidates), opening) if reply.ok else None
         return choice, reply.finish_reason == "budget"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResponseChoice:
     """The response that was chosen, by position, and the probability of that choice if it is known."""
 
     index: int
     probability: float | None = None
 
 
-def comparison(question: Question, responses: Sequence[str], *, system: str = "", opening: str = "") -> Prompt:
+def comparison_prompt(question: Question, responses: Sequence[str], *, system: str = "", opening: str = "") -> Prompt:
     """The request that lists responses, numbered from 1, and asks for the most consistent one.
 
     Args:
@@ -153,17 +152,17 @@ def comparison(question: Question, responses: Sequence[str], *, system: str = ""
         opening: Beginning of the reply.
     """
     listed = "\n\n".join(f"Response {i}:\n{text}" for i, text in enumerate(responses, 1))
-    return ask(
+    return question_prompt(
         question,
         f"{len(responses)} responses to this were written independently of each other:\n\n{listed}\n\n"
         "Compare what they conclude, and name the response that agrees best with the majority of them. "
-        f'Reply in the form "{OPENING} N", where N is its number, and write nothing else.',
+        f'Reply in the form "{REPLY_PREFIX} N", where N is its number, and write nothing else.',
         system=system,
         prefix=opening,
     )
 
 
-def read_choice(reply: Completion, responses: int, opening: str = "") -> Choice | None:
+def parse_choice(reply: Completion, responses: int, opening: str = "") -> ResponseChoice | None:
     """The response that a reply names.
 
     The number in the form that was asked for counts, else the first one behind the word "response", else the first at
@@ -179,7 +178,7 @@ def read_choice(reply: Completion, responses: int, opening: str = "") -> Choice 
     if found is None or not 1 <= int(found[1]) <= responses:
         return None
     named = int(found[1])
-    return Choice(named - 1, _probability(reply, named, responses, opening))
+    return ResponseChoice(named - 1, _probability(reply, named, responses, opening))
 
 
 def _probability(reply: Completion, named: int, responses: int, opening: str) -> float | None:

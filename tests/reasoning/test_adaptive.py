@@ -7,18 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.budget import Budget
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.adaptive import Adaptive, annealed, survivors
-from reason.reasoning.self_evaluation import Requests
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.adaptive import Adaptive, annealed_temperature, select_survivors
+from reason.reasoning.self_evaluation import EvaluationPrompts
 from reason.reasoning.stopping import SelfEvaluated, Tally
 from reason.reasoning.strategy import Models
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 from support.scripted_model import END, ScriptedModel
 
-RESTART, RIGHT = zip(*(Requests().pair(unfinished) for unfinished in (False, True)), strict=True)
+RESTART, RIGHT = zip(*(EvaluationPrompts().pair(unfinished) for unfinished in (False, True)), strict=True)
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 
 
@@ -109,7 +109,7 @@ async def test_temperatures_rise_as_the_paper_s(store):
     await solve(store, model, threshold=1.1, n=5, t_max=0.8)
     asked = [r.sampling.temperature for call in model.generate_calls for r in call]
     assert asked == pytest.approx([0, 0.4, 0.6, 0.7, 0.75])
-    assert [annealed(k, 1.0) for k in (1, 2, 3)] == [0, 0.5, 0.75]
+    assert [annealed_temperature(k, 1.0) for k in (1, 2, 3)] == [0, 0.5, 0.75]
 
 
 async def test_classes_are_weighed_by_quality(store):
@@ -225,13 +225,13 @@ async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
     st.floats(0.01, 1),
 )
 def test_survivors_are_the_best_and_at_least_one(quality, keep):
-    stay = survivors(quality, keep)
+    stay = select_survivors(quality, keep)
     assert len(stay) == max(1, math.ceil(round(keep * len(quality), 9)))
     assert stay == sorted(set(stay))
     out = [quality[i] for i in range(len(quality)) if i not in stay]
     worst = min((-1.0 if quality[i] is None else quality[i]) for i in stay)
     assert all((-1.0 if q is None else q) <= worst for q in out)
-    assert survivors([None if q is None else q**3 / 7 for q in quality], keep) == stay
+    assert select_survivors([None if q is None else q**3 / 7 for q in quality], keep) == stay
 
 
 def test_the_spec_s_example():

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.question import Question
-from reason.reasoning.answers.extraction.extraction import Extracted, extract
-from reason.reasoning.answers.extraction.kinds import answer_kind
-from reason.reasoning.answers.extraction.normalization import read
-from reason.reasoning.answers.extraction.numerals import read_numeral
+from reason.core.types import Question
+from reason.reasoning.answers.extraction import ExtractedAnswer, extract_answer
+from reason.reasoning.answers.kinds import answer_kind
+from reason.reasoning.answers.normalization import visible_text
+from reason.reasoning.answers.numerals import parse_numeral
 
 ROWS: list[dict[str, Any]] = [
     json.loads(line)
@@ -38,10 +38,10 @@ def test_the_corpus_is_large_and_its_rows_are_distinct() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
 def test_nasty_output(row: dict[str, Any]) -> None:
-    found = extract(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
+    found = extract_answer(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
     assert (found.value if found else None) == row["expected"], row["why"]
     if found and "how" in row:
-        assert found.how == row["how"]
+        assert found.method == row["how"]
 
 
 PIECES = st.sampled_from(
@@ -72,34 +72,34 @@ TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=30).map("".jo
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))
 def test_any_text_gives_an_answer_or_none_and_says_where(text: str, kind: str) -> None:
-    found = extract(text, question(kind))
+    found = extract_answer(text, question(kind))
     if found is None:
         return
-    assert found.how in WAYS
+    assert found.method in WAYS
     assert found.value
     assert found.value == found.value.strip()
     assert 0 <= found.start < found.end <= len(text)
-    written = read(text[found.start : found.end]).text
+    written = visible_text(text[found.start : found.end]).text
     if kind == "choice":
         assert found.value in "ABCD"
     elif found.value in ("yes", "no") and kind in ("yes_no", "auto"):
         assert written
     elif found.value != written:  # a number, in plain form
-        numeral = read_numeral(written)
+        numeral = parse_numeral(written)
         assert numeral is not None
         assert numeral.figure.rstrip("%") == found.value.rstrip("%")
 
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))
 def test_extraction_is_a_function_of_its_input(text: str, kind: str) -> None:
-    assert extract(text, question(kind)) == extract(text, question(kind))
+    assert extract_answer(text, question(kind)) == extract_answer(text, question(kind))
 
 
 @given(number=st.integers(-(10**12), 10**12), kind=st.sampled_from(["number", "math"]))
 def test_an_extracted_answer_stated_again_is_extracted_again(number: int, kind: str) -> None:
-    first = extract(f"I think it comes to {number}.", question(kind))
+    first = extract_answer(f"I think it comes to {number}.", question(kind))
     assert first is not None
-    again = extract(f"The answer is {first.value}.", question(kind))
+    again = extract_answer(f"The answer is {first.value}.", question(kind))
     assert again is not None
     assert again.value == first.value == str(number)
 
@@ -108,17 +108,17 @@ def test_an_extracted_answer_stated_again_is_extracted_again(number: int, kind: 
 def test_thoughts_change_nothing(text: str) -> None:
     visible = text.replace("<think>", "").replace("</think>", "")
     thought = "The answer is \\boxed{99}"
-    plain = extract(visible, question("number"))
-    with_thought = extract(f"<think>{thought}</think>{visible}", question("number"))
+    plain = extract_answer(visible, question("number"))
+    with_thought = extract_answer(f"<think>{thought}</think>{visible}", question("number"))
     assert (plain and plain.value) == (with_thought and with_thought.value)
 
 
 @given(value=st.sampled_from(["Paris", "42", "x^2", "\\frac{1}{2}", "\\{1, 2\\}"]), noise=st.text(max_size=40))
 def test_the_last_box_is_the_answer_whatever_stands_before(value: str, noise: str) -> None:
     noise = noise.replace("<", "").replace("\\", "")
-    found = extract(f"{noise}\n\\boxed{{{value}}}", question("math"))
+    found = extract_answer(f"{noise}\n\\boxed{{{value}}}", question("math"))
     assert found is not None
-    assert (found.value, found.how) == (value, "boxed")
+    assert (found.value, found.method) == (value, "boxed")
 
 
 REPEATED = [
@@ -151,22 +151,22 @@ def test_a_megabyte_is_read(number: int) -> None:
     """
     kind = KINDS[number % len(KINDS)]
     text = REPEATED[number] * (1_000_000 // len(REPEATED[number]))
-    found = extract(text, question(kind))
-    assert found is None or isinstance(found, Extracted)
+    found = extract_answer(text, question(kind))
+    assert found is None or isinstance(found, ExtractedAnswer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_long_repetitions_are_read_for_every_kind(kind: str) -> None:
     for piece in REPEATED:
-        found = extract(piece * (50_000 // len(piece)), question(kind))
-        assert found is None or isinstance(found, Extracted)
+        found = extract_answer(piece * (50_000 // len(piece)), question(kind))
+        assert found is None or isinstance(found, ExtractedAnswer)
 
 
 def test_positions_are_those_of_the_source() -> None:
     text = "<think>is it 5?</think>The answer is 4\u200b2."
-    found = extract(text, question("number"))
-    assert found == Extracted("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
+    found = extract_answer(text, question("number"))
+    assert found == ExtractedAnswer("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_options_make_a_choice_and_an_explicit_kind_stands() -> None:
 @pytest.mark.parametrize("blank", ["\u00a0", "\u2009", "\u3000", "\u202f"])
 def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
     for text in (f"0{blank}:", f"The answer is{blank}Rome{blank}.", f"The answer is {blank}Rome."):
-        found = extract(text, question("text"))
+        found = extract_answer(text, question("text"))
         assert found is not None
         assert found.value == ("0" if text[0] == "0" else "Rome")

@@ -176,7 +176,7 @@ def test_right(text):
 @pytest.mark.parametrize("text", WRONG)
 def test_wrong(text):
     assert verdicts(text) == ["wrong"]
-    assert check_arithmetic(text).any_wrong
+    assert check_arithmetic(text).has_wrong
 
 
 @pytest.mark.parametrize("text", NOT_JUDGED)
@@ -219,7 +219,7 @@ def test_annotations_of_a_calculator_are_lines():
 
 def test_no_arithmetic_has_no_share():
     check = check_arithmetic("There is nothing to see here.")
-    assert (check.lines, check.share, check.any_wrong) == ((), None, False)
+    assert (check.lines, check.share, check.has_wrong) == ((), None, False)
 
 
 # -- generated equations: the value is worked out beside the text, never by what is tested

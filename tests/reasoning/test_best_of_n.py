@@ -9,10 +9,10 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.reasoning.best_of_n import Score, best_of
+from reason.core.types import Question
+from reason.reasoning.best_of_n import CandidateScore, highest_scored
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
@@ -26,14 +26,14 @@ def opened(monkeypatch):
     """The model and the reward model that reasoners open; a test may put others there."""
     models = {"model": ScriptedModel(replies(*CHAINS)), "reward": ScriptedReward(CHANCES.get)}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return models["model"]
 
-    async def open_reward(name, settings, *_):
+    async def load_reward_model(name, settings, *_):
         return models["reward"]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
-    monkeypatch.setattr(reasoner_module, "open_reward", open_reward)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    monkeypatch.setattr(reasoner_module, "load_reward_model", load_reward_model)
     return models
 
 
@@ -247,7 +247,7 @@ def test_what_cannot_be_chosen(settings):
 @given_settings(deadline=None)
 @given(st.lists(st.none() | st.floats(-1e6, 0), min_size=1, max_size=20))
 def test_the_best_is_a_first_maximum(keys):
-    scores = [None if key is None else Score(key=key, value=0.5) for key in keys]
-    chosen = best_of(scores, range(len(scores)))
+    scores = [None if key is None else CandidateScore(key=key, value=0.5) for key in keys]
+    chosen = highest_scored(scores, range(len(scores)))
     known = [key for key in keys if key is not None]
     assert chosen == (keys.index(max(known)) if known else 0)

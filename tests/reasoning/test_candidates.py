@@ -1,7 +1,7 @@
 import pytest
 from reason.core.messages import Completion, Usage
-from reason.core.question import Question
-from reason.reasoning.candidates import read_candidate, whole_sentences
+from reason.core.types import Question
+from reason.reasoning.candidates import complete_sentences, read_candidate
 
 QUESTION = Question(text="What is six times seven?")
 
@@ -47,4 +47,4 @@ def test_what_stands_at_a_cut_is_not_believed(text, answer, finish):
     ],
 )
 def test_whole_sentences(text, whole):
-    assert whole_sentences(text) == whole
+    assert complete_sentences(text) == whole

@@ -7,13 +7,12 @@ from itertools import count
 from typing import ClassVar
 
 import pytest
-from reason.core.answer import Solution
-from reason.core.errors import LimitExceeded, UserError
+from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import NodesSearched, StageStarted
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.question import Question
+from reason.core.types import Question, Solution
 from reason.reasoning.candidates import read_candidate
-from reason.reasoning.conformance import NotConforming, PlainModel, assert_conforms, check_strategy
+from reason.reasoning.conformance import ConformanceError, PlainModel, assert_conforms, check_strategy
 from reason.reasoning.strategy import STRATEGIES, Parameters
 
 CHECKS = [
@@ -51,7 +50,7 @@ class Own:
         request = Request(
             prompt=Prompt.user("2 + 3?"),
             sampling=SamplingParams(max_tokens=40, temperature=0.7, **how),
-            samples=(index,),
+            sample_indices=(index,),
         )
         ((sample,),) = await models.main.generate([request])
         return sample
@@ -64,8 +63,8 @@ class Own:
         for index in range(self.config.tries):
             try:
                 sample = await self.sample(models, index)
-            except LimitExceeded as e:
-                run.note_limit(e)
+            except BudgetExceeded as e:
+                run.record_limit(e)
                 stopped = "budget"
                 break
             found.append(read_candidate(sample, question))
@@ -178,7 +177,7 @@ async def test_a_sound_strategy_of_ones_own():
 async def test_what_is_broken_is_found(kind, check, wrong):
     found = {f.check: f.wrong for f in await check_strategy(kind)}
     assert wrong in found[check]
-    with pytest.raises(NotConforming, match=f"own: .*{check}: "):
+    with pytest.raises(ConformanceError, match=f"own: .*{check}: "):
         await assert_conforms(kind)
 
 
@@ -197,7 +196,7 @@ async def test_the_plain_model_is_a_model():
     assert samples == again
     assert {s.text for s in samples} == {"one two", "four"}
     assert model.written == 2 * sum(s.usage.completion_tokens for s in samples)
-    assert {(s.text, s.stopped_by, s.finish_reason) for s in samples} == {
+    assert {(s.text, s.stop_reason, s.finish_reason) for s in samples} == {
         ("one two", ".", "stop"),
         ("four", "", "stop"),
     }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName
 from reason.reasoning.voting.path_votes import Path, VoteOptions
-from reason.reasoning.voting.sample_files import Pool, count_pools, kind_named, read_pools
+from reason.reasoning.voting.sample_files import SamplePool, parse_kind, read_pools, vote_on_pools
 
 
 def rows(*records: object) -> bytes:
@@ -105,9 +105,9 @@ def test_a_choice_needs_its_letter() -> None:
 
 
 def test_kinds_by_name() -> None:
-    assert kind_named("yes_no") == "yes_no"
+    assert parse_kind("yes_no") == "yes_no"
     with pytest.raises(UnknownName, match="'nuber'.*'number'"):
-        kind_named("nuber")
+        parse_kind("nuber")
 
 
 @given(
@@ -123,8 +123,8 @@ def test_what_was_written_is_read(paths: list[tuple[str, str | None, float | Non
 
 async def test_equal_answers_vote_together() -> None:
     answers = ["0.5", "1/2", "50%", "\\frac12", "0.25", None]
-    pool = Pool(None, "math", tuple(Path(str(i), a, -0.1 * i) for i, a in enumerate(answers)), tuple(range(1, 7)))
-    (found,) = await count_pools([pool], "pc", VoteOptions())
+    pool = SamplePool(None, "math", tuple(Path(str(i), a, -0.1 * i) for i, a in enumerate(answers)), tuple(range(1, 7)))
+    (found,) = await vote_on_pools([pool], "pc", VoteOptions())
     assert [c.members for c in found.classes] == [(0, 1, 2, 3), (4,)]
     weights = [math.exp(-0.1 * i) for i in range(5)]
     assert found.confidence == pytest.approx(sum(weights[:4]) / sum(weights))

@@ -10,7 +10,7 @@ import random
 import numpy as np
 import pytest
 from reason.core.blas_threads import one_blas_thread
-from reason.reasoning.voting.path_votes import REFERENCE, Path, VoteOptions, vote
+from reason.reasoning.voting.path_votes import REFERENCE_OPTIONS, Path, VoteOptions, vote
 from scipy.optimize import minimize
 from scipy.special import gamma
 
@@ -129,7 +129,7 @@ def test_same_as_by_hand(method):
     for seed in range(POOLS):
         texts, answers, s = random_pool(seed)
         paths = [Path(*row) for row in zip(texts, answers, s, strict=True)]
-        found = vote(paths, classes_of(answers), method, REFERENCE)
+        found = vote(paths, classes_of(answers), method, REFERENCE_OPTIONS)
         confidence, pruned = by_hand(texts, answers, s, method)
         assert set(found.pruned) == pruned, seed
         told = {c.members[-1]: c.confidence for c in found.classes}
@@ -173,5 +173,5 @@ def test_shuffled_pools_keep_their_classes():
         order = random.Random(seed).sample(range(len(s)), len(s))
         before, _ = by_hand(texts, answers, s, "pc")
         paths = [Path(texts[i], answers[i], s[i]) for i in order]
-        found = vote(paths, classes_of([answers[i] for i in order]), "pc", REFERENCE)
+        found = vote(paths, classes_of([answers[i] for i in order]), "pc", REFERENCE_OPTIONS)
         assert sorted(c.confidence for c in found.classes) == pytest.approx(sorted(before.values()), abs=1e-12)

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
-from reason.reasoning.voting.path_votes import METHODS, REFERENCE, Path, Vote, VoteOptions, options_from, prune, vote
+from reason.reasoning.voting.path_votes import (
+    METHODS,
+    REFERENCE_OPTIONS,
+    Path,
+    Vote,
+    VoteOptions,
+    parse_vote_options,
+    prune,
+    vote,
+)
 
 CLOSE = {"rel": 0, "abs": 1e-6}
 A = [
@@ -48,7 +57,7 @@ pools = st.lists(
 answered = pools.filter(lambda paths: any(p.answer is not None for p in paths))
 
 
-@pytest.mark.parametrize("options", [{}, REFERENCE.model_dump()])
+@pytest.mark.parametrize("options", [{}, REFERENCE_OPTIONS.model_dump()])
 def test_golden_vector_a(options: dict[str, object]) -> None:
     rpc = count(A, "rpc", **options)
     assert rpc.pruned == (5, 6, 7)
@@ -186,7 +195,7 @@ def test_the_authors_arithmetic_can_prune_everything_and_says_so() -> None:
     for seed in range(400):
         rng = random.Random(seed)
         paths = [Path(str(i), "1", s) for s in [-rng.uniform(0.01, 2)] for i in range(rng.randint(4, 64))]
-        found = vote(paths, classes_of(paths), "rpc", REFERENCE)
+        found = vote(paths, classes_of(paths), "rpc", REFERENCE_OPTIONS)
         if len(found.pruned) == len(paths):
             assert math.isnan(found.confidence)
             assert count(paths).confidence == 1
@@ -286,28 +295,30 @@ def test_without_log_probabilities_votes_are_counted_and_it_is_said(method: str)
     for paths in (bare, [*A[:7], bare[7]]):
         found = count(paths, method)
         assert found.degraded == (f"{method}: no logprobs, used self-consistency",)
-        assert (found.method, found.used, found.pruned, found.fit) == (method, "sc", (), None)
+        assert (found.method, found.method_used, found.pruned, found.fit) == (method, "sc", (), None)
         assert confidences(found) == confidences(count(A, "sc"))
     assert count(bare, "sc").degraded == ()
 
 
 def test_a_path_that_does_not_vote_needs_no_log_probability() -> None:
     found = count([*A, Path("no idea", None)])
-    assert (found.used, found.unparsed, found.degraded) == ("rpc", 1, ())
+    assert (found.method_used, found.unparsed, found.degraded) == ("rpc", 1, ())
     assert confidences(found) == confidences(count(A))
 
 
 def test_too_few_paths_count_as_pc() -> None:
     few = [A[0], A[3], A[5], Path("none", None, -0.1)]
     found = count(few)
-    assert (found.used, found.pruned) == ("pc", ())
+    assert (found.method_used, found.pruned) == ("pc", ())
     assert found.degraded == ("rpc: 3 paths, fewer than min_paths = 4, used pc",)
     assert confidences(found) == confidences(count(few, "pc"))
-    assert count(few, min_paths=3).used == "rpc"
-    assert count(few, unparsed="class").used == "rpc"
-    assert count(A, min_paths=9).used == "pc"
-    assert (count(few, "sc").used, count(few, "sc").degraded) == ("sc", ())
-    assert vote(few[:1], [[0]], "rpc", REFERENCE).used == "rpc"  # the authors' program fits a mixture to anything
+    assert count(few, min_paths=3).method_used == "rpc"
+    assert count(few, unparsed="class").method_used == "rpc"
+    assert count(A, min_paths=9).method_used == "pc"
+    assert (count(few, "sc").method_used, count(few, "sc").degraded) == ("sc", ())
+    assert (
+        vote(few[:1], [[0]], "rpc", REFERENCE_OPTIONS).method_used == "rpc"
+    )  # the authors' program fits a mixture to anything
 
 
 def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
@@ -372,10 +383,10 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownName, match="'rcp'.*'rpc'"):
         vote([], [], "rcp")
     with pytest.raises(UnknownName, match="'dedupe'.*'dedup'"):
-        options_from({"dedupe": "max"})
+        parse_vote_options({"dedupe": "max"})
     with pytest.raises(UserError, match="min_paths = 0"):
-        options_from({"min_paths": 0})
-    assert options_from({"init": "multistart"}) == VoteOptions(init="multistart")
+        parse_vote_options({"min_paths": 0})
+    assert parse_vote_options({"init": "multistart"}) == VoteOptions(init="multistart")
 
 
 @pytest.mark.parametrize(

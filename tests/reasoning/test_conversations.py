@@ -7,18 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from reason.core.answer import Solution
-from reason.core.errors import BadReply
-from reason.core.messages import Message, Prompt
-from reason.core.question import Document, Question
+from reason.core.errors import InvalidResponse
+from reason.core.messages import Message, Prompt, Tool, ToolCall
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.core.tools import Tool, ToolCall
-from reason.reasoning.brains.function import FunctionBrain
-from reason.reasoning.prompts import as_problem, ask, history
-from reason.reasoning.strategy import Knowledge, Models, make_strategy
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_rewards import MeteredReward
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Document, Question, Solution
+from reason.reasoning.prompts import conversation_text, question_prompt, question_text
+from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.strategy import Knowledge, Models, create_strategy
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
@@ -80,11 +78,11 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
     models = Models(
         {"main": MeteredModel(model, "main", run)},
         MeteredReward(reward, "reward", run),
-        knowledge=Knowledge(brains=(FunctionBrain(look_up),)),
+        knowledge=Knowledge(sources=(FunctionSource(look_up),)),
     )
-    strategy, _ = make_strategy(name, parameters)
+    strategy, _ = create_strategy(name, parameters)
     found: Solution | None = None
-    with suppress(BadReply):  # what the script says makes no sense to every strategy; what it was asked counts
+    with suppress(InvalidResponse):  # what the script says makes no sense to every strategy; what it was asked counts
         found = await strategy.solve(question, models, run)
     return model.prompts, [problem for problem, _, _ in reward.asked], told, found
 
@@ -146,7 +144,7 @@ async def test_choices_are_scored_behind_the_conversation(store, prompt):
 
 def test_without_a_conversation_a_prompt_is_what_it_was():
     question = Question(text="Why?", choices=("A thing", "Another"), documents=(Document(name="d", text="t"),))
-    assert ask(question, "Say it.", system="S", prefix="P").model_dump(mode="json") == {
+    assert question_prompt(question, "Say it.", system="S", prefix="P").model_dump(mode="json") == {
         "messages": [
             {"role": "system", "content": "S"},
             {"role": "user", "content": "Document «d»:\nt\n\nWhy?\n\nA) A thing\nB) Another\n\nSay it."},
@@ -154,9 +152,9 @@ def test_without_a_conversation_a_prompt_is_what_it_was():
         "text": None,
         "prefix": "P",
     }
-    assert ask(question) == Prompt.user("Document «d»:\nt\n\nWhy?\n\nA) A thing\nB) Another")
-    assert as_problem(question) == ask(question).messages[-1].content
-    assert (history(question), as_problem(question, "Why?")) == ("", "Why?")
+    assert question_prompt(question) == Prompt.user("Document «d»:\nt\n\nWhy?\n\nA) A thing\nB) Another")
+    assert question_text(question) == question_prompt(question).messages[-1].content
+    assert (conversation_text(question), question_text(question, "Why?")) == ("", "Why?")
 
 
 def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_before():
@@ -166,19 +164,19 @@ def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_befor
         Message(role="assistant", tool_calls=(call,)),
         Message(role="tool", content="330 g", tool_call_id="c1", name="weigh"),
     )
-    first = ask(QUESTION.model_copy(update={"tools": tools}), "Think.", system="OWN")
-    then = ask(QUESTION.model_copy(update={"tools": tools, "since": since}), "Think.", system="OWN")
+    first = question_prompt(QUESTION.model_copy(update={"tools": tools}), "Think.", system="OWN")
+    then = question_prompt(QUESTION.model_copy(update={"tools": tools, "since": since}), "Think.", system="OWN")
     assert then.messages == (*first.messages, *since)
     assert (then.tools, first.tools, then.tool_choice) == (tools, tools, "auto")
     quiet = QUESTION.model_copy(update={"tools": tools, "tool_choice": "none"})
-    assert ask(quiet, "Think.").tools == ()
-    problem = as_problem(QUESTION.model_copy(update={"since": since}))
+    assert question_prompt(quiet, "Think.").tools == ()
+    problem = question_text(QUESTION.model_copy(update={"since": since}))
     assert problem == (
         f'{HISTORY}\n\nUser: And half of it?\n\nAssistant: [{{"arguments":{{"eggs":6}},"name":"weigh"}}]\n\nTool: 330 g'
     )
 
 
 def test_no_words_of_the_conversation_are_taken_for_the_strategys_own():
-    prompt = ask(QUESTION, "Think.")
+    prompt = question_prompt(QUESTION, "Think.")
     assert re.fullmatch(r"And half of it\?\n\nThink\.", prompt.messages[-1].content)
     assert [m.role for m in prompt.messages] == ["system", "user", "assistant", "user"]

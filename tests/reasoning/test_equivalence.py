@@ -16,8 +16,8 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.answers.extraction import equivalence as math_process
-from reason.reasoning.answers.extraction.equivalence import Comparison, Equivalence, MathProcess, is_heavy
+from reason.reasoning.answers import equivalence as math_process
+from reason.reasoning.answers.equivalence import Comparison, Equivalence, MathProcess, is_heavy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

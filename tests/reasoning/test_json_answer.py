@@ -7,10 +7,10 @@ import json
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.cot import AS_JSON
-from reason.reasoning.strategy import Models, make_strategy
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.cot import JSON_INSTRUCTION
+from reason.reasoning.strategy import Models, create_strategy
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
 from support.stored_runs import RunDesk
@@ -21,14 +21,14 @@ ASKED = Question(text="What is 6 * 7?")
 
 
 def script(text):
-    return replies(JSON if AS_JSON in text else CHAIN)(text)
+    return replies(JSON if JSON_INSTRUCTION in text else CHAIN)(text)
 
 
 async def solve(folder, model, question=ASKED, *, budget=None, **parameters):
     store = await SqliteStore.open(folder / "runs.sqlite3")
     desk = RunDesk(store, model)
     metered = await desk.begin("r", strategy="cot", question=question, budget=budget, seed=1)
-    strategy, _ = make_strategy("cot", {"json_schema": SCHEMA, **parameters})
+    strategy, _ = create_strategy("cot", {"json_schema": SCHEMA, **parameters})
     try:
         return await strategy.solve(question, Models({"main": metered}), desk.run)
     finally:
@@ -45,7 +45,10 @@ async def test_the_answer_is_json_and_the_chain_is_free(tmp_path):
     free, held = (call[0] for call in model.generate_calls)
     assert (free.sampling.json_schema, held.sampling.json_schema) == (None, SCHEMA)
     assert (held.sampling.temperature, held.sampling.max_tokens) == (0.0, 64)
-    assert [(m.role, m.content) for m in held.prompt.messages[-2:]] == [("assistant", CHAIN), ("user", AS_JSON)]
+    assert [(m.role, m.content) for m in held.prompt.messages[-2:]] == [
+        ("assistant", CHAIN),
+        ("user", JSON_INSTRUCTION),
+    ]
 
 
 async def test_a_budget_that_ends_with_the_chain_leaves_no_answer(tmp_path):

@@ -9,10 +9,10 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.question import Document, Question
 from reason.core.settings import Settings
+from reason.core.types import Document, Question
 from reason.reasoning.logprob import PROMPTS, LogProb, softmax
-from reason.reasoning.strategy import make_strategy
+from reason.reasoning.strategy import create_strategy
 from support.scripted_model import END, ScriptedModel
 
 CHANCES = {"north": 0.2, "southward": 0.5, "up": 0.3}
@@ -41,11 +41,11 @@ def model(monkeypatch):
         asked.append((prompt, list(continuations)))
         return await score(prompt, continuations)
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return scripted
 
     monkeypatch.setattr(scripted, "score", noted)
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     scripted.asked = asked
     return scripted
 
@@ -126,7 +126,7 @@ async def test_what_cannot_be_done_is_refused(model, settings, monkeypatch):
             await reasoner.aask("Where?")
     for prompt in ("poem", "{question} {question}"):
         with pytest.raises(UserError, match="is no prompt"):
-            make_strategy("logprob", {"prompt": prompt})
+            create_strategy("logprob", {"prompt": prompt})
     able = model.capabilities.model_copy(update={"scoring": False})
     monkeypatch.setattr(ScriptedModel, "capabilities", able)
     async with choosing(settings) as reasoner:

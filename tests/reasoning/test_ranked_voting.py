@@ -7,13 +7,12 @@ import reason.agents.reasoner as reasoner_module
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.agents.reasoner import Reasoner
-from reason.core.answer import Candidate
 from reason.core.errors import UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.reasoning.voting.ballots import elect, first_places
-from reason.reasoning.voting.ranked_vote import rank_answers, ranking_of
+from reason.core.types import Candidate, Question
+from reason.reasoning.voting.ballots import count_ballots, first_choices
+from reason.reasoning.voting.ranked_vote import parse_ranking, ranking_instruction
 from support.scripted_model import ScriptedModel, replies
 
 RULES = ("borda", "irv", "mrr")
@@ -22,21 +21,21 @@ many_ballots = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6, uniq
 
 
 def test_borda_sums():
-    election = elect(BALLOTS, "borda")
+    election = count_ballots(BALLOTS, "borda")
     assert election.scores == {1: 4 * 2 + 3 * 3 + 2 * 2, 0: 4 * 3 + 3 + 2, 2: 4 + 3 * 2 + 2 * 3}
     assert (election.winner, election.most, election.share) == (1, 27, Fraction(21, 27))
     assert list(election.scores) == [1, 0, 2]
 
 
 def test_instant_runoff_passes_ballots_on():
-    election = elect(BALLOTS, "irv")
+    election = count_ballots(BALLOTS, "irv")
     assert (election.winner, election.eliminated) == (1, (2,))  # 2's two ballots go to 1: 5 against 4
     assert election.scores == {1: 5, 0: 4, 2: 2}
     assert election.share == Fraction(5, 9)
 
 
 def test_mean_reciprocal_rank():
-    election = elect(BALLOTS, "mrr")
+    election = count_ballots(BALLOTS, "mrr")
     assert election.scores == {
         1: Fraction(4, 1) / 2 / 9 + Fraction(3, 9) + Fraction(2, 2) / 9,
         0: Fraction(4, 9) + Fraction(3, 27) + Fraction(2, 27),
@@ -46,55 +45,55 @@ def test_mean_reciprocal_rank():
 
 
 def test_ballots_of_unequal_length_have_one_scale():
-    election = elect([[0], [1, 0, 2], [1]], "borda")
+    election = count_ballots([[0], [1, 0, 2], [1]], "borda")
     assert election.scores == {1: 6, 0: 5, 2: 1}
-    exhausted = elect([[0], [0], [1], [1], [2]], "irv")
+    exhausted = count_ballots([[0], [0], [1], [1], [2]], "irv")
     assert (exhausted.winner, exhausted.eliminated) == (0, (2, 1))  # nobody has more than half of what counts
     assert exhausted.share == Fraction(2, 5)
 
 
 def test_ties_fall_to_the_smallest():
     for rule in RULES:
-        assert elect([[0, 1], [1, 0]], rule).winner == 0
-        assert elect([[2], [1]], rule).winner == 1
+        assert count_ballots([[0, 1], [1, 0]], rule).winner == 0
+        assert count_ballots([[2], [1]], rule).winner == 1
     # 1 and 2 have equally few first places; 2 has fewer points and falls out, so that its ballot decides for 1
-    assert elect([[0], [0], [1], [2, 1], [1, 0], [2]], "irv").eliminated[0] == 2
+    assert count_ballots([[0], [0], [1], [2, 1], [1, 0], [2]], "irv").eliminated[0] == 2
 
 
 def test_a_runoff_lists_those_that_stand_by_their_ballots_and_then_those_that_fell_out():
-    at_once = elect([[0]] * 5 + [[1]] + [[3]] * 2 + [[2]] * 2, "irv")
+    at_once = count_ballots([[0]] * 5 + [[1]] + [[3]] * 2 + [[2]] * 2, "irv")
     assert list(at_once.scores.items()) == [(0, 5), (2, 2), (3, 2), (1, 1)]
     # 3 falls out first, and then 2; what they had when they last stood stays behind those that stand
-    later = elect([[0]] * 4 + [[1]] * 3 + [[2, 1]] * 2 + [[3, 1]], "irv")
+    later = count_ballots([[0]] * 4 + [[1]] * 3 + [[2, 1]] * 2 + [[3, 1]], "irv")
     assert (later.winner, later.eliminated) == (1, (3, 2))
     assert list(later.scores.items()) == [(1, 6), (0, 4), (2, 2), (3, 1)]
 
 
 def test_first_places_list_everybody():
-    assert list(first_places([[1, 5], [4, 0], [1], [2]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
+    assert list(first_choices([[1, 5], [4, 0], [1], [2]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("ballots", [[], [[]], [[1, 1]]])
 def test_what_is_no_ballot(ballots):
     with pytest.raises(UserError, match="a count needs ballots"):
-        elect(ballots, "borda")
+        count_ballots(ballots, "borda")
 
 
 def test_there_is_no_such_rule():
     with pytest.raises(UserError, match="no rule of counting is called 'approval'"):
-        elect([[1]], "approval")
+        count_ballots([[1]], "approval")
 
 
 @given(many_ballots, st.randoms(use_true_random=False), st.sampled_from(RULES))
 def test_the_order_of_ballots_does_not_matter(ballots, random, rule):
     mixed = list(ballots)
     random.shuffle(mixed)
-    assert elect(mixed, rule) == elect(ballots, rule)
+    assert count_ballots(mixed, rule) == count_ballots(ballots, rule)
 
 
 @given(many_ballots, st.sampled_from(RULES))
 def test_a_count_is_sane(ballots, rule):
-    election = elect(ballots, rule)
+    election = count_ballots(ballots, rule)
     named = {answer for ballot in ballots for answer in ballot}
     assert set(election.scores) == named
     assert next(iter(election.scores)) == election.winner
@@ -102,14 +101,14 @@ def test_a_count_is_sane(ballots, rule):
     if all(ballot[0] == ballots[0][0] for ballot in ballots):
         assert (election.winner, election.share) == (ballots[0][0], 1)
     if rule == "irv":
-        firsts = first_places(ballots)
+        firsts = first_choices(ballots)
         over_half = [answer for answer, count in firsts.items() if 2 * count > len(ballots)]
         assert over_half in ([], [election.winner])
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=15), st.sampled_from(RULES))
 def test_single_answers_make_a_plurality_vote(answers, rule):
-    election = elect([[a] for a in answers], rule)
+    election = count_ballots([[a] for a in answers], rule)
     assert election.winner == min(set(answers), key=lambda a: (-answers.count(a), a))
     assert election.share == Fraction(answers.count(election.winner), len(answers))
 
@@ -117,7 +116,7 @@ def test_single_answers_make_a_plurality_vote(answers, rule):
 @given(st.lists(st.permutations(range(4)), min_size=1, max_size=8))
 def test_whole_ballots_count_as_in_the_authors_program(ballots):
     points = {a: sum(len(b) - b.index(a) for b in ballots) for a in range(4)}
-    assert elect(ballots, "borda").scores == points
+    assert count_ballots(ballots, "borda").scores == points
 
 
 NUMBER = Question(text="How many?", kind="number")
@@ -130,7 +129,7 @@ def ranked(text, question, most=3, finish="stop"):
     from reason.core.messages import Completion
     from reason.reasoning.candidates import read_candidate
 
-    return ranking_of(read_candidate(Completion(text=text, finish_reason=finish), question), question, most)
+    return parse_ranking(read_candidate(Completion(text=text, finish_reason=finish), question), question, most)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +168,9 @@ def test_no_text_breaks_the_reading(text, question):
 
 
 def test_the_instruction_names_the_form():
-    assert "up to 4 different answers" in rank_answers(NUMBER, 4)
-    assert "letters of the choices" in rank_answers(CHOICE, 3)
-    assert rank_answers(MATH, 3).endswith("\\boxed{}.")
+    assert "up to 4 different answers" in ranking_instruction(NUMBER, 4)
+    assert "letters of the choices" in ranking_instruction(CHOICE, 3)
+    assert ranking_instruction(MATH, 3).endswith("\\boxed{}.")
     assert Candidate(text="x").answer is None
 
 
@@ -184,14 +183,14 @@ def settings(tmp_path):
 def scripted(monkeypatch):
     made = {}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return made["model"]
 
     def of(*texts, weights=None, **options):
         made["model"] = ScriptedModel(replies(*texts, weights=weights), **options)
         return made["model"]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return of
 
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendUnavailable, BadReply, CapabilityMissing
+from reason.core.errors import BackendUnavailable, CapabilityMissing, InvalidResponse
 from reason.core.messages import Prompt, SamplingParams
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.sampling import draw
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.sampling import sample_chains
 from reason.reasoning.stopping import Agreement, Beta, OnlineConfidence, SelfEvaluated
 from support.scripted_model import ScriptedModel, replies
 from support.stored_runs import RunDesk
@@ -31,44 +31,44 @@ class Desk(RunDesk):
     async def draw(self, *, n=16, max_tokens=80, name="r", seed=3, budget=None, **options):
         model = await self.begin(name, strategy="self-consistency", question=QUESTION, budget=budget, seed=seed)
         sampling = SamplingParams(n=n, max_tokens=max_tokens, temperature=1.0)
-        return await draw(model, PROMPT, sampling, QUESTION, self.run, **options)
+        return await sample_chains(model, PROMPT, sampling, QUESTION, self.run, **options)
 
 
 async def test_without_a_rule_all_are_drawn_in_one_call(store):
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(n=12)
-    assert len(desk.model.generate_calls) == drawn.calls == 1
-    assert (drawn.asked, len(drawn.candidates), drawn.early, drawn.stopped) == (12, 12, False, "done")
-    assert [c.sample_index for c in drawn.chains] == list(range(12))
-    assert [c.text for c in drawn.candidates] == [c.text for c in drawn.chains]
+    assert len(desk.model.generate_calls) == drawn.num_calls == 1
+    assert (drawn.num_requested, len(drawn.candidates), drawn.stopped_early, drawn.stopped) == (12, 12, False, "done")
+    assert [c.sample_index for c in drawn.completions] == list(range(12))
+    assert [c.text for c in drawn.candidates] == [c.text for c in drawn.completions]
 
 
 async def test_rounds_draw_no_sample_that_could_not_matter(store):
     desk = Desk(store, ScriptedModel(ALWAYS))
     drawn = await desk.draw(rule=Beta(), mode="rounds")
-    assert drawn.early
+    assert drawn.stopped_early
     assert [len(r[0].indices) for r in desk.model.generate_calls] == [4]
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(rule=Agreement(window=3), mode="rounds", name="s")
-    assert not drawn.early
-    assert drawn.asked == len(drawn.candidates) == 16
+    assert not drawn.stopped_early
+    assert drawn.num_requested == len(drawn.candidates) == 16
     assert sum(len(r[0].indices) for r in desk.model.generate_calls) == 16
 
 
 async def test_a_race_cancels_the_rest(store):
     desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
     drawn = await desk.draw(rule=Beta(), mode="race")
-    assert drawn.early
+    assert drawn.stopped_early
     assert drawn.mode == "race"
     assert len(desk.model.generate_calls) == 1
     assert desk.model.running == 0
     assert drawn.cancelled
-    assert drawn.asked == 16 == len(drawn.candidates) + len(drawn.cancelled)
+    assert drawn.num_requested == 16 == len(drawn.candidates) + len(drawn.cancelled)
     assert {c.answer for c in drawn.candidates} == {"4"}  # the slow ones never came to their answer
     spent = desk.run.ledger.usage().completion_tokens
-    assert spent == sum(len(c.token_ids) for c in (*drawn.chains, *drawn.cancelled))
+    assert spent == sum(len(c.token_ids) for c in (*drawn.completions, *drawn.cancelled))
     whole = await Desk(store, ScriptedModel(QUICK_AND_SLOW)).draw(name="whole")
-    assert spent < 0.7 * sum(len(c.token_ids) for c in whole.chains)
+    assert spent < 0.7 * sum(len(c.token_ids) for c in whole.completions)
     assert {c.text for c in drawn.candidates} <= {c.text for c in whole.candidates}
     (note,) = [e for e in desk.sink.of_type("strategy.note") if e.name == "sampling.stopped"]
     assert note.data["cancelled"] == len(drawn.cancelled)
@@ -90,22 +90,22 @@ async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
     drawn = await desk.draw(n=10, rule=Agreement(window=9), mode="race", width=3)
     plain = await Desk(store, ScriptedModel(SCATTERED)).draw(n=10, name="plain")
     assert most == 3
-    assert drawn.calls == drawn.asked == 10
-    assert drawn.chains == [
-        c.model_copy(update={"usage": d.usage}) for c, d in zip(plain.chains, drawn.chains, strict=True)
+    assert drawn.num_calls == drawn.num_requested == 10
+    assert drawn.completions == [
+        c.model_copy(update={"usage": d.usage}) for c, d in zip(plain.completions, drawn.completions, strict=True)
     ]
 
 
 async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
     desk = Desk(store, ScriptedModel(ALWAYS))
     drawn = await desk.draw(rule=Beta(), mode="race", width=2)
-    assert drawn.early
+    assert drawn.stopped_early
     assert desk.model.running == 0
-    assert len(desk.model.made) == drawn.asked <= 6  # four that agree, and at most two under way
-    assert drawn.asked == len(drawn.candidates) + len(drawn.cancelled)
+    assert len(desk.model.made) == drawn.num_requested <= 6  # four that agree, and at most two under way
+    assert drawn.num_requested == len(drawn.candidates) + len(drawn.cancelled)
     made = len(desk.model.made)
     again = await desk.draw(rule=Beta(), mode="race", width=2)
-    assert (again.chains, again.cancelled, again.early) == (drawn.chains, drawn.cancelled, True)
+    assert (again.completions, again.cancelled, again.stopped_early) == (drawn.completions, drawn.cancelled, True)
     assert len(desk.model.made) == made
 
 
@@ -117,10 +117,10 @@ async def test_a_race_replays_by_who_finished_first_not_by_who_was_asked_first(s
         made = len(desk.model.made)
         again = await desk.draw(rule=Agreement(window=2), mode="race", width=width, name=f"w{width}")
         assert len(desk.model.made) == made
-        assert again.chains == drawn.chains
+        assert again.completions == drawn.completions
         assert again.cancelled == drawn.cancelled
-        assert again.early == drawn.early
-        assert again.asked == drawn.asked
+        assert again.stopped_early == drawn.stopped_early
+        assert again.num_requested == drawn.num_requested
 
 
 async def test_a_narrow_race_keeps_within_a_budget(store):
@@ -147,9 +147,9 @@ async def test_a_race_that_nobody_wins_is_an_ordinary_call(store):
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(rule=Agreement(window=5), mode="race")
     plain = await desk.draw(name="plain")
-    assert not drawn.early
+    assert not drawn.stopped_early
     assert drawn.cancelled == []
-    assert drawn.chains == plain.chains
+    assert drawn.completions == plain.completions
 
 
 async def test_a_race_replays_as_it_went(store):
@@ -158,9 +158,9 @@ async def test_a_race_replays_as_it_went(store):
     made = len(desk.model.made)
     again = await desk.draw(rule=Beta(), mode="race")
     assert len(desk.model.made) == made
-    assert again.chains == first.chains
+    assert again.completions == first.completions
     assert again.cancelled == first.cancelled
-    assert again.early
+    assert again.stopped_early
 
 
 async def test_auto_races_where_tokens_cost_nothing(store):
@@ -183,7 +183,7 @@ async def test_failed_samples_neither_vote_nor_stop(store):
     assert [f.sample_index for f in drawn.failures] == [0, 2]
     assert len(drawn.candidates) == 4
     assert desk.run.degraded == ["2 of 6 samples failed and did not vote"]
-    with pytest.raises(BadReply, match="no sample could be had"):
+    with pytest.raises(InvalidResponse, match="every sample failed"):
         await Desk(store, ScriptedModel(ALWAYS, failing=frozenset(range(4)))).draw(n=4, name="f", rule=Beta())
 
 
@@ -201,8 +201,8 @@ async def test_the_judge_is_asked_once_for_each_sample_and_stops(store):
         judged.extend(c.text for c in candidates)
         return [0.9 if len(judged) >= 4 else 0.1 for _ in candidates]
 
-    drawn = await desk.draw(rule=SelfEvaluated(threshold=0.8), mode="rounds", judge=judge)
-    assert drawn.early
+    drawn = await desk.draw(rule=SelfEvaluated(threshold=0.8), mode="rounds", estimate_quality=judge)
+    assert drawn.stopped_early
     assert [len(r[0].indices) for r in desk.model.generate_calls] == [1, 1, 2]
     assert judged == [c.text for c in drawn.candidates]
 
@@ -211,10 +211,10 @@ async def test_a_judge_that_fails_ends_the_race(store):
     desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
 
     async def judge(candidates):
-        raise BadReply("the judge is confused")
+        raise InvalidResponse("the judge is confused")
 
-    with pytest.raises(BadReply, match="confused"):
-        await desk.draw(rule=SelfEvaluated(threshold=0.85), mode="race", judge=judge)
+    with pytest.raises(InvalidResponse, match="confused"):
+        await desk.draw(rule=SelfEvaluated(threshold=0.85), mode="race", estimate_quality=judge)
     assert desk.model.running == 0
 
 

@@ -7,24 +7,24 @@ from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import LimitExceeded
+from reason.core.errors import BudgetExceeded
 from reason.core.messages import Completion, NextTokenDistribution
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.prompts import GAP, shortened
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.prompts import GAP, truncate_middle
 from reason.reasoning.self_evaluation import (
     TAIL_CHARS,
-    Evaluating,
-    Requests,
+    EvaluationConfig,
+    EvaluationPrompts,
     SelfEvaluator,
-    count_verdicts,
-    read_verdict,
+    verdict_from_distribution,
+    verdict_from_samples,
 )
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 from support.scripted_model import END, ScriptedModel
 
-RESTART, RIGHT = Requests().pair(unfinished=False)
+RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
 
 
 def distribution(**shares):
@@ -72,7 +72,7 @@ async def desk(tmp_path):
         if name is None:
             await store.create_run(run.id, {})
         metered = MeteredModel(model, "main", run)
-        return SelfEvaluator(metered, config.question, run, Evaluating(**evaluating)), run
+        return SelfEvaluator(metered, config.question, run, EvaluationConfig(**evaluating)), run
 
     yield make
     await store.aclose()
@@ -127,7 +127,7 @@ async def test_a_model_that_always_prefers_yes_says_nothing(desk):
 async def test_swapping_the_words_negates_the_score_before_the_prior(desk):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
     plain, _ = await desk(ScriptedModel(script_of(opinions)))
-    swapped, _ = await desk(ScriptedModel(script_of(opinions)), requests=Requests(yes="No", no="Yes"))
+    swapped, _ = await desk(ScriptedModel(script_of(opinions)), requests=EvaluationPrompts(yes="No", no="Yes"))
     (one,), (other,) = await plain.evaluate(["It is 4."]), await swapped.evaluate(["It is 4."])
     assert other.u == -one.u != 0
     assert (other.restart, other.right) == (-one.restart, -one.right)
@@ -148,7 +148,7 @@ async def test_calibration_keeps_the_order(tmp_path_factory, shares, alpha, beta
     await store.create_run("r", {})
     metered = MeteredModel(model, "main", run)
     raw = await SelfEvaluator(metered, question, run).evaluate(responses)
-    fitted = await SelfEvaluator(metered, question, run, Evaluating(alpha=alpha, beta=beta)).evaluate(responses)
+    fitted = await SelfEvaluator(metered, question, run, EvaluationConfig(alpha=alpha, beta=beta)).evaluate(responses)
     await store.aclose()
     assert [e.v for e in fitted] == [e.v for e in raw]
     assert all(e.q == pytest.approx(1 / (1 + math.exp(-(alpha + beta * e.v)))) for e in fitted)
@@ -228,7 +228,7 @@ async def test_a_question_that_fills_the_context_leaves_no_signal(desk):
 
 async def test_a_spent_budget_is_told(desk):
     evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}), budget=Budget(calls=3))
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         await evaluator.evaluate(["It is 4."])
 
 
@@ -255,36 +255,36 @@ def test_spellings_are_summed_and_beginnings_count():
     told = distribution(
         **{"Yes": 0.3, " yes": 0.2, "\u2581YES": 0.1, "No": 0.1, "\u0120no": 0.1, "n": 0.05, "Maybe": 0.1}
     )
-    log_odds, coverage = read_verdict(told)
+    log_odds, coverage = verdict_from_distribution(told)
     assert log_odds == pytest.approx(math.log(0.6 / 0.25))
     assert coverage == pytest.approx(0.85)
 
 
 def test_a_word_that_is_not_shown_has_at_most_what_the_last_one_has_and_what_is_left():
-    log_odds, coverage = read_verdict(distribution(Yes=0.9, Well=0.06))
+    log_odds, coverage = verdict_from_distribution(distribution(Yes=0.9, Well=0.06))
     assert log_odds == pytest.approx(math.log(0.9 / 0.04))  # 0.04 are left, less than the last one's 0.06
     assert coverage == pytest.approx(0.9)
-    log_odds, _ = read_verdict(distribution(Yes=0.5, Well=0.01))
+    log_odds, _ = verdict_from_distribution(distribution(Yes=0.5, Well=0.01))
     assert log_odds == pytest.approx(math.log(0.5 / 0.01))
-    neither, coverage = read_verdict(distribution(Well=0.5, So=0.2))
+    neither, coverage = verdict_from_distribution(distribution(Well=0.5, So=0.2))
     assert (neither, coverage) == (0.0, 0.0)
 
 
 def test_an_ambiguous_beginning_is_no_word():
-    log_odds, coverage = read_verdict(distribution(t=0.6, true=0.3, typo=0.1), "true", "typo")
+    log_odds, coverage = verdict_from_distribution(distribution(t=0.6, true=0.3, typo=0.1), "true", "typo")
     assert (log_odds, coverage) == (pytest.approx(math.log(3)), pytest.approx(0.4))
 
 
 def test_sampled_verdicts_are_counted_with_a_half():
     said = [Completion(text=t, finish_reason="stop") for t in ("Yes", " no.", "**yes**", "Perhaps", "")]
-    log_odds, share = count_verdicts(said)
+    log_odds, share = verdict_from_samples(said)
     assert (log_odds, share) == (math.log(2.5 / 1.5), 0.6)
-    assert count_verdicts([]) == (0.0, 0.0)
+    assert verdict_from_samples([]) == (0.0, 0.0)
 
 
 @given(st.text(max_size=200), st.integers(len(GAP), 220))
 def test_a_shortened_text_keeps_its_ends(text, most):
-    short = shortened(text, most)
+    short = truncate_middle(text, most)
     assert len(short) == min(len(text), most)
     if len(text) > most:
         start, _, end = short.partition(GAP)

@@ -7,16 +7,23 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.event_sinks import MemorySink
+from reason.core.events import MemorySink
 from reason.core.messages import Prompt
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.continuations import Finisher, Prefix
-from reason.reasoning.step_rewards import ByArithmetic, ByLogprob, ByRewardModel, ByRollouts, StepReward, aggregated
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.continuations import Prefix, RolloutSampler
+from reason.reasoning.step_rewards import (
+    ArithmeticStepReward,
+    LogprobStepReward,
+    ModelStepReward,
+    RolloutStepReward,
+    StepReward,
+    aggregate_scores,
+)
 from reason.reasoning.step_sampler import StepOptions, StepSampler
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_rewards import MeteredReward
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
@@ -61,7 +68,7 @@ def desk(store):
 
 
 def by_model(reward, run):
-    return ByRewardModel(MeteredReward(reward, "reward", run), run)
+    return ModelStepReward(MeteredReward(reward, "reward", run), run)
 
 
 # -- aggregation
@@ -71,14 +78,14 @@ def by_model(reward, run):
     ("how", "value"), [("last", 0.8), ("min", 0.5), ("prod", 0.36), ("mean", 2.2 / 3), ("model", 0.8)]
 )
 def test_values_become_one(how, value):
-    assert aggregated([0.9, 0.5, 0.8], how) == pytest.approx(value)
+    assert aggregate_scores([0.9, 0.5, 0.8], how) == pytest.approx(value)
 
 
 def test_nothing_cannot_be_aggregated():
     with pytest.raises(UserError, match="no step"):
-        aggregated([], "min")
+        aggregate_scores([], "min")
     with pytest.raises(UserError, match="'most'"):
-        aggregated([0.5], "most")
+        aggregate_scores([0.5], "most")
 
 
 # -- reward models
@@ -112,16 +119,16 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(desk, how):
         [("a", "b", "c")],
     ]
     assert {which for _, _, which in reward.asked} == {"last"}
-    assert source.passes == run.ledger.usage().reward_calls == 6
+    assert source.num_passes == run.ledger.usage().reward_calls == 6
     values = [CHANCES[s] for s in "abc"]
-    assert scores == [pytest.approx(aggregated(values, how)), pytest.approx(aggregated(values[:2], how))]
+    assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
 
 
 async def test_the_last_step_alone_takes_one_pass(desk):
     reward = ScriptedReward(chance, one_pass=False)
     source = by_model(reward, await desk.run())
     assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
-    assert source.passes == 1
+    assert source.num_passes == 1
 
 
 async def test_what_is_known_of_the_steps_serves_every_aggregation(desk):
@@ -129,7 +136,7 @@ async def test_what_is_known_of_the_steps_serves_every_aggregation(desk):
     source = by_model(reward, await desk.run())
     for how in ("mean", "prod", "min", "last"):
         await source.score("q", [["a", "b", "c"]], how)
-    assert source.passes == 3
+    assert source.num_passes == 3
 
 
 async def test_a_model_of_one_pass_takes_one_pass_a_prefix(desk):
@@ -138,7 +145,7 @@ async def test_a_model_of_one_pass_takes_one_pass_a_prefix(desk):
     source = by_model(reward, run)
     await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
     await source.score("q", [["a"], ["a", "b"]], "prod")
-    assert source.passes == run.ledger.usage().reward_calls == 3
+    assert source.num_passes == run.ledger.usage().reward_calls == 3
 
 
 async def test_one_that_fails_takes_no_sibling_along_and_is_not_asked_again(desk):
@@ -153,7 +160,7 @@ async def test_one_that_fails_takes_no_sibling_along_and_is_not_asked_again(desk
         calls = len(reward.asked)
         assert await source.score("q", [["bad"]], "min") == [None]
         assert len(reward.asked) == calls
-        assert not source.spent
+        assert not source.budget_exhausted
 
 
 async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(desk):
@@ -169,7 +176,7 @@ async def test_a_budget_of_passes_scores_the_first_ones_and_says_so(desk, one_pa
     run = await desk.run(reward_calls=2)
     source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
     assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
-    assert source.spent
+    assert source.budget_exhausted
     assert await source.score("q", [["d"], ["a"]], "min") == [None, pytest.approx(0.9)]
     assert run.ledger.usage().reward_calls == 2
     assert run.ledger.exhausted == "reward_calls"
@@ -201,9 +208,9 @@ async def test_the_record_names_what_scored(desk):
     model = MeteredModel(ScriptedModel(replies("The answer is 4.")), "main", run)
     sources: list[StepReward] = [
         by_model(ScriptedReward(chance), run),
-        ByArithmetic(run),
-        ByLogprob(run),
-        ByRollouts(Finisher(model, PROMPT, QUESTION, run), QUESTION, run),
+        ArithmeticStepReward(run),
+        LogprobStepReward(run),
+        RolloutStepReward(RolloutSampler(model, PROMPT, QUESTION, run), QUESTION, run),
     ]
     for source in sources:
         await source.score("q", [["a"]], "min")
@@ -243,18 +250,18 @@ CALCULATION = ["2 + 2 = 4 and 4 * 2 = 8", "so far, so good", "8 - 1 = 6", "6 + 1
     ],
 )
 async def test_arithmetic_is_checked_step_by_step(desk, steps, how, value):
-    assert await ByArithmetic(await desk.run()).score("q", [CALCULATION[:steps]], how) == [pytest.approx(value)]
+    assert await ArithmeticStepReward(await desk.run()).score("q", [CALCULATION[:steps]], how) == [pytest.approx(value)]
 
 
 async def test_the_share_of_right_calculations(desk):
-    source = ByArithmetic(await desk.run(), strict=False)
+    source = ArithmeticStepReward(await desk.run(), strict=False)
     assert await source.score("q", [CALCULATION, ["1 + 1 = 2, 1 + 2 = 4"]], "model") == [0.75, 0.5]
 
 
 async def test_a_prefix_that_calculates_nothing_is_unknown(desk):
     run = await desk.run()
-    assert await ByArithmetic(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
-    assert await ByArithmetic(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
+    assert await ArithmeticStepReward(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
+    assert await ArithmeticStepReward(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
 
 
 # -- log-probabilities
@@ -276,12 +283,12 @@ def grown(*steps):
     [("last", 0.25**0.5), ("min", 0.5), ("prod", 0.25), ("mean", 0.5), ("model", (0.125 * 0.25) ** (1 / 5))],
 )
 async def test_mean_log_probabilities(desk, how, value):
-    source = ByLogprob(await desk.run())
+    source = LogprobStepReward(await desk.run())
     assert await source.score("q", [grown((0.125, 3), (0.25, 2))], how) == [pytest.approx(value)]
 
 
 async def test_unknown_log_probabilities_have_no_score(desk):
-    source = ByLogprob(await desk.run())
+    source = LogprobStepReward(await desk.run())
     partly = grown((None, 0), (0.25, 2))
     assert await source.score("q", [["a"], partly], "min") == [None, None]
     assert await source.score("q", [partly, grown((0.25, 2), (None, 3))], "last") == [pytest.approx(0.5), None]
@@ -292,7 +299,7 @@ async def test_the_steps_of_a_sampler_carry_their_log_probabilities(desk):
     model = MeteredModel(ScriptedModel(replies("a.\n\nz", "bb.\n\nz", weights=[1, 3])), "main", run)
     made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0)).expand([Prefix()], 12)
     found = {s.text: s.after for s in made.expansions[0].distinct}
-    scores = await ByLogprob(run).score("q", [found["a."], found["bb."]])
+    scores = await LogprobStepReward(run).score("q", [found["a."], found["bb."]])
     assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]
 
 
@@ -308,8 +315,8 @@ def outcome(text):
 
 
 def rollouts(model, run, **options):
-    finisher = Finisher(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=1.0)
-    return ByRollouts(finisher, QUESTION, run, **options)
+    finisher = RolloutSampler(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=1.0)
+    return RolloutStepReward(finisher, QUESTION, run, **options)
 
 
 async def test_rollouts_are_scored_by_the_answer_of_the_majority(desk):
@@ -319,7 +326,7 @@ async def test_rollouts_are_scored_by_the_answer_of_the_majority(desk):
     assert len(model.generate_calls) == 1
     assert [len(r.indices) for r in model.generate_calls[0]] == [6, 6]
     assert source.tokens == run.ledger.usage().completion_tokens > 0
-    assert source.passes == 2
+    assert source.num_passes == 2
     assert await source.score("q", [["poor"], ["good"]], "min") == [0.0, 1.0]
 
 
@@ -354,7 +361,7 @@ async def test_a_prefix_whose_rollouts_all_fail_has_no_score(desk):
     model, run = ScriptedModel(outcome, failing=frozenset({0, 1})), await desk.run()
     source = rollouts(model, run, times=2)
     assert await source.score("q", [["good"]]) == [None]
-    assert not source.spent
+    assert not source.budget_exhausted
 
 
 async def test_without_any_answer_nobody_agrees(desk):
@@ -366,11 +373,11 @@ async def test_rollouts_that_the_budget_does_not_cover_leave_no_score(desk):
     model, run = ScriptedModel(outcome), await desk.run(calls=1)
     source = rollouts(model, run, times=2)
     assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
-    assert source.spent
+    assert source.budget_exhausted
     run = await desk.run("s", tokens=35)
     source = rollouts(ScriptedModel(outcome), run, times=1)
     assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
-    assert source.spent
+    assert source.budget_exhausted
     assert run.ledger.usage().completion_tokens <= 35
 
 
@@ -386,17 +393,17 @@ async def test_a_resumed_run_finishes_nothing_again(desk):
 
 async def test_an_answer_can_be_forced(desk):
     model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await desk.run()
-    finisher = Finisher(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=0.0)
+    finisher = RolloutSampler(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=0.0)
     begun = Prefix(("good",), "good\n\n", tuple(map(ord, "good\n\n")))
     made = await finisher.finish([begun, begun], opener="Therefore, the answer is ")
-    assert [c.answer for f in made.finished for c in f.candidates] == ["4", "4"]
-    assert made.finished[0].candidates[0].text == "good\n\nTherefore, the answer is 4."
+    assert [c.answer for f in made.prefixes for c in f.candidates] == ["4", "4"]
+    assert made.prefixes[0].candidates[0].text == "good\n\nTherefore, the answer is 4."
     assert [r.prompt.prefix for r in model.generate_calls[0]] == ["good\n\nTherefore, the answer is "]
     assert model.generate_calls[0][0].indices == (0, 1)
     assert made.tokens == 2 * len("4.E")
     exact = await finisher.finish([begun])
     assert model.generate_calls[1][0].prompt.prefix == begun.token_ids
-    assert exact.finished[0].candidates[0].answer == "4"
+    assert exact.prefixes[0].candidates[0].answer == "4"
     with pytest.raises(UserError, match="0 times"):
         await finisher.finish([begun], 0)
 
@@ -404,8 +411,8 @@ async def test_an_answer_can_be_forced(desk):
 async def test_finishing_keeps_what_is_to_be_kept(desk):
     run = await desk.run(tokens=100)
     model = MeteredModel(ScriptedModel(replies("x" * 200)), "main", run)
-    made = await Finisher(model, PROMPT, QUESTION, run, max_tokens=80).finish([Prefix()], 2, keep_tokens=50)
-    assert made.spent
+    made = await RolloutSampler(model, PROMPT, QUESTION, run, max_tokens=80).finish([Prefix()], 2, keep_tokens=50)
+    assert made.budget_exhausted
     assert run.ledger.usage().completion_tokens == 50
-    assert made.finished[0].unasked == 1
-    assert made.finished[0].candidates[0].finish_reason == "budget"
+    assert made.prefixes[0].num_skipped == 1
+    assert made.prefixes[0].candidates[0].finish_reason == "budget"

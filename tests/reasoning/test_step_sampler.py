@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Desk, walk
@@ -29,14 +29,14 @@ async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store
     desk = Desk(store, ScriptedModel(replies(CHAIN)))
     steps = await walk(await desk.sampler())
     assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
-    assert [s.ended for s in steps] == ["delimiter", "delimiter", "answer"]
+    assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "answer"]
     assert [s.terminal for s in steps] == [False, False, True]
     last = steps[-1].after
     assert list(last) == [s.text for s in steps]
     assert last.text == CHAIN
     assert last.token_ids == tuple(map(ord, CHAIN + END))
     assert [s.tokens for s in steps] == [len("Step 1: two.\n\n"), len("Step 2: and two.\n\n"), len("The answer is 4.E")]
-    assert desk.spent.completion_tokens == len(CHAIN) + 1
+    assert desk.budget_exhausted.completion_tokens == len(CHAIN) + 1
     assert last.logprobs == (0.0, 0.0, 0.0)
 
 
@@ -54,7 +54,7 @@ async def test_every_prefix_is_sent_as_the_tokens_that_came_back(store):
 async def test_a_text_that_ends_without_an_answer_ends_too(store):
     desk = Desk(store, ScriptedModel(replies("One.\n\nTwo.")))
     steps = await walk(await desk.sampler())
-    assert [(s.text, s.ended) for s in steps] == [("One.", "delimiter"), ("Two.", "end")]
+    assert [(s.text, s.end_reason) for s in steps] == [("One.", "delimiter"), ("Two.", "end")]
     assert desk.run.degraded == []
 
 
@@ -77,14 +77,14 @@ async def test_a_blank_line_in_code_or_a_formula_ends_no_step(store, whole):
     assert len(desk.model.generate_calls) == 2 + inside
     assert steps[0].tokens == len(whole) + 2
     assert steps[0].token_ids == tuple(map(ord, whole + "\n\n"))
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
+    assert desk.budget_exhausted.completion_tokens == sum(s.tokens for s in steps)
 
 
 async def test_an_answer_within_open_code_is_none_and_a_text_may_end_there(store):
     text = "```\n# The answer is 5\n\nprint(4)"
     desk = Desk(store, ScriptedModel(replies(text)))
     (step,) = await walk(await desk.sampler())
-    assert (step.text, step.ended) == (text, "end")
+    assert (step.text, step.end_reason) == (text, "end")
 
 
 async def test_only_those_that_have_to_go_on_are_asked_again(store):
@@ -95,43 +95,43 @@ async def test_only_those_that_have_to_go_on_are_asked_again(store):
     assert 0 < len(fenced) < 8
     assert {s.text for s in expansion.samples} == {"```\na\n\nb\n```", "Plain."}
     assert [sum(len(r.indices) for r in call) for call in desk.model.generate_calls] == [8, len(fenced)]
-    assert made.rounds == 2
+    assert made.num_rounds == 2
 
 
 async def test_a_step_that_is_too_long_ends_at_its_cap_and_goes_on_exactly(store):
     text = "x" * 25
     desk = Desk(store, ScriptedModel(replies(text)))
     steps = await walk(await desk.sampler(max_step_tokens=10))
-    assert [(s.text, s.ended) for s in steps] == [("x" * 10, "cap"), ("x" * 10, "cap"), ("x" * 5, "end")]
+    assert [(s.text, s.end_reason) for s in steps] == [("x" * 10, "cap"), ("x" * 10, "cap"), ("x" * 5, "end")]
     assert steps[-1].after.text == text
 
 
 async def test_the_cap_counts_all_rounds_of_a_step(store):
     desk = Desk(store, ScriptedModel(replies("```\na\n\n" + "b" * 50)))
     (step, *_) = await walk(await desk.sampler(max_step_tokens=20))
-    assert (step.ended, step.tokens, step.text) == ("cap", 20, "```\na\n\n" + "b" * 13)
+    assert (step.end_reason, step.tokens, step.text) == ("cap", 20, "```\na\n\n" + "b" * 13)
 
 
 async def test_an_answer_at_a_cut_counts_only_if_it_is_whole(store):
     desk = Desk(store, ScriptedModel(replies("The answer is 421.5 and that is all there is to say about it.")))
     (half, *_) = await walk(await desk.sampler(max_step_tokens=len("The answer is 42")))
-    assert half.ended == "cap"
+    assert half.end_reason == "cap"
     desk = Desk(store, ScriptedModel(replies("The answer is 4. And so on and on.")))
     (whole,) = await walk(await desk.sampler("s", max_step_tokens=24))
-    assert (whole.ended, whole.tokens) == ("answer", 24)
+    assert (whole.end_reason, whole.tokens) == ("answer", 24)
 
 
 async def test_an_answer_that_an_earlier_step_states_does_not_end_a_later_one(store):
     desk = Desk(store, ScriptedModel(replies("The answer is 5.\n\nNo, wait.\n\nThe answer is 4.")))
-    steps = await walk(await desk.sampler(), Prefix.of_steps(["The answer is 5."]))
-    assert [(s.text, s.ended) for s in steps] == [("No, wait.", "delimiter"), ("The answer is 4.", "answer")]
+    steps = await walk(await desk.sampler(), Prefix.from_steps(["The answer is 5."]))
+    assert [(s.text, s.end_reason) for s in steps] == [("No, wait.", "delimiter"), ("The answer is 4.", "answer")]
 
 
 async def test_an_answer_in_a_thought_is_none(store):
     chain = "<think>The answer is 5.\n\nNo.</think>\n\nThe answer is 4."
     desk = Desk(store, ScriptedModel(replies(chain)))
     steps = await walk(await desk.sampler())
-    assert [s.ended for s in steps] == ["delimiter", "delimiter", "answer"]
+    assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "answer"]
 
 
 async def test_another_delimiter(store):
@@ -151,9 +151,9 @@ async def test_a_whole_frontier_is_one_call(store):
     made = await sampler.expand(level, 5)
     assert len(desk.model.generate_calls) == 2
     assert [len(r.indices) for r in desk.model.generate_calls[1]] == [5, 5, 5]
-    assert made.rounds == 1
+    assert made.num_rounds == 1
     assert [len(e.samples) for e in made.expansions] == [5, 5, 5]
-    assert desk.spent.model_calls == 4
+    assert desk.budget_exhausted.model_calls == 4
 
 
 async def test_siblings_that_say_the_same_are_duplicates_of_the_first(store):
@@ -166,7 +166,7 @@ async def test_siblings_that_say_the_same_are_duplicates_of_the_first(store):
     assert len({s.text for s in expansion.samples}) == 3
     assert len(expansion.distinct) == 1
     assert [s.duplicate_of for s in expansion.samples] == [None] + [0] * 11
-    assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
+    assert made.tokens == desk.budget_exhausted.completion_tokens == sum(s.tokens for s in expansion.samples)
 
 
 async def test_one_that_ends_is_no_duplicate_of_one_that_goes_on(store):
@@ -181,9 +181,9 @@ async def test_empty_continuations_are_set_apart_and_counted(store):
     made = await (await desk.sampler()).expand([ROOT], 24)
     (expansion,) = made.expansions
     assert {s.text for s in expansion.samples} == {"two."}
-    assert {(s.tokens, s.ended) for s in expansion.empties} == {(1, "end"), (2, "delimiter")}
-    assert len(expansion.samples) + len(expansion.empties) == 24
-    assert made.tokens == sum(s.tokens for s in (*expansion.samples, *expansion.empties))
+    assert {(s.tokens, s.end_reason) for s in expansion.empty} == {(1, "end"), (2, "delimiter")}
+    assert len(expansion.samples) + len(expansion.empty) == 24
+    assert made.tokens == sum(s.tokens for s in (*expansion.samples, *expansion.empty))
 
 
 async def test_a_failed_sample_takes_no_sibling_along(store):
@@ -255,7 +255,7 @@ async def test_a_resumed_run_gets_the_same_tree_and_pays_for_nothing_twice(store
     assert again == first
     assert desk.model.made == made
     assert len(desk.model.generate_calls) == calls
-    assert desk.spent.replayed_tokens == desk.spent.completion_tokens > 0
+    assert desk.budget_exhausted.replayed_tokens == desk.budget_exhausted.completion_tokens > 0
 
 
 async def test_a_run_cut_short_asks_for_the_rest_alone(store):
@@ -271,10 +271,10 @@ async def test_a_run_cut_short_asks_for_the_rest_alone(store):
 async def test_a_resumed_run_keeps_within_the_same_budget_in_the_same_way(store):
     desk, budget = Desk(store, ScriptedModel(LETTERS)), Budget(tokens=150)
     first = await tree(await desk.sampler(budget=budget))
-    spent, made = desk.spent.completion_tokens, len(desk.model.made)
-    assert [s.ended for s in first if not s.whole]
+    spent, made = desk.budget_exhausted.completion_tokens, len(desk.model.made)
+    assert [s.end_reason for s in first if not s.whole]
     assert await tree(await desk.sampler(budget=budget)) == first
-    assert (desk.spent.completion_tokens, len(desk.model.made)) == (spent, made)
+    assert (desk.budget_exhausted.completion_tokens, len(desk.model.made)) == (spent, made)
 
 
 async def test_another_seed_gives_other_steps(store):
@@ -302,13 +302,13 @@ async def test_a_spent_budget_is_told_not_raised(store):
     sampler = await desk.sampler(budget=Budget(tokens=20))
     made = await sampler.expand([ROOT], 4)
     (expansion,) = made.expansions
-    assert made.spent
-    assert made.tokens == desk.spent.completion_tokens == 20
-    assert [(s.text, s.ended) for s in expansion.samples] == [("Step 1: two.", "delimiter"), ("Step 1", "budget")]
-    assert expansion.unasked == 2
+    assert made.budget_exhausted
+    assert made.tokens == desk.budget_exhausted.completion_tokens == 20
+    assert [(s.text, s.end_reason) for s in expansion.samples] == [("Step 1: two.", "delimiter"), ("Step 1", "budget")]
+    assert expansion.num_skipped == 2
     assert expansion.distinct == expansion.samples[:1]
     nothing = await sampler.expand([ROOT, ROOT], 2)
-    assert (nothing.spent, nothing.tokens, [e.unasked for e in nothing.expansions]) == (True, 0, [2, 2])
+    assert (nothing.budget_exhausted, nothing.tokens, [e.num_skipped for e in nothing.expansions]) == (True, 0, [2, 2])
     assert desk.sink.of_type("budget.exhausted")
 
 
@@ -320,10 +320,10 @@ async def test_what_a_share_of_the_budget_cuts_goes_on_with_what_others_left(sto
     (expansion,) = made.expansions
     long = [s for s in expansion.samples if s.text == text[:-3]]
     assert long
-    assert all(s.ended == "delimiter" for s in expansion.samples)
-    assert not made.spent
-    assert made.rounds > 1
-    assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
+    assert all(s.end_reason == "delimiter" for s in expansion.samples)
+    assert not made.budget_exhausted
+    assert made.num_rounds > 1
+    assert made.tokens == desk.budget_exhausted.completion_tokens == sum(s.tokens for s in expansion.samples)
     assert {s.token_ids for s in long} == {tuple(map(ord, text[:-1]))}
 
 
@@ -331,18 +331,18 @@ async def test_tokens_that_are_to_be_kept_are_kept(store):
     desk = Desk(store, ScriptedModel(replies("x" * 200)))
     sampler = await desk.sampler(budget=Budget(tokens=100), max_step_tokens=80)
     made = await sampler.expand([ROOT], 2, keep_tokens=60)
-    assert made.spent
-    assert desk.spent.completion_tokens == 40
+    assert made.budget_exhausted
+    assert desk.budget_exhausted.completion_tokens == 40
 
 
 async def test_calls_run_out_between_prefixes(store):
     desk = Desk(store, ScriptedModel(replies(CHAIN)))
     sampler = await desk.sampler(budget=Budget(calls=2))
-    prefixes = [Prefix.of_steps([c]) for c in "abc"]
+    prefixes = [Prefix.from_steps([c]) for c in "abc"]
     made = await sampler.expand(prefixes, 2)
-    assert [e.unasked for e in made.expansions] == [0, 0, 2]
-    assert made.spent
-    assert desk.spent.model_calls == 2
+    assert [e.num_skipped for e in made.expansions] == [0, 0, 2]
+    assert made.budget_exhausted
+    assert desk.budget_exhausted.model_calls == 2
 
 
 @given(st.integers(1, 300), st.integers(1, 6), st.integers(1, 60))
@@ -351,11 +351,11 @@ async def test_no_token_budget_is_exceeded_and_every_token_is_counted(tmp_path_f
     try:
         desk = Desk(store, ScriptedModel(LETTERS))
         sampler = await desk.sampler(budget=Budget(tokens=tokens), max_step_tokens=cap)
-        made = await sampler.expand([ROOT, Prefix.of_steps(["a."])], k)
-        every = [s for e in made.expansions for s in (*e.samples, *e.empties)]
-        assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in every) <= tokens
-        assert len(every) + sum(e.unasked for e in made.expansions) == 2 * k
-        assert made.spent or all(s.whole for s in every)
+        made = await sampler.expand([ROOT, Prefix.from_steps(["a."])], k)
+        every = [s for e in made.expansions for s in (*e.samples, *e.empty)]
+        assert made.tokens == desk.budget_exhausted.completion_tokens == sum(s.tokens for s in every) <= tokens
+        assert len(every) + sum(e.num_skipped for e in made.expansions) == 2 * k
+        assert made.budget_exhausted or all(s.whole for s in every)
         assert all(s.tokens <= cap for s in every)
     finally:
         await store.aclose()

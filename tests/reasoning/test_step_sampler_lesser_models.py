@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.continuations import GO_ON
+from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.continuations import CONTINUE_INSTRUCTION
 from support.scripted_model import END, ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Desk, walk
 
@@ -45,12 +45,15 @@ async def test_a_model_without_prefixes_goes_on_from_them_and_what_it_repeats_is
     assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
     assert steps[-1].terminal
     sent = desk.model.generate_calls[1][0].prompt
-    assert [(m.role, m.content) for m in sent.messages[1:]] == [("assistant", "Step 1: two.\n\n"), ("user", GO_ON)]
+    assert [(m.role, m.content) for m in sent.messages[1:]] == [
+        ("assistant", "Step 1: two.\n\n"),
+        ("user", CONTINUE_INSTRUCTION),
+    ]
     assert sent.prefix == ""
     assert any(what.startswith("approximate prefix") for what in desk.run.degraded)
     assert steps[1].token_ids is None
     assert steps[1].after.token_ids is None
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
+    assert desk.budget_exhausted.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
 
 
 async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(store):
@@ -62,7 +65,7 @@ async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(stor
 
 async def test_a_model_without_prefixes_that_goes_on_properly(store):
     def script(text):
-        turns = text.split(GO_ON)
+        turns = text.split(CONTINUE_INSTRUCTION)
         said = turns[0].count("two") if len(turns) > 1 else 0
         reply = ["Step 1: two.\n\nx", "Step 2: and two.\n\nx", "The answer is 4."][said - 1 if said > 1 else said]
         written = text.rpartition("assistant: ")[2]
@@ -86,8 +89,8 @@ async def test_where_tokens_are_hidden_the_backend_may_still_tell_the_end_of_the
 
     desk = Desk(store, Telling(replies("One.\n\nTwo.")))
     steps = await walk(await desk.sampler())
-    assert [(s.text, s.ended, s.token_ids) for s in steps] == [("One.", "delimiter", None), ("Two.", "end", None)]
-    assert desk.spent.model_calls == len(desk.model.generate_calls) == 2
+    assert [(s.text, s.end_reason, s.token_ids) for s in steps] == [("One.", "delimiter", None), ("Two.", "end", None)]
+    assert desk.budget_exhausted.model_calls == len(desk.model.generate_calls) == 2
     assert desk.run.degraded == []
 
 
@@ -101,7 +104,7 @@ async def test_where_nobody_tells_what_ended_a_sample_it_is_taken_for_a_step(sto
     sampler = await desk.sampler()
     (first,) = (await sampler.expand([ROOT])).expansions[0].samples
     (second,) = (await sampler.expand([first.after])).expansions[0].samples
-    assert (second.text, second.ended) == ("Two.", "delimiter")
+    assert (second.text, second.end_reason) == ("Two.", "delimiter")
     assert desk.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
     assert any("does not tell the end of a step" in what for what in desk.run.degraded)
 
@@ -116,9 +119,9 @@ async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store)
     desk = Desk(store, Stopless(replies("```\na\n\nb\n```\n\nTwo.\n\nThe answer is 4.")))
     steps = await walk(await desk.sampler())
     assert [s.text for s in steps] == ["```\na\n\nb\n```", "Two.", "The answer is 4."]
-    assert [s.ended for s in steps] == ["delimiter", "delimiter", "end"]
+    assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "end"]
     assert len(desk.model.generate_calls) == 3
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
+    assert desk.budget_exhausted.completion_tokens == sum(s.tokens for s in steps)
     assert any("no stop strings" in what for what in desk.run.degraded)
 
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
-from reason.reasoning.prompts import ask
-from reason.reasoning.step_rewards import ByLogprob
+from reason.reasoning.prompts import question_prompt
+from reason.reasoning.step_rewards import LogprobStepReward
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.local.engine import LocalModel
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
@@ -30,7 +30,7 @@ INSTRUCTION = (
     "Solve the problem in short numbered steps. Put a blank line between two steps, calculate in every step, and do "
     'not repeat the problem. End with a line that says "The answer is" and the number.'
 )
-PROMPT = ask(QUESTION, INSTRUCTION)
+PROMPT = question_prompt(QUESTION, INSTRUCTION)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ async def grow(sampler, levels, k, widest=3):
         made = await sampler.expand(frontier, k)
         tokens += made.tokens
         new = [s for e in made.expansions for s in e.distinct]
-        samples += [s for e in made.expansions for s in (*e.samples, *e.empties)]
+        samples += [s for e in made.expansions for s in (*e.samples, *e.empty)]
         frontier = [s.after for s in new if not s.terminal][:widest]
         if not frontier:
             break
@@ -107,7 +107,7 @@ async def test_prefixes_are_continued_as_one_whole_reply_would_be(desk, model):
     assert prefix.token_ids == whole.token_ids
     assert sum(prefix.logprobs) == pytest.approx(whole.logprob, abs=0.01)
     assert prefix.text.strip() == whole.text.strip()
-    scores = await ByLogprob(desk.run).score(QUESTION.text, [prefix], "model")
+    scores = await LogprobStepReward(desk.run).score(QUESTION.text, [prefix], "model")
     assert 0 < scores[0] < 1
 
 
@@ -124,7 +124,7 @@ async def test_the_end_of_the_text_is_told_from_the_end_of_a_step(desk, model):
         made = await sampler.expand([prefix])
         (sample,) = made.expansions[0].samples
         tokens += made.tokens
-        ends.append(sample.ended)
+        ends.append(sample.end_reason)
         prefix = sample.after
     assert ends[-1] == "end"
     assert prefix.token_ids == whole.token_ids

@@ -6,13 +6,13 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
 from reason.reasoning.step_sampler import StepOptions, StepSampler
-from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
-from reason.serving.metered_rewards import MeteredReward
-from reason.serving.rewards import own_judge
+from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
+from reason.serving.metered.scorers import MeteredReward
+from reason.serving.rewards.model import own_judge
 from support.scripted_model import END, ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.stored_runs import RunDesk
@@ -241,9 +241,9 @@ def test_sources_that_do_not_exist_are_refused():
 
 def test_what_is_wrong_with_parameters_is_told_in_words():
     with pytest.raises(UserError, match=r"score = 'fancy\+judge': 'fancy' scores nothing; give auto, or reward, judge"):
-        make_strategy("astar", {"score": "fancy+judge"})
+        create_strategy("astar", {"score": "fancy+judge"})
     with pytest.raises(UserError, match=r"^particle-gibbs parameters: taus must fall from chain to chain$"):
-        make_strategy("particle-gibbs", {"taus": [1, 2]})
+        create_strategy("particle-gibbs", {"taus": [1, 2]})
 
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
@@ -420,14 +420,14 @@ async def test_a_cancelled_search_has_offered_its_best_solution(store):
     models = await desk.models("beam")
     kind = STRATEGIES.load("beam")
     strategy = kind(kind.Config(temperature=1.0, width=4, k=4, max_depth=30))
-    original = desk.run.offer
+    original = desk.run.set_best
     offered = []
 
     def offer(solution):
         original(solution)
         offered.append(solution)
 
-    desk.run.offer = offer
+    desk.run.set_best = offer
     await strategy.solve(QUESTION, models, desk.run)
     assert offered
     assert all(solution.best.answer in ("4", "5") for solution in offered)

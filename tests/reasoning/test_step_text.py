@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from reason.reasoning.continuations import Prefix
 from reason.reasoning.segmentation import (
     FORMULA_CHARS,
-    first_boundary,
-    is_open,
-    normal_step,
+    find_boundary,
+    is_inside_block,
+    normalize_step,
     split_steps,
-    without_repeated,
+    strip_repeated_steps,
 )
 
 OPEN = [
@@ -42,7 +42,7 @@ OPEN = [
 
 @pytest.mark.parametrize(("text", "expected"), OPEN)
 def test_open_regions(text, expected):
-    assert is_open(text) is expected
+    assert is_inside_block(text) is expected
 
 
 REGIONS = st.sampled_from(
@@ -53,7 +53,7 @@ REGIONS = st.sampled_from(
 @given(st.lists(REGIONS, min_size=1, max_size=8).map(lambda parts: "\n\n".join(parts) + "\n\nend"))
 def test_what_is_cut_is_what_a_whole_text_is_cut_into(text):
     steps, done, left = [], "", text
-    while (at := first_boundary(left, "\n\n", done)) is not None:
+    while (at := find_boundary(left, "\n\n", done)) is not None:
         steps.append(left[:at])
         done, left = done + left[: at + 2], left[at + 2 :]
     assert [s.strip() for s in (*steps, left)] == [s.strip() for s in split_steps(text)]
@@ -62,7 +62,7 @@ def test_what_is_cut_is_what_a_whole_text_is_cut_into(text):
 @given(st.text(alphabet="`~$\\[]{}begin nd\n", max_size=300))
 def test_what_stays_open_far_behind_its_mark_is_code(text):
     far = text + "\n" + "x" * (FORMULA_CHARS + 1)
-    assert not is_open(far) or "```" in text or "~~~" in text
+    assert not is_inside_block(far) or "```" in text or "~~~" in text
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_stays_open_far_behind_its_mark_is_code(text):
     ],
 )
 def test_normal_forms(one, other, same):
-    assert (normal_step(one) == normal_step(other)) is same
+    assert (normalize_step(one) == normalize_step(other)) is same
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_normal_forms(one, other, same):
     ],
 )
 def test_what_is_repeated_is_cut(steps, text, rest):
-    assert without_repeated(steps, text) == rest
+    assert strip_repeated_steps(steps, text) == rest
 
 
 def test_a_prefix_is_a_sequence_of_its_steps():
-    prefix = Prefix.of_steps(["a", "b"])
+    prefix = Prefix.from_steps(["a", "b"])
     assert (list(prefix), len(prefix), prefix[0], prefix[1:]) == (["a", "b"], 2, "a", ("b",))
     assert prefix.text == "a\n\nb\n\n"
-    assert Prefix.of_steps([]) == Prefix()
+    assert Prefix.from_steps([]) == Prefix()

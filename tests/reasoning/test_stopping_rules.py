@@ -17,7 +17,7 @@ from reason.reasoning.stopping import (
     Stopping,
     Tally,
     expected_gain,
-    leads,
+    leader_probability,
     percentile,
 )
 from scipy import stats
@@ -26,14 +26,14 @@ from scipy.special import betainc
 STOPPING = TypeAdapter(Stopping)
 
 
-def tally(*labels, weights=None, quality=None, lowest=None, most=64):
+def tally(*labels, weights=None, quality=None, lowest_confidence=None, max_samples=64):
     n = len(labels)
     return Tally(
         labels=labels,
         weights=weights or (1.0,) * n,
         quality=quality or (None,) * n,
-        lowest=lowest or (None,) * n,
-        most=most,
+        lowest_confidence=lowest_confidence or (None,) * n,
+        max_samples=max_samples,
     )
 
 
@@ -47,7 +47,7 @@ def tallies(draw):
     return tally(*labels)
 
 
-VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, least=1)]
+VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, min_samples=1)]
 
 
 def test_a_rule_is_named_or_given_with_its_parameters():
@@ -66,60 +66,62 @@ def test_a_rule_is_named_or_given_with_its_parameters():
 
 def test_agreement_wants_a_run_of_equal_answers():
     rule = Agreement(window=3)
-    assert not rule.enough(tally(0, 0))
-    assert rule.enough(tally(0, 0, 0))
-    assert rule.enough(tally(1, 0, 0, 0))
-    assert not rule.enough(tally(0, 0, 1, 0))
-    assert not rule.enough(tally(None, None, None))
-    assert not rule.enough(tally(0, 0, None, 0))
+    assert not rule.should_stop(tally(0, 0))
+    assert rule.should_stop(tally(0, 0, 0))
+    assert rule.should_stop(tally(1, 0, 0, 0))
+    assert not rule.should_stop(tally(0, 0, 1, 0))
+    assert not rule.should_stop(tally(None, None, None))
+    assert not rule.should_stop(tally(0, 0, None, 0))
 
 
 @pytest.mark.parametrize(
     ("labels", "wanted"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
 )
 def test_agreement_draws_what_the_run_lacks(labels, wanted):
-    assert Agreement(window=3).round(tally(*labels), 10) == wanted
+    assert Agreement(window=3).round_size(tally(*labels), 10) == wanted
 
 
 def test_agreement_is_of_five_samples_or_of_two_at_the_least():
     assert Agreement().window == 5
-    assert Agreement(window=2).enough(tally("a", "b", "b"))
+    assert Agreement(window=2).should_stop(tally("a", "b", "b"))
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         Agreement(window=1)
-    assert Agreement(window=3).round(tally("a", "a", "a"), 10) == 1  # asked although there is enough: never nothing
+    assert (
+        Agreement(window=3).round_size(tally("a", "a", "a"), 10) == 1
+    )  # asked although there is enough: never nothing
 
 
 # -- beta
 
 
 def test_the_spec_s_values():
-    assert leads(3, 0) == 1 - 1 / 16
-    assert leads(4, 0) == 0.96875
-    assert not Beta().enough(tally(0, 0, 0))
-    assert Beta().enough(tally(0, 0, 0, 0))
+    assert leader_probability(3, 0) == 1 - 1 / 16
+    assert leader_probability(4, 0) == 0.96875
+    assert not Beta().should_stop(tally(0, 0, 0))
+    assert Beta().should_stop(tally(0, 0, 0, 0))
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_it_is_the_incomplete_beta_function(first, second):
-    assert leads(first, second) == pytest.approx(1 - betainc(first + 1, second + 1, 0.5), abs=1e-9)
+    assert leader_probability(first, second) == pytest.approx(1 - betainc(first + 1, second + 1, 0.5), abs=1e-9)
 
 
 @given(st.integers(0, 24), st.integers(0, 24))
 def test_it_is_antisymmetric_and_grows_with_the_leader(first, second):
-    assert leads(first, second) + leads(second, first) == pytest.approx(1, abs=1e-12)
-    assert leads(first + 1, second) > leads(first, second)
+    assert leader_probability(first, second) + leader_probability(second, first) == pytest.approx(1, abs=1e-12)
+    assert leader_probability(first + 1, second) > leader_probability(first, second)
 
 
 def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits():
-    assert leads(2, 0) == 0.875
-    assert Beta(confidence=0.875).enough(tally(0, 0))
-    assert leads(2000, 2000) == 0.5
+    assert leader_probability(2, 0) == 0.875
+    assert Beta(confidence=0.875).should_stop(tally(0, 0))
+    assert leader_probability(2000, 2000) == 0.5
     with pytest.raises(ValidationError):
         Beta(confidence=1)
 
 
 def test_beta_looks_at_the_two_largest_alone():
-    assert Beta().enough(tally(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leads(6, 1) >= 0.95)
+    assert Beta().should_stop(tally(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
 
 
 # -- dirichlet
@@ -153,10 +155,10 @@ def test_the_gain_is_a_small_share_and_a_vote_for_the_leader_lowers_it_in_the_en
 
 def test_scattered_answers_stop_too():
     rule = Dirichlet(cost=0.1)
-    assert rule.enough(tally(*range(16)))
-    assert not rule.enough(tally(0, 1, 2))
-    assert not Dirichlet(cost=0.1, least=5).enough(tally(0, 0, 0, 0))
-    assert Dirichlet(cost=0.1, least=5).enough(tally(0, 0, 0, 0, 0))
+    assert rule.should_stop(tally(*range(16)))
+    assert not rule.should_stop(tally(0, 1, 2))
+    assert not Dirichlet(cost=0.1, min_samples=5).should_stop(tally(0, 0, 0, 0))
+    assert Dirichlet(cost=0.1, min_samples=5).should_stop(tally(0, 0, 0, 0, 0))
 
 
 # -- rounds
@@ -165,54 +167,54 @@ def test_scattered_answers_stop_too():
 @settings(deadline=None, max_examples=60)
 @given(tallies(), st.integers(1, 30), st.sampled_from(VOTING_RULES))
 def test_a_round_is_the_fewest_that_could_be_enough(so_far, left, rule):
-    wanted = rule.round(so_far, left)
+    wanted = rule.round_size(so_far, left)
     assert 1 <= wanted <= left
     if isinstance(rule, Agreement):
         return  # its run is at the end, not the leader's: its own test
     for fewer in range(1, wanted):
-        assert not rule.enough(so_far.with_more(fewer, agreeing=True))
-        assert not rule.enough(so_far.with_more(fewer, agreeing=False))
+        assert not rule.should_stop(so_far.extended(fewer, agreeing=True))
+        assert not rule.should_stop(so_far.extended(fewer, agreeing=False))
     if wanted < left:
-        assert rule.enough(so_far.with_more(wanted, agreeing=True)) or rule.enough(
-            so_far.with_more(wanted, agreeing=False)
+        assert rule.should_stop(so_far.extended(wanted, agreeing=True)) or rule.should_stop(
+            so_far.extended(wanted, agreeing=False)
         )
 
 
 def test_the_first_round_of_beta_is_four():
-    assert Beta().round(Tally(most=16), 16) == 4
-    assert Beta().round(Tally(most=3), 3) == 3
+    assert Beta().round_size(Tally(max_samples=16), 16) == 4
+    assert Beta().round_size(Tally(max_samples=3), 3) == 3
 
 
 @given(tallies())
 def test_no_stop_draws_all_and_never_stops(so_far):
-    assert not NoStop().enough(so_far)
-    assert NoStop().round(so_far, 17) == NoStop().race(so_far, 17) == 17
+    assert not NoStop().should_stop(so_far)
+    assert NoStop().round_size(so_far, 17) == NoStop().race_size(so_far, 17) == 17
 
 
 @settings(deadline=None)
 @given(tallies(), st.permutations(range(24)), st.sampled_from(VOTING_RULES[1:]))
 def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, order, rule):
-    shuffled = [so_far.labels[i] for i in order if i < so_far.finished]
+    shuffled = [so_far.labels[i] for i in order if i < so_far.num_finished]
     names = {}
     renamed = tuple(None if label is None else names.setdefault(label, len(names)) for label in shuffled)
-    assert rule.enough(tally(*renamed)) == rule.enough(so_far)
+    assert rule.should_stop(tally(*renamed)) == rule.should_stop(so_far)
 
 
 # -- self-evaluation
 
 
 def test_self_evaluation_looks_at_the_best():
-    assert SelfEvaluated(threshold=0.8).enough(tally(0, 1, quality=(0.2, 0.8)))
-    assert not SelfEvaluated(threshold=0.8).enough(tally(0, 1, quality=(0.2, 0.79)))
-    assert not SelfEvaluated(threshold=0.8).enough(tally(0, quality=(None,)))
-    assert SelfEvaluated(threshold=0).enough(tally(None, quality=(None,)))
-    assert not SelfEvaluated(threshold=1.01).enough(tally(0, quality=(1.0,)))
+    assert SelfEvaluated(threshold=0.8).should_stop(tally(0, 1, quality=(0.2, 0.8)))
+    assert not SelfEvaluated(threshold=0.8).should_stop(tally(0, 1, quality=(0.2, 0.79)))
+    assert not SelfEvaluated(threshold=0.8).should_stop(tally(0, quality=(None,)))
+    assert SelfEvaluated(threshold=0).should_stop(tally(None, quality=(None,)))
+    assert not SelfEvaluated(threshold=1.01).should_stop(tally(0, quality=(1.0,)))
 
 
 def test_self_evaluation_doubles_its_rounds():
     rule, drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
     while drawn < 16:
-        rounds.append(rule.round(tally(*[0] * drawn), 16 - drawn))
+        rounds.append(rule.round_size(tally(*[0] * drawn), 16 - drawn))
         drawn += rounds[-1]
     assert rounds == [1, 1, 2, 4, 8]
 
@@ -222,7 +224,7 @@ def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
     def used(threshold):
         rule = SelfEvaluated(threshold=threshold)
         for k in range(1, len(quality) + 1):
-            if rule.enough(tally(*[0] * k, quality=tuple(quality[:k]))):
+            if rule.should_stop(tally(*[0] * k, quality=tuple(quality[:k]))):
                 return k
         return len(quality)
 
@@ -236,22 +238,22 @@ def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
 
 def test_the_bound_keeps_the_share_of_the_first_samples():
     rule = OnlineConfidence(warm_up=5, keep=0.75)
-    warm = tally(0, 1, 2, 3, 4, lowest=(5.0, 1.0, 3.0, 2.0, 4.0))
-    assert rule.bound(warm) == 2.0
-    assert rule.bound(tally(0, 1, lowest=(5.0, 1.0))) == 0.0
-    assert rule.bound(tally(*[None] * 5)) == 0.0
-    (hook,) = rule.hooks(warm)
+    warm = tally(0, 1, 2, 3, 4, lowest_confidence=(5.0, 1.0, 3.0, 2.0, 4.0))
+    assert rule.confidence_threshold(warm) == 2.0
+    assert rule.confidence_threshold(tally(0, 1, lowest_confidence=(5.0, 1.0))) == 0.0
+    assert rule.confidence_threshold(tally(*[None] * 5)) == 0.0
+    (hook,) = rule.logits_processors(warm)
     assert (hook.name, hook.args["threshold"], hook.args["window"]) == ("stop_on_confidence", 2.0, 64)
-    assert rule.round(Tally(most=16), 16) == rule.race(Tally(most=16), 16) == 5
-    assert rule.race(warm, 11) == 11
-    assert rule.round(warm, 11) == 1
+    assert rule.round_size(Tally(max_samples=16), 16) == rule.race_size(Tally(max_samples=16), 16) == 5
+    assert rule.race_size(warm, 11) == 11
+    assert rule.round_size(warm, 11) == 1
 
 
 def test_confidence_stops_by_weight_not_by_count():
     rule = OnlineConfidence(warm_up=3, share=0.9)
-    assert not rule.enough(tally(0, 0, 1))
-    assert rule.enough(tally(0, 1, 1, weights=(20.0, 1.0, 1.0)))
-    assert not rule.enough(tally(0, 0))  # the first samples are not there yet
+    assert not rule.should_stop(tally(0, 0, 1))
+    assert rule.should_stop(tally(0, 1, 1, weights=(20.0, 1.0, 1.0)))
+    assert not rule.should_stop(tally(0, 0))  # the first samples are not there yet
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(0, 1))
@@ -262,4 +264,4 @@ def test_the_percentile_is_numpy_s(values, share):
 def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
     # without the unseen answer the leader's share has the Beta posterior of the other rule
     first, second = 7, 3
-    assert leads(first, second) == pytest.approx(stats.beta(first + 1, second + 1).sf(0.5), abs=1e-12)
+    assert leader_probability(first, second) == pytest.approx(stats.beta(first + 1, second + 1).sf(0.5), abs=1e-12)

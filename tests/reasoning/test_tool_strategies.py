@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Message
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.answers.extraction.equivalence import Equivalence
-from reason.reasoning.strategy import Models, make_strategy, refuse_tools, require_features
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.answers.equivalence import Equivalence
+from reason.reasoning.strategy import Models, create_strategy, require_features, require_tool_support
 from reason.reasoning.voting.answer_classes import AnswerLabels, answer_classes
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_rewards import MeteredReward
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.scripted_tools import WEATHER, ToolModel, calling
@@ -36,7 +36,7 @@ async def solve(store, name, model, question=ASKED, *, reward=None, run_id="r", 
     config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=5)
     await store.create_run(run_id, {})
     run = Run(run_id, config, store)
-    strategy, _ = make_strategy(name, parameters)
+    strategy, _ = create_strategy(name, parameters)
     scores = None if reward is None else MeteredReward(reward, "reward", run)
     return await strategy.solve(question, Models({"main": MeteredModel(model, "main", run)}, scores), run)
 
@@ -134,7 +134,7 @@ async def test_a_replay_has_the_calls_too(store):
     again = ToolModel(replies("Never."))
     config = RunConfig(question=ASKED, strategy="self-consistency", parameters={}, models={"main": "s"}, seed=5)
     run = Run("r", config, store)
-    strategy, _ = make_strategy("self-consistency", {"n": 3})
+    strategy, _ = create_strategy("self-consistency", {"n": 3})
     second = await strategy.solve(ASKED, Models({"main": MeteredModel(again, "main", run)}), run)
     assert again.generate_calls == []
     assert [c.tool_calls for c in second.candidates] == [c.tool_calls for c in first.candidates]
@@ -142,27 +142,27 @@ async def test_a_replay_has_the_calls_too(store):
 
 @pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto", "ranked-vote"])
 def test_other_strategies_are_not_asked_with_tools(name):
-    with pytest.raises(UserError, match=f"strategy {name} takes no tools") as caught:
-        refuse_tools(name, ASKED)
+    with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
+        require_tool_support(name, ASKED)
     assert caught.value.param == "tools"
     assert all(taking in caught.value.hint for taking in TAKING)
-    refuse_tools(name, ASKED.model_copy(update={"tool_choice": "none"}))
-    refuse_tools(name, Question(text="Is it warm?"))
+    require_tool_support(name, ASKED.model_copy(update={"tool_choice": "none"}))
+    require_tool_support(name, Question(text="Is it warm?"))
     since = (Message(role="assistant", content="Wait."),)
-    with pytest.raises(UserError, match="takes no tools"):
-        refuse_tools(name, Question(text="Is it warm?", since=since))
+    with pytest.raises(UserError, match="does not support tools"):
+        require_tool_support(name, Question(text="Is it warm?", continuation=since))
 
 
 @pytest.mark.parametrize("name", TAKING)
 def test_these_take_tools(name):
-    refuse_tools(name, ASKED)
+    require_tool_support(name, ASKED)
 
 
 async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
     config = RunConfig(question=ASKED, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
     run = Run("r", config, store)
     models = Models({"main": MeteredModel(ScriptedModel(replies("x")), "main", run)})
-    strategy, _ = make_strategy("cot", {})
+    strategy, _ = create_strategy("cot", {})
     require_features(strategy, models, Question(text="Is it warm?"))
     with pytest.raises(CapabilityMissing, match="tools"):
         require_features(strategy, models, ASKED)

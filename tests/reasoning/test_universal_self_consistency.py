@@ -6,13 +6,18 @@ import re
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import BadReply
-from reason.core.event_sinks import MemorySink
+from reason.core.errors import InvalidResponse
+from reason.core.events import MemorySink
 from reason.core.messages import Completion, TopToken
-from reason.core.question import Question
 from reason.core.settings import Settings
+from reason.core.types import Question
 from reason.reasoning.prompts import GAP
-from reason.reasoning.voting.universal_self_consistency import OPENING, Choice, comparison, read_choice
+from reason.reasoning.voting.universal_self_consistency import (
+    REPLY_PREFIX,
+    ResponseChoice,
+    comparison_prompt,
+    parse_choice,
+)
 from support.scripted_model import END, ScriptedModel, replies
 
 CHAINS = ("It lies there. The answer is Paris.", "The answer is Lyon.", "Paris it is. The answer is Paris.")
@@ -27,7 +32,11 @@ def choosing(numbers, chains=CHAINS, weights=None):
     )
 
     def script(text):
-        return named(text.replace("assistant: " + OPENING, "assistant: ")) if "independently" in text else written(text)
+        return (
+            named(text.replace("assistant: " + REPLY_PREFIX, "assistant: "))
+            if "independently" in text
+            else written(text)
+        )
 
     return script
 
@@ -41,10 +50,10 @@ def settings(tmp_path):
 def opened(monkeypatch):
     models = {}
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return models["model"]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
 
 
@@ -75,7 +84,7 @@ async def test_the_model_names_a_response_and_its_share_is_the_confidence(opened
     assert (answer.degraded, answer.stopped) == ((), "done")
     assert chosen_by(sink) == {"index": 2, "chosen_by": "model"}
     request = model.generate_calls[1][0]
-    assert (request.sampling.temperature, request.prompt.prefix) == (0, OPENING)
+    assert (request.sampling.temperature, request.prompt.prefix) == (0, REPLY_PREFIX)
     shown = request.prompt.messages[-1].content
     for i, candidate in enumerate(answer.candidates, 1):
         assert f"Response {i}:\n{candidate.text}" in shown
@@ -109,7 +118,7 @@ async def test_one_response_is_not_compared(opened, settings):
 
 async def test_without_a_given_beginning_the_whole_form_is_read(opened, settings, monkeypatch):
     def script(text):
-        return replies(OPENING + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
+        return replies(REPLY_PREFIX + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
 
     opened["model"] = model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"prefix": False, "top_logprobs": 0})
@@ -164,7 +173,7 @@ async def test_failures(opened, settings):
     answer, _ = await ask(settings, replay=False)
     assert len(answer.candidates) == 3
     model._failing = frozenset(range(9))
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidResponse):
         await ask(settings)
 
 
@@ -181,35 +190,37 @@ def reply(text, *tops):
 @pytest.mark.parametrize(
     ("text", "opening", "expected"),
     [
-        (" 3", OPENING, 2),
-        (": 12", OPENING, 11),
+        (" 3", REPLY_PREFIX, 2),
+        (": 12", REPLY_PREFIX, 11),
         ("The most consistent response is Response 2.", "", 1),
         ("Response 1 and Response 4 agree. The most consistent response is **Response 4**", "", 3),
         ("Response #2", "", 1),
         ("I would say 2", "", 1),
-        ("0", OPENING, None),
+        ("0", REPLY_PREFIX, None),
         ("Response 13", "", None),
         ("The first one.", "", None),
-        ("", OPENING, None),
-        ("99999999999999999999", OPENING, None),
+        ("", REPLY_PREFIX, None),
+        ("99999999999999999999", REPLY_PREFIX, None),
     ],
 )
 def test_replies_are_read(text, opening, expected):
-    found = read_choice(reply(text), 12, opening)
+    found = parse_choice(reply(text), 12, opening)
     assert (None if found is None else found.index) == expected
 
 
 def test_the_share_is_read_at_the_number():
     first = {" 2": 0.6, " 3": 0.2, "\u01201": 0.1, " the": 0.1}
-    assert read_choice(reply(" 2", first), 3, OPENING) == Choice(1, pytest.approx(0.6 / 0.9))
+    assert parse_choice(reply(" 2", first), 3, REPLY_PREFIX) == ResponseChoice(1, pytest.approx(0.6 / 0.9))
     tokens = ({"Of": 1.0}, {" 2": 1.0}, {" Response": 1.0}, {" ": 1.0}, {"2": 0.5, "1": 0.5})
-    assert read_choice(reply("Of 2 Response 2", *tokens), 3) == Choice(1, pytest.approx(0.5))
-    assert read_choice(reply(" 2", first), 10, OPENING) == Choice(1, None)  # 2 may be the beginning of a larger number
-    assert read_choice(reply(" 2"), 3, OPENING) == Choice(1, None)
+    assert parse_choice(reply("Of 2 Response 2", *tokens), 3) == ResponseChoice(1, pytest.approx(0.5))
+    assert parse_choice(reply(" 2", first), 10, REPLY_PREFIX) == ResponseChoice(
+        1, None
+    )  # 2 may be the beginning of a larger number
+    assert parse_choice(reply(" 2"), 3, REPLY_PREFIX) == ResponseChoice(1, None)
 
 
 def test_the_comparison_is_numbered_from_one():
-    prompt = comparison(Question(text="Q?", choices=("a", "b")), ["x", "y"], system="S", opening="O")
+    prompt = comparison_prompt(Question(text="Q?", choices=("a", "b")), ["x", "y"], system="S", opening="O")
     assert [m.role for m in prompt.messages] == ["system", "user"]
     assert "A) a\nB) b" in prompt.messages[1].content
     assert "Response 1:\nx\n\nResponse 2:\ny" in prompt.messages[1].content

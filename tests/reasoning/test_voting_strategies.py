@@ -4,15 +4,15 @@ import math
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.self_evaluation import Requests
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.self_evaluation import EvaluationPrompts
 from reason.reasoning.strategy import STRATEGIES, Models
 from reason.reasoning.voting.path_votes import Path, vote
 from reason.reasoning.voting.rpc import mean_logprobs
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
@@ -153,13 +153,13 @@ async def test_a_stopping_rule_is_a_parameter_of_all(store):
             store, name, ScriptedModel(always), run_id=name, n=32, stopping="beta", mode="rounds"
         )
         assert len(solution.candidates) == 4
-        assert solution.notes["stopping"]["early"] is True
+        assert solution.notes["stopping"]["stopped_early"] is True
         assert solution.stopped == "done"
         assert run.ledger.usage().model_calls == 1
 
 
 async def test_self_evaluation_as_a_stopping_rule_asks_the_model(store):
-    restart, right = Requests().pair(unfinished=False)
+    restart, right = EvaluationPrompts().pair(unfinished=False)
 
     def sure(text):
         if restart in text or right in text:

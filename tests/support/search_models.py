@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from random import Random
 
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.particles import FilterPass
+from reason.reasoning.search.tree import Continuation, Tree
 
 WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"]
 
@@ -114,9 +114,25 @@ def play(search, world, *, order=None, each=None):
     return search
 
 
-def through_json(search):
-    """The same search after its state went through JSON."""
-    return type(search).from_json(json.loads(json.dumps(search.to_json())))
+def state_of(search):
+    """Everything that a search holds, in a form that can be compared."""
+    return plain({name: value for name, value in vars(search).items() if name != "options"})
+
+
+def plain(value):
+    if isinstance(value, Random):
+        return value.getstate()
+    if isinstance(value, Tree):
+        return plain(vars(value))
+    if isinstance(value, FilterPass):
+        return plain({k: v for k, v in vars(value).items() if k not in ("options", "_rng", "_tree", "_cost")})
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
 
 
 class Chooser:
@@ -140,7 +156,7 @@ class Chooser:
 
 
 def executions(run):
-    """Everything that can happen: for each way that chance can go its probability and what `run` gave."""
+    """All executions: the probability of each random outcome, and the value of `run`."""
     scripts = [[]]
     while scripts:
         chance = Chooser(scripts.pop())

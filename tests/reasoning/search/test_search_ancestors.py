@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.reasoning.search.core import Limits
+from reason.reasoning.search.core import SearchLimits
 from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.resampling import log_potential
 from reason.reasoning.search.tree import Continuation
 from scipy import stats
 from support.enumerable_steps import THREE, UNEVEN, KnownSteps, Luck
-from support.search_models import Chooser, RandomWorld, executions, play, through_json
+from support.search_models import Chooser, RandomWorld, executions, play
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
 
@@ -34,12 +34,12 @@ def moved_by_a_pass(world, target, **options):
 
     for reference, probability in target.items():
         for p, search in executions(lambda chance, reference=reference: after(chance, reference)):
-            sweep = search.sweeps[1]
+            sweep = search.records[1]
             if not p:
                 continue  # what cannot follow was put behind a prefix
             for node_id, weight in zip(sweep.nodes, sweep.theta, strict=True):
                 moved[search.tree.text(node_id)] += probability * p * weight
-            attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in sweep.generations)
+            attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in sweep.steps)
     return moved, attached
 
 
@@ -89,7 +89,7 @@ def first_reference(search, root):
     node_id = root
     while True:
         copies = (i for i in range(node_id + 1, min(node_id + 2, len(search.tree))) if search.tree[i].parent == node_id)
-        after = next((i for i in copies if search.tree[i].copied is not None), None)
+        after = next((i for i in copies if search.tree[i].copied_from is not None), None)
         if after is None:
             return node_id
         node_id = after
@@ -111,8 +111,8 @@ def test_the_first_steps_are_renewed_where_all_particles_descend_from_the_refere
         search = gibbs(rng, n=4, iterations=120, ancestor_sampling=ancestor_sampling, **EXACT)
         play(search, world.serve(Luck(rng)))
         firsts = []
-        for sweep in search.sweeps[1:]:
-            held = {search.tree.path(search.tree[i])[0].copied is None for i in sweep.nodes}
+        for sweep in search.records[1:]:
+            held = {search.tree.path(search.tree[i])[0].copied_from is None for i in sweep.nodes}
             firsts.append(True in held)  # some particle's first step is new
         return sum(firsts) / len(firsts)
 
@@ -147,13 +147,13 @@ def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials(
     def run(chance):
         search, batch, results = at_the_first_step(told, chance)
         chance.p, chance.counting = 1.0, True
-        weighed = [expand for expand in batch if expand.given]
+        weighed = [expand for expand in batch if expand.given_steps]
         for expand in batch:
-            if not expand.given:
+            if not expand.given_steps:
                 search.tell(expand, [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
         chance.counting, before = True, chance.p
         (expand,) = weighed
-        assert (search.tree[expand.node].text, expand.given, expand.n, expand.first) == ("z", ("b", "c"), 2, 0)
+        assert (search.tree[expand.node].text, expand.given_steps, expand.n, expand.first) == ("z", ("b", "c"), 2, 0)
         search.tell(expand, results)
         chance.counting = False
         return before, search, search.passes[-1].reference
@@ -165,10 +165,10 @@ def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials(
             grafted = [search.tree[i] for i in reference[1:]]
             assert [node.log_g for node in grafted] == [log_potential("likelihood", r, None) for r in (0.4, 0.5)]
             assert [(node.tokens, node.score, node.logprob) for node in grafted] == [(3, 0.4, -2.0), (3, 0.5, -3.0)]
-            assert [search.tree[node.copied].text for node in grafted] == ["b", "c"]
+            assert [search.tree[node.copied_from].text for node in grafted] == ["b", "c"]
             assert grafted[-1].terminal
-        assert search.ledger.weighings == 1
-        assert search.ledger.unweighed == 0
+        assert search.cost.rescorings == 1
+        assert search.cost.skipped_rescorings == 0
     odds = math.exp(other - own)
     assert set(outcomes) == {"abc", "zbc"}
     assert outcomes["zbc"] / outcomes["abc"] == pytest.approx(odds, rel=1e-9)
@@ -176,8 +176,8 @@ def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials(
 
 def test_what_says_the_same_as_the_reference_need_not_be_weighed():
     search, batch, _ = at_the_first_step(None, Chooser([]), free="a")
-    assert not any(expand.given for expand in batch)
-    assert search.ledger.unweighed == 0
+    assert not any(expand.given_steps for expand in batch)
+    assert search.cost.skipped_rescorings == 0
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_what_says_the_same_as_the_reference_need_not_be_weighed():
 def test_without_a_probability_or_a_score_the_reference_stays(told):
     search, batch, _ = at_the_first_step(told, Chooser([]))
     for expand in batch:
-        search.tell(expand, told if expand.given else [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
+        search.tell(expand, told if expand.given_steps else [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
     assert [search.tree[i].text for i in search.passes[-1].reference] == ["a", "b", "c"]
-    assert (search.ledger.weighings, search.ledger.unweighed) == (1, 1)
-    assert search.outcome().ledger.unweighed == 1
+    assert (search.cost.rescorings, search.cost.skipped_rescorings) == (1, 1)
+    assert search.outcome().cost.skipped_rescorings == 1
 
 
 # -- what is asked and counted
@@ -216,22 +216,22 @@ def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, 
         assert len({expand.key for expand in batch}) == len(batch)
         for expand in batch:
             told = world(search, expand)
-            if expand.given:
+            if expand.given_steps:
                 assert (expand.first, expand.max_tokens, expand.finish) == (0, 0, False)
                 assert search.tree[expand.node].depth + expand.n == len(search.passes[-1].reference)
                 weighed += 1
             scored += sum(step.score is not None for step in told)
             search.tell(expand, told)
     tree = search.tree
-    for before, sweep in zip(search.sweeps, search.sweeps[1:], strict=False):
-        original = tree[tree[sweep.generations[0].nodes[-1]].copied]
+    for before, sweep in zip(search.records, search.records[1:], strict=False):
+        original = tree[tree[sweep.steps[0].nodes[-1]].copied_from]
         assert original.depth == 1
-        held = [tree[i].parent for i in sweep.generations[0].nodes]
-        for t, generation in enumerate(sweep.generations, 1):
+        held = [tree[i].parent for i in sweep.steps[0].nodes]
+        for t, generation in enumerate(sweep.steps, 1):
             mine = tree[generation.nodes[-1]]
-            assert mine.copied is not None
-            assert mine.text == tree[mine.copied].text
-            assert mine.tokens == tree[mine.copied].tokens
+            assert mine.copied_from is not None
+            assert mine.text == tree[mine.copied_from].text
+            assert mine.tokens == tree[mine.copied_from].tokens
             if mine.depth == t:
                 assert mine.parent == held[-1]
             held = [generation.nodes[a] for a in generation.ancestors]
@@ -242,14 +242,14 @@ def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, 
             assert chosen.terminal == mine.terminal
         assert held == sweep.nodes
         assert len(before.nodes) == n
-    born = [node for node in tree if node.parent is not None and node.copied is None]
-    ledger = search.ledger
+    born = [node for node in tree if node.parent is not None and node.copied_from is None]
+    ledger = search.cost
     assert ledger.samples == len(born)
     assert ledger.gen_tokens == sum(node.tokens for node in born)
     assert ledger.prm_passes == scored
-    assert ledger.weighings == weighed
+    assert ledger.rescorings == weighed
     if unknown == 0:
-        assert ledger.unweighed == 0
+        assert ledger.skipped_rescorings == 0
     assert len(set(world.served)) == len(world.served)
 
 
@@ -261,30 +261,29 @@ def test_a_node_may_be_continued_and_weighed_in_one_batch():
             turns = Counter(expand.node for expand in batch)
             for expand in batch:
                 if turns[expand.node] == 2:
-                    assert expand.turn == bool(expand.given)
+                    assert expand.attempt == bool(expand.given_steps)
                     both += 1
             for expand in reversed(batch):
                 search.tell(expand, world(search, expand))
-                search = through_json(search)
     assert both > 10
 
 
 def test_where_nothing_gives_probabilities_it_is_plain_particle_gibbs():
     blind = play(gibbs(Random(4), n=4, iterations=4), RandomWorld(4, ending=0.1, unknown=1.0))
     plain = play(gibbs(Random(4), n=4, iterations=4, ancestor_sampling=False), RandomWorld(4, ending=0.1, unknown=1.0))
-    assert blind.sweeps == plain.sweeps
-    assert blind.ledger.weighings == 0
-    assert blind.ledger.unweighed > 0
-    assert plain.ledger.unweighed == 0
+    assert blind.records == plain.records
+    assert blind.cost.rescorings == 0
+    assert blind.cost.skipped_rescorings > 0
+    assert plain.cost.skipped_rescorings == 0
 
 
 def test_weighing_keeps_within_the_passes_of_the_reward_model():
     stayed = 0
     for most in (30, 60, 90, 150):
-        limits = Limits(prm_passes=most)
+        limits = SearchLimits(prm_passes=most)
         search = play(gibbs(Random(2), n=4, iterations=6, limits=limits), RandomWorld(2, ending=0.15))
-        assert search.ledger.prm_passes <= most
-        stayed += search.ledger.unweighed
+        assert search.cost.prm_passes <= most
+        stayed += search.cost.skipped_rescorings
     assert stayed > 0
 
 

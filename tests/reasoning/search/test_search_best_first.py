@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.search.astar import BestFirst, BestFirstOptions, State, costs
-from reason.reasoning.search.core import Limits
-from reason.reasoning.search.tree import Continuation, said
+from reason.reasoning.search.astar import AStarNode, AStarOptions, AStarSearch, path_costs
+from reason.reasoning.search.core import SearchLimits
+from reason.reasoning.search.tree import Continuation, step_key
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 KINDS = ["rise", "fall", "abs", "none"]
@@ -17,15 +17,15 @@ EVERYTHING = {"open_limit": None, "max_depth": 99}
 
 
 def search(**options):
-    return BestFirst(BestFirstOptions(**{"k": 3, **EVERYTHING, **options}))
+    return AStarSearch(AStarOptions(**{"k": 3, **EVERYTHING, **options}))
 
 
 def along(kind, hs):
     """(g, f) of every prefix of a path with these h."""
-    state, seen = State(0, None, 0), []
+    state, seen = AStarNode(0, None, 0), []
     for depth, h in enumerate(hs, 1):
-        g, f = costs(kind, state, h)
-        state = State(depth, depth - 1, depth, g=g, h=h, f=f)
+        g, f = path_costs(kind, state, h)
+        state = AStarNode(depth, depth - 1, depth, g=g, h=h, f=f)
         seen.append((g, f))
     return seen
 
@@ -213,7 +213,7 @@ def test_a_perfect_reward_model_is_followed_straight_to_the_end(k):
     for kind in KINDS:
         done = play(search(k=k, edge_cost=kind), world)
         assert done.tree.steps(done.outcome().chosen.id) == right
-        assert done.ledger.expansions == len(right)
+        assert done.cost.expansions == len(right)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -223,11 +223,11 @@ def test_a_reward_model_that_likes_nothing_that_ends_cannot_keep_a_search_from_e
         texts = [f"{expand.node}.{expand.first + i}\n\n" for i in range(expand.n)]
         return [Continuation(text, 5, expand.finish or i == 0, 0.0 if i == 0 else 1.0) for i, text in enumerate(texts)]
 
-    limits = Limits(gen_tokens=400, finish_tokens=20, least_step_tokens=5)
+    limits = SearchLimits(gen_tokens=400, finish_tokens=20, min_step_tokens=5)
     done = play(search(k=3, edge_cost=kind, reexpand=reexpand, limits=limits, max_step_tokens=5), world)
     outcome = done.outcome()
     assert outcome.stopped == "tokens"
-    assert done.ledger.gen_tokens <= 400
+    assert done.cost.gen_tokens <= 400
     assert outcome.chosen.terminal
     assert outcome.chosen.f == min(node.f for node in outcome.terminals)
 
@@ -235,7 +235,7 @@ def test_a_reward_model_that_likes_nothing_that_ends_cannot_keep_a_search_from_e
 @pytest.mark.parametrize("kind", KINDS)
 def test_constant_scores_give_depth_first(kind):
     done = play(search(edge_cost=kind), random_tree(Random(1), depth=4, ending=0.0, draw=lambda: 0.4))
-    assert done.ledger.expansions == 4
+    assert done.cost.expansions == 4
     assert [done.tree[node_id].depth for node_id in done.popped] == [0, 1, 2, 3, 4]
     assert done.outcome().chosen.id == min(node.id for node in done.tree if node.depth == 4)
 
@@ -245,7 +245,7 @@ def test_constant_scores_give_depth_first(kind):
 def test_one_continuation_each_is_plain_sampling(seed):
     world = RandomWorld(seed)
     done = play(search(k=1), world)
-    assert len(done.tree) == done.ledger.expansions + 1
+    assert len(done.tree) == done.cost.expansions + 1
     prefix, again = "", RandomWorld(seed)
     for node in list(done.tree)[1:]:
         step = again.sample(prefix, 0, type("Ask", (), {"finish": False, "max_tokens": 512}))
@@ -277,12 +277,12 @@ some_options = st.fixed_dictionaries(
     }
 )
 some_limits = st.builds(
-    Limits,
+    SearchLimits,
     gen_tokens=st.none() | st.integers(20, 200),
     prm_passes=st.none() | st.integers(0, 30),
     expansions=st.none() | st.integers(0, 15),
     finish_tokens=st.integers(1, 20),
-    least_step_tokens=st.integers(1, 9),
+    min_step_tokens=st.integers(1, 9),
 )
 
 
@@ -300,16 +300,16 @@ def test_ledger_and_limits(world, options, limits):
             asked.append(expand)
             done.tell(expand, told)
         if limits.gen_tokens is not None and not done.stopped:
-            assert limits.gen_tokens - done.ledger.gen_tokens >= limits.finish_tokens
-    ledger, outcome = done.ledger, done.outcome()
+            assert limits.gen_tokens - done.cost.gen_tokens >= limits.finish_tokens
+    ledger, outcome = done.cost, done.outcome()
     assert len({expand.key for expand in asked}) == len(asked)
     if options["reexpand"] is None:
         assert len({expand.node for expand in asked}) == len(asked)  # expanded at most once
     for node in done.tree:
         own = [expand for expand in asked if expand.node == node.id]
-        assert [expand.turn for expand in own] == list(range(len(own)))
-        assert sum(not expand.finish for expand in own) == node.expanded
-        children = [said(child) for child in done.tree if child.parent == node.id and not child.forced]
+        assert [expand.attempt for expand in own] == list(range(len(own)))
+        assert sum(not expand.finish for expand in own) == node.num_expansions
+        children = [step_key(child) for child in done.tree if child.parent == node.id and not child.forced]
         assert len(set(children)) == len(children)
     assert ledger.gen_tokens == spent
     assert ledger.samples == sum(expand.n for expand in asked)
@@ -337,7 +337,7 @@ def test_ledger_and_limits(world, options, limits):
 
 def test_at_the_depth_limit_the_final_answer_is_asked_for_and_competes():
     endless = RandomWorld(4, ending=0.0)
-    done = search(k=2, max_depth=3, limits=Limits(finish_tokens=7))
+    done = search(k=2, max_depth=3, limits=SearchLimits(finish_tokens=7))
     finishing = []
     while batch := done.ask():
         for expand in batch:
@@ -348,26 +348,26 @@ def test_at_the_depth_limit_the_final_answer_is_asked_for_and_competes():
     assert set(finishing) == {(3, 1, 7, "all")}
     assert (chosen.forced, chosen.terminal, chosen.depth) == (True, True, 4)
     assert done.popped[-1] == chosen.id  # pushed back and popped, not returned at once
-    assert done.ledger.completions == len(finishing)
+    assert done.cost.completions == len(finishing)
 
 
 def test_a_spent_budget_completes_the_best_open_prefix():
     endless = RandomWorld(4, ending=0.0)
-    done = search(k=2, limits=Limits(expansions=3))
+    done = search(k=2, limits=SearchLimits(expansions=3))
     play(done, endless)
     outcome = done.outcome()
     forced = outcome.chosen
-    assert (outcome.stopped, forced.forced, done.ledger.completions) == ("expansions", True, 1)
+    assert (outcome.stopped, forced.forced, done.cost.completions) == ("expansions", True, 1)
     opened = [node for node in done.tree if node.depth and not node.forced and node.id not in done.popped]
     assert forced.parent == min(opened, key=done._key).id
 
 
 def test_a_spent_budget_returns_the_best_solution_there_is_popped_or_not():
     tree = FixedTree({(): [("A", 0.9, True), ("B", 0.1, False)], ("B",): [("C", 0.2, False), ("D", 0.8, True)]})
-    done = play(search(k=2, edge_cost="none", limits=Limits(expansions=2)), tree)
+    done = play(search(k=2, edge_cost="none", limits=SearchLimits(expansions=2)), tree)
     assert done.outcome().chosen.text == "D"
     assert [node.text for node in done.outcome().terminals] == ["D", "A"]
-    assert done.ledger.completions == 0
+    assert done.cost.completions == 0
 
 
 def test_steps_are_cut_shorter_as_the_tokens_run_out():
@@ -377,11 +377,11 @@ def test_steps_are_cut_shorter_as_the_tokens_run_out():
         caps.append((expand.finish, expand.max_tokens))
         return [Continuation(f"{expand.node}.{i}\n\n", expand.max_tokens, False, 0.5) for i in range(expand.n)]
 
-    done = search(k=2, max_step_tokens=50, limits=Limits(gen_tokens=340, finish_tokens=40, least_step_tokens=20))
+    done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=340, finish_tokens=40, min_step_tokens=20))
     play(done, world)
     # 300 beside the reserve: two expansions of 100, then one of 2 x 50, and nothing for a fourth
     assert caps == [(False, 50), (False, 50), (False, 50), (True, 40)]
-    done = search(k=2, max_step_tokens=50, limits=Limits(gen_tokens=290, finish_tokens=40, least_step_tokens=20))
+    done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=290, finish_tokens=40, min_step_tokens=20))
     caps.clear()
     play(done, world)
     assert caps == [(False, 50), (False, 50), (False, 25), (True, 40)]
@@ -395,7 +395,7 @@ def test_a_full_frontier_drops_the_worst():
         for expand in batch:
             done.tell(expand.node, tree(done, expand))
             assert len(done._open) <= 2
-    assert done.evicted > 0
+    assert done.num_evicted > 0
     assert done.outcome().chosen.terminal
 
 
@@ -407,8 +407,8 @@ def test_a_local_frontier_never_turns_back():
         local = play(search(frontier="local"), tree)
         path = [node.id for node in local.tree.path(local.outcome().chosen)]
         assert local.popped == [0, *path]
-        assert local.ledger.expansions == 4
-        turned_back += play(search(), tree).ledger.expansions > 4
+        assert local.cost.expansions == 4
+        turned_back += play(search(), tree).cost.expansions > 4
     assert turned_back > 0
 
 
@@ -432,6 +432,6 @@ def test_where_everything_ends_in_nothing_the_best_dead_end_is_chosen():
     done = play(search(), world)
     outcome = done.outcome()
     assert (outcome.stopped, outcome.chosen.text, outcome.chosen.terminal) == ("exhausted", "b", False)
-    assert (done.ledger.empties, done.ledger.completions) == (9, 0)
+    assert (done.cost.empties, done.cost.completions) == (9, 0)
     nothing = play(search(), lambda done, expand: [Continuation("", 0)] * expand.n).outcome()
     assert (nothing.chosen, nothing.terminals, nothing.stopped) == (None, (), "exhausted")

@@ -24,7 +24,7 @@ def test_a_pass_beside_a_reference_leaves_the_target_unchanged(n):
         UNEVEN.begin_beside(search, [reference], chance)
         play(search, UNEVEN.serve(chance))
         held = {}
-        for node_id, weight in zip(search.sweeps[1].nodes, search.sweeps[1].theta, strict=True):
+        for node_id, weight in zip(search.records[1].nodes, search.records[1].theta, strict=True):
             text = search.tree.text(node_id)
             held[text] = held.get(text, 0.0) + weight
         return held
@@ -65,28 +65,28 @@ def test_what_holds_for_the_reference(seed, n, iterations, mode, resample_stoppe
                 roots += 1
             search.tell(expand.node, world(search, expand))
     tree = search.tree
-    assert len(search.sweeps) == roots == iterations
+    assert len(search.records) == roots == iterations
     assert len(set(world.served)) == len(world.served)
-    for before, sweep in zip(search.sweeps, search.sweeps[1:], strict=False):
+    for before, sweep in zip(search.records, search.records[1:], strict=False):
         reference = tree.path(tree[sweep.nodes[-1]])
-        originals = [tree[node.copied] for node in reference]
+        originals = [tree[node.copied_from] for node in reference]
         assert originals[-1].id in before.nodes
         assert originals == tree.path(originals[-1])
         for copy, original in zip(reference, originals, strict=True):
             for name in ("text", "tokens", "score", "terminal", "log_g", "level", "depth"):
                 assert getattr(copy, name) == getattr(original, name)
-        for t, generation in enumerate(sweep.generations, 1):
+        for t, generation in enumerate(sweep.steps, 1):
             # in every population, unchanged, at its step t, with its potential of step t
             assert generation.nodes[-1] == reference[min(t, len(reference)) - 1].id
             assert generation.ancestors[-1] == n - 1
             if t <= len(reference) and mode != "telescoped" and resample_stopped:
                 gains = [tree[i].log_g for i in generation.nodes]
                 assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
-        assert len(sweep.generations) >= len(reference)
+        assert len(sweep.steps) >= len(reference)
     # copies cost nothing
-    born = [node for node in tree if node.parent is not None and node.copied is None]
-    assert search.ledger.samples == len(born)
-    assert search.ledger.gen_tokens == sum(node.tokens for node in born)
+    born = [node for node in tree if node.parent is not None and node.copied_from is None]
+    assert search.cost.samples == len(born)
+    assert search.cost.gen_tokens == sum(node.tokens for node in born)
 
 
 def test_a_copy_of_the_reference_cut_short_goes_on():
@@ -94,13 +94,13 @@ def test_a_copy_of_the_reference_cut_short_goes_on():
     for seed in range(60):
         search = gibbs(Random(seed), n=3, iterations=3, max_depth=12)
         play(search, RandomWorld(seed, ending=0.4))
-        for sweep in search.sweeps[1:]:
+        for sweep in search.records[1:]:
             reference = [node.id for node in search.tree.path(search.tree[sweep.nodes[-1]])]
-            for t, generation in enumerate(sweep.generations, 1):
+            for t, generation in enumerate(sweep.steps, 1):
                 from_reference = [a for a in generation.ancestors[:-1] if a == 2]
                 if t < len(reference) and from_reference:
                     # it was active again: the next step of that prefix was asked for
-                    assert search.tree[reference[t - 1]].asked == len(from_reference)
+                    assert search.tree[reference[t - 1]].num_requested == len(from_reference)
                     forks += 1
                 alone += t > 1 and not any(search.tree[i].depth == t for i in generation.nodes[:-1])
     assert forks > 10
@@ -112,13 +112,13 @@ def test_one_iteration_is_the_filter():
 
     one = play(gibbs(Random(4), n=4, iterations=1), RandomWorld(4))
     other = play(ParticleFilter(ParticleOptions(n=4), Random(4)), RandomWorld(4))
-    assert one.sweeps == other.sweeps
+    assert one.records == other.records
     assert one.outcome() == other.outcome()
 
 
 def test_the_answer_is_of_the_last_pass():
     search = play(gibbs(Random(4), n=4, iterations=3), RandomWorld(4))
-    last = search.sweeps[-1]
+    last = search.records[-1]
     outcome = search.outcome()
     assert {node.id for node in outcome.terminals} <= set(last.nodes)
     best = max(range(4), key=lambda i: (last.theta[i], search.tree[last.nodes[i]].log_g))

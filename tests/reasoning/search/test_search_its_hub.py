@@ -126,7 +126,7 @@ def test_weights_and_ancestors_are_those_of_its_hub(n, entropic, other):
                     step, ends = world.step(prefix)
                     told.append(Continuation(step, 1, ends, world.score(prefix + step)))
                 search.tell(expand, told)
-        ours = search.sweeps[0].generations
+        ours = search.records[0].steps
         assert len(ours) == len(theirs)
         for generation, (theta, chosen) in zip(ours, theirs, strict=True):
             assert generation.theta == pytest.approx(list(theta), abs=1e-9)

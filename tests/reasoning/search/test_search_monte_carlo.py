@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.reasoning.search.core import Limits
-from reason.reasoning.search.mcts import MonteCarloOptions, priors, puct, uct
-from reason.reasoning.search.tree import Continuation, Node, said
+from reason.reasoning.search.core import SearchLimits
+from reason.reasoning.search.mcts import MCTSOptions, priors, puct, uct
+from reason.reasoning.search.tree import Continuation, Node, step_key
 from support.mcts_cases import (
     always,
     by_score,
@@ -40,11 +40,11 @@ def test_mass_is_counted_once_at_every_ancestor(world, options):
     def check(now):
         for node in now.tree:
             below = [n for n in subtree(now, node) if n.visits]  # without a final answer asked for after the end
-            scored = [n.own for n in below if n.depth]
+            scored = [n.own_score for n in below if n.depth]
             assert node.visits == len(scored)
             assert node.visits == sum(child.visits for child in children(now, node)) + (node.visits > 0 < node.depth)
             assert node.mean == pytest.approx(math.fsum(scored) / len(scored) if scored else 0.0, abs=1e-9)
-            assert node.score is None or not node.visits or node.own == node.score
+            assert node.score is None or not node.visits or node.own_score == node.score
         return now
 
     play(done, serve, each=check)
@@ -58,7 +58,7 @@ def test_the_worked_value():
     done = search(expansions=2)
     play(done, by_score({"": [0.5], "a": [0.9, 0.1]}))
     parent = done.tree[1]
-    assert (parent.own, parent.visits, parent.mean) == (0.5, 3, pytest.approx(0.5, abs=1e-12))
+    assert (parent.own_score, parent.visits, parent.mean) == (0.5, 3, pytest.approx(0.5, abs=1e-12))
     assert (done.tree[0].visits, done.tree[0].mean) == (3, pytest.approx(0.5, abs=1e-12))
 
 
@@ -94,9 +94,9 @@ def test_the_value_of_uct_in_a_tree():
     assert (node.visits, node.mean) == (3, pytest.approx(0.6))
     assert done.tree[0].visits == 8
     done.tree[0].visits = 9
-    assert done.attraction(node) == pytest.approx(1.455809, abs=5e-7)
-    assert done.attraction(node, {}) == done.attraction(node)
-    assert done.attraction(node, {0: 1.0, 1: 2.0}) == pytest.approx(1.8 / 5 + math.sqrt(math.log(10) / 5))
+    assert done.selection_score(node) == pytest.approx(1.455809, abs=5e-7)
+    assert done.selection_score(node, {}) == done.selection_score(node)
+    assert done.selection_score(node, {0: 1.0, 1: 2.0}) == pytest.approx(1.8 / 5 + math.sqrt(math.log(10) / 5))
 
 
 def test_the_value_of_puct():
@@ -249,13 +249,13 @@ def test_it_ends_within_its_expansions_depth_and_reward(world, options):
     assert (outcome.stopped == "exhausted") <= done.tree[0].closed
     assert max(at.depth for at in done.tree) <= options["max_depth"]
     assert all(at.terminal for at in done.tree if at.depth == options["max_depth"])
-    assert done.ledger.samples == len(done.tree) - 1 + done.ledger.duplicates + done.ledger.empties
+    assert done.cost.samples == len(done.tree) - 1 + done.cost.duplicates + done.cost.empties
     assert outcome.chosen is None or outcome.chosen.terminal
     assert outcome.terminals == () or outcome.chosen is outcome.terminals[0]
     best = max((at.reward for at in done.tree if at.reward is not None), default=None)
     assert best is None or outcome.chosen.reward == best
     for at in done.tree:
-        siblings = [said(child) for child in children(done, at) if child.visits]
+        siblings = [step_key(child) for child in children(done, at) if child.visits]
         assert len(set(siblings)) == len(siblings) <= options["k"]
 
 
@@ -284,15 +284,15 @@ def test_solutions_without_a_reward_come_after_those_that_have_one():
 
 def test_at_the_last_depth_final_answers_are_asked_for_as_many_as_steps():
     endless, finishing = RandomWorld(4, ending=0.0), []
-    done = search(k=3, max_depth=3, expansions=30, limits=Limits(finish_tokens=7))
+    done = search(k=3, max_depth=3, expansions=30, limits=SearchLimits(finish_tokens=7))
     while batch := done.ask():
         for expand in batch:
             if expand.finish:
                 finishing.append((done.tree[expand.node].depth, expand.n, expand.max_tokens, expand.score))
             done.tell(expand, endless(done, expand))
     assert set(finishing) == {(2, 3, 7, "all")}
-    assert done.ledger.completions == len(finishing) > 0
-    assert done.ledger.completions + done.ledger.expansions == len(done.selected)
+    assert done.cost.completions == len(finishing) > 0
+    assert done.cost.completions + done.cost.expansions == len(done.selected)
     forced = [at for at in done.tree if at.forced]
     assert {at.depth for at in forced} == {3}
     assert all(at.terminal and at.closed and at.visits == 1 for at in forced)  # they count like any other node
@@ -376,7 +376,7 @@ def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
 
 
 def test_a_search_begins_with_these():
-    assert MonteCarloOptions().model_dump(exclude={"limits", "max_step_tokens"}) == {
+    assert MCTSOptions().model_dump(exclude={"limits", "max_step_tokens"}) == {
         "k": 3,
         "max_depth": 6,
         "expansions": 12,
@@ -388,11 +388,11 @@ def test_a_search_begins_with_these():
         "tau": 0.9,
     }
     root = search().tree[0]
-    assert (root.own, root.visits, root.total, root.prior, root.mean) == (0.0, 0, 0.0, 1.0, 0.0)
+    assert (root.own_score, root.visits, root.total, root.prior, root.mean) == (0.0, 0, 0.0, 1.0, 0.0)
 
 
 def test_options_are_checked():
-    MonteCarloOptions(w=0.0, virtual_loss=0.0, resamples=0, tau=1.0)
+    MCTSOptions(w=0.0, virtual_loss=0.0, resamples=0, tau=1.0)
     for wrong in (
         {"expansions": 0},
         {"virtual_loss": -0.5},
@@ -408,4 +408,4 @@ def test_options_are_checked():
         {"max_depth": 0},
     ):
         with pytest.raises(ValidationError):
-            MonteCarloOptions(**wrong)
+            MCTSOptions(**wrong)

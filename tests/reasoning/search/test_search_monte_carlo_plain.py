@@ -8,7 +8,7 @@ import math
 from random import Random
 
 import pytest
-from reason.reasoning.search.mcts import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from support.search_models import play
 from support.tree_search_model import RaggedWorld
 
@@ -102,7 +102,7 @@ class Plain:
 
 def compared(world, options):
     """Play both and assert that they did the same; gives the core's search."""
-    ours, plain = play(MonteCarlo(options), world), Plain(world, options).search()
+    ours, plain = play(MonteCarloTreeSearch(options), world), Plain(world, options).search()
     assert [tuple(ours.tree.steps(leaf)) for leaf in ours.selected] == plain.selected
     assert ours.outcome().stopped == (
         "done" if plain.reached else "expansions" if plain.open(plain.root) else "exhausted"
@@ -127,7 +127,7 @@ def compared(world, options):
 
 
 def random_options(rng, **fixed):
-    return MonteCarloOptions(
+    return MCTSOptions(
         **{
             "k": rng.randint(1, 4),
             "max_depth": rng.choice([1, 2, 3, 6, 20]),

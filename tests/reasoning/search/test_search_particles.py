@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import UserError
-from reason.reasoning.search.core import Limits
+from reason.reasoning.search.core import SearchLimits
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.resampling import effective_size, log_level, softmax
 from reason.reasoning.search.tree import Continuation
@@ -42,7 +42,7 @@ def toy(chance):
 def one_pass(chance, **options):
     """(estimate of Z, estimate of the share of those whose second symbol is x)."""
     search = play(particles(chance, weight_mode="likelihood", **options), toy(chance))
-    sweep = search.sweeps[0]
+    sweep = search.records[0]
     share = sum(w for i, w in zip(sweep.nodes, sweep.theta, strict=True) if search.tree.text(i).endswith("x"))
     return math.exp(sweep.log_z), share
 
@@ -91,7 +91,7 @@ def test_unbiased_with_solutions_of_several_lengths_only_if_the_stopped_weigh_on
             return [Continuation(pick, 1, pick != "g", potentials[prefix + pick]) for pick in picks]
 
         done = play(particles(chance, n=2, weight_mode="likelihood", **options), world)
-        return done.sweeps[0].log_z
+        return done.records[0].log_z
 
     means = {}
     for stopped in ("one", "last"):
@@ -139,10 +139,10 @@ def test_lineage_and_ledger(world, options, seed):
             active.append(sum(expand.n for expand in batch))
         for expand in batch:
             search.tell(expand.node, world(search, expand))
-    sweep, tree = search.sweeps[0], search.tree
-    assert len(sweep.generations) == len(active) <= options["max_depth"]
+    sweep, tree = search.records[0], search.tree
+    assert len(sweep.steps) == len(active) <= options["max_depth"]
     held = [0] * options["n"]
-    for t, generation in enumerate(sweep.generations, 1):
+    for t, generation in enumerate(sweep.steps, 1):
         assert math.fsum(generation.theta) == pytest.approx(1, abs=1e-12)
         assert active[t - 1] == sum(tree[i].depth == t for i in generation.nodes)
         for before, after in zip(held, generation.nodes, strict=True):
@@ -152,16 +152,16 @@ def test_lineage_and_ledger(world, options, seed):
                 assert (tree[after].parent, tree[after].depth) == (before, t)
         held = [generation.nodes[a] for a in generation.ancestors]
     assert held == sweep.nodes
-    last = sweep.generations[-1]
+    last = sweep.steps[-1]
     if all(tree[i].terminal or tree[i].depth == options["max_depth"] for i in last.nodes):
         assert last.ancestors == list(range(options["n"]))  # where all have finished, nothing is resampled
     # what it cost: once for each step that was generated, whatever was copied afterwards
     born = list(tree)[1:]
-    assert search.ledger.samples == len(born)
-    assert search.ledger.gen_tokens == sum(node.tokens for node in born)
-    assert search.ledger.prm_passes == sum(node.score is not None for node in born)
+    assert search.cost.samples == len(born)
+    assert search.cost.gen_tokens == sum(node.tokens for node in born)
+    assert search.cost.prm_passes == sum(node.score is not None for node in born)
     if world.unscored == 0:
-        assert search.ledger.prm_passes == sum(active) - sum(not node.text.strip() for node in born if not node.forced)
+        assert search.cost.prm_passes == sum(active) - sum(not node.text.strip() for node in born if not node.forced)
     assert len(set(world.served)) == len(world.served)
     outcome = search.outcome()
     assert outcome.stopped == "done"
@@ -179,14 +179,14 @@ def test_lineage_and_ledger(world, options, seed):
 @settings(max_examples=40)
 def test_weights_are_the_odds_of_the_current_scores(seed, tau):
     search = play(particles(Random(seed), n=5, tau=tau), RandomWorld(seed, ending=0.3))
-    for generation in search.sweeps[0].generations:
+    for generation in search.records[0].steps:
         logits = [log_level(search.tree[i].score, "logit") / tau for i in generation.nodes]
         assert generation.theta == pytest.approx(softmax(logits), abs=1e-12)
         assert generation.ess == pytest.approx(effective_size(generation.theta))
-        assert generation.distinct == len(set(generation.ancestors))
-    sweep = search.sweeps[0]
-    if all(search.tree[i].terminal for i in sweep.generations[-1].nodes):
-        assert sweep.theta == sweep.generations[-1].theta
+        assert generation.num_ancestors == len(set(generation.ancestors))
+    sweep = search.records[0]
+    if all(search.tree[i].terminal for i in sweep.steps[-1].nodes):
+        assert sweep.theta == sweep.steps[-1].theta
     else:  # the last resampling drew finished ones alone
         assert sweep.theta == [1 / 5] * 5
         potentials = [search.tree[i].log_g for i in sweep.nodes]
@@ -218,14 +218,14 @@ def test_one_particle_is_plain_sampling(seed):
 @pytest.mark.parametrize("mode", ["odds", "likelihood"])
 def test_constant_scores_weigh_all_alike(mode):
     search = play(particles(n=6, weight_mode=mode), RandomWorld(3, scores=lambda text: 0.7))
-    for generation in search.sweeps[0].generations:
+    for generation in search.records[0].steps:
         assert generation.theta == pytest.approx([1 / 6] * 6, abs=1e-12)
         assert generation.ess == pytest.approx(6)
 
 
 def test_constant_scores_with_systematic_resampling_run_side_by_side():
     search = play(particles(n=6, resampling="systematic"), RandomWorld(3, scores=lambda text: 0.5))
-    assert all(generation.ancestors == list(range(6)) for generation in search.sweeps[0].generations)
+    assert all(generation.ancestors == list(range(6)) for generation in search.records[0].steps)
 
 
 def told(search, *scores, terminal=False):
@@ -239,16 +239,16 @@ def test_a_missing_score_is_the_mean_potential_of_its_step():
     logits = [log_level(0.9, "logit"), log_level(0.6, "logit")]
     mean = sum(logits) / 2
     assert [node.log_g for node in list(search.tree)[1:]] == pytest.approx([logits[0], mean, logits[1]])
-    assert search.ledger.unscored == 1
+    assert search.cost.unscored == 1
 
 
 def test_a_step_without_any_score_is_not_resampled():
     search = particles(n=3)
     told(search, None, None, None)
-    (generation,) = search.generations
+    (generation,) = search.steps
     assert (generation.ancestors, generation.theta) == ([0, 1, 2], pytest.approx([1 / 3] * 3))
     assert search.rng.getstate() == Random(1).getstate()
-    assert search.ledger.unscored == 3
+    assert search.cost.unscored == 3
 
 
 def test_finished_particles_set_aside_keep_their_weight():
@@ -256,49 +256,49 @@ def test_finished_particles_set_aside_keep_their_weight():
     (expand,) = search.ask()
     steps = [Continuation("a", 1, True, 0.5), Continuation("b", 1, False, 0.9), Continuation("c", 1, False, 0.8)]
     search.tell(expand.node, steps)
-    assert search.generations[0].theta[0] == 0
-    assert search.generations[0].ancestors[0] == 0
+    assert search.steps[0].theta[0] == 0
+    assert search.steps[0].ancestors[0] == 0
     for expand in search.ask():
         search.tell(expand.node, [Continuation("d", 1, True, 0.25)] * expand.n)
     assert search.ask() == []
-    assert search.sweeps[0].theta == pytest.approx([0.5, 0.25, 0.25])
+    assert search.records[0].theta == pytest.approx([0.5, 0.25, 0.25])
     assert search.outcome().chosen.text == "a"
 
 
 def test_weights_are_carried_where_nothing_is_resampled():
     search = particles(n=2, ess_trigger=0.1, weight_mode="likelihood")
     told(search, 0.9, 0.3)
-    assert search.generations[0].ancestors == [0, 1]
+    assert search.steps[0].ancestors == [0, 1]
     for expand, r in zip(search.ask(), (0.2, 0.8), strict=True):
         search.tell(expand.node, [Continuation("e", 1, True, r)])
     search.ask()
-    assert search.sweeps[0].theta == pytest.approx([0.9 * 0.2 / 0.42, 0.3 * 0.8 / 0.42])
-    assert math.exp(search.sweeps[0].log_z) == pytest.approx(0.42 / 2)
+    assert search.records[0].theta == pytest.approx([0.9 * 0.2 / 0.42, 0.3 * 0.8 / 0.42])
+    assert math.exp(search.records[0].log_z) == pytest.approx(0.42 / 2)
 
 
 def test_the_entropic_temperature_softens_early_steps_alone():
     high = {"0\n\n": 0.9999}
     search = particles(n=4, entropic="size", max_depth=8)
     told(search, *(high.get(f"{i}\n\n", 0.1) for i in range(4)))
-    assert search.generations[0].tau > 2
-    assert max(search.generations[0].theta) < max(softmax([log_level(r, "logit") for r in (0.9999, 0.1, 0.1, 0.1)]))
+    assert search.steps[0].tau > 2
+    assert max(search.steps[0].theta) < max(softmax([log_level(r, "logit") for r in (0.9999, 0.1, 0.1, 0.1)]))
     late = particles(n=4, entropic="size", max_depth=2)
     told(late, 0.9999, 0.1, 0.1, 0.1)
-    assert late.generations[0].tau == 1
+    assert late.steps[0].tau == 1
 
 
 def test_where_nothing_is_complete_the_answer_of_the_heaviest_is_asked_for():
     search = play(particles(n=4, max_depth=3), RandomWorld(2, ending=0.0))
     outcome = search.outcome()
-    sweep = search.sweeps[0]
+    sweep = search.records[0]
     assert outcome.chosen.forced
     assert outcome.chosen.parent == sweep.nodes[max(range(4), key=sweep.theta.__getitem__)]
-    assert (search.ledger.completions, outcome.weights, outcome.stopped) == (1, (1.0,), "done")
+    assert (search.cost.completions, outcome.weights, outcome.stopped) == (1, (1.0,), "done")
 
 
 def test_a_spent_budget_ends_between_steps():
-    search = play(particles(n=4, limits=Limits(prm_passes=11)), RandomWorld(2, ending=0.0))
-    assert (search.outcome().stopped, search.ledger.prm_passes) == ("prm_passes", 8)
+    search = play(particles(n=4, limits=SearchLimits(prm_passes=11)), RandomWorld(2, ending=0.0))
+    assert (search.outcome().stopped, search.cost.prm_passes) == ("prm_passes", 8)
     assert search.outcome().chosen.forced
 
 
@@ -314,11 +314,11 @@ def test_selection_by_sampling_follows_the_weights():
 
 def test_all_steps_of_a_pass_have_log_z_of_their_means():
     search = play(particles(n=5, weight_mode="likelihood"), RandomWorld(9, ending=0.0))
-    means = [sum(math.exp(search.tree[i].log_g) for i in g.nodes) / 5 for g in search.sweeps[0].generations]
-    assert search.sweeps[0].log_z == pytest.approx(sum(map(math.log, means)))
+    means = [sum(math.exp(search.tree[i].log_g) for i in g.nodes) / 5 for g in search.records[0].steps]
+    assert search.records[0].log_z == pytest.approx(sum(map(math.log, means)))
     assert all(
         len(search.tree.path(search.tree[a])) < len(search.tree.path(search.tree[b]))
-        for a, b in pairwise([g.nodes[0] for g in search.sweeps[0].generations])
+        for a, b in pairwise([g.nodes[0] for g in search.records[0].steps])
     )
 
 
@@ -329,7 +329,7 @@ def test_randomness_must_be_given():
 
 def test_annealing_multiplies_the_temperature_of_each_step():
     search = play(particles(n=3, tau=2.0, anneal=(1.5, 0.7, 3)), RandomWorld(9, ending=0.0))
-    generations = search.sweeps[0].generations
+    generations = search.records[0].steps
     assert [g.tau for g in generations[:4]] == pytest.approx([3.0, 2.2, 1.4, 1.4])
     for generation in generations:
         gains = [search.tree[i].log_g / generation.tau for i in generation.nodes]

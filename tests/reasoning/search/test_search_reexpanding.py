@@ -4,8 +4,8 @@ import heapq
 from random import Random
 
 import pytest
-from reason.reasoning.search.astar import BestFirst, BestFirstOptions, State, costs
-from reason.reasoning.search.core import Limits
+from reason.reasoning.search.astar import AStarNode, AStarOptions, AStarSearch, path_costs
+from reason.reasoning.search.core import SearchLimits
 from reason.reasoning.search.tree import Continuation
 from support.search_models import RandomWorld, play, random_tree
 
@@ -13,7 +13,7 @@ KINDS = ["rise", "fall", "abs", "none"]
 
 
 def search(**options):
-    return BestFirst(BestFirstOptions(**{"k": 3, "max_depth": 99, "open_limit": None, **options}))
+    return AStarSearch(AStarOptions(**{"k": 3, "max_depth": 99, "open_limit": None, **options}))
 
 
 class Endless:
@@ -34,11 +34,11 @@ class Endless:
         return [Continuation(name, 1, terminal, 1 - h) for name, h, terminal in children]
 
 
-def plain(kind, world, k, penalty, most=300):
+def plain(kind, world, k, penalty, max_pops=300):
     """A* that expands again: the order in which prefixes are popped, up to the first solution."""
-    root = State(0, None, 0)
+    root = AStarNode(0, None, 0)
     heap, order, seq, drawn, times, known = [((0.0, 0, 0.0, 0), ())], [], 0, {}, {}, {(): (root, False, 0)}
-    while len(order) < most:
+    while len(order) < max_pops:
         _, path = heapq.heappop(heap)
         order.append(path)
         state, terminal, number = known[path]
@@ -53,8 +53,8 @@ def plain(kind, world, k, penalty, most=300):
             if (*path, name) in known:
                 continue
             new, seq = True, seq + 1
-            g, f = costs(kind, state, h)
-            below = State(seq, None, len(path) + 1, g=g, h=h, f=f)
+            g, f = path_costs(kind, state, h)
+            below = AStarNode(seq, None, len(path) + 1, g=g, h=h, f=f)
             known[*path, name] = below, ends, seq
             heapq.heappush(heap, ((f, -below.depth, h, seq), (*path, name)))
         if new:
@@ -71,7 +71,7 @@ def test_the_order_of_popping_is_that_of_a_plain_implementation(kind, penalty):
     for seed in range(60):
         world = Endless(seed)
         wanted = plain(kind, world, 2, penalty)
-        done = play(search(k=2, edge_cost=kind, reexpand=penalty, limits=Limits(expansions=250)), world)
+        done = play(search(k=2, edge_cost=kind, reexpand=penalty, limits=SearchLimits(expansions=250)), world)
         order = [tuple(done.tree.steps(node_id)) for node_id in done.popped]
         assert order == wanted[: len(order)]
         assert len(order) == len(wanted) or done.outcome().stopped == "expansions"
@@ -93,7 +93,7 @@ def test_a_penalty_that_nothing_outweighs_changes_nothing(kind):
 @pytest.mark.parametrize("kind", ["fall", "abs"])
 def test_with_consistent_costs_the_first_solution_is_still_the_best_generated(kind):
     for seed in range(100):
-        done = play(search(k=2, edge_cost=kind, reexpand=0.1, limits=Limits(expansions=200)), Endless(seed))
+        done = play(search(k=2, edge_cost=kind, reexpand=0.1, limits=SearchLimits(expansions=200)), Endless(seed))
         outcome = done.outcome()
         if outcome.stopped == "done":
             assert outcome.chosen.f == min(node.f for node in done.tree if node.terminal)
@@ -113,14 +113,14 @@ def test_a_bad_first_draw_need_not_decide_all():
     assert once.tree.text(once.outcome().chosen.id) == "wrong on on "
     assert again.tree.text(again.outcome().chosen.id) == "right on on "
     root = again.tree[0]
-    assert (root.expanded, root.asked) == (2, 2)
+    assert (root.num_expansions, root.num_requested) == (2, 2)
 
 
 def test_what_brings_nothing_new_is_not_put_back():
     asked = []
 
     def world(done, expand):
-        asked.append((expand.node, expand.turn, expand.first, expand.temperature))
+        asked.append((expand.node, expand.attempt, expand.first, expand.temperature_factor))
         return (
             [Continuation("a ", 1, False, 0.5)] * expand.n
             if done.tree[expand.node].depth < 2
@@ -131,14 +131,14 @@ def test_what_brings_nothing_new_is_not_put_back():
     assert done.outcome().stopped == "exhausted"
     # root and its child bring one step at first and none the second time; the grandchild never brings any
     assert sorted(asked) == [(0, 0, 0, 1.0), (0, 1, 2, 1.0), (1, 0, 0, 1.0), (1, 1, 2, 1.0), (2, 0, 0, 1.0)]
-    assert (done.ledger.duplicates, done.ledger.empties, done.ledger.expansions) == (6, 2, 5)
+    assert (done.cost.duplicates, done.cost.empties, done.cost.expansions) == (6, 2, 5)
 
 
 def test_the_temperature_rises_while_expansions_bring_duplicates():
     warmth = []
 
     def world(done, expand):
-        warmth.append((done.tree[expand.node].depth, expand.turn, expand.temperature))
+        warmth.append((done.tree[expand.node].depth, expand.attempt, expand.temperature_factor))
         depth = done.tree[expand.node].depth
         texts = ["a ", "a ", "b "] if depth in (1, 2) else ["a ", "b ", "c "] if depth == 3 else ["a "] * 3
         return [Continuation(text, 1, depth == 5, 0.5) for text in texts]
@@ -152,7 +152,7 @@ def test_a_prefix_is_expanded_again_as_long_as_it_gets_warmer():
     warmth = []
 
     def world(done, expand):
-        warmth.append((expand.node, expand.temperature))
+        warmth.append((expand.node, expand.temperature_factor))
         return [Continuation("a ", 1, False, 0.5)] * expand.n if not expand.node else [Continuation("", 0)] * expand.n
 
     done = play(search(k=2, reexpand=0.1, temperature_ladder=(1.2, 1.4, 1.6)), world)
@@ -162,7 +162,7 @@ def test_a_prefix_is_expanded_again_as_long_as_it_gets_warmer():
 
 
 def test_a_spent_budget_completes_a_prefix_that_was_not_expanded():
-    done = play(search(k=1, reexpand=0.01, limits=Limits(expansions=6)), RandomWorld(4, ending=0.0))
+    done = play(search(k=1, reexpand=0.01, limits=SearchLimits(expansions=6)), RandomWorld(4, ending=0.0))
     forced = done.outcome().chosen
     assert forced.forced
-    assert done.tree[forced.parent].expanded == 0
+    assert done.tree[forced.parent].num_expansions == 0

@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.search.tree import UNKNOWN, Continuation, Node, Tree, filled, said, survivors
-from reason.reasoning.segmentation import normal_step
+from reason.reasoning.search.tree import (
+    UNKNOWN_SCORE,
+    Continuation,
+    Node,
+    Tree,
+    fill_missing_scores,
+    kept_indices,
+    step_key,
+)
+from reason.reasoning.segmentation import normalize_step
 
 
 @pytest.mark.parametrize(
@@ -38,14 +46,14 @@ from reason.reasoning.segmentation import normal_step
     ],
 )
 def test_what_two_steps_share_that_say_the_same(text, wanted):
-    assert normal_step(text) == wanted
+    assert normalize_step(text) == wanted
 
 
 @given(st.text(max_size=40))
 def test_collapsing_is_stable_but_for_further_labels(text):
-    once = normal_step(text)
+    once = normalize_step(text)
     assert once == " ".join(once.split())
-    assert normal_step(f"  {once} ") == normal_step(once)
+    assert normalize_step(f"  {once} ") == normalize_step(once)
 
 
 def test_survivors():
@@ -58,18 +66,18 @@ def test_survivors():
         Continuation("\n", 1, terminal=True),
         Continuation("carry", 1),
     ]
-    assert survivors(results) == [0, 3, 4, 6]
-    assert survivors(results, at_root=True) == [0, 3, 6]
-    assert survivors(results, distinct=False) == [0, 2, 3, 4, 5, 6]
+    assert kept_indices(results) == [0, 3, 4, 6]
+    assert kept_indices(results, at_root=True) == [0, 3, 6]
+    assert kept_indices(results, distinct=False) == [0, 2, 3, 4, 5, 6]
 
 
 @given(st.lists(st.builds(Continuation, st.sampled_from(["a", "a ", "b", " "]), st.just(1), st.booleans())))
 def test_no_two_survivors_say_the_same_and_none_is_lost(results):
-    kept = survivors(results)
-    keys = [said(results[i]) for i in kept]
+    kept = kept_indices(results)
+    keys = [step_key(results[i]) for i in kept]
     assert len(set(keys)) == len(keys)
     assert kept == sorted(kept)
-    all_keys = {said(step) for step in results if not step.blank or step.terminal}
+    all_keys = {step_key(step) for step in results if not step.is_blank or step.terminal}
     assert set(keys) == all_keys
 
 
@@ -78,11 +86,11 @@ def node(text, score):
 
 
 def test_missing_scores():
-    assert filled([node("a", 0.2), node("b", None), node("c", 0.6)], 0.9) == pytest.approx([0.2, 0.4, 0.6])
-    assert filled([node("a", None), node("b", None)], 0.9) == [0.9, 0.9]
-    assert filled([node("a", None)], None) == [UNKNOWN]
-    assert filled([node("a", 0.2), node(" ", None)], 0.9) == [0.2, 0.9]
-    assert filled([], 0.9) == []
+    assert fill_missing_scores([node("a", 0.2), node("b", None), node("c", 0.6)], 0.9) == pytest.approx([0.2, 0.4, 0.6])
+    assert fill_missing_scores([node("a", None), node("b", None)], 0.9) == [0.9, 0.9]
+    assert fill_missing_scores([node("a", None)], None) == [UNKNOWN_SCORE]
+    assert fill_missing_scores([node("a", 0.2), node(" ", None)], 0.9) == [0.2, 0.9]
+    assert fill_missing_scores([], 0.9) == []
 
 
 def test_a_continuation_is_checked():
@@ -99,8 +107,6 @@ def test_nodes_of_the_same_text_share_their_sample_indices():
     root = tree.add_root()
     one, two = (tree.add(root, Continuation("ab", 1)) for _ in range(2))
     longer = tree.add(tree.add(root, Continuation("a", 1)), Continuation("b", 1))
-    assert [tree.draw(node, 3) for node in (one, two, longer, one, root)] == [0, 3, 6, 9, 0]
-    again = Tree(Node)
-    again.load(tree.to_json())
-    assert again.draw(again[2], 1) == 12
-    assert [node.asked for node in again] == [3, 6, 4, 0, 3]
+    assert [tree.reserve_samples(node, 3) for node in (one, two, longer, one, root)] == [0, 3, 6, 9, 0]
+    assert tree.reserve_samples(tree[2], 1) == 12
+    assert [node.num_requested for node in tree] == [3, 6, 4, 0, 3]

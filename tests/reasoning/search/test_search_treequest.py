@@ -22,7 +22,7 @@ They do not coincide in this:
 from random import Random
 
 import pytest
-from reason.reasoning.search.mcts import MonteCarlo, MonteCarloOptions
+from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.tree import Continuation
 
 treequest = pytest.importorskip("treequest", reason="treequest is not installed; the plain search is compared alone")
@@ -41,7 +41,7 @@ class Scores:
 
 def both(scores, k, w, *, theirs=None, actions=("a",), expansions=30, priors=True):
     """The leaves that each of the two expands, as paths, up to the first difference; statistics are compared so far."""
-    ours = MonteCarlo(MonteCarloOptions(k=k, w=w, expansions=expansions, max_depth=10**6, tau=None))
+    ours = MonteCarloTreeSearch(MCTSOptions(k=k, w=w, expansions=expansions, max_depth=10**6, tau=None))
     library = treequest.StandardMCTS(
         samples_per_action=k // len(actions), exploration_weight=w if theirs is None else theirs
     )
