@@ -226,7 +226,7 @@ async def check_vllm(settings: Settings, *, pull: bool, quick: bool, report: Cal
         return Check("vllm", "fail", f"{installed}: {result['error']}", result.get("hint", ""))
     if result["hooks"] is False:
         return Check(
-            "vllm", "fail", f"{installed} generates, but does not run our logits processors", "see docs/hooks.md"
+            "vllm", "fail", f"{installed} generates, but does not run our logits processors", "see docs/logits-processors.md"
         )
     if result["left"]:
         return Check("vllm", "fail", f"{installed} left processes running after its shutdown; they are terminated now")

@@ -46,7 +46,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "routing": {
         "question": "Why is the sky blue? Explain it in ten short numbered points.",
-        "strategy": "glimp",
+        "strategy": "glimprouter",
         "parameters": {"steps": "lines"},
         "small_model": "local/smollm2-135m",
         "budget": {"tokens": 500},

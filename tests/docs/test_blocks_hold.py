@@ -24,8 +24,8 @@ PLUGINS = {
     "reason.strategies",
     "reason.verifiers",
     "reason.datasets",
-    "reason.hooks",
-    "reason.group_hooks",
+    "reason.logits_processors",
+    "reason.group_logits_processors",
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from reason.serving.model_files.find import ModelFiles
 from support.doc_pages import RUNNABLE, work_through
 from support.doc_session import Mother
-from reason.serving.files import ModelFiles
 
 
 @pytest.mark.parametrize("page", RUNNABLE[1::2])

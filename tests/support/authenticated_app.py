@@ -14,7 +14,7 @@ from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
 from reason.sidecar.app import create_app
 
-from support.injected_models import opened_models
+from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -29,7 +29,7 @@ class Guarded:
     async def key(self, *scopes: str, tenant: str = "lab", **limits: Any) -> dict[str, str]:
         """Headers with a new key."""
         text, key_id, digest = new_key()
-        await self.app.state.desk.store.add_key(
+        await self.app.state.run_manager.store.add_key(
             ApiKey(
                 id=key_id,
                 name="n",
@@ -58,7 +58,7 @@ async def guarded_app(
     first, *others = known
     options = {"drain_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
-    with opened_models(known):
+    with loaded_models(known):
         app = create_app(chosen)
         async with app.router.lifespan_context(app):
             guarded = Guarded(app)

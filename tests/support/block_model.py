@@ -1,6 +1,6 @@
 """A scripted model that runs logic blocks: what it says depends on the kind of request and the steps before it.
 
-A `BlockWorld` says what comes of each request; `BlockDesk` runs episodes and the strategy in it.
+A `BlockWorld` says what comes of each request; `BlockRuns` runs episodes and the strategy in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from reason.core.budget import Ledger
 from reason.core.run import Run
 from reason.core.types import Question
 from reason.reasoning.rlot import prompts
-from reason.reasoning.rlot.block_runner import BlockRunner, Limits
+from reason.reasoning.rlot.block_runner import BlockLimits, BlockRunner
 from reason.reasoning.rlot.blocks import NAMES
 from reason.reasoning.rlot.episode import Episode
 from reason.reasoning.rlot.rlot import RLoT
@@ -165,7 +165,7 @@ class BlockModel(ScriptedModel):
             self.under_way -= 1
 
 
-class BlockDesk(RunDesk):
+class BlockRuns(RunDesk):
     """Runs episodes and the strategy in a world; `events` are those of the run that ended last."""
 
     def __init__(self, store, world, **how):
@@ -194,11 +194,13 @@ class BlockDesk(RunDesk):
     async def runner(self, name="run", *, budget=None, seed=1, limits=None, question=QUESTION, **how):
         self.sink.events.clear()
         self.main = await self.begin(name, strategy="rlot", question=question, budget=budget, seed=seed)
-        return BlockRunner(self.main, self.run, limits or Limits(), **how)
+        return BlockRunner(self.main, self.run, limits or BlockLimits(), **how)
 
-    async def episode(self, name="run", *, max_blocks=5, mask_mode="mask", assesses=True, question=QUESTION, **how):
+    async def episode(
+        self, name="run", *, max_blocks=5, mask_mode="mask", with_assessment=True, question=QUESTION, **how
+    ):
         runner = await self.runner(name, question=question, **how)
-        return Episode(runner, question, max_blocks=max_blocks, mask_mode=mask_mode, assesses=assesses)
+        return Episode(runner, question, max_blocks=max_blocks, mask_mode=mask_mode, with_assessment=with_assessment)
 
     async def solve(self, name="run", *, question=QUESTION, reward=None, budget=None, seed=1, **config):
         self.sink.events.clear()

@@ -105,7 +105,7 @@ def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
 
 def client_stream(data: bytes) -> None:
     """The lines of a server's stream give events, or an error of ours, and so does a body that refuses."""
-    reader, said = client_calls.EventReader(), "it was read"
+    reader, said = client_calls.SSEParser(), "it was read"
     try:
         for line in [*text_of(data).splitlines(), ""]:
             event = reader.take(line)

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from reason.core.messages import Completion, canonical_calls, is_canonical_calls, parse_json
 from reason.core.types import Candidate, Question
 from reason.reasoning.answers.equivalence import equal_without_algebra, is_heavy, normalize_formula, normalize_text
-from reason.reasoning.answers.extraction import extract_answer
-from reason.reasoning.answers.normalization import read
+from reason.reasoning.answers.extraction import extract_answer, restatement
+from reason.reasoning.answers.normalization import visible_text
 from reason.reasoning.candidates import complete_sentences, read_candidate
 from reason.reasoning.coat.association import read_items
 from reason.reasoning.coat.judge import read_scores
 from reason.reasoning.rlot.assessment import read_assessment
 from reason.reasoning.rlot.block_runner import read_list, read_number, read_step, read_yes_no
-from reason.reasoning.segmentation import addition, sentence_spans, split_steps
+from reason.reasoning.segmentation import sentence_spans, split_steps
 from reason.reasoning.voting.universal_self_consistency import parse_choice
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
 from reason.verify.claims.model_splitter import read_entries
@@ -66,7 +66,7 @@ def answer_extraction(data: bytes) -> None:
     candidate = read_candidate(Completion(text=text, finish_reason="stop"), question)
     assert isinstance(candidate, Candidate)
     assert text.startswith(complete_sentences(text))
-    assert len(read(text).text) <= len(text)
+    assert len(visible_text(text).text) <= len(text)
 
 
 def equality(data: bytes) -> None:
@@ -100,7 +100,7 @@ def sentence_splitting(data: bytes) -> None:
     for claim in claims:
         assert claim.text.strip()
         assert 0 <= claim.start < claim.end <= len(answer)
-    addition(answer, question)
+    restatement(answer, question)
 
 
 def json_from_text(data: bytes) -> None:
@@ -134,7 +134,7 @@ def tool_calls(data: bytes) -> None:
         told += reader.push(text[at : at + step])
     told += reader.finish()
     assert (told, tuple(reader.calls)) == (rest, calls)
-    assert all(call.name in TOOLS and call.values is not None for call in calls)
+    assert all(call.name in TOOLS and call.parsed_arguments is not None for call in calls)
     assert not calls or is_canonical_calls(canonical_calls(calls))
     parse_call_json(text, TOOLS)
 

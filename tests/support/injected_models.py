@@ -11,7 +11,7 @@ from support.scripted_model import ScriptedModel
 
 
 @contextmanager
-def opened_models(models: Mapping[str, ScriptedModel]) -> Iterator[None]:
+def loaded_models(models: Mapping[str, ScriptedModel]) -> Iterator[None]:
     """Inside, reasoners open these, by their strings, and no others."""
 
     async def load_model(name: str, *_: object) -> ScriptedModel:

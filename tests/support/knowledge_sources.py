@@ -15,7 +15,7 @@ from reason.core.types import Question
 from reason.reasoning.retrieval.sources.protocol import Snippet
 
 
-class ScriptedBrain:
+class ScriptedKnowledgeSource:
     """Answers a query with what the script says: snippets, texts, or an error to raise.
 
     Args:
@@ -67,7 +67,7 @@ async def hang():
     await asyncio.Event().wait()
 
 
-class BrainRuns:
+class KnowledgeRuns:
     """Runs on one store; a run whose name is given again is resumed."""
 
     def __init__(self, store):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
-from reason.serving.kv_store import KVStore, PinsPrefixes, PrefixState, PrefixTooLarge, kv_store_of
+from reason.serving.kv_store import KVStore, SupportsKVStore, PrefixState, PrefixTooLarge, kv_store_of
 from reason.serving.model import LanguageModel
 
 MIND = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
@@ -97,7 +97,7 @@ class Bench:
 def test_the_model_says_that_it_pins(bench: Bench) -> None:
     assert bench.model.capabilities.pins
     assert bench.model.capabilities.has("pins")
-    assert isinstance(bench.model, PinsPrefixes)
+    assert isinstance(bench.model, SupportsKVStore)
     assert isinstance(bench.store, KVStore)
 
 
@@ -113,9 +113,9 @@ async def test_saving_pins_and_writes(bench: Bench) -> None:
     assert state is not None
     assert state.saved == made.saved
     assert state.pinned
-    assert state.folder is not None
+    assert state.directory is not None
     assert state.used_at > 0
-    assert sum((state.folder / f.name).stat().st_size for f in made.saved.files) == made.saved.nbytes > 0
+    assert sum((state.directory / f.name).stat().st_size for f in made.saved.files) == made.saved.nbytes > 0
 
 
 async def test_saving_the_same_again_computes_nothing(bench: Bench) -> None:
@@ -192,8 +192,8 @@ async def test_a_file_that_is_lost_is_written_again(bench: Bench) -> None:
     saved = (await bench.store.save("rules", bench.prompt)).saved
     state = await bench.state("rules")
     assert state is not None
-    assert state.folder is not None
-    _lose(state.folder)
+    assert state.directory is not None
+    _lose(state.directory)
     again = await bench.store.save("rules", bench.prompt)
     assert again.usage.cached_tokens >= bench.reusable(len(saved.token_ids))
     await bench.fresh()
@@ -244,10 +244,10 @@ async def test_dropping_forgets_the_name_in_memory_and_on_disk(bench: Bench) -> 
     await bench.store.save("rules", bench.prompt)
     state = await bench.state("rules")
     assert state is not None
-    assert state.folder is not None
+    assert state.directory is not None
     await bench.store.drop("rules")
     assert await bench.store.saved() == []
-    assert not state.folder.exists()
+    assert not state.directory.exists()
     await bench.push_out(bench.model)
     assert (await bench.reply(bench.prompt)).usage.cached_tokens == 0
     with pytest.raises(UnknownName):
@@ -356,9 +356,9 @@ async def test_what_is_not_what_was_saved_is_refused_and_mended(
     await bench.store.save("rules", bench.prompt)
     state = await bench.state("rules")
     assert state is not None
-    assert state.folder is not None
+    assert state.directory is not None
     await bench.store.drop("rules", keep_file=True)
-    tamper(state.folder)
+    tamper(state.directory)
     with pytest.raises(DataError, match="rules") as caught:
         await bench.store.restore("rules")
     assert said in caught.value.message
@@ -375,11 +375,11 @@ async def test_another_models_name_is_not_taken_for_ones_own(bench: Bench) -> No
     await bench.store.save("rules", bench.prompt)
     state = await bench.state("rules")
     assert state is not None
-    assert state.folder is not None
+    assert state.directory is not None
     theirs = bench.root / "0123456789abcdef" / "rules"
     await bench.store.drop("rules", keep_file=True)
     theirs.parent.mkdir()
-    state.folder.rename(theirs)
+    state.directory.rename(theirs)
     _claim(identity="other+bf16", model="local/other")(theirs)
     try:
         assert await bench.store.saved() == []
@@ -412,7 +412,7 @@ async def test_a_cancelled_save_leaves_all_or_nothing(bench: Bench, turns: int) 
     await asyncio.wait([task])
     assert bench.partial() == []
     states = await bench.store.saved()
-    assert all(s.pinned and s.folder is not None for s in states)
+    assert all(s.pinned and s.directory is not None for s in states)
     if not task.cancelled():
         assert len(states) == 1
     assert (await bench.reply(bench.prompt)).ok

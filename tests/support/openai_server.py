@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.injected_models import opened_models
+from support.injected_models import loaded_models
 from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel
 from support.sidecar_server import Server, serving
@@ -21,5 +21,5 @@ def scripted_server(
     first, *others = models
     options = {"auth": False, "drain_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
-    with opened_models(models), serving(chosen) as server:
+    with loaded_models(models), serving(chosen) as server:
         yield server

@@ -35,39 +35,39 @@ class ScriptedWorkers(ScriptedModel):
     def capabilities(self) -> Capabilities:
         return super().capabilities.model_copy(update={"kv_sharing": True})
 
-    async def open_workers(self, opening: WorkerGroupConfig) -> ScriptedGroup:
-        self.groups.append(ScriptedGroup(self, opening))
+    async def start_workers(self, config: WorkerGroupConfig) -> ScriptedGroup:
+        self.groups.append(ScriptedGroup(self, config))
         return self.groups[-1]
 
 
 class ScriptedGroup:
     """Workers under way; `passes` are those that were run, `closed` whether it is."""
 
-    def __init__(self, model: ScriptedWorkers, opening: WorkerGroupConfig) -> None:
-        self.model, self.opening = model, opening
-        self.history = model.render(opening.prompt)
-        self.steps = [""] * opening.num_workers
+    def __init__(self, model: ScriptedWorkers, config: WorkerGroupConfig) -> None:
+        self.model, self.config = model, config
+        self.history = model.render(config.prompt)
+        self.steps = [""] * config.num_workers
         self.passes: list[GroupStep] = []
         self.closed = False
-        self._random = [random.Random(f"{opening.seed}:{w}") for w in range(opening.num_workers)]
-        self._last: list[int | None] = [None] * opening.num_workers
+        self._random = [random.Random(f"{config.seed}:{w}") for w in range(config.num_workers)]
+        self._last: list[int | None] = [None] * config.num_workers
         self._given, self._drawn = len(self.history), 0
 
     @property
-    def workers(self) -> int:
-        return self.opening.num_workers
+    def num_workers(self) -> int:
+        return self.config.num_workers
 
     @property
     def usage(self) -> Usage:
         return Usage(prompt_tokens=self._given, completion_tokens=self._drawn)
 
     def view(self, worker: int) -> str:
-        opening = self.opening
+        config = self.config
         rest = "".join(text for w, text in enumerate(self.steps) if w != worker)
-        if opening.num_workers == 1 or opening.layout == "interleaved":
+        if config.num_workers == 1 or config.layout == "interleaved":
             return self.history + self.steps[worker]
-        others = opening.others if opening.layout == "combined" else ""
-        return self.history + others + rest + opening.own + self.steps[worker]
+        others = config.others_header if config.layout == "combined" else ""
+        return self.history + others + rest + config.own_header + self.steps[worker]
 
     async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         await asyncio.sleep(0)
@@ -77,21 +77,21 @@ class ScriptedGroup:
         for worker in step.moves:
             self.history += self.steps[worker]
             self.steps[worker] = ""
-        read = [0] * self.workers
-        for worker, fed in enumerate(step.feeds):
+        read = [0] * self.num_workers
+        for worker, fed in enumerate(step.inputs):
             if fed is not None:
                 added = ("" if fed.token is None else chr(fed.token)) + fed.text
                 self.steps[worker] += added
                 read[worker] = len(added)
                 self._given += len(added) - (fed.token is not None and fed.token == self._last[worker])
-        drawn: list[WorkerToken | None] = [None] * self.workers
-        for worker, fed in enumerate(step.feeds):
+        drawn: list[WorkerToken | None] = [None] * self.num_workers
+        for worker, fed in enumerate(step.inputs):
             if fed is None:
                 continue
             view = self.view(worker)
             if len(view) > self.model._context:
                 raise ContextTooLong("too long", tokens=len(view), limit=self.model._context)
-            chances = {c: p for c, p in self.model.seen(worker, view).items() if c not in self.opening.banned}
+            chances = {c: p for c, p in self.model.seen(worker, view).items() if c not in self.config.banned_texts}
             (character,) = self._random[worker].choices(list(chances), list(chances.values()))
             self._last[worker] = ord(character)
             self._drawn += 1
@@ -99,8 +99,8 @@ class ScriptedGroup:
                 token=ord(character),
                 logprob=math.log(chances[character]),
                 text="" if character == END else character,
-                ends=character == END,
-                read=read[worker],
+                is_eos=character == END,
+                num_read=read[worker],
             )
         return drawn
 

@@ -25,7 +25,7 @@ async def written_by_a(model: SupportsWorkers, layout: Layout, page_of_b: str, b
     opening = WorkerGroupConfig(
         prompt=Prompt(text="Two people write down what they know."), layout=layout, temperature=0, **HEADERS[layout]
     )
-    group = await model.open_workers(opening)
+    group = await model.start_workers(opening)
     try:
         await group.advance(GroupStep(feeds=(WorkerInput(text="I write: "), WorkerInput(text=page_of_b))))
         text, reads = "", WorkerInput(text=beginning)

@@ -15,8 +15,8 @@ _PROGRAM = textwrap.dedent("""
     from reason.core.store.protocol import StoredCall
 
     def call(key):
-        reply = {"text": key, "usage": {"completion_tokens": 1, "cost_usd": 0.0}}
-        return StoredCall(key=key, role="main", model="m", request={}, reply=reply)
+        response = {"text": key, "usage": {"completion_tokens": 1, "cost_usd": 0.0}}
+        return StoredCall(key=key, role="main", model="m", request={}, response=response)
 
     async def main():
         store = await open_store(sys.argv[1])

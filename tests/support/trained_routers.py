@@ -52,7 +52,7 @@ def arm(
         "parameters": complete,
         "role": role,
         "right": right,
-        "tokens": TokenModel(line=LinearModel(intercept=0.0), smear=tokens + 1, least=tokens, most=tokens),
+        "tokens": TokenModel(line=LinearModel(intercept=0.0), smear=tokens + 1, min_tokens=tokens, max_tokens=tokens),
         "share_right": 0.5,
         "mean_tokens": tokens,
     }
@@ -158,7 +158,7 @@ def way(
     named = dict(models or {"main": "scripted"})
     _, complete = create_strategy(strategy, dict(parameters or {}))
     fields: dict[str, Any] = {
-        "dataset": task.use,
+        "dataset": task.info,
         "strategy": strategy,
         "parameters": complete,
         "models": named,

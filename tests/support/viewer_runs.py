@@ -95,7 +95,7 @@ def evil_run(evil: str) -> list[Event]:
     answer = Answer(
         answer=evil, text=evil + " ", strategy=evil, model=evil, confidence=0.5, stopped="done", run_id=evil, seed=1,
         candidates=(AnswerCandidate(text=evil, answer=evil, score=1.0, logprob=-3.01, tokens=2),),
-        verification=verification, degraded=(evil,), citations=(proof,), ran=evil,
+        verification=verification, degraded=(evil,), citations=(proof,), selected_strategy=evil,
         usage=RunUsage(completion_tokens=2, by_role={f"main:{evil}": RoleUsage(model=evil, completion_tokens=2)}),
     )  # fmt: skip
     report = report_of("Rain is wet.", "Rain is wet.", "supported", "supports", evil).model_dump(mode="json")
